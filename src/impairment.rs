@@ -1,9 +1,9 @@
 //! Reproducible network impairment: loss, jitter, reordering, duplication and a bandwidth limit.
 //!
-//! The decision about a packet depends only on the seed, its type and its index, not on other packets, ports or timing, so two runs
-//! are equal. The index of an AUDIO packet is its sequence number, so all clients lose the same packets. For any other type, the
-//! index is the number of earlier packets of that type from all clients, because clients may send such packets with a constant
-//! sequence number. Only the bandwidth limit depends on time and on other packets.
+//! The decision about a packet depends only on the seed and on the packet's type and index, not on other packets, ports or timing, so
+//! two runs with the same seed are impaired in the same way. The index of an AUDIO packet is its sequence number, so all clients lose
+//! the same packets. For any other type, the index is the number of earlier packets of that type from all clients, because clients may
+//! send such packets with a constant sequence number. Only the bandwidth limit depends on time and on other packets.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -34,11 +34,11 @@ pub struct Impairment {
     pub jitter: Duration,
     /// Ratio of packets that are delayed so that later packets overtake them, 0 to 1.
     pub reorder: f64,
-    /// Additional delay of those packets.
+    /// Additional delay of the reordered packets.
     pub reorder_delay: Duration,
     /// Ratio of packets sent twice, 0 to 1.
     pub duplicate: f64,
-    /// Bandwidth shared by all packets.
+    /// Bandwidth limit that all packets share.
     pub bandwidth: Option<BandwidthLimit>,
     /// Seed of all random decisions.
     pub seed: u64,
@@ -83,13 +83,13 @@ pub enum LossCause {
 /// The decision about a packet, before the bandwidth limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImpairmentDecision {
-    /// Why the packet is lost, if it is lost: the first cause in the order of [`LossCause`].
+    /// Why the packet is lost, or `None`. If several causes apply, this is the first in the order of [`LossCause`].
     pub loss: Option<LossCause>,
     /// Additional delay.
     pub jitter: Duration,
-    /// Whether [`Impairer::reorder_delay`] is added so that later packets overtake it.
+    /// Whether [`Impairer::reorder_delay`] is added so that later packets overtake this packet.
     pub reordered: bool,
-    /// Number of copies: 1 or 2.
+    /// How many times the packet is sent: 1 or 2.
     pub copies: u8,
 }
 
@@ -101,9 +101,9 @@ const PACKET_TYPES: usize = PacketType::LatencyInfo as usize + 1;
 pub struct Impairer {
     impairment: Impairment,
     bottleneck: Option<Bottleneck>,
-    /// Packets so far by type.
+    /// Number of packets so far, by type.
     packet_counts: [u32; PACKET_TYPES],
-    /// Last index and state of the burst model by type.
+    /// Index of the packet evaluated last and its state in the burst model (`true`: bad), by type.
     burst_states: [Option<(u32, bool)>; PACKET_TYPES],
 }
 
@@ -150,8 +150,8 @@ impl Impairer {
         }
     }
 
-    /// Passes a packet of `size` (payload length in bytes, copies) to `peer` through the bandwidth limit. `at` must not decrease.
-    /// Returns `None` if the queue is full; the packet is then dropped with its copies.
+    /// Passes a packet to `peer` through the bandwidth limit. `size` is the payload length in bytes and how many times the packet is
+    /// sent. `at` must not decrease from call to call. Returns `None` if the queue is full; the packet is then not sent at all.
     pub fn enter_bottleneck(&mut self, at: Time, size: (usize, u8), peer: IpAddr) -> Option<Departure> {
         match &mut self.bottleneck {
             Some(bottleneck) => bottleneck.enqueue(at, size, peer),
@@ -167,8 +167,8 @@ const MIN_PROBABILITY_SUM: f64 = 0.001;
 ///
 /// A state depends on the previous one, but can be computed for any packet. With one uniform random number u per packet, the good
 /// state becomes bad if u < P, and the bad state stays bad if u < 1 − R. If both conditions agree, the previous state does not
-/// matter. Otherwise the state equals the previous state or, if P + R > 1, its opposite. So the state follows from the nearest
-/// earlier packet for which the conditions agree, 1 / (P + R) steps back on average (coupling from the past).
+/// matter. Otherwise the state equals the previous state or, if P + R > 1, its opposite. So the search goes back, packet by packet,
+/// until the conditions agree (coupling from the past): 1 / (P + R) packets on average, or 1 / (2 − P − R) if P + R > 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GilbertModel {
     p: f64,
@@ -206,8 +206,8 @@ impl GilbertModel {
         (self.p, self.r)
     }
 
-    /// Whether the packet `index` is lost. `cached` is the state of an earlier packet, which shortens the search. The function
-    /// updates it.
+    /// Whether the packet `index` is lost. `cached` contains the index and state of an earlier packet, where the search can end; both
+    /// are replaced by those of this packet.
     fn is_lost(self, rng: PacketRng, index: u32, cached: &mut Option<(u32, bool)>) -> bool {
         let (mut at, mut inverted) = (index, false);
         let bad = loop {
@@ -314,7 +314,7 @@ impl BandwidthLimit {
 /// When a packet leaves the bandwidth limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Departure {
-    /// When its last bit is sent.
+    /// When the last bit of the packet is sent.
     pub at: Time,
     /// Time from the last bit of the packet to the last bit of its copy, if there is a copy.
     pub copy_spacing: Duration,
@@ -333,7 +333,7 @@ impl Bottleneck {
         Self { bandwidth, busy_until: Time::ZERO }
     }
 
-    /// Enqueues a packet at `at`, followed by its copies. `None` if the queue is full.
+    /// Enqueues a packet at `at`; `copies` is how many times it is sent. `None` if the queue is full.
     fn enqueue(&mut self, at: Time, (len, copies): (usize, u8), peer: IpAddr) -> Option<Departure> {
         if self.busy_until.duration_since(at) > self.bandwidth.max_queue_delay {
             return None;

@@ -3,8 +3,8 @@
 //!
 //! # Modules
 //!
-//! Modules are arranged in layers. A module uses only modules of lower layers; `tests/repository/layers.rs` checks every path and
-//! enforces this.
+//! Modules are arranged in layers. A module uses only modules of lower layers; `tests/repository/layers.rs` enforces this: it checks
+//! every path in the code.
 //!
 //! | layer | module | contents |
 //! | ---: | --- | --- |
@@ -39,23 +39,25 @@
 //! 1. [`cli::echo_server`] converts options to an [`echo::EchoConfig`], binds the socket ([`io::udp::bind`]) and starts the driver on a thread
 //!    ([`io::udp::spawn_node`]).
 //! 2. The driver receives a batch with kernel timestamps and passes it to [`echo::EchoServer`] ([`node::Node::on_datagram`]).
-//! 3. [`wire::parse_packet`] parses each datagram once. Admission decides whether it gets a reply ([`echo::AdmissionConfig`]). AUDIO enters the
-//!    delay line, due at its timestamp plus the delay. Replies to KEEPALIVE, LATENCY_PING and STUN enter a second line, due at once.
-//! 4. The driver sleeps until shortly before [`node::Node::next_deadline`], then polls the clock.
+//! 3. [`wire::parse_packet`] parses each datagram once. Admission decides whether it gets a reply ([`echo::AdmissionConfig`]). AUDIO enters
+//!    the delay line and is due at its receive time plus the server delay. Replies to KEEPALIVE, LATENCY_PING and STUN enter a second line
+//!    and are due at once.
+//! 4. The driver sleeps until shortly before [`node::Node::next_deadline`], then busy-waits within the limit of `--spin`.
 //! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]. Packets for one client are sent from the
-//!    line's memory in one segmented send. If replies are impaired or logged, [`impairment`] decides what happens to each reply, and a
-//!    queue ordered by due time replaces both lines.
-//! 6. The main thread logs the [`echo::Counters`] until [`io::stop::StopToken`] is requested.
+//!    line's memory in one segmented send. If replies are impaired or there is an outcome log, [`impairment`] decides what happens to each
+//!    reply, and a queue ordered by due time replaces both lines.
+//! 6. The main thread logs the [`echo::Counters`] until a stop is requested ([`io::stop::StopToken`]).
 //!
 //! # Life of audio in `send`
 //!
 //! 1. [`cli::send`] opens the WAV file ([`audio::wav`]). A thread of [`io`] mixes and resamples the audio ahead of time ([`audio`]),
-//!    splits it into payloads and puts them into a bounded queue, the [`client::PayloadSource`]. A microphone ([`io::sound`]) is also
-//!    a source.
-//! 2. [`client::AudioSender`] is a node. [`client::Schedule`] computes due times from the start and the sample rate. Packets from a
+//!    splits it into payloads and puts them into a bounded queue, the [`client::PayloadSource`]. A microphone ([`io::sound`]) is
+//!    another [`client::PayloadSource`].
+//! 2. [`client::AudioSender`] is a node. [`client::Schedule`] computes due times from the start time and the sample rate. Packets from a
 //!    microphone are due when they are complete; the callback of the microphone wakes the driver ([`node::DriverWaker`]).
-//! 3. Each sent packet is tracked with its time and a digest of the expected echo. Echoes are matched by sequence number, compared and
-//!    counted in [`stats`]. A [`client::PacketObserver`] receives each one, for recordings ([`io::recorder`]) and playback ([`io::sound`]).
+//! 3. Each sent packet is tracked with its send time and a digest of the expected echo. Echoes are matched by sequence number, compared
+//!    and counted in [`stats`]. A [`client::PacketObserver`] receives each packet and each echo, for recordings ([`io::recorder`]) and
+//!    playback ([`io::sound`]).
 //! 4. When all echoes have returned or timed out, the node has no deadline and the driver ends.
 //! 5. [`report::Report`] evaluates the result (`client::RunResults`) against the limits. The output formats print it, and the exit code is 1 if
 //!    a limit is exceeded.
@@ -74,7 +76,7 @@
 //! - **loop check**: KEEPALIVE with a secret token, sent to find out whether a source is another echo server.
 //! - **mapped address**: a socket's address as a STUN server sees it (RFC 8489).
 //! - **outcome**: what happened to a packet: returned, damaged, lost, or in flight.
-//! - **resync**: restart of the jitter buffer at another position, after a jump in sequence numbers or a long gap.
+//! - **resync**: restart of the jitter buffer at another position of the stream, after a jump in sequence numbers or a long gap.
 //! - **segment**: one datagram in a buffer that contains several (GSO, GRO); a **batch** is the result of one receive call.
 //! - **server delay**: time between the arrival of AUDIO and its echo (`--server-delay`).
 //! - **settled**: returned, damaged or lost, and no longer in flight.

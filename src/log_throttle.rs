@@ -51,7 +51,7 @@ impl LogThrottle {
         (self.suppressed > 0 && self.take_line(now)).then(|| self.take_suppressed())
     }
 
-    /// Returns and resets the number of suppressed events, for a caller that may log a line.
+    /// Returns and resets the number of suppressed events, for a caller whose line [`LogThrottle::allow`] has permitted.
     pub fn take_suppressed(&mut self) -> u64 {
         std::mem::take(&mut self.suppressed)
     }

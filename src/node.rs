@@ -2,7 +2,7 @@
 //!
 //! A [`Node`] owns no socket and reads no clock. A driver passes in received datagrams ([`Node::on_datagram`]), collects due
 //! datagrams ([`Node::poll_transmit`]) and sleeps until [`Node::next_deadline`]. The echo server, the sender and the prober are
-//! nodes. One driver runs them all on a socket (`io::udp`), and tests run the same nodes in virtual time.
+//! nodes. The driver (`io::udp`) runs one node on one socket, and tests run the same nodes in virtual time.
 //!
 //! Datagrams of one peer may share a buffer, divided into segments of `segment_size` bytes, as the kernel delivers and accepts
 //! them (GRO and GSO). Sent bytes are borrowed from the node.

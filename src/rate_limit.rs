@@ -16,7 +16,7 @@ use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 const RATE_BUCKETS: usize = 8_192;
 
 /// Maximum burst, as time at the permitted rate. It applies to packets that are sent later and, separately, to packets that are sent
-/// immediately. One packet of any length is always admitted.
+/// immediately. At low rates the maximum burst is longer: one packet of any length.
 const BURST_TOLERANCE: Duration = Duration::from_millis(125);
 
 /// The largest IP packet, in bits.
@@ -45,7 +45,7 @@ impl Gcra {
         Self { tolerance: gcra.duration_of(1).saturating_mul(gcra.rate).saturating_mul(seconds), ..gcra }
     }
 
-    /// Like [`Gcra::new`], but with the tolerance raised so that `min_burst` units are always admitted at once.
+    /// Like [`Gcra::new`], but at low rates the tolerance is raised so that a burst of `min_burst` units is admitted.
     fn with_min_burst(rate: u64, tolerance: Duration, min_burst: u64) -> Self {
         let gcra = Self::new(rate, tolerance);
         Self { tolerance: gcra.tolerance.max(gcra.duration_of(min_burst)), ..gcra }
@@ -169,7 +169,7 @@ pub struct WindowLimit {
 pub struct WindowLimiter {
     limit: WindowLimit,
     max_sources: usize,
-    /// End of the period and events in it.
+    /// End of the current period of each source, and the number of events in it.
     windows: HashMap<IpAddr, (Time, u32)>,
     /// The same sources in the order in which their periods end.
     expiry: VecDeque<(Time, IpAddr)>,
@@ -272,7 +272,7 @@ mod tests {
         limiter.charge_sent(7, Time::from_millis(1_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 1_000, 500), (0, RateExceeded::Packets));
         assert_eq!(admitted_at(&mut limiter, 1_001, 500), (8, RateExceeded::Packets));
-        // Delayed packets are charged even if immediate replies have used the limit, which then takes longer to recover.
+        // Delayed packets are charged even if immediate replies have used up the limit, which then takes longer to recover.
         assert_eq!(admitted_at(&mut limiter, 5_000, 500), (1_000, RateExceeded::Packets));
         limiter.charge_sent(7, Time::from_millis(5_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 5_125, 500), (0, RateExceeded::Packets));

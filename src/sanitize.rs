@@ -1,6 +1,6 @@
 //! Makes text from the network safe to print: control and bidirectional characters are replaced, and the length is limited.
 
-/// Maximum length of sanitized text, in characters: one or two terminal lines.
+/// Maximum length of sanitized text, in characters: a few terminal lines.
 const MAX_SANITIZED_CHARS: usize = 256;
 
 /// Replaces control and bidirectional characters with U+FFFD and truncates the text to 256 characters.

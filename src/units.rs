@@ -33,7 +33,7 @@ impl TimeUnit {
 /// Why a string is not a valid quantity.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ParseQuantityError {
-    /// It does not start with digits.
+    /// It does not start with a valid number.
     #[error("`{text}` is not a number; expected {example}")]
     NotANumber {
         /// The input.

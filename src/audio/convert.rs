@@ -23,7 +23,7 @@ pub enum AudioInput<R> {
     Wav {
         /// The first pass.
         stream: WavStream<R>,
-        /// The passes after it.
+        /// Opens the file for the next pass.
         reopen: Box<dyn FnMut() -> Option<Result<WavStream<R>, WavError>> + Send>,
     },
     /// An endless tone.
@@ -71,7 +71,7 @@ impl<R: Read> PayloadReader<R> {
         Ok(self.packetizer.next_payload(out))
     }
 
-    /// Returns a warning, once the input has ended, if the file is shorter than its header states.
+    /// Returns the first warning of a completed pass (see [`WavStream::warning`]).
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
@@ -127,7 +127,7 @@ pub struct Packetizer {
     /// Sample rate in Hz and channels.
     input_format: (u32, u16),
     input_tap: Option<InputTap>,
-    /// Input samples of all channels that will still be sent.
+    /// Input samples of all channels that are still passed to `input_tap`; later ones are not sent.
     input_samples_left: u64,
     mixer: Mixer,
     resampler: Option<Resampler>,
@@ -212,7 +212,7 @@ impl Packetizer {
         }
     }
 
-    /// Whether the next payload is complete, or all samples have been sent.
+    /// Whether the next payload is complete, or `max_samples` samples have been sent.
     pub fn has_payload(&self) -> bool {
         self.ready.len() - self.consumed >= self.next_payload_len()
     }
@@ -375,7 +375,7 @@ impl Resampler {
             return Err(error);
         }
         // With an odd block length the filter's center lies between two samples, and the output is shifted by half a sample.
-        // Therefore, a block consists of an even number of smallest blocks.
+        // Therefore, a block consists of an even number of `smallest` blocks, the shortest with whole numbers of frames at both rates.
         let divisor = gcd(from_hz, to_hz);
         let smallest = [from_hz / divisor, to_hz / divisor].map(|frames| frames as usize);
         let blocks = BLOCK_FRAMES.div_ceil(smallest[0].min(smallest[1])).next_multiple_of(2);
@@ -418,7 +418,7 @@ impl Resampler {
         }
     }
 
-    /// Filters the full block and appends the samples after the delay and before sample `end`.
+    /// Filters the full block and appends its output, without the filter delay and without the output samples from index `end` on.
     fn process(&mut self, end: u64, out: &mut Vec<f32>) {
         let (frames_in, frames_out) = (self.fft.input_frames_next(), self.fft.output_frames_next());
         let source = InterleavedSlice::new(&self.block_in, self.channels, frames_in);
@@ -471,7 +471,7 @@ const PHASE_CYCLE: f64 = 18_446_744_073_709_551_616.0;
 /// hours has no drift and no clicks.
 #[derive(Clone, Debug)]
 pub struct Tone {
-    /// Cycles per frame, as a fraction of 2^64.
+    /// Cycles per frame, multiplied by 2^64.
     phase_step: u64,
     channels: u16,
     amplitude: f64,

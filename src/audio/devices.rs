@@ -229,7 +229,7 @@ pub const UNKNOWN_FORMAT_HINT: &str = "no supported sample format (packed 24-bit
 /// An audio device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceInfo {
-    /// The system's identifier, unique among inputs or among outputs.
+    /// Identifier that the system assigns; unique within the list of inputs or the list of outputs.
     pub id: String,
     /// Display name.
     pub name: String,

@@ -63,9 +63,9 @@ pub struct CaptureProducer {
     channels: usize,
     samples: Producer<f32>,
     blocks: Producer<CapturedBlock>,
-    /// Frames dropped since the last block in the ring.
+    /// Frames dropped since a block was last added to the ring.
     dropped_since_block: u64,
-    /// Xruns before the last block in the ring.
+    /// Number of xruns when a block was last added to the ring.
     xruns_seen: u64,
     shared: Arc<CaptureCounters>,
 }
@@ -97,7 +97,8 @@ pub fn capture_ring(format: DeviceSampleFormat, channels: u16, frames: usize) ->
 }
 
 impl CaptureProducer {
-    /// Returns the counter for xruns. If an xrun is recorded on the callback thread, the right block is marked.
+    /// Returns the counter for xruns. The first block added to the ring after an xrun has [`CapturedBlock::after_xrun`] set. Record
+    /// xruns on the callback thread; otherwise, a wrong block may be marked.
     pub fn xrun_counter(&self) -> XrunCounter {
         XrunCounter(Arc::clone(&self.shared))
     }

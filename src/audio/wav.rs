@@ -1,8 +1,8 @@
 //! Reads WAV files as a stream from a file or an endless pipe, and encodes the header and samples of recorded files.
 //!
-//! `hound` decodes the samples; this module locates them. Chunks may come in any order, with or without the pad byte after an odd
-//! length. Lengths in the header are not trusted: data that ends early ends the stream with a warning, data of unknown length is read
-//! until the input ends, and no buffer is larger than 64 KiB plus one frame.
+//! `hound` decodes the samples; this module locates them. The `fmt ` chunk must precede the `data` chunk; other chunks may come
+//! anywhere. The pad byte after a chunk of odd length may be missing. Lengths in the header are not trusted: data that ends early ends
+//! the stream with a warning, data of unknown length is read until the input ends, and no buffer exceeds 64 KiB plus a header and a frame.
 
 use std::fmt;
 use std::io::{self, Chain, Cursor, Read, Take};
@@ -42,7 +42,7 @@ pub enum WavError {
     /// The `data` chunk comes before any `fmt ` chunk.
     #[error("the header is damaged: there is no fmt chunk before the data chunk")]
     NoFmtChunk,
-    /// There is no `data` chunk at the start of the file.
+    /// The first 64 MiB of the file contain no `data` chunk.
     #[error("no data chunk in the first {} MiB", searched_bytes >> 20)]
     NoDataChunk {
         /// Bytes searched.
@@ -194,7 +194,7 @@ impl<R: Read> WavStream<R> {
         Ok(frames)
     }
 
-    /// Returns, after the end of the data, one line about data that differs from the header.
+    /// After the end of the data, returns one line if the data is shorter than the header states or ends inside a frame.
     pub fn warning(&self) -> Option<String> {
         let cut = self.partial_frame_bytes?;
         let short = self.format.frames.filter(|stated| self.frames_read < *stated);
@@ -260,10 +260,10 @@ impl WavSampleFormat {
     }
 }
 
-/// Encodes the header of a WAV file with `data_bytes` bytes of samples. Its length is [`WavSampleFormat::header_len`].
+/// Encodes the header of a WAV file with `data_bytes` bytes of samples. The header has [`WavSampleFormat::header_len`] bytes.
 ///
-/// If `data_bytes` is odd, append one pad byte to the file; the length in the header includes it. The specification requires an
-/// extended `fmt ` chunk and a `fact` chunk for floats.
+/// If `data_bytes` is odd, append one pad byte to the file; the length in the RIFF header includes the pad byte. The specification
+/// requires an extended `fmt ` chunk and a `fact` chunk for floats.
 pub fn wav_header(format: WavSampleFormat, rate: u32, channels: u16, data_bytes: u32) -> Vec<u8> {
     let bits = format.bytes_per_sample() as u16 * 8;
     let frame_bytes = channels.saturating_mul(format.bytes_per_sample() as u16);
@@ -292,7 +292,7 @@ pub fn wav_header(format: WavSampleFormat, rate: u32, channels: u16, data_bytes:
     bytes
 }
 
-/// Bytes of a plain header.
+/// Bytes of a plain header: RIFF header, `fmt ` chunk of 16 bytes, and the start of the `data` chunk.
 const PLAIN_HEADER_BYTES: usize = 44;
 
 /// Appends the samples of a complete WAV file to `out`.
@@ -321,6 +321,7 @@ fn decode_block(wav: &[u8], out: &mut Vec<f32>) -> Result<SampleEncoding, hound:
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
 /// Chunks that follow the samples in real files. If one of them follows a `data` chunk of length 0, the `data` chunk is empty.
+/// Otherwise, the length 0 is a placeholder, and the samples extend to the end of the input.
 const TRAILING_CHUNKS: [&[u8; 4]; 14] = [
     b"LIST", b"id3 ", b"ID3 ", b"cue ", b"fact", b"smpl", b"inst", b"bext", b"iXML", b"PEAK", b"JUNK", b"junk",
     b"PAD ", b"afsp",
@@ -443,8 +444,8 @@ impl FmtChunk {
         Ok(fmt)
     }
 
-    /// The format tag. For an extensible format, it is taken from the GUID, standard or Ambisonic. Both use the same sample formats.
-    /// `None` if the GUID does not contain a tag.
+    /// The format tag. An extensible format has its tag in the GUID; standard and Ambisonic GUIDs contain the same tags. `None` if the
+    /// GUID does not contain a tag.
     fn format_tag(&self) -> Option<u16> {
         const PCM_GUID_SUFFIX: [u8; 14] = *b"\x00\x00\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71";
         const AMBISONIC_GUID_SUFFIX: [u8; 14] = *b"\x00\x00\x21\x07\xd3\x11\x86\x44\xc8\xc1\xca\x00\x00\x00";
@@ -457,7 +458,7 @@ impl FmtChunk {
         }
     }
 
-    /// Bits per sample in the file; `None` if the frame length is not a multiple of the channels.
+    /// Bits per sample in the file; `None` if the frame length is not a multiple of the number of channels.
     fn container_bits(&self) -> Option<u16> {
         let bytes = self.frame_bytes.checked_div(self.channels)?;
         (bytes > 0 && bytes * self.channels == self.frame_bytes).then(|| bytes.saturating_mul(8))
@@ -468,12 +469,12 @@ impl FmtChunk {
         usize::from(self.frame_bytes)
     }
 
-    /// A plain 44-byte header of the same format for `data_bytes` bytes of samples. `hound` misreads padded chunks, and rejects
-    /// `fmt ` chunks of unusual length and data that ends within a frame. `None` if the format has no plain header.
+    /// A plain 44-byte header of the same format for `data_bytes` bytes of samples. It is needed because `hound` misreads padded chunks,
+    /// and rejects `fmt ` chunks of unusual length and data that ends within a frame. `None` if a plain header cannot express the format.
     fn plain_header(&self, data_bytes: u32) -> Option<[u8; 44]> {
         let container = self.container_bits()?;
-        // Samples are left-justified in their container, so that they can be read with the width of the container.
-        // `hound` itself handles containers that are larger than the next whole byte.
+        // Samples are left-justified in the container. So if the container has only as many bytes as the bits need, the samples can
+        // be read with the width of the container. `hound` itself handles larger containers.
         let bits = if self.stated_bits.div_ceil(8) == container / 8 { container } else { self.stated_bits };
         let mut header = *b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0................data\0\0\0\0";
         let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);

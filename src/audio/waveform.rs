@@ -81,8 +81,8 @@ pub struct Waveform {
 }
 
 impl Waveform {
-    /// Creates an empty waveform for packets of `frame_samples` samples per channel. Also keeps the sent and the returned audio as 16-bit
-    /// samples, unless it exceeds `max_bytes`.
+    /// Creates an empty waveform for packets of `frame_samples` samples per channel. Also keeps the sent audio and the returned audio as
+    /// 16-bit samples. Discards either of them if it exceeds `max_bytes`.
     pub fn new(rate: u32, channels: u16, frame_samples: u32, max_bytes: usize) -> Self {
         Self {
             rate,
@@ -138,7 +138,7 @@ impl Waveform {
         });
     }
 
-    /// Calls `update` for each column of `samples`, with the part of `samples` in that column.
+    /// Calls `update` for each column that overlaps the range `samples`, with the part of the range in that column.
     fn for_each_column(&mut self, samples: Range<u64>, mut update: impl FnMut(&mut WaveformColumn, Range<u64>)) {
         self.extend_to(samples.end);
         let mut at = samples.start;
@@ -227,7 +227,7 @@ impl AudioExcerpt {
         }
         let (start, end) = ((start * size) as usize, end as usize);
         if bytes.capacity() == 0 {
-            // Allocated once, so that it never moves.
+            // Allocates the maximum at once, so that growth never copies the buffer.
             bytes.reserve_exact(self.max_bytes);
         }
         if end > bytes.len() {

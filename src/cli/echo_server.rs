@@ -155,7 +155,7 @@ impl Args {
             admission,
             local_port,
         };
-        // Only after binding: a server that already uses the port may be writing the same outcome log.
+        // Opens the outcome log only after binding: a server that already uses the port may be writing the same file.
         let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
         let registration = self.announce.prepare(&self.host, bound.address)?;
         let metrics = self.bind_metrics()?;
@@ -230,7 +230,7 @@ impl Args {
 
     /// If --moqt-only is given, rejects options that apply to the UDP echo.
     fn reject_unused_options(&self) -> Result<(), Failure> {
-        // Not `conflicts_with`: that would also reject an empty variable and the default delay.
+        // Not `conflicts_with`: that would also reject an empty ECHO_DELAY_MS and an explicit default delay.
         let delay =
             (self.delay != Millis(DEFAULT_DELAY)).then_some("--delay (or ECHO_DELAY_MS; for MOQT, use --moqt-delay)");
         let first_given = self.impairment.first_given().or_else(|| self.announce.first_given()).or(delay);

@@ -43,7 +43,7 @@ impl Generate {
         let mut text = Vec::new();
         clap_complete::generate(shell, &mut cli, "jamjam-dev", &mut text);
         let text = String::from_utf8(text)?;
-        // In bash, clap_complete 4.6 spells the hyphen in a program name in two ways, and then finds no subcommand.
+        // In the bash script, clap_complete 4.6 spells the hyphen of the program name in two ways, so the script finds no subcommand.
         Ok(text.replace("jamjam__subcmd__dev", "jamjam__dev"))
     }
 }

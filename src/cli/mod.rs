@@ -53,7 +53,7 @@ enum Command {
     SignalingServer(Box<signaling_server::Args>),
 }
 
-/// An error and its exit code: 1 (no reply), 2 (usage error) or 3 (unusable file, device, host name or socket).
+/// An error and its exit code: 1 (no reply), 2 (usage error), 3 (unusable file, device, host name or socket), 130 or 143 (interrupted).
 #[derive(Debug)]
 pub struct Failure {
     /// Exit code of the process.

@@ -26,7 +26,7 @@ const DEFAULT_PAYLOAD_SIZE: usize = 512;
 /// Minimum interval; shorter intervals are not feasible.
 const MIN_INTERVAL: Duration = Duration::from_micros(1);
 
-/// Minimum interval for public signaling servers, which close connections that send faster.
+/// Shorter intervals cause a notice: many public signaling servers close connections that send faster.
 const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Measure RTT, loss, jitter and reordering to an echo or signaling server

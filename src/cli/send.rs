@@ -108,7 +108,7 @@ impl Args {
         if let Some(code) = self.client.list_and_exit()? {
             return Ok(code);
         }
-        // All checks precede the first packet.
+        // All options are checked before the first packet is sent.
         self.client.require_target(to)?;
         check_distinct_files(
             self.source.file().into_iter().chain(self.recording.output_files()).chain(self.client.output_files()),
@@ -214,7 +214,7 @@ impl Args {
 /// An opened source.
 struct PacketSource {
     source: Box<dyn PayloadSource + Send>,
-    /// The thread that reads a file.
+    /// The thread that reads the file or generates the tone; `None` for a microphone.
     reader: Option<ReaderThread>,
     form: AudioStreamConfig,
     packets: Option<u64>,
@@ -279,7 +279,7 @@ impl TextArgs {
         !self.texts.is_empty()
     }
 
-    /// Adds the texts to `config`, each in its own group, and starts the thread that reads standard input.
+    /// Adds the queue of texts to `config`, one group per text, and starts the thread that fills the queue.
     pub fn config(&self, config: MoqtClientConfig) -> Result<MoqtClientConfig, Failure> {
         if self.texts.iter().filter(|text| *text == STDIN_MARKER).count() > 1 {
             return Err(Failure::usage("--text -: standard input can be read only once"));

@@ -1,4 +1,4 @@
-//! Parts that both servers share: log, listen addresses, `--address-file`, and the statistics of `echo-server` in the log and as
+//! Parts that both servers share (log, listen addresses, `--address-file`), and the statistics of `echo-server` in the log and as
 //! metrics.
 
 use std::fmt::Write;
@@ -169,12 +169,12 @@ impl ServerStatistics {
         info!(target: "moqt", connections_open, sessions, "stats{text}");
     }
 
-    /// Logs `received`, `sent` and `buffered`, then the other counters that are not zero, then the drops outside the node.
+    /// Logs `received`, `sent` and `buffered`, then the other counters that are not zero, then the drops in the kernel and the logs.
     fn log_udp(&self, udp: &UdpStatistics) {
         let kernel_dropped = udp.kernel.read();
         let mut text = String::from("Stats: ");
         for (index, (name, count)) in udp.counters.values().enumerate() {
-            // The specification requires the first three counters. The others are logged only if they are not zero.
+            // The line always contains the first three counters (`docs/measuring.md`), and the others only if they are not zero.
             if index < 3 || count > 0 {
                 let comma = if index == 0 { "" } else { ", " };
                 // Writing to a string cannot fail.

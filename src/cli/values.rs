@@ -188,7 +188,7 @@ pub fn parse_percent(text: &str) -> Result<u8, String> {
         .ok_or_else(|| "give a whole percentage from 0 to 100, such as 25".to_owned())
 }
 
-/// Parser for an enumeration that ignores surrounding spaces, as in a comma-separated list.
+/// Parser for the values of an enumeration. Ignores spaces around a value, as in a comma-separated list.
 #[derive(Clone)]
 pub struct TrimmedEnumParser<T: ValueEnum + Clone + Send + Sync + 'static>(EnumValueParser<T>);
 

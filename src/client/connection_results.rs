@@ -14,7 +14,7 @@ pub struct WebSocketResults {
     pub dialect: Dialect,
     /// Setup times of each connection. A run in a broadcast room has two connections: first the sending one, then the receiving one.
     pub connect_times: Vec<WebSocketConnectTimes>,
-    /// Why the connection ended while requests or responses were outstanding.
+    /// Why there was no connection, or why it ended while requests were unsent or responses outstanding.
     pub failure: Option<WebSocketFailure>,
     /// Offset of the server's clock, if the dialect reports the server's time.
     pub clock_offset: Option<ClockOffset>,
@@ -44,7 +44,7 @@ pub struct WebSocketConnectTimes {
     pub join_ns: Option<u64>,
 }
 
-/// Why a WebSocket connection failed. Text from the server is unmodified, except for its maximum length.
+/// Why a WebSocket connection failed. Text from the server may be unsanitized.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WebSocketFailure {
     /// No connection was established.
@@ -144,7 +144,7 @@ pub struct MoqtConnectTimes {
     pub webtransport_ns: Option<u64>,
     /// MOQT setup and version negotiation.
     pub session_ns: Option<u64>,
-    /// Time until both sides accepted each other's subscription.
+    /// Time from the MOQT setup until both sides accepted each other's subscription.
     pub subscribe_ns: Option<u64>,
 }
 
@@ -155,7 +155,7 @@ pub struct GroupCounts {
     pub sent: u64,
     /// Groups with at least one frame returned, intact or damaged.
     pub returned: u64,
-    /// Groups without a returned frame.
+    /// Groups of which no frame returned before the time-out.
     pub lost: u64,
     /// Frames missing from groups that returned other frames.
     pub frames_missing: u64,
@@ -177,7 +177,7 @@ impl GroupCounts {
     }
 }
 
-/// Why frames could not be sent, or why the session ended early. Text from the server is unmodified.
+/// Why frames could not be sent, or why the session ended early. Text from the server may be unsanitized.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MoqtFailure {
     /// No connection was established.

@@ -1,7 +1,7 @@
 //! `--loss-direction`: queries the server's receive counters before counting starts and again at the end of the run.
 //!
-//! The difference is the number of packets that arrived upstream; all other losses are downstream. Each query is a STUN
-//! Binding request (RFC 8489) that is retransmitted with the same transaction ID.
+//! The difference is the number of packets that the server received. The packets that it did not receive were lost upstream; all other
+//! losses are downstream. Each query is a STUN Binding request (RFC 8489) that is retransmitted with the same transaction ID.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -41,7 +41,7 @@ pub use websocket::{JoinHandshake, JoinRejected, WebSocketProber, WebSocketWorkl
 /// Configuration of a run.
 #[derive(Clone, Debug)]
 pub struct RunConfig {
-    /// Address of the server. Datagrams from other addresses count as stray.
+    /// Address of the server. Datagrams from other addresses count as stray, unless the workload accepts them.
     pub peer: SocketAddr,
     /// The stream that limits and progress apply to.
     pub evaluated_stream: StreamKind,

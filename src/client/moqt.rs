@@ -69,7 +69,7 @@ impl FrameTracker {
         Arc::clone(&self.progress)
     }
 
-    /// Records the connect times, except for the subscriptions, and the counters of the session.
+    /// Records the counters of the session and the connect times, except the time of the subscriptions, which [`Self::on_event`] records.
     pub fn on_connected(&mut self, connect_times: MoqtConnectTimes, counts: &SessionCounters) {
         let subscribe_ns = self.results.connect_times.subscribe_ns;
         self.results.connect_times = MoqtConnectTimes { subscribe_ns, ..connect_times };
@@ -126,7 +126,7 @@ impl FrameTracker {
                 self.on_frame_received((group, frame), at, intact, payload);
             }
             MoqtClientEvent::FrameUnmatched { group, frame, at, intact, ref payload } => {
-                // A duplicate of a returned frame counts as a duplicate. A late copy of a lost frame counts as unmatched.
+                // Another copy of a returned frame counts as a duplicate. A late copy of a lost frame counts as unmatched.
                 let returned =
                     self.frame_index(group, frame).filter(|sequence| self.sent_frames.has_received(*sequence));
                 match returned {
@@ -136,7 +136,7 @@ impl FrameTracker {
             }
             MoqtClientEvent::GroupLost { .. } => self.results.groups.lost += 1,
             MoqtClientEvent::FrameMissing { .. } => self.results.groups.frames_missing += 1,
-            // `sent_frames` applies the same rule to frames in flight.
+            // No action for frames in flight: `sent_frames` determines them itself, by the same rule as the MOQT client.
             MoqtClientEvent::FrameInFlight { .. } | MoqtClientEvent::AllSent { .. } => {}
             MoqtClientEvent::Finished { at, ref outcome } => self.outcome = Some((at, outcome.clone())),
         }

@@ -19,7 +19,7 @@ pub enum PacketOutcome {
     Damaged,
     /// No copy arrived before the time-out.
     Lost,
-    /// No copy arrived, but the time-out had not expired, because the run was interrupted or expects no replies.
+    /// No copy arrived, but the packet does not count as lost: the run was interrupted before the time-out, or expects no replies.
     InFlight,
 }
 

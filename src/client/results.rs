@@ -79,7 +79,7 @@ impl StopSignal {
     }
 }
 
-/// Result of `--wait-for`. No other counter includes packets from before the first reply.
+/// Result of `--wait-for`. Packets sent or received before the first reply are not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitResult {
     /// Time from the first attempt to the first reply or to the time-out, in nanoseconds.
@@ -180,7 +180,7 @@ impl RunResults {
         Some(u64::from(missing.max(0).cast_unsigned()).min(stream.lost))
     }
 
-    /// The server's delay for AUDIO; empty if no audio was sent.
+    /// The server's delay for AUDIO; both fields are `None` if no audio was sent.
     pub fn server_delay(&self) -> ServerDelay {
         let Some(audio) = &self.audio else { return ServerDelay::default() };
         let min_rtt = |kind| self.stream(kind).and_then(StreamStats::min_rtt);
@@ -262,7 +262,7 @@ pub struct CaptureResults {
     pub requested_buffer_frames: u32,
     /// Buffer size in frames that the device reports, if any.
     pub reported_buffer_frames: Option<u32>,
-    /// Minimum and maximum number of frames per callback; 0 if there was no callback.
+    /// Minimum and maximum number of frames per callback; both are 0 if there was no callback.
     pub callback_frames: (u32, u32),
     /// Captured frames, including dropped ones.
     pub frames: u64,

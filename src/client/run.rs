@@ -25,7 +25,7 @@ pub(super) const MAX_SENDS_PER_POLL: usize = 64;
 /// Time between KEEPALIVE packets while waiting for the server.
 const READINESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// First sequence number of these KEEPALIVE packets, far from the numbers of counted packets.
+/// First sequence number of the KEEPALIVE packets of `--wait-for`, far from the numbers of counted packets.
 const FIRST_READINESS_SEQUENCE: u32 = 0x8000_0000;
 
 /// How long a run that has received all replies continues to receive duplicates.
@@ -50,7 +50,7 @@ pub trait Workload {
     fn first_audio_sequence(&self) -> u32;
     /// Starts the schedule at `now`.
     fn start(&mut self, now: Time, tracker: &PacketTracker);
-    /// Sends due packets. If some of them remain, the returned [`WorkloadStep::NextDue`] is in the past.
+    /// Sends due packets. If some of them remain unsent, the returned [`WorkloadStep::NextDue`] is not later than `now`.
     fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep;
     /// Results of the AUDIO stream, if it was sent; [`ClientNode`] adds the statistics.
     fn audio_results(&self) -> Option<AudioResults>;
@@ -78,9 +78,9 @@ enum Phase {
     WaitingForServer(WaitForServer),
     /// Waits for the first response of `--loss-direction`, before counting starts.
     AwaitingBaseline,
-    /// With the next deadline.
+    /// The workload sends packets; the time is the next deadline.
     Sending(Time),
-    /// With the next deadline.
+    /// All packets were sent, but replies may be outstanding; the time is the next deadline.
     FinalWait(FinalWait, Time),
     Finished,
 }
@@ -128,7 +128,7 @@ impl<S: Workload> ClientNode<S> {
         &self.workload
     }
 
-    /// Ends the run because the connection was lost at `at`. Returns whether packets or replies were outstanding.
+    /// Ends the run because the connection was lost at `at`. Returns whether packets were unsent or replies outstanding.
     pub fn on_disconnected(&mut self, at: Time) -> bool {
         let outstanding = self.workload.has_unsent() || !self.tracker.is_complete();
         if !self.is_finished() {

@@ -1,8 +1,8 @@
 //! Decides which datagrams get a reply. Limits packets and bits per second for each source address (IPv6: /64), restricts sources with
 //! `--allow`, and stops reply loops between two echo servers. Rejected datagrams are counted and never answered.
 //!
-//! Source addresses can be forged, and a reply goes to the forged address. These limits bound what the server can be made to send to
-//! someone else.
+//! Source addresses can be forged, and a reply goes to the forged address. These limits restrict how much an attacker can make the server
+//! send to the owner of a forged address.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -39,7 +39,7 @@ pub struct AdmissionConfig {
     pub allowed_networks: Vec<Cidr>,
     /// Whether limits also apply to loopback sources. If not, only datagrams sent from a loopback address to a loopback address are exempt.
     pub limit_loopback: bool,
-    /// Secret key of the digests, so that sources and datagrams with colliding digests cannot be chosen.
+    /// Secret key of the digests, so that an attacker cannot choose sources or datagrams whose digests collide.
     pub hash_key: [u64; 2],
 }
 
@@ -164,7 +164,7 @@ impl Admission {
         }
         if repetition == Repetition::Later && self.keepalive_sources.admit(now, loop_check, RepetitionLimit::LOOP_CHECK)
         {
-            // The loop check is sent even above the rate limit: if the limit is low, the echo alone reaches it.
+            // The loop check is sent even above the rate limit: if the limit is low, the echo alone uses it up.
             self.rate_limiter.charge_sent(network_digest, now, 1, HEADER_LEN + header_len);
             let token = digests.for_purpose(DigestPurpose::LoopCheckToken(period));
             return KeepaliveDecision::LoopCheckThenEcho(wire::loop_check(token));
@@ -296,7 +296,7 @@ struct RemoteSource {
     is_rate_limited: bool,
     /// Length of the IP and UDP headers of its packets, in bytes.
     header_len: usize,
-    /// Keyed digest of [`source_network`], the key of its rate limit.
+    /// Keyed digest of the source's network ([`source_network`]). It selects the rate limit.
     network_digest: u64,
     /// Keyed digests of its address and port.
     digests: KeyedDigests,

@@ -1,8 +1,8 @@
 //! Counters of the echo server, their lateness histograms, and their export as Prometheus metrics. The node's thread writes them; any
 //! thread may read them at any time.
 //!
-//! A counter NAME becomes the metric `jamjam_echo_NAME_total`. Counters with a common prefix (`dropped_short`, `dropped_version`) become one
-//! metric, with the rest of the name as the label `reason`, so a new counter is exported without another line of code.
+//! A counter NAME becomes the metric `jamjam_echo_NAME_total`. The counters with the prefix `dropped_` become one metric, with the rest of
+//! the name as the label `reason`; so do those with `impaired_`. A new counter is exported without another line of code.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::time::saturating_nanos;
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
-        /// Every received datagram is counted exactly once in `received`, `keepalives`, `pings`, `stun_requests`, `latency_infos`, `ignored`,
-        /// `mapped_address_responses` or a `dropped_` counter other than `dropped_at_stop`. Every reply to a counted packet, every duplicate in
-        /// `impaired_duplicated` and every loop check is counted exactly once in `sent`, `immediate_replies`, `send_failed`, `dropped_at_stop` or
-        /// an `impaired_` loss, or is still queued.
+        /// Every received datagram is counted exactly once in `received`, `keepalives`, `pings`, `stun_requests`, `latency_infos`,
+        /// `ignored`, `mapped_address_responses` or a `dropped_` counter other than `dropped_at_stop`. Every reply to a counted packet,
+        /// every duplicate in `impaired_duplicated` and every loop check is counted exactly once in `sent`, `immediate_replies`,
+        /// `send_failed`, `dropped_at_stop`, `impaired_lost`, `impaired_burst`, `impaired_listed` or `impaired_queue`, or is still queued.
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[doc = $doc])+ pub $name: Counter,)+
@@ -50,7 +50,7 @@ counters! {
     Counter received,
     /// AUDIO packets echoed.
     Counter sent,
-    /// AUDIO packets waiting for their delay.
+    /// AUDIO packets queued and not echoed yet.
     Gauge buffered,
     /// Memory charged for queued packets, in bytes.
     Gauge buffered_bytes,
@@ -72,7 +72,7 @@ counters! {
     Counter mapped_address_requests,
     /// Responses to the server's STUN Binding requests, including errors.
     Counter mapped_address_responses,
-    /// STUN transactions of the server that timed out without a mapped address.
+    /// The server's own STUN transactions that timed out without a mapped address.
     Counter mapped_address_timeouts,
     /// Datagrams shorter than a header.
     Counter dropped_short,
@@ -100,7 +100,7 @@ counters! {
     Counter dropped_buffer_full,
     /// AUDIO packets dropped because of the memory limit for one client.
     Counter dropped_client_buffer_full,
-    /// Replies to KEEPALIVE, LATENCY_PING and STUN dropped because the socket accepted no more.
+    /// Replies to KEEPALIVE, LATENCY_PING and STUN dropped because too many were already queued.
     Counter dropped_reply_buffer_full,
     /// Packets dropped because memory allocation failed.
     Counter dropped_out_of_memory,
@@ -161,7 +161,7 @@ impl LatenessHistogram {
     }
 }
 
-/// Name prefixes that become one metric, with the rest of the name as the label `reason`, and their help texts.
+/// Prefixes whose counters become one metric each, and the help texts of these metrics.
 const METRIC_FAMILIES: [(&str, &str); 2] =
     [("dropped", "Datagrams and packets dropped, by reason."), ("impaired", "Replies impaired on purpose, by reason.")];
 

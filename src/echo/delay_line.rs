@@ -55,7 +55,7 @@ const PACKET_CHUNK_LEN: usize = 128 * 1024;
 /// Chunk length for entries: small, so that an idle line takes little memory.
 const ENTRY_CHUNK_LEN: usize = 32 * 1024;
 
-/// Limits of immediate replies, which are queued only while the socket accepts no more. Separate from the limits of AUDIO, so that
+/// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. Separate from the limits of AUDIO, so that
 /// KEEPALIVEs are answered even if the delay line is full.
 pub(super) const IMMEDIATE_REPLY_LIMITS: BufferLimits =
     BufferLimits { total: Some(16 << 20), per_client: Some(4 << 20) };
@@ -135,8 +135,8 @@ impl DelayLine {
         result
     }
 
-    /// The first datagrams that are due at `now`, if any. Consecutive datagrams of one client and one length form a single transmit of at
-    /// most `max_segments(length)` datagrams.
+    /// The first datagrams that are due at `now`, if any. Consecutive datagrams of one client with the same length (the last may be
+    /// shorter) form a single transmit of at most `max_segments(length)` datagrams.
     pub(super) fn peek_due(&mut self, now: Time, max_segments: impl Fn(usize) -> usize) -> Option<Transmit<'_>> {
         let front = self.front.filter(|entry| entry.due <= now)?;
         let segment_size = front.segment_size;
@@ -188,7 +188,7 @@ impl DelayLine {
     }
 }
 
-/// Bytes charged for a queued datagram in addition to its own bytes. They cover at least its actual bookkeeping.
+/// Bytes charged for a queued datagram in addition to its own bytes. They cover at least the memory of its queue entry.
 pub const PACKET_OVERHEAD: usize = 100;
 
 /// Memory limits in bytes; `None` is no limit.

@@ -1,7 +1,7 @@
 //! Limits how often the same datagram is answered, so that two echo servers do not exchange each other's echoes forever.
 //!
-//! One datagram with a forged source can start such a loop. It is the same datagram each time, from the same address and port. Clients
-//! rarely repeat a datagram: AUDIO has a new sequence number each time, and a KEEPALIVE without a sequence number is sent once per second.
+//! One datagram with a forged source can start such a loop. Each pass of the loop brings the same datagram from the same address and port.
+//! Clients rarely repeat a datagram: AUDIO has a new sequence number each time, and a client sends identical KEEPALIVEs once per second.
 //! Therefore, the same datagram is answered only a limited number of times. A KEEPALIVE loop with a round-trip time of one second looks
 //! like a client; the loop check in `admission.rs` detects it.
 
@@ -36,9 +36,9 @@ impl RepetitionLimit {
     /// How long a source that returned a loop check is treated as an echo server.
     pub(super) const ECHO_SERVER: Self = Self { interval_ms: 60_000, burst: 1 };
 
-    /// AUDIO that is delayed by `delay`. One pass of a loop takes the delays of both servers plus the round-trip time. If the round-trip
-    /// time is below 3.3 s, three passes take less than six times the longer delay plus 10 s. The burst is three, because networks
-    /// duplicate packets and users restart a client on a fixed port.
+    /// The same AUDIO packet at a server that delays AUDIO by `delay`. One pass of a loop takes the delays of both servers plus the
+    /// round-trip time. If that time is below 3.3 s, three passes take less than six times the longer delay plus 10 s, so the server with
+    /// the longer delay ends the loop. The burst is three, because networks duplicate packets and users restart a client on a fixed port.
     pub(super) fn audio(delay: Duration) -> Self {
         // At most one day, so that three intervals are much shorter than the 49 days after which the milliseconds wrap.
         let interval = Duration::from_secs(10).saturating_add(delay.saturating_mul(6)).min(Duration::from_secs(86_400));
@@ -347,7 +347,7 @@ mod tests {
             }
         };
         (0..10).for_each(|millis| full(&mut limiter, Time::from_millis(millis)));
-        // Its entry must survive three passes in a row.
+        // The entry of the loop must survive three passes in a row.
         let replies = replies_until_blocked(&mut limiter, (CACHE_WAYS as u64 + 1) << 33 | 7, audio, full);
         assert!((3..100).contains(&replies), "{replies}");
     }

@@ -1,8 +1,8 @@
 //! Queue of impaired replies: each reply has its own delay, jitter and reordering, and is sent as a single datagram.
 //!
-//! A reply is either lost immediately or becomes due. When it is due, it enters the bandwidth limit, if there is one. Replies to one client
-//! keep their order within their class (AUDIO, immediate): if jitter would let a reply overtake the previous reply, its due time is raised
-//! to the previous reply's due time, unless the reply is reordered on purpose.
+//! A reply is either lost immediately or becomes due. When it is due, it enters the queue of the bandwidth limit, if there is one. Replies
+//! to one client keep their order within their class (AUDIO, immediate): if jitter would let a reply overtake the previous reply, its due
+//! time is raised to the previous reply's due time. Only a reply that is reordered on purpose may be overtaken.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -21,8 +21,8 @@ use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
 use crate::wire::{self, PacketType};
 
-/// Bytes charged for a queued reply, and for each of its copies, in addition to the bytes of the reply. They cover a node of a tree that
-/// may be half empty, an allocation, and an entry for the client.
+/// Bytes charged for a queued reply, and for each of its copies, in addition to the bytes of the reply. They cover the reply's share of a
+/// tree node that may be half empty, the allocation of its bytes, and the client's entry in a hash table.
 pub const IMPAIRED_PACKET_OVERHEAD: usize = 500;
 
 /// The outcome of a reply.
@@ -79,7 +79,7 @@ pub struct ReplyEvent {
     pub copies_sent: u8,
 }
 
-/// Receives the outcome of each reply on the thread that runs the node: it must neither block nor, once warm, allocate.
+/// Receives the outcome of each reply on the thread that runs the node. It must not block, and must not allocate after it has warmed up.
 pub trait ReplyObserver: Send {
     /// The outcome of one reply.
     fn on_reply(&mut self, event: &ReplyEvent);
@@ -99,13 +99,13 @@ enum ReplyClass {
 
 /// A queued reply.
 struct QueuedReply {
-    /// Filled in so far: `copies_sent` counts up, and `added_delay` is final after the bandwidth limit.
+    /// The event so far: `copies_sent` counts up, and `added_delay` is final after the bandwidth limit.
     event: ReplyEvent,
     reply_path: ReplyPath,
     contents: Box<[u8]>,
     /// When it would be due without impairment.
     unimpaired_due: Time,
-    /// Whether it has not entered the bandwidth limit yet.
+    /// Whether it has not entered the queue of the bandwidth limit yet.
     awaits_bottleneck: bool,
     /// Copies still to send, and the time between them.
     copies_left: u8,
@@ -179,7 +179,7 @@ impl ReleaseQueue {
     }
 
     /// Queues the reply to a packet that arrived at `received_at`, to be sent `delay` later. A reply lost by impairment counts as
-    /// admitted. `copy_admitted` is called before a duplicate is made.
+    /// admitted. `copy_admitted` is called only before a duplicate is made, and returns whether it may be made.
     pub(super) fn push(
         &mut self,
         received_at: Time,
@@ -316,7 +316,7 @@ impl ReleaseQueue {
         full
     }
 
-    /// Enters a reply into the bandwidth limit.
+    /// Enters a reply into the queue of the bandwidth limit. If that queue is full, the reply is dropped.
     fn enter_bottleneck(&mut self, at: Time, arrival: u64, mut reply: QueuedReply) {
         let size = (reply.contents.len(), reply.copies_left);
         let Some(departure) = self.impairer.enter_bottleneck(at, size, reply.reply_path.peer.ip()) else {
@@ -348,7 +348,7 @@ impl ReleaseQueue {
         }
     }
 
-    /// Releases the charge of a reply that has left the queue.
+    /// Releases the charge of a reply that has left the queue, and reports its outcome.
     fn finish(&mut self, reply: &QueuedReply, outcome: ReplyOutcome) {
         let (class, peer, (bytes, packets)) = (reply.class(), reply.reply_path.peer, reply.charged);
         match class {
@@ -377,7 +377,7 @@ impl ReleaseQueue {
             ReplyOutcome::Lost(LossCause::Burst) => self.counters.impaired_burst.add(1),
             ReplyOutcome::Lost(LossCause::Random) => self.counters.impaired_lost.add(1),
             ReplyOutcome::BottleneckFull => self.counters.impaired_queue.add(1),
-            // Counted by the caller.
+            // Counted elsewhere.
             ReplyOutcome::Sent | ReplyOutcome::Dropped | ReplyOutcome::SendFailed | ReplyOutcome::DroppedAtStop => {}
         }
         log_impaired(&event);

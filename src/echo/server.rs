@@ -1,7 +1,7 @@
 //! The server: handles received datagrams, queues replies, and sends what is due.
 //!
-//! Immediate replies use a separate delay line with no delay, so consecutive replies leave in one segmented send and replying does not
-//! allocate. A server with impairment queues all replies in a [`ReleaseQueue`] instead.
+//! Immediate replies use a separate delay line with no delay, so consecutive replies to one client leave in one segmented send, and
+//! replying does not allocate. A server with impairment queues all replies in a [`ReleaseQueue`] instead.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -110,8 +110,8 @@ impl EchoServer {
     }
 
     /// Starts to monitor the mapped address of the server's socket, with a STUN transaction at the first poll and then every 25 s.
-    /// `observer` receives the first address and each change; an IPv4 address is never IPv4-mapped. It runs on the node's thread and must
-    /// not block.
+    /// `observer` receives the first address and each change, IPv4 addresses without the prefix `::ffff:`. The observer runs on the node's
+    /// thread and must not block.
     pub fn monitor_mapped_address(&mut self, config: StunConfig, observer: Box<dyn FnMut(SocketAddr) + Send>) {
         self.mapped_address_monitor = Some(MappedAddressMonitor::new(config, observer));
     }
@@ -129,8 +129,8 @@ impl EchoServer {
         self.counters.buffered_bytes.set(0);
     }
 
-    /// Handles STUN responses before they are parsed as AUDIO. Other datagrams from the STUN server are handled like those from any other
-    /// source.
+    /// Handles datagrams from the STUN server. Responses to the echo server's requests are handled here, because otherwise they would be
+    /// parsed as AUDIO. Other datagrams are handled like those from any other source.
     fn handle_stun_server(&mut self, received: &Receive<'_>) {
         for contents in received.segments() {
             let is_response = self
@@ -278,7 +278,7 @@ impl EchoServer {
         log_events::log_ignored(received.source, header);
     }
 
-    /// Whether a KEEPALIVE is returned unchanged. A loop check is queued before the echo, so that it returns first.
+    /// Whether a KEEPALIVE is returned unchanged. A loop check is queued before the echo, so that the loop check returns first.
     fn admit_keepalive_echo(&mut self, received: &Receive<'_>, bytes: &[u8]) -> bool {
         match self.admission.admit_keepalive(received, bytes) {
             KeepaliveDecision::Drop => false,
@@ -322,7 +322,7 @@ impl EchoServer {
         Ok(())
     }
 
-    /// Queues an immediate reply. Returns false, and counts it, if a buffer limit drops it.
+    /// Queues an immediate reply. If the reply does not fit, counts it as dropped and returns false.
     fn queue_reply(&mut self, received: &Receive<'_>, reply: &[u8]) -> bool {
         let Some(queue) = &mut self.release_queue else { return self.queue_unimpaired_reply(received, reply) };
         let copy_admitted = || self.admission.admit_immediate_copy(received, reply.len());
@@ -338,7 +338,7 @@ impl EchoServer {
         self.count_dropped_reply(dropped)
     }
 
-    /// Returns true if nothing was dropped.
+    /// Counts a dropped reply. Returns true if nothing was dropped.
     fn count_dropped_reply(&self, dropped: Option<(BufferFull, usize)>) -> bool {
         match dropped {
             Some((BufferFull::Total | BufferFull::Client, _)) => self.counters.dropped_reply_buffer_full.add(1),
@@ -361,7 +361,7 @@ impl EchoServer {
         log_events::log_malformed(received.source, bytes, error);
     }
 
-    /// Logs once per second that packets are being dropped because of the buffer limits.
+    /// Logs, at most once per second, that packets are dropped because of the buffer limits.
     fn log_buffer_drops(&mut self, now: Time) {
         let counters = [
             &self.counters.dropped_buffer_full,

@@ -28,7 +28,7 @@ const MAX_LOG_LINES_PER_SECOND: u32 = 10;
 /// Maximum number of count reports per second to one source.
 const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
 
-/// Maximum distance from the newest sequence number at which a late packet is distinguished from a duplicate.
+/// Length of the window of sequence numbers, ending at the newest, in which a late packet is distinguished from a duplicate.
 const SEQUENCE_WINDOW: u32 = u128::BITS;
 
 /// A larger distance from the newest sequence number restarts the window: the client has restarted, or sent `--wait-for` packets
@@ -59,7 +59,7 @@ impl SourceStats {
     }
 
     /// The counts to report to this source, or `None` above [`MAX_COUNT_REPORTS_PER_SECOND`]. A client requests its counts at the end of
-    /// a run, so the sequence windows are reset: packets of its next run are not duplicates.
+    /// a run, so the sequence windows are reset: packets of its next run are not counted as duplicates.
     pub(super) fn report_counts(&mut self, now: Time) -> Option<ReceivedCounts> {
         if now.duration_since(self.count_reports.0) >= Duration::from_secs(1) {
             self.count_reports = (now, 0);
@@ -185,14 +185,14 @@ impl SourceTable {
         0
     }
 
-    /// Records a datagram that is not a packet. Returns 1 if the table is full.
+    /// Records a datagram that is not a packet. Returns 1 if it is not recorded because the table is full.
     pub(super) fn on_malformed(&mut self, now: Time, source: SocketAddr, error: PacketError) -> usize {
         let is_tracked = self.get_or_insert(now, source).map(|stats| stats.malformed.record(error)).is_some();
         self.log_first_packet(now, source);
         usize::from(!is_tracked)
     }
 
-    /// Records a STUN message. `None` if the table is full.
+    /// Records a STUN message. `None` if it is not recorded because the table is full.
     pub(super) fn on_stun(&mut self, now: Time, source: SocketAddr) -> Option<&mut SourceStats> {
         self.get_or_insert(now, source)?.packets += 1;
         self.log_first_packet(now, source);
@@ -246,8 +246,8 @@ impl SourceTable {
         self.sources.len() as u64
     }
 
-    /// When to call [`SourceTable::sweep`]. `None` if there is nothing to remove, or if the log is disabled. In that case, a sweep after
-    /// the next datagram is early enough.
+    /// When to call [`SourceTable::sweep`]. `None` if there is nothing to remove or report, or if the log is disabled: without the log,
+    /// a sweep after the next datagram is early enough.
     pub(super) fn sweep_deadline(&self) -> Option<Time> {
         (self.log_enabled && self.needs_sweep()).then_some(self.next_sweep)
     }
@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(counts_after(&[1, 4, 2, 3]), (4, 0, 0));
         assert_eq!(counts_after(&[1, 2, 2, 1]), (2, 0, 2));
         assert_eq!(counts_after(&[u32::MAX, 0, 2]), (3, 1, 0));
-        // The window reaches back 127 sequence numbers from the newest. Beyond it, neither gaps nor duplicates are counted.
+        // The window reaches back 127 sequence numbers from the newest. An older packet neither closes a gap nor counts as a duplicate.
         assert_eq!(counts_after(&[100, 227, 100, 101]), (3, 125, 1));
         assert_eq!(counts_after(&[100, 228, 100]), (3, 127, 0));
     }

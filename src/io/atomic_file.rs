@@ -1,4 +1,4 @@
-//! Writes files atomically: to a temporary file in the same folder, which is then renamed.
+//! Writes files atomically: writes a temporary file in the same folder and renames it.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -37,7 +37,7 @@ fn create_new_options() -> OpenOptions {
     options
 }
 
-/// Creates the temporary file. Removes an existing temporary file, which an aborted process has left behind.
+/// Creates the temporary file. Removes an existing file at this path, such as one that an aborted process left behind.
 fn create_temp_file(temp: &Path, options: &OpenOptions) -> io::Result<File> {
     match options.open(temp) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -63,7 +63,7 @@ pub fn prepare(file: &Path) -> io::Result<()> {
     if exists { fs::remove_file(&target) } else { Ok(()) }
 }
 
-/// Follows links, even to a missing file, so that a link is not replaced.
+/// Follows symbolic links, even to a missing file, so that the rename replaces the target and not the link.
 fn resolve_links(file: &Path) -> PathBuf {
     let link_target = |target| file.parent().unwrap_or(Path::new("")).join(target);
     file.canonicalize().or_else(|_| fs::read_link(file).map(link_target)).unwrap_or_else(|_| file.to_owned())

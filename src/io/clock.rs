@@ -14,7 +14,7 @@ pub fn monotonic_now() -> Time {
     Time::from_nanos(saturating_nanos(ORIGIN.elapsed()))
 }
 
-/// The time of day now, at `monotonic` on the caller's monotonic clock.
+/// The current time of day, paired with `monotonic`: the current time on the caller's monotonic clock.
 pub fn wall_clock(monotonic: Time) -> WallClock {
     WallClock::new(monotonic, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
@@ -70,7 +70,7 @@ impl ClockMonitor {
     }
 }
 
-/// Time since boot including suspend, to distinguish suspend from a jump. Linux only.
+/// Time since boot including time in suspend, to distinguish a suspend from a clock jump. Linux only.
 fn boot_time_ns() -> Option<i64> {
     #[cfg(target_os = "linux")]
     let now = {

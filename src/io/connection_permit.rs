@@ -33,7 +33,7 @@ pub struct ConnectionLimits {
     /// Time for the TLS handshake and the head of a request together, and maximum idle time of a connection.
     pub handshake_timeout: Duration,
     /// Maximum lifetime of a connection, even if it is busy, so that a client that never reads cannot keep its slot. An upgraded connection
-    /// has no such limit, and an endless response extends it whenever the client reads ([`ConnectionPermit::extend`]).
+    /// has no such limit. A response without an end restarts the lifetime whenever the client reads ([`ConnectionPermit::extend`]).
     pub max_lifetime: Duration,
     /// Whether a reverse proxy sets `X-Forwarded-For`, which then names the source address of a request.
     pub trust_proxy: bool,
@@ -52,7 +52,7 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Counts the open connections of one server.
+/// Counts and limits the open connections of one server.
 #[derive(Debug)]
 pub struct ConnectionLimiter {
     limits: ConnectionLimits,
@@ -84,7 +84,7 @@ pub struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
     /// The address that the connection counts for.
     source: OnceLock<IpAddr>,
-    /// Whether it is among the pending QUIC handshakes.
+    /// Whether the connection is among the pending QUIC handshakes.
     in_handshake: AtomicBool,
     /// Whether a complete request head has arrived.
     has_request: AtomicBool,
@@ -95,7 +95,7 @@ pub struct ConnectionPermit {
 }
 
 impl ConnectionLimiter {
-    /// A limiter without connections.
+    /// Creates a limiter for a server that has no connections yet.
     pub fn new(limits: ConnectionLimits) -> Arc<Self> {
         let limit = limits.max_connections.unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let semaphore = Arc::new(Semaphore::new(limit));
@@ -125,13 +125,13 @@ impl ConnectionLimiter {
         self.handshake_timeouts.load(Ordering::Relaxed)
     }
 
-    /// Waits for a free slot of a TCP connection.
+    /// Waits for a free slot for a TCP connection.
     pub(in crate::io) async fn acquire(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.semaphore).acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// Assigns a free slot to `address`; `None` if the limit per address is reached. Behind a proxy the address is counted by
-    /// [`ConnectionPermit::assign_forwarded`].
+    /// Assigns a free slot to `address`; `None` if the limit per address is reached. Behind a trusted proxy, `address` is not counted;
+    /// [`ConnectionPermit::assign_forwarded`] counts the forwarded address.
     pub(in crate::io) fn assign(
         self: &Arc<Self>,
         free: OwnedSemaphorePermit,
@@ -208,7 +208,7 @@ impl ConnectionLimiter {
 struct SourceLimitReached(usize);
 
 impl ConnectionPermit {
-    /// Drops `what` after the connection has ended and its data has been sent. Only the first value is kept.
+    /// Keeps `what` until the connection has ended and its data has been sent, and then drops it. Only one value is kept: the first.
     pub fn hold_until_closed(&self, what: impl Any + Send + Sync) {
         let _ = self.held.set(Box::new(what));
     }
@@ -232,7 +232,7 @@ impl ConnectionPermit {
         }
     }
 
-    /// Restarts the maximum lifetime. An endless response calls it whenever the client has read more of it.
+    /// Restarts the maximum lifetime. A response without an end calls this function whenever the client has read more data.
     pub fn extend(&self) {
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + self.max_lifetime();
     }
@@ -252,7 +252,7 @@ impl ConnectionPermit {
         self.has_request.store(true, Ordering::Relaxed);
     }
 
-    /// The time for a request head is over. Counted only if the connection never sent a complete request head.
+    /// Called when the time for a request head is over. Counts a time-out only if the connection never sent a complete request head.
     pub(in crate::io) fn on_header_timeout(&self) {
         if !self.has_request.load(Ordering::Relaxed) {
             self.limiter.handshake_timeouts.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The log on standard error: one line of text per event in the format of the seeds, or one JSON object.
+//! The log on standard error: for each event, one line of text in the format of the original server, or one JSON object.
 
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
@@ -58,7 +58,8 @@ pub struct LogGuard {
 }
 
 impl LogGuard {
-    /// Returns a function that counts the lines dropped because standard error was not read. It outlives the guard.
+    /// Returns a function that returns the number of lines dropped because standard error was not read. The function can be called even
+    /// after the guard is dropped.
     pub fn dropped_lines(&self) -> impl Fn() -> u64 + Send + Sync + 'static + use<> {
         let dropped = self.dropped_lines.clone();
         move || dropped.dropped_lines() as u64
@@ -81,7 +82,7 @@ pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<LogGuard, Lo
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
-        // Otherwise it reports failed writes to standard error on standard error, and panics.
+        // Otherwise, tracing-subscriber reports a failed write to standard error on standard error itself, and panics.
         .log_internal_errors(false);
     match format {
         LogFormat::Text => builder.with_ansi(color && std::io::stderr().is_terminal()).event_format(TextFormat).init(),
@@ -127,8 +128,8 @@ impl FormatTime for UtcMillis {
     }
 }
 
-/// Formats `TIME LEVEL area: event key=value`. Events without an area are the fixed lines of the seeds: their fields appear only in
-/// the JSON format.
+/// Formats `TIME LEVEL area: event key=value`. Events without an area are lines whose text is fixed by the original server: their fields
+/// appear only in the JSON format.
 struct TextFormat;
 
 impl<S, N> FormatEvent<S, N> for TextFormat

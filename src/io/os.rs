@@ -24,7 +24,7 @@ pub fn raise_descriptor_limit() {
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-        // If this fails, the old limit stays, and connections above it wait.
+        // If this fails, the old limit stays, and connections above this limit wait.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }
@@ -48,7 +48,7 @@ pub fn process_resources() -> Option<ProcessResources> {
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
     let open_files = match std::fs::metadata("/proc/self/fd").ok()?.len() {
-        // Before Linux 6.2 the entries must be counted. The open folder is one of them.
+        // Before Linux 6.2 the entries must be counted. One of them is the folder itself, which is open while it is read.
         0 => std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as u64,
         count => count,
     };

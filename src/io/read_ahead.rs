@@ -72,8 +72,8 @@ impl ReadAhead {
 }
 
 impl ReaderThread {
-    /// Waits for the end of the thread. Returns the warning of [`PayloadReader::warning`] or the read error. The [`ReadAhead`] must be
-    /// dropped before.
+    /// Waits for the end of the thread. Returns the warning of [`PayloadReader::warning`] or the read error. Drop the [`ReadAhead`]
+    /// first.
     ///
     /// # Panics
     /// If the thread panicked.
@@ -88,7 +88,7 @@ impl PayloadSource for ReadAhead {
             Ok(queued) => {
                 payload.extend_from_slice(&queued.payload);
                 self.source_quality = queued.source_quality;
-                // A full channel only means that the buffer is not needed again.
+                // If the channel is full, there are enough free buffers, and this one is dropped.
                 let _ = self.free_buffers.try_send(queued.payload);
                 SourcePoll::Ready
             }

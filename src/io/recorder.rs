@@ -38,7 +38,7 @@ pub enum PacketStatus {
     Late,
     /// Returned with other bytes.
     Damaged,
-    /// Not returned. Packets in flight when the run is interrupted are not lost.
+    /// Not returned. Packets still in flight when the run is interrupted do not count as lost.
     Lost,
 }
 
@@ -81,7 +81,7 @@ impl AudioSinks {
                 waveform.on_returned(index, samples);
                 waveform.on_lost(index);
             }
-            // Damaged packets are neither drawn nor gaps.
+            // A damaged packet is neither drawn nor shown as a gap.
             PacketStatus::Damaged => {}
             PacketStatus::Lost => waveform.on_lost(index),
         }
@@ -126,7 +126,7 @@ impl DropCounters {
     }
 }
 
-/// The end of the queue for the node's thread.
+/// The sending side of the queue, used by the node's thread.
 pub struct RecorderQueue {
     queue: SyncSender<QueuedPacket>,
     free_buffers: Receiver<Vec<u8>>,
@@ -177,7 +177,7 @@ pub fn spawn(mut sinks: AudioSinks, config: AudioStreamConfig) -> io::Result<(Re
 }
 
 impl Recorder {
-    /// Waits until all packets are written and returns the sinks and the drop counts. The [`RecorderQueue`] must be dropped before.
+    /// Waits until all packets are written and returns the sinks and the drop counts. Drop the [`RecorderQueue`] first.
     ///
     /// # Panics
     /// If the recorder thread panicked.
@@ -314,9 +314,9 @@ struct WavFile {
     packets_left_out: u64,
     /// The first error. Nothing is written after it.
     error: Option<io::Error>,
-    /// Encoded samples of the packet.
+    /// Buffer for the encoded samples of one packet.
     bytes: Vec<u8>,
-    /// Buffer for all channels of the packet.
+    /// Buffer for all channels of one packet.
     interleaved: Vec<u8>,
 }
 

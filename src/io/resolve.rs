@@ -50,7 +50,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// An address that did not reply, and the error.
 pub type UnreachableAddress = (SocketAddr, io::Error);
 
-/// Returns the first address that returns a KEEPALIVE, or the first address if there is no reply. A single candidate is not tested.
+/// Returns the first address that replies to a KEEPALIVE, or the first of `candidates` if none replies. A single candidate is not tested.
 ///
 /// # Panics
 /// If `candidates` is empty.
@@ -62,7 +62,7 @@ pub fn first_reachable_or_first(candidates: &[SocketAddr]) -> SocketAddr {
     }
 }
 
-/// Returns the first address that returns a KEEPALIVE within half a second. Tries one address after the other. If there is no reply,
+/// Returns the first address that replies to a KEEPALIVE within half a second. Tries one address after the other. If none replies,
 /// returns all addresses that were tried. After a stop request, the remaining addresses are not tried.
 pub fn first_reachable(candidates: &[SocketAddr], stop: &StopToken) -> Result<SocketAddr, Vec<UnreachableAddress>> {
     let mut unreachable = Vec::new();
@@ -92,7 +92,7 @@ fn probe_address(peer: SocketAddr, stop: &StopToken) -> io::Result<()> {
         match socket.recv(&mut reply) {
             Ok(len) if wire::parse_packet(&reply[..len]).is_ok() => return Ok(()),
             Ok(_) => {}
-            // The start of the loop checks whether a signal is a stop request.
+            // If a signal interrupted the call, the start of the loop checks for a stop request.
             Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => {}
             Err(error) => return Err(error),
         }

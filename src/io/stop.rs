@@ -36,7 +36,7 @@ impl StopToken {
         }
     }
 
-    /// Whether a callback is registered. If so, the run ends itself and prints its report.
+    /// Whether a callback is registered. If so, the run has started, and after a stop request it ends itself and prints its report.
     pub fn has_callbacks(&self) -> bool {
         !self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
@@ -51,7 +51,8 @@ impl StopToken {
         Some(self.0.grace_period_ms.load(Ordering::SeqCst)).filter(|period| *period > 0).map(Duration::from_millis)
     }
 
-    /// Calls `wake` when a stop is requested. Check [`StopToken::signal`] afterwards, because an earlier request does not call it.
+    /// Calls `wake` when a stop is requested. The caller must then check [`StopToken::signal`], because a request made before this call
+    /// does not call `wake`.
     pub fn on_stop(&self, wake: impl Fn() + Send + 'static) {
         self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(wake));
     }

@@ -40,7 +40,7 @@ pub enum DecodeError {
     /// A length exceeds its limit.
     #[error("length of {len} bytes exceeds the maximum of {max}")]
     TooLong {
-        /// Announced length in bytes.
+        /// Length from the length prefix, in bytes.
         len: u64,
         /// Maximum length in bytes.
         max: usize,
@@ -50,7 +50,7 @@ pub enum DecodeError {
     TooMany {
         /// Name of the counted field.
         field: &'static str,
-        /// Announced count.
+        /// Received count.
         count: u64,
         /// Maximum count.
         max: usize,
@@ -168,8 +168,8 @@ impl GroupHeader {
     }
 }
 
-/// Splits a stream into its type byte and length-prefixed messages or frames. Buffers at most one incomplete message;
-/// nothing is reserved before it arrives.
+/// Splits a stream into its type byte and length-prefixed messages or frames. Allocates memory only for bytes that have
+/// arrived, not for the length in a prefix.
 #[derive(Debug, Default)]
 pub struct Deframer {
     buffer: Vec<u8>,
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(stream.next_length_prefixed().unwrap().unwrap().len(), 1_000_000);
         assert_eq!(stream.buffered(), 1);
         assert!(stream.buffer.capacity() <= MIN_BUFFER_CAPACITY, "{}", stream.buffer.capacity());
-        // Reading continues normally: 0x80 starts a four-byte length, here 2.
+        // Reading continues normally: 0x80 is the first byte of a four-byte length with the value 2.
         stream.push(&[0, 0, 2, b'a', b'b']);
         assert_eq!(stream.next_length_prefixed().unwrap().unwrap(), "ab");
     }

@@ -1,5 +1,5 @@
 //! The server application: subscribes to every announced track, announces it back, and relays each group frame by
-//! frame to its subscribers, after the configured delay and in bounded memory.
+//! frame to the subscribers of the track, after the configured delay and in bounded memory.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -26,13 +26,13 @@ pub struct MoqtEchoConfig {
     pub track_prefix: TrackPath,
     /// Prefix of the requested announcements in gomoqt-0.9.
     pub broadcast_prefix: TrackPath,
-    /// Name of the echoed track of a broadcast in gomoqt-0.9.
+    /// In gomoqt-0.9, the name of the track that is echoed for each broadcast.
     pub track_name: String,
     /// Delay of each frame.
     pub delay: Duration,
     /// Maximum number of bytes in frames that wait for their due time or for a subscriber.
     pub max_buffered_bytes: usize,
-    /// Maximum number of groups that wait for the first subscriber of their track.
+    /// Maximum number of groups per track that wait while the track has no subscriber.
     pub max_unsubscribed_groups: usize,
     /// Maximum time that a subscription waits for its track to be announced.
     pub announce_timeout: Duration,
@@ -146,7 +146,7 @@ impl MoqtEcho {
         }
     }
 
-    /// The track that carries the announced `path`.
+    /// The path of the track to subscribe to when `path` is announced.
     fn track_path(config: &MoqtEchoConfig, version: MoqtVersion, path: &TrackPath) -> TrackPath {
         match version {
             MoqtVersion::Gomoqt202502 => path.clone(),
@@ -158,7 +158,7 @@ impl MoqtEcho {
         self.tracks.iter().find(|(_, track)| !track.ended && track.path == *path).map(|(subscription, _)| *subscription)
     }
 
-    /// Relays due frames, at most one turn's worth, then applies the limits and removes ended tracks.
+    /// Relays the due frames of one turn, then applies the limits and removes ended tracks.
     fn relay_due(&mut self, now: Time, session: &mut Session) {
         let tracks = &self.tracks;
         let subscribers = |subscription| tracks.get(&subscription).map_or(&[][..], |track| &track.subscribe_streams);
@@ -278,7 +278,7 @@ impl SessionHandler for MoqtEcho {
     }
 }
 
-/// Next item of a group.
+/// An item of a group, to be relayed when it is due.
 #[derive(Debug)]
 enum RelayItem {
     /// A frame.
@@ -295,7 +295,7 @@ impl RelayItem {
     }
 }
 
-/// Relays one group from its incoming stream to the streams of its subscribers.
+/// Relays one group from its incoming stream to one outgoing stream per subscriber.
 #[derive(Debug)]
 struct GroupRelay {
     source: StreamHandle,
@@ -319,11 +319,11 @@ impl GroupRelay {
         self.items.front().is_some_and(|(due, _)| *due <= now)
     }
 
-    /// Relays due items, at most `left`, and subtracts them from `left`. Returns whether the group is complete.
+    /// Relays at most `left` due items and subtracts their number from `left`. Returns whether the group is complete.
     fn relay_due(&mut self, now: Time, session: &mut Session, left: &mut usize) -> bool {
         let due = self.items.iter().take(*left).take_while(|(due, _)| *due <= now).count();
         *left -= due;
-        // All items go to one subscriber before the next, so that short writes can be coalesced.
+        // One subscriber gets all items before the next subscriber gets any, so that short writes can be coalesced.
         for group in self.destinations.iter().flatten() {
             for (_, item) in self.items.range(..due) {
                 match item {
@@ -387,8 +387,8 @@ impl RelayQueue {
         self.cost
     }
 
-    /// Relays due items, at most one turn's worth. `subscribers` returns the subscribe streams of a subscription.
-    /// Groups without a subscriber wait.
+    /// Relays the due items, at most [`MAX_ITEMS_PER_TURN`]. `subscribers` takes the ID of our subscription
+    /// to a track and returns the peer's subscribe streams for that track. Groups without a subscriber wait.
     fn relay_due<'a>(
         &mut self,
         now: Time,

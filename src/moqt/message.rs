@@ -1,5 +1,5 @@
 //! The messages of both MOQT versions, as bodies without their length prefix. Decoding accepts any bytes and returns
-//! a message or an error. Bytes after the last field are ignored, as gomoqt does.
+//! a message or an error. Bytes after the last field are ignored, as in gomoqt.
 
 use std::fmt;
 
@@ -97,7 +97,7 @@ impl StreamType {
     }
 }
 
-/// First byte of a connection in the IETF drafts and related protocols.
+/// First byte of the first stream in the IETF drafts and related protocols.
 pub const IETF_CLIENT_SETUP_TYPE: u8 = 0x20;
 
 /// Path of a track, or a prefix of such paths. In gomoqt-0.9, the broadcast path is the first part and the track name is the second part.
@@ -271,7 +271,7 @@ impl MessageBody for AnnouncePlease {
     }
 }
 
-/// `ANNOUNCE_INIT`: the first reply in gomoqt-0.9, with all paths announced at that time.
+/// `ANNOUNCE_INIT`: the first reply to `ANNOUNCE_PLEASE` in gomoqt-0.9. It contains all paths that are announced at that time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnnounceInit {
     /// The part of each path after the prefix.
@@ -335,7 +335,7 @@ impl MessageBody for Announce {
             (unknown, _) => return Err(DecodeError::UnknownStatus(unknown)),
         };
         Ok(match version {
-            // The length that gomoqt sends for LIVE does not include the count of its empty path.
+            // gomoqt appends an empty path (one byte: 0 parts) to LIVE, but the length prefix does not include that byte.
             MoqtVersion::Gomoqt202502 if status == AnnounceStatus::Live && fields.is_empty() => {
                 Self { status, ..Self::default() }
             }

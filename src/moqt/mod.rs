@@ -1,4 +1,4 @@
-//! MOQT as spoken by the Go program gomoqt, as a sans-I/O protocol: bytes, messages, sessions, and the echo on top.
+//! The MOQT protocol of the Go program gomoqt, without I/O: encoding, messages, sessions, the echo and a client.
 //!
 //! A [`MoqtEndpoint`] is one end of one connection: a [`Session`], which handles streams and messages, and a
 //! [`SessionHandler`], which is the application: [`echo::MoqtEcho`] on the server, [`client::MoqtClient`] on the
@@ -64,7 +64,7 @@ impl Transport {
 pub struct SessionLimits {
     /// Maximum duration of the setup.
     pub setup_timeout: Duration,
-    /// Maximum number of open bidirectional peer streams.
+    /// Maximum number of bidirectional streams that the peer may have open.
     pub max_bidi_streams: usize,
     /// Maximum number of groups being received.
     pub max_incoming_groups: usize,
@@ -74,7 +74,7 @@ pub struct SessionLimits {
     pub max_subscriptions: usize,
     /// Maximum length of a path, in bytes.
     pub max_path_bytes: usize,
-    /// Maximum number of bytes in incomplete messages and frames.
+    /// Maximum number of received bytes that are not processed yet, such as incomplete messages and frames.
     pub max_reassembly_bytes: usize,
     /// Maximum number of bytes in messages that the transport has not taken.
     pub max_unsent_message_bytes: usize,
@@ -104,25 +104,25 @@ impl Default for SessionLimits {
 }
 
 pub mod error_code {
-    //! Error codes that close connections, reset streams and reject requests. If gomoqt has a code for the error, its value is used. Each
-    //! scope numbers its codes from 0, so a code has a meaning only within its scope.
+    //! Error codes that close connections, reset streams and reject requests. If gomoqt defines a code for an error, the value is the same
+    //! here. Connections, streams, subscriptions and groups have separate codes, so equal values have different meanings.
 
     /// Connection: no error.
     pub const NO_ERROR: u32 = 0x0;
-    /// Connection: internal error, for example a peer that does not read messages.
+    /// Connection: internal error. Also sent if the peer does not read our messages.
     pub const INTERNAL_ERROR: u32 = 0x1;
     /// Connection: the peer violated the protocol or speaks another protocol.
     pub const PROTOCOL_VIOLATION: u32 = 0x3;
-    /// Connection: no common version. From gomoqt-0.9; gomoqt-2025-02 has no code for this.
+    /// Connection: no common version. The value of gomoqt-0.9; gomoqt-2025-02 has no code for this.
     pub const UNSUPPORTED_VERSION: u32 = 0x12;
-    /// Connection: the setup timed out or requested an unknown path. From gomoqt-0.9.
+    /// Connection: the setup timed out or requested an unknown path. The value of gomoqt-0.9.
     pub const SETUP_FAILED: u32 = 0x13;
 
     /// Stream: malformed message.
     pub const MALFORMED_MESSAGE: u32 = 0x0;
     /// Stream: unknown or unsupported stream type.
     pub const UNSUPPORTED_STREAM_TYPE: u32 = 0x10;
-    /// Stream: too many streams or too many incomplete bytes. Our own code.
+    /// Stream: a limit is exceeded, such as the number of streams, subscriptions or unprocessed bytes. Not a code of gomoqt.
     pub const LIMIT_EXCEEDED: u32 = 0x11;
 
     /// Subscription: the subscribe ID is in use.
@@ -132,8 +132,8 @@ pub mod error_code {
 
     /// Group: it waited too long for a slow subscriber.
     pub const GROUP_EXPIRED: u32 = 0x3;
-    /// Group: its track ended, or the subscriber unsubscribed.
+    /// Group: the subscriber unsubscribed.
     pub const PUBLISH_ABORTED: u32 = 0x5;
-    /// Group: it names no subscription. From gomoqt-0.9.
+    /// Group: there is no subscription with its subscribe ID. The value of gomoqt-0.9.
     pub const INVALID_SUBSCRIBE_ID: u32 = 0x7;
 }

@@ -73,7 +73,7 @@ fn close_code_advice(dialect: Dialect, code: u32) -> Option<&'static str> {
     })
 }
 
-/// The connection works, but no reply arrives.
+/// Warns if the connection works, but no reply arrives.
 fn websocket_no_replies(
     report: &Report,
     websocket: &WebSocketFigures,
@@ -159,7 +159,7 @@ fn moqt_advice(failure: &ConnectionFailure) -> &'static str {
     }
 }
 
-/// Both sides subscribed, but no frame arrives.
+/// Warns if both sides subscribed, but none of the sent frames returns.
 fn moqt_no_replies(report: &Report, moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> Option<Warning> {
     let stream = stream.filter(|stream| stream.sent > 0 && !stream.has_replies())?;
     if moqt.connection_failure.is_some() || report.interrupted.is_some() {

@@ -519,7 +519,7 @@ fn gaps_row(quality: &AudioQualityFigures) -> Option<String> {
 
 fn level(quality: &AudioQualityFigures) -> String {
     let returned = match &quality.returned_levels {
-        // Intact packets have the level that was sent.
+        // The returned level is printed only if packets are damaged, because intact packets have the level that was sent.
         Some(levels) if quality.damaged_packets > 0 => {
             format!("; returned {}", levels_text(levels, levels.iter().map(|level| level.clips).sum()))
         }

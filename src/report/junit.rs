@@ -69,7 +69,7 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
         None => TestCaseStatus::success(),
     };
     let mut case = TestCase::new("run completed", status);
-    // All cases share one run. Only the first case has its duration, so that the sum over all cases is correct.
+    // All cases share one run. Only this case has the duration of the run, so that the sum over all cases is correct.
     case.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
     case
 }

@@ -15,7 +15,7 @@ use crate::time::saturating_nanos;
 /// The limits of a run. None is set by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// `--max-loss`: ratio of lost packets to packets with an outcome, 0 to 1.
+    /// `--max-loss`: ratio of lost packets to settled packets, 0 to 1.
     pub max_loss: Option<f64>,
     /// `--max-burst`: consecutive lost packets.
     pub max_burst: Option<u64>,
@@ -295,11 +295,12 @@ fn missing_data_reason(run: &RunResults, default: &str) -> String {
 pub struct Verdict {
     /// Whether the run passed.
     pub passed: bool,
-    /// Whether any limit was set. Without limits, a run passes if intact replies arrived.
+    /// Whether any limit was set. Without limits, a run passes if replies arrived, none was damaged and the connection did not fail. With
+    /// `--no-echo`, a run without limits passes if all packets were sent.
     pub limits_set: bool,
     /// Why the run failed; empty if it passed.
     pub reasons: Vec<String>,
-    /// The reason that no reply arrived or nothing was sent.
+    /// Why no reply arrived, or why a run that expects no replies did not send all packets.
     #[serde(skip)]
     pub no_reply_reason: Option<String>,
     /// The reasons that concern damaged replies.
@@ -319,7 +320,7 @@ impl Verdict {
         let protocol = RunProtocol::of_run(run);
         let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
-        // If there are no replies, this is the reason to report: limits without data are only its consequence.
+        // If there is a `no_reply_reason`, limits without data are only a consequence of it, so they are not reported.
         let exceeded = limits
             .iter()
             .filter(|limit| !limit.passed && (no_reply_reason.is_none() || limit.measured.is_some()))

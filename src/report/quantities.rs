@@ -30,8 +30,8 @@ pub enum Unit {
     Ratio,
     /// Microseconds, printed in the unit that suits their size.
     Us,
-    /// Microseconds, printed in milliseconds from 1 ms upward. Seconds, which suit a long server delay, would hide the part that the
-    /// path adds.
+    /// Microseconds, printed in milliseconds from 1 ms upward. They are never printed in seconds: with a long server delay, the part
+    /// that the path adds would not be visible.
     FineUs,
     /// Milliseconds, printed in the unit that suits their size.
     Ms,
@@ -104,7 +104,7 @@ pub(super) fn thousandths(value: f64) -> f64 {
     (value * 1e3).round() / 1e3 + 0.0
 }
 
-/// Microseconds in the unit that suits their size.
+/// Writes microseconds in the unit that suits their size.
 pub(super) fn format_time(us: f64) -> String {
     match us.abs() {
         size if size > 0.0 && size < 0.1 => format!("{:.0} ns", us * 1e3),
@@ -114,7 +114,7 @@ pub(super) fn format_time(us: f64) -> String {
     }
 }
 
-/// Microseconds in milliseconds from 1 ms on.
+/// Writes microseconds in milliseconds from 1 ms on, and shorter times like [`format_time`].
 pub(super) fn format_time_ms(us: f64) -> String {
     if us.abs() < 1e3 { format_time(us) } else { format!("{:.3} ms", us / 1e3) }
 }
@@ -175,7 +175,7 @@ pub enum Shown<T: 'static> {
     ComposedIf(fn(&T) -> Option<String>),
 }
 
-/// When the text report prints a figure. A cell is also hidden if no stream has a value.
+/// When the text report prints a figure. A row of cells is also hidden if no stream has a value, except with [`When::LossReport`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// Always. A missing value is `-`.
@@ -307,9 +307,9 @@ impl<const N: usize> From<&[u64; N]> for Value {
     }
 }
 
-/// Turns each group of the table into a struct, which serializes to the JSON object, and its `FIGURES`. A row is `name: type = value
-/// => unit, label, shown, key;`. A row without `=>` is `JsonOnly`; a row without `key` is in no summary. The statements in brackets
-/// before the rows run once for all values.
+/// Turns each group of the table into a struct that serializes to the JSON object and has the constant `FIGURES`. A row is
+/// `name: type = value => unit, label, shown, key;`. A row without `=>` is `JsonOnly`; a row without `key` is in no summary. The
+/// statements in brackets before the rows run once for all values.
 macro_rules! figures {
     (@text $type:ident) => { figures!(@text $type Unit::None, "", Shown::JsonOnly) };
     (@text $type:ident $unit:expr, $label:expr, $shown:expr) => { figures!(@text $type $unit, $label, $shown, Key::No) };

@@ -12,7 +12,7 @@ use super::model::{Report, Warning, WarningCode};
 use super::quantities::{self, Figure, Key, Shown, Value, When, format_count, format_time, rows};
 use crate::client::RunKind;
 
-/// Width of labels and of the histogram's edges.
+/// Width of the column of labels.
 const LABEL_WIDTH: usize = 20;
 /// Width of a stream's column: `LATENCY_PING` and two spaces.
 const COLUMN_WIDTH: usize = 14;
@@ -46,7 +46,7 @@ impl Style {
 pub fn summary(report: &Report, color: bool) -> String {
     let style = Style(color);
     let mut parts = vec![heading(report, style)];
-    // Nothing is counted before the first reply: a table would contain only zeros.
+    // If `--wait-for` ended without a reply, nothing was counted, and a table would contain only zeros.
     if report.readiness_wait.as_ref().is_none_or(|wait| wait.reply_received) {
         let stream = report.streams.get(report.evaluated_stream);
         parts.push(table(report, style));
@@ -155,7 +155,7 @@ fn heading(report: &Report, style: Style) -> String {
 
 /// `capture device: default (USB Audio), I16, 2 channels, 48000 Hz`.
 fn device_line(label: &str, device: &str, format: &str, channels: u16, rate_hz: u32) -> String {
-    // The name comes from the driver.
+    // The driver supplies the name, which may contain control characters.
     let name: String = device.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
     format!("{label}: {name}, {format}, {}, {rate_hz} Hz\n", format_count(channels.into(), "channel"))
 }
@@ -203,7 +203,7 @@ fn stream_row(report: &Report, when: When, figure: &Figure<StreamFigures>) -> Op
     let any = |is_shown: fn(Value) -> bool| report.streams.iter().any(|(_, stream)| is_shown((figure.value)(stream)));
     let is_shown = match when {
         When::NonZero => any(|value| value != Value::Count(0)),
-        // Without replies, every packet stays in flight.
+        // If no replies are expected, every packet stays in flight.
         When::RepliesExpected => report.replies_expected && any(|value| value != Value::Count(0)),
         When::LateAfter => report.late_after_ms.is_some() && !cells.is_empty(),
         When::LossReport => report.loss_report.is_some() && !cells.is_empty(),

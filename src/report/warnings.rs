@@ -22,11 +22,11 @@ const MIN_PINGS_FOR_SERVER_DELAY: u64 = 3;
 const MAX_UNFRAGMENTED_AUDIO_PAYLOAD: u32 = (MAX_UNFRAGMENTED_PAYLOAD - HEADER_LEN) as u32;
 /// Number of round trips that a 99th percentile needs.
 const MIN_P99_SAMPLES: u64 = 100;
-/// A send call above this, in microseconds, is noticeable in round-trip times on a local network. On an idle host it takes 3 to 30 µs.
+/// A send call above this, in microseconds, is noticeable in round-trip times on a local network. On an idle host, it is 3 to 30 µs.
 const SEND_CALL_WARNING_US: f64 = 100.0;
-/// A timer error above this, in microseconds, makes packets leave in bursts: the shortest packets of jamjam are 1,333 µs apart.
+/// A timer error above this, in microseconds, makes packets leave in bursts: jamjam sends its shortest packets every 1,333 µs.
 const TIMER_ERROR_WARNING_US: f64 = 1_000.0;
-/// Percentage of late packets above which a larger jitter buffer helps.
+/// Number of late packets, in percent of the played packets, above which a larger jitter buffer helps.
 const LATE_WARNING_PERCENT: u64 = 1;
 
 /// The warnings of a report, the most serious first.
@@ -60,7 +60,8 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     found
 }
 
-/// No reply arrived: three possible causes, each with the evidence for or against it.
+/// If no reply arrived, returns three possible causes, each with the evidence for or against it. Otherwise, returns a warning if ICMP
+/// port unreachable was received.
 fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
     let port_unreachable = report.datagrams.port_unreachable;
     if !report.replies_expected || stream.is_some_and(StreamFigures::has_replies) {
@@ -133,7 +134,7 @@ fn count_warnings(report: &Report, kind: StreamKind, stream: &StreamFigures) -> 
         let message = format!("{replies} matched no request: replies to an earlier run or to another client");
         found.push(Warning::new(WarningCode::Unmatched, message));
     }
-    // Without replies, every packet stays in flight.
+    // If no replies are expected, every packet stays in flight.
     if stream.in_flight > 0 && report.replies_expected {
         let packets = packets(stream.in_flight);
         let message =
@@ -144,7 +145,7 @@ fn count_warnings(report: &Report, kind: StreamKind, stream: &StreamFigures) -> 
 }
 
 fn direction_not_requested(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
-    // If there is no reply at all, other causes are more important.
+    // If no reply arrived at all, `no_replies` reports more important causes.
     let lost = stream.filter(|stream| stream.has_replies()).map_or(0, |stream| stream.lost);
     let message = "the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server";
     (report.loss_report.is_none() && report.is_over_udp() && lost > 0)

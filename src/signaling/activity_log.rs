@@ -263,7 +263,7 @@ pub struct ActivityEntry {
     pub reason: Option<String>,
     /// The redacted start of the message, or the peer's close reason. `None` if it is hidden.
     pub text: Option<String>,
-    /// Whether the message was longer.
+    /// Whether the text was truncated.
     pub is_truncated: bool,
 }
 
@@ -288,7 +288,7 @@ pub(super) struct Redacted {
     pub(super) text: String,
     /// The value of the top-level field `type`, if it is a string.
     pub(super) message_type: Option<String>,
-    /// Whether the message was longer.
+    /// Whether the text was truncated.
     pub(super) is_truncated: bool,
 }
 
@@ -300,7 +300,7 @@ pub(super) fn redact(text: &str) -> Redacted {
     let (mut stored, mut message_type, mut depth) = (String::new(), None, 0_i32);
     while !rest.is_empty() {
         let (outside, literal, after) = split_string_literal(rest);
-        // Outside strings, valid JSON has no words except `true`, `false` and `null`.
+        // Outside strings, valid JSON has no words except `true`, `false` and `null`, so a secret field here means malformed JSON.
         if let Some(position) = SECRET_FIELDS.iter().filter_map(|secret| find_ignore_case(outside, secret)).min() {
             stored.push_str(&outside[..position]);
             stored.push_str(REST_REDACTED);
@@ -397,7 +397,7 @@ fn is_secret_field(name: &str) -> bool {
     SECRET_FIELDS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
 }
 
-/// Whether a string contains a secret field with a value, as nested JSON or a URL may.
+/// Whether a string contains a secret field with a value, for example in nested JSON or in a URL.
 fn contains_secret(literal: &str) -> bool {
     SECRET_FIELDS.iter().any(|secret| {
         let mut rest = literal;

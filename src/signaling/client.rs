@@ -1,7 +1,7 @@
 //! The client side of the jamjam dialect, as state machines without a socket.
 //!
 //! [`RoomClient`] finds and joins a room and learns the addresses of its members. [`EchoParticipant`] creates a room for an echo server,
-//! publishes the server's addresses and echoes chat messages. [`room_table`] and [`rooms_json`] print lists of rooms.
+//! publishes the server's addresses and echoes chat messages. [`room_table`] and [`rooms_json`] format lists of rooms.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -21,7 +21,7 @@ use crate::log_throttle::LogThrottle;
 use crate::sanitize::{sanitize, truncate_bytes};
 use crate::time::{Time, WallClock};
 
-/// Maximum number of other members that are stored; servers accept fewer.
+/// Maximum number of other members that are stored. Servers admit fewer members to a room.
 const MAX_PEERS: usize = 64;
 
 /// Maximum number of rooms that an error message lists.
@@ -145,7 +145,7 @@ impl RoomClient {
         }
     }
 
-    /// The first message: the list shows the room's name and whether it needs a password.
+    /// The first message: requests the list of rooms, which contains the room's name and whether the room needs a password.
     pub fn on_connected(&self) -> ClientMessage {
         ClientMessage::ListRooms
     }
@@ -258,7 +258,7 @@ impl RoomClient {
         }
     }
 
-    /// Stores a member or its new addresses. Some servers also report the client itself.
+    /// Stores a member or its new addresses. Some servers also list the client itself, which is skipped.
     fn update_peer(&mut self, peer: Peer) {
         if peer.id == self.peer_id || peer.id.len() > MAX_NAME_BYTES {
             return;
@@ -303,10 +303,10 @@ const ECHO_PREFIX: &str = "🔊 ";
 /// Maximum length of an echoed chat message, in bytes.
 const MAX_ECHO_BYTES: usize = 16 << 10;
 
-/// Maximum number of echoed messages per second, so that a flood in the room does not exceed the server's message rate.
+/// Maximum number of echoed messages per second, so that the echoes of a flood do not exceed the server's message rate limit.
 const MAX_ECHOES_PER_SECOND: u32 = 100;
 
-/// Maximum number of log lines per second about members, which anyone in the room can cause.
+/// Maximum number of log lines per second about members. Any client that joins or leaves the room causes such a line.
 const MAX_LOG_LINES_PER_SECOND: u32 = 20;
 
 /// Candidate priorities of a host address and of a mapped address (RFC 8445, section 5.1.2.2; one component, local preference 65,535).
@@ -316,7 +316,7 @@ const SERVER_REFLEXIVE_PRIORITY: u32 = 100 << 24 | 65_535 << 8 | 255;
 /// The addresses at which clients reach the echo server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddressCandidates {
-    /// An address of its own interface, or the address that the operator gave.
+    /// An address of the echo server's own interface, or the address that the operator configured.
     pub host: Option<SocketAddr>,
     /// The mapped address that a STUN server reported.
     pub server_reflexive: Option<SocketAddr>,
@@ -361,7 +361,7 @@ struct EchoLimiter {
 }
 
 impl EchoLimiter {
-    /// Counts a message at `unix_ms`, unless there are [`MAX_ECHOES_PER_SECOND`] in this second.
+    /// Counts a message at `unix_ms` and returns true, unless [`MAX_ECHOES_PER_SECOND`] messages are already counted in this second.
     fn allow(&mut self, unix_ms: u64) -> bool {
         let second = unix_ms / 1_000;
         if self.second != second {
@@ -376,7 +376,7 @@ impl EchoLimiter {
 impl EchoParticipant {
     /// A participant whose room is called `[BOT] {room_name} ({delay}ms delay)`.
     pub fn new(room_name: &str, delay: Duration, addresses: AddressCandidates) -> Self {
-        // A single division, so that 300 us prints as 0.3.
+        // A single division rounds only once, so 300 us prints as 0.3.
         let room_name = format!("[BOT] {room_name} ({}ms delay)", delay.as_nanos() as f64 / 1e6);
         Self {
             room_name,
@@ -396,7 +396,7 @@ impl EchoParticipant {
         ClientMessage::JoinRoom { room_id: room.clone(), password: None, peer_name: PEER_NAME.to_owned() }
     }
 
-    /// Whether it is in its room on this connection.
+    /// Whether the participant is in its room on the current connection.
     pub fn is_joined(&self) -> bool {
         matches!(self.state, ParticipantState::Joined { .. })
     }
@@ -484,7 +484,7 @@ impl EchoParticipant {
         ClientMessage::CreateRoom { room_name: self.room_name.clone(), password: None, peer_name: PEER_NAME.to_owned() }
     }
 
-    /// Old clients read only the last two fields.
+    /// The message that publishes the server's addresses, if there are any. Old clients read only `public_addr` and `local_addr`.
     fn update_peer_info(&self) -> Option<ClientMessage> {
         let AddressCandidates { host, server_reflexive } = self.addresses;
         let candidate =
@@ -502,7 +502,7 @@ impl EchoParticipant {
 }
 
 /// The echo of a chat message. The participant's own messages, very long messages, and messages that were echoed twice are not echoed.
-/// Otherwise, two echo servers in one room would never stop.
+/// Otherwise, two echo servers in one room would echo each other's messages forever.
 fn echo_chat(chat: &ChatMessage, own_id: &str, unix_ms: u64) -> Option<ClientMessage> {
     let is_returned_twice = chat.content.strip_prefix(ECHO_PREFIX).is_some_and(|rest| rest.starts_with(ECHO_PREFIX));
     if chat.sender_id == own_id || is_returned_twice || chat.content.len() > MAX_ECHO_BYTES {
@@ -517,7 +517,7 @@ fn echo_chat(chat: &ChatMessage, own_id: &str, unix_ms: u64) -> Option<ClientMes
     }))
 }
 
-/// Increases when a field of the document changes its meaning or is removed.
+/// Version of the JSON document. It increases when a field changes its meaning or is removed.
 const SCHEMA_VERSION: u32 = 1;
 
 /// The rooms as a table with a header line, or `no rooms`. The name comes last, because its width depends on the terminal's font.

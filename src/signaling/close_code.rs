@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::sanitize::prefix;
 
-/// Maximum length of a close reason, in bytes: a control frame carries 125 bytes, and two of them are the code.
+/// Maximum length of a close reason, in bytes: a control frame carries at most 125 bytes, and the code takes two of them.
 const MAX_REASON_BYTES: usize = 123;
 
 /// The code of a WebSocket close.
@@ -58,7 +58,7 @@ impl CloseCode {
         self.0
     }
 
-    /// Whether a close frame may carry this code. The others are reserved, or stand for closes without a frame.
+    /// Whether a close frame may carry this code. All other codes are reserved or are never sent in a frame.
     pub const fn is_allowed_in_frame(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }

@@ -140,7 +140,8 @@ pub fn event_queue(capacity: usize) -> (EventProducer, EventConsumer) {
 }
 
 impl EventProducer {
-    /// Appends an event and returns true, unless the queue is full. Never blocks or allocates.
+    /// Appends an event. If the queue is full or a string is too long, counts the event as dropped and returns false. Never blocks or
+    /// allocates.
     pub fn push(&mut self, event: &ControlSurfaceEvent) -> bool {
         let pushed = InlineEvent::new(event).is_some_and(|event| self.queue.push(event).is_ok());
         if !pushed {
@@ -161,7 +162,7 @@ impl EventConsumer {
         self.queue.pop().ok()
     }
 
-    /// Number of events dropped because the queue was full. Never blocks, allocates or frees.
+    /// Number of events dropped because the queue was full or a string was too long. Never blocks, allocates or frees.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -240,7 +241,7 @@ mod tests {
         assert!(producer.push(&event("e")));
         let rest: Vec<String> = std::iter::from_fn(|| consumer.pop()).map(|event| event.name.to_string()).collect();
         assert_eq!((rest.join(""), consumer.dropped()), ("be".to_owned(), 2));
-        // Strings that are too long are dropped, never truncated.
+        // An event with a string that is too long is dropped. The string is never truncated.
         assert!(!producer.push(&event(&"x".repeat(257))) && consumer.dropped() == 3);
         drop(producer);
         assert!(consumer.is_abandoned());

@@ -38,7 +38,7 @@ dialect_counters! {
     Gauge rooms,
     /// Connections that are in a room.
     Gauge members,
-    /// Messages that wait for their broadcast delay.
+    /// Broadcast messages whose delay is not over yet.
     Gauge delayed_messages,
     /// Bytes queued for clients that read slowly.
     Gauge queued_bytes,
@@ -62,7 +62,7 @@ dialect_counters! {
     Counter cleanup_runs,
     /// Connections closed because they exceeded the message rate.
     Counter closed_message_rate,
-    /// Undecided connections closed to make room for new ones.
+    /// Undecided connections closed because a new connection exceeded their maximum number.
     Counter closed_undecided_limit,
     /// Connections closed because they did not answer a ping in time.
     Counter closed_heartbeat_timeout,

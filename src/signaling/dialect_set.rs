@@ -23,7 +23,7 @@ impl DialectSet {
         self.0 & Self::only(dialect).0 != 0
     }
 
-    /// The only dialect of the set; `None` if there are several.
+    /// The only dialect of the set; `None` if the set does not contain exactly one.
     pub(super) fn single(self) -> Option<Dialect> {
         Dialect::ALL.into_iter().find(|dialect| self == Self::only(*dialect))
     }

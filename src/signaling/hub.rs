@@ -1,7 +1,7 @@
 //! The hub: all connections and the state of each dialect, without sockets or clocks.
 //!
-//! The [`Hub`] receives the messages of connections and passes the messages for them to an [`EventSink`]. It limits, counts and logs
-//! messages and keeps connections alive; everything else is up to the [`DialectHandler`] of the connection's dialect.
+//! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. It limits, counts and logs
+//! messages and pings connections; everything else is up to the [`DialectHandler`] of the connection's dialect.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -39,7 +39,7 @@ pub(super) trait DialectHandler {
         &[]
     }
 
-    /// Whether the hub rejects messages that are too long or not a JSON object. If not, the handler checks messages itself.
+    /// Whether the hub ignores messages that are too long or not a JSON object. If not, the handler checks messages itself.
     fn expects_objects(&self) -> bool {
         true
     }
@@ -50,8 +50,8 @@ pub(super) trait DialectHandler {
         false
     }
 
-    /// Handles a new connection whose URL selects this dialect: the connection joins a room or is closed. Returns a room that was
-    /// created and needs [`DialectTimer::RoomHeartbeat`].
+    /// Handles a new connection whose URL selects this dialect: the connection joins a room or is closed. Returns the room if the
+    /// connection created it and it needs a [`DialectTimer::RoomHeartbeat`].
     fn on_connect(
         &mut self,
         ctx: &mut ConnectionContext<'_>,
@@ -112,7 +112,7 @@ pub(super) trait DialectHandler {
         (CloseCode::GOING_AWAY, "")
     }
 
-    /// Messages that wait for their delay.
+    /// Number of delayed messages that are not relayed yet.
     fn delayed_messages(&self) -> usize {
         0
     }
@@ -132,13 +132,13 @@ pub(super) struct ConnectionState {
     log_throttle: LogThrottle,
     /// Last time that the connection sent anything.
     pub(super) last_seen: Time,
-    /// Whether a ping has been sent since then.
+    /// Whether a ping has been sent since `last_seen`.
     pub(super) awaiting_pong: bool,
-    /// Last ping, or the start of the heartbeat.
+    /// Time of the last ping; before the first ping, the time at which the heartbeat started.
     pub(super) last_ping: Time,
     /// Wrong room codes so far.
     wrong_codes: u32,
-    /// Last message, or the connect time.
+    /// Time of the last message; before the first message, the connect time.
     pub(super) last_message: Time,
     pub(super) connected_at: Time,
 }
@@ -168,7 +168,7 @@ impl ConnectionState {
     fn allow_message(&mut self, now: Time, limit: Gcra, bytes: usize) -> bool {
         let conforms = limit.try_advance(self.message_arrival, now, 1).is_some();
         if conforms {
-            // A long message is accepted like a short one, but takes more of the rate of the messages after it.
+            // A long message needs only one unit to be accepted, but is charged several, so fewer messages are accepted after it.
             let units = 1 + (bytes / BYTES_PER_RATE_UNIT) as u64;
             self.message_arrival = limit.advance(self.message_arrival, now, units);
         }
@@ -197,7 +197,7 @@ impl ConnectionContext<'_> {
         self.now.unix_ms()
     }
 
-    /// Closes a connection that is no longer in a room.
+    /// Closes a connection that is not in a room.
     pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
         if let Some(ConnectionState { source, dialect, .. }) = self.connections.remove(&conn) {
             if self.activity_log.is_active(self.now.monotonic) {
@@ -224,7 +224,7 @@ impl ConnectionContext<'_> {
         self.counters.requests_rejected += 1;
     }
 
-    /// Counts a wrong room code of the connection, and returns their number so far.
+    /// Counts a wrong room code. Returns the number of wrong codes from this connection so far.
     pub(super) fn count_wrong_code(&mut self) -> u32 {
         self.connections.get_mut(&self.conn).map_or(0, |connection| {
             connection.wrong_codes += 1;
@@ -232,7 +232,7 @@ impl ConnectionContext<'_> {
         })
     }
 
-    /// A handle that sends to any connections.
+    /// A handle that sends messages to connections.
     pub(super) fn handle(&mut self) -> ConnectionHandle<'_> {
         ConnectionHandle { counters: self.counters, sink: self.sink }
     }
@@ -311,7 +311,7 @@ pub(super) fn to_json(message: &impl Serialize) -> String {
 /// All connections, the rooms of all dialects, and their timers and counters.
 pub struct Hub {
     pub(super) limits: SignalingLimits,
-    /// The message rate of each connection.
+    /// The limit on the message rate of each connection.
     message_limit: Option<Gcra>,
     pub(super) connections: Connections,
     /// The undecided connections, the oldest first.
@@ -333,7 +333,7 @@ struct MessageType<'a> {
 }
 
 impl Hub {
-    /// An empty hub. `key` seeds the ids of rooms and members; without the key, the ids cannot be guessed.
+    /// An empty hub. `key` is the secret from which the ids of rooms and members are derived, so that clients cannot guess ids.
     pub fn new(limits: SignalingLimits, key: [u64; 4]) -> Self {
         Self {
             message_limit: limits.message_limit(),
@@ -392,7 +392,7 @@ impl Hub {
         }
     }
 
-    /// Closes the oldest undecided connection if there is no room for another one.
+    /// Closes the oldest undecided connection if the maximum number of undecided connections is reached.
     fn evict_oldest_undecided(&mut self, now: WallClock, sink: &mut dyn EventSink) {
         if self.undecided.len() >= self.limits.max_undecided
             && let Some(oldest) = self.undecided.pop_first()
@@ -502,12 +502,12 @@ impl Hub {
         }
     }
 
-    /// Removes a connection that was lost.
+    /// Removes a connection that was lost without a close frame.
     pub fn on_disconnect(&mut self, now: impl Into<WallClock>, conn: ConnId, sink: &mut dyn EventSink) {
         self.on_close(now, conn, CloseCode::ABNORMAL_CLOSURE.get(), "", sink);
     }
 
-    /// Removes a connection that was closed by either end with this code and reason.
+    /// Removes a connection that the client closed with this code and reason.
     pub fn on_close(
         &mut self,
         now: impl Into<WallClock>,
@@ -545,7 +545,7 @@ impl Hub {
         sink.close(conn, code.get(), reason);
     }
 
-    /// Removes a connection from its room and from the hub. `server_reason` is set if the server closes it.
+    /// Removes a connection from its room and from the hub. `server_reason` is set if the server closes the connection.
     fn remove_connection(
         &mut self,
         now: WallClock,

@@ -240,7 +240,7 @@ impl DialectHandler for JamjamDialect {
         leave_room(ctx, &mut self.rooms, None);
     }
 
-    /// jamjam clients are not pinged, because they answer pings only while they read.
+    /// jamjam clients are not pinged, because they answer a ping only when they next read from the socket.
     fn heartbeat(&self, _: &SignalingLimits) -> Option<Heartbeat> {
         None
     }

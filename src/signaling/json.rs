@@ -126,7 +126,7 @@ pub(super) fn from_str_unlimited_depth(text: &str) -> Option<Value> {
     Value::deserialize(&mut deserializer).ok()
 }
 
-/// Why a message has no effect. The sender receives a reply only if it is [rejected](MessageError::is_rejection).
+/// Why a message has no effect. The sender receives a reply only if the message is [rejected](MessageError::is_rejection).
 #[derive(Debug, Error)]
 pub(super) enum MessageError {
     #[error("{0}")]

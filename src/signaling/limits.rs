@@ -6,7 +6,7 @@ use super::dialect_set::DialectSet;
 use super::token::Secret;
 use crate::rate_limit::Gcra;
 
-/// A connection may send the messages of this many seconds in one burst.
+/// A connection may send as many messages in one burst as its message rate permits in this many seconds.
 const MESSAGE_BURST_SECONDS: u64 = 2;
 
 /// Default maximum length of a message, in bytes.
@@ -19,7 +19,7 @@ pub struct SignalingLimits {
     pub max_message_bytes: usize,
     /// Maximum number of connections that have not selected a dialect.
     pub max_undecided: usize,
-    /// Maximum number of messages per second from one connection. A burst may contain the messages of two seconds.
+    /// Maximum number of messages per second from one connection. A burst may contain twice as many messages.
     pub message_rate: Option<u32>,
     /// Maximum number of open rooms per dialect that one address created.
     pub max_rooms_per_address: usize,
@@ -38,7 +38,7 @@ pub struct SignalingLimits {
 }
 
 impl SignalingLimits {
-    /// The message rate limit of one connection. Control frames and fragments, which are not messages, have the same limit.
+    /// The message rate limit of one connection. Control frames and fragments have a separate limit with the same rate.
     pub fn message_limit(&self) -> Option<Gcra> {
         self.message_rate.map(|rate| Gcra::with_burst_seconds(u64::from(rate), MESSAGE_BURST_SECONDS))
     }
@@ -143,7 +143,8 @@ pub struct BroadcastSettings {
 }
 
 impl Default for BroadcastSettings {
-    /// No secret, the documented envelope, `keepalive` and `ack` suppressed, 10 MiB per message, 10,000 delayed messages and 64 MiB.
+    /// No secret, the documented envelope, `keepalive` and `ack` suppressed, 10 MiB per message, 10,000 delayed messages per room and
+    /// 64 MiB of delayed messages in all rooms.
     fn default() -> Self {
         Self {
             secret: None,
@@ -162,7 +163,7 @@ impl Default for BroadcastSettings {
 /// The envelope of relayed messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Envelope {
-    /// The documented envelope.
+    /// The envelope that `docs/signaling-server.md` describes.
     #[default]
     Document,
     /// The envelope that Dynode players parse.

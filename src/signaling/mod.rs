@@ -1,10 +1,10 @@
 //! The signaling server without sockets: connections, rooms and messages of all dialects.
 //!
-//! The [`Hub`] receives the messages of connections and passes the messages for them to an [`EventSink`]. Each dialect is one file with a
-//! `DialectHandler`; the dialects share rooms, timers, limits and counters. [`client`] is the other end of the jamjam dialect.
+//! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. Each dialect is one module
+//! with a `DialectHandler`; the dialects share rooms, timers, limits and counters. [`client`] is the client side of the jamjam dialect.
 //!
-//! To add a dialect, add its file and a variant of [`Dialect`], and list it in [`Dialect::ALL`]. The compiler requires the rest, which is in
-//! this file.
+//! To add a dialect, add its module and a variant of [`Dialect`], and list it in [`Dialect::ALL`]. The compiler then reports what else to
+//! add to this file.
 
 mod activity_log;
 pub mod broadcast;
@@ -93,7 +93,7 @@ impl Dialect {
         }
     }
 
-    /// How a prober measures a server.
+    /// How a prober measures a server of this dialect.
     pub const fn probe(self) -> ProbeProtocol {
         let (request_type, response_type, matching, room) = match self {
             Self::Jamjam => ("ListRooms", "RoomList", ResponseMatching::Order, ProbeRoom::None),
@@ -104,7 +104,7 @@ impl Dialect {
         ProbeProtocol { request_type, response_type, matching, room }
     }
 
-    /// Whether a URL selects this dialect. If it selects none, the first message does.
+    /// Whether a URL selects this dialect. If a URL selects no dialect, the first message selects one.
     fn is_selected_by(self, path: &str, query: &str) -> bool {
         match self {
             Self::Jamjam | Self::ControlSurface => false,
@@ -113,7 +113,7 @@ impl Dialect {
         }
     }
 
-    /// The route of a URL that selects this dialect, or of any URL if there is no other dialect.
+    /// The route of a URL that selects this dialect, or of any URL if the server supports only this dialect.
     fn route(self, path: &str, query: &str) -> Route {
         match self {
             Self::Jamjam | Self::ControlSurface => Route::Undecided,
@@ -128,35 +128,35 @@ impl Dialect {
 pub struct ProbeProtocol {
     /// The type of the message that a prober sends.
     pub request_type: &'static str,
-    /// The type of the message that answers it.
+    /// The type of the response.
     pub response_type: &'static str,
-    /// What identifies the request of a response.
+    /// How a prober finds the request to which a response belongs.
     pub matching: ResponseMatching,
     /// The room in which a prober measures.
     pub room: ProbeRoom,
 }
 
-/// What identifies the request of a response.
+/// How a prober finds the request to which a response belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseMatching {
-    /// The order of messages, which TCP preserves.
+    /// By the order of messages, which TCP preserves.
     Order,
-    /// A timestamp that the response returns.
+    /// By the timestamp of the request, which the response repeats.
     Timestamp,
-    /// A marker in the content.
+    /// By a marker in the content of the message.
     Marker,
 }
 
 /// The room in which a prober measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeRoom {
-    /// None: requests are answered outside rooms.
+    /// No room: the server answers requests outside rooms.
     None,
-    /// None, or the room that the first message joins by its code.
+    /// The room that the first message joins by a room code. Without a code, no room.
     Code,
-    /// The room and user in the query. A welcome ends the join.
+    /// The room in the query of the URL. The join is complete when the welcome message arrives.
     Query,
-    /// A room in the URL with two members, one of which sends and the other receives. A welcome ends each join.
+    /// The room in the URL, with two members: one sends, and the other receives. A join is complete when its welcome message arrives.
     TwoMembers,
 }
 
@@ -173,7 +173,7 @@ pub struct UpdateKey(pub NonZeroU64);
 pub struct NewConnection {
     /// The client's address.
     pub source: IpAddr,
-    /// The route that the path and query of its request select.
+    /// The route that the path and query of the upgrade request select.
     pub route: Route,
 }
 
@@ -193,8 +193,8 @@ pub trait EventSink {
         drop(event);
     }
 
-    /// Closes a connection after all messages sent to it before. The hub has removed the connection; a later [`Hub::on_disconnect`] has no
-    /// effect.
+    /// Closes a connection after all earlier messages to it are sent. The hub has already removed the connection, so a later
+    /// [`Hub::on_disconnect`] has no effect.
     fn close(&mut self, conn: ConnId, code: u16, reason: &str);
 
     /// Sends a ping to a connection.

@@ -1,7 +1,7 @@
 //! The rooms of one dialect, their members, and the generator of room ids, codes and UUIDs.
 //!
-//! A [`RoomMap`] finds a room by each of its names and by each member, and removes a room with its last member unless the room is
-//! permanent. Without the generator's key, the ids cannot be guessed.
+//! A [`RoomMap`] finds a room by each of its names and by each member, and removes a room when its last member leaves, unless the room is
+//! permanent. The ids are derived from a secret key, so clients cannot guess them.
 
 use std::collections::{BTreeMap, HashMap, btree_map};
 use std::net::IpAddr;
@@ -45,7 +45,7 @@ pub(super) struct Room<R, M> {
 }
 
 impl<R, M> Room<R, M> {
-    /// The first name.
+    /// The first of the room's names, which is its id.
     pub(super) fn name(&self) -> &str {
         self.names.first().map_or("", String::as_str)
     }
@@ -61,7 +61,7 @@ pub(super) struct RoomMap<R, M> {
     keys_by_name: HashMap<String, RoomKey>,
     /// The room and join order of each member.
     memberships: HashMap<ConnId, (RoomKey, u64)>,
-    /// Open rooms per creating address.
+    /// Number of open rooms by the address that created them.
     rooms_by_creator: HashMap<IpAddr, usize>,
     last_key: u64,
     last_join_order: u64,
@@ -84,12 +84,12 @@ impl<R, M> Default for RoomMap<R, M> {
 }
 
 impl<R, M> RoomMap<R, M> {
-    /// Open rooms.
+    /// Number of open rooms.
     pub(super) fn len(&self) -> usize {
         self.rooms.len()
     }
 
-    /// Open rooms that were created from `address`.
+    /// Number of open rooms that were created from `address`.
     pub(super) fn rooms_created_by(&self, address: IpAddr) -> usize {
         self.rooms_by_creator.get(&address).copied().unwrap_or(0)
     }
@@ -163,7 +163,7 @@ impl<R, M> RoomMap<R, M> {
         room
     }
 
-    /// Creates an empty room with these unused names that stays open until it is closed.
+    /// Creates an empty room with these unused names. The room stays open, even without members, until [`RoomMap::close`].
     pub(super) fn create_permanent(&mut self, names: Vec<String>, created_ms: u64, data: R) -> RoomKey {
         let room = self.register_names(&names);
         self.rooms.insert(room, Room { data, members: Vec::new(), names, creator: None, created_ms });
@@ -190,8 +190,8 @@ impl<R, M> RoomMap<R, M> {
         }
     }
 
-    /// Removes a connection from its room; returns its data and the remaining members. A room without members is closed, unless it is
-    /// `keep` (a member is about to join) or permanent.
+    /// Removes a connection from its room; returns the member's data and the remaining members. A room without members is closed, unless
+    /// it is `keep` (a member is about to join) or permanent.
     pub(super) fn leave(&mut self, conn: ConnId, keep: Option<RoomKey>) -> Option<(M, Vec<ConnId>)> {
         let (key, join_order) = self.memberships.remove(&conn)?;
         self.cached_json = None;
@@ -263,17 +263,17 @@ pub(super) struct MemberInfo<'a> {
 pub(super) trait RoomDirectory {
     fn room_count(&self) -> usize;
 
-    /// Connections that are in a room.
+    /// Number of connections that are in a room.
     fn member_count(&self) -> usize;
 
     fn contains_room(&self, room: RoomKey) -> bool;
 
     fn is_member(&self, conn: ConnId) -> bool;
 
-    /// The room of a connection, with its first name.
+    /// The room of a connection, and the first of the room's names.
     fn membership(&self, conn: ConnId) -> Option<(RoomKey, &str)>;
 
-    /// Open rooms that were created from an address.
+    /// Number of open rooms that were created from an address.
     fn rooms_created_by(&self, address: IpAddr) -> usize;
 
     /// All rooms in the order of their creation.
@@ -354,10 +354,11 @@ const INVITE_ALPHABET: &[u8; 31] = b"ABCDEFGHJKMNPQRSTUVWXYZ23456789";
 /// Length of an invite code in characters.
 const INVITE_CODE_LEN: usize = 6;
 
-/// Length of an invite code of newer jamjam servers in characters.
+/// Length in characters of an invite code from newer jamjam servers.
 const LONG_INVITE_CODE_LEN: usize = 9;
 
-/// Generates ids from SHA-256 of a secret key and a counter. Without the key, an id does not reveal the next id.
+/// Generates ids from SHA-256 of a secret key and a counter. Clients, which do not have the key, cannot predict
+/// the next id from earlier ids.
 pub(super) struct IdGenerator {
     key: [u64; 4],
     counter: u64,
@@ -396,7 +397,7 @@ impl IdGenerator {
 
     /// A room code with this number of decimal digits, at most 19.
     pub(super) fn room_code(&mut self, digits: usize) -> String {
-        // The modulo bias is below 1 in 10^13.
+        // With up to 6 digits, the modulo bias is below 1 in 10^13.
         let code = self.next_u64() % 10_u64.pow(digits as u32);
         format!("{code:0digits$}")
     }
@@ -437,7 +438,7 @@ mod tests {
         space.join(room, ConnId(2), ());
         assert_eq!(space.leave(ConnId(1), None).map(|((), others)| others), Some(vec![ConnId(2)]));
         assert_eq!((space.contains_name("a"), space.rooms_created_by(here), space.memberships.len()), (true, 1, 1));
-        // Kept for a member that is about to join.
+        // The room is kept for a member that is about to join.
         assert_eq!(space.leave(ConnId(2), Some(room)).map(|((), others)| others), Some(Vec::new()));
         assert!(space.contains_name("a"));
         space.join(room, ConnId(3), ());

@@ -15,12 +15,12 @@ use super::token::Secret;
 pub enum Route {
     /// The first message selects the dialect.
     Undecided,
-    /// A dialect, which parses this query itself.
+    /// This dialect, which parses the query itself.
     Selected(Dialect, String),
     /// The broadcast dialect.
     Broadcast(BroadcastParams),
-    /// The page's origin is not [allowed](super::SignalingLimits::allows_origin), so the connection is closed at once. Scripts in a browser
-    /// see a close code, but no HTTP status.
+    /// The page's origin is not [allowed](super::SignalingLimits::allows_origin). The upgrade succeeds, and the connection is closed at
+    /// once: a script in a browser can read a close code, but not an HTTP status.
     OriginNotAllowed,
 }
 
@@ -52,7 +52,7 @@ pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, Rou
         return Ok(only.route(path, query));
     }
     let is_common_path = is_common_path(path);
-    // If several dialects use a URL, the last of them in the list is selected.
+    // If a URL selects several dialects, the last of them in `Dialect::ALL` is used.
     let mut selected = Dialect::ALL.into_iter().rev().filter(|dialect| dialect.is_selected_by(path, query));
     let dialect = if is_common_path { selected.next() } else { selected.find(|dialect| dialects.contains(*dialect)) };
     match dialect {
@@ -76,7 +76,7 @@ pub(super) fn has_parameter(query: &str, names: &[&str]) -> bool {
 /// Maximum length of a room name, in bytes.
 const MAX_ROOM_NAME_BYTES: usize = 128;
 
-/// First path segments that are not room names.
+/// Names that a room cannot have, because they are reserved for other URLs.
 const RESERVED_SEGMENTS: [&str; 16] = [
     "health",
     "healthz",

@@ -37,7 +37,8 @@ pub struct SnapshotQuery {
     pub after: u64,
     /// Whether to include the text of messages in protected rooms.
     pub include_content: bool,
-    /// Only rooms and connections with this text in a name, id, address or connection number, compared case-insensitively; empty for all.
+    /// Only rooms and connections with this text in a name, id or address (compared case-insensitively), or with this connection number
+    /// (`7` or `#7`). Empty for all.
     pub filter: String,
 }
 
@@ -47,11 +48,11 @@ pub struct SnapshotQuery {
 pub struct Snapshot {
     /// Rooms by dialect, in the order of creation.
     pub rooms: Vec<RoomSnapshot>,
-    /// Rooms that are not included.
+    /// Number of rooms that match the filter but are not included.
     pub omitted_rooms: usize,
     /// Connections outside rooms.
     pub unjoined: Vec<ConnectionSnapshot>,
-    /// Connections outside rooms that are not included.
+    /// Number of connections outside rooms that match the filter but are not included.
     pub omitted_unjoined: usize,
     /// The source addresses with the most connections, in descending order.
     pub addresses: Vec<AddressSnapshot>,
@@ -77,7 +78,7 @@ pub struct RoomSnapshot {
     pub created_at: u64,
     /// Number of members.
     pub member_count: usize,
-    /// The members that match the filter.
+    /// The members if the room matches the filter; otherwise, the members that match it. At most [`MAX_SNAPSHOT_MEMBERS`].
     pub members: Vec<ConnectionSnapshot>,
     /// Messages since the activity log became active.
     pub message_count: u64,
@@ -212,7 +213,7 @@ impl Hub {
         error: Option<&MessageError>,
     ) {
         let after = self.activity_scope(sender.0).unwrap_or_else(|| before.clone());
-        // A message that leaves a room, or changes rooms, belongs to the room that it leaves.
+        // If the sender leaves a room or changes rooms with this message, the message is recorded for the room that the sender leaves.
         let scope = ActivityScope { dialect: after.dialect, ..if before.room.is_some() { before } else { after } };
         let outcome = |error: &MessageError| {
             if error.is_rejection() { ActivityOutcome::Rejected } else { ActivityOutcome::Ignored }
@@ -230,7 +231,7 @@ struct SnapshotBuilder<'a> {
     /// In lower case.
     filter: String,
     snapshot: Snapshot,
-    /// Number of members for which there is still room.
+    /// Number of members that may still be added.
     members_left: usize,
 }
 

@@ -33,7 +33,7 @@ pub(super) enum DialectTimer {
 }
 
 impl DialectTimer {
-    /// The room that the timer needs to have an effect.
+    /// The room that must still be open for the timer to have an effect.
     pub(super) fn room(&self) -> Option<RoomKey> {
         match self {
             Self::RoomHeartbeat(room) | Self::ScheduledUpdate { room, .. } => Some(*room),

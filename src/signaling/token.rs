@@ -73,7 +73,7 @@ pub struct Claims {
     pub issued_at: Option<Value>,
 }
 
-/// Accepts unusual client ids, because the signature of the payload is valid all the same.
+/// Accepts client ids of other types instead of rejecting the token, because the payload has a valid signature.
 fn string_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<String, D::Error> {
     Ok(match Value::deserialize(value)? {
         Value::String(text) => text,
@@ -87,7 +87,7 @@ fn object_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Map<Str
 }
 
 impl Claims {
-    /// Claims that expire `seconds` after `now_ms` (milliseconds since the Unix epoch).
+    /// Claims that expire `seconds`, but at most one year, after `now_ms` (milliseconds since the Unix epoch).
     pub fn new(client_id: &str, room: &str, metadata: Map<String, Value>, now_ms: u64, seconds: f64) -> Self {
         let expires_at = now_ms.saturating_add((seconds.min(MAX_LIFETIME_SECONDS) * 1e3) as u64);
         Self {
@@ -114,7 +114,7 @@ pub enum TokenError {
     /// Signed with another secret, or modified.
     #[error("invalid signature")]
     InvalidSignature,
-    /// The signed text is not a payload.
+    /// The signed text is not a valid payload.
     #[error("invalid payload")]
     InvalidPayload,
     /// The token has expired.

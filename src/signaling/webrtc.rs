@@ -112,7 +112,7 @@ enum ServerMessage<'a> {
     Pong,
 }
 
-/// A message relayed to one participant or to all others. It keeps its type.
+/// A message relayed to one participant or to all others. The `type` is that of the received message.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RelayedMessage<'a> {
@@ -181,7 +181,7 @@ impl Hub {
     }
 }
 
-/// Adds a new connection to its room, or closes it.
+/// Adds a new connection to its room, or closes the connection.
 fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &SignalingLimits, params: WebRtcParams) {
     let WebRtcParams { room_id, user_id: user, user_name: name } = params;
     let values = [&room_id, &user, &name];
@@ -297,7 +297,7 @@ fn leave(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, code: CloseCo
     ctx.send(&others, &ServerMessage::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants });
 }
 
-/// The other connections in the room of `own`, and all participants.
+/// The connections in the room other than `sender`, and all participants.
 fn others_and_participants(rooms: &WebRtcRooms, key: RoomKey, sender: ConnId) -> (Vec<ConnId>, Vec<&Participant>) {
     let Some(room) = rooms.get(key) else { return (Vec::new(), Vec::new()) };
     let others = room.members.iter().map(|member| member.conn).filter(|conn| *conn != sender).collect();

@@ -35,8 +35,9 @@ impl ClockReading {
 
 /// Detects jumps by comparing each reading with the previous reading.
 ///
-/// If the wall clock differs from the monotonic clock by more than one millisecond plus slewing plus the duration of the readings,
-/// the wall clock jumped or the machine was suspended. The two are distinguished if the system has a clock that includes suspension.
+/// If the time that passed on the wall clock and on the monotonic clock differs by more than one millisecond plus the maximum slew plus
+/// the duration of both readings, the wall clock jumped or the machine was suspended. The two are distinguished if the system has a
+/// clock that includes suspension.
 #[derive(Clone, Debug, Default)]
 pub struct ClockJumps {
     last: Option<ClockReading>,
@@ -116,11 +117,11 @@ impl LeastSquaresFit {
     }
 }
 
-/// Estimates the drift of a device's sample clock against the monotonic clock, from the frames of its callbacks and their times.
+/// Estimates the drift of a device's sample clock against the monotonic clock, from the number of frames and the time of each callback.
 ///
 /// A callback may be late, but never early. So only the earliest callback in each second of audio is used, relative to its nominal
 /// time, and the drift is the slope of a least-squares fit. After a discontinuity the number of lost frames is unknown: a new fit
-/// with the same slope starts.
+/// starts. All fits share one slope.
 #[derive(Clone, Debug)]
 pub struct DriftEstimator {
     rate: f64,
@@ -156,7 +157,7 @@ impl DriftEstimator {
     /// Records a callback with `frames` frames. The last frame was available at `at`.
     pub fn on_callback(&mut self, frames: u64, at: Time) {
         let Some(origin) = self.origin else {
-            // The duration of its frames is unknown.
+            // The time at which these frames began is unknown, so this callback only sets the origin.
             self.origin = Some(at);
             return;
         };
@@ -256,8 +257,8 @@ mod tests {
 
     #[test]
     fn late_callbacks_do_not_bias_the_drift_estimate() {
-        // Callbacks are up to 5 ms late, and one in 50 is another 40 ms late. The first and the last callback alone would be off by
-        // more than 250 ppm.
+        // Callbacks are up to 5 ms late, and one in 50 is another 40 ms late. An estimate from only the first and the last
+        // callback would be off by more than 250 ppm.
         let jitter = |n| pseudo_random(n, 5_000_000) + if n % 50 == 49 { 40_000_000 } else { 0 };
         let drift = simulated_device(48_001.44, 60, jitter);
         assert_drift_near(&drift, 30.0, 2.5);

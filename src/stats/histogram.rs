@@ -6,10 +6,10 @@
 
 use std::iter;
 
-/// log2 of the buckets in an octave. The width of a bucket is at most 1/1,024 of its lower bound: less than 0.1 %.
+/// log2 of the number of buckets in an octave. The width of a bucket is at most 1/1,024 of its lower bound: less than 0.1 %.
 const SUB_BUCKET_BITS: u32 = 10;
 const SUB_BUCKETS: usize = 1 << SUB_BUCKET_BITS;
-/// One octave for magnitudes below 1,024, then one per octave up to 2^63, the magnitude of `i64::MIN`.
+/// One array of buckets for magnitudes below 1,024, then one for each octave up to 2^63, the magnitude of `i64::MIN`.
 const OCTAVES: usize = 64 - SUB_BUCKET_BITS as usize + 1;
 /// Percentiles are rounded to millionths, so that ranks are exact integers.
 const MILLION: u128 = 1_000_000;
@@ -179,7 +179,7 @@ fn bucket_bounds(octave: usize, slot: usize) -> (u64, u64) {
     (lower, lower + ((1u64 << shift) - 1))
 }
 
-/// Minimum width of a bar. Below one microsecond, bars would show the clock, not the path.
+/// Minimum width of a bar. Narrower bars would show the precision of the clock, not the delay of the path.
 const MIN_BAR_WIDTH_NS: i64 = 1_000;
 
 /// The number of values from `lower` (inclusive) to `upper` (exclusive).
@@ -194,12 +194,12 @@ pub struct HistogramBar {
 }
 
 impl Histogram {
-    /// A coarse histogram for display: at most `n` bars, but 2 bars are always allowed (zero is always a bound), over all values plus
-    /// `offset` nanoseconds.
+    /// A coarse histogram for display, with `offset` nanoseconds added to each value. It has at most `n` bars. An `n` below 2 counts as 2,
+    /// because values on both sides of zero need two bars.
     ///
-    /// The bounds are multiples of the smallest of 1, 2, 5, 10 … µs with which `n` bars reach from the minimum to the 99th percentile
-    /// (with fewer than 100 values, to the maximum). The last bar has no upper bound, so that a single outlier does not flatten the
-    /// others. A value within a bucket's width (0.1 %) of a bound may be in the next bar.
+    /// The bar width is the smallest of 1, 2, 5, 10 … µs with which `n` bars reach from the minimum to the 99th percentile (with fewer
+    /// than 100 values, to the maximum). All bounds are multiples of the bar width. The last bar has no upper bound, so that a single
+    /// outlier does not flatten the others. A value within a bucket's width (0.1 %) of a bound may be in the next bar.
     pub fn bars(&self, n: usize, offset: i64) -> Vec<HistogramBar> {
         let Some((min, max)) = self.min().zip(self.max()) else { return Vec::new() };
         let low = min.saturating_add(offset);
@@ -224,7 +224,7 @@ fn bar_count(low: i64, high: i64, width: i64) -> i64 {
     high.div_euclid(width).saturating_sub(low.div_euclid(width)).saturating_add(1)
 }
 
-/// 1, 2, 5, 10, 20 … µs in nanoseconds, up to 64 bits.
+/// 1, 2, 5, 10, 20 … µs in nanoseconds, up to the maximum that fits in 64 bits.
 fn bar_widths() -> impl Iterator<Item = i64> {
     (0..16).flat_map(|power| [1, 2, 5].map(|digit| digit * MIN_BAR_WIDTH_NS.saturating_mul(10i64.pow(power))))
 }

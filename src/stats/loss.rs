@@ -18,7 +18,7 @@ pub struct LossBursts {
 }
 
 impl LossBursts {
-    /// Records the outcome of the packet that was sent next.
+    /// Records the outcome of the next packet in the order of sending.
     pub fn on_settled(&mut self, lost: bool) {
         if !lost {
             self.current = 0;
@@ -50,19 +50,19 @@ fn length_bucket(length: u64) -> Option<usize> {
     Some(length.checked_sub(1)?.min(BURST_LENGTH_BUCKETS as u64 - 1) as usize)
 }
 
-/// How far behind the first packet that overtook it a reordered packet arrived.
+/// How late a reordered packet arrived, relative to the first packet that overtook it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReorderedPacket {
-    /// Packets in between, plus 1: the reordering extent of RFC 4737.
+    /// Number of packets that arrived between the two, plus 1: the reordering extent of RFC 4737.
     pub extent: u64,
-    /// Nanoseconds in between: the late time offset of RFC 4737.
+    /// Nanoseconds between the two arrivals: the late time offset of RFC 4737.
     pub late_time_offset_ns: i64,
 }
 
 /// Packets that were missing when a packet sent after them arrived.
 #[derive(Clone, Copy, Debug)]
 struct MissingRange {
-    /// Index of the first missing packet. The range ends before the packet that overtook it.
+    /// Index of the first missing packet. The range ends before the overtaking packet.
     first: u64,
     /// Position of the overtaking packet in the order of arrival.
     arrival_index: u64,
@@ -72,8 +72,8 @@ struct MissingRange {
 
 /// Detects reordering from the first copies of a stream's packets, identified by their index in the order of sending.
 ///
-/// The first packet that overtakes another packet is always the newest packet so far, and it leaves a missing range behind it. So the
-/// missing ranges contain the first overtaking packet of every packet that is still missing.
+/// The first packet that overtakes a missing packet is always the newest packet so far, and its arrival creates a missing range. So
+/// every packet that is still missing is in a range, which contains the arrival of the first packet that overtook the missing packet.
 #[derive(Clone, Debug, Default)]
 pub struct Reordering {
     next_expected: u64,

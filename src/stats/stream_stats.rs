@@ -14,22 +14,22 @@ pub struct StreamStats {
     pub lost: u64,
     /// Packets for which only damaged copies returned.
     pub damaged: u64,
-    /// Packets without an outcome: a reply was still possible when the run was interrupted, or no reply was expected (`--no-echo`).
-    /// This is 0 in every other run.
+    /// Packets that were not settled at the end of the run: a reply was still possible when the run was interrupted, or no reply was
+    /// expected (`--no-echo`). This is 0 in every other run.
     pub in_flight: u64,
     /// Datagrams for a packet for which an undamaged copy had already returned.
     pub duplicated: u64,
-    /// Datagrams whose bytes differ from those sent, before an undamaged copy returned.
+    /// Datagrams whose bytes differ from those sent, received before an undamaged copy.
     pub damaged_copies: u64,
     /// Returned packets whose first undamaged copy was overtaken.
     pub reordered: u64,
-    /// Returned packets with a round trip above `--late-after`.
+    /// Returned packets with a round trip above `--late-after`. For AUDIO, the server delay is subtracted first.
     pub late: u64,
     /// Datagrams of this type that match no tracked packet.
     pub unmatched: u64,
     /// Packets for which sending failed permanently; they count as lost.
     pub send_failed: u64,
-    /// Subtracted from every recorded round trip, in nanoseconds: see [`StreamStats::with_rtt_baseline`].
+    /// Value subtracted from every recorded round trip, in nanoseconds: see [`StreamStats::with_rtt_baseline`].
     pub rtt_baseline_ns: Option<i64>,
     /// Round trips of the returned packets minus [`StreamStats::rtt_baseline_ns`], in nanoseconds.
     pub rtt: Histogram,
@@ -82,7 +82,7 @@ impl StreamStats {
         self.rtt.min().map(|min| min.saturating_add(self.rtt_baseline()))
     }
 
-    /// Packets with an outcome.
+    /// Settled packets: returned, damaged or lost.
     pub fn settled(&self) -> u64 {
         self.sent.saturating_sub(self.in_flight)
     }

@@ -131,7 +131,7 @@ impl LatencyInfo {
         })
     }
 
-    /// The encoded payload; a codec name is truncated to 255 bytes.
+    /// The encoded payload. A codec name longer than 255 bytes is truncated.
     pub fn to_bytes(&self) -> Vec<u8> {
         let codec = &self.codec.as_bytes()[..self.codec.len().min(255)];
         let mut bytes = Vec::with_capacity(30 + codec.len());

@@ -1,8 +1,8 @@
-//! STUN (RFC 8489): a client learns its mapped address from the echo server's own port.
+//! STUN (RFC 8489): a client obtains its mapped address by a request to the UDP port of the echo server.
 //!
-//! Only Binding requests without credentials are supported. A request starts with `00 01`, so it is never a jamjam packet (version 1). A
-//! success response starts with `01 01`, which parses as AUDIO: a client may parse it as a response only if it has sent a request and the
-//! datagram contains the magic cookie and the request's transaction ID.
+//! Only Binding requests are supported, and credentials are not verified. A request starts with `00 01`, so it is never a jamjam packet
+//! (version 1). A success response starts with `01 01`, which parses as AUDIO: a client may parse a datagram as a response only if the
+//! client has sent a request and the datagram contains the magic cookie and the request's transaction ID.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,7 +14,7 @@ pub const HEADER_LEN: usize = 20;
 /// Bytes 4 to 7 of every STUN message (RFC 8489, section 5).
 pub const MAGIC_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
-/// Maximum length of a message in bytes: the MTU of every IPv6 path (RFC 8489, section 6.1).
+/// Maximum length of a message in bytes: the minimum MTU of IPv6 (RFC 8489, section 6.1).
 pub const MAX_MESSAGE_LEN: usize = 1_280;
 
 /// Matches a response to its request.
@@ -47,7 +47,7 @@ pub enum StunError {
         /// Bytes after the header.
         found: usize,
     },
-    /// Neither a Binding request nor an indication.
+    /// Neither a Binding request nor a Binding indication.
     #[error("unsupported STUN type {0:#06x}; only Binding requests are supported")]
     Type(u16),
     /// An attribute ends beyond the message.
@@ -78,7 +78,7 @@ pub fn is_stun(datagram: &[u8]) -> bool {
 const MAX_UNKNOWN_ATTRIBUTES: usize = 16;
 
 /// Comprehension-required attributes (below 0x8000) of RFC 8489. Credentials are accepted without verification, because the server has
-/// none.
+/// no passwords.
 const KNOWN_ATTRIBUTES: [u16; 11] = [
     0x0001, // MAPPED-ADDRESS
     0x0006, // USERNAME
@@ -117,7 +117,7 @@ pub struct BindingRequest {
     len: usize,
 }
 
-/// Parses a datagram that [`is_stun`]. Any input gives a message or an error.
+/// Parses a datagram for which [`is_stun`] is true. Any input gives a message or an error.
 pub fn parse_message(datagram: &[u8]) -> Result<StunMessage, StunError> {
     let (message_type, transaction) = parse_header(datagram)?;
     if message_type != BINDING_REQUEST && message_type != BINDING_INDICATION {
@@ -177,7 +177,7 @@ pub fn binding_request(transaction: TransactionId) -> [u8; HEADER_LEN] {
     MessageBuilder::<HEADER_LEN>::new(BINDING_REQUEST, transaction).into_bytes()
 }
 
-/// Whether `datagram` is a response to this transaction. Without this check it parses as AUDIO or as a packet of an unknown type.
+/// Whether `datagram` is a response to this transaction. [`super::parse_packet`] would parse a response as AUDIO or reject its type.
 pub fn is_response_to(datagram: &[u8], transaction: &TransactionId) -> bool {
     datagram.get(4..8) == Some(&MAGIC_COOKIE)
         && datagram.get(8..HEADER_LEN) == Some(transaction)
@@ -195,7 +195,7 @@ pub struct ResponseAttributes {
 }
 
 impl ResponseAttributes {
-    /// Parses a datagram that [`is_response_to`]. `None` if it is damaged.
+    /// Parses a datagram for which [`is_response_to`] is true. `None` if the datagram is damaged.
     pub fn parse(datagram: &[u8]) -> Option<Self> {
         let (_, transaction) = parse_header(datagram).ok()?;
         let mut attributes = Self::default();
@@ -210,7 +210,7 @@ impl ResponseAttributes {
             _ => {}
         })
         .ok()?;
-        // Our server always adds a FINGERPRINT to counts. Without it, bit errors are not detected.
+        // The server's response has a FINGERPRINT, because our request has one. Without FINGERPRINT, bit errors are not detected.
         attributes.received_counts = attributes.received_counts.filter(|_| has_fingerprint);
         Some(attributes)
     }
@@ -219,14 +219,14 @@ impl ResponseAttributes {
 /// Attribute type of [`ReceivedCounts`], from the first-come-first-served range (RFC 8489, section 18.3); not registered.
 const RECEIVED_COUNTS: u16 = 0xc0ec;
 
-/// Length of the value in a response, in bytes.
+/// Length of the attribute's value in a response, in bytes.
 const RECEIVED_COUNTS_LEN: usize = 20;
 
-/// Length of the zeros in a request. They leave room for the value and an IPv6 mapped address in the response, so that no response is
-/// longer than its request.
+/// Length of the attribute's value in a request, which is all zeros. It leaves room for the counts and an IPv6 mapped address, so that
+/// no response is longer than its request.
 const PLACEHOLDER_LEN: usize = RECEIVED_COUNTS_LEN + 24;
 
-/// Start of the value, which distinguishes counts from zeros.
+/// Start of the value in a response. It distinguishes counts from the zeros of a request.
 const RECEIVED_COUNTS_MAGIC: [u8; 4] = *b"jam1";
 
 /// Distinct packets that a server received from one address and port. All counts wrap at 2^32.
@@ -350,7 +350,7 @@ fn decode_xor_mapped_address(value: &[u8], transaction: TransactionId) -> Option
     Some(SocketAddr::new(ip, u16::from_be_bytes([p0, p1])))
 }
 
-/// Masks or unmasks port and address, which hides them from NATs that rewrite addresses in payloads (RFC 8489, section 14.2).
+/// Masks or unmasks port and address. Masking hides them from NATs that rewrite addresses in payloads (RFC 8489, section 14.2).
 fn xor_mapped_address(value: &mut [u8; 20], transaction: TransactionId) {
     let (port, address) = value[2..].split_at_mut(2);
     let key = || MAGIC_COOKIE.into_iter().chain(transaction);
@@ -430,7 +430,7 @@ impl<const N: usize> MessageBuilder<N> {
     /// Appends FINGERPRINT; nothing may follow it.
     fn push_fingerprint(&mut self) {
         let at = self.len;
-        // FINGERPRINT covers a header whose length includes it.
+        // FINGERPRINT is computed over a message whose length field already includes FINGERPRINT.
         self.push(FINGERPRINT, &[0; 4]);
         let value = fingerprint_value(&self.bytes[..at]);
         self.bytes[at + 4..at + 8].copy_from_slice(&value);
@@ -471,7 +471,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| crc >> 8 ^ CRC32_TABLE[usize::from(crc as u8 ^ byte)])
 }
 
-/// The value of FINGERPRINT after the bytes `before`, whose header length already includes it.
+/// The value of FINGERPRINT after the bytes `before`, whose length field already includes FINGERPRINT.
 fn fingerprint_value(before: &[u8]) -> [u8; 4] {
     (crc32(before) ^ 0x5354_554e).to_be_bytes()
 }

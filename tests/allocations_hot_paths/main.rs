@@ -56,8 +56,8 @@ fn wire() -> Wire {
     Wire { sent: 0, last: Vec::with_capacity(65_536) }
 }
 
-/// Runs `turn` 5,000 times to warm up, which the statistics of the last five seconds need. Then runs it another 1,000 times and counts the
-/// allocations of these. Tests run concurrently in one process, so this file has only one test.
+/// Runs `turn` 5,000 times to warm up, because some statistics cover the last five seconds. Then counts the allocations and deallocations
+/// of another 1,000 runs. Tests run concurrently in one process, so this file has only one test.
 fn allocations(mut turn: impl FnMut(u64)) -> usize {
     (0..5_000).for_each(&mut turn);
     let region = Region::new(ALLOCATOR);
@@ -122,7 +122,8 @@ fn run_config(evaluated_stream: StreamKind) -> RunConfig {
     }
 }
 
-/// Returns everything that a client sends immediately; a LATENCY_PING returns as a LATENCY_PONG.
+/// Answers every datagram of `client` with an immediate echo, and every LATENCY_PING with a LATENCY_PONG. Returns the number of sent
+/// datagrams and the number of allocations.
 fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
     let mut wire = wire();
     let mut now = Time::from_millis(1);
@@ -169,7 +170,8 @@ fn events_of_control_surfaces() -> usize {
     count
 }
 
-/// A device callback in every format with its driver waker, and the sender, which mixes and packetizes.
+/// The path of sound from a device to payloads, for every sample format: the device callback, which wakes the driver, and the packetizer,
+/// which mixes the channels.
 fn sound_of_a_device() -> usize {
     let mut count = 0;
     for format in DeviceSampleFormat::ALL {
@@ -188,7 +190,7 @@ fn sound_of_a_device() -> usize {
         let delivery = vec![0; 128 * 2 * format.bytes_per_sample()];
         let (mut samples, mut payload) = (Vec::new(), Vec::new());
         count += allocations(|turn| {
-            // Every tenth turn the ring is not read until it overflows.
+            // In every tenth turn, the ring overflows before it is read.
             for _ in 0..if turn % 10 == 9 { 10 } else { 1 } {
                 capture.push(&delivery, Time::from_millis(turn));
                 waker.wake();
@@ -227,7 +229,7 @@ fn sound_on_a_device() -> usize {
         count += allocations(|turn| {
             let now = Time::from_nanos(turn * 2_666_667);
             producer.set_sent_packets(turn + 1);
-            // Some packets are lost, some are late, and some do not fit. Every 1,000 turns, the output is not read.
+            // Some packets are lost and some are late. In the last 599 of every 1,000 turns, the ring is not read, so it overflows.
             if turn % 7 > 0 {
                 producer.push(turn, now, std::iter::repeat_n(0.5, 256));
             }
@@ -251,8 +253,8 @@ fn sound_on_a_device() -> usize {
     count
 }
 
-/// The node's end of the recorder. In some turns the recorder is full, and packets for which there is no space are dropped. The other end
-/// writes both recordings; the allocations of its thread are also counted.
+/// The node's end of the recorder. In some turns the recorder's queue is full, and packets for which there is no space are dropped. The
+/// recorder thread writes both recordings, and its allocations are also counted.
 fn recorder_of_both_sides() -> usize {
     let folder = tempfile::tempdir().expect("a folder");
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 2, frame_samples: 128, first_sequence: 1 };
@@ -283,8 +285,8 @@ fn recorder_of_both_sides() -> usize {
         recorder_input.on_audio_sent(SentAudio { index, sequence: index as u32, payload: &payload });
         recorder_input.on_packet(returned(index));
     }
-    // The thread is warmed up when it has written the second packet. The file then has a header and twice 128 samples of two channels in 24
-    // bits.
+    // The thread is warmed up when it has written the second packet. The file then contains a header and two packets of 128 stereo frames
+    // with 24-bit samples.
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
     while std::fs::metadata(create("returned")).expect("a file").len() < 44 + 2 * 128 * 2 * 3 {
         assert!(std::time::Instant::now() < deadline, "nothing is written");

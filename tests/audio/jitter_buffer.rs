@@ -85,7 +85,7 @@ impl Simulation {
             jitter_buffer.fill(&mut out, Time::from_nanos((now * SECOND) as u64));
             output.extend(out);
             if arriving.peek().is_none() && jitter_buffer.is_empty() {
-                // One more second.
+                // The device runs for one more second.
                 ends = ends.or(Some(now + 1.0));
             }
             if ends.is_some_and(|ends| now >= ends) {
@@ -96,10 +96,10 @@ impl Simulation {
     }
 }
 
-/// Samples of the fade-out at the end of the sound: 5 ms.
+/// Length of the fade-out at the end of the sound, in frames: 5 ms.
 const FADE_FRAMES: usize = 240;
 
-/// The last samples before the fade-out, all channels.
+/// The last `samples` samples before the fade-out, counted over all channels.
 fn last(output: &[f32], samples: usize, channels: usize) -> &[f32] {
     let end = output.iter().rposition(|sample| *sample != 0.0).expect("there is output") + 1 - FADE_FRAMES * channels;
     &output[end - samples..end]
@@ -138,8 +138,8 @@ fn every_sample_is_played_unchanged_and_in_order() {
 #[test]
 fn packet_is_played_up_to_its_allowance_plus_block_and_tolerance() {
     let simulation = Simulation::default();
-    // In the first run, packet 700 arrives 20 ms late, which equals the allowance. In the second run it is 35 ms late, which also exceeds a
-    // block of 5 ms, the tolerance of 2.5 ms and the samples that are read beyond a block.
+    // In the first run, packet 700 arrives 20 ms late, which equals the allowance. In the second run it is 35 ms late: more than the sum of
+    // the allowance, a block (5 ms), the tolerance (2.5 ms) and the samples that are read beyond a block.
     let with = |late: f64| simulation.play(|index| Some(if index == 700 { 0.003 + late } else { 0.003 })).1;
     let at_the_limit = with(0.020);
     assert_eq!((at_the_limit.concealed, at_the_limit.late), (0, 0), "{at_the_limit:?}");
@@ -183,8 +183,8 @@ fn fast_or_slow_device_clock_is_tracked() {
         assert_eq!((played.concealed, played.resyncs, played.early), (0, 0, 0), "{ppm}: {played:?}");
         // The correction compensates the device's clock error.
         assert!((played.rate_correction_ppm + ppm).abs() < 40.0, "{ppm}: {played:?}");
-        // The expected depth is 16.25 ms (the allowance of 10 ms, an eighth of it as tolerance, and a block of 5 ms) plus the delay of the
-        // estimate.
+        // The expected depth is 16.25 ms: the allowance of 10 ms, an eighth of it as tolerance, and a block of 5 ms. The actual depth may
+        // differ by 2.25 ms, because the correction reacts with a delay.
         let depth = played.depth.unwrap();
         assert!(ms(depth.min) > 14.0 && ms(depth.max) < 18.5, "{ppm}: {played:?}");
     }
@@ -218,7 +218,7 @@ fn large_clock_error_is_corrected_without_residual_depth() {
 fn late_first_callback_starts_playback_there_without_backlog() {
     for late in [0.015, 0.05, 0.3] {
         let simulation = Simulation { allowance: Some(Duration::from_millis(1)), ..Simulation::default() };
-        // The first callback is at 1.0 s, 3 ms before the first packet, and all later ones are delayed.
+        // Callback 20 is at 1.0 s, 3 ms before the first packet arrives. All callbacks after it are late.
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { late } else { 0.0 });
         assert_eq!((played.early, played.late, played.concealed, played.resyncs), (0, 0, 0, 0), "{late}: {played:?}");
         assert_eq!(played.played + played.skipped, 1_500, "{late}: {played:?}");
@@ -229,7 +229,7 @@ fn late_first_callback_starts_playback_there_without_backlog() {
         assert_eq!(wrong, None, "{late}");
         // The sound is faded in.
         assert!(output[first_sample(&output)].abs() < 0.02, "{late}");
-        // If the device catches up with several callbacks at once, playback started too early and pauses once to correct this.
+        // If the device catches up with several callbacks at once, playback has started too early and pauses once to correct this.
         let caught_up = |n: u64| (1.0 + late - 0.9 - n as f64 * 0.005).max(0.0);
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { caught_up(n) } else { 0.0 });
         assert_eq!((played.early, played.resyncs, played.concealed), (0, 1, played.late), "{late}: {played:?}");
@@ -250,8 +250,8 @@ fn partial_last_packet_fades_out() {
         jitter_allowance: Some(Duration::from_millis(100)),
     })
     .unwrap();
-    // The sound is nine and a half packets of a constant. The frame after the sound equals the last frame, and no step is larger than a
-    // step of the fade.
+    // The sound is nine and a half packets of one constant value. The first frame after the sound repeats its last frame, and no later
+    // difference between two frames is larger than a step of the fade.
     jitter_buffer.set_sent_packets(10);
     for index in 0..10 {
         let frames = if index == 9 { FRAME / 2 } else { FRAME };
@@ -272,7 +272,7 @@ fn partial_last_packet_fades_out() {
 
 #[test]
 fn full_ring_buffer_drops_and_counts_samples() {
-    // The ring holds 1.28 s, which are 480 packets of 2.667 ms.
+    // The ring holds 1.28 s: 480 packets of 2.667 ms.
     let (mut producer, mut consumer) = packet_ring(RATE, 2, FRAME as u32, Duration::from_millis(1_280));
     let counters = producer.counters();
     let received_at = Time::from_nanos(7);
@@ -304,8 +304,8 @@ fn full_ring_buffer_drops_and_counts_samples() {
 #[test]
 fn playback_catches_up_after_the_device_lost_samples() {
     const BLOCK: u64 = 256;
-    // After 1.3 s, early in the second window, the device requests one block too early, and reports the discontinuity if `is_reported`.
-    // Returns the number of late packets.
+    // The jitter buffer evaluates delays in windows of one second. After 1.3 s, early in the second window, the device loses a block and
+    // requests all further blocks one block too early. It reports this discontinuity if `is_reported`. Returns the number of late packets.
     let late = |is_reported: bool| {
         let mut jitter_buffer = JitterBuffer::new(JitterBufferConfig {
             rate: RATE,
@@ -337,8 +337,8 @@ fn playback_catches_up_after_the_device_lost_samples() {
         assert_eq!((played.resyncs, played.played + played.late), (1, 1_500), "{played:?}");
         played.late
     };
-    // A reported discontinuity is evaluated after a tenth of a second, an unreported one at the end of the second, which is several times
-    // as long.
+    // After a reported discontinuity, the delays are evaluated after 100 ms. An unreported one has an effect only at the end of the
+    // one-second window, which is several times later.
     let (reported, unreported) = (late(true), late(false));
     assert!(reported > 0 && reported * 4 < unreported, "{reported} {unreported}");
 }
@@ -395,7 +395,7 @@ fn end_of_stream_fades_out_without_concealment() {
 
 #[test]
 fn any_block_length_adds_only_the_necessary_delay() {
-    // 521 is prime; 513, 735 and 1,025 have no divisor near a half of them.
+    // 521 is prime; 513, 735 and 1,025 have no divisor close to half their value.
     for block in [1, 15, 16, 17, 511, 513, 521, 735, 1_025, 4_096] {
         let simulation = Simulation { block, seconds: 10.0, ..Simulation::default() };
         let (_, played) = simulation.play(|_| Some(0.003));
@@ -412,7 +412,7 @@ fn other_sample_rate_keeps_pitch_and_position() {
         let simulation = Simulation { device_rate, seconds: 6.0, ..Simulation::default() };
         let (output, played) = simulation.play(|_| Some(0.003));
         assert_eq!((played.concealed, played.resyncs), (0, 0), "{played:?}");
-        // The noise is almost all around half the sample rate, which 44.1 kHz cannot represent; its duration is still measurable.
+        // Almost all of the noise is close to 24 kHz, which a sample rate of 44.1 kHz cannot represent. Its duration is still measurable.
         let start = first_sample(&output);
         let end = output.iter().rposition(|sample| *sample != 0.0).unwrap();
         let lasts = (end - start) as f64 / f64::from(device_rate);

@@ -68,7 +68,7 @@ fn non_finite_sample_is_resampled_as_zero() {
 
 #[test]
 fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
-    // The last two pairs have the longest filters, whose lengths are not round numbers.
+    // The last two pairs are high rates without a common divisor, which need the longest filters.
     let rates = [
         (44_100, 48_000),
         (96_000, 48_000),
@@ -81,7 +81,7 @@ fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
     ];
     for (from, to) in rates {
         for sign in [1.0, -1.0_f32] {
-            // The samples have the same sign or alternating signs, so that the sums at both ends of the spectrum are as large as possible.
+            // The samples have the same sign (0 Hz) or alternating signs (half the sample rate) and the largest possible magnitude.
             let loudest: Vec<f32> = (0..3_000).map(|n| f32::MAX * sign.powi(n)).collect();
             let found = resampled(from, to, 1, &loudest, &[loudest.len()]);
             assert!(found.iter().all(|sample| sample.is_finite()), "{from} to {to}, {sign}");
@@ -100,7 +100,7 @@ fn scattered(mut seed: u64) -> impl FnMut(usize) -> usize {
     }
 }
 
-/// Samples with random bits; every fifth sample is an extreme value.
+/// Samples with random bits. On average, every fifth sample is one of the values in `ends`.
 fn any_samples(seed: u64, count: usize) -> Vec<f32> {
     let ends = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e30, -1e38, 0.0, 1.0];
     let mut random = scattered(seed);
@@ -172,7 +172,7 @@ fn every_kind_of_damage_becomes_finite_audio_in_packets() {
     }
 }
 
-/// The payload of a file that is sent as by `send --wav`, and whether it is resampled.
+/// The samples that `send --wav` sends for this file, and whether they are resampled.
 fn sent(file: &[u8]) -> Result<(Vec<f32>, bool), WavError> {
     let stream = WavStream::open(file)?;
     let format = *stream.format();

@@ -19,7 +19,7 @@ fn noise(count: usize, seed: u32) -> Vec<f32> {
         .collect()
 }
 
-/// The analysis if `returned` arrives in place of `sent`, with every packet changed.
+/// The analysis of a run that sends `sent` and receives `returned`, with every packet reported as damaged.
 fn changed(sent: &[f32], returned: &[f32]) -> AudioQuality {
     let mut analyzer = Analyzer::new(MONO);
     for (index, packet) in sent.chunks(128).enumerate() {
@@ -91,7 +91,7 @@ fn packets_are_counted_beyond_the_maximum_number_of_gaps() {
 
 #[test]
 fn levels_are_peak_and_mean_square_of_each_channel() {
-    // The left channel is a square wave of 0.5, whose peak and RMS are both 0.5. The right channel is 0.6, 0, 0.8, 0, whose mean square is
+    // The left channel is a square wave of 0.5, whose peak and RMS are both 0.5. The right channel is 0.6, 0, −0.8, 0, whose mean square is
     // 1.00 / 4.
     let mut analyzer = Analyzer::new(PacketFormat { channels: 2, frame_samples: 4, ..MONO });
     analyzer.on_sent(0, &[0.5, 0.6, -0.5, 0.0, 0.5, -0.8, -0.5, 0.0]);
@@ -114,15 +114,15 @@ fn full_scale_sine_period_has_a_mean_square_of_one_half() {
 fn three_full_scale_samples_in_a_row_are_clipped_across_packets() {
     const FULL: f32 = 32_767.0 / 32_768.0;
     let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 8, ..MONO });
-    // Two samples at full scale are only a peak. Then follow runs of three whose last sample is in the next packet, one negative and one
-    // positive.
+    // Two samples at full scale are only a peak. Then follow a run of three negative samples, whose last sample is in the next packet, and
+    // a run of five positive samples.
     analyzer.on_sent(0, &[0.0, 1.0, FULL, 0.9, 0.0, 0.0, -1.0, -FULL]);
     analyzer.on_sent(1, &[-1.5, 0.0, FULL, FULL, FULL, FULL, FULL, 0.0]);
     // Samples just below full scale are never clipped, however many follow each other.
     analyzer.on_sent(2, &[0.999_9; 8]);
     let level = analyzer.finish().sent_levels[0];
     assert_eq!((level.clips, level.clipped_samples, level.first_clip_offset), (2, 8, Some(6)));
-    // The same, with a missing packet between the two packets.
+    // A packet is missing between the second and the third full-scale sample, so these samples are not a clipped run.
     let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 8, ..MONO });
     analyzer.on_sent(0, &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
     analyzer.on_sent(2, &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
@@ -209,7 +209,7 @@ fn source_figures_count_frames_of_the_source_over_all_channels() {
         replaced_samples: 0,
     };
     assert_eq!(source.source_quality(), expected);
-    // A run that has not ended is also reported, once.
+    // A run of clipped samples that has not ended yet is also counted, and only once.
     source.add_samples(&[0.0, -1.0].repeat(4));
     let expected = SourceQuality { clips: 2, clipped_samples: 10, ..expected };
     assert_eq!((source.source_quality(), source.source_quality()), (expected, expected));
@@ -273,7 +273,7 @@ fn early_audio_matches_up_to_the_end_of_the_comparison() {
 
 #[test]
 fn equal_noise_lowers_the_correlation_to_the_root_of_one_half() {
-    // Two independent noises of the same level: the similarity is 1 / √2.
+    // The sum of two independent noises of the same level has a correlation of 1 / √2 with each of them.
     let (sent, other) = (noise(96_000, 7), noise(96_000, 1_234_567));
     let returned: Vec<f32> = sent.iter().zip(&other).map(|(a, b)| a + b).collect();
     let Alignment::Shifted(fit) = changed(&sent, &returned).alignment else { panic!("another") };

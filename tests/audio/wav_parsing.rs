@@ -67,7 +67,8 @@ fn truncated_wav_yields_a_prefix_of_its_samples_or_an_error() {
         let file = fixture(&format!("broken/{name}.wav"));
         assert!((0..=file.len()).all(|length| decode(&file[..length]).is_err()), "{name}");
     }
-    // The file is longer than a read block. The step is odd, so that the file is truncated at every byte of a frame.
+    // These files are longer than a read block. The step of 4,999 bytes is a prime number, so the files are truncated at every byte
+    // position within a frame.
     prefixes("speech-16bit-mono-48k.wav", [2, 1], 4_999);
     prefixes("music-16bit-stereo-44k1.wav", [4, 2], 4_999);
     prefixes("24bit-mono-48k.wav", [3, 1], 4_999);

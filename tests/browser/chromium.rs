@@ -28,14 +28,14 @@ pub(crate) struct Chromium {
     _profile: TempDir,
 }
 
-/// A page, by its session.
+/// A page, identified by the id of its debugging session.
 pub(crate) struct Page(String);
 
 /// A call whose response has not been read yet.
 pub(crate) struct Call(u64);
 
 impl Chromium {
-    /// Starts the program in the environment variable `CHROMIUM`, or `chromium` if it is not set.
+    /// Starts the program that the environment variable `CHROMIUM` names (default: `chromium`).
     pub(crate) fn start() -> Self {
         let profile = tempfile::tempdir().unwrap();
         let program = std::env::var("CHROMIUM").unwrap_or_else(|_| "chromium".to_owned());
@@ -93,7 +93,7 @@ impl Chromium {
         }
     }
 
-    /// Opens a new page at `url` that runs this script first.
+    /// Opens `url` in a new page, and then runs `script` in the page.
     pub(crate) fn page(&mut self, url: &str, script: &str) -> Page {
         let call = self.call("Target.createTarget", &json!({"url": url}), None);
         let target = self.response(&call)["targetId"].take();
@@ -144,7 +144,8 @@ impl Chromium {
         &self.events
     }
 
-    /// Saves a screenshot of the page in the folder in the environment variable `SCREENSHOTS`, if it is set.
+    /// Saves a screenshot of the page in the folder that the environment variable `SCREENSHOTS` names. If the variable is not set, does
+    /// nothing.
     pub(crate) fn screenshot(&mut self, page: &Page, name: &str) {
         let Some(folder) = std::env::var_os("SCREENSHOTS") else { return };
         let taken = self.command(page, "Page.captureScreenshot", &json!({"format": "png"}));
@@ -158,7 +159,7 @@ impl Chromium {
         self.call("Runtime.evaluate", &params, Some(&page.0))
     }
 
-    /// Waits for that evaluation and returns its result.
+    /// Waits for an evaluation that [`Self::begin`] started, and returns the result.
     pub(crate) fn end(&mut self, call: &Call) -> Value {
         let mut result = self.response(call);
         assert!(result["exceptionDetails"].is_null(), "{result}");

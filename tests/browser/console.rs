@@ -12,7 +12,7 @@ use test_support::server::process::{Server, run};
 
 const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
 
-/// Finds a note that contains a text.
+/// Defines the JavaScript function `note`, which finds the visible entry of the activity list that contains a text.
 const NOTE: &str =
     "globalThis.note = (text) => all('#notes > li').find((note) => !note.hidden && note.textContent.includes(text));";
 
@@ -235,7 +235,7 @@ fn every_control_is_reachable_by_keyboard_with_visible_focus() {
     let found = "[words('#rooms .members .name'), words('#notes > li:not([hidden]) .who'), document.querySelector('#spoken').textContent]";
     browser.evaluate(&page, "until(() => document.querySelector('#spoken').textContent.startsWith('Found'))");
     assert_eq!(browser.evaluate(&page, found), json!([["Bob"], ["Bob"], "Found: 1 room, 2 members."]));
-    // Typing a letter in a field does not trigger its shortcut.
+    // A letter that is typed into a text field does not trigger the shortcut of the same letter.
     press(&mut browser, &page, "p");
     assert_eq!(browser.evaluate(&page, "document.querySelector('#pause').getAttribute('aria-pressed')"), "false");
     press(&mut browser, &page, "Escape");

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::chromium::{Chromium, Page};
 use test_support::server::process::Server;
 
-/// Waits for an element, and clicks it.
+/// JavaScript functions: `there` waits for an element, and `click` waits for an element and clicks it.
 const PAGE_FUNCTIONS: &str = "
     globalThis.there = async (selector) => {
         for (;;) {

@@ -26,7 +26,7 @@ fn open(browser: &mut Chromium, url: &str, width: u32, height: u32) -> Page {
     page
 }
 
-/// Waits until the page shows this session state, and returns its error text.
+/// Waits until the page shows this session state, and returns the error text of the page.
 fn state(browser: &mut Chromium, page: &Page, state: &str) -> String {
     let found = browser.evaluate(
         page,
@@ -47,7 +47,7 @@ fn fifty_groups_and_typed_text_return() {
     let (_server, url) = start(&[]);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &url, 1_280, 860);
-    // The test uses the tab key and types, like a user.
+    // The test enters a text and presses Enter, like a user.
     browser.evaluate(&page, "document.querySelector('#text').focus()");
     browser.command(&page, "Input.insertText", &json!({"text": "こんにちは, is this <b>me</b>?"}));
     press(&mut browser, &page, "Enter");
@@ -98,7 +98,7 @@ fn errors_are_reported_and_a_restarted_server_is_reconnected() {
     assert_eq!(browser.evaluate(&page, "all('#send:disabled, #burst:disabled').length"), 2);
     again(&mut browser, "document.querySelector('#path').value = 'echo'");
     state(&mut browser, &page, "live");
-    // The browser rejects a certificate with another hash.
+    // The browser rejects the certificate if the page expects another hash.
     again(
         &mut browser,
         "globalThis.realFetch = fetch; fetch = async (...all) => { const info = await (await realFetch(...all)).json(); \

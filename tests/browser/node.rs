@@ -1,4 +1,4 @@
-//! The server with two Node libraries, `ws` and `werift`, which `tests/node` installs.
+//! The signaling server with clients that use the Node libraries `ws` and `werift`, which are installed in `tests/node`.
 
 use std::path::Path;
 use std::process::Command;

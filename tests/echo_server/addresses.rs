@@ -44,7 +44,7 @@ fn dual_stack_server_answers_both_families_and_logs_plain_ipv4() {
         for host in ["127.0.0.1", "::1"] {
             let client = Client::connect(at(host, server.address));
             assert_eq!(client.exchange(&audio(5, 64)), audio(5, 64));
-            // The address is logged in the client's notation: 127.0.0.1:40000 or [::1]:40000.
+            // An IPv4 client is logged as 127.0.0.1:40000, even if the server listens on an IPv6 address; an IPv6 client as [::1]:40000.
             let client_address = client.address();
             assert_eq!(server.line().message, format!("echo: source first seen source={client_address}"));
             assert_eq!(server.line().message, format!("Received audio packet seq=5 from {client_address}"));
@@ -77,7 +77,7 @@ fn pgrep_finds_the_server_by_the_name_echo_server() {
     let server = Server::start(&["--host", "127.0.0.1"]);
     let name = std::fs::read_to_string(format!("/proc/{}/comm", server.id())).unwrap();
     assert_eq!(name, "echo-server\n");
-    // pgrep matches the name above. It is not installed without procps.
+    // `pgrep` finds a process by this name. It is a part of procps, which may not be installed.
     if let Ok(found) = std::process::Command::new("pgrep").arg("echo-server").output() {
         let found = String::from_utf8(found.stdout).unwrap();
         assert!(found.lines().any(|id| id == server.id().to_string()), "{found}");

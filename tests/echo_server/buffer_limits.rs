@@ -23,7 +23,7 @@ fn packets_dropped_by_the_kernel_are_counted() {
         let options = ["--host", host, "-d", "0", "--socket-buffer", "4096", "--driver", driver];
         let server = Server::start(&options);
         let mut client = Client::connect(server::client::at("127.0.0.1", server.address));
-        // The server is stopped while the burst arrives, so that its buffer overflows.
+        // The server process is suspended (SIGSTOP) while the burst arrives, so that its socket buffer overflows.
         server.signal("STOP");
         poll_until("a halt", || (server.status("State") == "T").then_some(()));
         for sequence in 0..500 {
@@ -80,7 +80,7 @@ fn fill(client: &mut Client, range: std::ops::Range<u32>) -> u64 {
     syncs + client.sync()
 }
 
-// A packet of 1,000 bytes is charged 1,100.
+// In these limits, a packet of 1,000 bytes is charged 1,100 bytes: each packet has an overhead of 100 bytes.
 
 #[test]
 fn full_buffer_drops_and_counts_audio_packets() {

@@ -1,4 +1,4 @@
-//! `echo-server --demo-page` without a browser: the hosts that get the page, and the restrictions of the page.
+//! `echo-server --demo-page` without a browser: which Host headers are accepted, and what the page may load and connect to.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use test_support::certificate::Authority;
 use test_support::server::TEST_TIMEOUT;
 use test_support::server::process::{Server, run};
 
-/// Starts a server with a page. Returns it with the address of the page.
+/// Starts a server with a demo page. Returns the server and the address of the page.
 fn start(options: &[&str]) -> (Server, SocketAddr) {
     let options = [&["--host", "127.0.0.1", "--moqt", "localhost:0", "--demo-page", "0"], options].concat();
     let mut server = Server::start(&options);
@@ -155,7 +155,7 @@ fn page_on_a_public_address_or_without_moqt_is_rejected() {
     assert!(line.starts_with(&format!("jamjam-dev: cannot listen on {address} for --demo-page: ")), "{line}");
 }
 
-/// The error for a usage error.
+/// Runs `echo-server` with invalid options, and returns the error message.
 fn usage_error(options: &[&str]) -> String {
     crate::options::usage_error(&run(&[&["echo-server"], options].concat(), |_| {}), 2)
 }

@@ -146,7 +146,7 @@ fn closed_client_does_not_disturb_the_others() {
             closed.send(&audio(sequence, 64));
             open.send(&audio(sequence, 64));
         }
-        // The client's echoes reach a closed port, which the system reports to the server.
+        // The echoes to this client arrive at a closed port, and the operating system reports this to the server.
         drop(closed);
         for sequence in 0..20 {
             assert_eq!(open.recv(), audio(sequence, 64), "{driver}");

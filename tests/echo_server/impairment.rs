@@ -48,7 +48,7 @@ fn rows(file: &Path) -> Vec<Row> {
 /// The outcome of each packet: how often it returned, was duplicated and was lost.
 type Outcomes = BTreeMap<(String, u64), [u64; 3]>;
 
-/// Compares the report and the lines of a run with the outcome log of its server.
+/// Compares the report and the JSON lines of a run with the outcome log of the server.
 fn assert_same(finished: &ProgramOutput, rows: &[Row], what: &str) {
     let (lines, report) = document::lines(finished);
     let mut reported = Outcomes::new();

@@ -138,7 +138,7 @@ fn statistics_are_logged_at_the_configured_interval() {
 fn statistics_can_be_disabled_except_for_the_last() {
     let server = Server::start(&["--host", "127.0.0.1", "-d", "600ms", "--stats-interval", "off"]);
     let client = Client::connect(server.address);
-    // During these 600 ms, a shorter interval would be noticed. The help documents that 60 s does not mean off.
+    // This test detects only intervals below 600 ms. It cannot distinguish `off` from the default of 60 s.
     assert_eq!(client.exchange(&audio(1, 64)), audio(1, 64));
     let lines = server.stop("TERM").lines;
     // The lines are: listening, a source, and the last statistics.
@@ -181,7 +181,7 @@ fn log_on_a_terminal(prepare: impl FnOnce(&mut Command)) -> String {
 fn log_to_a_terminal_has_colors_unless_no_color_is_set() {
     let result = Command::new("script").args(["-qefc", "true", "/dev/null"]).output();
     if !result.is_ok_and(|output| output.status.success()) {
-        // This bypasses the test runner's capture, so that it is visible. A bare chroot has no /dev/pts.
+        // The test runner does not capture `writeln!` to stderr, so this line is visible. A bare chroot has no /dev/pts.
         let _ = writeln!(std::io::stderr(), "SKIPPED: no terminal can be created here (script, /dev/pts)");
         return;
     }

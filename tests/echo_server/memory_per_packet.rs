@@ -1,4 +1,4 @@
-//! Measures the resident memory per delayed packet, and checks that it is released.
+//! Measures the resident memory per delayed packet, and checks that this memory is released.
 
 #![cfg(target_os = "linux")]
 
@@ -47,7 +47,7 @@ fn measure(payload: usize) -> (f64, Vec<i64>) {
     let options = ["--host", "127.0.0.1", "-d", "2s", "--stats-interval", "20ms", "--max-buffer", "off"];
     let mut server = Server::start(&options);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(server.address)).collect();
-    // The address file is written before the loop allocates its buffers; a reply shows that they are allocated.
+    // The address file is written before the driver allocates its buffers; a reply shows that they are allocated.
     clients[0].sync();
     let idle = resident_kib(&server);
     let (mut cost, mut left) = (f64::MIN, Vec::new());

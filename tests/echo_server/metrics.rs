@@ -9,7 +9,7 @@ use server::packet::{audio, keepalive};
 use server::process::{Server, run};
 use server::{TEST_TIMEOUT, poll_until};
 
-/// Starts a server with metrics on a free port. Returns it with their address.
+/// Starts a server with metrics on a free port. Returns the server and the address of the metrics.
 fn with_metrics(options: &[&str]) -> (Server, SocketAddr) {
     let mut server = Server::start(&[&["--host", "127.0.0.1", "--metrics", "0"], options].concat());
     let message = server.line_starting_with("metrics: listening url=http://").message;
@@ -35,7 +35,7 @@ fn get(address: SocketAddr, path: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
-/// Waits until `name` has this `value`, because the server counts an action shortly after it. Returns the page.
+/// Waits until `name` has this `value`, because the server updates a counter shortly after the counted action. Returns the page.
 fn page_with(address: SocketAddr, name: &str, value: f64) -> String {
     poll_until(&format!("{name} {value}"), || {
         let (_, page) = get(address, "/metrics");

@@ -107,7 +107,7 @@ fn configured_path_and_prefix_are_used() {
     for url in log.urls() {
         assert!(url.ends_with("/mirror"), "{url}");
         assert_echoes(url, &log.pinned(), &osaka);
-        // The server does not request announcements of other prefixes, so it does not subscribe.
+        // The server requests announcements for the prefix `osaka` only. It does not subscribe to a track with another prefix.
         let subscribe_timeout = Duration::from_millis(300);
         let other = MoqtClientConfig { group_count: Some(1), subscribe_timeout, ..groups(None) };
         let run_result = run(url, &log.pinned(), &other).unwrap();
@@ -158,7 +158,7 @@ fn moqt_stats(lines: &[String]) -> &str {
     stats.unwrap_or_else(|| panic!("no statistics in {lines:#?}"))
 }
 
-/// A counter in that line. A counter that is not printed is zero.
+/// A counter in a line of statistics. A counter that is not printed is zero.
 fn count(stats: &str, name: &str) -> u64 {
     let value = stats.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
     value.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value}")))
@@ -219,13 +219,13 @@ fn groups_over_the_memory_limit_are_logged_and_counted() {
     // A group is charged 1,024 bytes, its frame 100,000 + 64 and its end 64: 41 groups fit in 4 MiB.
     let many = MoqtClientConfig { payload: FramePayload::Random(100_000), frames_per_group: 1, ..groups(Some(43)) };
     let mut connect_options = connect_options(&log.quic, &log.pinned());
-    // All groups are sent, even if slowly.
+    // The client may not drop groups, even if the server reads slowly.
     connect_options.limits.max_unsent_group_bytes = 64 << 20;
     let stopped = thread::scope(|scope| {
         let client = scope.spawn(move || run_and_watch(&connect_options, &many, |_| ()));
         let line = server.line_starting_with("moqt: groups dropped groups=");
         assert_eq!(line.level, "WARN");
-        // The second one may have arrived before the line was written.
+        // The second dropped group may have arrived before this line was written.
         let is_logged = [1, 2].iter().any(|dropped| {
             line.message.starts_with(&format!("moqt: groups dropped groups={dropped} last_source=127.0.0.1:"))
                 && line.message.ends_with(&format!(" slow_reader=0 buffer_full={dropped} no_subscriber=0"))
@@ -257,7 +257,8 @@ fn moqt_only_disables_the_udp_echo() {
     let metrics = metrics.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics"));
     let page = get(metrics.unwrap().parse().unwrap(), "/metrics");
     assert!(page.contains("\njamjam_moqt_sessions_total 1\n") && !page.contains("jamjam_echo_"), "{page}");
-    // A compose file passes an unset variable as an empty variable. It does not set a UDP delay, so there is no warning that it is ignored.
+    // A compose file passes an unset variable as an empty variable. An empty ECHO_DELAY_MS sets no UDP delay, so there is no warning that
+    // --moqt-only ignores the delay.
     let again = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0"], |command| {
         command.env("ECHO_DELAY_MS", "");
     });
@@ -268,7 +269,7 @@ fn moqt_only_disables_the_udp_echo() {
     }
 }
 
-/// The datagrams are not QUIC: the library drops those that the kernel does not drop.
+/// The datagrams are not QUIC: the QUIC library drops those that the kernel does not drop.
 #[cfg(target_os = "linux")]
 #[test]
 fn packets_dropped_by_the_kernel_are_counted_for_both_sockets() {
@@ -314,7 +315,7 @@ fn stop_closes_sessions_with_code_0_and_the_server_exits() {
         });
         receiver.recv_timeout(TEST_TIMEOUT).expect("an echo");
         let stopped = server.stop("TERM");
-        // A process that has to be killed exits with 143.
+        // A process that does not shut down in time exits with 143.
         assert_eq!(stopped.code, Some(0));
         // The last statistics are logged after the last session.
         let stats = moqt_stats(&stopped.lines);

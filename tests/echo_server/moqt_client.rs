@@ -1,4 +1,4 @@
-//! This project's MOQT client with the program on real sockets: the program's log, and echoes.
+//! Helpers for the MOQT tests: parse the log of the echo server, run this project's MOQT client, and check the echoes.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ pub(crate) fn run(url: &str, trust: &TrustPolicy, config: &MoqtClientConfig) -> 
     run_and_watch(&connect_options(url, trust), config, |_| ())
 }
 
-/// Connection options that trust the servers of `trust`.
+/// Connection options for `url` that verify the server according to `trust`.
 pub(crate) fn connect_options(url: &str, trust: &TrustPolicy) -> MoqtConnectOptions {
     MoqtConnectOptions::new(url.parse().expect("a URL"), trust.verifier().expect("a verifier"))
 }

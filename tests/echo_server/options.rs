@@ -8,7 +8,7 @@ use server::client::Client;
 use server::packet::audio;
 use server::process::{self, Server, run};
 
-/// Checks exit code 2 or 3, an empty stdout and an error on stderr. Returns the error.
+/// Checks the exit code and that stdout is empty. Returns stderr.
 pub(crate) fn usage_error(output: &Output, code: i32) -> String {
     let stderr = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{stderr}");
@@ -116,8 +116,8 @@ fn configured_port_is_used() {
     assert_eq!(server.address, address);
 }
 
-/// Whether AUDIO sent to this server is delayed. The delay may be hours, so a delayed packet is dropped when the server stops and does not
-/// return before.
+/// Whether AUDIO sent to this server is delayed. The delay may be hours, so the function does not wait for the echo: it stops the server,
+/// which then drops a delayed packet and counts it.
 fn delays_audio(server: Server) -> bool {
     let mut client = Client::connect(server::client::at("127.0.0.1", server.address));
     client.send(&audio(1, 100));

@@ -126,7 +126,7 @@ fn address_reachable_from_this_machine_only_is_not_published() {
             (&echo_member["public_addr"], &echo_member["local_addr"], &echo_member["candidates"]),
             (&json!(null), &json!(null), &json!([]))
         );
-        // Every update would have been sent before this message.
+        // An update of the addresses would arrive before the answer to this message.
         member.chat("where are you?");
         assert_eq!(member.receive_type("ChatMessage")["content"], "🔊 where are you?");
     });
@@ -228,7 +228,7 @@ fn many_member_events_do_not_fill_the_log() {
     }
     server.chat("over");
     server.receive_type("ChatMessage");
-    // At most twenty are allowed in each second that has started since.
+    // At most 20 lines are logged per second. Seconds that have only begun also count.
     let maximum = 20 * (began.elapsed().as_secs() as usize + 2);
     let stopped = echo.stop("INT");
     let logged = stopped.lines.iter().filter(|line| line.contains("member left")).count();

@@ -36,7 +36,8 @@ fn ongoing_burst_is_counted_by_its_current_length() {
     assert_eq!(bursts(".xxx").lengths(), [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
 }
 
-/// Feeds packets that arrived at these milliseconds. Returns the overtaken packets, with extent and offset in milliseconds.
+/// Feeds packets, each as its index and its arrival time in milliseconds. Returns the overtaken packets, with extent and offset in
+/// milliseconds.
 fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
     let mut reordering = Reordering::default();
     let mut found = Vec::new();
@@ -52,7 +53,8 @@ fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
 
 #[test]
 fn packet_overtaken_by_four_has_extent_four() {
-    // Packet 4 arrives at 210 ms, after 5 to 8. Packet 5 was the first of these, at 148 ms, and sections 4.2 and 4.3 use only that packet.
+    // Packet 4 arrives at 210 ms, after 5 to 8. Packet 5 was the first of these, at 148 ms. Sections 4.2 and 4.3 of RFC 4737 use only that
+    // packet.
     let arrivals = [(1, 68), (2, 88), (3, 108), (5, 148), (6, 168), (7, 188), (8, 208), (4, 210), (9, 228), (10, 248)];
     assert_eq!(overtaken(&arrivals), [(4, 4, 62)]);
 }

@@ -12,7 +12,8 @@ fn reading(mono: i64, wall: i64, boot: Option<i64>) -> ClockReading {
     ClockReading { before: at, wall_ns: wall, boot_ns: boot, after: at }
 }
 
-/// (monotonic, wall) in nanoseconds, one after the other; the boot-time clock equals the monotonic one.
+/// Feeds readings of the monotonic clock and the wall clock in nanoseconds; the boot-time clock equals the monotonic clock. Returns the
+/// jump that each reading reported, and the totals.
 fn jumps(series: &[(i64, i64)]) -> (Vec<Option<i64>>, ClockJumps) {
     let mut jumps = ClockJumps::default();
     let reported =
@@ -29,7 +30,7 @@ fn clocks_that_agree_report_no_jump() {
 
 #[test]
 fn clock_step_in_either_direction_is_a_jump_of_its_size() {
-    // The clock is set forward by 3 s in the second interval of 50 ms, and back by 20 ms in the fourth.
+    // The wall clock is set forward by 3 s in the second interval of 50 ms, and back by 20 ms in the fourth.
     let (reported, jumps) = jumps(&[
         (0, 0),
         (50 * MS, 50 * MS),

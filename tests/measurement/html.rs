@@ -1,4 +1,4 @@
-//! The page of a run of `send`: its contents, its size limit, and escaping.
+//! The HTML report of a run of `send`: its contents, its size limit, and escaping.
 
 use crate::runs;
 use base64::Engine;
@@ -51,7 +51,7 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
     text.split(start).skip(1).filter_map(|rest| rest.split_once(end)).map(|(between, _)| between).collect()
 }
 
-/// The bands of a side: first column and number of columns.
+/// The bands that mark gaps in the waveform of a side: first column and number of columns.
 fn bands(page: &str, side: &str) -> Vec<(u64, u64)> {
     let figure = between(page, &format!("<figure class=\"{side}\">"), "</figure>")[0];
     let number = |rect: &str, name| between(rect, &format!(" {name}=\""), "\"")[0].parse().unwrap();
@@ -97,7 +97,8 @@ fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
 
 #[test]
 fn adjacent_lost_packets_form_one_gap_marked_at_its_position() {
-    // 100 packets of 128 samples are 12,800 samples, in 1,600 columns of 8: 16 per packet. The last losses are reported out of order.
+    // 100 packets of 128 samples are 12,800 samples, in 1,600 columns of 8 samples: 16 columns per packet. The last losses are reported out
+    // of order.
     let (run, waveform) = run_without(100, 128, [0, 11, 10, 12, 39, 99, 41, 40]);
     let page = render(&run, "x", &waveform);
     for side in ["sent", "returned"] {
@@ -233,7 +234,7 @@ fn external_names_are_escaped() {
     assert!(!page.contains("<script") && !page.contains('\u{202e}') && !page.contains('\u{7}'));
     assert_eq!(page.matches("<style>").count(), 1);
     assert!(page.contains("the waveforms and players lack 3 packets"));
-    // The page loads nothing, and its policy forbids it.
+    // The page loads nothing, and its Content-Security-Policy forbids loading.
     assert!(page.contains("content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; "));
     let addresses: Vec<&str> =
         between(&page, " src=\"", ":").into_iter().chain(between(&page, " href=\"", ":")).collect();

@@ -339,7 +339,7 @@ fn every_name_in_a_table_of_measuring_md_is_printed() {
 
 #[test]
 fn every_text_label_is_defined_in_measuring_md() {
-    // The second column of the tables; `table` rows and `details` rows of the text begin with their label.
+    // `labels` is the second column of the tables in `docs/measuring.md`. In the text summary, each row begins with its label.
     let labels: Vec<&str> =
         MEASURING.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").nth(1)).collect();
     let mut seen = std::collections::BTreeSet::new();
@@ -446,7 +446,8 @@ fn send_fields_have_their_values() {
         let found = at(pointer).as_f64().unwrap();
         assert!(exact <= found && found - exact < 2.0, "{pointer}: {found} for {exact}");
     };
-    // Echo times are 100 ms and 0 … 1,999 µs: the 1,000th and the 1,980th. Their buckets are 512 and 1,024 ns wide.
+    // The echo times are 100 ms plus 0 … 1,999 µs. p50 is the 1,000th of them and p99 the 1,980th. The buckets of these two are 512 and
+    // 1,024 ns wide.
     near("/audio/echo_time_p50_us", 100_999.0);
     near("/audio/echo_time_p99_us", 101_979.0);
 }
@@ -688,7 +689,7 @@ fn incomplete_audio_analysis_cannot_meet_a_gap_limit() {
         (result.measured, result.passed, result.note)
     };
     let too_slow = "this host was too slow to analyze all returned audio";
-    // Ten packets: one is at full scale, and one is silent, whose silence ends in the next packet. Three packets are missing in two gaps.
+    // Ten packets: the first is at full scale, and the second is silent. Three packets are missing, in two gaps.
     let mut run = analyzed(|n| match n {
         0..128 => 1.0,
         128..256 => 0.0,
@@ -721,7 +722,7 @@ fn incomplete_audio_analysis_cannot_meet_a_gap_limit() {
     run.replies_expected = false;
     assert_eq!(evaluated(&run, clips(1)), (Some(1.0), true, None));
     assert_eq!(evaluated(&run, gaps(2)), (None, false, Some("no replies were expected".to_owned())));
-    // A file is read before anything is sent.
+    // A file is read ahead of sending, so its samples may be analyzed although nothing was sent.
     run.audio.as_mut().unwrap().stats.sent = 0;
     assert_eq!(evaluated(&run, clips(1)), (None, false, Some("nothing was sent".to_owned())));
     run.audio = None;

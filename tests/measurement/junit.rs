@@ -11,7 +11,7 @@ use roxmltree::{Document, Node};
 
 use runs::{MS, probe, send, stream};
 
-/// The outcome of a test case: `passed`, or another element with its message.
+/// A test case: its name and its outcome (`passed`, or `failure`, `error` or `skipped` with the message).
 type Case = (String, String);
 
 fn document(run: &RunResults, limits: &Limits, exceeded: Option<&str>) -> String {

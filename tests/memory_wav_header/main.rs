@@ -1,4 +1,5 @@
-//! A header that claims 4 GiB allocates no memory. This test has its own program, because it reads the peak memory of the whole process.
+//! A header that claims 4 GiB of data does not cause a large allocation. This test has its own program, because it reads the peak memory of
+//! the whole process.
 #![cfg(target_os = "linux")]
 
 use jamjam_dev::audio::wav::WavStream;

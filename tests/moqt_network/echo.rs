@@ -1,4 +1,4 @@
-//! Our client and our server.
+//! This project's MOQT client connected to this project's MOQT server.
 
 use std::time::Duration;
 

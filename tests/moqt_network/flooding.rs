@@ -10,7 +10,7 @@ use quinn::{ConnectionError, TransportConfig};
 use crate::manual_client::{ManualClient, receive, request, run_async};
 use crate::test_server::{BOTH, TIMEOUT, TestServer, all_frames, groups, run_client};
 
-/// More bytes than the server reads from one connection.
+/// More than the 64 KiB that the server reads from the stream of a CONNECT request.
 const ENOUGH: usize = 80 << 10;
 
 /// HTTP/3's `H3_EXCESSIVE_LOAD`.
@@ -25,7 +25,7 @@ fn long_timeouts() -> MoqtServerConfig {
 }
 
 /// Bytes without content: empty DATA frames, empty frames of a reserved type and of an unknown type, empty capsules in DATA frames, and a
-/// close message of the session without a code, followed by more bytes.
+/// CLOSE_WEBTRANSPORT_SESSION capsule without a code, followed by more bytes.
 fn flood_bytes() -> [Vec<u8>; 5] {
     let capsules = [&b"\x00\x7f\xfe"[..], &b"\x17\x00".repeat(8_191)].concat();
     let repeated = |bytes: &[u8]| bytes.repeat(ENOUGH.div_ceil(bytes.len()));

@@ -1,5 +1,5 @@
-//! Clients that violate the protocol. The server closes each of them with a code or ignores it, limits its memory, and still echoes other
-//! clients afterwards.
+//! Clients that violate the protocol. The server closes such a client with an error code or ignores its streams, uses a bounded amount of
+//! memory, and afterwards still echoes other clients.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -109,7 +109,8 @@ fn ten_thousand_streams_are_rejected_one_by_one() {
                 // The server may reject the stream before its end.
                 let _ = manual_client.uni(b"\x09").await.finish();
             }
-            // Code 0x10, which WebTransport adds to its first code (draft 02, section 4.3).
+            // Error code 0x10. Over WebTransport, it is added to 0x52e4_a40f_a8db, the first code of the range for applications (draft 02,
+            // section 4.3).
             let code = if over == Transport::Quic { 0x10 } else { 0x52e4_a40f_a8db + 0x10 };
             for _ in 0..1_000 {
                 let (mut send, mut recv) = manual_client.bidi(b"\x09").await;
@@ -191,7 +192,7 @@ async fn set_up_tracks(manual_client: &ManualClient, pieces: &BTreeMap<String, V
     (announce_send, announce_request, wanted_send, wanted, send, recv)
 }
 
-/// The stream of the first group that the server sends, at its first frame.
+/// Returns the stream of the first group that the server sends. The next bytes of the stream are the first frame of the group.
 async fn first_echo(manual_client: &ManualClient, pieces: &BTreeMap<String, Vec<u8>>) -> RecvStream {
     let mut echo = manual_client.connection.accept_uni().await.unwrap();
     let mut begins = pieces["group"].clone();
@@ -268,7 +269,7 @@ fn subscription_parameters_are_not_retained() {
             let body = [&[number], &track[..], &million_byte_field()].concat();
             let (mut send, mut recv) = manual_client.bidi(&[&[2], &message(&body)[..]].concat()).await;
             assert_eq!(receive(&mut recv, pieces["info"].len()).await, pieces["info"]);
-            // The same fields again, in SUBSCRIBE_UPDATE.
+            // The same fields after the path again, in SUBSCRIBE_UPDATE.
             send.write_all(&message(&[b"\x00\x00\x00\x00\x01\x07", &million_byte_field()[..]].concat())).await.unwrap();
             open_streams.push((send, recv));
         }
@@ -276,7 +277,8 @@ fn subscription_parameters_are_not_retained() {
         manual_client.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
         server.until("all are served", |reading| reading.sessions.frames_sent == 16).await;
         let grown = memory::settle_below(memory, 8_000_000).await;
-        // If the parameters of 15 subscriptions were retained, they would be 15,000,000 bytes, and 30,000,000 bytes with the updates.
+        // If the server retained the parameters of 15 subscriptions, they would take 15,000,000 bytes, or 30,000,000 bytes with the
+        // updates.
         assert!(grown < 8_000_000, "{grown} bytes");
     });
 }
@@ -297,13 +299,13 @@ fn trailing_byte_after_many_long_messages_retains_none_of_them() {
             // A short message, a message with a field of a million bytes, and the first byte of a four-byte length.
             let request_bytes = [&pieces["announce-please"][..], &message(&million_byte_field()), &[0x80]].concat();
             open_streams.push(manual_client.bidi(&request_bytes).await);
-            // They are sent one after the other, because all at once would exceed the limit for incomplete messages.
+            // The requests are sent one after the other, because all of them at once would exceed the limit for incomplete messages.
             server.until("it is ignored", |reading| reading.sessions.messages_ignored == number).await;
         }
         let grown = memory::settle_below(memory, 16 << 20).await;
         let more = memory::resident().saturating_sub(resident);
         println!("{grown} bytes more allocated, {more} resident");
-        // If all messages were retained, they would be 55,000,000 bytes.
+        // If the server retained all messages, they would take 55,000,000 bytes.
         assert!(grown < 16 << 20, "{grown} bytes allocated");
         assert!(more < 40 << 20, "{more} bytes resident");
         assert_eq!(server.totals.snapshot().sessions.streams_rejected, 1);

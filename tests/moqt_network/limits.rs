@@ -99,7 +99,7 @@ fn rejected_path_is_retried_without_its_leading_slash() {
     drop(silent);
 }
 
-/// The same as a complete run, whose report contains the retry.
+/// The retry of the previous test in a complete run: the results contain the retried path.
 #[test]
 fn path_retry_is_recorded_in_the_run() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

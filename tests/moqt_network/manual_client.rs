@@ -26,7 +26,7 @@ pub(crate) fn run_async<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let end = tokio::time::timeout(TIMEOUT + TIMEOUT / 2, test).await.expect("the test ends in time");
-        // A client that leaves sends CLOSE, so that a stopping server need not wait for it.
+        // Gives the client time to send its close, so that a server that stops does not wait for this client.
         tokio::time::sleep(Duration::from_millis(5)).await;
         end
     })
@@ -89,7 +89,7 @@ impl ManualClient {
         Self { connection, request: Some((send, recv)), _endpoint: endpoint, _open_streams: open_streams }
     }
 
-    /// The status of the server's response. Statuses are among the first fields of QPACK's static table (RFC 9204, appendix A).
+    /// The status of the server's response, which the server sends as an index into QPACK's static table (RFC 9204, appendix A).
     pub(crate) async fn status(&mut self) -> u16 {
         let recv = &mut self.request.as_mut().unwrap().1;
         let mut start = [0; 2];
@@ -154,7 +154,7 @@ impl ManualClient {
     }
 }
 
-/// A length of one or two bytes, and the bytes after it.
+/// Parses a length of one or two bytes. Returns the length and the bytes after it.
 fn length(bytes: &[u8]) -> (usize, &[u8]) {
     match bytes {
         [first @ 0..=0x3f, rest @ ..] => (usize::from(*first), rest),

@@ -1,4 +1,4 @@
-//! A client that sends its second frame only after it received the first.
+//! A client that sends its second frame only after it has received the echo of the first.
 
 use jamjam_dev::moqt::{Session, SessionEvent, SessionHandler, StreamHandle, TrackPath, error_code};
 use jamjam_dev::time::Time;

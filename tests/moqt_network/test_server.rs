@@ -87,7 +87,7 @@ impl TestServer {
         MoqtConnectOptions::new(self.url(transport, "/echo").parse().unwrap(), trusting_verifier())
     }
 
-    /// The same in an async block, so that manual clients continue while it waits.
+    /// Like [`Self::wait`], but async, so that manual clients continue in the meantime.
     pub(crate) async fn until(&self, what: &str, mut wanted: impl FnMut(&CounterSnapshot) -> bool) -> CounterSnapshot {
         let began = Instant::now();
         loop {

@@ -11,7 +11,7 @@ use quinn::{RecvStream, SendStream, TransportConfig};
 use crate::manual_client::{ManualClient, receive, request, run_async};
 use crate::test_server::{TestServer, groups, run_client};
 
-/// A setup message in an established session.
+/// Sends the MOQT setup in an established WebTransport session, and checks the server's response.
 async fn open_session(manual_client: &ManualClient) -> (SendStream, RecvStream) {
     let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     let (send, mut recv) = manual_client.bidi(&pieces["session-client"]).await;
@@ -26,7 +26,8 @@ fn unknown_path_gets_404_and_closes_after_the_response_is_read() {
         let head = request("CONNECT", b"webtransport", b"/nope");
         let mut manual_client = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
         server.until("it is refused", |reading| reading.connections.requests_rejected == 1).await;
-        // Waits for the rejection of another stream: if the connection were closed, this would be reported by then.
+        // Waits until the server has acknowledged another stream. If the server had closed the connection, the client would have received
+        // the close by then.
         let mut other = manual_client.connection.open_uni().await.unwrap();
         other.write_all(b"\x21").await.unwrap();
         other.finish().unwrap();
@@ -51,7 +52,7 @@ fn request_that_is_not_for_a_session_gets_400() {
         request("GET", b"", b"/echo"),
         request("CONNECT", b"websocket", b"/echo"),
         request("CONNECT", b"webtransport", b"/\xff\xfe"),
-        // The length is above the maximum.
+        // A HEADERS frame whose length is above the maximum.
         b"\x01\x80\x01\x00\x00".to_vec(),
         // A DATA frame in place of the head.
         b"\x00\x01\x00".to_vec(),
@@ -96,7 +97,7 @@ fn unread_response_is_given_up() {
         assert_eq!(start[..2], [0x00, 0x04]);
         let settings = 3 + u32::from(start[2]);
         reader.connection.close(0x100_u32.into(), b"");
-        // The flow control credit is exactly this large, and the response is not read.
+        // The client's flow-control window is exactly as large as SETTINGS, so the server cannot send its response.
         let mut transport = TransportConfig::default();
         transport.receive_window(settings.into());
         let manual_client = ManualClient::open_with_request(&server, &head, transport).await;
@@ -155,7 +156,7 @@ fn streams_of_other_sessions_and_later_requests_are_rejected() {
     run_async(async {
         let manual_client = ManualClient::open(&server, Transport::WebTransport).await;
         let _session = open_session(&manual_client).await;
-        // Session 4, and a request head in place of a prefix.
+        // A stream of session 4, which does not exist, and a stream that begins with a request head instead of a prefix.
         let (mut other, _recv) = manual_client.connection.open_bi().await.unwrap();
         other.write_all(b"\x40\x41\x04\x00").await.unwrap();
         assert_eq!(other.stopped().await.unwrap().unwrap().into_inner(), 0x3994_bd84);

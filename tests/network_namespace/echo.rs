@@ -221,7 +221,8 @@ fn spoofed_remote_source_gets_no_reply() {
     in_network_namespace("spoofed_remote_source_gets_no_reply", || {
         let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
         assert_no_forged_source_gets_a_reply(&cable);
-        // This driver does not receive the destination address, so it accepts some spoofed sources. Its replies to them stop.
+        // The portable driver does not receive the destination address, so the server accepts some spoofed sources. It soon stops replying
+        // to them.
         for host in ["0.0.0.0", "::", "10.9.8.1", "fd09::1", "127.0.0.1", "::1"] {
             let SpoofingResult { sent, .. } = spoof_from_the_wire(&cable, host, "portable");
             assert!(sent < 100, "{host}: {sent} packets");

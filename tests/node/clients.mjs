@@ -1,4 +1,5 @@
-// The npm package `ws` as the client of each dialect, and `werift`'s WebRTC through the server: `node clients.mjs ADDRESS:PORT`.
+// Connects to a signaling server with the npm package `ws` as a client of each dialect, and opens a WebRTC data channel between two clients
+// with `werift`: `node clients.mjs ADDRESS:PORT`.
 //
 // The server must have the control surface room 1234. Prints each dialect that passed; exits with an error at the first failure.
 

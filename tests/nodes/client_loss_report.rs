@@ -43,8 +43,8 @@ fn prober_after_pings(count: u64, before: impl Fn(&[u8]) -> Vec<u8>, returns: im
     node
 }
 
-/// Polls the node at its deadlines until it ends, and answers each request with the result of `after`, or not if that is `None`. Returns
-/// the send times of the requests, and the end time.
+/// Polls the node at its deadlines until it ends, and answers each request with the result of `after`, or does not answer if the result is
+/// `None`. Returns the send times of the requests, and the end time.
 fn run_to_end(node: &mut Prober, after: impl Fn(&[u8]) -> Option<Vec<u8>>) -> (Vec<u64>, u64) {
     let (mut requests, mut now) = (Vec::new(), 0);
     while let Some(next) = deadline(node) {
@@ -83,7 +83,7 @@ fn nothing_is_sent_or_counted_before_the_server_has_responded() {
     assert_eq!(deadline(&node), Some(230 * MS));
     let ping = poll(&mut node, 230 * MS).remove(0);
     assert_eq!(ping[..2], [1, 5]);
-    // A response to the other attempt is neither AUDIO nor stray.
+    // The response to the retransmitted request is counted neither as AUDIO nor as stray.
     deliver(&mut node, 231 * MS, peer(), &counts_response(&left[0], 1, 0));
     deliver(&mut node, 232 * MS, peer(), &pong(&ping));
     poll(&mut node, 232 * MS);
@@ -219,7 +219,7 @@ fn only_a_response_to_own_transaction_from_the_target_counts() {
     deliver(&mut node, 3 * MS, peer(), &right);
     assert_eq!(poll(&mut node, 3 * MS).remove(0)[..2], [1, 1]);
 
-    // Now AUDIO is expected: a response with the cookie but another transaction ID is treated as AUDIO.
+    // Now AUDIO is expected: a response with another cookie or another transaction ID is treated as AUDIO.
     deliver(&mut node, 4 * MS, unknown_source, &right);
     for mismatch in &mismatches[..2] {
         deliver(&mut node, 4 * MS, peer(), mismatch);

@@ -58,7 +58,7 @@ fn returned_at_once(echo: &mut EchoServer, from: &str) -> usize {
 #[test]
 fn all_ports_and_reply_types_of_an_address_share_one_bucket() {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
-    // An eighth of a second at 8,000 packets per second is 1,000 packets.
+    // The maximum burst is an eighth of a second: 1,000 packets at 8,000 packets per second.
     for round in 0..250 {
         let port = 5_000 + round % 7;
         let from = format!("192.0.2.1:{port}");
@@ -67,7 +67,7 @@ fn all_ports_and_reply_types_of_an_address_share_one_bucket() {
         assert_eq!(reply_count(&mut echo, 0, &from, &packet(4, round, &[1, 2, 3, 4, 5])), 1, "route probe {round}");
         assert_eq!(reply_count(&mut echo, 0, &from, &packet(5, round, &[0; 12])), 1, "PING {round}");
     }
-    // AUDIO has used its quarter of the rate; nothing is left for the other types.
+    // These 1,000 replies, a quarter of them AUDIO, have used up the burst: the other types get no reply.
     for kind in [4, 5] {
         assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(kind, 1_000, &[0; 12])), 0, "type {kind}");
     }
@@ -367,8 +367,8 @@ fn replies_besides_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> V
 #[test]
 fn client_with_constant_keepalives_is_answered_each_second_for_a_day() {
     let loop_checks = replies_besides_echoes(86_400, |_| packet(4, 0, b"alive"));
-    // The client differs from an echo server only in that it does not return loop checks. It receives two in a row, and then one per half
-    // minute.
+    // The client differs from an echo server only in that it does not return loop checks. It receives two loop checks in a row, and then
+    // one per half minute.
     let times: Vec<u64> = loop_checks.iter().map(|(second, _)| *second).collect();
     assert!(times.windows(3).all(|three| three[2] - three[0] >= 29) && times.len() <= 86_400 / 30 + 2, "{times:?}");
     for (second, bytes) in loop_checks {

@@ -29,7 +29,7 @@ fn packet(kind: u8, sequence: u32) -> Vec<u8> {
     [&[1, kind][..], &sequence.to_be_bytes(), &[0; 6 + 12]].concat()
 }
 
-/// Sends the golden request at `at`, and returns the reported counts.
+/// Sends a request for the counts at `at` nanoseconds, and returns the reported counts.
 fn request_counts(echo: &mut EchoServer, at: u64, from: SocketAddr) -> Option<(u32, [u32; 3])> {
     let mut request = vec![0, 1, 0, 56, 0x21, 0x12, 0xa4, 0x42, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0xc0, 0xec, 0, 44];
     request.extend([0; 44]);
@@ -107,7 +107,7 @@ fn beyond_1024_clients_counts_need_a_silent_client() {
     receive(&mut echo, 11_000 * MS, client(5_000), &packet(4, 0));
     echo.poll_transmit(Time::from_millis(11_000), &mut RecordingSink::new());
     assert!(request_counts(&mut echo, 11_001 * MS, client(5_000)).is_some());
-    // A client whose source was removed detects this from the new epoch.
+    // A client whose entry was removed detects this from the new start time of the counts.
     receive(&mut echo, 11_002 * MS, client(7), &packet(4, 0));
     assert_eq!(request_counts(&mut echo, 11_003 * MS, client(7)), Some((11_002_000, [0, 0, 1])));
 }

@@ -23,7 +23,7 @@ use stun::transaction;
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
 
-/// The address in the responses of `nodes/stun.rs` and of RFC 5769.
+/// The address in the responses of `tests/support/src/stun.rs` and of RFC 5769.
 const MAPPED: &str = "192.0.2.1:32853";
 
 fn address(text: &str) -> SocketAddr {
@@ -34,7 +34,7 @@ fn server() -> SocketAddr {
     address("198.51.100.7:3478")
 }
 
-/// Makes the echo server send requests to `server`. Returns it with the addresses that its observer receives.
+/// Makes the echo server send requests to `server`. Returns the echo server, and a channel with the addresses that its observer receives.
 fn with_stun_server(mut echo: EchoServer, server: SocketAddr) -> (EchoServer, Receiver<SocketAddr>) {
     let (sender, reported) = mpsc::channel();
     let observer = move |address| sender.send(address).expect("the receiver exists");
@@ -252,7 +252,7 @@ fn truncated_or_unusable_response_is_consumed_and_not_reported() {
     }
     assert_eq!((reported.try_iter().count(), poll(&mut echo, MS), deadline(&echo)), (0, Vec::new(), Some(500 * MS)));
     assert_eq!((echo.counters().received.get(), counts(&echo)), (0, [1, unusable.len() as u64, 0]));
-    // Without a transaction ID, it is not a response: it is an AUDIO packet, or too short to be one.
+    // A response that is cut before the end of its transaction ID is treated as AUDIO, or as too short if it has less than 12 bytes.
     for len in 0..20 {
         receive(&mut echo, 2 * MS, server(), &plain[..len]);
     }

@@ -1,7 +1,7 @@
 //! Echo servers that receive each other's replies after forged datagrams, in virtual time: how often each answers, and when the loop ends.
 //! A round takes both server delays and both path delays. For AUDIO, each server has a budget of three intervals, where an interval is 10 s
-//! plus six times its own delay. Each reply uses one interval of the budget, and each round restores its own duration. A loop check, which
-//! only an echo server returns, precedes the third KEEPALIVE with the same bytes.
+//! plus six times its own delay. Each reply uses one interval of the budget, and during a round the budget grows by the duration of the
+//! round. A loop check, which only an echo server returns, precedes the third KEEPALIVE with the same bytes.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -236,7 +236,7 @@ fn keepalive_storm_is_20_replies_per_second_after_its_first_round() {
         let end = network.run();
         assert!(end <= last_forged + 10_000, "{path_delay} ms: ended at {end} ms");
         for host in [0, 1] {
-            // Each server has answered each packet once.
+            // By this time, each server has answered each packet once.
             let first_round = last_forged + path_delay + 1;
             let maximum = max_per_second(&network, host, first_round);
             assert!(maximum <= 20 + 2, "{path_delay} ms: host {host} sent {maximum} packets in a second");

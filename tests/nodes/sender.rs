@@ -195,7 +195,7 @@ fn would_block_delays_but_loses_and_repeats_nothing() {
     let mut sink = RecordingSink::new();
     let mut kinds = Vec::new();
     for turn in 0..8 {
-        // Every other call returns WouldBlock, so each poll sends at most one datagram.
+        // Every second poll gets WouldBlock at once, and the other polls get it after one datagram.
         sink.plan = if turn % 2 == 0 {
             [SendStatus::WouldBlock].into()
         } else {

@@ -7,7 +7,7 @@ use golden::packet;
 use jamjam_dev::audio::convert::{decode_payload, encode_payload};
 use jamjam_dev::wire::{self, Header, KeepaliveAction, LatencyInfo, PacketType, PingPayload, keepalive_action};
 
-/// Type, sequence, timestamp, flags and payload length of every fixture; the STUN fixtures are in `stun.rs`.
+/// Type, sequence, timestamp, flags and payload length of every fixture except the STUN messages, which `stun.rs` checks.
 #[rustfmt::skip]
 const HEADERS: &[(&str, PacketType, u32, u32, u16, usize)] = &[
     ("audio-flags.hex",             PacketType::Audio,       2,             128,           0x8402, 4),
@@ -78,7 +78,7 @@ fn ping_and_pong_match_their_golden_bytes() {
         assert_eq!(PingPayload::parse(wire::parse_packet(&packet(name)).unwrap()), Ok(expected), "{name}");
     }
     assert_eq!(expected.to_pong_datagram(42)[..], packet("latency-pong.hex"));
-    // This program's pings have the same sequence in header and payload; the golden ping differs only in this.
+    // This program writes the same sequence number into the header and the payload. The golden ping has another one in its header.
     let mut ours = packet("latency-ping.hex");
     ours[2..6].copy_from_slice(&[0, 0, 0, 9]);
     assert_eq!(expected.to_ping_datagram()[..], ours);

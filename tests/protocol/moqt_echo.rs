@@ -144,7 +144,8 @@ fn delayed_echo_at_a_third_of_the_memory_returns_a_third_on_time() {
         let mut peers = JoinedPeers::new(Plan { seed, echoing, sending, ..Plan::default() });
         peers.max_buffered_bytes = max_buffered_bytes;
         assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
-        // When the memory is full, every group is dropped until the first group is sent, and so on.
+        // The memory is full after a third of the delay. Groups are then dropped until the first one leaves the echo, after the delay. This
+        // pattern repeats.
         let (accepted, refused): (Vec<u64>, Vec<u64>) =
             (1..=count).partition(|group| (group - 1) % u64::from(ms) < u64::from(ms) / 3);
         let expected: Vec<_> = accepted.iter().flat_map(|group| [(*group, 0), (*group, 1)]).collect();
@@ -178,7 +179,7 @@ fn slow_reader_loses_the_oldest_groups_whole() {
     assert_eq!(peers.returned(), [], "nothing was read");
     peers.client_is_slow = false;
     assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
-    // A group has 2 × 1,000 bytes, 2 bytes for each length, and 4 bytes before them: 9 groups of 2,008 bytes fit in 20,000.
+    // A group takes 4 bytes for GROUP and 2 + 1,000 bytes for each of its two frames: 9 groups of 2,008 bytes fit in 20,000.
     let lost = peers.lost();
     assert_eq!(lost, (1..=91).collect::<Vec<_>>());
     let mut returned = positions(&peers.returned());
@@ -255,7 +256,7 @@ fn frames_sent_just_before_the_end_are_in_flight() {
         _ => None,
     });
     let expected = [(4, 0, Time::from_millis(3_050)), (5, 0, Time::from_millis(4_050))];
-    // The group sent at 2,050 ms is 2,050 ms old, which is more than the timeout of 2,000 ms.
+    // At 4,100 ms, the group sent at 2,050 ms is older than the timeout of 2,000 ms, so it is lost and not in flight.
     assert_eq!(in_flight.collect::<Vec<_>>(), expected);
 }
 
@@ -298,7 +299,7 @@ fn queued_texts_are_sent_in_order_at_the_group_interval() {
     let sending = Sending { group_count: None, group_interval: 100 * MS, payload, ..Sending::default() };
     let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
     peers.until(Time::from_millis(1_003));
-    // Two texts arrive at once while the session is idle; the client polls every 10 ms.
+    // Two texts are queued at the same time while the session is idle. The client polls the queue every 10 ms.
     assert!(feed.try_push("one".into()) && feed.try_push("two".into()));
     peers.until(Time::from_millis(1_500));
     assert!(feed.try_push("three".into()));
@@ -343,7 +344,7 @@ fn missing_common_version_is_reported_to_both_sides() {
     assert_eq!((code, reason.starts_with("no common version")), (error_code::UNSUPPORTED_VERSION, true));
 }
 
-/// The bytes of a gomoqt-2025-02 server, from the protocol table.
+/// Messages of gomoqt-2025-02, written by hand.
 mod by_hand {
     pub(super) const SERVER: &[u8] = &[0x09, 0xc0, 0, 0, 0, 0xff, 0xff, 0xff, 0, 0];
     pub(super) const PLEASE: &[u8] = b"\x01\x0e\x02\x05japan\x05kyoto\x00";
@@ -371,7 +372,7 @@ fn events(manual_peer: &mut ManualPeer<MoqtClient>) -> Vec<MoqtClientEvent> {
     std::iter::from_fn(|| manual_peer.peer.handler().poll_event()).collect()
 }
 
-/// Two groups of two frames that contain `hi`, 10 ms apart.
+/// Two groups, 10 ms apart, of two frames each. Every frame contains `hi`.
 fn two_groups() -> Sending {
     let payload = FramePayload::Texts(vec!["hi".into()]);
     Sending { group_count: Some(2), frames_per_group: 2, group_interval: 10 * MS, payload, ..Sending::default() }
@@ -383,7 +384,7 @@ fn sending() -> ManualPeer<MoqtClient> {
     assert_eq!(client.take_written(StreamHandle::Local(0))[0], 0, "the session stream comes first");
     client.deliver(StreamHandle::Local(0), SERVER);
     assert_eq!(client.take_written(StreamHandle::Local(1)), PLEASE);
-    // The subscription arrives before the request for announcements, as from a fast original server.
+    // The server's SUBSCRIBE arrives before its ANNOUNCE_PLEASE, as can happen with the original gomoqt server.
     let subscriber = client.open(0, StreamDir::Bi, SUBSCRIBE);
     assert_eq!(client.take_written(subscriber), INFO);
     let announcements = client.open(4, StreamDir::Bi, PLEASE);
@@ -501,7 +502,8 @@ fn damaged_duplicate_and_unknown_frames_are_distinguished() {
     assert_eq!(events(&mut client), expected);
 }
 
-/// Like the original server of gomoqt-0.9: it accepts a subscription when it has a group for it, and counts from 0.
+/// The scripted server behaves like the original gomoqt-0.9 server: it accepts a subscription only when it has a group for it, and numbers
+/// groups from 0.
 #[test]
 fn gomoqt_09_needs_no_announcement_and_counts_groups_from_0() {
     let mut client = client(two_groups());
@@ -521,7 +523,8 @@ fn gomoqt_09_needs_no_announcement_and_counts_groups_from_0() {
     assert_eq!(events(&mut client), [returned((1, 0), Time::from_millis(50), true, true, b"hi")]);
 }
 
-/// A client of gomoqt-0.9 whose server has subscribed and announced, but has not accepted, at the first group.
+/// A gomoqt-0.9 client that has just sent its first group. The server has subscribed and announced, but has not accepted the client's
+/// subscription.
 fn before_subscribe_ok(sending: Sending) -> ManualPeer<MoqtClient> {
     let mut client = client(sending);
     client.deliver(StreamHandle::Local(0), &[0x09, 0xc0, 0, 0, 0, 0xfe, 0xed, 0xba, 0xbe, 0]);

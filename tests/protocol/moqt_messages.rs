@@ -1,4 +1,4 @@
-//! The bytes of MOQT messages: golden messages are parsed and serialized, and any other bytes are parsed or rejected.
+//! The bytes of MOQT messages: golden messages are parsed and serialized, and arbitrary bytes are parsed or rejected without a panic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -145,7 +145,7 @@ fn gomoqt_09_messages_match_their_golden_bytes() {
     pieces.assert_all_used();
 }
 
-/// The examples of RFC 9000, appendix A.1, and the boundaries between lengths.
+/// The examples of RFC 9000, appendix A.1, and the smallest and largest value of each encoded length.
 #[test]
 fn varints_match_the_rfc() {
     #[rustfmt::skip]
@@ -272,7 +272,8 @@ fn round_trip_coding<M: PartialEq + Debug>(
     let body = stream.next_length_prefixed().unwrap().unwrap();
     assert_eq!(decode(&body).as_ref(), Ok(message));
     assert_eq!(stream.buffered(), 0);
-    // A truncated message is rejected or parsed as a shorter message. Only counts of 0 at its end may be missing.
+    // A truncated message is rejected or parsed as another message. It may be parsed as the same message only if all missing bytes are 0
+    // (counts of 0 at its end).
     for cut in 0..body.len() {
         let (read, missing) = (decode(&body[..cut]), &body[cut..]);
         assert!(read.as_ref() != Ok(message) || missing.iter().all(|byte| *byte == 0), "{cut} of {body:02x?}");

@@ -26,7 +26,7 @@ fn quic() -> ManualPeer<MoqtEcho> {
     echo(None, SessionLimits::default())
 }
 
-/// An echo whose setup is complete, in gomoqt-2025-02, with its first messages received.
+/// An echo that has completed the gomoqt-2025-02 setup and sent its first messages.
 fn established(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
     let pieces = golden::pieces("gomoqt-2025-02.txt");
     let mut echo = echo(None, limits);
@@ -36,8 +36,8 @@ fn established(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String,
     (echo, pieces)
 }
 
-/// The same, with the track `japan, kyoto, text` announced. The echo has subscribed to it as subscription 0, and the other end as
-/// subscription 0 on stream 4.
+/// Like [`established`], with the track `japan, kyoto, text` announced by the peer. The echo has subscribed to this track as subscription
+/// 0. The peer has subscribed to the echoed track as subscription 0 on stream 4.
 fn subscribed(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
     let (mut echo, pieces) = established(limits);
     echo.deliver(Local(0), &pieces["announce-active"]);
@@ -262,7 +262,7 @@ fn malformed_message_resets_its_stream_only() {
     let cases: [&[u8]; 5] = [
         &[1, 0x04, 0x01, 0x02, 0xc3, 0x28],        // a prefix that is not UTF-8
         &[1, 0x03, 0x40, 0x41, 0x00],              // 65 parts
-        &[2, 0x02, 0x00, 0x3f],                    // 63 parts that are missing
+        &[2, 0x02, 0x00, 0x3f],                    // a count of 63 parts, but no parts
         &[2, 0x80, 0x10, 0x00, 0x01],              // one byte over a mebibyte
         &[2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
     ];
@@ -397,7 +397,7 @@ fn peer_that_does_not_read_requests_is_closed() {
         times += 1;
     }
     // Each announcement causes a subscription, whether the previous one has ended or not. The first 64 take 26 bytes each. The others take
-    // 27 bytes, because their number takes two bytes; 9,647 of them fit in the remaining memory.
+    // 27 bytes, because their subscription ID takes two bytes; 9,647 of them fit in the remaining memory.
     assert_eq!((times, echo.closed().0), (64 + 9_647 + 1, error_code::INTERNAL_ERROR));
 }
 
@@ -635,7 +635,8 @@ fn group_over_the_memory_limit_is_aborted_after_it_began_to_leave() {
 #[test]
 fn groups_without_subscriber_are_dropped_before_subscribed_ones() {
     let mut echo = delayed(3 * (1_024 + 64 + 1));
-    // Another track (japan, kyoto, t), as subscription 1. It has no subscriber.
+    // The peer announces another track (japan, kyoto, t), and the echo subscribes to it as subscription 1. The echoed track has no
+    // subscriber.
     echo.deliver(Local(0), b"\x11\x01\x03\x05japan\x05kyoto\x01t\x00");
     for (id, subscription, sequence) in [(2, 1, 1), (6, 0, 1), (10, 1, 2), (14, 0, 2), (18, 0, 3), (22, 0, 4)] {
         echo.open(id, Uni, &[0, 2, subscription, sequence, 1, b'x']);
@@ -720,7 +721,8 @@ proptest! {
                 PeerAction::Time(ms) => echo.until(echo.now + Duration::from_millis(ms)),
             }
             echo.act();
-            // While there is a backlog, the peer is not read from, so the deadline must be due.
+            // While the endpoint has a backlog, its driver reads nothing from the peer. Only a deadline continues the work, so it must be
+            // due.
             let deadline = echo.peer.next_deadline();
             assert!(!echo.peer.has_backlog() || deadline.is_some_and(|deadline| deadline <= echo.now), "{deadline:?}");
         }

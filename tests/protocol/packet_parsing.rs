@@ -17,7 +17,7 @@ const KINDS: [PacketType; 7] = [
     PacketType::LatencyInfo,
 ];
 
-/// Parses a packet by the table of the protocol, field by field, independently of the library.
+/// Parses a packet field by field, as in the header table of `docs/protocol.md`, without the library's parser.
 fn parse_by_table(datagram: &[u8]) -> Result<(Header, &[u8]), PacketError> {
     let number = |from: usize, to: usize| datagram[from..to].iter().fold(0, |n, byte| n << 8 | u32::from(*byte));
     if datagram.len() < 12 {

@@ -1,4 +1,4 @@
-//! STUN against the vectors of RFC 5769 and bytes written by hand, and against any other bytes.
+//! STUN messages: the test vectors of RFC 5769, bytes written by hand, and arbitrary bytes.
 
 use std::net::SocketAddr;
 use test_support::golden;

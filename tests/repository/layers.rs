@@ -41,7 +41,7 @@ fn stems(file: &Path) -> Vec<String> {
     below.iter().map(|name| name.to_str().unwrap().to_owned()).collect()
 }
 
-/// All violations in `source` as the text of `file`.
+/// All violations that `file` would have if it contained `source`.
 fn violations(file: &str, source: &str) -> Vec<String> {
     let mut module = stems(Path::new(file));
     let top_module = module[0].clone();

@@ -138,7 +138,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Folders that `cargo build` creates.
+/// The library, binary and build script that `cargo build` builds in `folder`, each as kind and name.
 fn targets(folder: &Path) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
@@ -158,7 +158,7 @@ fn targets(folder: &Path) -> BTreeSet<String> {
 fn compose_services_use_existing_commands_and_options() {
     let file = read("compose.yaml");
     let (compose, signaling) = file.split_once("\n  signaling-server:\n").unwrap();
-    // The value of `KEY: VALUE`, and the items of the list below `KEY_FILE_NAME:`.
+    // The value of `KEY: VALUE`, and the items of the list below `KEY:`.
     let value = |key: &str| {
         let line = compose.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": "));
         line.unwrap_or_else(|| panic!("{key}")).to_owned()

@@ -86,7 +86,7 @@ fn damaged_wav_is_played_to_its_last_whole_sample_with_a_warning() {
         }
         assert_eq!(output.stderr.lines().collect::<Vec<_>>(), expected, "{name}");
 
-        // The looped file is the same sound several times, with one warning.
+        // With `--repeat 2`, the sound is sent twice, but a warning is printed only once.
         let server = Server::correct();
         let output = run(&format!("send --wav {file} --resample native --repeat 2 --to {} --spin 0", server.to()));
         assert_eq!(server.samples(), saw_tooth(samples).repeat(2), "{name}");

@@ -75,7 +75,7 @@ fn report_contains_send_call_and_wake_up_times() {
         assert_eq!(output.code, 0, "{output:?}");
         let report = document::report(&output);
         let machine = &report["host_timing"];
-        // There is one call per datagram: those of the run, and LATENCY_INFO, which gets no reply.
+        // There is one send call for each datagram of the run, including LATENCY_INFO, which gets no reply.
         let calls = machine["send_call_count"].as_u64().unwrap();
         assert_eq!(calls, server.received().len() as u64, "{machine:#}");
         assert!(machine["send_call_max_us"].as_f64().unwrap() > 0.0, "{machine:#}");

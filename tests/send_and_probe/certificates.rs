@@ -41,7 +41,8 @@ fn assert_untrusted(output: &Output, why: &str) {
     assert!(error.contains(why), "{error}");
 }
 
-/// A server that presents a certificate that our client rejects, possibly without having its key. It accepts any number of handshakes.
+/// A server that presents a certificate that our client rejects. `key` may belong to another certificate. The server accepts any number of
+/// handshakes.
 fn showing(certificate: &Path, key: &Path) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -124,7 +125,7 @@ fn pinned_fingerprint_accepts_only_its_own_certificate() {
     let port = signaling.address.port();
     let digits = sha256(&pair.cert);
     for text in [digits.concat(), digits.join(":"), digits.join(":").to_uppercase()] {
-        // The certificate is for another name.
+        // The certificate is not valid for 127.0.0.2, but a pinned certificate is accepted for every host name.
         for host in ["localhost", "127.0.0.2"] {
             assert_lists(&list(host, port, &["--cert-sha256", &text]));
         }

@@ -1,5 +1,5 @@
-//! The gaps and damage that `send` reports, compared with the outcome log of the server that dropped the packets, and with a server that
-//! changes the sound.
+//! The gaps that `send` reports, compared with the outcome log of the server that dropped the packets; and the damage that it reports if a
+//! server changes the samples.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn check_gaps(seconds: u32, min_dropped: usize) {
         "send --tone 440 --duration {seconds}s --embedded --delay 50 --burst-loss 1%,30% --jitter 5ms --reorder 1% --duplicate 1% \
          --seed 11 --json --max-gaps 0 --outcome-log"
     );
-    // This run may take longer than runs in other tests.
+    // `command` is used instead of `run`, whose time limit may be too short for this run.
     let output = command(line.split_whitespace().map(AsRef::as_ref).chain([outcomes.as_os_str()])).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -108,7 +108,7 @@ fn late_packet_is_a_gap_and_unexpected_echo_is_not() {
     assert!(page.contains("<strong>Returned</strong>: no replies were expected</figcaption>"));
     assert_eq!(gaps(&page), []);
     let received: Vec<f32> = server.received_of(AUDIO).iter().flat_map(client::packet::Packet::samples).collect();
-    // The tone has a resolution of more than 16 bits.
+    // The page contains 16-bit samples, which differ from the sent floats by the rounding.
     let [sent, returned] = &sounds(&page, &folder)[..] else { panic!("two sounds") };
     assert!(sent.len() == 960 && sent.iter().zip(&received).all(|(one, other)| (one - other).abs() <= 0.5 / 32_768.0));
     assert_eq!(returned, &vec![0.0; 960]);

@@ -138,7 +138,7 @@ fn packets_rejected_by_the_server_count_as_received_upstream() {
     let [lost, upstream, downstream] = losses(&report, "audio");
     assert!(lost.as_u64().unwrap() > 10 && lost == downstream && upstream == 0, "{report:#}");
 
-    // Packets lost by impairment are also counted; loss report responses are never impaired.
+    // The server also counts packets that it received and whose replies `--loss` drops. Loss report responses are never impaired.
     let folder = tempfile::tempdir().unwrap();
     let (_server, address) = echo_server(&folder, "--loss 30% --seed 3");
     let output = run(&format!("probe --to {address} --count 60 --interval 1 --timeout 700ms --loss-direction --json"));
@@ -148,7 +148,8 @@ fn packets_rejected_by_the_server_count_as_received_upstream() {
 
 #[test]
 fn server_that_ignores_stun_leaves_the_direction_unknown() {
-    // One server is silent. The other returns the request, like an echo server that ignores the version.
+    // One server never answers the loss report request. The other returns it unchanged, like an echo server that does not check the
+    // version.
     for action in [ServerAction::Silence, ServerAction::Reply] {
         let server = Server::with_actions(move |packet| match (packet.version, packet.sequence) {
             (0, _) => action,

@@ -124,7 +124,7 @@ fn late_packet_is_returned_and_also_counted_as_late() {
         let stream = report["evaluated_stream"].as_str().unwrap();
         let [sent, returned, lost, late, reordered] =
             document::counts(&report, stream, ["sent", "returned", "lost", "late", "reordered"]);
-        // Each of the three arrives after the last packet.
+        // Each of the three late packets arrives after the last packet.
         assert_eq!((returned, lost, late, reordered), (sent, 0, 3, 3), "{line}");
     });
 }
@@ -264,7 +264,8 @@ fn server_delay_is_estimated_from_pings_or_configured() {
         let audio = document::report(&output)["audio"].clone();
         let number = |name: &str| audio[name].as_f64();
         assert!(number("echo_time_min_us").unwrap() >= 300_000.0, "{audio:#}");
-        // The smallest AUDIO echo time minus the smallest ping round-trip time. The server delays neither.
+        // The estimate is the smallest AUDIO echo time minus the smallest ping round-trip time. The server delays AUDIO by 300 ms, and
+        // pings not at all.
         assert!((200.0..1_000.0).contains(&number("server_delay_estimated_ms").unwrap()), "{audio:#}");
         let report = document::report(&output);
         let min_rtt = report["streams"]["audio"]["rtt_min_us"].as_f64().unwrap();

@@ -81,7 +81,7 @@ fn speech_at_44_1_khz_returns_interpolated_or_sample_for_sample() {
     // The output has the duration of the input, rounded up: 147 samples become 160.
     assert_eq!(found.len(), (input.len() * 160).div_ceil(147));
 
-    // Every 37th sample visits each of the 160 phases in turn.
+    // Every 37th sample is compared. 37 and 160 have no common divisor, so all 160 phases of the resampler occur.
     let (mut error, mut power) = (0.0, 0.0);
     for n in (0..found.len()).step_by(37) {
         let ideal = interpolated(&input, n as f64 * 147.0 / 160.0);
@@ -92,8 +92,8 @@ fn speech_at_44_1_khz_returns_interpolated_or_sample_for_sample() {
     assert!(decibels < -60.0, "{decibels:.1} dB");
 }
 
-/// Interpolates between samples: the sum of sin(πt)/πt with a Hann window that is 400 samples wide. The signal is silent before the first
-/// and after the last sample.
+/// Interpolates between samples: the sum of the samples, each weighted by sin(πt)/(πt) and a Hann window that is 400 samples wide. The
+/// signal is zero before the first and after the last sample.
 fn interpolated(samples: &[f32], at: f64) -> f64 {
     const REACH: f64 = 200.0;
     let near = (at - REACH).ceil().max(0.0) as usize..=((at + REACH) as usize).min(samples.len() - 1);

@@ -256,7 +256,8 @@ fn stop_request_ends_joining_at_once_with_a_message() {
         {"id": "0000000a", "name": "jam", "peer_count": 1, "max_peers": 10, "has_password": false, "invite_code": "AAAAAA"},
     ]}});
     let joined_empty = json!({"type": "RoomJoined", "data": {"room_id": "0000000a", "peer_id": "x", "peers": []}});
-    // The server is silent before the upgrade, after it, after the join request, and when the room is empty.
+    // The server goes silent before the upgrade response, after it, after the room list, or after RoomJoined for a room without other
+    // members.
     for reported in [None, Some(vec![]), Some(vec![listed.clone()]), Some(vec![listed, joined_empty])] {
         for (signal, code) in [("INT", 130), ("TERM", 143)] {
             let reported = reported.clone();
@@ -291,7 +292,8 @@ fn stop_request_ends_the_address_search() {
     socket.recv(&mut [0; 64]).unwrap();
     program.signal("INT");
     let output = program.end();
-    // If the machine is so slow that half a second has passed, the signal interrupts the run.
+    // The signal arrives while the program waits up to 500 ms for a reply to its KEEPALIVE, so it reports that nothing was sent instead of
+    // a result.
     assert_eq!(
         (output.code, output.stdout.is_empty()),
         (130, output.stderr.contains("nothing was sent")),

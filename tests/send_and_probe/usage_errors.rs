@@ -12,7 +12,7 @@ fn refuse(cases: &[(&str, i32, &str)]) {
     let server = Server::correct();
     let to = server.to();
     at_once(cases, |(line, code, expected)| {
-        // An argument that is empty or contains spaces is written in quotes.
+        // In a line, `''` is an empty argument, and `_` is a space within an argument.
         let words = line.split(' ').map(|word| if word == "''" { "" } else { word });
         let output = run_args(words.map(|word| word.replace('_', " ").replace("TO", &to)));
         assert_eq!((output.code, output.stdout.as_str()), (*code, ""), "{line}: {}", output.stderr);
@@ -114,7 +114,7 @@ fn invalid_targets_are_explained() {
 
 #[test]
 fn unusable_file_is_rejected_before_sending() {
-    // Such a file name is a mistake, so no such file is created.
+    // The file name `-` is probably a mistake, so no file is created.
     at_once(["--junit", "--markdown", "--html", "--record", "--record-both", "--outcome-log"], |option| {
         refuse(&[(&format!("send --tone 440 --embedded {option} -"), 2, "for a file named `-`, give ./-")]);
     });
@@ -243,7 +243,8 @@ fn invalid_quantities_are_explained() {
 
 #[test]
 fn huge_quantities_cause_no_panic_or_overflow() {
-    // Runs with the maximum times end when all packets have returned. The system limits the largest buffer.
+    // Runs with the maximum times end when all packets have returned. The operating system reduces the huge --socket-buffer to its own
+    // maximum.
     let long = "18446744073709551615ns";
     let lines = [
         format!("probe --embedded --count 3 --interval 1 --timeout {long} --wait-for {long} --late-after {long}"),
@@ -259,7 +260,7 @@ fn huge_quantities_cause_no_panic_or_overflow() {
     at_once(lines, |line| {
         let output = run_args(line.split(' '));
         assert_eq!(output.code, 0, "{line}: {output:?}");
-        // The maximum duration is 584 years.
+        // No packet exceeds a `--late-after` of 584 years, the maximum duration.
         let late = output.stdout.lines().find(|line| line.starts_with("late "));
         assert!(late.is_none_or(|late| late.ends_with(" 0")), "{line}: {late:?}");
     });

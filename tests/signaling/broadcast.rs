@@ -1,4 +1,5 @@
-//! Runs the transcripts of `fixtures/signaling/broadcast`, which were written from the protocol, against a hub in memory.
+//! Runs the transcripts of `fixtures/signaling/broadcast`, which were written from the specification of the protocol, against a hub in
+//! memory.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -154,12 +155,12 @@ fn one_room_can_delay_a_quarter_of_the_bytes_including_sender_data() {
     };
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
     let long = "x".repeat(200);
-    // Each message is about 300 bytes long with its JSON and the token.
+    // The room may delay 1,000 bytes. A message counts about 300 bytes: its JSON and the sender's token.
     assert_eq!([0, 1, 2, 3].map(|_| is_accepted(&mut hub, 1, &long)), [true, true, true, false]);
     hub.on_deadline(Time::from_millis(5_000), &mut RecordingSink::default());
     assert!(is_accepted(&mut hub, 1, &long));
     hub.on_deadline(Time::from_millis(10_000), &mut RecordingSink::default());
-    // The same with a long URL.
+    // The URL of the sender also counts, so fewer messages of a client with a long URL fit.
     connect(&mut hub, 2, "/radio", &format!("{}&q={}", token(&secret, "radio"), "y".repeat(600)));
     assert_eq!([0, 1].map(|_| is_accepted(&mut hub, 2, &long)), [true, false]);
 }
@@ -217,7 +218,7 @@ fn ten_thousand_delayed_messages_per_room_and_excess_is_rejected() {
     hub.on_deadline(Time::ZERO + Duration::from_secs(5), &mut sink);
     let received: Vec<_> = sink.messages.iter().map(|(conn, message)| (*conn, message["content"].as_u64())).collect();
     assert_eq!(received, (0..10_000).map(|number| (bob, Some(number))).collect::<Vec<_>>());
-    // The hub does not count the rejected post; the HTTP server, which answers it, does.
+    // The rejected message is counted. The rejected post is not counted by the hub, but by the HTTP server, which answers it.
     assert_eq!((hub.total_counters().delayed_messages, hub.total_counters().requests_rejected), (0, 1));
     assert!(hub.post_to_room(Time::ZERO.into(), "radio", PostFormat::Object, body, &mut sink).is_ok());
 }

@@ -1,5 +1,5 @@
-//! Runs the transcripts of `fixtures/signaling/control_surface`, which were written from the protocol, against a hub in memory, and tests
-//! behavior that a transcript cannot express.
+//! Runs the transcripts of `fixtures/signaling/control_surface`, which were written from the specification of the protocol, against a hub
+//! in memory, and tests behavior that a transcript cannot express.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -234,7 +234,7 @@ fn twenty_member_events_per_second_are_logged_and_the_rest_counted() {
     });
     assert_eq!(lines[0], "INFO member joined user=\"name 0\"");
     assert_eq!(lines[19], "INFO member joined user=\"name 19\"");
-    // The names of 64 members are stored.
+    // Only the names of the first 64 members are stored; the 65th is logged with its id.
     assert_eq!(
         lines[20..],
         [

@@ -1,4 +1,4 @@
-//! Runs the transcripts of `fixtures/signaling/jamjam`, which were written from the spec, against a hub in memory.
+//! Runs the transcripts of `fixtures/signaling/jamjam`, which were written from the specification of the protocol, against a hub in memory.
 
 use std::fmt::Write as _;
 use test_support::in_memory_hub;

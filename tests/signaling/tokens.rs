@@ -4,7 +4,7 @@ use jamjam_dev::signaling::token::{Claims, Secret, TokenError, sign, verify};
 use proptest::prelude::*;
 use serde_json::{Map, json};
 
-/// `{"clientId":"c1","room":"radio","expiresAt":4102444800000,"metadata":{},"issuedAt":1700000000000}` under `test-secret`.
+/// `{"clientId":"c1","room":"radio","expiresAt":4102444800000,"metadata":{},"issuedAt":1700000000000}`, signed with `test-secret`.
 const TOKEN: &str = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ.o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
 const NOW: u64 = 1_700_000_000_000;
 const END: u64 = 4_102_444_800_000;
@@ -60,7 +60,7 @@ fn expired_token_and_wrong_room_are_rejected() {
 
 #[test]
 fn signed_invalid_payload_is_rejected() {
-    // `[1]`, and an `expiresAt` of "soon".
+    // The payload is `[1]`, or its `expiresAt` is "soon".
     for token in [
         "WzFd.mJ3wZP_seFiIG2QS3L-grhEUpkMHpKvydIjjSykbic0",
         "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijoic29vbiJ9.4_w9w1X4V-cPx-xgczpcb1uhT2tQhfbbmkpsjhbSvGI",

@@ -7,7 +7,8 @@ use test_support::transcript;
 
 use transcript::{Progress, TranscriptServer, run_transcript};
 
-/// Relays every message to the other clients, and sends them a word for every other action.
+/// Relays every text to the other clients. For a binary message, a close or a lost connection, it sends them `"binary"`, `"closed"` or
+/// `"cut"`.
 #[derive(Default)]
 struct RelayServer {
     waiting: BTreeMap<String, VecDeque<String>>,

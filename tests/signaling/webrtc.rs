@@ -1,5 +1,5 @@
-//! Runs the transcripts of `fixtures/signaling/webrtc`, which were written from the protocol, against a hub in memory, and tests
-//! behavior that a transcript cannot express.
+//! Runs the transcripts of `fixtures/signaling/webrtc`, which were written from the specification of the protocol, against a hub in memory,
+//! and tests behavior that a transcript cannot express.
 
 use std::fmt::Write as _;
 use test_support::in_memory_hub;
@@ -74,7 +74,7 @@ fn every_message_type_is_in_a_transcript() {
     }
 }
 
-/// Numbers that JSON readers cannot represent exactly are relayed byte for byte.
+/// Values are relayed byte for byte, even numbers that JSON parsers cannot represent exactly.
 #[test]
 fn relayed_values_keep_their_bytes() {
     for value in [
@@ -110,7 +110,7 @@ fn message_nesting_is_limited_to_128_levels() {
     assert_eq!(hub.receive("bob"), Ok(format!(r#"{{"type":"offer","fromUserId":"ann","sdp":{}}}"#, deep(127))));
 }
 
-/// JSON members may have any order; they have the previous program's order so that outputs can be compared.
+/// The order of JSON members has no meaning. The hub writes them in the order of the original server, so that outputs can be compared.
 #[test]
 fn members_of_every_message_are_in_the_documented_order() {
     let mut hub = InMemoryHub::new(KEY);

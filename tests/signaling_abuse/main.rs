@@ -18,7 +18,8 @@ use hostile::{
     Client, Duo, MAX_MESSAGE_LEN, UPGRADE, close_code, frame, frame_with_length, raw, resident_kib, upgraded,
 };
 
-/// Checks that the server closes the sender of each message with the given code and counts it, and that other clients continue to chat.
+/// Sends each message on its own connection. Checks that the server closes this connection with the given code and counts it, and that
+/// other clients continue to chat.
 fn each_is_closed(cases: &[(&str, u16, Vec<u8>)], count: &str) {
     let server = Server::start_signaling(&[]);
     let mut duo = Duo::new(&server);
@@ -197,8 +198,8 @@ fn endless_messages_are_closed_when_the_byte_budget_is_used_up() {
     }
     let mut last = upgraded(server.address);
     last.write_all(&begun).unwrap();
-    // The server closes the connection that has the most buffered bytes (if several have the same, the latest), not the connection whose
-    // bytes exceeded the limit.
+    // The server closes the connection that has the most buffered bytes (if several have equally many, the newest of these), not the
+    // connection whose bytes exceeded the limit.
     assert_eq!(close_code(buffered.pop().unwrap()), Some(1_013));
     buffered.push(last);
     assert_eq!(server.metric("queue_budget_evictions_total"), 1);

@@ -66,7 +66,7 @@ fn every_transcript_passes_under_tls() {
     run_all(&authority.certify().options(), Some(&trusting(&authority.own())));
 }
 
-/// A server with the room of the example, until it is dropped.
+/// A server with the room of `examples/custom_room.rs`. It runs until this value is dropped.
 struct CustomRoomServer {
     address: SocketAddr,
     stop: Arc<StopToken>,
@@ -183,7 +183,8 @@ fn notice(what: &str, who: &str) -> Value {
 #[test]
 fn every_hook_of_a_custom_room_has_its_effect() {
     let server = CustomRoomServer::start();
-    // requires_auth: the room rejects with its own text. verify_auth: the room rejects with its own code or with the default code.
+    // The comments below name the methods of `RoomHandler`. requires_auth: the room rejects with its own text. verify_auth: the room
+    // rejects with its own code or with the default code.
     assert_eq!(server.connect("/myroom").expect_closed(), (4_001, "Missing clientId".to_owned()));
     assert_eq!(server.join("mallory").expect_closed(), (4_004, "Rejected by room".to_owned()));
     // The room receives the headers of the request.
@@ -245,7 +246,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
         stream.read_exact(&mut response).unwrap();
         assert_eq!(&response, b"HTTP/1.1 404 ");
     }
-    // room_stats, besides the statistics of every room; printf admin:sesame | base64
+    // room_stats adds fields to those of every room. The credentials are the output of `printf admin:sesame | base64`.
     let health = server.request_as("Basic YWRtaW46c2VzYW1l", "GET /health?detailed=true", "");
     let (_, health) = health.split_once("\r\n\r\n").unwrap();
     let mut details =

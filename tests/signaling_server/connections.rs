@@ -276,7 +276,7 @@ fn pings_of_a_client_that_does_not_read_use_little_memory() {
     let resident = || server.status("VmRSS").parse::<u64>().unwrap();
     let before = resident();
     let mut client = Client::new(&server);
-    // A ping of 125 bytes with a mask of zeros. 100 MB of pings are sent, and the sockets cannot hold as many pongs.
+    // A ping of 125 bytes with a mask of zeros. 100 MB of pings are sent, and the socket buffers cannot hold that many pongs.
     let ping = [&[0x89, 0x80 | 0x7d, 0, 0, 0, 0][..], &[b'p'; 125]].concat();
     let burst = ping.repeat(8_000);
     for _ in 0..100 {

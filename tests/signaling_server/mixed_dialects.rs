@@ -154,7 +154,7 @@ impl DialectTest<'_> {
         for (number, member) in self.members.iter_mut().enumerate() {
             poll.registry().register(member.socket.get_mut(), Token(number), Interest::READABLE).unwrap();
         }
-        // Earlier messages are not reported again.
+        // Messages that arrived before are read now, because they may cause no further readiness event.
         (0..self.members.len()).for_each(|number| self.receive(number));
         start.wait();
         let (began, count) = (Instant::now(), self.members.len() as u32);

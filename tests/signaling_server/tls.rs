@@ -49,7 +49,7 @@ fn connect(server: &Server, authority: &Authority) -> tungstenite::WebSocket<Tls
     tungstenite::client("wss://localhost/", open(server.address, authority)).unwrap().0
 }
 
-/// The error line of the server, given these files.
+/// The error line of a server that is started with these options.
 fn start_error(code: i32, options: &[&str]) -> String {
     let output = run(&[&["signaling-server", "--host", "127.0.0.1", "--port", "0"], options].concat(), |_| {});
     assert_eq!(output.status.code(), Some(code), "{options:?}");
@@ -190,7 +190,7 @@ fn slow_handshake_blocks_no_other_client() {
     let authority = Authority::new();
     let server = Server::start_signaling(&authority.certify().options());
     let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(server.address).unwrap()).collect();
-    // Only the first bytes of a handshake are sent.
+    // One of the silent connections sends the first bytes of a handshake.
     (&silent[0]).write_all(&[22, 3, 1, 2, 0, 1, 0]).unwrap();
     let mut client = connect(&server, &authority);
     client.send(Message::text(r#"{"type":"ListRooms"}"#)).unwrap();

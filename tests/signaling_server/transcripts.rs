@@ -116,7 +116,7 @@ fn transcript_that_omits_a_received_message_fails() {
     );
 }
 
-/// The same with WebRTC requests.
+/// Like the previous test, with the WebRTC dialect.
 #[test]
 fn webrtc_transcript_that_omits_a_received_message_fails() {
     const ANN: &str = r#"{"id":"a","name":"Ann","joinedAt":"$ms1"}"#;
@@ -142,7 +142,7 @@ bob< {{"type":"existing-participants","participants":[{ANN}]}}
         drop(sockets);
         Sockets::new(server.address, None).finish().unwrap();
     }
-    // Closed with another code, and closed without being expected.
+    // The server closes the connection with another code than the transcript states, or although the transcript states no close.
     for (end, expected) in [("ann is closed 1008 x", "1008"), ("ann receives nothing", "is closed"), ("", "is closed")]
     {
         let mut sockets = Sockets::new(server.address, None);

@@ -35,7 +35,7 @@ impl Client {
         self.0.send(Message::text(message.to_string())).unwrap();
     }
 
-    /// The next message except pings, which must be of this type.
+    /// The next message other than a ping. It must be of this type.
     fn receive_type(&mut self, kind: &str) -> Value {
         loop {
             match self.0.read().unwrap() {
@@ -77,16 +77,16 @@ fn client_without_pongs_is_closed_and_one_with_pongs_stays() {
     let mut unresponsive = Client::new(&server, "r", "dead");
     let mut responsive = Client::new(&server, "r", "alive");
     responsive.receive_type("existing-participants");
-    // A jamjam client that never reads, and a client without a dialect.
+    // A jamjam client that reads nothing until the end of the test, and a client whose dialect is undecided until then.
     let mut jamjam = Client::at(&server, "/");
     jamjam.send(&json!({"type": "ListRooms"}));
     let mut undecided = Client::at(&server, "/");
-    // This client answers pings while it reads; the other client does not read.
+    // `responsive` answers pings while it reads; `unresponsive` does not read.
     let left = responsive.receive_type("participant-left");
     assert_eq!((&left["userId"], &left["userName"]), (&json!("dead"), &json!("dead X")));
     assert_eq!(left["participants"].as_array().unwrap().len(), 1);
     assert_eq!((server.metric("closed_heartbeat_timeout_total"), server.metric("connections")), (1, 3));
-    // The client reads the earlier messages and a ping, but no close frame: the connection was aborted.
+    // `unresponsive` reads the earlier messages and a ping, but no close frame: the connection was aborted.
     let end = loop {
         match unresponsive.0.read() {
             Ok(Message::Text(_) | Message::Ping(_)) => {}
@@ -94,7 +94,7 @@ fn client_without_pongs_is_closed_and_one_with_pongs_stays() {
         }
     };
     assert!(matches!(end, Err(Error::Io(_) | Error::Protocol(_))), "{end:?}");
-    // The other clients were never pinged.
+    // The jamjam client and the undecided client were never pinged.
     jamjam.receive_type("RoomList");
     jamjam.send(&json!({"type": "ListRooms"}));
     undecided.send(&json!({"type": "ListRooms"}));
@@ -190,7 +190,7 @@ fn health_and_rooms_list_the_participants() {
     });
 }
 
-/// A single dialect serves every path, like the previous program.
+/// With a single dialect, every path is accepted, as in the original server.
 #[test]
 fn single_dialect_accepts_every_path() {
     let server = Server::start_signaling(&["--dialect", "webrtc"]);

@@ -1,6 +1,6 @@
 //! A thousand seeded simulations in virtual time: clients and an echo server, connected by links that lose, repeat, delay, reorder and
-//! damage. Every number that a client reports equals that of a reference count. The reference count is computed afterwards from the
-//! complete log and implements only the text of `docs/measuring.md`.
+//! damage datagrams. Every number that a client reports equals that of a reference count. The reference count is computed afterwards from
+//! the complete log and implements only the text of `docs/measuring.md`.
 //!
 //! A failing seed is printed; add it to [`PINNED`]. A seed draws the same simulation as long as `client_and_echo/scenario.rs` draws in the
 //! same order. `SIMULATIONS=100000 cargo test --test simulation client_and_echo` runs more simulations; `SEED=5000000` sets the first seed.
@@ -42,7 +42,7 @@ impl Drop for Seed {
 }
 
 /// Runs a simulation. Returns the reports of its clients and all differences. The flag of each report is true if the direction of its
-/// losses was compared with the arrivals.
+/// losses was compared with the server's log of arrivals.
 fn run_simulation(seed: u64, theme: Theme) -> (Vec<(RunResults, bool)>, Vec<String>) {
     let seed = Seed(seed);
     let mut scenario = scenario::draw(seed.0, theme);

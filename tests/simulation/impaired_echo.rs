@@ -120,7 +120,8 @@ fn report_counts_and_packets_equal_the_outcome_log() {
     }
     let few = wrong[..wrong.len().min(20)].join("\n");
     assert!(wrong.is_empty(), "{} differences, the first are:\n{few}", wrong.len());
-    // Every kind of outcome must occur, otherwise the simulations prove nothing. `stopped` cannot occur, because all clients wait.
+    // Every kind of outcome must occur, otherwise the simulations prove nothing. `stopped` cannot occur, because all clients wait for their
+    // replies.
     println!("{totals:?}");
     let packet_outcomes =
         ["sent", "lost", "burst", "listed", "queue", "refused", "failed", "reordered", "second copies"];

@@ -24,7 +24,7 @@ pub(crate) struct Machine {
     pub(crate) stalls: f64,
     /// Probability of a poll before the deadline.
     pub(crate) early_polls: f64,
-    /// Whether adjacent datagrams of equal length are read as one batch.
+    /// Whether adjacent datagrams of equal length may be received in one buffer, as with GRO.
     pub(crate) segment_runs: bool,
 }
 
@@ -160,7 +160,7 @@ impl<N: Node> Host<N> {
         for (at, from, bytes) in std::mem::take(&mut self.inbox) {
             let joins = self.machine.segment_runs && rng.happens(0.7);
             match segment_runs.last_mut() {
-                // A batch ends with its first shorter datagram.
+                // A buffer ends with the first shorter datagram.
                 Some((last, peer, segment_run, stride, open))
                     if joins && *open && *peer == from && !bytes.is_empty() && bytes.len() <= *stride =>
                 {

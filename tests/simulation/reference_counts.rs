@@ -171,7 +171,7 @@ fn answer(bytes: &[u8]) -> Option<(Stream, Option<u32>)> {
     }
 }
 
-/// Whether a reply is intact: the last column of the table.
+/// Whether a reply is intact, as the last column of the first table in `docs/measuring.md` defines it.
 fn is_intact(stream: Stream, sent: &[u8], received_at: &[u8]) -> bool {
     match stream {
         Stream::Audio | Stream::Keepalive => sent == received_at,

@@ -65,7 +65,7 @@ fn samples_converted_by_alsa_are_exact() {
         "pcm.!default { type plug slave.pcm \"card\" hint { show on description \"Anything you like\" } }",
     );
     let (wav, report) = recorded(&alsa, "--duration 500ms --channels 1");
-    // A plug device supports all formats; floats need no conversion.
+    // An ALSA `plug` device supports all formats. The program selects floats, which need no conversion.
     assert_eq!(report["capture"]["device_format"], "F32");
     assert_same(&wav.samples(), &samples, "through a plug");
 }
@@ -103,7 +103,8 @@ fn device_period_equals_the_packet_or_the_configured_frames() {
             {
                 assert_eq!(capture[name], frames, "{options}: {name}");
             }
-            // At least as many frames as were sent, up to the end of a callback; the last callback may have been during the end of the run.
+            // The device delivers whole callbacks, and one more may come while the run ends, so it may deliver more than the 4,800 frames
+            // sent.
             assert!(capture["captured_frames"].as_u64().unwrap() >= 4_800, "{capture}");
             let refused = output.stderr.contains("the device does not support a buffer of 1 frame");
             assert_eq!(refused, options == "--mic-buffer 1", "{}", output.stderr);
@@ -274,7 +275,7 @@ fn devices_are_listed_as_text_and_as_json() {
     assert!(outputs.contains("apt-get install"), "{outputs}");
     let mut lines: Vec<&str> = inputs.lines().collect();
     assert_eq!(lines.remove(0), "input devices");
-    // The devices are listed in ALSA's order.
+    // ALSA determines the order of the list, so the test sorts it.
     let mut devices: Vec<String> =
         lines.chunks(2).map(|device| format!("{}\n{}", &device[0][4..], device[1])).collect();
     devices.sort();

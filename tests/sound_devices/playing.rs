@@ -189,7 +189,7 @@ fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
             "{output:?}"
         );
         assert_accounted(&report);
-        // Callbacks without a pause do not define a device clock.
+        // Callbacks that follow each other without a pause do not define a device clock, so no drift is reported.
         let depth = playback["depth_max_ms"].as_f64().unwrap_or(0.0);
         assert!((0.0..1_000.0).contains(&depth), "{fields}: {playback:#}");
         assert_eq!(playback["drift_ppm"], Value::Null, "{fields}: {playback:#}");

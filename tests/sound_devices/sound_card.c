@@ -29,7 +29,7 @@ struct card {
     int timer;                  // readable once a period can be read or written
     int running;
     uint64_t began;             // when frame 0 since the start began, in nanoseconds
-    uint64_t before;            // frames that the program took before the start
+    uint64_t before;            // frames that were transferred before the last start
     long gone_after, xrun_after, stuck_after, fails_after, hangs_after; // -1: never
     double speed;               // frames in a nanosecond
     snd_pcm_uframes_t boundary; // where ALSA's own positions wrap
@@ -42,7 +42,7 @@ static uint64_t now(void)
     return t.tv_sec * SECOND + t.tv_nsec;
 }
 
-// Whether `position`, counted from the start, is at least `after` frames from the first one.
+// Whether `position`, counted from the last start, is at least `after` frames after the very first frame.
 static int reached(const struct card *card, long after, uint64_t position)
 {
     return after >= 0 && card->before + position >= (uint64_t)after;
@@ -131,8 +131,8 @@ static snd_pcm_sframes_t card_transfer(snd_pcm_ioplug_t *io, const snd_pcm_chann
         return -EIO;
     while (reached(card, card->hangs_after, card->io.appl_ptr))
         pause();
-    // Interleaved: the area of the first channel begins with its frame, and a step is a frame. With mapped access the same frames are
-    // requested repeatedly, and those after the end of the buffer separately.
+    // The samples are interleaved: the area of the first channel begins with the frame, and one step is one frame. With mapped access, ALSA
+    // requests the same frames repeatedly, and requests frames that wrap around the end of the buffer separately.
     char *to = (char *)areas[0].addr + (areas[0].first + areas[0].step * offset) / 8;
     size_t frame = areas[0].step / 8, complete = 0;
     if (card->plays) {

@@ -7,7 +7,7 @@ use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Adjustable, Async, FixedAsync, SincInterpolationParameters, SincInterpolationType, Slip, WindowFunction};
 use thiserror::Error;
 
-/// Maximum output frames per call of the resampler. Longer crossfades do not sound better.
+/// Maximum output frames per call of the resampler. More frames do not make the crossfades of `Slip` longer.
 const MAX_CHUNK_FRAMES: u32 = 512;
 
 /// Minimum output frames per call of the resampler.
@@ -16,7 +16,7 @@ const MIN_CHUNK_FRAMES: u32 = 16;
 /// Length of the sinc filter in frames.
 const SINC_LEN: usize = 128;
 
-/// Maximum relative change of the ratio, slightly above the maximum speed.
+/// Maximum factor by which the ratio changes; above the maximum speed of 1.002.
 const MAX_RATIO_CHANGE: f64 = 1.01;
 
 /// The rates cannot be converted.
@@ -49,8 +49,8 @@ impl std::fmt::Debug for AdaptiveResampler {
     }
 }
 
-/// Returns the longest chunk length that divides the device block evenly, so that no input is taken early. Returns
-/// [`MIN_CHUNK_FRAMES`] if there is no such length.
+/// Returns the longest allowed chunk length that divides the device block evenly, so that a callback takes no input that only the next
+/// callback plays. Returns [`MIN_CHUNK_FRAMES`] if there is no such length.
 fn chunk_frames(block: u32) -> u32 {
     let chunks = block.div_ceil(MAX_CHUNK_FRAMES).max(1)..=block / MIN_CHUNK_FRAMES;
     chunks
@@ -94,7 +94,7 @@ impl AdaptiveResampler {
         self.resampler.input_frames_max()
     }
 
-    /// Maximum frames in the output and in the filter.
+    /// Maximum input frames that wait as unread output or in the filter.
     pub(super) fn max_buffered_frames(&self) -> usize {
         self.max_input_frames() + SINC_LEN
     }
@@ -128,7 +128,7 @@ impl AdaptiveResampler {
 
     /// Sets the speed: input frames per output frame, relative to the ratio of the rates.
     pub(super) fn set_speed(&mut self, speed: f64) {
-        // The resampler clamps the ratio to its limits.
+        // Cannot fail: both resamplers accept larger changes than `delay_control` makes.
         let _ = self.resampler.set_resample_ratio_relative(1.0 / speed, false);
         self.speed = speed;
     }

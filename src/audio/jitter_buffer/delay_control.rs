@@ -12,7 +12,8 @@ use std::time::Duration;
 /// Length of a window for the minimum delays.
 const WINDOW_DURATION: Duration = Duration::from_secs(1);
 
-/// Evaluation interval. If all packets in an interval are late, the controller acts immediately.
+/// Interval at which observations are merged into the window. If all packets of an interval are late, the controller evaluates the
+/// interval immediately instead of the full window.
 const EVALUATION_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Jitter allowance in seconds before the first measurement.
@@ -30,13 +31,13 @@ const TOLERANCE: (f64, f64) = (0.000_5, 0.125);
 /// Maximum change of speed: 3.5 cents, which is inaudible.
 const MAX_SPEED_CHANGE: f64 = 0.002;
 
-/// Proportional and integral gain per second. Settles within half a minute without oscillation.
+/// Proportional and integral gain per second. With these values, the depth settles within half a minute without oscillation.
 const CONTROL_GAINS: (f64, f64) = (0.25, 0.015);
 
 /// Playback pauses if packets were late and the depth is too small by more than this, in seconds.
 const PAUSE_THRESHOLD: f64 = 0.001;
 
-/// Playback skips if the depth is too large by more than this, in seconds.
+/// Playback skips if the depth is too large by more than this plus the tolerance, in seconds.
 const SKIP_THRESHOLD: f64 = 0.05;
 
 /// The adjustment after an evaluation.
@@ -98,19 +99,19 @@ pub(super) struct DelayController {
     /// Minimum packet delay of the previous window, in frames.
     previous_min_delay: Option<f64>,
     window: ObservationWindow,
-    /// Observations since the last evaluation interval.
+    /// Observations since the end of the last evaluation interval.
     pending_window: ObservationWindow,
     /// Whether the next interval is evaluated without waiting for a full window.
     evaluate_next: bool,
     /// Time of the last callback. A callback may be filled in several parts.
     last_fill_at: Option<Time>,
-    /// Frames that this callback has taken.
+    /// Frames that the callback at `last_fill_at` has taken so far.
     frames_this_fill: usize,
     /// Maximum frames per callback in each of the latest windows.
     block_history: [usize; BLOCK_HISTORY_LEN],
     /// Whether the speed is being adjusted. Adjustment starts when the depth first leaves the tolerance.
     is_steering: bool,
-    /// Integral part of the speed, in frames per second.
+    /// Integral part of the speed correction, in frames per second.
     learned_drift: f64,
     depth_sum: f64,
     window_count: u64,
@@ -268,10 +269,10 @@ impl DelayController {
 /// Buckets per second of lateness.
 const BUCKETS_PER_SECOND: f64 = 4_000.0;
 
-/// Number of buckets, which cover up to 0.2 s. The buffer does not wait for later packets.
+/// Number of buckets, which cover up to 0.2 s. The buffer does not wait for packets with a higher lateness.
 const BUCKETS: usize = 800;
 
-/// Decay of the counts per second. The half-life is seven seconds.
+/// Factor by which the counts decay each second. The half-life is about seven seconds.
 const DECAY_PER_SECOND: f32 = 0.9;
 
 /// One packet out of this many may be later than the percentile.
@@ -298,7 +299,7 @@ impl DecayingHistogram {
         self.pending[bucket] += 1.0;
     }
 
-    /// Adds the packets since the last call if `keep` is true; otherwise discards them.
+    /// Moves the pending packets to `counts` if `keep` is true; otherwise discards them.
     fn commit_pending(&mut self, keep: bool) {
         for (count, latest) in self.counts.iter_mut().zip(self.pending.iter_mut()) {
             let latest = std::mem::take(latest);
@@ -354,7 +355,7 @@ mod tests {
             histogram.commit_pending(true);
             histogram.p999() > 0.001
         });
-        // 100 × 0.9^n is less than one in a thousand of 1,000 when n is above 43.7.
+        // All counts together are 1,000, so one packet in a thousand is 1. 100 × 0.9^n is less than 1 when n is above 43.7.
         assert_eq!(seconds.count(), 43);
     }
 

@@ -1,9 +1,9 @@
 //! Jitter buffer: plays packets that arrive with varying delay on a device with its own clock.
 //!
 //! Each packet waits in the slot for its index until the device takes it. A missing packet is concealed (`concealment`); a packet
-//! that arrives after its turn is late. The waiting time is the *depth*. `delay_control` keeps the depth at the configured or
-//! measured jitter allowance by playing slightly faster or slower (`adaptive_resampler`). If that would take too long, it pauses or
-//! skips. Samples are unchanged while no correction is needed.
+//! that arrives after its turn is late. The waiting time is the *depth*. `delay_control` derives a target depth from the configured
+//! or measured jitter allowance, and corrects the depth by playing slightly faster or slower (`adaptive_resampler`). If that would take
+//! too long, playback pauses or skips. If the device has the rate of the packets, samples are unchanged while no correction is needed.
 //!
 //! Time is passed in as an argument, and no memory is allocated after creation, so a device callback can run the buffer.
 
@@ -76,7 +76,7 @@ pub struct JitterBufferStats {
     pub non_finite_samples: u64,
     /// Number of pauses and skips.
     pub resyncs: u64,
-    /// Waiting time of the fastest packets per second; `None` before the first measurement.
+    /// Waiting time of the fastest packet in each second; `None` before the first measurement.
     pub depth: Option<BufferDepth>,
     /// Jitter allowance at the end.
     pub jitter_allowance: Duration,
@@ -84,14 +84,14 @@ pub struct JitterBufferStats {
     pub rate_correction_ppm: f64,
 }
 
-/// Waiting time of the fastest packets, in seconds.
+/// Waiting time of the fastest packet in each window of one second. All values are in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BufferDepth {
-    /// Minimum over all seconds.
+    /// Minimum over all windows.
     pub min: f64,
-    /// Mean over all seconds.
+    /// Mean over all windows.
     pub mean: f64,
-    /// Maximum over all seconds.
+    /// Maximum over all windows.
     pub max: f64,
 }
 
@@ -109,7 +109,7 @@ pub struct JitterBuffer {
     play_position: Option<i64>,
     /// Remaining frames of a pause.
     pause_frames: u64,
-    /// Number of packets sent so far. Packets beyond this number are not missing.
+    /// Number of packets sent so far. Packets from this index on have not been sent, so they do not count as missing.
     sent_packets: u64,
     /// Index of the last concealed packet.
     last_concealed: Option<u64>,
@@ -229,7 +229,7 @@ impl JitterBuffer {
                 if samples.is_none() && index < self.sent_packets && self.last_concealed.replace(index) != Some(index) {
                     self.stats.concealed += 1;
                 }
-                // Audio fades out both before a gap and after the last packet.
+                // The concealment fades out the audio both in a gap and after the last packet.
                 let available = samples.unwrap_or(&[]);
                 let available = &available[(within as usize * self.channels).min(available.len())..];
                 let available = &available[..(taken as usize).min(available.len() / self.channels) * self.channels];
@@ -285,7 +285,7 @@ enum InsertResult {
     Inserted,
     /// The packet was buffered before.
     Duplicate,
-    /// An earlier packet occupies the slot.
+    /// Another packet occupies the slot.
     SlotOccupied,
 }
 

@@ -1,7 +1,7 @@
 //! Alignment of damaged audio with the sent audio: shift, correlation and gain.
 //!
-//! Compares the first seconds that are not silent by normalized cross-correlation for every shift up to [`MAX_SHIFT`]. Several
-//! shifts match if the audio repeats itself.
+//! Compares the first seconds, starting with the first sent packet that is not silent, by normalized cross-correlation at every shift
+//! up to [`MAX_SHIFT`] samples. If the audio repeats itself, several shifts match.
 
 use realfft::RealFftPlanner;
 use realfft::num_complex::Complex;
@@ -12,7 +12,7 @@ pub const CORRELATION_WINDOW: usize = 1 << 17;
 /// Maximum shift in both directions: 0.34 s at 48 kHz.
 pub const MAX_SHIFT: usize = 1 << 14;
 
-/// Length of the transform: the window and all shifts, without wrap-around.
+/// Length of the FFT: long enough for the window and all shifts without wrap-around.
 const FFT_LEN: usize = 1 << 18;
 
 /// Minimum number of damaged samples for a comparison.
@@ -31,7 +31,7 @@ const VALLEY_RATIO: f64 = 0.7;
 /// Result of the comparison of returned and sent audio.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Alignment {
-    /// No audio returned.
+    /// No audio returned in time.
     NoAudio,
     /// All returned packets have the bytes that were sent.
     Exact,
@@ -48,7 +48,7 @@ pub enum Alignment {
 /// The shift with the highest correlation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CorrelationPeak {
-    /// Delay in samples; negative values are early.
+    /// Delay of the returned audio in samples per channel; negative if it returned early.
     pub shift: i64,
     /// Normalized correlation: 1 means equal except for the gain, 0 means unrelated, and negative values mean inverted.
     pub correlation: f64,
@@ -154,7 +154,7 @@ fn mix_to_mono(samples: &[f32], channels: usize) -> impl Iterator<Item = f32> {
     })
 }
 
-/// Computes the sum of the products of the shifted `one` and `other` for each shift from −[`MAX_SHIFT`] to [`MAX_SHIFT`].
+/// Computes the sum of `one[n + shift] * other[n]` over all n, for each shift from −[`MAX_SHIFT`] to [`MAX_SHIFT`].
 fn cross_correlation(one: &[f64], other: &[f64]) -> Option<Vec<f64>> {
     let mut planner = RealFftPlanner::<f64>::new();
     let (forward, inverse) = (planner.plan_fft_forward(FFT_LEN), planner.plan_fft_inverse(FFT_LEN));

@@ -106,11 +106,11 @@ impl LevelMeter {
 /// samples.
 pub const MIN_CLIP_SAMPLES: u64 = 3;
 
-/// Maximum number of open clips, which packets that have not been added yet may extend. Beyond this number, the first open clip is
-/// counted, and if the next packet continues it, the continuation counts as another clip.
+/// Maximum number of open clips. Beyond this number, the open clip with the lowest offset is counted with its current length. If a
+/// packet that is added later continues this clip, the continuation counts as another clip.
 const MAX_OPEN_CLIPS: usize = 1_024;
 
-/// A run of full-scale samples at the edge of a packet.
+/// Consecutive full-scale samples at the edge of a packet.
 #[derive(Clone, Debug)]
 struct OpenClip {
     samples: Range<u64>,
@@ -134,7 +134,7 @@ struct ClipDetector {
 }
 
 impl ClipDetector {
-    /// Creates an empty detector. The list is allocated only once.
+    /// Creates an empty detector. Allocates `open_clips` at its maximum length, so that it is never reallocated.
     fn new() -> Self {
         Self { open_clips: Vec::with_capacity(MAX_OPEN_CLIPS + 1), ..Self::default() }
     }
@@ -169,7 +169,7 @@ impl ClipDetector {
         }
     }
 
-    /// Adds a clipped run and merges it with the open runs next to it.
+    /// Adds consecutive full-scale samples and merges them with the open clips next to them.
     fn add_clip(&mut self, samples: Range<u64>, mut may_extend_before: bool, mut may_extend_after: bool) {
         let Range { mut start, mut end } = samples;
         let mut at = self.open_clips.partition_point(|clip| clip.samples.start < start);

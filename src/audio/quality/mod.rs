@@ -189,7 +189,7 @@ pub struct Gaps {
 }
 
 impl Gaps {
-    /// Creates an empty list. Its memory is allocated only once.
+    /// Creates an empty list. Allocates `spans` at its maximum length, so that it is never reallocated.
     fn new() -> Self {
         Self { spans: Vec::with_capacity(MAX_GAPS), ..Self::default() }
     }

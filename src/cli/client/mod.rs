@@ -162,7 +162,7 @@ impl ClientArgs {
         self.room.list_rooms(self.json, self.json_lines)
     }
 
-    /// Whether the report is printed as JSON, and whether as one line.
+    /// Whether --json was given, and whether --json-lines was given.
     pub fn json_format(&self) -> (bool, bool) {
         (self.json, self.json_lines)
     }

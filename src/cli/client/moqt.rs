@@ -105,7 +105,7 @@ impl MoqtClientArgs {
         all.into_iter().find_map(|(option, given)| given.then_some(option))
     }
 
-    /// Rejects these options if the target is not a MOQT server.
+    /// Returns an error if one of these options was given. Called if the target is not a MOQT server.
     pub fn reject_unused_options(&self) -> Result<(), Failure> {
         self.first_given().map_or(Ok(()), |option| Err(Self::moqt_only_error(option)))
     }
@@ -264,7 +264,7 @@ impl ClientArgs {
     }
 }
 
-/// Converts an error that the server caused to a failure for the report. Returns any other error.
+/// Converts an error that the server caused into a failure for the report. Any other error is returned as `Err`.
 fn to_connection_failure(
     error: MoqtConnectError,
     to: Option<&MoqtTarget>,
@@ -293,7 +293,7 @@ fn to_connection_failure(
     }
 }
 
-/// Converts an error for which there is no report.
+/// Converts an error for which there is no report into the error of the subcommand.
 fn cannot_connect(
     error: MoqtConnectError,
     target: &MoqtUrl,

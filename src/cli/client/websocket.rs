@@ -162,8 +162,8 @@ impl WebSocketProbeArgs {
             ));
         }
         let room_path = format!("/rooms/{encoded}");
-        // If the URL path contains the room, the path is unchanged. At /ws, or at any path behind a proxy, the room is added to the
-        // query.
+        // A URL that contains the room keeps its path and query. Otherwise the room replaces the path `/`, or is added to the query if the
+        // URL has another path, such as /ws or a path behind a proxy.
         let (path, query) = match (url_room, url.path()) {
             (Some(_), path) => (path, None),
             (None, "/") => (room_path.as_str(), None),

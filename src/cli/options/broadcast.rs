@@ -1,5 +1,5 @@
-//! Broadcast rooms of `signaling-server`: tokens, limits, the built-in rooms, and rooms declared in TOML files: `NAME.toml` declares
-//! room NAME.
+//! Broadcast rooms of `signaling-server`: tokens, limits, the built-in rooms, and rooms declared in TOML files (`NAME.toml` declares
+//! room NAME).
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -211,7 +211,7 @@ fn non_empty_path(name: Option<&OsStr>) -> Option<&Path> {
     name.filter(|name| !name.is_empty()).map(Path::new)
 }
 
-/// Certificate verification of TLS clients.
+/// How a TLS client verifies the certificate of the server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TrustArgs {
     /// PEM file with additional trusted CA certificates

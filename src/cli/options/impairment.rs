@@ -191,7 +191,7 @@ impl ImpairmentArgs {
 }
 
 impl OutcomeLogFile {
-    /// Counts the rows that could not be written.
+    /// The counter of rows that could not be written.
     pub fn dropped(&self) -> Arc<Counter> {
         self.log.dropped()
     }
@@ -227,7 +227,7 @@ impl FromStr for ReorderArg {
     }
 }
 
-/// Bit rate and queue length.
+/// Bit rate and maximum queue delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct BandwidthArg(BandwidthLimit);
 

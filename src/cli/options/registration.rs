@@ -151,7 +151,7 @@ pub struct RunningRegistration {
 impl PreparedRegistration {
     /// Starts the signaling server, if it is in this process, and registers the echo server until the process ends.
     pub fn start(self, echo: &mut EchoServer, delay: Duration, stop: &StopToken) -> io::Result<RunningRegistration> {
-        // Read again before each attempt: the address changes when the machine changes networks.
+        // `url` determines the URL again before each attempt, because the address changes when the machine changes networks.
         let own_server = self.server.as_ref().and_then(|server| server.local_addr().ok());
         let server_done = self.server.map(|listener| spawn_signaling_server(listener, stop.clone())).transpose()?;
         let mapped_address = self.stun.map(|server| {
@@ -233,7 +233,7 @@ fn resolve_stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr
     })
 }
 
-/// Parses an address for clients. Rejects unspecified and multicast addresses.
+/// Parses an address that other hosts can reach. Rejects unspecified and multicast addresses.
 fn parse_public_address(text: &str) -> Result<HostPort, String> {
     let address: HostPort = text.parse().map_err(|error: TargetError| error.to_string())?;
     let ip = address.host.parse::<IpAddr>().ok();

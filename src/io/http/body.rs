@@ -1,4 +1,4 @@
-//! Request and response bodies: JSON responses, the one error form `{"error": "..."}`, embedded pages with their security headers,
+//! Request and response bodies: JSON responses, error responses (always `{"error": "..."}`), embedded pages with their security headers,
 //! bounded request bodies, and JSON objects that are read field by field.
 
 use std::future::poll_fn;
@@ -41,7 +41,7 @@ pub fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     }
 }
 
-/// A response with the error form.
+/// A response with the JSON body `{"error": error}`.
 pub fn error_response(status: StatusCode, error: &str) -> Response {
     json_response(status, &ErrorBody { error })
 }
@@ -66,10 +66,10 @@ pub fn method_not_allowed() -> Response {
     error_response(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
 }
 
-/// Style shared by all embedded pages; each page adds its own after it.
+/// Style sheet shared by all embedded pages. Each page appends its own rules.
 pub const PAGE_STYLE: &str = include_str!("page.css");
 
-/// Content security policy of all pages: no other sources, no framing, no forms.
+/// Content security policy of all pages: no resources except those that a page allows, no framing, no forms.
 const CSP_DEFAULT: &str = "default-src 'none'";
 const CSP_ALWAYS: &str = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -106,8 +106,8 @@ pub(in crate::io) enum BodyError {
 /// is still sending might never read the response.
 const MAX_DRAIN_BYTES: usize = 1 << 20;
 
-/// Reads a body of at most `max_bytes`. A body with a larger `Content-Length` is rejected without waiting for it, and not read
-/// at all after `Expect: 100-continue`.
+/// Reads a body of at most `max_bytes`. A body with a larger `Content-Length` is rejected before it arrives. If the request has an
+/// `Expect` header (`100-continue`), such a body is not even drained.
 pub(in crate::io) async fn read_body(
     headers: &HeaderMap,
     mut body: Body,
@@ -212,7 +212,7 @@ impl JsonFields {
         })
     }
 
-    /// Rejects unknown fields: with a misspelled `room` the command would apply to all rooms.
+    /// Rejects unknown fields. If a misspelled `room` were ignored, the command would apply to all rooms.
     pub(in crate::io) fn finish(self) -> Result<(), BodyError> {
         self.0.keys().next().map_or(Ok(()), |name| {
             let name: String = name.chars().take(64).collect();

@@ -1,8 +1,8 @@
 //! Rejects requests that pages of other sites cause a browser to send.
 //!
 //! A request that changes something needs `Content-Type: application/json`, which a form cannot send and for which a script needs a
-//! preflight that is never granted. A browser also names the page in `Origin`. Pages for this machine only check `Host` as well, because
-//! another site's name can resolve to loopback (DNS rebinding).
+//! preflight that is never granted. If the browser sends an `Origin` header, that origin must match `Host`. Pages that are available
+//! only on this machine also require a loopback `Host`, because another site's name can resolve to loopback (DNS rebinding).
 
 use std::net::IpAddr;
 
@@ -27,11 +27,11 @@ pub enum CsrfError {
     Origin,
 }
 
-/// Checks whether a request with this method and these headers may come from a page of another site.
+/// Rejects a request if its method and headers show that a page of another site could have sent it.
 pub fn check(method: &Method, headers: &HeaderMap) -> Result<(), CsrfError> {
     if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
-        // Links from other sites are allowed. Subresource requests are not: the page could not read the response, but the
-        // server would produce it.
+        // Links from other sites are allowed. Subresource requests are not: although the page could not read the response, the
+        // server would have to produce it.
         let is = |name: &'static str, what: &str| {
             single_header(headers, HeaderName::from_static(name)).map(|value| value.is_some_and(|value| value == what))
         };
@@ -78,7 +78,7 @@ fn is_same_origin(origin: &str, host: &str) -> bool {
 fn parse_host_port(text: &str, default_port: u16) -> Option<(String, u16)> {
     let authority: Authority = text.parse().ok()?;
     let host = authority.host();
-    // Userinfo before the host is not part of either header.
+    // Fails if there is userinfo before the host, which neither header may contain.
     let port = text.strip_prefix(host)?;
     let port = match port.strip_prefix(':') {
         Some(port) => port.parse().ok()?,
@@ -98,7 +98,7 @@ pub fn require_loopback_host(router: Router) -> Router {
     }))
 }
 
-/// Whether the only `Host` is loopback. The port does not matter, because it may be forwarded.
+/// Whether there is exactly one `Host` header and it names loopback. The port does not matter, because it may be forwarded.
 fn has_loopback_host(headers: &HeaderMap) -> bool {
     let Some((host, _)) =
         single_header(headers, header::HOST).ok().flatten().and_then(|host| parse_host_port(host, 80))

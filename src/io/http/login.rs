@@ -126,7 +126,7 @@ impl Login {
         self.failed_count.load(Ordering::Relaxed)
     }
 
-    /// Logins rejected without a check, because their address had failed too often.
+    /// Logins rejected without a check, because there were too many failed logins from their address.
     pub fn rate_limited_count(&self) -> u64 {
         self.rate_limited_count.load(Ordering::Relaxed)
     }
@@ -242,7 +242,7 @@ mod tests {
             "Basic QWRtaW46b3Blbjogc2VzYW1lIMO8",
             "Basic YWRtaW46b3Blbjogc2VzYW1l",
             "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8eA==",
-            // The right credentials with another scheme, with wrong padding, and twice in one header.
+            // The right credentials with another scheme, with wrong padding, twice in one header, and without a space.
             "Bearer YWRtaW46b3Blbjogc2VzYW1lIMO8",
             "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8=",
             "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8, Basic YWRtaW46b3Blbjogc2VzYW1lIMO8",

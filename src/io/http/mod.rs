@@ -1,4 +1,4 @@
-//! HTTP/1.1 server: one accept loop for the WebSocket servers and for the pages of a UDP server (on their own thread).
+//! HTTP/1.1 server: one accept loop, used by the WebSocket servers and, on a thread of its own, by the pages of a UDP server.
 //!
 //! Connections are limited in number and time. The time limits do not apply to an upgraded connection, which keeps its permit. Every server
 //! has the routes `/metrics` (`OpenMetrics`) and `/healthz`.
@@ -41,7 +41,7 @@ use crate::io::tls::server::HandshakeAcceptor;
 pub struct ConnectionInfo {
     /// The client's address. With a trusted proxy, this is the forwarded address with the proxy's port.
     pub source: SocketAddr,
-    /// The permit of the connection. An upgraded connection keeps it until its end.
+    /// The permit of the connection. An upgraded connection keeps its permit until it closes.
     pub permit: Arc<ConnectionPermit>,
 }
 
@@ -172,7 +172,7 @@ fn configure_tcp(stream: &TcpStream) {
 /// Any client can send this header; it is used only behind a trusted proxy, which overwrites it.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The first address in the header, with or without a port.
+/// The first address in the header, which may include a port.
 fn forwarded_address(headers: &HeaderMap) -> Option<IpAddr> {
     let first = headers.get(FORWARDED_FOR)?.to_str().ok()?.split(',').next()?.trim();
     let bare = first.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(first);
@@ -186,7 +186,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Produces the text of a scrape.
 type Encoder = Arc<dyn Fn() -> Result<String, fmt::Error> + Send + Sync>;
 
-/// Serves `/metrics` with the text of `encoder`.
+/// Serves `/metrics` with the result of `text`.
 pub fn metrics_router(text: impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static) -> Router {
     let text: Encoder = Arc::new(text);
     Router::new().route("/metrics", get(serve_metrics)).with_state(text)

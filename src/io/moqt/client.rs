@@ -59,8 +59,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum duration of one connection attempt while waiting for a server. Lost packets are retransmitted in this time.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a run may exceed its deadline before it is abandoned, because the machine may be busy. The margin starts when the delay is
-/// noticed, because the watchdog may have been suspended too.
+/// How long a run may exceed its deadline before it is abandoned. The margin allows for a busy machine. It starts when the watchdog notices
+/// the delay, because the watchdog may have been suspended too.
 const WATCHDOG_MARGIN: Duration = Duration::from_secs(5);
 
 /// Maximum time for a run to end after a stop request. A report should appear within two seconds.
@@ -85,7 +85,7 @@ struct RunProgress {
     deadline: ProgressDeadline,
 }
 
-/// Progress shared with the thread; `None` after the run was evaluated.
+/// Progress shared with the thread; `None` after [`ClientThread::join`] has taken it.
 #[derive(Clone)]
 struct SharedProgress(Arc<Mutex<Option<RunProgress>>>);
 
@@ -102,9 +102,9 @@ impl SharedProgress {
 
 /// A MOQT client run on its own thread.
 ///
-/// The caller shares the recorded events. A thread that exceeds its [`ProgressDeadline`], or does not stop on
-/// request, is abandoned, and the run consists of the events recorded until then. This keeps a run from hanging if
-/// the system or a lower layer does.
+/// The caller and the thread share the recorded events. A thread that exceeds its [`ProgressDeadline`], or does not stop
+/// on request, is abandoned, and the run consists of the events recorded until then. Therefore the caller does not hang
+/// if the operating system or a lower layer blocks the thread.
 pub struct ClientThread {
     thread: JoinHandle<Option<MoqtConnectError>>,
     finished: Receiver<()>,
@@ -118,8 +118,8 @@ pub struct ClientThread {
 }
 
 impl ClientThread {
-    /// Connects with `options` and runs a client with `config`. With `wait_for`, it retries the connection for that long. `on_event` is
-    /// called for each event on the sending thread.
+    /// Starts a thread that connects with `options` and runs a client with `config`. With `wait_for`, the thread retries the connection for
+    /// that long. It calls `on_event` for each event.
     pub fn spawn(
         options: MoqtConnectOptions,
         config: MoqtClientConfig,
@@ -138,7 +138,7 @@ impl ClientThread {
         let (stop_token, thread_progress) = (stop.clone(), progress.clone());
         let thread = thread::Builder::new().name("moqt-client".to_owned()).spawn(move || {
             let error = run_with_retries(options, &config, &thread_progress, wait_for, &mut on_event, &stop_token);
-            // The receiver of `finished` may rely on `on_event` being dropped.
+            // `on_event` is dropped first: the caller may rely on that when the run counts as finished.
             drop((on_event, finish_guard));
             error
         })?;
@@ -150,7 +150,7 @@ impl ClientThread {
         self.finished.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected) || self.is_abandoned()
     }
 
-    /// Whether the run is overdue.
+    /// Whether the run has exceeded its deadline, or ignored a stop request, for longer than the allowed margin.
     pub fn is_abandoned(&mut self) -> bool {
         let timeout = if self.stop.signal().is_some() {
             SHUTDOWN_TIMEOUT
@@ -183,7 +183,7 @@ impl ClientThread {
         if has_ended {
             error = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
-        // Only this method takes it.
+        // Only this method takes the progress, and only once.
         let Some(RunProgress { mut frame_tracker, deadline }) = progress.lock().take() else { unreachable!() };
         let (now, established) = (clock.now(), frame_tracker.established_at());
         if !has_ended && !frame_tracker.is_finished() {
@@ -248,7 +248,7 @@ impl MoqtConnectOptions {
         Self { url, verifier, trust, offered_versions, limits, clock_origin: Instant::now() }
     }
 
-    /// The alternative path for a server that does not reply, if there is one.
+    /// The path without its leading slash, to be tried if the server does not reply. `None` over WebTransport.
     fn path_without_slash(&self) -> Option<&str> {
         let MoqtUrl { path, transport, .. } = &self.url;
         path.strip_prefix('/').filter(|alternative_path| *transport == Transport::Quic && !alternative_path.is_empty())
@@ -339,7 +339,7 @@ fn run_with_retries(
             options.limits.setup_timeout = left.clamp(RETRY_INTERVAL, ATTEMPT_TIMEOUT.min(setup_timeout));
         }
         let make_handler = || {
-            // A retry with another path discards the events of the first attempt.
+            // Each attempt discards the events of the previous attempt.
             progress.update(|progress| {
                 progress.frame_tracker.reset_connection();
                 progress.deadline.restart();
@@ -422,14 +422,14 @@ pub fn run_session<A: SessionHandler>(
         }
         Ok(try_session(options, path, options.limits.clone(), None, make_handler(), &mut observe, &stopped).await?.0)
     });
-    // A blocking name resolution cannot be cancelled.
+    // A blocking name resolution cannot be canceled, so it is not waited for.
     runtime.shutdown_background();
     outcome
 }
 
-/// One connection attempt. Also returns whether the server did not reply: it did not answer the setup, or did nothing
-/// within `no_reply_timeout` after it. (gomoqt's server accepts every path and serves only those that it has
-/// registered.)
+/// One connection attempt. Also returns whether the server did not reply: the setup timed out, or the server neither
+/// announced a path nor subscribed within `no_reply_timeout` after the connection was open. (gomoqt's server accepts
+/// every path, but serves only paths that it has registered.)
 async fn try_session<A: SessionHandler>(
     options: &MoqtConnectOptions,
     path: &str,

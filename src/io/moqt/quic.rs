@@ -20,7 +20,7 @@ use crate::moqt::{ALPN_QUIC, ALPN_WEBTRANSPORT, SessionLimits, Transport};
 const CONNECTION_RECEIVE_WINDOW: u32 = 4 << 20;
 const STREAM_RECEIVE_WINDOW: u32 = 1 << 20;
 
-/// Maximum number of unacknowledged bytes. Data taken by the transport can no longer be dropped for a slow reader.
+/// Maximum number of unacknowledged bytes. It is low, because data that the transport has taken cannot be dropped for a slow reader.
 const SEND_WINDOW: u64 = 1 << 20;
 
 /// Receive buffer for QUIC datagrams, in bytes. They are not read, but WebTransport requires support for them.
@@ -166,7 +166,7 @@ pub(super) fn negotiated_alpn(connection: &Connection) -> Option<Vec<u8>> {
     connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
 }
 
-/// Converts the error that a provider without a cipher suite for initial packets causes. Ours has one.
+/// Converts the error of a crypto provider that has no cipher suite for initial packets. Ours has one, so the error does not occur.
 fn to_rustls_error(error: &NoInitialCipherSuite) -> rustls::Error {
     rustls::Error::General(error.to_string())
 }
@@ -175,7 +175,7 @@ fn transport_config(limits: &SessionLimits, idle_timeout: Duration) -> Transport
     let count = |streams: usize| VarInt::try_from(streams as u64).unwrap_or(VarInt::MAX);
     let mut config = TransportConfig::default();
     config
-        // HTTP/3's own streams are within these limits.
+        // HTTP/3's own streams count towards these limits.
         .max_concurrent_bidi_streams(count(limits.max_bidi_streams))
         .max_concurrent_uni_streams(count(limits.max_incoming_groups))
         .receive_window(VarInt::from_u32(CONNECTION_RECEIVE_WINDOW))

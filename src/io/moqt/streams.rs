@@ -23,7 +23,7 @@ use crate::time::{Time, saturating_nanos};
 /// Number of iterations after which the loop yields and checks the deadline, even while events keep arriving.
 const ITERATIONS_PER_YIELD: usize = 64;
 
-/// Maximum number of bytes in one event.
+/// Maximum number of received bytes in one event.
 const MAX_CHUNK_BYTES: usize = 64 << 10;
 
 /// Capacity in bytes that a send buffer may always keep. A larger capacity is at most four times the unsent bytes, so that one long frame
@@ -33,9 +33,10 @@ const MIN_BUFFER_CAPACITY: usize = 4 << 10;
 /// Maximum time to receive the header of a WebTransport stream.
 const STREAM_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// First varint of a WebTransport stream; the session id follows.
+/// First varint of a unidirectional WebTransport stream; the session id follows.
 const WT_UNI_STREAM_TYPE: u64 = 0x54;
 
+/// First varint of a bidirectional WebTransport stream; the session id follows.
 const WT_BIDI_SIGNAL: u64 = 0x41;
 
 /// Time since the start of a connection or run.
@@ -180,10 +181,10 @@ pub(super) struct ConnectionStreams {
     header_reads: FuturesUnordered<BoxFuture<'static, (StreamDir, PeerStream)>>,
     /// Whether the first bidirectional stream was accepted. It is the session stream.
     first_bi_accepted: bool,
-    /// Whether its header is being read.
+    /// Whether the header of the first bidirectional stream is being read.
     first_bi_pending: bool,
     closed: Option<BoxFuture<'static, (u32, String)>>,
-    /// The streams polled last, for fairness.
+    /// The streams that were ready last: polling continues after them, for fairness.
     last_polled_send: StreamHandle,
     last_polled_recv: StreamHandle,
 }
@@ -316,7 +317,7 @@ impl ConnectionStreams {
 
     fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<TransportEvent> {
         for dir in [StreamDir::Bi, StreamDir::Uni] {
-            // A second stream waits for the header of the first stream. Otherwise it could be mistaken for the session stream.
+            // A second bidirectional stream waits for the header of the first. Otherwise it could be mistaken for the session stream.
             while self.may_accept(dir)
                 && let Some(Poll::Ready(accepted)) =
                     self.accept_futures[dir as usize].as_mut().map(|future| future.as_mut().poll(context))
@@ -390,7 +391,7 @@ impl ConnectionStreams {
 struct SendBuffer {
     stream: Option<SendStream>,
     unsent: BytesMut,
-    /// Maximum of `unsent` since its memory was allocated.
+    /// Maximum length of `unsent` since its memory was allocated.
     peak_unsent: usize,
     /// Bytes of `unsent` that belong to the stream header, which the endpoint does not count.
     header_unsent: usize,
@@ -482,9 +483,9 @@ type OpenedStream = (SendStream, Option<RecvStream>);
 struct StreamOpener {
     dir: StreamDir,
     queue: VecDeque<StreamHandle>,
-    /// The pending request to the transport. The opened stream goes to the stream that is first in the queue by then.
+    /// The pending request to the transport. The opened transport stream is given to the handle that is first in `queue` at that time.
     in_progress: Option<BoxFuture<'static, Result<OpenedStream, ConnectionError>>>,
-    /// An opened stream that was no longer needed.
+    /// An opened transport stream that no handle has taken yet.
     spare: Option<OpenedStream>,
 }
 
@@ -497,7 +498,7 @@ impl StreamOpener {
         self.queue.push_back(stream);
     }
 
-    /// The next opened stream. Streams that are no longer `is_needed` are skipped.
+    /// The next opened transport stream and its handle. Handles of streams that are no longer needed are skipped.
     fn poll(
         &mut self,
         context: &mut Context<'_>,
@@ -534,7 +535,7 @@ fn open_stream(dir: StreamDir, connection: Connection) -> BoxFuture<'static, Res
 enum PeerStream {
     /// The stream belongs to the session.
     InSession(Option<SendStream>, RecvStream),
-    /// An HTTP/3 stream or a reserved type, which has ended.
+    /// A stream of HTTP/3 or of a reserved type. It was read to its end.
     Ignored,
     /// The stream was rejected.
     Rejected,
@@ -572,8 +573,8 @@ fn reject_stream(send: Option<SendStream>, mut recv: RecvStream, code: u32) -> P
     PeerStream::Rejected
 }
 
-/// Polls the values in order, starting after the value that was ready last. If all values were pending, the next call starts with the
-/// oldest value, so that older data goes first.
+/// Polls the values in the order of their handles, starting after the value that was ready last. If all values were pending, the next call
+/// starts after `Local(0)`: our other streams, oldest first, then the peer's streams.
 fn poll_round_robin<V, T>(
     streams: &mut BTreeMap<StreamHandle, V>,
     last_ready: &mut StreamHandle,
@@ -619,7 +620,7 @@ fn encode_error_code(session_id: Option<u64>, code: u32) -> VarInt {
     }
 }
 
-/// Decodes an application error code of a stream. Codes outside of the session's range or above 32 bits become 0.
+/// Decodes an application error code of a stream. Codes outside of WebTransport's range, or above 32 bits over raw QUIC, become 0.
 fn decode_error_code(session_id: Option<u64>, code: VarInt) -> u32 {
     let code = code.into_inner();
     match session_id {

@@ -281,8 +281,8 @@ impl WebTransportSession {
             return;
         }
         if connection.side().is_server() {
-            // A client closes the connection when it has read the capsule. An acknowledgment does not show that it
-            // was read.
+            // A client closes the connection when it has read the capsule. An acknowledgment would not show that the
+            // client has read it.
             connection.closed().await;
         } else {
             let _ = self.send.stopped().await;
@@ -353,7 +353,7 @@ async fn read_varint<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Resul
 /// Decodes a CONNECT request. Later drafts use another protocol name. The library accepts only the earlier name and
 /// takes the last of duplicate fields, so the earlier name is appended.
 fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, ConnectError> {
-    /// A literal field line with a literal name (RFC 9204, section 4.5.6), lengths 9 and 12.
+    /// A literal field line with a literal name (RFC 9204, section 4.5.6): a name of 9 bytes and a value of 12 bytes.
     const WEBTRANSPORT_PROTOCOL_FIELD: &[u8] = b"\x27\x02:protocol\x0cwebtransport";
     match decode_header_block(&headers) {
         Err(ConnectError::WrongProtocol(Some(protocol))) if protocol == "webtransport-h3" => {
@@ -385,7 +385,7 @@ impl<R: AsyncRead> BoundedReader<R> {
         Self { inner: BufReader::with_capacity(READ_BUFFER_BYTES, inner), remaining, exceeded: false }
     }
 
-    /// Allows `remaining` bytes from now on.
+    /// Allows `left` more bytes from now on.
     fn set_limit(&mut self, left: u64) {
         self.remaining = left;
     }

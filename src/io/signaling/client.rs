@@ -51,7 +51,7 @@ pub enum WebSocketFailure {
     /// A protocol or I/O error.
     #[error("the connection failed: {0}")]
     Broken(io::Error),
-    /// The server did not answer a ping.
+    /// The server did not answer a ping, or did not read a message in time.
     #[error("the server does not respond")]
     PingTimeout,
 }
@@ -223,13 +223,13 @@ pub struct RoomSession {
     pub room_name: String,
     /// Addresses of the members, in the order in which to try them; at least one.
     pub peer_addresses: Vec<SocketAddr>,
-    /// Sends our own address to the session's thread. Closing it ends the session.
+    /// Sends our own address to the session's thread. Dropping the sender ends the session.
     address_sender: Option<mpsc::Sender<SocketAddr>>,
     thread: Option<JoinHandle<Option<WebSocketFailure>>>,
 }
 
 impl RoomSession {
-    /// Joins the room of `client` on the server at `url`. A stop request cancels it.
+    /// Joins the room of `client` on the server at `url`. A stop request cancels the attempt.
     pub fn join(
         url: WebSocketUrl,
         tls: Arc<ClientConfig>,
@@ -259,12 +259,12 @@ impl RoomSession {
                     let _ = joined_tx.send(Err(error));
                     None
                 }
-                // The closed channel is the result.
+                // `joined_tx` is dropped, which the caller takes as an interruption.
                 None => None,
             }
         };
         let thread = thread::Builder::new().name("signaling".to_owned()).spawn(move || runtime.block_on(session))?;
-        // If joining failed, the thread is not joined: a DNS lookup may block it.
+        // If no room was joined, this does not wait for the end of the thread: a DNS lookup may block the thread.
         let (room_name, peer_addresses) = joined_rx
             .recv()
             .unwrap_or_else(|_| Err(RoomSessionError::Interrupted(stop.signal().unwrap_or(StopSignal::Interrupt))))?;
@@ -274,7 +274,7 @@ impl RoomSession {
     /// Advertises our own address to the other members.
     pub fn advertise(&self, address: SocketAddr) {
         if let Some(sender) = &self.address_sender {
-            // Fails only if the connection is lost, and then no member can be reached.
+            // Fails only if the connection is lost. Then the address cannot reach any member.
             let _ = sender.try_send(address);
         }
     }
@@ -368,7 +368,7 @@ async fn handle_next_message(
     Ok(())
 }
 
-/// Stays in the room until it is left or the connection is lost.
+/// Stays in the room until the sender of `own_addresses` is dropped or the connection is lost.
 async fn run_session(
     mut connection: SignalingConnection,
     mut own_addresses: mpsc::Receiver<SocketAddr>,

@@ -63,7 +63,7 @@ pub struct WsServerConfig {
 }
 
 impl Default for WsServerConfig {
-    /// `0.0.0.0:8080`, 5 s, 30 s, 256.
+    /// `0.0.0.0:8080`; a ping every 5 s, a time-out of 30 s, 256 queued messages.
     fn default() -> Self {
         let Heartbeat { interval, timeout } = ControlSurfaceLimits::default().heartbeat;
         Self {

@@ -1,7 +1,7 @@
 //! Signaling over WebSocket: the server around the hub of [`crate::signaling`], and the client side of jamjam.
 //!
 //! Each connection is one task with a bounded send queue. The hub is behind one lock, under which messages are handled and queues are
-//! filled; nothing is written or awaited there, so a slow reader affects only itself.
+//! filled. No socket is written and nothing is awaited under the lock, so a slow reader affects only itself.
 
 mod admin;
 pub mod broadcast_http;
@@ -69,7 +69,7 @@ pub fn serve(listener: TcpListener, hub: Hub, options: SignalingServerConfig, st
     if stop.signal().is_none() {
         runtime.block_on(serve_async(listener, hub, options, async move { stopped.notified().await }));
     }
-    // Connections that have not closed in time are not waited for.
+    // Does not wait for connections that have not closed in time.
     runtime.shutdown_background();
     Ok(())
 }
@@ -129,7 +129,7 @@ async fn serve_hub(
     let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, all_closed.recv()).await;
 }
 
-/// The only protocol version (RFC 6455, section 4.1).
+/// The only WebSocket protocol version (RFC 6455, section 4.1).
 const SUPPORTED_VERSION: HeaderValue = HeaderValue::from_static("13");
 
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");

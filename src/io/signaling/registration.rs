@@ -1,5 +1,5 @@
-//! Registers the echo server in a jamjam room: a thread that connects, keeps the room, and reconnects with backoff, and the choice of
-//! the address to advertise.
+//! Registers the echo server in a jamjam room: a thread connects, keeps the room open, and reconnects with backoff. Also selects the
+//! address to advertise.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -60,8 +60,8 @@ enum RegistrationError {
 }
 
 impl Registration {
-    /// Registers on a new thread and reconnects until `stop` is requested. The thread is not joined: closing the connection is
-    /// enough for the server.
+    /// Registers on a new thread and reconnects until `stop` is requested. The thread is not joined, because the closed connection
+    /// is all that the server needs.
     pub fn spawn(self, stop: &StopToken) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = Arc::new(Notify::new());
@@ -223,7 +223,8 @@ impl AdvertisedAddress {
         self.public_address.as_ref().is_some_and(|(host, _)| host.parse::<IpAddr>().is_err())
     }
 
-    /// The address to advertise to clients of the server at `peer`. `local` is the address of this host on the connection to that server.
+    /// The address to advertise to clients of the signaling server at `peer`. `local` is this host's address on the connection to that
+    /// server.
     async fn resolve_for(&self, local: SocketAddr, peer: SocketAddr) -> Option<SocketAddr> {
         let Some((host, port)) = &self.public_address else {
             return address_for_peer(self.listen_address, local.ip().to_canonical(), peer.ip().to_canonical());
@@ -247,12 +248,12 @@ pub fn default_route_address() -> Option<IpAddr> {
     socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
 }
 
-/// The address at which clients of the server at `peer` reach a socket bound to `listening`. `local` is the address of this host on the
-/// connection to that server.
+/// The address at which clients of the signaling server at `peer` reach a socket bound to `listening`. `local` is this host's address on
+/// the connection to that server.
 fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Option<SocketAddr> {
     let (ip, port) = (listening.ip().to_canonical(), listening.port());
     if is_link_local(ip) {
-        // A link-local address is useless without the interface of the client.
+        // A client needs a scope id to use a link-local address, and this host does not know the client's scope id.
         return None;
     }
     if !ip.is_unspecified() {
@@ -265,7 +266,7 @@ fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Optio
     usable.then_some(SocketAddr::new(local, port))
 }
 
-/// Whether an address belongs to a private network. Such a peer can also reach the local address.
+/// Whether an address belongs to a private network. A peer with such an address can also reach this host's local address.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || is_shared_address_space(ip),
@@ -336,26 +337,26 @@ mod tests {
     #[test]
     fn unreachable_addresses_are_never_advertised() {
         for (listening, local, peer, expected) in [
-            // A bound address is advertised, but loopback only to loopback.
+            // A specific listen address is advertised, but a loopback address only to a server on loopback.
             ("192.0.2.1:5000", "192.0.2.1", "198.51.100.7", Some("192.0.2.1:5000")),
             ("127.0.0.1:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
             ("127.0.0.1:5000", "192.0.2.1", "198.51.100.7", None),
             ("127.0.0.1:5000", "192.168.1.5", "192.168.1.9", None),
-            // Unspecified: the local address for a nearby server, but no address for a public server.
+            // Unspecified listen address: the local address is advertised to a nearby server, no address to a public server.
             ("0.0.0.0:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
             ("0.0.0.0:6000", "192.168.1.5", "192.168.1.9", Some("192.168.1.5:6000")),
             ("0.0.0.0:5000", "100.100.1.2", "100.101.0.1", Some("100.100.1.2:5000")),
             ("0.0.0.0:5000", "192.168.1.5", "198.51.100.7", None),
             ("0.0.0.0:5000", "100.128.0.1", "100.128.0.2", None),
-            // The server runs on this host, which is public.
+            // The signaling server runs on this host, which has a public address.
             ("0.0.0.0:5000", "198.51.100.7", "198.51.100.7", Some("198.51.100.7:5000")),
-            // Both families, or one.
+            // `[::]` listens on IPv4 too, `0.0.0.0` on IPv4 only.
             ("[::]:5000", "192.168.1.5", "192.168.1.9", Some("192.168.1.5:5000")),
             ("[::]:5000", "fd00::5", "fd00::9", Some("[fd00::5]:5000")),
             ("[::]:5000", "2001:db8::5", "2001:db8::9", None),
             ("0.0.0.0:5000", "::1", "::1", None),
             ("0.0.0.0:5000", "fd00::5", "fd00::9", None),
-            // Link-local addresses need an interface.
+            // Link-local addresses need a scope id.
             ("[::]:5000", "fe80::5", "fe80::9", None),
             ("[fe80::5]:5000", "fe80::5", "fe80::9", None),
         ] {

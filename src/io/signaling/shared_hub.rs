@@ -1,6 +1,7 @@
 //! The hub and the send queues of all connections, behind one lock.
 //!
-//! Nothing is written or awaited under the lock: the hub's messages go into queues, and a connection whose queue is full is closed.
+//! No socket is written and nothing is awaited under the lock: the hub's messages go into queues, and a connection whose queue is full is
+//! closed.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -41,7 +42,7 @@ struct LockedHub {
 }
 
 impl SharedHub {
-    /// The second value is closed when, after [`SharedHub::close_all`], all connections have ended.
+    /// Returns the shared hub, and a channel that closes when all connections have ended after [`SharedHub::close_all`].
     pub(in crate::io) fn new(hub: Hub, limits: SendQueueLimits) -> (Arc<Self>, mpsc::Receiver<Infallible>) {
         let (shutdown_guard, all_closed) = mpsc::channel(1);
         let state =
@@ -76,7 +77,7 @@ impl SharedHub {
         .unwrap_or_else(|| unreachable!("no connection is required"))
     }
 
-    /// Runs the hub's timers until it is dropped.
+    /// Runs the hub's timers until the future is dropped.
     pub(in crate::io) async fn run_timers(&self) {
         loop {
             let next = self.state.lock().unwrap_or_else(PoisonError::into_inner).hub.next_deadline();
@@ -112,7 +113,7 @@ impl SharedHub {
         }
     }
 
-    /// Closes all connections, including later ones, and gives them `timeout` for the closing handshake.
+    /// Closes all connections, including those that arrive later. Open connections get `timeout` for the closing handshake.
     pub(in crate::io) fn close_all(&self, timeout: Duration) {
         self.with_state(None, |_, state| {
             state.shutdown_guard = None;
@@ -135,7 +136,7 @@ impl SharedHub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).shutdown_guard.clone()
     }
 
-    /// Adds the program as a listener for control surface events.
+    /// Adds the embedding program as a listener for control surface events.
     pub(in crate::io) fn add_program_listener(&self, events: EventProducer) {
         self.with_state(None, |_, state| state.queues.listeners.add_program(events));
     }
@@ -285,9 +286,9 @@ const SLOW_READER: &str = "the client reads too slowly";
 #[derive(Default)]
 struct OutboundQueues {
     pub(in crate::io) queues: HashMap<ConnId, Arc<SendQueue>>,
-    /// Connections closed while the hub was running. The hub is informed when it has finished.
+    /// Connections closed during the current call of the hub. The hub is informed after that call.
     evicted: Vec<Eviction>,
-    /// Updates dropped while the hub was running, by connection.
+    /// Number of updates dropped during the current call of the hub, by connection.
     pub(in crate::io) coalesced: Vec<(ConnId, usize)>,
     /// Listeners for control surface events.
     pub(in crate::io) listeners: EventListeners,
@@ -297,7 +298,7 @@ struct OutboundQueues {
 #[derive(Debug, PartialEq, Eq)]
 struct Eviction {
     pub(in crate::io) conn: ConnId,
-    /// Queued messages that are lost.
+    /// Number of messages that are lost.
     dropped_messages: usize,
     /// Whether the budget of all connections was exceeded.
     is_over_budget: bool,
@@ -358,13 +359,13 @@ impl OutboundQueues {
         }
     }
 
-    /// The connection with the most queued bytes. Searched only when the budget is exceeded.
+    /// The connection with the most charged bytes: queued, or of an incomplete received message. Called only when the budget is exceeded.
     fn largest_queue(&self) -> Option<ConnId> {
         let charged = self.queues.iter().map(|(conn, queue)| (queue.charged_bytes(), *conn));
         charged.max().filter(|(bytes, _)| *bytes > 0).map(|(_, conn)| conn)
     }
 
-    /// Closes the connections with the most queued bytes until the budget is met.
+    /// Closes the connections with the most charged bytes until the budget is met.
     pub(in crate::io) fn enforce_budget(&mut self, all: &QueueBudget) {
         while all.is_exceeded() {
             let Some(largest) = self.largest_queue() else { return };
@@ -419,7 +420,7 @@ mod tests {
         for conn in 1..=8 {
             queues.queues.insert(ConnId(conn), Arc::new(SendQueue::new(Arc::clone(&budget))));
         }
-        // The task of a connection also charges its queue.
+        // The task of each connection also holds its queue.
         let served: Vec<Arc<SendQueue>> = queues.queues.values().map(Arc::clone).collect();
         let charge = |queues: &OutboundQueues, conn: u64, bytes: usize| {
             queues.queues[&ConnId(conn)].charge_partial_message(bytes)

@@ -151,7 +151,7 @@ impl DeviceDirection {
             let id = device_id(&device);
             let supported: Vec<SupportedConfig> =
                 self.supported_configs(&device).ok()?.iter().filter_map(supported_config).collect();
-            // ALSA fails to open a device of the other direction; other systems list no configurations.
+            // For a device of the other direction, ALSA returns an error, and other systems list no configurations.
             if id == ALSA_NULL_DEVICE || (supported.is_empty() && !cfg!(target_os = "linux")) {
                 return None;
             }

@@ -148,7 +148,7 @@ impl Microphone {
         self.packetizer.push(&self.block);
     }
 
-    /// Stops taking audio. The device's thread may continue until this is dropped.
+    /// Ignores further audio. The device's thread may continue until the `Microphone` is dropped.
     fn stop_capture(&mut self) {
         self.ended = true;
         self.shared.is_closed.store(true, Ordering::Relaxed);
@@ -178,7 +178,7 @@ impl Drop for Microphone {
 impl PayloadSource for Microphone {
     fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
         while !self.ended && !self.packetizer.has_payload() {
-            // Read before the ring, so that audio from before the failure is still taken.
+            // Checked before the ring is read, so that audio captured before the failure is still sent.
             let failure = self.shared.failure.get().cloned();
             if let Some(block) = self.ring.pop(&mut self.block) {
                 self.on_block(block);

@@ -1,6 +1,6 @@
 //! Audio devices: listing them, capturing from a microphone and playing on a speaker.
 //!
-//! Device access requires the feature `mic`, which links the ALSA library on Linux. Without it every function returns
+//! Device access requires the feature `mic`, which links the ALSA library on Linux. Without the feature, every function returns
 //! [`DeviceError::NotBuiltIn`].
 
 #[cfg(feature = "mic")]
@@ -150,8 +150,8 @@ fn elapsed_since(origin: Instant) -> Time {
     Time::from_nanos(saturating_nanos(origin.elapsed()))
 }
 
-/// Captures the messages that the ALSA library prints to standard error, a dozen lines for one missing device. While this value exists, the
-/// messages of this thread go to `output`.
+/// Captures the messages that the ALSA library prints to standard error (about a dozen lines for one missing device). While this value
+/// exists, the messages of this thread go to `output`.
 #[cfg(all(feature = "mic", target_os = "linux"))]
 struct AlsaErrorCapture {
     output: Option<std::rc::Rc<std::cell::RefCell<alsa::Output>>>,
@@ -172,7 +172,7 @@ impl AlsaErrorCapture {
     }
 }
 
-/// Other systems print nothing.
+/// Does nothing, because other systems print no messages.
 #[cfg(all(feature = "mic", not(target_os = "linux")))]
 struct AlsaErrorCapture;
 

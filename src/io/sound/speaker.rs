@@ -20,16 +20,16 @@ use crate::io::stop::StopToken;
 use crate::stats::{DriftEstimate, DriftEstimator};
 use crate::time::Time;
 
-/// Maximum time from the last packet to the end of playback, plus [`MAX_DEVICE_LATENCY_BLOCKS`].
+/// Maximum time from the last packet to the end of playback. [`Speaker::open`] adds the duration of [`MAX_DEVICE_LATENCY_BLOCKS`].
 const DRAIN_TIMEOUT: Duration = MAX_JITTER_ALLOWANCE.saturating_add(Duration::from_secs(2));
 
 /// Maximum number of blocks that a device buffers.
 const MAX_DEVICE_LATENCY_BLOCKS: u32 = 4;
 
-/// Delay of callbacks of a failed device, which may come without a pause.
+/// Sleep in each callback of a failed device, because such a device may call back without a pause.
 const FAILED_CALLBACK_DELAY: Duration = Duration::from_millis(10);
 
-/// Interval of the check whether all audio is played.
+/// Interval at which [`Speaker::finish`] checks whether all audio is played.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Why a device cannot be opened.
@@ -72,7 +72,7 @@ pub struct Speaker {
     stream: cpal::Stream,
     shared: Arc<SharedState>,
     ring_counters: PacketRingCounters,
-    /// Maximum time to play the rest.
+    /// Maximum time that [`Speaker::finish`] waits for the end of playback.
     drain_timeout: Duration,
     results: PlaybackResults,
 }
@@ -93,7 +93,7 @@ struct PlaybackCallback {
     drift: DriftEstimator,
     xruns: u64,
     latency: Duration,
-    /// Time when all audio is played.
+    /// Time when playback of all audio ends, once this time is known.
     drained_at: Option<Time>,
     shared: Arc<SharedState>,
 }
@@ -130,7 +130,7 @@ impl Speaker {
             device_channels,
             device_rate,
             packet: Vec::with_capacity(frame_samples as usize * usize::from(channels)),
-            // Some devices take more than the requested buffer.
+            // Some devices request more frames per callback than `buffer`.
             frames: vec![0.0; 2 * buffer as usize * usize::from(channels)],
             origin,
             drift: DriftEstimator::new(device_rate),
@@ -185,7 +185,7 @@ impl Speaker {
         (self.results.requested_buffer_frames, self.results.reported_buffer_frames)
     }
 
-    /// Waits until all audio is played or `stop` is requested, and closes the device. The [`SpeakerObserver`] must be dropped before.
+    /// Waits until all audio is played or `stop` is requested, and closes the device. Drop the [`SpeakerObserver`] first.
     pub fn finish(self, stop: &StopToken) -> PlaybackResults {
         let Self { stream, shared, ring_counters, drain_timeout, results } = self;
         let deadline = Instant::now() + drain_timeout;
@@ -219,7 +219,7 @@ impl Speaker {
 }
 
 impl PlaybackCallback {
-    /// Fills the buffer of a callback. The device plays its first frame after `latency`.
+    /// Fills the buffer of a callback. The device plays the first frame of this buffer after `latency`.
     fn fill(&mut self, bytes: &mut [u8], latency: Duration) {
         if self.shared.failure.get().is_some() {
             self.format.encode(std::iter::repeat(0.0), bytes);
@@ -227,7 +227,7 @@ impl PlaybackCallback {
         }
         let now = elapsed_since(self.origin);
         self.latency = self.latency.max(latency);
-        // Read before the ring, so that packets from before the end are still taken.
+        // Checked before the ring is emptied, so that packets pushed before the producer was dropped are still played.
         let is_closed = self.consumer.is_closed();
         while let Some(packet) = self.consumer.pop(&mut self.packet) {
             self.jitter_buffer.set_sent_packets(self.consumer.sent_packets());
@@ -254,7 +254,7 @@ impl PlaybackCallback {
                 + self.jitter_buffer.drain_duration();
             self.drained_at.get_or_insert(now + latency + remaining);
         }
-        // Never blocks: the status is read after playback.
+        // Never blocks the audio thread. Normally the lock is free, because the other thread takes it only after closing the device.
         if let Ok(mut status) = self.shared.status.try_lock() {
             *status = PlaybackStatus {
                 stats: self.jitter_buffer.stats(),
@@ -281,7 +281,7 @@ impl PacketObserver for SpeakerObserver {
             (event.stream, event.outcome, event.is_first)
             && let Some(samples) = decode_payload(&event.payload[..len])
         {
-            // The time of arrival is now, when the packet can be played.
+            // Uses the current time as the arrival time, because the packet cannot be played earlier.
             self.producer.push(event.index, elapsed_since(self.origin), samples);
         }
     }

@@ -1,5 +1,5 @@
-//! Verification of server certificates: by the system's root certificates, a CA file, a pinned fingerprint, or none
-//! for tests. Also advice for rejected certificates.
+//! Verification of server certificates: by the system's root certificates, by a CA file, by a pinned fingerprint, or, for
+//! tests, not at all. Also advice for rejected certificates.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -188,7 +188,7 @@ impl ServerCertVerifier for PinnedVerifier {
     }
 }
 
-/// Delegates to another verifier and records the last rejection, for libraries that report less detail.
+/// Delegates to another verifier and records the last rejection, because some libraries do not report its details.
 #[derive(Debug)]
 pub struct RecordingVerifier {
     inner: Arc<dyn ServerCertVerifier>,
@@ -250,7 +250,7 @@ impl ServerCertVerifier for RecordingVerifier {
 /// Explains a rejected certificate and suggests a remedy.
 pub fn certificate_advice(error: &CertificateError) -> String {
     match error {
-        // A CA with the same name and another key is a different CA.
+        // `BadSignature`: a trusted CA has the same name as the issuer, but another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             format!("certificate not trusted: self-signed or unknown CA; {UNTRUSTED_HINT}")
         }
@@ -263,7 +263,7 @@ pub fn certificate_advice(error: &CertificateError) -> String {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!("{error}; connect to a name that it is valid for, or use --insecure for a test")
         }
-        // The type has no public name in the verification library.
+        // The verification library does not export the type of this error.
         CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             "certificate is a CA certificate (CA:TRUE), which servers must not use, even with --ca; reissue it with -addext \
              basicConstraints=critical,CA:FALSE, or use --insecure for a test"

@@ -2,7 +2,7 @@
 //! ECDSA P-256 and a lifetime of less than 14 days. They are not CA certificates, because strict clients reject those
 //! from a server even with `--ca`.
 //!
-//! The key is kept in a certificate directory. Renewed certificates have the same key and name, so a client that trusts an earlier
+//! With a certificate directory, the key is kept. Renewed certificates then have the same key and name, so a client that trusts an earlier
 //! certificate with `--ca` accepts the new certificate. The key is used only if no other user could have read or replaced it.
 
 use std::fs::{self, DirBuilder, File};
@@ -33,7 +33,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const CERTIFICATE_LIFETIME: Duration = DAY.saturating_mul(10);
 /// Age at which a certificate is renewed.
 const RENEW_AFTER: Duration = DAY.saturating_mul(8);
-/// Start of validity before the time of issue, because a client's clock may be slow.
+/// A certificate is valid from this long before the time of issue, because a client's clock may be slow.
 const CLOCK_SKEW_ALLOWANCE: Duration = Duration::from_secs(60 * 60);
 
 /// File names in the certificate directory.
@@ -49,7 +49,7 @@ const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// Maximum size of a key file, in bytes.
 const MAX_KEY_BYTES: u64 = 1 << 16;
 
-/// Issues certificates for the given names, and keeps them if a directory is given.
+/// Issues certificates for the given names. If a directory is given, stores the certificate and the key there.
 #[derive(Clone, Debug)]
 pub struct SelfSignedIssuer {
     subject_alt_names: Vec<String>,
@@ -91,7 +91,7 @@ impl SelfSignedIssuer {
         };
         create_private_dir(dir).map_err(cannot("create the directory", dir))?;
         let (file, key) = (Self::certificate_path(dir), load_or_generate_key(&dir.join(KEY_FILE_NAME))?);
-        // Replaces anything else, such as an incomplete file or a certificate for another key.
+        // A certificate file that cannot be reused, such as an incomplete file or a certificate for another key, is replaced.
         let stored = CertificateDer::from_pem_file(&file).ok();
         if let Some(certified) = stored.and_then(|stored| self.reusable(stored, &key, time)) {
             return Ok(certified);
@@ -204,7 +204,7 @@ fn load_or_generate_key(file: &Path) -> Result<KeyPair, SelfSignedError> {
         }
         opened => opened.map_err(cannot("read"))?,
     };
-    // Checks the open file, because the name may refer to another one by now.
+    // Checks the open file, because the name may refer to another file by now.
     let metadata = open.metadata().map_err(cannot("read"))?;
     check_key_permissions(file, &metadata)?;
     let mut text = String::new();

@@ -28,7 +28,7 @@ use super::{CertificateWithKey, Fingerprint, crypto_provider};
 use crate::io::log::SharedLogThrottle;
 use crate::stats::Counter;
 
-/// Maximum number of bytes read from a PEM file, which could be an endless device.
+/// Maximum number of bytes read from a PEM file. The path could name a device without an end, such as `/dev/zero`.
 const MAX_PEM_BYTES: u64 = 4 << 20;
 
 /// Reason why a certificate or key cannot be used, with a remedy.
@@ -260,7 +260,7 @@ impl CertResolver {
         Self { issuer: Some(issuer), ..Self::fixed(certificate) }
     }
 
-    /// The certificate at `time`. Renewal takes a moment every few days; concurrent handshakes wait for it.
+    /// The certificate at `time`. Renews the certificate if necessary, every few days; concurrent handshakes wait until it is renewed.
     fn current_at(&self, time: SystemTime) -> CertificateWithKey {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(issuer) = self.issuer.as_ref().filter(|_| current.renew_at.is_some_and(|renew| time >= renew)) {
@@ -366,7 +366,7 @@ fn failure_reason(error: &io::Error) -> String {
         Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
             "not TLS; clients must use wss:// or https:// on this port".to_owned()
         }
-        // Libraries reject certificates with different alerts.
+        // TLS libraries use different alerts to reject a certificate.
         Some(rustls::Error::AlertReceived(
             alert @ (AlertDescription::BadCertificate
             | AlertDescription::UnsupportedCertificate

@@ -29,8 +29,8 @@ pub(in crate::io) trait DriverIo {
     fn port_unreachable(&self) -> u64;
     /// Registers a waker that ends a wait. The default does nothing, for nodes without a waker.
     fn register_waker(&mut self, _: &DriverWaker) {}
-    /// Sleeps until the socket is readable (or writable, with `writable`), a stop is requested, the waker is called, or `until`.
-    /// Returns true only if `until` was reached.
+    /// Sleeps until the socket is readable (or writable, with `writable`), a stop is requested, the waker is called, or `until` is
+    /// reached. Returns true only if `until` was reached.
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool>;
 }
 
@@ -39,7 +39,8 @@ pub(in crate::io) trait DriverIo {
 pub enum IdlePolicy {
     /// A server: wait for packets.
     Wait,
-    /// A client: the run is over. Send calls and wake-ups are timed, which servers avoid.
+    /// A client: end the run. Only with this policy, the driver measures the duration of send calls and the timer error, because the
+    /// measurement needs more clock reads.
     Finish,
 }
 
@@ -50,7 +51,7 @@ pub struct DriverStats {
     pub port_unreachable: u64,
     /// Time when the loop ended, on the clock of the node.
     pub ended_at: Time,
-    /// Duration of send calls and timer errors of a client.
+    /// Duration of send calls and timer errors; empty for a server.
     pub host_timing: HostTiming,
     /// The error that ended the loop, if any.
     pub result: io::Result<()>,
@@ -134,7 +135,7 @@ fn run_loop(
             continue;
         };
         if busy {
-            // The socket is full and the deadline has passed: wait until it is writable.
+            // The send buffer of the socket is full, and the deadline has passed: wait until the socket is writable.
             io.wait(None, true)?;
             readable = true;
             continue;
@@ -270,7 +271,7 @@ mod tests {
         (calls.take(), stats)
     }
 
-    /// Runs the timetable from the first millisecond on and returns the `DriverIo`.
+    /// Runs the timetable with a clock that starts at 1 ms, and returns the `DriverIo`.
     fn run_scripted(script: ScriptedIo, times_ms: &[u64], idle: IdlePolicy) -> (ScriptedIo, DriverStats) {
         let (mut io, stop) = (ScriptedIo { now: Time::from_millis(1), ..script }, StopToken::default());
         io.stop = stop.clone();

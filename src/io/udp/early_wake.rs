@@ -1,7 +1,7 @@
-//! Decides when to wake for a deadline: earlier by the measured timer error, then spin.
+//! Decides how to wait for a deadline: sleep, wake earlier by the measured timer error, and spin until the deadline.
 //!
-//! A sleeping thread wakes tens of microseconds late, depending on the machine and its load. This measures that error, requests an
-//! earlier wake-up, and spins for the last microseconds. Spinning uses a budget, a share of one core that accumulates up to
+//! A sleeping thread wakes tens of microseconds late, depending on the machine and its load. [`EarlyWake`] measures that error, requests
+//! an earlier wake-up, and spins for the last microseconds. Spinning uses a budget, a share of one core that accumulates up to
 //! [`MAX_SPIN_CREDIT`]. Without budget the driver only sleeps.
 
 use std::time::Duration;
@@ -14,13 +14,13 @@ const INITIAL_TIMER_ERROR_NS: f64 = 40_000.0;
 /// Maximum time to wake before a deadline, in nanoseconds.
 const MAX_EARLINESS_NS: f64 = 80_000.0;
 
-/// Maximum timer error that is used, in nanoseconds. Larger errors are caused by load.
+/// Maximum timer error, in nanoseconds. A larger measurement counts as this value, because it is caused by load.
 const MAX_TIMER_ERROR_NS: f64 = 300_000.0;
 
 /// Maximum accumulated spin time.
 const MAX_SPIN_CREDIT: Duration = Duration::from_millis(2);
 
-/// Action until a deadline.
+/// What to do until a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WakePlan {
     /// The deadline has passed.
@@ -114,7 +114,7 @@ mod tests {
         }
         let now = Time::from_nanos(10 * MS);
         let deadline = Time::from_nanos(20 * MS);
-        // A constant error of 10 µs without deviation: wake 10 µs before.
+        // A constant error of 10 µs without deviation: wake 10 µs before the deadline.
         let WakePlan::Sleep(at) = wake.plan(now, deadline) else { panic!("expected sleep") };
         assert!((9_900..10_200).contains(&deadline.duration_since(at).as_nanos()), "{at:?}");
         assert_eq!(wake.plan(Time::from_nanos(20 * MS - 5_000), deadline), WakePlan::Spin);
@@ -137,7 +137,7 @@ mod tests {
         let mut wake = EarlyWake::new(25);
         let step = Duration::from_micros(1);
         let (mut now, mut spun) = (Time::ZERO, Duration::ZERO);
-        // A deadline every 40 µs for a second: without budget it would always spin.
+        // A deadline every 40 µs for a second: without the limit of the budget, the driver would spin all the time.
         while now < Time::from_nanos(1_000 * MS) {
             let deadline = Time::from_nanos((now.as_nanos() / 40_000 + 1) * 40_000);
             if wake.plan(now, deadline) == WakePlan::Spin {

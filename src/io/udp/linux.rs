@@ -1,4 +1,4 @@
-//! `DriverIo` on Linux: batched receive and segmented send through quinn-udp, kernel receive timestamps, waits in nanoseconds.
+//! `DriverIo` on Linux: batched receive and segmented send through quinn-udp, kernel receive timestamps, waits with nanosecond timeouts.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -21,7 +21,7 @@ use crate::time::{Time, saturating_nanos};
 const RECV_BATCH: usize = 16;
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// Maximum age of a receive timestamp. An older timestamp means that the wall clock was set.
+/// Maximum age of a receive timestamp. An older timestamp counts as this old, because the wall clock may have been set.
 const MAX_TIMESTAMP_AGE: Duration = Duration::from_millis(50);
 
 /// Maximum length of a datagram in a segmented send (GSO): the minimum MTU of IPv6 without headers. Segmented sends cannot be
@@ -31,7 +31,7 @@ const MAX_SEGMENT_BYTES: usize = 1_280 - 40 - 8;
 /// The index of the loopback interface in every network namespace.
 const LOOPBACK_INTERFACE_INDEX: u32 = 1;
 
-/// Payload bytes of one segmented send.
+/// Maximum number of payload bytes of one segmented send.
 const MAX_GSO_BYTES: usize = 65_000;
 
 pub(super) struct LinuxIo {
@@ -117,7 +117,8 @@ impl DriverIo for LinuxIo {
             return SendStatus::WouldBlock;
         }
         if transmit.contents.len() > transmit.segment_size {
-            // The interface does not support segmented sends, or sending to this destination failed. The caller sends single datagrams.
+            // The interface does not support segmented sends, or sending to this destination failed. The caller then sends the
+            // datagrams one by one.
             return SendStatus::GsoUnsupported;
         }
         if kind == InvalidInput
@@ -128,7 +129,7 @@ impl DriverIo for LinuxIo {
             self.state = state;
         }
         let retry = if transmit.src_ip.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
-            // The address is not a valid source (broadcast, or removed): the kernel selects one.
+            // The address is not a valid source address (broadcast, or removed). Without `src_ip`, the kernel selects one.
             Transmit { src_ip: None, ..transmit }
         } else if is_transient(&error) {
             // The error belongs to an earlier datagram and is reported once.
@@ -170,7 +171,8 @@ impl DriverIo for LinuxIo {
             Ok(0) => Ok(true),
             Ok(_) => {
                 if !fds[1].revents().is_empty() {
-                    // The waker is called after the state changed, and the loop reads the state next.
+                    // Resets the event. No wake-up is lost: wakers are called after the state has changed, and the loop reads the
+                    // state next.
                     let _ = rustix::io::read(&*self.wake_event, &mut [0; 8]);
                 }
                 Ok(false)
@@ -181,8 +183,9 @@ impl DriverIo for LinuxIo {
     }
 }
 
-/// The source of a datagram; the unspecified address with its port if the source is forged. Sources in 127.0.0.0/8, also as IPv4-mapped
-/// IPv6 addresses, are valid only on the loopback interface. Linux enforces this neither with `route_localnet` nor for IPv6.
+/// The source of a datagram, or the unspecified address with the same port if the source is forged. Sources in 127.0.0.0/8, also as
+/// IPv4-mapped IPv6 addresses, are valid only on the loopback interface. Linux does not enforce this if `route_localnet` is set, and never
+/// enforces it for IPv4-mapped addresses.
 fn validated_source(meta: &RecvMeta) -> SocketAddr {
     let is_loopback = matches!(meta.addr.ip().to_canonical(), IpAddr::V4(ip) if ip.is_loopback());
     if is_loopback && meta.interface_index.is_some_and(|index| index != LOOPBACK_INTERFACE_INDEX) {

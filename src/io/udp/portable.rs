@@ -1,7 +1,7 @@
 //! `DriverIo` for other platforms: plain calls on a `mio` socket and the time of the read instead of a kernel timestamp.
 //!
-//! Tests run it on Linux too and compare both implementations. Sleeps end up to a millisecond late on systems with timeouts in
-//! milliseconds, and never early.
+//! Tests run it on Linux too and compare both implementations. A sleep never ends early. On systems with timeouts in milliseconds, it
+//! may end up to one millisecond late.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -75,7 +75,7 @@ impl DriverIo for PortableIo {
                 RECV_BATCH];
         let (mut received, mut more, mut failed) = (0, true, None);
         let mut slots = self.buffer.chunks_exact_mut(MAX_DATAGRAM_BYTES);
-        // Errors about earlier datagrams take a slot too, so that the loop ends.
+        // An error (such as ICMP port unreachable for an earlier datagram) also uses up a slot, so that the loop ends.
         while let Some(slot) = slots.next().filter(|_| more) {
             match self.socket.recv_from(slot) {
                 Ok((len, source)) => {
@@ -92,7 +92,7 @@ impl DriverIo for PortableIo {
             }
         }
         if let (0, true, Some(error)) = (received, more, failed) {
-            // Errors about earlier datagrams are reported once each. The batch contained only errors: the socket has failed.
+            // The system reports each ICMP error once, so a batch that contains only errors means that the socket has failed.
             return Err(error);
         }
         if received > 0 {

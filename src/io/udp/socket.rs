@@ -1,15 +1,15 @@
 //! Opens UDP sockets, dual-stack and with the requested buffers, and reads the kernel's drop count of a socket.
 //!
-//! Linux counts datagrams that did not fit in the receive buffer per socket, in the last column of `/proc/self/net/udp` and `udp6`.
-//! The socket is found by its inode. (`/proc/net` links there too, unless a hardened service sees only processes in `/proc`. The
-//! kernel can also report the count with each packet, but quinn-udp does not provide it.)
+//! For each socket, Linux counts receive buffer overflows, in the last column of `/proc/self/net/udp` and `udp6`. The socket is found by
+//! its inode. (`/proc/net` is a link to `/proc/self/net`, but does not exist in a service with `ProcSubset=pid`. The kernel can also
+//! report the count with each packet, but quinn-udp does not provide it.)
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use thiserror::Error;
 
-/// Default receive buffer in bytes. 8 MiB absorb a pause at 150,000 packets per second.
+/// Default receive buffer in bytes. It holds the packets that arrive during a pause of the driver, even at 150,000 packets per second.
 pub const DEFAULT_RECEIVE_BUFFER: usize = 8 << 20;
 
 /// Requested send buffer in bytes. It must hold at least one datagram of maximum length.
@@ -93,7 +93,7 @@ fn open_socket(
     Ok(BoundSocket { address: socket.local_addr()?, receive_buffer: granted_receive_buffer(&socket), socket })
 }
 
-/// Best effort: the granted size is read back and reported.
+/// Sets the buffer sizes as far as the system allows. The granted receive buffer is read later and reported.
 fn set_buffer_sizes(socket: &Socket, receive: usize) {
     #[cfg(target_os = "linux")]
     {
@@ -107,8 +107,8 @@ fn set_buffer_sizes(socket: &Socket, receive: usize) {
     let _ = socket.set_send_buffer_size(SEND_BUFFER);
 }
 
-/// Enables the arrival address and interface for every datagram before the socket is bound. The driver enables them later, when
-/// datagrams without them may already be queued.
+/// Enables the arrival address and interface for every datagram, before the socket is bound. quinn-udp enables them only when the driver
+/// starts. By then, datagrams without this information may already be queued.
 #[cfg(target_os = "linux")]
 fn enable_arrival_info(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
@@ -126,8 +126,8 @@ fn granted_receive_buffer(socket: &UdpSocket) -> Option<usize> {
     Some(if cfg!(target_os = "linux") { size / 2 } else { size })
 }
 
-/// Maximum number of times the tables are read before the socket counts as missing. The kernel may omit a line while sockets are opened and
-/// closed.
+/// Maximum number of times the tables are read before the socket counts as missing. The kernel may omit a line while other sockets are
+/// opened and closed.
 const MAX_TABLE_READS: usize = 5;
 
 /// Reads the drop count of one socket.
@@ -144,7 +144,7 @@ impl KernelDrops {
         Self { inode: socket_inode(socket), _socket: socket.try_clone().ok() }
     }
 
-    /// Datagrams dropped so far; `None` if the system does not report them.
+    /// Receive buffer overflows so far (a batch of datagrams counts once); `None` if the system does not report them.
     pub fn read(&self) -> Option<u64> {
         let inode = self.inode.as_deref()?;
         let read = |table: &str| parse_drops(&std::fs::read_to_string(table).ok()?, inode);

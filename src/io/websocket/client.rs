@@ -9,10 +9,10 @@ use crate::io::os;
 use crate::io::websocket::frame::{self, FrameDecoder, FrameError, FrameEvent, Sender};
 use crate::signaling::CloseCode;
 
-/// Maximum size of a message from a server: a list of ten thousand rooms.
+/// Maximum size of a message from a server, in bytes. A list of ten thousand rooms fits.
 pub(in crate::io) const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
-/// Bytes to read at once.
+/// Size of the read buffer, in bytes.
 pub(in crate::io) const READ_BUFFER_BYTES: usize = 8 << 10;
 
 /// A received message, or the end of the connection.
@@ -42,7 +42,7 @@ pub(in crate::io) struct WebSocketClient {
     is_read_closed: bool,
     /// Encoded frames, in the order in which to write them.
     unsent: VecDeque<Bytes>,
-    /// The reply to the latest ping. Earlier pings need none (RFC 6455, section 5.5.3), so replies cannot accumulate.
+    /// The reply to the latest ping. Earlier pings need no reply (RFC 6455, section 5.5.3), so replies cannot accumulate.
     pending_pong: Option<Bytes>,
     is_close_sent: bool,
 }

@@ -54,7 +54,7 @@ pub(in crate::io) trait MessageHandler {
     fn on_disconnect(&self, conn: ConnId);
 }
 
-/// Data from the server that the task of a connection needs.
+/// Parameters and shared state that the server passes to the task of a connection.
 pub(in crate::io) struct ServedConnection {
     pub(in crate::io) conn: ConnId,
     pub(in crate::io) queue: Arc<SendQueue>,
@@ -85,7 +85,7 @@ pub(in crate::io) async fn serve<H: MessageHandler>(
         control_limit,
         control_arrival: Time::ZERO,
     };
-    // Also covers a panic in a room handler: the member must leave its room.
+    // The guard also reports the end after a panic in a handler, so that the member leaves its room.
     let _guard = DisconnectGuard { handler, conn: served.conn };
     // A lost connection is a normal end.
     let _: io::Result<()> = poll_fn(|cx| connection.poll(cx)).await;
@@ -120,11 +120,11 @@ struct WebSocketConnection<'a, H> {
     handler: &'a H,
     decoder: FrameDecoder,
     read_state: ReadState,
-    /// The reply to the latest ping. Earlier pings need none (RFC 6455, section 5.5.3), so replies cannot accumulate.
+    /// The reply to the latest ping. Earlier pings need no reply (RFC 6455, section 5.5.3), so replies cannot accumulate.
     pending_pong: Option<Bytes>,
     /// The unsent rest of a pong or close frame.
     control_frame: Bytes,
-    /// Whether the close frame has been started.
+    /// Whether the close frame is being written or has been written.
     close_sent: bool,
     close_timer: Option<Pin<Box<Sleep>>>,
     control_limit: Option<Gcra>,
@@ -284,7 +284,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Requires the connection to end within `timeout` from now on.
+    /// Ends the connection after `timeout`, unless the timer is already running.
     fn start_close_timer(&mut self, timeout: Duration) {
         self.close_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
     }

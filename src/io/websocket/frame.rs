@@ -75,7 +75,7 @@ pub(in crate::io) enum Sender {
     Server,
 }
 
-/// Incremental decoder of the frames of one sender. Holds only what is incomplete between two reads.
+/// Incremental decoder of the frames of one sender. Between two reads, it stores only incomplete frames and messages.
 #[derive(Debug, Default)]
 pub(in crate::io) struct FrameDecoder {
     /// A frame that has not arrived completely.
@@ -99,7 +99,7 @@ struct FrameHeader {
 }
 
 impl FrameDecoder {
-    /// Decodes `read` and passes each event to `on_event` until that returns false.
+    /// Decodes `read` and passes each event to `on_event` until `on_event` returns false.
     pub(in crate::io) fn decode(
         &mut self,
         read: &mut [u8],
@@ -118,7 +118,7 @@ impl FrameDecoder {
         if used == 0 {
             self.partial_frame = whole;
         } else {
-            // Reallocated to its size, so that an idle connection stays small.
+            // Copied to a buffer of the exact size, so that an idle connection stays small.
             self.partial_frame = whole[used..].to_vec();
         }
         Ok(())
@@ -327,7 +327,7 @@ mod tests {
 
     const MAX_MESSAGE_BYTES: usize = 300;
 
-    /// The events up to the end or the first error.
+    /// An event in a form that both decoders can produce.
     #[derive(Debug, PartialEq, Eq)]
     enum DecodedEvent {
         Text(String),
@@ -422,7 +422,8 @@ mod tests {
                 break;
             }
         }
-        // `tungstenite` reports a code that it does not allow as 1002. Only it rejects 1014 (bad gateway), which IANA has assigned.
+        // `tungstenite` reports a code that it does not allow as 1002. This decoder accepts 1014 (bad gateway), which IANA has assigned;
+        // `tungstenite` rejects 1014.
         if let Some(last @ DecodedEvent::Close(Some(CloseCode::PROTOCOL_ERROR | CloseCode(1014)))) = events.last_mut() {
             *last = DecodedEvent::Error(FrameError::Protocol);
         }
@@ -461,7 +462,7 @@ mod tests {
                 Ok(Message::Ping(payload)) => DecodedEvent::Ping(payload.to_vec()),
                 Ok(Message::Pong(_)) => DecodedEvent::Pong,
                 Ok(Message::Close(frame)) => match frame.map(|frame| CloseCode(frame.code.into())) {
-                    // `tungstenite` replaces a code that is not allowed by this one.
+                    // `tungstenite` reports this code instead of a code that is not allowed.
                     Some(CloseCode::PROTOCOL_ERROR) => DecodedEvent::Error(FrameError::Protocol),
                     code => DecodedEvent::Close(code),
                 },

@@ -1,5 +1,5 @@
-//! URLs and the opening handshake (RFC 6455, sections 3 and 4): the server's upgrade of an HTTP request; on the client's side, TCP, the
-//! request, its response, and errors that name a remedy.
+//! WebSocket URLs and the opening handshake (RFC 6455, sections 3 and 4). The server upgrades an HTTP request. The client connects over
+//! TCP, sends the request, checks the response, and returns errors that suggest a remedy.
 
 use std::fmt;
 use std::io;
@@ -131,7 +131,7 @@ pub enum UpgradeFailure {
     /// The response is too long.
     #[error("the response header is longer than {MAX_RESPONSE_BYTES} bytes")]
     TooLong,
-    /// A header of the response does not fit the request.
+    /// A required header of the response is missing or wrong, or the response has a header that the client did not request.
     #[error("the response has no valid {0} header")]
     Header(HeaderName),
     /// The server closed the connection.
@@ -183,8 +183,8 @@ impl ClientHandshake {
         &self.request
     }
 
-    /// Adds bytes of the response; none means that the server closed the connection. The connection is open when the response is
-    /// complete.
+    /// Adds bytes of the response. An empty slice means that the server closed the connection. Returns the open connection when the
+    /// response is complete.
     pub(in crate::io) fn on_read(&mut self, bytes: &[u8]) -> Result<Option<WebSocketClient>, UpgradeFailure> {
         const HTTP: &[u8] = b"HTTP/1.";
         const END: &[u8] = b"\r\n\r\n";
@@ -249,8 +249,8 @@ impl ClientHandshake {
 /// Maximum time for DNS, TCP, TLS and upgrade together.
 pub(in crate::io) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time without incoming data before a ping is sent, and then until the connection is abandoned. The pings also keep mappings in NATs and
-/// firewalls alive.
+/// A ping is sent after this time without incoming data. If nothing arrives for the same time again, the connection is abandoned. The
+/// pings also keep mappings in NATs and firewalls alive.
 pub(in crate::io) const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why a connection could not be established.
@@ -409,7 +409,7 @@ impl FromStr for WebSocketUrl {
     }
 }
 
-/// Without the query, which may contain a token.
+/// Prints the URL without the query, which may contain a token.
 impl fmt::Display for WebSocketUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_secure { "wss" } else { "ws" };
@@ -429,7 +429,7 @@ mod tests {
         assert_eq!(accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
-    /// Reads `response`, in which `KEY` stands for the right key, in pieces.
+    /// Passes `response` to a handshake in pieces of `piece` bytes. `KEY` is replaced by the value that `Sec-WebSocket-Accept` must have.
     fn upgrade(response: &str, piece: usize) -> Result<Option<WebSocketClient>, String> {
         let mut handshake = ClientHandshake::new(&"ws://h".parse().unwrap());
         let response = response.replace('\n', "\r\n").replace("KEY", &handshake.accept_key);

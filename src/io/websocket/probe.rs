@@ -41,7 +41,7 @@ pub struct WebSocketTarget {
     pub nonce: u64,
 }
 
-/// Why a run cannot start, independent of the server's behavior.
+/// Why a run cannot start. Failures that depend on the state of the server are a [`WebSocketFailure`] instead.
 #[derive(Debug, Error)]
 pub enum ProbeStartError {
     /// The connection could not be established.
@@ -105,8 +105,8 @@ impl ProbeConnections {
     }
 }
 
-/// Whether the server may accept a later attempt: it is starting, restarting or full. Other reasons are final, and failed room
-/// codes are counted by the server.
+/// Whether the server may accept a later attempt, because it is starting, restarting or full. After other failures, another attempt
+/// would fail again, and the server counts attempts with a wrong room code.
 fn is_retryable_close(failure: &WebSocketFailure) -> bool {
     match failure {
         WebSocketFailure::Broken(_) | WebSocketFailure::Closed { code: None, .. } => true,
@@ -121,7 +121,7 @@ fn is_retryable_close(failure: &WebSocketFailure) -> bool {
     }
 }
 
-/// Connects to all URLs of `plan`. With `wait_for`, it retries until the first response or until this time is over.
+/// Connects to all URLs of `plan`. With `wait_for`, retries until the first response arrives or this time is over.
 pub fn start(
     plan: &WebSocketTarget,
     tls: &Arc<ClientConfig>,
@@ -190,7 +190,7 @@ fn is_retryable_error(error: &WebSocketConnectError) -> bool {
     )
 }
 
-/// Opens every connection and joins with it.
+/// Opens every connection and joins the room on it, if the dialect requires this.
 fn connect_all(
     plan: &WebSocketTarget,
     tls: &Arc<ClientConfig>,

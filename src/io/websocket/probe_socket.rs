@@ -33,7 +33,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Source of messages that the prober ignores.
+/// Source address assigned to messages that the prober must ignore: those of all connections except the last.
 const IGNORED_SOURCE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Connections to one server: requests are sent on the first, responses are received on the last.
@@ -75,7 +75,7 @@ impl WebSocketIo {
         }
     }
 
-    /// Reads a batch from each socket, even if another one has failed. True if there may be more.
+    /// Reads a batch from each socket, even if another socket has failed. True if there may be more messages or a failure to report.
     fn read(&mut self, messages: &mut Vec<(SocketAddr, Bytes, Time)>) -> bool {
         let mut more = false;
         let last = self.sockets.len() - 1;
@@ -88,7 +88,7 @@ impl WebSocketIo {
                     Ok(ReadResult::Incomplete) => {}
                     Ok(ReadResult::WouldBlock) => break,
                     Err(error) => {
-                        // The close frame explains more than the error of a write.
+                        // Replaces an error of the flush: the server's close frame explains more than a failed write.
                         failure = Some(error);
                         break;
                     }
@@ -261,12 +261,12 @@ impl Write for MaybeTlsStream {
 
 /// The result of a read.
 pub(super) enum ReadResult {
-    /// A text message and the time at which its last byte was read. A binary message is an empty text, which matches no
+    /// A text message and the time at which its last byte was read. A binary message is returned as an empty text, which matches no
     /// request.
     Text(Bytes, Time),
     /// There is nothing to read.
     WouldBlock,
-    /// Only control frames or a part of a message so far; there may be more.
+    /// Only control frames or a part of a message so far; there may be more to read.
     Incomplete,
 }
 
@@ -274,7 +274,7 @@ pub(super) enum ReadResult {
 pub(super) struct NonBlockingWebSocket {
     stream: MaybeTlsStream,
     client: WebSocketClient,
-    /// Whether written bytes may still be inside `stream`.
+    /// Whether written bytes may still be in the TLS buffer of `stream`.
     needs_flush: bool,
     /// Whether the last message has not been sent completely.
     has_unsent_bytes: bool,
@@ -285,7 +285,7 @@ impl NonBlockingWebSocket {
         Self { stream, client, needs_flush: false, has_unsent_bytes: false }
     }
 
-    /// Reads one message, from at most one read of the stream.
+    /// Returns one message. Reads the stream at most once.
     pub(super) fn read(&mut self) -> Result<ReadResult, WebSocketFailure> {
         if let Some(received) = self.client.next_received() {
             return self.on_received(received);
@@ -298,7 +298,7 @@ impl NonBlockingWebSocket {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(ReadResult::Incomplete),
             Err(error) => return Err(into_failure(&error)),
         }
-        // Sends the replies to pings and to a close frame. A server that has closed may be gone already.
+        // Sends the replies to pings and to a close frame. Errors are ignored: a server that sent a close frame may have disconnected.
         let _ = self.flush();
         self.client.next_received().map_or(Ok(ReadResult::Incomplete), |received| self.on_received(received))
     }
@@ -383,7 +383,7 @@ pub(super) struct Poller {
 }
 
 impl Poller {
-    /// Use it on one thread at a time.
+    /// Creates a poller whose waits end when `stop` is requested.
     pub(super) fn new(stop: &StopToken) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), STOP_TOKEN)?);
@@ -427,12 +427,12 @@ impl Poller {
         }
     }
 
-    /// Registers `tcp`, edge-triggered: after an event it has to be read or written until it would block.
+    /// Registers `tcp`, edge-triggered: after an event, the caller must read or write until `tcp` would block.
     pub(super) fn register(&self, tcp: &mut TcpStream, number: usize) -> io::Result<()> {
         self.poll.registry().register(tcp, Token(number), Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Waits for socket events, a stop request, or `until`. True if only the time has passed.
+    /// Waits for a socket event, a stop request, or `until`. True if `until` was reached and there was no event.
     pub(super) fn wait(&mut self, until: Option<Time>) -> io::Result<bool> {
         let remaining = until.map(|until| until.duration_since(self.now()));
         let remaining = self.sleep_precisely(remaining)?;
@@ -443,7 +443,8 @@ impl Poller {
         }
     }
 
-    /// Waits with nanosecond resolution where the system has it; the timeouts of the poll itself are up to a millisecond late.
+    /// Waits with nanosecond resolution, where the system has it, and returns the timeout that is left for `mio`, whose timeouts are up
+    /// to a millisecond late.
     #[cfg(target_os = "linux")]
     fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -465,11 +466,11 @@ impl Poller {
     }
 }
 
-/// Reduces the timer slack of this thread from 50 µs to 1 ns. Call it on the thread that paces.
+/// Reduces the timer slack of this thread from 50 µs to 1 ns. Must be called on the thread that runs the driver.
 pub(super) fn reduce_timer_slack() {
     #[cfg(target_os = "linux")]
     {
-        // Without it wake-ups are late, which the report shows.
+        // If this fails, wake-ups are later, which the report shows.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     }
 }

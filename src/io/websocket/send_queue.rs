@@ -28,7 +28,7 @@ pub struct SendQueueLimits {
 }
 
 impl Default for SendQueueLimits {
-    /// 4,096 messages or 16 MiB per connection, 512 MiB in total, updates coalesced from 256 messages.
+    /// 4,096 messages or 16 MiB per connection, and 512 MiB in total. From 256 messages on, superseded updates are dropped.
     fn default() -> Self {
         Self { max_messages: 4_096, max_bytes: 16 << 20, budget_bytes: 512 << 20, max_updates: 256 }
     }
@@ -121,7 +121,7 @@ enum CloseState {
     #[default]
     Open,
     Pending(PendingClose),
-    /// The writer has received it.
+    /// The writer has received the close.
     Taken,
 }
 
@@ -130,7 +130,7 @@ impl SendQueue {
         Self { inner: Mutex::default(), budget }
     }
 
-    /// Appends a frame. After a close it is dropped silently.
+    /// Appends a frame. After a close, the frame is dropped silently.
     pub(in crate::io) fn push(&self, frame: Bytes) -> Result<(), QueueFull> {
         self.append(self.lock(), frame, None)
     }
@@ -163,7 +163,7 @@ impl SendQueue {
         }
         let SendQueueLimits { max_messages, max_bytes, budget_bytes, .. } = self.budget.limits;
         let len = frame.len() as u64;
-        // A frame that alone exceeds a limit is not charged to other connections.
+        // A frame larger than the whole budget closes its own connection: closing other connections would not make the frame fit.
         if inner.frames.len() >= max_messages || inner.frames.bytes() + frame.len() > max_bytes || len > budget_bytes {
             return Err(QueueFull::Connection);
         }
@@ -198,8 +198,8 @@ impl SendQueue {
         let mut discarded = 0;
         if discard {
             let (frames, bytes) = inner.frames.discard_unsent();
-            // The connection's task drops the incomplete message when it runs; until then, its bytes must not count against the shared
-            // budget.
+            // The connection's task drops the incomplete message when it runs. Until then, the bytes of this message must not count
+            // against the shared budget.
             let partial = std::mem::take(&mut inner.partial_message_bytes);
             self.budget.used_bytes.fetch_sub((bytes + partial) as u64, Ordering::Relaxed);
             discarded = frames;
@@ -208,10 +208,10 @@ impl SendQueue {
         discarded
     }
 
-    /// The time-out of a close that the writer has not received yet. If there is none, the waker is called when there is a close.
+    /// The time-out of a close that the writer has not received yet. If there is none, `writer` is woken when there is a close.
     pub(in crate::io) fn poll_pending_close(&self, writer: &Waker) -> Option<Duration> {
         let mut inner = self.lock();
-        // The caller waits for the peer and writes nothing now.
+        // The caller writes nothing now, because the socket accepts no data.
         inner.frames.release_borrowed();
         if let CloseState::Pending(close) = &inner.close {
             return Some(close.timeout);
@@ -252,7 +252,7 @@ impl SendQueue {
         }
     }
 
-    /// What to write next. If there is nothing, `writer` is called later.
+    /// What to write next. If there is nothing, `writer` is woken when there is something.
     pub(in crate::io) fn next_write(&self, writer: &Waker) -> NextWrite {
         let mut inner = self.lock();
         if let Some((frames, written)) = inner.frames.borrow_front(MAX_FRAMES_PER_WRITE) {
@@ -300,13 +300,13 @@ const IDLE_CAPACITY: usize = 4;
 #[derive(Debug, Default)]
 struct FrameQueue {
     frames: VecDeque<QueuedFrame>,
-    /// Keys of queued updates, so that nothing is searched if no frame is superseded.
+    /// Keys of queued updates. They avoid a search of the queue if no frame is superseded.
     update_keys: BTreeMap<UpdateKey, UpdateKeyEntry>,
     /// Number of superseded frames.
     superseded: usize,
     /// Bytes of the first frame that have been written.
     written_bytes: usize,
-    /// Number of first frames that are being written now and cannot be dropped.
+    /// Number of frames at the front that are being written now and cannot be dropped.
     borrowed: usize,
     bytes: usize,
     next_number: u64,
@@ -324,7 +324,7 @@ struct QueuedFrame {
 #[derive(Debug)]
 struct UpdateKeyEntry {
     frames: usize,
-    /// Sequence number of the oldest.
+    /// Sequence number of the oldest of these frames.
     oldest: u64,
 }
 
@@ -352,8 +352,8 @@ impl FrameQueue {
         self.frames.push_back(QueuedFrame { bytes, update_key, number });
     }
 
-    /// The first frames, up to `max_frames`, and the bytes of the first that have been written. They are pinned until
-    /// [`FrameQueue::advance`] or [`FrameQueue::release_borrowed`].
+    /// The first frames, up to `max_frames`, and how many bytes of the first frame have been written. The frames are pinned until
+    /// [`FrameQueue::advance`] or [`FrameQueue::release_borrowed`] is called.
     fn borrow_front(&mut self, max_frames: usize) -> Option<(Vec<Bytes>, usize)> {
         self.borrowed = self.frames.len().min(max_frames);
         if self.borrowed == 0 {
@@ -363,7 +363,7 @@ impl FrameQueue {
         Some((self.frames.iter().take(max_frames).map(|frame| frame.bytes.clone()).collect(), self.written_bytes))
     }
 
-    /// Records that `bytes` were written. Returns the bytes of the frames that are complete.
+    /// Records that `bytes` more bytes were written. Removes the completely written frames and returns their total length.
     pub(in crate::io) fn advance(&mut self, bytes: usize) -> usize {
         self.borrowed = 0;
         self.written_bytes += bytes;
@@ -379,7 +379,7 @@ impl FrameQueue {
         self.borrowed = 0;
     }
 
-    /// Number of first frames that must stay, because they are or may be partly written.
+    /// Number of frames at the front that must stay, because they are or may be partly written.
     fn pinned(&self) -> usize {
         self.borrowed.max(usize::from(self.written_bytes > 0)).min(self.frames.len())
     }
@@ -594,7 +594,7 @@ mod tests {
         assert_eq!((queue.discard_unsent(), queue.len(), queue.bytes()), ((1, 1), 0, 0));
     }
 
-    /// Reference without an index: frames as length and key.
+    /// Reference implementation that searches without an index. A frame is its length and key.
     #[derive(Default)]
     struct ReferenceQueue {
         frames: Vec<(usize, u64)>,

@@ -21,7 +21,7 @@ use sent_frames::{ReceivedFrame, SentFrames};
 /// Sequence number of the first group in gomoqt-2025-02.
 pub const FIRST_GROUP_SEQUENCE: u64 = 1;
 
-/// How long a complete run waits for duplicates.
+/// How long a run waits for duplicates after all frames have returned.
 pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
 
 /// Maximum number of frames sent in one turn.
@@ -53,18 +53,18 @@ pub struct MoqtClientConfig {
     pub group_count: Option<u64>,
     /// Frames per group; at least 1.
     pub frames_per_group: usize,
-    /// Time between the first frames of two groups.
+    /// Time between the first frames of consecutive groups.
     pub group_interval: Duration,
-    /// Time between two frames of a group. If a group takes longer than `group_interval`, the interval is extended.
+    /// Time between consecutive frames of a group. If the frames of a group take longer than `group_interval`, the next group starts later.
     pub frame_interval: Duration,
     /// Payload of the frames.
     pub payload: FramePayload,
-    /// Maximum time after the setup for the server to subscribe, announce the echo and accept our subscription. In gomoqt-0.9, it is also
-    /// the maximum time after the first frame for the server to accept our subscription.
+    /// Maximum time after the setup for the server to subscribe, announce the echo and accept our subscription. In gomoqt-0.9, the time to
+    /// accept our subscription starts only when we send the first frame.
     pub subscribe_timeout: Duration,
     /// Delay before the first group. gomoqt rejects groups that arrive before it has registered its own subscription.
     pub start_delay: Duration,
-    /// Maximum time to wait for a frame, in addition to the minimum RTT.
+    /// Maximum time to wait for the echo of a frame, in addition to the minimum RTT.
     pub reply_timeout: Duration,
 }
 
@@ -97,7 +97,7 @@ impl MoqtClientConfig {
         mul_duration(self.group_period(), frame / per_group) + mul_duration(self.frame_interval, frame % per_group)
     }
 
-    /// Time between the first frames of two groups. It is also the maximum time between consecutive frames.
+    /// Time between the first frames of consecutive groups. It is also the maximum time between any two consecutive frames.
     fn group_period(&self) -> Duration {
         self.group_interval.max(mul_duration(self.frame_interval, self.frames_per_group.saturating_sub(1) as u64))
     }
@@ -112,7 +112,7 @@ fn mul_duration(duration: Duration, factor: u64) -> Duration {
 pub enum MoqtRunOutcome {
     /// All frames were sent, and each has returned or timed out.
     Completed,
-    /// The server was not ready in time. Contains what it did not do.
+    /// The server was not ready in time, or unsubscribed too early. Contains the reason.
     NotReady(&'static str),
     /// The run exceeded its [`ProgressDeadline`] and was abandoned. Contains what it was waiting for.
     TimedOut(&'static str),
@@ -130,11 +130,11 @@ pub enum MoqtRunOutcome {
 /// Phase of a run.
 #[derive(Debug)]
 enum ClientPhase {
-    /// Until the session is set up. The session has the deadline.
+    /// Until the session is set up. [`Session`] enforces the deadline.
     SessionSetup,
     /// Until both sides have subscribed.
     Subscribing { deadline: Time },
-    /// From the first frame on.
+    /// Both sides have subscribed. The first frame is due at `start`.
     Sending { start: Time },
     /// After the last frame, which was sent at `since`.
     FinalWait { since: Time },
@@ -151,7 +151,7 @@ pub struct MoqtClient {
     subscribe_streams: Vec<StreamHandle>,
     /// The ID of our subscription to the echo, and whether it was accepted.
     echo_subscription: Option<(u64, bool)>,
-    /// Deadline for the server to accept our subscription, if it may do so after our first frame and has not done so yet.
+    /// Deadline for the server to accept our subscription. Only in gomoqt-0.9, from our first frame until the server accepts.
     accept_deadline: Option<Time>,
     /// The streams of the current group, one per subscription.
     open_groups: Vec<StreamHandle>,
@@ -217,8 +217,8 @@ impl MoqtClient {
         });
     }
 
-    /// Starts sending when both sides have subscribed. In gomoqt-0.9 the server accepts a subscription with its first
-    /// group, which waits for ours, so the deadline to accept starts with the first frame.
+    /// Starts sending when both sides have subscribed. A server of gomoqt-0.9 accepts our subscription only when it sends
+    /// its first group, which is the echo of our first group. Therefore sending does not wait until the server accepts.
     fn check_ready(&mut self, now: Time, version: MoqtVersion) {
         let is_ready = !self.subscribe_streams.is_empty()
             && self.echo_subscription.is_some_and(|(_, accepted)| accepted || version == MoqtVersion::Gomoqt09);
@@ -249,7 +249,7 @@ impl MoqtClient {
             }
             let (group, frame, mut due) = self.next_frame(start);
             if was_queued && due < now {
-                // The frame could not be sent before it was queued.
+                // The text was queued after the due time of its frame, so the schedule is shifted.
                 start += now - due;
                 (due, self.phase) = (now, ClientPhase::Sending { start });
             }
@@ -284,7 +284,7 @@ impl MoqtClient {
         self.sent_frames.record_returned(ReceivedFrame { group: sequence, frame, at: now, intact, payload });
     }
 
-    /// Maximum time to wait for a frame.
+    /// Maximum time to wait for the echo of a frame.
     fn reply_timeout(&self) -> Duration {
         self.sent_frames.min_rtt().unwrap_or_default() + self.config.reply_timeout
     }
@@ -321,7 +321,7 @@ impl MoqtClient {
                     MoqtRunOutcome::Completed
                 }
             }
-            // Frames without a subscriber are not sent, so they cannot be lost.
+            // Without a subscriber, frames are not sent and must not count as lost, so the run ends.
             ClientPhase::Sending { .. } if self.subscribe_streams.is_empty() => {
                 MoqtRunOutcome::NotReady(SERVER_UNSUBSCRIBED)
             }
@@ -339,8 +339,8 @@ impl MoqtClient {
     }
 }
 
-/// Difference between our group sequence and the one on the wire: in gomoqt-0.9 groups, and their echo, are numbered
-/// from 0.
+/// Our sequence number of a group minus the number on the wire: in gomoqt-0.9, groups and their echoes are numbered from
+/// 0 on the wire.
 fn wire_sequence_offset(version: Option<MoqtVersion>) -> u64 {
     if version == Some(MoqtVersion::Gomoqt09) { FIRST_GROUP_SEQUENCE } else { 0 }
 }
@@ -441,7 +441,7 @@ pub struct ProgressDeadline {
     config: MoqtClientConfig,
     /// When all connection attempts must have ended.
     connect_deadline: Time,
-    /// Minimum RTT of intact frames.
+    /// RTT of the first intact frame that returned.
     min_rtt: Option<Duration>,
     /// `None` while the run waits for user input.
     deadline: Option<Time>,
@@ -486,8 +486,8 @@ impl ProgressDeadline {
         };
     }
 
-    /// When the next event that extends the deadline, or the end of the run, is due. `None` while the run waits for
-    /// user input.
+    /// Time by which an event that extends the deadline, or the end of the run, must occur. `None` while the run
+    /// waits for user input.
     pub fn deadline(&self) -> Option<Time> {
         self.deadline
     }

@@ -26,8 +26,8 @@ pub enum MoqtClientEvent {
         /// The negotiated version.
         version: MoqtVersion,
     },
-    /// The server subscribed to our track and accepted our subscription to its echo. In gomoqt-0.9, the server has announced the echo but
-    /// accepts our subscription only with its first group.
+    /// The server subscribed to our track and accepted our subscription to the echo. In gomoqt-0.9, the server has announced the echo, but
+    /// accepts our subscription only when it sends its first group.
     Ready {
         /// Time of the event.
         at: Time,
@@ -38,7 +38,7 @@ pub enum MoqtClientEvent {
         group: u64,
         /// Its position in the group.
         frame: usize,
-        /// When the transport took it.
+        /// When it was passed to the session.
         sent_at: Time,
         /// When it was due.
         due: Time,
@@ -75,7 +75,7 @@ pub enum MoqtClientEvent {
         frame: usize,
         /// When it was received.
         at: Time,
-        /// Whether its payload is the one that this frame was or would have been sent with.
+        /// Whether the payload is the one that the run sent, or would send, at this position.
         intact: bool,
         /// Received payload.
         payload: Bytes,
@@ -87,7 +87,7 @@ pub enum MoqtClientEvent {
         /// When its first frame was sent.
         sent_at: Time,
     },
-    /// A frame did not return, although other frames of its group returned or may still have been in flight.
+    /// A frame was lost, but not its whole group: another frame of the group returned or may still have been in flight.
     FrameMissing {
         /// Its group.
         group: u64,
@@ -121,7 +121,7 @@ struct SentFrame {
     returned: bool,
 }
 
-/// The frames sent of a group, and how many of them returned.
+/// The sent frames of one group, and how many of them returned.
 #[derive(Debug)]
 struct SentGroup {
     frames: Vec<SentFrame>,

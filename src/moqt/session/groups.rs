@@ -28,7 +28,7 @@ pub(super) struct OutgoingGroup {
     unsent_bytes: usize,
     /// Lengths of the frames that the transport has not taken completely.
     unsent_frames: VecDeque<u32>,
-    /// Bytes taken of the first unsent frame; negative while the group header is not taken completely.
+    /// Bytes of the first unsent frame that the transport has taken; negative until it has taken the whole group header.
     first_frame_written: isize,
     finished: bool,
 }
@@ -197,7 +197,7 @@ impl Session {
 
     pub(super) fn on_group_item(&mut self, stream: StreamHandle, item: GroupItem) {
         match item {
-            // Our subscribe IDs are registered when SUBSCRIBE is written, so no valid group can arrive before.
+            // A subscribe ID is registered when SUBSCRIBE is written, so no valid group can arrive before the registration.
             GroupItem::Header(group) if self.subscriptions.contains(group.subscribe_id) => {
                 if let Some(StreamState { role: StreamRole::IncomingGroup { has_subscription, .. }, .. }) =
                     self.streams.get_mut(&stream)

@@ -168,7 +168,7 @@ pub enum SessionEvent {
         /// The peer's code, or ours for malformed data.
         code: u32,
     },
-    /// A group of ours was dropped: too many bytes were unsent, or the subscriber stopped it.
+    /// An outgoing group was dropped: a limit on unsent groups was exceeded, or the subscriber stopped the group or unsubscribed.
     GroupDropped {
         /// The stream of the group.
         group_stream: StreamHandle,
@@ -189,10 +189,10 @@ pub trait SessionHandler {
     /// Handles an event.
     fn on_event(&mut self, now: Time, session: &mut Session, event: SessionEvent);
 
-    /// Called after all events of one call have been handled, to act on them together.
+    /// Called when all pending events have been handled, so that the handler can act on them together.
     fn on_events_drained(&mut self, _now: Time, _session: &mut Session) {}
 
-    /// Handles a timer. May be called before [`SessionHandler::next_deadline`].
+    /// Handles timers that are due at `now`. May be called earlier than [`SessionHandler::next_deadline`] requires.
     fn handle_timeout(&mut self, now: Time, session: &mut Session);
 
     /// When to call [`SessionHandler::handle_timeout`].
@@ -239,8 +239,8 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
         &mut self.session
     }
 
-    /// The peer opened a stream. `id` identifies it among the peer's streams. The first bidirectional stream must be
-    /// reported first, because it is the session stream. The order of the others does not matter.
+    /// The peer opened a stream. `id` identifies it among the peer's streams. The peer's first bidirectional stream must be
+    /// reported before its other ones, because it is the session stream. Otherwise, the order does not matter.
     pub fn on_stream_opened(&mut self, now: Time, id: u64, dir: StreamDir) {
         self.session.on_stream_opened(id, dir);
         self.dispatch_events(now);

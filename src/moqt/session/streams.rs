@@ -58,7 +58,7 @@ pub(super) struct IncomingSubscription {
 #[derive(Debug)]
 pub(super) struct AnnounceRequest {
     pub(super) prefix: TrackPath,
-    /// Whether the initial reply arrived, in versions that have one.
+    /// Whether the initial reply has arrived. Always true in versions without an initial reply.
     pub(super) init_received: bool,
     pub(super) announced: BTreeSet<TrackPath>,
 }
@@ -128,7 +128,7 @@ impl StreamState {
 enum StreamEnd {
     /// Normally.
     Finished,
-    /// By `RESET_STREAM` or `STOP_SENDING`.
+    /// By `RESET_STREAM` or `STOP_SENDING` from the peer, or because the peer exceeded a limit.
     Reset(u32),
     /// By malformed data.
     Malformed(DecodeError),
@@ -338,7 +338,7 @@ impl Session {
         match code {
             None if state.dir == StreamDir::Bi => self.finish_stream(stream, &state),
             None => {}
-            // STOP_SENDING after a reset has no effect.
+            // If the peer has reset the stream, the STOP_SENDING has no effect.
             Some(code) => self.reject_stream(stream, state.dir, code),
         }
         match state.role {

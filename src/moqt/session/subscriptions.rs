@@ -103,7 +103,7 @@ impl Session {
             let active = |suffix| Announce { path: TrackPath(vec![suffix]), ..Announce::default() };
             AnnounceInit::from_bytes(version, body)?.suffixes.into_iter().map(active).collect()
         } else if body.is_empty() && version == MoqtVersion::Gomoqt202502 {
-            // gomoqt sends an empty message after LIVE.
+            // After LIVE, gomoqt sends a byte 0 that the length prefix of LIVE does not include. The byte parses as an empty message.
             Vec::new()
         } else {
             vec![Announce::from_bytes(version, body)?]

@@ -29,7 +29,7 @@ const MIN_THICKNESS: f32 = 2.0;
 pub struct AudioSection<'a> {
     /// Name of the source: a file or a device.
     pub name: &'a str,
-    /// Both sides.
+    /// Waveforms of the sent and the returned audio.
     pub picture: &'a Waveform,
     /// Sent or returned packets that are missing from the picture.
     pub left_out: u64,
@@ -128,7 +128,7 @@ fn axis(picture: &Waveform) -> String {
     axis + "</div>\n"
 }
 
-/// A time in audio of `length`, both in seconds.
+/// Formats `time` for the axis of audio with the length `length`. Both are in seconds.
 fn axis_label(time: f64, length: f64) -> String {
     if length < 600.0 {
         return seconds(time);

@@ -1,4 +1,4 @@
-//! The report of a `send` run as one HTML page that loads nothing: verdict, the sent and the returned audio, figures and warnings.
+//! The report of a `send` run as one HTML page that loads no other file: verdict, the sent and the returned audio, figures and warnings.
 //!
 //! External text is escaped where it is written, and inserted text is not parsed as a template again.
 
@@ -19,7 +19,7 @@ const STYLE: &str = include_str!("style.css");
 /// Maximum length of a page in bytes. A page that would be longer does not contain the audio.
 pub const MAX_PAGE_BYTES: usize = 5_000_000;
 
-/// Maximum length in bytes of the sent audio and of the returned audio: a page contains both, and base64 turns three bytes into four.
+/// Maximum length in bytes of the sent audio, and of the returned audio: a page contains both, and base64 turns 3 bytes into 4.
 pub const MAX_AUDIO_BYTES: usize = MAX_PAGE_BYTES / 2 / 4 * 3;
 
 /// The whole page. `error` is the socket or file error that ended the run early. `page_style` is the style sheet that all pages

@@ -160,12 +160,13 @@ struct HistoryEntry<'a> {
     data: &'a Value,
 }
 
-/// The `radio` room: relays content to players and its duration to control channels. Stores recent messages, even while it is empty.
+/// The `radio` room: relays content to players, and the duration of the content to control channels. Stores recent messages, even while
+/// the room has no members.
 #[derive(Debug, Default)]
 pub struct RadioRoom {
     default_delay: Duration,
     envelope: Envelope,
-    /// The oldest first, as the JSON of the welcome message.
+    /// The oldest first, as JSON for the welcome message.
     history: VecDeque<Box<RawValue>>,
     /// The latest known duration of content, in milliseconds.
     slot_duration_ms: Option<f64>,

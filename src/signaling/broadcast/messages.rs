@@ -29,7 +29,7 @@ pub(super) struct MessageOrigin<'a> {
     pub(super) received_at: WallClock,
 }
 
-/// Too many messages or bytes wait for their delay.
+/// The maximum number of delayed messages, or of their bytes, is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DelayQueueFull;
 
@@ -137,7 +137,7 @@ pub(super) fn relay_delayed(
 ) {
     let Some(message) = dialect.delay_queue.take(id) else { return };
     let DelayedMessage { room, sender, received_at, variant, payload, .. } = message;
-    // Always succeeds: the text is our own.
+    // Always succeeds: this server wrote the text.
     let Some(payload) = json::from_str_unlimited_depth(&payload) else { return };
     relay_now(
         ctx,
@@ -176,8 +176,9 @@ fn relay_now(
 pub(super) enum MessageSender<'a> {
     /// A member, by the client id in its token.
     Member(&'a str),
-    /// The room handler, or a post over HTTP.
+    /// The room handler.
     Handler,
+    /// The client of a post over HTTP.
     Http,
 }
 
@@ -244,19 +245,19 @@ pub(super) fn wrap(envelope: Envelope, room: &RoomView<'_>, source: MessageSende
     }
 }
 
-/// A message that waits for its delay. Kept as text, so that its memory is close to the bytes that are charged.
+/// A message whose delay is not over. It is stored as text, so that it takes about as much memory as `charged_bytes`.
 pub(super) struct DelayedMessage {
     pub(super) room: String,
     pub(super) sender: Option<Arc<ClientInfo>>,
     /// The receive time, which the envelope contains.
     pub(super) received_at: WallClock,
-    /// The variant of the payload.
+    /// The constructor of the payload's variant.
     pub(super) variant: fn(Value) -> RelayPayload,
     pub(super) payload: String,
     pub(super) charged_bytes: usize,
 }
 
-/// A room may use a quarter of the bytes of all rooms.
+/// The delayed messages of one room may use a quarter of the bytes that those of all rooms may use.
 const ROOM_SHARE_DIVISOR: usize = 4;
 
 /// The delayed messages of all rooms, by id.

@@ -157,7 +157,7 @@ impl DialectHandler for BroadcastDialect {
     }
 
     fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
-        // A control channel must not send anything.
+        // A control channel must not send messages, so it has no idle time-out.
         limits.broadcast.idle_timeout.filter(|_| !self.is_control_channel(conn))
     }
 
@@ -179,7 +179,7 @@ impl DialectHandler for BroadcastDialect {
     }
 }
 
-/// Adds a new connection to its room, or closes it. Returns the room if it was created.
+/// Adds a new connection to its room, or closes the connection. Returns the room if the connection created it.
 fn join(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,

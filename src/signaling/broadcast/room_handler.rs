@@ -117,7 +117,7 @@ pub enum Recipients {
 pub enum RoomAction {
     /// Sends a message without an envelope.
     Send(Recipients, Value),
-    /// Relays a message to all members at once, in the envelope.
+    /// Relays a message to all members without delay, in the envelope.
     Broadcast(RelayPayload),
     /// Closes a connection of this room.
     Close(ConnId, u16, String),
@@ -126,9 +126,10 @@ pub enum RoomAction {
 /// The payload of a relayed message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RelayPayload {
-    /// The envelope contains the `content` of the value; if there is none, its `data`; if there is neither, the whole value.
+    /// The documented envelope contains the value's `content`; if there is none, its `data`; if there is neither, the whole value. The
+    /// Dynode envelope contains the whole value.
     Message(Value),
-    /// The envelope contains the whole value.
+    /// Both envelopes contain the whole value.
     Content(Value),
 }
 
@@ -206,7 +207,7 @@ pub trait RoomHandler: Send {
         Vec::new()
     }
 
-    /// Validates a message. The error is sent to its sender, and the message has no effect.
+    /// Validates a message. An error is sent to the sender of the message, and the message has no effect.
     fn validate_message(&mut self, room: &RoomView<'_>, client: &ClientInfo, payload: &Value) -> Result<(), String> {
         Ok(())
     }
@@ -241,8 +242,8 @@ pub trait RoomHandler: Send {
         false
     }
 
-    /// Serves HTTP requests below `/rooms/{room}/`; `path` has no leading slash. `None` is a 404. Requests are not authenticated: a handler that
-    /// changes anything must check the `Authorization` header.
+    /// Serves HTTP requests below `/rooms/{room}/`; `path` has no leading slash. `None` is a 404. Requests are not authenticated: a handler
+    /// that changes anything must check the `Authorization` header.
     fn routes(
         &mut self,
         room: &RoomView<'_>,
@@ -252,13 +253,13 @@ pub trait RoomHandler: Send {
         None
     }
 
-    /// The message to the control channels when a message is relayed, if any. Called for each message, even if there are no control
-    /// channels.
+    /// Called when a message is relayed, even if there are no control channels. Returns the message to send to the control channels, if
+    /// any.
     fn control_payload(&mut self, context: &RelayContext<'_>) -> Option<Value> {
         None
     }
 
-    /// The delay of a message, at most one hour. A later message with a shorter delay overtakes it.
+    /// The delay of a message, at most one hour. A later message with a shorter delay may be relayed before it.
     fn broadcast_delay(&self, context: &RelayContext<'_>) -> Duration {
         Duration::ZERO
     }

@@ -64,7 +64,7 @@ pub struct ControlSurfaceRoomInfo {
 /// Why a command failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CommandError {
-    /// The maximum number of rooms is open.
+    /// The maximum number of open rooms is reached.
     #[error("the maximum number of rooms ({0}) is open; close a room first")]
     TooManyRooms(usize),
     /// The code is in use.
@@ -84,7 +84,7 @@ pub enum CommandError {
         "values must be finite 32-bit numbers, at most 65536 of them, and the minimum of a range must not exceed its maximum"
     )]
     InvalidValue,
-    /// The maximum number of parameters exists.
+    /// The maximum number of parameters is reached.
     #[error("there are already 4096 parameters")]
     TooManyParameters,
 }

@@ -35,7 +35,7 @@ pub(super) struct JoinMessage<'a> {
     pub(super) room_code: Cow<'a, str>,
 }
 
-/// `param`: sets a parameter, at a time in microseconds since the Unix epoch.
+/// `param`: sets a parameter, at once or at the time `at` (microseconds since the Unix epoch).
 #[derive(Debug, Deserialize)]
 pub(super) struct ParamMessage<'a> {
     #[serde(rename = "param", borrow)]
@@ -44,7 +44,7 @@ pub(super) struct ParamMessage<'a> {
     pub(super) at: Option<f64>,
 }
 
-/// `trigger`: a momentary event, at a time in microseconds since the Unix epoch.
+/// `trigger`: a momentary event. `at` (microseconds since the Unix epoch) is passed to the program; the server does not wait for it.
 #[derive(Debug, Deserialize)]
 pub(super) struct TriggerMessage<'a> {
     #[serde(borrow)]
@@ -118,7 +118,7 @@ impl Default for ControlSurfaceDialect {
 /// The data of a room; its name is its code.
 pub(super) struct ControlSurfaceRoom {
     pub(super) parameters: ParameterValues,
-    /// Number of updates that wait for their time.
+    /// Number of scheduled updates that have not taken effect yet.
     pub(super) scheduled_updates: usize,
     pub(super) max_members: usize,
     /// Milliseconds since the Unix epoch.
@@ -269,7 +269,7 @@ fn join(
     let is_checked = dialect.wrong_codes.retry_after(now, from).is_none();
     let found = dialect.rooms.find(&room_code).filter(|_| is_checked);
     let Some((key, room)) = found.and_then(|key| Some((key, dialect.rooms.get(key)?))) else {
-        // A code above the limit is not counted.
+        // A wrong code above the limit is not counted.
         let _ = dialect.wrong_codes.check(now, from);
         ctx.reply(&INVALID_ROOM);
         if ctx.count_wrong_code() < MAX_WRONG_CODES {
@@ -393,7 +393,7 @@ const MAX_PARAMETERS: usize = 4_096;
 /// The range of a parameter that has no declared range.
 const DEFAULT_RANGE: ParameterRange = ParameterRange { min: 0.0, max: 1.0 };
 
-/// The maximum number of parameters or ranges exists.
+/// The maximum number of parameters or ranges is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooManyParameters;
 
@@ -448,7 +448,7 @@ impl ParameterValues {
     }
 }
 
-/// The declared range of a parameter. Values outside it are not changed.
+/// The declared range of a parameter. Values outside the range are accepted and not clamped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ParameterRange {
     pub(super) min: f32,

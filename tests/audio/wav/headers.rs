@@ -1,4 +1,4 @@
-//! Handwritten headers: widths, encodings, lengths, and first bytes of other files.
+//! Handwritten headers: sample widths, encodings, lengths, and files of other formats.
 
 use jamjam_dev::audio::wav::SampleEncoding;
 

@@ -24,7 +24,7 @@ const US: u64 = 1_000;
 #[derive(Clone, Default)]
 struct Deliveries(Rc<RefCell<VecDeque<u64>>>, Rc<Cell<bool>>, Rc<Cell<u32>>);
 
-/// A device whose clock is read after the loop's clock, and another 1 µs later at each reading.
+/// A device that reports an age of 1 µs for the first packet of a delivery, 2 µs for the second, and so on.
 struct Device {
     deliveries: Deliveries,
     now: u64,
@@ -94,11 +94,10 @@ fn live_audio_leaves_on_delivery_and_missing_audio_is_not_awaited() {
 fn live_packet_is_due_at_its_delivery_and_due_times_increase() {
     let (mut node, deliveries) = sender();
     poll(&mut node, 0);
-    // The device's clock is read 1, 2 and 3 µs after the loop's clock, so to the loop these packets would be due 1, 2 and 3 µs before its
-    // own reading.
+    // The device reports ages of 1, 2 and 3 µs, so the packets would be due 1, 2 and 3 µs before the time at which the node is polled.
     deliveries.0.borrow_mut().extend([9 * MS; 3]);
     poll(&mut node, 9 * MS + 50 * US);
-    // 20 µs later on the loop's clock.
+    // The node is polled 20 µs after this delivery, but the device reports an age of 1 µs.
     deliveries.0.borrow_mut().push_back(30 * MS);
     poll(&mut node, 30 * MS + 20 * US);
     let pacing = node.into_results("", Some(Time::from_millis(40)), &mut ()).pacing.expect("packets were sent");

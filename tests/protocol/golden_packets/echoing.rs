@@ -12,7 +12,7 @@ const DELAY: Duration = Duration::from_millis(1_500);
 const NANOSECOND: Duration = Duration::from_nanos(1);
 /// The arrival time of the packets.
 const ARRIVAL: Time = Time::from_millis(10_000);
-/// The time at which they are read, a little after the arrival.
+/// The time at which the server reads the packets, 70 µs after their arrival.
 const READ: Time = Time::from_nanos(10_000_070_000);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ fn golden_packets_are_answered_with_golden_bytes_at_their_time() {
             assert!(poll(&mut echo, READ + DELAY + DELAY).is_empty(), "{arrives} is not answered");
             continue;
         };
-        // The due time is relative to the arrival, not to the time of reading.
+        // The due time is computed from the arrival time, not from the time at which the server reads the packet.
         let due = if when == When::Delayed { ARRIVAL + DELAY } else { ARRIVAL };
         assert_eq!(echo.next_deadline(), Some(due), "{arrives}");
         assert!(poll(&mut echo, due.saturating_sub(NANOSECOND)).is_empty(), "{arrives} is answered too early");

@@ -33,7 +33,7 @@ fn returned(sent: u64, ms: u64, intact: bool) -> MoqtClientEvent {
     }
 }
 
-/// The server has 5 s for its steps. There are 50 ms to settle, a group every 250 ms, a timeout of 2 s, and 2 s to close.
+/// The defaults: 5 s to subscribe, 50 ms until the first group, a group every 250 ms, a reply timeout of 2 s, and 2 s to close.
 #[test]
 fn each_event_gives_the_configured_time_for_the_next_one() {
     let mut progress = ProgressDeadline::new(Sending::default(), at(10_000));
@@ -65,7 +65,7 @@ fn each_event_gives_the_configured_time_for_the_next_one() {
         progress.on_event(&event);
         assert_eq!((progress.deadline(), progress.awaiting()), (Some(at(deadline_ms)), awaited), "{event:?}");
     }
-    // With the other path, the deadline is the same as at the beginning, not longer. The first round-trip time is discarded.
+    // A restart with the other path sets the initial deadline again and does not extend it. The measured round-trip time is discarded.
     progress.restart();
     assert_eq!((progress.deadline(), progress.awaiting()), (Some(at(10_000)), "the session setup"));
     progress.on_event(&MoqtClientEvent::AllSent { at: at(4_000) });
@@ -90,7 +90,7 @@ fn long_groups_extend_the_deadline_and_typed_texts_have_none() {
     assert_eq!(progress.deadline(), Some(at(94_000)), "the input has ended");
 }
 
-/// The server vanishes after any piece of the setup or of a run of 400 ms, or stops returning groups at some time.
+/// The server vanishes after any piece of the setup or of a run of 400 ms. With every fifth seed, only the groups stop arriving.
 #[test]
 fn client_whose_server_vanishes_ends_within_its_deadline() {
     let mut endings = [0; 3];
@@ -113,8 +113,8 @@ fn client_whose_server_vanishes_ends_within_its_deadline() {
                 break ending.clone();
             }
         };
-        // The maximum is 5 s for the setup or the subscriptions, or 50 ms, 19 intervals and 4 s. A complete run receives for another 100
-        // ms. A step is 1 ms.
+        // The setup and the subscriptions take at most 5 s. A run without a reply ends after 50 ms + 19 × 20 ms + 4 s. A run whose groups
+        // have all returned ends 100 ms after the last one. One step of 1 ms is added to each limit.
         let (which, max_ms) = match ending {
             MoqtRunOutcome::Closed { closed_locally: true, .. } => (0, 5_001),
             MoqtRunOutcome::NotReady("the server did not accept our subscription") if taken > 3 => (1, 4_431),

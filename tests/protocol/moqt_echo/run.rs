@@ -159,7 +159,8 @@ fn frames_under_way_at_an_interruption_are_in_flight() {
     tracker.on_event(&MoqtClientEvent::GroupLost { group: 2, sent_at: at(1_000) });
     tracker.on_event(&MoqtClientEvent::FrameInFlight { group: 3, frame: 0, sent_at: at(2_900) });
     let by_us = MoqtRunOutcome::Closed { code: 0, reason: "interrupted".to_owned(), closed_locally: true };
-    // Frames that were sent 2,050 ms or more before (the smallest round trip plus the timeout) are lost.
+    // A frame is lost if it was sent at least 2,050 ms (smallest round trip plus timeout) before the interruption; later frames are in
+    // flight.
     let run = tracker.end(3_051, by_us, Some(StopSignal::Interrupt));
     assert_eq!(counts(run.ping.as_ref().unwrap()), [4, 2, 1, 0, 1, 0, 0, 0, 0]);
     let moqt = run.moqt.unwrap();
@@ -183,7 +184,7 @@ fn failure_reason_follows_from_the_outcome() {
     }
 }
 
-/// The printed line of each frame.
+/// Collects the sequence number and outcome of each frame.
 #[derive(Default)]
 struct Lines(Vec<(u32, PacketOutcome)>);
 

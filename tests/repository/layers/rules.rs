@@ -92,7 +92,7 @@ pub(crate) fn violation(module: &str, path: &[String], glob: bool) -> Option<Str
     {
         return Some(format!("only cli and main may use {what}"));
     }
-    // In the binary `crate` is its one file; the library is `jamjam_dev`.
+    // In the binary, `crate` is only `main.rs`; the library is `jamjam_dev`.
     if path[0] != "jamjam_dev" && (path[0] != "crate" || module == "main") {
         return None;
     }

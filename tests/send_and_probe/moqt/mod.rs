@@ -1,5 +1,5 @@
-//! `probe` and `send --text` over MOQT on the command line: with a server in the tests that is written byte by byte and has known faults,
-//! and with the program's own echo.
+//! `probe` and `send --text` over MOQT on the command line: with a scripted server, which sends messages written by hand and has known
+//! faults, and with the program's own echo server.
 
 #![cfg(unix)]
 
@@ -19,7 +19,7 @@ fn probe(url: &str, more: &[&str]) -> ProgramOutput {
     run_args(["probe", "--to", url].iter().chain(more))
 }
 
-/// The same. Returns the JSON report, which must match the schema, and checks that standard error is empty.
+/// Like [`probe`], with `--json`. Returns the report, which must match the schema, and checks that standard error is empty.
 fn report(code: i32, url: &str, more: &[&str]) -> Value {
     let output = probe(url, &[&["--json"], more].concat());
     assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{output:?}");

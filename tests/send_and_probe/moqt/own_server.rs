@@ -1,4 +1,4 @@
-//! With the program's own echo, over both transports and versions.
+//! `probe` with the program's own MOQT echo server, over both transports and in both versions.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -112,7 +112,7 @@ fn custom_track_and_server_delay_are_in_the_report() {
         "60ms",
     ];
     let report = report(0, &url, &Server::with(&ca, &[&line[..], &["--late-after", "100"]].concat()));
-    // The timeout is shorter than the delay, but it is added to the smallest round trip.
+    // The timeout of 60 ms is shorter than the delay, but no frame is lost: the smallest round trip is added to the timeout.
     assert_eq!(counts(&report, "ping", ["sent", "returned", "late"]), [20, 20, 20], "{report:#}");
     assert!(report["streams"]["ping"]["rtt_min_us"].as_f64().unwrap() >= 120_000.0);
     assert_eq!(report["moqt"]["track"], json!("japan, kyoto, お囃子"));

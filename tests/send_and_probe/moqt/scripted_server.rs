@@ -18,50 +18,51 @@ const SUBSCRIBE: &[u8] = b"\x02\x18\x00\x03\x05japan\x05kyoto\x04text\x00\x00\x0
 const ANNOUNCE_ACTIVE: &[u8] = b"\x14\x01\x03\x05japan\x05kyoto\x04text\x00";
 const INFO: &[u8] = &[3, 0, 0, 0];
 
-/// The handling of a group.
+/// What the server does with a group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ServerAction {
-    /// Returns nothing of the group.
+    /// Returns no frame of the group.
     Drop,
     /// Returns this many frames and resets the stream.
     Truncate(usize),
-    /// Returns its first frame with another first byte.
+    /// Returns the group with the first byte of its first frame changed.
     Damage,
     /// Returns the group twice.
     Twice,
-    /// Returns the group once the next one has been returned.
+    /// Returns the group after the next group.
     AfterNext,
     /// Returns the group, and a group that was never sent.
     UnknownGroup,
-    /// Stops reading after its first byte.
+    /// Stops reading the group after its header and returns nothing.
     Stop,
-    /// Closes the connection with this code instead.
+    /// Closes the connection with this code and returns nothing.
     Close(u32),
     /// Returns the group, and unsubscribes from the track.
     Unsubscribe,
 }
 
-/// The first message of the server.
+/// The server's response to the session setup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Greeting {
     /// It selects gomoqt-2025-02.
     Gomoqt202502,
     /// It selects a version that the client did not offer.
     UnofferedVersion,
-    /// It selects gomoqt-0.9 and then does nothing. A client that reconnects requests another path.
+    /// It selects gomoqt-0.9 and then sends nothing, so the client connects again with another path.
     Silent,
 }
 
 /// A fault of the server that begins at some stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It sends nothing more on any stream. Its connection stays open and acknowledges packets.
+    /// It sends nothing more on any stream. The QUIC connection stays open and acknowledges packets.
     Silent,
     /// It stalls, as if its process were stopped: its socket stays open and is not read.
     Stalled,
-    /// It vanishes without a close, and its port closes.
+    /// It disappears without closing the connection, and its port is closed.
     Vanished,
-    /// It vanishes without a close, and a server that has no state of its connections gets its port.
+    /// It disappears without closing the connection, and a new server that does not know the old connections takes over its port. The new
+    /// server accepts connections and then sends nothing.
     Restarted,
 }
 
@@ -79,7 +80,7 @@ pub(crate) struct ScriptedServer {
 }
 
 impl ScriptedServer {
-    /// A server that returns all groups except these.
+    /// A server that applies these actions to the groups with these sequence numbers, and returns all other groups.
     pub(crate) fn start(actions: impl IntoIterator<Item = (u64, ServerAction)>) -> Self {
         Self::greeting(&[Greeting::Gomoqt202502], actions)
     }
@@ -92,8 +93,9 @@ impl ScriptedServer {
         Self::serving(greetings, actions, None)
     }
 
-    /// A server that fails at this stage. Stage 0 is before it answers the setup, and stage 1 after this. Stages 2 and 3 are after each
-    /// response to its own two requests, stages 4 and 5 after its responses to our two requests, and stage 5 + n is at the n-th group.
+    /// A server that fails at this stage. Stage 0: before its setup response; 1: after it. Stages 2 and 3: after the client's responses to
+    /// the server's ANNOUNCE_PLEASE and SUBSCRIBE. Stages 4 and 5: after the server's responses to the client's ANNOUNCE_PLEASE and
+    /// SUBSCRIBE. Stage 5 + n: when the n-th group arrives.
     pub(crate) fn failing(stage: u8, fault: Fault) -> Self {
         Self::serving(&[Greeting::Gomoqt202502], [], Some((stage, fault)))
     }
@@ -124,7 +126,7 @@ impl ScriptedServer {
             let (config, reserved) = runtime().block_on(async move {
                 let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
                 started.send(socket.local_addr().unwrap()).unwrap();
-                // The port stays reserved in between.
+                // The cloned socket keeps the port until the new server uses it.
                 let reserved = matches!(fault, Some((_, Fault::Restarted))).then(|| socket.try_clone().unwrap());
                 let endpoint = endpoint(config.clone(), socket);
                 let mut connection_number = 0;
@@ -143,7 +145,7 @@ impl ScriptedServer {
             if let Some(socket) = reserved {
                 runtime().block_on(async move {
                     let endpoint = endpoint(config, socket);
-                    // The server reads from each client but sends nothing.
+                    // The new server accepts connections and then sends nothing.
                     let mut connections = Vec::new();
                     while let Some(incoming) = endpoint.accept().await {
                         connections.extend(incoming.await);
@@ -155,7 +157,7 @@ impl ScriptedServer {
         Self { url: format!("moqt://localhost:{}/echo", address.port()), sha256, groups }
     }
 
-    /// The options that trust its certificate, and more.
+    /// The options that make the client trust this server's certificate, followed by `more`.
     pub(crate) fn with<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
         [&["--cert-sha256", &self.sha256], more].concat()
     }
@@ -310,8 +312,8 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
     }
 }
 
-/// Waits until the client has read everything that was written. The client answers a later request only after it has read the data; if both
-/// arrived together, this holds only for the next request.
+/// Waits until the client has read everything that was written. Two requests are needed: a request that arrives together with the data may
+/// be answered before the data is read, but the next request is answered after that.
 async fn wait_until_read(connection: &Connection) -> Result<(), SessionError> {
     for _ in 0..2 {
         let (mut requester, mut answered) = connection.open_bi().await?;

@@ -12,7 +12,7 @@ use test_support::client::program::{Program, ProgramOutput, start_line};
 /// The stage of the second of five groups, when the first group has returned.
 const LAST: u8 = 7;
 
-/// Probes a server that fails at this stage, and calls `at_fault` then.
+/// Probes a server that fails at this stage, and calls `at_fault` when the fault begins.
 fn probe(stage: u8, fault: Fault, at_fault: impl FnOnce(&Program)) -> ProgramOutput {
     let server = ScriptedServer::failing(stage, fault);
     let (url, sha256) = (&server.url, &server.sha256);
@@ -36,14 +36,15 @@ fn for_every_stage_and_fault(check: impl Fn(u8, Fault) + Sync) {
 
 /// The expected connection failure, determined by hand.
 fn expected(stage: u8, fault: Fault) -> Option<(&'static str, &'static str)> {
-    // If a server sent only a setup response, the client tries once more.
+    // In stages 0 to 2 the server has neither subscribed nor announced. After 2 s the client therefore connects once more with the other
+    // path, and the second connection fails.
     let gone = ("unreachable", "within 5.000 s");
     match (stage, fault) {
         (0..=2, Fault::Stalled | Fault::Vanished) => Some(gone),
         (0, Fault::Silent) | (0..=2, Fault::Restarted) => Some(("rejected", "setup timed out after 5 s")),
         (1 | 2, Fault::Silent) => Some(("not_ready", "the server did not subscribe to our track")),
         (4, Fault::Silent) => Some(("not_ready", "the server did not accept our subscription")),
-        // A message that is written at that moment is no longer sent.
+        // A message that the server wrote just before the fault is no longer sent.
         (3 | 4, _) => Some(("not_ready", "the server did not announce the echo")),
         (5, Fault::Silent) => None,
         (5, _) => Some(("not_ready", "the server did not accept our subscription")),
@@ -63,7 +64,7 @@ fn run_ends_with_a_report_when_its_server_vanishes_at_any_moment() {
             assert_eq!((lost, &report["interrupted"]), (&Value::Null, &Value::Null), "{what}");
             let [sent, returned, lost] = document::counts(&report, "ping", ["sent", "returned", "lost"]);
             assert_eq!((sent, sent - returned), (5, lost), "{what}");
-            // If two groups arrived at once, the first group may not have been returned before the fault.
+            // If two groups arrive at the same time, the fault may begin before the first group has been returned.
             let min_returned = u64::from(stage == LAST && fault == Fault::Silent);
             assert!((min_returned..=u64::from(stage == LAST)).contains(&returned), "{what}");
             assert_eq!(output.code, i32::from(returned == 0), "{what}");

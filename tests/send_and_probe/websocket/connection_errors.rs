@@ -58,7 +58,7 @@ fn server_close_is_reported_with_its_code_and_a_remedy() {
         let server = serve(move |number, mut connection| {
             connection.send_text(r#"{"type":"welcome"}"#);
             if number == 1 {
-                // The listener receives no messages and is not closed.
+                // Connection 1, which only receives in the broadcast dialect, gets no messages and is not closed.
                 while connection.receive().is_some() {}
                 return;
             }

@@ -139,7 +139,7 @@ fn time_of_day_is_sent_in_microseconds() {
     assert!(before - 1_000 <= pings[0] && pings[0] < pings[1] && pings[1] < pings[2] && pings[2] <= after + 1_000);
 }
 
-/// Two members in a broadcast room, and the first member's messages.
+/// A broadcast room with two members. `does` gets the messages of the first member and both connections.
 fn room(
     does: impl Fn(Receiver<Value>, ServerConnection, ServerConnection) + Send + Sync + 'static,
 ) -> std::net::SocketAddr {

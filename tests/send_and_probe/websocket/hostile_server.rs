@@ -61,7 +61,7 @@ fn slow_upgrade_response_does_not_extend_the_timeout() {
     let began = Instant::now();
     let report = report(1, server, &["--wait-for", "400ms"]);
     assert_eq!(report["readiness_wait"]["reply_received"], json!(false));
-    // The run ends after its timeout, long before the default connection timeout.
+    // The run ends after the `--wait-for` time of 400 ms, long before the default connection timeout.
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert!(report["readiness_wait"]["waited_ms"].as_f64().unwrap() < 9_000.0, "{report:#}");
 }
@@ -96,8 +96,8 @@ fn garbage_matches_no_request_and_is_counted() {
     });
     let report = report(1, server, &FEW);
     let stream = &report["streams"]["ping"];
-    // In each round, a pong without a timestamp matches no request. Empty, deeply nested and binary messages and messages with wrong values
-    // are not replies.
+    // After each ping, the server sends a pong without a timestamp, which is unmatched, and five messages that are not replies and count as
+    // stray: an empty one, a deeply nested one, two with invalid values, and a binary one.
     assert_eq!((&stream["returned"], &stream["lost"], &stream["unmatched"]), (&json!(0), &json!(5), &json!(5)));
     assert_eq!(report["stray"], 25);
     assert!(report["warnings"][0]["message"].as_str().unwrap().contains("other messages arrived"), "{report:#}");

@@ -1,4 +1,4 @@
-//! `probe --to ws://…` on the command line: with servers in the tests that have known faults, and with the program's own signaling server.
+//! `probe --to ws://…` on the command line: with scripted servers, which have known faults, and with the program's own signaling server.
 
 #![cfg(unix)]
 
@@ -20,7 +20,7 @@ fn probe(address: impl Display, more: &[&str]) -> ProgramOutput {
     run_args(["probe", "--to", &url].iter().chain(more))
 }
 
-/// The same. Returns the JSON report, which must match the schema, and checks that standard error is empty.
+/// Like [`probe`], with `--json`. Returns the report, which must match the schema, and checks that standard error is empty.
 fn report(code: i32, address: impl Display, more: &[&str]) -> Value {
     let output = probe(address, &[&["--json"], more].concat());
     assert_eq!((output.code, output.stderr.as_str()), (code, ""), "{output:?}");

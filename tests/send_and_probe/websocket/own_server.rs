@@ -1,4 +1,4 @@
-//! With the program's own signaling server, in all four dialects, with and without TLS.
+//! `probe` with the program's own signaling server, in all four dialects, with and without TLS.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use test_support::server::process::Server;
 
 const SECRET: &str = "test-secret";
 
-/// A server with a bbx room of this code.
+/// Starts a server with the bbx room 4711.
 fn start(options: &[&str]) -> Server {
     Server::start_signaling(&[&["--hmac-secret", SECRET, "--bbx-room", "4711"], options].concat())
 }

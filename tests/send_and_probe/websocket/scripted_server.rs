@@ -63,7 +63,7 @@ pub(crate) fn serve(does: impl Fn(usize, ServerConnection) + Send + Sync + 'stat
     })
 }
 
-/// The same for byte streams without WebSocket.
+/// Like [`serve`], but calls `does` with the TCP stream, without a WebSocket handshake.
 pub(crate) fn raw(does: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -28,7 +28,7 @@ pub(crate) fn raw(server: SocketAddr) -> TcpStream {
     stream
 }
 
-/// The same, as a WebSocket.
+/// Like [`raw`], and upgrades the connection to a WebSocket.
 pub(crate) fn upgraded(server: SocketAddr) -> TcpStream {
     let mut stream = raw(server);
     stream.write_all(UPGRADE.as_bytes()).unwrap();
@@ -56,7 +56,7 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame_with_length(first, payload.len() as u64, payload)
 }
 
-/// Reads to the end. Returns the code of the last frame if that is a close frame.
+/// Reads to the end. Returns the code of the close frame, if there is one.
 pub(crate) fn close_code(mut stream: TcpStream) -> Option<u16> {
     let mut received = Vec::new();
     let mut some = [0; 4_096];

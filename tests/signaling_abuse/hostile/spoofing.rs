@@ -8,7 +8,7 @@ use tungstenite::Message;
 use super::{Client, Duo, raw};
 use crate::server::process::Server;
 
-/// Adds every member that could name another sender to a message that does not have this member.
+/// Adds to a message every member that could name another sender, unless the message already has this member.
 fn spoofed(mut message: Value, claimed_id: &str) -> Value {
     for name in [
         "fromUserId",
@@ -102,7 +102,7 @@ fn webrtc_participant_is_identified_by_its_url() {
 #[test]
 fn broadcast_member_is_identified_by_its_token() {
     let server = Server::start_signaling(&["--hmac-secret", "test-secret"]);
-    // `c1` and `d2`, both of `radio`, signed by Python's `hmac`.
+    // Tokens of the clients `c1` and `d2` for room `radio`, signed with Python's `hmac`.
     let c1 = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ.o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
     let d2 = "eyJjbGllbnRJZCI6ImQyIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwfQ.J5xOOFt8d8VQoO-srGUzdlo_axpLpGu-yiqM4vL3qEQ";
     // The client may write anything in its URL.

@@ -6,14 +6,15 @@ use super::upgrade_requests::{request_websocket, status};
 use super::{frame, raw};
 use crate::server::process::Server;
 
-/// For `radio`, under `test-secret`, until 2100: `{"clientId":"c1","room":"radio","expiresAt":4102444800000,"metadata":{},…}`.
+/// The payload and the signature of a token for room `radio`, valid until 2100 and signed with `test-secret`. The decoded payload is
+/// `{"clientId":"c1","room":"radio","expiresAt":4102444800000,"metadata":{},…}`.
 const PAYLOAD: &str = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ";
 const SIGNATURE: &str = "o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
 
 /// Another valid token, whose signature contains the two characters in which the base64 alphabets differ.
 const DASHED: &str = "eyJjbGllbnRJZCI6ImQyIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwfQ.J5xOOFt8d8VQoO-srGUzdlo_axpLpGu-yiqM4vL3qEQ";
 
-/// The same except for the room, which is `chat`.
+/// Like [`PAYLOAD`], but for room `chat`.
 const CHAT_PAYLOAD: &str = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6ImNoYXQiLCJleHBpcmVzQXQiOjQxMDI0NDQ4MDAwMDAsIm1ldGFkYXRhIjp7fSwiaXNzdWVkQXQiOjE3MDAwMDAwMDAwMDB9";
 
 fn token() -> String {
@@ -38,7 +39,7 @@ fn start() -> Server {
     })
 }
 
-/// Stops the server. Its log contains neither these tokens nor any part of the valid one.
+/// Stops the server. Checks that its log does not contain the given tokens, the secret, or the payload or signatures of the valid tokens.
 fn assert_log_has_no_secret(server: Server, tokens: &[String]) {
     let log = server.stop("TERM").lines.join("\n");
     assert!(log.contains("signaling: server stopped"), "{log}");
@@ -75,7 +76,7 @@ fn invalid_token_is_rejected_everywhere() {
         ("no beginning", token()[1..].to_owned()),
         ("padded", token() + "="),
         ("a padded payload", format!("{PAYLOAD}==.{SIGNATURE}")),
-        // The last of the 43 characters has two unused bits.
+        // The last of the signature's 43 characters has two unused bits.
         ("the same bytes in other characters", truncated(1) + "h"),
         ("the other alphabet", DASHED.replace('-', "%2B").replace('_', "%2F")),
         ("in capitals", token().to_uppercase()),
@@ -192,7 +193,8 @@ fn no_encoding_of_a_path_leads_into_another_room() {
         "postcontent",
     ];
     for name in reserved {
-        // At the top level, a reserved name is not a room: the path is not found, or it is served like `/ws`, where the room must be given.
+        // At the top level, a reserved name is not a room: the path is not found, or is an endpoint such as `/ws`, which needs a `room`
+        // parameter.
         let bare = request_websocket(&server, &format!("/{name}?token={}", token()), "");
         assert!(matches!(bare, Status(404) | Closed(4_005)), "{name}: {bare:?}");
         let encoded = format!("%{:02x}{}", name.as_bytes()[0], &name[1..]);
@@ -271,9 +273,9 @@ fn chunked_post_has_the_same_length_limit() {
     let post = |body: &str| status(&server, "POST /radio/postcontent", &headers, body);
     assert_eq!(post(&(pieces(3) + "\r\n2\r\n{}\r\n0\r\n\r\n")), 200);
     assert_eq!(post(&(pieces(5) + "\r\n0\r\n\r\n")), 413);
-    // An endless body is rejected before its end.
+    // A body that never ends is rejected as soon as it exceeds the limit.
     assert_eq!(post(&pieces(64)), 413);
-    // The higher limit applies only to members, not to a control channel, which must not send anything.
+    // The message limit of room members, which is higher, does not apply to a control channel, which must not send anything.
     let mut control = raw(server.address);
     let head = format!("GET /rooms/radio/remotecontrol?token={} HTTP/1.1\r\n", token());
     let request = super::UPGRADE.replacen("GET / HTTP/1.1\r\n", &head, 1);

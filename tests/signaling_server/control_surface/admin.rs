@@ -9,7 +9,7 @@ use crate::control_surface::{joined, receive, send};
 use test_support::server::TEST_TIMEOUT;
 use test_support::server::process::Server;
 
-/// printf admin:sesame | base64
+/// The credentials are the output of `printf admin:sesame | base64`.
 const LOGIN: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
 const JSON: &str = "Content-Type: application/json";
 
@@ -57,7 +57,7 @@ fn commands_need_the_login_and_reject_other_sites() {
     }
     send(&mut surface, &json!({"type": "sync"}));
     assert_eq!(receive(&mut surface), json!({"type": "state", "params": []}));
-    // The same with the login: every command takes effect, and the last one closes the room.
+    // With the login, every command takes effect, and the last one closes the room.
     let statuses =
         ROUTES[..6].iter().map(|(method, path, body)| request_json(&server, method, path, &[LOGIN, JSON], body).0);
     assert_eq!(statuses.collect::<Vec<_>>(), [200, 201, 200, 200, 200, 200]);

@@ -18,7 +18,7 @@ use tungstenite::{Message, WebSocket};
 /// The timeout of every wait, which only prevents a hang.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// `admin:secret`
+/// The credentials are `admin:secret` in base64.
 const AUTHORIZATION: &str = "Authorization: Basic YWRtaW46c2VjcmV0";
 
 struct TestServer {
@@ -87,7 +87,7 @@ impl TestServer {
         surface
     }
 
-    /// An event stream after its first comment.
+    /// Opens an event stream and reads its first comment.
     fn open_event_stream(&self) -> BufReader<TcpStream> {
         let mut stream = self.request("GET", "/admin/bbx/events", "");
         let (status, headers) = read_head(&mut stream);

@@ -7,7 +7,7 @@ use test_support::server::member::Member;
 use test_support::server::poll_until;
 use test_support::server::process::Server;
 
-/// printf admin:sesame | base64
+/// The credentials are the output of `printf admin:sesame | base64`.
 const RIGHT: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
 
 const FILES: [(&str, &str); 4] = [
@@ -56,7 +56,7 @@ fn every_file_needs_the_login_and_loads_nothing_from_elsewhere() {
     assert_eq!(request(&server, "GET", "/console/other", &[RIGHT]).status, 404);
 }
 
-/// Constructs that the policy forbids must not occur: a script in the markup, a style in an attribute, another host.
+/// Constructs that the content security policy forbids must not occur: inline scripts, inline styles, URLs of other hosts.
 #[test]
 fn page_needs_nothing_that_its_policy_forbids() {
     let server = start_with_password();

@@ -1,4 +1,5 @@
-//! The description of the HTTP API and its page: the program serves all of it, and every spelling of a path requires the login.
+//! The OpenAPI document and its page. The program serves everything that the document describes, and every spelling of a path requires the
+//! login.
 
 use boon::{Compiler, Schemas};
 use jamjam_dev::signaling::Dialect;
@@ -102,7 +103,7 @@ fn responses_match_the_document() {
         let index = compiler.compile(&format!("memory:///openapi.json{schema}"), &mut schemas).unwrap();
         let body: Value = serde_json::from_str(&response.body).unwrap();
         schemas.validate(&body, index).unwrap_or_else(|error| panic!("{method} {path}: {error:#}\n{body}"));
-        // A schema without members would accept anything.
+        // An empty object would match every schema that requires no member.
         assert!(body.as_object().is_some_and(|members| !members.is_empty()), "{body}");
     };
     let url = format!("ws://{}/?roomId=r&userId=u&userName=n", server.address);

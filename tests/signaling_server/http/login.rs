@@ -14,9 +14,9 @@ use tungstenite::Message;
 use crate::http::request::{Response, request, send, send_to};
 use test_support::server::process::{Server, program, run};
 
-/// printf admin:sesame | base64
+/// The credentials are the output of `printf admin:sesame | base64`.
 pub(crate) const RIGHT: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
-/// printf admin:sesam | base64
+/// The credentials are the output of `printf admin:sesam | base64`.
 pub(crate) const WRONG: &str = "Authorization: Basic YWRtaW46c2VzYW0=";
 /// {"clientId":"ann","room":"radio"}, signed with test-secret: printf '{"clientId":"ann","room":"radio"}' | basenc --base64url |
 /// tr -d = , then openssl dgst -sha256 -hmac test-secret of that.

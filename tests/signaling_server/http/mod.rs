@@ -104,7 +104,8 @@ fn resources_are_those_of_the_process() {
     let server = Server::start_signaling(&[]);
     let files = || std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count();
     let resources = health(&server)["resources"].take();
-    // Only the connection of the request is open, and for the measured value the directory that was counted.
+    // The server counts its open files while the connection of the request is open; the test counts them later. The two numbers may differ
+    // slightly.
     let (reported, measured) = (resources["openFiles"].as_u64().unwrap() as usize, files());
     assert!(reported.abs_diff(measured) <= 2, "{reported} reported, {measured} measured");
     let (reported, measured) =
@@ -193,7 +194,7 @@ fn head_has_the_headers_of_get() {
     ] {
         let (get, mut head) = (get(&server, path), request(&server, "HEAD", path, &[]));
         assert_eq!((get.status, head.status), (status, status), "{path}");
-        // The uptime and the counts have changed, and so have the lengths.
+        // Between the two requests, the uptime and the counts may have changed, and with them the length.
         for changing in ["date", "content-length"] {
             let value = head.headers.remove(changing);
             assert!(value.is_some() || status != 200, "{path}: no {changing}");

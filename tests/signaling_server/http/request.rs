@@ -37,12 +37,12 @@ pub(crate) fn request(server: &Server, method: &str, path: &str, headers: &[&str
     send(server, method, path, headers, "")
 }
 
-/// The same with a body.
+/// Like [`request`], with a body.
 pub(crate) fn send(server: &Server, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
     send_to(server.address, method, path, headers, body)
 }
 
-/// The same to any server.
+/// Like [`send`], to a server at any address.
 pub(crate) fn send_to(server: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
     let stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();

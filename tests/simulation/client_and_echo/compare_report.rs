@@ -25,7 +25,7 @@ struct RunFacts {
     interrupted: Option<u64>,
     /// The maximum lateness of the machine.
     slack: u64,
-    /// The final wait may have started this much before its first request was sent, because the system would block.
+    /// The final wait of `--loss-direction` may start up to this much before its first request is sent, because the socket may block.
     early: i64,
     numbers: ReferenceCounts,
     run: RunResults,
@@ -62,7 +62,8 @@ pub(crate) fn client(
     let slack = if machine.stalls > 0.0 { 30_000_000 } else { machine.lateness };
     let mut possible_ends = expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, None);
     if let Some((requested, answered)) = loss_direction::final_request(&log, config.peer) {
-        // If necessary, the run is extended until the final request is answered; it is not extended if all packets have returned by then.
+        // The run may be extended until the final request is answered or 1 s has passed. It is not extended if all packets returned before,
+        // so both ends are possible.
         let closed = answered.unwrap_or(requested + 1_000_000_000);
         possible_ends.extend(expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, Some(closed)));
     }

@@ -106,7 +106,7 @@ impl Differences {
         self.same(&format!("{kind:?} largest IPDV"), differences.iter().max().copied(), reported.ipdv.max());
     }
 
-    /// Compares a spread. `reported` contains its values minus `base`.
+    /// Compares a spread. The histogram `reported` contains each value minus `base`.
     pub(crate) fn spread(&mut self, what: &str, reference: &Spread, reported: &Histogram, base: i64) {
         let percentile = |p| reported.percentile_if_enough(p).map(|value| value + base);
         self.same(&format!("{what} count"), reference.count, reported.count());

@@ -7,10 +7,10 @@ use super::stun;
 /// "A run ends 100 ms after the last packet was sent and all have returned".
 const GRACE: i64 = 100_000_000;
 
-/// The possible end times of a run that no signal ended. `counted` is its log from the start of counting; the last sent packet in it
-/// completes sending. Only packets that were read count. If the deadline moves to a time before the last packet that was read, the run ends
-/// at once. A machine that is up to `slack` late may receive a reply just after the deadline but before it checks the deadline; then either
-/// result is correct. The final request of `--loss-direction` extends the run until `closed`, if that is set.
+/// The possible end times of a run that no signal ended. `counted` is its log from the start of counting. The last packet that was sent
+/// completes sending; after that, the end is computed again for each packet that was read. If the new end is before that packet, the run
+/// ends at once. A machine that is up to `slack` late may read a reply after the end but before it checks the deadline; then the run may
+/// end with or without this reply. If `closed` is set, the final request of `--loss-direction` extends the run until then.
 pub(crate) fn possible_ends(config: &ReferenceConfig, counted: &[Event], slack: i64, closed: Option<i64>) -> Vec<i64> {
     let config = ReferenceConfig { wait_for: false, begin: None, interrupted: None, ..config.clone() };
     let sent = |event: &Event| matches!(event, Event::Sent { bytes, .. } if !stun::is_loss_report_request(bytes));

@@ -21,8 +21,7 @@ pub(crate) fn counts_from(log: &[Event], from: usize, peer: SocketAddr, began: i
         }
         _ => false,
     };
-    // Packets that were read at the start of counting belong to the time before it; packets sent at the same time belong to the time after
-    // it.
+    // A packet that was received exactly at `began` is not counted; a packet that was sent exactly at `began` is.
     let counts = |event: &Event| event.at() > began || event.at() == began && sent(event).is_some();
     match log[from..].iter().position(is_answer) {
         Some(answered) => from + answered + 1,
@@ -97,7 +96,7 @@ impl Distinct {
 struct Server {
     /// The transaction IDs of complete requests, with the packet counts at their arrival.
     reported_counts: Vec<([u8; 12], [u32; 3])>,
-    /// The same, but including packets that arrived after the request in the same batch.
+    /// Like `reported_counts`, but including packets that were received after the request in the same buffer (GRO).
     with_next: Vec<([u8; 12], [u32; 3])>,
     /// The packets that arrived, each with the number of requests before it.
     arrived: Vec<(usize, Stream, u32)>,
@@ -133,8 +132,8 @@ fn server_arrivals(server: &[Event], client: SocketAddr) -> Server {
         } else if let Some((stream, sequence)) = reference_counts::header(bytes) {
             streams[stream as usize].on(sequence);
             arrivals.arrived.push((arrivals.reported_counts.len(), stream, sequence));
-            // A datagram of the same length as the request may arrive in the same batch, and a shorter datagram may end the batch: all of
-            // them are received together.
+            // Datagrams of the same length as the request, and one shorter datagram after them, may be received in the same buffer as the
+            // request (GRO). The response then includes them.
             let counts = [0, 1, 2].map(|i: usize| streams[i].count);
             arrivals.with_next.extend(last_request.map(|(id, _)| (id, counts)));
             last_request = last_request.filter(|(_, requested)| requested == at);
@@ -168,7 +167,7 @@ pub(crate) struct ClientView<'a> {
 pub(crate) fn check(view: &ClientView<'_>, run: &RunResults, differences: &mut Differences) -> bool {
     let Some(requested) = run.loss_report else { return false };
     let ids = transactions(view.log);
-    // A baseline response that arrived too late was received but is not used.
+    // A response to the first request that arrived after counting had begun is not used.
     let used = |id: &[u8; 12]| {
         let (at, answer) = answer(view.log, view.peer, *id)?;
         let in_time = *id != ids[0] || view.log.get(view.counted).is_none_or(|first| at <= first.at());
@@ -222,7 +221,7 @@ fn compare_with_arrivals(
 ) -> bool {
     let firsts = |id: &[u8; 12]| server.reported_counts.iter().position(|(reported_counts, _)| reported_counts == id);
     let (Some(_), Some(end)) = (firsts(&ids[0]), firsts(&ids[1])) else { return false };
-    // Every packet of the run arrived between the requests, and no keepalive of `--wait-for` did.
+    // The arrivals are unambiguous if every packet of the run arrived between the two requests, and no keepalive of `--wait-for` did.
     let between = |index: &usize| (1..=end).contains(index);
     let sent: HashSet<(Stream, u32)> = view.log[view.counted..].iter().filter_map(sent).collect();
     let counted: Vec<_> =

@@ -27,7 +27,7 @@ fn upper_edge(value: i64) -> i64 {
     if value < 0 { -lower } else { lower + width - 1 }
 }
 
-/// Nearest rank with the resolution of the histogram, to which each value is added minus `base`.
+/// Computes percentiles by nearest rank, with the resolution of a histogram that contains each value minus `base`.
 pub(crate) fn spread(values: &[i64], base: i64) -> Spread {
     let mut sorted: Vec<i64> = values.iter().map(|value| value - base).collect();
     sorted.sort_unstable();
@@ -59,14 +59,14 @@ pub(crate) fn jitter(returns: &[(i64, i64)]) -> (u64, Option<f64>, Option<f64>) 
     (n as u64, mean, estimates.into_iter().reduce(f64::max))
 }
 
-/// The pacing errors of packets that were sent at `left`, where packet n is due `n` intervals of `over / per` seconds after `first`; and
-/// the errors of the first and of the last five seconds, if these do not overlap.
+/// The pacing errors of all packets; and those of the first and of the last five seconds, if these do not overlap.
 pub(crate) struct Pacing {
     pub(crate) all: Vec<i64>,
     pub(crate) edges: Option<(Vec<i64>, Vec<i64>)>,
 }
 
-/// The n-th multiple of `over / per` seconds in whole nanoseconds, rounded down: 128/48,000 s is not a whole number of nanoseconds.
+/// n times the interval, which is given as numerator and denominator in seconds. The result is rounded down to nanoseconds, because
+/// 128/48,000 s, for example, is not a whole number of them.
 pub(crate) fn offset(n: usize, (possible_ends, per): (u64, u64)) -> i64 {
     (n as u128 * u128::from(possible_ends) * 1_000_000_000 / u128::from(per)) as i64
 }

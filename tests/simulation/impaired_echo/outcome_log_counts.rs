@@ -90,7 +90,8 @@ pub(crate) fn count(rows: &[Row], wire: &Wire) -> Recount {
         let echo_delay = if stream == Stream::Audio { wire.echo_delay } else { 0 };
         let mut sent: Vec<(usize, &Row)> =
             own.iter().copied().enumerate().filter(|(_, row)| row.stream == stream).collect();
-        // Rows are in the order in which outcomes were determined; the lossless upstream link preserves the order of sending.
+        // Rows are in the order in which outcomes were determined. Sorting by arrival restores the order of sending, which the lossless
+        // upstream link preserves.
         sent.sort_by_key(|(_, row)| row.time);
         counts.sent = sent.len() as u64;
         let mut arrivals: Vec<(i64, usize, usize)> = Vec::new();

@@ -1,4 +1,4 @@
-//! The actions of clients, of the program, of time, and of HTTP posts.
+//! The actions of a simulation: of clients, of the program, HTTP posts, and the passing of time.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::signaling::model::ClientDialect;
 use crate::signaling::received_messages::marks;
 
-/// Connection slots.
+/// Number of connection slots.
 pub(crate) const SLOTS: usize = 24;
 
 /// Room names. Broadcast rooms and WebRTC rooms use the same names, and two of these are also codes of control surface rooms.
@@ -15,7 +15,7 @@ pub(crate) const CODES: [&str; 3] = ["1111", "2222", "3333"];
 
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    /// Connects at the bare path.
+    /// Connects at path `/`.
     Connect,
     /// Connects to a broadcast room (`None`: an invalid room) with this token, as a control channel if the flag is set.
     ConnectBroadcast(Option<usize>, bool, Token),
@@ -114,7 +114,7 @@ pub(crate) fn action() -> impl Strategy<Value = (usize, Action)> {
     (0..SLOTS, action)
 }
 
-/// Kinds of texts.
+/// Number of kinds of texts.
 const KINDS: u8 = 33;
 
 /// A text in one of the dialects or in none, with marks that identify it. `room` is the id or code of a jamjam room.

@@ -11,7 +11,7 @@ impl Model {
         self.clients.insert(conn, client);
     }
 
-    /// A connection at the bare path. Nothing is sent. Above the limit the oldest connection is closed.
+    /// A connection at path `/`. Nothing is sent to it. Above the limit of undecided connections, the oldest of them is closed.
     pub(crate) fn on_connect(&mut self, conn: ConnId, from: u8) {
         let undecided = self.clients.iter().filter(|(_, client)| client.dialect == ClientDialect::Undecided);
         let undecided: Vec<ConnId> = undecided.map(|(conn, _)| *conn).collect();

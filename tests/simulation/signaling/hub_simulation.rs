@@ -216,7 +216,7 @@ impl HubSimulation {
                     self.model.expect_for_others(&room, None, &format!("visualization {value}"), &[]);
                 }
             }
-            // The slot is empty, or already in use.
+            // The action does not apply: it needs a connection and the slot is empty, or it connects and the slot is in use.
             _ => {}
         }
         Ok(())

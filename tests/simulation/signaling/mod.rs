@@ -1,5 +1,6 @@
 //! Random sequences of actions: clients of all four dialects, the program and HTTP posts act, and time passes. Each client receives exactly
-//! the messages that the protocol defines, marked by sender. Afterwards only the state remains that the protocol requires.
+//! the messages that the protocol defines; unique marks in them identify the action that caused them. Afterwards only the state remains
+//! that the protocol requires.
 //!
 //! A failure prints the seed and the shortest failing sequence of actions; `SEED=… CASES=… cargo test --test simulation signaling` runs it again.
 
@@ -23,7 +24,7 @@ use proptest::test_runner::{RngSeed, TestRunner};
 /// Maximum actions of one simulation.
 const ACTIONS: usize = 300;
 
-/// Simulations.
+/// Number of simulations.
 const CASES: u32 = 400;
 
 /// Every message type, error code and close code. All of them must occur in a full run, otherwise they are not tested.

@@ -46,7 +46,7 @@ pub(crate) struct Client {
     pub(crate) wrong_codes: u32,
 }
 
-/// A member of a room, in the order of joining.
+/// A member of a room. [`Model::memberships`] is in the order of joining.
 #[derive(Clone, Debug)]
 pub(crate) struct Membership {
     pub(crate) room: String,
@@ -60,7 +60,7 @@ pub(crate) struct Membership {
     pub(crate) nick: Option<String>,
 }
 
-/// A room that a client created, with the address of its creator, in the order of creation.
+/// A room that a client created, with the address of its creator. [`Model::created`] is in the order of creation.
 #[derive(Clone, Debug)]
 pub(crate) struct CreatedRoom {
     pub(crate) room: String,
@@ -135,7 +135,7 @@ impl Model {
         self.expected.push((conn, delivered(kind, parts.iter().copied())));
     }
 
-    /// Expects that all members of a room except `but` receive it.
+    /// Expects that all members of a room except `but` receive such a message.
     pub(crate) fn expect_for_others(&mut self, room: &str, but: Option<ConnId>, kind: &str, parts: &[&str]) {
         for membership in self.members(room) {
             if Some(membership.conn) != but {
@@ -154,7 +154,7 @@ impl Model {
         self.memberships.push(membership);
     }
 
-    /// A member leaves its room, and the others are informed. When the last member leaves, the room is removed unless its name is `except`.
+    /// A member leaves its room, and the others are informed. When the last member leaves, the room is removed unless it is `except`.
     pub(crate) fn leave(&mut self, conn: ConnId, except: Option<&str>) {
         let Some(slot) = self.memberships.iter().position(|membership| membership.conn == conn) else { return };
         let Membership { room, control, name, nick, .. } = self.memberships.remove(slot);
@@ -273,7 +273,7 @@ impl Model {
         }
     }
 
-    /// A value is set in a room of control surfaces, if it still exists; the others are informed.
+    /// Sets a value in a control surface room, if the room still exists. All members except `by` are informed.
     pub(crate) fn set(&mut self, room: &str, by: Option<ConnId>, name: &str, value: f32) {
         let Some(opened) = self.opened.iter_mut().find(|opened| opened.room == room) else { return };
         opened.values.insert(name.to_owned(), value);

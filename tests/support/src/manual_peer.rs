@@ -1,4 +1,4 @@
-//! One end of a session, whose other end is the test.
+//! One end of a MOQT session; the test acts as the other end.
 
 use std::collections::BTreeMap;
 

@@ -16,7 +16,7 @@ pub fn peer() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 2], 5_000))
 }
 
-/// A timeout of two seconds, with replies expected and defaults for everything else.
+/// A run configuration with a timeout of two seconds and expected replies; everything else has its default.
 pub fn run_config(evaluated_stream: StreamKind) -> RunConfig {
     RunConfig {
         peer: peer(),

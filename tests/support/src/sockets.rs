@@ -154,7 +154,7 @@ impl Client {
         self.read(true)
     }
 
-    /// Fails if the responses are not the next received messages.
+    /// Sends both requests, and fails if the next received messages are not the responses to them.
     fn check_queue_empty(&mut self) -> Result<(), String> {
         for (request, answer) in self.requests {
             self.is_open()?;
@@ -173,7 +173,7 @@ impl Sockets {
         Self { address, tls, reset: false, clients: BTreeMap::new() }
     }
 
-    /// Connects to the same server, without clients.
+    /// Disconnects all clients, and returns a new value for the same server without clients.
     #[must_use]
     pub fn without_clients(&mut self) -> Self {
         self.clients.clear();

@@ -23,7 +23,7 @@ use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{Dialect, DialectCounters, Snapshot, SnapshotQuery};
 
-/// The page with the dialects of the filter.
+/// The page, with one option per dialect in its filter.
 static PAGE: LazyLock<String> = LazyLock::new(|| {
     let options = Dialect::ALL.map(|dialect| format!("<option>{}</option>", dialect.name()));
     include_str!("console/console.html").replace("<!-- dialects -->", &options.join("\n          "))

@@ -235,7 +235,7 @@ pub(super) async fn event_stream(
     permit.hold_until_closed(hub.shutdown_guard());
     let keepalive_interval = permit.max_lifetime() / KEEPALIVES_PER_LIFETIME;
     let events = stream::unfold((queue, permit), move |(queue, permit)| async move {
-        // The client has read all earlier data.
+        // The stream is polled again only after earlier data was written, so the client still reads.
         permit.extend();
         let text = match timeout(keepalive_interval, queue.recv()).await {
             Ok(text) => text?,

@@ -1,6 +1,6 @@
 //! `/docs` and `/openapi.json`: the `OpenAPI` 3.1 document of the HTTP API, and Swagger UI, both embedded in the program.
 //!
-//! Each operation is documented next to its handler; this file adds what they share (login, error form).
+//! Each operation is documented next to its handler; this file adds what all operations share (login, error schema).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::io::signaling::admin::{self, console, control_surface_api, health};
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
 
-/// The start page of Swagger UI expects its files next to `/docs/`, so we serve a page of our own.
+/// Swagger UI's own start page loads its files by relative paths, which work at `/docs/` but not at `/docs`. This page uses absolute paths.
 const PAGE: &str = include_str!("openapi/docs.html");
 const SCRIPT: &str = include_str!("openapi/docs.js");
 const STYLE: &str = include_str!("openapi/docs.css");
@@ -231,7 +231,7 @@ impl Modify for LoginResponses {
     }
 }
 
-/// Adds the error form to all error responses.
+/// Adds the error schema to all error responses.
 struct ErrorSchema;
 
 impl Modify for ErrorSchema {

@@ -20,7 +20,8 @@ pub struct ProgramOutput {
     pub stderr: String,
 }
 
-/// Prepares the program with these arguments, in the project's folder and in an environment without its variables. It is not started yet.
+/// Prepares the program with these arguments, in the project's folder and without the environment variables that the program reads. Does
+/// not start it.
 pub fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(crate::built_program());
     command.current_dir(crate::repository()).args(args);

@@ -79,7 +79,7 @@ impl Server {
     /// Starts a server that delays every reply by `delay`.
     pub fn with_delay(delay: Duration, decide: impl FnMut(&Packet) -> ServerAction + Send + 'static) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        // On a busy machine the default size is too small; the size granted for this request is sufficient.
+        // On a busy machine, the default receive buffer is too small. The system may grant less than 4 MiB, which is still sufficient.
         socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).unwrap();
         let address = socket.local_addr().unwrap();
         let stopper = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -97,17 +97,17 @@ impl Server {
         Self { address, received, stopper, thread }
     }
 
-    /// Its port, for `--to 127.0.0.1:PORT`.
+    /// The server's address in the form that `--to` accepts.
     pub fn to(&self) -> String {
         self.address.to_string()
     }
 
-    /// Everything received so far.
+    /// All packets received so far.
     pub fn received(&self) -> Vec<Packet> {
         self.received.datagrams.lock().unwrap().iter().map(|bytes| Packet::read(bytes)).collect()
     }
 
-    /// Everything of one type received so far.
+    /// All packets of one type received so far.
     pub fn received_of(&self, kind: u8) -> Vec<Packet> {
         self.received().into_iter().filter(|packet| packet.kind == kind).collect()
     }

@@ -1,4 +1,5 @@
-//! `jamjam-dev echo-server` as a process on real sockets, observed only through its address file, its log, its replies and its exit code.
+//! Runs `jamjam-dev echo-server` and `signaling-server` as processes on real sockets, observed only through their address file, log,
+//! replies and exit code.
 //!
 //! Nothing here uses the program's code. Every wait waits for an observable event and fails after [`TEST_TIMEOUT`].
 
@@ -22,7 +23,8 @@ pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Polls until `observe` returns a value.
 ///
-/// # Panics If there is no value in time.
+/// # Panics
+/// If there is no value in time.
 pub fn poll_until<T>(what: &str, mut observe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + TEST_TIMEOUT;
     loop {

@@ -17,7 +17,8 @@ const INSIDE: &str = "JAMJAM_TEST_NAMESPACE";
 /// Runs `body` in a new network namespace, by running the calling test again inside the namespace. `name` is the test's function and `body`
 /// is a closure in that function. If the system does not permit namespaces, prints a line and skips the test.
 ///
-/// # Panics If the test fails inside the namespace.
+/// # Panics
+/// If the test fails inside the namespace.
 pub fn in_network_namespace<F: FnOnce()>(name: &str, body: F) {
     // `program::module::test::{{closure}}`
     let path = std::any::type_name::<F>();

@@ -93,7 +93,7 @@ pub fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs the program until it exits without a signal.
+/// Runs the program, which must exit without a signal, and returns its output.
 pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Output {
     let mut command = program(arguments);
     prepare(&mut command);
@@ -116,7 +116,7 @@ impl Server {
         Self::start_with(options, |_| {})
     }
 
-    /// The same after `prepare` has changed the command.
+    /// Like [`Self::start`], but `prepare` can change the command first.
     pub fn start_with(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let buffer = if options.contains(&"--socket-buffer") { &[][..] } else { &["--socket-buffer", "204800"] };
         Self::start_as(&[&["--port", "0"], buffer, options].concat(), prepare)
@@ -137,7 +137,7 @@ impl Server {
         Self::start_command("signaling-server", &arguments, |_| {})
     }
 
-    /// The same with only these options, after `prepare` has changed the command.
+    /// Starts `signaling-server` with only these options, after `prepare` has changed the command.
     pub fn start_signaling_as(options: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         Self::start_command("signaling-server", options, prepare)
     }
@@ -216,7 +216,7 @@ impl Server {
         ServerExit { code, lines: std::mem::take(&mut self.lines), took }
     }
 
-    /// Stops reading its log.
+    /// Stops reading the server's log.
     pub fn close_log(&mut self) {
         self.log = mpsc::channel().1;
     }
