@@ -46,9 +46,9 @@ pub struct PlaybackArgs {
     #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = "play", conflicts_with = "no_echo", value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_PLAYBACK)]
     play_buffer: Option<u32>,
 
-    /// Maximum delay of a playable packet, up to 1s, or auto
+    /// Maximum delay relative to the fastest packets, up to 1s, or auto
     ///
-    /// The delay is relative to the fastest packets. With auto, it adapts to recent packets.
+    /// Packets with a longer delay are not played. With auto, the maximum adapts to recent packets.
     #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
     jitter_buffer: JitterBuffer,
 }

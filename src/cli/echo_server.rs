@@ -301,7 +301,7 @@ pub struct AdmissionArgs {
 
     /// Maximum bit rate sent to one address (500kbit, 64mbit), or off
     ///
-    /// Counts whole IP packets. For IPv6, a /64 counts as one address. Excess packets are dropped and counted.
+    /// The rate includes IP and UDP headers. For IPv6, a /64 counts as one address. Excess packets are dropped and counted.
     #[arg(long, hide_short_help = true, alias = "max-bits-per-source", value_name = "BITRATE", default_value_t = OrOff(AdmissionConfig::default().max_bit_rate.map(BitRate)), help_heading = HEADING_PROTECTION)]
     max_bitrate_per_source: OrOff<BitRate>,
 

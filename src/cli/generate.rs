@@ -57,7 +57,11 @@ const EXIT_CODES: [(&str, &str); 5] = [
     ("1", "A limit was exceeded, a packet came back damaged, or no reply was received."),
     ("2", "Usage error."),
     ("3", "A file, device, host name or socket cannot be used."),
-    ("130, 143", "send or probe was interrupted by SIGINT or SIGTERM; the report so far is printed."),
+    (
+        "130, 143",
+        "Interrupted by SIGINT or SIGTERM. send and probe print the report so far if they have started to send. Servers end with \
+         these codes only if they are still starting or a second signal arrives.",
+    ),
 ];
 
 /// Variables without an option.

@@ -56,7 +56,7 @@ pub struct MoqtArgs {
     moqt_prefix: TrackPath,
 
     /// Delay before a MOQT frame is returned, in ms or with a unit
-    #[arg(long, hide_short_help = true, value_name = "MS", requires = MOQT_GROUP, default_value_t = Millis(echo::MoqtEchoConfig::default().delay), help_heading = HEADING)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", requires = MOQT_GROUP, default_value_t = Millis(echo::MoqtEchoConfig::default().delay), help_heading = HEADING)]
     moqt_delay: Millis,
 
     /// PEM file with the certificate chain
@@ -227,9 +227,9 @@ impl BoundMoqtServer {
         }
         let identity = &self.identity;
         let (valid_until, sha256) = (identity.valid_until(), identity.fingerprint());
-        info!(target: "tls", %valid_until, %sha256, "certificate loaded");
+        info!(target: "tls", %valid_until, %sha256, "certificate in use");
         if let Some(file) = &self.certificate_file {
-            info!(target: "tls", file = %file.display(), "certificate saved; pass it to clients with --ca");
+            info!(target: "tls", file = %file.display(), "certificate file; pass it to clients with --ca");
         }
         if identity.is_ca() {
             warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");

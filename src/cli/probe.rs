@@ -94,11 +94,7 @@ impl Args {
             _ => {}
         }
         self.reject_moqt_options()?;
-        if let Some(option) = self.dialect.first_given() {
-            return Err(Failure::usage(format!(
-                "{option} applies to signaling servers only; give --to ws://HOST[:PORT]"
-            )));
-        }
+        self.reject_websocket_options()?;
         if let Some(code) = self.client.list_and_exit()? {
             return Ok(code);
         }
@@ -167,14 +163,24 @@ impl Args {
         }
     }
 
+    /// Rejects options that apply to signaling servers only.
+    fn reject_websocket_options(&self) -> Result<(), Failure> {
+        match self.dialect.first_given() {
+            Some(option) => {
+                Err(Failure::usage(format!("{option} applies to signaling servers only; give --to ws://HOST[:PORT]")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Sends groups to the MOQT echo server `to`, or to the embedded server if it is `None`.
     fn run_moqt(&self, to: Option<&MoqtTarget>, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.reject_short_interval()?;
         let given = [("--audio", self.audio), ("--keepalive", self.keepalive)];
-        let given = given.into_iter().find_map(|(option, given)| given.then_some(option));
-        if let Some(option) = given.or_else(|| self.dialect.first_given()) {
+        if let Some(option) = given.into_iter().find_map(|(option, given)| given.then_some(option)) {
             return Err(udp_only_error(option, "MOQT"));
         }
+        self.reject_websocket_options()?;
         self.client.reject_options_for_moqt()?;
         let count = (self.count > 0).then_some(self.count);
         let size = self.size();

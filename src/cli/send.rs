@@ -67,13 +67,13 @@ pub struct Args {
     #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING_LIMITS)]
     max_gaps: Option<u64>,
 
-    /// Maximum number of clipped stretches in the audio sent
+    /// Maximum number of clips in the source audio
     ///
-    /// A clipped stretch is a run of consecutive full-scale samples, as read from the file or device.
+    /// A clip is a run of consecutive full-scale samples, as read from the file or device.
     #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING_LIMITS)]
     max_clips: Option<u64>,
 
-    /// Longest allowed digital silence in the audio sent
+    /// Longest allowed digital silence in the source audio
     ///
     /// In milliseconds or with a unit. Measured in the audio as read from the file or device. An active microphone never delivers
     /// digital silence.

@@ -119,7 +119,7 @@ impl Args {
         info!("Signaling server listening on {scheme}://{address}{}", self.address_source.suffix());
         if let Some(identity) = identity {
             let (valid_until, sha256) = (identity.valid_until(), identity.fingerprint());
-            info!(target: "tls", %valid_until, %sha256, "certificate loaded");
+            info!(target: "tls", %valid_until, %sha256, "certificate in use");
             if identity.is_ca() {
                 warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
             }

@@ -248,7 +248,7 @@ pub fn parse_positive_or_off(text: &str) -> Result<OrOff<usize>, String> {
 /// Parses a size above 0.
 pub fn parse_nonzero_size(text: &str) -> Result<ByteSize, String> {
     match ByteSize::from_str(text) {
-        Ok(ByteSize(0)) => Err("0 would accept no message; give a size such as 16MiB".to_owned()),
+        Ok(ByteSize(0)) => Err("the size must be above 0; give a size such as 16MiB".to_owned()),
         other => other.map_err(|error: ParseQuantityError| error.to_string()),
     }
 }

@@ -191,7 +191,7 @@ pub enum MoqtFailure {
     NotReady(&'static str),
     /// The run exceeded its own deadline.
     #[error(
-        "timed out waiting for {0}: it took longer than the options allow, so this program failed or this machine stalled"
+        "timed out waiting for {0}: the wait did not end at its own time-out, so this program failed or this machine stalled"
     )]
     TimedOut(&'static str),
     /// The server closed the connection.

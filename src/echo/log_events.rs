@@ -19,7 +19,7 @@ pub(super) fn log_audio_received<'a>(source: SocketAddr, datagrams: impl Iterato
             if index < admitted {
                 debug!("Received audio packet seq={sequence} from {source}");
             } else {
-                debug!(target: "echo", seq = sequence, source = %source, reason = "buffer full", "audio packet dropped");
+                debug!(target: "echo", seq = sequence, source = %source, reason = "buffer full or out of memory", "audio packet dropped");
             }
         }
     }
@@ -64,10 +64,10 @@ fn log_dropped(source: SocketAddr, reason: &str) {
     debug!(target: "echo", source = %canonical_socket_addr(source), reason, "datagram dropped");
 }
 
-pub(super) fn log_unknown_sources(last_source: SocketAddr, datagrams: u64, dropped_not_allowed: u64) {
+pub(super) fn log_unknown_sources(last_source: SocketAddr, new_datagrams: u64, dropped_not_allowed: u64) {
     info!(
         target: "echo",
-        datagrams,
+        new_datagrams,
         reason = "source not in --allow",
         last_source = %canonical_socket_addr(last_source),
         dropped_not_allowed,
@@ -75,10 +75,15 @@ pub(super) fn log_unknown_sources(last_source: SocketAddr, datagrams: u64, dropp
     );
 }
 
-pub(super) fn log_rate_limited(last_source: SocketAddr, packets: u64, dropped_packet_rate: u64, dropped_bit_rate: u64) {
+pub(super) fn log_rate_limited(
+    last_source: SocketAddr,
+    new_packets: u64,
+    dropped_packet_rate: u64,
+    dropped_bit_rate: u64,
+) {
     warn!(
         target: "echo",
-        packets,
+        new_packets,
         last_source = %canonical_socket_addr(last_source),
         dropped_packet_rate,
         dropped_bit_rate,
@@ -86,12 +91,12 @@ pub(super) fn log_rate_limited(last_source: SocketAddr, packets: u64, dropped_pa
     );
 }
 
-pub(super) fn log_possible_loop(source: SocketAddr, packets: u64) {
-    warn!(target: "echo", source = %canonical_socket_addr(source), packets, "possible echo loop");
+pub(super) fn log_possible_loop(last_source: SocketAddr, new_packets: u64) {
+    warn!(target: "echo", last_source = %canonical_socket_addr(last_source), new_packets, "possible echo loop");
 }
 
 pub(super) fn log_loop_check(destination: SocketAddr) {
-    debug!(target: "echo", destination = %canonical_socket_addr(destination), "loop check sent");
+    debug!(target: "echo", destination = %canonical_socket_addr(destination), "loop check queued");
 }
 
 pub(super) fn log_mapped_address(stun_server: SocketAddr, mapped_address: SocketAddr, previous: Option<SocketAddr>) {
@@ -196,15 +201,16 @@ pub(super) fn log_malformed(source: SocketAddr, bytes: &[u8], error: PacketError
 }
 
 /// `totals`: buffer full, client buffer full, reply buffer full, out of memory.
-pub(super) fn log_buffer_full(packets: u64, totals: [u64; 4]) {
+pub(super) fn log_buffer_full(new_packets: u64, totals: [u64; 4]) {
     let [dropped_buffer_full, dropped_client_buffer_full, dropped_reply_buffer_full, dropped_out_of_memory] = totals;
     warn!(
         target: "echo",
-        packets,
+        new_packets,
+        reason = "buffer full or out of memory",
         dropped_buffer_full,
         dropped_client_buffer_full,
         dropped_reply_buffer_full,
         dropped_out_of_memory,
-        "buffer full, packets dropped"
+        "packets dropped"
     );
 }

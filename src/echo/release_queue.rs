@@ -51,7 +51,7 @@ impl ReplyOutcome {
             Self::Lost(LossCause::Burst) => "burst",
             Self::Lost(LossCause::Random) => "lost",
             Self::BottleneckFull => "queue",
-            Self::Dropped => "refused",
+            Self::Dropped => "buffer_full",
             Self::SendFailed => "failed",
             Self::DroppedAtStop => "stopped",
         }

@@ -269,20 +269,20 @@ fn log_inactive(source: SocketAddr, stats: &SourceStats) {
         source = %canonical_socket_addr(source),
         active_s = (stats.active_time().as_secs_f64() * 10.0).round() / 10.0,
         packets = stats.packets,
-        gaps = stats.audio.gaps,
-        duplicates = stats.audio.duplicates,
+        audio_gaps = stats.audio.gaps,
+        audio_duplicates = stats.audio.duplicates,
         malformed = stats.malformed.0.iter().sum::<u64>(),
-        short,
-        version,
-        r#type = packet_type,
-        payload,
-        stun,
+        malformed_short = short,
+        malformed_version = version,
+        malformed_type = packet_type,
+        malformed_payload = payload,
+        malformed_stun = stun,
         "source inactive"
     );
 }
 
 fn log_suppressed(count: u64) {
-    info!(target: "echo", count, "source log lines suppressed");
+    info!(target: "echo", count, "log lines about sources suppressed");
 }
 
 #[cfg(test)]

@@ -131,7 +131,7 @@ mod tests {
             (ReplyOutcome::Lost(LossCause::Burst), "burst"),
             (ReplyOutcome::Lost(LossCause::Listed), "listed"),
             (ReplyOutcome::BottleneckFull, "queue"),
-            (ReplyOutcome::Dropped, "refused"),
+            (ReplyOutcome::Dropped, "buffer_full"),
             (ReplyOutcome::SendFailed, "failed"),
             (ReplyOutcome::DroppedAtStop, "stopped"),
         ] {

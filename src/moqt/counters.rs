@@ -33,7 +33,7 @@ SessionCounters {
     setups_failed,
     /// Paths announced by peers.
     announcements,
-    /// Announcements ignored because they exceed the limit or their path is too long.
+    /// Announcements ignored because there are too many, or because their path is empty or too long.
     announcements_rejected,
     /// Peer subscriptions accepted.
     subscriptions,

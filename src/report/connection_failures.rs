@@ -185,13 +185,13 @@ fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> O
     };
     let ended = if moqt.connection_failure.is_some() { ", or the connection ended first" } else { "" };
     let rejected = if moqt.groups_lost > 0 {
-        "; the original server rejects groups that arrive before it has registered its own subscription"
+        "; gomoqt servers reject groups that arrive before they have registered their own subscription"
     } else {
         ""
     };
     let message = format!(
-        "QUIC loses no data: the server did not return {missing} in time (it drops the oldest groups if the reader is slow, and the \
-         newest groups if too many are waiting for the delay){ended}{rejected}"
+        "QUIC loses no data: the server did not return {missing} in time (a jamjam-dev server drops the oldest groups if a client reads \
+         too slowly, and the newest groups if too much data waits for --moqt-delay){ended}{rejected}"
     );
     Some(Warning::new(WarningCode::RepliesMissing, message))
 }

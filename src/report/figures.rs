@@ -441,7 +441,8 @@ fn captured(capture: &CaptureFigures) -> String {
         (min, max) => format!(", {min} to {max} per callback"),
     };
     let frames = format_count(capture.captured_frames, "frame");
-    format!("{frames}{per_callback} (requested {})", capture.requested_buffer_frames)
+    let requested = format_count(u64::from(capture.requested_buffer_frames), "frame");
+    format!("{frames}{per_callback} (requested buffer: {requested})")
 }
 
 fn overruns(capture: &CaptureFigures) -> Option<String> {

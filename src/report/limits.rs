@@ -34,9 +34,9 @@ pub struct Limits {
 pub struct AudioLimits {
     /// `--max-gaps`: gaps in the returned audio.
     pub max_gaps: Option<u64>,
-    /// `--max-clips`: runs of clipped samples in the sent audio.
+    /// `--max-clips`: runs of clipped samples in the source audio.
     pub max_clips: Option<u64>,
-    /// `--max-silence`: longest digital silence in the sent audio.
+    /// `--max-silence`: longest digital silence in the source audio.
     pub max_silence: Option<Duration>,
 }
 

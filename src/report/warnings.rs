@@ -92,8 +92,8 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
         (Some((kind, stream)), _) => {
             let replies = stream.returned.max(stream.damaged);
             format!(
-                "likely, because {replies} {} arrived: give --server-delay or a longer --timeout",
-                kind.reply_name()
+                "likely, because {} arrived; give --server-delay or a longer --timeout",
+                format_count(replies, &report.labels(kind).reply_noun())
             )
         }
         (None, 1..) => format!("likely, because {} without a request arrived", format_count(unmatched, "datagram")),
@@ -201,8 +201,8 @@ fn clock_jumped(host: &HostTimingFigures) -> Option<Warning> {
         format!("jumped {}, by up to {sign}{}", format_count(host.clock_jumps, "time"), format_time(largest * 1e3))
     };
     let message = format!(
-        "the clock of this host {jumps}: round trips at that moment may be wrong by up to 50 ms, and started_unix_ms is relative to the \
-         clock at the end of the run"
+        "the clock of this host {jumps}: round trips at that moment may be wrong by up to 50 ms, and the start time (started_unix_ms) is \
+         calculated from the clock at the end of the run"
     );
     Some(Warning::new(WarningCode::ClockJumped, message))
 }

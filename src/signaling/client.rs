@@ -59,7 +59,7 @@ pub enum RoomError {
     #[error("wrong password for room `{0}`")]
     WrongPassword(String),
     /// The server rejected the request for another reason.
-    #[error("the server rejected joining room `{room}`: {message}")]
+    #[error("the server rejected the request for room `{room}`: {message}")]
     Rejected {
         /// The room.
         room: String,
@@ -70,7 +70,7 @@ pub enum RoomError {
     #[error("room `{0}` has no other member to send to")]
     NoPeers(String),
     /// No member has published an address.
-    #[error("no member of room `{room}` has published an address: {}", .peers.join(", "))]
+    #[error("no member of room `{room}` has published an address (members: {})", .peers.join(", "))]
     NoPeerAddress {
         /// The room.
         room: String,
@@ -431,7 +431,7 @@ impl EchoParticipant {
                 Ok(self.update_peer_info())
             }
             (ServerMessage::Error { message }, ParticipantState::Rejoining) => {
-                debug!(target: "registration", error = sanitize(&message), "room not found; creating a new room");
+                debug!(target: "registration", error = sanitize(&message), "cannot rejoin the room; creating a new room");
                 Ok(Some(self.create_room()))
             }
             (ServerMessage::Error { message }, ParticipantState::Creating) => Err(RoomRejected(sanitize(&message))),
@@ -467,7 +467,7 @@ impl EchoParticipant {
         }
         let count = self.log_throttle.take_suppressed();
         if count > 0 {
-            info!(target: "registration", count, "member log lines suppressed");
+            info!(target: "registration", count, "log lines about members suppressed");
         }
         let user = sanitize(name);
         if joined {

@@ -271,7 +271,7 @@ impl ConnectionContext<'_> {
     /// Sends a serialized message to these connections.
     pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
         if !to.is_empty() {
-            debug!(target: "signaling", conn = self.conn.0, bytes = text.len(), receivers = to.len(), "message relayed");
+            debug!(target: "signaling", conn = self.conn.0, bytes = text.len(), receivers = to.len(), "message sent");
             self.handle().send_text(to, text);
         }
     }
@@ -473,7 +473,7 @@ impl Hub {
             counters.closed_message_rate += 1;
             counters.messages_received += 1;
             let code = CloseCode::POLICY_VIOLATION;
-            warn!(target: "signaling", conn = conn.0, source = %source, code = code.get(), reason = "message rate limit", "connection closed");
+            warn!(target: "signaling", conn = conn.0, source = %source, code = code.get(), "message rate limit exceeded");
             self.close_connection(now, conn, code, "Rate limit exceeded", sink);
             return;
         }

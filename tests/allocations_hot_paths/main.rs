@@ -319,7 +319,7 @@ fn warm_hot_paths_do_not_allocate() {
 
     assert_eq!(sound_on_a_device(), 0, "sound to a device");
 
-    assert_eq!(recorder_of_both_sides(), 0, "tape");
+    assert_eq!(recorder_of_both_sides(), 0, "recorder");
 
     assert_eq!(events_of_control_surfaces(), 0, "events");
 

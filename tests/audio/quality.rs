@@ -276,7 +276,7 @@ fn equal_noise_lowers_the_correlation_to_the_root_of_one_half() {
     // The sum of two independent noises of the same level has a correlation of 1 / √2 with each of them.
     let (sent, other) = (noise(96_000, 7), noise(96_000, 1_234_567));
     let returned: Vec<f32> = sent.iter().zip(&other).map(|(a, b)| a + b).collect();
-    let Alignment::Shifted(fit) = changed(&sent, &returned).alignment else { panic!("another") };
+    let Alignment::Shifted(fit) = changed(&sent, &returned).alignment else { panic!("the audio is not shifted") };
     assert_eq!(fit.shift, 0);
     assert!((fit.correlation - 0.5_f64.sqrt()).abs() < 0.01 && (fit.gain - 1.0).abs() < 0.01, "{fit:?}");
 }
@@ -292,7 +292,7 @@ fn missing_packets_do_not_lower_the_similarity_of_the_rest() {
         let quieter: Vec<f32> = packet.iter().map(|sample| sample / 2.0).collect();
         analyzer.on_returned(index as u64, &quieter, ReturnStatus::Damaged);
     }
-    let Alignment::Shifted(fit) = analyzer.finish().alignment else { panic!("another") };
+    let Alignment::Shifted(fit) = analyzer.finish().alignment else { panic!("the audio is not shifted") };
     assert_eq!(fit.shift, 0);
     assert!((fit.correlation - 1.0).abs() < 1e-6 && (fit.gain - 0.5).abs() < 1e-6, "{fit:?}");
 }

@@ -142,8 +142,8 @@ fn certificate_errors_are_reported() {
     // 2026-11-20T12:00:00Z is 1795176000 s after 1970.
     let mut certificate_problem = |is_p256: bool, from_days: i64, until_days: i64| {
         let [from, until] = [from_days, until_days].map(|days| 1_795_176_000_000 + days * 86_400_000);
-        let messages = json!({"isP256": is_p256, "notBeforeMs": from, "notAfterMs": until});
-        browser.evaluate(&page, &format!("certificateProblem({messages}, 1795176000000)"))
+        let info = json!({"isP256": is_p256, "notBeforeMs": from, "notAfterMs": until});
+        browser.evaluate(&page, &format!("certificateProblem({info}, 1795176000000)"))
     };
     assert_eq!(certificate_problem(true, -4, 10), Value::Null);
     let words = |text: Value| text.as_str().unwrap().to_owned();
@@ -157,9 +157,9 @@ fn certificate_errors_are_reported() {
     );
     assert!(
         words(certificate_problem(true, -1, 14))
-            .contains("because it is valid for 15 days, more than the maximum of 14")
+            .contains("because the certificate is valid for 15 days, more than the maximum of 14")
     );
-    assert!(words(certificate_problem(false, -1, 9)).contains("because its key is not ECDSA P-256"));
+    assert!(words(certificate_problem(false, -1, 9)).contains("because the key of the certificate is not ECDSA P-256"));
 }
 
 #[test]

@@ -263,7 +263,8 @@ fn inactive_source_is_logged_with_its_packet_counts() {
     let counts = |beginning: &str| {
         lines.iter().find_map(|line| line.message.strip_prefix(beginning)?.split_once(' ')).expect("a line").1
     };
-    assert_eq!(counts(&beginnings[0]), "packets=7 gaps=3 duplicates=1 malformed=0");
-    let malformed = "malformed=6 short=1 version=1 type=1 payload=2 stun=1";
-    assert_eq!(counts(&beginnings[1]), format!("packets=2 gaps=0 duplicates=0 {malformed}"));
+    assert_eq!(counts(&beginnings[0]), "packets=7 audio_gaps=3 audio_duplicates=1 malformed=0");
+    let malformed =
+        "malformed=6 malformed_short=1 malformed_version=1 malformed_type=1 malformed_payload=2 malformed_stun=1";
+    assert_eq!(counts(&beginnings[1]), format!("packets=2 audio_gaps=0 audio_duplicates=0 {malformed}"));
 }

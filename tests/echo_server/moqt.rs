@@ -69,7 +69,7 @@ fn saved_certificate_is_verified_by_its_file_after_a_restart() {
         let (mut server, log) = start(&["--cert-dir", cert_dir.to_str().unwrap()]);
         assert_eq!(
             server.line().message,
-            format!("tls: certificate saved; pass it to clients with --ca file={}", file.display())
+            format!("tls: certificate file; pass it to clients with --ca file={}", file.display())
         );
         assert_eq!(log.sha256, sha256(&file));
         log.urls().iter().for_each(|url| drop(assert_echoes(url, &trust, &groups(None))));
@@ -223,12 +223,14 @@ fn groups_over_the_memory_limit_are_logged_and_counted() {
     connect_options.limits.max_unsent_group_bytes = 64 << 20;
     let stopped = thread::scope(|scope| {
         let client = scope.spawn(move || run_and_watch(&connect_options, &many, |_| ()));
-        let line = server.line_starting_with("moqt: groups dropped groups=");
+        let line = server.line_starting_with("moqt: groups dropped new_groups=");
         assert_eq!(line.level, "WARN");
         // The second dropped group may have arrived before this line was written.
         let is_logged = [1, 2].iter().any(|dropped| {
-            line.message.starts_with(&format!("moqt: groups dropped groups={dropped} last_source=127.0.0.1:"))
-                && line.message.ends_with(&format!(" slow_reader=0 buffer_full={dropped} no_subscriber=0"))
+            line.message.starts_with(&format!("moqt: groups dropped new_groups={dropped} last_source=127.0.0.1:"))
+                && line.message.ends_with(&format!(
+                    " groups_dropped_slow_reader=0 groups_dropped_buffer_full={dropped} groups_dropped_no_subscriber=0"
+                ))
         });
         assert!(is_logged, "{}", line.message);
         let stopped = server.stop("TERM");

@@ -29,7 +29,7 @@ impl MoqtLog {
         };
         let listening = server.line_starting_with("moqt: listening addresses=").message;
         let [webtransport, quic, certificate] = [(); 3].map(|()| server.line().message);
-        let certificate = rest(&certificate, "tls: certificate loaded valid_until=", "");
+        let certificate = rest(&certificate, "tls: certificate in use valid_until=", "");
         let (until, sha256) = certificate.split_once(" sha256=").expect("both");
         Self {
             listening: rest(&listening, "moqt: listening addresses=", "").replace('"', ""),

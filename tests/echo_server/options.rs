@@ -72,7 +72,7 @@ fn help_lists_every_option_with_its_default_and_variable() {
         ("    --moqt-only", &[]),
         ("    --moqt-path <PATH>", &["[default: /echo]"]),
         ("    --moqt-prefix <PATH>", &["[default: \"japan, kyoto\"]"]),
-        ("    --moqt-delay <MS>", &["[default: 0]"]),
+        ("    --moqt-delay <DURATION>", &["[default: 0]"]),
         ("    --cert <FILE>", &["PEM"]),
         ("    --key <FILE>", &["PEM"]),
         ("    --cert-dir <DIR>", &[]),

@@ -375,9 +375,9 @@ fn moqt_run_is_printed_with_its_fields() {
         "groups                10 sent, 7 returned, 2 lost, 1 in flight, 4 stopped by the server, 1 dropped before they were sent \
          completely; 3 frames missing in other groups",
         "connection setup      DNS 3.000 ms, QUIC 4.000 ms, CONNECT 5.000 ms, session 6.000 ms, subscription 7.000 ms",
-        "warning: QUIC loses no data: the server did not return 2 groups and 3 frames in other groups in time (it drops the oldest groups \
-         if the reader is slow, and the newest groups if too many are waiting for the delay); the original server rejects groups that \
-         arrive before it has registered its own subscription",
+        "warning: QUIC loses no data: the server did not return 2 groups and 3 frames in other groups in time (a jamjam-dev server drops the \
+         oldest groups if a client reads too slowly, and the newest groups if too much data waits for --moqt-delay); gomoqt servers reject groups \
+         that arrive before they have registered their own subscription",
     ] {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");
     }
@@ -465,7 +465,7 @@ fn input_device_statistics_appear_in_json_and_text() {
     let text = text::summary(&report, false);
     for line in [
         "capture device: hw:0 (A card), I24, 2 channels, 44100 Hz",
-        "captured              1234567 frames, 60 to 120 per callback (requested 128)",
+        "captured              1234567 frames, 60 to 120 per callback (requested buffer: 128 frames)",
         "overruns              2; 300 frames lost, first at frame 48000",
         "capture xruns         1",
         "capture clock         -12.3 ppm, ± 0.1, over 28 s",
@@ -546,7 +546,10 @@ fn device_without_errors_takes_two_lines_of_text() {
     });
     let text = text::summary(&Report::new(&run, &Limits::default()), false);
     assert!(text.contains("capture device: x [2J, F32, 1 channel, 0 Hz\n"), "{text}");
-    assert!(text.contains("captured              256 frames, 128 per callback (requested 128)\n"), "{text}");
+    assert!(
+        text.contains("captured              256 frames, 128 per callback (requested buffer: 128 frames)\n"),
+        "{text}"
+    );
     assert!(text.contains("capture clock         - (needs 10 s)\n"), "{text}");
     assert!(
         !text.contains("overruns") && !text.contains("xruns") && !text.contains("warning: the capture device"),

@@ -25,7 +25,7 @@ fn long_timeouts() -> MoqtServerConfig {
 }
 
 /// Bytes without content: empty DATA frames, empty frames of a reserved type and of an unknown type, empty capsules in DATA frames, and a
-/// CLOSE_WEBTRANSPORT_SESSION capsule without a code, followed by more bytes.
+/// `CLOSE_WEBTRANSPORT_SESSION` capsule without a code, followed by more bytes.
 fn flood_bytes() -> [Vec<u8>; 5] {
     let capsules = [&b"\x00\x7f\xfe"[..], &b"\x17\x00".repeat(8_191)].concat();
     let repeated = |bytes: &[u8]| bytes.repeat(ENOUGH.div_ceil(bytes.len()));

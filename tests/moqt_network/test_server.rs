@@ -63,8 +63,8 @@ impl TestServer {
 
     /// Starts a server with exclusive access: no other server runs in this test program.
     pub(crate) fn start_alone(config: MoqtServerConfig) -> Self {
-        let delayed_server = ACCESS.write().unwrap_or_else(PoisonError::into_inner);
-        Self::start_in(Access::None { _held: delayed_server }, config)
+        let guard = ACCESS.write().unwrap_or_else(PoisonError::into_inner);
+        Self::start_in(Access::None { _held: guard }, config)
     }
 
     fn start_in(access: Access, config: MoqtServerConfig) -> Self {

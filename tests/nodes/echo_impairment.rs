@@ -374,7 +374,7 @@ proptest! {
         let events = log.all();
         let with = |name: &str| events.iter().filter(|event| event.outcome.name() == name).count() as u64;
         prop_assert_eq!(events.len() as u64, requests);
-        prop_assert_eq!(with("refused"), sum(&["dropped_client_buffer_full", "dropped_buffer_full", "dropped_reply_buffer_full"]));
+        prop_assert_eq!(with("buffer_full"), sum(&["dropped_client_buffer_full", "dropped_buffer_full", "dropped_reply_buffer_full"]));
         for (outcome, name) in [("lost", "impaired_lost"), ("burst", "impaired_burst"), ("listed", "impaired_listed"),
             ("queue", "impaired_queue")] {
             prop_assert_eq!(with(outcome), sum(&[name]));

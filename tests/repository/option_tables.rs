@@ -67,14 +67,16 @@ fn option(arg: &Arg, takes_value: bool) -> String {
     format!("{short}--{long}{}", value.unwrap_or_default())
 }
 
-/// The values in the form "`auto` (on a terminal), `never`". The description of a value begins with a lower-case letter, and is omitted if
-/// it equals the value.
+/// The values in the form "`auto` (on a terminal), `never`". The description of a value begins with a lower-case letter, unless its first
+/// word contains another upper-case letter, and is omitted if it equals the value.
 fn choices(values: &[PossibleValue]) -> String {
     let one = |value: &PossibleValue| match value.get_help() {
         Some(help) if !help.to_string().eq_ignore_ascii_case(value.get_name()) => {
             let help = help.to_string();
             let (first, rest) = help.split_at(1);
-            format!("`{}` ({}{rest})", value.get_name(), first.to_ascii_lowercase())
+            let is_name = rest.chars().take_while(|c| *c != ' ').any(char::is_uppercase);
+            let first = if is_name { first.to_owned() } else { first.to_ascii_lowercase() };
+            format!("`{}` ({first}{rest})", value.get_name())
         }
         _ => format!("`{}`", value.get_name()),
     };
@@ -126,20 +128,18 @@ fn option_table_columns_are_read_by_heading() {
         .arg(Arg::new("secret").long("secret").hide(true))
         .arg(Arg::new("to").long("to").value_name("A|B").help("Target [default: none]").help_heading("Target"))
         .arg(Arg::new("loud").long("loud").action(ArgAction::SetTrue).help("More").help_heading("Target"))
-        .arg(
-            Arg::new("when")
-                .long("when")
-                .value_name("WHEN")
-                .help("Time")
-                .value_parser([PossibleValue::new("now").help("Now"), PossibleValue::new("then").help("Sometime")]),
-        );
+        .arg(Arg::new("when").long("when").value_name("WHEN").help("Time").value_parser([
+            PossibleValue::new("now").help("Now"),
+            PossibleValue::new("then").help("Sometime"),
+            PossibleValue::new("tz").help("UTC only"),
+        ]));
     let expected = "
 ### General
 
 | option | meaning | default | environment |
 | --- | --- | --- | --- |
 | `-p, --port <N>` | Where | `5000` | `PORT` |
-| `--when <WHEN>` | Time: `now`, `then` (sometime) |  |  |
+| `--when <WHEN>` | Time: `now`, `then` (sometime), `tz` (UTC only) |  |  |
 
 ### Target
 

@@ -132,8 +132,10 @@ fn pinned_fingerprint_accepts_only_its_own_certificate() {
     }
     let other = authority.certify_for("other", (2000, 1, 1), (2200, 1, 1));
     let another = sha256(&other.cert).concat();
-    let expected =
-        format!("certificate fingerprint mismatch: expected {another}, got {}; a restarted server", digits.concat());
+    let expected = format!(
+        "certificate fingerprint mismatch: expected {another}, got {}; use the fingerprint that",
+        digits.concat()
+    );
     assert_untrusted(&list("localhost", port, &["--cert-sha256", &another]), &expected);
     // A server must have the key of its certificate, even if no authority signed the certificate.
     let thief = showing(&other.cert, &pair.key);

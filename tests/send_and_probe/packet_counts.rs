@@ -175,7 +175,7 @@ fn server_that_answers_only_pings_is_distinguished_from_silence() {
     assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [1, 1]);
     let [_, path, server] = reasons(&report);
     assert!(path.ends_with("ruled out, because other datagrams arrived"), "{path}");
-    assert!(server.contains("likely, because 1 LATENCY_PONG arrived"), "{server}");
+    assert!(server.contains("likely, because 1 LATENCY_PONG datagram arrived"), "{server}");
 }
 
 #[test]

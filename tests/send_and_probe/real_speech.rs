@@ -92,8 +92,8 @@ fn speech_at_44_1_khz_returns_interpolated_or_sample_for_sample() {
     assert!(decibels < -60.0, "{decibels:.1} dB");
 }
 
-/// Interpolates between samples: the sum of the samples, each weighted by sin(πt)/(πt) and a Hann window that is 400 samples wide. The
-/// signal is zero before the first and after the last sample.
+/// Interpolates between samples: the sum of the samples, each multiplied by sin(πt)/(πt) and by a Hann window that is 400 samples wide,
+/// where t is the distance from the sample to `at` in samples. The signal is zero before the first and after the last sample.
 fn interpolated(samples: &[f32], at: f64) -> f64 {
     const REACH: f64 = 200.0;
     let near = (at - REACH).ceil().max(0.0) as usize..=((at + REACH) as usize).min(samples.len() - 1);

@@ -118,5 +118,8 @@ fn trusted_certificate_for_another_name_is_reported() {
     let url = format!("wss://{}", signaling.address);
     let error = failed(&url, &["--ca", authority.own().to_str().unwrap()]);
     assert!(error.starts_with("TLS with `127.0.0.2` failed: certificate not valid for name"), "{error}");
-    assert!(error.ends_with("; connect to a name that it is valid for, or use --insecure for a test"), "{error}");
+    assert!(
+        error.ends_with("; connect to a name for which the certificate is valid, or use --insecure for a test"),
+        "{error}"
+    );
 }

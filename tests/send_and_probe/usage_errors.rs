@@ -152,6 +152,8 @@ fn options_of_udp_and_websocket_are_rejected_with_the_other() {
         let named = option.split(' ').next().unwrap();
         refuse(&[(&format!("probe --to TO {option}"), 2, &format!("{named} {nothing}"))]);
         refuse(&[(&format!("probe --embedded {option}"), 2, &format!("{named} {nothing}"))]);
+        refuse(&[(&format!("probe --to moqt://TO/echo {option}"), 2, &format!("{named} {nothing}"))]);
+        refuse(&[(&format!("probe --embedded --moqt {option}"), 2, &format!("{named} {nothing}"))]);
     });
     let known = format!("[possible values: {}]", Dialect::ALL.map(Dialect::name).join(", "));
     refuse(&[

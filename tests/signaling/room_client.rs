@@ -206,11 +206,11 @@ fn missing_password_is_an_error_before_joining() {
 fn server_error_text_is_quoted_without_control_characters() {
     assert_eq!(
         join_error("jam", &[three(), error("Room is \u{1b}[2Jfull")]).to_string(),
-        "the server rejected joining room `jam`: Room is \u{fffd}[2Jfull"
+        "the server rejected the request for room `jam`: Room is \u{fffd}[2Jfull"
     );
     // The room was listed, and closed before it could be joined.
     let gone = join_error("jam", &[three(), error("Room not found")]).to_string();
-    assert_eq!(gone, "the server rejected joining room `jam`: Room not found");
+    assert_eq!(gone, "the server rejected the request for room `jam`: Room not found");
     assert!(matches!(join_error("jam", &[error("Go away")]), RoomError::Rejected { .. }));
 }
 
@@ -306,7 +306,7 @@ fn missing_peer_addresses_are_explained() {
     let without_addresses = json!([peer("a", "A\u{7}nn", &json!([]), None, None), at("b", "Bob", "0.0.0.0:5000")]);
     assert_eq!(
         joined_client(&without_addresses).no_peer_error().to_string(),
-        "no member of room `jam` has published an address: A\u{fffd}nn, Bob"
+        "no member of room `jam` has published an address (members: A\u{fffd}nn, Bob)"
     );
 }
 

@@ -161,7 +161,7 @@ fn start_line_has_wss_and_the_certificate_its_expiry() {
     let line = server.line_starting_with("Signaling server listening on ");
     assert_eq!(line.message, format!("Signaling server listening on wss://{}", server.address));
     let sha256 = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap().fingerprint();
-    let loaded = format!("tls: certificate loaded valid_until=2200-01-01T00:00:00Z sha256={sha256}");
+    let loaded = format!("tls: certificate in use valid_until=2200-01-01T00:00:00Z sha256={sha256}");
     assert_eq!(server.line().message, loaded);
 }
 

@@ -124,7 +124,7 @@ fn report_counts_and_packets_equal_the_outcome_log() {
     // replies.
     println!("{totals:?}");
     let packet_outcomes =
-        ["sent", "lost", "burst", "listed", "queue", "refused", "failed", "reordered", "second copies"];
+        ["sent", "lost", "burst", "listed", "queue", "buffer_full", "failed", "reordered", "second copies"];
     let seen =
         packet_outcomes.iter().all(|packet_outcome| totals.get(*packet_outcome).is_some_and(|total| *total >= 100));
     assert!(simulations < 500 || seen, "an outcome hardly ever occurred: {totals:?}");

@@ -247,7 +247,7 @@ fn device_that_stops_delivering_is_given_up() {
 }
 
 #[test]
-#[ignore = "takes sixteen seconds, and a machine that never pauses for longer than the card's buffer, 170 ms; .ci/full runs it"]
+#[ignore = "takes 16 s and needs a machine that never pauses for longer than the card's buffer (170 ms); .ci/full runs it"]
 fn reported_card_drift_equals_the_simulated_drift() {
     let Some(plug_in) = plug_in() else { return };
     at_once([-80, 0, 500], |ppm| {

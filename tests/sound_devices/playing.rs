@@ -261,7 +261,7 @@ fn microphone_audio_is_played_until_interrupted() {
 }
 
 #[test]
-#[ignore = "takes 25 seconds, and a machine that never pauses for longer than the card's buffer, 170 ms; .ci/full runs it"]
+#[ignore = "takes 25 s and needs a machine that never pauses for longer than the card's buffer (170 ms); .ci/full runs it"]
 fn card_drift_is_reported_and_compensated() {
     at_once([800.0, -800.0], |ppm: f64| {
         let Some(plug_in) = plug_in() else { return };

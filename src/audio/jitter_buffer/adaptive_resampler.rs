@@ -21,7 +21,7 @@ const MAX_RATIO_CHANGE: f64 = 1.01;
 
 /// The rates cannot be converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("cannot play {channels} channels of {from_hz} Hz at {to_hz} Hz")]
+#[error("cannot convert {channels}-channel audio from {from_hz} Hz to {to_hz} Hz")]
 pub struct UnsupportedRates {
     /// Rate of the packets in Hz.
     pub from_hz: u32,

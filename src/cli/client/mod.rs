@@ -72,7 +72,9 @@ pub struct ClientArgs {
     #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub wait_for: Option<Seconds>,
 
-    /// Time limit for the last replies, in seconds or with a unit
+    /// Time to wait for overdue replies, in seconds or with a unit
+    ///
+    /// A reply is overdue if it takes longer than the smallest round-trip time so far.
     #[arg(long, value_name = "DURATION", default_value_t = Seconds(Duration::from_secs(2)), help_heading = HEADING_TIMING)]
     pub timeout: Seconds,
 
@@ -114,7 +116,9 @@ pub struct ClientArgs {
     #[arg(long, conflicts_with = "json_lines", help_heading = HEADING_REPORT)]
     json: bool,
 
-    /// Print a JSON line for each returned packet, then the report
+    /// Print a JSON line for each packet, then the report
+    ///
+    /// A line is printed for each reply when it arrives, also for duplicates, and for each packet that did not return.
     #[arg(long, help_heading = HEADING_REPORT)]
     pub json_lines: bool,
 
@@ -292,9 +296,9 @@ fn exit_code(run: &RunResults, report: &Report, error: Option<anyhow::Error>) ->
 /// Loss report from the server.
 #[derive(Debug, clap::Args)]
 pub struct LossDirectionArgs {
-    /// Ask the server which packets arrived, to split loss by direction
+    /// Request the server's receive counts, to split loss by direction
     ///
-    /// An echo-server reports which packets arrived and the address they came from; any other STUN server reports only the address.
+    /// An echo-server reports how many packets arrived and the address they came from; any other STUN server reports only the address.
     #[arg(long, alias = "ask-server", help_heading = HEADING_TARGET)]
     loss_direction: bool,
 }

@@ -64,7 +64,7 @@ pub struct MoqtClientArgs {
     moqt: Option<TransportArg>,
 
     /// Delay of the embedded MOQT server, in ms or with a unit [default: 0]
-    #[arg(long, hide_short_help = true, value_name = "MS", requires = "moqt", help_heading = HEADING_MOQT)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", requires = "moqt", help_heading = HEADING_MOQT)]
     moqt_delay: Option<Millis>,
 
     /// MOQT version to offer [default: both]
@@ -287,6 +287,7 @@ fn to_connection_failure(
         | MoqtConnectError::HttpStatus { .. } => Ok(MoqtFailure::Rejected(error.to_string())),
         MoqtConnectError::Resolve(_)
         | MoqtConnectError::InsecureRemote(_)
+        | MoqtConnectError::EventLoop(_)
         | MoqtConnectError::Socket(_)
         | MoqtConnectError::InvalidCertificate { .. }
         | MoqtConnectError::Interrupted => Err(error),

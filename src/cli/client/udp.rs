@@ -43,7 +43,7 @@ pub struct RoomTargetArgs {
     #[arg(long, env = SIGNALING_URL_VARIABLE, hide_env_values = true, value_name = "URL", help_heading = HEADING_ROOM)]
     signaling_url: Option<String>,
 
-    /// Join this room and use its member as the target
+    /// Room to join; its first reachable member is the target
     ///
     /// Give a name or a unique part of it, an ID, or an invite code. With --to ws://, this is the room to probe.
     #[arg(long, value_name = "NAME|ID|INVITE", value_parser = NonEmptyStringValueParser::new(), conflicts_with = "embedded", help_heading = HEADING_ROOM)]
@@ -153,7 +153,7 @@ impl RoomTargetArgs {
         let tried = &session.peer_addresses[..session.peer_addresses.len().min(MAX_ADDRESSES_TRIED)];
         // Other members supplied these addresses, which may belong to third parties. An address is used only if it replies.
         let address = resolve::first_reachable(tried, stop).map_err(|unreachable| match stop.signal() {
-            Some(reason) => interrupted_error(reason.exit_code(), &url),
+            Some(reason) => search_interrupted_error(reason.exit_code(), &session.room_name),
             None => Failure { code: 1, error: anyhow::anyhow!(no_reply_error(&session, &unreachable)) },
         })?;
         Ok(Some(JoinedRoom { session, address }))
@@ -210,6 +210,11 @@ fn read_password(file: &Path) -> anyhow::Result<String> {
 
 fn interrupted_error(code: u8, url: &WebSocketUrl) -> Failure {
     Failure { code, error: anyhow::anyhow!("interrupted while joining a room on {url}; nothing was sent") }
+}
+
+fn search_interrupted_error(code: u8, room: &str) -> Failure {
+    let message = "interrupted while waiting for a reply from a member of room";
+    Failure { code, error: anyhow::anyhow!("{message} `{room}`; only KEEPALIVE packets were sent") }
 }
 
 fn no_reply_error(session: &RoomSession, unreachable: &[UnreachableAddress]) -> String {

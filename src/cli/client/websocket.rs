@@ -51,13 +51,13 @@ pub struct WebSocketProbeArgs {
     #[arg(long, hide_short_help = true, value_name = "FILE", conflicts_with = "token", help_heading = HEADING)]
     token_file: Option<PathBuf>,
 
-    /// File with the server's token secret, to sign tokens for both members
+    /// File with the server's token secret, to sign the probe's own tokens
     #[arg(long, hide_short_help = true, value_name = "FILE", conflicts_with_all = ["token", "token_file"], help_heading = HEADING)]
     hmac_secret_file: Option<PathBuf>,
 
     /// Code of the bbx room to join
     ///
-    /// The server also answers pings outside of rooms.
+    /// Optional: without a code, the probe joins no room, because the server also answers pings outside of rooms.
     #[arg(long, hide_short_help = true, alias = "code", value_name = "CODE", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
     room_code: Option<String>,
 }

@@ -227,8 +227,8 @@ fn resolve_stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr
     });
     for_socket.ok_or_else(|| {
         Failure::unusable(anyhow::anyhow!(
-            "cannot use --stun {host}: the STUN server has no address that is reachable from {listening}; listen on the other IP \
-             version"
+            "cannot use --stun {host}: the STUN server has no address that is reachable from {listening}; give --host :: or an \
+             address of the other IP version"
         ))
     })
 }
@@ -238,7 +238,7 @@ fn parse_public_address(text: &str) -> Result<HostPort, String> {
     let address: HostPort = text.parse().map_err(|error: TargetError| error.to_string())?;
     let ip = address.host.parse::<IpAddr>().ok();
     match ip.filter(|ip| ip.is_unspecified() || ip.is_multicast()) {
-        Some(ip) => Err(format!("{ip} is not a reachable address; give the address that clients use")),
+        Some(ip) => Err(format!("{ip} is not a reachable address; give the address of a single host")),
         None => Ok(address),
     }
 }

@@ -198,7 +198,9 @@ fn parse_interval_or_off(text: &str) -> Result<OrOff<Millis>, String> {
 fn parse_nonzero_duration(text: &str) -> Result<Millis, String> {
     let timeout = units::parse_duration(text, TimeUnit::Millis).map_err(|error| error.to_string())?;
     if timeout.is_zero() {
-        Err("give a duration such as 60s; to disable the time-out, give --heartbeat-interval off".to_owned())
+        Err("give a duration such as 60s; to disable the time-out, disable the pings (--heartbeat-interval off, or for surfaces \
+             --bbx-ping-interval off)"
+            .to_owned())
     } else {
         Ok(Millis(timeout))
     }
@@ -250,9 +252,9 @@ pub struct ControlSurfaceArgs {
     #[arg(long, hide_short_help = true, env = "BBX_CONNECTION_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_connection_timeout: Option<Millis>,
 
-    /// Maximum number of messages queued for a surface
+    /// Queue length above which outdated parameter values are dropped
     ///
-    /// Beyond this number, outdated parameter values are dropped.
+    /// Counts the messages that wait to be sent to a surface. Other messages are queued up to --send-queue-messages.
     #[arg(long, hide_short_help = true, env = "BROADCAST_CAPACITY", value_name = "N", value_parser = parse_positive, default_value_t = SendQueueLimits::default().max_updates, help_heading = HEADING_CONTROL_SURFACES)]
     broadcast_capacity: usize,
 }

@@ -273,7 +273,10 @@ pub enum MoqtConnectError {
     /// The server is remote and any certificate would be accepted.
     #[error(transparent)]
     InsecureRemote(#[from] TrustError),
-    /// The system cannot provide a socket, thread or timer.
+    /// The system cannot provide an event loop.
+    #[error("cannot start the event loop of the network client: {0}")]
+    EventLoop(io::Error),
+    /// The system cannot provide a socket.
     #[error("cannot open a UDP socket: {0}")]
     Socket(io::Error),
     /// No reply.
@@ -387,7 +390,7 @@ pub fn run_session<A: SessionHandler>(
     stop: &StopToken,
 ) -> Result<SessionResult<A>, MoqtConnectError> {
     let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MoqtConnectError::Socket)?;
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MoqtConnectError::EventLoop)?;
     let stopped = Arc::new(Notify::new());
     let wake = Arc::clone(&stopped);
     stop.on_stop(move || wake.notify_one());

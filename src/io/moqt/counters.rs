@@ -29,7 +29,7 @@ ConnectionCounters {
     retries_sent,
     /// Connections whose handshake failed or timed out.
     handshakes_failed,
-    /// HTTP/3 requests rejected because the path is wrong or they do not request WebTransport.
+    /// HTTP/3 requests rejected: invalid, wrong path, not for WebTransport, or timed out.
     requests_rejected,
     /// HTTP/3 streams rejected because they do not belong to a session.
     streams_stray,

@@ -348,16 +348,17 @@ impl MoqtConnections {
     fn add_session_counters(&self, source: SocketAddr, session_counters: &SessionCounters) {
         self.counters.add_session(session_counters);
         if session_counters.groups_dropped().iter().sum::<u64>() > 0 && self.drop_throttle.allow() {
-            let [slow_reader, buffer_full, no_subscriber] = self.counters.snapshot().sessions.groups_dropped();
-            let total = slow_reader + buffer_full + no_subscriber;
-            let groups = total - self.drops_logged.swap(total, Ordering::Relaxed);
+            let [groups_dropped_slow_reader, groups_dropped_buffer_full, groups_dropped_no_subscriber] =
+                self.counters.snapshot().sessions.groups_dropped();
+            let total = groups_dropped_slow_reader + groups_dropped_buffer_full + groups_dropped_no_subscriber;
+            let new_groups = total - self.drops_logged.swap(total, Ordering::Relaxed);
             warn!(
                 target: "moqt",
-                groups,
+                new_groups,
                 last_source = %source,
-                slow_reader,
-                buffer_full,
-                no_subscriber,
+                groups_dropped_slow_reader,
+                groups_dropped_buffer_full,
+                groups_dropped_no_subscriber,
                 "groups dropped"
             );
         }

@@ -120,7 +120,7 @@ struct PostResponse {
     success: bool,
     /// Number of members that receive the post.
     client_count: usize,
-    /// Delay in milliseconds, if it is delayed.
+    /// Delay of the post in milliseconds. Absent if an untyped post is not delayed.
     #[serde(skip_serializing_if = "Option::is_none")]
     delay_ms: Option<u64>,
 }
@@ -133,7 +133,7 @@ struct TypedPostResponse {
     post: PostResponse,
     status: &'static str,
     room: String,
-    /// When it is delivered, in milliseconds since the Unix epoch.
+    /// Delivery time of the post, in milliseconds since the Unix epoch.
     scheduled_at: u64,
     /// The message that members receive.
     #[schema(value_type = Option<Object>)]

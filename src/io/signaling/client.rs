@@ -119,7 +119,7 @@ impl SignalingConnection {
                 Received::Text(text) => match serde_json::from_slice(&text) {
                     Ok(message) => return Ok(message),
                     Err(error) => {
-                        debug!(target: "registration", error = %sanitize(&error.to_string()), "message ignored");
+                        debug!(target: "registration", error = %sanitize(&error.to_string()), "unparsable message from the server ignored");
                     }
                 },
                 Received::Binary => {}

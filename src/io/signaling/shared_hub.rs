@@ -109,7 +109,7 @@ impl SharedHub {
             served.queue.close(pending_close(code, reason));
         });
         if closed.is_some() {
-            warn!(target: "signaling", conn = served.conn.0, code = code.get(), reason, closed_by = "server", "connection closed");
+            warn!(target: "signaling", conn = served.conn.0, code = code.get(), reason, "protocol or limit violated");
         }
     }
 

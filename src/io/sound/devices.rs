@@ -111,7 +111,12 @@ impl SelectedDevice {
         }
         let DeviceConfig { format, channels, rate, .. } = self.config;
         let requested = format!("{}, {channels} channels, {rate} Hz, buffer of {buffer} frames", format.name());
-        let reason = format!("it rejects a configuration that it lists ({requested}): {error} Try another {options}");
+        // The messages of cpal end with a period, those of the audio system do not.
+        let error = error.to_string();
+        let error = error.trim_end_matches('.');
+        let reason = format!(
+            "the device rejects a configuration that it reports as supported ({requested}): {error}; try another value of {options}"
+        );
         self.direction.device_error(&self.name, &reason)
     }
 }

@@ -261,7 +261,7 @@ pub fn certificate_advice(error: &CertificateError) -> String {
             "certificate is not valid yet; check the clocks of both machines".to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            format!("{error}; connect to a name that it is valid for, or use --insecure for a test")
+            format!("{error}; connect to a name for which the certificate is valid, or use --insecure for a test")
         }
         // The verification library does not export the type of this error.
         CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
@@ -270,7 +270,8 @@ pub fn certificate_advice(error: &CertificateError) -> String {
                 .to_owned()
         }
         CertificateError::Other(other) if other.0.is::<FingerprintMismatch>() => format!(
-            "{other}; a restarted server prints its new fingerprint, and keeps its certificate with --cert-dir"
+            "{other}; use the fingerprint that the server prints; a generated certificate changes at each restart (unless --cert-dir \
+             stores it) and every 8 days"
         ),
         _ => format!("invalid certificate: {error}; {UNTRUSTED_HINT}"),
     }

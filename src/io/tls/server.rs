@@ -117,7 +117,7 @@ pub enum IdentityError {
 
 /// Warning for a CA certificate, which `openssl req -x509` creates by default. Browsers and curl may accept it from a
 /// server; jamjam and this program do not.
-pub const CA_CERTIFICATE_WARNING: &str = "the server certificate is a CA certificate, which clients reject; reissue it with basicConstraints=critical,CA:FALSE";
+pub const CA_CERTIFICATE_WARNING: &str = "the server certificate is a CA certificate, which jamjam and jamjam-dev reject; reissue it with basicConstraints=critical,CA:FALSE";
 
 /// Certificate and key of a server.
 #[derive(Debug)]

@@ -131,9 +131,12 @@ pub enum UpgradeFailure {
     /// The response is too long.
     #[error("the response header is longer than {MAX_RESPONSE_BYTES} bytes")]
     TooLong,
-    /// A required header of the response is missing or wrong, or the response has a header that the client did not request.
+    /// A required header of the response is missing or wrong.
     #[error("the response has no valid {0} header")]
     Header(HeaderName),
+    /// The response has an extension or subprotocol that the client did not request.
+    #[error("the response has the header {0}, which the client did not request")]
+    UnrequestedHeader(HeaderName),
     /// The server closed the connection.
     #[error("the server closed the connection without responding")]
     Closed,
@@ -144,8 +147,10 @@ pub enum UpgradeFailure {
 
 fn status_advice(status: StatusCode, location: Option<&str>) -> String {
     if status.is_redirection() {
-        let location = location.unwrap_or("no Location header");
-        format!("HTTP {status} redirects to {location}; use that address")
+        match location {
+            Some(location) => format!("HTTP {status} redirects to {location}; use that address"),
+            None => format!("HTTP {status} redirects, but the response has no Location header"),
+        }
     } else if status == StatusCode::SERVICE_UNAVAILABLE {
         format!("HTTP {status}; the server is full or not ready")
     } else {
@@ -234,12 +239,15 @@ impl ClientHandshake {
             (header::UPGRADE, contains(header::UPGRADE, "websocket")),
             (header::CONNECTION, contains(header::CONNECTION, "upgrade")),
             (header::SEC_WEBSOCKET_ACCEPT, values(header::SEC_WEBSOCKET_ACCEPT).eq([self.accept_key.as_bytes()])),
-            // The request offers neither extensions nor subprotocols.
-            (header::SEC_WEBSOCKET_EXTENSIONS, values(header::SEC_WEBSOCKET_EXTENSIONS).next().is_none()),
-            (header::SEC_WEBSOCKET_PROTOCOL, values(header::SEC_WEBSOCKET_PROTOCOL).next().is_none()),
         ] {
             if !is_valid {
                 return Err(UpgradeFailure::Header(name));
+            }
+        }
+        // The request offers neither extensions nor subprotocols.
+        for name in [header::SEC_WEBSOCKET_EXTENSIONS, header::SEC_WEBSOCKET_PROTOCOL] {
+            if values(name.clone()).next().is_some() {
+                return Err(UpgradeFailure::UnrequestedHeader(name));
             }
         }
         Ok(())
@@ -469,7 +477,16 @@ mod tests {
             ("Accept: KEY", "Accept: KE", "the response has no valid sec-websocket-accept header"),
             ("upgrade: WebSocket", "upgrade: h2c", "the response has no valid upgrade header"),
             ("keep-alive, Upgrade", "keep-alive", "the response has no valid connection header"),
-            ("\n\n", "\nSec-WebSocket-Protocol: a\n\n", "the response has no valid sec-websocket-protocol header"),
+            (
+                "\n\n",
+                "\nSec-WebSocket-Protocol: a\n\n",
+                "the response has the header sec-websocket-protocol, which the client did not request",
+            ),
+            (
+                "101 Switching Protocols",
+                "302 Found",
+                "HTTP 302 Found redirects, but the response has no Location header",
+            ),
             (
                 "101 Switching Protocols",
                 "200 OK",

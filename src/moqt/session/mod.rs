@@ -573,13 +573,14 @@ impl Session {
             }
             EndpointRole::Client { offered_versions, path, .. } => {
                 let reply = SessionServer::from_bytes(MoqtVersion::Gomoqt202502, body)?;
-                match MoqtVersion::from_code(reply.version).filter(|version| offered_versions.contains(version)) {
-                    Some(version) => {
-                        let path = path.clone();
-                        self.establish(stream, version, path);
-                    }
-                    None => self.close(error_code::UNSUPPORTED_VERSION, &no_common_version(&[reply.version])),
-                }
+                let selected = MoqtVersion::from_code(reply.version);
+                let Some(version) = selected.filter(|version| offered_versions.contains(version)) else {
+                    let reason = version_not_offered(reply.version, offered_versions);
+                    self.close(error_code::UNSUPPORTED_VERSION, &reason);
+                    return Ok(());
+                };
+                let path = path.clone();
+                self.establish(stream, version, path);
             }
         }
         Ok(())
@@ -603,6 +604,11 @@ impl Session {
         self.counters.messages_ignored += 1;
         Ok(())
     }
+}
+
+fn version_not_offered(selected: u64, offered: &[MoqtVersion]) -> String {
+    let offered: Vec<String> = offered.iter().map(|version| format!("{:#x}", version.code())).collect();
+    format!("the server selected version {selected:#x}, which was not offered (offered: {})", offered.join(", "))
 }
 
 fn no_common_version(offered: &[u64]) -> String {

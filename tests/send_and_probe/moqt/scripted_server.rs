@@ -94,7 +94,7 @@ impl ScriptedServer {
     }
 
     /// A server that fails at this stage. Stage 0: before its setup response; 1: after it. Stages 2 and 3: after the client's responses to
-    /// the server's ANNOUNCE_PLEASE and SUBSCRIBE. Stages 4 and 5: after the server's responses to the client's ANNOUNCE_PLEASE and
+    /// the server's `ANNOUNCE_PLEASE` and SUBSCRIBE. Stages 4 and 5: after the server's responses to the client's `ANNOUNCE_PLEASE` and
     /// SUBSCRIBE. Stage 5 + n: when the n-th group arrives.
     pub(crate) fn failing(stage: u8, fault: Fault) -> Self {
         Self::serving(&[Greeting::Gomoqt202502], [], Some((stage, fault)))

@@ -67,8 +67,8 @@ pub(crate) struct Pacing {
 
 /// n times the interval, which is given as numerator and denominator in seconds. The result is rounded down to nanoseconds, because
 /// 128/48,000 s, for example, is not a whole number of them.
-pub(crate) fn offset(n: usize, (possible_ends, per): (u64, u64)) -> i64 {
-    (n as u128 * u128::from(possible_ends) * 1_000_000_000 / u128::from(per)) as i64
+pub(crate) fn offset(n: usize, (numerator, denominator): (u64, u64)) -> i64 {
+    (n as u128 * u128::from(numerator) * 1_000_000_000 / u128::from(denominator)) as i64
 }
 
 pub(crate) fn pacing(left: &[i64], first: i64, interval: (u64, u64)) -> Pacing {

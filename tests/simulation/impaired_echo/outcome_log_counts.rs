@@ -38,9 +38,9 @@ pub(crate) struct Recount {
 
 /// Parses microseconds with three decimals into nanoseconds.
 fn nanos(text: &str) -> i64 {
-    let (intact_at, decimals) = text.split_once('.').expect("a point");
+    let (whole, decimals) = text.split_once('.').expect("a point");
     assert_eq!(decimals.len(), 3, "{text}");
-    intact_at.parse::<i64>().expect("a number") * 1_000 + decimals.parse::<i64>().expect("a number")
+    whole.parse::<i64>().expect("a number") * 1_000 + decimals.parse::<i64>().expect("a number")
 }
 
 /// Parses the file.
@@ -135,9 +135,9 @@ pub(crate) fn counters(rows: &[Row]) -> Vec<(&'static str, u64)> {
     vec![
         ("sent", copies(true)),
         ("immediate_replies", copies(false)),
-        ("received", count(&|row| row.stream == Stream::Audio && row.packet_outcome != "refused")),
-        ("pings", count(&|row| row.stream == Stream::Ping && row.packet_outcome != "refused")),
-        ("keepalives", count(&|row| row.stream == Stream::Keepalive && row.packet_outcome != "refused")),
+        ("received", count(&|row| row.stream == Stream::Audio && row.packet_outcome != "buffer_full")),
+        ("pings", count(&|row| row.stream == Stream::Ping && row.packet_outcome != "buffer_full")),
+        ("keepalives", count(&|row| row.stream == Stream::Keepalive && row.packet_outcome != "buffer_full")),
         ("impaired_lost", packet_outcome("lost")),
         ("impaired_burst", packet_outcome("burst")),
         ("impaired_listed", packet_outcome("listed")),

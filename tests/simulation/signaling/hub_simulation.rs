@@ -290,11 +290,11 @@ impl HubSimulation {
             counted.map(|(name, counts)| (name, counts.connections, counts.rooms, counts.members)).collect();
         counted.sort_unstable();
         check_equal("counted", counted, expected)?;
-        let schedule_relay = scheduled
+        let scheduled_relays = scheduled
             .iter()
             .filter(|(_, scheduled)| matches!(scheduled, crate::signaling::model::Scheduled::Relay { .. }))
             .count();
-        check_equal("waiting", self.hub.total_counters().delayed_messages, schedule_relay as u64)
+        check_equal("waiting", self.hub.total_counters().delayed_messages, scheduled_relays as u64)
     }
 
     /// All clients disconnect.

@@ -30,8 +30,8 @@ const groups = new Map();
 // Reason why browsers reject the hash of the certificate, or null.
 function hashProblem({ isP256, notBeforeMs, notAfterMs }) {
   const days = (notAfterMs - notBeforeMs) / DAY_MS;
-  if (days > MAX_CERTIFICATE_DAYS) return `it is valid for ${Math.ceil(days)} days, more than the maximum of ${MAX_CERTIFICATE_DAYS}`;
-  return isP256 ? null : "its key is not ECDSA P-256";
+  if (days > MAX_CERTIFICATE_DAYS) return `the certificate is valid for ${Math.ceil(days)} days, more than the maximum of ${MAX_CERTIFICATE_DAYS}`;
+  return isP256 ? null : "the key of the certificate is not ECDSA P-256";
 }
 
 // Problem with the certificate, or null.
@@ -42,7 +42,7 @@ function certificateProblem({ notBeforeMs, notAfterMs, ...serverInfo }, now) {
   if (now < notBeforeMs) return `The server’s certificate is not valid before ${formatTime(notBeforeMs)}: check the clock of this machine.`;
   const reason = hashProblem({ notBeforeMs, notAfterMs, ...serverInfo });
   if (!reason) return null;
-  return `Browsers do not accept the hash of this server’s certificate, because ${reason}; it must be issued by a CA that this browser trusts. Without --cert and --key, the server uses a certificate that browsers accept.`;
+  return `Browsers do not accept the hash of this server’s certificate, because ${reason}. Therefore the certificate must be issued by a CA that this browser trusts. Without --cert and --key, the server uses a certificate that browsers accept.`;
 }
 
 const SERVER_GONE = "The server does not respond. Restart it, then press “Reconnect”.";

@@ -324,7 +324,7 @@ pub(super) struct SetParamRequest {
 pub(super) struct DeclareRangeRequest {
     min: f32,
     max: f32,
-    /// Also sets the parameter.
+    /// If present, the parameter is also set to this value.
     value: Option<f32>,
 }
 

@@ -26,23 +26,23 @@ impl BatchClient {
     /// Sends `contents` in one call, as packets of `len` bytes. The last packet may be shorter.
     pub fn send(&self, contents: &[u8], len: usize) {
         let destination = self.client.socket.peer_addr().unwrap();
-        let train = Transmit { destination, ecn: None, contents, segment_size: Some(len), src_ip: None };
-        self.state.try_send((&self.client.socket).into(), &train).unwrap();
+        let transmit = Transmit { destination, ecn: None, contents, segment_size: Some(len), src_ip: None };
+        self.state.try_send((&self.client.socket).into(), &transmit).unwrap();
     }
 
     /// Receives `packets` packets. Returns them, and the size of the largest batch.
     pub fn recv(&self, packets: usize) -> (Vec<Vec<u8>>, usize) {
-        let (mut came, mut largest) = (Vec::new(), 0);
-        while came.len() < packets {
+        let (mut received, mut largest) = (Vec::new(), 0);
+        while received.len() < packets {
             let mut buffer = vec![0; 65_536];
             let mut meta = [RecvMeta::default()];
             let mut slot = [IoSliceMut::new(&mut buffer)];
             let read = self.state.recv((&self.client.socket).into(), &mut slot, &mut meta).expect("a reply in time");
             assert_eq!(read, 1);
-            let train: Vec<Vec<u8>> = buffer[..meta[0].len].chunks(meta[0].stride).map(<[u8]>::to_vec).collect();
-            largest = largest.max(train.len());
-            came.extend(train);
+            let batch: Vec<Vec<u8>> = buffer[..meta[0].len].chunks(meta[0].stride).map(<[u8]>::to_vec).collect();
+            largest = largest.max(batch.len());
+            received.extend(batch);
         }
-        (came, largest)
+        (received, largest)
     }
 }
