@@ -225,7 +225,8 @@ fn late_first_callback_starts_playback_there_without_backlog() {
         // A block of 5 ms, the allowance of 1 ms and the tolerance of 0.5 ms may be buffered. A packet is 2.667 ms long.
         let missed = (late + 0.002 - 0.006_5) / 0.002_667;
         assert!((played.skipped as f64 - missed).abs() < 3.0, "{late}: {played:?}, not {missed}");
-        let wrong = (0..48_000).find(|n| last(&output, 48_000, 1)[*n] != sound(1_500 * FRAME - 48_000 + n));
+        let last_second = last(&output, 48_000, 1);
+        let wrong = (0..48_000).find(|n| last_second[*n] != sound(1_500 * FRAME - 48_000 + n));
         assert_eq!(wrong, None, "{late}");
         // The sound is faded in.
         assert!(output[first_sample(&output)].abs() < 0.02, "{late}");
@@ -234,7 +235,8 @@ fn late_first_callback_starts_playback_there_without_backlog() {
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { caught_up(n) } else { 0.0 });
         assert_eq!((played.early, played.resyncs, played.concealed), (0, 1, played.late), "{late}: {played:?}");
         assert_eq!(played.played + played.skipped + played.late, 1_500, "{late}: {played:?}");
-        let wrong = (0..48_000).find(|n| last(&output, 48_000, 1)[*n] != sound(1_500 * FRAME - 48_000 + n));
+        let last_second = last(&output, 48_000, 1);
+        let wrong = (0..48_000).find(|n| last_second[*n] != sound(1_500 * FRAME - 48_000 + n));
         assert_eq!(wrong, None, "{late}");
     }
 }

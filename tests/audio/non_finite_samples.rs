@@ -79,17 +79,16 @@ fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
         (767_999, 48_000),
         (767_957, 768_000),
     ];
+    // Samples of the largest possible magnitude: first with the same sign (0 Hz), then with alternating signs (half the sample rate).
+    let loudest = |frames: usize| -> Vec<f32> {
+        (0..frames).map(|n| if n > frames / 2 && n % 2 == 1 { f32::MIN } else { f32::MAX }).collect()
+    };
     for (from, to) in rates {
-        for sign in [1.0, -1.0_f32] {
-            // The samples have the same sign (0 Hz) or alternating signs (half the sample rate) and the largest possible magnitude.
-            let loudest: Vec<f32> = (0..3_000).map(|n| f32::MAX * sign.powi(n)).collect();
-            let found = resampled(from, to, 1, &loudest, &[loudest.len()]);
-            assert!(found.iter().all(|sample| sample.is_finite()), "{from} to {to}, {sign}");
-        }
+        // The last pair converts blocks of 767,957 samples. Half of such a block follows the first one.
+        let samples = loudest(if from == 767_957 { 767_957 / 2 * 3 } else { 6_000 });
+        let found = resampled(from, to, 1, &samples, &[samples.len()]);
+        assert!(found.iter().all(|sample| sample.is_finite()), "{from} to {to}");
     }
-    let loudest = vec![f32::MAX; 2 * 767_957];
-    let found = resampled(767_957, 768_000, 1, &loudest, &[loudest.len()]);
-    assert!(found.iter().all(|sample| sample.is_finite()));
 }
 
 /// Pseudo-random numbers, each below `below`.
@@ -116,7 +115,7 @@ proptest! {
     fn any_bit_pattern_is_resampled_to_finite_samples(
         (from, to) in prop::sample::select(vec![
             (44_100, 48_000), (96_000, 48_000), (192_000, 48_000), (8_000, 48_000), (22_050, 48_000), (11_025, 48_000),
-            (47_999, 48_000), (48_000, 44_100), (48_000, 96_000), (1_000, 48_000),
+            (7_999, 8_000), (48_000, 44_100), (48_000, 96_000), (1_000, 48_000),
         ]),
         channels in 1..=3_u16,
         seed in any::<u64>(),
@@ -194,7 +193,7 @@ fn sent(file: &[u8]) -> Result<(Vec<f32>, bool), WavError> {
 fn thousands_of_mutated_float_files_are_sent_without_a_panic() {
     let mut random = scattered(17);
     let (mut opened, mut damaged) = (0, 0);
-    for (rate, channels) in [(44_100, 1), (44_100, 2), (96_000, 4)].repeat(1_000) {
+    for (rate, channels) in [(44_100, 1), (44_100, 2), (96_000, 4)].repeat(700) {
         let sound = tone(1_200, usize::from(channels));
         let mut file = wav_header(WavSampleFormat::F32, rate, channels, sound.len() as u32 * 4);
         let head = file.len();
@@ -212,5 +211,5 @@ fn thousands_of_mutated_float_files_are_sent_without_a_panic() {
         opened += 1;
         assert!(!is_resampled || samples.iter().all(|sample| sample.is_finite()));
     }
-    assert!(opened > 2_000 && damaged > 100, "{opened} {damaged}");
+    assert!(opened > 1_400 && damaged > 70, "{opened} {damaged}");
 }

@@ -178,11 +178,11 @@ fn embedded_wav_data_matches_the_sent_and_returned_audio() {
 #[test]
 fn page_stays_below_5_mb_and_suggests_recording_longer_audio() {
     // 48,000 samples of 16 bits are 96,000 bytes per second, 128,000 in base64. Two sounds of 19 s are 4.9 MB and fit; 20 s do not fit.
-    for (seconds, fits) in [(19_u64, true), (20, false), (7_200, false)] {
+    for (seconds, fits) in [(19_u64, true), (20, false), (3_600, false)] {
         let packets = seconds * 375;
         let mut waveform = waveform();
+        let samples: [f32; 128] = std::array::from_fn(|n| (n as f32 * 0.05).sin());
         for index in 0..packets {
-            let samples: [f32; 128] = std::array::from_fn(|n| ((index * 128 + n as u64) as f32 * 0.01).sin());
             waveform.on_sent(index, &samples);
             if index % 5 == 0 {
                 waveform.on_lost(index);
@@ -204,10 +204,10 @@ fn page_stays_below_5_mb_and_suggests_recording_longer_audio() {
         if !fits {
             assert!(page.len() < 300_000, "{seconds} s: {} bytes", page.len());
         }
-        // 345,600,000 samples are 1,319 columns of 2^18 samples, which end after 7,203 s. A fifth of each column is missing, so there is
+        // 172,800,000 samples are 1,319 columns of 2^17 samples, which end after 3,601 s. A fifth of each column is missing, so there is
         // one band.
-        if seconds == 7_200 {
-            assert!(page.contains("<span>2:00:03</span></div>"), "the axis has hours");
+        if seconds == 3_600 {
+            assert!(page.contains("<span>1:00:01</span></div>"), "the axis has hours");
             assert_eq!(waveform.columns().len(), 1_319);
             assert_eq!(bands(&page, "returned"), [(0, waveform.columns().len() as u64)]);
         }

@@ -1,7 +1,7 @@
 //! The numbers of `docs/measuring.md`, implemented independently from its text. They are computed afterwards from the complete log, with
 //! plain vectors and sorts, and use none of the code under test.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use super::log::Event;
@@ -62,9 +62,9 @@ pub(crate) struct ReferenceConfig {
 
 /// One packet and the replies to it.
 #[derive(Debug)]
-struct Packet {
+struct Packet<'a> {
     number: u32,
-    bytes: Vec<u8>,
+    bytes: &'a [u8],
     left: i64,
     refused: bool,
     intact_at: Option<i64>,
@@ -89,6 +89,10 @@ pub(crate) struct StreamCounts {
     pub(crate) returns: Vec<(i64, i64)>,
     /// The position of each of those packets in order of sending.
     pub(crate) order: Vec<usize>,
+    /// The largest of `order`.
+    newest_returned: Option<usize>,
+    /// The smallest round trip of `returns`.
+    smallest_round_trip: Option<i64>,
     /// The departure time of each packet, in order of sending.
     pub(crate) left: Vec<i64>,
     /// Whether each packet was lost, in order of sending.
@@ -127,7 +131,7 @@ impl StreamCounts {
     }
 
     pub(crate) fn smallest_round_trip(&self) -> Option<i64> {
-        self.round_trips().into_iter().min()
+        self.smallest_round_trip
     }
 }
 
@@ -209,16 +213,19 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
         .collect();
     let answered = first.flatten().map(|i| log[i].at());
 
-    let mut packets: [Vec<Packet>; 3] = Default::default();
+    let mut packets: [Vec<Packet<'_>>; 3] = Default::default();
+    // The newest packet with each number.
+    let mut newest: [HashMap<u32, usize>; 3] = Default::default();
     let mut counts: [StreamCounts; 3] = Default::default();
     let mut numbers = ReferenceCounts { counts: Default::default(), stray: 0, answered, begin, lines: Vec::new() };
     for event in counted {
         match event {
             Event::Sent { at, bytes, refused } => {
                 let Some((stream, number)) = sent_packet(bytes) else { continue };
+                newest[stream as usize].insert(number, packets[stream as usize].len());
                 packets[stream as usize].push(Packet {
                     number,
-                    bytes: bytes.clone(),
+                    bytes,
                     left: *at,
                     refused: *refused,
                     intact_at: None,
@@ -233,7 +240,7 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
                     continue;
                 };
                 let sent = &mut packets[stream as usize];
-                let known = sent.iter().rposition(|packet| Some(packet.number) == number);
+                let known = number.and_then(|number| newest[stream as usize].get(&number).copied());
                 let known = known.filter(|index| sent.len() - 1 - index < WINDOW);
                 match known {
                     None if number.is_some_and(|number| keepalives.contains(&(stream, number))) => {}
@@ -260,7 +267,7 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
 fn arrive(
     config: &ReferenceConfig,
     stream: Stream,
-    packet: &mut Packet,
+    packet: &mut Packet<'_>,
     index: usize,
     at: i64,
     bytes: &[u8],
@@ -271,7 +278,7 @@ fn arrive(
         own.duplicated += 1;
         return Outcome::Duplicate;
     }
-    if !is_intact(stream, &packet.bytes, bytes) {
+    if !is_intact(stream, packet.bytes, bytes) {
         own.damaged_copies += 1;
         packet.damaged_copies += 1;
         return Outcome::Damaged;
@@ -279,10 +286,10 @@ fn arrive(
     packet.intact_at = Some(at);
     own.returned += 1;
     own.returns.push((packet.left, at));
-    if own.order.iter().any(|overtaker| *overtaker > index) {
-        own.reordered += 1;
-    }
+    own.smallest_round_trip = own.smallest_round_trip.into_iter().chain([at - packet.left]).min();
+    own.reordered += u64::from(own.newest_returned > Some(index));
     own.order.push(index);
+    own.newest_returned = own.newest_returned.max(Some(index));
     let smallest = |stream: Stream| counts[stream as usize].smallest_round_trip();
     let echo_delay = match stream {
         Stream::Audio => config.echo_delay.or_else(|| Some(smallest(Stream::Audio)? - smallest(Stream::Ping)?)),
@@ -301,7 +308,7 @@ fn arrive(
 fn close(
     config: &ReferenceConfig,
     stream: Stream,
-    packets: &[Packet],
+    packets: &[Packet<'_>],
     counts: &mut StreamCounts,
     lines: &mut Vec<Line>,
 ) {

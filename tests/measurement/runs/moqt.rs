@@ -56,6 +56,8 @@ pub(crate) fn moqt_runs() -> Vec<(&'static str, RunResults)> {
         ("moqt silent", run(MoqtResults { groups, ..empty(Transport::Quic) }, Some(silent.clone()))),
     ];
     let codes = [0, 1, 3, 0x12, 0x13, u32::MAX];
-    runs.extend(codes.map(|code| ("moqt closed", run(lost(closed(code)), Some(silent.clone())))));
+    for code in codes {
+        runs.push(("moqt closed", run(lost(closed(code)), Some(silent.clone()))));
+    }
     runs
 }

@@ -112,8 +112,14 @@ impl Direction {
                 from.on_bytes_written(now, peer_handle(stream), chunk.len());
                 to.on_stream_data(now, stream, chunk);
             }
-            Piece::Finish => to.on_stream_finished(now, stream),
-            Piece::Reset(code) => to.on_stream_reset(now, stream, code),
+            Piece::Finish => {
+                self.0.remove(&stream);
+                to.on_stream_finished(now, stream);
+            }
+            Piece::Reset(code) => {
+                self.0.remove(&stream);
+                to.on_stream_reset(now, stream, code);
+            }
             Piece::Stop(code) => to.on_stop_sending(now, stream, code),
         }
         true

@@ -11,7 +11,16 @@ pub(crate) fn bursts(losses: &[bool]) -> Vec<usize> {
 /// the difference between the two arrival times.
 pub(crate) fn overtaken(counts: &StreamCounts) -> Vec<(i64, i64)> {
     let arrived = |index: usize| counts.returns[index].1;
-    let overtaker = |index: usize| (0..index).find(|before| counts.order[*before] > counts.order[index]);
+    // The newest packet among the first 1, 2, 3, … that arrived.
+    let newest = counts.order.iter().scan(0, |newest, position| {
+        *newest = *position.max(newest);
+        Some(*newest)
+    });
+    let newest: Vec<usize> = newest.collect();
+    let overtaker = |index: usize| {
+        let first = newest.partition_point(|newest| *newest <= counts.order[index]);
+        (first < index).then_some(first)
+    };
     (0..counts.order.len())
         .filter_map(|index| Some((index, overtaker(index)?)))
         .map(|(index, first)| ((index - first) as i64, arrived(index) - arrived(first)))
