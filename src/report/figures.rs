@@ -2,7 +2,7 @@
 //! place in the text report. Every output format walks this table.
 //!
 //! `docs/measuring.md` defines each figure under its JSON name. Times have at most three decimals in microseconds; a figure without data
-//! is `null`. A new row also needs `docs/report.schema.json` and `docs/measuring.md`; `tests/measurement/json.rs` checks both.
+//! is `null`. A new row also needs `docs/report.schema.json` and `docs/measuring.md`; `tests/library/measurement/json.rs` checks both.
 
 use std::net::SocketAddr;
 

@@ -1,0 +1,10 @@
+//! State machines, statistics, formats and protocols, in memory and in virtual time.
+
+#![recursion_limit = "256"]
+
+mod audio;
+mod measurement;
+mod nodes;
+mod protocol;
+mod signaling;
+mod simulation;

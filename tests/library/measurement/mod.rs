@@ -1,0 +1,19 @@
+//! Statistics, limits and report formats.
+
+
+mod bursts_and_reordering;
+mod clock_jumps;
+mod delay_variation;
+mod histogram;
+mod html;
+mod jitter;
+mod json;
+mod junit;
+mod limits;
+mod loss_direction;
+mod machine;
+mod markdown;
+mod runs;
+mod text;
+mod units;
+mod warnings;

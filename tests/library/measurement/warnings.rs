@@ -1,0 +1,202 @@
+//! Warnings about anomalies in a run.
+
+use crate::measurement::runs;
+use std::time::Duration;
+
+use jamjam_dev::client::{AudioResults, RunResults};
+use jamjam_dev::report::Report;
+use jamjam_dev::report::limits::Limits;
+use jamjam_dev::stats::{PacingStats, StreamStats};
+use jamjam_dev::time::Time;
+
+use runs::{MS, probe, send, stream};
+
+/// The warnings of a run without limits.
+fn notes(run: &RunResults) -> Vec<String> {
+    Report::new(run, &Limits::default()).warnings.into_iter().map(|warning| warning.message).collect()
+}
+
+/// The three likely causes listed for a run without replies.
+fn reasons(run: &RunResults) -> [String; 3] {
+    let report = Report::new(run, &Limits::default());
+    <[String; 3]>::try_from(report.warnings[0].details.clone()).unwrap()
+}
+
+#[test]
+fn damaged_reply_is_not_reported_as_no_reply() {
+    let run = probe(StreamStats { sent: 1, damaged: 1, damaged_copies: 1, ..StreamStats::new() });
+    assert_eq!(
+        notes(&run),
+        [
+            "1 LATENCY_PONG datagram arrived with bytes that differ from those sent: the server or a device on the path modifies packets"
+        ]
+    );
+}
+
+#[test]
+fn closed_port_is_distinguished_from_a_silent_path() {
+    let lost = || probe(StreamStats { sent: 100, lost: 100, ..StreamStats::new() });
+    let [port, path, _] = reasons(&RunResults { port_unreachable: 12, ..lost() });
+    assert!(port.ends_with("(ICMP port unreachable): received 12 times, so check this first"), "{port}");
+    assert!(path.ends_with("unlikely, because ICMP port unreachable was received"), "{path}");
+    let [port, path, _] = reasons(&lost());
+    assert!(port.ends_with("not received") && path.contains("check this first"), "{port} {path}");
+}
+
+#[test]
+fn pongs_without_audio_replies_indicate_the_server() {
+    let audio = AudioResults {
+        stats: StreamStats { sent: 375, lost: 375, ..StreamStats::with_rtt_baseline() },
+        ..AudioResults::default()
+    };
+    let run = RunResults { ping: Some(stream(StreamStats::new(), [MS, MS])), ..send(audio) };
+    let [_, path, server] = reasons(&run);
+    assert!(path.ends_with("ruled out, because other datagrams arrived"), "{path}");
+    assert!(server.starts_with("no echo server listens there, or its delay exceeds"), "{server}");
+    assert!(
+        server.ends_with("likely, because 2 LATENCY_PONG datagrams arrived; give --server-delay or a longer --timeout"),
+        "{server}"
+    );
+}
+
+#[test]
+fn unmatched_datagrams_indicate_another_server() {
+    let run = RunResults { stray: 4, ..probe(StreamStats { sent: 9, lost: 9, unmatched: 1, ..StreamStats::new() }) };
+    let [_, _, server] = reasons(&run);
+    assert!(server.ends_with("likely, because 5 datagrams without a request arrived"), "{server}");
+}
+
+#[test]
+fn clean_run_has_no_warnings() {
+    assert_eq!(notes(&probe(stream(StreamStats::new(), [MS; 100]))), [""; 0]);
+    let silent = StreamStats { sent: 100, in_flight: 100, ..StreamStats::new() };
+    assert_eq!(notes(&RunResults { replies_expected: false, ..probe(silent) }), [""; 0]);
+}
+
+#[test]
+fn each_anomaly_adds_a_warning() {
+    let ping = |ping: StreamStats| probe(StreamStats { sent: 200, ..stream(ping, [MS; 100]) });
+    assert_eq!(notes(&probe(stream(StreamStats::new(), [MS]))), ["only 1 round trip: a p99 needs 100"]);
+    assert_eq!(
+        notes(&ping(StreamStats { damaged: 1, damaged_copies: 2, ..StreamStats::new() })),
+        [
+            "2 LATENCY_PONG datagrams arrived with bytes that differ from those sent: the server or a device on the path modifies packets"
+        ]
+    );
+    assert_eq!(
+        notes(&ping(StreamStats { send_failed: 1, ..StreamStats::new() })),
+        ["1 LATENCY_PING packet could not be sent (counted as lost)"]
+    );
+    assert_eq!(
+        notes(&ping(StreamStats { unmatched: 3, ..StreamStats::new() })),
+        ["3 LATENCY_PONG datagrams matched no request: replies to an earlier run or to another client"]
+    );
+    assert_eq!(
+        notes(&RunResults { port_unreachable: 1, ..ping(StreamStats::new()) }),
+        [
+            "ICMP port unreachable was received during the run: the server started late or stopped early, or a firewall rejects \
+          packets intermittently"
+        ]
+    );
+}
+
+#[test]
+fn each_audio_anomaly_adds_a_warning() {
+    let audio = |change: fn(&mut AudioResults)| {
+        let stats = stream(StreamStats::with_rtt_baseline(), [100 * MS; 100]);
+        let mut audio =
+            AudioResults { stats, configured_server_delay_ns: Some(100_000_000), ..AudioResults::default() };
+        change(&mut audio);
+        notes(&send(audio))
+    };
+    assert_eq!(audio(|_| ()), [""; 0]);
+    assert_eq!(audio(|audio| audio.underruns = 2), ["the source delivered 2 packets too late to be sent on time"]);
+    assert_eq!(audio(|audio| audio.recording_dropped = 1), ["the recording lacks 1 returned packet"]);
+    assert_eq!(audio(|audio| audio.payload_bytes = 1_460), [""; 0]);
+    assert_eq!(
+        audio(|audio| audio.payload_bytes = 1_461),
+        [
+            "1461 payload bytes do not fit in one Ethernet frame: packets are fragmented, and losing one fragment loses the packet"
+        ]
+    );
+    assert_eq!(
+        audio(|audio| audio.configured_server_delay_ns = Some(100_000_001)),
+        ["AUDIO returned earlier than --server-delay allows: the actual server delay is shorter"]
+    );
+    assert_eq!(
+        audio(|audio| audio.configured_server_delay_ns = None),
+        [
+            "no LATENCY_PONG received, so the server delay and the AUDIO round-trip times are unknown: give --server-delay"
+        ]
+    );
+}
+
+#[test]
+fn server_delay_mismatch_adds_a_warning() {
+    // The echo times are 103 ms and the pings 3 ms, so the server delay is 100 ms.
+    let run = |given| {
+        let stream_of_audio = stream(StreamStats::with_rtt_baseline(), [103 * MS; 100]);
+        let audio =
+            AudioResults { stats: stream_of_audio, configured_server_delay_ns: Some(given), ..AudioResults::default() };
+        notes(&RunResults { ping: Some(stream(StreamStats::new(), [3 * MS])), ..send(audio) })
+    };
+    assert_eq!(run(95_000_000), [""; 0]);
+    assert_eq!(run(94_999_999), ["--server-delay is 95.000 ms, but the measured server delay is 100.000 ms"]);
+}
+
+#[test]
+fn pacing_error_above_1_ms_adds_a_jitter_warning() {
+    let run = |micros: &[u64]| {
+        let mut pacing = PacingStats::default();
+        for (n, micros) in micros.iter().enumerate() {
+            let due = Time::from_millis(n as u64);
+            pacing.on_sent(due, due + Duration::from_micros(*micros));
+        }
+        notes(&RunResults { pacing: Some(pacing), ..probe(stream(StreamStats::new(), [MS; 100])) })
+    };
+    assert_eq!(run(&[1_000, 5]), [""; 0]);
+    assert_eq!(run(&[1_100, 5]), ["the pacing error on this host (maximum 1.100 ms) is part of the jitter"]);
+    // One outlier in a hundred does not affect p99; two do.
+    let mut errors = vec![5; 100];
+    errors[50] = 3_000;
+    assert_eq!(run(&errors), [""; 0]);
+    errors[51] = 3_000;
+    assert_eq!(run(&errors), ["the pacing error on this host (p99 3.000 ms) is part of the jitter"]);
+}
+
+#[test]
+fn local_pacing_drift_adds_a_warning() {
+    let run = |last: u64| {
+        let mut pacing = PacingStats::default();
+        for second in 0..20 {
+            let due = Time::from_millis(second * 1_000);
+            pacing.on_sent(due, due + Duration::from_nanos(if second < 10 { 1_000 } else { last }));
+        }
+        notes(&RunResults { pacing: Some(pacing), ..probe(stream(StreamStats::new(), [MS; 100])) })
+    };
+    assert_eq!(run(90_000), [""; 0]);
+    assert_eq!(
+        run(500_000),
+        ["the pacing on this host drifted: median error 1.0 µs in the first 5 s, 500.0 µs in the last 5 s"]
+    );
+}
+
+#[test]
+fn server_delay_estimated_from_few_pings_adds_a_warning() {
+    let run = |pings: usize| {
+        let mut run = send(AudioResults {
+            stats: stream(StreamStats::with_rtt_baseline(), [100 * MS; 100]),
+            ..AudioResults::default()
+        });
+        run.ping = Some(stream(StreamStats::new(), vec![MS; pings]));
+        notes(&run)
+    };
+    assert_eq!(
+        run(2),
+        [
+            "the server delay is estimated from only 2 pings, which makes AUDIO round-trip times less accurate: use a longer run or \
+          --server-delay"
+        ]
+    );
+    assert_eq!(run(3), [""; 0]);
+}

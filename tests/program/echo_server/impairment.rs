@@ -1,0 +1,325 @@
+//! The program's impairment on real sockets. The reports of `send` and `probe` are compared with the outcome log packet by packet.
+//! `SEEDS=200 cargo test --test program echo_server::impairment` runs more seeds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use test_support::client;
+use test_support::server;
+
+use client::document;
+use client::program::{self, ProgramOutput};
+use serde_json::Value;
+use server::TEST_TIMEOUT;
+use server::client::Client;
+use server::packet::{Random, audio, keepalive};
+use server::process::Server;
+
+/// A row of the outcome log, as text.
+#[derive(Clone, Debug)]
+struct Row {
+    stream: &'static str,
+    sequence: u64,
+    outcome: String,
+    reordered: String,
+    copies: u64,
+}
+
+fn rows(file: &Path) -> Vec<Row> {
+    let text = fs::read_to_string(file).unwrap();
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("time_us,client,type,sequence,outcome,reordered,delay_us,copies"));
+    let row = |line: &str| {
+        let [_, _, kind, sequence, outcome, reordered, _, copies] =
+            <[&str; 8]>::try_from(line.split(',').collect::<Vec<_>>()).unwrap();
+        let stream = match kind {
+            "AUDIO" => "audio",
+            "LATENCY_PING" => "ping",
+            "KEEPALIVE" => "keepalive",
+            other => panic!("{other}"),
+        };
+        let (sequence, copies) = (sequence.parse().unwrap(), copies.parse().unwrap());
+        Row { stream, sequence, outcome: outcome.to_owned(), reordered: reordered.to_owned(), copies }
+    };
+    lines.map(row).collect()
+}
+
+/// The outcome of each packet: how often it returned, was duplicated and was lost.
+type Outcomes = BTreeMap<(String, u64), [u64; 3]>;
+
+/// Compares the report and the JSON lines of a run with the outcome log of the server.
+fn assert_same(finished: &ProgramOutput, rows: &[Row], what: &str) {
+    let (lines, report) = document::lines(finished);
+    let mut reported = Outcomes::new();
+    for line in &lines {
+        let key = (line["stream"].as_str().unwrap().to_owned(), line["sequence"].as_u64().unwrap());
+        let index = match line["outcome"].as_str().unwrap() {
+            "returned" => 0,
+            "duplicate" => 1,
+            "lost" => 2,
+            other => panic!("{what}: {other}"),
+        };
+        reported.entry(key).or_default()[index] += 1;
+    }
+    let mut logged = Outcomes::new();
+    for row in rows {
+        let outcome = match row.copies {
+            0 => [0, 0, 1],
+            copies => [1, copies - 1, 0],
+        };
+        assert!(logged.insert((row.stream.to_owned(), row.sequence), outcome).is_none(), "{what}: {row:?} twice");
+        assert_eq!(row.copies > 0, row.outcome == "sent", "{what}: {row:?}");
+    }
+    assert_eq!(reported, logged, "{what}");
+
+    for stream in ["audio", "ping", "keepalive"] {
+        let own: Vec<&Row> = rows.iter().filter(|row| row.stream == stream).collect();
+        if report["streams"][stream].is_null() {
+            assert!(own.is_empty(), "{what}");
+            continue;
+        }
+        let sent = own.iter().filter(|row| row.copies > 0).map(|row| row.sequence);
+        // The rows of sent packets are in the order of sending.
+        let mut highest = None;
+        let mut reordered = 0;
+        for sequence in sent.clone() {
+            reordered += u64::from(highest > Some(sequence));
+            highest = highest.max(Some(sequence));
+        }
+        let returned = sent.count() as u64;
+        let copies: u64 = own.iter().map(|row| row.copies).sum();
+        let all = own.len() as u64;
+        let expected = [all, returned, all - returned, copies - returned, reordered, 0];
+        let names = ["sent", "returned", "lost", "duplicated", "reordered", "in_flight"];
+        assert_eq!(document::counts(&report, stream, names), expected, "{what}: {stream}");
+    }
+}
+
+/// Options drawn from a seed.
+fn options(seed: u64) -> Vec<String> {
+    let mut random = Random(seed);
+    let mut options = vec!["--seed".to_owned(), seed.to_string()];
+    let mut maybe = |option: &str, value: String| {
+        if random.next_u64().is_multiple_of(2) {
+            options.extend([option.to_owned(), value]);
+        }
+    };
+    maybe("--loss", format!("{}.5%", seed % 8));
+    maybe("--burst-loss", format!("{}%,{}%", 1 + seed % 3, 25 + seed % 50));
+    maybe("--jitter", format!("{}ms", 1 + seed % 7));
+    maybe("--reorder", format!("{}%,{}ms", 1 + seed % 5, 5 + seed % 10));
+    maybe("--duplicate", format!("{}%", 1 + seed % 9));
+    maybe("--drop-packets", format!("{},70-{}", seed % 60, 71 + seed % 20));
+    // 375 packets per second of 552 bytes (128 samples) are 1.66 Mbit/s.
+    maybe("--bandwidth", ["1mbit,50ms", "2Mbit", "1500kbit,5ms"][seed as usize % 3].to_owned());
+    if options.len() == 2 {
+        options.extend(["--loss".to_owned(), "1%".to_owned()]);
+    }
+    options
+}
+
+/// Runs `send` against a server with these options. Returns its result and the outcome log.
+fn send(options: &[String], driver: &str) -> (ProgramOutput, Vec<Row>) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outcomes.csv");
+    let mut all: Vec<&str> = options.iter().map(String::as_str).collect();
+    all.extend(["--host", "127.0.0.1", "--delay", "20", "--driver", driver, "--outcome-log", file.to_str().unwrap()]);
+    let server = Server::start(&all);
+    let finished = program::run(&format!(
+        "send --tone 440 --duration 0.3 --server-delay 20 --timeout 3s --json-lines --to {} --driver {driver}",
+        server.address
+    ));
+    let stats = server.stop("INT").stats();
+    assert_eq!(stats.count("kernel_dropped"), 0, "{stats}");
+    assert_eq!(stats.count("outcome_log_dropped"), 0, "{stats}");
+    let rows = rows(&file);
+    for (name, outcome) in [
+        ("impaired_lost", "lost"),
+        ("impaired_burst", "burst"),
+        ("impaired_listed", "listed"),
+        ("impaired_queue", "queue"),
+        ("dropped_at_stop", "stopped"),
+    ] {
+        let logged = rows.iter().filter(|row| row.outcome == outcome).count() as u64;
+        assert_eq!(stats.count(name), logged, "{name}: {stats}");
+    }
+    let reordered = rows.iter().filter(|row| row.reordered == "1").count() as u64;
+    assert_eq!(stats.count("impaired_reordered"), reordered, "{stats}");
+    (finished, rows)
+}
+
+#[test]
+fn report_and_outcome_log_agree_on_every_packet() {
+    let seeds: u64 = std::env::var("SEEDS").map_or(6, |text| text.parse().expect("SEEDS is a number"));
+    let all: Vec<u64> = (0..seeds).collect();
+    // Only a few cases run at a time, because each runs two processes that pace packets.
+    for some in all.chunks(12) {
+        client::at_once(some, |seed| {
+            let driver = if seed % 4 == 3 { "portable" } else { "native" };
+            let options = options(*seed);
+            let (finished, rows) = send(&options, driver);
+            // 0.3 s in packets of 128 samples at 48 kHz. The number of KEEPALIVEs and pings depends on the machine.
+            assert_eq!(rows.iter().filter(|row| row.stream == "audio").count(), 113, "{options:?}");
+            assert_same(&finished, &rows, &format!("{options:?} {driver}"));
+        });
+    }
+}
+
+/// Sequence, outcome, reordering and copies of AUDIO, by sequence.
+fn audio_outcomes(rows: &[Row]) -> Vec<(u64, String, String, u64)> {
+    let audio = rows.iter().filter(|row| row.stream == "audio");
+    let mut outcomes: Vec<_> =
+        audio.map(|row| (row.sequence, row.outcome.clone(), row.reordered.clone(), row.copies)).collect();
+    outcomes.sort();
+    outcomes
+}
+
+#[test]
+fn same_seed_gives_the_same_outcomes_on_any_port_and_driver() {
+    let line = "--loss 5% --burst-loss 2%,30% --jitter 3ms --reorder 4% --duplicate 5% --seed 11";
+    let options: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    let outcomes =
+        client::at_once(["native", "native", "portable"], |driver| audio_outcomes(&send(&options, driver).1));
+    assert_eq!(outcomes[0], outcomes[1]);
+    assert_eq!(outcomes[0], outcomes[2]);
+    let kinds: std::collections::BTreeSet<&str> = outcomes[0].iter().map(|(_, outcome, ..)| outcome.as_str()).collect();
+    assert_eq!(kinds, ["burst", "lost", "sent"].into());
+}
+
+#[test]
+fn exactly_the_listed_packets_are_lost() {
+    let options = ["--drop-packets".to_owned(), "10,20-25".to_owned()];
+    let (finished, _) = send(&options, "native");
+    let (lines, report) = document::lines(&finished);
+    let lost: Vec<u64> =
+        lines.iter().filter(|line| line["outcome"] == "lost").map(|line| line["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(lost, [10, 20, 21, 22, 23, 24, 25]);
+    assert_eq!(document::counts(&report, "audio", ["lost", "duplicated", "reordered"]), [7, 0, 0]);
+}
+
+#[test]
+fn embedded_server_is_impaired_and_named_in_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = [
+        "send --tone 440 --duration 0.3",
+        "probe --audio --count 100 --interval 2",
+        "probe --count 100 --interval 2",
+        "probe --keepalive --count 100 --interval 2",
+    ];
+    let cases = lines.into_iter().enumerate();
+    client::at_once(cases, |(n, line)| {
+        let file = folder.path().join(format!("{n}.csv"));
+        let impairment = "--loss 5% --reorder 5% --duplicate 5% --seed 3";
+        let line = format!(
+            "{line} --embedded --delay 20 {impairment} --timeout 3s --json-lines --outcome-log {}",
+            file.to_str().unwrap()
+        );
+        let finished = program::run(&line);
+        let rows = rows(&file);
+        assert!(rows.iter().any(|row| row.outcome == "lost") && rows.iter().any(|row| row.copies == 2), "{rows:?}");
+        assert_same(&finished, &rows, &line);
+        let (_, report) = document::lines(&finished);
+        let name = "embedded echo server (20 ms, --loss 5% --reorder 5%,10ms --duplicate 5% --seed 3)";
+        assert_eq!(report["target"], name);
+    });
+}
+
+#[test]
+fn log_contains_the_options_that_reproduce_the_impairment() {
+    let mut server = Server::start(&["--host", "127.0.0.1", "--loss", "30%", "--jitter", "1"]);
+    let message = server.line_starting_with("echo: impairment enabled").message;
+    let options_text = message
+        .strip_prefix("echo: impairment enabled options=\"")
+        .and_then(|rest| rest.strip_suffix('"'))
+        .expect("the options");
+    let seed = options_text.strip_prefix("--loss 30% --jitter 1ms --seed ").expect("a seed");
+    assert!(seed.parse::<u64>().is_ok(), "{message}");
+    let answered = |server: &Server| {
+        let client = Client::connect(server.address);
+        client.socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+        let mut buffer = [0; 100];
+        // The n-th KEEPALIVE that a server receives always has the same outcome.
+        (0..40)
+            .map(|n| {
+                client.send(&keepalive(n, &[]));
+                client.socket.recv(&mut buffer).is_ok()
+            })
+            .collect::<Vec<_>>()
+    };
+    let first = answered(&server);
+    assert!(first.contains(&true) && first.contains(&false), "{first:?}");
+    let mut options = vec!["--host", "127.0.0.1"];
+    options.extend(options_text.split(' '));
+    assert_eq!(answered(&Server::start(&options)), first);
+    // Without impairment, the log does not mention impairment.
+    let finished = Server::start(&["--host", "127.0.0.1"]).stop("INT");
+    assert!(finished.lines.iter().all(|line| !line.contains("impair")), "{:?}", finished.lines);
+}
+
+#[test]
+fn outcome_log_is_complete_after_either_signal() {
+    for signal in ["INT", "TERM"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("outcomes.csv");
+        let options = ["--host", "127.0.0.1", "-d", "1h", "--outcome-log", file.to_str().unwrap()];
+        let server = Server::start(&options);
+        let mut client = Client::connect(server.address);
+        for sequence in 0..50 {
+            client.send(&audio(sequence, 256));
+        }
+        let syncs = client.sync();
+        let finished = server.stop(signal);
+        assert_eq!((finished.code, finished.stats().count("dropped_at_stop")), (Some(0), 50), "{}", finished.stats());
+        let rows = rows(&file);
+        // Without impairment, every reply is also written to the outcome log.
+        assert_eq!(rows.iter().filter(|row| row.stream == "keepalive" && row.outcome == "sent").count() as u64, syncs);
+        let stopped: Vec<u64> = rows.iter().filter(|row| row.outcome == "stopped").map(|row| row.sequence).collect();
+        assert_eq!(stopped, (0..50).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn outcome_log_write_error_is_reported_and_delays_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outcomes");
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let pipe = file.clone();
+    // Reads the first line and closes the pipe.
+    let reader = std::thread::spawn(move || {
+        let mut line = String::new();
+        BufReader::new(fs::File::open(pipe).unwrap()).read_line(&mut line).unwrap();
+        line
+    });
+    let mut server =
+        Server::start(&["--host", "127.0.0.1", "--outcome-log", file.to_str().unwrap(), "--stats-interval", "50ms"]);
+    assert!(reader.join().unwrap().starts_with("time_us,"));
+    let client = Client::connect(server.address);
+    // Packets are sent until the writing thread has failed and rows are dropped.
+    let deadline = std::time::Instant::now() + TEST_TIMEOUT;
+    for n in 0.. {
+        let keepalive = keepalive(n, &[]);
+        assert_eq!(client.exchange(&keepalive), keepalive);
+        if n % 100 == 99 && server.line_starting_with("Stats: ").message.contains(", outcome_log_dropped=") {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "no row is dropped: {:?}", server.lines);
+    }
+    let finished = server.stop("INT");
+    assert_eq!(finished.code, Some(3), "{:?}", finished.lines);
+    let log_contains = |text: &str| finished.lines.iter().any(|line| line.contains(text));
+    assert!(log_contains("cannot write the outcome log to") && log_contains("Broken pipe"), "{:?}", finished.lines);
+    assert!(log_contains(", outcome_log_dropped="), "{:?}", finished.lines);
+}
+
+#[test]
+fn configured_loss_is_measured() {
+    let finished = program::run("probe --embedded --count 2000 --interval 0.5 --timeout 1s --loss 10% --seed 5 --json");
+    let report = document::report(&finished);
+    let [sent, lost] = document::counts(&report, "ping", ["sent", "lost"]);
+    // 200 of 2,000 are expected, with a tolerance of 4 standard deviations of 13.4.
+    assert_eq!(sent, 2_000);
+    assert!((147..=253).contains(&lost), "{lost}");
+    assert!(matches!(&report["streams"]["ping"]["loss_ratio"], Value::Number(_)));
+}

@@ -1,0 +1,116 @@
+//! Malformed and nearly valid datagrams: the server keeps running, and each datagram is counted by exactly one counter. `DATAGRAMS=1000000
+//! cargo test --test program echo_server::malformed_datagrams` sends a million random datagrams.
+
+use std::collections::BTreeMap;
+use test_support::server;
+
+use server::client::{Client, at};
+use server::packet::{Random, audio, expected_counter, golden};
+use server::process::Server;
+
+/// The number of datagrams sent before waiting for the server: fewer than fit in the smallest receive buffer.
+const WINDOW: u64 = 32;
+
+/// A server that receives malformed datagrams, and their expected counts.
+struct Fuzzer {
+    server: Server,
+    client: Client,
+    expected: BTreeMap<&'static str, u64>,
+    sent: u64,
+    syncs: u64,
+}
+
+impl Fuzzer {
+    fn new(driver: &str) -> Self {
+        let server = Server::start(&["--host", "127.0.0.1", "-d", "20", "--stats-interval", "off", "--driver", driver]);
+        let client = Client::connect(at("127.0.0.1", server.address));
+        Self { server, client, expected: BTreeMap::new(), sent: 0, syncs: 0 }
+    }
+
+    fn send(&mut self, datagram: &[u8]) {
+        self.client.send(datagram);
+        *self.expected.entry(expected_counter(datagram)).or_default() += 1;
+        self.sent += 1;
+        if self.sent.is_multiple_of(WINDOW) {
+            self.syncs += self.client.sync();
+        }
+    }
+
+    /// Sends AUDIO to check that the server still works, stops it, and compares its counts with what was sent.
+    fn finish(mut self) {
+        self.syncs += self.client.sync();
+        let last_client = Client::connect(self.server.address);
+        assert_eq!(last_client.exchange(&audio(7, 512)), audio(7, 512));
+        *self.expected.entry("received").or_default() += 1;
+        *self.expected.entry("keepalives").or_default() += self.syncs;
+        let stopped = self.server.stop("TERM");
+        assert_eq!(stopped.code, Some(0));
+        let stats = stopped.stats();
+        println!("{} datagrams and {} keepalives: {stats}", self.sent + 1, self.syncs);
+        assert_eq!(stats.arrivals(), self.sent + 1 + self.syncs, "{stats}");
+        let names = ["received", "keepalives", "pings", "stun_requests", "latency_infos", "ignored"].into_iter();
+        for name in names.chain(["dropped_short", "dropped_version", "dropped_type", "dropped_payload", "dropped_stun"])
+        {
+            assert_eq!(stats.count(name), self.expected.get(name).copied().unwrap_or(0), "{name}: {stats}");
+        }
+        // All echoes have been sent, because the echo of the last client was the last.
+        assert_eq!(stats.count("sent"), stats.count("received"), "{stats}");
+        let replies: u64 = ["keepalives", "pings", "stun_requests"].map(|name| stats.count(name)).iter().sum();
+        assert_eq!(stats.count("immediate_replies"), replies, "{stats}");
+    }
+}
+
+#[test]
+fn every_truncation_and_bit_flip_is_survived_and_counted() {
+    for driver in ["native", "portable"] {
+        let mut fuzzer = Fuzzer::new(driver);
+        for original in golden() {
+            for len in 0..=original.len() {
+                fuzzer.send(&original[..len]);
+            }
+            for bit in 0..original.len() * 8 {
+                let mut flipped = original.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                fuzzer.send(&flipped);
+            }
+        }
+        fuzzer.finish();
+    }
+}
+
+#[test]
+fn golden_packets_are_counted_as_the_protocol_defines() {
+    let counters: Vec<&str> = golden().iter().map(|packet| expected_counter(packet)).collect();
+    let expected = [
+        "received",
+        "ignored",
+        "ignored",
+        "keepalives",
+        "keepalives",
+        "ignored",
+        "pings",
+        "ignored",
+        "latency_infos",
+        "latency_infos",
+        "stun_requests",
+    ];
+    assert_eq!(counters, expected);
+}
+
+#[test]
+fn random_datagrams_are_survived_and_counted() {
+    let datagrams: u64 = std::env::var("DATAGRAMS").map_or(50_000, |text| text.parse().expect("a number"));
+    let mut fuzzer = Fuzzer::new("native");
+    let mut random = Random(2_026);
+    for _ in 0..datagrams {
+        // Most datagrams are short, some up to 2 KiB. Two of three begin like a packet.
+        let len = if random.below(50) == 0 { random.below(2_048) } else { random.below(80) };
+        let mut datagram: Vec<u8> = std::iter::repeat_with(|| random.next_u64() as u8).take(len as usize).collect();
+        if random.below(3) > 0 && datagram.len() > 1 {
+            datagram[0] = 1;
+            datagram[1] = random.below(9) as u8;
+        }
+        fuzzer.send(&datagram);
+    }
+    fuzzer.finish();
+}

@@ -1,0 +1,330 @@
+//! `echo-server --moqt`: its log, its certificates and clients, its counters and its shutdown.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use jamjam_dev::io::moqt::client::MoqtConnectError;
+use jamjam_dev::io::tls::client::TrustPolicy;
+use jamjam_dev::moqt::TrackPath;
+use jamjam_dev::moqt::client::{FramePayload, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
+
+use crate::echo_server::moqt_client::{MoqtLog, assert_echoes, connect_options, groups, run, run_and_watch};
+use test_support::certificate::Authority;
+use test_support::server::TEST_TIMEOUT;
+use test_support::server::process::Server;
+
+fn start(options: &[&str]) -> (Server, MoqtLog) {
+    let mut server = Server::start(&[&["--host", "127.0.0.1", "--moqt", "127.0.0.1:0"], options].concat());
+    let log = MoqtLog::of(&mut server);
+    (server, log)
+}
+
+fn sha256(file: &std::path::Path) -> String {
+    let digest = Sha256::digest(CertificateDer::from_pem_file(file).unwrap());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}
+
+fn has_ipv6() -> bool {
+    UdpSocket::bind("[::1]:0").is_ok()
+}
+
+#[test]
+fn both_urls_are_logged_and_echo_on_both_loopback_families() {
+    let mut server = Server::start(&["--host", "127.0.0.1", "--moqt", "localhost:0"]);
+    let log = MoqtLog::of(&mut server);
+    let port = log.port();
+    assert_eq!(log.webtransport, format!("https://localhost:{port}/echo"));
+    assert_eq!(log.quic, format!("moqt://localhost:{port}/echo"));
+    let mut hosts = vec!["localhost", "127.0.0.1"];
+    if has_ipv6() {
+        assert_eq!(log.listening, format!("127.0.0.1:{port} [::1]:{port}"));
+        hosts.push("[::1]");
+    }
+    for url in log.urls() {
+        for host in &hosts {
+            assert_echoes(&url.replace("localhost", host), &log.pinned(), &groups(None));
+        }
+    }
+    // No certificate authority has signed the certificate.
+    for url in log.urls() {
+        let error = run(url, &TrustPolicy::default(), &groups(Some(1))).err().expect("an error");
+        assert!(matches!(error, MoqtConnectError::InvalidCertificate { .. }), "{error}");
+    }
+}
+
+#[test]
+fn saved_certificate_is_verified_by_its_file_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let cert_dir = folder.path().join("certificates");
+    let file = cert_dir.join("moqt-cert.pem");
+    let trust = TrustPolicy { ca_file: Some(file.clone()), ..TrustPolicy::default() };
+    let mut hashes = Vec::new();
+    for _ in 0..2 {
+        let (mut server, log) = start(&["--cert-dir", cert_dir.to_str().unwrap()]);
+        assert_eq!(
+            server.line().message,
+            format!("tls: certificate file; pass it to clients with --ca file={}", file.display())
+        );
+        assert_eq!(log.sha256, sha256(&file));
+        log.urls().iter().for_each(|url| drop(assert_echoes(url, &trust, &groups(None))));
+        assert_eq!(server.stop("TERM").code, Some(0));
+        hashes.push(log.sha256);
+    }
+    assert_eq!(hashes[0], hashes[1]);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(cert_dir.join("moqt-key.pem")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn configured_certificate_is_used() {
+    let authority = Authority::new();
+    let pair = authority.certify();
+    let (_server, log) = start(&pair.options());
+    assert_eq!((log.sha256.clone(), &*log.until), (sha256(&pair.cert), "2200-01-01T00:00:00Z"));
+    for trust in [TrustPolicy { ca_file: Some(authority.own()), ..TrustPolicy::default() }, log.pinned()] {
+        log.urls().iter().for_each(|url| drop(assert_echoes(url, &trust, &groups(None))));
+    }
+}
+
+#[test]
+fn configured_path_and_prefix_are_used() {
+    let (_server, log) = start(&["--moqt-path", "mirror", "--moqt-prefix", "osaka"]);
+    let osaka = MoqtClientConfig {
+        track_path: TrackPath::from_parts(["osaka", "text"]),
+        track_prefix: TrackPath::from_parts(["osaka"]),
+        ..groups(None)
+    };
+    for url in log.urls() {
+        assert!(url.ends_with("/mirror"), "{url}");
+        assert_echoes(url, &log.pinned(), &osaka);
+        // The server requests announcements for the prefix `osaka` only. It does not subscribe to a track with another prefix.
+        let subscribe_timeout = Duration::from_millis(300);
+        let other = MoqtClientConfig { group_count: Some(1), subscribe_timeout, ..groups(None) };
+        let run_result = run(url, &log.pinned(), &other).unwrap();
+        assert!(matches!(run_result.outcome, MoqtRunOutcome::NotReady(_)), "{:?}", run_result.outcome);
+    }
+    let echo = log.webtransport.replace("/mirror", "/echo");
+    assert!(matches!(
+        run(&echo, &log.pinned(), &groups(Some(1))),
+        Err(MoqtConnectError::HttpStatus { status: 404, .. })
+    ));
+    // 0x13: the requested path is unknown.
+    let echo = log.quic.replace("/mirror", "/echo");
+    let run_result = run(&echo, &log.pinned(), &groups(Some(1))).unwrap();
+    assert!(
+        matches!(run_result.outcome, MoqtRunOutcome::Closed { code: 0x13, closed_locally: false, .. }),
+        "{:?}",
+        run_result.outcome
+    );
+}
+
+#[test]
+fn moqt_frames_are_delayed_by_the_moqt_delay_only() {
+    let (_server, log) = start(&["--moqt-delay", "300ms", "--delay", "1h"]);
+    let events = assert_echoes(&log.quic, &log.pinned(), &groups(None));
+    for event in events {
+        if let MoqtClientEvent::FrameReturned { sent_at, at, .. } = event {
+            assert!(at.duration_since(sent_at) >= Duration::from_millis(300), "{:?}", at.duration_since(sent_at));
+        }
+    }
+}
+
+#[test]
+fn source_outside_the_allowed_networks_is_dropped_and_counted() {
+    let (server, log) = start(&["--allow", "192.0.2.0/24"]);
+    let mut connect_options = connect_options(&log.quic, &log.pinned());
+    connect_options.limits.setup_timeout = Duration::from_millis(500);
+    let error = run_and_watch(&connect_options, &groups(Some(1)), |_| ()).err().expect("silence");
+    assert!(matches!(error, MoqtConnectError::TimedOut { .. }), "{error}");
+    let stopped = server.stop("TERM");
+    let stats = moqt_stats(&stopped.lines);
+    assert!(count(stats, "connections_dropped_not_allowed") >= 1, "{stats}");
+    assert_eq!(count(stats, "connections_quic"), 0, "{stats}");
+}
+
+/// The last line of the MOQT statistics.
+fn moqt_stats(lines: &[String]) -> &str {
+    let stats = lines.iter().rev().find_map(|line| Some(line.split_once(" INFO moqt: stats ")?.1));
+    stats.unwrap_or_else(|| panic!("no statistics in {lines:#?}"))
+}
+
+/// A counter in a line of statistics. A counter that is not printed is zero.
+fn count(stats: &str, name: &str) -> u64 {
+    let value = stats.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+    value.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value}")))
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn moqt_counters_are_in_the_log_and_in_the_metrics() {
+    let (mut server, log) = start(&["--metrics", "0"]);
+    let metrics = server.line_starting_with("metrics: listening url=http://").message;
+    let metrics = metrics.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics"));
+    let metrics: SocketAddr = metrics.unwrap().parse().unwrap();
+    log.urls().iter().for_each(|url| drop(assert_echoes(url, &log.pinned(), &groups(None))));
+    let page = test_support::server::poll_until("all connections are closed", || {
+        let page = get(metrics, "/metrics");
+        page.contains("\njamjam_moqt_connections_open 0\n").then_some(page)
+    });
+    for line in [
+        "jamjam_moqt_connections_quic_total 1",
+        "jamjam_moqt_connections_webtransport_total 1",
+        "jamjam_moqt_sessions_total 2",
+        "jamjam_moqt_announcements_total 2",
+        "jamjam_moqt_groups_received_total 6",
+        "jamjam_moqt_frames_received_total 12",
+        "jamjam_moqt_frames_sent_total 12",
+        // 12 frames of 100 bytes.
+        "jamjam_moqt_received_bytes_total 1200",
+        "jamjam_moqt_groups_dropped_slow_reader_total 0",
+        "jamjam_echo_received_total 0",
+    ] {
+        assert!(page.contains(&format!("\n{line}\n")), "no {line} in\n{page}");
+    }
+    assert_eq!(page.matches("# EOF").count(), 1, "{page}");
+    assert!(get(metrics, "/healthz").ends_with("\r\n\r\nok\n"));
+    let stopped = server.stop("TERM");
+    let stats = moqt_stats(&stopped.lines);
+    assert!(
+        stats.starts_with("connections_quic=1 connections_webtransport=1 ")
+            && stats.ends_with(" connections_open=0 sessions=2"),
+        "{stats}"
+    );
+    assert_eq!((count(stats, "frames_received"), count(stats, "frames_sent")), (12, 12), "{stats}");
+    assert!(!stats.contains("groups_dropped"), "{stats}");
+    assert!(stopped.stats().to_string().starts_with("received=0, sent=0, buffered=0"));
+}
+
+#[test]
+fn groups_over_the_memory_limit_are_logged_and_counted() {
+    let (mut server, log) = start(&["--moqt-delay", "1h"]);
+    // A group is charged 1,024 bytes, its frame 100,000 + 64 and its end 64: 41 groups fit in 4 MiB.
+    let many = MoqtClientConfig { payload: FramePayload::Random(100_000), frames_per_group: 1, ..groups(Some(43)) };
+    let mut connect_options = connect_options(&log.quic, &log.pinned());
+    // The client may not drop groups, even if the server reads slowly.
+    connect_options.limits.max_unsent_group_bytes = 64 << 20;
+    let stopped = thread::scope(|scope| {
+        let client = scope.spawn(move || run_and_watch(&connect_options, &many, |_| ()));
+        let line = server.line_starting_with("moqt: groups dropped new_groups=");
+        assert_eq!(line.level, "WARN");
+        // The second dropped group may have arrived before this line was written.
+        let is_logged = [1, 2].iter().any(|dropped| {
+            line.message.starts_with(&format!("moqt: groups dropped new_groups={dropped} last_source=127.0.0.1:"))
+                && line.message.ends_with(&format!(
+                    " groups_dropped_slow_reader=0 groups_dropped_buffer_full={dropped} groups_dropped_no_subscriber=0"
+                ))
+        });
+        assert!(is_logged, "{}", line.message);
+        let stopped = server.stop("TERM");
+        drop(client.join());
+        stopped
+    });
+    let stats = moqt_stats(&stopped.lines);
+    // The last group may have arrived after the stop.
+    assert!((1..=2).contains(&count(stats, "groups_dropped_buffer_full")), "{stats}");
+    assert_eq!(count(stats, "frames_sent"), 0, "{stats}");
+}
+
+#[test]
+fn moqt_only_disables_the_udp_echo() {
+    let mut server = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0", "--metrics", "0"], |_| {});
+    let log = MoqtLog::of(&mut server);
+    assert!(
+        server.lines[0].ends_with(&format!("INFO moqt: listening addresses={}", server.address)),
+        "{:?}",
+        server.lines
+    );
+    assert_eq!(log.listening, server.address.to_string());
+    assert_eq!(log.quic, format!("moqt://{}/echo", server.address));
+    assert_echoes(&log.quic, &log.pinned(), &groups(None));
+    let metrics = server.line_starting_with("metrics: listening url=http://").message;
+    let metrics = metrics.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics"));
+    let page = get(metrics.unwrap().parse().unwrap(), "/metrics");
+    assert!(page.contains("\njamjam_moqt_sessions_total 1\n") && !page.contains("jamjam_echo_"), "{page}");
+    // A compose file passes an unset variable as an empty variable. An empty ECHO_DELAY_MS sets no UDP delay, so there is no warning that
+    // --moqt-only ignores the delay.
+    let again = Server::start_as(&["--moqt-only", "--moqt", "127.0.0.1:0"], |command| {
+        command.env("ECHO_DELAY_MS", "");
+    });
+    for (server, signal) in [(server, "TERM"), (again, "INT")] {
+        let stopped = server.stop(signal);
+        assert_eq!(stopped.code, Some(0));
+        assert!(stopped.lines.last().unwrap().contains(" connections_open=0 "), "{:?}", stopped.lines);
+    }
+}
+
+/// The datagrams are not QUIC: the QUIC library drops those that the kernel does not drop.
+#[cfg(target_os = "linux")]
+#[test]
+fn packets_dropped_by_the_kernel_are_counted_for_both_sockets() {
+    let mut server = Server::start_as(&["--moqt-only", "--moqt", "localhost:0", "--metrics", "0"], |_| {});
+    let metrics = server.line_starting_with("metrics: listening url=http://").message;
+    let metrics =
+        metrics.strip_prefix("metrics: listening url=http://").and_then(|rest| rest.strip_suffix("/metrics")).unwrap();
+    let name = "\njamjam_moqt_kernel_dropped_total ";
+    let dropped = || -> u64 {
+        let page = get(metrics.parse().unwrap(), "/metrics");
+        page.split_once(name).and_then(|(_, rest)| rest.lines().next()).unwrap().parse().unwrap()
+    };
+    assert_eq!(dropped(), 0);
+    let mut last = 0;
+    for host in ["127.0.0.1", "::1"] {
+        let Ok(socket) = UdpSocket::bind((host, 0)) else { continue };
+        server.signal("STOP");
+        test_support::server::poll_until("a halt", || (server.status("State") == "T").then_some(()));
+        // The kernel's buffer has at most 16 MiB, and each datagram takes at least 512 bytes of it.
+        for _ in 0..40_000 {
+            socket.send_to(&[0], (host, server.address.port())).unwrap();
+        }
+        server.signal("CONT");
+        let now = dropped();
+        assert!(now > last, "{host}: {now} after {last}");
+        last = now;
+    }
+    let stats = server.stop("TERM");
+    assert_eq!(count(moqt_stats(&stats.lines), "kernel_dropped"), last);
+}
+
+#[test]
+fn stop_closes_sessions_with_code_0_and_the_server_exits() {
+    for index in [0, 1] {
+        let (server, log) = start(&[]);
+        let connect_options = connect_options(log.urls()[index], &log.pinned());
+        let (sender, receiver) = mpsc::channel();
+        let client = thread::spawn(move || {
+            let watch = |event: &MoqtClientEvent| {
+                _ = matches!(event, MoqtClientEvent::FrameReturned { .. }).then(|| sender.send(()));
+            };
+            run_and_watch(&connect_options, &groups(None), watch).map(|run_result| run_result.outcome)
+        });
+        receiver.recv_timeout(TEST_TIMEOUT).expect("an echo");
+        let stopped = server.stop("TERM");
+        // A process that does not shut down in time exits with 143.
+        assert_eq!(stopped.code, Some(0));
+        // The last statistics are logged after the last session.
+        let stats = moqt_stats(&stopped.lines);
+        assert!(stats.contains("connections_open=0"), "{stats}");
+        let outcome = client.join().unwrap().unwrap();
+        let closed =
+            MoqtRunOutcome::Closed { code: 0, reason: "server is shutting down".to_owned(), closed_locally: false };
+        assert_eq!(outcome, closed);
+    }
+}

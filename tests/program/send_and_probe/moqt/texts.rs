@@ -1,0 +1,116 @@
+//! `send --text`: typed text returns line by line.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::send_and_probe::moqt::own_server::Server;
+use crate::send_and_probe::moqt::scripted_server::{ScriptedServer, ServerAction};
+use test_support::client::document;
+use test_support::client::program::{ProgramOutput, command, run_args, run_with_input};
+
+/// The printed lines, sorted: groups may overtake each other.
+fn lines(output: &ProgramOutput) -> Vec<&str> {
+    let mut lines: Vec<&str> = output.stdout.strip_suffix('\n').unwrap_or_default().split('\n').collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn texts_return_as_lines_with_the_result_on_standard_error() {
+    let server = Server::start(Duration::ZERO);
+    let [ca, file] = server.ca();
+    for scheme in ["moqt", "https"] {
+        let url = format!("{scheme}://localhost:{}/echo", server.port);
+        let line = [
+            "send",
+            "--text",
+            "hello",
+            "--text",
+            "",
+            "--text",
+            "日本 京都",
+            "--interval",
+            "20",
+            "--to",
+            &url,
+            &ca,
+            &file,
+        ];
+        let output = run_args(line);
+        assert_eq!((output.code, lines(&output)), (0, vec!["", "hello", "日本 京都"]), "{output:?}");
+        assert!(output.stderr.starts_with("jamjam-dev: 3 of 3 frames returned, round trip "), "{}", output.stderr);
+        assert!(output.stderr.contains("; connection setup: DNS "), "{}", output.stderr);
+        assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
+    }
+}
+
+#[test]
+fn lines_of_standard_input_are_sent_without_line_endings() {
+    let input = b"one\r\ntwo\n\nno end".to_vec();
+    let line = ["send", "--embedded", "--moqt", "--text", "zero", "--text", "-", "--interval", "20"];
+    let output = run_with_input(line, input);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(lines(&output), ["", "no end", "one", "two", "zero"]);
+}
+
+#[test]
+fn line_returns_while_standard_input_is_open() {
+    let mut program = command(["send", "--embedded", "--moqt", "--text", "-", "--interval", "1"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut typed, mut echo) = (program.stdin.take().unwrap(), BufReader::new(program.stdout.take().unwrap()));
+    let (sender, received) = mpsc::channel();
+    std::thread::spawn(move || {
+        for text in ["first\n", "second\n"] {
+            typed.write_all(text.as_bytes()).unwrap();
+            let mut line = String::new();
+            echo.read_line(&mut line).unwrap();
+            sender.send(line).unwrap();
+        }
+        // The end of standard input ends the run.
+        drop(typed);
+        let mut rest = String::new();
+        echo.read_to_string(&mut rest).unwrap();
+        sender.send(rest).unwrap();
+    });
+    let lines: Vec<_> = (0..3).map(|_| received.recv_timeout(Duration::from_secs(30))).collect();
+    if lines.iter().any(Result::is_err) {
+        program.kill().unwrap();
+    }
+    assert_eq!(lines, ["first\n", "second\n", ""].map(|line| Ok(line.to_owned())));
+    assert_eq!(program.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn lost_text_is_reported_and_fails_the_run() {
+    let server = ScriptedServer::start([(1, ServerAction::Drop), (2, ServerAction::Drop)]);
+    let line = ["send", "--to", &server.url, "--text", "a", "--text", "b", "--interval", "20", "--timeout", "200ms"];
+    let output = run_args(line.iter().chain(&server.with(&[])));
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output:?}");
+    assert!(output.stderr.starts_with("jamjam-dev: 0 of 2 frames returned; connection setup: "), "{}", output.stderr);
+    assert!(output.stderr.ends_with("jamjam-dev: FAILED: no replies received\n"), "{}", output.stderr);
+}
+
+#[test]
+fn changed_text_is_printed_as_received_and_fails_the_run() {
+    let server = ScriptedServer::start([(1, ServerAction::Damage), (2, ServerAction::Twice)]);
+    let line =
+        ["send", "--to", &server.url, "--text", "hello", "--text", "again", "--interval", "50", "--timeout", "300ms"];
+    let output = run_args(line.iter().chain(&server.with(&[])));
+    assert_eq!((output.code, lines(&output)), (1, vec!["again", "again", "iello"]), "{output:?}");
+    assert!(output.stderr.contains("FAILED: 1 of 2 MOQT frames returned damaged"), "{}", output.stderr);
+}
+
+#[test]
+fn json_output_replaces_the_text_lines() {
+    let output = run_args(["send", "--embedded", "--moqt", "--text", "hello", "--json"]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
+    let report = document::report(&output);
+    assert_eq!((&report["command"], &report["evaluated_stream"]), (&json!("send"), &json!("ping")));
+    assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [1, 1]);
+}

@@ -1,0 +1,92 @@
+//! Servers that vanish, stall or stop sending at every stage. The run ends with a report, even if it is interrupted at that moment.
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::send_and_probe::moqt::scripted_server::{Fault, ScriptedServer};
+use test_support::client::document;
+use test_support::client::program::{Program, ProgramOutput, start_line};
+
+/// The stage of the second of five groups, when the first group has returned.
+const LAST: u8 = 7;
+
+/// Probes a server that fails at this stage, and calls `at_fault` when the fault begins.
+fn probe(stage: u8, fault: Fault, at_fault: impl FnOnce(&Program)) -> ProgramOutput {
+    let server = ScriptedServer::failing(stage, fault);
+    let (url, sha256) = (&server.url, &server.sha256);
+    let options = "--count 5 --interval 20 --timeout 300ms --json";
+    let program = start_line(&format!("probe --to {url} --cert-sha256 {sha256} {options}"));
+    while server.groups.recv_timeout(Duration::from_secs(30)).unwrap() > 0 {}
+    at_fault(&program);
+    // The run must end without a signal.
+    program.end()
+}
+
+/// Checks every fault at every stage. All cases run concurrently, because they mostly wait.
+fn for_every_stage_and_fault(check: impl Fn(u8, Fault) + Sync) {
+    thread::scope(|scope| {
+        for (stage, fault) in (0..=LAST).flat_map(|stage| Fault::ALL.map(|fault| (stage, fault))) {
+            let check = &check;
+            scope.spawn(move || check(stage, fault));
+        }
+    });
+}
+
+/// The expected connection failure, determined by hand.
+fn expected(stage: u8, fault: Fault) -> Option<(&'static str, &'static str)> {
+    // In stages 0 to 2 the server has neither subscribed nor announced. After 2 s the client therefore connects once more with the other
+    // path, and the second connection fails.
+    let gone = ("unreachable", "within 5.000 s");
+    match (stage, fault) {
+        (0..=2, Fault::Stalled | Fault::Vanished) => Some(gone),
+        (0, Fault::Silent) | (0..=2, Fault::Restarted) => Some(("rejected", "setup timed out after 5 s")),
+        (1 | 2, Fault::Silent) => Some(("not_ready", "the server did not subscribe to our track")),
+        (4, Fault::Silent) => Some(("not_ready", "the server did not accept our subscription")),
+        // A message that the server wrote just before the fault is no longer sent.
+        (3 | 4, _) => Some(("not_ready", "the server did not announce the echo")),
+        (5, Fault::Silent) => None,
+        (5, _) => Some(("not_ready", "the server did not accept our subscription")),
+        _ => None,
+    }
+}
+
+#[test]
+fn run_ends_with_a_report_when_its_server_vanishes_at_any_moment() {
+    for_every_stage_and_fault(|stage, fault| {
+        let output = probe(stage, fault, |_| ());
+        let report = document::report(&output);
+        let what = format!("{stage} {fault:?}: {report:#}");
+        assert_eq!(output.stderr, "", "{what}");
+        let lost = &report["moqt"]["connection_failure"];
+        let Some((kind, words)) = expected(stage, fault) else {
+            assert_eq!((lost, &report["interrupted"]), (&Value::Null, &Value::Null), "{what}");
+            let [sent, returned, lost] = document::counts(&report, "ping", ["sent", "returned", "lost"]);
+            assert_eq!((sent, sent - returned), (5, lost), "{what}");
+            // If two groups arrive at the same time, the fault may begin before the first group has been returned.
+            let min_returned = u64::from(stage == LAST && fault == Fault::Silent);
+            assert!((min_returned..=u64::from(stage == LAST)).contains(&returned), "{what}");
+            assert_eq!(output.code, i32::from(returned == 0), "{what}");
+            return;
+        };
+        assert_eq!((lost["kind"].as_str(), output.code), (Some(kind), 1), "{what}");
+        assert!(lost["message"].as_str().is_some_and(|text| text.ends_with(words)), "{what}");
+    });
+}
+
+#[test]
+fn stop_request_at_any_moment_ends_the_run_with_a_partial_report() {
+    for_every_stage_and_fault(|stage, fault| {
+        let output = probe(stage, fault, |program| program.signal("INT"));
+        assert_eq!((output.code, output.stderr.as_str()), (130, ""), "{stage} {fault:?}: {output:?}");
+        let report = document::report(&output);
+        let what = format!("{stage} {fault:?}: {report:#}");
+        assert_eq!(
+            (&report["interrupted"], &report["moqt"]["connection_failure"]),
+            (&json!("SIGINT"), &Value::Null),
+            "{what}"
+        );
+        assert!(stage < 6 || document::counts(&report, "ping", ["sent"]) >= [u64::from(stage) - 5], "{what}");
+    });
+}

@@ -1,0 +1,183 @@
+//! Hostile servers: their messages and silence are counted, bounded and reported.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tungstenite::Message;
+
+use crate::send_and_probe::websocket::scripted_server::{ServerConnection, answers, raw, serve};
+use crate::send_and_probe::websocket::{codes, probe, report};
+use test_support::client::at_once;
+
+const FEW: [&str; 8] = ["--dialect", "bbx", "--count", "5", "--interval", "2", "--timeout", "300ms"];
+
+#[test]
+fn response_that_is_not_a_websocket_upgrade_is_reported() {
+    let cases: [(&'static [u8], &str); 8] = [
+        (
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            "HTTP 404 Not Found; signaling servers usually use / or /ws",
+        ),
+        (b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n", "HTTP 426 Upgrade Required"),
+        (
+            b"HTTP/1.1 301 Moved Permanently\r\nLocation: wss://else.example/\x1b[31m\r\nContent-Length: 0\r\n\r\n",
+            "the response is not plain HTTP",
+        ),
+        (
+            b"HTTP/1.1 301 Moved Permanently\r\nLocation: wss://else.example/ws\r\nContent-Length: 0\r\n\r\n",
+            "HTTP 301 Moved Permanently redirects to wss://else.example/ws; use that address",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP 200 OK"),
+        (b"\x16\x03\x01 nonsense \r\n\r\n", "the response is not plain HTTP; use wss:// instead of ws://"),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+            "rejects the WebSocket upgrade: ",
+        ),
+        (b"", "no connection within the --wait-for time"),
+    ];
+    at_once(cases, |(bytes, words)| {
+        let report = report(1, answers(bytes), if bytes.is_empty() { &["--wait-for", "300ms"] } else { &[] });
+        let reported = report["verdict"]["reasons"][1].as_str().unwrap();
+        assert!(reported.contains(words), "{reported}");
+        assert_eq!(
+            (codes(&report), &report["websocket"]["connection_failure"]["kind"]),
+            (vec!["connection_failure"], &json!("unreachable"))
+        );
+    });
+}
+
+#[test]
+fn slow_upgrade_response_does_not_extend_the_timeout() {
+    let server = raw(|_, mut stream| {
+        let _ = stream.read(&mut [0; 2_048]);
+        for byte in b"HTTP/1.1 101 Switching Protocols\r\nX: ".iter().chain(std::iter::repeat(&b'x')) {
+            if stream.write_all(&[*byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let began = Instant::now();
+    let report = report(1, server, &["--wait-for", "400ms"]);
+    assert_eq!(report["readiness_wait"]["reply_received"], json!(false));
+    // The run ends after the `--wait-for` time of 400 ms, long before the default connection timeout.
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert!(report["readiness_wait"]["waited_ms"].as_f64().unwrap() < 9_000.0, "{report:#}");
+}
+
+#[test]
+fn silent_server_is_reported_as_no_reply() {
+    let server = serve(|_, mut connection| while connection.receive().is_some() {});
+    let report = report(1, server, &FEW);
+    assert_eq!(report["verdict"]["reasons"], json!(["no replies received"]));
+    assert_eq!(report["streams"]["ping"]["lost"], 5);
+    let note = &report["warnings"][0];
+    assert_eq!(note["code"], "no_replies");
+    let words = "the server accepts the connection but does not answer ping with pong (no message arrived): check that it speaks bbx, or \
+                 give another --dialect";
+    assert_eq!(note["message"], words);
+}
+
+#[test]
+fn garbage_matches_no_request_and_is_counted() {
+    let server = serve(|_, mut connection| {
+        while let Some(ping) = connection.receive() {
+            connection.send_text("");
+            connection.send_text("[".repeat(100_000));
+            connection.send_text(r#"{"type":"pong"}"#);
+            connection.send_text(r#"{"type":"pong","client_time":1e999}"#);
+            connection.send_text(r#"{"type":"pong","client_time":12,"server_time":"x"}"#);
+            let pong = format!(r#"{{"type":"pong","client_time":{},"server_time":1}}"#, ping["client_time"]);
+            let _ = connection.socket.send(Message::binary(pong.into_bytes()));
+            let _ = connection.socket.send(Message::Ping(vec![0; 125].into()));
+            let _ = connection.socket.send(Message::Pong(vec![].into()));
+        }
+    });
+    let report = report(1, server, &FEW);
+    let stream = &report["streams"]["ping"];
+    // After each ping, the server sends a pong without a timestamp, which is unmatched, and five messages that are not replies and count as
+    // stray: an empty one, a deeply nested one, two with invalid values, and a binary one.
+    assert_eq!((&stream["returned"], &stream["lost"], &stream["unmatched"]), (&json!(0), &json!(5), &json!(5)));
+    assert_eq!(report["stray"], 25);
+    assert!(report["warnings"][0]["message"].as_str().unwrap().contains("other messages arrived"), "{report:#}");
+}
+
+#[test]
+fn message_flood_neither_hides_replies_nor_delays_the_end() {
+    let server = serve(|_, connection| {
+        let stream = connection.socket.get_ref().try_clone().unwrap();
+        let reading = tungstenite::WebSocket::from_raw_socket(stream, tungstenite::protocol::Role::Server, None);
+        let mut connection = connection;
+        let (requested, pings) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut reading = ServerConnection { socket: reading, requested: String::new() };
+            while let Some(ping) = reading.receive() {
+                let _ = requested.send(ping);
+            }
+        });
+        loop {
+            if connection.socket.send(Message::text(r#"{"type":"update","param":"x","value":1}"#)).is_err() {
+                return;
+            }
+            if let Ok(ping) = pings.try_recv() {
+                connection.pong(&ping, 1);
+            }
+        }
+    });
+    let report = report(0, server, &["--dialect", "bbx", "--count", "5", "--interval", "2", "--timeout", "10s"]);
+    assert_eq!(report["streams"]["ping"]["returned"], 5);
+    assert!(report["stray"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn oversized_frame_closes_the_connection_before_it_arrives() {
+    let server = serve(|_, mut connection| {
+        connection.receive();
+        // The start of a text frame of 2^40 bytes.
+        let _ = connection.socket.get_mut().write_all(&[0x81, 127, 0, 0, 1, 0, 0, 0, 0, 0]);
+        while connection.receive().is_some() {}
+    });
+    let report = report(1, server, &FEW);
+    let text = "the connection broke: received a message of more than 16777216 bytes";
+    assert_eq!(
+        report["websocket"]["connection_failure"],
+        json!({"kind": "broken", "close_code": null, "message": text})
+    );
+}
+
+#[test]
+fn protocol_violations_and_abrupt_closes_are_reported() {
+    for (bytes, kind) in [
+        // A reserved opcode; a masked frame; a fragmented control frame; text that is not UTF-8; nothing at all.
+        (&[0x83, 0][..], "broken"),
+        (&[0x81, 0x81, 1, 2, 3, 4, 5], "broken"),
+        (&[0x09, 0], "broken"),
+        (&[0x81, 1, 0xff], "broken"),
+        (&[], "closed"),
+    ] {
+        let server = serve(move |_, mut connection| {
+            connection.receive();
+            let _ = connection.socket.get_mut().write_all(bytes);
+            if !bytes.is_empty() {
+                while connection.receive().is_some() {}
+            }
+        });
+        let report = report(1, server, &FEW);
+        assert_eq!(report["websocket"]["connection_failure"]["kind"], kind, "{bytes:?} {report:#}");
+    }
+}
+
+#[test]
+fn server_error_message_is_shown_once_and_escaped() {
+    let server = serve(|_, mut connection| {
+        connection.send_text(r#"{"type":"welcome"}"#);
+        while connection.receive().is_some() {
+            connection.send_text(r#"{"type":"error","error":"Username \u001b[31mrequired"}"#);
+        }
+    });
+    let output = probe(format!("{server}/chat"), &["--count", "3", "--interval", "2", "--timeout", "300ms"]);
+    assert_eq!(output.code, 1, "{output:?}");
+    let words = "warning: the first error that the server reported: Username \u{fffd}[31mrequired\n";
+    assert_eq!(output.stdout.matches(words).count(), 1, "{}", output.stdout);
+}

@@ -1,0 +1,139 @@
+//! Helpers for the abuse tests: connections on which any bytes can be sent, and well-behaved clients.
+
+mod spoofing;
+mod unauthorized;
+mod upgrade_requests;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::{Value, json};
+use tungstenite::Message;
+use tungstenite::protocol::WebSocket;
+
+use crate::signaling_abuse::server::TEST_TIMEOUT;
+use crate::signaling_abuse::server::process::Server;
+
+/// The maximum message length in bytes.
+pub(crate) const MAX_MESSAGE_LEN: usize = 256 << 10;
+
+pub(crate) const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A connection on which any bytes can be sent.
+pub(crate) fn raw(server: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
+    stream
+}
+
+/// Like [`raw`], and upgrades the connection to a WebSocket.
+pub(crate) fn upgraded(server: SocketAddr) -> TcpStream {
+    let mut stream = raw(server);
+    stream.write_all(UPGRADE.as_bytes()).unwrap();
+    let (mut answer, mut byte) = (Vec::new(), [0]);
+    while !answer.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        answer.push(byte[0]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+    stream
+}
+
+/// A frame with a mask of zeros and a length field of `len`.
+pub(crate) fn frame_with_length(first: u8, len: u64, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match len {
+        0..=125 => frame.push(0x80 | len as u8),
+        126..=0xffff => frame.extend([&[0xfe][..], &(len as u16).to_be_bytes()].concat()),
+        _ => frame.extend([&[0xff][..], &len.to_be_bytes()].concat()),
+    }
+    [&frame[..], &[0; 4], payload].concat()
+}
+
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    frame_with_length(first, payload.len() as u64, payload)
+}
+
+/// Reads to the end. Returns the code of the close frame, if there is one.
+pub(crate) fn close_code(mut stream: TcpStream) -> Option<u16> {
+    let mut received = Vec::new();
+    let mut some = [0; 4_096];
+    loop {
+        match stream.read(&mut some) {
+            Ok(0) => break,
+            Ok(len) => received.extend_from_slice(&some[..len]),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+            Err(error) => panic!("the connection was not closed: {error}"),
+        }
+    }
+    // These clients receive only pongs and one close frame.
+    let (mut rest, mut code) = (&received[..], None);
+    while let [first, len, more @ ..] = rest {
+        let (payload, after) = more.split_at(usize::from(*len));
+        if *first == 0x88 && payload.len() >= 2 {
+            code = Some(u16::from_be_bytes([payload[0], payload[1]]));
+        }
+        rest = after;
+    }
+    code
+}
+
+/// A well-behaved client.
+pub(crate) struct Client(pub(crate) WebSocket<TcpStream>);
+
+impl Client {
+    pub(crate) fn new(server: &Server) -> Self {
+        Self(tungstenite::client(format!("ws://{}/", server.address), raw(server.address)).expect("a connection").0)
+    }
+
+    pub(crate) fn send(&mut self, kind: &str, data: &Value) {
+        self.0.send(Message::text(json!({"type": kind, "data": data}).to_string())).unwrap();
+    }
+
+    pub(crate) fn receive(&mut self, kind: &str) -> Value {
+        let message = self.0.read().unwrap();
+        let message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+        assert_eq!(message["type"], kind, "{message}");
+        message["data"].clone()
+    }
+
+    pub(crate) fn create(&mut self) -> String {
+        self.send("CreateRoom", &json!({"room_name": "r", "password": null, "peer_name": "a"}));
+        self.receive("RoomCreated")["room_id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn join(&mut self, room: &str) {
+        self.send("JoinRoom", &json!({"room_id": room, "password": null, "peer_name": "b"}));
+        self.receive("RoomJoined");
+    }
+
+    pub(crate) fn chat(&mut self, content: &str) {
+        self.send("ChatMessage", &json!({"sender_id": "", "sender_name": "", "content": content, "timestamp": 1}));
+    }
+}
+
+/// Two clients that chat during the abuse.
+pub(crate) struct Duo(pub(crate) Client, pub(crate) Client);
+
+impl Duo {
+    pub(crate) fn new(server: &Server) -> Self {
+        let (mut first, mut second) = (Client::new(server), Client::new(server));
+        second.join(&first.create());
+        first.receive("PeerJoined");
+        Self(first, second)
+    }
+
+    /// Checks that every message from one client reaches the other, in order.
+    pub(crate) fn chat(&mut self) {
+        for number in 0..50 {
+            self.0.chat(&number.to_string());
+            assert_eq!(self.1.receive("ChatMessage")["content"], number.to_string());
+        }
+    }
+}
+
+pub(crate) fn resident_kib(server: &Server) -> u64 {
+    server.status("VmRSS").parse().unwrap()
+}

@@ -1,0 +1,71 @@
+//! WebSocket requests that regular clients do not send, and their outcomes.
+
+use std::io::{Read, Write};
+
+use serde_json::Value;
+
+use super::raw;
+use crate::signaling_abuse::server::process::Server;
+
+/// The first result of a WebSocket request.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outcome {
+    /// The server rejected the request with this HTTP status.
+    Status(u16),
+    Closed(u16),
+    /// The server sent the welcome of this room or of its control channel.
+    Welcome(String),
+}
+
+/// Requests a WebSocket at `path`, with additional header lines.
+pub(crate) fn request_websocket(server: &Server, path: &str, headers: &str) -> Outcome {
+    let mut stream = raw(server.address);
+    let head = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    stream.write_all(format!("GET {path} HTTP/1.1\r\n{head}{headers}\r\n").as_bytes()).unwrap();
+    let mut bytes = |count: usize| {
+        let mut bytes = vec![0; count];
+        stream.read_exact(&mut bytes).unwrap();
+        bytes
+    };
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.extend(bytes(1));
+    }
+    let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
+    if status != 101 {
+        return Outcome::Status(status);
+    }
+    let head = bytes(2);
+    let length = match head[1] {
+        126 => usize::from(u16::from_be_bytes(bytes(2).try_into().unwrap())),
+        short => usize::from(short),
+    };
+    let payload = bytes(length);
+    match head[0] {
+        0x88 => Outcome::Closed(u16::from_be_bytes([payload[0], payload[1]])),
+        0x81 => {
+            let message: Value = serde_json::from_slice(&payload).unwrap();
+            assert!(message["type"].as_str().unwrap().ends_with("welcome"), "{message}");
+            Outcome::Welcome(message["room"].as_str().unwrap().to_owned())
+        }
+        other => panic!("unexpected frame {other:#x}"),
+    }
+}
+
+/// The status of a plain HTTP request.
+pub(crate) fn status(server: &Server, request: &str, headers: &str, body: &str) -> u16 {
+    let mut stream = raw(server.address);
+    let length = if headers.contains("Transfer-Encoding") {
+        String::new()
+    } else {
+        format!("Content-Length: {}\r\n", body.len())
+    };
+    let head = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{length}{headers}\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    // A server that has rejected the request may have closed the connection already.
+    let _ = stream.write_all(body.as_bytes());
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    std::str::from_utf8(&answer[9..]).unwrap().parse().unwrap()
+}

@@ -1,0 +1,271 @@
+//! Malicious clients of `signaling-server`, which runs in its own process. The server keeps running, other clients are not affected, its
+//! memory is bounded, and each kind of abuse has a counter. `CHURN=100000 cargo test --test program signaling_abuse` opens and closes ten
+//! times as many connections as the default.
+
+#![cfg(target_os = "linux")]
+
+use test_support::server;
+mod hostile;
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use server::poll_until;
+use server::process::Server;
+
+use hostile::{
+    Client, Duo, MAX_MESSAGE_LEN, UPGRADE, close_code, frame, frame_with_length, raw, resident_kib, upgraded,
+};
+
+/// Sends each message on its own connection. Checks that the server closes this connection with the given code and counts it, and that
+/// other clients continue to chat.
+fn each_is_closed(cases: &[(&str, u16, Vec<u8>)], count: &str) {
+    let server = Server::start_signaling(&[]);
+    let mut duo = Duo::new(&server);
+    for (number, (what, code, bytes)) in cases.iter().enumerate() {
+        let mut stream = upgraded(server.address);
+        stream.write_all(bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(close_code(stream), Some(*code), "{what}");
+        assert_eq!(server.metric(count), number as u64 + 1, "{what}");
+        duo.chat();
+    }
+    poll_until("all but two are gone", || (server.metric("connections") == 2).then_some(()));
+}
+
+#[test]
+fn oversized_message_is_closed_with_1009_for_any_declared_length() {
+    let half = frame(0x01, &vec![b' '; MAX_MESSAGE_LEN / 2 + 1]);
+    let other_half = frame(0x80, &vec![b' '; MAX_MESSAGE_LEN / 2 + 1]);
+    each_is_closed(
+        &[
+            ("one frame", 1009, frame(0x81, &vec![b' '; MAX_MESSAGE_LEN + 1])),
+            ("only its header", 1009, frame_with_length(0x81, MAX_MESSAGE_LEN as u64 + 1, b"")),
+            ("the longest there could be", 1009, frame_with_length(0x82, u64::MAX, b"")),
+            ("two fragments", 1009, [half, other_half].concat()),
+        ],
+        "closed_message_too_big_total",
+    );
+}
+
+#[test]
+fn protocol_violation_is_closed_with_1002() {
+    each_is_closed(
+        &[
+            ("no mask", 1002, vec![0x81, 0x02, b'h', b'i']),
+            ("a reserved bit", 1002, frame(0xa1, b"x")),
+            ("a compressed message, which was not negotiated", 1002, frame(0xc1, &[0xaa, 0x56, 0x4a, 0x04])),
+            ("a reserved opcode", 1002, frame(0x83, b"x")),
+            ("a reserved control opcode", 1002, frame(0x8b, b"x")),
+            ("a long ping", 1002, frame(0x89, &[0; 126])),
+            ("a ping in fragments", 1002, frame(0x09, b"x")),
+            ("a continuation of nothing", 1002, frame(0x80, b"x")),
+            ("a message within another", 1002, [frame(0x01, b"x"), frame(0x81, b"y")].concat()),
+            ("a close frame of one byte", 1002, frame(0x88, b"x")),
+            ("a close code that may not be sent", 1002, frame(0x88, &1006_u16.to_be_bytes())),
+        ],
+        "closed_protocol_error_total",
+    );
+}
+
+#[test]
+fn invalid_utf8_is_closed_with_1007() {
+    each_is_closed(
+        &[
+            ("a text", 1007, frame(0x81, &[b'a', 0xff])),
+            ("a text in fragments", 1007, [frame(0x01, &[0xe2, 0x82]), frame(0x80, &[0x28])].concat()),
+            ("half a letter at the end", 1007, frame(0x81, &[0xf0, 0x9f])),
+            ("the reason of a close frame", 1007, frame(0x88, &[0x03, 0xe8, 0xff])),
+        ],
+        "closed_invalid_utf8_total",
+    );
+}
+
+#[test]
+fn endless_pings_or_fragments_are_closed_with_1008() {
+    let pings = frame(0x89, b"p").repeat(200);
+    let answers = frame(0x8a, b"p").repeat(200);
+    let fragments = [frame(0x01, b""), frame(0x00, b"").repeat(200)].concat();
+    let server = Server::start_signaling(&["--rate-limit-messages", "50/s"]);
+    for (number, bytes) in [pings, answers, fragments].into_iter().enumerate() {
+        let mut stream = upgraded(server.address);
+        stream.write_all(&bytes).unwrap();
+        assert_eq!(close_code(stream), Some(1008), "{number}");
+        assert_eq!(server.metric("closed_frame_rate_total"), number as u64 + 1);
+    }
+    let mut duo = Duo::new(&server);
+    duo.0.chat("still there");
+    duo.1.receive("ChatMessage");
+}
+
+#[test]
+fn binary_message_is_ignored_and_counted() {
+    let server = Server::start_signaling(&[]);
+    let mut duo = Duo::new(&server);
+    let mut stream = upgraded(server.address);
+    let fragments = [frame(0x02, &[0xff; 9]), frame(0x80, &[0xff; 9])].concat();
+    stream.write_all(&[frame(0x82, &[0xff; 1_000]), fragments].concat()).unwrap();
+    poll_until("both are counted", || (server.metric("messages_ignored_total") == 2).then_some(()));
+    duo.chat();
+    stream.write_all(&frame(0x88, &1000_u16.to_be_bytes())).unwrap();
+    assert_eq!(close_code(stream), Some(1000), "a close frame is answered with its own code");
+}
+
+#[test]
+fn slow_handshake_is_closed_at_the_timeout_and_counted() {
+    let server = Server::start_signaling(&["--handshake-timeout", "300ms"]);
+    let mut duo = Duo::new(&server);
+    let (mut slow, mut silent) = (raw(server.address), raw(server.address));
+    let sent = UPGRADE.bytes().take_while(|byte| {
+        // On a busy machine the interval may be longer.
+        thread::park_timeout(std::time::Duration::from_millis(20));
+        slow.write_all(&[*byte]).is_ok()
+    });
+    assert!(sent.count() < UPGRADE.len(), "the complete request was accepted");
+    let mut nothing = Vec::new();
+    assert!(silent.read_to_end(&mut nothing).is_ok() && !nothing.starts_with(b"HTTP/1.1 101"));
+    poll_until("both are counted", || (server.metric("handshake_timeouts_total") == 2).then_some(()));
+    duo.chat();
+}
+
+#[test]
+fn flooding_member_is_closed_and_others_are_not_affected() {
+    let server = Server::start_signaling(&[]);
+    let mut duo = Duo::new(&server);
+    let mut stream = upgraded(server.address);
+    let flood = thread::spawn(move || {
+        let burst = frame(0x81, br#"{"type":"ListRooms"}"#).repeat(1_000);
+        while stream.write_all(&burst).is_ok() {}
+    });
+    for _ in 0..4 {
+        duo.chat();
+    }
+    flood.join().unwrap();
+    assert_eq!(server.metric("closed_message_rate_total"), 1);
+    duo.chat();
+}
+
+#[test]
+fn total_queue_is_bounded_and_the_slowest_connection_is_closed() {
+    const MESSAGE_LEN: usize = 200_000;
+    let options = ["--rate-limit-messages", "off", "--queue-budget-bytes", "4MiB"];
+    let server = Server::start_signaling(&options);
+    let before = resident_kib(&server);
+    let (mut duo, mut flooder) = (Duo::new(&server), Client::new(&server));
+    let room = flooder.create();
+    let join = |mut client: Client| {
+        client.join(&room);
+        flooder.receive("PeerJoined");
+        client
+    };
+    let _unread: Vec<Client> = std::iter::repeat_with(|| Client::new(&server)).take(3).map(join).collect();
+    // Three clients do not read. 60 MB to each of them are more than the socket buffers and the queue hold.
+    for _ in 0..300 {
+        flooder.chat(&"x".repeat(MESSAGE_LEN));
+    }
+    poll_until("all three are closed", || (server.metric("closed_slow_reader_total") == 3).then_some(()));
+    assert!(server.metric("queue_budget_evictions_total") > 0);
+    duo.chat();
+    let grown = resident_kib(&server).saturating_sub(before);
+    assert!(grown < 40_000, "{grown} KiB more");
+    poll_until("nothing is queued", || (server.metric("queued_bytes") == 0).then_some(()));
+}
+
+/// Opens connections from its own process, prints their number, sends incomplete requests on them, and waits to be killed.
+const HALF_OPEN: &str = "import socket,sys,time,resource
+maximum=resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE,(maximum,maximum))
+connections=[]
+try:
+  for i in range(int(sys.argv[2])):
+    s=socket.create_connection(('127.0.0.1',int(sys.argv[1]))); s.send(b'GET / HT'); connections.append(s)
+except OSError as e: print(e,file=sys.stderr)
+print(len(connections),flush=True)
+time.sleep(60)";
+
+#[test]
+fn endless_messages_are_closed_when_the_byte_budget_is_used_up() {
+    let server = Server::start_signaling(&["--queue-budget-bytes", "1MiB"]);
+    let mut duo = Duo::new(&server);
+    // A text frame without FIN. Five of them exceed the limit.
+    let begun = frame(0x01, &vec![b' '; 250 << 10]);
+    let mut buffered = Vec::new();
+    for number in 1..=4 {
+        let mut stream = upgraded(server.address);
+        stream.write_all(&begun).unwrap();
+        buffered.push(stream);
+        poll_until("it has arrived", || (server.metric("total_queued_bytes") == number * (250 << 10)).then_some(()));
+    }
+    let mut last = upgraded(server.address);
+    last.write_all(&begun).unwrap();
+    // The server closes the connection that has the most buffered bytes (if several have equally many, the newest of these), not the
+    // connection whose bytes exceeded the limit.
+    assert_eq!(close_code(buffered.pop().unwrap()), Some(1_013));
+    buffered.push(last);
+    assert_eq!(server.metric("queue_budget_evictions_total"), 1);
+    duo.chat();
+    drop(buffered);
+    poll_until("nothing is buffered", || (server.metric("total_queued_bytes") == 0).then_some(()));
+}
+
+#[test]
+fn five_thousand_half_open_connections_leave_memory_for_others() {
+    const MANY: usize = 5_000;
+    let server = Server::start_signaling(&["--handshake-timeout", "10s"]);
+    let (mut duo, before) = (Duo::new(&server), resident_kib(&server));
+    let port = server.address.port().to_string();
+    let child =
+        Command::new("python3").args(["-c", HALF_OPEN, &port, &MANY.to_string()]).stdout(Stdio::piped()).spawn();
+    let mut child = child.expect("python3");
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+    let made: usize = line.trim().parse().unwrap();
+    if made < MANY {
+        eprintln!("NOTE: this machine gives one process {made} connections only, not {MANY}");
+    }
+    assert!(made >= 500, "{made} connections are too few for this test");
+    duo.chat();
+    Duo::new(&server).chat();
+    let grown = resident_kib(&server).saturating_sub(before) * 1_024 / made as u64;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    println!("{made} half-open connections: {grown} bytes each");
+    assert!(grown < 20_000, "{grown} bytes each");
+    duo.chat();
+}
+
+#[test]
+fn ten_thousand_short_connections_leave_nothing_behind() {
+    let churn: usize = std::env::var("CHURN").map_or(10_000, |text| text.parse().expect("a number"));
+    let server = Server::start_signaling(&[]);
+    let round = |times: usize| {
+        thread::scope(|scope| {
+            for part in 0..4 {
+                let address = server.address;
+                scope.spawn(move || {
+                    for number in 0..times / 4 {
+                        let mut stream = upgraded(address);
+                        // Connections are in turn closed properly, cut, cut in the middle of a frame, and cut while in a room.
+                        match (number + part) % 4 {
+                            0 => drop(stream.write_all(&frame(0x88, b""))),
+                            1 => {}
+                            2 => drop(stream.write_all(&frame_with_length(0x81, 100, b"half"))),
+                            _ => drop(stream.write_all(&frame(
+                                0x81,
+                                br#"{"type":"CreateRoom","data":{"room_name":"r","peer_name":"p"}}"#,
+                            ))),
+                        }
+                    }
+                });
+            }
+        });
+        let names = ["connections", "rooms", "members", "queued_bytes"];
+        poll_until("no connection is left", || names.iter().all(|name| server.metric(name) == 0).then_some(()));
+        resident_kib(&server)
+    };
+    let early = round(churn / 5);
+    let late = round(churn - churn / 5);
+    println!("{early} KiB after {}, {late} KiB after {churn}", churn / 5);
+    assert!(late < early + 4_096, "{early} KiB, then {late} KiB");
+    Duo::new(&server).chat();
+}

@@ -1,0 +1,206 @@
+//! A program with an embedded control surface server: commands before the server runs and while it runs, its events, and its shutdown.
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use jamjam_dev::io::signaling::control_surface_server::{RoomConfig, ServerCommand, WsServer, WsServerConfig};
+use jamjam_dev::signaling::{ControlSurfaceEventKind, EventConsumer, InlineEvent, event_queue};
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tungstenite::Message;
+
+use crate::signaling_server::control_surface::{joined, receive, send};
+use test_support::server::{TEST_TIMEOUT, poll_until};
+
+/// A free port on loopback.
+fn loopback_config() -> WsServerConfig {
+    WsServerConfig { bind_addr: ([127, 0, 0, 1], 0).into(), ..WsServerConfig::default() }
+}
+
+struct Program {
+    address: SocketAddr,
+    commands: mpsc::Sender<ServerCommand>,
+    events: EventConsumer,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Program {
+    fn start(config: WsServerConfig, rooms: RoomConfig, events: usize) -> Self {
+        let (producer, consumer) = event_queue(events);
+        let (commands, command_rx) = mpsc::channel(256);
+        let server = WsServer::with_rooms(config, rooms, producer, command_rx).unwrap();
+        let address = server.local_addr().unwrap();
+        Self { address, commands, events: consumer, serving: tokio::spawn(server.run()) }
+    }
+
+    async fn send(&self, command: ServerCommand) {
+        self.commands.send(command).await.unwrap();
+    }
+
+    async fn room(&self) -> Option<String> {
+        let (response, code) = oneshot::channel();
+        self.send(ServerCommand::CreateRoom { response }).await;
+        tokio::time::timeout(TEST_TIMEOUT, code).await.expect("an answer").ok()
+    }
+
+    fn event(&mut self) -> InlineEvent {
+        poll_until("an event", || self.events.pop())
+    }
+}
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let WsServerConfig { bind_addr, ping_interval, connection_timeout, broadcast_capacity } = WsServerConfig::default();
+    assert_eq!(bind_addr, "0.0.0.0:8080".parse().unwrap());
+    assert_eq!((ping_interval, connection_timeout), (Duration::from_secs(5), Duration::from_secs(30)));
+    assert_eq!(broadcast_capacity, 256);
+    let RoomConfig { code_length, expiration, max_clients } = RoomConfig::default();
+    assert_eq!((code_length, expiration.as_secs(), max_clients), (4, 24 * 3_600, 100));
+}
+
+/// Runs on a runtime with one thread, where no other thread can execute the commands.
+#[tokio::test]
+async fn room_and_early_connection_are_served_once_the_server_runs() {
+    let (producer, mut consumer) = event_queue(256);
+    let (commands, command_rx) = mpsc::channel(256);
+    let server = WsServer::new(loopback_config(), producer, command_rx).unwrap();
+    let (response, code) = oneshot::channel();
+    commands.send(ServerCommand::CreateRoom { response }).await.unwrap();
+    let code = tokio::time::timeout(TEST_TIMEOUT, code).await.expect("an answer").unwrap();
+    assert!(code.len() == 4 && code.bytes().all(|byte| byte.is_ascii_digit()), "{code}");
+    let address = server.local_addr().unwrap();
+    let early = TcpStream::connect(address).unwrap();
+    let surface = std::thread::spawn(move || {
+        early.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        let (mut surface, _) = tungstenite::client(format!("ws://{address}/any/path"), early).unwrap();
+        send(&mut surface, &json!({"type": "join", "room_code": code}));
+        assert_eq!(receive(&mut surface)["type"], "welcome");
+        send(&mut surface, &json!({"type": "trigger", "name": "note_on", "at": 7}));
+        // The event shows that the server is running. Only then is the shutdown requested.
+        poll_until("an event", || consumer.pop())
+    });
+    let ending = async {
+        let event = tokio::task::spawn_blocking(|| surface.join().unwrap()).await.unwrap();
+        assert_eq!(
+            (event.kind, &*event.name, event.value, event.at),
+            (ControlSurfaceEventKind::Trigger, "note_on", None, Some(7))
+        );
+        commands.send(ServerCommand::Shutdown).await.unwrap();
+    };
+    let (end, ()) = tokio::join!(server.run(), ending);
+    end.unwrap();
+    assert!(commands.send(ServerCommand::Shutdown).await.is_err(), "after the shutdown, commands are not received");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_takes_effect_and_invalid_ones_are_ignored() {
+    let mut program =
+        Program::start(loopback_config(), RoomConfig { code_length: 6, max_clients: 1, ..RoomConfig::default() }, 16);
+    let (one, other) = (program.room().await.unwrap(), program.room().await.unwrap());
+    assert!(one.len() == 6 && other.len() == 6 && one != other);
+    let (mut ann, mut bob) = (joined(program.address, &one, None), joined(program.address, &other, None));
+    let (mut third, _) = tungstenite::connect(format!("ws://{}/", program.address)).unwrap();
+    third.send(Message::text(json!({"type": "join", "room_code": one}).to_string())).unwrap();
+    assert!(third.read().unwrap().to_text().unwrap().contains("ROOM_FULL"));
+    for name in ["x".repeat(257), "a".to_owned()] {
+        program.send(ServerCommand::BroadcastParam { name, value: f32::NAN }).await;
+    }
+    program.send(ServerCommand::BroadcastVisualization { data: vec![f32::INFINITY] }).await;
+    program.send(ServerCommand::BroadcastVisualization { data: vec![0.0; 65_537] }).await;
+    program.send(ServerCommand::CloseRoom { code: "nonsense".to_owned() }).await;
+    program.send(ServerCommand::BroadcastParam { name: "freq".to_owned(), value: 0.7 }).await;
+    program.send(ServerCommand::BroadcastVisualization { data: vec![0.5, -1.0] }).await;
+    for surface in [&mut ann, &mut bob] {
+        let received = receive(surface);
+        assert_eq!((&received["param"], received["value"].to_string()), (&json!("freq"), "0.7".to_owned()));
+        assert_eq!(receive(surface), json!({"type": "visualization", "data": [0.5, -1.0]}));
+    }
+    send(&mut ann, &json!({"type": "param", "param": "gain", "value": 0.25, "at": 1e300}));
+    let event = program.event();
+    assert_eq!((&*event.room, &*event.name, event.value, event.at), (&*one, "gain", Some(0.25), Some(u64::MAX)));
+    assert_eq!(event.node_id.len(), 36);
+    program.send(ServerCommand::CloseRoom { code: one.clone() }).await;
+    assert_eq!(receive(&mut ann), json!({"type": "closed"}));
+    let Ok(Message::Close(Some(frame))) = ann.read() else { panic!("no close frame") };
+    assert_eq!(u16::from(frame.code), 1_000);
+    assert!(ann.read().is_err());
+    send(&mut bob, &json!({"type": "sync"}));
+    assert_eq!(receive(&mut bob)["params"][0]["name"], "freq");
+    program.send(ServerCommand::Shutdown).await;
+    let Ok(Message::Close(Some(frame))) = bob.read() else { panic!("no close frame") };
+    assert_eq!(u16::from(frame.code), 1_001);
+    drop((bob, third));
+    program.serving.await.unwrap().unwrap();
+    assert!(program.events.is_abandoned() && program.commands.is_closed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_event_queue_drops_the_newest_and_counts_them() {
+    let mut program = Program::start(loopback_config(), RoomConfig::default(), 4);
+    let code = program.room().await.unwrap();
+    let mut surface = joined(program.address, &code, None);
+    for number in 0..100 {
+        send(&mut surface, &json!({"type": "trigger", "name": number.to_string()}));
+    }
+    send(&mut surface, &json!({"type": "ping", "client_time": 1}));
+    assert_eq!(receive(&mut surface)["type"], "pong");
+    let names: Vec<String> = (0..4).map(|_| program.event().name.to_string()).collect();
+    assert_eq!(
+        (names, program.events.pop(), program.events.dropped()),
+        (["0", "1", "2", "3"].map(str::to_owned).into(), None, 96)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_without_a_code_receiver_are_closed_and_limited_to_1000() {
+    let program = Program::start(loopback_config(), RoomConfig::default(), 1);
+    for _ in 0..1_500 {
+        program.send(ServerCommand::CreateRoom { response: oneshot::channel().0 }).await;
+    }
+    for number in 0..1_000 {
+        assert!(program.room().await.is_some(), "{number}");
+    }
+    assert_eq!(program.room().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_client_is_aborted_after_the_configured_time() {
+    let (ping_interval, connection_timeout) = (Duration::from_millis(10), Duration::from_millis(50));
+    let program = Program::start(
+        WsServerConfig { ping_interval, connection_timeout, ..loopback_config() },
+        RoomConfig::default(),
+        1,
+    );
+    let code = program.room().await.unwrap();
+    let mut surface = joined(program.address, &code, None);
+    // From here on, the client reads without answering pings.
+    let mut rest = Vec::new();
+    let read_result = surface.get_mut().read_to_end(&mut rest);
+    assert!(read_result.is_ok() && rest.starts_with(&[0x89, 0]), "{read_result:?} {rest:?}");
+    assert!(!rest.contains(&0x88), "a dead connection gets no close frame: {rest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aborted_server_closes_its_clients_and_releases_its_channels() {
+    let program = Program::start(loopback_config(), RoomConfig::default(), 1);
+    let code = program.room().await.unwrap();
+    let mut surface = joined(program.address, &code, None);
+    program.serving.abort();
+    let Ok(Message::Close(Some(frame))) = surface.read() else { panic!("no close frame") };
+    assert_eq!(u16::from(frame.code), 1_001);
+    poll_until("the end of the commands", || program.commands.is_closed().then_some(()));
+    poll_until("the end of the events", || program.events.is_abandoned().then_some(()));
+}
+
+#[test]
+fn missing_runtime_or_occupied_address_is_an_error() {
+    let server = |config| WsServer::new(config, event_queue(1).0, mpsc::channel(1).1).map(drop);
+    assert!(server(loopback_config()).unwrap_err().to_string().contains("runtime"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let error = server(WsServerConfig { bind_addr: taken.local_addr().unwrap(), ..loopback_config() }).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}

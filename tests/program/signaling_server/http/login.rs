@@ -1,0 +1,245 @@
+//! The operator's login is accepted with the right credentials and rejected otherwise.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tungstenite::Message;
+
+use crate::signaling_server::http::request::{Response, request, send, send_to};
+use test_support::server::process::{Server, program, run};
+
+/// The credentials are the output of `printf admin:sesame | base64`.
+pub(crate) const RIGHT: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
+/// The credentials are the output of `printf admin:sesam | base64`.
+pub(crate) const WRONG: &str = "Authorization: Basic YWRtaW46c2VzYW0=";
+/// {"clientId":"ann","room":"radio"}, signed with test-secret: printf '{"clientId":"ann","room":"radio"}' | basenc --base64url |
+/// tr -d = , then openssl dgst -sha256 -hmac test-secret of that.
+pub(crate) const ANN: &str = "eyJjbGllbnRJZCI6ImFubiIsInJvb20iOiJyYWRpbyJ9.Y0RkkSxqDBJdB-XfxQWkbPnC3GuaOBP6yZKU3IEVKD8";
+pub(crate) const JSON: &str = "Content-Type: application/json";
+
+fn start_with_password(options: &[&str]) -> Server {
+    Server::start_signaling(&[&["--docs-password", "sesame"], options].concat())
+}
+
+/// Requests a shutdown of the server with these headers.
+fn shut_down(server: &Server, headers: &[&str]) -> Response {
+    send(server, "POST", "/admin/shutdown", headers, "{}")
+}
+
+fn is_challenge(response: &Response) -> bool {
+    response.status == 401
+        && response.header("www-authenticate") == "Basic realm=\"docs\""
+        && !response.error().is_empty()
+}
+
+#[test]
+fn only_the_login_shuts_the_server_down_like_a_signal() {
+    let mut server = start_with_password(&[]);
+    let socket = TcpStream::connect(server.address).unwrap();
+    let (mut socket, _) = tungstenite::client(format!("ws://{}/", server.address), socket).unwrap();
+    let long = format!("Authorization: Basic {}", "YWRt".repeat(3_500));
+    for headers in [
+        &[JSON][..],
+        &[JSON, WRONG],
+        &[WRONG],
+        &[JSON, RIGHT, RIGHT],
+        &[JSON, WRONG, RIGHT],
+        &[JSON, "Authorization: Bearer sesame"],
+        &[JSON, "Authorization:"],
+        &[JSON, "Authorization: Basic"],
+        &[JSON, "Authorization: Basic \u{ff}"],
+        &[JSON, &long],
+    ] {
+        let response = shut_down(&server, headers);
+        assert!(is_challenge(&response), "{headers:?}: {response:?}");
+    }
+    for (body, status) in [("{", 400), ("[]", 422), ("null", 422)] {
+        let response = send(&server, "POST", "/admin/shutdown", &[JSON, RIGHT], body);
+        assert!(response.status == status && !response.error().is_empty(), "{body}: {response:?}");
+    }
+    let long = format!("{{\"x\":\"{}\"}}", "x".repeat(5_000));
+    assert_eq!(send(&server, "POST", "/admin/shutdown", &[JSON, RIGHT], &long).status, 413);
+    for method in ["GET", "HEAD", "OPTIONS"] {
+        let response = request(&server, method, "/admin/shutdown", &[RIGHT]);
+        assert_eq!((response.status, response.header("allow")), (405, "POST"), "{method}");
+        assert_eq!(request(&server, method, "/admin/shutdown", &[]).status, 401, "{method}");
+    }
+    assert!(server.is_running());
+    let response = shut_down(&server, &["Content-Type: application/json; charset=utf-8", RIGHT]);
+    assert_eq!((response.status, response.body.as_str()), (202, r#"{"stopping":true}"#));
+    let Ok(Message::Close(Some(frame))) = socket.read() else { panic!("no close frame") };
+    assert_eq!(u16::from(frame.code), 1_001);
+    drop(socket);
+    server.line_starting_with("signaling: server stopped");
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn last_response_announces_the_end_of_the_connection() {
+    let mut server = start_with_password(&[]);
+    // The request has no body.
+    let headers = [JSON, RIGHT, "Content-Length: 0", "Connection: keep-alive"];
+    let response = request(&server, "POST", "/admin/shutdown", &headers);
+    assert_eq!((response.status, response.header("connection")), (202, "close"));
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn requests_of_other_sites_are_rejected() {
+    let mut server = start_with_password(&[]);
+    let host = format!("Host: {}", server.address);
+    let own = format!("Origin: http://{}", server.address);
+    for headers in [
+        &[RIGHT][..],
+        &[RIGHT, "Content-Type: text/plain"],
+        // A form on another site can send this.
+        &[RIGHT, "Content-Type: text/plain", &own, &host],
+        &[RIGHT, "Content-Type: application/x-www-form-urlencoded", &own, &host],
+        &[RIGHT, JSON, "Content-Type: text/plain"],
+        &[RIGHT, JSON, "Origin: https://evil.example"],
+        &[RIGHT, JSON, "Origin: null"],
+        &[RIGHT, JSON, "Origin: null", "Host: null"],
+        &[RIGHT, JSON, "Origin: http://localhost", &host],
+        &[RIGHT, JSON, &own, "Host: localhost"],
+        &[RIGHT, JSON, &own, "Origin: https://evil.example", &host],
+    ] {
+        let response = shut_down(&server, headers);
+        assert!(response.status == 403 && !response.error().is_empty(), "{headers:?}: {response:?}");
+        assert_eq!(response.header("access-control-allow-origin"), "");
+    }
+    // The server rejects the request before it has received the body.
+    assert_eq!(request(&server, "POST", "/admin/shutdown", &[RIGHT, "Content-Length: 2"]).status, 403);
+    assert_eq!(request(&server, "POST", "/admin/shutdown", &[JSON, "Content-Length: 2"]).status, 401);
+    // A script must send a preflight request before it sends JSON; the preflight is rejected.
+    let preflight_headers = ["Origin: https://evil.example", "Access-Control-Request-Method: POST"];
+    let preflight = request(&server, "OPTIONS", "/admin/shutdown", &preflight_headers);
+    assert!(is_challenge(&preflight) && preflight.header("access-control-allow-origin").is_empty(), "{preflight:?}");
+    assert!(server.is_running());
+    assert_eq!(shut_down(&server, &[RIGHT, JSON, &own, &host]).status, 202);
+    assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn failed_logins_are_limited_and_successful_ones_are_not() {
+    let mut server = start_with_password(&["--rate-limit-login", "3/15m"]);
+    let status = |headers: &[&str]| request(&server, "GET", "/admin/shutdown", headers).status;
+    for _ in 0..100 {
+        assert_eq!((status(&[RIGHT]), status(&[])), (405, 401));
+    }
+    assert_eq!((status(&[WRONG]), status(&["Authorization: x"]), status(&[WRONG])), (401, 401, 401));
+    for headers in [[WRONG], [RIGHT]] {
+        let response = request(&server, "GET", "/admin/shutdown", &headers);
+        assert_eq!(response.status, 429);
+        let wait: u64 = response.header("retry-after").parse().unwrap();
+        assert!((890..=900).contains(&wait), "{wait}");
+        assert!(response.body.starts_with(r#"{"error":"#), "{}", response.body);
+    }
+    // A request without credentials still gets the challenge.
+    assert_eq!(status(&[]), 401);
+    let line = server.line_starting_with("http: login rejected source=127.0.0.1 reason=");
+    assert_eq!(line.level, "WARN");
+}
+
+#[test]
+fn login_is_disabled_without_a_password_and_the_reason_given() {
+    // Neither stdout nor stderr is a terminal here, so no password is generated.
+    let mut server = Server::start_signaling(&[]);
+    server.line_starting_with("http: login disabled because DOCS_PASSWORD is not set");
+    for headers in
+        [&[JSON][..], &[JSON, RIGHT], &[JSON, "Authorization: Basic YWRtaW46"], &[JSON, "Authorization: Basic Og=="]]
+    {
+        let response = shut_down(&server, headers);
+        assert!(is_challenge(&response) && response.error().contains("--docs-password-file"), "{response:?}");
+    }
+    assert!(server.is_running());
+}
+
+/// The tool `script`, which every Linux system has, provides a terminal.
+#[cfg(target_os = "linux")]
+#[test]
+fn terminal_start_generates_and_prints_a_new_password_each_time() {
+    let mut printed = BTreeSet::new();
+    for redirected in ["", " 2>/dev/null"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("address");
+        let command = format!(
+            "{} signaling-server --host 127.0.0.1 --port 0 --address-file {}{redirected}",
+            env!("CARGO_BIN_EXE_jamjam-dev"),
+            file.display()
+        );
+        let mut terminal = program(&[]);
+        let environment: Vec<(OsString, Option<OsString>)> =
+            terminal.get_envs().map(|(name, value)| (name.into(), value.map(Into::into))).collect();
+        terminal = Command::new("script");
+        for (name, value) in environment {
+            match value {
+                Some(value) => terminal.env(name, value),
+                None => terminal.env_remove(name),
+            };
+        }
+        let mut child = terminal
+            .args(["-qefc", &command, "/dev/null"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines.find(|line| line.as_ref().unwrap().contains("docs login")).unwrap().unwrap();
+        let password =
+            line.trim_end().strip_prefix("docs login, valid until the server stops: admin ").unwrap().to_owned();
+        assert!(password.len() == 22, "{password}");
+        let address = fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+        let login = format!("Authorization: Basic {}", STANDARD.encode(format!("admin:{password}")));
+        assert_eq!(send_to(address, "POST", "/admin/shutdown", &[JSON, RIGHT], "{}").status, 401);
+        assert_eq!(send_to(address, "POST", "/admin/shutdown", &[JSON, &login], "{}").status, 202);
+        assert!(!lines.any(|line| line.unwrap().contains(&password)), "the password is printed only once");
+        assert!(child.wait().unwrap().success());
+        printed.insert(password);
+    }
+    assert_eq!(printed.len(), 2);
+}
+
+#[test]
+fn login_comes_from_options_or_environment_and_errors_stop_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    fs::write(&file, "sesame\r\n").unwrap();
+    let file = file.to_str().unwrap();
+    let address_options = ["--host", "127.0.0.1", "--port", "0"];
+    for (options, name, password) in [
+        (&[][..], "admin", "sesame"),
+        (&["--docs-password-file", file], "admin", "other"),
+        (&["--docs-username", "admin"], "other", "sesame"),
+    ] {
+        let server = Server::start_signaling_as(&[&address_options, options].concat(), |command| {
+            command.env("DOCS_USERNAME", name).env("DOCS_PASSWORD", password);
+        });
+        let status = |header| request(&server, "GET", "/admin/shutdown", &[header]).status;
+        assert_eq!((status(RIGHT), status(WRONG)), (405, 401), "{options:?}");
+    }
+    let code =
+        |options: &[&str]| run(&[&["signaling-server"], &address_options[..], options].concat(), |_| {}).status.code();
+    assert_eq!(code(&["--docs-username", "a:b", "--docs-password", "x"]), Some(2));
+    assert_eq!(code(&["--docs-password", ""]), Some(2));
+    assert_eq!(code(&["--rate-limit-login", "20"]), Some(2));
+    assert_eq!(code(&["--docs-password-file", "/nonexistent/password"]), Some(3));
+}
+
+#[test]
+fn log_contains_no_login_at_any_level() {
+    let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
+        command.env("RUST_LOG", "trace").env("DOCS_PASSWORD", "sesame");
+    });
+    assert_eq!(request(&server, "GET", "/admin/shutdown", &[RIGHT]).status, 405);
+    assert_eq!(request(&server, "GET", "/admin/shutdown", &[WRONG]).status, 401);
+    server.line_starting_with("http: login rejected source=127.0.0.1 reason=");
+    let stopped = server.stop("TERM");
+    let log = stopped.lines.concat();
+    assert!(stopped.lines.len() >= 4 && !log.contains("sesam") && !log.contains("YWRtaW46"), "{log}");
+}

@@ -1,0 +1,77 @@
+//! The source of a request: the peer address, or the address given by a trusted proxy.
+
+use std::net::TcpStream;
+
+use tungstenite::ClientRequestBuilder;
+use tungstenite::Error;
+use tungstenite::http::Uri;
+
+use crate::signaling_server::http::login::{JSON, RIGHT, WRONG};
+use crate::signaling_server::http::request::{request, send};
+use test_support::server::process::Server;
+
+/// Connects on behalf of a client, like a proxy. Returns the status if the connection is rejected.
+fn connect(server: &Server, forwarded: &str) -> Result<tungstenite::WebSocket<TcpStream>, u16> {
+    let uri: Uri = format!("ws://{}/", server.address).parse().unwrap();
+    let request = ClientRequestBuilder::new(uri).with_header("X-Forwarded-For", forwarded);
+    match tungstenite::client(request, TcpStream::connect(server.address).unwrap()) {
+        Ok((socket, _)) => Ok(socket),
+        Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Requests a token and a login like a proxy on behalf of a client. Returns the two statuses.
+fn statuses(server: &Server, forwarded: &str, login: &str) -> (u16, u16) {
+    let forwarded = format!("X-Forwarded-For: {forwarded}");
+    let body = r#"{"clientId":"ann","room":"radio"}"#;
+    let token = send(server, "POST", "/auth/token", &[JSON, &forwarded], body).status;
+    (token, request(server, "GET", "/health?detailed=true", &[login, &forwarded]).status)
+}
+
+const ONE_EACH: [&str; 6] = ["--docs-password", "sesame", "--rate-limit-token", "1/15m", "--rate-limit-login", "1/15m"];
+
+#[test]
+fn forwarded_address_without_trust_has_no_effect() {
+    let mut server = Server::start_signaling(&ONE_EACH);
+    let _socket = connect(&server, "192.0.2.1").unwrap();
+    server.line_starting_with("signaling: connection opened conn=0 source=127.0.0.1");
+    assert_eq!(statuses(&server, "192.0.2.1", WRONG), (200, 401));
+    assert_eq!(statuses(&server, "192.0.2.2", RIGHT), (429, 429));
+}
+
+#[test]
+fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
+    let options = ["--trust-proxy", "--max-connections-per-address", "1"];
+    let mut server = Server::start_signaling(&[&ONE_EACH[..], &options].concat());
+    let first = connect(&server, "192.0.2.1, 198.51.100.7").unwrap();
+    server.line_starting_with("signaling: connection opened conn=0 source=192.0.2.1");
+    let _second = connect(&server, "[2001:db8::1]:5000").unwrap();
+    server.line_starting_with("signaling: connection opened conn=1 source=2001:db8::1");
+    assert_eq!(connect(&server, "192.0.2.1").err(), Some(429));
+    server.line_starting_with("http: connection rejected source=192.0.2.1 reason=\"address limit\" limit=1");
+    // Without a valid address, the source is the proxy.
+    for forwarded in ["", "unknown", "192.0.2.999, 192.0.2.1"] {
+        drop(connect(&server, forwarded).unwrap());
+        let line = server.line_starting_with("signaling: connection opened ");
+        assert!(line.message.ends_with(" source=127.0.0.1"), "{}", line.message);
+    }
+    drop(first);
+    server.line_starting_with("signaling: connection closed conn=0 ");
+    test_support::server::poll_until("a free slot", || connect(&server, "192.0.2.1").ok());
+    assert_eq!(statuses(&server, "192.0.2.1", WRONG), (200, 401));
+    assert_eq!(statuses(&server, "192.0.2.1", RIGHT), (429, 429));
+    server.line_starting_with("http: login rejected source=192.0.2.1 reason=");
+    assert_eq!(statuses(&server, "192.0.2.2", RIGHT), (200, 200));
+}
+
+#[test]
+fn variable_is_equivalent_to_the_option() {
+    for (value, from) in [("true", "192.0.2.1"), ("on", "192.0.2.1"), ("off", "127.0.0.1"), ("", "127.0.0.1")] {
+        let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
+            command.env("TRUST_PROXY", value);
+        });
+        let _socket = connect(&server, "192.0.2.1").unwrap();
+        server.line_starting_with(&format!("signaling: connection opened conn=0 source={from}"));
+    }
+}

@@ -1,0 +1,109 @@
+//! A simulated sound card. Builds the plug-in from `sound_card.c`, and writes ALSA configurations that use it.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use test_support::client::program::{self, Program, ProgramOutput};
+
+const HEADER: &str = "/usr/include/alsa/pcm_external.h";
+
+/// Builds the plug-in in a folder that exists as long as the test program. If this fails, the test prints a line and is skipped; in CI it
+/// fails.
+pub fn plug_in() -> Option<&'static Path> {
+    static BUILT: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let has_gcc = Command::new("gcc").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+        if !has_gcc || !Path::new(HEADER).exists() {
+            let missing = format!("no gcc, or no {HEADER}; sh scripts/setup --tests installs them on Debian");
+            assert!(env::var_os("CI").is_none_or(|value| value.is_empty()), "{missing}");
+            // This bypasses the test runner's capture, which hides the output of passing tests.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let library = folder.path().join("libsound_card.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/sound_devices/sound_card.c");
+        let flags = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-DPIC", "-o"];
+        let gcc = Command::new("gcc").args(flags).arg(&library).arg(source).arg("-lasound").output().unwrap();
+        assert!(gcc.status.success(), "{}", String::from_utf8_lossy(&gcc.stderr));
+        Some((folder, library))
+    });
+    built.as_ref().map(|(_, library)| library.as_path())
+}
+
+/// The ALSA configuration that the program uses. It contains none of this machine's cards.
+pub struct Alsa {
+    folder: tempfile::TempDir,
+    text: String,
+}
+
+impl Alsa {
+    /// A configuration without devices.
+    pub fn empty() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), text: String::new() }.written()
+    }
+
+    /// A configuration with the plug-in but without cards.
+    pub fn with(plug_in: &Path) -> Self {
+        Self { text: format!("pcm_type.sound_card {{ lib \"{}\" }}\n", plug_in.display()), ..Self::empty() }
+    }
+
+    /// Adds a card called `name` that delivers `sound`, with these fields.
+    pub fn with_card(mut self, name: &str, sound: &[u8], fields: &str) -> Self {
+        let file = self.folder.path().join(format!("{name}.raw"));
+        std::fs::write(&file, sound).unwrap();
+        // Nothing is escaped: no name here contains a character that is special in ALSA.
+        writeln!(
+            self.text,
+            "pcm.!{name} {{ type sound_card file \"{}\" {fields} hint {{ show on description \"The card {name}\" }} }}",
+            file.display()
+        )
+        .unwrap();
+        self.written()
+    }
+
+    /// Adds a card called `name` for playback, with these fields.
+    pub fn with_playback_card(mut self, name: &str, fields: &str) -> Self {
+        let file = self.folder.path().join(format!("{name}.played"));
+        writeln!(
+            self.text,
+            "pcm.!{name} {{ type sound_card played \"{}\" {fields} hint {{ show on description \"The card {name}\" }} }}",
+            file.display()
+        )
+        .unwrap();
+        self.written()
+    }
+
+    /// The bytes that this card has played.
+    pub fn played(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.folder.path().join(format!("{name}.played"))).unwrap()
+    }
+
+    /// Adds lines in ALSA's configuration language.
+    pub fn with_config(mut self, words: &str) -> Self {
+        self.text += words;
+        self.text.push('\n');
+        self.written()
+    }
+
+    fn written(self) -> Self {
+        std::fs::write(self.folder.path().join("asound.conf"), &self.text).unwrap();
+        self
+    }
+
+    /// Starts the program with these arguments and this configuration.
+    pub fn start(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Program {
+        program::start(program::command(args).env("ALSA_CONFIG_PATH", self.folder.path().join("asound.conf")))
+    }
+
+    /// Runs `send` with the words of `line`, followed by these arguments.
+    pub fn send(&self, line: &str, more: &[&OsStr]) -> ProgramOutput {
+        let words = line.split_whitespace().map(OsStr::new);
+        self.start([OsStr::new("send")].into_iter().chain(words).chain(more.iter().copied())).end()
+    }
+}

@@ -1,0 +1,382 @@
+//! Capture: samples from a card are sent and return.
+
+use std::ffi::OsStr;
+
+use serde_json::{Value, json};
+
+use super::card::{Alsa, plug_in};
+use super::client::server::Server;
+use super::client::wav::{self, Wav};
+use super::client::{at_once, document, program};
+use super::{assert_same, report, sound};
+
+/// Runs `send --mic` with an embedded echo server. Returns the recording and the report. Checks that both channels of the `--record-both`
+/// file equal the mean of the recorded channels.
+fn recorded(alsa: &Alsa, options: &str) -> (Wav, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, both] = ["returned.wav", "both.wav"].map(|name| folder.path().join(name));
+    let line = format!("--mic --embedded --delay 20 --json --max-loss 0% {options}");
+    let record = [OsStr::new("--record"), file.as_os_str(), OsStr::new("--record-both"), both.as_os_str()];
+    let output = alsa.send(&line, &record);
+    let report = report(&output, 0);
+    let wav = Wav::read(&file);
+    let mean = |frame: &[f32]| (frame.iter().copied().map(f64::from).sum::<f64>() / frame.len() as f64) as f32;
+    let each: Vec<f32> = wav.samples().chunks(wav.channels.into()).map(mean).flat_map(|sample| [sample; 2]).collect();
+    assert_same(&Wav::read(&both).samples(), &each, "both sides");
+    (wav, report)
+}
+
+#[test]
+fn card_samples_are_sent_and_returned_unchanged() {
+    let Some(plug_in) = plug_in() else { return };
+    // Half a second in each format on one and on two channels. Some callback sizes are multiples of a packet, others are not.
+    let cases = [
+        ("S16_LE", 1, ""),
+        ("S16_LE", 2, "--mic-buffer 480"),
+        ("S24_LE", 2, "--mic-buffer 100"),
+        ("S32_LE", 1, "--frame-size 2.5ms"),
+        ("S32_LE", 2, "--mic-buffer 64"),
+        ("U8", 1, "--frame-size 480"),
+        ("FLOAT_LE", 2, "--frame-size 96 --mic-buffer 32"),
+    ];
+    at_once(cases, |(format, channels, options)| {
+        let (bytes, samples) = sound(format, 24_000 * channels);
+        let fields = format!("format {format} channels {channels} rate 48000");
+        let alsa = Alsa::with(plug_in).with_card("default", &bytes, &fields);
+        let what = format!("{fields} {options}");
+
+        let server = Server::correct();
+        let output = alsa.send(&format!("--mic --duration 500ms --json {options} --to {}", server.to()), &[]);
+        let audio = &report(&output, 0)["audio"];
+        assert_eq!((&audio["channels"], &audio["underruns"]), (&json!(channels), &json!(0)), "{what}");
+        assert_same(&server.samples(), &samples, &what);
+
+        let (wav, _) = recorded(&alsa, &format!("--duration 500ms {options}"));
+        assert_eq!((wav.tag, wav.channels, wav.rate, wav.bits), (3, channels as u16, 48_000, 32));
+        assert_same(&wav.samples(), &samples, &what);
+    });
+}
+
+#[test]
+fn samples_converted_by_alsa_are_exact() {
+    let Some(plug_in) = plug_in() else { return };
+    let (bytes, samples) = sound("S16_LE", 24_000);
+    let alsa = Alsa::with(plug_in).with_card("card", &bytes, "format S16_LE channels 1 rate 48000").with_config(
+        "pcm.!default { type plug slave.pcm \"card\" hint { show on description \"Anything you like\" } }",
+    );
+    let (wav, report) = recorded(&alsa, "--duration 500ms --channels 1");
+    // An ALSA `plug` device supports all formats. The program selects floats, which need no conversion.
+    assert_eq!(report["capture"]["device_format"], "F32");
+    assert_same(&wav.samples(), &samples, "through a plug");
+}
+
+#[test]
+fn device_channels_are_mixed_like_file_channels() {
+    let Some(plug_in) = plug_in() else { return };
+    let (mono, samples) = sound("S16_LE", 12_000);
+    let alsa = Alsa::with(plug_in).with_card("default", &mono, "channels 1");
+    let (wav, _) = recorded(&alsa, "--duration 250ms --channels 2");
+    let twice: Vec<f32> = samples.iter().flat_map(|sample| [*sample, *sample]).collect();
+    assert_same(&wav.samples(), &twice, "one channel sent twice");
+
+    let alsa = Alsa::with(plug_in).with_card("default", &mono, "channels 4");
+    let (wav, report) = recorded(&alsa, "--duration 62.5ms");
+    // The left channel is the mean of channels 1 and 3, the right channel of 2 and 4.
+    let pair = |frame: &[f32], at: usize| f64::midpoint(frame[at].into(), frame[at + 2].into()) as f32;
+    let mixed: Vec<f32> = samples.chunks(4).flat_map(|frame| [pair(frame, 0), pair(frame, 1)]).collect();
+    assert_same(&wav.samples(), &mixed, "four channels mixed to two");
+    assert_eq!(report["capture"]["device_channels"], 4);
+}
+
+#[test]
+fn device_period_equals_the_packet_or_the_configured_frames() {
+    let Some(plug_in) = plug_in() else { return };
+    let alsa = Alsa::with(plug_in).with_card("default", &[], "channels 1");
+    at_once(
+        [("", 128), ("--frame-size 2.5ms", 120), ("--mic-buffer 480", 480), ("--mic-buffer 1", 32)],
+        |(options, frames)| {
+            let output = alsa.send(&format!("--mic --embedded --delay 0 --duration 100ms --json {options}"), &[]);
+            let report = report(&output, 0);
+            let capture = &report["capture"];
+            for name in
+                ["requested_buffer_frames", "reported_buffer_frames", "callback_min_frames", "callback_max_frames"]
+            {
+                assert_eq!(capture[name], frames, "{options}: {name}");
+            }
+            // The device delivers whole callbacks, and one more may come while the run ends, so it may deliver more than the 4,800 frames
+            // sent.
+            assert!(capture["captured_frames"].as_u64().unwrap() >= 4_800, "{capture}");
+            let refused = output.stderr.contains("the device does not support a buffer of 1 frame");
+            assert_eq!(refused, options == "--mic-buffer 1", "{}", output.stderr);
+        },
+    );
+}
+
+#[test]
+fn other_device_rate_is_resampled_like_a_file() {
+    let Some(plug_in) = plug_in() else { return };
+    let (bytes, _) = sound("S16_LE", 44_100);
+    let alsa = Alsa::with(plug_in).with_card("default", &bytes, "channels 1 rate 44100");
+    let (captured, report) = recorded(&alsa, "--duration 500ms");
+    assert_eq!(
+        (report["capture"]["device_rate_hz"].as_u64(), report["audio"]["sample_rate_hz"].as_u64()),
+        (Some(44_100), Some(48_000))
+    );
+    // 128 samples at 48,000 Hz are 117.6 at 44,100.
+    assert_eq!(report["capture"]["requested_buffer_frames"], 118);
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("same.wav");
+    let numbers: Vec<i16> = bytes.chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
+    wav::write(&file, 44_100, 1, &numbers);
+    let server = Server::correct();
+    let to = server.to();
+    let args = ["send", "--duration", "500ms", "--to", to.as_str(), "--wav"].map(OsStr::new);
+    let output = program::run_args(args.into_iter().chain([file.as_os_str()]));
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_same(&captured.samples(), &server.samples(), "from the card, and from a file");
+}
+
+#[test]
+fn non_finite_card_samples_are_counted_and_zero_once_resampled() {
+    let Some(plug_in) = plug_in() else { return };
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let (mut damaged, mut zeroed) = (sound("FLOAT_LE", 22_050).1, sound("FLOAT_LE", 22_050).1);
+        for at in [0, 5_001, 9_999] {
+            (damaged[at], zeroed[at]) = (value, 0.0);
+        }
+        let captured = |samples: &[f32], rate: u32| {
+            let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+            let fields = format!("format FLOAT_LE channels 1 rate {rate}");
+            let alsa = Alsa::with(plug_in).with_card("default", &bytes, &fields);
+            let server = Server::correct();
+            let output = alsa.send(&format!("--mic --duration 250ms --json --to {}", server.to()), &[]);
+            (server.samples(), report(&output, 0))
+        };
+        let (found, report) = captured(&damaged, 44_100);
+        assert_same(&found, &captured(&zeroed, 44_100).0, &format!("{value} as if it were zero"));
+        let counts = |report: &Value| {
+            ["source_non_finite_samples", "source_replaced_samples"].map(|name| report["audio_quality"][name].clone())
+        };
+        assert_eq!(counts(&report), [3, 3], "{value}: {:#}", report["audio_quality"]);
+        let notes = report["warnings"].as_array().unwrap();
+        let note = notes.iter().find(|note| note["code"] == "non_finite_samples").unwrap();
+        assert_eq!(note["message"], "3 NaN or infinite samples in the source (replaced with 0)");
+
+        let (found, report) = captured(&damaged, 48_000);
+        assert_same(&found, &damaged[..12_000], &format!("{value} is sent as it is"));
+        assert_eq!(counts(&report), [3, 0], "{value}: {:#}", report["audio_quality"]);
+    }
+}
+
+#[test]
+fn disconnected_device_ends_the_run_with_a_report_and_exit_code_3() {
+    let Some(plug_in) = plug_in() else { return };
+    let (bytes, samples) = sound("S16_LE", 12_900);
+    let alsa = Alsa::with(plug_in).with_card("default", &bytes, "channels 1 gone_after 12900");
+    let server = Server::correct();
+    let output = alsa.send(&format!("--mic --mic-buffer 100 --json --to {}", server.to()), &[]);
+    let report = report(&output, 3);
+    // 100 packets of 128 samples, and a partial packet.
+    assert_eq!(document::counts(&report, "audio", ["sent", "returned", "lost"]), [101, 101, 0]);
+    assert_same(&server.samples(), &samples, "all that was delivered");
+    assert_eq!(report["capture"]["device_lost"], "device disconnected");
+    assert_eq!(report["capture"]["captured_frames"], 12_900);
+    let last = output.stderr.lines().last().unwrap();
+    assert!(
+        last.contains("default")
+            && last.contains("was lost: device disconnected; the report covers the audio up to then"),
+        "{last}"
+    );
+}
+
+#[test]
+fn device_that_disconnects_at_once_is_reported() {
+    let Some(plug_in) = plug_in() else { return };
+    let alsa = Alsa::with(plug_in).with_card("default", &[], "channels 1 gone_after 0");
+    let output = alsa.send("--mic --embedded --json", &[]);
+    let report = report(&output, 3);
+    assert_eq!(report["capture"]["captured_frames"], 0);
+    assert_eq!(report["capture"]["device_lost"], "device disconnected");
+    assert_eq!(document::counts(&report, "audio", ["sent"]), [0]);
+    assert_eq!(report["verdict"]["reasons"], json!(["nothing was sent"]));
+    assert_eq!(report["warnings"][0]["code"], "capture_device_lost");
+}
+
+#[test]
+fn samples_lost_by_the_device_are_counted_and_the_run_continues() {
+    let Some(plug_in) = plug_in() else { return };
+    let (bytes, samples) = sound("S16_LE", 24_000);
+    // The card continues at the same position in the file, so time is lost but no samples are.
+    let alsa = Alsa::with(plug_in).with_card("default", &bytes, "channels 1 xrun_after 9600");
+    let (wav, report) = recorded(&alsa, "--duration 500ms");
+    assert_same(&wav.samples(), &samples, "before and after");
+    assert_eq!((&report["capture"]["xruns"], &report["capture"]["overruns"]), (&json!(1), &json!(0)));
+    let codes: Vec<&str> =
+        report["warnings"].as_array().unwrap().iter().filter_map(|one| one["code"].as_str()).collect();
+    assert!(codes.contains(&"capture_xruns"), "{codes:?}");
+}
+
+#[test]
+fn microphone_run_continues_until_interrupted() {
+    let Some(plug_in) = plug_in() else { return };
+    let alsa = Alsa::with(plug_in).with_card("default", &[], "channels 1");
+    let server = Server::correct();
+    let program = alsa.start(["send", "--mic", "--json", "--to", server.to().as_str()]);
+    server.wait_for(100);
+    program.signal("INT");
+    let output = program.end();
+    let report = report(&output, 130);
+    assert_eq!(report["interrupted"], "SIGINT");
+    assert!(document::counts(&report, "audio", ["sent"])[0] >= 90, "{report:#}");
+    assert_eq!(report["capture"]["device_lost"], Value::Null);
+}
+
+#[test]
+#[ignore = "takes five seconds; .ci/full runs it"]
+fn device_that_stops_delivering_is_given_up() {
+    // The first card delivers nothing, and the second does not return from the read call.
+    at_once(["stuck_after 1280", "hangs_after 1280"], |fields| {
+        let Some(plug_in) = plug_in() else { return };
+        let alsa = Alsa::with(plug_in).with_card("default", &[], &format!("channels 1 {fields}"));
+        let output = alsa.send("--mic --embedded --json", &[]);
+        let report = report(&output, 3);
+        assert_eq!(report["capture"]["device_lost"], "no audio from the device for 5s");
+        assert_eq!(document::counts(&report, "audio", ["sent", "returned"]), [10, 10]);
+    });
+}
+
+#[test]
+#[ignore = "takes 16 s and needs a machine that never pauses for longer than the card's buffer (170 ms); .ci/full runs it"]
+fn reported_card_drift_equals_the_simulated_drift() {
+    let Some(plug_in) = plug_in() else { return };
+    at_once([-80, 0, 500], |ppm| {
+        let alsa = Alsa::with(plug_in).with_card("default", &[], &format!("channels 1 ppm {ppm}"));
+        let output = alsa.send("--mic --mic-buffer 4096 --duration 16s --embedded --json", &[]);
+        let capture = &report(&output, 0)["capture"];
+        let number = |name: &str| capture[name].as_f64().unwrap_or_else(|| panic!("{name}: {capture}"));
+        assert!((number("drift_ppm") - f64::from(ppm)).abs() < 10.0, "{ppm}: {capture}");
+        assert!(number("drift_uncertainty_ppm") < 10.0, "{ppm}: {capture}");
+    });
+}
+
+#[test]
+fn devices_are_listed_as_text_and_as_json() {
+    let Some(plug_in) = plug_in() else { return };
+    let alsa = Alsa::with(plug_in).with_card("default", &[], "format FLOAT_LE channels 2").with_card(
+        "line",
+        &[],
+        "format S32_LE channels 6 rate 96000",
+    );
+    let alsa = alsa.with_card("odd", &[], "format S24_3LE");
+    let output = alsa.send("--list-devices", &[]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    let (inputs, outputs) = output.stdout.split_once("no output devices: there is no sound card, ").unwrap();
+    assert!(outputs.contains("apt-get install"), "{outputs}");
+    let mut lines: Vec<&str> = inputs.lines().collect();
+    assert_eq!(lines.remove(0), "input devices");
+    // ALSA determines the order of the list, so the test sorts it.
+    let mut devices: Vec<String> =
+        lines.chunks(2).map(|device| format!("{}\n{}", &device[0][4..], device[1])).collect();
+    devices.sort();
+    assert_eq!(
+        devices,
+        [
+            "  default [default]: The card default\n      2 channels; 48000 Hz; F32",
+            "  line: The card line\n      6 channels; 96000 Hz; I32",
+            "  odd: The card odd\n      no supported sample format (packed 24-bit samples, for example, are not supported); \
+             use a device that converts formats, such as plughw:... instead of hw:..., or default",
+        ]
+    );
+
+    let output = alsa.send("--list-devices --json", &[]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    let list: Value = serde_json::from_str(&output.stdout).unwrap();
+    document::assert_fits(&list, include_str!("../../../docs/devices.schema.json"));
+    let line = list["inputs"].as_array().unwrap().iter().find(|device| device["id"] == "line").unwrap();
+    let expected = json!({
+        "index": line["index"], "id": "line", "name": "The card line", "default": false,
+        "formats": ["I32"], "channels": [6], "rates_hz": [{"from": 96_000, "to": 96_000}]
+    });
+    assert_eq!(*line, expected);
+    assert_eq!((list["inputs"].as_array().unwrap().len(), list["outputs"].as_array().unwrap().len()), (3, 0));
+    assert!(list["unavailable_reason"].is_string());
+    let output = alsa.send("--mic --mic-device odd --embedded", &[]);
+    assert_eq!((output.code, output.stdout.as_str()), (3, ""));
+    assert!(output.stderr.contains("cannot capture from odd (The card odd): no supported sample format"), "{output:?}");
+}
+
+#[test]
+fn device_is_selected_by_number_name_or_part_of_its_name() {
+    let Some(plug_in) = plug_in() else { return };
+    let alsa = Alsa::with(plug_in)
+        .with_card("default", &[], "format FLOAT_LE channels 2")
+        .with_card("line_in", &[], "format S32_LE channels 1")
+        .with_card("line_out_of_order", &[], "format S16_LE channels 1");
+    let list: Value = serde_json::from_str(&alsa.send("--list-devices --json", &[]).stdout).unwrap();
+    let index = |id: &str| list["inputs"].as_array().unwrap().iter().position(|device| device["id"] == id).unwrap();
+    let number = index("line_in").to_string();
+    at_once([number.as_str(), "line_in", "The card line_in", "LINE_I"], |name| {
+        let more = ["--mic-device", name].map(OsStr::new);
+        let report = report(&alsa.send("--mic --embedded --duration 20ms --json", &more), 0);
+        assert_eq!(report["capture"]["device_format"], "I32", "{name}");
+        assert_eq!(report["capture"]["device"], "line_in (The card line_in)");
+    });
+
+    for (name, expected) in [
+        ("flute", "no input device matches flute; available: "),
+        ("99", "no input device matches 99; available: "),
+        ("line", "several input devices match line: "),
+    ] {
+        let output = alsa.send("--mic --embedded", &["--mic-device", name].map(OsStr::new));
+        assert_eq!((output.code, output.stdout.as_str(), output.stderr.lines().count()), (3, "", 1), "{output:?}");
+        assert!(
+            output.stderr.contains(expected) && output.stderr.contains("line_in (The card line_in)"),
+            "{}",
+            output.stderr
+        );
+    }
+}
+
+#[test]
+fn missing_input_device_is_reported_with_cause_and_remedy() {
+    let alsa = Alsa::empty();
+    let output = alsa.send("--list-devices", &[]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    for line in ["no input devices: there is no sound card,", "no output devices: there is no sound card,"] {
+        assert!(output.stdout.lines().any(|printed| printed.starts_with(line)), "{}", output.stdout);
+    }
+    for options in ["--mic", "--mic --mic-device flute"] {
+        let output = alsa.send(&format!("{options} --embedded"), &[]);
+        // The ALSA library would print more on standard error.
+        assert_eq!((output.code, output.stdout.as_str(), output.stderr.lines().count()), (3, "", 1), "{output:?}");
+        assert!(
+            output.stderr.starts_with("jamjam-dev: --mic: ") && output.stderr.contains("apt-get install"),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn options_without_meaning_for_a_microphone_are_rejected() {
+    let cases = [
+        ("--mic --wav x.wav", "--wav"),
+        ("--mic --tone 440", "--tone"),
+        ("--mic --repeat 2", "--repeat"),
+        ("--mic --resample native", "--resample"),
+        ("--mic-buffer 128", "--mic"),
+        ("--mic-buffer 128 --tone 440", "--mic-buffer"),
+        ("--mic-device 0 --wav x.wav", "--mic-device"),
+        ("--mic --mic-buffer 65537", "1..=65536"),
+        ("--mic-buffer 128 --text hello", "--mic-buffer"),
+        ("--interval 5 --tone 440", "--interval"),
+        ("--max-clips 0 --text hello", "--max-clips"),
+        ("--mic-device 0", "--mic"),
+        ("--mic --mic-buffer 0", "--mic-buffer"),
+    ];
+    for (options, named) in cases {
+        let output = Alsa::empty().send(&format!("{options} --embedded"), &[]);
+        assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{options}: {output:?}");
+        assert!(output.stderr.contains(named), "{options}: {}", output.stderr);
+    }
+}
