@@ -4,4 +4,3 @@ mod echo_server;
 mod send_and_probe;
 mod signaling_abuse;
 mod signaling_server;
-mod sound_devices;

@@ -1,6 +1,5 @@
 //! Statistics, limits and report formats.
 
-
 mod bursts_and_reordering;
 mod clock_jumps;
 mod delay_variation;

@@ -23,6 +23,9 @@ mod scenario;
 mod times;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::mpsc;
+use std::thread;
 
 use jamjam_dev::client::{RunResults, StreamKind};
 
@@ -59,16 +62,28 @@ fn run_simulation(seed: u64, theme: Theme) -> (Vec<(RunResults, bool)>, Vec<Stri
     (runs, wrong)
 }
 
-/// Runs simulations, each of which must match, and passes the reports of their clients to `inspect`.
-fn run_simulations(seeds: impl Iterator<Item = u64>, theme: Theme, mut inspect: impl FnMut(RunResults, bool)) {
+/// Runs simulations on all cores, each of which must match, and passes the reports of their clients to `inspect`.
+fn run_simulations(
+    seeds: &(impl Iterator<Item = u64> + Clone + Send),
+    theme: Theme,
+    mut inspect: impl FnMut(RunResults, bool),
+) {
     let mut wrong = Vec::new();
-    for seed in seeds {
-        let (runs, differences) = run_simulation(seed, theme);
-        for (run, compared) in runs {
-            inspect(run, compared);
+    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let (results, finished) = mpsc::channel();
+    thread::scope(|scope| {
+        for number in 0..threads {
+            let (seeds, results) = (seeds.clone().skip(number).step_by(threads), results.clone());
+            scope.spawn(move || seeds.for_each(|seed| results.send(run_simulation(seed, theme)).unwrap()));
         }
-        wrong.extend(differences);
-    }
+        drop(results);
+        for (runs, differences) in finished {
+            for (run, compared) in runs {
+                inspect(run, compared);
+            }
+            wrong.extend(differences);
+        }
+    });
     let first = wrong[..wrong.len().min(20)].join("\n");
     assert!(wrong.is_empty(), "{} differences, the first is:\n{first}", wrong.len());
 }
@@ -121,7 +136,7 @@ fn event_counts(run: &RunResults) -> Vec<(&'static str, u64)> {
 fn report_equals_reference_counts_in_a_thousand_simulations() {
     let (first, simulations) = (number("SEED", 0), number("SIMULATIONS", 1_000));
     let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
-    run_simulations(first..first + simulations, Theme::Any, |run, compared| {
+    run_simulations(&(first..first + simulations), Theme::Any, |run, compared| {
         for (what, n) in
             event_counts(&run).into_iter().chain([("direction of loss held against the truth", compared.into())])
         {
@@ -136,11 +151,11 @@ fn report_equals_reference_counts_in_a_thousand_simulations() {
 #[test]
 fn report_equals_reference_counts_while_sequence_numbers_wrap() {
     let mut returned = 0;
-    run_simulations(0..100, Theme::Wrap, |run, _| returned += run.audio.map_or(0, |audio| audio.stats.returned));
+    run_simulations(&(0..100), Theme::Wrap, |run, _| returned += run.audio.map_or(0, |audio| audio.stats.returned));
     assert!(returned > 1_000, "too few packets returned: {returned}");
 }
 
 #[test]
 fn seeds_that_once_failed_pass() {
-    run_simulations(PINNED.into_iter(), Theme::Any, |_, _| ());
+    run_simulations(&PINNED.into_iter(), Theme::Any, |_, _| ());
 }

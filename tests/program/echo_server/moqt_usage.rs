@@ -9,7 +9,10 @@ use test_support::certificate::Authority;
 
 /// The error message, which can have several lines.
 fn usage_error(options: &[&str]) -> String {
-    crate::echo_server::options::usage_error(&test_support::server::process::run(&[&["echo-server"], options].concat(), |_| {}), 2)
+    crate::echo_server::options::usage_error(
+        &test_support::server::process::run(&[&["echo-server"], options].concat(), |_| {}),
+        2,
+    )
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use jamjam_dev::signaling::ConnId;
 
 use crate::simulation::signaling::action::Token;
-use crate::simulation::signaling::model::{Client, ClientDialect, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Membership, Model};
+use crate::simulation::signaling::model::{
+    Client, ClientDialect, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Membership, Model,
+};
 
 impl Model {
     fn add_client(&mut self, conn: ConnId, from: u8, dialect: ClientDialect) {

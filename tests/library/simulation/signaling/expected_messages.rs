@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use jamjam_dev::signaling::ConnId;
 use serde_json::Value;
 
-use crate::simulation::signaling::model::{ClientDialect, CreatedRoom, MAX_MEMBERS, MAX_ROOMS, Membership, Model, Scheduled};
+use crate::simulation::signaling::model::{
+    ClientDialect, CreatedRoom, MAX_MEMBERS, MAX_ROOMS, Membership, Model, Scheduled,
+};
 use crate::simulation::signaling::received_messages::ReceivedMessages;
 
 const JAMJAM: [&str; 6] = ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];

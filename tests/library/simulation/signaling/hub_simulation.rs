@@ -14,7 +14,9 @@ use jamjam_dev::time::Time;
 use serde_json::{Map, json};
 
 use crate::simulation::signaling::action::{Action, CODES, ROOMS, Token, mutated, text};
-use crate::simulation::signaling::model::{ClientDialect, IDLE, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Model, ProgramRoom};
+use crate::simulation::signaling::model::{
+    ClientDialect, IDLE, MAX_MEMBERS, MAX_ROOMS, MAX_UNDECIDED, Model, ProgramRoom,
+};
 use crate::simulation::signaling::received_messages::{ReceivedMessages, observed};
 
 /// Number of source addresses of clients.
