@@ -18,7 +18,7 @@ pub struct Cidr {
 /// Why a string is not a valid network.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ParseCidrError {
-    /// It does not start with an IP address.
+    /// The string does not start with an IP address.
     #[error("`{0}` is not a network; expected 192.0.2.0/24, 2001:db8::/32 or an IP address (no host name, no port)")]
     InvalidAddress(String),
     /// The prefix length is not a number or is longer than the address.
@@ -29,7 +29,7 @@ pub enum ParseCidrError {
         /// Length of the address in bits.
         max: u8,
     },
-    /// Bits after the prefix are set: the input could mean the network or the address.
+    /// Bits after the prefix are 1, so the input could mean the network or the single address.
     #[error("`{text}` is ambiguous; use {network} for the network or {address} for the single address")]
     HostBitsSet {
         /// The input.
@@ -49,7 +49,7 @@ impl Cidr {
     }
 }
 
-/// Clears all bits of `ip` after the first `prefix_len`.
+/// Keeps the first `prefix_len` bits of `ip` and sets all other bits to 0.
 fn mask(ip: IpAddr, prefix_len: u8) -> IpAddr {
     let prefix_len = u32::from(prefix_len);
     match ip {
@@ -114,8 +114,8 @@ pub fn is_invalid_source(ip: IpAddr) -> bool {
 }
 
 /// Whether a datagram arrived over IPv6 at `dst_ip` with an IPv4-mapped source (`::ffff:127.0.0.1`). Only forged datagrams have such
-/// a source: IPv4 traffic of a dual-stack socket has an IPv4 destination. A reply would leave over IPv4, possibly to a loopback
-/// service.
+/// a source: if a dual-stack socket receives a datagram over IPv4, the destination is an IPv4 address too. A reply would leave over
+/// IPv4, possibly to a loopback service.
 pub fn is_ipv4_source_over_ipv6(source: IpAddr, dst_ip: Option<IpAddr>) -> bool {
     source.to_canonical().is_ipv4() && dst_ip.is_some_and(|ip| ip.to_canonical().is_ipv6())
 }
@@ -134,7 +134,7 @@ mod tests {
         assert!(!contains("192.0.2.0/24", "192.0.3.0") && !contains("192.0.2.0/24", "192.0.1.255"));
         assert!(contains("192.0.2.8/29", "192.0.2.15") && !contains("192.0.2.8/29", "192.0.2.16"));
         assert!(contains("2001:db8::/33", "2001:db8:7fff::1") && !contains("2001:db8::/33", "2001:db8:8000::1"));
-        // First a single address, then all addresses of a family.
+        // Networks that consist of a single address, then networks of all addresses of a family.
         assert!(contains("192.0.2.7", "192.0.2.7") && !contains("192.0.2.7", "192.0.2.6"));
         assert!(contains("::1", "::1") && !contains("::1/128", "::2"));
         assert!(contains("0.0.0.0/0", "203.0.113.9") && contains("::/0", "2001:db8::9"));

@@ -150,8 +150,9 @@ impl Impairer {
         }
     }
 
-    /// Passes a packet to `peer` through the bandwidth limit. `size` is the payload length in bytes and how many times the packet is
-    /// sent. `at` must not decrease from call to call. Returns `None` if the queue is full; the packet is then not sent at all.
+    /// Passes a packet to `peer` through the bandwidth limit. `size` is a pair: the payload length in bytes, and the number of times
+    /// that the packet is sent. `at` must not decrease from call to call. Returns `None` if the queue is full; the packet is then not
+    /// sent at all.
     pub fn enter_bottleneck(&mut self, at: Time, size: (usize, u8), peer: IpAddr) -> Option<Departure> {
         match &mut self.bottleneck {
             Some(bottleneck) => bottleneck.enqueue(at, size, peer),
@@ -166,9 +167,10 @@ const MIN_PROBABILITY_SUM: f64 = 0.001;
 /// Burst losses by the simple Gilbert model, which has a good and a bad state. All packets are lost in the bad state.
 ///
 /// A state depends on the previous one, but can be computed for any packet. With one uniform random number u per packet, the good
-/// state becomes bad if u < P, and the bad state stays bad if u < 1 − R. If both conditions agree, the previous state does not
-/// matter. Otherwise the state equals the previous state or, if P + R > 1, its opposite. So the search goes back, packet by packet,
-/// until the conditions agree (coupling from the past): 1 / (P + R) packets on average, or 1 / (2 − P − R) if P + R > 1.
+/// state becomes bad if u < P, and the bad state stays bad if u < 1 − R. If both conditions are true, or both are false,
+/// the previous state has no influence. Otherwise the state equals the previous state or, if P + R > 1, its opposite. So the search for
+/// a state goes back, packet by packet, to a packet whose state does not depend on the previous state (coupling from the past):
+/// 1 / (P + R) packets on average, or 1 / (2 − P − R) if P + R > 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GilbertModel {
     p: f64,

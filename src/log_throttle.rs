@@ -10,13 +10,13 @@ use crate::time::Time;
 /// The interval to which the maximum number of lines applies.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Allows a maximum number of log lines per second. The default is one line.
+/// Allows a maximum number of log lines per second. The default is one line per second.
 #[derive(Clone, Copy, Debug)]
 pub struct LogThrottle {
     max_lines: u32,
     /// Lines left in the current interval.
     remaining: u32,
-    /// When the next interval may begin. It begins with the first line after this time.
+    /// End of the current interval. The next interval begins with the first line at or after this time.
     interval_end: Time,
     /// Number of suppressed events that have not been reported yet.
     suppressed: u64,

@@ -90,7 +90,7 @@ impl Signals {
     }
 
     async fn next(&mut self) -> StopSignal {
-        // If no handler can be installed, this fails at once, and the program stops as if it were interrupted.
+        // If the signal handler cannot be installed, `ctrl_c` fails at once, and the program stops as if it were interrupted.
         let _ = tokio::signal::ctrl_c().await;
         StopSignal::Interrupt
     }

@@ -4,8 +4,8 @@
 //! datagrams ([`Node::poll_transmit`]) and sleeps until [`Node::next_deadline`]. The echo server, the sender and the prober are
 //! nodes. The driver (`io::udp`) runs one node on one socket, and tests run the same nodes in virtual time.
 //!
-//! Datagrams of one peer may share a buffer, divided into segments of `segment_size` bytes, as the kernel delivers and accepts
-//! them (GRO and GSO). Sent bytes are borrowed from the node.
+//! Datagrams of one peer may share a buffer, divided into segments of `segment_size` bytes, as the kernel delivers and accepts them (GRO
+//! and GSO). A [`Transmit`] borrows its bytes from the node.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +16,7 @@ use crate::time::Time;
 /// One or more datagrams that arrived together from one peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Receive<'a> {
-    /// The source. If the driver detects a forged source, it sets the unspecified address and keeps the port.
+    /// The source. If the driver detects a forged source, it replaces the IP address by the unspecified address and keeps the port.
     pub source: SocketAddr,
     /// The local address at which the datagrams arrived, if the system reports it.
     pub dst_ip: Option<IpAddr>,
@@ -50,7 +50,7 @@ pub struct Transmit<'a> {
 }
 
 impl Transmit<'_> {
-    /// Number of datagrams. An empty datagram counts as one.
+    /// Number of datagrams. An empty datagram counts as one datagram.
     pub fn segment_count(&self) -> usize {
         self.contents.len().div_ceil(self.segment_size.max(1)).max(1)
     }
@@ -63,7 +63,7 @@ pub enum SendStatus {
     Sent,
     /// The system has no buffer space now: keep the transmit and offer it again at the next poll.
     WouldBlock,
-    /// The system rejects segmented sends: offer the datagrams one by one. Never returned for a single datagram.
+    /// The system rejects segmented sends: offer the datagrams one by one. This status is never returned for a transmit of one datagram.
     GsoUnsupported,
     /// Sending failed permanently (no route, not permitted): count it and continue.
     Failed,
@@ -71,15 +71,15 @@ pub enum SendStatus {
 
 /// Where a node sends its datagrams.
 pub trait TransmitSink {
-    /// Sends one transmit. After [`SendStatus::WouldBlock`] the node stops until the next poll.
+    /// Sends one transmit. If the result is [`SendStatus::WouldBlock`], the node sends nothing more until the next [`Node::poll_transmit`].
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus;
 
     /// The maximum number of datagrams of `len` bytes in one transmit; at least 1.
     fn max_segments(&self, len: usize) -> usize;
 }
 
-/// Maximum sends in one [`Node::poll_transmit`]. After that, the driver reads the socket again, so that a backlog that becomes due at
-/// once does not overflow the receive buffer.
+/// Maximum sends in one [`Node::poll_transmit`]. After that many sends, the driver reads the socket again, so that the receive buffer does
+/// not overflow while the driver sends many due datagrams.
 pub const MAX_SENDS_PER_POLL: usize = 64;
 
 /// A UDP endpoint without sockets, clocks or entropy.
@@ -87,11 +87,12 @@ pub trait Node {
     /// Handles received datagrams. `now` is the time of the read, which is never before any `received_at` in the batch.
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]);
 
-    /// Sends the datagrams that are due at `now`. A node may leave some of them for the next call and return a deadline in the past.
+    /// Sends the datagrams that are due at `now`. If a node leaves some due datagrams for the next call, [`Node::next_deadline`] may return
+    /// a time in the past.
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink);
 
-    /// When to call [`Node::poll_transmit`] next if nothing arrives before that. `None` means only after [`Node::on_datagram`]; for a
-    /// client node, it means that the run has finished.
+    /// When to call [`Node::poll_transmit`] next if nothing arrives before that. If `None`, there is no deadline: the next call is needed
+    /// only after [`Node::on_datagram`]. For a client node, `None` also means that the run has finished.
     fn next_deadline(&self) -> Option<Time>;
 
     /// The waker, if any, through which another thread makes the driver poll before the deadline.
@@ -115,8 +116,8 @@ impl DriverWaker {
         }
     }
 
-    /// Registers the driver's wake function. A driver registers before its first sleep and polls its node afterwards. Only the
-    /// first registration counts.
+    /// Registers the driver's wake function. A driver registers before its first sleep and polls its node afterwards. Later registrations
+    /// have no effect.
     pub fn register(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.set(Box::new(wake));
     }

@@ -41,7 +41,8 @@ impl Gcra {
     /// Creates a limit of `rate` units per second, at least 1, and a burst of exactly as many units as the rate allows in `seconds`.
     pub fn with_burst_seconds(rate: u64, seconds: u64) -> Self {
         let gcra = Self::new(rate, Duration::ZERO);
-        // A multiple of one unit's rounded duration; otherwise rounding would cost the last unit of the burst.
+        // The tolerance is a multiple of the rounded-up duration of one unit. Otherwise, because of the rounding, the last unit of the
+        // burst would be rejected.
         Self { tolerance: gcra.duration_of(1).saturating_mul(gcra.rate).saturating_mul(seconds), ..gcra }
     }
 
@@ -70,8 +71,8 @@ impl Gcra {
             .filter(|arrival| *arrival <= now.as_nanos().saturating_add(self.tolerance))
     }
 
-    /// Nanoseconds that `amount` units take, rounded up so that the rate is never exceeded. The bits of an IP packet cannot overflow
-    /// the product.
+    /// Nanoseconds that `amount` units take, rounded up so that the rate is never exceeded. For the number of bits in an IP packet, the
+    /// product does not overflow.
     fn duration_of(self, amount: u64) -> u64 {
         (amount * NANOS_PER_SECOND).div_ceil(self.rate)
     }
@@ -93,8 +94,8 @@ type ArrivalTimes = [u64; 2];
 ///
 /// A delayed packet is admitted when it arrives and sent later, so each bucket has two sets of arrival times: one for admission to the
 /// delay line and one for sending. When a delayed packet is sent, it always advances the second set, even beyond the limit. An immediate
-/// reply is admitted only if the second set permits it. So the traffic sent in any interval is at most the rate times the length of the
-/// interval, plus two tolerances.
+/// reply is admitted only if the second set permits it. So the traffic sent in any interval is at most the rate multiplied by the sum of
+/// the interval's length and two tolerances.
 pub struct RateLimiter {
     packets: Option<Gcra>,
     bits: Option<Gcra>,
@@ -136,7 +137,7 @@ impl RateLimiter {
     }
 }
 
-/// Charges both limits, or neither.
+/// Charges both limits if both admit the packet; otherwise, charges neither.
 fn admit(
     arrivals: &mut ArrivalTimes,
     packets: Option<Gcra>,
@@ -181,7 +182,8 @@ impl WindowLimiter {
         Self { limit, max_sources: max_sources.max(1), windows: HashMap::new(), expiry: VecDeque::new() }
     }
 
-    /// How long `source` has to wait until its next event is admitted, or `None` if it is admitted now. Does not count an event.
+    /// How long `source` has to wait until its next event is admitted, or `None` if it is admitted now. This call itself is not counted as
+    /// an event.
     pub fn retry_after(&mut self, now: Time, source: IpAddr) -> Option<Duration> {
         self.remove_expired(now);
         let (end, events) = *self.windows.get(&source_network(source))?;
@@ -243,7 +245,7 @@ mod tests {
         assert_eq!(admitted_at(&mut limiter, 0, 500), (1_000, RateExceeded::Packets));
         assert_eq!(admitted_at(&mut limiter, 1, 500), (8, RateExceeded::Packets));
         assert_eq!(admitted_at(&mut limiter, 51, 500), (400, RateExceeded::Packets));
-        // The burst does not grow with a longer pause.
+        // After a longer pause, the maximum burst is the same.
         assert_eq!(admitted_at(&mut limiter, 3_600_000, 500), (1_000, RateExceeded::Packets));
     }
 
@@ -266,8 +268,8 @@ mod tests {
             assert_eq!(limiter.admit_delayed(7, Time::ZERO, 500), Ok(()));
         }
         assert_eq!(limiter.admit_delayed(7, Time::ZERO, 500), Err(RateExceeded::Packets));
-        // The packets wait for a second. Meanwhile, immediate replies are admitted. After the packets are sent, immediate replies are
-        // admitted only at the permitted rate.
+        // The delayed packets wait for one second. During this time, immediate replies are admitted. After the delayed packets are sent,
+        // immediate replies are admitted only at the permitted rate.
         assert_eq!(admitted_at(&mut limiter, 0, 500), (1_000, RateExceeded::Packets));
         limiter.charge_sent(7, Time::from_millis(1_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 1_000, 500), (0, RateExceeded::Packets));
@@ -294,7 +296,8 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(limiter.admit_immediate(7, Time::ZERO, 1_000), Err(RateExceeded::Bits));
         }
-        // The first packet took 62.5 ms of the packet limit. A second packet fits, because the rejected packets were not charged.
+        // At 16 packets per second, each packet takes 62.5 ms of the 125 ms burst. At 8 ms, a second packet is admitted, because the
+        // rejected packets were not charged.
         assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), 1_000), Ok(()));
         assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), 1_000), Err(RateExceeded::Packets));
     }
@@ -353,7 +356,7 @@ mod tests {
         assert_eq!(limiter.retry_after(at(10), one), None);
         assert_eq!((limiter.check(at(10), one), limiter.check(at(11), one)), (Ok(()), Ok(())));
         assert_eq!(limiter.check(at(11), one), Err(Duration::from_secs(9)));
-        // An expired window leaves no state behind.
+        // An expired window is removed from both collections.
         assert_eq!(limiter.retry_after(at(20), one), None);
         assert!(limiter.windows.is_empty() && limiter.expiry.is_empty());
     }

@@ -33,7 +33,7 @@ impl TimeUnit {
 /// Why a string is not a valid quantity.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ParseQuantityError {
-    /// It does not start with a valid number.
+    /// The string does not start with a valid number.
     #[error("`{text}` is not a number; expected {example}")]
     NotANumber {
         /// The input.
@@ -52,7 +52,7 @@ pub enum ParseQuantityError {
     /// A ratio without a percent sign is ambiguous.
     #[error("`{0}` is ambiguous; write {0}% for percent")]
     MissingPercentSign(String),
-    /// A bit rate without a unit is ambiguous: bits per second are rarely meant.
+    /// A bit rate without a unit is ambiguous: users who write no unit rarely mean bits per second.
     #[error("`{0}` could be bits or megabits per second; use {0}bit or {0}mbit")]
     MissingBitUnit(String),
     /// A decimal comma.
@@ -146,7 +146,8 @@ pub fn parse_ratio(text: &str) -> Result<f64, ParseQuantityError> {
         "" => return Err(ParseQuantityError::MissingPercentSign(text.to_owned())),
         unit => return Err(ParseQuantityError::UnknownUnit { unit: unit.to_owned(), expected: "%" }),
     }
-    // Dividing two exact numbers once makes 0.1% the float nearest to 1/1000, which equals a measured ratio of 1 in 1,000.
+    // A single division of two exact numbers rounds only once, so 0.1% is the float nearest to 1/1000 and equals a measured ratio of 1 in
+    // 1,000.
     let ratio = number.digits as f64 / 10f64.powi(number.decimals as i32 + 2);
     if ratio > 1.0 { Err(ParseQuantityError::TooLarge { text: text.to_owned(), max: "100%" }) } else { Ok(ratio) }
 }

@@ -63,7 +63,7 @@ impl<R: Read> PayloadReader<R> {
         self.packetizer.set_input_tap(tap);
     }
 
-    /// Appends the next payload to `out`. Returns false at the end. The last payload may be shorter than the others.
+    /// Appends the next payload to `out`. Returns false if there are no more payloads. The last payload may be shorter than the others.
     pub fn next_payload(&mut self, out: &mut Vec<u8>) -> Result<bool, WavError> {
         while !self.ended && !self.packetizer.has_payload() {
             self.read_block()?;
@@ -85,7 +85,7 @@ impl<R: Read> PayloadReader<R> {
                 self.frames_in_pass += frames as u64;
                 if frames == 0 {
                     self.warning = self.warning.take().or_else(|| stream.warning());
-                    // A file without samples would be reopened forever.
+                    // Do not reopen a file without samples: the passes would never end.
                     match reopen().filter(|_| self.frames_in_pass > 0) {
                         Some(next) => *stream = next?,
                         None => self.ended = true,
@@ -127,7 +127,7 @@ pub struct Packetizer {
     /// Sample rate in Hz and channels.
     input_format: (u32, u16),
     input_tap: Option<InputTap>,
-    /// Input samples of all channels that are still passed to `input_tap`; later ones are not sent.
+    /// Number of further input samples, all channels, that are passed to `input_tap`. Samples after them are not sent.
     input_samples_left: u64,
     mixer: Mixer,
     resampler: Option<Resampler>,
@@ -212,7 +212,7 @@ impl Packetizer {
         }
     }
 
-    /// Whether the next payload is complete, or `max_samples` samples have been sent.
+    /// Whether all samples of the next payload are available. Also true after `max_samples` samples have been returned.
     pub fn has_payload(&self) -> bool {
         self.ready.len() - self.consumed >= self.next_payload_len()
     }
@@ -300,7 +300,7 @@ impl Mixer {
     }
 }
 
-/// Averages every `step`th sample, starting at `first`. The result is rounded once.
+/// Averages every `step`th sample, starting at `first`. Only the result is rounded to an `f32`.
 fn average(frame: &[f32], first: usize, step: usize) -> f32 {
     let picked = frame.iter().skip(first).step_by(step);
     let count = picked.len();
@@ -325,8 +325,8 @@ pub fn map_to_device(frames: &[f32], of: ChannelLayout, channels: u16) -> impl I
 /// 1,024 frames, the passband at 48 kHz extends beyond 23 kHz.
 const BLOCK_FRAMES: usize = 1024;
 
-/// Maximum sample magnitude that enters the filter, 300 dB above full scale. The longest transforms have three million samples, so
-/// their sums do not overflow an `f32`.
+/// Maximum sample magnitude that enters the filter, 300 dB above full scale. With this limit, sums over the longest transforms (three
+/// million samples) do not overflow an `f32`.
 const MAX_MAGNITUDE: f32 = 1e15;
 
 /// Unsupported sample rates or channels.
@@ -375,7 +375,8 @@ impl Resampler {
             return Err(error);
         }
         // With an odd block length the filter's center lies between two samples, and the output is shifted by half a sample.
-        // Therefore, a block consists of an even number of `smallest` blocks, the shortest with whole numbers of frames at both rates.
+        // Therefore, a block consists of an even number of `smallest` units. A unit is the shortest duration that is a whole number of
+        // frames at both rates.
         let divisor = gcd(from_hz, to_hz);
         let smallest = [from_hz / divisor, to_hz / divisor].map(|frames| frames as usize);
         let blocks = BLOCK_FRAMES.div_ceil(smallest[0].min(smallest[1])).next_multiple_of(2);
@@ -448,7 +449,7 @@ const fn gcd(a: u32, b: u32) -> u32 {
 /// Bytes per sample in the payload of an AUDIO packet: interleaved 32-bit floats, little-endian.
 pub const BYTES_PER_SAMPLE: usize = 4;
 
-/// Appends the payload bytes of `samples` to `out`. Every bit is preserved, even of NaN.
+/// Appends the payload bytes of `samples` to `out`. All bits of each sample are preserved, even those of a NaN.
 pub fn encode_payload(samples: &[f32], out: &mut Vec<u8>) {
     out.reserve(samples.len() * BYTES_PER_SAMPLE);
     for sample in samples {
@@ -490,7 +491,7 @@ impl Tone {
         }
     }
 
-    /// Continues at frame number `frame`.
+    /// Sets the number of the next frame, counted from the start of the tone.
     pub fn seek(&mut self, frame: u64) {
         self.frame = frame;
     }

@@ -103,7 +103,7 @@ impl DeviceSampleFormat {
                 });
             }
             Self::I32 => decode_samples(bytes, out, |b| i32::from_ne_bytes(b) as f32 / 2_147_483_648.0),
-            // Inverting the highest bit subtracts half the range.
+            // Inverting the highest bit and reading the result as a signed integer subtracts half the range.
             Self::U32 => {
                 decode_samples(bytes, out, |b| {
                     (u32::from_ne_bytes(b) ^ 1 << 31).cast_signed() as f32 / 2_147_483_648.0
@@ -450,7 +450,7 @@ mod tests {
         assert_eq!(found, [0xFF_FFFF, 0, 0xFF_FFFF, 0x80_0000, 0xFF_FFFF]);
         DeviceSampleFormat::F32.encode(loud.into_iter(), &mut bytes);
         assert_eq!(decoded(DeviceSampleFormat::F32, &bytes), [1.0, -1.0, 1.0, 0.0, 1.0]);
-        // 0.4 and 0.6 of a step.
+        // Samples of 0.4 and -0.6 quantization steps are rounded to 0 and -1.
         let mut bytes = [0; 2];
         DeviceSampleFormat::I8.encode([0.4 / 128.0, -0.6 / 128.0].into_iter(), &mut bytes);
         assert_eq!(bytes, [0, 255]);

@@ -14,7 +14,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use super::devices::DeviceSampleFormat;
 use crate::time::Time;
 
-/// Expected minimum frames per callback. With smaller blocks, the ring fills up earlier.
+/// Expected minimum frames per callback. If callbacks deliver fewer frames, the ring is full before it holds its maximum of frames.
 const MIN_BLOCK_FRAMES: usize = 16;
 
 /// The frames of one callback.
@@ -97,8 +97,8 @@ pub fn capture_ring(format: DeviceSampleFormat, channels: u16, frames: usize) ->
 }
 
 impl CaptureProducer {
-    /// Returns the counter for xruns. The first block added to the ring after an xrun has [`CapturedBlock::after_xrun`] set. Record
-    /// xruns on the callback thread; otherwise, a wrong block may be marked.
+    /// Returns the counter for xruns. The first block added to the ring after an xrun has [`CapturedBlock::after_xrun`] set. Use
+    /// the counter only on the callback thread; from another thread, an xrun may mark the wrong block.
     pub fn xrun_counter(&self) -> XrunCounter {
         XrunCounter(Arc::clone(&self.shared))
     }
@@ -216,7 +216,7 @@ impl PacketProducer {
         PacketRingCounters(Arc::clone(&self.shared))
     }
 
-    /// Sets the number of packets sent so far.
+    /// Sets the number of AUDIO packets that the client has sent over the network so far.
     pub fn set_sent_packets(&self, packets: u64) {
         self.shared.sent_packets.store(packets, Ordering::Relaxed);
     }
@@ -265,7 +265,7 @@ impl PacketConsumer {
         Some(packet)
     }
 
-    /// Number of packets sent so far.
+    /// Number of AUDIO packets that the client has sent over the network so far.
     pub fn sent_packets(&self) -> u64 {
         self.shared.sent_packets.load(Ordering::Relaxed)
     }
@@ -348,7 +348,7 @@ mod tests {
         xruns.increment();
         producer.push(&[128; 16], at_ms(1));
         xruns.increment();
-        // This block is dropped, so the next block is marked.
+        // The ring is full, so this block is dropped, and the next block that fits is marked instead.
         producer.push(&[128; 16], at_ms(2));
         let mut next = || consumer.pop(&mut samples).map(|block| (block.dropped_before, block.after_xrun));
         assert_eq!([next(), next(), next()], [Some((0, false)), Some((0, true)), None]);

@@ -45,13 +45,13 @@ pub enum WavError {
     /// The first 64 MiB of the file contain no `data` chunk.
     #[error("no data chunk in the first {} MiB", searched_bytes >> 20)]
     NoDataChunk {
-        /// Bytes searched.
+        /// Number of bytes searched for the chunk.
         searched_bytes: u64,
     },
     /// The number of channels is out of range.
     #[error("the header is damaged: {count} channels; supported: 1 to {MAX_CHANNELS}")]
     InvalidChannels {
-        /// The value in the header.
+        /// The number of channels in the header.
         count: u16,
     },
     /// The sample rate is out of range.
@@ -60,7 +60,7 @@ pub enum WavError {
         SAMPLE_RATES.start(), SAMPLE_RATES.end()
     )]
     InvalidSampleRate {
-        /// The value in the header.
+        /// The sample rate in the header, in Hz.
         hz: u32,
     },
     /// The encoding or sample width is not supported.
@@ -164,8 +164,8 @@ impl<R: Read> WavStream<R> {
         &self.format
     }
 
-    /// Appends up to `frames` interleaved frames to `out` and returns their number. The number is smaller only at the end of the
-    /// data, and 0 after the end. Integers are divided by 2^(bits−1). Do not call it again after an error.
+    /// Appends up to `frames` interleaved frames to `out` and returns their number, which is less than `frames` only at the
+    /// end of the data, and 0 after the end. Integers are divided by 2^(bits−1). Do not call this method again after an error.
     pub fn read(&mut self, frames: usize, out: &mut Vec<f32>) -> Result<usize, WavError> {
         let mut done = 0;
         while done < frames && self.partial_frame_bytes.is_none() {
@@ -317,10 +317,11 @@ fn decode_block(wav: &[u8], out: &mut Vec<f32>) -> Result<SampleEncoding, hound:
     }
 }
 
-/// Maximum bytes before the `data` chunk. Leaves room for a cover picture.
+/// Maximum bytes before the `data` chunk: enough for an embedded cover picture.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
-/// Chunks that follow the samples in real files. If one of them follows a `data` chunk of length 0, the `data` chunk is empty.
+/// Identifiers of chunks that existing programs write after the samples. If such a chunk follows a `data` chunk of length 0, the
+/// `data` chunk is empty.
 /// Otherwise, the length 0 is a placeholder, and the samples extend to the end of the input.
 const TRAILING_CHUNKS: [&[u8; 4]; 14] = [
     b"LIST", b"id3 ", b"ID3 ", b"cue ", b"fact", b"smpl", b"inst", b"bext", b"iXML", b"PEAK", b"JUNK", b"junk",
@@ -374,8 +375,8 @@ fn read_header(reader: &mut impl Read) -> Result<WavHeader, WavError> {
     }
     let (fmt, length) = found?;
     let (data_bytes, peeked) = match length {
-        // Placeholders of programs that write to a pipe and cannot correct the length later: 0 (GStreamer), 2 GiB and slightly
-        // less (sox, arecord), 4 GiB (ffmpeg).
+        // Placeholder lengths from programs that write to a pipe, where they cannot correct the length later: 0 (GStreamer),
+        // 2 GiB and slightly less (sox, arecord), 4 GiB (ffmpeg).
         0x7fff_f000..=0x8000_0000 | 0xffff_f000.. => (None, Vec::new()),
         0 => {
             let mut next = [0; 4];
@@ -394,7 +395,7 @@ fn read_chunks(reader: &mut impl Read) -> Result<(FmtChunk, u32), WavError> {
     loop {
         let mut id = [0; 4];
         read_exact(reader, &mut id[..1])?;
-        // Some writers omit the pad byte. It is zero, and no chunk identifier starts with zero.
+        // Some writers omit the pad byte. A zero must be the pad byte, because no chunk identifier starts with zero.
         if odd && id[0] == 0 {
             read_exact(reader, &mut id[..1])?;
         }
@@ -469,12 +470,13 @@ impl FmtChunk {
         usize::from(self.frame_bytes)
     }
 
-    /// A plain 44-byte header of the same format for `data_bytes` bytes of samples. It is needed because `hound` misreads padded chunks,
-    /// and rejects `fmt ` chunks of unusual length and data that ends within a frame. `None` if a plain header cannot express the format.
+    /// A plain 44-byte header of the same format for `data_bytes` bytes of samples. `hound` reads this header instead of the
+    /// header of the file, because it misreads padded chunks and rejects `fmt ` chunks of unusual length and data that ends within a frame.
+    /// Returns `None` if a plain header cannot express the format.
     fn plain_header(&self, data_bytes: u32) -> Option<[u8; 44]> {
         let container = self.container_bits()?;
-        // Samples are left-justified in the container. So if the container has only as many bytes as the bits need, the samples can
-        // be read with the width of the container. `hound` itself handles larger containers.
+        // Samples are left-justified in the container. If the container has no unused byte, the samples can therefore be read with
+        // the width of the container. `hound` itself handles containers with unused bytes.
         let bits = if self.stated_bits.div_ceil(8) == container / 8 { container } else { self.stated_bits };
         let mut header = *b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0................data\0\0\0\0";
         let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
@@ -561,7 +563,7 @@ fn describe_format(fmt: &FmtChunk) -> String {
         None => String::new(),
     };
     let container = match fmt.container_bits() {
-        // For a compressed format, the container is a block of many samples.
+        // Only for uncompressed formats (tags 1 and 3): the container of a compressed format is a block of many samples.
         Some(container) if container != fmt.bits && matches!(fmt.format_tag(), Some(1 | 3)) => {
             format!(" in {container}")
         }

@@ -39,9 +39,9 @@ impl PeakRange {
 /// One column of the waveform.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct WaveformColumn {
-    /// Range of the sent samples, all channels.
+    /// Minimum and maximum of the sent samples of all channels.
     pub sent: PeakRange,
-    /// Range of the returned samples, all channels.
+    /// Minimum and maximum of the returned samples of all channels.
     pub returned: PeakRange,
     /// Samples per channel that did not return in time.
     pub lost_samples: u64,
@@ -82,7 +82,7 @@ pub struct Waveform {
 
 impl Waveform {
     /// Creates an empty waveform for packets of `frame_samples` samples per channel. Also keeps the sent audio and the returned audio as
-    /// 16-bit samples. Discards either of them if it exceeds `max_bytes`.
+    /// 16-bit samples. Discards the sent or the returned audio if it exceeds `max_bytes`.
     pub fn new(rate: u32, channels: u16, frame_samples: u32, max_bytes: usize) -> Self {
         Self {
             rate,
@@ -112,7 +112,7 @@ impl Waveform {
         self.returned.write(start * u64::from(self.channels), samples);
     }
 
-    /// Adds a packet that did not return in time. Call it once per packet.
+    /// Adds a packet that did not return in time. Call this method at most once per packet.
     pub fn on_lost(&mut self, index: u64) {
         let start = self.packet_offset(index);
         // The last packet may be short.
@@ -238,7 +238,7 @@ impl AudioExcerpt {
         bytes[start..end].copy_from_slice(&self.encoded);
     }
 
-    /// Encodes a file of `samples` samples per channel. `None` if it is too long.
+    /// Encodes a file of `samples` samples per channel. Returns `None` if the samples would exceed `max_bytes`.
     fn to_wav(&self, rate: u32, channels: u16, samples: u64) -> Option<Vec<u8>> {
         let length = samples.checked_mul(u64::from(channels) * EXCERPT_FORMAT.bytes_per_sample() as u64)?;
         let length = u32::try_from(length).ok().filter(|length| *length as usize <= self.max_bytes)?;

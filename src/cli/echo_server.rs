@@ -230,7 +230,7 @@ impl Args {
 
     /// If --moqt-only is given, rejects options that apply to the UDP echo.
     fn reject_unused_options(&self) -> Result<(), Failure> {
-        // Not `conflicts_with`: that would also reject an empty ECHO_DELAY_MS and an explicit default delay.
+        // clap's `conflicts_with` is not used: it would also reject an empty ECHO_DELAY_MS and an explicit default delay.
         let delay =
             (self.delay != Millis(DEFAULT_DELAY)).then_some("--delay (or ECHO_DELAY_MS; for MOQT, use --moqt-delay)");
         let first_given = self.impairment.first_given().or_else(|| self.announce.first_given()).or(delay);

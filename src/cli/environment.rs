@@ -19,7 +19,7 @@ const VARIABLE_ALIASES: &[(&str, &str)] = &[
     ("HMAC_SECRET", "AUTH_SECRET"),
 ];
 
-/// Parses the command line and the environment. Exits with the error message if they are invalid.
+/// Parses the command line and the environment. If they are invalid, prints the error message and exits.
 pub fn parse() -> Cli {
     let arguments: Vec<OsString> = env::args_os().collect();
     let command = map_arguments(Cli::command(), with_effective_variable);
@@ -37,13 +37,13 @@ fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
-/// Returns the second name of a variable if it is in effect.
+/// Returns the second name of the variable `name` if only the second name is set.
 fn alias_in_effect(name: &str) -> Option<&'static str> {
     let (_, second) = VARIABLE_ALIASES.iter().find(|(first, _)| *first == name)?;
     (!is_set(name) && is_set(second)).then_some(*second)
 }
 
-/// Returns the argument with the variable that is in effect.
+/// Changes the variable that clap reads for `argument`: the second name if only that is set, or none if the variable is empty.
 fn with_effective_variable(argument: Arg) -> Arg {
     let Some(name) = argument.get_env().and_then(|name| name.to_str()) else { return argument };
     match alias_in_effect(name) {
@@ -59,7 +59,7 @@ fn map_arguments(command: Command, change: impl Fn(Arg) -> Arg + Copy) -> Comman
 
 /// Adds the name of the variable to the option in an error.
 fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
-    // The display form of arguments is available only after the build.
+    // Arguments can be displayed only after `Command::build`.
     command.build();
     let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return error };
     let mut arguments = command.get_subcommands().flat_map(Command::get_arguments);
@@ -74,7 +74,7 @@ fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
     error
 }
 
-/// The variables that host and port come from.
+/// The environment variables that supplied the host and the port; empty if none did.
 #[derive(Clone, Debug, Default)]
 pub struct AddressSource(Vec<&'static str>);
 
@@ -99,7 +99,7 @@ impl FromArgMatches for AddressSource {
     }
 }
 
-/// This is not an option: it reads the sources of other options.
+/// [`AddressSource`] adds no option: it reads whether the values of `--host` and `--port` come from the environment.
 impl clap::Args for AddressSource {
     fn augment_args(command: Command) -> Command {
         command

@@ -43,7 +43,8 @@ impl Generate {
         let mut text = Vec::new();
         clap_complete::generate(shell, &mut cli, "jamjam-dev", &mut text);
         let text = String::from_utf8(text)?;
-        // In the bash script, clap_complete 4.6 spells the hyphen of the program name in two ways, so the script finds no subcommand.
+        // In the bash script, clap_complete 4.6 spells the hyphen of `jamjam-dev` in two ways. Without this replacement, the script
+        // finds no subcommand.
         Ok(text.replace("jamjam__subcmd__dev", "jamjam__dev"))
     }
 }
@@ -60,11 +61,11 @@ const EXIT_CODES: [(&str, &str); 5] = [
     (
         "130, 143",
         "Interrupted by SIGINT or SIGTERM. send and probe print the report so far if they have started to send. Servers end with \
-         these codes only if they are still starting or a second signal arrives.",
+         these codes only if they are still starting, do not shut down in time, or receive a second signal.",
     ),
 ];
 
-/// Variables without an option.
+/// Environment variables that do not correspond to an option.
 const VARIABLES: [(&str, &str); 2] = [
     ("NO_COLOR", "Disables colors if set and not empty."),
     ("RUST_LOG", "Log level of the servers: trace, debug, info, warn, error or off. --verbose overrides it."),
@@ -87,7 +88,8 @@ fn man(cli: Command) -> anyhow::Result<String> {
     let about = cli.get_about().map(ToString::to_string).unwrap_or_default();
     let version = format!("jamjam-dev {}", env!("CARGO_PKG_VERSION"));
     let mut page = Roff::new();
-    // A date would make builds irreproducible. The space keeps the other arguments in position.
+    // The third argument is the date: a blank, because a date would make builds irreproducible. It keeps the next arguments in
+    // position.
     page.control("TH", ["jamjam-dev", "1", " ", &version, "User Commands"]);
     page.control("SH", ["NAME"]);
     page.text([roman(format!("jamjam-dev - {}", about.trim_end_matches('.')))]);
@@ -125,7 +127,7 @@ fn options(command: &Command, hidden: &[&str]) -> anyhow::Result<String> {
     let mut rendered = Vec::new();
     Man::new(command).render_options_section(&mut rendered)?;
     let mut text = String::new();
-    // Each rendered part repeats the definitions from the top of the page.
+    // Skip the macro definitions at the start of each rendered part: the top of the page already contains them.
     let preamble = |line: &&str| line.starts_with(".ie ") || line.starts_with(".el ");
     for line in String::from_utf8(rendered)?.lines().skip_while(preamble) {
         if let Some(upper) = line.strip_prefix(".SH ").filter(|_| subordinate) {

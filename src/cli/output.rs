@@ -44,7 +44,7 @@ pub fn print_notice(text: &str) {
 
 pub(super) const HEADING_REPORT: &str = "Report";
 
-/// Capacity of the packet record queue: about one second of traffic on a fast path.
+/// Capacity of the packet record queue: about one second of traffic at a high packet rate.
 const QUEUE_CAPACITY: usize = 65_536;
 
 /// A packet event without its payload.
@@ -118,7 +118,7 @@ impl PacketLinePrinter {
         let PacketRecord { stream, sequence, sent, received_at, outcome } = record;
         let since = |time: Time| time.signed_nanos_since(self.started);
         let packet = PacketLine::new(stream, sequence, since(sent), received_at.map(since), outcome);
-        // A lost line needs no error of its own: printing the report detects a broken standard output.
+        // An error is not reported here: if standard output is broken, printing the report fails and reports the error.
         if let Ok(line) = json::line(&JsonLine::Packet(packet))
             && let Err(error) = write_line(&mut io::stdout().lock(), line.trim_end())
         {
@@ -223,7 +223,7 @@ type FileIdentity = (PathBuf, Option<OsString>);
 
 fn file_identity(file: &Path) -> Option<FileIdentity> {
     if let Ok(real) = file.canonicalize() {
-        // Devices such as /dev/null can be shared.
+        // Several options may name the same device file, such as /dev/null.
         return real.is_file().then(|| identity_of_real_path(&real));
     }
     // An invalid directory is reported when the file is written.
@@ -304,7 +304,7 @@ mod tests {
         ] {
             assert_eq!(is_rejected(&[("--a", at(one)), ("--b", at(other))]), same, "{one} {other}");
         }
-        // A missing directory is reported elsewhere.
+        // Files in a missing directory are accepted here: the error is reported when a file is written.
         assert!(!is_rejected(&[("--a", at("nowhere/x")), ("--b", at("nowhere/x"))]));
         assert!(!is_rejected(&[("--a", "/dev/null".into()), ("--b", "/dev/null".into())]));
     }
@@ -319,7 +319,7 @@ mod tests {
         assert!(is_rejected(&[("--a", at("linked")), ("--b", at("goal"))]));
         std::fs::write(at("goal"), "").expect("a file");
         assert!(is_rejected(&[("--a", at("linked")), ("--b", at("goal"))]));
-        // A link to itself must not loop forever.
+        // A symbolic link to itself must not make the check loop forever.
         std::os::unix::fs::symlink(at("loop"), at("loop")).expect("a link");
         assert!(is_rejected(&[("--a", at("loop")), ("--b", at("loop"))]));
     }

@@ -24,7 +24,7 @@ pub struct UdpTarget {
 /// Why a string is not a valid target.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
-    /// A signaling server where UDP is required.
+    /// The target is a signaling server, but a UDP target is required.
     #[error("signaling servers (ws://, wss://) are supported by probe only; audio needs a UDP target: HOST[:PORT]")]
     WebSocket,
     /// An unknown scheme.
@@ -231,12 +231,12 @@ impl FromStr for ListenHostPort {
         if let Ok(port) = text.parse() {
             return Ok(Self { port, ..Self::default() });
         }
-        // Port 0 is valid here, but not in a target.
+        // Port 0 is valid in a listen address but not in a target: remove it before `HostPort` parses the rest.
         let (rest, free) = text
             .strip_suffix(":0")
             .filter(|rest| rest.starts_with('[') || !rest.contains(':'))
             .map_or((text, None), |rest| (rest, Some(0)));
-        // A number that is not a valid port is not a host name, and neither is a URL.
+        // A number that is not a valid port (70000) and a URL must not be parsed as host names.
         let is_name = rest.chars().any(|c| !c.is_ascii_digit()) && !rest.contains('/');
         let parsed = rest.parse::<HostPort>().ok().filter(|_| is_name);
         let HostPort { host, port } =

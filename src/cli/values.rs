@@ -354,7 +354,7 @@ impl ValueEnum for Dialect {
 /// if it is the scheme's default. `null` is the origin of pages that are loaded from files.
 pub fn parse_origin(text: &str) -> Result<String, String> {
     let text = text.trim();
-    // An empty list item is ignored.
+    // The caller ignores an empty list item.
     if text.is_empty() || text == "null" {
         return Ok(text.to_owned());
     }

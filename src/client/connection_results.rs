@@ -44,7 +44,7 @@ pub struct WebSocketConnectTimes {
     pub join_ns: Option<u64>,
 }
 
-/// Why a WebSocket connection failed. Text from the server may be unsanitized.
+/// Why a WebSocket connection failed. Text from the server may still contain control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WebSocketFailure {
     /// No connection was established.
@@ -144,7 +144,8 @@ pub struct MoqtConnectTimes {
     pub webtransport_ns: Option<u64>,
     /// MOQT setup and version negotiation.
     pub session_ns: Option<u64>,
-    /// Time from the MOQT setup until both sides accepted each other's subscription.
+    /// Time from the MOQT setup until both sides accepted each other's subscription (gomoqt-0.9: until the server has subscribed and
+    /// announced the echo).
     pub subscribe_ns: Option<u64>,
 }
 
@@ -177,7 +178,7 @@ impl GroupCounts {
     }
 }
 
-/// Why frames could not be sent, or why the session ended early. Text from the server may be unsanitized.
+/// Why frames could not be sent, or why the session ended early. Text from the server may still contain control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MoqtFailure {
     /// No connection was established.
@@ -221,7 +222,7 @@ impl MoqtFailure {
     }
 
     /// Converts the outcome of the MOQT client; `None` for a completed run. If `established` is true, the session was set up, so a
-    /// local close means a broken connection instead of a rejected one.
+    /// close by this client means that the connection broke, not that it was rejected.
     pub fn from_outcome(outcome: &MoqtRunOutcome, established: bool) -> Option<Self> {
         Some(match outcome {
             MoqtRunOutcome::Completed => return None,

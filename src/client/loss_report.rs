@@ -1,7 +1,8 @@
 //! `--loss-direction`: queries the server's receive counters before counting starts and again at the end of the run.
 //!
-//! The difference is the number of packets that the server received. The packets that it did not receive were lost upstream; all other
-//! losses are downstream. Each query is a STUN Binding request (RFC 8489) that is retransmitted with the same transaction ID.
+//! The difference between the two counts is the number of packets that the server received. Sent packets that it did not receive were
+//! lost upstream; all other losses are downstream. Each query is a STUN Binding request (RFC 8489) that is retransmitted with the same
+//! transaction ID.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -40,7 +41,7 @@ pub(super) struct LossReportRequester {
 impl LossReportRequester {
     /// `random` makes the transaction IDs unpredictable.
     pub(super) fn new(random: u128) -> Self {
-        // A transaction ID is the upper 96 bits.
+        // `StunTransaction::new` uses the upper 96 bits as the transaction ID, so adding 2^32 increments the ID.
         Self { baseline: StunTransaction::new(random), last: StunTransaction::new(random.wrapping_add(1 << 32)) }
     }
 
@@ -84,7 +85,7 @@ impl LossReportRequester {
         if self.last.poll_transmit(now, destination, sink) { self.last.next_deadline() } else { None }
     }
 
-    /// Returns the result. For an `interrupted` run, it has no receive counts, because the final query was not completed.
+    /// Returns the result. The result of an `interrupted` run has no receive counts, because the final query was not completed.
     pub(super) fn loss_report(&self, interrupted: bool) -> LossReport {
         let responses = [self.last.response, self.baseline.response];
         let counts = |transaction: &StunTransaction| transaction.response?.received_counts;

@@ -1,7 +1,7 @@
 //! The client side: sends packets on a schedule, matches the replies and returns the raw results of a run.
 //!
 //! A [`ClientNode`] runs a [`Workload`]: [`AudioSender`] sends audio as a jamjam client does, [`Prober`] sends small
-//! packets at an interval, and [`WebSocketProber`] sends requests to a signaling server. Each keeps its packets in a
+//! packets at an interval, and [`WebSocketProber`] sends requests to a signaling server. Each client keeps its packets in a
 //! [`PacketTracker`], which updates the statistics of `stats` as replies arrive. Runs over MOQT use a [`FrameTracker`]
 //! instead.
 
@@ -43,7 +43,7 @@ pub use websocket::{JoinHandshake, JoinRejected, WebSocketProber, WebSocketWorkl
 pub struct RunConfig {
     /// Address of the server. Datagrams from other addresses count as stray, unless the workload accepts them.
     pub peer: SocketAddr,
-    /// The stream that limits and progress apply to.
+    /// The stream whose results the limits and the progress bar use.
     pub evaluated_stream: StreamKind,
     /// Configured delay of the server for AUDIO, if given.
     pub server_delay: Option<Duration>,

@@ -12,7 +12,8 @@ use crate::moqt::{MoqtVersion, SessionCounters};
 use crate::stats::{PacingStats, StreamStats};
 use crate::time::{Time, saturating_nanos};
 
-/// Digest of an intact frame; any other value means a damaged frame. The MOQT client has already compared the bytes.
+/// Placeholder for the digest of an intact frame; any other value means a damaged frame. No digest is computed, because the MOQT client
+/// has already compared the bytes.
 const INTACT_DIGEST: u64 = 0;
 
 /// Configuration of a MOQT run.
@@ -136,7 +137,7 @@ impl FrameTracker {
             }
             MoqtClientEvent::GroupLost { .. } => self.results.groups.lost += 1,
             MoqtClientEvent::FrameMissing { .. } => self.results.groups.frames_missing += 1,
-            // No action for frames in flight: `sent_frames` determines them itself, by the same rule as the MOQT client.
+            // Frames in flight need no action: `sent_frames` finds them itself, by the same rule as the MOQT client.
             MoqtClientEvent::FrameInFlight { .. } | MoqtClientEvent::AllSent { .. } => {}
             MoqtClientEvent::Finished { at, ref outcome } => self.outcome = Some((at, outcome.clone())),
         }

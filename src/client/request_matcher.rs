@@ -238,7 +238,7 @@ impl MarkerMatcher {
         let Some((_, rest)) = text.split_once(self.marker.as_str()) else { return MatchResult::Other };
         let digits = rest.split_once('"').map_or("", |(digits, _)| digits);
         match digits.parse() {
-            // Rust also parses "+1" and "01", which this program does not write.
+            // Rust also parses "+1" and "01", which jamjam-dev does not write.
             Ok(sequence) if u32::to_string(&sequence) == digits => MatchResult::Response(sequence),
             _ => MatchResult::Unmatched,
         }
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(on_message(1_700_000_000_000_000, 1_700_000_003_004_000, 13), Some((3_000_000_000, 8_000_000)));
         // t1 = 10 ms, t4 = 12 ms, t2 = t3 = 3.0015 s: (2991.5 + 2989.5) / 2 = 2990.5 ms ahead.
         assert_eq!(on_message(1_700_000_000_010_000, 1_700_000_003_001_500, 17), Some((2_990_500_000, 2_000_000)));
-        // Higher RTT: no effect.
+        // A response with a higher RTT does not change the result.
         assert_eq!(on_message(1_700_000_000_020_000, 1_700_000_000_000_000, 28), Some((2_990_500_000, 2_000_000)));
     }
 

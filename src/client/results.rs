@@ -28,7 +28,7 @@ pub enum RunKind {
 pub enum StreamKind {
     /// AUDIO packets, echoed after the server delay.
     Audio,
-    /// `LATENCY_PING`, answered by `LATENCY_PONG`. Over WebSocket: the request and response of the dialect. Over MOQT:
+    /// `LATENCY_PING`, answered by `LATENCY_PONG`. Over WebSocket, the requests and responses of the dialect; over MOQT, the
     /// frames.
     Ping,
     /// KEEPALIVE, echoed without delay.
@@ -99,7 +99,7 @@ pub struct RunResults {
     pub started_unix_ms: u64,
     /// From the start of counting to the end of the run, in nanoseconds.
     pub duration_ns: u64,
-    /// The stream that limits apply to.
+    /// The stream whose results are compared with the limits.
     pub evaluated_stream: StreamKind,
     /// Whether replies are expected; false with `--no-echo`.
     pub replies_expected: bool,
@@ -175,7 +175,7 @@ impl RunResults {
         if stream.lost == 0 {
             return Some(0);
         }
-        // Both counts are modulo 2^32, and their difference is small.
+        // Both counts wrap at 2^32. The wrapping difference is correct, because the counts are close to each other.
         let missing = (stream.sent as u32).wrapping_sub(loss_report.received?[kind as usize]).cast_signed();
         Some(u64::from(missing.max(0).cast_unsigned()).min(stream.lost))
     }
@@ -223,7 +223,7 @@ pub struct AudioResults {
     pub payload_bytes: u32,
     /// Samples sent per channel.
     pub sent_samples: u64,
-    /// `--server-delay`, in nanoseconds. `probe --audio` defaults to 0 because it sends no pings to estimate the delay.
+    /// `--server-delay`, in nanoseconds. The default for `probe --audio` is 0, because it sends no pings that could show the delay.
     pub configured_server_delay_ns: Option<u64>,
     /// Packets that were sent late because their samples were not ready when they were due.
     pub underruns: u64,
@@ -270,7 +270,7 @@ pub struct CaptureResults {
     pub overruns: u64,
     /// Frames dropped because the capture queue was full.
     pub overrun_frames: u64,
-    /// Frames captured before the first overrun.
+    /// Number of frames captured before the first overrun; `None` if there was no overrun.
     pub first_overrun_at: Option<u64>,
     /// Overruns that the device or its driver reported.
     pub xruns: u64,

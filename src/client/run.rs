@@ -50,7 +50,7 @@ pub trait Workload {
     fn first_audio_sequence(&self) -> u32;
     /// Starts the schedule at `now`.
     fn start(&mut self, now: Time, tracker: &PacketTracker);
-    /// Sends due packets. If some of them remain unsent, the returned [`WorkloadStep::NextDue`] is not later than `now`.
+    /// Sends due packets. If due packets remain unsent, the returned [`WorkloadStep::NextDue`] is not later than `now`.
     fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep;
     /// Results of the AUDIO stream, if it was sent; [`ClientNode`] adds the statistics.
     fn audio_results(&self) -> Option<AudioResults>;
@@ -98,7 +98,7 @@ pub struct ClientNode<S> {
 }
 
 impl<S: Workload> ClientNode<S> {
-    /// Creates a client. It starts with the first [`Node::poll_transmit`].
+    /// Creates a client. The client starts at the first call of [`Node::poll_transmit`].
     pub fn new(config: RunConfig, workload: S, observer: Box<dyn PacketObserver>) -> Self {
         let loss_report_requester = config.loss_report_nonce.map(LossReportRequester::new);
         let tracker = PacketTracker::new(config, workload.first_audio_sequence(), observer);
@@ -365,8 +365,8 @@ impl FinalWait {
     }
 }
 
-/// Deadlines at a constant rate. Each is computed from the start, so rounding errors do not accumulate and a late packet does not shift
-/// later ones.
+/// Deadlines at a constant rate. Each deadline is computed from the start of the schedule, so rounding errors do not accumulate and a
+/// late packet does not shift later deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
     start: Time,

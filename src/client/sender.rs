@@ -36,7 +36,7 @@ pub struct AudioStreamConfig {
 /// Result of polling a [`PayloadSource`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourcePoll {
-    /// The payload of the next packet was appended.
+    /// [`PayloadSource::poll_next`] appended the payload of the next packet.
     Ready,
     /// The next payload is not ready.
     Pending,
@@ -127,7 +127,7 @@ pub struct AudioWorkload<S> {
     next_datagram: Vec<u8>,
     next_digest: u64,
     next_datagram_due: Time,
-    /// When the source ended. Periodic packets that are due later are not sent.
+    /// When the source ended. Periodic packets that are due after this time are not sent.
     source_ended: Option<Time>,
     /// When to poll a pending source again.
     retry_at: Option<Time>,
@@ -226,7 +226,7 @@ impl<S: PayloadSource> AudioWorkload<S> {
         SendStatus::Sent
     }
 
-    /// Sends the periodic packets that are due. If the socket would block, they are delayed, not skipped.
+    /// Sends the periodic packets that are due. If the socket would block, the next call sends the remaining packets.
     fn send_periodic(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> SendStatus {
         while self.periodic_schedule.due(self.periods_sent) <= self.source_ended.unwrap_or(now) {
             let times = (self.periodic_schedule.due(self.periods_sent), now);
@@ -302,7 +302,7 @@ impl<S: PayloadSource> Workload for AudioWorkload<S> {
         if self.send_audio(now, tracker, sink) == SendStatus::WouldBlock {
             return WorkloadStep::WouldBlock;
         }
-        // Before the check below, so that a ping is sent even if the audio is a single packet.
+        // Precedes the check of `source_ended`, so that a ping is sent even if the audio is a single packet.
         if self.send_periodic(now, tracker, sink) == SendStatus::WouldBlock {
             return WorkloadStep::WouldBlock;
         }

@@ -186,8 +186,8 @@ pub struct ReceivedReply<'a> {
     pub payload: &'a [u8],
 }
 
-/// Parses a datagram from the peer. Returns its stream and the reply; the inner `None` means a malformed reply. Returns `None` if the
-/// datagram is not a reply.
+/// Parses a datagram from the peer. Returns `None` if the datagram is not a reply; otherwise returns the stream and the reply, which is
+/// `None` if it is malformed.
 ///
 /// AUDIO and KEEPALIVE are compared as a whole. For LATENCY_PONG, only the twelve payload bytes are compared, because its header
 /// differs between servers.
@@ -285,8 +285,8 @@ impl SentPackets {
         &self.stats
     }
 
-    /// Records a sent packet. `failed` means that the system did not send it. `expected_digest` is the [`reply_digest`] of the
-    /// expected reply.
+    /// Records a sent packet. If `failed` is true, the operating system did not send it.
+    /// `expected_digest` is the [`reply_digest`] of the expected reply.
     pub(super) fn on_sent(
         &mut self,
         sent_at: Time,

@@ -73,7 +73,7 @@ pub(super) struct Admission {
     rate_limiter: RateLimiter,
     audio_repetitions: RepetitionLimiter,
     audio_limit: RepetitionLimit,
-    /// Separate from `audio_repetitions`, where AUDIO would displace all KEEPALIVEs.
+    /// Separate from `audio_repetitions`, because AUDIO packets would displace all KEEPALIVEs from a common table.
     keepalive_repetitions: RepetitionLimiter,
     /// State of sources that repeat KEEPALIVEs.
     keepalive_sources: RepetitionLimiter,
@@ -164,7 +164,7 @@ impl Admission {
         }
         if repetition == Repetition::Later && self.keepalive_sources.admit(now, loop_check, RepetitionLimit::LOOP_CHECK)
         {
-            // The loop check is sent even above the rate limit: if the limit is low, the echo alone uses it up.
+            // The loop check is charged to the rate limit, but is sent even if the limit is exceeded: a low limit permits only the echo.
             self.rate_limiter.charge_sent(network_digest, now, 1, HEADER_LEN + header_len);
             let token = digests.for_purpose(DigestPurpose::LoopCheckToken(period));
             return KeepaliveDecision::LoopCheckThenEcho(wire::loop_check(token));

@@ -2,7 +2,8 @@
 //! thread may read them at any time.
 //!
 //! A counter NAME becomes the metric `jamjam_echo_NAME_total`. The counters with the prefix `dropped_` become one metric, with the rest of
-//! the name as the label `reason`; so do those with `impaired_`. A new counter is exported without another line of code.
+//! the name as the label `reason`; so do those with `impaired_`. A counter
+//! that is added to the list needs no other code to be exported.
 
 use std::fmt;
 use std::sync::Arc;
@@ -142,7 +143,7 @@ pub struct LatenessHistogram {
 }
 
 impl LatenessHistogram {
-    /// Counts `packets` sent `late` after their due time.
+    /// Counts `packets` packets that were sent the time `late` after their due time.
     pub(super) fn observe(&self, late: Duration, packets: usize) {
         let ns = saturating_nanos(late);
         let bucket = LATENESS_BOUNDS_US.partition_point(|bound| bound * 1_000 < ns);

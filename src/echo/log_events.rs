@@ -92,7 +92,7 @@ pub(super) fn log_rate_limited(
 }
 
 pub(super) fn log_possible_loop(last_source: SocketAddr, new_packets: u64) {
-    warn!(target: "echo", last_source = %canonical_socket_addr(last_source), new_packets, "possible echo loop");
+    warn!(target: "echo", last_source = %canonical_socket_addr(last_source), new_packets, "repeated packets dropped: possible echo loop");
 }
 
 pub(super) fn log_loop_check(destination: SocketAddr) {
@@ -164,7 +164,7 @@ pub(super) fn log_reply_sent(transmit: &Transmit<'_>) {
     if enabled!(target: "echo", Level::DEBUG) {
         let destination = canonical_socket_addr(transmit.destination);
         for datagram in transmit.contents.chunks(transmit.segment_size.max(1)) {
-            // Immediate replies are never AUDIO: a datagram that parses as AUDIO is a STUN response.
+            // Immediate replies are never AUDIO: one that parses as AUDIO is in fact a STUN response.
             match wire::parse_packet(datagram).map(|packet| packet.header) {
                 Ok(header) if matches!(header.packet_type, PacketType::Keepalive | PacketType::LatencyPong) => debug!(
                     target: "echo",

@@ -37,8 +37,9 @@ impl RepetitionLimit {
     pub(super) const ECHO_SERVER: Self = Self { interval_ms: 60_000, burst: 1 };
 
     /// The same AUDIO packet at a server that delays AUDIO by `delay`. One pass of a loop takes the delays of both servers plus the
-    /// round-trip time. If that time is below 3.3 s, three passes take less than six times the longer delay plus 10 s, so the server with
-    /// the longer delay ends the loop. The burst is three, because networks duplicate packets and users restart a client on a fixed port.
+    /// round-trip time. If the round-trip time is below 3.3 s, three passes take less than six times the longer delay plus 10 s, so the
+    /// server with the longer delay ends the loop. The burst is three, because networks duplicate packets and users restart a client on a
+    /// fixed port.
     pub(super) fn audio(delay: Duration) -> Self {
         // At most one day, so that three intervals are much shorter than the 49 days after which the milliseconds wrap.
         let interval = Duration::from_secs(10).saturating_add(delay.saturating_mul(6)).min(Duration::from_secs(86_400));
@@ -230,7 +231,7 @@ mod tests {
     #[test]
     fn equal_audio_is_answered_three_times_then_every_10_s_plus_6_delays() {
         let (mut limiter, audio) = limiter_and_audio_limit();
-        // 10 s and 6 x 3 s.
+        // Interval: 10 s plus six times the delay of 3 s.
         assert_eq!(audio, RepetitionLimit { interval_ms: 28_000, burst: 3 });
         let at = [0, 1, 6_000, 27_999, 28_000, 28_001, 56_000];
         assert_eq!(admissions(&mut limiter, DIGEST, audio, &at), [true, true, true, false, true, false, true]);
@@ -269,7 +270,7 @@ mod tests {
         let mut repetitions = Vec::new();
         for pass in 0..4 {
             repetitions.push(limiter.check(Time::from_millis(1 + 2_000 * pass), DIGEST, RepetitionLimit::KEEPALIVE));
-            // After the second pass, more other datagrams than fit into the set arrive between two passes.
+            // From the second pass on, other datagrams arrive between two passes, more than fit into the set.
             for other in (0..=CACHE_WAYS as u64).filter(|_| pass > 0) {
                 limiter.check(Time::from_millis(1_000 + 2_000 * pass), (pass * 100 + other + 1) << 33 | 7, audio);
             }

@@ -103,7 +103,7 @@ impl MappedAddressMonitor {
                 counters.mapped_address_requests.add(1);
                 counters.sent_bytes.add(contents.len());
             }
-            // The next request may succeed. If no request succeeds, the transaction times out and is counted.
+            // The next request of the transaction may succeed. If no request succeeds, the transaction times out and is counted.
             SendStatus::Failed => {}
             // `GsoUnsupported` is never returned for a single datagram.
             SendStatus::WouldBlock | SendStatus::GsoUnsupported => return false,

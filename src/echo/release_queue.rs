@@ -43,7 +43,7 @@ pub enum ReplyOutcome {
 }
 
 impl ReplyOutcome {
-    /// The value in the outcome log.
+    /// The name of the outcome, as written to the outcome log.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sent => "sent",
@@ -99,7 +99,7 @@ enum ReplyClass {
 
 /// A queued reply.
 struct QueuedReply {
-    /// The event so far: `copies_sent` counts up, and `added_delay` is final after the bandwidth limit.
+    /// The event to report. Until then, each sent copy increases `copies_sent`, and the bandwidth limit may increase `added_delay`.
     event: ReplyEvent,
     reply_path: ReplyPath,
     contents: Box<[u8]>,
@@ -385,7 +385,7 @@ impl ReleaseQueue {
     }
 }
 
-/// Sent replies are logged when they are sent.
+/// Logs a reply that is dropped by impairment. Sent replies are logged where they are sent.
 fn log_impaired(event: &ReplyEvent) {
     if matches!(event.outcome, ReplyOutcome::Lost(_) | ReplyOutcome::BottleneckFull) {
         debug!(
@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn overhead_covers_the_memory_of_a_queued_reply() {
         // A tree node has room for 11 entries and contains at least 5, except at the edge where replies leave; the allocator adds
-        // 16 bytes to the contents. A client's entry may be one of 7 in a table with 16 slots.
+        // 16 bytes to the contents. A table with 16 slots may contain the entries of only 7 clients.
         let entry = size_of::<((Time, u64), QueuedReply)>() * 11 / 6 + 16;
         let client = (size_of::<((ReplyClass, SocketAddr), ClientOrder)>() + 1) * 16 / 7;
         assert!(entry + client <= IMPAIRED_PACKET_OVERHEAD, "{entry} + {client}");

@@ -1,7 +1,8 @@
 //! The server: handles received datagrams, queues replies, and sends what is due.
 //!
 //! Immediate replies use a separate delay line with no delay, so consecutive replies to one client leave in one segmented send, and
-//! replying does not allocate. A server with impairment queues all replies in a [`ReleaseQueue`] instead.
+//! replying does not allocate. A server with impairment queues AUDIO and the replies to KEEPALIVE and LATENCY_PING in a
+//! [`ReleaseQueue`] instead.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -61,12 +62,12 @@ pub struct EchoServer {
     delay_line: DelayLine,
     /// Immediate replies.
     immediate_line: DelayLine,
-    /// Replaces both lines if replies are impaired or observed.
+    /// If replies are impaired or observed, this queue replaces both lines for AUDIO and the replies to KEEPALIVE and LATENCY_PING.
     release_queue: Option<ReleaseQueue>,
     counters: Arc<Counters>,
     admission: Admission,
     buffer_throttle: LogThrottle,
-    /// Number of packets dropped by the buffer limits that the log throttle has already recorded.
+    /// Number of packets that were dropped because of the buffer limits and are already recorded in `buffer_throttle`.
     throttled_buffer_drops: u64,
     source_table: SourceTable,
     /// Headers of the current batch. The vector is kept to reuse its memory.
@@ -166,7 +167,8 @@ impl EchoServer {
             && received.dst_ip.is_some_and(|ip| ip.to_canonical() == received.source.ip().to_canonical())
     }
 
-    /// Parses each datagram once, records the source, and handles the datagrams: AUDIO in runs, everything else one by one.
+    /// Parses each datagram once, records the source, and handles consecutive AUDIO packets together and all other datagrams one by
+    /// one.
     fn handle_segments(&mut self, received: &Receive<'_>) {
         let mut parsed = std::mem::take(&mut self.parsed);
         parsed.clear();

@@ -173,7 +173,8 @@ impl SourceTable {
             return 0;
         }
         let Some(stats) = self.get_or_insert(now, source) else { return packets.count() };
-        // Local health checks send one LATENCY_PING from a new port each time. Their log lines would hide the others.
+        // Local health checks send one LATENCY_PING from a new port each time. Log lines of health checks would hide those of
+        // other sources.
         let mut is_health_check = source.ip().to_canonical().is_loopback();
         for header in packets {
             is_health_check &= header.packet_type == PacketType::LatencyPing;
@@ -433,7 +434,7 @@ mod tests {
     fn sequence_jump_above_the_maximum_restarts_the_window() {
         assert_eq!(counts_after(&[0, 65_536]), (2, 65_535, 0));
         assert_eq!(counts_after(&[0, 65_537]), (2, 0, 0));
-        // `--wait-for` packets, followed by the first packets of a run, which arrive twice.
+        // A packet of `--wait-for`, then the first three packets of a run, of which two arrive twice.
         assert_eq!(counts_after(&[0x8000_0000, 0, 0, 1, 1, 2]), (4, 0, 2));
         assert_eq!(counts_after(&[0x8000_0001, 0, 0, 1, 1, 2]), (4, 0, 2));
         assert_eq!(counts_after(&[100_000, 1, 2, 4, 4]), (4, 1, 1));

@@ -33,7 +33,8 @@ pub struct ConnectionLimits {
     /// Time for the TLS handshake and the head of a request together, and maximum idle time of a connection.
     pub handshake_timeout: Duration,
     /// Maximum lifetime of a connection, even if it is busy, so that a client that never reads cannot keep its slot. An upgraded connection
-    /// has no such limit. A response without an end restarts the lifetime whenever the client reads ([`ConnectionPermit::extend`]).
+    /// has no such limit. During a response without an end, the lifetime restarts whenever the client reads
+    /// ([`ConnectionPermit::extend`]).
     pub max_lifetime: Duration,
     /// Whether a reverse proxy sets `X-Forwarded-For`, which then names the source address of a request.
     pub trust_proxy: bool,
@@ -70,7 +71,7 @@ pub struct ConnectionLimiter {
 pub(in crate::io) enum QuicAdmission {
     /// Accepted, with its permit.
     Accepted(ConnectionPermit),
-    /// The source must validate its address first.
+    /// Not accepted yet: the server sends a Retry packet, which the client must answer to validate its address.
     Retry,
     /// Rejected: the total limit is reached.
     ConnectionLimit,
@@ -208,7 +209,7 @@ impl ConnectionLimiter {
 struct SourceLimitReached(usize);
 
 impl ConnectionPermit {
-    /// Keeps `what` until the connection has ended and its data has been sent, and then drops it. Only one value is kept: the first.
+    /// Keeps `what` until the connection has ended and its data has been sent, and then drops it. Only the value of the first call is kept.
     pub fn hold_until_closed(&self, what: impl Any + Send + Sync) {
         let _ = self.held.set(Box::new(what));
     }

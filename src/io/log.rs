@@ -82,7 +82,7 @@ pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<LogGuard, Lo
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
-        // Otherwise, tracing-subscriber reports a failed write to standard error on standard error itself, and panics.
+        // Otherwise, when a write to standard error fails, tracing-subscriber tries to report this on standard error, and panics.
         .log_internal_errors(false);
     match format {
         LogFormat::Text => builder.with_ansi(color && std::io::stderr().is_terminal()).event_format(TextFormat).init(),
@@ -109,7 +109,7 @@ const AREAS: [&str; 12] = [
     "clock",
 ];
 
-/// Whether `word` is neither a level, an area nor a module of this program. `EnvFilter` mistakes a misspelled level for the name of a
+/// Whether `word` is neither a level, an area nor a module of `jamjam-dev`. `EnvFilter` mistakes a misspelled level for the name of a
 /// module, which silences the log.
 fn is_unknown_level(word: &str) -> bool {
     !word.is_empty()

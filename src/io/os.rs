@@ -24,7 +24,7 @@ pub fn raise_descriptor_limit() {
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-        // If this fails, the old limit stays, and connections above this limit wait.
+        // If this fails, the old limit still applies, and connections that exceed it wait until others close.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }
@@ -48,14 +48,16 @@ pub fn process_resources() -> Option<ProcessResources> {
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
     let open_files = match std::fs::metadata("/proc/self/fd").ok()?.len() {
-        // Before Linux 6.2 the entries must be counted. One of them is the folder itself, which is open while it is read.
+        // Before Linux 6.2 the entries must be counted. One entry is subtracted: the descriptor of the folder
+        // itself, which is open only for the count.
         0 => std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as u64,
         count => count,
     };
     Some(ProcessResources { rss_bytes: kibibytes << 10, open_files })
 }
 
-/// Returns random numbers that cannot be predicted. Each is a keyed hash with the random keys that std creates for hash maps.
+/// Returns random numbers that cannot be predicted. Each number is a hash that std computes with the random keys of a
+/// new hash map.
 pub fn random_u64s<const N: usize>() -> [u64; N] {
     array::from_fn(|_| RandomState::new().hash_one(()))
 }

@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn dropped_rows_are_counted_without_blocking() {
-        // No thread reads the queue: it fills.
+        // No thread reads from the queue, so it becomes full.
         let (queue, rows) = mpsc::sync_channel(2);
         let dropped = Arc::<Counter>::default();
         let mut full = OutcomeQueue { queue, dropped: Arc::clone(&dropped) };

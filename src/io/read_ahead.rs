@@ -33,7 +33,7 @@ pub struct ReaderThread {
     thread: JoinHandle<Result<Option<String>, WavError>>,
 }
 
-/// Starts to read from `reader`, and returns when the queue is full or the input has ended.
+/// Starts a thread that reads from `reader`. Returns when the thread has filled the queue for the first time, or the input has ended.
 pub fn spawn<R: Read + Send + 'static>(mut reader: PayloadReader<R>) -> io::Result<(ReadAhead, ReaderThread)> {
     let (queue, payloads) = mpsc::sync_channel(QUEUE_CAPACITY);
     let (free_buffers, buffers) = mpsc::sync_channel::<Vec<u8>>(QUEUE_CAPACITY);
@@ -58,7 +58,7 @@ pub fn spawn<R: Read + Send + 'static>(mut reader: PayloadReader<R>) -> io::Resu
         drop(queue_full_tx);
         Ok(reader.warning().map(str::to_owned))
     })?;
-    // Returns when the sender is dropped: when the queue is full, at the end of the input, or after an error.
+    // Waits until the thread drops the sender: when the queue is full, at the end of the input, or after an error.
     let _ = queue_full.recv();
     let first = payloads.recv().ok();
     Ok((ReadAhead { first, payloads, free_buffers, source_quality }, ReaderThread { thread }))

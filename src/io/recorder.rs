@@ -76,7 +76,7 @@ impl AudioSinks {
         match status {
             PacketStatus::Sent => waveform.on_sent(index, samples),
             PacketStatus::Returned => waveform.on_returned(index, samples),
-            // To a listener, late audio is a gap.
+            // Late audio is too late to be played, so it is also shown as a gap.
             PacketStatus::Late => {
                 waveform.on_returned(index, samples);
                 waveform.on_lost(index);
@@ -130,7 +130,7 @@ impl DropCounters {
 pub struct RecorderQueue {
     queue: SyncSender<QueuedPacket>,
     free_buffers: Receiver<Vec<u8>>,
-    /// Buffer of the last dropped packet.
+    /// Buffer of the last dropped packet, to be reused for the next packet.
     spare_buffer: Option<Vec<u8>>,
     drops: Arc<DropCounters>,
 }
@@ -312,7 +312,7 @@ struct WavFile {
     written_samples: u64,
     /// Packets beyond the maximum length of a WAV file.
     packets_left_out: u64,
-    /// The first error. Nothing is written after it.
+    /// The first write error. After an error, nothing more is written.
     error: Option<io::Error>,
     /// Buffer for the encoded samples of one packet.
     bytes: Vec<u8>,

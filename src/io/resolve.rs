@@ -50,7 +50,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// An address that did not reply, and the error.
 pub type UnreachableAddress = (SocketAddr, io::Error);
 
-/// Returns the first address that replies to a KEEPALIVE, or the first of `candidates` if none replies. A single candidate is not tested.
+/// Returns the first address that replies to a KEEPALIVE, or the first of `candidates` if none replies. A single candidate is returned
+/// without a test.
 ///
 /// # Panics
 /// If `candidates` is empty.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::client::StopSignal;
 
-/// A stop request that any number of threads can wait for. Clones share it.
+/// A stop request that any number of threads can wait for. All clones share the same request.
 #[derive(Clone, Default)]
 pub struct StopToken(Arc<StopState>);
 
@@ -51,8 +51,8 @@ impl StopToken {
         Some(self.0.grace_period_ms.load(Ordering::SeqCst)).filter(|period| *period > 0).map(Duration::from_millis)
     }
 
-    /// Calls `wake` when a stop is requested. The caller must then check [`StopToken::signal`], because a request made before this call
-    /// does not call `wake`.
+    /// Calls `wake` for every stop request made after this call. The caller must check [`StopToken::signal`] after this call to detect an
+    /// earlier request.
     pub fn on_stop(&self, wake: impl Fn() + Send + 'static) {
         self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(wake));
     }

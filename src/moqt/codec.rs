@@ -27,8 +27,8 @@ pub const MAX_VERSIONS: usize = 64;
 /// Maximum number of suffixes in one `ANNOUNCE_INIT`.
 pub const MAX_SUFFIXES: usize = 1_024;
 
-/// Buffer capacity in bytes that a deframer may always keep. A larger capacity is at most four times the buffered bytes, so that one long
-/// message does not occupy memory for the rest of the stream.
+/// Buffer capacity in bytes that a deframer may always keep. If the capacity is larger, it is at most four times the number of buffered
+/// bytes, so that one long message does not occupy memory for the rest of the stream.
 const MIN_BUFFER_CAPACITY: usize = 4 << 10;
 
 /// Reason why bytes cannot be decoded.
@@ -126,7 +126,7 @@ impl<'a> FieldReader<'a> {
         (0..count).map(|_| self.varint(field)).collect()
     }
 
-    /// Reads parameters. A body that ends here has none.
+    /// Reads parameters. If the body ends here, there are no parameters.
     pub fn parameters(&mut self) -> Result<Parameters, DecodeError> {
         if self.is_empty() {
             return Ok(Parameters::new());
@@ -198,7 +198,7 @@ impl Deframer {
     }
 
     /// Returns the next length-prefixed message or frame if it is complete. Fails as soon as the length is known to
-    /// exceed [`MAX_BODY_BYTES`]. The result is a copy that does not share the buffer.
+    /// exceed [`MAX_BODY_BYTES`]. The result is a copy, so it does not keep the buffer in memory.
     pub fn next_length_prefixed(&mut self) -> Result<Option<Bytes>, DecodeError> {
         let unread = &self.buffer[self.consumed..];
         let Some((len, prefix_len)) = read_varint(unread) else { return Ok(None) };
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(stream.next_length_prefixed().unwrap().unwrap().len(), 1_000_000);
         assert_eq!(stream.buffered(), 1);
         assert!(stream.buffer.capacity() <= MIN_BUFFER_CAPACITY, "{}", stream.buffer.capacity());
-        // Reading continues normally: 0x80 is the first byte of a four-byte length with the value 2.
+        // Reading continues normally: 0x80, the byte that is still buffered, is the first byte of a four-byte length with the value 2.
         stream.push(&[0, 0, 2, b'a', b'b']);
         assert_eq!(stream.next_length_prefixed().unwrap().unwrap(), "ab");
     }

@@ -13,10 +13,10 @@ use crate::time::Time;
 
 /// Bytes charged per frame in addition to its payload.
 const FRAME_OVERHEAD: usize = 64;
-/// Bytes charged per group. The value limits the number of waiting groups, which are scanned often.
+/// Bytes charged per group. The value also limits the number of waiting groups, because all of them are scanned often.
 const GROUP_OVERHEAD: usize = 1 << 10;
-/// Maximum number of frames and group ends relayed per turn to each subscriber. It must be at least as high as the number that one turn
-/// receives, or the queue would grow.
+/// Maximum number of frames and group ends relayed per turn to each subscriber. It must be at least as high as the number of items that one
+/// turn receives. Otherwise, the queue would grow.
 const MAX_ITEMS_PER_TURN: usize = 64;
 
 /// Configuration of the echo.
@@ -39,8 +39,8 @@ pub struct MoqtEchoConfig {
 }
 
 impl Default for MoqtEchoConfig {
-    /// `japan, kyoto` in gomoqt-2025-02, `/` and the track `index` in gomoqt-0.9; no delay; at most 4 MiB and 4 groups wait; subscriptions
-    /// wait 5 s.
+    /// `japan, kyoto` in gomoqt-2025-02, `/` and the track `index` in gomoqt-0.9; no delay; a buffer of at most 4 MiB; at most 4 waiting
+    /// groups per track without a subscriber; subscriptions wait 5 s for an announcement.
     fn default() -> Self {
         Self {
             track_prefix: TrackPath::from_parts(["japan", "kyoto"]),
@@ -309,7 +309,7 @@ struct GroupRelay {
 }
 
 impl GroupRelay {
-    /// Whether no outgoing stream is open yet.
+    /// Whether the relay has not started, so outgoing streams have not been opened.
     fn is_unstarted(&self) -> bool {
         self.destinations.is_none()
     }
@@ -323,7 +323,7 @@ impl GroupRelay {
     fn relay_due(&mut self, now: Time, session: &mut Session, left: &mut usize) -> bool {
         let due = self.items.iter().take(*left).take_while(|(due, _)| *due <= now).count();
         *left -= due;
-        // One subscriber gets all items before the next subscriber gets any, so that short writes can be coalesced.
+        // All items are written for one subscriber before any item is written for the next, so that short writes can be coalesced.
         for group in self.destinations.iter().flatten() {
             for (_, item) in self.items.range(..due) {
                 match item {
@@ -345,7 +345,7 @@ impl GroupRelay {
 /// Result of one turn of the queue.
 #[derive(Debug, Default)]
 struct RelayProgress {
-    /// Number of groups that are not in the range of any subscriber.
+    /// Number of groups that became due while no subscriber's range contained them.
     no_subscriber: u64,
     /// Whether more is due than one turn relays.
     has_backlog: bool,

@@ -97,7 +97,7 @@ impl StreamType {
     }
 }
 
-/// First byte of the first stream in the IETF drafts and related protocols.
+/// First byte of the first stream in MOQT of the IETF drafts and in related protocols, which are recognized by it.
 pub const IETF_CLIENT_SETUP_TYPE: u8 = 0x20;
 
 /// Path of a track, or a prefix of such paths. In gomoqt-0.9, the broadcast path is the first part and the track name is the second part.
@@ -295,7 +295,7 @@ impl MessageBody for AnnounceInit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum AnnounceStatus {
-    /// No longer announced.
+    /// The path is no longer announced.
     Ended = 0,
     /// Announced.
     #[default]

@@ -2,8 +2,9 @@
 //!
 //! A [`MoqtEndpoint`] is one end of one connection: a [`Session`], which handles streams and messages, and a
 //! [`SessionHandler`], which is the application: [`echo::MoqtEcho`] on the server, [`client::MoqtClient`] on the
-//! client. The owner of the connection passes in events with their time and performs the [`SessionAction`]s. Raw QUIC
-//! and WebTransport look the same here. Both wire formats of gomoqt are supported: see [`MoqtVersion`].
+//! client. The owner of the connection passes in events with their time and performs the [`SessionAction`]s. This
+//! module handles connections over raw QUIC and over WebTransport in the same way. Both wire formats of gomoqt are
+//! supported: see [`MoqtVersion`].
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub use session::{
 /// Default UDP port.
 pub const DEFAULT_PORT: u16 = 4_443;
 
-/// ALPN of raw QUIC. An IETF draft uses the same name for another protocol.
+/// ALPN of raw QUIC. An IETF draft uses the same ALPN for another protocol.
 pub const ALPN_QUIC: &[u8] = b"moq-00";
 
 /// ALPN of WebTransport.
@@ -109,20 +110,20 @@ pub mod error_code {
 
     /// Connection: no error.
     pub const NO_ERROR: u32 = 0x0;
-    /// Connection: internal error. Also sent if the peer does not read our messages.
+    /// Connection: internal error. This code is also sent if the peer does not read our messages.
     pub const INTERNAL_ERROR: u32 = 0x1;
     /// Connection: the peer violated the protocol or speaks another protocol.
     pub const PROTOCOL_VIOLATION: u32 = 0x3;
-    /// Connection: no common version. The value of gomoqt-0.9; gomoqt-2025-02 has no code for this.
+    /// Connection: no common version. This code has the same value in gomoqt-0.9; gomoqt-2025-02 has no code for this error.
     pub const UNSUPPORTED_VERSION: u32 = 0x12;
-    /// Connection: the setup timed out or requested an unknown path. The value of gomoqt-0.9.
+    /// Connection: the setup timed out or requested an unknown path. This code has the same value in gomoqt-0.9.
     pub const SETUP_FAILED: u32 = 0x13;
 
     /// Stream: malformed message.
     pub const MALFORMED_MESSAGE: u32 = 0x0;
     /// Stream: unknown or unsupported stream type.
     pub const UNSUPPORTED_STREAM_TYPE: u32 = 0x10;
-    /// Stream: a limit is exceeded, such as the number of streams, subscriptions or unprocessed bytes. Not a code of gomoqt.
+    /// Stream: a limit is exceeded, such as the number of streams, subscriptions or unprocessed bytes. This code is not defined by gomoqt.
     pub const LIMIT_EXCEEDED: u32 = 0x11;
 
     /// Subscription: the subscribe ID is in use.
@@ -134,6 +135,6 @@ pub mod error_code {
     pub const GROUP_EXPIRED: u32 = 0x3;
     /// Group: the subscriber unsubscribed.
     pub const PUBLISH_ABORTED: u32 = 0x5;
-    /// Group: there is no subscription with its subscribe ID. The value of gomoqt-0.9.
+    /// Group: there is no subscription with its subscribe ID. This code has the same value in gomoqt-0.9.
     pub const INVALID_SUBSCRIBE_ID: u32 = 0x7;
 }

@@ -55,12 +55,12 @@ fn close_code_advice(dialect: Dialect, code: u32) -> Option<&'static str> {
             "the server or the room is full, or this client read too slowly; try again later or give a longer --interval"
         }
         CloseCode::IDLE_TIMEOUT if broadcast => "the server closes idle connections; give a shorter --interval",
-        // The same number as MAX_CONNECTION_AGE.
+        // MAX_CONNECTION_AGE has the same number, so the advice covers both.
         CloseCode::AUTHENTICATION_REQUIRED if broadcast => {
             "the room requires a token, or admits members for a limited time; give --token-file FILE, or sign tokens with \
              --hmac-secret-file FILE"
         }
-        // The same number as SERVER_SHUTDOWN.
+        // SERVER_SHUTDOWN has the same number, so the advice covers both.
         CloseCode::INVALID_TOKEN if broadcast => {
             "the server is shutting down, or the token has expired, is for another room, or is signed with another secret; give a new \
              --token-file and its --room, or the server's secret with --hmac-secret-file"

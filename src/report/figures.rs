@@ -1,8 +1,9 @@
 //! The figures of the report: one table with a row per figure. Each row gives the JSON name, the type, the value, and its unit, label and
-//! place in the text report. Every output format walks this table.
+//! place in the text report. Every output format iterates over this table.
 //!
-//! `docs/measuring.md` defines each figure under its JSON name. Times have at most three decimals in microseconds; a figure without data
-//! is `null`. A new row also needs `docs/report.schema.json` and `docs/measuring.md`; `tests/library/measurement/json.rs` checks both.
+//! `docs/measuring.md` defines each figure under its JSON name. Times have at most three decimals in microseconds; a figure without data is
+//! `null`. A new row must also be added to `docs/report.schema.json` and `docs/measuring.md`; `tests/library/measurement/json.rs` checks
+//! both.
 
 use std::net::SocketAddr;
 
@@ -103,7 +104,8 @@ figures! {
         ipdv_abs_p99_us: Option<f64> = ipdv_percentile(0.99);
     }
 
-    /// A bar of the round-trip histogram. It counts round trips from `from_us` to below `to_us`; the last bar has no upper edge.
+    /// A bar of the round-trip histogram. It counts the round trips of at least `from_us` and less than `to_us`; the last bar has no upper
+    /// edge.
     "rtt_histogram": HistogramBarFigures from bar: HistogramBar {
         from_us: f64 = micros(bar.lower);
         to_us: Option<f64> = bar.upper.map(micros);

@@ -37,7 +37,7 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
     document.to_string()
 }
 
-/// Removes the two noncharacters that XML forbids and `quick_junit` writes.
+/// Removes the two noncharacters U+FFFE and U+FFFF: XML forbids them, but `quick_junit` does not remove them.
 fn strip_invalid_xml(text: &str) -> String {
     text.replace(['\u{fffe}', '\u{ffff}'], "")
 }
@@ -69,7 +69,7 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
         None => TestCaseStatus::success(),
     };
     let mut case = TestCase::new("run completed", status);
-    // All cases share one run. Only this case has the duration of the run, so that the sum over all cases is correct.
+    // All test cases belong to one run. Only this test case has the duration of the run, so that the sum over all cases is correct.
     case.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
     case
 }

@@ -41,7 +41,7 @@ pub struct AudioLimits {
 }
 
 impl AudioLimits {
-    /// Only the limits on the returned audio, without the limits on the sent audio.
+    /// The limits on the returned audio. The limits on the sent audio are removed.
     #[must_use]
     pub fn needing_replies(self) -> Self {
         Self { max_gaps: self.max_gaps, ..Self::default() }
@@ -170,8 +170,8 @@ fn evaluate_gaps(run: &RunResults, allowed: u64) -> LimitResult {
     let gaps = match audio.and_then(|audio| Some((audio.quality.as_ref()?.gaps.count(), audio.quality_dropped))) {
         _ if !is_settled => Err(missing_data_reason(run, NO_OUTCOME)),
         None => Err(NOT_ANALYZED.to_owned()),
-        // The packets that were not analyzed may contain more gaps. So the count can show that the limit is exceeded, but not that it
-        // is met.
+        // The packets that were not analyzed may contain more gaps. So a count above the limit shows that the limit is exceeded, but a
+        // count within the limit does not show that it is met.
         Some((gaps, 1..)) if gaps <= allowed => Err("this host was too slow to analyze all returned audio".to_owned()),
         Some((gaps, _)) => Ok(gaps),
     };
@@ -303,13 +303,13 @@ pub struct Verdict {
     /// Why no reply arrived, or why a run that expects no replies did not send all packets.
     #[serde(skip)]
     pub no_reply_reason: Option<String>,
-    /// The reasons that concern damaged replies.
+    /// For each stream with damaged replies, a sentence that reports the damage.
     #[serde(skip)]
     pub damage_reasons: Vec<String>,
 }
 
 impl Verdict {
-    /// 0 if the run passed, 1 if it failed. The caller chooses the exit code of an interrupted run.
+    /// 0 if the run passed, 1 if it failed. If the run was interrupted, the caller uses another exit code.
     pub fn exit_code(&self) -> u8 {
         u8::from(!self.passed)
     }
@@ -320,7 +320,7 @@ impl Verdict {
         let protocol = RunProtocol::of_run(run);
         let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
-        // If there is a `no_reply_reason`, limits without data are only a consequence of it, so they are not reported.
+        // If there is a `no_reply_reason`, limits without data are not reported, because the missing replies are the cause.
         let exceeded = limits
             .iter()
             .filter(|limit| !limit.passed && (no_reply_reason.is_none() || limit.measured.is_some()))

@@ -46,7 +46,7 @@ pub struct Report {
     pub warnings: Vec<Warning>,
 }
 
-/// The streams that were sent; `null` for the others.
+/// The figures of each stream; `null` for a stream that was not sent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[allow(missing_docs, reason = "named like the streams")]
 pub struct Streams {
@@ -108,7 +108,7 @@ pub enum WarningCode {
 /// A problem with the run, or a reason to interpret its figures with care.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
-    /// The subject, for programs.
+    /// The subject, as an identifier for programs that read the report.
     pub code: WarningCode,
     /// The problem, its cause and its remedy.
     pub message: String,

@@ -30,8 +30,8 @@ pub enum Unit {
     Ratio,
     /// Microseconds, printed in the unit that suits their size.
     Us,
-    /// Microseconds, printed in milliseconds from 1 ms upward. They are never printed in seconds: with a long server delay, the part
-    /// that the path adds would not be visible.
+    /// Microseconds, printed in milliseconds from 1 ms upward. They are never printed in seconds: if the server delay is long, the time
+    /// that the network path adds would not be visible.
     FineUs,
     /// Milliseconds, printed in the unit that suits their size.
     Ms,
@@ -161,9 +161,9 @@ pub struct Figure<T: 'static> {
 /// Where the text report prints a figure.
 #[derive(Debug)]
 pub enum Shown<T: 'static> {
-    /// Only in JSON, or within the row of another figure.
+    /// The figure has no row or part of its own: it is only in JSON, or the row of another figure contains it.
     JsonOnly,
-    /// A row of the table that has one column per stream. The number determines the order of the rows.
+    /// A row of the table that has one column per stream. The rows are sorted by the number.
     Cell(u8, When),
     /// A row of its own.
     Row(When),
@@ -180,9 +180,9 @@ pub enum Shown<T: 'static> {
 pub enum When {
     /// Always. A missing value is `-`.
     Always,
-    /// If there is a value. A row with a missing part of this kind is hidden.
+    /// If there is a value. If a part of this kind has no value, its whole row is hidden.
     Present,
-    /// A part that is omitted if there is no value. A row without parts is hidden.
+    /// A part that is omitted if there is no value. If all parts of a row are omitted, the row is hidden.
     OptionalPart,
     /// If any value is not 0.
     NonZero,
@@ -309,7 +309,7 @@ impl<const N: usize> From<&[u64; N]> for Value {
 
 /// Turns each group of the table into a struct that serializes to the JSON object and has the constant `FIGURES`. A row is
 /// `name: type = value => unit, label, shown, key;`. A row without `=>` is `JsonOnly`; a row without `key` is in no summary. The
-/// statements in brackets before the rows run once for all values.
+/// statements in brackets before the rows run once per struct, before its values are computed.
 macro_rules! figures {
     (@text $type:ident) => { figures!(@text $type Unit::None, "", Shown::JsonOnly) };
     (@text $type:ident $unit:expr, $label:expr, $shown:expr) => { figures!(@text $type $unit, $label, $shown, Key::No) };
@@ -435,9 +435,9 @@ impl StreamLabels {
 /// The round trips of one stream in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct RoundTrip<'a> {
-    /// Differences from a baseline.
+    /// The measured round trips, each minus a baseline.
     histogram: &'a Histogram,
-    /// The baseline minus the server delay.
+    /// The number to add to each value of `histogram`: the baseline minus the server delay.
     offset: i64,
 }
 

@@ -14,7 +14,7 @@ use crate::client::RunKind;
 
 /// Width of the column of labels.
 const LABEL_WIDTH: usize = 20;
-/// Width of a stream's column: `LATENCY_PING` and two spaces.
+/// Width of a stream's column: the length of the longest heading, `LATENCY_PING`, plus two spaces.
 const COLUMN_WIDTH: usize = 14;
 const MAX_BAR_WIDTH: usize = 40;
 /// Minimum number of round trips for a histogram.
@@ -62,7 +62,7 @@ pub fn summary(report: &Report, color: bool) -> String {
     parts.join("\n")
 }
 
-/// The report in a few lines (replies, round trips and problems), for runs whose own output is more important.
+/// The report in a few lines (replies, round trips and problems), for subcommands whose other output is more important.
 pub fn brief(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(stream) = report.streams.get(report.evaluated_stream).filter(|stream| stream.sent > 0) {
@@ -155,7 +155,7 @@ fn heading(report: &Report, style: Style) -> String {
 
 /// `capture device: default (USB Audio), I16, 2 channels, 48000 Hz`.
 fn device_line(label: &str, device: &str, format: &str, channels: u16, rate_hz: u32) -> String {
-    // The driver supplies the name, which may contain control characters.
+    // The name comes from the audio driver and may contain control characters.
     let name: String = device.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
     format!("{label}: {name}, {format}, {}, {rate_hz} Hz\n", format_count(channels.into(), "channel"))
 }
@@ -224,7 +224,7 @@ fn histogram(name: &str, bars: &[HistogramBarFigures]) -> Option<String> {
             Some(to) => format!("{} to {}", format_time(bar.from_us), format_time(to)),
             None => format!("from {}", format_time(bar.from_us)),
         };
-        // Rounded up, so that every bar is visible.
+        // Rounded up, so that a bar with a small count is visible.
         let length = (bar.count * MAX_BAR_WIDTH as u64).div_ceil(max_count) as usize;
         _ = writeln!(text, "{edge:>26}  {} {}", "█".repeat(length), bar.count);
     }

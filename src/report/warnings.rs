@@ -22,9 +22,10 @@ const MIN_PINGS_FOR_SERVER_DELAY: u64 = 3;
 const MAX_UNFRAGMENTED_AUDIO_PAYLOAD: u32 = (MAX_UNFRAGMENTED_PAYLOAD - HEADER_LEN) as u32;
 /// Number of round trips that a 99th percentile needs.
 const MIN_P99_SAMPLES: u64 = 100;
-/// A send call above this, in microseconds, is noticeable in round-trip times on a local network. On an idle host, it is 3 to 30 µs.
+/// A send call that takes longer than this, in microseconds, is noticeable in round-trip times on a local network. On an idle host, a send
+/// call takes 3 to 30 µs.
 const SEND_CALL_WARNING_US: f64 = 100.0;
-/// A timer error above this, in microseconds, makes packets leave in bursts: jamjam sends its shortest packets every 1,333 µs.
+/// A timer error above this, in microseconds, makes packets leave in bursts, because jamjam may send a packet every 1,333 µs.
 const TIMER_ERROR_WARNING_US: f64 = 1_000.0;
 /// Number of late packets, in percent of the played packets, above which a larger jitter buffer helps.
 const LATE_WARNING_PERCENT: u64 = 1;
@@ -34,7 +35,7 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     let stream = report.streams.get(report.evaluated_stream);
     let mut found = websocket_warnings(report, stream);
     found.extend(moqt_warnings(report, stream));
-    // A capture device that delivered nothing provides no information about the path.
+    // If the capture device delivered no audio, nothing was sent, so missing replies do not indicate a network problem.
     let captured_nothing = report.capture.is_some() && stream.is_some_and(|stream| stream.sent == 0);
     if report.is_over_udp() && !captured_nothing {
         found.extend(no_replies(report, stream));
@@ -60,8 +61,8 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     found
 }
 
-/// If no reply arrived, returns three possible causes, each with the evidence for or against it. Otherwise, returns a warning if ICMP
-/// port unreachable was received.
+/// If replies were expected but none arrived, returns three possible causes, each with the evidence for or against it. In all other cases,
+/// returns a warning if ICMP port unreachable was received.
 fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
     let port_unreachable = report.datagrams.port_unreachable;
     if !report.replies_expected || stream.is_some_and(StreamFigures::has_replies) {

@@ -1,7 +1,7 @@
 //! The recent activity that the console shows: messages, connects and closes, kept while a console is open.
 //!
-//! Each [`snapshot`](super::Hub::snapshot) keeps the log active for ten seconds; then everything is discarded. An inactive log costs one
-//! comparison of times per message. Passwords, tokens and room codes are removed before an entry is stored.
+//! Each [`snapshot`](super::Hub::snapshot) keeps the log active for ten seconds; then everything is discarded. While the log is inactive,
+//! each message costs only one comparison of times. Passwords, tokens and room codes are removed before an entry is stored.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -52,7 +52,7 @@ pub(super) struct ActivityLog {
     expiry_scheduled: bool,
     /// Accepted messages, the oldest first.
     messages: VecDeque<ActivityEntry>,
-    /// Other entries, the oldest first. Separate, so that messages of a busy room do not displace them.
+    /// Other entries, the oldest first. They are stored separately, so that the messages of a busy room do not displace them.
     other_entries: VecDeque<ActivityEntry>,
     /// The number of the latest entry.
     last_number: u64,
@@ -75,7 +75,7 @@ impl ActivityLog {
         }
     }
 
-    /// Discards all entries if the log is no longer active. The numbering continues.
+    /// Discards all entries if the log is no longer active. Later entries continue the numbering.
     pub(super) fn clear_if_expired(&mut self, now: Time, timers: &mut Timers) {
         if self.is_active(now) {
             timers.insert(self.active_until, TimerEvent::ActivityLogExpiry);
@@ -89,7 +89,7 @@ impl ActivityLog {
         self.last_number
     }
 
-    /// Entries with a number above `after`, the oldest first. Text from protected rooms is included only with `content`.
+    /// Entries with a number above `after`, the oldest first. Text from protected rooms is included only if `content` is true.
     pub(super) fn entries_after(&self, after: u64, content: bool) -> Vec<ActivityEntry> {
         let entries = self.messages.iter().chain(&self.other_entries).filter(|entry| entry.number > after).cloned();
         let is_hidden = |entry: &ActivityEntry| entry.protected && !content;
@@ -261,7 +261,7 @@ pub struct ActivityEntry {
     pub outcome: ActivityOutcome,
     /// Why the message had no effect, or why the connection ended.
     pub reason: Option<String>,
-    /// The redacted start of the message, or the peer's close reason. `None` if it is hidden.
+    /// The redacted start of the message, or the peer's close reason. `None` if the text is hidden.
     pub text: Option<String>,
     /// Whether the text was truncated.
     pub is_truncated: bool,
@@ -300,7 +300,8 @@ pub(super) fn redact(text: &str) -> Redacted {
     let (mut stored, mut message_type, mut depth) = (String::new(), None, 0_i32);
     while !rest.is_empty() {
         let (outside, literal, after) = split_string_literal(rest);
-        // Outside strings, valid JSON has no words except `true`, `false` and `null`, so a secret field here means malformed JSON.
+        // Outside strings, valid JSON has no words except `true`, `false` and `null`. So if the name of a secret field is found here, the
+        // JSON is malformed.
         if let Some(position) = SECRET_FIELDS.iter().filter_map(|secret| find_ignore_case(outside, secret)).min() {
             stored.push_str(&outside[..position]);
             stored.push_str(REST_REDACTED);
@@ -445,7 +446,7 @@ mod tests {
         }
     }
 
-    /// The secret is always `hunter2`.
+    /// In every input, the secret is `hunter2`.
     #[test]
     fn malformed_messages_keep_no_secret() {
         for input in [
@@ -475,7 +476,7 @@ mod tests {
         let long = format!("{{\"a\":\"{}\"}}", "ä".repeat(2_000));
         let stored = redact(&long);
         assert!(stored.is_truncated && stored.text.len() == 2_048 && long.starts_with(&stored.text));
-        // A two-byte character crosses the limit.
+        // The limit is in the middle of a two-byte character.
         let odd = redact(&long[1..]);
         assert!(odd.is_truncated && odd.text.len() == 2_047, "{}", odd.text.len());
         for before in 2_020..2_060 {

@@ -21,13 +21,13 @@ use crate::log_throttle::LogThrottle;
 use crate::sanitize::{sanitize, truncate_bytes};
 use crate::time::{Time, WallClock};
 
-/// Maximum number of other members that are stored. Servers admit fewer members to a room.
+/// Maximum number of other members that are stored. The known servers admit fewer members than this to a room.
 const MAX_PEERS: usize = 64;
 
 /// Maximum number of rooms that an error message lists.
 const MAX_LISTED_ROOMS: usize = 20;
 
-/// The server's error for an unknown id or code.
+/// The server's error for an unknown room id or invite code.
 const ROOM_NOT_FOUND: &str = "Room not found";
 
 /// The server's error for a wrong or missing password.
@@ -145,7 +145,7 @@ impl RoomClient {
         }
     }
 
-    /// The first message: requests the list of rooms, which contains the room's name and whether the room needs a password.
+    /// The first message: requests the list of rooms. The list contains each room's name and whether the room needs a password.
     pub fn on_connected(&self) -> ClientMessage {
         ClientMessage::ListRooms
     }
@@ -258,7 +258,7 @@ impl RoomClient {
         }
     }
 
-    /// Stores a member or its new addresses. Some servers also list the client itself, which is skipped.
+    /// Stores a member or its new addresses. Some servers also list this client itself; that entry is skipped.
     fn update_peer(&mut self, peer: Peer) {
         if peer.id == self.peer_id || peer.id.len() > MAX_NAME_BYTES {
             return;
@@ -281,7 +281,7 @@ fn addresses_of(peer: &Peer) -> Vec<SocketAddr> {
     addresses.filter(is_unicast).collect()
 }
 
-/// Whether the address identifies one host: not unspecified, multicast or broadcast, and with a port.
+/// Whether the address identifies one host: the IP address is not unspecified, multicast or broadcast, and the port is not 0.
 fn is_unicast(address: &SocketAddr) -> bool {
     let ip = address.ip().to_canonical();
     let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
@@ -376,7 +376,7 @@ impl EchoLimiter {
 impl EchoParticipant {
     /// A participant whose room is called `[BOT] {room_name} ({delay}ms delay)`.
     pub fn new(room_name: &str, delay: Duration, addresses: AddressCandidates) -> Self {
-        // A single division rounds only once, so 300 us prints as 0.3.
+        // Only one division, so the value is rounded once and 300 µs are printed as 0.3.
         let room_name = format!("[BOT] {room_name} ({}ms delay)", delay.as_nanos() as f64 / 1e6);
         Self {
             room_name,
@@ -389,7 +389,8 @@ impl EchoParticipant {
         }
     }
 
-    /// The first message on a new connection: rejoins the old room, where clients may still be, or creates a room.
+    /// The first message on a new connection: rejoins the room of the last connection, because clients may still be in it; if there is
+    /// none, creates a room.
     pub fn on_connected(&mut self) -> ClientMessage {
         let Some(room) = &self.invite_code else { return self.create_room() };
         self.state = ParticipantState::Rejoining;
@@ -501,8 +502,8 @@ impl EchoParticipant {
     }
 }
 
-/// The echo of a chat message. The participant's own messages, very long messages, and messages that were echoed twice are not echoed.
-/// Otherwise, two echo servers in one room would echo each other's messages forever.
+/// The echo of a chat message. The participant's own messages, very long messages, and messages that were already echoed twice are not
+/// echoed. Without the last rule, two echo servers in one room would echo each other's messages forever.
 fn echo_chat(chat: &ChatMessage, own_id: &str, unix_ms: u64) -> Option<ClientMessage> {
     let is_returned_twice = chat.content.strip_prefix(ECHO_PREFIX).is_some_and(|rest| rest.starts_with(ECHO_PREFIX));
     if chat.sender_id == own_id || is_returned_twice || chat.content.len() > MAX_ECHO_BYTES {

@@ -63,8 +63,8 @@ impl CloseCode {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
 
-    /// A code and reason that fit a close frame: [`CloseCode::REJECTED_BY_ROOM`] instead of a code that is not allowed, and the reason
-    /// cut to 123 bytes.
+    /// The code and reason for a close frame. [`CloseCode::REJECTED_BY_ROOM`] replaces a code that is not allowed in a frame, and the
+    /// reason is cut to 123 bytes.
     pub fn for_frame(self, reason: &str) -> (Self, &str) {
         (if self.is_allowed_in_frame() { self } else { Self::REJECTED_BY_ROOM }, prefix(reason, MAX_REASON_BYTES))
     }

@@ -103,7 +103,7 @@ pub struct InlineEvent {
     pub name: InlineStr<MAX_PARAMETER_NAME_BYTES>,
     /// The new value of the parameter, which is finite; `None` for a trigger.
     pub value: Option<f32>,
-    /// When the client wants it to take effect, in microseconds since the Unix epoch. May be any number.
+    /// When the client wants the action to take effect, in microseconds since the Unix epoch. May be any number.
     pub at: Option<u64>,
     /// When it was received, in microseconds since the Unix epoch.
     pub received_at: u64,
@@ -216,7 +216,7 @@ mod tests {
             let (mut producer, mut consumer) = event_queue(capacity);
             let (mut queued, mut lost) = (VecDeque::new(), 0);
             for action in actions {
-                // `Some` pushes a name of this length, and `None` pops an event.
+                // `Some` pushes an event with a name of this length, and `None` pops an event.
                 let Some(length) = action else {
                     prop_assert_eq!(consumer.pop().map(|event| event.name.len()), queued.pop_front());
                     continue;

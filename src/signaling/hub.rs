@@ -1,7 +1,7 @@
 //! The hub: all connections and the state of each dialect, without sockets or clocks.
 //!
-//! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. It limits, counts and logs
-//! messages and pings connections; everything else is up to the [`DialectHandler`] of the connection's dialect.
+//! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. The hub pings connections,
+//! and limits, counts and logs messages; the [`DialectHandler`] of the connection's dialect does everything else.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -39,7 +39,7 @@ pub(super) trait DialectHandler {
         &[]
     }
 
-    /// Whether the hub ignores messages that are too long or not a JSON object. If not, the handler checks messages itself.
+    /// Whether the hub ignores messages that are too long or not a JSON object. If false, the dialect handler checks its messages itself.
     fn expects_objects(&self) -> bool {
         true
     }
@@ -84,7 +84,7 @@ pub(super) trait DialectHandler {
         let _ = (ctx, limits, timer);
     }
 
-    /// How connections are pinged; `None` if they are not.
+    /// The interval and time-out of pings to connections of this dialect; `None` if these connections are not pinged.
     fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
         Some(limits.heartbeat)
     }
@@ -168,7 +168,7 @@ impl ConnectionState {
     fn allow_message(&mut self, now: Time, limit: Gcra, bytes: usize) -> bool {
         let conforms = limit.try_advance(self.message_arrival, now, 1).is_some();
         if conforms {
-            // A long message needs only one unit to be accepted, but is charged several, so fewer messages are accepted after it.
+            // A long message is accepted if one unit is available, but uses several units, so fewer messages are accepted after it.
             let units = 1 + (bytes / BYTES_PER_RATE_UNIT) as u64;
             self.message_arrival = limit.advance(self.message_arrival, now, units);
         }
@@ -296,7 +296,7 @@ impl ConnectionHandle<'_> {
         self.sink.send_update(to, text, key);
     }
 
-    /// Passes an event of a control surface to the program.
+    /// Passes an event of a control surface to the [`EventSink`].
     pub(super) fn emit_event(&mut self, event: ControlSurfaceEvent) {
         self.counters.control_surface_events += 1;
         self.sink.control_surface_event(event);
@@ -473,7 +473,7 @@ impl Hub {
             counters.closed_message_rate += 1;
             counters.messages_received += 1;
             let code = CloseCode::POLICY_VIOLATION;
-            warn!(target: "signaling", conn = conn.0, source = %source, code = code.get(), "message rate limit exceeded");
+            warn!(target: "signaling", conn = conn.0, source = %source, code = code.get(), "message rate limit exceeded; closing the connection");
             self.close_connection(now, conn, code, "Rate limit exceeded", sink);
             return;
         }
@@ -482,7 +482,7 @@ impl Hub {
         if let Some(before) = scope_before {
             self.record_message(now, before, (conn, source), text, effect.as_ref().err());
         }
-        // The message may have selected the dialect.
+        // The message may have selected the dialect of the connection, so the dialect is read again.
         let dialect = self.connections.get(&conn).map_or(dialect, |connection| connection.dialect);
         let counters = &mut self.counters[dialect];
         counters.messages_received += 1;

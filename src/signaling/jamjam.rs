@@ -66,7 +66,7 @@ pub enum ServerMessage {
         room_id: String,
         /// The client's id in the room: a UUID.
         peer_id: String,
-        /// An invite code, which identifies the room just as its id does.
+        /// An invite code. Clients can join the room by this code or by the room's id.
         invite_code: String,
     },
     /// The client has joined the room.

@@ -70,7 +70,7 @@ pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
         return Err(JsonError::TooLarge);
     }
     let mut deserializer = Deserializer::from_str(text);
-    // serde_json's limit is one less than ours, which is already checked.
+    // serde_json's depth limit is one less than [`MAX_DEPTH`], which was checked above.
     deserializer.disable_recursion_limit();
     let value = Value::deserialize(&mut deserializer).map_err(|_| JsonError::Syntax)?;
     deserializer.end().map_err(|_| JsonError::Syntax)?;
@@ -105,7 +105,7 @@ impl Write for LimitedWriter {
 pub(super) fn to_string_limited(value: &impl Serialize, max_bytes: usize) -> Option<String> {
     let mut measure = LimitedWriter { buffer: Some(Vec::new()), written: 0, max_bytes };
     serde_json::to_writer(&mut measure, value).ok()?;
-    // The buffer may have grown to twice the length.
+    // The capacity of the buffer may be up to twice the length of the JSON.
     let mut buffer = measure.buffer?;
     buffer.shrink_to_fit();
     String::from_utf8(buffer).ok()
@@ -114,7 +114,7 @@ pub(super) fn to_string_limited(value: &impl Serialize, max_bytes: usize) -> Opt
 /// The length of `value` as JSON, in bytes.
 pub(super) fn serialized_len(value: &impl Serialize) -> usize {
     let mut measure = LimitedWriter { buffer: None, written: 0, max_bytes: usize::MAX };
-    // Cannot fail: there is no maximum.
+    // Cannot fail, because there is no maximum length.
     let _ = serde_json::to_writer(&mut measure, value);
     measure.written
 }
@@ -164,7 +164,7 @@ impl From<serde_json::Error> for MessageError {
     /// Names a missing field, but never quotes a value: it may be a password.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
-        // serde puts the client's value before the list of expected values.
+        // In serde's error message, the client's value precedes the list of expected values.
         let expected = text.rfind("`, expected ").filter(|_| text.starts_with("unknown variant"));
         if let Some(expected) = expected {
             return Self::Invalid(format!("unknown value{}", &text[expected + 1..]));

@@ -29,7 +29,8 @@ pub struct SignalingLimits {
     pub dialects: DialectSet,
     /// Limits of control surface rooms.
     pub control_surface: ControlSurfaceLimits,
-    /// Heartbeat of broadcast and WebRTC connections. Control surfaces have their own, and jamjam connections have none.
+    /// Heartbeat of broadcast and WebRTC connections. Control surface connections have their own heartbeat, and jamjam connections have
+    /// none.
     pub heartbeat: Heartbeat,
     /// Settings of broadcast rooms.
     pub broadcast: BroadcastSettings,
@@ -67,7 +68,8 @@ impl Default for Heartbeat {
 }
 
 impl Default for SignalingLimits {
-    /// 256 KiB per message, 1,024 undecided connections, 1,000 messages per second, 1,000 rooms, 100 participants.
+    /// 256 KiB per message, 1,024 undecided connections, 1,000 messages per second from one connection, 1,000 rooms per dialect created
+    /// from one address, 100 participants per WebRTC room.
     fn default() -> Self {
         Self {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
@@ -100,7 +102,7 @@ pub struct ControlSurfaceLimits {
 }
 
 impl Default for ControlSurfaceLimits {
-    /// Four digits, one day, 100 members, 1,000 rooms; a ping every 5 s and a time-out of 30 s.
+    /// Room codes of four digits, a room lifetime of one day, 100 members per room, 1,000 rooms; a ping every 5 s and a time-out of 30 s.
     fn default() -> Self {
         let heartbeat = Heartbeat { interval: Some(Duration::from_secs(5)), timeout: Duration::from_secs(30) };
         Self {
@@ -143,8 +145,8 @@ pub struct BroadcastSettings {
 }
 
 impl Default for BroadcastSettings {
-    /// No secret, the documented envelope, `keepalive` and `ack` suppressed, 10 MiB per message, 10,000 delayed messages per room and
-    /// 64 MiB of delayed messages in all rooms.
+    /// No secret; the envelope [`Envelope::Document`]; messages of the types `keepalive` and `ack` are not relayed; 10 MiB per message,
+    /// 10,000 delayed messages per room and 64 MiB of delayed messages in all rooms.
     fn default() -> Self {
         Self {
             secret: None,

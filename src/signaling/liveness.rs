@@ -13,7 +13,7 @@ use super::{ConnId, Dialect, EventSink};
 use crate::time::{Time, WallClock};
 
 impl Hub {
-    /// When to call [`Hub::on_deadline`] if nothing happens before.
+    /// When to call [`Hub::on_deadline`] if no other event changes the deadline before.
     pub fn next_deadline(&self) -> Option<Time> {
         self.timers.next_deadline()
     }
@@ -67,14 +67,15 @@ impl Hub {
         }
         let mut next = connection.last_ping + interval;
         if connection.awaiting_pong {
-            // A connection that was silent for longer than the time-out before the ping gets the whole time-out after the ping.
+            // If a connection had been silent for longer than the time-out before the ping, it has the whole time-out to answer the ping.
             let expires_at = connection.last_seen + timeout;
             next = next.min(if expires_at > now.monotonic { expires_at } else { now.monotonic + timeout });
         }
         self.schedule(next, TimerEvent::Heartbeat(conn));
     }
 
-    /// Schedules the heartbeat of a room that was `created`, and the idle time-out and maximum age of a new connection.
+    /// Schedules the heartbeat of the room that the connection `created`, if any, and the idle time-out and maximum age of a new
+    /// connection.
     pub(super) fn start_member_timers(&mut self, now: Time, conn: ConnId, dialect: Dialect, created: Option<RoomKey>) {
         if let (Some(room), Some(interval)) = (created, self.limits.heartbeat.interval) {
             self.schedule(now + interval, TimerEvent::Dialect(dialect, DialectTimer::RoomHeartbeat(room)));
@@ -92,7 +93,8 @@ impl Hub {
         }
     }
 
-    /// Closes a connection that sent no message for too long. Otherwise, schedules the next check for the end of its idle time-out.
+    /// Closes a connection that sent no message for too long. Otherwise, schedules the next check for the time at which the connection's
+    /// idle time-out ends.
     fn check_idle_timeout(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
         let Some(connection) = self.connections.get(&conn) else { return };
         let (dialect, last_message) = (connection.dialect, connection.last_message);

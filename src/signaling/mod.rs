@@ -152,7 +152,7 @@ pub enum ResponseMatching {
 pub enum ProbeRoom {
     /// No room: the server answers requests outside rooms.
     None,
-    /// The room that the first message joins by a room code. Without a code, no room.
+    /// The room that the first message joins by a room code. Without a code, the prober joins no room.
     Code,
     /// The room in the query of the URL. The join is complete when the welcome message arrives.
     Query,
@@ -188,7 +188,7 @@ pub trait EventSink {
         self.send(to, text);
     }
 
-    /// Passes an event of a control surface to the program.
+    /// Receives an event of a control surface, for the listeners to such events.
     fn control_surface_event(&mut self, event: ControlSurfaceEvent) {
         drop(event);
     }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{ConnId, UpdateKey};
 
-/// The number of a room, in the order of creation. Never reused.
+/// The number of a room, in the order of creation. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RoomKey(u64);
 
@@ -19,7 +19,7 @@ pub(super) struct RoomKey(u64);
 const UPDATE_KEY_BITS: u32 = 13;
 
 impl RoomKey {
-    /// The key for updates of one value in this room. Index 0 is the visualization, and parameters start at 1.
+    /// The key for updates of one value in this room. Index 0 identifies the visualization, and indexes from 1 identify the parameters.
     pub(super) fn update_key(self, index: usize) -> UpdateKey {
         UpdateKey(NonZeroU64::MIN.saturating_add(self.0 << UPDATE_KEY_BITS | index as u64))
     }
@@ -190,8 +190,8 @@ impl<R, M> RoomMap<R, M> {
         }
     }
 
-    /// Removes a connection from its room; returns the member's data and the remaining members. A room without members is closed, unless
-    /// it is `keep` (a member is about to join) or permanent.
+    /// Removes a connection from its room; returns the member's data and the remaining members. If no member remains, the room is closed,
+    /// unless the room is permanent or is `keep`, which a member is about to join.
     pub(super) fn leave(&mut self, conn: ConnId, keep: Option<RoomKey>) -> Option<(M, Vec<ConnId>)> {
         let (key, join_order) = self.memberships.remove(&conn)?;
         self.cached_json = None;
@@ -469,7 +469,7 @@ mod tests {
     fn members_are_found_after_any_order_of_joins_and_leaves() {
         let mut space = RoomMap::<(), u64>::default();
         let here = IpAddr::from([192, 0, 2, 1]);
-        // The highest connection number joins first.
+        // The connection with the highest number joins first.
         let room = space.create(vec!["a".to_owned()], here, 0, (), ConnId(9), 90);
         for conn in [5, 7, 1] {
             space.join(room, ConnId(conn), 10 * conn);

@@ -15,7 +15,7 @@ use super::token::Secret;
 pub enum Route {
     /// The first message selects the dialect.
     Undecided,
-    /// This dialect, which parses the query itself.
+    /// This dialect, and the query, which the dialect parses itself.
     Selected(Dialect, String),
     /// The broadcast dialect.
     Broadcast(BroadcastParams),
@@ -96,7 +96,7 @@ const RESERVED_SEGMENTS: [&str; 16] = [
     "postcontent",
 ];
 
-/// A client's token. `Debug` does not print it.
+/// A client's token. `Debug` does not print the token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BearerToken(String);
 
@@ -227,7 +227,7 @@ fn parse_room_path(path: &str) -> Option<(Result<String, InvalidRoomName>, bool)
     }
 }
 
-/// A room directly below the root. Reserved names are not rooms.
+/// The room in a path with only one segment. Reserved names are not rooms.
 fn parse_root_segment(path: &str) -> Option<(Result<String, InvalidRoomName>, bool)> {
     let path = path.strip_suffix('/').unwrap_or(path);
     let decoded = percent_decode_str(path).decode_utf8_lossy();

@@ -1,5 +1,5 @@
-//! Snapshots for the console: rooms and members in all dialects, connections outside rooms, source addresses, and recent activity. Also the
-//! counters of each dialect for `/metrics` and `/health`.
+//! Snapshots for the console: rooms and members in all dialects, connections outside rooms, source addresses, and recent activity. This
+//! module also provides the counters of each dialect for `/metrics` and `/health`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -98,7 +98,7 @@ pub struct ConnectionSnapshot {
     pub id: Option<String>,
     /// The display name.
     pub name: Option<String>,
-    /// Whether it is a control channel.
+    /// Whether the connection is a control channel.
     pub is_control_channel: bool,
     /// Age of the connection in milliseconds.
     pub connected_ms: u64,
@@ -228,7 +228,7 @@ struct SnapshotBuilder<'a> {
     now: WallClock,
     connections: &'a Connections,
     activity_log: &'a ActivityLog,
-    /// In lower case.
+    /// The text of the filter, in lower case.
     filter: String,
     snapshot: Snapshot,
     /// Number of members that may still be added.

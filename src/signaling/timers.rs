@@ -42,7 +42,7 @@ impl DialectTimer {
     }
 }
 
-/// Identifies a timer, to remove it.
+/// Identifies a timer, so that it can be removed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TimerKey(Time, u64);
 
@@ -50,7 +50,7 @@ pub(super) struct TimerKey(Time, u64);
 pub(super) struct Timers<D = TimerEvent> {
     entries: BTreeMap<(Time, u64), D>,
     last_sequence: u64,
-    /// The number of timers at which obsolete timers are removed.
+    /// Obsolete timers are removed when the number of timers reaches this threshold.
     prune_threshold: usize,
 }
 

@@ -20,7 +20,7 @@ pub const DEFAULT_LIFETIME_SECONDS: f64 = 3_600.0;
 /// Maximum lifetime of a token that the server issues: one year, in seconds.
 pub const MAX_LIFETIME_SECONDS: f64 = 31_536_000.0;
 
-/// The key that signs tokens. `Debug` does not print it.
+/// The key that signs tokens. `Debug` does not print the key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
@@ -73,7 +73,8 @@ pub struct Claims {
     pub issued_at: Option<Value>,
 }
 
-/// Accepts client ids of other types instead of rejecting the token, because the payload has a valid signature.
+/// Returns a string unchanged, a number as text, and a value of any other type as an empty string. A token with a valid signature is not
+/// rejected because of the type of its client id.
 fn string_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<String, D::Error> {
     Ok(match Value::deserialize(value)? {
         Value::String(text) => text,
@@ -87,7 +88,7 @@ fn object_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Map<Str
 }
 
 impl Claims {
-    /// Claims that expire `seconds`, but at most one year, after `now_ms` (milliseconds since the Unix epoch).
+    /// Claims that expire `seconds` after `now_ms` (milliseconds since the Unix epoch), but at most one year after `now_ms`.
     pub fn new(client_id: &str, room: &str, metadata: Map<String, Value>, now_ms: u64, seconds: f64) -> Self {
         let expires_at = now_ms.saturating_add((seconds.min(MAX_LIFETIME_SECONDS) * 1e3) as u64);
         Self {
@@ -126,7 +127,7 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// The reason for the log of an HTTP request.
+    /// The reason as text for the log line of an HTTP request.
     pub fn log_reason(self) -> &'static str {
         match self {
             Self::Malformed => "malformed token",

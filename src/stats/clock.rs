@@ -27,7 +27,7 @@ impl ClockReading {
         (self.before.as_nanos() + saturating_nanos(self.after.duration_since(self.before)) / 2).cast_signed()
     }
 
-    /// Duration of the reading: the uncertainty of when each clock was read.
+    /// Duration of the reading. Each clock was read at an unknown moment within this duration.
     fn uncertainty(&self) -> Duration {
         self.after.duration_since(self.before)
     }
@@ -35,9 +35,9 @@ impl ClockReading {
 
 /// Detects jumps by comparing each reading with the previous reading.
 ///
-/// If the time that passed on the wall clock and on the monotonic clock differs by more than one millisecond plus the maximum slew plus
-/// the duration of both readings, the wall clock jumped or the machine was suspended. The two are distinguished if the system has a
-/// clock that includes suspension.
+/// If the time that passed on the wall clock and on the monotonic clock differs by more than one millisecond plus the maximum slew plus the
+/// duration of both readings, the wall clock jumped or the machine was suspended. A jump and a suspension are distinguished only if the
+/// system has a clock that includes suspension.
 #[derive(Clone, Debug, Default)]
 pub struct ClockJumps {
     last: Option<ClockReading>,
@@ -127,14 +127,14 @@ pub struct DriftEstimator {
     rate: f64,
     /// The first callback since the last discontinuity.
     origin: Option<Time>,
-    /// Frames after that callback.
+    /// Number of frames delivered after the callback at `origin`.
     frames: u64,
     /// The current second of audio, and its earliest callback: the time by the device clock in seconds, and the lateness in
     /// nanoseconds.
     second: u64,
     earliest: Option<(f64, f64)>,
     fit: LeastSquaresFit,
-    /// Number and sums of the fits before the last discontinuity.
+    /// Sums over all fits that ended with a discontinuity; `finished_fit_count` is the number of these fits.
     finished_fits: LeastSquaresFit,
     finished_fit_count: f64,
 }

@@ -3,8 +3,8 @@
 use super::{ClockJumps, Histogram};
 use crate::time::{NANOS_PER_SECOND, Time};
 
-/// Inter-packet delay variation (RFC 5481, section 4.1): the differences between the round trips of two packets that were sent one
-/// after the other and both returned, in any order.
+/// Inter-packet delay variation (RFC 5481, section 4.1): for each pair of packets that were sent one after the other and both returned (in
+/// any order), the round trip of the second packet minus that of the first.
 #[derive(Clone, Debug, Default)]
 pub struct Ipdv {
     previous: Option<i64>,
@@ -123,7 +123,8 @@ impl PacingStats {
         &self.all
     }
 
-    /// The errors of the first and the last five seconds. `None` if the two overlap because the run was shorter than ten seconds.
+    /// The errors of the first and the last five seconds. `None` if the run was shorter than ten seconds, because these periods would
+    /// overlap.
     pub fn first_and_last(&self) -> Option<(Histogram, Histogram)> {
         if self.second + 1 < 2 * PACING_EDGE_SECONDS {
             return None;

@@ -9,7 +9,7 @@ use std::iter;
 /// log2 of the number of buckets in an octave. The width of a bucket is at most 1/1,024 of its lower bound: less than 0.1 %.
 const SUB_BUCKET_BITS: u32 = 10;
 const SUB_BUCKETS: usize = 1 << SUB_BUCKET_BITS;
-/// One array of buckets for magnitudes below 1,024, then one for each octave up to 2^63, the magnitude of `i64::MIN`.
+/// Number of bucket arrays: one for magnitudes below 1,024, and one for each octave from 1,024 up to 2^63, the magnitude of `i64::MIN`.
 const OCTAVES: usize = 64 - SUB_BUCKET_BITS as usize + 1;
 /// Percentiles are rounded to millionths, so that ranks are exact integers.
 const MILLION: u128 = 1_000_000;
@@ -197,9 +197,10 @@ impl Histogram {
     /// A coarse histogram for display, with `offset` nanoseconds added to each value. It has at most `n` bars. An `n` below 2 counts as 2,
     /// because values on both sides of zero need two bars.
     ///
-    /// The bar width is the smallest of 1, 2, 5, 10 … µs with which `n` bars reach from the minimum to the 99th percentile (with fewer
-    /// than 100 values, to the maximum). All bounds are multiples of the bar width. The last bar has no upper bound, so that a single
-    /// outlier does not flatten the others. A value within a bucket's width (0.1 %) of a bound may be in the next bar.
+    /// The bar width is the smallest of 1, 2, 5, 10 … µs with which `n` bars reach from the minimum to the 99th percentile (with fewer than
+    /// 100 values, to the maximum). All bounds are multiples of the bar width. The last bar has no upper bound, so that a single outlier
+    /// does not flatten the others. A value that is less than a bucket's width (0.1 %) from the bound between two bars may be counted in
+    /// the wrong one of the two.
     pub fn bars(&self, n: usize, offset: i64) -> Vec<HistogramBar> {
         let Some((min, max)) = self.min().zip(self.max()) else { return Vec::new() };
         let low = min.saturating_add(offset);

@@ -53,16 +53,16 @@ fn length_bucket(length: u64) -> Option<usize> {
 /// How late a reordered packet arrived, relative to the first packet that overtook it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReorderedPacket {
-    /// Number of packets that arrived between the two, plus 1: the reordering extent of RFC 4737.
+    /// Number of packets that arrived after the overtaking packet and before this packet, plus 1: the reordering extent of RFC 4737.
     pub extent: u64,
-    /// Nanoseconds between the two arrivals: the late time offset of RFC 4737.
+    /// Nanoseconds from the arrival of the overtaking packet to the arrival of this packet: the late time offset of RFC 4737.
     pub late_time_offset_ns: i64,
 }
 
-/// Packets that were missing when a packet sent after them arrived.
+/// A range of packets that were missing when a packet sent after them, the overtaking packet, arrived.
 #[derive(Clone, Copy, Debug)]
 struct MissingRange {
-    /// Index of the first missing packet. The range ends before the overtaking packet.
+    /// Index of the first missing packet. The last missing packet is the one sent just before the overtaking packet.
     first: u64,
     /// Position of the overtaking packet in the order of arrival.
     arrival_index: u64,
@@ -72,8 +72,8 @@ struct MissingRange {
 
 /// Detects reordering from the first copies of a stream's packets, identified by their index in the order of sending.
 ///
-/// The first packet that overtakes a missing packet is always the newest packet so far, and its arrival creates a missing range. So
-/// every packet that is still missing is in a range, which contains the arrival of the first packet that overtook the missing packet.
+/// The first packet that overtakes a missing packet is always the newest packet so far, and its arrival creates a missing range. So every
+/// packet that is still missing is in one range, and this range stores when the first packet that overtook the missing packet arrived.
 #[derive(Clone, Debug, Default)]
 pub struct Reordering {
     next_expected: u64,
@@ -82,8 +82,8 @@ pub struct Reordering {
 }
 
 impl Reordering {
-    /// Records the first copy of packet `index`. Returns `Some` if the packet is reordered (RFC 4737: Type-P-Reordered), that is, if
-    /// it arrived after a packet that was sent later. A missing range alone is loss, not reordering.
+    /// Records the first copy of packet `index`. Returns `Some` if the packet is reordered (RFC 4737: Type-P-Reordered), that is, if it
+    /// arrived after a packet that was sent later. A packet that arrives after a gap is not reordered: the missing packets may be lost.
     pub fn on_arrival(&mut self, index: u64, arrived_at: Time) -> Option<ReorderedPacket> {
         let arrival_index = self.arrived;
         self.arrived += 1;

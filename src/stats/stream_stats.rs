@@ -15,11 +15,11 @@ pub struct StreamStats {
     /// Packets for which only damaged copies returned.
     pub damaged: u64,
     /// Packets that were not settled at the end of the run: a reply was still possible when the run was interrupted, or no reply was
-    /// expected (`--no-echo`). This is 0 in every other run.
+    /// expected (`--no-echo`). In all other runs, `in_flight` is 0.
     pub in_flight: u64,
     /// Datagrams for a packet for which an undamaged copy had already returned.
     pub duplicated: u64,
-    /// Datagrams whose bytes differ from those sent, received before an undamaged copy.
+    /// Datagrams whose bytes differ from the sent bytes, and that were received when no undamaged copy of the packet had returned yet.
     pub damaged_copies: u64,
     /// Returned packets whose first undamaged copy was overtaken.
     pub reordered: u64,
@@ -51,8 +51,8 @@ impl StreamStats {
         Self { rtt_baseline_ns: Some(0), ..Self::default() }
     }
 
-    /// A stream whose round trips are recorded relative to the first round trip, so that a server delay of seconds does not reduce
-    /// the precision of the path's microseconds.
+    /// A stream whose round trips are recorded relative to the first round trip, so that even with a server delay of seconds, the path's
+    /// share of the round trip is recorded with a precision of microseconds.
     pub fn with_rtt_baseline() -> Self {
         Self::default()
     }

@@ -54,7 +54,7 @@ impl PingPayload {
 /// The reply to a KEEPALIVE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeepaliveAction {
-    /// The same bytes.
+    /// The received datagram, unchanged.
     EchoUnchanged,
     /// The same header with this payload.
     EchoWith([u8; 5]),
@@ -64,8 +64,9 @@ pub enum KeepaliveAction {
 
 /// The reply to a KEEPALIVE with this payload.
 ///
-/// Payloads are echoed unchanged, except for the route probe of newer clients. It has exactly five bytes. A request starts with 1, and its
-/// echo starts with 2, which makes it a reply. Replies are not answered, because two servers would answer each other forever.
+/// Payloads are echoed unchanged, except for the route probe of newer clients, which has exactly five bytes. A probe request starts with 1,
+/// and its echo starts with 2, which marks the echo as a reply. Replies are not answered, because two servers would answer each other
+/// forever.
 pub fn keepalive_action(payload: &[u8]) -> KeepaliveAction {
     match *payload {
         [1, a, b, c, d] => KeepaliveAction::EchoWith([2, a, b, c, d]),

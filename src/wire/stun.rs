@@ -106,12 +106,12 @@ pub enum StunMessage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BindingRequest {
     transaction: TransactionId,
-    /// Whether it has a FINGERPRINT. If so, the response also gets one.
+    /// Whether the request has a FINGERPRINT. If it has one, the response also contains one.
     fingerprint: bool,
     /// The first unknown comprehension-required attributes.
     unknown_attributes: [u16; MAX_UNKNOWN_ATTRIBUTES],
     unknown_count: usize,
-    /// Whether it requests [`ReceivedCounts`].
+    /// Whether the datagram requests [`ReceivedCounts`].
     counts_requested: bool,
     /// Length of the datagram in bytes.
     len: usize,
@@ -161,7 +161,7 @@ impl BindingRequest {
     }
 }
 
-/// Length of a request for counts in bytes. A response with counts is not longer.
+/// Length, in bytes, of a Binding request that requests counts. The response with the counts is not longer.
 pub const COUNTS_REQUEST_LEN: usize = HEADER_LEN + 4 + PLACEHOLDER_LEN + 8;
 
 /// A Binding request that also requests [`ReceivedCounts`].
@@ -184,7 +184,7 @@ pub fn is_response_to(datagram: &[u8], transaction: &TransactionId) -> bool {
         && (datagram.starts_with(&BINDING_SUCCESS.to_be_bytes()) || datagram.starts_with(&BINDING_ERROR.to_be_bytes()))
 }
 
-/// The attributes of a response; an error response has neither.
+/// The mapped address and the counts in a response; an error response contains neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResponseAttributes {
     /// Mapped address: the source address that the server received the request from.
@@ -222,11 +222,11 @@ const RECEIVED_COUNTS: u16 = 0xc0ec;
 /// Length of the attribute's value in a response, in bytes.
 const RECEIVED_COUNTS_LEN: usize = 20;
 
-/// Length of the attribute's value in a request, which is all zeros. It leaves room for the counts and an IPv6 mapped address, so that
-/// no response is longer than its request.
+/// Length of the attribute's value in a request, in bytes. The value is all zeros, and leaves room for the counts and an IPv6 mapped
+/// address, so that no response is longer than its request.
 const PLACEHOLDER_LEN: usize = RECEIVED_COUNTS_LEN + 24;
 
-/// Start of the value in a response. It distinguishes counts from the zeros of a request.
+/// The first bytes of the attribute's value in a response. They distinguish counts from the zeros in a request.
 const RECEIVED_COUNTS_MAGIC: [u8; 4] = *b"jam1";
 
 /// Distinct packets that a server received from one address and port. All counts wrap at 2^32.
@@ -266,7 +266,7 @@ const MAX_SUCCESS_LEN: usize = HEADER_LEN + 24 + (4 + RECEIVED_COUNTS_LEN) + 8;
 /// Header, error code, a full list of attributes, fingerprint.
 const MAX_ERROR_LEN: usize = HEADER_LEN + 8 + (4 + 2 * MAX_UNKNOWN_ATTRIBUTES) + 8;
 
-/// The larger of the two.
+/// Length of the longest response, in bytes.
 const MAX_RESPONSE_LEN: usize = if MAX_SUCCESS_LEN > MAX_ERROR_LEN { MAX_SUCCESS_LEN } else { MAX_ERROR_LEN };
 
 /// A response to a Binding request.

@@ -72,8 +72,8 @@ fn memory_stays_constant_after_a_million_pings() {
     // The lost pings sent after 997,999.5 ms have not timed out yet: those at 998,000, 998,004 … 999,996 ms.
     assert_eq!((stream.lost, stream.in_flight), (249_500, 500));
     assert_eq!((stream.min_rtt(), stream.rtt.max()), (Some(500_000), Some(500_900)));
-    // Each loss is isolated. Three pings in a row return between two losses, so there are two pairs of adjacent returned pings. From n = 9
-    // to 10, the round-trip time decreases by 900 ns.
+    // Each loss is isolated. Three pings in a row return between two losses, so there are two pairs of adjacent returned pings. The largest
+    // decrease of the round trip is 900 ns, for example from ping 9 to ping 10.
     assert_eq!((stream.loss_bursts.lengths()[0], stream.loss_bursts.longest()), (249_500, 1));
     let ipdv = (stream.ipdv.magnitudes().count(), stream.ipdv.min(), stream.ipdv.max());
     assert_eq!(ipdv, (500_000, Some(-900), Some(100)));

@@ -94,7 +94,7 @@ fn echo_of_batches_and_pings() -> usize {
         );
         echo.poll_transmit(now, &mut wire);
     });
-    // 5,980 turns of 30 AUDIO packets (those of the last 20 ms are still delayed) and 6,000 pongs were sent.
+    // The echo server sent the 30 AUDIO packets of each of 5,980 turns and 6,000 pongs. The packets of the last 20 ms are still delayed.
     assert_eq!(wire.sent, 5_980 * 30 + 6_000);
     count
 }

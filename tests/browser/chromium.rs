@@ -14,7 +14,7 @@ use tungstenite::{Message, WebSocket};
 
 use test_support::server::{TEST_TIMEOUT, poll_until};
 
-/// A running browser with its own profile. It is killed when dropped.
+/// A running browser with its own profile. The browser is killed when this value is dropped.
 pub(crate) struct Chromium {
     child: Child,
     socket: WebSocket<TcpStream>,

@@ -95,7 +95,8 @@ fn idle_page_stays_connected_and_reads_health() {
     })";
     let joins = joins.replace("URL", &format!("'{ws}?roomId=r&userId=page&userName=Page'"));
     assert_eq!(browser.evaluate(&page, &joins), "page");
-    // The other client connects later, never reads, and is dropped. A page that did not answer pings would have been dropped before it.
+    // A second client connects later than the page, never reads, and is dropped. If the page did not answer pings, it would be dropped
+    // before the second client.
     let deaf = TcpStream::connect(server.address).unwrap();
     let (_slow_reader, _) = tungstenite::client(format!("{ws}?roomId=r&userId=deaf&userName=Deaf"), deaf).unwrap();
     assert_eq!(browser.evaluate(&page, "left"), "deaf");

@@ -1,4 +1,4 @@
-//! State machines, statistics, formats and protocols, in memory and in virtual time.
+//! State machines, statistics, formats and protocols, most of them in memory and in virtual time.
 
 #![recursion_limit = "256"]
 

@@ -269,7 +269,7 @@ fn subscription_parameters_are_not_retained() {
             let body = [&[number], &track[..], &million_byte_field()].concat();
             let (mut send, mut recv) = manual_client.bidi(&[&[2], &message(&body)[..]].concat()).await;
             assert_eq!(receive(&mut recv, pieces["info"].len()).await, pieces["info"]);
-            // The same fields after the path again, in SUBSCRIBE_UPDATE.
+            // SUBSCRIBE_UPDATE repeats the fields that follow the path in SUBSCRIBE.
             send.write_all(&message(&[b"\x00\x00\x00\x00\x01\x07", &million_byte_field()[..]].concat())).await.unwrap();
             open_streams.push((send, recv));
         }

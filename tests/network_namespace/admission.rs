@@ -25,7 +25,9 @@ fn run_reply_loop(datagram: &[u8], mut first: Server, second: Server) -> (Stats,
     let (here, there) = (first.address, second.address);
     let forged = Instant::now();
     SpoofedSocket::new(there).send(here, datagram);
-    let line = first.line_starting_with(&format!("echo: possible echo loop last_source={there} new_packets="));
+    let line = first.line_starting_with(&format!(
+        "echo: repeated packets dropped: possible echo loop last_source={there} new_packets="
+    ));
     assert_eq!(line.level, "WARN");
     println!("silent {:?} after the forged datagram", forged.elapsed());
     // No packet that either server would answer is still in flight.

@@ -114,11 +114,11 @@ fn broadcast_is_answered_without_affecting_clients() {
     });
 }
 
-/// Addresses of this machine on the virtual cable, and two of other machines.
+/// The IPv4 and IPv6 addresses of this machine on the virtual cable, and two addresses of other machines.
 const OURS: [&str; 2] = ["10.9.8.1", "fd09::1"];
 const OTHERS: [&str; 2] = ["10.9.8.77", "fd09::77"];
 
-/// The result of spoofed datagrams.
+/// The result of sending spoofed datagrams to a server.
 struct SpoofingResult {
     /// Packets that the server sent. Between one and `synced` of them are replies to the client that waits until the server has read
     /// everything.

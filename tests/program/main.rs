@@ -1,4 +1,4 @@
-//! The program as a process on real sockets, one module for each subcommand.
+//! Runs the program as a process with real sockets, one module for each area.
 
 mod echo_server;
 mod send_and_probe;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// The timeout of a block, long enough for a busy machine.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How to handle a block.
+/// How the test handles a shell block.
 #[derive(Debug, PartialEq, Eq)]
 enum Handling {
     Run,
@@ -47,7 +47,8 @@ fn blocks(page: &str) -> Vec<(Handling, String)> {
 fn run(block: &str, handling: &Handling, folder: &Path) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_jamjam-dev")).parent().unwrap().to_str().unwrap();
     let path = format!("{program}:{}", std::env::var("PATH").unwrap());
-    // The block has its own network namespace, so that the ports in the text are free. The loopback interface must be enabled in it.
+    // The block has its own network namespace, so that the ports in the text are free. The loopback interface must be enabled in that
+    // namespace.
     let in_network_namespace = format!("ip link set lo up && set -e\n{block}");
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", &in_network_namespace]);

@@ -89,7 +89,7 @@ impl Job {
             let (script, output) = (self.path("script.sh"), self.path("output"));
             fs::write(&script, step["run"].as_str().unwrap()).unwrap();
             fs::write(&output, "").unwrap();
-            // A runner starts a step with `shell: bash` like this.
+            // This is how a runner starts a step with `shell: bash`.
             let mut bash = Command::new("bash");
             bash.args(["--noprofile", "--norc", "-e", "-o", "pipefail"]).arg(&script);
             bash.current_dir(self.path("work")).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
@@ -188,7 +188,7 @@ fn input_text_is_never_executed() {
         let mut job = Job::with(&[("count", "1"), ("interval", "1ms"), (name, hostile)]);
         let ended = job.run();
         assert!(!job.path("work/owned").exists(), "{name}: {}", ended.log);
-        // Only `directory` accepts the value, as the name of a folder.
+        // Only the input `directory` accepts the value, because it is a valid folder name.
         assert_eq!(ended.code == 0, name == "directory", "{name}: {}", ended.log);
     }
 }

@@ -1,8 +1,8 @@
 //! Checks the layers of the crate: `io`, `cli` and the program perform I/O, the other modules are pure; no import goes to a higher layer;
 //! a file has a specific name and a readable length.
 //!
-//! The test reads every path of every file (`layers/paths.rs`) and applies the rules (`layers/rules.rs`). It cannot detect methods or names
-//! that a macro from another crate generates.
+//! The test reads every path of every file (`layers/paths.rs`) and applies the rules (`layers/rules.rs`). The test cannot detect methods,
+//! or names that a macro from another crate generates.
 
 mod paths;
 mod rules;
@@ -119,7 +119,7 @@ fn long_file_states_its_reason() {
     assert!(wrong.is_empty(), "median {median} lines\n{}", wrong.join("\n"));
 }
 
-/// Checks that this source in this file is a violation.
+/// Checks that `file` with the content `source` would violate the layer rules for the reason `why`.
 fn assert_violation(file: &str, source: &str, why: &str) {
     let violations = violations(file, source);
     assert!(

@@ -169,7 +169,7 @@ fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
         ("gone_after 4096", "1s", "device disconnected"),
         ("gone_after 24000", "2s", "device disconnected"),
         ("fails_after 24000", "2s", "I/O error"),
-        // At the beginning, in the middle, and shortly before the end.
+        // The card gets stuck at the beginning, in the middle, and shortly before the end.
         ("stuck_after 0", "1s", late),
         ("stuck_after 24000", "3s", late),
         ("stuck_after 40000", "1s", late),
@@ -193,7 +193,7 @@ fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
         let depth = playback["depth_max_ms"].as_f64().unwrap_or(0.0);
         assert!((0.0..1_000.0).contains(&depth), "{fields}: {playback:#}");
         assert_eq!(playback["drift_ppm"], Value::Null, "{fields}: {playback:#}");
-        // The echo was still measured.
+        // The echo measurement is not affected.
         let [sent, returned] = document::counts(&report, "audio", ["sent", "returned"]);
         assert!(sent >= 375 && sent == returned, "{fields}: {sent} {returned}");
     });

@@ -7,7 +7,7 @@ use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Adjustable, Async, FixedAsync, SincInterpolationParameters, SincInterpolationType, Slip, WindowFunction};
 use thiserror::Error;
 
-/// Maximum output frames per call of the resampler. More frames do not make the crossfades of `Slip` longer.
+/// Maximum output frames per call of the resampler. A larger maximum would not make the crossfades of `Slip` longer.
 const MAX_CHUNK_FRAMES: u32 = 512;
 
 /// Minimum output frames per call of the resampler.
@@ -94,12 +94,12 @@ impl AdaptiveResampler {
         self.resampler.input_frames_max()
     }
 
-    /// Maximum input frames that wait as unread output or in the filter.
+    /// Maximum number of input frames whose audio waits in the filter or as unread output.
     pub(super) fn max_buffered_frames(&self) -> usize {
         self.max_input_frames() + SINC_LEN
     }
 
-    /// Unread output, in input frames.
+    /// Unread output, as the number of input frames that it corresponds to.
     pub(super) fn ready_input_frames(&self) -> usize {
         (self.ready.len() - self.consumed) / self.channels * self.resampler.input_frames_next() / self.chunk_frames
     }

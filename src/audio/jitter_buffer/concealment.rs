@@ -1,5 +1,5 @@
-//! Conceals missing audio: repeats the last frames backwards and fades them out, then fades in the next audio. The signal has no
-//! step, but a gap remains audible as a gap.
+//! Conceals missing audio: repeats the last frames backwards and fades them out, then fades in the next audio. The output has no
+//! step, but the gap remains audible.
 
 /// The fade-out takes 1/200 s.
 pub(super) const FADE_OUT_DIVISOR: u32 = 200;
@@ -10,7 +10,7 @@ const FADE_IN_DIVISOR: u32 = 750;
 /// State of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConcealmentState {
-    /// Frames are unchanged.
+    /// Received frames are played unchanged.
     Playing,
     /// Number of frames since the audio stopped.
     Concealing(usize),

@@ -1,7 +1,7 @@
 //! Measures the depth of the jitter buffer and decides how to adjust it.
 //!
 //! A packet that arrives at `t` and starts at offset `x` has the delay `t - x`. A device callback at `t` that plays from offset `p`
-//! has the delay `t - p`. Only the minimum of each delay over one second is used, because scheduling only adds delay. The *depth* is
+//! has the delay `t - p`. Only the minimum of each delay over one second is used, because scheduling can only add delay. The *depth* is
 //! the difference between the two minima: the maximum time that the fastest packet waits. The target depth is one device block, plus
 //! the jitter allowance, plus a tolerance within which nothing is adjusted.
 
@@ -59,9 +59,9 @@ struct ObservationWindow {
     min_device_delay: Option<f64>,
     /// Maximum frames that the device took in one callback.
     max_block: usize,
-    /// Whether a packet was late.
+    /// Whether at least one packet in the window was late.
     has_late: bool,
-    /// Whether a packet was on time.
+    /// Whether at least one packet in the window was on time.
     has_on_time: bool,
 }
 
@@ -103,7 +103,7 @@ pub(super) struct DelayController {
     pending_window: ObservationWindow,
     /// Whether the next interval is evaluated without waiting for a full window.
     evaluate_next: bool,
-    /// Time of the last callback. A callback may be filled in several parts.
+    /// Time of the last callback. The output of a callback may be filled in several parts, all with the same time.
     last_fill_at: Option<Time>,
     /// Frames that the callback at `last_fill_at` has taken so far.
     frames_this_fill: usize,
@@ -256,7 +256,7 @@ impl DelayController {
         Duration::from_nanos(saturating_nanos(Duration::from_secs_f64(self.jitter_allowance)))
     }
 
-    /// Depth so far. During the first second, this is the current depth.
+    /// Minimum, mean and maximum depth so far. Before the first window ends, all three are the current depth.
     pub(super) fn depth(&self) -> Option<BufferDepth> {
         let Some((min, max)) = self.depth_range else {
             let depth = self.window.merge(self.pending_window).depth()? / self.rate;
@@ -282,7 +282,7 @@ const TAIL_DIVISOR: f32 = 1_000.0;
 #[derive(Debug)]
 struct DecayingHistogram {
     counts: Box<[f32; BUCKETS]>,
-    /// Latest packets, which may still be discarded.
+    /// Counts of the latest packets, which `commit_pending` adds to `counts` or discards.
     pending: Box<[f32; BUCKETS]>,
 }
 
@@ -332,7 +332,7 @@ mod tests {
     fn lateness_percentile_ignores_one_packet_in_a_thousand() {
         let mut histogram = DecayingHistogram::new();
         (0..2_000).for_each(|_| histogram.add(0.003_1));
-        // Two of 2,002 packets are one in a thousand. A third late packet moves the percentile.
+        // Two late packets among 2,002 are less than one in a thousand, so the percentile stays. A third late packet moves it.
         (0..2).for_each(|_| histogram.add(0.050_1));
         histogram.commit_pending(true);
         assert_eq!(histogram.p999(), 0.003_25);
@@ -355,7 +355,8 @@ mod tests {
             histogram.commit_pending(true);
             histogram.p999() > 0.001
         });
-        // All counts together are 1,000, so one packet in a thousand is 1. 100 × 0.9^n is less than 1 when n is above 43.7.
+        // The sum of all counts approaches 1,000, and one in a thousand of that is 1. The 100 late packets decay to 100 × 0.9^n, which
+        // is less than 1 when n is above 43.7.
         assert_eq!(seconds.count(), 43);
     }
 

@@ -1,9 +1,10 @@
 //! Jitter buffer: plays packets that arrive with varying delay on a device with its own clock.
 //!
 //! Each packet waits in the slot for its index until the device takes it. A missing packet is concealed (`concealment`); a packet
-//! that arrives after its turn is late. The waiting time is the *depth*. `delay_control` derives a target depth from the configured
-//! or measured jitter allowance, and corrects the depth by playing slightly faster or slower (`adaptive_resampler`). If that would take
-//! too long, playback pauses or skips. If the device has the rate of the packets, samples are unchanged while no correction is needed.
+//! that arrives after its turn is late. The waiting time of the fastest packets is the *depth*. `delay_control` derives a target depth
+//! from the configured or measured jitter allowance, and corrects the depth by playing slightly faster or slower
+//! (`adaptive_resampler`). If that would take too long, playback pauses or skips. If the device has the rate of the packets, samples are
+//! unchanged while no correction is needed.
 //!
 //! Time is passed in as an argument, and no memory is allocated after creation, so a device callback can run the buffer.
 
@@ -109,7 +110,7 @@ pub struct JitterBuffer {
     play_position: Option<i64>,
     /// Remaining frames of a pause.
     pause_frames: u64,
-    /// Number of packets sent so far. Packets from this index on have not been sent, so they do not count as missing.
+    /// Number of packets that the client has sent so far. Packets from this index on have not been sent, so they do not count as missing.
     sent_packets: u64,
     /// Index of the last concealed packet.
     last_concealed: Option<u64>,
@@ -138,7 +139,7 @@ impl JitterBuffer {
         })
     }
 
-    /// Sets the number of packets sent so far.
+    /// Sets the number of AUDIO packets that the client has sent over the network so far.
     pub fn set_sent_packets(&mut self, packets: u64) {
         self.sent_packets = packets;
     }
@@ -250,7 +251,7 @@ impl JitterBuffer {
         self.play_position = Some(position);
     }
 
-    /// Whether no packet is buffered. The output of the last packet continues for up to [`Self::drain_duration`] after that.
+    /// Whether no packet is buffered. After the last packet was taken, its output continues for up to [`Self::drain_duration`].
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }

@@ -64,7 +64,7 @@ pub(super) struct Correlator {
     /// Start of the window: the first sent packet that is not silent.
     start: Option<u64>,
     sent: Vec<f32>,
-    /// For each position, the damaged sample and whether there is one.
+    /// For each position in the window, the damaged sample; the flag is false if the position has no damaged sample.
     damaged: Vec<(f32, bool)>,
 }
 
@@ -114,7 +114,7 @@ impl Correlator {
         else {
             return Alignment::InsufficientAudio;
         };
-        // Energy below this is a rounding error.
+        // Energy below this value is treated as a rounding error.
         let min_energy = squares.iter().sum::<f64>() * 1e-9;
         let peaks: Vec<CorrelationPeak> = (0..products.len())
             .map(|at| {
@@ -149,7 +149,7 @@ fn classify(peaks: &[CorrelationPeak]) -> Alignment {
 fn mix_to_mono(samples: &[f32], channels: usize) -> impl Iterator<Item = f32> {
     samples.chunks_exact(channels).map(move |frame| {
         let mean = frame.iter().sum::<f32>() / channels as f32;
-        // Limits the sum of the squares.
+        // The clamp bounds the sum of the squares of the samples.
         if mean.is_finite() { mean.clamp(-1e6, 1e6) } else { 0.0 }
     })
 }
@@ -165,7 +165,8 @@ fn cross_correlation(one: &[f64], other: &[f64]) -> Option<Vec<f64>> {
         Some(spectrum)
     };
     let mut product: Vec<_> = spectrum(one)?.into_iter().zip(spectrum(other)?).map(|(a, b)| a * b.conj()).collect();
-    // These two bins are real. The inverse transform rejects rounding errors in their imaginary part.
+    // The first and the last bin are real numbers. Set their imaginary parts to exactly 0, because the inverse transform rejects
+    // rounding errors in them.
     product.first_mut()?.im = 0.0;
     product.last_mut()?.im = 0.0;
     let mut sums = inverse.make_output_vec();

@@ -1,7 +1,7 @@
 //! Audio quality of a run: gaps, level, clipping, silence, and the alignment of returned audio with sent audio.
 //!
 //! A [`SourceMeter`] measures the input before it is converted. An [`Analyzer`] receives packets by index: sent packets in order,
-//! returned packets in any order. They store only sums, bounded lists and a bounded window for the comparison, so memory does not
+//! returned packets in any order. Both store only sums, bounded lists and a bounded window for the comparison, so memory does not
 //! grow with the length of the run.
 
 mod alignment;
@@ -108,7 +108,7 @@ impl Analyzer {
         self.sent_samples = self.sent_samples.max(offset + self.frame_count(samples));
     }
 
-    /// Adds a returned packet. Call it once per packet and status. A [`ReturnStatus::Late`] packet counts as a gap.
+    /// Adds a returned packet. Call this method at most once per packet and status. A [`ReturnStatus::Late`] packet counts as a gap.
     pub fn on_returned(&mut self, index: u64, samples: &[f32], status: ReturnStatus) {
         let offset = self.packet_offset(index);
         match status {
@@ -196,7 +196,7 @@ impl Gaps {
 
     /// Adds a lost packet. Ignores it if it was added before.
     fn add_lost_packet(&mut self, index: u64) {
-        // Index of the first gap after the packet.
+        // Position in `spans` of the first gap that starts after the packet.
         let at = self.spans.partition_point(|span| span.start <= index);
         let is_full = self.spans.len() >= MAX_GAPS;
         let (before, after) = self.spans.split_at_mut(at);

@@ -224,7 +224,7 @@ impl ClientArgs {
             if let MoqtClientEvent::FrameReturned { payload, .. } | MoqtClientEvent::FrameUnmatched { payload, .. } =
                 event
             {
-                // Blocks while the printer is busy, so that no text is lost. Fails immediately if the texts are not printed.
+                // Blocks while the queue is full, so that no text is lost. Fails immediately if the command does not print texts.
                 let _ = sender.send(payload.clone());
             }
         };

@@ -201,7 +201,7 @@ fn read_password(file: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     File::open(file)?.take(MAX_PASSWORD_BYTES + 1).read_to_string(&mut text)?;
     ensure!(text.len() as u64 <= MAX_PASSWORD_BYTES, "longer than {MAX_PASSWORD_BYTES} bytes");
-    // Editors append a line break.
+    // Remove the line break that editors append.
     let password = text.strip_suffix('\n').unwrap_or(&text);
     let password = password.strip_suffix('\r').unwrap_or(password);
     ensure!(!password.is_empty(), "the file is empty");
@@ -260,7 +260,7 @@ impl ClientArgs {
         if to.is_some() && self.room.is_enabled() {
             return Err(Failure::usage("--room cannot be used with --to HOST[:PORT]; omit one of them"));
         }
-        // After the checks: usage errors must not remove earlier reports.
+        // Remove stale files only after the checks: a usage error must not remove earlier reports.
         self.files.remove_stale()?;
         if self.embedded {
             return self.start_embedded_server();
@@ -271,7 +271,7 @@ impl ClientArgs {
         let Some(target) = to else { return Err(no_target_error()) };
         let candidates = resolve::resolve(&target.host, target.port).map_err(Failure::unusable)?;
         let bound = self.connect_socket(resolve::first_reachable_or_first(&candidates))?;
-        // The system may connect to another address: 0.0.0.0 becomes 127.0.0.1.
+        // The system may connect to an address other than the requested one: it replaces 0.0.0.0 with 127.0.0.1.
         let address = bound
             .socket
             .peer_addr()
@@ -291,7 +291,7 @@ impl ClientArgs {
 
     fn connect_to_member(&self, JoinedRoom { session, address }: JoinedRoom) -> Result<ConnectedTarget, Failure> {
         let bound = self.connect_socket(address)?;
-        // Other members learn the address that this socket sends from.
+        // Advertise the local address of this socket to the other members of the room.
         if let Ok(local) = bound.socket.local_addr() {
             session.advertise(local);
         }

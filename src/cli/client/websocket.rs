@@ -279,7 +279,7 @@ impl ClientArgs {
             timeout: self.timeout.0,
             late_after: self.late_after.map(|late| late.0),
             replies_expected: true,
-            // The connection attempt has already waited for the server.
+            // The wait of `--wait-for` has already taken place while the client connected.
             wait_for: None,
             loss_report_nonce: None,
         };

@@ -145,7 +145,7 @@ impl LoginArgs {
     pub fn login_for(&self, address: SocketAddr, password: Option<String>) -> Login {
         let password = password.or_else(|| self.generate_password(address));
         if password.is_none() {
-            info!(target: "http", paths = "/docs /console /admin", "login disabled because DOCS_PASSWORD is not set");
+            info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; set DOCS_PASSWORD");
         }
         let expected = password.map(|password| Credentials::new(&self.docs_username, &password));
         Login::new(expected, self.rate_limit_login.0.map(|RequestRate(limit)| limit))

@@ -214,7 +214,8 @@ const RANDOM_CODE: &str = "any";
 /// Rooms of control surfaces.
 #[derive(Debug, clap::Args)]
 pub struct ControlSurfaceArgs {
-    // Must be first: parsing an option removes it from the matches.
+    // Reads whether --heartbeat-interval and --client-timeout were given. Must be parsed before them: parsing an option removes it from
+    // the matches.
     #[command(flatten)]
     first_given: HeartbeatSource,
 
@@ -342,7 +343,7 @@ impl FromArgMatches for HeartbeatSource {
     }
 }
 
-/// This is not an option: it reads the sources of other options.
+/// [`HeartbeatSource`] adds no option: it reads whether the heartbeat options were given.
 impl clap::Args for HeartbeatSource {
     fn augment_args(command: Command) -> Command {
         command

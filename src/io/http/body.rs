@@ -107,7 +107,7 @@ pub(in crate::io) enum BodyError {
 const MAX_DRAIN_BYTES: usize = 1 << 20;
 
 /// Reads a body of at most `max_bytes`. A body with a larger `Content-Length` is rejected before it arrives. If the request has an
-/// `Expect` header (`100-continue`), such a body is not even drained.
+/// `Expect` header (`100-continue`), a body that is rejected for its `Content-Length` is not read at all.
 pub(in crate::io) async fn read_body(
     headers: &HeaderMap,
     mut body: Body,

@@ -30,8 +30,8 @@ pub enum CsrfError {
 /// Rejects a request if its method and headers show that a page of another site could have sent it.
 pub fn check(method: &Method, headers: &HeaderMap) -> Result<(), CsrfError> {
     if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
-        // Links from other sites are allowed. Subresource requests are not: although the page could not read the response, the
-        // server would have to produce it.
+        // A link on another site may lead here. Subresource requests of other sites (such as images) are rejected: the other
+        // site's page could not read the response, but the server would have to produce it.
         let is = |name: &'static str, what: &str| {
             single_header(headers, HeaderName::from_static(name)).map(|value| value.is_some_and(|value| value == what))
         };
@@ -61,8 +61,8 @@ fn is_json(media_type: &str) -> bool {
     media_type.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// Whether the origin and the host are the same. In both, a missing port is the default port of the origin's scheme: behind a proxy that
-/// terminates TLS, the server does not see the scheme of its clients.
+/// Whether the origin and the host are the same. If the origin or the host has no port, the default port of the origin's scheme is used:
+/// behind a proxy that terminates TLS, the server does not know the scheme that its clients use.
 fn is_same_origin(origin: &str, host: &str) -> bool {
     let Some((scheme, rest)) = origin.split_once("://") else { return false };
     let default_port = match &*scheme.to_ascii_lowercase() {

@@ -1,8 +1,8 @@
 //! HTTP Basic authentication (RFC 7617) for the pages of the operator.
 //!
 //! There is one user name and one password; neither has a default. Both are stored as SHA-256 digests, which are compared in constant time.
-//! An address with too many failed logins has to wait even if the password is right. Otherwise, an attacker would notice which password is
-//! right.
+//! An address with too many failed logins has to wait even if the password is right. Otherwise, an attacker could
+//! try passwords without a limit.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -154,7 +154,7 @@ impl Login {
         self.failed_attempts.as_ref().map(|failed| failed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Counts and logs a rejection. The given name and password are not logged: they may be nearly right.
+    /// Counts and logs a rejection. The given name and password are not logged: they may differ from the right ones only by a typing error.
     fn count_rejection(&self, source: IpAddr, reason: LoginError) -> LoginError {
         let count = if reason == LoginError::Invalid { &self.failed_count } else { &self.rate_limited_count };
         count.fetch_add(1, Ordering::Relaxed);
@@ -178,7 +178,7 @@ impl IntoResponse for LoginError {
 
 /// Requires `login` for all routes of `router`, and the checks of [`csrf`], before a body is read.
 pub fn require_login(router: Router, login: &Arc<Login>) -> Router {
-    // Set here, so that a 405 response also requires the login.
+    // The fallback is set before the login layer, so that a 405 response also requires the login.
     let router = router.method_not_allowed_fallback(async || body::method_not_allowed());
     router.layer(from_fn_with_state(Arc::clone(login), login_middleware))
 }

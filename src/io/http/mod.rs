@@ -36,7 +36,7 @@ use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, Connecti
 use crate::io::stop::StopToken;
 use crate::io::tls::server::HandshakeAcceptor;
 
-/// The connection of a request; an extension of every request.
+/// The connection on which a request arrived. The server adds this value to every request as an `axum` extension.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
     /// The client's address. With a trusted proxy, this is the forwarded address with the proxy's port.
@@ -242,7 +242,7 @@ mod tests {
 
     use super::*;
 
-    /// Only prevents a hang.
+    /// Maximum time of a test step, which is reached only if the server hangs.
     const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
     /// Starts a server on its own thread.

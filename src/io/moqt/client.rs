@@ -37,8 +37,8 @@ use crate::time::{Time, saturating_nanos};
 /// Timeout of name resolution. The system resolver tries a second server after 5 s.
 const DNS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum time per address before the next address is tried. With many addresses, the time is shorter, so that all addresses but the last
-/// together take no longer than the last.
+/// Maximum time per address before the next address is tried. With many addresses, the time is shorter: all attempts before the
+/// last together take no longer than the last attempt.
 const NEXT_ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum time without a reply over raw QUIC before the alternative path is tried.
@@ -56,14 +56,15 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 /// Interval between connection attempts while waiting for a server.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Maximum duration of one connection attempt while waiting for a server. Lost packets are retransmitted in this time.
+/// Maximum duration of one connection attempt while waiting for a server. The time is long enough for QUIC to
+/// retransmit lost packets.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a run may exceed its deadline before it is abandoned. The margin allows for a busy machine. It starts when the watchdog notices
-/// the delay, because the watchdog may have been suspended too.
+/// How long a run may exceed its deadline before it is abandoned. The margin allows for a busy machine. The margin starts when the
+/// watchdog notices the delay, because the watchdog may have been suspended together with the run.
 const WATCHDOG_MARGIN: Duration = Duration::from_secs(5);
 
-/// Maximum time for a run to end after a stop request. A report should appear within two seconds.
+/// Maximum time for a run to end after a stop request. The report should be printed within two seconds of the request.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// QUIC error code of a server that accepts no more connections (RFC 9000, section 20.1).
@@ -113,7 +114,7 @@ pub struct ClientThread {
     started_at: Instant,
     wait_for: Option<Duration>,
     stop: StopToken,
-    /// Since when the thread is overdue.
+    /// When the watchdog noticed that the thread is overdue; `None` if it is not.
     overdue_since: Option<Instant>,
 }
 
@@ -138,7 +139,7 @@ impl ClientThread {
         let (stop_token, thread_progress) = (stop.clone(), progress.clone());
         let thread = thread::Builder::new().name("moqt-client".to_owned()).spawn(move || {
             let error = run_with_retries(options, &config, &thread_progress, wait_for, &mut on_event, &stop_token);
-            // `on_event` is dropped first: the caller may rely on that when the run counts as finished.
+            // `on_event` is dropped before `finish_guard` marks the run as finished: the caller may rely on this order.
             drop((on_event, finish_guard));
             error
         })?;
@@ -183,7 +184,7 @@ impl ClientThread {
         if has_ended {
             error = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
-        // Only this method takes the progress, and only once.
+        // Cannot fail: only this method takes the progress, and it consumes `self`.
         let Some(RunProgress { mut frame_tracker, deadline }) = progress.lock().take() else { unreachable!() };
         let (now, established) = (clock.now(), frame_tracker.established_at());
         if !has_ended && !frame_tracker.is_finished() {
@@ -214,7 +215,7 @@ pub struct MoqtConnectOptions {
     pub url: MoqtUrl,
     /// Verifies the server certificate.
     pub verifier: Arc<dyn ServerCertVerifier>,
-    /// The policy of `verifier`. If it accepts any certificate, only loopback addresses are contacted.
+    /// The policy that `verifier` implements. If the policy accepts any certificate, only loopback addresses are contacted.
     pub trust: TrustPolicy,
     /// Offered versions, the preferred one first; not empty.
     pub offered_versions: Vec<MoqtVersion>,

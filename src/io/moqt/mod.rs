@@ -1,6 +1,6 @@
 //! QUIC endpoints for [`crate::moqt`]. The ALPN selects the transport of a connection: `moq-00` is raw QUIC, `h3` is
-//! WebTransport. [`crate::moqt::MoqtEndpoint`] is the same for both: `streams` carries data between it and the
-//! transport on server and client.
+//! WebTransport. [`crate::moqt::MoqtEndpoint`] is independent of the transport: on server and client, `streams` carries data
+//! between the endpoint and the transport.
 //!
 //! [`server`] runs on its own thread until it is stopped; [`client`] runs one session on the calling thread, or a
 //! whole run on its own thread.

@@ -20,10 +20,11 @@ use crate::moqt::{ALPN_QUIC, ALPN_WEBTRANSPORT, SessionLimits, Transport};
 const CONNECTION_RECEIVE_WINDOW: u32 = 4 << 20;
 const STREAM_RECEIVE_WINDOW: u32 = 1 << 20;
 
-/// Maximum number of unacknowledged bytes. It is low, because data that the transport has taken cannot be dropped for a slow reader.
+/// Maximum number of unacknowledged bytes. The limit is low, because data that is already in the QUIC send buffer cannot be dropped if
+/// the reader is slow.
 const SEND_WINDOW: u64 = 1 << 20;
 
-/// Receive buffer for QUIC datagrams, in bytes. They are not read, but WebTransport requires support for them.
+/// Receive buffer for QUIC datagrams, in bytes. The datagrams are not read, but WebTransport requires support for them.
 const DATAGRAM_RECEIVE_BUFFER_BYTES: usize = 16 << 10;
 
 /// Limits on connections that are not accepted yet: their number, and buffered bytes per connection and in total.
@@ -166,7 +167,8 @@ pub(super) fn negotiated_alpn(connection: &Connection) -> Option<Vec<u8>> {
     connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
 }
 
-/// Converts the error of a crypto provider that has no cipher suite for initial packets. Ours has one, so the error does not occur.
+/// Converts the error of a crypto provider that has no cipher suite for initial packets. The crypto provider of
+/// this crate has one, so the error does not occur.
 fn to_rustls_error(error: &NoInitialCipherSuite) -> rustls::Error {
     rustls::Error::General(error.to_string())
 }

@@ -1,5 +1,5 @@
 //! The MOQT echo server: accepts connections on its own thread, validates and limits sources, and runs one session
-//! per connection. Counts and logs what happens to them.
+//! per connection. Counts and logs the outcomes of connections.
 
 use std::future::pending;
 use std::io;
@@ -351,10 +351,10 @@ impl MoqtConnections {
             let [groups_dropped_slow_reader, groups_dropped_buffer_full, groups_dropped_no_subscriber] =
                 self.counters.snapshot().sessions.groups_dropped();
             let total = groups_dropped_slow_reader + groups_dropped_buffer_full + groups_dropped_no_subscriber;
-            let new_groups = total - self.drops_logged.swap(total, Ordering::Relaxed);
+            let newly_dropped = total - self.drops_logged.swap(total, Ordering::Relaxed);
             warn!(
                 target: "moqt",
-                new_groups,
+                newly_dropped,
                 last_source = %source,
                 groups_dropped_slow_reader,
                 groups_dropped_buffer_full,
@@ -364,7 +364,7 @@ impl MoqtConnections {
         }
     }
 
-    /// Accepts the WebTransport session of the first request. Returns it with its path.
+    /// Accepts the WebTransport session of the first request. Returns the session and the requested path.
     async fn accept_webtransport(
         &self,
         connection: &Connection,
@@ -385,7 +385,7 @@ impl MoqtConnections {
         let (status, reason) = match &request.path {
             Ok(path) if path_matches(&self.config.path, path) => {
                 let path = path.clone();
-                // A client that grants no credit for the response is abandoned after the same time.
+                // The same time limit applies to the response: a client may grant no flow-control credit for it.
                 let Ok(accepted) = tokio::time::timeout(timeout, request.accept()).await else {
                     self.on_request_rejected(
                         source,

@@ -50,7 +50,7 @@ impl SessionClock {
 
     /// Sleeps until `deadline`. A time that cannot be represented never arrives.
     async fn sleep_until(self, deadline: Option<Time>) {
-        // A timer would sleep until the end of the millisecond.
+        // If the deadline has passed, returns at once: a timer would sleep until the end of the current millisecond.
         if deadline.is_some_and(|deadline| deadline <= self.now()) {
             return;
         }
@@ -483,7 +483,8 @@ type OpenedStream = (SendStream, Option<RecvStream>);
 struct StreamOpener {
     dir: StreamDir,
     queue: VecDeque<StreamHandle>,
-    /// The pending request to the transport. The opened transport stream is given to the handle that is first in `queue` at that time.
+    /// The pending request to the transport. When it completes, the opened transport stream is given to the first handle in
+    /// `queue`.
     in_progress: Option<BoxFuture<'static, Result<OpenedStream, ConnectionError>>>,
     /// An opened transport stream that no handle has taken yet.
     spare: Option<OpenedStream>,
@@ -573,8 +574,8 @@ fn reject_stream(send: Option<SendStream>, mut recv: RecvStream, code: u32) -> P
     PeerStream::Rejected
 }
 
-/// Polls the values in the order of their handles, starting after the value that was ready last. If all values were pending, the next call
-/// starts after `Local(0)`: our other streams, oldest first, then the peer's streams.
+/// Polls the values in the order of their handles, starting after the value that was ready last. If no value is ready, the next call
+/// starts after `Local(0)`: with the other streams opened by this end, oldest first, then the peer's streams.
 fn poll_round_robin<V, T>(
     streams: &mut BTreeMap<StreamHandle, V>,
     last_ready: &mut StreamHandle,

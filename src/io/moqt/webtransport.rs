@@ -122,7 +122,7 @@ impl TransportConnection {
         match self {
             Self::Quic(connection) => connection.close(quinn::VarInt::from_u32(code), reason.as_bytes()),
             Self::WebTransport(connection, session) => {
-                // A peer that receives the connection close first ignores the CONNECT stream.
+                // The session is closed before the connection, because a peer ignores the CONNECT stream after a connection close.
                 let _ = tokio::time::timeout(SESSION_CLOSE_TIMEOUT, session.close(code, reason, &connection)).await;
                 connection.close(quinn::VarInt::from_u32(H3_NO_ERROR), b"");
             }
@@ -163,11 +163,11 @@ pub(super) struct WebTransportSession {
 /// How a CONNECT stream ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ConnectStreamEnd {
-    /// With or without a `CLOSE_WEBTRANSPORT_SESSION` capsule, which contains the code and reason.
+    /// The peer ended it, with the code and reason of a `CLOSE_WEBTRANSPORT_SESSION` capsule if it sent one.
     Closed(u32, String),
-    /// By a reset.
+    /// The stream was reset.
     Reset,
-    /// With more bytes than allowed.
+    /// The peer sent more bytes than allowed.
     ExcessiveLoad,
 }
 
@@ -281,8 +281,8 @@ impl WebTransportSession {
             return;
         }
         if connection.side().is_server() {
-            // A client closes the connection when it has read the capsule. An acknowledgment would not show that the
-            // client has read it.
+            // A client closes the connection when it has read the capsule. A QUIC acknowledgment would
+            // not show that the client has read the capsule.
             connection.closed().await;
         } else {
             let _ = self.send.stopped().await;
@@ -385,7 +385,7 @@ impl<R: AsyncRead> BoundedReader<R> {
         Self { inner: BufReader::with_capacity(READ_BUFFER_BYTES, inner), remaining, exceeded: false }
     }
 
-    /// Allows `left` more bytes from now on.
+    /// Replaces the limit: from now on, at most `left` more bytes can be read.
     fn set_limit(&mut self, left: u64) {
         self.remaining = left;
     }
@@ -404,8 +404,8 @@ impl<R: AsyncRead> BoundedReader<R> {
 impl<R: AsyncRead + Unpin> AsyncRead for BoundedReader<R> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, output: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // The transport does not use tokio's task budget. Without this call, a task that reads single bytes does not
-        // yield while data is available.
+        // The QUIC library does not consume tokio's task budget. Without this call, a task that reads single bytes would
+        // not yield while data is available.
         let budget = ready!(coop::poll_proceed(context));
         let available = ready!(Pin::new(&mut this.inner).poll_fill_buf(context))?;
         budget.made_progress();
@@ -484,7 +484,7 @@ mod tests {
     #[test]
     fn connect_stream_beyond_64_kib_closes_the_session() {
         let limit = MAX_CONNECT_STREAM_BYTES as usize;
-        // CLOSE_WEBTRANSPORT_SESSION without its code, which the library treats as incomplete.
+        // A CLOSE_WEBTRANSPORT_SESSION capsule that lacks its code. The library treats such a capsule as incomplete.
         let short = b"\x00\x03\x68\x43\x00".to_vec();
         let filled = |bytes: &[u8]| bytes.repeat(limit / bytes.len());
         let full = EMPTY_FRAMES.into_iter().map(filled).chain([[capsules(limit - 1), vec![0x00]].concat()]);

@@ -274,7 +274,7 @@ impl RoomSession {
     /// Advertises our own address to the other members.
     pub fn advertise(&self, address: SocketAddr) {
         if let Some(sender) = &self.address_sender {
-            // Fails only if the connection is lost. Then the address cannot reach any member.
+            // This fails only if the connection is lost, and then the address cannot reach any member.
             let _ = sender.try_send(address);
         }
     }
@@ -462,7 +462,7 @@ mod tests {
     async fn server_that_answers_pings_never_times_out() {
         let (mut connection, mut server) = connected_pair().await;
         let began = Instant::now();
-        // The library answers pings while it reads. In an hour there are 120.
+        // The library answers pings while it reads. The client sends 120 pings in an hour.
         let answer_pings = async {
             let mut pings = 0;
             while let Some(Ok(message)) = server.next().await {

@@ -1,5 +1,5 @@
-//! A control surface server embedded in a program. Commands enter through a channel; events leave through a lock-free queue that an
-//! audio thread may empty.
+//! A control surface server embedded in another application. Commands enter through a channel; events leave through a lock-free queue that
+//! an audio thread may empty.
 //!
 //! ```no_run
 //! use jamjam_dev::io::signaling::control_surface_server::{ServerCommand, WsServer, WsServerConfig};
@@ -63,7 +63,7 @@ pub struct WsServerConfig {
 }
 
 impl Default for WsServerConfig {
-    /// `0.0.0.0:8080`; a ping every 5 s, a time-out of 30 s, 256 queued messages.
+    /// `0.0.0.0:8080`; a ping every 5 s, a time-out of 30 s, a capacity of 256 messages.
     fn default() -> Self {
         let Heartbeat { interval, timeout } = ControlSurfaceLimits::default().heartbeat;
         Self {
@@ -94,7 +94,7 @@ impl Default for RoomConfig {
     }
 }
 
-/// A command of the program to its server. Failed commands, such as closing a room that does not exist, are logged.
+/// A command of the embedding application to its server. Failed commands, such as closing a room that does not exist, are logged.
 #[derive(Debug)]
 pub enum ServerCommand {
     /// Sets a parameter in all rooms and sends it to all clients.
@@ -123,7 +123,7 @@ pub enum ServerCommand {
     Shutdown,
 }
 
-/// A server for control surfaces only. It accepts them on every path.
+/// A server for control surfaces only. It accepts their connections on every URL path.
 pub struct WsServer {
     listener: TcpListener,
     hub: Arc<SharedHub>,

@@ -1,4 +1,4 @@
-//! Listeners for control surface events: HTTP event streams and the embedding program.
+//! Listeners for control surface events: HTTP event streams and the embedding application.
 //!
 //! Events are published under the hub's lock and never wait: a listener that does not keep up loses events, which are counted.
 
@@ -45,12 +45,12 @@ pub(in crate::io) struct EventListenerCounters {
 }
 
 impl EventListeners {
-    /// Adds the embedding program as a listener.
+    /// Adds the embedding application as a listener.
     pub(in crate::io) fn add_program(&mut self, events: EventProducer) {
         self.listeners.push(EventListener::Program(events));
     }
 
-    /// Adds a stream. `None` if there are too many, or if the server is shutting down.
+    /// Adds a stream. Returns `None` if there are already [`MAX_EVENT_STREAMS`] streams, or if the server is shutting down.
     pub(in crate::io) fn add_stream(&mut self, accepts_streams: bool) -> Option<Arc<EventStreamQueue>> {
         self.listeners.retain(EventListener::is_connected);
         let streams = self.listeners.iter().filter(|listener| matches!(listener, EventListener::Stream(_))).count();
@@ -129,7 +129,7 @@ struct EventStreamState {
 
 enum QueuedEvent {
     Event(Bytes),
-    /// Number of events dropped at this point.
+    /// Number of events dropped at this position of the queue.
     Dropped(u64),
 }
 
@@ -260,7 +260,7 @@ mod tests {
         streams.pop();
         assert_eq!(listeners.counters().active, 16);
         assert!(add_stream(&mut listeners).is_some());
-        // The added stream is dropped again; the program's queue holds one event.
+        // The stream added last is dropped at once. The queue of the program listener has space for one event.
         assert_eq!((publish(&mut listeners, 1), publish(&mut listeners, 2), listeners.counters().active), (0, 1, 16));
         assert_eq!((consumer.pop().map(|event| event.received_at), consumer.dropped()), (Some(1), 1));
         drop(consumer);

@@ -52,7 +52,7 @@ pub struct SignalingServerConfig {
     pub connection_limits: ConnectionLimits,
     /// Limits on the outbound queues.
     pub send_queue: SendQueueLimits,
-    /// TLS; plain TCP without it.
+    /// TLS handshakes; `None`: plain TCP.
     pub tls: Option<Arc<HandshakeAcceptor>>,
     /// HTTP endpoints of broadcast rooms.
     pub broadcast: BroadcastHttpConfig,
@@ -193,7 +193,7 @@ async fn upgrade_middleware(
     let (source, uri, log_state) = (client.source, uri.clone(), state.clone());
     let serve = async move |io| {
         let served = state.hub.on_connect(client.source.ip().to_canonical(), route);
-        // The hub does not count pings and fragments, so the connection limits them to the rate of messages.
+        // The hub does not count pings and fragments, so the connection limits their rate to the maximum rate of messages.
         connection::serve(io, &served, &*state.hub, state.limits.message_limit()).await;
         // Frees the slot at the end of the connection.
         drop(client.permit);

@@ -34,7 +34,8 @@ const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Settings of a registration.
 pub struct Registration {
-    /// Returns the current URL of the signaling server. A server in this process may change its address.
+    /// Returns the current URL of the signaling server. Called for each attempt, because a signaling server in this process may change its
+    /// address.
     pub url: Box<dyn Fn() -> WebSocketUrl + Send>,
     /// TLS configuration for `wss`.
     pub tls: Arc<ClientConfig>,
@@ -60,8 +61,8 @@ enum RegistrationError {
 }
 
 impl Registration {
-    /// Registers on a new thread and reconnects until `stop` is requested. The thread is not joined, because the closed connection
-    /// is all that the server needs.
+    /// Registers on a new thread and reconnects until `stop` is requested. The thread is not joined: the signaling server only needs to
+    /// detect that the connection is closed.
     pub fn spawn(self, stop: &StopToken) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = Arc::new(Notify::new());
@@ -342,7 +343,7 @@ mod tests {
             ("127.0.0.1:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
             ("127.0.0.1:5000", "192.0.2.1", "198.51.100.7", None),
             ("127.0.0.1:5000", "192.168.1.5", "192.168.1.9", None),
-            // Unspecified listen address: the local address is advertised to a nearby server, no address to a public server.
+            // For an unspecified listen address, a nearby server receives the local address, and a public server receives no address.
             ("0.0.0.0:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
             ("0.0.0.0:6000", "192.168.1.5", "192.168.1.9", Some("192.168.1.5:6000")),
             ("0.0.0.0:5000", "100.100.1.2", "100.101.0.1", Some("100.100.1.2:5000")),

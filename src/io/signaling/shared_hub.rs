@@ -109,7 +109,7 @@ impl SharedHub {
             served.queue.close(pending_close(code, reason));
         });
         if closed.is_some() {
-            warn!(target: "signaling", conn = served.conn.0, code = code.get(), reason, "protocol or limit violated");
+            warn!(target: "signaling", conn = served.conn.0, code = code.get(), reason, "protocol or limit violated; closing the connection");
         }
     }
 
@@ -136,7 +136,7 @@ impl SharedHub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).shutdown_guard.clone()
     }
 
-    /// Adds the embedding program as a listener for control surface events.
+    /// Adds the embedding application as a listener for control surface events.
     pub(in crate::io) fn add_program_listener(&self, events: EventProducer) {
         self.with_state(None, |_, state| state.queues.listeners.add_program(events));
     }
@@ -173,7 +173,7 @@ impl SharedHub {
         self.queue_budget.used_bytes()
     }
 
-    /// Runs `action` under the lock. `None` if `required` is given and no longer connected.
+    /// Runs `action` under the lock. Returns `None` without a call of `action` if the connection `required` is given but no longer exists.
     fn with_state<T>(
         &self,
         required: Option<ConnId>,
@@ -183,7 +183,7 @@ impl SharedHub {
         if required.is_some_and(|conn| !state.queues.queues.contains_key(&conn)) {
             return None;
         }
-        // Read under the lock, so that the hub's time never goes back.
+        // The clock is read under the lock, so that the times passed to the hub never decrease.
         let now = clock::wall_clock(Time::from_nanos(saturating_nanos(self.started.elapsed())));
         let previous_deadline = state.hub.next_deadline();
         let result = action(now, &mut state);
@@ -286,7 +286,7 @@ const SLOW_READER: &str = "the client reads too slowly";
 #[derive(Default)]
 struct OutboundQueues {
     pub(in crate::io) queues: HashMap<ConnId, Arc<SendQueue>>,
-    /// Connections closed during the current call of the hub. The hub is informed after that call.
+    /// Connections closed during the current call of the hub. The hub is notified of these connections when that call has returned.
     evicted: Vec<Eviction>,
     /// Number of updates dropped during the current call of the hub, by connection.
     pub(in crate::io) coalesced: Vec<(ConnId, usize)>,
@@ -411,7 +411,7 @@ mod tests {
         assert_eq!(budget.used_bytes(), 20);
     }
 
-    /// Four connections use up the budget with incomplete messages. No other connection is closed because of that.
+    /// Four connections use up the budget with incomplete messages. Only connections that sent incomplete messages are closed.
     #[test]
     fn partial_messages_are_charged_to_their_senders() {
         let budget =
@@ -420,7 +420,7 @@ mod tests {
         for conn in 1..=8 {
             queues.queues.insert(ConnId(conn), Arc::new(SendQueue::new(Arc::clone(&budget))));
         }
-        // The task of each connection also holds its queue.
+        // `served` represents the tasks of the connections, which also hold the queues.
         let served: Vec<Arc<SendQueue>> = queues.queues.values().map(Arc::clone).collect();
         let charge = |queues: &OutboundQueues, conn: u64, bytes: usize| {
             queues.queues[&ConnId(conn)].charge_partial_message(bytes)
@@ -432,7 +432,7 @@ mod tests {
         queues.send(&[ConnId(5), ConnId(6), ConnId(7), ConnId(8)], "12345678".to_owned());
         let evicted = |queues: &OutboundQueues| queues.evicted.iter().map(|evicted| evicted.conn).collect::<Vec<_>>();
         assert_eq!((evicted(&queues), budget.used_bytes()), (vec![ConnId(4), ConnId(3)], 80));
-        // A connection with little data is not closed because of others.
+        // Connections 1 and 2 stay open: when their messages are complete, their bytes are no longer charged.
         assert_eq!((charge(&queues, 1, 0), charge(&queues, 2, 0), budget.used_bytes()), (Ok(()), Ok(()), 40));
         let large = Arc::clone(&queues.queues[&ConnId(6)]);
         assert_eq!((large.charge_partial_message(35), charge(&queues, 7, 8)), (Ok(()), Err(QueueFull::Budget)));

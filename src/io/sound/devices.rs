@@ -141,7 +141,7 @@ impl DeviceDirection {
         }
     }
 
-    /// All devices that can be opened. The default device comes first if the system does not list it.
+    /// All devices that can be opened. If the system does not list the default device, this device is added at the front.
     fn openable_devices(self, host: &cpal::Host) -> Result<Vec<(cpal::Device, DeviceInfo)>, DeviceError> {
         let default = self.default_device(host);
         let default_id = default.as_ref().map(device_id);

@@ -27,7 +27,7 @@ const MIN_RING_CALLBACKS: usize = 8;
 /// Minimum time without a callback before the device counts as failed.
 const MIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Number of callback intervals before the device counts as failed, if they take longer than [`MIN_STALL_TIMEOUT`].
+/// The device counts as failed after this number of callback intervals without a callback, but not before [`MIN_STALL_TIMEOUT`].
 const STALL_CALLBACKS: u32 = 4;
 
 /// State shared with the device's thread.
@@ -178,7 +178,7 @@ impl Drop for Microphone {
 impl PayloadSource for Microphone {
     fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
         while !self.ended && !self.packetizer.has_payload() {
-            // Checked before the ring is read, so that audio captured before the failure is still sent.
+            // The failure is read before the ring, so that audio captured before the failure is still sent.
             let failure = self.shared.failure.get().cloned();
             if let Some(block) = self.ring.pop(&mut self.block) {
                 self.on_block(block);

@@ -120,7 +120,7 @@ fn close_stream(stream: cpal::Stream) {
         drop(done_tx);
     });
     if thread.is_ok() {
-        // Returns when the sender is dropped.
+        // The wait ends when the thread has closed the device and drops the sender.
         let _ = done_rx.recv_timeout(CLOSE_TIMEOUT);
     }
 }
@@ -164,7 +164,7 @@ impl AlsaErrorCapture {
         Self { output: alsa::Output::local_error_handler().ok() }
     }
 
-    /// The first message, which is the cause of the others.
+    /// The first message, which describes the cause of the later messages.
     fn first_message(&self) -> Option<String> {
         let messages = self.output.as_ref()?.try_borrow().ok()?.to_string();
         // Format: `function: message`.
@@ -172,7 +172,7 @@ impl AlsaErrorCapture {
     }
 }
 
-/// Does nothing, because other systems print no messages.
+/// Captures nothing: the audio libraries of systems other than Linux print no messages.
 #[cfg(all(feature = "mic", not(target_os = "linux")))]
 struct AlsaErrorCapture;
 

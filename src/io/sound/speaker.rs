@@ -227,7 +227,7 @@ impl PlaybackCallback {
         }
         let now = elapsed_since(self.origin);
         self.latency = self.latency.max(latency);
-        // Checked before the ring is emptied, so that packets pushed before the producer was dropped are still played.
+        // `is_closed` is read before the ring is emptied, so that packets pushed before the producer was dropped are still played.
         let is_closed = self.consumer.is_closed();
         while let Some(packet) = self.consumer.pop(&mut self.packet) {
             self.jitter_buffer.set_sent_packets(self.consumer.sent_packets());

@@ -1,5 +1,5 @@
-//! Verification of server certificates: by the system's root certificates, by a CA file, by a pinned fingerprint, or, for
-//! tests, not at all. Also advice for rejected certificates.
+//! Verification of server certificates: by the system's root certificates, by a CA file, by a pinned fingerprint, or, for tests, not at
+//! all. This module also explains rejected certificates and suggests remedies.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use super::{Fingerprint, crypto_provider};
 
 const UNTRUSTED_HINT: &str = "trust its CA with --ca FILE, or use --insecure for a test";
 
-/// Which server certificates a client accepts. By default, it accepts those signed by a root certificate of the system.
+/// Which server certificates a client accepts. By default, the client accepts certificates that chain to a root certificate of the system.
 #[derive(Clone, Debug, Default)]
 pub struct TrustPolicy {
     /// PEM file of additional root certificates.
@@ -65,9 +65,9 @@ pub enum TrustError {
 }
 
 impl TrustPolicy {
-    /// Fails if any certificate would be accepted and one of `addresses` is not loopback. Called with the resolved
-    /// addresses by clients whose servers often have self-signed certificates, so that users pin the fingerprint
-    /// instead.
+    /// Fails if this policy accepts every certificate and one of `addresses` is not loopback. Clients whose servers
+    /// often have self-signed certificates call this with the resolved addresses, so that users pin the fingerprint
+    /// instead of accepting every certificate.
     pub fn require_loopback_if_insecure(&self, addresses: &[SocketAddr]) -> Result<(), TrustError> {
         let is_remote = |ip: &IpAddr| self.accept_any && !ip.to_canonical().is_loopback();
         addresses.iter().map(SocketAddr::ip).find(is_remote).map_or(Ok(()), |ip| Err(TrustError::InsecureRemote(ip)))
@@ -97,7 +97,7 @@ impl TrustPolicy {
         }
         match WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crypto_provider()).build() {
             Ok(verifier) => Ok(verifier),
-            // Fails only without root certificates, because no revocation lists are used.
+            // The only possible cause is that there are no root certificates, because no revocation lists are used.
             Err(_) => Ok(pinned_verifier(PinPolicy::RejectAll)),
         }
     }

@@ -1,6 +1,6 @@
 //! Self-signed certificates for servers without a CA. They meet the rules of browsers for `serverCertificateHashes`:
-//! ECDSA P-256 and a lifetime of less than 14 days. They are not CA certificates, because strict clients reject those
-//! from a server even with `--ca`.
+//! ECDSA P-256 and a lifetime of less than 14 days. They are not CA certificates, because strict clients reject a
+//! server that presents a CA certificate, even with `--ca`.
 //!
 //! With a certificate directory, the key is kept. Renewed certificates then have the same key and name, so a client that trusts an earlier
 //! certificate with `--ca` accepts the new certificate. The key is used only if no other user could have read or replaced it.

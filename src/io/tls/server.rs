@@ -115,8 +115,8 @@ pub enum IdentityError {
     },
 }
 
-/// Warning for a CA certificate, which `openssl req -x509` creates by default. Browsers and curl may accept it from a
-/// server; jamjam and this program do not.
+/// Warning for a CA certificate, which `openssl req -x509` creates by default. Browsers and curl may accept a server
+/// that presents such a certificate; jamjam and jamjam-dev reject it.
 pub const CA_CERTIFICATE_WARNING: &str = "the server certificate is a CA certificate, which jamjam and jamjam-dev reject; reissue it with basicConstraints=critical,CA:FALSE";
 
 /// Certificate and key of a server.
@@ -313,7 +313,7 @@ fn malformed_pem(path: &Path, error: &PemError) -> IdentityError {
 /// The first private key of the file.
 fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
     let text = read_limited(path)?;
-    // PKCS #8 and the older OpenSSL format.
+    // Marks of encrypted keys, in PKCS #8 and in the older OpenSSL format.
     let marks: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
     if marks.iter().any(|mark| text.windows(mark.len()).any(|window| window == *mark)) {
         return Err(IdentityError::EncryptedKey(path.to_owned()));
@@ -338,7 +338,7 @@ fn check_validity(
     path: &Path,
     now: SystemTime,
 ) -> Result<(Time, bool), IdentityError> {
-    // The raw profile accepts unusual serial numbers, which clients do not reject.
+    // Clients accept certificates with unusual serial numbers, and so does the `Raw` profile.
     let certificate =
         CertificateInner::<Raw>::from_der(certificate).map_err(|error| invalid_certificate(path, &error))?;
     let validity = certificate.tbs_certificate().validity();

@@ -39,8 +39,8 @@ pub(in crate::io) trait DriverIo {
 pub enum IdlePolicy {
     /// A server: wait for packets.
     Wait,
-    /// A client: end the run. Only with this policy, the driver measures the duration of send calls and the timer error, because the
-    /// measurement needs more clock reads.
+    /// A client: end the run. The driver measures the duration of send calls and the timer error only with this policy, because the
+    /// measurement needs additional clock reads.
     Finish,
 }
 
@@ -324,7 +324,8 @@ mod tests {
             &[1, 5, 9],
             IdlePolicy::Finish,
         );
-        // The first packet is due at once and takes two calls, because the first call would block. The other two need a sleep.
+        // The first packet is due at once and takes two send calls, because the first call would block. The driver sleeps before each of
+        // the other two packets.
         let HostTiming { send_call, timer_error, .. } = stats.host_timing;
         assert_eq!((send_call.count(), send_call.min(), send_call.max()), (4, Some(30_000), Some(30_000)));
         assert_eq!((timer_error.count(), timer_error.min(), timer_error.max()), (2, Some(70_000), Some(70_000)));

@@ -11,7 +11,7 @@ use crate::time::{Time, saturating_nanos};
 /// Assumed timer error before the first measurement, in nanoseconds.
 const INITIAL_TIMER_ERROR_NS: f64 = 40_000.0;
 
-/// Maximum time to wake before a deadline, in nanoseconds.
+/// Maximum time by which the driver wakes before a deadline, in nanoseconds.
 const MAX_EARLINESS_NS: f64 = 80_000.0;
 
 /// Maximum timer error, in nanoseconds. A larger measurement counts as this value, because it is caused by load.

@@ -124,15 +124,15 @@ impl DriverIo for LinuxIo {
         if kind == InvalidInput
             && let Ok(state) = new_socket_state(&self.socket)
         {
-            // quinn-udp disables segmented sends after this error, but its cause may be the addresses of one packet. A new state
-            // keeps them enabled for all other clients.
+            // quinn-udp disables segmented sends after this error, but its cause may be the addresses of one packet. A new state enables
+            // segmented sends again for all other clients.
             self.state = state;
         }
         let retry = if transmit.src_ip.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
             // The address is not a valid source address (broadcast, or removed). Without `src_ip`, the kernel selects one.
             Transmit { src_ip: None, ..transmit }
         } else if is_transient(&error) {
-            // The error belongs to an earlier datagram and is reported once.
+            // The error belongs to an earlier datagram. The kernel reports it only once, so the same call can succeed now.
             self.port_unreachable += u64::from(kind == ConnectionRefused);
             transmit
         } else {

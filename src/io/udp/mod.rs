@@ -34,7 +34,7 @@ pub enum Backend {
     /// The fastest implementation on this system.
     #[default]
     Native,
-    /// Plain calls that exist on every system.
+    /// The implementation with plain system calls that exist on every system.
     Portable,
 }
 

@@ -1,8 +1,8 @@
 //! Opens UDP sockets, dual-stack and with the requested buffers, and reads the kernel's drop count of a socket.
 //!
-//! For each socket, Linux counts receive buffer overflows, in the last column of `/proc/self/net/udp` and `udp6`. The socket is found by
-//! its inode. (`/proc/net` is a link to `/proc/self/net`, but does not exist in a service with `ProcSubset=pid`. The kernel can also
-//! report the count with each packet, but quinn-udp does not provide it.)
+//! For each socket, Linux counts receive buffer overflows, in the last column of `/proc/self/net/udp` and `udp6`. The line of a socket
+//! contains the socket's inode. (`/proc/net` is a link to `/proc/self/net`, but does not exist in a service with `ProcSubset=pid`. The
+//! kernel can also report the count with each packet, but quinn-udp does not provide it.)
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -93,7 +93,7 @@ fn open_socket(
     Ok(BoundSocket { address: socket.local_addr()?, receive_buffer: granted_receive_buffer(&socket), socket })
 }
 
-/// Sets the buffer sizes as far as the system allows. The granted receive buffer is read later and reported.
+/// Sets the buffer sizes as far as the system allows. `granted_receive_buffer` returns the receive buffer that the system has granted.
 fn set_buffer_sizes(socket: &Socket, receive: usize) {
     #[cfg(target_os = "linux")]
     {
@@ -107,8 +107,8 @@ fn set_buffer_sizes(socket: &Socket, receive: usize) {
     let _ = socket.set_send_buffer_size(SEND_BUFFER);
 }
 
-/// Enables the arrival address and interface for every datagram, before the socket is bound. quinn-udp enables them only when the driver
-/// starts. By then, datagrams without this information may already be queued.
+/// Makes the kernel report the arrival address and interface of every datagram, before the socket is bound. quinn-udp enables these reports
+/// only when the driver starts. By then, datagrams without this information may already be queued.
 #[cfg(target_os = "linux")]
 fn enable_arrival_info(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
@@ -120,7 +120,7 @@ fn enable_arrival_info(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     Ok(enabled?)
 }
 
-/// Linux reports twice the usable size, because it includes bookkeeping.
+/// The usable size of the receive buffer. Linux reports twice this size, because it adds space for bookkeeping.
 fn granted_receive_buffer(socket: &UdpSocket) -> Option<usize> {
     let size = socket2::SockRef::from(socket).recv_buffer_size().ok()?;
     Some(if cfg!(target_os = "linux") { size / 2 } else { size })
@@ -134,7 +134,7 @@ const MAX_TABLE_READS: usize = 5;
 #[derive(Debug)]
 pub struct KernelDrops {
     inode: Option<String>,
-    /// Keeps the socket and its line in the table until the last read.
+    /// Keeps the socket open, so that its line stays in the kernel's table until the last read.
     _socket: Option<UdpSocket>,
 }
 

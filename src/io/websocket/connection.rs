@@ -270,7 +270,8 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 NextWrite::Close(PendingClose { code, reason, timeout }) => {
-                    // The reply to the close frame is still decoded, unless a long partial message comes before it.
+                    // Received bytes are still decoded to find the reply to the close frame, unless a long incomplete message comes before
+                    // the reply.
                     if self.read_state == ReadState::Open && self.decoder.buffered_bytes() > READ_BUFFER_BYTES {
                         self.read_state = ReadState::Discarding;
                     }

@@ -323,7 +323,7 @@ pub(in crate::io) async fn connect_tcp(addresses: &[SocketAddr]) -> Result<TcpSt
     Err(last.unwrap_or(WebSocketConnectError::Timeout))
 }
 
-/// Disables Nagle's algorithm and enables keepalive. Errors are ignored: the connection works without them.
+/// Disables Nagle's algorithm and enables keepalive. Errors are ignored: the connection also works without these options.
 pub(in crate::io) fn configure_tcp(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = TcpKeepalive::new().with_time(PING_INTERVAL).with_interval(PING_INTERVAL / 2);
@@ -394,7 +394,7 @@ impl FromStr for WebSocketUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        // Ignores a line feed from a file and surrounding spaces.
+        // `trim` removes surrounding spaces and, in a URL read from a file, the line feed.
         let (scheme, rest) = text.trim().split_once("://").ok_or(UrlError::Scheme)?;
         let scheme = scheme.to_ascii_lowercase();
         let is_secure = match &*scheme {

@@ -31,7 +31,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// The server and dialect of a probe.
 #[derive(Clone, Debug)]
 pub struct WebSocketTarget {
-    /// One URL per connection: requests are sent on the first, responses are received on the last.
+    /// One URL per connection: requests are sent on the first connection, responses are received on the last connection.
     pub urls: Vec<WebSocketUrl>,
     /// The signaling dialect.
     pub dialect: Dialect,
@@ -105,8 +105,8 @@ impl ProbeConnections {
     }
 }
 
-/// Whether the server may accept a later attempt, because it is starting, restarting or full. After other failures, another attempt
-/// would fail again, and the server counts attempts with a wrong room code.
+/// Whether the server may accept a later attempt, because it is starting, restarting or full. After any other failure, a later attempt
+/// would fail too, and the server limits attempts with a wrong room code.
 fn is_retryable_close(failure: &WebSocketFailure) -> bool {
     match failure {
         WebSocketFailure::Broken(_) | WebSocketFailure::Closed { code: None, .. } => true,

@@ -33,16 +33,16 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Source address assigned to messages that the prober must ignore: those of all connections except the last.
+/// Source address assigned to messages that the prober must ignore: messages received on any connection except the last.
 const IGNORED_SOURCE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// Connections to one server: requests are sent on the first, responses are received on the last.
+/// Connections to one server: requests are sent on the first connection, responses are received on the last connection.
 pub(super) struct WebSocketIo {
     sockets: Vec<NonBlockingWebSocket>,
     poller: Poller,
     peer: SocketAddr,
     failure: Option<WebSocketFailure>,
-    /// Why nothing more can be sent. Reported after the data that the server sent before has been read.
+    /// Why nothing more can be sent. Reported only after all data that the server sent earlier has been read.
     send_failure: Option<WebSocketFailure>,
     /// Since when the socket accepts no data.
     blocked_since: Option<Time>,
@@ -88,7 +88,7 @@ impl WebSocketIo {
                     Ok(ReadResult::Incomplete) => {}
                     Ok(ReadResult::WouldBlock) => break,
                     Err(error) => {
-                        // Replaces an error of the flush: the server's close frame explains more than a failed write.
+                        // The read error replaces an error of `flush`: the server's close frame explains more than a failed write.
                         failure = Some(error);
                         break;
                     }
@@ -134,7 +134,7 @@ impl DriverIo for WebSocketIo {
 
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
         if self.is_closed() {
-            // The driver reads next, and then receives the error.
+            // The driver reads next, and that read returns the error.
             return SendStatus::WouldBlock;
         }
         let socket = &mut self.sockets[0];
@@ -470,7 +470,7 @@ impl Poller {
 pub(super) fn reduce_timer_slack() {
     #[cfg(target_os = "linux")]
     {
-        // If this fails, wake-ups are later, which the report shows.
+        // If this fails, the thread wakes later, and the report contains the larger timer error.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
     }
 }

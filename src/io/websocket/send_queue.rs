@@ -67,7 +67,7 @@ pub(in crate::io) struct PendingClose {
     pub(in crate::io) code: Option<CloseCode>,
     /// Reason in the close frame.
     pub(in crate::io) reason: String,
-    /// Time for the closing handshake. Zero: no close frame is sent.
+    /// Maximum time for the closing handshake. Zero: the connection ends without a close frame.
     pub(in crate::io) timeout: Duration,
 }
 
@@ -121,7 +121,7 @@ enum CloseState {
     #[default]
     Open,
     Pending(PendingClose),
-    /// The writer has received the close.
+    /// The writer has received the request to close.
     Taken,
 }
 
@@ -198,8 +198,8 @@ impl SendQueue {
         let mut discarded = 0;
         if discard {
             let (frames, bytes) = inner.frames.discard_unsent();
-            // The connection's task drops the incomplete message when it runs. Until then, the bytes of this message must not count
-            // against the shared budget.
+            // The connection's task frees the incomplete message only when the task runs next. From now on, the bytes of this message no
+            // longer count against the shared budget.
             let partial = std::mem::take(&mut inner.partial_message_bytes);
             self.budget.used_bytes.fetch_sub((bytes + partial) as u64, Ordering::Relaxed);
             discarded = frames;
@@ -231,8 +231,9 @@ impl SendQueue {
         inner.frames.bytes() + inner.partial_message_bytes
     }
 
-    /// Sets the size of the incomplete received message. [`QueueFull::Budget`]: counted, but the budget is exceeded.
-    /// [`QueueFull::Connection`]: not counted, because the connection is closing.
+    /// Sets the size of the incomplete received message. Returns [`QueueFull::Budget`] if the bytes are counted but
+    /// exceed the shared budget, and [`QueueFull::Connection`] if the bytes are not counted because the connection is
+    /// closing.
     pub(in crate::io) fn charge_partial_message(&self, bytes: usize) -> Result<(), QueueFull> {
         let mut inner = self.lock();
         let is_open = matches!(inner.close, CloseState::Open);
@@ -300,7 +301,7 @@ const IDLE_CAPACITY: usize = 4;
 #[derive(Debug, Default)]
 struct FrameQueue {
     frames: VecDeque<QueuedFrame>,
-    /// Keys of queued updates. They avoid a search of the queue if no frame is superseded.
+    /// Keys of queued updates. With this index, the queue is searched only if a frame is superseded.
     update_keys: BTreeMap<UpdateKey, UpdateKeyEntry>,
     /// Number of superseded frames.
     superseded: usize,
@@ -531,7 +532,7 @@ mod tests {
         let key = |number| UpdateKey(std::num::NonZeroU64::new(number).expect("not 0"));
         let push_update = |text: &'static str, number| queue.push_update(text.into(), key(number));
         assert_eq!([push_update("a1", 1), push_update("b1", 2)], [Ok(0), Ok(0)]);
-        // Nothing is superseded, so nothing may be dropped.
+        // No queued update is superseded, so none may be dropped.
         assert_eq!(push_update("c1", 3), Ok(0));
         // Each newer value replaces the older value of its key. There are three keys, one more than the limit.
         assert_eq!([push_update("a2", 1), push_update("a3", 1), push_update("b2", 2)], [Ok(1), Ok(1), Ok(1)]);
@@ -641,7 +642,7 @@ mod tests {
                         reference.borrowed = reference.frames.len().min(size);
                     }
                     _ => {
-                        // Advance by at most the borrowed bytes.
+                        // Advance by at most the number of borrowed bytes.
                         let borrowed: usize = reference.frames.iter().take(reference.borrowed).map(|frame| frame.0).sum();
                         let bytes = size.min(borrowed.saturating_sub(reference.written));
                         prop_assert_eq!(queue.advance(bytes), reference.advance(bytes));

@@ -122,7 +122,7 @@ pub enum MoqtRunOutcome {
         code: u32,
         /// Reason for logs and reports.
         reason: String,
-        /// Whether we closed it, because of an interruption or a failed setup.
+        /// Whether this client closed the connection, because of an interruption or a failed setup.
         closed_locally: bool,
     },
 }
@@ -289,7 +289,7 @@ impl MoqtClient {
         self.sent_frames.min_rtt().unwrap_or_default() + self.config.reply_timeout
     }
 
-    /// When the run ends if its last frame was sent at `since`.
+    /// Time at which the run ends if its last frame was sent at `since`.
     fn finish_deadline(&self, since: Time) -> Time {
         let deadline = since + self.reply_timeout();
         self.sent_frames
@@ -297,7 +297,7 @@ impl MoqtClient {
             .map_or(deadline, |complete| deadline.min(complete.max(since) + DUPLICATE_WAIT))
     }
 
-    /// Finishes the run. Frames sent after `overdue` count as in flight.
+    /// Finishes the run. A frame without an echo counts as in flight if it was sent after `overdue`, otherwise as lost.
     fn finish(&mut self, at: Time, overdue: Time, outcome: MoqtRunOutcome) {
         if self.outcome().is_none() {
             self.sent_frames.finalize(overdue);
@@ -350,8 +350,8 @@ impl SessionHandler for MoqtClient {
         if let SessionEvent::Closed { code, reason, closed_locally } = event {
             let has_all =
                 matches!(self.phase, ClientPhase::FinalWait { .. }) && self.sent_frames.all_returned_at().is_some();
-            // If the peer closed the connection, frames in flight are lost. If we closed it, they may still have
-            // arrived.
+            // If the peer closed the connection, frames in flight are lost. If this client closed the connection,
+            // echoes of recently sent frames could still have arrived.
             let overdue = if closed_locally { now.saturating_sub(self.reply_timeout()) } else { now };
             let outcome = if has_all && !closed_locally {
                 MoqtRunOutcome::Completed

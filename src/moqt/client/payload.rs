@@ -30,7 +30,7 @@ impl FramePayload {
         match self {
             Self::Texts(texts) if texts.is_empty() => Bytes::new(),
             Self::Texts(texts) => texts[(frame % texts.len() as u64) as usize].clone(),
-            // `FrameSource` has the queued texts.
+            // Not used: `FrameSource` stores the texts taken from the queue.
             Self::Queue(_) => Bytes::new(),
             Self::Random(size) => {
                 let words = (0..size.div_ceil(8) as u64).flat_map(|word| splitmix64(frame << 20 ^ word).to_be_bytes());
@@ -106,9 +106,9 @@ impl Eq for TextQueue {}
 /// State of the next frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextFrame {
-    /// It can be sent.
+    /// The frame can be sent.
     Ready,
-    /// It is not available yet; retry at this time.
+    /// The queue has no text for the frame yet; poll the queue again at this time.
     RetryAt(Time),
     /// There are no more frames.
     Exhausted,
@@ -120,7 +120,8 @@ pub(super) struct FrameSource {
     payload: FramePayload,
     /// Total number of frames; `None` means unlimited.
     frame_count: Option<u64>,
-    /// Recent texts of the queue, which may still return; the first text belongs to the frame `first_queued`.
+    /// The texts most recently taken from the queue, kept because their frames may still return; the first text belongs to the frame
+    /// `first_queued`.
     queued: VecDeque<Bytes>,
     first_queued: u64,
     /// When to poll the queue again; `None` after it was closed.

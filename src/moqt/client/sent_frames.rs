@@ -75,7 +75,7 @@ pub enum MoqtClientEvent {
         frame: usize,
         /// When it was received.
         at: Time,
-        /// Whether the payload is the one that the run sent, or would send, at this position.
+        /// Whether the payload equals the payload of the run's frame at this position, even if that frame was not sent yet.
         intact: bool,
         /// Received payload.
         payload: Bytes,
@@ -149,13 +149,13 @@ pub(super) struct SentFrames {
     outstanding: usize,
     /// When the last matched frame returned.
     last_returned_at: Time,
-    /// Minimum RTT of intact frames.
+    /// Minimum round-trip time of the frames that returned intact.
     min_rtt: Option<Duration>,
     events: VecDeque<MoqtClientEvent>,
 }
 
 impl SentFrames {
-    /// Starts empty. `first_sequence` is the sequence number of the first group.
+    /// Creates an empty collection. `first_sequence` is the sequence number of the first group.
     pub(super) fn new(first_sequence: u64, frames_per_group: usize) -> Self {
         Self {
             first_sequence,
@@ -192,7 +192,7 @@ impl SentFrames {
         self.push_event(MoqtClientEvent::FrameSent { group, frame, sent_at, due, bytes });
     }
 
-    /// Matches a received frame.
+    /// Finds the sent frame that matches a received frame, and reports the result as an event.
     pub(super) fn record_returned(&mut self, received: ReceivedFrame) {
         let ReceivedFrame { group, frame, at, intact, payload } = received;
         let index = group.checked_sub(self.first_sequence).and_then(|index| usize::try_from(index).ok());
@@ -218,12 +218,12 @@ impl SentFrames {
         }
     }
 
-    /// When the last frame returned, if none is outstanding.
+    /// When the last frame returned; `None` if any tracked frame has not returned yet.
     pub(super) fn all_returned_at(&self) -> Option<Time> {
         (self.outstanding == 0).then_some(self.last_returned_at)
     }
 
-    /// Minimum RTT of intact frames.
+    /// Minimum round-trip time of the frames that returned intact.
     pub(super) fn min_rtt(&self) -> Option<Duration> {
         self.min_rtt
     }

@@ -11,7 +11,7 @@ use super::{Session, SessionAction, SessionEvent, StreamDir, StreamHandle};
 use crate::moqt::codec::{self, GROUP_STREAM_TYPE, GroupHeader, GroupItem};
 use crate::moqt::error_code;
 
-/// Maximum number of bytes that are copied into one write: frames and their lengths.
+/// Writes to a group are joined up to this many bytes. A payload of at most this many bytes is copied behind its length prefix.
 const MAX_COALESCED_BYTES: usize = 1 << 10;
 
 /// Bytes charged per unsent frame in addition to its payload, for its entry in `unsent_frames`.
@@ -38,7 +38,8 @@ impl OutgoingGroup {
         self.unsent_bytes + FRAME_OVERHEAD * self.unsent_frames.len()
     }
 
-    /// Records that the transport has taken `bytes` more bytes. Returns the number and payload bytes of the frames that are now complete.
+    /// Records that the transport has taken `bytes` more bytes of this group. Returns the number and payload bytes of the frames that are
+    /// now complete.
     fn on_bytes_written(&mut self, bytes: usize) -> (u64, u64) {
         self.unsent_bytes -= bytes;
         self.first_frame_written += bytes as isize;

@@ -63,10 +63,10 @@ pub enum StreamDir {
 /// An action for the owner of the connection. Actions for one stream must keep their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionAction {
-    /// Open a stream for this handle. If the transport has no credit, later actions for the stream wait.
+    /// Open a stream for this handle. If the peer's stream limit does not permit a new stream yet, later actions for this stream must wait.
     OpenStream(StreamHandle, StreamDir),
-    /// Append these bytes to the stream. `Session::on_bytes_written` reports what the transport has taken. Writes may
-    /// be short and numerous, so the owner should queue bytes, not actions.
+    /// Append these bytes to the stream. `Session::on_bytes_written` reports what the transport has taken. There may be
+    /// many short writes, so the owner should store pending bytes in one queue instead of storing each action.
     Write(StreamHandle, Bytes),
     /// Finish our side of the stream after all bytes.
     Finish(StreamHandle),
@@ -239,8 +239,8 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
         &mut self.session
     }
 
-    /// The peer opened a stream. `id` identifies it among the peer's streams. The peer's first bidirectional stream must be
-    /// reported before its other ones, because it is the session stream. Otherwise, the order does not matter.
+    /// The peer opened a stream. `id` identifies it among the peer's streams. The peer's first bidirectional stream must be reported before
+    /// its other ones, because it is the session stream. All other streams may be reported in any order.
     pub fn on_stream_opened(&mut self, now: Time, id: u64, dir: StreamDir) {
         self.session.on_stream_opened(id, dir);
         self.dispatch_events(now);
@@ -311,8 +311,8 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
         [self.session.next_deadline(), self.handler.next_deadline()].into_iter().flatten().min()
     }
 
-    /// Whether work remains from the last turn. Until it is done, the deadline is immediate and no more data should
-    /// be read.
+    /// Whether work remains from the last turn. While this is true, the next deadline is already over, and the owner
+    /// should read no more data.
     pub fn has_backlog(&self) -> bool {
         self.session.has_backlog() || !self.session.is_closed() && self.handler.has_backlog()
     }
@@ -598,7 +598,7 @@ impl Session {
         waiting.into_iter().fold(MAX_ITEMS_PER_TURN, |left, other| self.process_items(other, left));
     }
 
-    /// Checks a bitrate update and ignores it.
+    /// Checks that a bitrate update is well-formed, and ignores its content.
     fn on_session_update(&mut self, body: &[u8]) -> Result<(), DecodeError> {
         SessionUpdate::from_bytes(MoqtVersion::Gomoqt202502, body)?;
         self.counters.messages_ignored += 1;

@@ -11,8 +11,8 @@ use crate::moqt::codec::{DecodeError, Deframer, GROUP_STREAM_TYPE, GroupDeframer
 use crate::moqt::error_code;
 use crate::moqt::message::{IETF_CLIENT_SETUP_TYPE, StreamType, Subscribe, TrackPath};
 
-/// Maximum number of messages and frames processed in one turn. One chunk may contain thousands of them, and each may be relayed to several
-/// subscribers.
+/// Maximum number of messages and frames processed in one turn. The limit is needed because one chunk of received data may contain
+/// thousands of messages and frames, and each frame may be relayed to several subscribers.
 pub(super) const MAX_ITEMS_PER_TURN: usize = 64;
 
 /// Close reason for a peer that speaks another protocol of the same name.
@@ -58,7 +58,7 @@ pub(super) struct IncomingSubscription {
 #[derive(Debug)]
 pub(super) struct AnnounceRequest {
     pub(super) prefix: TrackPath,
-    /// Whether the initial reply has arrived. Always true in versions without an initial reply.
+    /// Whether the initial reply has arrived. Always true in protocol versions that have no initial reply.
     pub(super) init_received: bool,
     pub(super) announced: BTreeSet<TrackPath>,
 }
@@ -110,7 +110,7 @@ impl StreamState {
         })
     }
 
-    /// Fails if the peer's side must not end here.
+    /// Returns an error if the peer's side of the stream must not end at the current position.
     pub(super) fn check_end(&self) -> Result<(), DecodeError> {
         match &self.role {
             StreamRole::Untyped => Err(DecodeError::UnexpectedEnd("stream type")),
@@ -128,9 +128,9 @@ impl StreamState {
 enum StreamEnd {
     /// Normally.
     Finished,
-    /// By `RESET_STREAM` or `STOP_SENDING` from the peer, or because the peer exceeded a limit.
+    /// Because of `RESET_STREAM` or `STOP_SENDING` from the peer, or because the peer exceeded a limit.
     Reset(u32),
-    /// By malformed data.
+    /// Because of malformed data.
     Malformed(DecodeError),
 }
 
@@ -233,7 +233,8 @@ impl Session {
         }
     }
 
-    /// Processes at most `left` complete items of a stream. Returns the rest of `left`. If it is 0, the stream joins the backlog.
+    /// Processes at most `left` complete items of a stream. Returns `left` minus the number of processed items. If the result is 0, the
+    /// stream joins the backlog.
     pub(super) fn process_items(&mut self, stream: StreamHandle, mut left: usize) -> usize {
         while self.version().is_some() || self.session_stream == Some(stream) {
             let Some(state) = self.streams.get_mut(&stream) else { return left };

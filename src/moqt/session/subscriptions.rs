@@ -60,7 +60,7 @@ impl Session {
         subscribe_id
     }
 
-    /// Ends a subscription of ours. Groups that have started still arrive.
+    /// Ends a subscription of ours. Groups that the peer has already started may still arrive.
     pub fn unsubscribe(&mut self, subscribe_id: u64) {
         let Some(stream) = self.subscriptions.active.remove(&subscribe_id) else { return };
         self.remember_ended(subscribe_id);
@@ -103,7 +103,8 @@ impl Session {
             let active = |suffix| Announce { path: TrackPath(vec![suffix]), ..Announce::default() };
             AnnounceInit::from_bytes(version, body)?.suffixes.into_iter().map(active).collect()
         } else if body.is_empty() && version == MoqtVersion::Gomoqt202502 {
-            // After LIVE, gomoqt sends a byte 0 that the length prefix of LIVE does not include. The byte parses as an empty message.
+            // After LIVE, gomoqt sends a byte 0 that the length prefix of LIVE does not include. This byte is read as the length of an
+            // empty message, which is ignored.
             Vec::new()
         } else {
             vec![Announce::from_bytes(version, body)?]
@@ -210,14 +211,14 @@ impl Session {
         }
     }
 
-    /// Rejects an announcement request or a subscription. No further events refer to it.
+    /// Rejects an announcement request or a subscription. There are no further events for the rejected request.
     pub fn reject_request(&mut self, stream: StreamHandle, code: u32) {
         let Some(state) = self.remove_stream(stream) else { return };
         self.counters.subscriptions_rejected += u64::from(matches!(state.role, StreamRole::IncomingSubscribe(_)));
         self.reject_stream(stream, state.dir, code);
     }
 
-    /// Ends a subscription of the peer because its track has ended. Groups that have started continue.
+    /// Ends a subscription of the peer because its track has ended. Groups that have already started are not aborted.
     pub fn end_subscription(&mut self, subscriber: StreamHandle) {
         if let Some(state) = self.remove_stream(subscriber) {
             self.finish_stream(subscriber, &state);

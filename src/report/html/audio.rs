@@ -16,9 +16,10 @@ const MAX_LISTED_GAPS: usize = 100;
 /// Number of intervals on the time axis.
 const AXIS_PARTS: u32 = 4;
 
-/// Height of the SVG coordinates. A column is one unit wide.
+/// Height of the SVG drawing, in SVG units. A waveform column is one unit wide.
 const HEIGHT: f32 = 200.0;
-/// Upper edge of the wave. The space above shows the gap bands, which the wave would hide if only a part of a column is missing.
+/// Upper edge of the wave. The gap bands are visible in the space above the wave. Without this space, the wave would cover the band of a
+/// column that is only partly missing.
 const TOP: f32 = 20.0;
 const BOTTOM: f32 = HEIGHT - 4.0;
 const MIDDLE: f32 = f32::midpoint(TOP, BOTTOM);
@@ -165,8 +166,8 @@ fn gap_table(quality: &AudioQualityFigures) -> String {
     table + "</tbody></table></div>"
 }
 
-/// A waveform as an SVG element without `<svg` and without the end tag: its attributes and content. `samples_per_column` determines
-/// the strength of gap bands; `scale` is the sample value at the edge.
+/// A waveform as an SVG element without `<svg` and without the end tag: its attributes and content. `samples_per_column` is needed to
+/// choose the class of each gap band; `scale` is the sample value at the upper edge.
 fn waveform_svg(columns: &[WaveformColumn], samples_per_column: u64, side: WaveformSide, scale: f32) -> String {
     let n = columns.len();
     let mut text = format!(
@@ -208,7 +209,7 @@ fn outline(text: &mut String, start: usize, run: &[PeakRange], scale: f32) {
     text.push('z');
 }
 
-/// Bands over columns with missing samples. The class states how much of the column is missing, in quarters.
+/// Bands over columns with missing samples. The CSS class of a band depends on how many quarters of the column are missing, rounded up.
 fn gap_bands(text: &mut String, columns: &[WaveformColumn], samples_per_column: u64) {
     let quarters = |column: &WaveformColumn| (4 * column.lost_samples).div_ceil(samples_per_column.max(1)).min(4);
     let mut start = 0;

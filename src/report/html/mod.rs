@@ -55,7 +55,7 @@ fn render(report: &Report, error: Option<&str>, mut audio: String, page_style: &
     })
 }
 
-/// Replaces each name in braces once.
+/// Replaces each name in braces by its value. Braces in the values are not replaced.
 fn render_template(template: &str, mut value: impl FnMut(&str) -> String) -> String {
     let mut parts = template.split('{');
     let mut text = parts.next().unwrap_or_default().to_owned();

@@ -1,5 +1,5 @@
-//! The room handlers of the program (`radio`, `chat`, relay, and rooms declared in files), and the registry that finds the handler of
-//! a room by its name.
+//! The room handlers that `jamjam-dev` contains (`radio`, `chat`, relay, and rooms declared in files), and the registry that finds the
+//! handler of a room by its name.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -55,7 +55,7 @@ impl RoomHandlers {
     }
 }
 
-/// A room that relays every message: all hooks have their defaults.
+/// A room that relays every message: it uses the default of every hook.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RelayRoom;
 
@@ -166,9 +166,9 @@ struct HistoryEntry<'a> {
 pub struct RadioRoom {
     default_delay: Duration,
     envelope: Envelope,
-    /// The oldest first, as JSON for the welcome message.
+    /// Recent messages, the oldest first, as JSON for the welcome message.
     history: VecDeque<Box<RawValue>>,
-    /// The latest known duration of content, in milliseconds.
+    /// The latest duration that `slot_duration_ms()` found, in milliseconds.
     slot_duration_ms: Option<f64>,
 }
 
@@ -267,7 +267,7 @@ impl RoomHandler for RadioRoom {
     }
 }
 
-/// The duration of content in milliseconds, from the message or otherwise from its sender's URL or token.
+/// The duration of the message's content in milliseconds: from the message or, if it contains none, from its sender's URL or token.
 fn slot_duration_ms(context: &RelayContext<'_>) -> Option<f64> {
     let in_any = |find: &dyn Fn(&str) -> Option<f64>| {
         let seconds = |name| find(name).map(|seconds| seconds * 1e3);
@@ -295,7 +295,7 @@ pub const DEFAULT_BANNED_WORDS: &str = "spam,badword";
 /// The `chat` room: members set a user name and exchange text messages.
 #[derive(Debug)]
 pub struct ChatRoom {
-    /// In lower case.
+    /// The banned words in lower case.
     banned_words: Vec<String>,
     /// User names, sorted by connection number.
     usernames: Vec<(ConnId, String)>,

@@ -43,7 +43,7 @@ pub struct AcceptedPost {
 pub struct FieldError {
     /// The name of the field.
     pub field: &'static str,
-    /// The requirement.
+    /// The requirement that the field does not meet.
     pub message: &'static str,
 }
 
@@ -175,7 +175,7 @@ impl Hub {
         dialect.handlers.get(room).has_route(&dialect.room_view(room, now), path)
     }
 
-    /// Counts an HTTP request about broadcast rooms that was rejected.
+    /// Counts a rejected HTTP request for broadcast rooms.
     pub fn count_rejected_request(&mut self) {
         self.counters[Some(Dialect::Broadcast)].requests_rejected += 1;
     }
@@ -229,7 +229,7 @@ impl Hub {
             protected: handlers.get(room).requires_auth(),
         };
         let failure = posted.as_ref().err().map(|error| match error {
-            // The handler's own text may quote the content.
+            // The handler's own error text may quote the post's content, so it is not recorded.
             PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
             other => (ActivityOutcome::Rejected, other.to_string()),
         });

@@ -137,7 +137,7 @@ pub(super) fn relay_delayed(
 ) {
     let Some(message) = dialect.delay_queue.take(id) else { return };
     let DelayedMessage { room, sender, received_at, variant, payload, .. } = message;
-    // Always succeeds: this server wrote the text.
+    // Parsing always succeeds, because this server wrote the text.
     let Some(payload) = json::from_str_unlimited_depth(&payload) else { return };
     relay_now(
         ctx,
@@ -174,7 +174,7 @@ fn relay_now(
 /// The sender in the envelope of a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum MessageSender<'a> {
-    /// A member, by the client id in its token.
+    /// A member, identified by the client id in its token.
     Member(&'a str),
     /// The room handler.
     Handler,
@@ -251,13 +251,13 @@ pub(super) struct DelayedMessage {
     pub(super) sender: Option<Arc<ClientInfo>>,
     /// The receive time, which the envelope contains.
     pub(super) received_at: WallClock,
-    /// The constructor of the payload's variant.
+    /// Builds the [`RelayPayload`] from `payload`: the constructor of its variant.
     pub(super) variant: fn(Value) -> RelayPayload,
     pub(super) payload: String,
     pub(super) charged_bytes: usize,
 }
 
-/// The delayed messages of one room may use a quarter of the bytes that those of all rooms may use.
+/// The delayed messages of one room may use at most a quarter of the bytes that the delayed messages of all rooms may use.
 const ROOM_SHARE_DIVISOR: usize = 4;
 
 /// The delayed messages of all rooms, by id.
@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn delayed_bytes_are_limited_per_room_and_in_total() {
         let mut queue = DelayQueue::default();
-        // At most two messages per room, and 25 of the 100 bytes per room.
+        // At most two messages and 25 bytes per room, and 100 bytes in all rooms.
         let mut admit = |room, bytes| queue.try_reserve(room, bytes, 2, 100);
         assert_eq!([admit("a", 10), admit("a", 10), admit("a", 1)], [true, true, false]);
         assert_eq!([admit("b", 26), admit("b", 20), admit("b", 6), admit("b", 5)], [false, true, false, true]);

@@ -36,7 +36,7 @@ pub use room_handler::{
 /// The broadcast dialect.
 #[derive(Default)]
 pub(super) struct BroadcastDialect {
-    /// The data of a room is the number of its control channels.
+    /// The `data` field of each room is the number of its control channels.
     pub(super) rooms: RoomMap<usize, Membership>,
     pub(super) handlers: RoomHandlers,
     delay_queue: DelayQueue,
@@ -50,7 +50,7 @@ pub(super) struct Membership {
 }
 
 impl BroadcastDialect {
-    /// The current state of a room. A room that is not open is empty.
+    /// The current state of a room. If the room is not open, the numbers are 0.
     fn room_view<'a>(&self, name: &'a str, now: WallClock) -> RoomView<'a> {
         let room = self.rooms.find(name).and_then(|key| self.rooms.get(key));
         let (all, control_clients) = room.map_or((0, 0), |room| (room.members.len(), room.data));
@@ -179,7 +179,8 @@ impl DialectHandler for BroadcastDialect {
     }
 }
 
-/// Adds a new connection to its room, or closes the connection. Returns the room if the connection created it.
+/// Adds a new connection to its room, or closes the connection. Returns the room if it was created for this connection; otherwise, returns
+/// `None`.
 fn join(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,
@@ -306,8 +307,8 @@ fn on_room_heartbeat(
     dialect.rooms.get(key).is_some()
 }
 
-/// Performs the actions of a room handler, and the actions that result from closing connections. Actions on connections of other rooms
-/// are ignored.
+/// Performs the actions of a room handler, and the actions that result from closing connections. If a handler requests an action on a
+/// connection of another room, the action is ignored.
 fn apply_actions(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,

@@ -70,12 +70,12 @@ impl ClientInfo {
     }
 }
 
-/// A client's upgrade request. Available only during the join.
+/// A client's upgrade request. It is available only before the client joins.
 #[derive(Clone, Copy, Debug)]
 pub struct JoinRequest<'a> {
     /// The query parameters, without the token.
     pub query: &'a [(String, String)],
-    /// The headers that are valid text, with names in lower case. Excludes `Authorization`, `Proxy-Authorization` and `Cookie`.
+    /// The headers that are valid text, with names in lower case. `Authorization`, `Proxy-Authorization` and `Cookie` are left out.
     pub headers: &'a [(String, String)],
 }
 
@@ -126,10 +126,10 @@ pub enum RoomAction {
 /// The payload of a relayed message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RelayPayload {
-    /// The documented envelope contains the value's `content`; if there is none, its `data`; if there is neither, the whole value. The
-    /// Dynode envelope contains the whole value.
+    /// In the documented envelope: the value's `content` or, if it has none, its `data` or, if it has neither, the whole value. In the
+    /// Dynode envelope: the whole value.
     Message(Value),
-    /// Both envelopes contain the whole value.
+    /// In both envelopes: the whole value.
     Content(Value),
 }
 
@@ -156,12 +156,12 @@ pub struct RelayContext<'a> {
 /// The hooks of a room. The defaults make a room that relays every message.
 #[expect(unused_variables, reason = "a default that does nothing still names its parameters")]
 pub trait RoomHandler: Send {
-    /// Whether joining needs a valid token. A post over HTTP always needs one.
+    /// Whether joining needs a valid token. A post over HTTP always needs a valid token.
     fn requires_auth(&self) -> bool {
         true
     }
 
-    /// Maximum number of members; `None` is no limit. Connections of further clients are closed with 1013.
+    /// Maximum number of members; `None` is no limit. If the room is full, the connection of another client is closed with code 1013.
     fn max_clients(&self) -> Option<usize> {
         None
     }
@@ -242,8 +242,8 @@ pub trait RoomHandler: Send {
         false
     }
 
-    /// Serves HTTP requests below `/rooms/{room}/`; `path` has no leading slash. `None` is a 404. Requests are not authenticated: a handler
-    /// that changes anything must check the `Authorization` header.
+    /// Serves HTTP requests below `/rooms/{room}/`; `path` has no leading slash. If it returns `None`, the response is 404. Requests are
+    /// not authenticated: a handler that changes anything must check the `Authorization` header.
     fn routes(
         &mut self,
         room: &RoomView<'_>,
@@ -259,7 +259,7 @@ pub trait RoomHandler: Send {
         None
     }
 
-    /// The delay of a message, at most one hour. A later message with a shorter delay may be relayed before it.
+    /// The delay of a message, at most one hour. A message that arrives later with a shorter delay may be relayed before this message.
     fn broadcast_delay(&self, context: &RelayContext<'_>) -> Duration {
         Duration::ZERO
     }

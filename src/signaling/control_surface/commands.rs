@@ -1,4 +1,4 @@
-//! The program's commands for control surface rooms: create, close and list rooms, set parameters, and send visualizations.
+//! Commands for control surface rooms: create, close and list rooms, set parameters, and send visualizations.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::signaling::timers::{DialectTimer, TimerEvent};
 use crate::signaling::{ConnId, Dialect, EventSink};
 use crate::time::WallClock;
 
-/// Maximum lifetime of a room, which keeps time arithmetic from overflowing.
+/// Maximum lifetime of a room. This maximum prevents overflows when lifetimes are added to times.
 const MAX_ROOM_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Maximum number of values of a visualization.

@@ -1,7 +1,7 @@
 //! The control surface dialect (`bbx`): clients join a room by its code and set parameters of the program that created the room.
 //!
-//! A room lives until the program closes it or its lifetime ends ([`commands`]). Each action of a client goes to the program as a
-//! [`ControlSurfaceEvent`], and each new value to the other clients of the room.
+//! A room stays open until that program closes the room or the room's lifetime ends ([`commands`]). The server reports each action of a
+//! client to the program as a [`ControlSurfaceEvent`], and sends each new value to the other clients of the room.
 
 mod commands;
 
@@ -44,7 +44,8 @@ pub(super) struct ParamMessage<'a> {
     pub(super) at: Option<f64>,
 }
 
-/// `trigger`: a momentary event. `at` (microseconds since the Unix epoch) is passed to the program; the server does not wait for it.
+/// `trigger`: a momentary event. The server reports the trigger at once, with `at` (microseconds since the Unix epoch), and does not wait
+/// until `at`.
 #[derive(Debug, Deserialize)]
 pub(super) struct TriggerMessage<'a> {
     #[serde(borrow)]
@@ -52,7 +53,7 @@ pub(super) struct TriggerMessage<'a> {
     pub(super) at: Option<f64>,
 }
 
-/// `ping`: requests the server's time. The client's time is returned as it was written.
+/// `ping`: requests the server's time. The reply repeats the client's time exactly as the client wrote it.
 #[derive(Debug, Deserialize)]
 pub(super) struct PingMessage<'a> {
     #[serde(borrow)]
@@ -95,7 +96,7 @@ const MAX_WRONG_CODES: u32 = 20;
 /// Maximum number of scheduled updates per room.
 const MAX_SCHEDULED_UPDATES: usize = 1_000;
 
-/// Maximum time that an update is scheduled ahead. An update scheduled further ahead takes effect at once.
+/// Maximum time from the receipt of an update to its scheduled time. An update that is scheduled for later takes effect at once.
 const MAX_SCHEDULE_AHEAD: Duration = Duration::from_secs(60);
 
 /// The control surface dialect.
@@ -281,7 +282,7 @@ fn join(
         let reason = if is_checked { "no room has this code" } else { "too many wrong codes from this address" };
         return Err(MessageError::Rejected(reason));
     };
-    // A client that joins its own room again does not count twice.
+    // A member that joins the same room again is not counted twice.
     let others = room.members.iter().filter(|member| member.conn != conn).count();
     if others >= room.data.max_members {
         ctx.count_rejection();
@@ -344,7 +345,7 @@ fn member_room(
     }
 }
 
-/// Passes an action of a member to the program. The time is truncated to whole microseconds.
+/// Reports an action of a member as a [`ControlSurfaceEvent`]. The time `at` is truncated to whole microseconds.
 fn emit_event(
     ctx: &mut ConnectionContext<'_>,
     dialect: &ControlSurfaceDialect,
@@ -400,7 +401,7 @@ pub(super) struct TooManyParameters;
 /// A parameter of a room.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ParameterValue {
-    /// Starts at 1, in the order in which parameters were first set.
+    /// The parameter that was set first has index 1, and each further parameter has the next index.
     pub(super) index: usize,
     pub(super) value: f32,
 }
@@ -475,7 +476,7 @@ impl ParameterRanges {
     }
 }
 
-/// Maximum number of wrong room codes per source. The period starts with the first wrong code.
+/// Maximum number of wrong room codes per source in one period, which starts with the first wrong code.
 const WRONG_CODE_LIMIT: WindowLimit = WindowLimit { count: 100, period: Duration::from_secs(15 * 60) };
 
 /// Maximum number of sources whose wrong codes are counted.

@@ -48,7 +48,7 @@ impl Simulation {
         self.play_late(delay, |_| 0.0)
     }
 
-    /// The same, where the n-th device callback is late by `late(n)` seconds.
+    /// Plays the sound like [`Self::play`], but the n-th device callback is late by `late(n)` seconds.
     fn play_late(
         &self,
         delay: impl Fn(u64) -> Option<f64>,
@@ -230,7 +230,8 @@ fn late_first_callback_starts_playback_there_without_backlog() {
         assert_eq!(wrong, None, "{late}");
         // The sound is faded in.
         assert!(output[first_sample(&output)].abs() < 0.02, "{late}");
-        // If the device catches up with several callbacks at once, playback has started too early and pauses once to correct this.
+        // If the device then catches up with several callbacks at once, playback turns out to have started too early. To correct this,
+        // playback pauses once.
         let caught_up = |n: u64| (1.0 + late - 0.9 - n as f64 * 0.005).max(0.0);
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { caught_up(n) } else { 0.0 });
         assert_eq!((played.early, played.resyncs, played.concealed), (0, 1, played.late), "{late}: {played:?}");
@@ -339,8 +340,8 @@ fn playback_catches_up_after_the_device_lost_samples() {
         assert_eq!((played.resyncs, played.played + played.late), (1, 1_500), "{played:?}");
         played.late
     };
-    // After a reported discontinuity, the delays are evaluated after 100 ms. An unreported one has an effect only at the end of the
-    // one-second window, which is several times later.
+    // After a reported discontinuity, the delays are evaluated after 100 ms. After an unreported discontinuity, the delays are evaluated
+    // only at the end of the one-second window, which is several times later.
     let (reported, unreported) = (late(true), late(false));
     assert!(reported > 0 && reported * 4 < unreported, "{reported} {unreported}");
 }

@@ -79,7 +79,7 @@ fn packets_are_counted_beyond_the_maximum_number_of_gaps() {
         analyzer.on_sent(index, &[0.5]);
     }
     (0..packets).step_by(2).for_each(|index| analyzer.on_lost(index));
-    // The packet between the first two gaps joins them, which frees a slot.
+    // When packet 1 is also lost, the first two gaps become one gap, which frees a slot.
     analyzer.on_lost(1);
     let gaps = analyzer.finish().gaps;
     assert_eq!(

@@ -53,8 +53,8 @@ fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
 
 #[test]
 fn packet_overtaken_by_four_has_extent_four() {
-    // Packet 4 arrives at 210 ms, after 5 to 8. Packet 5 was the first of these, at 148 ms. Sections 4.2 and 4.3 of RFC 4737 use only that
-    // packet.
+    // Packet 4 arrives at 210 ms, after 5 to 8. Packet 5 was the first of these, at 148 ms. RFC 4737 computes the extent (section 4.2) and
+    // the late time offset (section 4.3) only from packet 5.
     let arrivals = [(1, 68), (2, 88), (3, 108), (5, 148), (6, 168), (7, 188), (8, 208), (4, 210), (9, 228), (10, 248)];
     assert_eq!(overtaken(&arrivals), [(4, 4, 62)]);
 }
@@ -84,7 +84,7 @@ fn loss_before_a_gap_does_not_change_the_overtaking_packet() {
 #[test]
 fn evicted_packets_do_not_affect_later_arrivals() {
     let mut reordering = Reordering::default();
-    // Every odd packet is missing: packet n − 1 was overtaken by packet n at position n/2.
+    // Only even packets arrive: packet n, at position n/2 in order of arrival, overtakes packet n − 1.
     for n in (0..1_000).step_by(2) {
         assert_eq!(reordering.on_arrival(n, Time::from_millis(n)), None);
     }

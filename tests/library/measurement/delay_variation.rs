@@ -12,7 +12,7 @@ fn ipdv(round_trips: &[Option<i64>]) -> Ipdv {
 
 #[test]
 fn ipdv_is_the_difference_to_the_previously_sent_packet() {
-    // The fourth packet took 150, all others 68. The differences are 0, 0, 82, −82, 0 …
+    // The round trip of the fourth packet is 150 ns, all others are 68 ns. The differences are 0, 0, 82, −82, 0 …
     let found = ipdv(&[68, 68, 68, 150, 68, 68, 68, 68, 68, 68].map(Some));
     assert_eq!((found.magnitudes().count(), found.min(), found.max()), (9, Some(-82), Some(82)));
     assert_eq!(found.magnitudes().mean(), Some(164.0 / 9.0));

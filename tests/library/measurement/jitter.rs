@@ -4,7 +4,7 @@ use jamjam_dev::stats::{Jitter, PacingStats, Reordering, StreamStats};
 use jamjam_dev::time::Time;
 use proptest::prelude::*;
 
-/// RFC 3550, 6.4.1, directly from its text, with separate times of sending and arrival:
+/// Computes jitter directly from the text of RFC 3550, section 6.4.1, with separate times of sending and arrival:
 /// D(i-1,i) = (Ri - Ri-1) - (Si - Si-1), J(i) = J(i-1) + (|D(i-1,i)| - J(i-1))/16.
 fn estimates_by_the_rfc(sent: &[i64], arrived: &[i64]) -> Vec<f64> {
     let mut estimates = Vec::new();
@@ -100,8 +100,8 @@ fn pacing_error_is_departure_minus_due_time_and_may_be_negative() {
 
 #[test]
 fn first_and_last_five_seconds_are_separate() {
-    // A minute with two packets per second, which starts when the driver has run for a long time. Each packet's error is the number of its
-    // second.
+    // A minute with two packets per second, which starts when the driver has run for a long time. The pacing error of each packet, in
+    // nanoseconds, is the number of the second in which the packet is due.
     let start = 1_234_567 * SECOND + 89;
     let sent = (0..120u64).map(|n| (start + n * SECOND / 2, (n / 2) as i64));
     let (first, last) = pacing(sent).first_and_last().unwrap();

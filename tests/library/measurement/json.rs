@@ -351,9 +351,9 @@ fn every_text_label_is_defined_in_measuring_md() {
             seen.insert(label.to_owned());
         }
     }
-    // The labels are 24 rows of the table; server delay, echo time, recorded, loss bursts, reordering, PDV, IPDV, pacing error and its p50,
-    // send call, timer error, connection setup, clock offset, groups, mapped address, port unreachable, stray; captured, overruns, capture
-    // xruns, capture clock; played, jitter buffer, playback latency, playback xruns, playback clock; gaps, level, alignment.
+    // The 53 labels are 24 rows of the table; server delay, echo time, recorded, loss bursts, reordering, PDV, IPDV, pacing error and its
+    // p50, send call, timer error, connection setup, clock offset, groups, mapped address, port unreachable, stray; captured, overruns,
+    // capture xruns, capture clock; played, jitter buffer, playback latency, playback xruns, playback clock; gaps, level, alignment.
     assert_eq!(seen.len(), 53, "{seen:?}");
 }
 

@@ -79,7 +79,7 @@ fn delay_variation_needs_no_server_delay() {
     let report = Report::new(&send(AudioResults { stats: audio, ..AudioResults::default() }), &Limits::default());
     let audio = report.streams.audio.unwrap();
     assert_eq!((audio.rtt_count, audio.rtt_p50_us), (0, None));
-    // 50 µs is in the bucket 49,984 … 50,015 ns of the difference to the first echo.
+    // The median difference to the first echo time is 50 µs, which is in the bucket 49,984 … 50,015 ns.
     assert_eq!((audio.pdv_p50_us, audio.pdv_max_us), (Some(50.015), Some(150.0)));
 }
 
@@ -188,7 +188,7 @@ fn slow_send_calls_and_late_wake_ups_are_reported_by_p99() {
           timestamps, round-trip times are longer by the same amount; close other programs or measure from a less busy host"
         ]
     );
-    // If there are too few values for a p99, they are not evaluated, because the first call of a run is always slow.
+    // Fewer than 100 values have no p99 and cause no warning, because the first call of a run is always slow.
     let mut few = HostTiming::default();
     (0..99).for_each(|_| few.send_call.record(MS));
     assert_eq!(notes(few), [""; 0]);

@@ -1,4 +1,4 @@
-//! The echo server limits its replies to one address and ends reply loops between two servers. Nodes in virtual time.
+//! The echo server limits its replies to one address and ends reply loops between two servers. The tests run nodes in virtual time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -72,7 +72,7 @@ fn all_ports_and_reply_types_of_an_address_share_one_bucket() {
         assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(kind, 1_000, &[0; 12])), 0, "type {kind}");
     }
     assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(4, 1_000, &[1, 2, 3, 4, 5])), 0, "route probe");
-    // A packet without a reply uses no rate and is counted as usual.
+    // A packet that gets no reply is not charged to the rate limit, and is counted as ignored.
     assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(2, 1, &[])), 0);
     let counters = echo.counters();
     assert_eq!(
@@ -328,7 +328,7 @@ proptest! {
             for last in first..left.len() {
                 bits += (left[last].1 + 28) * 8;
                 let nanos = u128::from(left[last].0 - left[first].0 + 250 * MS);
-                // Multiplied out to avoid rounding.
+                // Both sides are multiplied by the denominators to avoid rounding.
                 prop_assert!((last - first + 1) as u128 * u128::from(SECOND) <= nanos * u128::from(rate));
                 prop_assert!(u128::from(bits) * 1_000_000 <= nanos * u128::from(kilobits));
             }
@@ -343,8 +343,8 @@ fn answered(from: &str, datagrams: impl IntoIterator<Item = (u64, Vec<u8>)>) -> 
     datagrams.into_iter().map(|(at, bytes)| reply_count(&mut echo, at * MS, from, &bytes)).sum()
 }
 
-/// A client sends one KEEPALIVE per second. Returns the packets that it receives, except the echo of each KEEPALIVE, which is the first or
-/// second reply.
+/// A client sends one KEEPALIVE per second. Returns the packets that it receives, without the echo of each KEEPALIVE. The echo must be the
+/// first or second reply.
 fn replies_besides_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> Vec<(u64, Vec<u8>)> {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let mut others = Vec::new();

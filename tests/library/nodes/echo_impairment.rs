@@ -266,8 +266,8 @@ fn copy_is_charged_like_a_packet_and_both_are_dropped_together() {
     receive(&mut echo, Time::ZERO, client(1), &audio(1));
     let counters = echo.counters();
     assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, two));
-    // The memory that is left for client 1 holds one packet, but not a packet and its copy. After the packet of client 2, the same is true
-    // of the total memory.
+    // The memory that is left for client 1 holds one packet, but not a packet and its copy. After the packet of client 2, the memory that
+    // is left in total also holds one packet, but not a packet and its copy.
     receive(&mut echo, Time::ZERO, client(1), &audio(2));
     receive(&mut echo, Time::ZERO, client(2), &audio(3));
     receive(&mut echo, Time::ZERO, client(3), &audio(4));

@@ -153,7 +153,7 @@ fn audio_loops_three_times() {
         ([3_000, 0], 20, 3, 9_120),
         ([3_000, 3_000], 20, 3, 18_120),
         ([60_000, 60_000], 500, 3, 363_000),
-        // The maximum round trip for which this is guaranteed.
+        // The maximum round trip (2 s) for which this number of rounds is guaranteed.
         ([0, 0], 1_000, 3, 6_000),
         ([3_000, 3_000], 1_000, 3, 24_000),
     ] {

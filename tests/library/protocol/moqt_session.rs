@@ -572,7 +572,7 @@ fn frame_counts_as_sent_when_the_transport_has_taken_all_of_it() {
 
 #[test]
 fn dropped_groups_are_counted_once_by_reason() {
-    // One of two readers unsubscribes while two groups have unsent data for it.
+    // One of two readers unsubscribes while two groups have unsent data for that reader.
     let mut echo = subscribed_often(SessionLimits::default(), 1);
     echo.accepts_writes = false;
     let one = echo.open(2, Uni, &group(&["one"]));

@@ -68,7 +68,7 @@ fn stun_response_is_at_most_24_bytes_longer_than_the_request() {
         let request_bytes = with_attributes(&[7; 12], &attributes);
         let answer = answer(&request_bytes, "[2001:db8::1]:1");
         assert!(answer.len() <= request_bytes.len() + 24, "{unknown} unknown attributes: {} bytes", answer.len());
-        // The header, the error code, and the types of at most sixteen attributes.
+        // The response consists of the header, the error code, and the types of at most sixteen unknown attributes.
         assert_eq!(answer.len(), 20 + 8 + 4 + (2 * unknown.min(16)).next_multiple_of(4));
     }
 }

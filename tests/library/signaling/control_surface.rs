@@ -202,7 +202,7 @@ fn program_receives_member_actions_immediately_and_nothing_else() {
         r#"{{"room":"1234","nodeId":"{node_id}","kind":"param","name":"freq","value":0.25,"at":{at},"time":1795000002000000}}"#
     );
     assert_eq!(written, form);
-    // At the scheduled time, the program gets no second event.
+    // At the scheduled time, the embedding application gets no second event.
     hub.on_deadline(second(20), &mut sink);
     send(&mut hub, &mut sink, 1, 20, &json!({"type": "sync"}));
     assert_eq!((sink.last(1)["params"][0]["value"].as_f64(), sink.events.len()), (Some(0.25), 4));

@@ -265,8 +265,8 @@ fn silent_connection_is_closed_at_the_heartbeat_timeout() {
     }
 }
 
-/// Each full 16 KiB of a message counts as one more message. A message is accepted if any part of the burst is left, even if the message
-/// counts more than that. The following messages then have to wait longer.
+/// Each full 16 KiB of a message counts as one more message. A message is accepted if any part of the burst is left, even if it counts as
+/// more messages than are left. The following messages then have to wait longer.
 #[test]
 fn long_messages_count_more_towards_the_message_rate() {
     for (bytes, max_messages) in [(16, 20), ((16 << 10) - 1, 20), (16 << 10, 10), (160 << 10, 2)] {

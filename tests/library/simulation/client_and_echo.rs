@@ -62,7 +62,7 @@ fn run_simulation(seed: u64, theme: Theme) -> (Vec<(RunResults, bool)>, Vec<Stri
     (runs, wrong)
 }
 
-/// Runs simulations on all cores, each of which must match, and passes the reports of their clients to `inspect`.
+/// Runs simulations on all cores, checks that each report matches its reference count, and passes the reports to `inspect`.
 fn run_simulations(
     seeds: &(impl Iterator<Item = u64> + Clone + Send),
     theme: Theme,
@@ -84,6 +84,7 @@ fn run_simulations(
             wrong.extend(differences);
         }
     });
+    wrong.sort();
     let first = wrong[..wrong.len().min(20)].join("\n");
     assert!(wrong.is_empty(), "{} differences, the first is:\n{first}", wrong.len());
 }

@@ -75,7 +75,7 @@ type InFlight = Reverse<(u64, u64, SocketAddr, SocketAddr, Vec<u8>)>;
 /// All hosts and links.
 pub(crate) struct Net<N> {
     pub(crate) hosts: Vec<Host<N>>,
-    /// By (from, to).
+    /// The link from one address to another, by (from, to).
     pub(crate) links: HashMap<(SocketAddr, SocketAddr), Link>,
     in_flight: BinaryHeap<InFlight>,
     serial: u64,

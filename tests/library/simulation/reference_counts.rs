@@ -1,5 +1,5 @@
 //! The numbers of `docs/measuring.md`, implemented independently from its text. They are computed afterwards from the complete log, with
-//! plain vectors and sorts, and use none of the code under test.
+//! vectors, maps and sorts, and use none of the code under test.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -199,7 +199,7 @@ fn is_reported(requested: &[[u8; 12]], bytes: &[u8]) -> bool {
     requested.iter().any(|id| stun::is_response(bytes, id))
 }
 
-/// Counts everything.
+/// Computes all numbers of a run from its log.
 pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts {
     let first = config.wait_for.then(|| first_answer(config.peer, log));
     let begin = config.begin.unwrap_or_else(|| after_first_answer(config, log));

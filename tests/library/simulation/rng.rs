@@ -38,7 +38,7 @@ impl Rng {
         of[self.below(of.len() as u64) as usize]
     }
 
-    /// Another stream, independent of later draws from this one.
+    /// Another generator, whose numbers do not depend on later draws from this generator.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.bits())
     }

@@ -36,14 +36,16 @@ fn fill(clients: &mut [Client], payload: usize) {
 fn until(server: &mut Server, is_reached: impl Fn(&Stats) -> bool) -> Stats {
     loop {
         let stats = Stats::parse(&server.line_starting_with("Stats: "));
+        let handled = stats.count("received") + stats.count("keepalives");
+        assert_eq!(stats.arrivals(), handled, "packets were dropped: {stats}");
         if is_reached(&stats) {
             return stats;
         }
     }
 }
 
-/// Fills and empties the buffer three times. Returns the overhead per packet, and how much more memory than at the start is in use after
-/// each emptying. `None` if the machine takes longer than the delay to fill the buffer.
+/// Fills and empties the buffer three times. Returns the overhead per packet in bytes, and for each emptying the resident memory after it
+/// minus the resident memory at the start, in KiB. Returns `None` if the machine takes longer than the delay to fill the buffer.
 fn measure(payload: usize, delay: Duration) -> Option<(f64, Vec<i64>)> {
     let delay = format!("{}s", delay.as_secs());
     let options = ["--host", "127.0.0.1", "-d", &delay, "--stats-interval", "20ms", "--max-buffer", "off"];
@@ -62,12 +64,7 @@ fn measure(payload: usize, delay: Duration) -> Option<(f64, Vec<i64>)> {
         let full = resident_kib(&server);
         let bytes_per_packet = (full - idle) as f64 * 1_024.0 / f64::from(PACKETS);
         cost = cost.max(bytes_per_packet - HEADER - payload as f64);
-        let stats = until(&mut server, |stats| stats.count("buffered") == 0);
-        assert_eq!(
-            stats.arrivals(),
-            stats.count("received") + stats.count("keepalives"),
-            "packets were dropped: {stats}"
-        );
+        until(&mut server, |stats| stats.count("buffered") == 0);
         left.push(resident_kib(&server) as i64 - idle as i64);
     }
     Some((cost, left))

@@ -223,11 +223,11 @@ fn groups_over_the_memory_limit_are_logged_and_counted() {
     connect_options.limits.max_unsent_group_bytes = 64 << 20;
     let stopped = thread::scope(|scope| {
         let client = scope.spawn(move || run_and_watch(&connect_options, &many, |_| ()));
-        let line = server.line_starting_with("moqt: groups dropped new_groups=");
+        let line = server.line_starting_with("moqt: groups dropped newly_dropped=");
         assert_eq!(line.level, "WARN");
         // The second dropped group may have arrived before this line was written.
         let is_logged = [1, 2].iter().any(|dropped| {
-            line.message.starts_with(&format!("moqt: groups dropped new_groups={dropped} last_source=127.0.0.1:"))
+            line.message.starts_with(&format!("moqt: groups dropped newly_dropped={dropped} last_source=127.0.0.1:"))
                 && line.message.ends_with(&format!(
                     " groups_dropped_slow_reader=0 groups_dropped_buffer_full={dropped} groups_dropped_no_subscriber=0"
                 ))

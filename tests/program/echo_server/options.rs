@@ -117,7 +117,7 @@ fn configured_port_is_used() {
 }
 
 /// Whether AUDIO sent to this server is delayed. The delay may be hours, so the function does not wait for the echo: it stops the server,
-/// which then drops a delayed packet and counts it.
+/// which then drops the packet and counts it if the packet is still delayed.
 fn delays_audio(server: Server) -> bool {
     let mut client = Client::connect(server::client::at("127.0.0.1", server.address));
     client.send(&audio(1, 100));

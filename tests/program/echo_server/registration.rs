@@ -49,7 +49,8 @@ fn client_finds_the_echo_server_by_its_room_and_can_chat() {
     assert_eq!(room["name"], "[BOT] Studio (40ms delay)");
     assert_eq!((&room["peer_count"], &room["has_password"]), (&json!(1), &json!(false)));
     let (mut member, echo_member) = join_echo_room(signaling.address);
-    // The echo server listens on 0.0.0.0, which is never published. To a signaling server on this machine, it publishes a loopback address.
+    // The echo server listens on 0.0.0.0, which is never published. If the signaling server is on this machine, the echo server publishes a
+    // loopback address.
     let address = format!("127.0.0.1:{}", echo.address.port());
     assert!(echo.address.ip().is_unspecified());
     assert_eq!(echo_member["name"], "Echo Bot");
@@ -135,7 +136,7 @@ fn address_reachable_from_this_machine_only_is_not_published() {
 #[test]
 fn stun_mapped_address_is_published_in_the_room() {
     let signaling = Server::start_signaling(&[]);
-    // Another echo server answers STUN.
+    // A second echo server acts as the STUN server.
     let other = Server::start(&["--host", "127.0.0.1"]);
     let echo = registered_server(signaling.address, &["--stun", &other.address.to_string()]);
     let (mut member, mut echo_member) = join_echo_room(signaling.address);

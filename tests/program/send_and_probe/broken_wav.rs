@@ -119,7 +119,7 @@ fn unreadable_file_is_reported_in_one_line() {
     assert_eq!(server.received(), []);
 }
 
-/// Removes the read permission. Returns false if this user may read everything.
+/// Removes the read permission. Returns false if this user can still read the file, as root can.
 fn forbid(path: &std::path::Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o000)).unwrap();

@@ -92,7 +92,7 @@ fn page_gaps_match_the_outcome_log_and_players_match_the_audio() {
 fn late_packet_is_a_gap_and_unexpected_echo_is_not() {
     let folder = TempDir::new().unwrap();
     let page = folder.path().join("page.html");
-    // With a limit of 1 ns, packets are late.
+    // With a limit of 1 ns (`--late-after`), packets are late.
     let output = with_page("send --tone 440 --duration 20ms --embedded --delay 10 --late-after 1ns", &page);
     assert_eq!(output.code, 0, "{output:?}");
     let late = fs::read_to_string(&page).unwrap();

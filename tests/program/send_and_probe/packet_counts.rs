@@ -156,7 +156,7 @@ fn run_without_replies_fails_and_lists_the_likely_causes() {
         assert!(closed.ends_with("not received"), "{closed}");
         assert!(path.contains("check this first"), "{path}");
 
-        // The same in the text report.
+        // The text report lists the same causes.
         let output = run(&format!("{line} --timeout 100ms --to {}", server.to()));
         assert_eq!(output.code, 1);
         assert!(output.stdout.contains("possible causes:\n  1. "), "{}", output.stdout);

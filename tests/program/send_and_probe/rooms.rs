@@ -441,7 +441,7 @@ fn conflicting_room_options_are_rejected_before_connecting() {
     let output = start(command(["probe", "--room", "jam"]).env("SIGNALING_URL", "")).end();
     assert_error(&output, 2, &format!("--room {needed}"));
 
-    // Usage errors of clap also exit with code 2.
+    // Usage errors that clap detects also exit with code 2.
     for options in [
         "--room jam --to 127.0.0.1",
         "--room jam --embedded",

@@ -89,7 +89,7 @@ fn silence_has_its_length_in_the_file_and_unsent_parts_do_not_count() {
             ("--max-silence 399ms", 400.0, 1),
             ("--duration 500ms --max-silence 300ms", 300.0, 0),
             ("--duration 500ms --max-silence 299ms", 300.0, 1),
-            // 50 ms of the silence are sent.
+            // The run sends 100 ms of sound and 50 ms of the silence.
             ("--duration 150ms", 50.0, 0),
             // Silence at the end would continue at the beginning, but the file begins with sound.
             ("--repeat 2", 400.0, 0),
@@ -200,7 +200,7 @@ fn file_of_the_largest_floats_is_sent_at_every_rate() {
         let output = sent(|file| wav::write_floats(file, rate, channels, &sound), &format!("{options} --json"));
         assert_eq!(output.code, 0, "{rate} {channels} {options}: {output:?}");
         let quality = &document::report(&output)["audio_quality"];
-        // Large values are finite.
+        // The values are large but finite, so none is counted as not finite.
         assert_eq!(
             (&quality["source_non_finite_samples"], &quality["source_replaced_samples"]),
             (&json!(0), &json!(0))

@@ -115,7 +115,7 @@ fn help_works_for_every_subcommand() {
 
 #[test]
 fn probe_without_a_target_uses_localhost_port_5000() {
-    // It does not matter whether a server listens on the default port.
+    // The test passes whether or not a server listens on the default port.
     let output = run("probe --count 1 --timeout 50ms --json");
     assert_eq!(document::report(&output)["target"], "127.0.0.1:5000");
 }

@@ -193,7 +193,7 @@ fn stop_signal_closes_every_connection_and_exits_with_0() {
             .map(|mut client| {
                 thread::spawn(move || {
                     let code = client.closed();
-                    // Reading answers the close frame.
+                    // The WebSocket library answers the close frame during these reads.
                     while client.0.read().is_ok() {}
                     code
                 })

@@ -252,7 +252,7 @@ fn shutdown_sends_close_frames_under_tls() {
     assert_eq!(u16::from(frame.code), 1001);
 }
 
-/// The output of an external tool, or `None` if it is not installed. In CI it must be installed.
+/// The output of an external tool, or `None` if it is not installed. In CI, the test fails if the tool is not installed.
 fn tool(name: &str, arguments: &[&str]) -> Option<Output> {
     let result = Command::new(name).args(arguments).stdin(Stdio::null()).output();
     if result.is_err() {

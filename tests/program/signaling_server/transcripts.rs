@@ -18,8 +18,8 @@ use transcript_files::transcripts;
 /// Dialects, and the number of their transcripts that do not move the clock.
 const DIALECTS: [(&str, usize); 2] = [("jamjam", 50), ("webrtc", 33)];
 
-/// Runs `transcript` to its end, or up to a line that moves the clock. Repeats it if an id in this run has no letter whose case could be
-/// changed.
+/// Runs `transcript` to its end, or up to a line that moves the clock. Runs the transcript again if an id contains no letter whose case
+/// could be changed.
 fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, String> {
     for _ in 0..20 {
         let progress = run_transcript(transcript, sockets)?;

@@ -2,7 +2,7 @@
 //! token sequences in macro calls that look like a path.
 //!
 //! Names are resolved by the file's own imports (`use std::time as t; t::Instant`), regardless of scope: an import anywhere in a file
-//! applies to the whole file. This may reject valid code, but needs no real name resolution.
+//! applies to the whole file. The check may therefore reject valid code, but it needs no real name resolution.
 
 use std::collections::HashMap;
 
@@ -67,7 +67,7 @@ fn resolve(path: &[String], imports: &HashMap<String, Vec<Vec<String>>>, depth: 
 }
 
 struct Collector {
-    /// The current module, inline modules included.
+    /// The path of the current module, which may be an inline module.
     module: Vec<String>,
     found: Vec<Named>,
     imports: HashMap<String, Vec<Vec<String>>>,
@@ -124,7 +124,7 @@ impl Collector {
     }
 
     /// Finds the paths in `tokens`, whose grammar is unknown: names joined by `::`, and groups of names after a `::`. `prefix` is the path
-    /// before such a group; `imports` is set inside a `use`.
+    /// before the group that contains `tokens`; `imports` is set inside a `use`.
     fn tokens(&mut self, prefix: &[String], mut imports: bool, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let is = |at: usize, mark: char| matches!(tokens.get(at), Some(TokenTree::Punct(p)) if p.as_char() == mark);

@@ -16,7 +16,7 @@ pub(crate) const LAYERS: &[&[&str]] = &[
     &["main"],
 ];
 
-/// The modules that use clocks, files, sockets, threads, the environment and entropy. All others are pure.
+/// The modules that use clocks, files, sockets, threads, the environment and entropy. All other modules are pure.
 const IO_MODULES: &[&str] = &["io", "cli", "main"];
 
 /// Paths that a pure module may not use, with everything below them.
@@ -36,7 +36,7 @@ const IO_PATHS: &[&str] = &[
     "std::time::Instant",
     "std::time::SystemTime",
     "std::time::UNIX_EPOCH",
-    // A source of entropy: the order of a map would differ from run to run.
+    // A source of entropy: the iteration order of a map that uses it would differ from run to run.
     "std::hash::RandomState",
     "std::collections::hash_map::RandomState",
     // Crates that perform I/O, and the functions of other crates that do.

@@ -70,7 +70,7 @@ impl Authority {
         self.certify_key(name, from, until, &KeyPair::generate().unwrap())
     }
 
-    /// The same with a given key, which may be of any type.
+    /// Like [`Self::certify_for`], but with a given key, which may be of any type.
     pub fn certify_key(&self, name: &str, from: Day, until: Day, key: &KeyPair) -> Pair {
         let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);

@@ -19,7 +19,7 @@ pub struct Bindings(BTreeMap<String, String>);
 #[derive(Debug, PartialEq, Eq)]
 pub enum Spelling {
     Text(String),
-    /// A placeholder should be sent in another case, but its value contains no letter.
+    /// The value of a placeholder should be sent in upper or lower case, but contains no letter.
     NoOtherCase,
 }
 

@@ -60,7 +60,7 @@ const BROADCAST: Requests = [
 
 const CONTROL: Requests = [("", r#"{"type":"error","error":"Control channel is receive-only"}"#); 2];
 
-/// The requests of the dialect at `to`. The path determines every dialect except jamjam and bbx.
+/// The requests that a client connected to `to` can send in its dialect. The path determines every dialect except jamjam and bbx.
 fn requests(to: &str) -> Requests {
     if ["roomId=", "userId=", "userName="].iter().any(|parameter| to.contains(parameter)) {
         WEBRTC
@@ -81,7 +81,7 @@ impl<T: Read + Write + Send> ByteStream for T {}
 pub struct Sockets {
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
-    /// Whether cut connections are reset. Otherwise they are closed without a close frame.
+    /// If true, a cut connection is reset; otherwise it is closed without a close frame.
     pub reset: bool,
     clients: BTreeMap<String, Client>,
 }
@@ -107,7 +107,7 @@ impl Client {
             match self.socket.read().map_err(|error| format!("receives nothing: {error}"))? {
                 Message::Text(text) => self.inbox.push_back(text.to_string()),
                 Message::Pong(_) if until_pong => return Ok(()),
-                // The server's heartbeat. The library sends the pong before anything else.
+                // A ping is the server's heartbeat. The WebSocket library answers it before it sends anything else.
                 Message::Ping(_) => continue,
                 Message::Close(frame) => {
                     let close_frame = frame.map(|frame| (frame.code.into(), frame.reason.to_string()));
@@ -300,7 +300,7 @@ impl TranscriptServer for Sockets {
         client.close_reason.map(Some).ok_or_else(|| format!("{name} is not closed, and receives {:?}", client.inbox))
     }
 
-    /// The rooms were created when the server was started.
+    /// Only `creates room` is supported: the rooms were created when the server was started.
     fn program(&mut self, command: &str) -> Result<bool, String> {
         Ok(command.starts_with("creates room "))
     }

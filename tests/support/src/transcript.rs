@@ -39,10 +39,11 @@ pub trait TranscriptServer {
     fn expect_closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String>;
     /// `Err` if the server has not pinged the client since the clock last moved.
     fn expect_pinged(&mut self, name: &str) -> Result<(), String>;
-    /// Advances the clock by this number of seconds. Returns false if it cannot.
+    /// Advances the clock by this number of seconds. Returns false if this server cannot do that.
     fn advance(&mut self, seconds: u64) -> bool;
-    /// The program acts: `creates room CODE [for MEMBERS [expiring SECONDS]]`, `closes room CODE`, `sets NAME VALUE [in CODE]`,
-    /// `declares NAME MIN MAX [at VALUE]`, `shows VALUE… [in CODE]`. Returns false if it cannot.
+    /// The embedding application acts: `creates room CODE [for MEMBERS [expiring SECONDS]]`, `closes room CODE`,
+    /// `sets NAME VALUE [in CODE]`, `declares NAME MIN MAX [at VALUE]`, `shows VALUE… [in CODE]`. Returns false if this server cannot do
+    /// that.
     fn program(&mut self, command: &str) -> Result<bool, String> {
         Err(format!("this server cannot run a program that {command}"))
     }
@@ -55,9 +56,10 @@ pub trait TranscriptServer {
 pub enum Progress {
     /// Every line.
     Complete,
-    /// It was run up to a line that advances the clock or lets the program act, which this server does not support.
+    /// The transcript was run up to a line that advances the clock or lets the embedding application act, which this server does not
+    /// support.
     UntilUnsupported,
-    /// It was run up to this line, which sends an id in another case although the id contains no letter.
+    /// The transcript was run up to this line, which sends an id in upper or lower case, but the id contains no letter.
     UntilLine(usize),
 }
 

@@ -210,7 +210,7 @@ const CONNECTED: Bytes = Bytes::from_static(b": connected\n\n");
 /// Sent when there are no events, so that both ends detect a lost connection.
 const KEEPALIVE_COMMENT: Bytes = Bytes::from_static(b": keepalive\n\n");
 
-/// Number of keepalives during the maximum lifetime of a connection that is not read.
+/// Number of keepalives within `max_lifetime`, the time after which a connection that the client does not read is closed.
 const KEEPALIVES_PER_LIFETIME: u32 = 4;
 
 /// Stream control surface events

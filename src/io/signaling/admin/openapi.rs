@@ -32,7 +32,7 @@ const STYLE: &str = include_str!("openapi/docs.css");
 const SWAGGER_UI_FILES: [&str; 4] =
     ["swagger-ui-bundle.js", "swagger-ui.css", "favicon-16x16.png", "favicon-32x32.png"];
 
-/// The page loads from this server only. Swagger UI draws arrows as `data:` images.
+/// The page may load resources from this server only, except `data:` images, because Swagger UI draws arrows as such images.
 const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
 
 /// Redirects browsers to the page. WebSocket upgrades on `/` are handled earlier.

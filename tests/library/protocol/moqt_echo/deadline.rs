@@ -90,7 +90,8 @@ fn long_groups_extend_the_deadline_and_typed_texts_have_none() {
     assert_eq!(progress.deadline(), Some(at(94_000)), "the input has ended");
 }
 
-/// The server vanishes after any piece of the setup or of a run of 400 ms. With every fifth seed, only the groups stop arriving.
+/// The server vanishes after any piece of the setup or of a run of 400 ms. With every fifth seed, the server does not vanish, but the
+/// client stops receiving groups.
 #[test]
 fn client_whose_server_vanishes_ends_within_its_deadline() {
     let mut endings = [0; 3];

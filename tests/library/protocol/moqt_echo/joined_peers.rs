@@ -126,7 +126,7 @@ impl Direction {
     }
 }
 
-/// `xorshift64*`.
+/// A random number generator (`xorshift64*`).
 struct Random(u64);
 
 impl Random {
@@ -143,7 +143,7 @@ impl Random {
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) offers: Vec<MoqtVersion>,
-    /// Whether the transport conveys the path.
+    /// Whether the transport is WebTransport, which conveys the path.
     pub(crate) webtransport: bool,
     pub(crate) echoing: Echoing,
     pub(crate) sending: Sending,

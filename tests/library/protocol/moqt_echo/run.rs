@@ -121,7 +121,8 @@ fn losses_order_and_copies_are_counted_separately() {
     };
     tracker.on_event(&returned(5, 0, 140, 157, false));
     tracker.unmatched(5, 0, 158);
-    // A second copy of a frame of group 1, a group and a frame that do not exist, and a frame of the lost group.
+    // Unmatched frames: a second copy of a frame of group 1, a frame of a group that was not sent, a frame number that does not exist, and
+    // a frame of the lost group.
     tracker.unmatched(1, 0, 160);
     tracker.unmatched(9, 0, 161);
     tracker.unmatched(1, 2, 162);

@@ -241,7 +241,7 @@ fn rooms_members_and_addresses_are_bounded_with_omitted_counts() {
     assert_eq!((snapshot.unjoined.len(), snapshot.omitted_unjoined, snapshot.unjoined[0].connection), (200, 30, 2_001));
     assert_eq!(snapshot.addresses.len(), 10);
     assert!(snapshot.addresses.is_sorted_by_key(|crowd| std::cmp::Reverse(crowd.connections)));
-    // Many full rooms share one limit.
+    // All rooms of a snapshot share a limit of 2,000 listed members.
     for room in 0..30 {
         let first = 3_000 + 100 * room;
         fill(&mut hub, 9_100 + room, first..=first + 99);

@@ -62,8 +62,8 @@ pub(crate) fn client(
     let slack = if machine.stalls > 0.0 { 30_000_000 } else { machine.lateness };
     let mut possible_ends = expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, None);
     if let Some((requested, answered)) = loss_direction::final_request(&log, config.peer) {
-        // The run may be extended until the final request is answered or 1 s has passed. It is not extended if all packets returned before,
-        // so both ends are possible.
+        // The run is extended until the final request is answered or 1 s has passed, but not if all packets returned before. Both ends are
+        // accepted.
         let closed = answered.unwrap_or(requested + 1_000_000_000);
         possible_ends.extend(expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, Some(closed)));
     }

@@ -11,7 +11,7 @@ pub(crate) fn bursts(losses: &[bool]) -> Vec<usize> {
 /// the difference between the two arrival times.
 pub(crate) fn overtaken(counts: &StreamCounts) -> Vec<(i64, i64)> {
     let arrived = |index: usize| counts.returns[index].1;
-    // The newest packet among the first 1, 2, 3, … that arrived.
+    // For each arrival, the newest packet that has arrived so far.
     let newest = counts.order.iter().scan(0, |newest, position| {
         *newest = *position.max(newest);
         Some(*newest)

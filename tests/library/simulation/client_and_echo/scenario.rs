@@ -282,7 +282,7 @@ fn foreign_datagrams(
 ) {
     let count = if rng.happens(0.5) { 0 } else { rng.below(20) };
     for _ in 0..count {
-        // Not before the client's first poll, which begins the run.
+        // The datagram is sent after the client's first poll, which begins the run.
         let at = rng.between(during.start, during.end).max(during.start + 1);
         let from = if rng.happens(0.3) { SocketAddr::from(([10, 9, 9, 9], 7)) } else { peer };
         let mut bytes: Vec<u8> = (0..rng.below(40)).map(|_| rng.bits() as u8).collect();

@@ -1,4 +1,4 @@
-//! The actions of a simulation: of clients, of the program, HTTP posts, and the passing of time.
+//! The actions of a simulation: actions of clients and of the embedding application, HTTP posts, and the passing of time.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -162,7 +162,7 @@ impl HubSimulation {
         if token == Token::None { format!("x={mark}") } else { format!("token={signed}&x={mark}") }
     }
 
-    /// Performs an action of the program.
+    /// Performs an action of the embedding application.
     fn program(&mut self, action: &Action, received: &mut ReceivedMessages) -> Result<(), Fault> {
         let (now, value) = (self.model.now, self.serial as f32);
         let in_rooms = |model: &Model, code: Option<usize>| {

@@ -1,6 +1,6 @@
-//! Random sequences of actions: clients of all four dialects, the program and HTTP posts act, and time passes. Each client receives exactly
-//! the messages that the protocol defines; unique marks in them identify the action that caused them. Afterwards only the state remains
-//! that the protocol requires.
+//! Random sequences of actions: clients of all four dialects and the embedding application act, messages are posted over HTTP, and time
+//! passes. Each client receives exactly the messages that the protocol defines; unique marks in them identify the action that caused them.
+//! Afterwards only the state remains that the protocol requires.
 //!
 //! A failure prints the seed and the shortest failing sequence of actions. `SEED=… CASES=… cargo test --test library simulation::signaling`
 //! runs it again.
@@ -47,7 +47,7 @@ fn run_actions(actions: &[(usize, Action)]) -> Result<BTreeSet<String>, Fault> {
         simulation.perform(*slot, action).map_err(|fault| format!("{action:?} at {slot}: {fault}"))?;
     }
     simulation.disconnect_all()?;
-    // A new client finds the initial state, except for the radio history and the rooms that the program keeps.
+    // A new client finds the initial state, except for the radio history and the rooms that the embedding application keeps open.
     check_initial_state(&mut simulation).map_err(|fault| format!("after all clients have disconnected: {fault}"))?;
     simulation.disconnect_all()?;
     simulation.advance(LONG)?;

@@ -1,7 +1,7 @@
-//! Membership and expected recipients, derived only from the protocol. The model uses plain lists and none of the program's code.
+//! Membership and expected recipients, derived only from the protocol. The model uses plain lists and none of jamjam-dev's code.
 //!
-//! A room is identified by a name such as `jamjam #3` or `broadcast radio`. It exists while it has members, or if the program opened it.
-//! Expected messages have the form of [`crate::simulation::signaling::received_messages::delivered`].
+//! A room is identified by a name such as `jamjam #3` or `broadcast radio`. It exists while it has members, or if the embedding application
+//! opened it. Expected messages have the form of [`crate::simulation::signaling::received_messages::delivered`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -69,7 +69,7 @@ pub(crate) struct CreatedRoom {
     pub(crate) password: Option<String>,
 }
 
-/// A room that the program opened.
+/// A room that the embedding application opened.
 #[derive(Clone, Debug)]
 pub(crate) struct ProgramRoom {
     pub(crate) room: String,
@@ -104,7 +104,7 @@ pub(crate) struct Model {
     pub(crate) scheduled: Vec<(Time, Scheduled)>,
     pub(crate) expected: Vec<(ConnId, String)>,
     pub(crate) closed: Vec<(ConnId, u16)>,
-    /// Events reported to the program: room, name and value.
+    /// Events reported to the embedding application: room, name and value.
     pub(crate) events: Vec<(String, String, Option<f32>)>,
 }
 
@@ -195,7 +195,7 @@ impl Model {
         self.closed.push((conn, code));
     }
 
-    /// The program closes a room.
+    /// The embedding application closes a room.
     pub(crate) fn close_room(&mut self, room: &str) -> usize {
         let members = self.members(room);
         for membership in &members {

@@ -29,7 +29,7 @@ pub(crate) enum ServerAction {
     Damage,
     /// Returns the group twice.
     Twice,
-    /// Returns the group after the next group.
+    /// Returns the group only after it has returned the next group.
     AfterNext,
     /// Returns the group, and a group that was never sent.
     UnknownGroup,

@@ -150,7 +150,7 @@ fn failed_logins_are_limited_and_successful_ones_are_not() {
 fn login_is_disabled_without_a_password_and_the_reason_given() {
     // Neither stdout nor stderr is a terminal here, so no password is generated.
     let mut server = Server::start_signaling(&[]);
-    server.line_starting_with("http: login disabled because DOCS_PASSWORD is not set");
+    server.line_starting_with("http: no password is set, so these pages reject every login; set DOCS_PASSWORD");
     for headers in
         [&[JSON][..], &[JSON, RIGHT], &[JSON, "Authorization: Basic YWRtaW46"], &[JSON, "Authorization: Basic Og=="]]
     {

@@ -60,7 +60,7 @@ fn health_has_the_documented_form() {
     health["uptime"] = Value::Null;
     health["timestamp"] = Value::Null;
     health.as_object_mut().unwrap().remove("resources");
-    // Dialects without specific details have this form.
+    // Dialects without fields of their own have this form.
     let mut dialects = Dialect::ALL.map(|dialect| (dialect.name(), json!({"rooms": 0, "clients": 0}))).to_vec();
     dialects.extend([
         ("broadcast", json!({"rooms": 0, "clients": 0, "controlClients": 0, "roomCounts": {}})),
@@ -87,13 +87,13 @@ fn health_counts_the_connected_clients() {
     assert!(first.read().unwrap().is_text());
     second.send(Message::text(r#"{"type":"ListRooms"}"#)).unwrap();
     assert!(second.read().unwrap().is_text());
-    // This client has not sent a message; when its ping is answered, it has been counted.
+    // This client has not sent a text message. When its ping is answered, the server has counted the client.
     third.send(Message::Ping("here?".into())).unwrap();
     assert!(third.read().unwrap().is_pong());
     let health = health(&server);
     assert_eq!(health["dialects"]["jamjam"], json!({"rooms": 1, "clients": 2}));
     assert_eq!((&health["dialects"]["undecided"], &health["clients"]), (&json!(1), &json!(3)));
-    // These three fields contain only WebRTC's values.
+    // These three top-level fields describe only WebRTC.
     assert_eq!((&health["rooms"], &health["connections"], &health["roomDetails"]), (&json!(0), &json!(0), &json!([])));
 }
 

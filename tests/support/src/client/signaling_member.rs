@@ -42,7 +42,7 @@ impl SignalingMember {
     pub fn publish_addresses(&mut self, candidates: &Value, public: Option<SocketAddr>, local: Option<SocketAddr>) {
         let data = json!({"candidates": candidates, "public_addr": public, "local_addr": local});
         self.send_text(&json!({"type": "UpdatePeerInfo", "data": data}));
-        // The server responds to this after it has processed the update.
+        // The server responds to this request after it has processed the update.
         self.send_text(&json!({"type": "ListRooms"}));
         self.receive_type("RoomList");
     }

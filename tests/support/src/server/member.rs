@@ -1,4 +1,4 @@
-//! An independent client of a signaling server: JSON over a WebSocket, without the program's code.
+//! An independent client of a signaling server: JSON over a WebSocket, without any of jamjam-dev's code.
 
 use std::net::{SocketAddr, TcpStream};
 
