@@ -294,7 +294,7 @@ fn to_connection_failure(
     }
 }
 
-/// Converts an error for which there is no report into the error of the subcommand.
+/// Converts a connection error that ends the subcommand without a report.
 fn cannot_connect(
     error: MoqtConnectError,
     target: &MoqtUrl,

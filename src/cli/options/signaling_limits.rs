@@ -219,9 +219,9 @@ pub struct ControlSurfaceArgs {
     #[command(flatten)]
     first_given: HeartbeatSource,
 
-    /// Create a room at startup and print its code: 4 to 6 digits, or `any`
+    /// Create a room with this code: 4 to 6 digits, or `any` for a random code
     ///
-    /// Separate values with commas or repeat the option.
+    /// The code is printed at startup. Separate values with commas or repeat the option.
     #[arg(long, env = "BBX_ROOM", value_name = "CODE", value_parser = parse_room_code, num_args = 0..=1, default_missing_value = RANDOM_CODE, value_delimiter = ',', help_heading = HEADING_CONTROL_SURFACES)]
     bbx_room: Vec<String>,
 

@@ -65,7 +65,7 @@ pub enum StreamDir {
 pub enum SessionAction {
     /// Open a stream for this handle. If the peer's stream limit does not permit a new stream yet, later actions for this stream must wait.
     OpenStream(StreamHandle, StreamDir),
-    /// Append these bytes to the stream. `Session::on_bytes_written` reports what the transport has taken. There may be
+    /// Append these bytes to the stream. When the transport has accepted some of them, call `Session::on_bytes_written`. There may be
     /// many short writes, so the owner should store pending bytes in one queue instead of storing each action.
     Write(StreamHandle, Bytes),
     /// Finish our side of the stream after all bytes.
