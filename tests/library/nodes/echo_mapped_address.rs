@@ -1,11 +1,10 @@
 //! How the echo server learns its mapped address from a STUN server: the node in virtual time, and in one test on real sockets.
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use test_support::logged::{Lines, keep_callsites_enabled};
 use test_support::recording_sink;
 use test_support::stun;
 
@@ -350,35 +349,11 @@ fn clock_jump_causes_no_burst_of_requests() {
     assert_eq!((poll(&mut echo, 100 * SECOND), deadline(&echo)), (Vec::new(), Some(101 * SECOND)));
 }
 
-/// A writer that stores the log.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no writer panics").write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Lines {
-    fn take(&self) -> Vec<String> {
-        let bytes = std::mem::take(&mut *self.0.lock().expect("no writer panics"));
-        String::from_utf8(bytes).expect("UTF-8").lines().map(str::to_owned).collect()
-    }
-}
-
 #[test]
 fn timeout_is_logged_once_and_a_mapped_address_when_it_changes() {
     let lines = Lines::default();
-    let to = lines.clone();
-    let format = tracing_subscriber::fmt::format().with_target(false).without_time().with_ansi(false).compact();
-    let log = tracing_subscriber::fmt().event_format(format).with_writer(move || to.clone()).finish();
-    test_support::logged::keep_callsites_enabled();
-    tracing::subscriber::with_default(log, || {
+    keep_callsites_enabled();
+    tracing::subscriber::with_default(lines.subscriber(), || {
         let (mut echo, _reported) = with_default_server();
         // Runs one round per call, each with an optional immediate response.
         let mut round = {

@@ -1,12 +1,10 @@
 //! Runs the transcripts of `fixtures/signaling/broadcast`, which were written from the specification of the protocol, against a hub in
 //! memory.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 use test_support::in_memory_hub;
 use test_support::logged;
-use test_support::transcript;
 use test_support::transcript_files;
 
 use in_memory_hub::InMemoryHub;
@@ -17,21 +15,11 @@ use jamjam_dev::time::Time;
 use logged::logged;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use transcript::{Progress, run_transcript};
-use transcript_files::transcripts;
+use transcript_files::assert_transcripts_pass;
 
 #[test]
 fn every_transcript_passes_against_the_in_memory_hub() {
-    let mut wrong = String::new();
-    let transcripts = transcripts("broadcast");
-    assert!(transcripts.len() >= 23, "{} transcripts", transcripts.len());
-    for (name, transcript) in transcripts {
-        let progress = run_transcript(&transcript, &mut InMemoryHub::new([1, 2, 3, 4]));
-        if progress != Ok(Progress::Complete) {
-            let _ = writeln!(wrong, "{name}: {progress:?}");
-        }
-    }
-    assert!(wrong.is_empty(), "\n{wrong}");
+    assert_transcripts_pass("broadcast", 23, || InMemoryHub::new([1, 2, 3, 4]));
 }
 
 /// Records the messages sent to each connection and the closed connections.

@@ -2,11 +2,9 @@
 //! in memory, and tests behavior that a transcript cannot express.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 use test_support::in_memory_hub;
-use test_support::transcript;
 use test_support::transcript_files;
 
 use in_memory_hub::InMemoryHub;
@@ -16,40 +14,16 @@ use jamjam_dev::signaling::{
 };
 use jamjam_dev::time::{Time, WallClock};
 use serde_json::{Value, json};
-use transcript::{Progress, Step, run_transcript, step};
-use transcript_files::transcripts;
+use transcript_files::{assert_transcripts_pass, sent_and_received};
 
 #[test]
 fn every_transcript_passes_against_the_in_memory_hub() {
-    let (mut failures, mut count) = (String::new(), 0);
-    for (name, transcript) in transcripts("control_surface") {
-        count += 1;
-        match run_transcript(&transcript, &mut InMemoryHub::new([1, 2, 3, 4])) {
-            Ok(Progress::Complete) => {}
-            other => {
-                _ = writeln!(
-                    failures,
-                    "{name}: {}",
-                    other.map_or_else(|error| error, |progress| format!("{progress:?}"))
-                );
-            }
-        }
-    }
-    assert!(failures.is_empty(), "\n{failures}");
-    assert!(count >= 30, "{count} transcripts");
+    assert_transcripts_pass("control_surface", 30, || InMemoryHub::new([1, 2, 3, 4]));
 }
 
 #[test]
 fn every_message_type_and_error_code_is_in_a_transcript() {
-    let transcripts = transcripts("control_surface");
-    let lines =
-        || transcripts.iter().flat_map(|(_, transcript)| transcript.lines()).filter_map(|line| step(line).unwrap());
-    let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
-    let sent: Vec<Value> =
-        lines().filter_map(|(_, step)| if let Step::Sends(text) = step { Some(parse(text)) } else { None }).collect();
-    let received: Vec<Value> = lines()
-        .filter_map(|(_, step)| if let Step::Receives(text) = step { Some(parse(text)) } else { None })
-        .collect();
+    let [sent, received] = sent_and_received("control_surface");
     for kind in ["join", "param", "trigger", "sync", "ping", "leave"] {
         assert!(sent.iter().any(|message| message["type"] == kind), "no client sends {kind}");
     }

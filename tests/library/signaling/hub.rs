@@ -203,18 +203,19 @@ fn oversized_and_binary_messages_are_ignored_and_counted() {
     }
 }
 
+/// Connects a WebRTC client as connection 1 at time 0.
+fn connect_webrtc(hub: &mut Hub, sink: &mut RecordingSink) {
+    let route = route("/", "roomId=r&userId=u&userName=n", DialectSet::default()).expect("a route");
+    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route };
+    hub.on_connect(Time::ZERO, ConnId(1), connection, sink);
+}
+
 #[test]
 fn no_connection_is_closed_before_it_was_pinged() {
     // The heartbeat timeout is shorter than the interval.
     let heartbeat = Heartbeat { interval: Some(Duration::from_secs(30)), timeout: Duration::from_secs(10) };
     let (mut hub, mut sink) = hub(SignalingLimits { heartbeat, ..SignalingLimits::default() });
-    let accepted_route = route("/", "roomId=r&userId=u&userName=n", DialectSet::default()).expect("a route");
-    hub.on_connect(
-        Time::ZERO,
-        ConnId(1),
-        NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: accepted_route },
-        &mut sink,
-    );
+    connect_webrtc(&mut hub, &mut sink);
     let mut at = |seconds: u64, hub: &mut Hub| {
         hub.on_deadline(Time::from_millis(seconds * 1_000), &mut sink);
         (sink.pinged.len(), sink.aborted.len())
@@ -243,13 +244,7 @@ fn silent_connection_is_closed_at_the_heartbeat_timeout() {
     ] {
         let heartbeat = Heartbeat { interval: Some(seconds(interval)), timeout: seconds(timeout) };
         let (mut hub, mut sink) = hub(SignalingLimits { heartbeat, ..SignalingLimits::default() });
-        let accepted_route = route("/", "roomId=r&userId=u&userName=n", DialectSet::default()).expect("a route");
-        hub.on_connect(
-            Time::ZERO,
-            ConnId(1),
-            NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: accepted_route },
-            &mut sink,
-        );
+        connect_webrtc(&mut hub, &mut sink);
         let (mut pinged_at, mut aborted_at) = (Vec::new(), None);
         for second in 1..200 {
             let before = sink.pinged.len();

@@ -6,9 +6,8 @@ use test_support::transcript;
 use test_support::transcript_files;
 
 use in_memory_hub::InMemoryHub;
-use serde_json::Value;
-use transcript::{Progress, Step, run_transcript, step};
-use transcript_files::transcripts;
+use transcript::{Progress, run_transcript};
+use transcript_files::{sent_and_received, transcripts};
 
 #[test]
 fn every_transcript_passes_against_the_in_memory_hub() {
@@ -39,15 +38,7 @@ fn every_transcript_passes_for_any_ids() {
 
 #[test]
 fn every_message_type_and_error_text_is_in_a_transcript() {
-    let transcripts = transcripts("jamjam");
-    let lines =
-        || transcripts.iter().flat_map(|(_, transcript)| transcript.lines()).filter_map(|line| step(line).unwrap());
-    let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
-    let sent: Vec<Value> =
-        lines().filter_map(|(_, step)| if let Step::Sends(text) = step { Some(parse(text)) } else { None }).collect();
-    let received: Vec<Value> = lines()
-        .filter_map(|(_, step)| if let Step::Receives(text) = step { Some(parse(text)) } else { None })
-        .collect();
+    let [sent, received] = sent_and_received("jamjam");
     for kind in ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"] {
         assert!(sent.iter().any(|message| message["type"] == kind), "no client sends {kind}");
     }

@@ -1,16 +1,14 @@
 //! Runs the transcripts of `fixtures/signaling/webrtc`, which were written from the specification of the protocol, against a hub in memory,
 //! and tests behavior that a transcript cannot express.
 
-use std::fmt::Write as _;
 use test_support::in_memory_hub;
-use test_support::transcript;
 use test_support::transcript_files;
 
 use in_memory_hub::InMemoryHub;
 use proptest::prelude::*;
 use serde_json::Value;
-use transcript::{Progress, Step, TranscriptServer, run_transcript, step};
-use transcript_files::transcripts;
+use test_support::transcript::TranscriptServer as _;
+use transcript_files::{assert_transcripts_pass, sent_and_received};
 
 const KEY: [u64; 4] = [1, 2, 3, 4];
 
@@ -32,45 +30,23 @@ fn duo() -> InMemoryHub {
 
 #[test]
 fn every_transcript_passes_against_the_in_memory_hub() {
-    let (mut failures, mut count) = (String::new(), 0);
-    for (name, transcript) in transcripts("webrtc") {
-        count += 1;
-        match run_transcript(&transcript, &mut InMemoryHub::new(KEY)) {
-            Ok(Progress::Complete) => {}
-            other => {
-                _ = writeln!(
-                    failures,
-                    "{name}: {}",
-                    other.map_or_else(|error| error, |progress| format!("{progress:?}"))
-                );
-            }
-        }
-    }
-    assert!(failures.is_empty(), "\n{failures}");
-    assert!(count >= 36, "{count} transcripts");
+    assert_transcripts_pass("webrtc", 36, || InMemoryHub::new(KEY));
 }
 
 #[test]
 fn every_message_type_is_in_a_transcript() {
-    let transcripts = transcripts("webrtc");
-    let lines =
-        || transcripts.iter().flat_map(|(_, transcript)| transcript.lines()).filter_map(|line| step(line).unwrap());
-    let kind = |text: &str| serde_json::from_str::<Value>(text).ok()?["type"].as_str().map(str::to_owned);
-    let sent: Vec<String> =
-        lines().filter_map(|(_, step)| if let Step::Sends(text) = step { kind(text) } else { None }).collect();
-    let received: Vec<String> =
-        lines().filter_map(|(_, step)| if let Step::Receives(text) = step { kind(text) } else { None }).collect();
+    let [sent, received] = sent_and_received("webrtc");
     let relayed = ["offer", "answer", "ice-candidate", "call-ended", "participant-update"];
     let servers =
         ["welcome", "existing-participants", "participant-joined", "participant-left", "participants-list", "pong"];
     for kind in relayed.into_iter().chain(["request-participants", "ping"]) {
-        assert!(sent.iter().any(|other| other == kind), "no client sends {kind}");
+        assert!(sent.iter().any(|message| message["type"] == kind), "no client sends {kind}");
     }
     for kind in relayed.into_iter().chain(servers) {
-        assert!(received.iter().any(|other| other == kind), "no client receives {kind}");
+        assert!(received.iter().any(|message| message["type"] == kind), "no client receives {kind}");
     }
     for kind in servers {
-        assert!(sent.iter().any(|other| other == kind), "no client tries to send {kind}");
+        assert!(sent.iter().any(|message| message["type"] == kind), "no client tries to send {kind}");
     }
 }
 

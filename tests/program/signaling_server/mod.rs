@@ -12,3 +12,18 @@ mod three_processes;
 mod tls;
 mod transcripts;
 mod webrtc;
+
+use test_support::server::process::run;
+
+/// Starts a server with each of these environment variables alone. It must end with a usage error that names the variable.
+fn assert_variables_are_rejected(variables: &[(&str, &str)]) {
+    for (variable, value) in variables {
+        let output = run(&["signaling-server", "--host", "127.0.0.1"], |command| {
+            command.env(variable, value);
+        });
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{variable}: {stderr}");
+        let first = stderr.lines().next().unwrap_or_default();
+        assert!(first.contains(&format!("({variable} in the environment)")), "{variable}: {stderr}");
+    }
+}

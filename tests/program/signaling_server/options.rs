@@ -8,6 +8,8 @@ use test_support::server;
 use jamjam_dev::signaling::Dialect;
 use server::process::{Server, run};
 
+use super::assert_variables_are_rejected;
+
 fn set(variables: &'static [(&'static str, &'static str)]) -> impl FnOnce(&mut Command) {
     move |command| {
         command.envs(variables.iter().copied());
@@ -73,15 +75,7 @@ fn malformed_variable_is_named() {
         ("MAX_CONN_AGE_MS", "-1"),
         ("OPEN_CONTROL_CHANNEL", "perhaps"),
     ];
-    for (variable, value) in wrong {
-        let output = run(&["signaling-server", "--host", "127.0.0.1"], |command| {
-            command.env(variable, value);
-        });
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{variable}: {stderr}");
-        let first = stderr.lines().next().unwrap_or_default();
-        assert!(first.contains(&format!("({variable} in the environment)")), "{variable}: {stderr}");
-    }
+    assert_variables_are_rejected(&wrong);
     // If the option is given, the error names only the option.
     let output = run(&["signaling-server", "--port", "abc"], |command| {
         command.env("PORT", "0");

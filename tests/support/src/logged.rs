@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use tracing::Dispatch;
 use tracing::subscriber::{NoSubscriber, with_default};
+use tracing::{Dispatch, Subscriber};
 
-/// The buffer of the captured log.
+/// The captured lines with level INFO and above, without the time. Clones share them.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -27,13 +27,25 @@ pub fn keep_callsites_enabled() {
     SECOND.get_or_init(|| Dispatch::new(NoSubscriber::default()));
 }
 
-/// Runs `action`. Returns the lines with level INFO and above that it logs on this thread, without the time.
+impl Lines {
+    /// A subscriber that stores what is logged.
+    pub fn subscriber(&self) -> impl Subscriber + Send + Sync + use<> {
+        let to = self.clone();
+        let format = tracing_subscriber::fmt::format().with_target(false).without_time().with_ansi(false).compact();
+        tracing_subscriber::fmt().event_format(format).with_writer(move || to.clone()).finish()
+    }
+
+    /// Removes and returns the lines so far.
+    pub fn take(&self) -> Vec<String> {
+        let bytes = std::mem::take(&mut *self.0.lock().expect("no writer panics"));
+        String::from_utf8(bytes).expect("UTF-8").lines().map(str::to_owned).collect()
+    }
+}
+
+/// Runs `action`. Returns the lines that it logs on this thread, without spaces around them.
 pub fn logged(action: impl FnOnce()) -> Vec<String> {
     keep_callsites_enabled();
     let lines = Lines::default();
-    let to = lines.clone();
-    let format = tracing_subscriber::fmt::format().with_target(false).without_time().with_ansi(false).compact();
-    with_default(tracing_subscriber::fmt().event_format(format).with_writer(move || to.clone()).finish(), action);
-    let bytes = std::mem::take(&mut *lines.0.lock().expect("no writer panics"));
-    String::from_utf8(bytes).expect("UTF-8").lines().map(|line| line.trim().to_owned()).collect()
+    with_default(lines.subscriber(), action);
+    lines.take().iter().map(|line| line.trim().to_owned()).collect()
 }

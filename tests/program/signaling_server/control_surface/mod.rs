@@ -22,6 +22,8 @@ use server::{TEST_TIMEOUT, poll_until};
 use socket2::{Domain, Socket, Type};
 use tungstenite::{Message, WebSocket};
 
+use super::assert_variables_are_rejected;
+
 type Surface = WebSocket<TcpStream>;
 
 /// A surface in a room. If `receive_buffer` is given, its receive buffer has about that many bytes.
@@ -161,15 +163,7 @@ fn malformed_variable_is_named() {
         ("BROADCAST_CAPACITY", "0"),
         ("BBX_ROOM", "12"),
     ];
-    for (variable, value) in wrong {
-        let output = run(&["signaling-server", "--host", "127.0.0.1"], |command| {
-            command.env(variable, value);
-        });
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{variable}: {stderr}");
-        let first = stderr.lines().next().unwrap_or_default();
-        assert!(first.contains(&format!("({variable} in the environment)")), "{variable}: {stderr}");
-    }
+    assert_variables_are_rejected(&wrong);
 }
 
 #[test]
