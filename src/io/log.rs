@@ -9,11 +9,13 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::io::clock;
 use crate::log_throttle::LogThrottle;
@@ -51,7 +53,7 @@ impl SharedLogThrottle {
 /// Maximum number of queued lines. Logging never waits for a slow reader of standard error.
 const LINE_QUEUE_CAPACITY: usize = 8_192;
 
-/// Keeps the log running. Dropping it writes the queued lines for at most a second.
+/// The log is written while this value exists. When this guard is dropped, it writes the queued lines for at most a second.
 pub struct LogGuard {
     dropped_lines: ErrorCounter,
     _writer: WorkerGuard,
@@ -70,24 +72,29 @@ impl LogGuard {
 /// `color` colors the level if standard error is a terminal.
 pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<LogGuard, LogFilterError> {
     let invalid = |reason: String| LogFilterError { filter: filter.to_owned(), reason };
-    if let Some(word) = filter.split(',').map(str::trim).find(|word| is_unknown_level(word)) {
-        return Err(invalid(format!("`{word}` is not a level")));
+    if let Some(word) = filter.split(',').map(str::trim).find(|word| is_invalid_directive(word)) {
+        return Err(invalid(format!("`{word}` is neither a level nor TARGET=LEVEL")));
     }
-    let filter = EnvFilter::builder().parse(filter).map_err(|error| invalid(error.to_string()))?;
+    let filter: Targets = filter.parse().map_err(|error: ParseError| invalid(error.to_string()))?;
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINE_QUEUE_CAPACITY)
         .thread_name("log")
         .finish(std::io::stderr());
     let dropped_lines = writer.error_counter();
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(Level::TRACE)
         .with_writer(writer)
         // Otherwise, when a write to standard error fails, tracing-subscriber tries to report this on standard error, and panics.
         .log_internal_errors(false);
     match format {
-        LogFormat::Text => builder.with_ansi(color && std::io::stderr().is_terminal()).event_format(TextFormat).init(),
+        LogFormat::Text => builder
+            .with_ansi(color && std::io::stderr().is_terminal())
+            .event_format(TextFormat)
+            .finish()
+            .with(filter)
+            .init(),
         LogFormat::Json => {
-            builder.with_ansi(false).with_timer(UtcMillis).json().flatten_event(true).init();
+            builder.with_ansi(false).with_timer(UtcMillis).json().flatten_event(true).finish().with(filter).init();
         }
     }
     Ok(LogGuard { dropped_lines, _writer: guard })
@@ -109,14 +116,15 @@ const AREAS: [&str; 12] = [
     "clock",
 ];
 
-/// Whether `word` is neither a level, an area nor a module of `jamjam-dev`. `EnvFilter` mistakes a misspelled level for the name of a
-/// module, which silences the log.
-fn is_unknown_level(word: &str) -> bool {
-    !word.is_empty()
-        && !word.contains(['=', '['])
-        && !AREAS.contains(&word)
-        && !word.starts_with(env!("CARGO_CRATE_NAME"))
-        && word.parse::<LevelFilter>().is_err()
+/// Whether `word` is neither a level, an area, a module of `jamjam-dev`, nor `TARGET=LEVEL`. [`Targets`] mistakes a misspelled level for the
+/// name of a module, and then nothing is logged.
+fn is_invalid_directive(word: &str) -> bool {
+    let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
+    if let Some((target, level)) = word.split_once('=') {
+        return target.is_empty() || !is_level(level);
+    }
+    let is_target = AREAS.contains(&word) || word.starts_with(env!("CARGO_CRATE_NAME"));
+    !(word.is_empty() || is_target || is_level(word))
 }
 
 /// UTC to the millisecond: `2024-01-15T10:30:00.000Z`.
@@ -128,8 +136,8 @@ impl FormatTime for UtcMillis {
     }
 }
 
-/// Formats `TIME LEVEL area: event key=value`. Events without an area are lines whose text is fixed by the original server: their fields
-/// appear only in the JSON format.
+/// Formats a line as `TIME LEVEL area: event key=value`. Events without an area are lines whose text is fixed by the original server: their
+/// fields appear only in the JSON format.
 struct TextFormat;
 
 impl<S, N> FormatEvent<S, N> for TextFormat
@@ -163,8 +171,8 @@ where
     }
 }
 
-/// Replaces control and bidirectional characters, because log lines contain data from the network. They could control the terminal or
-/// forge lines.
+/// Replaces control and bidirectional characters, because log lines contain data from the network. Such characters could control the
+/// terminal or forge log lines.
 struct TerminalSafe<'a, 'w>(&'a mut Writer<'w>);
 
 impl fmt::Write for TerminalSafe<'_, '_> {

@@ -81,7 +81,7 @@ fn help_lists_every_option_with_its_default_and_variable() {
     ];
     for (option, expected_texts) in options {
         let after = help.split_once(&format!("\n  {option}\n")).unwrap_or_else(|| panic!("{option}: {help}")).1;
-        // Up to the next option or heading, whose lines are indented by at most six spaces.
+        // The help text of an option ends at the next option or heading, whose lines are indented by at most six spaces.
         let is_next = |line: &&str| !line.is_empty() && !line.starts_with("          ");
         let about: Vec<&str> = after.lines().take_while(|line| !is_next(line)).collect();
         for text in *expected_texts {
@@ -198,10 +198,14 @@ fn invalid_options_are_usage_errors() {
 
 #[test]
 fn invalid_log_level_is_a_usage_error() {
-    let output = process::run(&["echo-server", "--port", "0"], |command| {
-        command.env("RUST_LOG", "info,=");
-    });
-    assert!(one_line(&output, 2).starts_with("jamjam-dev: RUST_LOG: cannot read the log level `info,=`"));
+    for level in ["info,=", "echo=", "=info", "echo=loud"] {
+        let output = process::run(&["echo-server", "--port", "0"], |command| {
+            command.env("RUST_LOG", level);
+        });
+        assert!(
+            one_line(&output, 2).starts_with(&format!("jamjam-dev: RUST_LOG: cannot read the log level `{level}`"))
+        );
+    }
 }
 
 #[test]
@@ -252,7 +256,7 @@ fn foreign_address_is_reported_in_one_line() {
 
 #[test]
 fn unknown_host_is_reported_in_one_line() {
-    // This name never exists (RFC 6761).
+    // A name that ends with `.invalid` never exists (RFC 6761).
     let line = start_error(&["--host", "studio.invalid", "--port", "0"], 3);
     assert!(line.starts_with("jamjam-dev: cannot find an address for host `studio.invalid`: "), "{line}");
 }
@@ -271,7 +275,7 @@ fn unwritable_address_file_is_reported_in_one_line() {
 fn privileged_port_without_permission_is_reported_in_one_line() {
     let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     if first.trim().parse::<u16>().unwrap() < 7 {
-        // This system allows all users to use these ports.
+        // This system allows all users to bind to port 7.
         return;
     }
     let output = process::run(&["echo-server", "--host", "127.0.0.1", "--port", "7"], process::as_unprivileged_user);

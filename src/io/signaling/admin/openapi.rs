@@ -2,8 +2,7 @@
 //!
 //! Each operation is documented next to its handler; this file adds what all operations share (login, error schema).
 
-use std::borrow::Cow;
-use std::sync::Arc;
+use std::io::{Cursor, Read as _};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -15,7 +14,9 @@ use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
 use utoipa::{Modify, OpenApi as _};
-use utoipa_swagger_ui::Config;
+use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
+use zip::result::{ZipError, ZipResult};
+use zip::{CompressionMethod, ZipArchive};
 
 use crate::io::http;
 use crate::io::http::body::{self, ErrorBody, TooManyRequestsBody, page_response};
@@ -28,9 +29,13 @@ const PAGE: &str = include_str!("openapi/docs.html");
 const SCRIPT: &str = include_str!("openapi/docs.js");
 const STYLE: &str = include_str!("openapi/docs.css");
 
-/// Files of Swagger UI that the page needs.
-const SWAGGER_UI_FILES: [&str; 4] =
-    ["swagger-ui-bundle.js", "swagger-ui.css", "favicon-16x16.png", "favicon-32x32.png"];
+/// Files of Swagger UI that the page needs, with their media types.
+const SWAGGER_UI_FILES: [(&str, &str); 4] = [
+    ("swagger-ui-bundle.js", "text/javascript"),
+    ("swagger-ui.css", "text/css"),
+    ("favicon-16x16.png", "image/png"),
+    ("favicon-32x32.png", "image/png"),
+];
 
 /// The page may load resources from this server only, except `data:` images, because Swagger UI draws arrows as such images.
 const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
@@ -76,8 +81,10 @@ async fn docs_file(uri: Uri) -> Response {
     match uri.path().rsplit('/').next().unwrap_or_default() {
         "page.js" => page_response("text/javascript; charset=utf-8", CSP, SCRIPT),
         "page.css" => page_response("text/css; charset=utf-8", CSP, STYLE),
-        name if SWAGGER_UI_FILES.contains(&name) => swagger_ui_file(name),
-        _ => body::not_found(),
+        name => match SWAGGER_UI_FILES.iter().find(|(file, _)| *file == name) {
+            Some((file, media_type)) => swagger_ui_file(file, media_type),
+            None => body::not_found(),
+        },
     }
 }
 
@@ -99,22 +106,36 @@ async fn swagger_json(document: State<Bytes>) -> Response {
     openapi_json(document).await
 }
 
-/// A file of Swagger UI, stored and served compressed.
-fn swagger_ui_file(name: &str) -> Response {
-    let Ok(Some(file)) = utoipa_swagger_ui::serve(name, Arc::new(Config::default())) else {
-        return body::not_found();
-    };
-    let bytes = match file.bytes {
-        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
-        Cow::Owned(bytes) => Bytes::from(bytes),
-    };
-    let Ok(media_type) = HeaderValue::from_str(&file.content_type) else { return body::not_found() };
-    let mut response = page_response("", CSP, bytes);
-    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
-    if file.gzpipped {
+/// A file of Swagger UI.
+fn swagger_ui_file(name: &str, media_type: &'static str) -> Response {
+    let Ok((bytes, is_gzip)) = swagger_ui_bytes(name) else { return body::not_found() };
+    let mut response = page_response(media_type, CSP, bytes);
+    if is_gzip {
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     response
+}
+
+/// Reads a file from the ZIP archive of Swagger UI. Returns its bytes, and whether they are compressed with gzip.
+///
+/// The archive contains a compressed file as a DEFLATE stream, and a gzip file (RFC 1952) is such a stream with a header before it and a
+/// checksum and the size of the content after it. So the file is neither decompressed nor compressed here.
+fn swagger_ui_bytes(name: &str) -> ZipResult<(Vec<u8>, bool)> {
+    let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
+    let suffix = format!("/dist/{name}");
+    let index = archive.file_names().position(|path| path.is_ok_and(|path| path.ends_with(&suffix)));
+    let mut file = archive.by_index_raw(index.ok_or(ZipError::FileNotFound)?)?;
+    let mut bytes = Vec::new();
+    if file.compression() == CompressionMethod::Stored {
+        file.read_to_end(&mut bytes)?;
+        return Ok((bytes, false));
+    }
+    // DEFLATE, no optional fields, no modification time, no compression level, unknown operating system.
+    bytes.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
+    file.read_to_end(&mut bytes)?;
+    bytes.extend_from_slice(&file.crc32().to_le_bytes());
+    bytes.extend_from_slice(&(file.size() as u32).to_le_bytes());
+    Ok((bytes, true))
 }
 
 /// Name of the security scheme for the operator's login.
@@ -246,5 +267,43 @@ impl Modify for ErrorSchema {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// `gzip` also verifies the checksum and the size.
+    #[test]
+    fn gzip_program_decompresses_the_files_of_swagger_ui() {
+        for (name, content) in [("swagger-ui-bundle.js", "SwaggerUIBundle"), ("swagger-ui.css", ".swagger-ui")] {
+            let (bytes, is_gzip) = swagger_ui_bytes(name).expect("a file of the archive");
+            assert!(is_gzip, "{name}");
+            let mut gzip = Command::new("gzip")
+                .arg("--decompress")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("the program gzip is installed");
+            let mut input = gzip.stdin.take().expect("a pipe");
+            let writer = std::thread::spawn(move || input.write_all(&bytes));
+            let output = gzip.wait_with_output().expect("an exit status");
+            writer.join().expect("no panic").expect("gzip reads all input");
+            assert!(output.status.success(), "{name}");
+            assert!(String::from_utf8(output.stdout).expect("UTF-8").contains(content), "{name}");
+        }
+    }
+
+    #[test]
+    fn images_of_swagger_ui_are_not_compressed() {
+        for name in ["favicon-16x16.png", "favicon-32x32.png"] {
+            let (bytes, is_gzip) = swagger_ui_bytes(name).expect("a file of the archive");
+            assert!(!is_gzip && bytes.starts_with(b"\x89PNG"), "{name}");
+        }
+        assert!(matches!(swagger_ui_bytes("missing.js"), Err(ZipError::FileNotFound)));
     }
 }

@@ -46,7 +46,7 @@ fn page_and_its_resources_are_embedded_and_need_the_login() {
         assert!(policy.starts_with("default-src 'none'; script-src 'self'; "), "{path}: {policy}");
         // The policy permits no other host, no inline scripts and no code from strings.
         assert!(!policy.contains("http") && !policy.contains("unsafe") && !policy.contains('*'), "{policy}");
-        let packed = path.contains("swagger-ui") || path.contains("favicon");
+        let packed = path.contains("swagger-ui");
         assert_eq!(head.header("content-encoding"), if packed { "gzip" } else { "" }, "{path}");
     }
     for page in ["/docs", "/docs/"] {
