@@ -106,16 +106,16 @@ pub fn source_network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether no host can have this source address: unspecified, multicast or broadcast. Some systems deliver packets sent to 0.0.0.0
-/// locally, where they appear to come from loopback.
+/// Whether this is a source address that no host can have: unspecified, multicast or broadcast. Some systems deliver packets sent to
+/// 0.0.0.0 locally, where they appear to come from loopback.
 pub fn is_invalid_source(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
-/// Whether a datagram arrived over IPv6 at `dst_ip` with an IPv4-mapped source (`::ffff:127.0.0.1`). Only forged datagrams have such
-/// a source: if a dual-stack socket receives a datagram over IPv4, the destination is an IPv4 address too. A reply would leave over
-/// IPv4, possibly to a loopback service.
+/// Whether a datagram arrived over IPv6 at `dst_ip` with an IPv4-mapped source (`::ffff:127.0.0.1`). A datagram that arrives over IPv6 with
+/// an IPv4-mapped source is forged: if a dual-stack socket receives a datagram over IPv4, both source and destination are IPv4 addresses. A
+/// reply to the forged source would be sent over IPv4, possibly to a loopback service.
 pub fn is_ipv4_source_over_ipv6(source: IpAddr, dst_ip: Option<IpAddr>) -> bool {
     source.to_canonical().is_ipv4() && dst_ip.is_some_and(|ip| ip.to_canonical().is_ipv6())
 }
@@ -134,7 +134,7 @@ mod tests {
         assert!(!contains("192.0.2.0/24", "192.0.3.0") && !contains("192.0.2.0/24", "192.0.1.255"));
         assert!(contains("192.0.2.8/29", "192.0.2.15") && !contains("192.0.2.8/29", "192.0.2.16"));
         assert!(contains("2001:db8::/33", "2001:db8:7fff::1") && !contains("2001:db8::/33", "2001:db8:8000::1"));
-        // Networks that consist of a single address, then networks of all addresses of a family.
+        // Networks that consist of a single address, then networks that contain every IPv4 address or every IPv6 address.
         assert!(contains("192.0.2.7", "192.0.2.7") && !contains("192.0.2.7", "192.0.2.6"));
         assert!(contains("::1", "::1") && !contains("::1/128", "::2"));
         assert!(contains("0.0.0.0/0", "203.0.113.9") && contains("::/0", "2001:db8::9"));

@@ -72,7 +72,7 @@ impl Impairment {
 /// Why a packet is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LossCause {
-    /// Its sequence number is in [`Impairment::dropped_sequences`].
+    /// The sequence number of the packet is in [`Impairment::dropped_sequences`].
     Listed,
     /// Burst loss.
     Burst,
@@ -161,16 +161,16 @@ impl Impairer {
     }
 }
 
-/// Minimum distance of P + R from 0 and from 200 %. Near these values, a state lookup takes too many steps.
+/// Minimum distance of P + R from 0 and from 200 %. If P + R is near 0 or 200 %, a state lookup takes too many steps.
 const MIN_PROBABILITY_SUM: f64 = 0.001;
 
 /// Burst losses by the simple Gilbert model, which has a good and a bad state. All packets are lost in the bad state.
 ///
-/// A state depends on the previous one, but can be computed for any packet. With one uniform random number u per packet, the good
-/// state becomes bad if u < P, and the bad state stays bad if u < 1 − R. If both conditions are true, or both are false,
-/// the previous state has no influence. Otherwise the state equals the previous state or, if P + R > 1, its opposite. So the search for
-/// a state goes back, packet by packet, to a packet whose state does not depend on the previous state (coupling from the past):
-/// 1 / (P + R) packets on average, or 1 / (2 − P − R) if P + R > 1.
+/// A state depends on the previous state, but can be computed for any packet. With one uniform random number u per packet, the good state
+/// becomes bad if u < P, and the bad state stays bad if u < 1 − R. If both inequalities hold, or neither holds, the new state does not
+/// depend on the previous state. Otherwise the state equals the previous state or, if P + R > 1, the opposite state. To find a state, the
+/// search goes back, packet by packet, to a packet whose state does not depend on the previous state (coupling from the past). The search
+/// visits 1 / (P + R) packets on average, or 1 / (2 − P − R) if P + R > 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GilbertModel {
     p: f64,
@@ -186,7 +186,7 @@ pub enum GilbertModelError {
     /// States would last for thousands of packets.
     #[error("P and R are too small: their sum must be at least 0.1%")]
     SumTooSmall,
-    /// States would alternate.
+    /// The state would change after almost every packet.
     #[error("P and R are too large: their sum must be at most 199.9%")]
     SumTooLarge,
 }
@@ -455,7 +455,7 @@ mod tests {
             (0..1_000).map(|index| rng.uniform_inclusive_at(3, index)).collect();
         assert_eq!(seen, [0, 1, 2, 3].into());
         assert!((0..1_000).all(|index| rng.uniform_inclusive_at(0, index) == 0));
-        // The whole range of 64 bits does not overflow.
+        // For the whole 64-bit range, the calculation does not overflow.
         assert_eq!(rng.uniform_inclusive_at(u64::MAX, 5), rng.u64_at(5));
     }
 

@@ -14,7 +14,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub struct LogThrottle {
     max_lines: u32,
-    /// Lines left in the current interval.
+    /// Number of lines that may still be logged in the current interval.
     remaining: u32,
     /// End of the current interval. The next interval begins with the first line at or after this time.
     interval_end: Time,
@@ -34,7 +34,7 @@ impl LogThrottle {
         Self { max_lines, remaining: max_lines, interval_end: Time::ZERO, suppressed: 0 }
     }
 
-    /// Whether one event may be logged at `now`. If not, it is counted as suppressed.
+    /// Whether one event may be logged at `now`. An event that may not be logged is counted as suppressed.
     pub fn allow(&mut self, now: Time) -> bool {
         let allowed = self.take_line(now);
         self.suppressed += u64::from(!allowed);

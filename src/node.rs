@@ -78,8 +78,8 @@ pub trait TransmitSink {
     fn max_segments(&self, len: usize) -> usize;
 }
 
-/// Maximum sends in one [`Node::poll_transmit`]. After that many sends, the driver reads the socket again, so that the receive buffer does
-/// not overflow while the driver sends many due datagrams.
+/// Maximum sends in one [`Node::poll_transmit`]. After this number of sends, the driver reads the socket again, so that the receive buffer
+/// does not overflow while the driver sends many due datagrams.
 pub const MAX_SENDS_PER_POLL: usize = 64;
 
 /// A UDP endpoint without sockets, clocks or entropy.
@@ -103,8 +103,8 @@ pub trait Node {
 
 type WakeFn = Box<dyn Fn() + Send + Sync>;
 
-/// Wakes a driver from another thread. Clones share one waker. Waking neither locks nor allocates, so an audio callback may do it.
-/// Waking has no effect before a driver has registered.
+/// Wakes a driver from another thread. Clones share one waker. Waking a driver takes no lock and allocates nothing, so it is permitted in
+/// an audio callback. Waking has no effect before a driver has registered.
 #[derive(Clone, Default)]
 pub struct DriverWaker(Arc<OnceLock<WakeFn>>);
 
@@ -116,8 +116,8 @@ impl DriverWaker {
         }
     }
 
-    /// Registers the driver's wake function. A driver registers before its first sleep and polls its node afterwards. Later registrations
-    /// have no effect.
+    /// Registers the driver's wake function. A driver calls this function before its first sleep, and polls its node after the call. Later
+    /// registrations have no effect.
     pub fn register(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.set(Box::new(wake));
     }

@@ -15,8 +15,8 @@ use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 /// Buckets of a [`RateLimiter`], 32 bytes each. Sources in the same bucket share its limits.
 const RATE_BUCKETS: usize = 8_192;
 
-/// Maximum burst, as time at the permitted rate. It applies to packets that are sent later and, separately, to packets that are sent
-/// immediately. At low rates the maximum burst is longer: one packet of any length.
+/// Maximum burst, as time at the permitted rate. The maximum burst applies to packets that are sent later and, separately, to packets that
+/// are sent immediately. At low rates the maximum burst is longer: one packet of any length.
 const BURST_TOLERANCE: Duration = Duration::from_millis(125);
 
 /// The largest IP packet, in bits.
@@ -71,8 +71,8 @@ impl Gcra {
             .filter(|arrival| *arrival <= now.as_nanos().saturating_add(self.tolerance))
     }
 
-    /// Nanoseconds that `amount` units take, rounded up so that the rate is never exceeded. For the number of bits in an IP packet, the
-    /// product does not overflow.
+    /// Nanoseconds that `amount` units take, rounded up so that the rate is never exceeded. The multiplication does not overflow if
+    /// `amount` is at most the number of bits in the largest IP packet.
     fn duration_of(self, amount: u64) -> u64 {
         (amount * NANOS_PER_SECOND).div_ceil(self.rate)
     }
@@ -93,9 +93,9 @@ type ArrivalTimes = [u64; 2];
 /// Limits packets and bits per second sent to each source, in a fixed number of buckets.
 ///
 /// A delayed packet is admitted when it arrives and sent later, so each bucket has two sets of arrival times: one for admission to the
-/// delay line and one for sending. When a delayed packet is sent, it always advances the second set, even beyond the limit. An immediate
-/// reply is admitted only if the second set permits it. So the traffic sent in any interval is at most the rate multiplied by the sum of
-/// the interval's length and two tolerances.
+/// delay line and one for sending. Sending a delayed packet always advances the arrival times for sending, even beyond the limit. An
+/// immediate reply is admitted only if the arrival times for sending permit it. So the traffic sent in any interval is at most the rate
+/// multiplied by the sum of the interval's length and two tolerances.
 pub struct RateLimiter {
     packets: Option<Gcra>,
     bits: Option<Gcra>,
@@ -125,7 +125,7 @@ impl RateLimiter {
         admit(sent, self.packets, self.bits, now, len)
     }
 
-    /// Charges `packets` delayed packets that have been sent. Their IP packets have `len` bytes in total.
+    /// Charges `packets` delayed packets that have been sent. The total length of these packets, including IP headers, is `len` bytes.
     pub fn charge_sent(&mut self, key: u64, now: Time, packets: usize, len: usize) {
         let [_, [packet_arrival, bit_arrival]] = &mut self.buckets[key as usize % RATE_BUCKETS];
         if let Some(limit) = self.packets {
@@ -158,7 +158,7 @@ fn admit(
 /// A maximum number of events in a period. The period begins with its first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowLimit {
-    /// Maximum events.
+    /// Maximum number of events in one period.
     pub count: u32,
     /// Length of the period.
     pub period: Duration,
@@ -172,7 +172,7 @@ pub struct WindowLimiter {
     max_sources: usize,
     /// End of the current period of each source, and the number of events in it.
     windows: HashMap<IpAddr, (Time, u32)>,
-    /// The same sources in the order in which their periods end.
+    /// The sources of `windows`, in the order in which their periods end.
     expiry: VecDeque<(Time, IpAddr)>,
 }
 
@@ -190,7 +190,8 @@ impl WindowLimiter {
         (events >= self.limit.count).then(|| end.duration_since(now))
     }
 
-    /// Counts one event of `source`, or returns how long it has to wait. An event above the limit is not counted.
+    /// Counts one event of `source`, or returns how long the source has to wait until its next event is accepted. An event above the limit
+    /// is not counted.
     pub fn check(&mut self, now: Time, source: IpAddr) -> Result<(), Duration> {
         self.remove_expired(now);
         let source = source_network(source);
@@ -268,8 +269,8 @@ mod tests {
             assert_eq!(limiter.admit_delayed(7, Time::ZERO, 500), Ok(()));
         }
         assert_eq!(limiter.admit_delayed(7, Time::ZERO, 500), Err(RateExceeded::Packets));
-        // The delayed packets wait for one second. During this time, immediate replies are admitted. After the delayed packets are sent,
-        // immediate replies are admitted only at the permitted rate.
+        // The delayed packets wait for one second. While the delayed packets wait, immediate replies are admitted. After the delayed
+        // packets are sent, immediate replies are admitted only at the permitted rate.
         assert_eq!(admitted_at(&mut limiter, 0, 500), (1_000, RateExceeded::Packets));
         limiter.charge_sent(7, Time::from_millis(1_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 1_000, 500), (0, RateExceeded::Packets));

@@ -102,7 +102,7 @@ impl WallClock {
         self.unix_us() / 1_000
     }
 
-    /// The time of day at `time`, in nanoseconds since 1970. Correct only if the wall clock is not set between the two moments.
+    /// The time of day at `time`, in nanoseconds since 1970. Correct only if the wall clock is not changed between the two moments.
     pub const fn unix_ns_at(self, time: Time) -> i64 {
         self.unix_ns.saturating_add(time.signed_nanos_since(self.monotonic))
     }
@@ -115,7 +115,7 @@ impl From<Time> for WallClock {
     }
 }
 
-/// A duration in seconds for display, truncated to milliseconds: `{}` prints `5` and `0.25`.
+/// A duration in seconds for display, truncated to milliseconds: with `{}`, it prints as `5` or `0.25`, for example.
 pub fn display_seconds(duration: Duration) -> f64 {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
 }

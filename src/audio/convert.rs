@@ -21,7 +21,7 @@ const READ_BLOCK_FRAMES: usize = 1_024;
 pub enum AudioInput<R> {
     /// A file. `reopen` starts the next pass; it returns `None` when there are no more passes.
     Wav {
-        /// The first pass.
+        /// The file, open for the first pass.
         stream: WavStream<R>,
         /// Opens the file for the next pass.
         reopen: Box<dyn FnMut() -> Option<Result<WavStream<R>, WavError>> + Send>,
@@ -127,7 +127,8 @@ pub struct Packetizer {
     /// Sample rate in Hz and channels.
     input_format: (u32, u16),
     input_tap: Option<InputTap>,
-    /// Number of further input samples, all channels, that are passed to `input_tap`. Samples after them are not sent.
+    /// Number of further input samples, all channels, that are passed to `input_tap`. Later samples are not passed to the tap, because they
+    /// are not sent.
     input_samples_left: u64,
     mixer: Mixer,
     resampler: Option<Resampler>,
@@ -177,13 +178,13 @@ impl Packetizer {
         self.input_format
     }
 
-    /// Whether NaN and infinite input samples are replaced with 0. They are replaced if samples are resampled or channels are
+    /// Whether NaN and infinite input samples are replaced with 0. These samples are replaced if samples are resampled or channels are
     /// averaged; otherwise all samples are sent bit for bit.
     pub fn replaces_non_finite(&self) -> bool {
         self.replaces_non_finite
     }
 
-    /// Also passes all further input samples to `tap`, up to the last sample that is sent.
+    /// From now on, also passes all input samples to `tap`, up to the last sample that is sent.
     pub fn set_input_tap(&mut self, tap: InputTap) {
         self.input_tap = Some(tap);
     }
@@ -276,7 +277,7 @@ impl Mixer {
         Self { inputs: usize::from(inputs.max(1)), output }
     }
 
-    /// Whether frames are unchanged.
+    /// Whether the output frames equal the input frames.
     pub fn is_identity(&self) -> bool {
         self.inputs == usize::from(self.output.count())
     }
@@ -347,8 +348,8 @@ pub struct ResamplerError {
 /// Resamples a stream of interleaved frames.
 ///
 /// The filter is `rubato`'s synchronous resampler. Its ratio is exact (147:160 for 44.1 to 48 kHz), so the output does not drift,
-/// even over hours. The filter delay is removed: second 1.000 of the input is second 1.000 of the output. Do not use it if the rates
-/// are equal: copying the samples preserves every bit.
+/// even over hours. The filter delay is removed: second 1.000 of the input is second 1.000 of the output. If the rates are equal, copy the
+/// samples instead: copying preserves every bit.
 ///
 /// The output is always finite. A NaN or infinite sample would spread over its whole block and make the filter panic, so it
 /// counts as 0. Magnitudes above 1e15 count as 1e15.
@@ -468,7 +469,7 @@ const PHASE_CYCLE: f64 = 18_446_744_073_709_551_616.0;
 
 /// An endless sine tone, the same on every channel.
 ///
-/// The phase is a 64-bit fraction of a cycle. It is computed from the frame number and never accumulated, so that a tone of many
+/// The phase is a 64-bit fraction of a cycle. The phase is computed from the frame number and never accumulated, so that a tone of many
 /// hours has no drift and no clicks.
 #[derive(Clone, Debug)]
 pub struct Tone {

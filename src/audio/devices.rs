@@ -84,7 +84,7 @@ impl DeviceSampleFormat {
         matches!(self, Self::I32 | Self::U32 | Self::F64 | Self::I64 | Self::U64)
     }
 
-    /// Converts the samples in `bytes` to `f32` and stops at the end of the shorter of the two. Integers are divided by half their range,
+    /// Converts the samples in `bytes` to `f32` and stops when either `bytes` or `out` ends. Integers are divided by half their range,
     /// so that they range from −1.0 to almost 1.0. Floats are unchanged, even beyond full scale. Samples that an `f32` cannot represent are
     /// rounded once.
     pub fn decode<'a>(self, bytes: &[u8], out: impl Iterator<Item = &'a mut f32>) {
@@ -167,7 +167,7 @@ pub struct SupportedConfig {
     pub format: DeviceSampleFormat,
     /// Interleaved channels.
     pub channels: u16,
-    /// Lowest and highest sample rate in Hz. All rates between them are supported.
+    /// Lowest and highest sample rate in Hz. All rates in this range are supported.
     pub rate_range: (u32, u32),
     /// Minimum and maximum buffer size in frames, if the device reports them.
     pub buffer_range: Option<(u32, u32)>,
@@ -200,7 +200,7 @@ pub fn select_config(supported: &[SupportedConfig], channels: Option<u16>, rate:
     let nearest_rate = |config: &SupportedConfig| rate.min(config.rate_range.1).max(config.rate_range.0);
     let best = supported.iter().min_by_key(|config| {
         let nearest = nearest_rate(config);
-        // At equal distance the higher rate wins, because it loses nothing.
+        // Of two equally near rates the higher one wins, because it loses no high frequencies.
         (channel_rank(config.channels), nearest.abs_diff(rate), nearest < rate, format_rank(config.format))
     })?;
     Some(DeviceConfig {
@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn encoding_reverses_decoding() {
-        // Numbers of at most 24 bits, which an `f32` represents exactly.
+        // Integer samples of at most 24 bits, which an `f32` represents exactly.
         macro_rules! assert_round_trip {
             ($($format:ident: $($number:expr),+);+) => {
                 $(let bytes = [$($number.to_ne_bytes().as_slice()),+].concat();

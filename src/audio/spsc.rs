@@ -14,7 +14,8 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use super::devices::DeviceSampleFormat;
 use crate::time::Time;
 
-/// Expected minimum frames per callback. If callbacks deliver fewer frames, the ring is full before it holds its maximum of frames.
+/// Expected minimum frames per callback. If callbacks deliver fewer frames than this, the ring is full before it contains its maximum
+/// number of frames.
 const MIN_BLOCK_FRAMES: usize = 16;
 
 /// The frames of one callback.
@@ -57,7 +58,7 @@ impl XrunCounter {
     }
 }
 
-/// The end of a capture ring for the device callback.
+/// The producer side of a capture ring, used by the device callback.
 pub struct CaptureProducer {
     format: DeviceSampleFormat,
     channels: usize,
@@ -134,7 +135,7 @@ impl CaptureConsumer {
     pub fn pop(&mut self, samples: &mut Vec<f32>) -> Option<CapturedBlock> {
         let block = self.blocks.pop().ok()?;
         samples.resize(block.frames as usize * self.channels, 0.0);
-        // Cannot fail: the producer adds the samples before the block.
+        // All samples are there: the producer adds the samples of a block before it adds the block.
         let _ = self.samples.pop_entire_slice(samples);
         Some(block)
     }
@@ -171,7 +172,7 @@ struct PacketRingState {
     is_closed: AtomicBool,
 }
 
-/// The end of a packet ring for the receiving thread. Dropping it closes the ring.
+/// The end of a packet ring for the receiving thread. Dropping the producer closes the ring.
 pub struct PacketProducer {
     /// Maximum samples per packet, all channels.
     max_samples: usize,
@@ -180,7 +181,7 @@ pub struct PacketProducer {
     shared: Arc<PacketRingState>,
 }
 
-/// The end of a packet ring for the device callback.
+/// The consumer side of a packet ring, used by the device callback.
 pub struct PacketConsumer {
     packets: Consumer<QueuedAudio>,
     samples: Consumer<f32>,
@@ -318,7 +319,7 @@ mod tests {
         let (mut producer, mut consumer) = capture_ring(DeviceSampleFormat::I16, 1, 160);
         let mut samples = Vec::new();
         let block = bytes(1..=50);
-        // Three blocks of 50 frames fit in 160. The fourth and fifth blocks are one overrun.
+        // Three blocks of 50 frames fit into a ring of 160 frames. The fourth and fifth blocks count as one overrun.
         (0..5).for_each(|ms| producer.push(&block, at_ms(ms)));
         assert_eq!(consumer.overruns(), Overruns { count: 1, frames: 100 });
         assert_eq!(

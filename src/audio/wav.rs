@@ -66,7 +66,7 @@ pub enum WavError {
     /// The encoding or sample width is not supported.
     #[error("the format is {found}, which is not supported; {SUPPORTED_FORMATS}")]
     Unsupported {
-        /// Name, tag, bits, channels and rate.
+        /// Name and tag of the format, bits per sample, channels and sample rate.
         found: String,
     },
     /// The file had a different format when it was reopened.
@@ -194,7 +194,7 @@ impl<R: Read> WavStream<R> {
         Ok(frames)
     }
 
-    /// After the end of the data, returns one line if the data is shorter than the header states or ends inside a frame.
+    /// Returns a one-line warning if the data is shorter than the header states or ends inside a frame; `None` before the end of the data.
     pub fn warning(&self) -> Option<String> {
         let cut = self.partial_frame_bytes?;
         let short = self.format.frames.filter(|stated| self.frames_read < *stated);
@@ -471,8 +471,8 @@ impl FmtChunk {
     }
 
     /// A plain 44-byte header of the same format for `data_bytes` bytes of samples. `hound` reads this header instead of the
-    /// header of the file, because it misreads padded chunks and rejects `fmt ` chunks of unusual length and data that ends within a frame.
-    /// Returns `None` if a plain header cannot express the format.
+    /// header of the file, because `hound` misreads padded chunks and rejects `fmt ` chunks of unusual length and data that ends within a
+    /// frame. Returns `None` if a plain header cannot express the format.
     fn plain_header(&self, data_bytes: u32) -> Option<[u8; 44]> {
         let container = self.container_bits()?;
         // Samples are left-justified in the container. If the container has no unused byte, the samples can therefore be read with
@@ -492,7 +492,7 @@ impl FmtChunk {
     }
 }
 
-/// Reads until `buffer` is full or the input ends. Returns the number of bytes.
+/// Reads until `buffer` is full or the input ends. Returns the number of bytes read.
 fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -579,7 +579,7 @@ fn describe_format(fmt: &FmtChunk) -> String {
     )
 }
 
-/// `1 channel`, `2 channels`.
+/// For example `1 channel` or `2 channels`.
 fn describe_channels(count: u16) -> String {
     if count == 1 { "1 channel".to_owned() } else { format!("{count} channels") }
 }

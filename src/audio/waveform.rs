@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::wav::{WavSampleFormat, wav_header};
 
-/// Maximum number of columns. If the run needs more, pairs of columns are merged.
+/// Maximum number of columns. If the run needs more columns, pairs of columns are merged.
 pub const MAX_COLUMNS: usize = 1_600;
 
 /// Range of samples. `min` is greater than `max` if there are no samples.

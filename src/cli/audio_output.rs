@@ -48,18 +48,18 @@ pub struct PlaybackArgs {
 
     /// Maximum delay relative to the fastest packets, up to 1s, or auto
     ///
-    /// Packets with a longer delay are not played. With auto, the maximum adapts to recent packets.
+    /// In milliseconds or with a unit. Packets with a longer delay are not played. With auto, the maximum adapts to recent packets.
     #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
     jitter_buffer: JitterBuffer,
 }
 
-/// Maximum delay of packets that are played.
+/// Maximum delay of the packets that are still played (--jitter-buffer).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum JitterBuffer {
-    /// Adapts the delay to recent packets.
+    /// The maximum adapts to recent packets.
     #[default]
     Auto,
-    /// A fixed delay.
+    /// A fixed maximum.
     Fixed(Duration),
 }
 
@@ -138,7 +138,7 @@ pub struct RecordingArgs {
 
     /// Write the report to this HTML file, with waveforms
     ///
-    /// Recordings of up to a few megabytes can be played on the page.
+    /// The page can also play the audio of a short run: up to 19 s of mono or 9 s of stereo at 48 kHz.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     html: Option<PathBuf>,
 }
@@ -154,7 +154,7 @@ struct RecordingFiles {
 
     /// Write sent (left) and returned (right) audio to this WAV file
     ///
-    /// The two channels are aligned. Stereo audio is mixed to mono first.
+    /// A returned packet is at the same position as the sent packet. Stereo audio is mixed to mono first.
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_RECORD)]
     record_both: Option<PathBuf>,
 }
@@ -214,8 +214,8 @@ impl RecordingArgs {
         recorder::spawn(sinks, form).context("cannot start a thread").map_err(Failure::unusable)
     }
 
-    /// Completes the recordings and adds them and the audio quality to the run. `name` is the name of the audio source. A recording
-    /// error takes precedence over an earlier error of the run.
+    /// Completes the recordings and adds their statistics and the audio quality to the run. `name` is the name of the audio source. A
+    /// recording error takes precedence over an earlier error of the run.
     pub fn finish(&self, recorder: Recorder, name: String, finished: &mut FinishedRun) {
         let Some(audio) = &mut finished.run.audio else { return };
         let (AudioSinks { recording, stereo_recording, waveform, analyzer }, dropped) = recorder.finish();

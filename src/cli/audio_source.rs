@@ -48,7 +48,7 @@ pub struct SourceArgs {
     #[arg(long, value_name = "DURATION", help_heading = HEADING_AUDIO)]
     duration: Option<Seconds>,
 
-    /// Number of times to play the file, or forever
+    /// Number of times to send the file, or forever
     #[arg(long, hide_short_help = true, value_name = "N|forever", default_value = "1", conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
     repeat: Repeat,
 
@@ -273,8 +273,8 @@ impl SourceArgs {
         self.channels
     }
 
-    /// How an input of this rate and number of channels is split into packets. `samples` is its length in samples per channel at
-    /// `output_rate`, if known.
+    /// How an input of this rate and number of channels is split into packets. `samples` is the length of the input in samples
+    /// per channel at `output_rate`, if known.
     pub fn packet_layout(
         &self,
         (input_rate, input_channels): (u32, u16),
@@ -312,8 +312,8 @@ impl SourceArgs {
     }
 }
 
-/// Prints the format of an opened device. All buffer sizes are in frames: `wanted` comes from the options, `requested` was requested
-/// from the device, and `granted` is the device's response.
+/// Prints the format of an opened device. All buffer sizes are in frames. `wanted` is the size from the options, `requested` is the
+/// size that was requested from the device, and `granted` is the size that the device reported.
 pub fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, (requested, granted): (u32, Option<u32>)) {
     let DeviceConfig { format, channels, rate, .. } = config;
     let frames = granted.unwrap_or(requested);
@@ -449,7 +449,7 @@ impl CaptureArgs {
     }
 }
 
-/// The error of a device that failed during the run.
+/// An error if the microphone failed during the run.
 pub fn device_lost_error(run: &RunResults) -> Option<anyhow::Error> {
     let capture = run.audio.as_ref()?.capture.as_ref()?;
     let reason = capture.failure.as_ref()?;

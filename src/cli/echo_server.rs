@@ -64,13 +64,14 @@ pub struct Args {
 
     /// Serve Prometheus metrics and /healthz over HTTP
     ///
-    /// With a bare port, the server listens on 127.0.0.1.
+    /// If only a port is given, the address is 127.0.0.1.
     #[arg(long, value_name = "[ADDR:]PORT")]
     metrics: Option<ListenAddress>,
 
     /// Maximum memory for delayed packets: a size, or off
     ///
-    /// Each packet uses its length plus 100 bytes. Packets beyond the limit are dropped and counted.
+    /// Each packet counts as its length plus 100 bytes, or plus 500 bytes with impairment or --outcome-log. Packets beyond the limit
+    /// are dropped and counted.
     #[arg(long, value_name = "SIZE", default_value_t = OrOff(BufferLimits::default().total.map(ByteSize)), help_heading = HEADING_MEMORY)]
     max_buffer: OrOff<ByteSize>,
 
@@ -242,7 +243,7 @@ impl Args {
         }
     }
 
-    /// Output files must be distinct and must not be input files. A certificate and its key may share a file.
+    /// Output files must be distinct and must not be input files. A certificate and its key may be in the same file.
     fn check_output_files(&self) -> Result<(), Failure> {
         let address_file = self.address_file.as_deref().map(|file| ("--address-file", file));
         let outputs = || address_file.into_iter().chain(self.impairment.outcome_log());
@@ -312,12 +313,14 @@ pub struct AdmissionArgs {
     allow: Vec<Cidr>,
 
     /// Apply the limits to loopback sources too
+    ///
+    /// Otherwise, packets within this machine are exempt from the rate limits and from the limit on repeated packets.
     #[arg(long, hide_short_help = true, help_heading = HEADING_PROTECTION)]
     limit_loopback: bool,
 }
 
 impl AdmissionArgs {
-    /// Allowed networks; empty allows all.
+    /// Allowed networks; an empty list allows all sources.
     pub fn allow(&self) -> &[Cidr] {
         &self.allow
     }

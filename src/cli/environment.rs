@@ -19,13 +19,13 @@ const VARIABLE_ALIASES: &[(&str, &str)] = &[
     ("HMAC_SECRET", "AUTH_SECRET"),
 ];
 
-/// Parses the command line and the environment. If they are invalid, prints the error message and exits.
+/// Parses the command line and the environment. If the command line or a variable is invalid, prints the error message and exits.
 pub fn parse() -> Cli {
     let arguments: Vec<OsString> = env::args_os().collect();
     let command = map_arguments(Cli::command(), with_effective_variable);
     let parsed = command.clone().try_get_matches_from(&arguments);
     parsed.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| {
-        // If the command line alone is valid, a variable caused the error.
+        // If the command line alone is valid, an environment variable caused the error.
         let without_env = map_arguments(Cli::command(), |argument| argument.env(Resettable::Reset));
         let is_from_env = without_env.try_get_matches_from(&arguments).is_ok();
         if is_from_env { name_variable_in_error(error, command).exit() } else { error.exit() }
@@ -57,7 +57,7 @@ fn map_arguments(command: Command, change: impl Fn(Arg) -> Arg + Copy) -> Comman
     command.mut_args(change).mut_subcommands(|command| command.mut_args(change))
 }
 
-/// Adds the name of the variable to the option in an error.
+/// Adds the name of the environment variable to the option name in an error message.
 fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
     // Arguments can be displayed only after `Command::build`.
     command.build();

@@ -71,7 +71,7 @@ pub struct MoqtArgs {
 
     /// Directory in which to keep the generated certificate
     ///
-    /// Clients can then trust the same certificate across restarts.
+    /// Clients that trust this certificate with --ca also accept it after a restart or a renewal.
     #[arg(long, hide_short_help = true, value_name = "DIR", requires = MOQT_GROUP, conflicts_with = "cert", help_heading = HEADING)]
     cert_dir: Option<PathBuf>,
 
@@ -140,7 +140,7 @@ fn parse_url_path(text: &str) -> Result<String, String> {
     }
 }
 
-/// Parses the parts of a path, leaving room for the track name.
+/// Parses the parts of a path prefix. With a track name added, the path must not exceed the limits.
 fn parse_path_prefix(text: &str) -> Result<TrackPath, String> {
     let path = TrackPath::parse_list(text);
     let max_bytes = SessionLimits::default().max_path_bytes;
@@ -167,7 +167,7 @@ pub struct BoundMoqtServer {
 
 impl BoundMoqtServer {
     /// Loads the certificate and binds the sockets, if MOQT is enabled. `allow` restricts the sources; `udp` is the address of the
-    /// UDP echo, for the error message if both use the same port.
+    /// UDP echo, for the error message if MOQT and the UDP echo use the same port.
     pub fn prepare(options: &MoqtArgs, allow: &[Cidr], udp: Option<SocketAddr>) -> Result<Option<Self>, Failure> {
         let Some(address) = options.listen_address() else { return Ok(None) };
         let identity = options.load_identity(&address)?;
@@ -244,7 +244,7 @@ pub struct RunningMoqtServer {
 }
 
 impl RunningMoqtServer {
-    /// Waits for a stop request for at most `timeout`, or forever if it is `None`. Returns whether there was a request.
+    /// Waits for a stop request for at most `timeout`, or forever if it is `None`. Returns whether a stop was requested.
     pub fn wait_for_stop(&self, timeout: Option<Duration>) -> bool {
         let Some(timeout) = timeout else {
             let _ = self.stop_requested.recv();
@@ -326,8 +326,8 @@ impl DemoPage {
     }
 }
 
-/// Parses a loopback address. The page contains the hash of the certificate to trust, which must not be sent over a network
-/// unprotected.
+/// Parses a loopback address. The page contains the hash of the certificate that the browser trusts. This hash must not be sent over a
+/// network unprotected.
 fn parse_loopback_address(text: &str) -> Result<ListenAddress, String> {
     let address = ListenAddress::from_str(text)?;
     if address.0.ip().is_loopback() {

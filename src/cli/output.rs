@@ -109,7 +109,7 @@ impl PacketLinePrinter {
         self.reader_closed
     }
 
-    /// Records dropped because standard output was too slow.
+    /// Number of records that were dropped because standard output was too slow.
     pub fn dropped(&self) -> u64 {
         self.dropped.get()
     }
@@ -127,7 +127,7 @@ impl PacketLinePrinter {
     }
 }
 
-/// Prints packets whose outcome is known only at the end of the run (such as lost) directly, without the queue.
+/// Prints packets whose outcome is known only at the end of the run, such as lost packets, directly and without the queue.
 impl PacketObserver for PacketLinePrinter {
     fn on_packet(&mut self, event: PacketEvent<'_>) {
         self.print(event.into());
@@ -204,7 +204,7 @@ fn write_error(option: &str, file: &Path) -> String {
     format!("{option}: cannot write {}", file.display())
 }
 
-/// Rejects two options that name the same file, in any spelling. Devices and `-` are exempt.
+/// Rejects two options that name the same file, even with different spellings of its path. Devices and `-` are exempt.
 pub fn check_distinct_files<'a>(files: impl IntoIterator<Item = (&'static str, &'a Path)>) -> Result<(), Failure> {
     let mut seen: Vec<(&str, FileIdentity)> = Vec::new();
     for (option, file) in files {

@@ -23,10 +23,10 @@ const HEADING_PACKETS: &str = "Packets";
 /// Default payload size of AUDIO packets and MOQT frames, in bytes.
 const DEFAULT_PAYLOAD_SIZE: usize = 512;
 
-/// Minimum interval; shorter intervals are not feasible.
+/// Minimum interval between packets or groups. Shorter intervals are not feasible.
 const MIN_INTERVAL: Duration = Duration::from_micros(1);
 
-/// Shorter intervals cause a notice: many public signaling servers close connections that send faster.
+/// Shorter intervals cause a notice, because many public signaling servers close connections that send messages at a higher rate.
 const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Measure RTT, loss, jitter and reordering to an echo or signaling server
@@ -35,8 +35,8 @@ const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 pub struct Args {
     /// Target: HOST[:PORT] or a URL [default: 127.0.0.1:5000]
     ///
-    /// HOST[:PORT] is a UDP echo server. URLs with moqt:// (raw QUIC) and https:// (WebTransport) are MOQT echo servers; URLs with
-    /// ws:// and wss:// are signaling servers.
+    /// HOST[:PORT] selects a UDP echo server. URLs with moqt:// (raw QUIC) and https:// (WebTransport) select MOQT echo servers; URLs with
+    /// ws:// and wss:// select signaling servers.
     #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
     to: Option<ProbeTarget>,
 
@@ -207,7 +207,7 @@ impl Args {
         let plan = self.dialect.probe_plan(url, self.client.room.room_name())?;
         if self.interval.0 < MIN_PUBLIC_SERVER_INTERVAL {
             print_notice(
-                "--interval: many signaling servers accept at most 1000 messages per second and close faster connections",
+                "--interval: many signaling servers close connections that send more than 1000 messages per second",
             );
         }
         let count = (self.count > 0).then_some(self.count);
@@ -234,14 +234,14 @@ pub struct MoqtGroupArgs {
 }
 
 impl MoqtGroupArgs {
-    /// The first of these options that was given.
+    /// Name of the first option of this struct that was given, for error messages.
     pub fn first_given(&self) -> Option<&'static str> {
         let frames = self.frames_per_group.map(|_| "--frames-per-group");
         frames.or(self.frame_interval.map(|_| "--frame-interval"))
     }
 
-    /// Adds the groups to `config`: one group every `group_interval`, with frames of `size` bytes. There are `group_count` groups, or
-    /// an unlimited number if it is `None`.
+    /// Adds the groups to `config`: one group every `group_interval`, with frames of `size` bytes. If `group_count` is `None`, the
+    /// number of groups is unlimited.
     pub fn config(
         &self,
         group_count: Option<u64>,

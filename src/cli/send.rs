@@ -69,14 +69,14 @@ pub struct Args {
 
     /// Maximum number of clips in the source audio
     ///
-    /// A clip is a run of consecutive full-scale samples, as read from the file or device.
+    /// A clip is a run of consecutive samples at full scale. Clips are counted in the audio as read from the file or device.
     #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING_LIMITS)]
     max_clips: Option<u64>,
 
-    /// Longest allowed digital silence in the source audio
+    /// Maximum length of digital silence in the source audio
     ///
-    /// In milliseconds or with a unit. Measured in the audio as read from the file or device. An active microphone never delivers
-    /// digital silence.
+    /// In milliseconds or with a unit. Digital silence is measured in the audio as read from the file or device. An active microphone
+    /// never delivers digital silence.
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_LIMITS)]
     max_silence: Option<Millis>,
 
@@ -222,8 +222,8 @@ struct PacketSource {
 
 const HEADING_TEXT: &str = "Text (to a MOQT echo server)";
 
-/// Audio options, which conflict with --text. Options that require another audio option are included: clap does not check `requires`
-/// for options that conflict.
+/// Audio options, which conflict with --text. The list must also contain the options that require another audio option, because clap
+/// does not check `requires` for conflicting options.
 const AUDIO_ONLY_OPTIONS: [&str; 23] = [
     "wav",
     "tone",
@@ -250,13 +250,13 @@ const AUDIO_ONLY_OPTIONS: [&str; 23] = [
     "max_silence",
 ];
 
-/// Stands for standard input.
+/// The value of --text that stands for the lines of standard input.
 const STDIN_MARKER: &str = "-";
 
-/// The interval of the gomoqt echo client.
+/// Default interval between two texts, the same as in the gomoqt echo client.
 const DEFAULT_TEXT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Pause while the queue is full.
+/// Pause before the next attempt to add a text to a full queue.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
 
 /// Texts to send.

@@ -100,7 +100,7 @@ pub struct ServerStatistics {
     pub udp: Option<UdpStatistics>,
     /// The MOQT echo server, if it is enabled.
     pub moqt: Option<Arc<ServerCounters>>,
-    /// The log, which counts the lines it dropped.
+    /// The log, which counts the log lines that it has dropped.
     pub log: LogGuard,
 }
 
@@ -169,7 +169,8 @@ impl ServerStatistics {
         info!(target: "moqt", connections_open, sessions, "stats{text}");
     }
 
-    /// Logs `received`, `sent` and `buffered`, then the other counters that are not zero, then the drops in the kernel and the logs.
+    /// Logs `received`, `sent` and `buffered`, then the other counters that are not zero, then `kernel_dropped`,
+    /// `outcome_log_dropped` and `log_dropped`.
     fn log_udp(&self, udp: &UdpStatistics) {
         let kernel_dropped = udp.kernel.read();
         let mut text = String::from("Stats: ");

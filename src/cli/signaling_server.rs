@@ -28,7 +28,7 @@ const HEADING_LOG: &str = "Log";
 /// Run a WebSocket signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    // Must be the first field: it reads where later options came from, and parsing an option removes it from the matches.
+    // This field must be the first: it reads where later options came from, and parsing an option removes it from the matches.
     #[command(flatten)]
     address_source: AddressSource,
 
@@ -60,7 +60,7 @@ pub struct Args {
     #[command(flatten)]
     limits: ConnectionLimitArgs,
 
-    // Must precede `heartbeats`, because it reads whether the options of `heartbeats` were given.
+    // This field must precede `heartbeats`, because it reads whether the options of `heartbeats` were given.
     #[command(flatten)]
     bbx: ControlSurfaceArgs,
 

@@ -1,5 +1,5 @@
 //! Targets and listen addresses on the command line: `HOST[:PORT]` in every spelling of an address, `udp://` URLs, and URLs of MOQT
-//! echo servers and signaling servers. One parser splits host and port for all of them.
+//! echo servers and signaling servers. All of these forms use the same parser to split host and port.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -75,7 +75,7 @@ pub enum ProbeTarget {
     Udp(UdpTarget),
     /// A MOQT echo server.
     Moqt(MoqtTarget),
-    /// The URL of a signaling server. It is parsed later, because clap's error would repeat an invalid value, which may contain a
+    /// The URL of a signaling server. The URL is parsed later, because clap's error would repeat an invalid value, which may contain a
     /// token.
     WebSocket(String),
 }
@@ -107,7 +107,7 @@ impl fmt::Debug for ProbeTarget {
 pub enum SendTarget {
     /// An echo server or a jamjam client, for audio.
     Udp(UdpTarget),
-    /// A MOQT echo server, for texts.
+    /// A MOQT echo server, to which texts are sent.
     Moqt(MoqtTarget),
 }
 
@@ -263,7 +263,7 @@ impl ListenHostPort {
     /// All addresses of the host.
     pub fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
         if self.host.eq_ignore_ascii_case(LOCALHOST) {
-            // Browsers try both addresses, whatever the name server returns.
+            // For `localhost`, browsers try both loopback addresses, whatever the name server returns.
             return Ok(vec![(Ipv4Addr::LOCALHOST, self.port).into(), (Ipv6Addr::LOCALHOST, self.port).into()]);
         }
         let found = resolve::resolve(&self.host, self.port);

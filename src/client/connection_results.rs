@@ -14,7 +14,7 @@ pub struct WebSocketResults {
     pub dialect: Dialect,
     /// Setup times of each connection. A run in a broadcast room has two connections: first the sending one, then the receiving one.
     pub connect_times: Vec<WebSocketConnectTimes>,
-    /// Why there was no connection, or why it ended while requests were unsent or responses outstanding.
+    /// Why there was no connection, or why the connection ended before all requests were sent and all responses were received.
     pub failure: Option<WebSocketFailure>,
     /// Offset of the server's clock, if the dialect reports the server's time.
     pub clock_offset: Option<ClockOffset>,
@@ -83,7 +83,7 @@ impl WebSocketFailure {
 pub struct ClockOffset {
     /// `((t2 - t1) + (t3 - t4)) / 2` (RFC 5905, section 8) in nanoseconds, from the response with the minimum RTT.
     pub offset_ns: i64,
-    /// RTT of that response in nanoseconds; half of it is the maximum error of the offset.
+    /// RTT of the response that gave the offset, in nanoseconds. Half of this RTT is the maximum error of the offset.
     pub rtt_ns: i64,
 }
 
@@ -221,8 +221,8 @@ impl MoqtFailure {
         }
     }
 
-    /// Converts the outcome of the MOQT client; `None` for a completed run. If `established` is true, the session was set up, so a
-    /// close by this client means that the connection broke, not that it was rejected.
+    /// Converts the outcome of the MOQT client; `None` for a completed run. `established`: whether the session was set up. If it was, a
+    /// close by this client is reported as a broken connection, otherwise as a rejected one.
     pub fn from_outcome(outcome: &MoqtRunOutcome, established: bool) -> Option<Self> {
         Some(match outcome {
             MoqtRunOutcome::Completed => return None,

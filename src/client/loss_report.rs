@@ -1,8 +1,8 @@
 //! `--loss-direction`: queries the server's receive counters before counting starts and again at the end of the run.
 //!
-//! The difference between the two counts is the number of packets that the server received. Sent packets that it did not receive were
-//! lost upstream; all other losses are downstream. Each query is a STUN Binding request (RFC 8489) that is retransmitted with the same
-//! transaction ID.
+//! The second count minus the first is the number of packets that the server received during the run. Sent packets that the server did not
+//! receive were lost upstream; all other losses are downstream. Each query is a STUN Binding request (RFC 8489) that is retransmitted with
+//! the same transaction ID.
 
 use std::net::SocketAddr;
 use std::time::Duration;

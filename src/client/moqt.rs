@@ -137,7 +137,7 @@ impl FrameTracker {
             }
             MoqtClientEvent::GroupLost { .. } => self.results.groups.lost += 1,
             MoqtClientEvent::FrameMissing { .. } => self.results.groups.frames_missing += 1,
-            // Frames in flight need no action: `sent_frames` finds them itself, by the same rule as the MOQT client.
+            // Frames in flight need no action: `sent_frames` determines which frames are in flight, by the same rule as the MOQT client.
             MoqtClientEvent::FrameInFlight { .. } | MoqtClientEvent::AllSent { .. } => {}
             MoqtClientEvent::Finished { at, ref outcome } => self.outcome = Some((at, outcome.clone())),
         }

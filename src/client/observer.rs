@@ -44,7 +44,7 @@ pub struct PacketEvent<'a> {
     pub payload: &'a [u8],
 }
 
-/// An AUDIO packet that was sent, or that the system failed to send. Even a packet that failed is part of the sent audio.
+/// An AUDIO packet that was sent, or that the system failed to send. A packet that could not be sent also counts as part of the sent audio.
 #[derive(Clone, Copy, Debug)]
 pub struct SentAudio<'a> {
     /// Index of the packet in the AUDIO stream, from 0.

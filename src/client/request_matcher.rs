@@ -154,7 +154,7 @@ struct TimestampMatcher {
 struct Pong<'a> {
     #[serde(rename = "type", borrow)]
     message_type: Cow<'a, str>,
-    /// A float, because servers may reformat the number.
+    /// Parsed as a float, because a server may return the number in another notation.
     client_time: Option<f64>,
     server_time: Option<f64>,
 }
@@ -219,7 +219,7 @@ impl TimestampMatcher {
 /// the sequence number.
 #[derive(Debug)]
 struct MarkerMatcher {
-    /// Needs no JSON escapes, so it appears unchanged in every envelope.
+    /// The marker contains no characters that JSON escapes, so it appears unchanged in every envelope.
     marker: String,
 }
 
@@ -238,7 +238,7 @@ impl MarkerMatcher {
         let Some((_, rest)) = text.split_once(self.marker.as_str()) else { return MatchResult::Other };
         let digits = rest.split_once('"').map_or("", |(digits, _)| digits);
         match digits.parse() {
-            // Rust also parses "+1" and "01", which jamjam-dev does not write.
+            // Rust's `parse` also accepts "+1" and "01", which jamjam-dev never writes.
             Ok(sequence) if u32::to_string(&sequence) == digits => MatchResult::Response(sequence),
             _ => MatchResult::Unmatched,
         }
@@ -371,7 +371,7 @@ mod tests {
             matcher.on_message(&text, Time::from_nanos(at_ms * MS));
             matcher.best_offset.map(|best| (best.offset_ns, best.rtt_ns))
         };
-        // t1 = 0, t4 = 8 ms, t2 = t3 = 3.004 s: (3004 + 2996) / 2 = 3000 ms ahead.
+        // t1 = 0, t4 = 8 ms, t2 = t3 = 3.004 s: the server's clock is (3004 + 2996) / 2 = 3000 ms ahead.
         assert_eq!(on_message(1_700_000_000_000_000, 1_700_000_003_004_000, 13), Some((3_000_000_000, 8_000_000)));
         // t1 = 10 ms, t4 = 12 ms, t2 = t3 = 3.0015 s: (2991.5 + 2989.5) / 2 = 2990.5 ms ahead.
         assert_eq!(on_message(1_700_000_000_010_000, 1_700_000_003_001_500, 17), Some((2_990_500_000, 2_000_000)));

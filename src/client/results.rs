@@ -211,7 +211,7 @@ impl ServerDelay {
 /// Results of the AUDIO stream.
 #[derive(Clone, Debug, Default)]
 pub struct AudioResults {
-    /// Counters and echo times. The RTTs include the server delay. Created with [`StreamStats::with_rtt_baseline`].
+    /// Counters and echo times. The RTTs include the server delay. This value is created with [`StreamStats::with_rtt_baseline`].
     pub stats: StreamStats,
     /// Sample rate in Hz.
     pub sample_rate: u32,
@@ -223,7 +223,8 @@ pub struct AudioResults {
     pub payload_bytes: u32,
     /// Samples sent per channel.
     pub sent_samples: u64,
-    /// `--server-delay`, in nanoseconds. The default for `probe --audio` is 0, because it sends no pings that could show the delay.
+    /// `--server-delay`, in nanoseconds. The default for `probe --audio` is 0, because that mode sends no pings from which the delay could
+    /// be estimated.
     pub configured_server_delay_ns: Option<u64>,
     /// Packets that were sent late because their samples were not ready when they were due.
     pub underruns: u64,
@@ -297,7 +298,7 @@ pub struct PlaybackResults {
     pub requested_buffer_frames: u32,
     /// Buffer size in frames that the device reports, if any.
     pub reported_buffer_frames: Option<u32>,
-    /// `--jitter-buffer`; `None` for `auto`.
+    /// Value of `--jitter-buffer`; `None` for `auto`.
     pub jitter_buffer: Option<Duration>,
     /// Maximum output latency that the device reports.
     pub device_latency: Duration,

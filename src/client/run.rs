@@ -18,8 +18,8 @@ use crate::stats::StreamStats;
 use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 use crate::wire::{Header, PacketType};
 
-/// Maximum packets sent before the socket is read again, so that a workload that is too fast for this machine does not
-/// starve received datagrams and stop requests.
+/// Maximum packets sent before the socket is read again, so that received datagrams and stop requests are handled even if the workload is
+/// too fast for this machine.
 pub(super) const MAX_SENDS_PER_POLL: usize = 64;
 
 /// Time between KEEPALIVE packets while waiting for the server.
@@ -54,7 +54,7 @@ pub trait Workload {
     fn poll_transmit(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> WorkloadStep;
     /// Results of the AUDIO stream, if it was sent; [`ClientNode`] adds the statistics.
     fn audio_results(&self) -> Option<AudioResults>;
-    /// Parses a datagram from the peer. Returns its stream and the reply; the inner `None` means a malformed reply. Returns `None` if
+    /// Parses a datagram from the peer. Returns the stream and the reply; the inner `None` means a malformed reply. Returns `None` if
     /// the datagram is not a reply.
     fn parse_reply<'a>(&mut self, datagram: &'a [u8], at: Time) -> Option<(StreamKind, Option<ReceivedReply<'a>>)> {
         parse_reply(datagram, at)
@@ -331,7 +331,7 @@ impl WaitForServer {
         WaitResult { waited_ns: saturating_nanos(at.duration_since(self.started_at)), reply_received }
     }
 
-    /// Sequence numbers sent so far. Replies to them are not counted.
+    /// Sequence numbers sent so far. Replies to packets with these numbers are not counted.
     fn sequences_sent(&self) -> Range<u32> {
         FIRST_READINESS_SEQUENCE..self.sequence
     }

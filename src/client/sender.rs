@@ -1,5 +1,5 @@
-//! The workload of `send`. It sends AUDIO on an absolute schedule, or as a live source delivers it. Like a jamjam client, it also
-//! sends LATENCY_PING and KEEPALIVE every second, and LATENCY_INFO once.
+//! The workload of `send`. This workload sends AUDIO on an absolute schedule, or as a live source delivers it. Like a jamjam client, this
+//! workload also sends LATENCY_PING and KEEPALIVE every second, and LATENCY_INFO once.
 
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ impl<S: PayloadSource + ?Sized> PayloadSource for Box<S> {
 enum PeriodicPacket {
     Ping,
     Keepalive,
-    /// Sent in the first period only.
+    /// This packet is sent in the first period only.
     LatencyInfo,
 }
 
@@ -118,7 +118,7 @@ pub struct AudioWorkload<S> {
     source: S,
     audio_schedule: Schedule,
     periodic_schedule: Schedule,
-    /// Periods whose packets were all sent.
+    /// Number of periods of which every packet was sent.
     periods_sent: u64,
     next_periodic: PeriodicPacket,
     /// Samples sent per channel.
@@ -131,7 +131,7 @@ pub struct AudioWorkload<S> {
     source_ended: Option<Time>,
     /// When to poll a pending source again.
     retry_at: Option<Time>,
-    /// When the source was last pending. Every packet that was due by then counts as an underrun.
+    /// When the source was last pending. Every packet that was due by this time counts as an underrun.
     starved_at: Option<Time>,
     underruns: u64,
     max_payload_len: usize,
@@ -302,7 +302,7 @@ impl<S: PayloadSource> Workload for AudioWorkload<S> {
         if self.send_audio(now, tracker, sink) == SendStatus::WouldBlock {
             return WorkloadStep::WouldBlock;
         }
-        // Precedes the check of `source_ended`, so that a ping is sent even if the audio is a single packet.
+        // This call precedes the check of `source_ended`, so that a ping is sent even if the audio is a single packet.
         if self.send_periodic(now, tracker, sink) == SendStatus::WouldBlock {
             return WorkloadStep::WouldBlock;
         }

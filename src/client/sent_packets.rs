@@ -18,8 +18,8 @@ use crate::stats::{PacingStats, Reordering, StreamStats};
 use crate::time::{Time, saturating_nanos};
 use crate::wire::{self, HEADER_LEN, PING_PAYLOAD_LEN, PacketType, PingPayload};
 
-/// Maximum tracked packets per stream. A packet is final once this many later packets were sent: more than eleven
-/// minutes at 375 packets per second.
+/// Maximum tracked packets per stream. The outcome of a packet is final once this many later packets were sent, which takes more than
+/// eleven minutes at 375 packets per second.
 pub const SENT_PACKETS_CAPACITY: usize = 262_144;
 
 /// The sent packets, pacing and progress of a run over UDP or WebSocket.
@@ -90,7 +90,7 @@ impl PacketTracker {
         outcome
     }
 
-    /// Sends a packet that has no reply.
+    /// Sends a packet to which the server never replies.
     pub(super) fn send_untracked(&self, datagram: &[u8], sink: &mut dyn TransmitSink) -> SendStatus {
         sink.send(Transmit {
             destination: self.config.peer,
@@ -141,7 +141,7 @@ impl PacketTracker {
         [audio, ping, keepalive].iter().all(|sent_packets| sent_packets.is_complete())
     }
 
-    /// When the last packet of any stream times out.
+    /// The latest time at which a packet of any stream times out.
     pub(super) fn deadline(&self) -> Option<Time> {
         let SentPacketsByStream { audio, ping, keepalive } = &self.streams;
         [audio, ping, keepalive].iter().filter_map(|sent_packets| sent_packets.deadline(self.config.timeout)).max()
@@ -219,8 +219,7 @@ pub(super) fn reply_digest(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// State of a packet. It contains the digest of the expected reply until the reply arrives intact, and the RTT in nanoseconds after
-/// that.
+/// State of a packet. `InFlight` and `Damaged` contain the digest of the expected reply; `Returned` contains the RTT in nanoseconds.
 #[derive(Clone, Copy)]
 enum PacketState {
     InFlight { expected_digest: u64 },
@@ -249,8 +248,8 @@ pub(super) struct SentPackets {
 }
 
 impl SentPackets {
-    /// Creates an empty stream. `first_sequence` is the sequence number of the packet with index 0. For `first_reply_timeout`, see
-    /// the field.
+    /// Creates an empty stream. `first_sequence` is the sequence number of the packet with index 0. `first_reply_timeout` is stored in the
+    /// field of the same name.
     pub(super) fn new(stream_kind: StreamKind, first_sequence: u32, first_reply_timeout: Option<Duration>) -> Self {
         let stats =
             if stream_kind == StreamKind::Audio { StreamStats::with_rtt_baseline() } else { StreamStats::new() };
@@ -285,7 +284,7 @@ impl SentPackets {
         &self.stats
     }
 
-    /// Records a sent packet. If `failed` is true, the operating system did not send it.
+    /// Records a sent packet. If `failed` is true, the operating system did not send the packet.
     /// `expected_digest` is the [`reply_digest`] of the expected reply.
     pub(super) fn on_sent(
         &mut self,
@@ -370,7 +369,8 @@ impl SentPackets {
         self.first_reply_timeout.is_none() || self.stats.returned == self.stats.sent
     }
 
-    /// Time after sending until a packet counts as lost: the minimum RTT so far, or else `first_reply_timeout`, plus `timeout`.
+    /// Time after sending until a packet counts as lost: `timeout` plus the minimum RTT so far. Before the first RTT, `first_reply_timeout`
+    /// replaces it.
     fn reply_timeout(&self, timeout: Duration) -> Duration {
         let min_rtt = self.stats.min_rtt().map(|rtt| Duration::from_nanos(rtt.max(0).cast_unsigned()));
         min_rtt.or(self.first_reply_timeout).unwrap_or_default() + timeout
@@ -397,7 +397,7 @@ impl SentPackets {
         self.stats
     }
 
-    /// Stops tracking the oldest packet. `without_reply` is its outcome if no reply arrived.
+    /// Stops tracking the oldest packet. If no reply arrived, `without_reply` is the outcome of the packet.
     fn settle_oldest(&mut self, without_reply: PacketOutcome, observer: &mut dyn PacketObserver) {
         let Some(packet) = self.packets.pop_front() else { return };
         let index = self.first_index;

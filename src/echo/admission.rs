@@ -35,9 +35,10 @@ pub struct AdmissionConfig {
     pub max_packet_rate: Option<u64>,
     /// Maximum bits per second sent to one source address, IP headers included. `None` is no limit.
     pub max_bit_rate: Option<u64>,
-    /// Networks whose datagrams get replies. If there are none, all networks are allowed.
+    /// Networks whose datagrams get replies. If the list is empty, all networks are allowed.
     pub allowed_networks: Vec<Cidr>,
-    /// Whether limits also apply to loopback sources. If not, only datagrams sent from a loopback address to a loopback address are exempt.
+    /// Whether limits also apply to loopback sources. If false, only datagrams that a loopback address sends to a loopback address are
+    /// exempt from the limits.
     pub limit_loopback: bool,
     /// Secret key of the digests, so that an attacker cannot choose sources or datagrams whose digests collide.
     pub hash_key: [u64; 2],
@@ -63,7 +64,7 @@ pub(super) enum KeepaliveDecision {
     Drop,
     /// The echo.
     Echo,
-    /// This loop check, then the echo.
+    /// The reply is this loop check, followed by the echo.
     LoopCheckThenEcho([u8; HEADER_LEN]),
 }
 
@@ -104,7 +105,7 @@ impl Admission {
         }
     }
 
-    /// Whether datagrams from this source are handled at all. If not, they are counted as dropped.
+    /// Whether datagrams from this source are handled at all. Datagrams from a source that is not allowed are counted as dropped.
     pub(super) fn allows_source(&mut self, received: &Receive<'_>) -> bool {
         let allowed = self.remote_sources.lookup(received.source, received.dst_ip).is_allowed;
         if !allowed {
@@ -264,7 +265,7 @@ impl Admission {
     }
 }
 
-/// Drops of one kind, logged once per second with their number and the last source.
+/// Drops of one kind, logged at most once per second with their number and the last source.
 #[derive(Default)]
 struct ThrottledDrops {
     throttle: LogThrottle,
@@ -290,22 +291,22 @@ impl ThrottledDrops {
 struct RemoteSource {
     address: SocketAddr,
     dst_ip: Option<IpAddr>,
-    /// Whether its network is allowed.
+    /// Whether the network of the source is allowed.
     is_allowed: bool,
     /// Whether limits apply. Datagrams from loopback to loopback may be exempt, because other hosts cannot send them.
     is_rate_limited: bool,
-    /// Length of the IP and UDP headers of its packets, in bytes.
+    /// Length of the IP and UDP headers of the source's packets, in bytes.
     header_len: usize,
-    /// Keyed digest of the source's network ([`source_network`]). It selects the rate limit.
+    /// Keyed digest of the source's network ([`source_network`]). This digest selects the rate-limit bucket.
     network_digest: u64,
-    /// Keyed digests of its address and port.
+    /// Keyed digests of the source's address and port.
     digests: KeyedDigests,
 }
 
 /// The purpose of a source digest.
 #[derive(Clone, Copy, Hash)]
 enum DigestPurpose {
-    /// The loop-check token in a period of time.
+    /// The loop-check token for the token period with this number.
     LoopCheckToken(u64),
     /// Loop checks sent to the source.
     LoopCheck,
@@ -323,7 +324,7 @@ impl KeyedDigests {
     /// Digest of the address and port, different for each purpose.
     fn for_purpose(&self, purpose: DigestPurpose) -> u64 {
         let mut hasher = self.0.clone();
-        // Keeps these digests distinct from datagram digests, which hash the datagram length here.
+        // `usize::MAX` keeps these digests distinct from datagram digests, which hash the datagram length at this position.
         hasher.write_usize(usize::MAX);
         purpose.hash(&mut hasher);
         hasher.finish()

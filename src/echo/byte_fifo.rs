@@ -1,8 +1,8 @@
 //! A first-in first-out byte queue that returns its memory to the system.
 //!
-//! Bytes are stored contiguously in memory-mapped chunks of a fixed size. A few empty chunks are kept for reuse. All other empty chunks are
-//! unmapped, regardless of the allocator. Growing never copies stored bytes. A read across a chunk boundary is copied into a scratch
-//! buffer, so chunks have no unused gaps.
+//! Bytes are stored contiguously in memory-mapped chunks of a fixed size. A few empty chunks are kept for reuse. Further empty chunks are
+//! unmapped, so their memory returns to the system independently of the allocator. Growing never copies stored bytes. A read across a chunk
+//! boundary is copied into a scratch buffer, so chunks have no unused gaps.
 
 use std::collections::VecDeque;
 use std::io;
@@ -44,7 +44,7 @@ impl<const CHUNK: usize> ByteFifo<CHUNK> {
     /// Appends `bytes`.
     ///
     /// # Panics
-    /// If [`ByteFifo::reserve`] was not called for them.
+    /// If [`ByteFifo::reserve`] was not called for `bytes`.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         let (mut position, mut rest) = (self.consumed + self.len, bytes);
         while !rest.is_empty() {

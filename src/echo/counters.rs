@@ -143,7 +143,7 @@ pub struct LatenessHistogram {
 }
 
 impl LatenessHistogram {
-    /// Counts `packets` packets that were sent the time `late` after their due time.
+    /// Counts `packets` packets that were sent later than their due time by `late`.
     pub(super) fn observe(&self, late: Duration, packets: usize) {
         let ns = saturating_nanos(late);
         let bucket = LATENESS_BOUNDS_US.partition_point(|bound| bound * 1_000 < ns);

@@ -52,7 +52,7 @@ impl DelayLineEntry {
 /// Chunk length for packet bytes: at most one packet in 128 KiB crosses a boundary and is copied.
 const PACKET_CHUNK_LEN: usize = 128 * 1024;
 
-/// Chunk length for entries: small, so that an idle line takes little memory.
+/// Chunk length for entries: small, so that an idle delay line takes little memory.
 const ENTRY_CHUNK_LEN: usize = 32 * 1024;
 
 /// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. Separate from the limits of AUDIO, so that
@@ -188,7 +188,7 @@ impl DelayLine {
     }
 }
 
-/// Bytes charged for a queued datagram in addition to its own bytes. They cover at least the memory of its queue entry.
+/// Bytes charged for a queued datagram in addition to its own bytes. These bytes cover at least the memory of the datagram's queue entry.
 pub const PACKET_OVERHEAD: usize = 100;
 
 /// Memory limits in bytes; `None` is no limit.
@@ -196,7 +196,7 @@ pub const PACKET_OVERHEAD: usize = 100;
 pub struct BufferLimits {
     /// Limit for all clients together.
     pub total: Option<u64>,
-    /// Limit for one client (address and port), so that one client cannot use the memory of the others.
+    /// Limit for one client (address and port), so that one client cannot use the memory of all other clients.
     pub per_client: Option<u64>,
 }
 
@@ -224,8 +224,8 @@ pub(super) struct BufferAccount {
     /// Bytes charged for each datagram in addition to its own bytes.
     packet_overhead: usize,
     charged: u64,
-    /// Bytes charged to each client, by a digest of its address. An entry takes 17 bytes, so clients with one packet each use no more
-    /// memory than they are charged for. Clients with equal digests share a limit.
+    /// Bytes charged to each client; the key is a digest of the client's address. An entry takes 17 bytes, so clients with one packet each
+    /// use no more memory than they are charged for. Clients with equal digests share a limit.
     charged_by_client: HashMap<u64, u64>,
 }
 
@@ -240,8 +240,8 @@ impl BufferAccount {
         self.charged
     }
 
-    /// Charges as many of the `segment_size`-byte datagrams in `len` bytes as the limits permit. Returns the number of charged bytes and
-    /// the limit that rejects the rest.
+    /// Charges as many of the `segment_size`-byte datagrams in `len` bytes as the limits permit. Returns the number of datagram bytes that
+    /// were charged, and the limit that was reached if not all of them were charged.
     pub(super) fn charge(&mut self, peer: SocketAddr, len: usize, segment_size: usize) -> (usize, Option<BufferFull>) {
         let client = client_digest(peer);
         let charged = self.charged_by_client.get(&client).copied().unwrap_or(0);
@@ -307,7 +307,7 @@ pub(super) struct ReplyPath {
 }
 
 impl ReplyPath {
-    /// The path from the address at which `received` arrived back to its source.
+    /// The path back to the source of `received`, from the address at which `received` arrived.
     pub(super) fn of(received: &Receive<'_>) -> Self {
         Self { peer: received.source, src_ip: received.dst_ip }
     }

@@ -24,7 +24,8 @@ pub(super) struct RepetitionLimit {
 }
 
 impl RepetitionLimit {
-    /// The same KEEPALIVE: a client may send it once per second forever, and a network may deliver ten of them at once.
+    /// Limit for identical KEEPALIVEs: a client may send the same KEEPALIVE once per second forever, and a network may deliver ten copies
+    /// at once.
     pub(super) const KEEPALIVE: Self = Self { interval_ms: 800, burst: 10 };
 
     /// All repeated KEEPALIVEs of one source: at most 20 replies in any second.
@@ -36,10 +37,10 @@ impl RepetitionLimit {
     /// How long a source that returned a loop check is treated as an echo server.
     pub(super) const ECHO_SERVER: Self = Self { interval_ms: 60_000, burst: 1 };
 
-    /// The same AUDIO packet at a server that delays AUDIO by `delay`. One pass of a loop takes the delays of both servers plus the
-    /// round-trip time. If the round-trip time is below 3.3 s, three passes take less than six times the longer delay plus 10 s, so the
-    /// server with the longer delay ends the loop. The burst is three, because networks duplicate packets and users restart a client on a
-    /// fixed port.
+    /// The limit on copies of one AUDIO packet at a server that delays AUDIO by `delay`. One pass of a loop takes the delays of both
+    /// servers plus the round-trip time. If the round-trip time is below 3.3 s, three passes take less than six times the longer delay plus
+    /// 10 s, so the server with the longer delay ends the loop. The burst is three, because networks duplicate packets and users restart a
+    /// client on a fixed port.
     pub(super) fn audio(delay: Duration) -> Self {
         // At most one day, so that three intervals are much shorter than the 49 days after which the milliseconds wrap.
         let interval = Duration::from_secs(10).saturating_add(delay.saturating_mul(6)).min(Duration::from_secs(86_400));
@@ -87,9 +88,9 @@ impl CacheEntry {
 pub(super) enum Repetition {
     /// The limit is exceeded.
     Exceeded,
-    /// Not in the cache.
+    /// The datagram is not in the cache.
     First,
-    /// Received once before.
+    /// The datagram was received once before.
     Second,
     /// Received at least twice before.
     Later,
@@ -104,7 +105,7 @@ pub(super) struct RepetitionLimiter {
     /// For this many milliseconds after an entry expires, the same datagram still counts as a repetition.
     retention_ms: u32,
     next_way: usize,
-    /// Depends on all datagrams so far, so that a sender cannot predict which entry is evicted.
+    /// This state depends on all datagrams so far, so that a sender cannot predict which entry is evicted.
     eviction_state: u64,
 }
 
@@ -204,7 +205,7 @@ mod tests {
     #[test]
     fn keepalive_once_per_second_is_always_answered() {
         let (mut limiter, _) = limiter_and_audio_limit();
-        // One KEEPALIVE per second, sometimes late, for 90 days. The milliseconds wrap in this time.
+        // One KEEPALIVE per second, sometimes late, for 90 days. The 32-bit counter of milliseconds wraps after 49 days.
         for second in 0..90 * 86_400 {
             let late = if second % 1_000 == 0 { 700 } else { 0 };
             assert!(
@@ -270,7 +271,7 @@ mod tests {
         let mut repetitions = Vec::new();
         for pass in 0..4 {
             repetitions.push(limiter.check(Time::from_millis(1 + 2_000 * pass), DIGEST, RepetitionLimit::KEEPALIVE));
-            // From the second pass on, other datagrams arrive between two passes, more than fit into the set.
+            // From the second pass on, too many other datagrams for one set arrive between two passes.
             for other in (0..=CACHE_WAYS as u64).filter(|_| pass > 0) {
                 limiter.check(Time::from_millis(1_000 + 2_000 * pass), (pass * 100 + other + 1) << 33 | 7, audio);
             }
@@ -299,7 +300,8 @@ mod tests {
         );
     }
 
-    /// Number of replies to a loop with this digest and a round-trip time of 1 ms before the loop is blocked, while `others` runs.
+    /// Number of replies in a loop with this digest and a round-trip time of 1 ms until the loop is blocked. `others` runs before each
+    /// reply.
     fn replies_until_blocked(
         limiter: &mut RepetitionLimiter,
         digest: u64,

@@ -1,8 +1,8 @@
 //! Determines the public address of the server's own socket from a STUN server (RFC 8489, section 6.2.1).
 //!
 //! A NAT assigns the address and removes the mapping when the socket sends nothing for a while. A transaction every 25 s keeps the mapping
-//! alive and detects changes. A response starts like an AUDIO packet, but is identified by the STUN server's address and an unpredictable
-//! transaction ID.
+//! alive and detects changes. A STUN response starts like an AUDIO packet, but is identified by the STUN server's address and an
+//! unpredictable transaction ID.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -18,10 +18,10 @@ use crate::wire::stun::{self, ResponseAttributes, TransactionId};
 /// Time between the first requests of two consecutive transactions. Many NATs remove a mapping after 30 s.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(25);
 
-/// Time-out of the first request of a transaction. Each further request waits twice as long as the one before.
+/// Time-out of the first request of a transaction. The time-out of each further request is twice the previous time-out.
 const INITIAL_RTO: Duration = Duration::from_millis(500);
 
-/// Maximum number of requests in a transaction. They are sent after 0, 0.5, 1.5 and 3.5 s. The transaction times out after 7.5 s.
+/// Maximum number of requests in a transaction. The requests are sent after 0, 0.5, 1.5 and 3.5 s. The transaction times out after 7.5 s.
 const MAX_REQUESTS: u32 = 4;
 
 /// The STUN server from which the echo server learns its mapped address.

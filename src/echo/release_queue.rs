@@ -1,8 +1,9 @@
 //! Queue of impaired replies: each reply has its own delay, jitter and reordering, and is sent as a single datagram.
 //!
-//! A reply is either lost immediately or becomes due. When it is due, it enters the queue of the bandwidth limit, if there is one. Replies
-//! to one client keep their order within their class (AUDIO, immediate): if jitter would let a reply overtake the previous reply, its due
-//! time is raised to the previous reply's due time. Only a reply that is reordered on purpose may be overtaken.
+//! A reply is either dropped immediately (simulated loss) or becomes due later. When a reply is due, it enters the queue of the bandwidth
+//! limit, if there is one. Replies to one client keep their order within their class (AUDIO, immediate): if jitter would let a reply
+//! overtake the previous reply, its due time is raised to the previous reply's due time. Only a reply that is reordered on purpose may be
+//! overtaken.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -21,8 +22,8 @@ use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
 use crate::wire::{self, PacketType};
 
-/// Bytes charged for a queued reply, and for each of its copies, in addition to the bytes of the reply. They cover the reply's share of a
-/// tree node that may be half empty, the allocation of its bytes, and the client's entry in a hash table.
+/// Bytes charged for a queued reply, and for each of its copies, in addition to the bytes of the reply. These bytes cover the reply's share
+/// of a tree node that may be half empty, the allocation of its bytes, and the client's entry in a hash table.
 pub const IMPAIRED_PACKET_OVERHEAD: usize = 500;
 
 /// The outcome of a reply.
@@ -34,11 +35,11 @@ pub enum ReplyOutcome {
     Lost(LossCause),
     /// The queue of the bandwidth limit was full.
     BottleneckFull,
-    /// A buffer limit dropped it.
+    /// The reply was dropped because it exceeded a buffer limit.
     Dropped,
     /// Sending failed.
     SendFailed,
-    /// Still queued when the server stopped.
+    /// The reply was still queued when the server stopped.
     DroppedAtStop,
 }
 
@@ -61,7 +62,7 @@ impl ReplyOutcome {
 /// A reply and its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyEvent {
-    /// When the answered packet arrived.
+    /// When the packet arrived that this reply answers.
     pub received_at: Time,
     /// Destination of the reply.
     pub client: SocketAddr,
@@ -71,15 +72,16 @@ pub struct ReplyEvent {
     pub sequence: u32,
     /// The outcome.
     pub outcome: ReplyOutcome,
-    /// Whether it was delayed so that later replies overtake it.
+    /// Whether the reply was delayed so that later replies overtake it.
     pub reordered: bool,
-    /// How much later the first copy was due than without impairment.
+    /// The delay that impairment added to the due time of the first copy.
     pub added_delay: Duration,
     /// Number of copies sent.
     pub copies_sent: u8,
 }
 
-/// Receives the outcome of each reply on the thread that runs the node. It must not block, and must not allocate after it has warmed up.
+/// Receives the outcome of each reply on the thread that runs the node. An observer must not block, and must not allocate memory after its
+/// first calls.
 pub trait ReplyObserver: Send {
     /// The outcome of one reply.
     fn on_reply(&mut self, event: &ReplyEvent);
@@ -99,13 +101,14 @@ enum ReplyClass {
 
 /// A queued reply.
 struct QueuedReply {
-    /// The event to report. Until then, each sent copy increases `copies_sent`, and the bandwidth limit may increase `added_delay`.
+    /// The event to report. Until it is reported, each sent copy increases `copies_sent`, and the bandwidth limit may increase
+    /// `added_delay`.
     event: ReplyEvent,
     reply_path: ReplyPath,
     contents: Box<[u8]>,
-    /// When it would be due without impairment.
+    /// When the reply would be due without impairment.
     unimpaired_due: Time,
-    /// Whether it has not entered the queue of the bandwidth limit yet.
+    /// Whether the reply has not entered the queue of the bandwidth limit yet.
     awaits_bottleneck: bool,
     /// Copies still to send, and the time between them.
     copies_left: u8,
@@ -134,7 +137,7 @@ pub(super) struct ReleaseQueue {
     counters: Arc<Counters>,
     audio_account: BufferAccount,
     immediate_account: BufferAccount,
-    /// Sorted by due time and order of arrival.
+    /// Sorted by due time, then by order of arrival.
     queued: BTreeMap<(Time, u64), QueuedReply>,
     next_arrival: u64,
     /// Entries exist while replies to a client are queued.
@@ -143,7 +146,7 @@ pub(super) struct ReleaseQueue {
 }
 
 impl ReleaseQueue {
-    /// An empty queue. `limits` apply to AUDIO.
+    /// An empty queue. `limits` are the buffer limits for AUDIO only.
     pub(super) fn new(
         impairer: Impairer,
         observer: Box<dyn ReplyObserver>,
@@ -289,7 +292,7 @@ impl ReleaseQueue {
         }
     }
 
-    /// Drops all queued replies. Returns their number.
+    /// Drops all queued replies. Returns the number of dropped replies.
     pub(super) fn stop(mut self) -> usize {
         let queued = std::mem::take(&mut self.queued);
         let count = queued.len();
@@ -377,7 +380,7 @@ impl ReleaseQueue {
             ReplyOutcome::Lost(LossCause::Burst) => self.counters.impaired_burst.add(1),
             ReplyOutcome::Lost(LossCause::Random) => self.counters.impaired_lost.add(1),
             ReplyOutcome::BottleneckFull => self.counters.impaired_queue.add(1),
-            // Counted elsewhere.
+            // These outcomes are counted elsewhere.
             ReplyOutcome::Sent | ReplyOutcome::Dropped | ReplyOutcome::SendFailed | ReplyOutcome::DroppedAtStop => {}
         }
         log_impaired(&event);
@@ -385,7 +388,7 @@ impl ReleaseQueue {
     }
 }
 
-/// Logs a reply that is dropped by impairment. Sent replies are logged where they are sent.
+/// Logs a reply that is dropped by impairment. The code that sends a reply logs it.
 fn log_impaired(event: &ReplyEvent) {
     if matches!(event.outcome, ReplyOutcome::Lost(_) | ReplyOutcome::BottleneckFull) {
         debug!(
@@ -394,7 +397,7 @@ fn log_impaired(event: &ReplyEvent) {
             r#type = event.packet_type.name(),
             seq = event.sequence,
             destination = %canonical_socket_addr(event.client),
-            "reply impaired"
+            "reply dropped by impairment"
         );
     }
 }

@@ -34,11 +34,11 @@ pub struct EchoConfig {
     pub delay: Duration,
     /// Memory limits of delayed AUDIO.
     pub buffer_limits: BufferLimits,
-    /// Whether to log when a source is first seen and when it becomes inactive. Needs one deadline per second.
+    /// Whether to log when a source is first seen and when it becomes inactive. If true, the server needs one deadline per second.
     pub log_sources: bool,
     /// Limits on replies.
     pub admission: AdmissionConfig,
-    /// The server's own port; `None` if unknown. A datagram from the server's own address and this port is forged.
+    /// The server's own port; `None` if unknown. A datagram that arrives from the server's own address and this port must be forged.
     pub local_port: Option<u16>,
 }
 
@@ -131,7 +131,7 @@ impl EchoServer {
     }
 
     /// Handles datagrams from the STUN server. Responses to the echo server's requests are handled here, because otherwise they would be
-    /// parsed as AUDIO. Other datagrams are handled like those from any other source.
+    /// parsed as AUDIO. Other datagrams from the STUN server are handled like datagrams from any other source.
     fn handle_stun_server(&mut self, received: &Receive<'_>) {
         for contents in received.segments() {
             let is_response = self
@@ -204,7 +204,7 @@ impl EchoServer {
         self.parsed = parsed;
     }
 
-    /// Delays a run of admitted AUDIO packets.
+    /// Delays the admitted AUDIO packets in the byte range `run`.
     fn delay_audio(&mut self, received: &Receive<'_>, run: Range<usize>) {
         let bytes = &received.contents[run];
         if bytes.is_empty() {
@@ -297,8 +297,8 @@ impl EchoServer {
         }
     }
 
-    /// Replies to a STUN request. This is the only reply that may be longer than its request (`docs/protocol.md`). STUN is not
-    /// impaired.
+    /// Replies to a STUN request. This is the only reply that may be longer than its request (`docs/protocol.md`). Impairment does not
+    /// apply to STUN replies.
     fn handle_stun(&mut self, received: &Receive<'_>, bytes: &[u8]) -> Result<(), PacketError> {
         let message = stun::parse_message(bytes)?;
         let stats = self.source_table.on_stun(received.received_at, received.source);

@@ -40,7 +40,7 @@ const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
 pub(super) struct SourceStats {
     first_seen: Time,
     last_seen: Time,
-    /// Whether the log line for its first packet was written, or suppressed by the throttle.
+    /// True after the log line for the first packet of this source was written, or suppressed by the throttle.
     logged: bool,
     /// Packets of all types, and STUN messages.
     packets: u64,
@@ -58,8 +58,8 @@ impl SourceStats {
         self.last_seen.duration_since(self.first_seen)
     }
 
-    /// The counts to report to this source, or `None` above [`MAX_COUNT_REPORTS_PER_SECOND`]. A client requests its counts at the end of
-    /// a run, so the sequence windows are reset: packets of its next run are not counted as duplicates.
+    /// The counts to report to this source, or `None` if the source exceeds [`MAX_COUNT_REPORTS_PER_SECOND`] requests. A client requests
+    /// its counts at the end of a run, so the sequence windows are reset: packets of its next run are not counted as duplicates.
     pub(super) fn report_counts(&mut self, now: Time) -> Option<ReceivedCounts> {
         if now.duration_since(self.count_reports.0) >= Duration::from_secs(1) {
             self.count_reports = (now, 0);
@@ -110,7 +110,7 @@ struct SequenceTracker {
     window: Option<(u32, u128)>,
     /// Number of packets without duplicates; wraps.
     distinct: u32,
-    /// Skipped sequence numbers that have not arrived since.
+    /// Number of skipped sequence numbers that have not arrived later.
     gaps: u64,
     /// Packets whose sequence number was received before, within the window.
     duplicates: u64,
@@ -186,7 +186,7 @@ impl SourceTable {
         0
     }
 
-    /// Records a datagram that is not a packet. Returns 1 if it is not recorded because the table is full.
+    /// Records a datagram that is not a packet. Returns 1 if the datagram is not recorded because the table is full.
     pub(super) fn on_malformed(&mut self, now: Time, source: SocketAddr, error: PacketError) -> usize {
         let is_tracked = self.get_or_insert(now, source).map(|stats| stats.malformed.record(error)).is_some();
         self.log_first_packet(now, source);
@@ -318,7 +318,7 @@ mod tests {
             );
         }
         assert_eq!(lines(&[("192.0.2.1:9", pings), ("[2001:db8::1]:9", pings)]), (2, 2, 0));
-        // The source is tracked all the same: it can request its counts.
+        // A loopback source that sends only pings is not logged, but it is tracked: it can request its counts.
         let mut table = SourceTable::new(true);
         let source = "127.0.0.1:9".parse().expect("an address");
         table.on_packets(Time::ZERO, source, headers(pings));
@@ -368,7 +368,8 @@ mod tests {
             );
         }
         table.sweep(Time::from_millis(1_100));
-        // All become inactive together: ten are logged, twenty are counted in the next second.
+        // All 30 sources become inactive at the same time: ten are logged at once, and the other twenty are reported as a number in the
+        // next second.
         table.sweep(Time::from_millis(11_100));
         assert_eq!(
             (table.len(), table.throttle.remaining(Time::from_millis(11_100)), table.throttle.suppressed()),
@@ -408,7 +409,7 @@ mod tests {
         assert!(table.sources.is_empty());
     }
 
-    /// Distinct packets, gaps and duplicates after these sequence numbers.
+    /// The counts of distinct packets, gaps and duplicates after packets with these sequence numbers were received.
     fn counts_after(sequences: &[u32]) -> (u32, u64, u64) {
         let mut tracker = SequenceTracker::default();
         for sequence in sequences {

@@ -69,7 +69,8 @@ fn resolve_links(file: &Path) -> PathBuf {
     file.canonicalize().or_else(|_| fs::read_link(file).map(link_target)).unwrap_or_else(|_| file.to_owned())
 }
 
-/// The temporary path is in the same folder, because a rename is atomic only within a file system. It contains the process id.
+/// The temporary path is in the same folder, because a rename is atomic only within a file system. The temporary path contains the process
+/// id.
 fn temp_path(target: &Path) -> PathBuf {
     let mut name = OsString::from(target);
     name.push(format!(".{}.part", std::process::id()));

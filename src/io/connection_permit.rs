@@ -2,7 +2,7 @@
 //! belongs to one connection and frees its slot when it is dropped.
 //!
 //! TCP connections above the total limit wait in the listen backlog, and QUIC connections above it are rejected. While many QUIC handshakes
-//! are pending, sources have to validate their addresses.
+//! are pending, the server validates the source address of each new connection.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ pub struct ConnectionLimits {
     /// Time for the TLS handshake and the head of a request together, and maximum idle time of a connection.
     pub handshake_timeout: Duration,
     /// Maximum lifetime of a connection, even if it is busy, so that a client that never reads cannot keep its slot. An upgraded connection
-    /// has no such limit. During a response without an end, the lifetime restarts whenever the client reads
+    /// has no maximum lifetime. During a response without an end, the lifetime restarts whenever the client reads
     /// ([`ConnectionPermit::extend`]).
     pub max_lifetime: Duration,
     /// Whether a reverse proxy sets `X-Forwarded-For`, which then names the source address of a request.
@@ -83,7 +83,7 @@ pub(in crate::io) enum QuicAdmission {
 #[derive(Debug)]
 pub struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
-    /// The address that the connection counts for.
+    /// The source address whose limit the connection counts towards.
     source: OnceLock<IpAddr>,
     /// Whether the connection is among the pending QUIC handshakes.
     in_handshake: AtomicBool,
@@ -233,7 +233,7 @@ impl ConnectionPermit {
         }
     }
 
-    /// Restarts the maximum lifetime. A response without an end calls this function whenever the client has read more data.
+    /// Restarts the maximum lifetime. The sender of a response without an end calls this function whenever the client has read more data.
     pub fn extend(&self) {
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + self.max_lifetime();
     }
@@ -295,7 +295,7 @@ mod tests {
             };
             let limiter = ConnectionLimiter::new(limits);
             let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-            // The same address as seen by a dual-stack socket.
+            // The same address as a dual-stack socket reports it (IPv4-mapped IPv6).
             let mapped: IpAddr = "::ffff:192.0.2.1".parse().expect("an address");
             let first = limiter.assign(limiter.acquire().await, one).expect("a free slot");
             let _second = limiter.assign(limiter.acquire().await, mapped).expect("a free slot");
@@ -304,7 +304,7 @@ mod tests {
             assert_eq!(limiter.rejected(), 1);
             drop(first);
             assert!(limiter.assign(limiter.acquire().await, one).is_some());
-            // Addresses of one /64 count as one.
+            // Addresses of one IPv6 /64 count as one address.
             let [a, b, c, other] = ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:0:0:1", "2001:db8:0:1::1"]
                 .map(|text| text.parse::<IpAddr>().expect("an address"));
             let _held = [a, b].map(|address| (address, limiter.semaphore.clone())).map(|(address, free)| {

@@ -18,13 +18,13 @@ pub fn set_process_name(name: &str) {
     let _ = CString::new(name);
 }
 
-/// Raises the limit of open files to the maximum (Linux only), because each connection needs one.
+/// Raises the limit of open files to the maximum (Linux only), because each connection needs an open file.
 pub fn raise_descriptor_limit() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-        // If this fails, the old limit still applies, and connections that exceed it wait until others close.
+        // If this call fails, the old limit still applies, and connections beyond the limit wait until other connections close.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }
@@ -48,7 +48,7 @@ pub fn process_resources() -> Option<ProcessResources> {
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
     let open_files = match std::fs::metadata("/proc/self/fd").ok()?.len() {
-        // Before Linux 6.2 the entries must be counted. One entry is subtracted: the descriptor of the folder
+        // Linux before 6.2 reports 0 here, so the entries must be counted. One entry is subtracted: the descriptor of the folder
         // itself, which is open only for the count.
         0 => std::fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as u64,
         count => count,

@@ -12,7 +12,7 @@ use crate::client::{PayloadSource, SourcePoll};
 /// Number of packets read ahead: 0.7 s at 375 packets per second.
 const QUEUE_CAPACITY: usize = 256;
 
-/// A payload and the quality of the input up to it.
+/// A payload and the quality of the input up to the end of this payload.
 struct QueuedPayload {
     payload: Vec<u8>,
     source_quality: SourceQuality,
@@ -20,7 +20,7 @@ struct QueuedPayload {
 
 /// The payloads that were read ahead, for the sending node.
 pub struct ReadAhead {
-    /// The first payload until it is taken.
+    /// The first payload; `None` after the node has taken it.
     first: Option<QueuedPayload>,
     payloads: Receiver<QueuedPayload>,
     free_buffers: SyncSender<Vec<u8>>,
@@ -58,22 +58,22 @@ pub fn spawn<R: Read + Send + 'static>(mut reader: PayloadReader<R>) -> io::Resu
         drop(queue_full_tx);
         Ok(reader.warning().map(str::to_owned))
     })?;
-    // Waits until the thread drops the sender: when the queue is full, at the end of the input, or after an error.
+    // Waits until the thread drops the sender. The thread does so when the queue is full, at the end of the input, or after an error.
     let _ = queue_full.recv();
     let first = payloads.recv().ok();
     Ok((ReadAhead { first, payloads, free_buffers, source_quality }, ReaderThread { thread }))
 }
 
 impl ReadAhead {
-    /// Whether the input has no payload at all. Valid only before the first payload is taken.
+    /// Whether the input has no payload at all. The result is valid only before the first payload is taken.
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 }
 
 impl ReaderThread {
-    /// Waits for the end of the thread. Returns the warning of [`PayloadReader::warning`] or the read error. Drop the [`ReadAhead`]
-    /// first.
+    /// Waits for the end of the thread. Returns the warning of [`PayloadReader::warning`] or the read error. Before you call this method,
+    /// drop the [`ReadAhead`].
     ///
     /// # Panics
     /// If the thread panicked.
@@ -88,7 +88,7 @@ impl PayloadSource for ReadAhead {
             Ok(queued) => {
                 payload.extend_from_slice(&queued.payload);
                 self.source_quality = queued.source_quality;
-                // If the channel is full, there are enough free buffers, and this one is dropped.
+                // If the channel is full, there are enough free buffers, and this buffer is dropped.
                 let _ = self.free_buffers.try_send(queued.payload);
                 SourcePoll::Ready
             }

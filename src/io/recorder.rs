@@ -1,8 +1,8 @@
 //! Passes sent and returned audio to the recordings, the waveform and the analyzer on a thread of its own.
 //!
 //! The node's thread pushes packets to a bounded queue with preallocated buffers. Packets that do not fit are dropped and counted.
-//! The recorder thread decodes each packet once and writes it to the [`AudioSinks`]. It polls the queue, so that the node's thread
-//! never has to wake it. Sent packets arrive in order, returned packets in any order.
+//! The recorder thread decodes each packet once and writes it to the [`AudioSinks`]. This thread polls the queue, so that the node's thread
+//! never has to wake the recorder thread. Sent packets arrive in order, returned packets in any order.
 
 use std::fmt;
 use std::fs::File;
@@ -48,7 +48,7 @@ pub struct AudioSinks {
     pub recording: Option<ReturnRecording>,
     /// For `--record-both`.
     pub stereo_recording: Option<StereoRecording>,
-    /// For `--html`.
+    /// The waveform for `--html`.
     pub waveform: Option<Waveform>,
     /// For the report.
     pub analyzer: Analyzer,
@@ -76,7 +76,7 @@ impl AudioSinks {
         match status {
             PacketStatus::Sent => waveform.on_sent(index, samples),
             PacketStatus::Returned => waveform.on_returned(index, samples),
-            // Late audio is too late to be played, so it is also shown as a gap.
+            // Audio that returns after `--late-after` cannot be played, so it is also shown as a gap.
             PacketStatus::Late => {
                 waveform.on_returned(index, samples);
                 waveform.on_lost(index);
@@ -146,7 +146,7 @@ pub struct Recorder {
 /// Starts the recorder thread. `config` is the format of the AUDIO packets.
 pub fn spawn(mut sinks: AudioSinks, config: AudioStreamConfig) -> io::Result<(RecorderQueue, Recorder)> {
     let (queue, packets) = mpsc::sync_channel::<QueuedPacket>(QUEUE_CAPACITY);
-    // Two more buffers: one packet is being written, one is being pushed.
+    // Two buffers in addition to those in the queue: one for the packet being written, and one for the packet being pushed.
     let (return_buffer, free_buffers) = mpsc::sync_channel(QUEUE_CAPACITY + 2);
     let payload_bytes = config.frame_samples as usize * usize::from(config.channels) * BYTES_PER_SAMPLE;
     for _ in 0..QUEUE_CAPACITY + 2 {
@@ -205,7 +205,7 @@ impl RecorderQueue {
     }
 }
 
-/// The status for the queue; `None` for duplicates and other streams.
+/// The status that is queued for the event; `None` for duplicates and for other streams than AUDIO.
 fn packet_status(event: &PacketEvent<'_>) -> Option<PacketStatus> {
     match (event.stream, event.outcome) {
         (StreamKind::Audio, PacketOutcome::Returned) => Some(PacketStatus::Returned),
@@ -294,13 +294,13 @@ impl StereoRecording {
         self.file.write_channel(index, channel, &self.mono);
     }
 
-    /// Completes the file with a length of `sent_samples`.
+    /// Completes the file so that it contains `sent_samples` samples per channel.
     pub fn finish(self, sent_samples: u64) -> Result<RecordingSummary, RecordingError> {
         self.file.finish(sent_samples)
     }
 }
 
-/// A WAV file that is written by seeking: packets in any order, each at its position. Gaps read as zeros, which are silence.
+/// A WAV file that is written by seeking: packets in any order, each at its position. Gaps in the file contain zeros, which are silence.
 struct WavFile {
     file: File,
     format: WavSampleFormat,
@@ -397,7 +397,7 @@ impl WavFile {
         });
     }
 
-    /// Writes one channel of a packet and keeps the others.
+    /// Writes one channel of a packet and leaves the file's other channels unchanged.
     fn write_channel(&mut self, index: u64, channel: usize, samples: &[f32]) {
         self.encode(samples);
         self.write_at(index, samples.len() as u64, |wav, start| {

@@ -63,7 +63,7 @@ pub fn first_reachable_or_first(candidates: &[SocketAddr]) -> SocketAddr {
     }
 }
 
-/// Returns the first address that replies to a KEEPALIVE within half a second. Tries one address after the other. If none replies,
+/// Returns the first address that replies to a KEEPALIVE within half a second. Tries one address after the other. If no address replies,
 /// returns all addresses that were tried. After a stop request, the remaining addresses are not tried.
 pub fn first_reachable(candidates: &[SocketAddr], stop: &StopToken) -> Result<SocketAddr, Vec<UnreachableAddress>> {
     let mut unreachable = Vec::new();

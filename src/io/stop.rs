@@ -36,12 +36,13 @@ impl StopToken {
         }
     }
 
-    /// Whether a callback is registered. If so, the run has started, and after a stop request it ends itself and prints its report.
+    /// Whether a callback is registered. A registered callback means that the run has started: after a stop request, the run ends itself
+    /// and prints its report.
     pub fn has_callbacks(&self) -> bool {
         !self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Sets the maximum time from a request to the end of the run.
+    /// Sets the maximum time from a stop request to the end of the run.
     pub fn set_grace_period(&self, period: Duration) {
         self.0.grace_period_ms.store(period.as_millis() as u64, Ordering::SeqCst);
     }

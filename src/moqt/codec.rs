@@ -61,7 +61,7 @@ pub enum DecodeError {
     /// Unknown status in ANNOUNCE.
     #[error("unknown announcement status {0}")]
     UnknownStatus(u64),
-    /// The stream ends this many bytes into a message.
+    /// The stream ends in the middle of a message, after this number of bytes.
     #[error("stream ends {0} bytes into a message")]
     TruncatedStream(usize),
     /// The named message does not exist in the negotiated version.
@@ -77,7 +77,7 @@ pub type Parameters = Vec<(u64, Vec<u8>)>;
 pub struct FieldReader<'a>(&'a [u8]);
 
 impl<'a> FieldReader<'a> {
-    /// Starts at the beginning of `body`.
+    /// Creates a reader that starts at the beginning of `body`.
     pub const fn new(body: &'a [u8]) -> Self {
         Self(body)
     }
@@ -120,7 +120,7 @@ impl<'a> FieldReader<'a> {
         (0..count).map(|_| self.string(field)).collect()
     }
 
-    /// Reads a count and that many varints.
+    /// Reads a count, and then this number of varints.
     pub fn varints(&mut self, field: &'static str, max: usize) -> Result<Vec<u64>, DecodeError> {
         let count = self.count(field, max)?;
         (0..count).map(|_| self.varint(field)).collect()
@@ -136,7 +136,7 @@ impl<'a> FieldReader<'a> {
     }
 }
 
-/// GROUP, the header of a group stream. It is the same in all versions.
+/// GROUP, the header of a group stream. The header is the same in all versions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupHeader {
     /// Subscribe ID chosen by the subscriber.
@@ -185,7 +185,7 @@ impl Deframer {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Bytes that have not been returned.
+    /// Number of received bytes that have not been returned as messages.
     pub fn buffered(&self) -> usize {
         self.buffer.len() - self.consumed
     }
@@ -233,7 +233,7 @@ pub enum GroupItem {
 /// Splits a group stream, after its type byte, into the header and frames.
 #[derive(Debug, Default)]
 pub struct GroupDeframer {
-    /// Whether GROUP has been read.
+    /// Whether the GROUP header has been read.
     header_read: bool,
 }
 
@@ -255,8 +255,8 @@ impl GroupDeframer {
     }
 }
 
-/// Reads the varint at the start of `bytes`. Returns its value and encoded length, or `None` if more bytes are
-/// needed. Accepts encodings that are longer than necessary, as QUIC does.
+/// Reads the varint at the start of `bytes`. Returns the value of the varint and its encoded length, or `None` if more bytes are needed.
+/// Accepts encodings that are longer than necessary, as QUIC does.
 pub fn read_varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let first = *bytes.first()?;
     let len = 1 << (first >> 6);

@@ -1,4 +1,4 @@
-//! Counters of one session. The owner of a connection takes them regularly and adds them to its totals.
+//! Counters of one session. The owner of a connection regularly takes these counters and adds them to its own totals.
 
 /// Defines a struct of `u64` counters with their names and descriptions.
 macro_rules! counters {
@@ -10,7 +10,7 @@ macro_rules! counters {
         }
 
         impl $counts {
-            /// Name, description and value of every counter, in the order of the log.
+            /// Name, description and value of every counter, in the order in which the log prints the counters.
             pub fn metrics(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
                 [$((stringify!($name), concat!($($doc),+).trim_ascii(), self.$name),)+].into_iter()
             }
@@ -77,7 +77,7 @@ SessionCounters {
 }
 
 impl SessionCounters {
-    /// Groups dropped for our own reasons: slow reader, buffer full, no subscriber.
+    /// Groups that this end dropped because of a slow reader, a full buffer or a missing subscriber.
     pub fn groups_dropped(&self) -> [u64; 3] {
         [self.groups_dropped_slow_reader, self.groups_dropped_buffer_full, self.groups_dropped_no_subscriber]
     }

@@ -15,8 +15,8 @@ use crate::time::Time;
 const FRAME_OVERHEAD: usize = 64;
 /// Bytes charged per group. The value also limits the number of waiting groups, because all of them are scanned often.
 const GROUP_OVERHEAD: usize = 1 << 10;
-/// Maximum number of frames and group ends relayed per turn to each subscriber. It must be at least as high as the number of items that one
-/// turn receives. Otherwise, the queue would grow.
+/// Maximum number of frames and group ends relayed per turn to each subscriber. This limit must be at least as high as the number of items
+/// that one turn receives. Otherwise, the queue of items to relay would grow.
 const MAX_ITEMS_PER_TURN: usize = 64;
 
 /// Configuration of the echo.
@@ -59,7 +59,7 @@ impl Default for MoqtEchoConfig {
 struct EchoTrack {
     path: TrackPath,
     subscribe_streams: Vec<StreamHandle>,
-    /// Whether the track has ended. It is removed when its last group has been relayed.
+    /// Whether the track has ended. An ended track is removed when its last group has been relayed.
     ended: bool,
 }
 
@@ -67,14 +67,14 @@ struct EchoTrack {
 #[derive(Debug)]
 pub struct MoqtEcho {
     config: MoqtEchoConfig,
-    /// Announced tracks by the ID of our subscription.
+    /// Announced tracks, by the ID of our subscription to each track.
     tracks: BTreeMap<u64, EchoTrack>,
     /// Streams of announcement requests with their prefix.
     announce_streams: BTreeMap<StreamHandle, TrackPath>,
     /// Subscriptions to tracks that are not announced yet, with their deadline.
     pending_subscribes: BTreeMap<StreamHandle, (Time, TrackPath)>,
     relay_queue: RelayQueue,
-    /// Whether more is due than one turn relays.
+    /// Whether more items are due than one turn relays.
     has_backlog: bool,
     counters: SessionCounters,
 }
@@ -342,12 +342,12 @@ impl GroupRelay {
     }
 }
 
-/// Result of one turn of the queue.
+/// Result of one turn, which relays a limited number of queued items.
 #[derive(Debug, Default)]
 struct RelayProgress {
     /// Number of groups that became due while no subscriber's range contained them.
     no_subscriber: u64,
-    /// Whether more is due than one turn relays.
+    /// Whether more items are due than one turn relays.
     has_backlog: bool,
 }
 

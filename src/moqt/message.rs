@@ -84,7 +84,7 @@ pub enum StreamType {
 }
 
 impl StreamType {
-    /// The type with this byte.
+    /// The stream type that this byte encodes.
     pub const fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             0 => Self::Session,
@@ -97,7 +97,7 @@ impl StreamType {
     }
 }
 
-/// First byte of the first stream in MOQT of the IETF drafts and in related protocols, which are recognized by it.
+/// First byte of the first stream in the IETF drafts of MOQT and in related protocols. This byte identifies these protocols.
 pub const IETF_CLIENT_SETUP_TYPE: u8 = 0x20;
 
 /// Path of a track, or a prefix of such paths. In gomoqt-0.9, the broadcast path is the first part and the track name is the second part.
@@ -271,7 +271,7 @@ impl MessageBody for AnnouncePlease {
     }
 }
 
-/// `ANNOUNCE_INIT`: the first reply to `ANNOUNCE_PLEASE` in gomoqt-0.9. It contains all paths that are announced at that time.
+/// `ANNOUNCE_INIT`: the first reply to `ANNOUNCE_PLEASE` in gomoqt-0.9. The message contains all paths that are announced when it is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnnounceInit {
     /// The part of each path after the prefix.

@@ -77,17 +77,17 @@ pub struct SessionLimits {
     pub max_path_bytes: usize,
     /// Maximum number of received bytes that are not processed yet, such as incomplete messages and frames.
     pub max_reassembly_bytes: usize,
-    /// Maximum number of bytes in messages that the transport has not taken.
+    /// Maximum number of bytes in messages that the transport has not accepted yet.
     pub max_unsent_message_bytes: usize,
-    /// Maximum number of bytes in groups that the transport has not taken.
+    /// Maximum number of bytes in groups that the transport has not accepted yet.
     pub max_unsent_group_bytes: usize,
     /// Maximum number of groups being sent.
     pub max_outgoing_groups: usize,
 }
 
 impl Default for SessionLimits {
-    /// 5 s for the setup; 64 bidirectional streams, 128 incoming groups, 16 announcements, 16 subscriptions; paths of 4 KiB; 4 MiB in
-    /// reassembly; 256 KiB of unsent messages, 4 MiB of unsent groups; 256 outgoing groups.
+    /// 5 s for the setup; 64 bidirectional streams, 128 incoming groups, 16 announcements, 16 subscriptions; paths of 4 KiB; 4 MiB of
+    /// received bytes not processed yet; 256 KiB of unsent messages, 4 MiB of unsent groups; 256 outgoing groups.
     fn default() -> Self {
         Self {
             setup_timeout: Duration::from_secs(5),
@@ -135,6 +135,6 @@ pub mod error_code {
     pub const GROUP_EXPIRED: u32 = 0x3;
     /// Group: the subscriber unsubscribed.
     pub const PUBLISH_ABORTED: u32 = 0x5;
-    /// Group: there is no subscription with its subscribe ID. This code has the same value in gomoqt-0.9.
+    /// Group: there is no subscription with the subscribe ID of the group. This code has the same value in gomoqt-0.9.
     pub const INVALID_SUBSCRIBE_ID: u32 = 0x7;
 }

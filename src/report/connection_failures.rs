@@ -55,7 +55,7 @@ fn close_code_advice(dialect: Dialect, code: u32) -> Option<&'static str> {
             "the server or the room is full, or this client read too slowly; try again later or give a longer --interval"
         }
         CloseCode::IDLE_TIMEOUT if broadcast => "the server closes idle connections; give a shorter --interval",
-        // MAX_CONNECTION_AGE has the same number, so the advice covers both.
+        // MAX_CONNECTION_AGE has the same number, so the advice covers both close codes.
         CloseCode::AUTHENTICATION_REQUIRED if broadcast => {
             "the room requires a token, or admits members for a limited time; give --token-file FILE, or sign tokens with \
              --hmac-secret-file FILE"
@@ -185,7 +185,7 @@ fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> O
     };
     let ended = if moqt.connection_failure.is_some() { ", or the connection ended first" } else { "" };
     let rejected = if moqt.groups_lost > 0 {
-        "; gomoqt servers reject groups that arrive before they have registered their own subscription"
+        "; a gomoqt server rejects groups that arrive before it has registered its own subscription"
     } else {
         ""
     };

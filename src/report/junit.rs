@@ -1,6 +1,6 @@
 //! The report as JUnit XML for CI servers: one test suite, with test cases for the run, its replies, its payloads and each limit.
 //!
-//! A run that was interrupted or aborted is an error even if its figures are good: CI must not show it as passed.
+//! A run that was interrupted or aborted is an error even if its figures are good: CI must not show such a run as passed.
 
 use std::time::Duration;
 

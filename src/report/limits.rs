@@ -12,7 +12,7 @@ use crate::sanitize::sanitize;
 use crate::stats::StreamStats;
 use crate::time::saturating_nanos;
 
-/// The limits of a run. None is set by default.
+/// The limits of a run. No limit is set by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
     /// `--max-loss`: ratio of lost packets to settled packets, 0 to 1.
@@ -41,7 +41,7 @@ pub struct AudioLimits {
 }
 
 impl AudioLimits {
-    /// The limits on the returned audio. The limits on the sent audio are removed.
+    /// The limits on the returned audio. The result has no limits on the sent audio.
     #[must_use]
     pub fn needing_replies(self) -> Self {
         Self { max_gaps: self.max_gaps, ..Self::default() }
@@ -101,7 +101,7 @@ pub struct LimitResult {
     pub measured: Option<f64>,
     /// Whether the limit was met.
     pub passed: bool,
-    /// Why there is no data, or why another figure was compared.
+    /// Why there is no data, or why the limit was compared with a figure other than the usual one.
     pub note: Option<String>,
 }
 
@@ -309,7 +309,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// 0 if the run passed, 1 if it failed. If the run was interrupted, the caller uses another exit code.
+    /// The exit code: 0 if the run passed, 1 if it failed. If the run was interrupted, the caller uses another exit code.
     pub fn exit_code(&self) -> u8 {
         u8::from(!self.passed)
     }

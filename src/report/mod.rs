@@ -34,7 +34,7 @@ impl Report {
             Some(StreamFigures::new(StreamInput { stream: run.stream(kind)?, rtt, lost_upstream }))
         };
         let audio = run.audio.as_ref();
-        // If nothing was sent, there is nothing to analyze.
+        // If no audio was sent, there is no audio quality to report.
         let quality = audio.and_then(|audio| Some((audio, audio.quality.as_ref()?)));
         let quality = quality.filter(|(_, quality)| quality.sent_samples > 0);
         let limits = limits.evaluate(run);

@@ -30,15 +30,15 @@ pub enum Unit {
     Ratio,
     /// Microseconds, printed in the unit that suits their size.
     Us,
-    /// Microseconds, printed in milliseconds from 1 ms upward. They are never printed in seconds: if the server delay is long, the time
-    /// that the network path adds would not be visible.
+    /// Microseconds, printed in milliseconds from 1 ms upward. These times are never printed in seconds, in which the time that the network
+    /// path adds to a long server delay would not be visible.
     FineUs,
     /// Milliseconds, printed in the unit that suits their size.
     Ms,
 }
 
 impl Unit {
-    /// Writes `value`, which is in this unit.
+    /// Formats `value`, a number in this unit.
     pub(super) fn format(self, value: f64) -> String {
         match self {
             Self::None | Self::Count | Self::Packets | Self::Samples | Self::Gaps | Self::Clips => {
@@ -124,7 +124,7 @@ pub(super) fn format_optional_time(us: Option<f64>) -> String {
     us.map_or_else(|| "-".to_owned(), format_time)
 }
 
-/// A ratio as a percentage. Only zero is written as `0 %`.
+/// A ratio as a percentage. Only an exact zero is written as `0 %`.
 pub(super) fn format_percent(ratio: f64) -> String {
     let percent = ratio * 100.0;
     if percent > 0.0 && percent < 0.001 {
@@ -163,11 +163,11 @@ pub struct Figure<T: 'static> {
 pub enum Shown<T: 'static> {
     /// The figure has no row or part of its own: it is only in JSON, or the row of another figure contains it.
     JsonOnly,
-    /// A row of the table that has one column per stream. The rows are sorted by the number.
+    /// A row of the table that has one column per stream. The `u8` is the sort key of the row.
     Cell(u8, When),
-    /// A row of its own.
+    /// A row that contains only this figure.
     Row(When),
-    /// A part of a row, with this name. Consecutive figures with the same label share a row.
+    /// A part of a row; the string is the name of the part. Consecutive figures with the same label share a row.
     Part(&'static str, When),
     /// A row composed of several figures of the group.
     Composed(fn(&T) -> String),
@@ -175,22 +175,23 @@ pub enum Shown<T: 'static> {
     ComposedIf(fn(&T) -> Option<String>),
 }
 
-/// When the text report prints a figure. A row of cells is also hidden if no stream has a value, except with [`When::LossReport`].
+/// The condition under which the text report prints a figure. A row of cells is also hidden if no stream has a value, except with
+/// [`When::LossReport`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// Always. A missing value is `-`.
     Always,
-    /// If there is a value. If a part of this kind has no value, its whole row is hidden.
+    /// If the figure has a value. If a part of this kind has no value, its whole row is hidden.
     Present,
     /// A part that is omitted if there is no value. If all parts of a row are omitted, the row is hidden.
     OptionalPart,
-    /// If any value is not 0.
+    /// The row is shown if any value is not 0.
     NonZero,
-    /// If any value is not 0 and the run expects replies.
+    /// The row is shown if any value is not 0 and the run expects replies.
     RepliesExpected,
     /// If `--late-after` was given.
     LateAfter,
-    /// If `--loss-direction` was given. A missing value is `unknown`.
+    /// The row is shown if `--loss-direction` was given. A missing value is `unknown`.
     LossReport,
 }
 
@@ -421,7 +422,7 @@ impl StreamLabels {
         }
     }
 
-    /// `LATENCY_PING packet`, `ping message`.
+    /// For example `LATENCY_PING packet` or `ping message`.
     pub(super) fn request_noun(self) -> String {
         format!("{} {}", self.request, self.request_unit)
     }

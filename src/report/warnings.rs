@@ -14,7 +14,7 @@ use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
 const PACING_WARNING_US: f64 = 1_000.0;
 /// Change of the median pacing error during the run that is worth a warning, in microseconds.
 const PACING_DRIFT_WARNING_US: f64 = 100.0;
-/// Difference between the configured and the estimated server delay that is worth a warning, in milliseconds.
+/// A difference above this between the configured and the estimated server delay, in milliseconds, causes a warning.
 const SERVER_DELAY_MISMATCH_MS: f64 = 5.0;
 /// Minimum number of pings for a reliable estimate of the server delay.
 const MIN_PINGS_FOR_SERVER_DELAY: u64 = 3;

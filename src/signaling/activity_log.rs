@@ -52,7 +52,7 @@ pub(super) struct ActivityLog {
     expiry_scheduled: bool,
     /// Accepted messages, the oldest first.
     messages: VecDeque<ActivityEntry>,
-    /// Other entries, the oldest first. They are stored separately, so that the messages of a busy room do not displace them.
+    /// Other entries, the oldest first. These entries are stored separately, so that the messages of a busy room do not displace them.
     other_entries: VecDeque<ActivityEntry>,
     /// The number of the latest entry.
     last_number: u64,
@@ -146,7 +146,7 @@ impl ActivityLog {
         stored.push_back(entry);
     }
 
-    /// Records a message. If there is no `sender`, it was posted over HTTP. If there is no `text`, it is binary.
+    /// Records a message. If there is no `sender`, the message was posted over HTTP. If there is no `text`, the message is binary.
     pub(super) fn record_message(
         &mut self,
         now: WallClock,
@@ -225,11 +225,11 @@ pub enum ActivityKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivityOutcome {
-    /// It had an effect.
+    /// The activity had an effect.
     Accepted,
-    /// It had no effect, and the sender received no reply.
+    /// The activity had no effect, and the sender received no reply.
     Ignored,
-    /// It had no effect, and the sender received an error.
+    /// The activity had no effect, and the sender received an error.
     Rejected,
 }
 
@@ -237,7 +237,7 @@ pub enum ActivityOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActivityEntry {
-    /// Starts at 1 and increases by 1.
+    /// Number of the entry. Numbers start at 1 and increase by 1 per entry.
     pub number: u64,
     /// Milliseconds since the Unix epoch.
     pub time: u64,
@@ -276,7 +276,7 @@ const MAX_TYPE_BYTES: usize = 64;
 /// Fields whose values are redacted, compared case-insensitively.
 const SECRET_FIELDS: [&str; 3] = ["password", "token", "room_code"];
 
-/// Replaces the value of a secret field.
+/// This text replaces the value of a secret field.
 const REDACTED: &str = "\"(redacted)\"";
 
 /// Replaces the rest of a message in which the end of a secret cannot be found.
@@ -292,8 +292,8 @@ pub(super) struct Redacted {
     pub(super) is_truncated: bool,
 }
 
-/// Redacts secrets and truncates the message. Works on any text, because malformed messages are the ones that operators inspect. When in
-/// doubt, it redacts.
+/// Redacts secrets and truncates the message. Works on any text, because malformed messages are the ones that operators inspect. If it is
+/// unclear whether text is secret, the text is redacted.
 pub(super) fn redact(text: &str) -> Redacted {
     let mut rest = prefix(text, MAX_KEPT_BYTES);
     let mut is_truncated = rest.len() < text.len();

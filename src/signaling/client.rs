@@ -69,7 +69,7 @@ pub enum RoomError {
     /// There is no other member.
     #[error("room `{0}` has no other member to send to")]
     NoPeers(String),
-    /// No member has published an address.
+    /// No other member of the room has published an address.
     #[error("no member of room `{room}` has published an address (members: {})", .peers.join(", "))]
     NoPeerAddress {
         /// The room.
@@ -306,7 +306,7 @@ const MAX_ECHO_BYTES: usize = 16 << 10;
 /// Maximum number of echoed messages per second, so that the echoes of a flood do not exceed the server's message rate limit.
 const MAX_ECHOES_PER_SECOND: u32 = 100;
 
-/// Maximum number of log lines per second about members. Any client that joins or leaves the room causes such a line.
+/// Maximum number of log lines per second about members. Any client that joins or leaves the room causes one log line.
 const MAX_LOG_LINES_PER_SECOND: u32 = 20;
 
 /// Candidate priorities of a host address and of a mapped address (RFC 8445, section 5.1.2.2; one component, local preference 65,535).
@@ -332,7 +332,7 @@ pub struct RoomRejected(pub String);
 enum ParticipantState {
     Rejoining,
     Creating,
-    /// In the room, with this id.
+    /// The participant is in the room and has the id `peer_id`.
     Joined {
         peer_id: String,
     },
@@ -376,7 +376,7 @@ impl EchoLimiter {
 impl EchoParticipant {
     /// A participant whose room is called `[BOT] {room_name} ({delay}ms delay)`.
     pub fn new(room_name: &str, delay: Duration, addresses: AddressCandidates) -> Self {
-        // Only one division, so the value is rounded once and 300 µs are printed as 0.3.
+        // There is only one division, so the value is rounded once and 300 µs are printed as 0.3.
         let room_name = format!("[BOT] {room_name} ({}ms delay)", delay.as_nanos() as f64 / 1e6);
         Self {
             room_name,
@@ -503,7 +503,7 @@ impl EchoParticipant {
 }
 
 /// The echo of a chat message. The participant's own messages, very long messages, and messages that were already echoed twice are not
-/// echoed. Without the last rule, two echo servers in one room would echo each other's messages forever.
+/// echoed. Without the limit of two echoes, two echo servers in one room would echo each other's messages forever.
 fn echo_chat(chat: &ChatMessage, own_id: &str, unix_ms: u64) -> Option<ClientMessage> {
     let is_returned_twice = chat.content.strip_prefix(ECHO_PREFIX).is_some_and(|rest| rest.starts_with(ECHO_PREFIX));
     if chat.sender_id == own_id || is_returned_twice || chat.content.len() > MAX_ECHO_BYTES {
@@ -518,7 +518,7 @@ fn echo_chat(chat: &ChatMessage, own_id: &str, unix_ms: u64) -> Option<ClientMes
     }))
 }
 
-/// Version of the JSON document. It increases when a field changes its meaning or is removed.
+/// Version of the JSON document. The version increases when a field changes its meaning or is removed.
 const SCHEMA_VERSION: u32 = 1;
 
 /// The rooms as a table with a header line, or `no rooms`. The name comes last, because its width depends on the terminal's font.

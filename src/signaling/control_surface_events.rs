@@ -17,7 +17,7 @@ pub const ROOM_CODE_DIGITS: RangeInclusive<usize> = 4..=6;
 /// Maximum length of a parameter or trigger name, in bytes.
 pub(super) const MAX_PARAMETER_NAME_BYTES: usize = 256;
 
-/// A client's action. It is reported when it is received, even if its effect is scheduled for later.
+/// A client's action. The event is reported when the server receives the action, even if the action takes effect later.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlSurfaceEvent {
@@ -35,7 +35,7 @@ pub struct ControlSurfaceEvent {
     /// When the client wants it to take effect, in microseconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<u64>,
-    /// When it was received, in microseconds since the Unix epoch.
+    /// When the server received the action, in microseconds since the Unix epoch.
     #[serde(rename = "time")]
     pub received_at: u64,
 }
@@ -105,12 +105,12 @@ pub struct InlineEvent {
     pub value: Option<f32>,
     /// When the client wants the action to take effect, in microseconds since the Unix epoch. May be any number.
     pub at: Option<u64>,
-    /// When it was received, in microseconds since the Unix epoch.
+    /// When the server received the action, in microseconds since the Unix epoch.
     pub received_at: u64,
 }
 
 impl InlineEvent {
-    /// Copies an event, if its strings fit. The strings of a hub's events always fit.
+    /// Copies an event. Returns `None` if a string of the event is too long. The strings of a hub's events are always short enough.
     pub fn new(event: &ControlSurfaceEvent) -> Option<Self> {
         let ControlSurfaceEvent { room, node_id, kind, name, value, at, received_at } = event;
         let (room, node_id, name) = (InlineStr::new(room)?, InlineStr::new(node_id)?, InlineStr::new(name)?);

@@ -89,7 +89,7 @@ pub(super) trait DialectHandler {
         Some(limits.heartbeat)
     }
 
-    /// How long the connection may go without sending a message.
+    /// Maximum time without a message from the connection; `None` if this time is unlimited.
     fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
         let _ = (limits, conn);
         None
@@ -277,7 +277,7 @@ impl ConnectionContext<'_> {
     }
 }
 
-/// Sends messages to connections, and counts them.
+/// Sends messages to connections, and counts the sent messages.
 pub(super) struct ConnectionHandle<'a> {
     pub(super) counters: &'a mut DialectCounters,
     pub(super) sink: &'a mut dyn EventSink,

@@ -321,7 +321,7 @@ fn join_room(
     peer_name: String,
 ) -> Result<(), MessageError> {
     let found = rooms.find(name).and_then(|key| Some((key, rooms.get(key)?)));
-    // An id is longer than an invite code, so a name cannot match both.
+    // A room id is longer than an invite code, so `name` cannot match both.
     let Some((key, room)) = found else { return reject(ctx, "Room not found") };
     if let Some(expected) = &room.data.password {
         let given = password.unwrap_or_default();

@@ -161,7 +161,7 @@ impl MessageError {
 }
 
 impl From<serde_json::Error> for MessageError {
-    /// Names a missing field, but never quotes a value: it may be a password.
+    /// The error contains the name of a missing field, but never a value, because a value may be a password.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
         // In serde's error message, the client's value precedes the list of expected values.

@@ -6,7 +6,7 @@ use super::dialect_set::DialectSet;
 use super::token::Secret;
 use crate::rate_limit::Gcra;
 
-/// A connection may send as many messages in one burst as its message rate permits in this many seconds.
+/// The maximum message burst of one connection is the number of messages that its message rate permits in this number of seconds.
 const MESSAGE_BURST_SECONDS: u64 = 2;
 
 /// Default maximum length of a message, in bytes.
@@ -68,8 +68,8 @@ impl Default for Heartbeat {
 }
 
 impl Default for SignalingLimits {
-    /// 256 KiB per message, 1,024 undecided connections, 1,000 messages per second from one connection, 1,000 rooms per dialect created
-    /// from one address, 100 participants per WebRTC room.
+    /// The defaults: 256 KiB per message, 1,024 undecided connections, 1,000 messages per second from one connection, 1,000 rooms per
+    /// dialect created from one address, 100 participants per WebRTC room.
     fn default() -> Self {
         Self {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,

@@ -139,7 +139,7 @@ pub struct ProbeProtocol {
 /// How a prober finds the request to which a response belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseMatching {
-    /// By the order of messages, which TCP preserves.
+    /// Responses are matched by the order of messages, which TCP preserves.
     Order,
     /// By the timestamp of the request, which the response repeats.
     Timestamp,
@@ -156,7 +156,8 @@ pub enum ProbeRoom {
     Code,
     /// The room in the query of the URL. The join is complete when the welcome message arrives.
     Query,
-    /// The room in the URL, with two members: one sends, and the other receives. A join is complete when its welcome message arrives.
+    /// The room in the URL, which the prober joins with two members: one sends, and the other receives. A join is complete when its welcome
+    /// message arrives.
     TwoMembers,
 }
 
@@ -188,7 +189,7 @@ pub trait EventSink {
         self.send(to, text);
     }
 
-    /// Receives an event of a control surface, for the listeners to such events.
+    /// Passes a control surface event to the listeners. By default, the event is dropped.
     fn control_surface_event(&mut self, event: ControlSurfaceEvent) {
         drop(event);
     }

@@ -29,14 +29,14 @@ impl RoomKey {
 pub(super) struct Member<M> {
     pub(super) conn: ConnId,
     pub(super) data: M,
-    /// Increases with each join of any room; the member list is sorted by it.
+    /// A number that increases with each join of any room; the member list is sorted by this number.
     join_order: u64,
 }
 
 /// A room with the data of the dialect.
 pub(super) struct Room<R, M> {
     pub(super) data: R,
-    /// In the order of joining. Only a permanent room can be empty.
+    /// The members in the order of joining. Only a permanent room can be empty.
     pub(super) members: Vec<Member<M>>,
     names: Vec<String>,
     /// The address that created the room; `None` for a permanent room.
@@ -61,7 +61,7 @@ pub(super) struct RoomMap<R, M> {
     keys_by_name: HashMap<String, RoomKey>,
     /// The room and join order of each member.
     memberships: HashMap<ConnId, (RoomKey, u64)>,
-    /// Number of open rooms by the address that created them.
+    /// For each address that created rooms, the number of those rooms that are open.
     rooms_by_creator: HashMap<IpAddr, usize>,
     last_key: u64,
     last_join_order: u64,
@@ -141,7 +141,7 @@ impl<R, M> RoomMap<R, M> {
         Some((&room.members[room.member_index(join_order)?], room))
     }
 
-    /// All rooms in the order of creation, serialized by `write`. Cached until a room or its members change.
+    /// All rooms in the order of creation, serialized by `write`. The result is cached until a room or its members change.
     pub(super) fn json(&mut self, write: impl FnOnce(btree_map::Values<'_, RoomKey, Room<R, M>>) -> String) -> &str {
         self.cached_json.get_or_insert_with(|| write(self.rooms.values()))
     }
@@ -384,7 +384,7 @@ impl IdGenerator {
         format!("{:08x}", self.next_u64() as u32)
     }
 
-    /// An invite code: six letters and digits.
+    /// An invite code: six characters, each a letter or a digit.
     pub(super) fn invite_code(&mut self) -> String {
         let mut bits = self.next_u64();
         let mut letter = || {

@@ -107,7 +107,7 @@ impl BearerToken {
         scheme.eq_ignore_ascii_case("bearer").then(|| Self(token.trim().to_owned()))
     }
 
-    /// Compares with a secret in constant time.
+    /// Compares the token with a secret in constant time.
     pub fn matches(&self, secret: &Secret) -> bool {
         secret.matches(&self.0)
     }
@@ -172,7 +172,7 @@ impl BroadcastParams {
         params
     }
 
-    /// Adds the token of the `Authorization` header, unless the query has one.
+    /// Adds the token of the `Authorization` header, unless the query contains a token.
     #[must_use]
     pub fn with_authorization(mut self, authorization: Option<&str>) -> Self {
         self.token = self.token.or_else(|| BearerToken::from_authorization(authorization?));

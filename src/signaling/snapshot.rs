@@ -33,12 +33,12 @@ const MAX_SNAPSHOT_NAME_BYTES: usize = 256;
 /// Selects what a snapshot includes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotQuery {
-    /// Only activity with a number above this one.
+    /// The snapshot includes only activity entries with a number above this value.
     pub after: u64,
     /// Whether to include the text of messages in protected rooms.
     pub include_content: bool,
     /// Only rooms and connections with this text in a name, id or address (compared case-insensitively), or with this connection number
-    /// (`7` or `#7`). Empty for all.
+    /// (`7` or `#7`). An empty filter matches all rooms and connections.
     pub filter: String,
 }
 
@@ -78,7 +78,8 @@ pub struct RoomSnapshot {
     pub created_at: u64,
     /// Number of members.
     pub member_count: usize,
-    /// The members if the room matches the filter; otherwise, the members that match it. At most [`MAX_SNAPSHOT_MEMBERS`].
+    /// The members if the room matches the filter; otherwise, the members that match it. The list has at most [`MAX_SNAPSHOT_MEMBERS`]
+    /// members.
     pub members: Vec<ConnectionSnapshot>,
     /// Messages since the activity log became active.
     pub message_count: u64,
@@ -121,7 +122,7 @@ pub struct AddressSnapshot {
 }
 
 impl Hub {
-    /// A snapshot of the server. It keeps the activity log running for the next snapshot, which must be taken within ten seconds.
+    /// A snapshot of the server. Each call keeps the activity log running for the next snapshot, which must be taken within ten seconds.
     pub fn snapshot(&mut self, now: WallClock, query: &SnapshotQuery) -> Snapshot {
         let Self { dialects, connections, activity_log, timers, .. } = self;
         activity_log.extend(now.monotonic, timers);
@@ -203,7 +204,7 @@ impl Hub {
         Some(ActivityScope { dialect, room: Some(room.to_owned()), room_key: Some(key), protected })
     }
 
-    /// Records a message. `before` is the scope of its sender before the message took effect.
+    /// Records a message. `before` is the sender's scope before the message took effect.
     pub(super) fn record_message(
         &mut self,
         now: WallClock,

@@ -112,7 +112,7 @@ pub enum TokenError {
     /// The token does not have exactly one dot.
     #[error("malformed token")]
     Malformed,
-    /// Signed with another secret, or modified.
+    /// The token was signed with another secret, or modified.
     #[error("invalid signature")]
     InvalidSignature,
     /// The signed text is not a valid payload.

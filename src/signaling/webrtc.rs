@@ -113,7 +113,7 @@ enum ServerMessage<'a> {
     Pong,
 }
 
-/// A message relayed to one participant or to all others. The `type` is that of the received message.
+/// A message relayed to one participant or to all others. The `type` equals the `type` of the received message.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RelayedMessage<'a> {
@@ -203,7 +203,7 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &Signa
         return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many rooms");
     }
     if let Some(previous) = previous {
-        // The others receive no message: the user is still in the room.
+        // The other members receive no message: the user is still in the room.
         rooms.leave(previous, found);
         ctx.close(previous, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
     }
@@ -278,7 +278,7 @@ fn on_text(ctx: &mut ConnectionContext<'_>, rooms: &WebRtcRooms, text: &str) -> 
     Ok(())
 }
 
-/// Removes the connection from its room and informs the others.
+/// Removes the connection from its room and informs the other members.
 fn leave(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, code: CloseCode, reason: &str) {
     let reason = if code == CloseCode::ABNORMAL_CLOSURE { "connection lost" } else { reason };
     let Some(key) = rooms.room_of(ctx.conn) else { return };

@@ -12,13 +12,13 @@ const MAX_SLEW_DIVISOR: u64 = 2_000;
 /// A reading of all clocks at about the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReading {
-    /// The monotonic clock before reading the others.
+    /// The monotonic clock, read before the other clocks.
     pub before: Time,
     /// The wall clock, in nanoseconds since 1970.
     pub wall_ns: i64,
     /// A monotonic clock that includes suspension, in nanoseconds, if the system has one.
     pub boot_ns: Option<i64>,
-    /// The monotonic clock after reading the others.
+    /// The monotonic clock, read after the other clocks.
     pub after: Time,
 }
 
@@ -225,7 +225,7 @@ impl DriftEstimator {
 mod tests {
     use super::*;
 
-    /// A device with a nominal rate of 48,000 that delivers `true_rate` frames per second for `seconds`, 480 per callback. Callback n is
+    /// A device with a nominal rate of 48,000 Hz that delivers `true_rate` frames per second for `seconds`, 480 per callback. Callback n is
     /// late by `jitter(n)` nanoseconds.
     fn simulated_device(true_rate: f64, seconds: u64, mut jitter: impl FnMut(u64) -> u64) -> DriftEstimator {
         let mut drift = DriftEstimator::new(48_000);
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn late_callbacks_do_not_bias_the_drift_estimate() {
-        // Callbacks are up to 5 ms late, and one in 50 is another 40 ms late. An estimate from only the first and the last
+        // Callbacks are up to 5 ms late; every 50th callback is later by another 40 ms. An estimate from only the first and the last
         // callback would be off by more than 250 ppm.
         let jitter = |n| pseudo_random(n, 5_000_000) + if n % 50 == 49 { 40_000_000 } else { 0 };
         let drift = simulated_device(48_001.44, 60, jitter);
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn no_drift_estimate_before_ten_seconds_of_audio() {
-        // The tenth second ends with the first callback of the eleventh.
+        // The estimator ends the tenth second at the first callback of the eleventh second.
         assert_eq!(simulated_device(48_004.8, 10, |_| 0).estimate(), None);
         let drift = simulated_device(48_004.8, 11, |_| 0);
         assert!(drift.estimate().is_some());

@@ -118,13 +118,13 @@ impl PacingStats {
         self.recent[ring_index(second)].record(error);
     }
 
-    /// The errors of all packets.
+    /// The pacing errors of all packets.
     pub fn all(&self) -> &Histogram {
         &self.all
     }
 
-    /// The errors of the first and the last five seconds. `None` if the run was shorter than ten seconds, because these periods would
-    /// overlap.
+    /// The pacing errors of the first and the last five seconds. `None` if the run was shorter than ten seconds, because these periods
+    /// would overlap.
     pub fn first_and_last(&self) -> Option<(Histogram, Histogram)> {
         if self.second + 1 < 2 * PACING_EDGE_SECONDS {
             return None;

@@ -94,7 +94,8 @@ impl Histogram {
             .map(|(upper, _)| upper)
     }
 
-    /// [`Histogram::percentile`] if there are at least 1/(1−`p`) values: 2 for p50, 10 for p90, 100 for p99. Otherwise `None`.
+    /// [`Histogram::percentile`] if there are at least 1/(1−`p`) values: 2 for p50, 10 for p90, 100 for p99. If there are fewer values,
+    /// returns `None`.
     pub fn percentile_if_enough(&self, p: f64) -> Option<i64> {
         let enough = u128::from(self.count) * (MILLION - millionths(p)) >= MILLION;
         if enough { self.percentile(p) } else { None }
@@ -117,7 +118,7 @@ fn millionths(p: f64) -> u128 {
     (p.clamp(0.0, 1.0) * MILLION as f64).round() as u128
 }
 
-/// Counts of magnitudes of one sign.
+/// Counts of the magnitudes of values that have the same sign.
 #[derive(Clone, Debug)]
 struct MagnitudeCounts {
     octaves: [Option<Box<[u64; SUB_BUCKETS]>>; OCTAVES],
@@ -194,13 +195,13 @@ pub struct HistogramBar {
 }
 
 impl Histogram {
-    /// A coarse histogram for display, with `offset` nanoseconds added to each value. It has at most `n` bars. An `n` below 2 counts as 2,
-    /// because values on both sides of zero need two bars.
+    /// A coarse histogram for display, with `offset` nanoseconds added to each value. The result has at most `n` bars. An `n` below 2
+    /// counts as 2, because values on both sides of zero need two bars.
     ///
     /// The bar width is the smallest of 1, 2, 5, 10 … µs with which `n` bars reach from the minimum to the 99th percentile (with fewer than
     /// 100 values, to the maximum). All bounds are multiples of the bar width. The last bar has no upper bound, so that a single outlier
     /// does not flatten the others. A value that is less than a bucket's width (0.1 %) from the bound between two bars may be counted in
-    /// the wrong one of the two.
+    /// the wrong one of these two bars.
     pub fn bars(&self, n: usize, offset: i64) -> Vec<HistogramBar> {
         let Some((min, max)) = self.min().zip(self.max()) else { return Vec::new() };
         let low = min.saturating_add(offset);

@@ -83,7 +83,8 @@ pub struct Reordering {
 
 impl Reordering {
     /// Records the first copy of packet `index`. Returns `Some` if the packet is reordered (RFC 4737: Type-P-Reordered), that is, if it
-    /// arrived after a packet that was sent later. A packet that arrives after a gap is not reordered: the missing packets may be lost.
+    /// arrived after a packet that was sent later. A packet that arrives after a gap does not count as reordered, because the missing
+    /// packets may be lost.
     pub fn on_arrival(&mut self, index: u64, arrived_at: Time) -> Option<ReorderedPacket> {
         let arrival_index = self.arrived;
         self.arrived += 1;

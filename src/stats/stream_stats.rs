@@ -46,7 +46,7 @@ pub struct StreamStats {
 }
 
 impl StreamStats {
-    /// A stream whose round trips are recorded unchanged.
+    /// Statistics of a stream whose round trips are recorded without a baseline.
     pub fn new() -> Self {
         Self { rtt_baseline_ns: Some(0), ..Self::default() }
     }

@@ -22,8 +22,8 @@ pub fn ip_udp_header_len(peer: IpAddr) -> usize {
     8 + if peer.to_canonical().is_ipv4() { 20 } else { 40 }
 }
 
-/// Maximum UDP payload that fits an Ethernet frame over IPv4, in bytes; over IPv6, the maximum is 20 bytes less. Longer datagrams are
-/// fragmented.
+/// Maximum UDP payload that fits an Ethernet frame over IPv4, in bytes; over IPv6, the maximum is 20 bytes less. Datagrams with a longer
+/// payload are fragmented.
 pub const MAX_UNFRAGMENTED_PAYLOAD: usize = 1_500 - 20 - 8;
 
 /// Sample rate of AUDIO, in hertz.

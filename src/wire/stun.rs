@@ -96,7 +96,7 @@ const KNOWN_ATTRIBUTES: [u16; 11] = [
 /// A message from a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StunMessage {
-    /// Requires a response.
+    /// A request, which requires a response.
     Request(BindingRequest),
     /// Keeps a NAT mapping alive and is never answered.
     Indication,
@@ -106,7 +106,7 @@ pub enum StunMessage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BindingRequest {
     transaction: TransactionId,
-    /// Whether the request has a FINGERPRINT. If it has one, the response also contains one.
+    /// Whether the request has a FINGERPRINT. If the request has a FINGERPRINT, the response also contains one.
     fingerprint: bool,
     /// The first unknown comprehension-required attributes.
     unknown_attributes: [u16; MAX_UNKNOWN_ATTRIBUTES],
@@ -151,8 +151,8 @@ impl BindingRequest {
         self.counts_requested && self.unknown_count == 0
     }
 
-    /// The response to `source`. It contains the mapped address and, if this does not make the response longer than the request, `counts`.
-    /// If the request has unknown attributes, the response is error 420 and lists them.
+    /// The response to `source`. The response contains the mapped address; it also contains `counts`, unless the response would then be
+    /// longer than the request. If the request has unknown attributes, the response is error 420 and lists them.
     pub fn respond(&self, source: SocketAddr, counts: Option<ReceivedCounts>) -> BindingResponse {
         match self.unknown_attributes[..self.unknown_count] {
             [] => BindingResponse::success(self.transaction, source, counts, self.len, self.fingerprint),
@@ -161,7 +161,7 @@ impl BindingRequest {
     }
 }
 
-/// Length, in bytes, of a Binding request that requests counts. The response with the counts is not longer.
+/// Length, in bytes, of a Binding request that requests counts. The response that contains the counts is not longer than this request.
 pub const COUNTS_REQUEST_LEN: usize = HEADER_LEN + 4 + PLACEHOLDER_LEN + 8;
 
 /// A Binding request that also requests [`ReceivedCounts`].
@@ -226,10 +226,10 @@ const RECEIVED_COUNTS_LEN: usize = 20;
 /// address, so that no response is longer than its request.
 const PLACEHOLDER_LEN: usize = RECEIVED_COUNTS_LEN + 24;
 
-/// The first bytes of the attribute's value in a response. They distinguish counts from the zeros in a request.
+/// The first bytes of the attribute's value in a response. These bytes distinguish counts from the zeros in a request.
 const RECEIVED_COUNTS_MAGIC: [u8; 4] = *b"jam1";
 
-/// Distinct packets that a server received from one address and port. All counts wrap at 2^32.
+/// Numbers of distinct packets that a server received from one address and port. All counts wrap at 2^32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReceivedCounts {
     /// Identifies the start of counting; two responses are comparable if their epochs are equal.
@@ -297,7 +297,7 @@ impl BindingResponse {
         Self::finish(message, fingerprint)
     }
 
-    /// Error 420, without a reason phrase to keep the response short.
+    /// A response with error code 420. Its reason phrase is empty to keep the response short.
     fn unknown_attributes(transaction: TransactionId, unknown: &[u16], fingerprint: bool) -> Self {
         let mut message = MessageBuilder::new(BINDING_ERROR, transaction);
         message.push(ERROR_CODE, &[0, 0, 4, 20]);
@@ -350,7 +350,7 @@ fn decode_xor_mapped_address(value: &[u8], transaction: TransactionId) -> Option
     Some(SocketAddr::new(ip, u16::from_be_bytes([p0, p1])))
 }
 
-/// Masks or unmasks port and address. Masking hides them from NATs that rewrite addresses in payloads (RFC 8489, section 14.2).
+/// Masks or unmasks port and address. Masking hides port and address from NATs that rewrite addresses in payloads (RFC 8489, section 14.2).
 fn xor_mapped_address(value: &mut [u8; 20], transaction: TransactionId) {
     let (port, address) = value[2..].split_at_mut(2);
     let key = || MAGIC_COOKIE.into_iter().chain(transaction);
@@ -436,7 +436,7 @@ impl<const N: usize> MessageBuilder<N> {
         self.bytes[at + 4..at + 8].copy_from_slice(&value);
     }
 
-    /// The whole buffer, for a message that fills it.
+    /// Returns the whole buffer. Use this method only if the message fills the buffer.
     fn into_bytes(self) -> [u8; N] {
         self.bytes
     }

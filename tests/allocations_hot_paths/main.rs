@@ -94,7 +94,7 @@ fn echo_of_batches_and_pings() -> usize {
         );
         echo.poll_transmit(now, &mut wire);
     });
-    // The echo server sent the 30 AUDIO packets of each of 5,980 turns and 6,000 pongs. The packets of the last 20 ms are still delayed.
+    // The echo server sent 6,000 pongs, and 30 AUDIO packets in each of 5,980 turns. The packets of the last 20 ms are still delayed.
     assert_eq!(wire.sent, 5_980 * 30 + 6_000);
     count
 }
@@ -157,7 +157,7 @@ fn events_of_control_surfaces() -> usize {
         at: Some(1),
         received_at: 1,
     };
-    // The event is stored, like an audio thread stores events that are not due yet.
+    // The event is stored, as an audio thread does with events that are not due yet.
     let mut stored = None;
     let count = allocations(|_| {
         assert_eq!((0..14).filter(|_| producer.push(&event)).count(), 10);

@@ -104,7 +104,7 @@ impl Chromium {
         page
     }
 
-    /// Continues a paused request, with the credentials if it requires a login.
+    /// Continues a paused request, with the credentials if the request requires a login.
     fn continue_request(&mut self, message: &Value) {
         let session = message["sessionId"].as_str();
         let id = &message["params"]["requestId"];

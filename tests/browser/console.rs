@@ -277,7 +277,7 @@ fn untrusted_names_and_messages_are_escaped() {
     let after = browser.evaluate(&page, "[...new Set(all('*').map((one) => one.tagName))].sort()");
     let made: Vec<&Value> =
         after.as_array().unwrap().iter().filter(|tag| !before.as_array().unwrap().contains(tag)).collect();
-    // The page creates these elements itself for a message; none come from a client.
+    // The page itself creates these elements for a message; no element comes from a client.
     assert_eq!(made, ["CODE", "PRE", "TIME"]);
     assert_eq!(
         browser.evaluate(&page, "[typeof globalThis.hit, all('script').length, all('img').length]"),

@@ -100,7 +100,7 @@ fn flooding_clients_are_closed_and_another_echo_is_complete() {
         let flooding = flood_bytes().into_iter().take(3).map(|bytes| {
             scope.spawn(move || {
                 let mut closed = 0;
-                // Each client reconnects as soon as it is closed.
+                // Each client reconnects as soon as the server has closed its connection.
                 while closed == 0 || !done.load(Ordering::Relaxed) {
                     run_async(async {
                         let mut manual_client = ManualClient::open(server, Transport::WebTransport).await;

@@ -46,7 +46,7 @@ fn invalid_setup_closes_the_session_with_a_code_and_a_reason() {
         (b"\x00\xc0\x00\x01\x00\x00\x00\x00\x00", false, 0x3, "malformed session stream: "),
         // 2^30 - 1 versions in 5 bytes.
         (b"\x00\x05\xbf\xff\xff\xff\x00", false, 0x3, "malformed session stream: "),
-        // Version 0x1234, with the path as parameter 1.
+        // The client offers only version 0x1234. Parameter 1 is the path.
         (b"\x00\x0b\x01\x52\x34\x01\x01\x05/echo", false, 0x12, "no common version: offered 0x1234"),
     ];
     std::thread::scope(|scope| {
@@ -109,8 +109,8 @@ fn ten_thousand_streams_are_rejected_one_by_one() {
                 // The server may reject the stream before its end.
                 let _ = manual_client.uni(b"\x09").await.finish();
             }
-            // Error code 0x10. Over WebTransport, it is added to 0x52e4_a40f_a8db, the first code of the range for applications (draft 02,
-            // section 4.3).
+            // Error code 0x10. Over WebTransport, this code is added to 0x52e4_a40f_a8db, the first code of the range for applications
+            // (draft 02, section 4.3).
             let code = if over == Transport::Quic { 0x10 } else { 0x52e4_a40f_a8db + 0x10 };
             for _ in 0..1_000 {
                 let (mut send, mut recv) = manual_client.bidi(b"\x09").await;

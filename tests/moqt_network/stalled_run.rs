@@ -1,5 +1,5 @@
-//! Runs whose thread stalls, which simulates a stalled transport. Such runs are abandoned, and their results contain the events received so
-//! far.
+//! Runs whose thread stalls, which simulates a stalled transport. Stalled runs are abandoned, and their results contain the events received
+//! so far.
 
 use std::sync::{Arc, mpsc};
 use std::thread;

@@ -115,7 +115,7 @@ impl TestServer {
 
     /// Checks that a few groups are echoed with default options.
     pub(crate) fn ordinary_echo(&self, transport: Transport) {
-        // This runs on another thread, because manual clients have a runtime on theirs.
+        // The client runs on another thread, because a manual client already has a runtime on the current thread.
         let options = self.connect_options(transport);
         let run =
             std::thread::scope(|scope| scope.spawn(|| run_client(&options, &groups(3, 2)).unwrap()).join().unwrap());
@@ -203,8 +203,8 @@ pub(crate) fn run_client(
 }
 
 /// Starts a server over raw QUIC that runs until the test ends. If a client's first stream begins with `wanted`, the server answers with
-/// the response of gomoqt-2025-02 and sends nothing more; other clients get no answer. If `replies_to_all` is set, all clients get this
-/// answer, and those whose first stream begins with `wanted` are closed after it.
+/// the response of gomoqt-2025-02 and sends nothing more; other clients get no answer. If `replies_to_all` is set, the server sends this
+/// response to all clients, and then closes the connections whose first stream begins with `wanted`.
 pub(crate) fn scripted_server(
     socket: UdpSocket,
     wanted: &'static [u8],
@@ -237,7 +237,7 @@ pub(crate) fn scripted_server(
                 }
                 connection.closed().await;
                 if is_wanted {
-                    // Waits so that a rejected client receives the close.
+                    // Waits until the connection has ended, so that a rejected client receives the close.
                     endpoint.wait_idle().await;
                     return;
                 }

@@ -120,11 +120,11 @@ const OTHERS: [&str; 2] = ["10.9.8.77", "fd09::77"];
 
 /// The result of sending spoofed datagrams to a server.
 struct SpoofingResult {
-    /// Packets that the server sent. Between one and `synced` of them are replies to the client that waits until the server has read
-    /// everything.
+    /// Packets that the server sent. Between one and `synced` of these packets are replies to the client that waits until the server has
+    /// read all datagrams.
     sent: u64,
     synced: u64,
-    /// Packets among these that reply to datagrams with a true source.
+    /// Number of sent packets that reply to datagrams whose source address is not spoofed.
     true_source_replies: u64,
     /// Datagrams dropped because of their source.
     dropped: u64,
@@ -170,7 +170,7 @@ fn spoof_from_the_wire(cable: &VethCable, host: &str, driver: &str) -> SpoofingR
         forge(own, ports[0], own, &keepalive(1_000, &[]));
         forge(own, ports[0], own, &audio(1_000, 64));
     }
-    // Checks that datagrams arrive: the server answers each of these if it listens on the address.
+    // Checks that datagrams arrive: the server answers each of the following datagrams if it listens on the destination address.
     for (other, own) in OTHERS.into_iter().zip(OURS) {
         forge(other, 4_000, own, &keepalive(2_000, &[]));
         forge(other, 4_000, own, &audio(2_000, 64));
@@ -221,8 +221,8 @@ fn spoofed_remote_source_gets_no_reply() {
     in_network_namespace("spoofed_remote_source_gets_no_reply", || {
         let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
         assert_no_forged_source_gets_a_reply(&cable);
-        // The portable driver does not receive the destination address, so the server accepts some spoofed sources. It soon stops replying
-        // to them.
+        // The portable driver does not receive the destination address, so the server accepts some spoofed sources. The server soon stops
+        // replying to the spoofed sources.
         for host in ["0.0.0.0", "::", "10.9.8.1", "fd09::1", "127.0.0.1", "::1"] {
             let SpoofingResult { sent, .. } = spoof_from_the_wire(&cable, host, "portable");
             assert!(sent < 100, "{host}: {sent} packets");
@@ -255,7 +255,8 @@ fn moqt_sends_nothing_to_ipv4_sources_received_over_ipv6() {
         let server = Server::start_as(&["--moqt-only", "--moqt", "[::]:0"], |_| {});
         let service = UdpSocket::bind("127.0.0.1:0").unwrap();
         service.set_nonblocking(true).unwrap();
-        // A long header with a version that does not exist. A server answers it with the list of supported versions (RFC 9000, section 6).
+        // A long header with a version that does not exist. A server answers such a packet with the list of supported versions (RFC 9000,
+        // section 6).
         let mut unknown_version =
             vec![0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 7, 6, 5, 4, 3, 2, 1];
         unknown_version.resize(1_200, 0);

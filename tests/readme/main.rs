@@ -33,7 +33,7 @@ fn blocks(page: &str) -> Vec<(Handling, String)> {
         let handling = match remark {
             "<!-- until ctrl-c -->" => Handling::UntilInterrupted,
             _ if remark.starts_with("<!-- not run: ") => Handling::NotRun,
-            // `scripts/check` runs the first of these two blocks. `.ci/run` runs the second, which runs this test.
+            // `scripts/check` runs the first of these two blocks. `.ci/run` runs the second block, which runs this test.
             "<!-- run:begin -->" | "<!-- test:begin -->" => Handling::NotRun,
             _ => Handling::Run,
         };

@@ -47,7 +47,7 @@ struct ProgramOutput {
 }
 
 impl Job {
-    /// A job that gives the action these inputs, and the program under test.
+    /// A job that runs the action with these inputs and with the program under test.
     fn with(inputs: &[(&str, &str)]) -> Self {
         let mut context = Values::new();
         for (name, input) in action()["inputs"].as_object().unwrap() {
@@ -127,7 +127,7 @@ impl Job {
         fs::read_to_string(self.path("summary")).unwrap_or_default()
     }
 
-    /// The log of the server that the action started. It logs its counters once per minute and when it ends.
+    /// The log of the server that the action started. The server logs its counters once per minute and when it ends.
     fn server_log(&self) -> String {
         fs::read_to_string(self.path("work/jamjam-dev-report/server.log")).unwrap()
     }
@@ -182,7 +182,7 @@ fn given_server_is_probed_and_none_is_started() {
 fn input_text_is_never_executed() {
     let names =
         ["to", "delay", "count", "interval", "wait-for", "max-loss", "max-p99", "max-jitter", "args", "directory"];
-    // The first injects a command where the value is not quoted, the second where it is between quotes.
+    // The first value injects a command where the input is not quoted, the second where the input is between quotes.
     let hostile = ["$(touch owned)", "'; touch owned; \"`touch owned` * ${IFS}"];
     for (name, hostile) in names.iter().flat_map(|name| hostile.map(|hostile| (*name, hostile))) {
         let mut job = Job::with(&[("count", "1"), ("interval", "1ms"), (name, hostile)]);

@@ -1,5 +1,5 @@
 //! The option tables in `docs/` are generated from the options themselves. `UPDATE_DOCS=1 cargo test --test repository option_tables`
-//! rewrites them.
+//! rewrites the tables.
 
 use std::fmt::Write;
 use std::path::Path;

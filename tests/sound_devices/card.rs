@@ -12,8 +12,8 @@ use test_support::client::program::{self, Program, ProgramOutput};
 
 const HEADER: &str = "/usr/include/alsa/pcm_external.h";
 
-/// Builds the plug-in in a folder that exists as long as the test program. If this fails, the test prints a line and is skipped; in CI it
-/// fails.
+/// Builds the plug-in in a folder that exists as long as the test program. If the build fails, the test prints a line and is skipped; in
+/// CI, the test fails.
 pub fn plug_in() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
@@ -21,7 +21,7 @@ pub fn plug_in() -> Option<&'static Path> {
         if !has_gcc || !Path::new(HEADER).exists() {
             let missing = format!("no gcc, or no {HEADER}; sh scripts/setup --tests installs them on Debian");
             assert!(env::var_os("CI").is_none_or(|value| value.is_empty()), "{missing}");
-            // This bypasses the test runner's capture, which hides the output of passing tests.
+            // Writing to `stderr()` bypasses the test runner's capture, which hides the output of passing tests.
             let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
             return None;
         }
@@ -36,7 +36,7 @@ pub fn plug_in() -> Option<&'static Path> {
     built.as_ref().map(|(_, library)| library.as_path())
 }
 
-/// The ALSA configuration that the program uses. It contains none of this machine's cards.
+/// The ALSA configuration that the program uses. The configuration contains none of this machine's cards.
 pub struct Alsa {
     folder: tempfile::TempDir,
     text: String,

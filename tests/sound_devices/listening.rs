@@ -29,7 +29,7 @@ fn recorded(alsa: &Alsa, options: &str) -> (Wav, Value) {
 #[test]
 fn card_samples_are_sent_and_returned_unchanged() {
     let Some(plug_in) = plug_in() else { return };
-    // Half a second in each format on one and on two channels. Some callback sizes are multiples of a packet, others are not.
+    // Half a second in each format on one and on two channels. Some callback sizes are multiples of the packet length, and some are not.
     let cases = [
         ("S16_LE", 1, ""),
         ("S16_LE", 2, "--mic-buffer 480"),
@@ -348,7 +348,7 @@ fn missing_input_device_is_reported_with_cause_and_remedy() {
     }
     for options in ["--mic", "--mic --mic-device flute"] {
         let output = alsa.send(&format!("{options} --embedded"), &[]);
-        // The ALSA library would print more on standard error.
+        // If the ALSA library printed its own messages, standard error would contain more lines.
         assert_eq!((output.code, output.stdout.as_str(), output.stderr.lines().count()), (3, "", 1), "{output:?}");
         assert!(
             output.stderr.starts_with("jamjam-dev: --mic: ") && output.stderr.contains("apt-get install"),

@@ -115,7 +115,7 @@ fn card_with_another_rate_plays_the_same_frequency() {
     assert_eq!(report["playback"]["device_rate_hz"], json!(44_100));
     let played = played(&alsa, "loud");
     let found = without_silence(&played);
-    // Two seconds, the fade-out, and the ringing of the filter.
+    // The played sound consists of the two seconds, the fade-out, and the ringing of the filter.
     assert!(found.len().abs_diff(88_200 + FADE_FRAMES * 441 / 480) < 200, "{}", found.len());
     // The middle second has one rising zero crossing per period of the tone.
     let ups = found[22_050..66_150].windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
@@ -193,7 +193,7 @@ fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
         let depth = playback["depth_max_ms"].as_f64().unwrap_or(0.0);
         assert!((0.0..1_000.0).contains(&depth), "{fields}: {playback:#}");
         assert_eq!(playback["drift_ppm"], Value::Null, "{fields}: {playback:#}");
-        // The echo measurement is not affected.
+        // Playback does not affect the echo measurement.
         let [sent, returned] = document::counts(&report, "audio", ["sent", "returned"]);
         assert!(sent >= 375 && sent == returned, "{fields}: {sent} {returned}");
     });

@@ -16,7 +16,7 @@ const MIN_CHUNK_FRAMES: u32 = 16;
 /// Length of the sinc filter in frames.
 const SINC_LEN: usize = 128;
 
-/// Maximum factor by which the ratio changes; above the maximum speed of 1.002.
+/// Maximum factor by which the ratio can change. The value is greater than 1.002, the maximum playback speed.
 const MAX_RATIO_CHANGE: f64 = 1.01;
 
 /// The rates cannot be converted.
@@ -117,7 +117,7 @@ impl AdaptiveResampler {
         self.resampler.input_frames_next()
     }
 
-    /// Converts the next frames. All output must have been read.
+    /// Converts the next frames. All earlier output must have been read before this call.
     pub(super) fn process(&mut self, frames: &[f32]) {
         let source = InterleavedSlice::new(frames, self.channels, frames.len() / self.channels);
         let target = InterleavedSlice::new_mut(&mut self.ready, self.channels, self.chunk_frames);

@@ -105,7 +105,7 @@ pub(super) struct DelayController {
     evaluate_next: bool,
     /// Time of the last callback. The output of a callback may be filled in several parts, all with the same time.
     last_fill_at: Option<Time>,
-    /// Frames that the callback at `last_fill_at` has taken so far.
+    /// Frames supplied to the callback at `last_fill_at` so far.
     frames_this_fill: usize,
     /// Maximum frames per callback in each of the latest windows.
     block_history: [usize; BLOCK_HISTORY_LEN],
@@ -266,7 +266,7 @@ impl DelayController {
     }
 }
 
-/// Buckets per second of lateness.
+/// Number of buckets that cover one second of lateness.
 const BUCKETS_PER_SECOND: f64 = 4_000.0;
 
 /// Number of buckets, which cover up to 0.2 s. The buffer does not wait for packets with a higher lateness.
@@ -275,10 +275,10 @@ const BUCKETS: usize = 800;
 /// Factor by which the counts decay each second. The half-life is about seven seconds.
 const DECAY_PER_SECOND: f32 = 0.9;
 
-/// One packet out of this many may be later than the percentile.
+/// Of this many packets, one may arrive later than the percentile (1,000 means the 99.9th percentile).
 const TAIL_DIVISOR: f32 = 1_000.0;
 
-/// Histogram of the lateness of packets relative to the fastest ones. Older packets count less.
+/// Histogram of the lateness of packets relative to the fastest packets. Older packets count less.
 #[derive(Debug)]
 struct DecayingHistogram {
     counts: Box<[f32; BUCKETS]>,
@@ -307,7 +307,7 @@ impl DecayingHistogram {
         }
     }
 
-    /// Applies the decay of one second.
+    /// Multiplies all counts by the decay factor of one second.
     fn decay(&mut self) {
         self.counts.iter_mut().for_each(|count| *count *= DECAY_PER_SECOND);
     }
@@ -332,7 +332,8 @@ mod tests {
     fn lateness_percentile_ignores_one_packet_in_a_thousand() {
         let mut histogram = DecayingHistogram::new();
         (0..2_000).for_each(|_| histogram.add(0.003_1));
-        // Two late packets among 2,002 are less than one in a thousand, so the percentile stays. A third late packet moves it.
+        // Two late packets among 2,002 are less than one in a thousand, so the percentile stays. A third late packet increases the
+        // percentile.
         (0..2).for_each(|_| histogram.add(0.050_1));
         histogram.commit_pending(true);
         assert_eq!(histogram.p999(), 0.003_25);
@@ -355,8 +356,8 @@ mod tests {
             histogram.commit_pending(true);
             histogram.p999() > 0.001
         });
-        // The sum of all counts approaches 1,000, and one in a thousand of that is 1. The 100 late packets decay to 100 × 0.9^n, which
-        // is less than 1 when n is above 43.7.
+        // The sum of all counts approaches 1,000, and one in a thousand of that is 1. After n seconds, the count of the 100 late packets
+        // has decayed to 100 × 0.9^n, which is less than 1 if n is above 43.7.
         assert_eq!(seconds.count(), 43);
     }
 

@@ -35,14 +35,14 @@ pub struct JitterBufferConfig {
     pub rate: u32,
     /// Interleaved channels of input and output.
     pub channels: u16,
-    /// Samples per channel in each packet. The last packet and truncated packets have fewer.
+    /// Samples per channel in each packet. The last packet and truncated packets have fewer samples.
     pub frame_samples: u32,
     /// Sample rate of the device in Hz.
     pub device_rate: u32,
     /// Expected frames per device callback.
     pub device_block_frames: u32,
-    /// Maximum delay, relative to the fastest packets, of a packet that is still played. `None` if it is measured from recent
-    /// packets.
+    /// Maximum delay, relative to the fastest packets, of a packet that is still played. `None` if the jitter allowance is measured from
+    /// recent packets.
     pub jitter_allowance: Option<Duration>,
 }
 
@@ -63,9 +63,9 @@ impl JitterBufferConfig {
 pub struct JitterBufferStats {
     /// Packets played.
     pub played: u64,
-    /// Packets that were missing at their turn.
+    /// Packets that had not arrived when they were due for playback.
     pub concealed: u64,
-    /// Packets that arrived after their turn.
+    /// Packets that arrived after their turn to be played.
     pub late: u64,
     /// Maximum lateness of a late packet.
     pub max_lateness: Duration,
@@ -88,11 +88,11 @@ pub struct JitterBufferStats {
 /// Waiting time of the fastest packet in each window of one second. All values are in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BufferDepth {
-    /// Minimum over all windows.
+    /// Minimum waiting time over all windows.
     pub min: f64,
-    /// Mean over all windows.
+    /// Mean waiting time over all windows.
     pub mean: f64,
-    /// Maximum over all windows.
+    /// Maximum waiting time over all windows.
     pub max: f64,
 }
 
@@ -251,7 +251,8 @@ impl JitterBuffer {
         self.play_position = Some(position);
     }
 
-    /// Whether no packet is buffered. After the last packet was taken, its output continues for up to [`Self::drain_duration`].
+    /// Whether no packet is buffered. After the last packet was taken from the buffer, its output continues for up to
+    /// [`Self::drain_duration`].
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }

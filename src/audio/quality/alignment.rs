@@ -41,7 +41,7 @@ pub enum Alignment {
     Ambiguous(CorrelationPeak),
     /// No shift matches.
     Uncorrelated(CorrelationPeak),
-    /// There is too little damaged audio for a comparison, or it is silent.
+    /// There is too little damaged audio for a comparison, or the damaged audio is silent.
     InsufficientAudio,
 }
 
@@ -165,8 +165,8 @@ fn cross_correlation(one: &[f64], other: &[f64]) -> Option<Vec<f64>> {
         Some(spectrum)
     };
     let mut product: Vec<_> = spectrum(one)?.into_iter().zip(spectrum(other)?).map(|(a, b)| a * b.conj()).collect();
-    // The first and the last bin are real numbers. Set their imaginary parts to exactly 0, because the inverse transform rejects
-    // rounding errors in them.
+    // The first and the last bin are real numbers. Set the imaginary parts of these bins to exactly 0, because the inverse transform
+    // rejects rounding errors in them.
     product.first_mut()?.im = 0.0;
     product.last_mut()?.im = 0.0;
     let mut sums = inverse.make_output_vec();

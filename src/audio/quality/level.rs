@@ -22,7 +22,7 @@ fn is_full_scale(sample: f32) -> bool {
 pub struct ChannelLevel {
     /// Finite samples.
     pub finite_samples: u64,
-    /// NaN and infinite samples. All other fields ignore them.
+    /// NaN and infinite samples. All other fields ignore these samples.
     pub non_finite_samples: u64,
     /// Largest magnitude.
     pub sample_peak: f32,
@@ -102,8 +102,8 @@ impl LevelMeter {
     }
 }
 
-/// Minimum number of consecutive full-scale samples that count as a clip. A peak that just reaches full scale has one or two such
-/// samples.
+/// Minimum number of consecutive full-scale samples that count as a clip. A peak that just reaches full scale has only one or two
+/// full-scale samples.
 pub const MIN_CLIP_SAMPLES: u64 = 3;
 
 /// Maximum number of open clips. Beyond this number, the open clip with the lowest offset is counted with its current length. If a
@@ -207,7 +207,7 @@ impl ClipDetector {
         }
     }
 
-    /// Records that the packet before `offset` does not extend the clip that starts there.
+    /// Records that the packet before `offset` does not extend the clip that starts at `offset`.
     fn close_clip_starting_at(&mut self, offset: u64) {
         let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
         if self.open_clips.get(at).is_some_and(|clip| clip.samples.start == offset) {

@@ -1,8 +1,8 @@
 //! Audio quality of a run: gaps, level, clipping, silence, and the alignment of returned audio with sent audio.
 //!
 //! A [`SourceMeter`] measures the input before it is converted. An [`Analyzer`] receives packets by index: sent packets in order,
-//! returned packets in any order. Both store only sums, bounded lists and a bounded window for the comparison, so memory does not
-//! grow with the length of the run.
+//! returned packets in any order. The meter and the analyzer store only sums, bounded lists and a bounded window for the comparison, so
+//! memory does not grow with the length of the run.
 
 mod alignment;
 mod level;
@@ -157,7 +157,7 @@ impl Analyzer {
     }
 }
 
-/// Maximum number of gaps that are stored. Beyond that, only the number of packets in gaps is counted.
+/// Maximum number of gaps that are stored. For further gaps, only the number of packets in gaps is counted.
 pub const MAX_GAPS: usize = 65_536;
 
 /// Consecutive packets that did not return in time.
@@ -194,7 +194,7 @@ impl Gaps {
         Self { spans: Vec::with_capacity(MAX_GAPS), ..Self::default() }
     }
 
-    /// Adds a lost packet. Ignores it if it was added before.
+    /// Adds a lost packet. Ignores a packet that was already added.
     fn add_lost_packet(&mut self, index: u64) {
         // Position in `spans` of the first gap that starts after the packet.
         let at = self.spans.partition_point(|span| span.start <= index);
@@ -220,7 +220,7 @@ impl Gaps {
         }
     }
 
-    /// Sets the values that convert packets to samples.
+    /// Sets the values with which packet numbers are converted to sample positions.
     fn set_sample_scale(&mut self, frame_samples: u64, sent_samples: u64) {
         (self.frame_samples, self.sent_samples) = (frame_samples, sent_samples);
     }

@@ -72,13 +72,15 @@ pub struct ClientArgs {
     #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub wait_for: Option<Seconds>,
 
-    /// Time to wait for overdue replies, in seconds or with a unit
+    /// Maximum wait after the expected reply, in seconds or with a unit
     ///
     /// A reply is overdue if it takes longer than the smallest round-trip time so far.
     #[arg(long, value_name = "DURATION", default_value_t = Seconds(Duration::from_secs(2)), help_heading = HEADING_TIMING)]
     pub timeout: Seconds,
 
-    /// Count packets with a longer round-trip time as late, in ms or with a unit
+    /// Round-trip time above which a packet counts as late, in ms or with a unit
+    ///
+    /// For AUDIO, the server's delay is subtracted first, if it is known.
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub late_after: Option<Millis>,
 
@@ -118,7 +120,8 @@ pub struct ClientArgs {
 
     /// Print a JSON line for each packet, then the report
     ///
-    /// A line is printed for each reply when it arrives, also for duplicates, and for each packet that did not return.
+    /// A line is printed for each reply (also for a duplicate) when it arrives. For a packet without a reply, a line is printed later,
+    /// usually at the end of the run.
     #[arg(long, help_heading = HEADING_REPORT)]
     pub json_lines: bool,
 
@@ -141,7 +144,7 @@ pub struct ClientArgs {
     driver: UdpDriver,
 }
 
-/// Hides options from the short help of `send` and `probe` that are rarely used there, although they are common in `echo-server`.
+/// In the short help of `send` and `probe`, hides options that are rarely used there, although they are common in `echo-server`.
 pub fn shorten_help(arg: Arg) -> Arg {
     const RARE: [&str; 9] =
         ["loss", "burst_loss", "drop_packets", "jitter", "reorder", "duplicate", "bandwidth", "seed", "outcome_log"];
@@ -153,14 +156,14 @@ pub fn shorten_help(arg: Arg) -> Arg {
 pub struct FinishedRun {
     /// Raw results.
     pub run: RunResults,
-    /// The error of a socket or file that failed during the run. It is reported after the results.
+    /// The error of a socket or file that failed during the run. This error is reported after the results.
     pub error: Option<anyhow::Error>,
     /// Waveforms for --html.
     pub page: Option<HtmlPage>,
 }
 
 impl ClientArgs {
-    /// Prints the rooms for --list-rooms. Returns the exit code if they were printed and there is no run.
+    /// Prints the rooms for --list-rooms. If the rooms were printed, returns the exit code, and there is no run.
     pub fn list_and_exit(&self) -> Result<Option<u8>, Failure> {
         self.room.validate()?;
         self.room.list_rooms(self.json, self.json_lines)
@@ -187,7 +190,7 @@ impl ClientArgs {
         ))
     }
 
-    /// The delay of the server, if known: --server-delay, or the delay of the embedded server.
+    /// The delay of the server, if it is known from --server-delay or from the embedded server.
     pub fn known_server_delay(&self) -> Option<Duration> {
         let embedded = self.embedded.then_some(self.delay);
         self.server_delay.or(embedded).map(|Millis(delay)| delay)
@@ -240,7 +243,7 @@ impl ClientArgs {
         Ok(FinishedRun { run, error, page: None })
     }
 
-    /// Whether standard output is JSON only.
+    /// Whether standard output contains only JSON.
     pub fn prints_json(&self) -> bool {
         self.json || self.json_lines
     }

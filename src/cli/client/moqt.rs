@@ -57,7 +57,7 @@ enum MoqtVersionArg {
 /// Options for MOQT clients.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MoqtClientArgs {
-    /// Embed a MOQT echo server (with --embedded)
+    /// Embed a MOQT echo server (requires --embedded)
     ///
     /// The server uses raw QUIC, or WebTransport with --moqt=webtransport.
     #[arg(long, value_name = "TRANSPORT", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "quic", requires = "embedded", conflicts_with_all = ["delay", "to"], help_heading = HEADING_MOQT)]
@@ -69,7 +69,7 @@ pub struct MoqtClientArgs {
 
     /// MOQT version to offer [default: both]
     ///
-    /// The server chooses if both are offered.
+    /// If both versions are offered, the server selects one.
     #[arg(long, hide_short_help = true, alias = "moqt-flavour", value_name = "VERSION", value_enum, help_heading = HEADING_MOQT)]
     moqt_version: Option<MoqtVersionArg>,
 
@@ -94,7 +94,7 @@ fn parse_track(text: &str) -> Result<TrackPath, String> {
 }
 
 impl MoqtClientArgs {
-    /// The first of these options that was given.
+    /// Name of the first option of this struct that was given, for error messages.
     pub fn first_given(&self) -> Option<&'static str> {
         let all = [
             ("--moqt", self.moqt.is_some()),
@@ -151,7 +151,7 @@ impl MoqtClientArgs {
 /// Capacity of the queue of returned texts.
 const ECHO_QUEUE_CAPACITY: usize = 1_024;
 
-/// A MOQT run: server, versions and groups to send.
+/// Parameters of a MOQT run: the server, the offered versions, and the groups to send.
 pub struct MoqtRunPlan<'a> {
     /// The subcommand.
     pub command: RunKind,
@@ -163,7 +163,7 @@ pub struct MoqtRunPlan<'a> {
     pub offered_versions: Vec<MoqtVersion>,
     /// Tracks and groups.
     pub config: MoqtClientConfig,
-    /// Receives the returned payloads on the calling thread.
+    /// Called with each returned payload, on the thread that calls `run_moqt`.
     pub print: Option<&'a mut dyn FnMut(&Bytes)>,
 }
 
@@ -294,7 +294,7 @@ fn to_connection_failure(
     }
 }
 
-/// Converts a connection error that ends the subcommand without a report.
+/// Converts a connection error that ends the subcommand without a report into a `Failure`.
 fn cannot_connect(
     error: MoqtConnectError,
     target: &MoqtUrl,
@@ -313,7 +313,7 @@ fn cannot_connect(
     }
 }
 
-/// Why the certificate was rejected, its fingerprint, and the remedy.
+/// An error with the reason for the rejection of the certificate, the fingerprint of the certificate, and the remedy.
 fn certificate_error(verifier: &RecordingVerifier, reason: &str) -> anyhow::Error {
     let Some((fingerprint, rejection)) = verifier.rejection() else {
         return anyhow!("certificate not accepted: {reason}");

@@ -30,7 +30,7 @@ const HEADING_ROOM: &str = "Room target (instead of --to)";
 
 const SIGNALING_URL_VARIABLE: &str = "SIGNALING_URL";
 
-/// Maximum number of addresses tried. If no address replies, this takes 16 seconds.
+/// Maximum number of addresses that are tried, for half a second each. If no address replies, the search takes 16 seconds.
 const MAX_ADDRESSES_TRIED: usize = 32;
 
 /// Maximum length of a password, in bytes.
@@ -86,7 +86,7 @@ impl RoomTargetArgs {
         self.trust.trust_policy()
     }
 
-    /// The first option given that needs a UDP target.
+    /// Name of the first given option that needs a UDP target.
     pub fn udp_only_option(&self) -> Option<&'static str> {
         let passwords = [("--password", self.password.is_some()), ("--password-file", self.password_file.is_some())];
         let password = passwords.into_iter().find_map(|(option, given)| given.then_some(option));
@@ -98,7 +98,7 @@ impl RoomTargetArgs {
         self.room.is_some()
     }
 
-    /// Rejects options that are incomplete or have no effect. The environment variable alone is accepted.
+    /// Rejects options that are incomplete or have no effect. The environment variable `SIGNALING_URL` is accepted even if it has no effect.
     pub fn validate(&self) -> Result<(), Failure> {
         let option = match &self.room {
             Some(_) => "--room",

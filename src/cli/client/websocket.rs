@@ -57,12 +57,12 @@ pub struct WebSocketProbeArgs {
 
     /// Code of the bbx room to join
     ///
-    /// Optional: without a code, the probe joins no room, because the server also answers pings outside of rooms.
+    /// Optional: a bbx server also answers the pings of a client that is in no room.
     #[arg(long, hide_short_help = true, alias = "code", value_name = "CODE", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
     room_code: Option<String>,
 }
 
-/// Omits the token.
+/// The `Debug` output omits the token.
 impl fmt::Debug for WebSocketProbeArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocketProbeArgs").field("dialect", &self.dialect).finish_non_exhaustive()
@@ -70,13 +70,13 @@ impl fmt::Debug for WebSocketProbeArgs {
 }
 
 impl WebSocketProbeArgs {
-    /// The first of these options that was given.
+    /// Name of the first option of this struct that was given, for error messages.
     pub fn first_given(&self) -> Option<&'static str> {
         let dialect = self.dialect.map(|_| "--dialect");
         dialect.or(self.token_option()).or(self.room_code.as_ref().map(|_| "--room-code"))
     }
 
-    /// The first option given for broadcast tokens.
+    /// Name of the first given option for broadcast tokens.
     fn token_option(&self) -> Option<&'static str> {
         let all = [
             ("--token", self.token.is_some()),
@@ -279,7 +279,7 @@ impl ClientArgs {
             timeout: self.timeout.0,
             late_after: self.late_after.map(|late| late.0),
             replies_expected: true,
-            // The wait of `--wait-for` has already taken place while the client connected.
+            // The client already waited for the server (`--wait-for`) while it connected.
             wait_for: None,
             loss_report_nonce: None,
         };

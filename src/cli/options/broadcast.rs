@@ -63,7 +63,8 @@ pub struct BroadcastArgs {
 
     /// Print a token for a client and room, and exit
     ///
-    /// The token is valid for 3600 seconds unless SECONDS is given. Needs the server's secret.
+    /// The token is valid for 3600 seconds unless SECONDS is given. Requires the server's secret: --hmac-secret-file, or HMAC_SECRET in
+    /// the environment.
     #[arg(long, value_name = "CLIENT:ROOM[:SECONDS]", help_heading = HEADING)]
     print_token: Option<String>,
 
@@ -75,13 +76,13 @@ pub struct BroadcastArgs {
     #[arg(long, hide_short_help = true, env = "RADIO_POST_BROADCAST_DELAY_SECONDS", value_name = "DURATION", value_parser = parse_delay, default_value_t = DelaySeconds(Duration::ZERO), help_heading = HEADING)]
     radio_delay: DelaySeconds,
 
-    /// Message types that are acknowledged but not relayed
+    /// Message types to acknowledge without relaying them
     ///
     /// Separate values with commas.
     #[arg(long, hide_short_help = true, env = "SUPPRESSED_TYPES", value_name = "TYPE", value_delimiter = ',', default_value = DEFAULT_SUPPRESSED_TYPES, help_heading = HEADING)]
     suppressed_types: Vec<String>,
 
-    /// Words that room `chat` rejects, ignoring case
+    /// Words that room `chat` rejects (case-insensitive)
     ///
     /// Separate values with commas.
     #[arg(long, hide_short_help = true, env = "CHAT_BANNED_WORDS", value_name = "WORD", value_delimiter = ',', default_value = DEFAULT_BANNED_WORDS, help_heading = HEADING)]
@@ -156,7 +157,7 @@ impl BroadcastArgs {
         if self.secrets.hmac_secret()?.is_none() {
             warn!(
                 target: "signaling",
-                "HMAC_SECRET is not set, so a random secret is used; tokens become invalid on restart"
+                "no HMAC secret is given (HMAC_SECRET or --hmac-secret-file), so a random one is used; tokens become invalid on restart"
             );
         }
         Ok(())

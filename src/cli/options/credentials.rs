@@ -111,8 +111,8 @@ pub struct LoginArgs {
     /// Password for /docs, /console and /admin
     ///
     /// Without a password, these pages reject every login. Exception: a server that listens on loopback and was started in a terminal
-    /// generates a password and prints it there. Other users of this machine can see the command line: prefer --docs-password-file or
-    /// the environment.
+    /// generates a password and prints it to the terminal. Other users of this machine can see the command line: prefer
+    /// --docs-password-file or the environment.
     #[arg(long, env = "DOCS_PASSWORD", value_name = "PASSWORD", hide_env_values = true, help_heading = HEADING_LOGIN)]
     docs_password: Option<String>,
 
@@ -237,7 +237,7 @@ impl TrustArgs {
         self.insecure
     }
 
-    /// The first of these options that was given.
+    /// Name of the first option of this struct that was given, for error messages.
     pub fn first_given(&self) -> Option<&'static str> {
         let given =
             [("--ca", self.ca.is_some()), ("--cert-sha256", self.cert_sha256.is_some()), ("--insecure", self.insecure)];

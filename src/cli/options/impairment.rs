@@ -57,7 +57,7 @@ pub struct ImpairmentArgs {
 
     /// Limit the bit rate of replies, such as 2Mbit
     ///
-    /// Excess replies wait in a queue for up to 250ms, or up to DURATION if given.
+    /// Excess replies wait in a queue for up to 250ms, or up to DURATION if given. Replies that would wait longer are dropped.
     #[arg(long, value_name = "BITRATE[,DURATION]", help_heading = HEADING)]
     bandwidth: Option<BandwidthArg>,
 
@@ -74,7 +74,7 @@ pub struct ImpairmentArgs {
 pub struct PreparedEcho {
     /// The server.
     pub echo: EchoServer,
-    /// Options that reproduce the impairment, if there is any.
+    /// Command-line options that reproduce the impairment, if replies are impaired.
     pub reproduce_options: Option<String>,
     /// The outcome log, if given.
     pub outcome_log: Option<OutcomeLogFile>,
@@ -87,7 +87,7 @@ pub struct OutcomeLogFile {
 }
 
 impl ImpairmentArgs {
-    /// The first of these options that was given.
+    /// Name of the first option of this struct that was given, for error messages.
     pub fn first_given(&self) -> Option<&'static str> {
         let Self { loss, burst_loss, drop_packets, jitter, reorder, duplicate, bandwidth, seed, outcome_log } = self;
         [
@@ -207,7 +207,7 @@ impl OutcomeLogFile {
     }
 }
 
-/// Ratio of reordered replies, and how long they are held back.
+/// Ratio of reordered replies, and the time for which they are held back.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct ReorderArg {
     ratio: f64,

@@ -45,24 +45,24 @@ pub struct RegistrationArgs {
 
     /// Run a signaling server in this process and register there
     ///
-    /// The server listens on --host and this TCP port [8080]; give the port as --with-signaling=PORT. Its other options have their
-    /// defaults; to set them, run the subcommand signaling-server instead.
+    /// The signaling server listens on --host and this TCP port [8080]; give the port as --with-signaling=PORT. It supports the jamjam
+    /// dialect only, and its limits have their defaults. For other settings, run the subcommand signaling-server instead.
     #[arg(long, value_name = "PORT", value_parser = parse_port, num_args = 0..=1, require_equals = true, default_missing_value = "8080", help_heading = HEADING_SIGNALING)]
     with_signaling: Option<u16>,
 
-    /// Room name, shown between "[BOT]" and the delay
+    /// Room name; clients see "[BOT] NAME (3000ms delay)"
     #[arg(long, hide_short_help = true, value_name = "NAME", default_value = "Echo Server", help_heading = HEADING_SIGNALING)]
     room_name: String,
 
-    /// Address or host name at which clients reach this server
+    /// Address or host name at which clients reach this echo server
     ///
     /// Add the port (HOST:PORT) if it differs from the listen port.
     #[arg(long, value_name = "ADDR", value_parser = parse_public_address, help_heading = HEADING_SIGNALING)]
     public_addr: Option<HostPort>,
 
-    /// STUN server that reports the public address of this server
+    /// STUN server that reports the public address of this echo server
     ///
-    /// The server sends a Binding request every 25 s from its own UDP port.
+    /// The echo server sends a Binding request to the STUN server every 25 s, from its own UDP port.
     #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_public_address, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
     stun: Option<HostPort>,
 
@@ -183,7 +183,7 @@ impl RunningRegistration {
     }
 }
 
-/// Runs a signaling server on its own thread. The receiver disconnects when the server stops.
+/// Runs a signaling server on its own thread. When the server stops, the channel of the returned receiver is closed.
 fn spawn_signaling_server(listener: TcpListener, stop: StopToken) -> io::Result<Receiver<()>> {
     info!("Signaling server listening on ws://{}", listener.local_addr()?);
     let (running, stopped) = channel::<()>();

@@ -46,8 +46,8 @@ pub struct ConnectionLimitArgs {
 
     /// Take the client address from X-Forwarded-For
     ///
-    /// Uses the first entry for limits, logins and the log. Enable it only behind a proxy that overwrites the header;
-    /// otherwise clients can forge it.
+    /// The first entry of this header is used for limits, logins and the log. Enable this option only behind a proxy that overwrites
+    /// the header; otherwise clients can forge it.
     #[arg(long, env = "TRUST_PROXY", value_parser = BoolishValueParser::new(), help_heading = HEADING_LIMITS)]
     trust_proxy: bool,
 
@@ -60,7 +60,7 @@ pub struct ConnectionLimitArgs {
 
     /// Maximum number of connections that have not sent a valid message yet
     ///
-    /// Beyond this number, the oldest such connection is closed.
+    /// Connections whose URL determines the dialect are not counted. Beyond this number, the oldest counted connection is closed.
     #[arg(long, hide_short_help = true, env = "MAX_UNDECIDED", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_undecided, help_heading = HEADING_LIMITS)]
     max_undecided: usize,
 
@@ -158,7 +158,7 @@ pub struct HeartbeatArgs {
 
     /// Disconnect a client after this time without traffic, in ms or with a unit
     ///
-    /// CLIENT_TIMEOUT_MS is used if CLIENT_TIMEOUT is not set.
+    /// Applies to WebRTC and broadcast rooms. CLIENT_TIMEOUT_MS is used if CLIENT_TIMEOUT is not set.
     #[arg(long, env = "CLIENT_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, default_value_t = Millis(Heartbeat::default().timeout), help_heading = HEADING_LIMITS)]
     client_timeout: Millis,
 
@@ -214,8 +214,8 @@ const RANDOM_CODE: &str = "any";
 /// Rooms of control surfaces.
 #[derive(Debug, clap::Args)]
 pub struct ControlSurfaceArgs {
-    // Reads whether --heartbeat-interval and --client-timeout were given. Must be parsed before them: parsing an option removes it from
-    // the matches.
+    // Reads whether --heartbeat-interval and --client-timeout were given. This field must come first: parsing an option removes it from the
+    // matches.
     #[command(flatten)]
     first_given: HeartbeatSource,
 
@@ -255,7 +255,8 @@ pub struct ControlSurfaceArgs {
 
     /// Queue length above which outdated parameter values are dropped
     ///
-    /// Counts the messages that wait to be sent to a surface. Other messages are queued up to --send-queue-messages.
+    /// The queue contains the messages that wait to be sent to a surface. Messages of other kinds are queued up to
+    /// --send-queue-messages.
     #[arg(long, hide_short_help = true, env = "BROADCAST_CAPACITY", value_name = "N", value_parser = parse_positive, default_value_t = SendQueueLimits::default().max_updates, help_heading = HEADING_CONTROL_SURFACES)]
     broadcast_capacity: usize,
 }
@@ -343,7 +344,7 @@ impl FromArgMatches for HeartbeatSource {
     }
 }
 
-/// [`HeartbeatSource`] adds no option: it reads whether the heartbeat options were given.
+/// [`HeartbeatSource`] adds no option to the command line. It only reads whether the heartbeat options were given.
 impl clap::Args for HeartbeatSource {
     fn augment_args(command: Command) -> Command {
         command

@@ -30,8 +30,8 @@ pub enum CsrfError {
 /// Rejects a request if its method and headers show that a page of another site could have sent it.
 pub fn check(method: &Method, headers: &HeaderMap) -> Result<(), CsrfError> {
     if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
-        // A link on another site may lead here. Subresource requests of other sites (such as images) are rejected: the other
-        // site's page could not read the response, but the server would have to produce it.
+        // A link on another site may lead to a page of this server. Subresource requests of other sites (such as images) are rejected: the
+        // other site's page could not read the response, but the server would have to produce it.
         let is = |name: &'static str, what: &str| {
             single_header(headers, HeaderName::from_static(name)).map(|value| value.is_some_and(|value| value == what))
         };
@@ -50,7 +50,7 @@ pub fn check(method: &Method, headers: &HeaderMap) -> Result<(), CsrfError> {
     }
 }
 
-/// The only value of a header. A repeated header or one that is not text is an error, because it is ambiguous.
+/// The value of a header that may occur only once. A repeated header or one that is not text is an error, because it is ambiguous.
 fn single_header(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, CsrfError> {
     let mut values = headers.get_all(name).into_iter();
     let value = values.next().map(|value| value.to_str().map_err(|_| CsrfError::Origin)).transpose()?;

@@ -1,8 +1,8 @@
 //! HTTP Basic authentication (RFC 7617) for the pages of the operator.
 //!
-//! There is one user name and one password; neither has a default. Both are stored as SHA-256 digests, which are compared in constant time.
-//! An address with too many failed logins has to wait even if the password is right. Otherwise, an attacker could
-//! try passwords without a limit.
+//! There is one user name and one password; neither has a default. The name and the password are stored as SHA-256 digests, which are
+//! compared in constant time. An address with too many failed logins has to wait even if the password is right. Otherwise, an attacker
+//! could try passwords without a limit.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -63,7 +63,7 @@ impl Credentials {
     }
 
     fn matches(&self, other: &Self) -> Choice {
-        // Both are always compared, so that rejecting a wrong name takes as long as rejecting a wrong password.
+        // Name and password are always both compared, so that rejecting a wrong name takes as long as rejecting a wrong password.
         self.name.ct_eq(&other.name) & self.password.ct_eq(&other.password)
     }
 }
@@ -86,7 +86,7 @@ pub enum LoginError {
     /// The name, the password or the header is wrong.
     #[error("Wrong name or password")]
     Invalid,
-    /// Too many failed logins from this address. Contains the time until the next attempt.
+    /// Too many failed logins from this address. Contains the time until the next attempt is allowed.
     #[error("Too many failed logins, please try again later")]
     RateLimited(Duration),
 }
@@ -131,7 +131,7 @@ impl Login {
         self.rate_limited_count.load(Ordering::Relaxed)
     }
 
-    /// Checks the login of a request. The first request of a browser contains no login, which does not count as a failure.
+    /// Checks the login of a request. The first request of a browser contains no login; this request does not count as a failed login.
     pub fn check(&self, headers: &HeaderMap, source: IpAddr, now: Time) -> Result<(), LoginError> {
         let Some(expected) = &self.credentials else { return Err(LoginError::NoPasswordSet) };
         let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
@@ -238,7 +238,7 @@ mod tests {
             "Basic YWRtaW46",
             "Basic Om9wZW46IHNlc2FtZSDDvA==",
             "Basic Og==",
-            // Admin:open: sesame ü, admin:open: sesame, admin:open: sesame üx
+            // Wrong name or password: Admin:open: sesame ü, admin:open: sesame, admin:open: sesame üx
             "Basic QWRtaW46b3Blbjogc2VzYW1lIMO8",
             "Basic YWRtaW46b3Blbjogc2VzYW1l",
             "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8eA==",

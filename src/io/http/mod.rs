@@ -39,7 +39,7 @@ use crate::io::tls::server::HandshakeAcceptor;
 /// The connection on which a request arrived. The server adds this value to every request as an `axum` extension.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
-    /// The client's address. With a trusted proxy, this is the forwarded address with the proxy's port.
+    /// The client's address. Behind a trusted proxy, the source is the forwarded address with the proxy's port.
     pub source: SocketAddr,
     /// The permit of the connection. An upgraded connection keeps its permit until it closes.
     pub permit: Arc<ConnectionPermit>,
@@ -72,7 +72,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         _ => error,
     })?;
     listener.set_nonblocking(true)?;
-    // Large enough for a thousand clients that reconnect at once after a restart.
+    // The backlog is large enough for a thousand clients that reconnect at once after a restart.
     SockRef::from(&listener).listen(LISTEN_BACKLOG)?;
     Ok(listener)
 }
@@ -160,7 +160,7 @@ where
     }
 }
 
-/// Disables Nagle's algorithm and enables keepalive. Errors are ignored: the connection works without them.
+/// Disables Nagle's algorithm and enables keepalive. Errors are ignored, because the connection works without these options.
 fn configure_tcp(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE_IDLE).with_interval(TCP_KEEPALIVE_INTERVAL);
@@ -313,7 +313,7 @@ mod tests {
                 let (now, max) = (Arc::clone(&now), Arc::clone(&max));
                 async move {
                     max.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    // Gives other requests time to overlap with this one.
+                    // The sleep gives other requests time to run concurrently with this request.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     now.fetch_sub(1, Ordering::SeqCst);
                     "ok"

@@ -120,7 +120,7 @@ pub struct ClientThread {
 
 impl ClientThread {
     /// Starts a thread that connects with `options` and runs a client with `config`. With `wait_for`, the thread retries the connection for
-    /// that long. It calls `on_event` for each event.
+    /// this time. The thread calls `on_event` for each event.
     pub fn spawn(
         options: MoqtConnectOptions,
         config: MoqtClientConfig,
@@ -164,7 +164,7 @@ impl ClientThread {
         self.overdue_since.get_or_insert_with(Instant::now).elapsed() >= timeout
     }
 
-    /// The deadline of the next sign of progress, and what is awaited.
+    /// The deadline by which the run must make progress, and a description of the event that it waits for.
     fn deadline(&self) -> Option<(Time, &'static str)> {
         self.progress
             .lock()
@@ -235,7 +235,7 @@ pub struct SessionResult<A> {
     pub connect_times: MoqtConnectTimes,
     /// Server address.
     pub server_address: SocketAddr,
-    /// The last requested path. It has no leading slash if the server did not reply to the first path.
+    /// The last requested path. The path has no leading slash if the server did not reply to the first path.
     pub requested_path: String,
     /// Session counters.
     pub counters: SessionCounters,
@@ -255,8 +255,8 @@ impl MoqtConnectOptions {
         path.strip_prefix('/').filter(|alternative_path| *transport == Transport::Quic && !alternative_path.is_empty())
     }
 
-    /// Maximum duration of [`run_session`] until a session is set up or has failed. The duration includes, for each path: name resolution;
-    /// the handshake with all addresses but the last, and with the last; the WebTransport request; the MOQT setup; the close.
+    /// Maximum duration of [`run_session`] until a session is set up or has failed. For each path, the duration includes the name
+    /// resolution, the handshakes with all addresses, the WebTransport request, the MOQT setup and the close.
     pub(super) fn max_connect_time(&self) -> Duration {
         let name = if self.url.host.parse::<IpAddr>().is_ok() { Duration::ZERO } else { DNS_TIMEOUT };
         let parts = if self.url.transport == Transport::Quic { 3 } else { 4 };
@@ -293,7 +293,7 @@ pub enum MoqtConnectError {
     UnsupportedProtocol {
         /// The server.
         url: MoqtUrl,
-        /// The missing protocol.
+        /// The protocol that the server does not support.
         protocol: &'static str,
         /// Suggested remedy.
         hint: &'static str,
@@ -315,7 +315,7 @@ pub enum MoqtConnectError {
         reason: String,
     },
     /// The server rejected the WebTransport request.
-    #[error("{url} rejected the WebTransport session: HTTP status {status}{}", if *.status == 404 { "; use the server's --moqt-path" } else { "" })]
+    #[error("{url} rejected the WebTransport session: HTTP status {status}{}", if *.status == 404 { "; the path must be the server's --moqt-path" } else { "" })]
     HttpStatus {
         /// The server.
         url: MoqtUrl,
@@ -426,7 +426,7 @@ pub fn run_session<A: SessionHandler>(
         }
         Ok(try_session(options, path, options.limits.clone(), None, make_handler(), &mut observe, &stopped).await?.0)
     });
-    // A blocking name resolution cannot be canceled, so it is not waited for.
+    // A blocking name resolution cannot be canceled, so the program does not wait for its end.
     runtime.shutdown_background();
     outcome
 }
@@ -589,7 +589,7 @@ async fn connect_webtransport(
     let request_url: Url = url.to_string().parse().map_err(|error: url::ParseError| failed(error.to_string()))?;
     match tokio::time::timeout(timeout, WebTransportSession::connect(connection, request_url)).await {
         Ok(Ok(session)) => Ok(session),
-        // The reason for closing the connection is more specific than the lost stream.
+        // The close reason of the connection is more specific than this error, which reports only a lost or malformed stream.
         Ok(Err(error @ (WebTransportError::ConnectionLost(_) | WebTransportError::Malformed(_)))) => {
             Err(match connection.close_reason() {
                 Some(error) => MoqtConnectError::from_connection_error(url, &error),

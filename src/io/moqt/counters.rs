@@ -40,7 +40,7 @@ ConnectionCounters {
 }
 }
 
-/// Counters of a server. Written by its thread, readable from any thread.
+/// Counters of a server. The server's thread updates them; any thread can read them.
 #[derive(Debug, Default)]
 pub struct ServerCounters {
     current: Mutex<CounterSnapshot>,

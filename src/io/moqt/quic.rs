@@ -162,13 +162,13 @@ pub(super) fn client_config(
     Ok(config)
 }
 
-/// The negotiated ALPN. Available after the handshake.
+/// The negotiated ALPN. It is known only after the handshake.
 pub(super) fn negotiated_alpn(connection: &Connection) -> Option<Vec<u8>> {
     connection.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol
 }
 
-/// Converts the error of a crypto provider that has no cipher suite for initial packets. The crypto provider of
-/// this crate has one, so the error does not occur.
+/// Converts the error of a crypto provider that has no cipher suite for initial packets. The crypto provider of this crate has such a
+/// cipher suite, so the error does not occur.
 fn to_rustls_error(error: &NoInitialCipherSuite) -> rustls::Error {
     rustls::Error::General(error.to_string())
 }

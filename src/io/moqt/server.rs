@@ -57,7 +57,7 @@ pub struct MoqtServerConfig {
     pub allow: Vec<Cidr>,
     /// Maximum number of concurrent connections.
     pub max_connections: usize,
-    /// Maximum number of concurrent connections per source; an IPv6 /64 counts as one source. Loopback is exempt.
+    /// Maximum number of concurrent connections per source; an IPv6 /64 counts as one source. Loopback sources are exempt from this limit.
     pub max_connections_per_source: usize,
     /// Idle timeout of a connection.
     pub idle_timeout: Duration,
@@ -102,7 +102,7 @@ pub fn fixed_certificate(
     Ok(Arc::new(SingleCertAndKey::from(certified)))
 }
 
-/// Serves on a new thread until `stop` is requested. Then closes every session with code 0 and ends within 2 s.
+/// Serves on a new thread until `stop` is requested. The thread then closes every session with code 0 and ends within 2 s.
 pub fn spawn(
     bound: BoundSockets,
     certificate: Arc<dyn ResolvesServerCert>,
@@ -385,7 +385,7 @@ impl MoqtConnections {
         let (status, reason) = match &request.path {
             Ok(path) if path_matches(&self.config.path, path) => {
                 let path = path.clone();
-                // The same time limit applies to the response: a client may grant no flow-control credit for it.
+                // The same time limit applies to the response, because a client may grant no flow-control credit for the response.
                 let Ok(accepted) = tokio::time::timeout(timeout, request.accept()).await else {
                     self.on_request_rejected(
                         source,

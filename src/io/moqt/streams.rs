@@ -26,8 +26,8 @@ const ITERATIONS_PER_YIELD: usize = 64;
 /// Maximum number of received bytes in one event.
 const MAX_CHUNK_BYTES: usize = 64 << 10;
 
-/// Capacity in bytes that a send buffer may always keep. A larger capacity is at most four times the unsent bytes, so that one long frame
-/// does not occupy memory for the rest of the group.
+/// Capacity in bytes that a send buffer may keep even when it is empty. A larger capacity is reduced when it exceeds four times the number
+/// of unsent bytes. Therefore, after one long frame, the buffer does not occupy much memory for the rest of the group.
 const MIN_BUFFER_CAPACITY: usize = 4 << 10;
 
 /// Maximum time to receive the header of a WebTransport stream.
@@ -124,7 +124,7 @@ pub(super) async fn drive_session<A: SessionHandler>(
             () = clock.sleep_until(deadline) => {
                 endpoint.handle_timeout(clock.now());
                 if has_backlog {
-                    // Other tasks run between two turns of the backlog.
+                    // This lets other tasks run before the next part of the backlog is handled.
                     tokio::task::yield_now().await;
                 }
             }
@@ -179,7 +179,7 @@ pub(super) struct ConnectionStreams {
     accept_futures: [Option<BoxFuture<'static, AcceptResult>>; 2],
     /// Streams of the peer whose header has not arrived.
     header_reads: FuturesUnordered<BoxFuture<'static, (StreamDir, PeerStream)>>,
-    /// Whether the first bidirectional stream was accepted. It is the session stream.
+    /// Whether the first bidirectional stream, which is the session stream, was accepted.
     first_bi_accepted: bool,
     /// Whether the header of the first bidirectional stream is being read.
     first_bi_pending: bool,
@@ -215,7 +215,7 @@ impl ConnectionStreams {
         self.transport.close(code, reason).await;
     }
 
-    /// Closes the connection after the peer closed the session. Returns whether this end had closed it before.
+    /// Closes the connection after the peer closed the session. Returns whether this end had already closed the connection.
     fn close_after_peer(self) -> bool {
         self.transport.close_after_peer()
     }
@@ -259,7 +259,7 @@ impl ConnectionStreams {
         poll_fn(|context| self.poll(context, read)).await
     }
 
-    /// Sends first, so that there is room for replies to incoming data.
+    /// Sends pending data first, so that there is room for replies to incoming data.
     fn poll(&mut self, context: &mut Context<'_>, read: bool) -> Poll<TransportEvent> {
         self.poll_openers(context);
         if let Poll::Ready(event) = self.poll_send(context) {
@@ -274,7 +274,7 @@ impl ConnectionStreams {
         if let Poll::Ready(event) = self.poll_recv(context) {
             return Poll::Ready(event);
         }
-        // Last, so that data received before the close is reported first.
+        // This check is the last one, so that data received before the close is reported first.
         let Some(closed) = &mut self.closed else { return Poll::Pending };
         let Poll::Ready((code, reason)) = closed.as_mut().poll(context) else { return Poll::Pending };
         self.closed = None;
@@ -317,7 +317,8 @@ impl ConnectionStreams {
 
     fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<TransportEvent> {
         for dir in [StreamDir::Bi, StreamDir::Uni] {
-            // A second bidirectional stream waits for the header of the first. Otherwise it could be mistaken for the session stream.
+            // A second bidirectional stream waits for the header of the first. Otherwise the second stream could be mistaken for the
+            // session stream.
             while self.may_accept(dir)
                 && let Some(Poll::Ready(accepted)) =
                     self.accept_futures[dir as usize].as_mut().map(|future| future.as_mut().poll(context))
@@ -386,8 +387,8 @@ impl ConnectionStreams {
 
 /// Unsent data of our side of a stream, which may still have to be opened.
 ///
-/// `STOP_SENDING` is noticed at the next write. `SendStream::stopped` of quinn would report it at once, but keeps 100
-/// bytes per reset stream until the connection ends, and groups dropped for slow readers are reset.
+/// `STOP_SENDING` is noticed at the next write. quinn's `SendStream::stopped` would report `STOP_SENDING` at once, but it keeps 100 bytes
+/// for each reset stream until the connection ends, and each group dropped for a slow reader resets its stream.
 struct SendBuffer {
     stream: Option<SendStream>,
     unsent: BytesMut,
@@ -429,7 +430,7 @@ impl SendBuffer {
         Self { stream: Some(stream), ..Self::pending(&[]) }
     }
 
-    /// Sets the opened stream.
+    /// Sets the stream after it has been opened.
     fn attach(&mut self, stream: SendStream) {
         self.stream = Some(stream);
     }
@@ -486,7 +487,7 @@ struct StreamOpener {
     /// The pending request to the transport. When it completes, the opened transport stream is given to the first handle in
     /// `queue`.
     in_progress: Option<BoxFuture<'static, Result<OpenedStream, ConnectionError>>>,
-    /// An opened transport stream that no handle has taken yet.
+    /// An opened transport stream that is not assigned to a handle yet.
     spare: Option<OpenedStream>,
 }
 
@@ -536,7 +537,7 @@ fn open_stream(dir: StreamDir, connection: Connection) -> BoxFuture<'static, Res
 enum PeerStream {
     /// The stream belongs to the session.
     InSession(Option<SendStream>, RecvStream),
-    /// A stream of HTTP/3 or of a reserved type. It was read to its end.
+    /// A stream of HTTP/3 or of a reserved type. The stream was read to its end.
     Ignored,
     /// The stream was rejected.
     Rejected,
@@ -554,7 +555,7 @@ async fn read_stream_header(session: u64, send: Option<SendStream>, mut recv: Re
     };
     match tokio::time::timeout(STREAM_HEADER_TIMEOUT, read_header).await {
         Ok(Some(Some(id))) if id == session => PeerStream::InSession(send, recv),
-        // Control, QPACK and reserved streams. They may carry data for as long as the connection lasts.
+        // Control, QPACK and reserved streams. These streams may carry data until the connection ends.
         Ok(Some(None)) if send.is_none() => {
             let _ = tokio::io::copy(&mut recv, &mut tokio::io::sink()).await;
             PeerStream::Ignored
@@ -574,8 +575,8 @@ fn reject_stream(send: Option<SendStream>, mut recv: RecvStream, code: u32) -> P
     PeerStream::Rejected
 }
 
-/// Polls the values in the order of their handles, starting after the value that was ready last. If no value is ready, the next call
-/// starts after `Local(0)`: with the other streams opened by this end, oldest first, then the peer's streams.
+/// Polls the values in the order of their handles, starting after the value that was ready last. If no value is ready, the next call starts
+/// after `Local(0)`: it first polls the other streams opened by this end, oldest first, and then the peer's streams.
 fn poll_round_robin<V, T>(
     streams: &mut BTreeMap<StreamHandle, V>,
     last_ready: &mut StreamHandle,
@@ -612,7 +613,7 @@ fn stream_header(session_id: Option<u64>, dir: StreamDir) -> Vec<u8> {
     header
 }
 
-/// Encodes an application error code of a stream. WebTransport maps it into a range of HTTP/3 codes.
+/// Encodes an application error code of a stream. WebTransport maps the code into a range of HTTP/3 error codes.
 fn encode_error_code(session_id: Option<u64>, code: u32) -> VarInt {
     match session_id {
         None => VarInt::from_u32(code),

@@ -32,7 +32,9 @@ pub enum ParseMoqtUrlError {
     #[error("invalid port `{0}`: give a number from 1 to 65535")]
     Port(String),
     /// The host is missing, or the text is not a URL.
-    #[error("invalid URL; write moqt://HOST:PORT/PATH, an IPv6 address in brackets, and %20 for a space in the path")]
+    #[error(
+        "invalid URL; expected moqt://HOST:PORT/PATH, with IPv6 addresses in brackets and spaces in the path as %20"
+    )]
     Malformed,
     /// The URL contains a user name or password, which other users of the machine could see.
     #[error("the URL must not contain a user name or password")]

@@ -1,5 +1,5 @@
 //! The part of WebTransport over HTTP/3 that one session needs: SETTINGS, one CONNECT request, and the end of its
-//! stream. Bytes and polls are limited, because a peer may send many tiny frames.
+//! stream. The number of received bytes and of polls is limited, because a peer may send many tiny frames.
 //!
 //! Peers are treated leniently: gomoqt's client sends no WebTransport setting, and its server requires a header of an
 //! old draft.
@@ -81,8 +81,8 @@ impl TransportConnection {
         }
     }
 
-    /// Waits for the end of the session or connection. Returns its code and reason. Closes a connection that receives too many bytes on the
-    /// CONNECT stream.
+    /// Waits for the end of the session or connection. Returns the code and reason of the close. Closes a connection that receives too many
+    /// bytes on the CONNECT stream.
     pub(super) fn closed(&mut self) -> impl Future<Output = (u32, String)> + Send + 'static {
         let connection = self.connection().clone();
         let session_end = match self {
@@ -106,7 +106,7 @@ impl TransportConnection {
         }
     }
 
-    /// Closes the connection after the peer ended the session. Returns whether this end had closed it before.
+    /// Closes the connection after the peer ended the session. Returns true if this end had closed the connection before.
     pub(super) fn close_after_peer(self) -> bool {
         let closed = self.connection().close_reason();
         // A second close would hide the first reason.
@@ -156,7 +156,7 @@ pub(super) struct WebTransportSession {
     id: u64,
     send: SendStream,
     recv: Option<BoundedReader<RecvStream>>,
-    /// Keeps the control stream open until the connection closes. Nothing more is written to it.
+    /// Keeps the control stream open until the connection closes. After the setup, nothing is written to this stream.
     _control_stream: SendStream,
 }
 
@@ -311,8 +311,8 @@ async fn read_connect_stream<R: AsyncRead + Unpin>(mut recv: BoundedReader<R>) -
             Ok(Some(Capsule::CloseWebTransportSession { code, reason })) => {
                 return ConnectStreamEnd::Closed(code, reason);
             }
-            // One DATA frame may contain very many capsules. The library parses them from its buffer without a read
-            // that consumes the task budget.
+            // One DATA frame may contain very many capsules. The library parses these capsules from its buffer without a read, and only a
+            // read consumes the task budget.
             Ok(Some(_)) => consume_budget().await,
             Ok(None) => {
                 return ConnectStreamEnd::Closed(error_code::NO_ERROR, "the session stream ended".to_owned());
@@ -323,7 +323,7 @@ async fn read_connect_stream<R: AsyncRead + Unpin>(mut recv: BoundedReader<R>) -
     }
 }
 
-/// The payload of the first HEADERS frame. Reserved frames before it are skipped (RFC 9114, section 7.2.8).
+/// The payload of the first HEADERS frame. Reserved frames before the HEADERS frame are skipped (RFC 9114, section 7.2.8).
 async fn read_headers<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Result<Vec<u8>, ConnectError> {
     loop {
         let frame_type = Frame(read_varint(recv).await?);
@@ -372,7 +372,7 @@ fn decode_header_block(headers: &[u8]) -> Result<ConnectRequest, ConnectError> {
     ConnectRequest::decode(&mut Bytes::from(frame))
 }
 
-/// Limits the total bytes read, and yields after as many reads as tokio's task budget allows per poll (128).
+/// Limits the total bytes read, and yields after 128 reads, the number that tokio's task budget allows per poll.
 struct BoundedReader<R> {
     inner: BufReader<R>,
     remaining: u64,
@@ -395,7 +395,7 @@ impl<R: AsyncRead> BoundedReader<R> {
         self.remaining
     }
 
-    /// Whether the limit was exceeded. Reads fail after that.
+    /// Whether the limit was exceeded. Reads fail after the limit was exceeded.
     fn exceeded(&self) -> bool {
         self.exceeded
     }
@@ -404,7 +404,7 @@ impl<R: AsyncRead> BoundedReader<R> {
 impl<R: AsyncRead + Unpin> AsyncRead for BoundedReader<R> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, output: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // The QUIC library does not consume tokio's task budget. Without this call, a task that reads single bytes would
+        // The QUIC library does not consume tokio's task budget. Without the call of `poll_proceed`, a task that reads single bytes would
         // not yield while data is available.
         let budget = ready!(coop::poll_proceed(context));
         let available = ready!(Pin::new(&mut this.inner).poll_fill_buf(context))?;
@@ -433,7 +433,7 @@ mod tests {
 
     use super::*;
 
-    /// Empty frames and capsules of two bytes: DATA, a reserved type, an unknown type.
+    /// Empty frames, each two bytes long (type and length 0): DATA, a reserved type, an unknown type.
     const EMPTY_FRAMES: [&[u8]; 3] = [b"\x00\x00", b"\x21\x00", b"\x3f\x00"];
     /// A DATA frame of `bytes` bytes that contains empty capsules of a reserved type.
     fn capsules(bytes: usize) -> Vec<u8> {
@@ -484,7 +484,7 @@ mod tests {
     #[test]
     fn connect_stream_beyond_64_kib_closes_the_session() {
         let limit = MAX_CONNECT_STREAM_BYTES as usize;
-        // A CLOSE_WEBTRANSPORT_SESSION capsule that lacks its code. The library treats such a capsule as incomplete.
+        // A CLOSE_WEBTRANSPORT_SESSION capsule that lacks its code. The library treats a capsule without a code as incomplete.
         let short = b"\x00\x03\x68\x43\x00".to_vec();
         let filled = |bytes: &[u8]| bytes.repeat(limit / bytes.len());
         let full = EMPTY_FRAMES.into_iter().map(filled).chain([[capsules(limit - 1), vec![0x00]].concat()]);

@@ -33,7 +33,7 @@ pub const DEFAULT_MAX_POST_BYTES: usize = 256 << 10;
 /// Configuration of the HTTP endpoints of broadcast rooms.
 #[derive(Clone, Debug)]
 pub struct BroadcastHttpConfig {
-    /// Key that a token request must contain. If there is none, tokens are issued to every client.
+    /// Key that a token request must contain. If there is no key, tokens are issued to every client.
     pub issuer_key: Option<Secret>,
     /// Limit on token requests per source address.
     pub token_limit: Option<WindowLimit>,
@@ -303,7 +303,7 @@ pub(in crate::io) async fn room_route(
     response.map_or_else(body::not_found, |response| response.map(Body::from))
 }
 
-/// Maximum length of a client id, in bytes. It is part of each message that members receive.
+/// Maximum length of a client id, in bytes. The client id is part of each message that members receive.
 const MAX_CLIENT_ID_BYTES: usize = 256;
 
 /// A request for a token.
@@ -441,7 +441,7 @@ impl HttpRejection {
         Self { response: Box::new(response), log_reason }
     }
 
-    /// Rejects with this status and body.
+    /// Rejects the request with this status and body.
     fn with_body(reason: &'static str, status: StatusCode, body: &impl Serialize) -> Self {
         Self::with_response(reason, body::json_response(status, body))
     }
@@ -453,7 +453,7 @@ impl HttpRejection {
         Self::with_response(reason, response)
     }
 
-    /// Rejects with 429.
+    /// Rejects the request with status 429.
     pub(in crate::io) fn too_many_requests(error: &'static str, wait: Duration) -> Self {
         Self::with_response(error, body::too_many_requests(error, wait))
     }

@@ -36,13 +36,13 @@ const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time until a member of the room advertises its address.
 const PEER_ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Maximum time for leaving.
+/// Maximum time for leaving the room.
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why a connection has ended.
 #[derive(Debug, Error)]
 pub enum WebSocketFailure {
-    /// The server closed it.
+    /// The server closed the connection.
     #[error("the server closed the connection{colon}{reason}", colon = if .reason.is_empty() { "" } else { ": " })]
     Closed {
         /// The server's reason, sanitized for a terminal.
@@ -124,7 +124,7 @@ impl SignalingConnection {
                 },
                 Received::Binary => {}
                 Received::Close { reason, .. } => {
-                    // Sends the reply to the close frame. The server may be gone already.
+                    // Sends the reply to the close frame. The server may already have disconnected.
                     let _ = self.flush().await;
                     return Err(WebSocketFailure::Closed { reason: sanitize(&reason) });
                 }
@@ -217,7 +217,7 @@ pub enum RoomSessionError {
     Thread(#[from] io::Error),
 }
 
-/// Membership in a room. Dropping it leaves the room.
+/// Membership in a room. If the session is dropped, the client leaves the room.
 pub struct RoomSession {
     /// Name of the room, sanitized for a terminal.
     pub room_name: String,
@@ -259,7 +259,7 @@ impl RoomSession {
                     let _ = joined_tx.send(Err(error));
                     None
                 }
-                // `joined_tx` is dropped, which the caller takes as an interruption.
+                // `joined_tx` is dropped, which the caller treats as an interruption.
                 None => None,
             }
         };
@@ -274,7 +274,7 @@ impl RoomSession {
     /// Advertises our own address to the other members.
     pub fn advertise(&self, address: SocketAddr) {
         if let Some(sender) = &self.address_sender {
-            // This fails only if the connection is lost, and then the address cannot reach any member.
+            // Sending fails only if the connection is lost. Without a connection, the address cannot reach any member.
             let _ = sender.try_send(address);
         }
     }
@@ -368,7 +368,7 @@ async fn handle_next_message(
     Ok(())
 }
 
-/// Stays in the room until the sender of `own_addresses` is dropped or the connection is lost.
+/// Stays in the room until the sending half of the channel `own_addresses` is dropped or the connection is lost.
 async fn run_session(
     mut connection: SignalingConnection,
     mut own_addresses: mpsc::Receiver<SocketAddr>,
@@ -423,7 +423,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection in memory, and its server end.
+    /// The client end and the server end of a connection in memory.
     async fn connected_pair() -> (SignalingConnection, WebSocketStream<tokio::io::DuplexStream>) {
         let (near, far) = tokio::io::duplex(1 << 10);
         let address = SocketAddr::from(([127, 0, 0, 1], 9));

@@ -1,5 +1,5 @@
 //! A control surface server embedded in another application. Commands enter through a channel; events leave through a lock-free queue that
-//! an audio thread may empty.
+//! an audio thread may read.
 //!
 //! ```no_run
 //! use jamjam_dev::io::signaling::control_surface_server::{ServerCommand, WsServer, WsServerConfig};
@@ -63,7 +63,7 @@ pub struct WsServerConfig {
 }
 
 impl Default for WsServerConfig {
-    /// `0.0.0.0:8080`; a ping every 5 s, a time-out of 30 s, a capacity of 256 messages.
+    /// The defaults: address `0.0.0.0:8080`, a ping every 5 s, a time-out of 30 s, a capacity of 256 messages.
     fn default() -> Self {
         let Heartbeat { interval, timeout } = ControlSurfaceLimits::default().heartbeat;
         Self {
@@ -111,7 +111,8 @@ pub enum ServerCommand {
     },
     /// Creates a room.
     CreateRoom {
-        /// Receives the room code. Dropped if there are already 1,000 rooms. If the receiver has been dropped, the room is closed again.
+        /// Receives the room code. This sender is dropped if there are already 1,000 rooms. If the receiver has been dropped, the room is
+        /// closed again.
         response: oneshot::Sender<String>,
     },
     /// Closes a room and disconnects its clients.
@@ -119,7 +120,7 @@ pub enum ServerCommand {
         /// The room code.
         code: String,
     },
-    /// Stops the server after closing all connections. Later commands are not executed.
+    /// Stops the server after closing all connections. Commands after this one are not executed.
     Shutdown,
 }
 
@@ -144,7 +145,7 @@ impl Drop for CommandTask {
 
 impl WsServer {
     /// Binds the listener and executes `commands` in a task of the current tokio runtime. [`WsServer::run`] accepts
-    /// connections. Fails without a tokio runtime, and if the address cannot be bound.
+    /// connections. Fails if there is no tokio runtime or if the address cannot be bound.
     pub fn new(
         config: WsServerConfig,
         events: EventProducer,
@@ -197,8 +198,8 @@ impl WsServer {
         self.listener.local_addr()
     }
 
-    /// Serves until [`ServerCommand::Shutdown`], then waits up to 5 s for connections to close. Dropping the future closes them
-    /// without waiting.
+    /// Serves until [`ServerCommand::Shutdown`], then waits up to 5 s for connections to close. If the future is dropped, all connections
+    /// are closed at once.
     pub async fn run(self) -> io::Result<()> {
         let Self { listener, hub, ended, config, shutdown, command_task } = self;
         serve_hub(listener, &hub, ended, config, shutdown.notified()).await;

@@ -134,7 +134,7 @@ enum QueuedEvent {
 }
 
 impl EventStreamQueue {
-    /// Queues an event. If the queue is full, counts it as dropped and returns false.
+    /// Queues an event. If the queue is full, counts the event as dropped and returns false.
     fn push(&self, text: Bytes) -> bool {
         let mut inner = self.lock();
         let has_space = inner.events.len() < EVENT_STREAM_CAPACITY;
@@ -211,7 +211,7 @@ mod tests {
         listeners.add_stream(true)
     }
 
-    /// Publishes an event. Returns the number of listeners that missed it.
+    /// Publishes an event. Returns the number of listeners that missed the event.
     fn publish(listeners: &mut EventListeners, time: u64) -> u64 {
         let before = listeners.counters().dropped_events;
         listeners.publish(&event(time));
@@ -260,7 +260,8 @@ mod tests {
         streams.pop();
         assert_eq!(listeners.counters().active, 16);
         assert!(add_stream(&mut listeners).is_some());
-        // The stream added last is dropped at once. The queue of the program listener has space for one event.
+        // The stream that was added last is closed at once, because the test does not keep it. The queue of the program listener holds at
+        // most one event.
         assert_eq!((publish(&mut listeners, 1), publish(&mut listeners, 2), listeners.counters().active), (0, 1, 16));
         assert_eq!((consumer.pop().map(|event| event.received_at), consumer.dropped()), (Some(1), 1));
         drop(consumer);

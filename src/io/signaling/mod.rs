@@ -1,6 +1,6 @@
 //! Signaling over WebSocket: the server around the hub of [`crate::signaling`], and the client side of jamjam.
 //!
-//! Each connection is one task with a bounded send queue. The hub is behind one lock, under which messages are handled and queues are
+//! Each connection is one task with a bounded send queue. One lock protects the hub and is held while messages are handled and queues are
 //! filled. No socket is written and nothing is awaited under the lock, so a slow reader affects only itself.
 
 mod admin;
@@ -69,7 +69,7 @@ pub fn serve(listener: TcpListener, hub: Hub, options: SignalingServerConfig, st
     if stop.signal().is_none() {
         runtime.block_on(serve_async(listener, hub, options, async move { stopped.notified().await }));
     }
-    // Does not wait for connections that have not closed in time.
+    // This call does not wait for connections that are still open.
     runtime.shutdown_background();
     Ok(())
 }

@@ -25,7 +25,7 @@ use crate::signaling::jamjam::ClientMessage;
 /// Maximum time until the room is joined, and for sending a message.
 const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A room that lasted this long resets the backoff. A connection alone does not reset it, because even a server that hangs accepts
+/// A room that lasted this long resets the backoff. A connection alone does not reset the backoff, because even a server that hangs accepts
 /// connections.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
@@ -184,7 +184,7 @@ async fn mapped_address_changed(mapped_address: &mut Option<watch::Receiver<Opti
 /// Maximum of the first delay.
 const INITIAL_DELAY: Duration = Duration::from_millis(500);
 
-/// Maximum delay.
+/// Maximum delay between two connection attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Exponential backoff. Each delay is random, between half of its maximum and its maximum, so that clients do not all reconnect at once
@@ -312,7 +312,7 @@ mod tests {
         Registration { url: Box::new(url), tls, participant, address, mapped_address: None }
             .spawn(&stop)
             .expect("a thread");
-        // The first server goes away, and the second attempt uses the second URL.
+        // The first server closes the connection, and the second attempt uses the second URL.
         for listener in listeners {
             drop(listener.accept().expect("a connection"));
         }

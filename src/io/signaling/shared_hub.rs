@@ -1,7 +1,7 @@
 //! The hub and the send queues of all connections, behind one lock.
 //!
-//! No socket is written and nothing is awaited under the lock: the hub's messages go into queues, and a connection whose queue is full is
-//! closed.
+//! While the lock is held, no data is written to a socket and nothing is awaited: the hub's messages go into queues, and a connection whose
+//! queue is full is closed.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -109,7 +109,7 @@ impl SharedHub {
             served.queue.close(pending_close(code, reason));
         });
         if closed.is_some() {
-            warn!(target: "signaling", conn = served.conn.0, code = code.get(), reason, "protocol or limit violated; closing the connection");
+            warn!(target: "signaling", conn = served.conn.0, code = code.get(), reason, "protocol error or limit exceeded; closing the connection");
         }
     }
 
@@ -208,7 +208,7 @@ impl SharedHub {
             self.deadline_changed.notify_one();
         }
         if evicted > 0 {
-            warn!(target: "signaling", connections = evicted, "connections closed because a send queue or the budget for all queues was full");
+            warn!(target: "signaling", connections = evicted, "connections closed because a send queue was full or the budget for all queues was used up");
         }
         Some(result)
     }
@@ -286,7 +286,8 @@ const SLOW_READER: &str = "the client reads too slowly";
 #[derive(Default)]
 struct OutboundQueues {
     pub(in crate::io) queues: HashMap<ConnId, Arc<SendQueue>>,
-    /// Connections closed during the current call of the hub. The hub is notified of these connections when that call has returned.
+    /// Connections closed during the current call of the hub. After the call has returned, the hub is notified that these connections are
+    /// closed.
     evicted: Vec<Eviction>,
     /// Number of updates dropped during the current call of the hub, by connection.
     pub(in crate::io) coalesced: Vec<(ConnId, usize)>,
@@ -298,7 +299,7 @@ struct OutboundQueues {
 #[derive(Debug, PartialEq, Eq)]
 struct Eviction {
     pub(in crate::io) conn: ConnId,
-    /// Number of messages that are lost.
+    /// Number of queued messages that are discarded.
     dropped_messages: usize,
     /// Whether the budget of all connections was exceeded.
     is_over_budget: bool,
@@ -324,7 +325,7 @@ impl EventSink for OutboundQueues {
     }
 
     fn ping(&mut self, conn: ConnId) {
-        // A full queue needs no ping: the connection is a slow reader and will time out.
+        // If the queue is full, no ping is sent: the connection is a slow reader and will time out.
         if let Some(queue) = self.queues.get(&conn) {
             let _ = queue.push(frame::ping_frame(None));
         }
@@ -383,7 +384,7 @@ impl OutboundQueues {
     }
 }
 
-/// A close with a close frame.
+/// A pending close that sends a close frame with `code` and `reason`.
 pub(in crate::io) fn pending_close(code: CloseCode, reason: &str) -> PendingClose {
     PendingClose { code: Some(code), reason: reason.to_owned(), timeout: CLOSE_TIMEOUT }
 }
@@ -420,7 +421,7 @@ mod tests {
         for conn in 1..=8 {
             queues.queues.insert(ConnId(conn), Arc::new(SendQueue::new(Arc::clone(&budget))));
         }
-        // `served` represents the tasks of the connections, which also hold the queues.
+        // The references in `served` stand for those that the tasks of the connections hold to their queues.
         let served: Vec<Arc<SendQueue>> = queues.queues.values().map(Arc::clone).collect();
         let charge = |queues: &OutboundQueues, conn: u64, bytes: usize| {
             queues.queues[&ConnId(conn)].charge_partial_message(bytes)

@@ -73,7 +73,7 @@ impl SelectedDevice {
         &self.config
     }
 
-    /// Opens an input with a buffer of `buffer` frames, limited to the range of the device. Does not start it.
+    /// Opens an input with a buffer of `buffer` frames, limited to the range of the device. Does not start the input.
     pub fn open_microphone(self, packetizer: Packetizer, buffer: u32) -> Result<Microphone, DeviceError> {
         let errors = AlsaErrorCapture::install();
         let buffer = self.config.clamp_buffer(buffer);
@@ -81,7 +81,7 @@ impl SelectedDevice {
             .map_err(|error| self.open_error(&error, (buffer, "--mic-buffer or --mic-device"), &errors))
     }
 
-    /// Opens an output with a buffer of `buffer` frames, limited to the range of the device, for packets of `stream`, and starts it.
+    /// Opens and starts an output for packets of `stream`. Its buffer has `buffer` frames, limited to the range that the device supports.
     /// `jitter_allowance`: see [`crate::audio::jitter_buffer::JitterBufferConfig::jitter_allowance`].
     pub fn open_speaker(
         self,
@@ -111,7 +111,7 @@ impl SelectedDevice {
         }
         let DeviceConfig { format, channels, rate, .. } = self.config;
         let requested = format!("{}, {channels} channels, {rate} Hz, buffer of {buffer} frames", format.name());
-        // The messages of cpal end with a period, those of the audio system do not.
+        // Error messages of cpal end with a period, but those of the audio system do not.
         let error = error.to_string();
         let error = error.trim_end_matches('.');
         let reason = format!(

@@ -163,7 +163,7 @@ impl Microphone {
 
     fn fail(&mut self, reason: String) {
         self.results.failure = Some(reason);
-        // A failed device may report errors without a pause.
+        // A failed device may report errors continuously.
         self.close();
         self.stop_capture();
     }

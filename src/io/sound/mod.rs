@@ -120,7 +120,7 @@ fn close_stream(stream: cpal::Stream) {
         drop(done_tx);
     });
     if thread.is_ok() {
-        // The wait ends when the thread has closed the device and drops the sender.
+        // The wait ends when the thread drops the sender, after it has closed the device.
         let _ = done_rx.recv_timeout(CLOSE_TIMEOUT);
     }
 }
@@ -172,7 +172,7 @@ impl AlsaErrorCapture {
     }
 }
 
-/// Captures nothing: the audio libraries of systems other than Linux print no messages.
+/// Does nothing, because the audio libraries of systems other than Linux print no messages.
 #[cfg(all(feature = "mic", not(target_os = "linux")))]
 struct AlsaErrorCapture;
 

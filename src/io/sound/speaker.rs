@@ -20,13 +20,14 @@ use crate::io::stop::StopToken;
 use crate::stats::{DriftEstimate, DriftEstimator};
 use crate::time::Time;
 
-/// Maximum time from the last packet to the end of playback. [`Speaker::open`] adds the duration of [`MAX_DEVICE_LATENCY_BLOCKS`].
+/// Maximum time from the last packet to the end of playback. [`Speaker::open`] adds the duration of [`MAX_DEVICE_LATENCY_BLOCKS`] to this
+/// time.
 const DRAIN_TIMEOUT: Duration = MAX_JITTER_ALLOWANCE.saturating_add(Duration::from_secs(2));
 
 /// Maximum number of blocks that a device buffers.
 const MAX_DEVICE_LATENCY_BLOCKS: u32 = 4;
 
-/// Sleep in each callback of a failed device, because such a device may call back without a pause.
+/// Duration of a sleep in each callback of a failed device, because such a device may call back without a pause.
 const FAILED_CALLBACK_DELAY: Duration = Duration::from_millis(10);
 
 /// Interval at which [`Speaker::finish`] checks whether all audio is played.
@@ -44,7 +45,7 @@ pub(super) enum OpenError {
 #[derive(Default)]
 struct SharedState {
     xruns: AtomicU64,
-    /// All audio is played.
+    /// Whether all audio has been played.
     is_drained: AtomicBool,
     /// Why the device stopped.
     failure: OnceLock<String>,

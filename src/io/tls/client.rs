@@ -132,7 +132,7 @@ enum PinPolicy {
     AcceptAny,
     /// Only this certificate.
     Pinned(Fingerprint),
-    /// No certificate, because there are no root certificates.
+    /// Accepts no certificate, because there are no root certificates.
     RejectAll,
 }
 

@@ -1,5 +1,5 @@
-//! Self-signed certificates for servers without a CA. They meet the rules of browsers for `serverCertificateHashes`:
-//! ECDSA P-256 and a lifetime of less than 14 days. They are not CA certificates, because strict clients reject a
+//! Self-signed certificates for servers without a CA. The certificates meet the rules of browsers for `serverCertificateHashes`:
+//! ECDSA P-256 and a lifetime of less than 14 days. The certificates are not CA certificates, because strict clients reject a
 //! server that presents a CA certificate, even with `--ca`.
 //!
 //! With a certificate directory, the key is kept. Renewed certificates then have the same key and name, so a client that trusts an earlier
@@ -101,7 +101,7 @@ impl SelfSignedIssuer {
         Ok(issued)
     }
 
-    /// Issues a certificate for `key`. Also returns its PEM text.
+    /// Issues a certificate for `key`. Also returns the PEM text of the certificate.
     fn issue(&self, key: &KeyPair, time: SystemTime) -> Result<(CertificateWithKey, String), SelfSignedError> {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(CLOCK_SKEW_ALLOWANCE);
         let from = date_time_ymd(1970, 1, 1) + Duration::from_secs(since.as_secs());
@@ -152,7 +152,7 @@ pub enum SelfSignedError {
     /// A file or directory cannot be used.
     #[error("cannot {operation} {}: {error}", .path.display())]
     File {
-        /// Failed operation.
+        /// The operation that failed.
         operation: &'static str,
         /// The file or directory.
         path: PathBuf,
@@ -170,7 +170,7 @@ pub enum SelfSignedError {
     KeyPermissions {
         /// The key file.
         file: PathBuf,
-        /// Its permissions.
+        /// The permissions of the key file.
         mode: u32,
     },
     /// Another user owns the key.
@@ -379,7 +379,7 @@ mod tests {
                 read => assert!(!is_open && read.expect("a key") == first, "{mode:o}"),
             }
         }
-        // Only root can change the owner.
+        // Only root can change the owner of a file.
         if std::os::unix::fs::chown(&file, Some(65_532), None).is_ok() {
             let message = load_or_generate_key(&file).expect_err("another's key").to_string();
             assert!(message.contains("belongs to another user") && message.contains("chown"), "{message}");

@@ -204,7 +204,7 @@ impl std::fmt::Debug for HandshakeAcceptor {
 }
 
 impl HandshakeAcceptor {
-    /// Accepts handshakes as `identity`.
+    /// Accepts TLS handshakes with the certificate and key of `identity`.
     pub fn new(identity: &ServerIdentity) -> Self {
         let acceptor = TlsAcceptor::from(identity.tls_config.clone());
         Self { acceptor, failed: Counter::default(), failure_throttle: SharedLogThrottle::default() }
@@ -225,7 +225,7 @@ impl HandshakeAcceptor {
         let reason = match tokio::time::timeout(timeout, self.acceptor.accept(stream)).await {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) if is_disconnect(&error) => {
-                // For example a health check of a load balancer.
+                // The client disconnected, for example after a health check of a load balancer.
                 debug!(target: "tls", %source, "connection closed during handshake");
                 self.failed.add(1);
                 return None;
@@ -313,7 +313,7 @@ fn malformed_pem(path: &Path, error: &PemError) -> IdentityError {
 /// The first private key of the file.
 fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
     let text = read_limited(path)?;
-    // Marks of encrypted keys, in PKCS #8 and in the older OpenSSL format.
+    // Text that marks an encrypted key, in PKCS #8 and in the older OpenSSL format.
     let marks: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
     if marks.iter().any(|mark| text.windows(mark.len()).any(|window| window == *mark)) {
         return Err(IdentityError::EncryptedKey(path.to_owned()));
@@ -362,7 +362,7 @@ fn is_disconnect(error: &io::Error) -> bool {
 
 fn failure_reason(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        // For example a plain HTTP request.
+        // The client sent bytes that are not TLS, for example a plain HTTP request.
         Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
             "not TLS; clients must use wss:// or https:// on this port".to_owned()
         }

@@ -19,7 +19,7 @@ const SPIN_READ_GUARD: Duration = Duration::from_micros(8);
 pub(in crate::io) trait DriverIo {
     /// The monotonic clock.
     fn now(&self) -> Time;
-    /// Receives one batch, if any, and passes it to `take` with the time of the read. Returns whether there may be more.
+    /// Receives one batch, if any, and passes it to `take` with the time of the read. Returns whether more datagrams may be waiting.
     fn recv(&mut self, take: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool>;
     /// Sends. See [`TransmitSink::send`].
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus;
@@ -37,9 +37,9 @@ pub(in crate::io) trait DriverIo {
 /// Behavior when a node has no deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdlePolicy {
-    /// A server: wait for packets.
+    /// For a server: wait for packets.
     Wait,
-    /// A client: end the run. The driver measures the duration of send calls and the timer error only with this policy, because the
+    /// For a client: end the run. The driver measures the duration of send calls and the timer error only with this policy, because the
     /// measurement needs additional clock reads.
     Finish,
 }
@@ -125,7 +125,7 @@ fn run_loop(
             break;
         }
         if more {
-            // Some systems report readiness only once, so that everything must be read before a wait.
+            // Some systems report readiness only once, so the driver must read everything before it waits.
             continue;
         }
 
@@ -324,8 +324,8 @@ mod tests {
             &[1, 5, 9],
             IdlePolicy::Finish,
         );
-        // The first packet is due at once and takes two send calls, because the first call would block. The driver sleeps before each of
-        // the other two packets.
+        // The first packet is due at once and takes two send calls, because the first call would block. The driver sleeps before the second
+        // and before the third packet.
         let HostTiming { send_call, timer_error, .. } = stats.host_timing;
         assert_eq!((send_call.count(), send_call.min(), send_call.max()), (4, Some(30_000), Some(30_000)));
         assert_eq!((timer_error.count(), timer_error.min(), timer_error.max()), (2, Some(70_000), Some(70_000)));

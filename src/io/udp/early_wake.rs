@@ -1,8 +1,8 @@
 //! Decides how to wait for a deadline: sleep, wake earlier by the measured timer error, and spin until the deadline.
 //!
-//! A sleeping thread wakes tens of microseconds late, depending on the machine and its load. [`EarlyWake`] measures that error, requests
+//! A sleeping thread wakes tens of microseconds late, depending on the machine and its load. [`EarlyWake`] measures this lateness, requests
 //! an earlier wake-up, and spins for the last microseconds. Spinning uses a budget, a share of one core that accumulates up to
-//! [`MAX_SPIN_CREDIT`]. Without budget the driver only sleeps.
+//! [`MAX_SPIN_CREDIT`]. While the budget is used up, the driver only sleeps.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const INITIAL_TIMER_ERROR_NS: f64 = 40_000.0;
 /// Maximum time by which the driver wakes before a deadline, in nanoseconds.
 const MAX_EARLINESS_NS: f64 = 80_000.0;
 
-/// Maximum timer error, in nanoseconds. A larger measurement counts as this value, because it is caused by load.
+/// Maximum timer error, in nanoseconds. Larger measured errors are caused by load and are limited to this value.
 const MAX_TIMER_ERROR_NS: f64 = 300_000.0;
 
 /// Maximum accumulated spin time.
@@ -137,7 +137,7 @@ mod tests {
         let mut wake = EarlyWake::new(25);
         let step = Duration::from_micros(1);
         let (mut now, mut spun) = (Time::ZERO, Duration::ZERO);
-        // A deadline every 40 µs for a second: without the limit of the budget, the driver would spin all the time.
+        // A deadline every 40 µs for a second: without the limit on spin time, the driver would spin all the time.
         while now < Time::from_nanos(1_000 * MS) {
             let deadline = Time::from_nanos((now.as_nanos() / 40_000 + 1) * 40_000);
             if wake.plan(now, deadline) == WakePlan::Spin {

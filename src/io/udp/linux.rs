@@ -17,11 +17,12 @@ use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Receive, SendStatus, Transmit};
 use crate::time::{Time, saturating_nanos};
 
-/// Messages per receive call. Each may contain several datagrams (GRO), up to 64 KiB.
+/// Messages per receive call. Each message may contain several datagrams (GRO), up to 64 KiB in total.
 const RECV_BATCH: usize = 16;
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// Maximum age of a receive timestamp. An older timestamp counts as this old, because the wall clock may have been set.
+/// Maximum age of a receive timestamp. A timestamp older than this is treated as exactly this old, because the wall clock may have been
+/// changed.
 const MAX_TIMESTAMP_AGE: Duration = Duration::from_millis(50);
 
 /// Maximum length of a datagram in a segmented send (GSO): the minimum MTU of IPv6 without headers. Segmented sends cannot be
@@ -124,15 +125,15 @@ impl DriverIo for LinuxIo {
         if kind == InvalidInput
             && let Ok(state) = new_socket_state(&self.socket)
         {
-            // quinn-udp disables segmented sends after this error, but its cause may be the addresses of one packet. A new state enables
-            // segmented sends again for all other clients.
+            // quinn-udp disables segmented sends after this error, but its cause may be the addresses of one packet. A new socket state
+            // enables segmented sends again for all other clients.
             self.state = state;
         }
         let retry = if transmit.src_ip.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
             // The address is not a valid source address (broadcast, or removed). Without `src_ip`, the kernel selects one.
             Transmit { src_ip: None, ..transmit }
         } else if is_transient(&error) {
-            // The error belongs to an earlier datagram. The kernel reports it only once, so the same call can succeed now.
+            // The error belongs to an earlier datagram. The kernel reports each such error only once, so the same call can succeed now.
             self.port_unreachable += u64::from(kind == ConnectionRefused);
             transmit
         } else {
@@ -184,8 +185,8 @@ impl DriverIo for LinuxIo {
 }
 
 /// The source of a datagram, or the unspecified address with the same port if the source is forged. Sources in 127.0.0.0/8, also as
-/// IPv4-mapped IPv6 addresses, are valid only on the loopback interface. Linux does not enforce this if `route_localnet` is set, and never
-/// enforces it for IPv4-mapped addresses.
+/// IPv4-mapped IPv6 addresses, are valid only on the loopback interface. Linux does not enforce this rule if `route_localnet` is set, and
+/// never enforces the rule for IPv4-mapped addresses.
 fn validated_source(meta: &RecvMeta) -> SocketAddr {
     let is_loopback = matches!(meta.addr.ip().to_canonical(), IpAddr::V4(ip) if ip.is_loopback());
     if is_loopback && meta.interface_index.is_some_and(|index| index != LOOPBACK_INTERFACE_INDEX) {
@@ -199,7 +200,7 @@ fn validated_source(meta: &RecvMeta) -> SocketAddr {
 fn event_waker(event: &Arc<OwnedFd>) -> impl Fn() + Send + Sync + 'static {
     let event = Arc::clone(event);
     move || {
-        // Fails only if the event is already set.
+        // The write fails only if the event is already set.
         let _ = rustix::io::write(&event, &1u64.to_ne_bytes());
     }
 }

@@ -106,7 +106,7 @@ impl<N: Send + 'static> NodeThread<N> {
 }
 
 impl<N> NodeThread<N> {
-    /// Waits for the end of the run for at most `timeout` (`None`: no limit). Returns whether it has ended.
+    /// Waits for the end of the run for at most `timeout` (`None`: no limit). Returns whether the run has ended.
     pub fn finished_within(&self, timeout: Option<Duration>) -> bool {
         match timeout {
             Some(timeout) => self.finished.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected),

@@ -1,7 +1,7 @@
 //! `DriverIo` for other platforms: plain calls on a `mio` socket and the time of the read instead of a kernel timestamp.
 //!
-//! Tests run it on Linux too and compare both implementations. A sleep never ends early. On systems with timeouts in milliseconds, it
-//! may end up to one millisecond late.
+//! Tests also run this implementation on Linux and compare it with the Linux implementation. A sleep never ends early. On systems with
+//! timeouts in milliseconds, a sleep may be up to one millisecond too long.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

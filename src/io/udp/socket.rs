@@ -9,10 +9,11 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use thiserror::Error;
 
-/// Default receive buffer in bytes. It holds the packets that arrive during a pause of the driver, even at 150,000 packets per second.
+/// Default receive buffer in bytes. This buffer holds the packets that arrive during a pause of the driver, even at 150,000 packets per
+/// second.
 pub const DEFAULT_RECEIVE_BUFFER: usize = 8 << 20;
 
-/// Requested send buffer in bytes. It must hold at least one datagram of maximum length.
+/// Requested send buffer in bytes. The buffer must hold at least one datagram of maximum length.
 const SEND_BUFFER: usize = 8 << 20;
 
 /// A socket that is ready for a node.
@@ -108,7 +109,7 @@ fn set_buffer_sizes(socket: &Socket, receive: usize) {
 }
 
 /// Makes the kernel report the arrival address and interface of every datagram, before the socket is bound. quinn-udp enables these reports
-/// only when the driver starts. By then, datagrams without this information may already be queued.
+/// only when the driver starts. When the driver starts, datagrams without this information may already be queued.
 #[cfg(target_os = "linux")]
 fn enable_arrival_info(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};

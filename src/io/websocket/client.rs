@@ -9,7 +9,7 @@ use crate::io::os;
 use crate::io::websocket::frame::{self, FrameDecoder, FrameError, FrameEvent, Sender};
 use crate::signaling::CloseCode;
 
-/// Maximum size of a message from a server, in bytes. A list of ten thousand rooms fits.
+/// Maximum size of a message from a server, in bytes. A list of ten thousand rooms fits into one message.
 pub(in crate::io) const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// Size of the read buffer, in bytes.
@@ -20,16 +20,16 @@ pub(in crate::io) const READ_BUFFER_BYTES: usize = 8 << 10;
 pub(in crate::io) enum Received {
     /// A text message.
     Text(Bytes),
-    /// A binary message. Its content is not used.
+    /// A binary message. The content of a binary message is not used.
     Binary,
-    /// The server's close frame. Nothing follows.
+    /// The server's close frame. No further item follows.
     Close {
         /// `None` if the frame is empty.
         code: Option<CloseCode>,
         /// The reason as sent; may be empty.
         reason: String,
     },
-    /// Bytes that violate the protocol or a limit. Nothing follows.
+    /// Bytes that violate the protocol or a limit. No further item follows.
     Invalid(FrameError),
 }
 
@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads what the client has written, and collects what the client will read.
+    /// The server end of a stream: contains the bytes that the client has written and the bytes that it will read.
     #[derive(Default)]
     struct ServerStream {
         from_client: Cursor<Vec<u8>>,
@@ -185,7 +185,8 @@ mod tests {
             Self { client: WebSocketClient::default(), server }
         }
 
-        /// Moves what the client has queued to the server, at most `piece` bytes at a time, and returns what the server reads.
+        /// Delivers the client's queued bytes to the server, at most `piece` bytes at a time, and returns the messages that the server
+        /// reads.
         fn client_to_server(&mut self, piece: usize) -> Vec<Message> {
             let mut bytes = Vec::new();
             while let unsent @ [_, ..] = self.client.unsent() {

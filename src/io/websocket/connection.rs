@@ -34,7 +34,7 @@ const MAX_READS_PER_POLL: usize = 4;
 /// Maximum time for sending the reply to a close frame.
 const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Receives what a connection reads. Calls have no effect after the connection was closed or lost.
+/// Handles the messages and control frames that a connection reads. Calls have no effect after the connection was closed or lost.
 pub(in crate::io) trait MessageHandler {
     /// A whole text message.
     fn on_text(&self, conn: ConnId, text: &str);
@@ -44,13 +44,13 @@ pub(in crate::io) trait MessageHandler {
     fn on_activity(&self, conn: ConnId);
     /// The peer's close frame.
     fn on_close(&self, conn: ConnId, code: CloseCode, reason: &str);
-    /// A frame that violates the protocol or a limit. Nothing more is read.
+    /// A frame violates the protocol or a limit. The connection reads nothing more.
     fn on_frame_error(&self, served: &ServedConnection, error: FrameError);
-    /// More control frames and fragments per second than allowed. Nothing more is read.
+    /// The peer sends more control frames and fragments per second than allowed. The connection reads nothing more.
     fn on_frame_rate_exceeded(&self, served: &ServedConnection);
     /// All connections together buffer more than the budget.
     fn enforce_budget(&self);
-    /// The connection has ended. Called once, and last.
+    /// The connection has ended. This is the last call for a connection, and it is made once.
     fn on_disconnect(&self, conn: ConnId);
 }
 
@@ -91,7 +91,7 @@ pub(in crate::io) async fn serve<H: MessageHandler>(
     let _: io::Result<()> = poll_fn(|cx| connection.poll(cx)).await;
 }
 
-/// Reports the end of the connection when it is dropped.
+/// When this guard is dropped, it reports the end of the connection.
 struct DisconnectGuard<'a, H: MessageHandler> {
     handler: &'a H,
     conn: ConnId,
@@ -133,7 +133,7 @@ struct WebSocketConnection<'a, H> {
 }
 
 impl<H: MessageHandler> WebSocketConnection<'_, H> {
-    /// Reads and writes as much as possible. Ready at the end of the connection.
+    /// Reads and writes as much as possible. Returns `Ready` when the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Poll::Ready(result) = self.read(cx) {
             return Poll::Ready(result);
@@ -158,7 +158,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
         }
     }
 
-    /// Reads what is available. Ready at the end of the stream.
+    /// Reads what is available. Returns `Poll::Ready` at the end of the stream.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut storage = [MaybeUninit::uninit(); READ_BUFFER_BYTES];
         for _ in 0..MAX_READS_PER_POLL {
@@ -236,7 +236,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
         }
     }
 
-    /// Writes what is queued. Ready when the queue is empty.
+    /// Writes all queued bytes. Ready when the queue is empty.
     fn write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if !self.control_frame.is_empty() {
@@ -255,7 +255,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                 NextWrite::Frames { frames, written } => {
                     let io = Pin::new(&mut self.io);
                     let written = if let [frame] = &*frames {
-                        // This is the usual case; it is cheaper than a vectored write.
+                        // A single frame is the usual case, and a plain write is cheaper than a vectored write.
                         ready!(io.poll_write(cx, &frame[written..]))?
                     } else {
                         let mut slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();

@@ -58,7 +58,7 @@ impl FrameError {
 pub(in crate::io) enum FrameEvent<'a> {
     /// A whole text message.
     Text(&'a str),
-    /// A whole binary message. Its content is not used.
+    /// A whole binary message. The content of the message is not used.
     Binary,
     /// A fragment that does not complete its message.
     Fragment,
@@ -118,7 +118,7 @@ impl FrameDecoder {
         if used == 0 {
             self.partial_frame = whole;
         } else {
-            // Copied to a buffer of the exact size, so that an idle connection stays small.
+            // The rest is copied to a buffer of the exact size, so that an idle connection uses little memory.
             self.partial_frame = whole[used..].to_vec();
         }
         Ok(())
@@ -129,7 +129,7 @@ impl FrameDecoder {
         self.partial_frame.len() + self.fragment_text.len()
     }
 
-    /// Decodes complete frames. Returns the number of bytes they occupy.
+    /// Decodes complete frames. Returns the total length of these frames in bytes.
     fn decode_frames(
         &mut self,
         bytes: &mut [u8],
@@ -344,7 +344,7 @@ mod tests {
         first: u8,
         mask: Option<[u8; 4]>,
         payload: Vec<u8>,
-        /// Width of the length field: 0 (in the second byte), 2 or 8 bytes.
+        /// Width of the extended length field in bytes: 0 (the second byte of the frame contains the length), 2 or 8.
         length_bytes: usize,
     }
 

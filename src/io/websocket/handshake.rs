@@ -50,8 +50,8 @@ pub(in crate::io) fn is_upgrade_request(headers: &HeaderMap) -> bool {
     header_contains(headers, header::UPGRADE, "websocket")
 }
 
-/// The response to an upgrade request, without extensions or subprotocols. After it has been sent, `serve` runs in its own task with the
-/// connection.
+/// The response to an upgrade request, without extensions or subprotocols. After the response has been sent, `serve` runs in its own task
+/// with the connection.
 pub(in crate::io) fn accept_upgrade<F: Future<Output = ()> + Send>(
     request: &mut Request,
     serve: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
@@ -117,7 +117,7 @@ fn accept_key(key: &[u8]) -> String {
 /// Why the server did not upgrade the connection to WebSocket.
 #[derive(Debug, Error)]
 pub enum UpgradeFailure {
-    /// The response has another status than 101.
+    /// The HTTP status of the response is not 101.
     #[error("{}", status_advice(*.status, .location.as_deref()))]
     Status {
         /// The status.
@@ -257,8 +257,8 @@ impl ClientHandshake {
 /// Maximum time for DNS, TCP, TLS and upgrade together.
 pub(in crate::io) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A ping is sent after this time without incoming data. If nothing arrives for the same time again, the connection is abandoned. The
-/// pings also keep mappings in NATs and firewalls alive.
+/// A ping is sent after this time without incoming data. If no data arrives within the same time after the ping, the connection is
+/// abandoned. The pings also keep mappings in NATs and firewalls alive.
 pub(in crate::io) const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why a connection could not be established.
@@ -309,7 +309,7 @@ pub(in crate::io) async fn resolve_url(url: &WebSocketUrl) -> Result<Vec<SocketA
     if addresses.is_empty() { Err(resolve_error(io::Error::other("the host has no address"))) } else { Ok(addresses) }
 }
 
-/// Connects to the first address that accepts. Each address gets a share of the time-out, because an address may not respond.
+/// Connects to the first address that accepts a connection. Each address gets a share of the time-out, because an address may not respond.
 pub(in crate::io) async fn connect_tcp(addresses: &[SocketAddr]) -> Result<TcpStream, WebSocketConnectError> {
     let share = CONNECT_TIMEOUT / (addresses.len() as u32 + 1);
     let mut last = None;
@@ -344,7 +344,7 @@ pub enum UrlError {
     #[error("the scheme is missing or unknown; write ws://HOST:PORT, or wss:// for TLS")]
     Scheme,
     /// The host is missing or the URL is malformed.
-    #[error("invalid URL; write ws://HOST:PORT, with an IPv6 address in brackets")]
+    #[error("invalid URL; expected ws://HOST:PORT, with IPv6 addresses in brackets")]
     Malformed,
     /// The URL contains a user name or password. Command lines are visible to all users of a host.
     #[error("the URL must not contain a user name or password")]

@@ -75,7 +75,7 @@ pub struct ProbeConnections {
 
 impl ProbeConnections {
     fn new(sockets: Vec<NonBlockingWebSocket>, poller: Poller) -> Self {
-        // A placeholder: the prober only compares it with the source of received messages.
+        // A placeholder address, which the prober only compares with the source address of received messages.
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let wall_clock = poller.wall_clock();
         Self { socket: WebSocketIo::new(sockets, poller, peer), peer, wall_clock }
@@ -121,7 +121,7 @@ fn is_retryable_close(failure: &WebSocketFailure) -> bool {
     }
 }
 
-/// Connects to all URLs of `plan`. With `wait_for`, retries until the first response arrives or this time is over.
+/// Connects to all URLs of `plan`. If `wait_for` is given, retries until the first response arrives or `wait_for` has passed.
 pub fn start(
     plan: &WebSocketTarget,
     tls: &Arc<ClientConfig>,
@@ -229,7 +229,7 @@ fn wait_for_first_response(
     Err(JoinError::Failure(WebSocketFailure::Broken(format!("no response to {}", plan.dialect.probe().request_type))))
 }
 
-/// Connects to `url`, at most until `until`. `number` is the connection's token in the poller.
+/// Connects to `url`, with `until` as the deadline. `number` is the connection's token in the poller.
 fn connect(
     url: &WebSocketUrl,
     tls: &Arc<ClientConfig>,
@@ -298,7 +298,7 @@ fn connect_tcp_timed(
             reason = poller.wait_for_stop() => Err(ProbeStartError::Interrupted(reason)),
         }
     });
-    // Does not wait for a blocked DNS lookup, which has its own thread.
+    // This call does not wait for a blocked DNS lookup, which has its own thread.
     runtime.shutdown_background();
     stream
 }
@@ -384,8 +384,8 @@ fn join(
     Ok(())
 }
 
-/// Sends one request on `sender` and waits for its response on `receiver` (`None`: on the same connection). False if `until`
-/// passes first.
+/// Sends one request on `sender` and waits for its response on `receiver` (`None`: on the same connection). False if no response arrives
+/// before `until`.
 fn probe_once(
     sender: &mut NonBlockingWebSocket,
     mut receiver: Option<&mut NonBlockingWebSocket>,
@@ -407,7 +407,7 @@ fn probe_once(
     }
 }
 
-/// The next text and its receive time. `None` if `until` passes first.
+/// The next text and its receive time. `None` if no text arrives before `until`.
 fn next_text(
     socket: &mut NonBlockingWebSocket,
     poller: &mut Poller,

@@ -42,9 +42,9 @@ pub(super) struct WebSocketIo {
     poller: Poller,
     peer: SocketAddr,
     failure: Option<WebSocketFailure>,
-    /// Why nothing more can be sent. Reported only after all data that the server sent earlier has been read.
+    /// Why nothing more can be sent. This failure is reported only after all data that the server sent earlier has been read.
     send_failure: Option<WebSocketFailure>,
-    /// Since when the socket accepts no data.
+    /// When the socket stopped accepting data; `None` if it accepts data.
     blocked_since: Option<Time>,
 }
 
@@ -266,7 +266,7 @@ pub(super) enum ReadResult {
     Text(Bytes, Time),
     /// There is nothing to read.
     WouldBlock,
-    /// Only control frames or a part of a message so far; there may be more to read.
+    /// So far, only control frames or a part of a message were read; there may be more to read.
     Incomplete,
 }
 
@@ -276,7 +276,7 @@ pub(super) struct NonBlockingWebSocket {
     client: WebSocketClient,
     /// Whether written bytes may still be in the TLS buffer of `stream`.
     needs_flush: bool,
-    /// Whether the last message has not been sent completely.
+    /// Whether a part of the last message is still unsent.
     has_unsent_bytes: bool,
 }
 
@@ -317,7 +317,7 @@ impl NonBlockingWebSocket {
         }
     }
 
-    /// Sends a text message. If the socket does not accept all of it, the rest is buffered and
+    /// Sends a text message. If the socket does not accept the whole message, the rest is buffered and
     /// [`NonBlockingWebSocket::has_unsent_bytes`] is set.
     pub(super) fn send_text(&mut self, text: &str) -> Result<(), WebSocketFailure> {
         self.client.send_text(text);
@@ -330,7 +330,7 @@ impl NonBlockingWebSocket {
         self.flush()
     }
 
-    /// Sends as many buffered bytes as the socket accepts.
+    /// Sends buffered bytes until the socket accepts no more or all are sent.
     pub(super) fn flush(&mut self) -> Result<(), WebSocketFailure> {
         loop {
             let unsent = self.client.unsent();
@@ -443,8 +443,8 @@ impl Poller {
         }
     }
 
-    /// Waits with nanosecond resolution, where the system has it, and returns the timeout that is left for `mio`, whose timeouts are up
-    /// to a millisecond late.
+    /// Waits with nanosecond resolution if the system supports it. Returns the remaining timeout for `mio`, whose timeouts may end up to a
+    /// millisecond late.
     #[cfg(target_os = "linux")]
     fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -28,7 +28,7 @@ pub struct SendQueueLimits {
 }
 
 impl Default for SendQueueLimits {
-    /// 4,096 messages or 16 MiB per connection, and 512 MiB in total. From 256 messages on, superseded updates are dropped.
+    /// 4,096 messages or 16 MiB per connection, and 512 MiB in total. When 256 messages are queued, superseded updates are dropped.
     fn default() -> Self {
         Self { max_messages: 4_096, max_bytes: 16 << 20, budget_bytes: 512 << 20, max_updates: 256 }
     }
@@ -74,7 +74,7 @@ pub(in crate::io) struct PendingClose {
 /// Why a frame does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::io) enum QueueFull {
-    /// The limit of this connection is reached.
+    /// The queue limit of this connection is reached.
     Connection,
     /// The budget of all connections is used up.
     Budget,
@@ -83,7 +83,7 @@ pub(in crate::io) enum QueueFull {
 /// The next data that the connection writes.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::io) enum NextWrite {
-    /// These frames; of the first, `written` bytes have been sent.
+    /// Write these frames. The first `written` bytes of the first frame have already been sent.
     Frames { frames: Vec<Bytes>, written: usize },
     /// Nothing to write now. The waker is called when there is something to write.
     Empty,
@@ -102,9 +102,9 @@ pub(in crate::io) struct SendQueue {
 #[derive(Debug, Default)]
 struct SendQueueState {
     frames: FrameQueue,
-    /// Bytes of a received message that is incomplete.
+    /// Bytes received so far of an incomplete message.
     partial_message_bytes: usize,
-    /// The waiting writer and what it waits for.
+    /// The waiting writer and the event that it waits for.
     writer: Option<(Waker, WakeOn)>,
     close: CloseState,
 }
@@ -136,7 +136,7 @@ impl SendQueue {
     }
 
     /// Appends an update that supersedes earlier frames with the same key. If the queue is full, superseded frames are dropped
-    /// first. Returns their number.
+    /// first. Returns the number of dropped frames.
     pub(in crate::io) fn push_update(&self, frame: Bytes, key: UpdateKey) -> Result<usize, QueueFull> {
         let mut inner = self.lock();
         if !matches!(inner.close, CloseState::Open) {
@@ -208,7 +208,8 @@ impl SendQueue {
         discarded
     }
 
-    /// The time-out of a close that the writer has not received yet. If there is none, `writer` is woken when there is a close.
+    /// The time-out of a requested close that the writer has not received yet. If no close is pending, returns `None`, and a later close
+    /// wakes `writer`.
     pub(in crate::io) fn poll_pending_close(&self, writer: &Waker) -> Option<Duration> {
         let mut inner = self.lock();
         // The caller writes nothing now, because the socket accepts no data.
@@ -253,7 +254,7 @@ impl SendQueue {
         }
     }
 
-    /// What to write next. If there is nothing, `writer` is woken when there is something.
+    /// What to write next. If there is nothing to write, `writer` is woken as soon as there is.
     pub(in crate::io) fn next_write(&self, writer: &Waker) -> NextWrite {
         let mut inner = self.lock();
         if let Some((frames, written)) = inner.frames.borrow_front(MAX_FRAMES_PER_WRITE) {
@@ -279,7 +280,7 @@ impl SendQueue {
     }
 }
 
-/// Wakes the writer, if it waits.
+/// Wakes the writer if it is waiting.
 fn wake_writer(mut inner: MutexGuard<'_, SendQueueState>) {
     let writer = inner.writer.take();
     drop(inner);
@@ -325,7 +326,7 @@ struct QueuedFrame {
 #[derive(Debug)]
 struct UpdateKeyEntry {
     frames: usize,
-    /// Sequence number of the oldest of these frames.
+    /// Sequence number of the oldest queued frame with this key.
     oldest: u64,
 }
 
@@ -340,7 +341,7 @@ impl FrameQueue {
         self.bytes
     }
 
-    /// Appends a frame. It supersedes earlier frames with the same key.
+    /// Appends a frame. The new frame supersedes earlier frames with the same key.
     pub(in crate::io) fn push(&mut self, bytes: Bytes, update_key: Option<UpdateKey>) {
         let number = self.next_number;
         self.next_number += 1;
@@ -386,7 +387,7 @@ impl FrameQueue {
     }
 
     /// Drops one superseded frame: the oldest frame with the key of the `incoming` frame or, if there is none, the oldest frame for which
-    /// there is a newer frame. Returns its length.
+    /// there is a newer frame. Returns the length of the dropped frame.
     fn coalesce(&mut self, incoming: UpdateKey) -> Option<usize> {
         let pinned = self.pinned();
         let index = self.oldest_unpinned(incoming, pinned).or_else(|| {
@@ -416,7 +417,7 @@ impl FrameQueue {
         (index.max(pinned)..self.frames.len()).find(|index| self.frames[*index].update_key == Some(key))
     }
 
-    /// Removes a frame. Returns its length.
+    /// Removes a frame. Returns the length of the frame.
     fn remove(&mut self, index: usize) -> usize {
         let Some(QueuedFrame { bytes, update_key, number }) = self.frames.remove(index) else { return 0 };
         self.bytes -= bytes.len();
@@ -437,7 +438,7 @@ impl FrameQueue {
         bytes.len()
     }
 
-    /// Drops all frames that are not pinned. Returns their number and bytes.
+    /// Drops all frames that are not pinned. Returns the number of frames dropped and their total bytes.
     fn discard_unsent(&mut self) -> (usize, usize) {
         let (pinned, before) = (self.pinned(), self.bytes);
         let discarded = self.frames.len() - pinned;
@@ -534,7 +535,7 @@ mod tests {
         assert_eq!([push_update("a1", 1), push_update("b1", 2)], [Ok(0), Ok(0)]);
         // No queued update is superseded, so none may be dropped.
         assert_eq!(push_update("c1", 3), Ok(0));
-        // Each newer value replaces the older value of its key. There are three keys, one more than the limit.
+        // Each newer value replaces the older value of the same key. The updates have three keys, one more than the limit.
         assert_eq!([push_update("a2", 1), push_update("a3", 1), push_update("b2", 2)], [Ok(1), Ok(1), Ok(1)]);
         assert_eq!((next(&queue), budget.used_bytes()), (frames(&["c1", "a3", "b2"], 0), 6));
     }

@@ -1,5 +1,5 @@
 //! The client application: announces a track, sends groups to the server's subscription, subscribes to the echo, and
-//! reports what was sent and returned as [`MoqtClientEvent`]s. [`ProgressDeadline`] limits a run from outside.
+//! reports what was sent and returned as [`MoqtClientEvent`]s. [`ProgressDeadline`] is a time limit that the caller applies to a run.
 
 mod payload;
 mod sent_frames;
@@ -27,7 +27,7 @@ pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
 /// Maximum number of frames sent in one turn.
 const MAX_FRAMES_PER_TURN: usize = 64;
 
-/// The server did everything in time except accept our subscription.
+/// Reported if the server did not accept our subscription in time, but completed all other steps.
 const SUBSCRIBE_NOT_ACCEPTED: &str = "the server did not accept our subscription";
 
 /// The server unsubscribed before all frames were sent.
@@ -97,7 +97,7 @@ impl MoqtClientConfig {
         mul_duration(self.group_period(), frame / per_group) + mul_duration(self.frame_interval, frame % per_group)
     }
 
-    /// Time between the first frames of consecutive groups. It is also the maximum time between any two consecutive frames.
+    /// Time between the first frames of consecutive groups. This period is also the maximum time between any two consecutive frames.
     fn group_period(&self) -> Duration {
         self.group_interval.max(mul_duration(self.frame_interval, self.frames_per_group.saturating_sub(1) as u64))
     }
@@ -112,9 +112,9 @@ fn mul_duration(duration: Duration, factor: u64) -> Duration {
 pub enum MoqtRunOutcome {
     /// All frames were sent, and each has returned or timed out.
     Completed,
-    /// The server was not ready in time, or unsubscribed too early. Contains the reason.
+    /// The server was not ready in time, or unsubscribed before all frames were sent. Contains the reason why the run ended.
     NotReady(&'static str),
-    /// The run exceeded its [`ProgressDeadline`] and was abandoned. Contains what it was waiting for.
+    /// The run exceeded its [`ProgressDeadline`] and was abandoned. Contains a description of the event that the run was waiting for.
     TimedOut(&'static str),
     /// The connection was closed.
     Closed {
@@ -130,13 +130,13 @@ pub enum MoqtRunOutcome {
 /// Phase of a run.
 #[derive(Debug)]
 enum ClientPhase {
-    /// Until the session is set up. [`Session`] enforces the deadline.
+    /// The phase until the session is set up. [`Session`] enforces the deadline.
     SessionSetup,
-    /// Until both sides have subscribed.
+    /// The phase until both sides have subscribed.
     Subscribing { deadline: Time },
     /// Both sides have subscribed. The first frame is due at `start`.
     Sending { start: Time },
-    /// After the last frame, which was sent at `since`.
+    /// The phase after the last frame, which was sent at `since`.
     FinalWait { since: Time },
     /// The run is finished.
     Finished(MoqtRunOutcome),
@@ -151,7 +151,8 @@ pub struct MoqtClient {
     subscribe_streams: Vec<StreamHandle>,
     /// The ID of our subscription to the echo, and whether it was accepted.
     echo_subscription: Option<(u64, bool)>,
-    /// Deadline for the server to accept our subscription. Only in gomoqt-0.9, from our first frame until the server accepts.
+    /// Deadline for the server to accept our subscription. It is set only in gomoqt-0.9, from our first frame until the server accepts the
+    /// subscription.
     accept_deadline: Option<Time>,
     /// The streams of the current group, one per subscription.
     open_groups: Vec<StreamHandle>,
@@ -218,7 +219,8 @@ impl MoqtClient {
     }
 
     /// Starts sending when both sides have subscribed. A server of gomoqt-0.9 accepts our subscription only when it sends
-    /// its first group, which is the echo of our first group. Therefore sending does not wait until the server accepts.
+    /// its first group, which is the echo of our first group. Therefore, with gomoqt-0.9, sending does not wait until the server accepts
+    /// our subscription.
     fn check_ready(&mut self, now: Time, version: MoqtVersion) {
         let is_ready = !self.subscribe_streams.is_empty()
             && self.echo_subscription.is_some_and(|(_, accepted)| accepted || version == MoqtVersion::Gomoqt09);
@@ -433,9 +435,9 @@ impl SessionHandler for MoqtClient {
 
 /// Deadline for the next sign of progress of a run, derived from its configuration and events.
 ///
-/// A [`MoqtClient`] ends in time by itself as long as its timers are served. Its owner cannot rely on that, because a
-/// layer below may block or spin. The deadline covers connecting, subscribing, each group interval and the wait for
-/// late frames. Only events that occur a limited number of times extend it, so a peer cannot postpone it forever.
+/// A [`MoqtClient`] ends in time by itself as long as its timers are served. The owner of the client cannot rely on timers being served,
+/// because a lower layer may block or spin. The deadline covers connecting, subscribing, each group interval and the wait for late frames.
+/// A peer can cause only a limited number of the events that extend the deadline, so it cannot postpone the deadline forever.
 #[derive(Debug)]
 pub struct ProgressDeadline {
     config: MoqtClientConfig,

@@ -16,7 +16,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Payload of the frames of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FramePayload {
-    /// These texts in turn; not empty.
+    /// One of these texts per frame, in turn; the list is not empty.
     Texts(Vec<Bytes>),
     /// This many pseudo-random bytes, different in each frame.
     Random(usize),
@@ -134,7 +134,7 @@ impl FrameSource {
         Self { payload, frame_count, queued: VecDeque::new(), first_queued: 0, poll_at: Some(Time::ZERO) }
     }
 
-    /// Polls the queue for the text of `frame` if it has not been taken yet. Returns whether a text was taken.
+    /// Polls the queue for the text of `frame` if it has not been taken yet. Returns whether the queue supplied a text.
     pub(super) fn poll_queue(&mut self, frame: u64, now: Time) -> bool {
         let FramePayload::Queue(queue) = &self.payload else { return false };
         if self.next_frame(frame) == NextFrame::Ready || self.poll_at.is_none() {

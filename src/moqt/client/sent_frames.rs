@@ -9,7 +9,7 @@ use super::MoqtRunOutcome;
 use crate::moqt::MoqtVersion;
 use crate::time::Time;
 
-/// Maximum number of tracked groups. The oldest group is finalized when a newer group exceeds this window. Groups with many frames have a
+/// Maximum number of tracked groups. When there are more groups, the oldest group is finalized. Groups with many frames have a
 /// smaller window: see [`FRAME_WINDOW`].
 pub const GROUP_WINDOW: usize = 16_384;
 
@@ -36,9 +36,9 @@ pub enum MoqtClientEvent {
     FrameSent {
         /// Its group.
         group: u64,
-        /// Its position in the group.
+        /// The frame's position in the group.
         frame: usize,
-        /// When it was passed to the session.
+        /// When the frame was passed to the session.
         sent_at: Time,
         /// When it was due.
         due: Time,
@@ -54,26 +54,26 @@ pub enum MoqtClientEvent {
     FrameReturned {
         /// Its group.
         group: u64,
-        /// Its position in the group.
+        /// The frame's position in the group.
         frame: usize,
-        /// When it was sent.
+        /// When the frame was sent.
         sent_at: Time,
-        /// When it was received.
+        /// When the frame was received.
         at: Time,
-        /// Whether its payload is unchanged.
+        /// Whether the payload of the returned frame is unchanged.
         intact: bool,
-        /// Whether it is the first frame of its group to return.
+        /// Whether this frame is the first of its group to return.
         first_of_group: bool,
         /// Received payload.
         payload: Bytes,
     },
-    /// A frame was received that was never sent, is a duplicate or was reported lost.
+    /// A received frame was never sent, is a duplicate, or had already been reported lost.
     FrameUnmatched {
         /// Its group.
         group: u64,
-        /// Its position in the group.
+        /// The frame's position in the group.
         frame: usize,
-        /// When it was received.
+        /// When the frame was received.
         at: Time,
         /// Whether the payload equals the payload of the run's frame at this position, even if that frame was not sent yet.
         intact: bool,
@@ -84,25 +84,25 @@ pub enum MoqtClientEvent {
     GroupLost {
         /// The group.
         group: u64,
-        /// When its first frame was sent.
+        /// When the first frame of the group was sent.
         sent_at: Time,
     },
     /// A frame was lost, but not its whole group: another frame of the group returned or may still have been in flight.
     FrameMissing {
         /// Its group.
         group: u64,
-        /// Its position in the group.
+        /// The frame's position in the group.
         frame: usize,
-        /// When it was sent.
+        /// When the frame was sent.
         sent_at: Time,
     },
     /// A frame may still have been in flight when the run was cut short.
     FrameInFlight {
         /// Its group.
         group: u64,
-        /// Its position in the group.
+        /// The frame's position in the group.
         frame: usize,
-        /// When it was sent.
+        /// When the frame was sent.
         sent_at: Time,
     },
     /// The run is finished. This is the last event.

@@ -11,24 +11,25 @@ use super::{Session, SessionAction, SessionEvent, StreamDir, StreamHandle};
 use crate::moqt::codec::{self, GROUP_STREAM_TYPE, GroupHeader, GroupItem};
 use crate::moqt::error_code;
 
-/// Writes to a group are joined up to this many bytes. A payload of at most this many bytes is copied behind its length prefix.
+/// Consecutive writes to a group are joined into one write of at most this many bytes. A payload of at most this many bytes is copied
+/// behind its length prefix.
 const MAX_COALESCED_BYTES: usize = 1 << 10;
 
 /// Bytes charged per unsent frame in addition to its payload, for its entry in `unsent_frames`.
 const FRAME_OVERHEAD: usize = 8;
 
-/// Capacity that `unsent_frames` may always keep. A larger capacity is at most four times the length.
+/// Capacity that `unsent_frames` may keep even if it contains fewer frames. A larger capacity is at most four times the length.
 const MIN_FRAME_CAPACITY: usize = 64;
 
-/// A group that is not finished, or that the transport has not taken completely.
+/// A group that is not finished, or that the transport has not accepted completely.
 #[derive(Debug)]
 pub(super) struct OutgoingGroup {
     subscribe_stream: StreamHandle,
-    /// Bytes that the transport has not taken.
+    /// Bytes that the transport has not accepted yet.
     unsent_bytes: usize,
-    /// Lengths of the frames that the transport has not taken completely.
+    /// Lengths of the frames that the transport has not accepted completely.
     unsent_frames: VecDeque<u32>,
-    /// Bytes of the first unsent frame that the transport has taken; negative until it has taken the whole group header.
+    /// Bytes of the first unsent frame that the transport has accepted; negative until it has accepted the whole group header.
     first_frame_written: isize,
     finished: bool,
 }
@@ -38,8 +39,8 @@ impl OutgoingGroup {
         self.unsent_bytes + FRAME_OVERHEAD * self.unsent_frames.len()
     }
 
-    /// Records that the transport has taken `bytes` more bytes of this group. Returns the number and payload bytes of the frames that are
-    /// now complete.
+    /// Records that the transport has accepted `bytes` more bytes of this group. Returns the number and payload bytes of the frames that
+    /// are now complete.
     fn on_bytes_written(&mut self, bytes: usize) -> (u64, u64) {
         self.unsent_bytes -= bytes;
         self.first_frame_written += bytes as isize;
@@ -75,8 +76,8 @@ impl OutgoingGroups {
         Some(outgoing)
     }
 
-    /// Records that the transport has taken `bytes` more bytes of a group. Returns the number and payload bytes of the frames that are now
-    /// complete.
+    /// Records that the transport has accepted `bytes` more bytes of a group. Returns the number and payload bytes of the frames that are
+    /// now complete.
     pub(super) fn on_bytes_written(&mut self, group: StreamHandle, bytes: usize) -> (u64, u64) {
         let Some(outgoing) = self.groups.get_mut(&group) else { return (0, 0) };
         self.cost -= outgoing.cost();

@@ -28,7 +28,8 @@ pub enum EndpointRole {
     Server {
         /// The served path, such as `/echo`.
         served_path: String,
-        /// The path of the WebTransport request, already checked. `None` over raw QUIC, where the setup message contains the path.
+        /// The path of the WebTransport request, which the caller has already checked. `None` over raw QUIC, where the setup message
+        /// contains the path.
         connect_path: Option<String>,
     },
     /// The connection was opened.
@@ -37,7 +38,7 @@ pub enum EndpointRole {
         offered_versions: Vec<MoqtVersion>,
         /// The requested path.
         path: String,
-        /// Whether the WebTransport request contains the path. Over raw QUIC, the setup message contains it.
+        /// Whether the WebTransport request contains the path. Over raw QUIC, the setup message contains the path.
         path_in_connect: bool,
     },
 }
@@ -45,7 +46,7 @@ pub enum EndpointRole {
 /// Handle of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StreamHandle {
-    /// A stream opened by this session, numbered by it.
+    /// A stream opened by this session, with a number assigned by this session.
     Local(u64),
     /// A stream opened by the peer, numbered by the owner of the connection.
     Remote(u64),
@@ -68,13 +69,13 @@ pub enum SessionAction {
     /// Append these bytes to the stream. When the transport has accepted some of them, call `Session::on_bytes_written`. There may be
     /// many short writes, so the owner should store pending bytes in one queue instead of storing each action.
     Write(StreamHandle, Bytes),
-    /// Finish our side of the stream after all bytes.
+    /// Finish our side of the stream after all pending bytes have been sent.
     Finish(StreamHandle),
     /// Reset our side of the stream with this code and discard unsent bytes.
     Reset(StreamHandle, u32),
     /// Send `STOP_SENDING` with this code and ignore further data.
     StopSending(StreamHandle, u32),
-    /// Close the connection. This is the last action.
+    /// Close the connection. No action follows this action.
     Close {
         /// A code of [`error_code`].
         code: u32,
@@ -100,7 +101,7 @@ pub enum SessionEvent {
         /// Prefix of the requested paths.
         prefix: TrackPath,
     },
-    /// The peer ended its announcement request.
+    /// The peer no longer requests announcements.
     AnnounceRequestEnded {
         /// The stream of the request.
         announce_stream: StreamHandle,
@@ -179,7 +180,7 @@ pub enum SessionEvent {
         code: u32,
         /// Reason for logs.
         reason: String,
-        /// Whether this end closed it.
+        /// Whether this end closed the connection.
         closed_locally: bool,
     },
 }
@@ -198,8 +199,8 @@ pub trait SessionHandler {
     /// When to call [`SessionHandler::handle_timeout`].
     fn next_deadline(&self) -> Option<Time>;
 
-    /// Whether more work is due than one turn allows. While this is true, the owner calls [`SessionHandler::handle_timeout`] and reads no
-    /// more data.
+    /// Whether more work is due than one turn allows. While this method returns true, the owner calls [`SessionHandler::handle_timeout`]
+    /// and reads no more data.
     fn has_backlog(&self) -> bool {
         false
     }
@@ -239,8 +240,9 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
         &mut self.session
     }
 
-    /// The peer opened a stream. `id` identifies it among the peer's streams. The peer's first bidirectional stream must be reported before
-    /// its other ones, because it is the session stream. All other streams may be reported in any order.
+    /// The peer opened a stream. `id` identifies the stream among the peer's streams. The peer's first bidirectional stream must be
+    /// reported before the peer's other bidirectional streams, because it is the session stream. All other streams may be reported in any
+    /// order.
     pub fn on_stream_opened(&mut self, now: Time, id: u64, dir: StreamDir) {
         self.session.on_stream_opened(id, dir);
         self.dispatch_events(now);
@@ -270,7 +272,7 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
         self.dispatch_events(now);
     }
 
-    /// The transport has taken `bytes` more of the data written to a stream.
+    /// The transport has accepted `bytes` more bytes of the data written to a stream.
     pub fn on_bytes_written(&mut self, now: Time, stream: StreamHandle, bytes: usize) {
         self.session.on_bytes_written(stream, bytes);
         self.dispatch_events(now);
@@ -311,8 +313,8 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
         [self.session.next_deadline(), self.handler.next_deadline()].into_iter().flatten().min()
     }
 
-    /// Whether work remains from the last turn. While this is true, the next deadline is already over, and the owner
-    /// should read no more data.
+    /// Whether work remains from the last turn. While this is true, the next deadline has already passed, and the owner should read no more
+    /// data.
     pub fn has_backlog(&self) -> bool {
         self.session.has_backlog() || !self.session.is_closed() && self.handler.has_backlog()
     }
@@ -361,9 +363,9 @@ pub struct Session {
     next_stream_number: u64,
     /// Number of bytes buffered in `streams` that are not processed yet.
     reassembly_bytes: usize,
-    /// Bytes written to `streams` and `finishing_streams` that the transport has not taken.
+    /// Bytes written to `streams` and `finishing_streams` that the transport has not accepted yet.
     unsent_message_bytes: usize,
-    /// Removed streams whose last bytes the transport has not taken.
+    /// Removed streams whose last bytes the transport has not accepted yet.
     finishing_streams: BTreeMap<StreamHandle, usize>,
     /// Streams that have more items than one turn processes.
     backlog: VecDeque<StreamHandle>,

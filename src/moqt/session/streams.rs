@@ -90,7 +90,7 @@ pub(super) struct StreamState {
     pub(super) deframer: Deframer,
     /// Whether the peer finished its side.
     pub(super) finished: bool,
-    /// Bytes written that the transport has not taken.
+    /// Written bytes that the transport has not accepted yet.
     pub(super) unsent_bytes: usize,
 }
 
@@ -128,9 +128,9 @@ impl StreamState {
 enum StreamEnd {
     /// Normally.
     Finished,
-    /// Because of `RESET_STREAM` or `STOP_SENDING` from the peer, or because the peer exceeded a limit.
+    /// The stream ended because of `RESET_STREAM` or `STOP_SENDING` from the peer, or because the peer exceeded a limit.
     Reset(u32),
-    /// Because of malformed data.
+    /// The stream ended because of malformed data.
     Malformed(DecodeError),
 }
 
@@ -191,7 +191,7 @@ impl Session {
         }
     }
 
-    /// The transport has taken `bytes` more of the data written to a stream.
+    /// The transport has accepted `bytes` more bytes of the data written to a stream.
     pub fn on_bytes_written(&mut self, stream: StreamHandle, bytes: usize) {
         if let Some(state) = self.streams.get_mut(&stream) {
             let bytes = bytes.min(state.unsent_bytes);
@@ -218,7 +218,7 @@ impl Session {
         }
     }
 
-    /// Whether complete items wait for their turn. While this is true, call [`Session::handle_timeout`] and read no more data.
+    /// Whether complete items are waiting to be processed. While this is true, call [`Session::handle_timeout`] and read no more data.
     pub fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
     }

@@ -159,8 +159,7 @@ impl Session {
 }
 
 impl Session {
-    /// Replies to [`SessionEvent::AnnounceRequested`] with all current paths: once, and before any
-    /// [`Session::announce`].
+    /// Replies to [`SessionEvent::AnnounceRequested`] with all current paths. Must be called once, before any [`Session::announce`].
     pub fn announce_all<'a>(&mut self, announce_stream: StreamHandle, paths: impl IntoIterator<Item = &'a TrackPath>) {
         let Some(version) = self.version() else { return };
         let Some(prefix) = self.announce_prefix(announce_stream) else { return };
@@ -218,7 +217,7 @@ impl Session {
         self.reject_stream(stream, state.dir, code);
     }
 
-    /// Ends a subscription of the peer because its track has ended. Groups that have already started are not aborted.
+    /// Ends a subscription of the peer because the track has ended. Groups that have already started are not aborted.
     pub fn end_subscription(&mut self, subscriber: StreamHandle) {
         if let Some(state) = self.remove_stream(subscriber) {
             self.finish_stream(subscriber, &state);

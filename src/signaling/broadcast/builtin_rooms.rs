@@ -68,7 +68,7 @@ pub struct DeclaredRoom {
     pub requires_auth: bool,
     /// Delay of every message.
     pub broadcast_delay: Duration,
-    /// Fields of the welcome message. They are added to the default fields, or replace them.
+    /// Fields of the welcome message. These fields are added to the default fields; a default field with the same name is replaced.
     pub welcome: Map<String, Value>,
     /// Maximum number of members.
     pub max_clients: Option<usize>,

@@ -30,9 +30,9 @@ pub enum PostFormat {
 /// The result of an accepted post.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AcceptedPost {
-    /// Number of members that receive it.
+    /// Number of members that receive the post.
     pub recipients: usize,
-    /// The delay before it is relayed.
+    /// The delay before the message is relayed.
     pub delay: Duration,
     /// The relayed message as JSON; `null` if the room handler dropped it.
     pub message: String,
@@ -117,7 +117,7 @@ fn invalid_fields(members: &Map<String, Value>) -> Vec<FieldError> {
     errors.map(|(_, field, message)| FieldError { field, message }).collect()
 }
 
-/// Numbers of members of broadcast rooms.
+/// Numbers of broadcast rooms and of their members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BroadcastCounters {
     /// Open rooms.

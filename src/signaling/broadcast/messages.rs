@@ -29,7 +29,7 @@ pub(super) struct MessageOrigin<'a> {
     pub(super) received_at: WallClock,
 }
 
-/// The maximum number of delayed messages, or of their bytes, is reached.
+/// The limit on the number of delayed messages, or on their total bytes, is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DelayQueueFull;
 
@@ -245,13 +245,13 @@ pub(super) fn wrap(envelope: Envelope, room: &RoomView<'_>, source: MessageSende
     }
 }
 
-/// A message whose delay is not over. It is stored as text, so that it takes about as much memory as `charged_bytes`.
+/// A message whose delay is not over. The message is stored as text, so that it takes about `charged_bytes` of memory.
 pub(super) struct DelayedMessage {
     pub(super) room: String,
     pub(super) sender: Option<Arc<ClientInfo>>,
     /// The receive time, which the envelope contains.
     pub(super) received_at: WallClock,
-    /// Builds the [`RelayPayload`] from `payload`: the constructor of its variant.
+    /// The constructor of the [`RelayPayload`] variant, which builds the relay payload from `payload`.
     pub(super) variant: fn(Value) -> RelayPayload,
     pub(super) payload: String,
     pub(super) charged_bytes: usize,
@@ -277,7 +277,7 @@ struct RoomUsage {
 }
 
 impl DelayQueue {
-    /// Stores a message, unless a limit is reached. Returns its id.
+    /// Stores a message, unless a limit is reached. Returns the id of the stored message.
     pub(super) fn push(&mut self, message: DelayedMessage, max_messages: usize, max_bytes: usize) -> Option<u64> {
         if !self.try_reserve(&message.room, message.charged_bytes, max_messages, max_bytes) {
             return None;

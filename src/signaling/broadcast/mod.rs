@@ -75,7 +75,7 @@ impl BroadcastDialect {
         self.rooms.member(conn).is_some_and(|(member, _)| member.data.is_control_channel)
     }
 
-    /// The numbers of members.
+    /// Number of open rooms, of members per room, and of control channels.
     pub(super) fn counters(&self) -> BroadcastCounters {
         let mut counts = BroadcastCounters { rooms: self.rooms.len() as u64, ..BroadcastCounters::default() };
         for room in self.rooms.iter() {

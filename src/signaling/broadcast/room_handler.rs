@@ -70,7 +70,7 @@ impl ClientInfo {
     }
 }
 
-/// A client's upgrade request. It is available only before the client joins.
+/// A client's upgrade request. The request is available only before the client joins.
 #[derive(Clone, Copy, Debug)]
 pub struct JoinRequest<'a> {
     /// The query parameters, without the token.
@@ -127,9 +127,9 @@ pub enum RoomAction {
 #[derive(Clone, Debug, PartialEq)]
 pub enum RelayPayload {
     /// In the documented envelope: the value's `content` or, if it has none, its `data` or, if it has neither, the whole value. In the
-    /// Dynode envelope: the whole value.
+    /// Dynode envelope: the whole value of the message.
     Message(Value),
-    /// In both envelopes: the whole value.
+    /// In both envelopes, the whole value is relayed.
     Content(Value),
 }
 
@@ -196,7 +196,7 @@ pub trait RoomHandler: Send {
         Vec::new()
     }
 
-    /// Called after a control channel has left, like [`RoomHandler::on_leave`].
+    /// The equivalent of [`RoomHandler::on_leave`] for control channels: called after a control channel has left.
     fn on_control_leave(
         &mut self,
         room: &RoomView<'_>,
@@ -237,7 +237,7 @@ pub trait RoomHandler: Send {
         Vec::new()
     }
 
-    /// Whether [`RoomHandler::routes`] serves `path`. If not, the response is 404 and the request's body is not read.
+    /// Whether [`RoomHandler::routes`] serves `path`. If false, the response is 404 and the request's body is not read.
     fn has_route(&self, room: &RoomView<'_>, path: &str) -> bool {
         false
     }

@@ -167,7 +167,7 @@ impl Hub {
         infos.collect()
     }
 
-    /// Sets a parameter in the room with `code`, or in all rooms, and sends it to the members. Returns the number of receivers.
+    /// Sets a parameter in the room with `code`, or in all rooms, and sends the new value to the members. Returns the number of receivers.
     pub fn broadcast_param(
         &mut self,
         code: Option<&str>,

@@ -1,7 +1,8 @@
 //! The control surface dialect (`bbx`): clients join a room by its code and set parameters of the program that created the room.
 //!
-//! A room stays open until that program closes the room or the room's lifetime ends ([`commands`]). The server reports each action of a
-//! client to the program as a [`ControlSurfaceEvent`], and sends each new value to the other clients of the room.
+//! A room stays open until the program that created the room closes it, or until the room's lifetime ends ([`commands`]). The server
+//! reports each action of a client to the embedding application as a [`ControlSurfaceEvent`], and sends each new value to the other clients
+//! of the room.
 
 mod commands;
 
@@ -96,7 +97,7 @@ const MAX_WRONG_CODES: u32 = 20;
 /// Maximum number of scheduled updates per room.
 const MAX_SCHEDULED_UPDATES: usize = 1_000;
 
-/// Maximum time from the receipt of an update to its scheduled time. An update that is scheduled for later takes effect at once.
+/// Maximum time from the receipt of an update to its scheduled time. An update that is scheduled further ahead takes effect immediately.
 const MAX_SCHEDULE_AHEAD: Duration = Duration::from_secs(60);
 
 /// The control surface dialect.
@@ -270,7 +271,7 @@ fn join(
     let is_checked = dialect.wrong_codes.retry_after(now, from).is_none();
     let found = dialect.rooms.find(&room_code).filter(|_| is_checked);
     let Some((key, room)) = found.and_then(|key| Some((key, dialect.rooms.get(key)?))) else {
-        // A wrong code above the limit is not counted.
+        // If the limit of wrong codes is reached, a further wrong code is not counted.
         let _ = dialect.wrong_codes.check(now, from);
         ctx.reply(&INVALID_ROOM);
         if ctx.count_wrong_code() < MAX_WRONG_CODES {

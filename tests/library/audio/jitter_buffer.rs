@@ -138,8 +138,8 @@ fn every_sample_is_played_unchanged_and_in_order() {
 #[test]
 fn packet_is_played_up_to_its_allowance_plus_block_and_tolerance() {
     let simulation = Simulation::default();
-    // In the first run, packet 700 arrives 20 ms late, which equals the allowance. In the second run it is 35 ms late: more than the sum of
-    // the allowance, a block (5 ms), the tolerance (2.5 ms) and the samples that are read beyond a block.
+    // In the first run, packet 700 arrives 20 ms late, which equals the allowance. In the second run, packet 700 is 35 ms late: more than
+    // the sum of the allowance, a block (5 ms), the tolerance (2.5 ms) and the samples that are read beyond a block.
     let with = |late: f64| simulation.play(|index| Some(if index == 700 { 0.003 + late } else { 0.003 })).1;
     let at_the_limit = with(0.020);
     assert_eq!((at_the_limit.concealed, at_the_limit.late), (0, 0), "{at_the_limit:?}");
@@ -218,7 +218,7 @@ fn large_clock_error_is_corrected_without_residual_depth() {
 fn late_first_callback_starts_playback_there_without_backlog() {
     for late in [0.015, 0.05, 0.3] {
         let simulation = Simulation { allowance: Some(Duration::from_millis(1)), ..Simulation::default() };
-        // Callback 20 is at 1.0 s, 3 ms before the first packet arrives. All callbacks after it are late.
+        // Callback 20 is at 1.0 s, 3 ms before the first packet arrives. All later callbacks are late.
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { late } else { 0.0 });
         assert_eq!((played.early, played.late, played.concealed, played.resyncs), (0, 0, 0, 0), "{late}: {played:?}");
         assert_eq!(played.played + played.skipped, 1_500, "{late}: {played:?}");
@@ -230,8 +230,8 @@ fn late_first_callback_starts_playback_there_without_backlog() {
         assert_eq!(wrong, None, "{late}");
         // The sound is faded in.
         assert!(output[first_sample(&output)].abs() < 0.02, "{late}");
-        // If the device then catches up with several callbacks at once, playback turns out to have started too early. To correct this,
-        // playback pauses once.
+        // If the device then catches up with several callbacks at once, playback turns out to have started too early. Playback then pauses
+        // once to correct its start.
         let caught_up = |n: u64| (1.0 + late - 0.9 - n as f64 * 0.005).max(0.0);
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { caught_up(n) } else { 0.0 });
         assert_eq!((played.early, played.resyncs, played.concealed), (0, 1, played.late), "{late}: {played:?}");
@@ -253,8 +253,8 @@ fn partial_last_packet_fades_out() {
         jitter_allowance: Some(Duration::from_millis(100)),
     })
     .unwrap();
-    // The sound is nine and a half packets of one constant value. The first frame after the sound repeats its last frame, and no later
-    // difference between two frames is larger than a step of the fade.
+    // The sound is nine and a half packets of one constant value. The first frame after the sound repeats the last frame of the sound, and
+    // no later difference between two frames is larger than a step of the fade.
     jitter_buffer.set_sent_packets(10);
     for index in 0..10 {
         let frames = if index == 9 { FRAME / 2 } else { FRAME };
@@ -308,7 +308,8 @@ fn full_ring_buffer_drops_and_counts_samples() {
 fn playback_catches_up_after_the_device_lost_samples() {
     const BLOCK: u64 = 256;
     // The jitter buffer evaluates delays in windows of one second. After 1.3 s, early in the second window, the device loses a block and
-    // requests all further blocks one block too early. It reports this discontinuity if `is_reported`. Returns the number of late packets.
+    // requests all further blocks one block too early. If `is_reported` is true, the device reports the discontinuity. Returns the number
+    // of late packets.
     let late = |is_reported: bool| {
         let mut jitter_buffer = JitterBuffer::new(JitterBufferConfig {
             rate: RATE,
@@ -415,7 +416,8 @@ fn other_sample_rate_keeps_pitch_and_position() {
         let simulation = Simulation { device_rate, seconds: 6.0, ..Simulation::default() };
         let (output, played) = simulation.play(|_| Some(0.003));
         assert_eq!((played.concealed, played.resyncs), (0, 0), "{played:?}");
-        // Almost all of the noise is close to 24 kHz, which a sample rate of 44.1 kHz cannot represent. Its duration is still measurable.
+        // Almost all of the noise is close to 24 kHz, which a sample rate of 44.1 kHz cannot represent. The duration of the noise is still
+        // measurable.
         let start = first_sample(&output);
         let end = output.iter().rposition(|sample| *sample != 0.0).unwrap();
         let lasts = (end - start) as f64 / f64::from(device_rate);
@@ -448,8 +450,8 @@ fn path_delay_change_causes_a_pause_or_a_skip() {
     let simulation = Simulation { seconds: 8.0, ..Simulation::default() };
     let (output, longer) = simulation.play(|index| Some(if index < 750 { 0.003 } else { 0.303 }));
     assert_eq!(longer.resyncs, 1, "{longer:?}");
-    // Packets on the longer path arrive 300 ms later. The buffer covers 27.5 ms of this and reacts within 100 ms, so all packets due in a
-    // period of 272.5 to 372.5 ms are late: 102 to 140 packets.
+    // Packets on the longer path arrive 300 ms later. The buffer covers 27.5 ms of these 300 ms and reacts within 100 ms, so all packets
+    // due in a period of 272.5 to 372.5 ms are late: 102 to 140 packets.
     assert!((102..=140).contains(&longer.late), "{longer:?}");
     assert_eq!(longer.concealed, longer.late);
     // Later packets are played: the last second is correct.

@@ -83,7 +83,8 @@ fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
     let loudest =
         |same: usize, alternating: usize| [vec![f32::MAX; same], [f32::MAX, f32::MIN].repeat(alternating / 2)].concat();
     for (from, to) in rates {
-        // The last pair converts blocks of 767,957 samples, the longest ones. Its first two blocks are 0 Hz.
+        // The last pair converts blocks of 767,957 samples, which are the longest blocks. For this pair, the first two blocks contain
+        // samples of only one sign (0 Hz).
         let samples = if from == 767_957 { loudest(2 * 767_957, 3_000) } else { loudest(3_000, 3_000) };
         let found = resampled(from, to, 1, &samples, &[samples.len()]);
         assert!(found.iter().all(|sample| sample.is_finite()), "{from} to {to}");

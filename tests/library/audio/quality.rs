@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 const MONO: PacketFormat = PacketFormat { sample_rate: 48_000, channels: 1, frame_samples: 128 };
 
-/// Noise with a period of 2^32 samples: Numerical Recipes' generator, its upper half as a 16-bit sample.
+/// Noise with a period of 2^32 samples: each sample is the upper 16 bits of the linear congruential generator from Numerical Recipes.
 fn noise(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
     (0..count)
@@ -114,8 +114,8 @@ fn full_scale_sine_period_has_a_mean_square_of_one_half() {
 fn three_full_scale_samples_in_a_row_are_clipped_across_packets() {
     const FULL: f32 = 32_767.0 / 32_768.0;
     let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 8, ..MONO });
-    // Two samples at full scale are only a peak. Then follow a run of three negative samples, whose last sample is in the next packet, and
-    // a run of five positive samples.
+    // Two consecutive samples at full scale are a peak, not clipping. The audio then contains a run of three negative samples, whose last
+    // sample is in the next packet, and a run of five positive samples.
     analyzer.on_sent(0, &[0.0, 1.0, FULL, 0.9, 0.0, 0.0, -1.0, -FULL]);
     analyzer.on_sent(1, &[-1.5, 0.0, FULL, FULL, FULL, FULL, FULL, 0.0]);
     // Samples just below full scale are never clipped, however many follow each other.
@@ -145,7 +145,7 @@ fn clipped_run_over_three_packets_counts_once_in_any_order() {
 
 #[test]
 fn many_clipped_runs_waiting_for_a_neighbor_are_all_counted() {
-    // Every other packet is clipped throughout, and the packets between them are missing.
+    // Every second packet is clipped throughout, and the packets between the clipped packets are missing.
     let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 4, ..MONO });
     for index in (0..10_000).rev() {
         analyzer.on_returned(2 * index, &[1.0; 4], ReturnStatus::Damaged);
@@ -182,7 +182,7 @@ fn silence_means_all_bits_zero() {
     let silent = analyzed(&[&[0.0; 4], &[-0.0; 4], &[0.0; 2]]);
     assert!(silent.is_sent_silent());
     assert!(!analyzed(&[&[0.0; 4], &[0.0, 0.0, 0.0, 1e-9]]).is_sent_silent());
-    // A run that sent nothing is not silent.
+    // A run that sent no audio does not count as silent.
     assert!(!analyzed(&[]).is_sent_silent());
 }
 

@@ -76,7 +76,7 @@ fn truncated_wav_yields_a_prefix_of_its_samples_or_an_error() {
     prefixes("8ch-16bit-48k.wav", [16, 8], 4_999);
 }
 
-/// Truncates the file at many lengths. `frame` is the number of bytes and of samples per frame.
+/// Truncates the file at many lengths. `frame` contains the number of bytes per frame and the number of samples per frame.
 fn prefixes(name: &str, frame: [usize; 2], step: usize) {
     let file = fixture(name);
     let original = bits(&decode(&file).unwrap());

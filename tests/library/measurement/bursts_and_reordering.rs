@@ -53,8 +53,8 @@ fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
 
 #[test]
 fn packet_overtaken_by_four_has_extent_four() {
-    // Packet 4 arrives at 210 ms, after 5 to 8. Packet 5 was the first of these, at 148 ms. RFC 4737 computes the extent (section 4.2) and
-    // the late time offset (section 4.3) only from packet 5.
+    // Packet 4 arrives at 210 ms, after 5 to 8. Of the packets 5 to 8, packet 5 arrived first, at 148 ms. RFC 4737 computes the extent
+    // (section 4.2) and the late time offset (section 4.3) only from packet 5.
     let arrivals = [(1, 68), (2, 88), (3, 108), (5, 148), (6, 168), (7, 188), (8, 208), (4, 210), (9, 228), (10, 248)];
     assert_eq!(overtaken(&arrivals), [(4, 4, 62)]);
 }
@@ -77,7 +77,7 @@ fn reordering_extent_is_measured_to_the_first_overtaking_packet() {
 fn loss_before_a_gap_does_not_change_the_overtaking_packet() {
     // Packet 1 is lost. Packet 4 was overtaken by 5, not by 2, although the gap before 2 is older.
     assert_eq!(overtaken(&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (4, 5)]), [(4, 2, 2)]);
-    // If packet 1 arrives, 2 was the first packet to overtake it.
+    // If the late packet is packet 1, the first packet that overtook it is packet 2.
     assert_eq!(overtaken(&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (1, 5)]), [(1, 4, 4)]);
 }
 

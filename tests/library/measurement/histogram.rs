@@ -3,7 +3,7 @@
 use jamjam_dev::stats::{Histogram, HistogramBar};
 use proptest::prelude::*;
 
-/// The definition of the nearest rank: the smallest value that at least `per_million` of all values do not exceed.
+/// The nearest-rank percentile: the smallest value such that at least `per_million` millionths of all values are less than or equal to it.
 fn nearest_rank(values: &[i64], per_million: u128) -> i64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();

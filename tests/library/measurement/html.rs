@@ -127,7 +127,7 @@ fn last_packet_has_its_length_and_a_band_shows_the_missing_share() {
     let page = render(&run, "x", &waveform);
     // Two of the four samples are missing.
     assert_eq!(between(&page, "<rect class=\"", "\"")[0], "gap some");
-    // Two samples are 41.67 µs, and the report uses whole microseconds.
+    // Two samples last 41.67 µs, and the report uses whole microseconds.
     assert!(page.contains("1 gap, 42.0 µs in total"));
 }
 
@@ -194,7 +194,7 @@ fn page_stays_below_5_mb_and_suggests_recording_longer_audio() {
         let page = render(&run(10), "x", &waveform);
         assert!(page.len() <= MAX_PAGE_BYTES);
         assert_eq!(page.matches("<audio ").count(), if fits { 2 } else { 0 }, "{seconds} s");
-        // Audio that does not fit is not stored either.
+        // Audio that is too long for the page is not stored.
         assert_eq!(
             [WaveformSide::Sent, WaveformSide::Returned].map(|side| waveform.to_wav(side).is_some()),
             [fits; 2],

@@ -130,7 +130,7 @@ fn relative_stream_keeps_microseconds_with_a_delay_of_seconds() {
         stream.on_return(echo);
     }
     assert_eq!((stream.returned, stream.rtt_baseline(), stream.min_rtt()), (3, 3_000_100_000, Some(3_000_100_000)));
-    // 130 µs more than the first: 130,000 ns is in the bucket 129,920 … 130,047, which is 128 ns wide.
+    // The median round trip is 130 µs longer than the first: 130,000 ns is in the bucket 129,920 … 130,047, which is 128 ns wide.
     assert_eq!(stream.rtt.percentile(0.5), Some(130_047));
     assert_eq!(stream.jitter.count(), 2);
 }

@@ -376,8 +376,8 @@ fn moqt_run_is_printed_with_its_fields() {
          completely; 3 frames missing in other groups",
         "connection setup      DNS 3.000 ms, QUIC 4.000 ms, CONNECT 5.000 ms, session 6.000 ms, subscription 7.000 ms",
         "warning: QUIC loses no data: the server did not return 2 groups and 3 frames in other groups in time (a jamjam-dev server drops the \
-         oldest groups if a client reads too slowly, and the newest groups if too much data waits for --moqt-delay); gomoqt servers reject groups \
-         that arrive before they have registered their own subscription",
+         oldest groups if a client reads too slowly, and the newest groups if too much data waits for --moqt-delay); a gomoqt server rejects groups \
+         that arrive before it has registered its own subscription",
     ] {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");
     }
@@ -402,7 +402,8 @@ fn known_run_has_known_figures() {
         "rtt_histogram": [
             {"from_us": 1.0, "to_us": 2.0, "count": 2}, {"from_us": 2.0, "to_us": null, "count": 1}
         ],
-        // |D| = 1000, 500: J = 62.5, then 62.5 + 437.5/16 = 89.84375. The mean is 76.171875 ns, rounded to 76.
+        // The transit differences |D| of RFC 3550 are 1,000 and 500 ns: J = 62.5, then 62.5 + 437.5/16 = 89.84375. The mean is 76.171875
+        // ns, rounded to 76.
         "jitter_count": 2, "jitter_mean_us": 0.076, "jitter_max_us": 0.09,
         "burst_lengths": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "burst_max": 0, "reordered_ratio": 0.0,
         "reorder_extent_mean": null, "reorder_extent_max": 0, "reorder_late_time_offset_max_us": null,
@@ -446,8 +447,8 @@ fn send_fields_have_their_values() {
         let found = at(pointer).as_f64().unwrap();
         assert!(exact <= found && found - exact < 2.0, "{pointer}: {found} for {exact}");
     };
-    // The echo times are 100 ms plus 0 … 1,999 µs. p50 is the 1,000th of them and p99 the 1,980th. The buckets of these two are 512 and
-    // 1,024 ns wide.
+    // The echo times are 100 ms plus 0 … 1,999 µs. p50 is the 1,000th of them and p99 the 1,980th. The histogram buckets of these two
+    // values are 512 and 1,024 ns wide.
     near("/audio/echo_time_p50_us", 100_999.0);
     near("/audio/echo_time_p99_us", 101_979.0);
 }
@@ -559,7 +560,7 @@ fn device_without_errors_takes_two_lines_of_text() {
 
 #[test]
 fn maximum_jitter_differs_from_the_last_jitter() {
-    // |D| = 1,600 then 0: J = 100, then 93.75.
+    // The transit differences |D| of RFC 3550 are 1,600 and 0 ns: J = 100, then 93.75.
     let run = probe(stream(StreamStats::new(), [0, 1_600, 1_600]));
     let document = serde_json::to_value(Report::new(&run, &Limits::default())).unwrap();
     assert_eq!(document["streams"]["ping"]["jitter_max_us"], json!(0.1));
@@ -641,7 +642,8 @@ fn audio_quality_appears_in_json_and_text() {
 #[test]
 fn non_finite_samples_appear_in_json_and_text() {
     let limits = audio_limits(AudioLimits::default());
-    // There are two NaN samples: one in packet 1, which is missing, and one in packet 9, which returned. Packet 7 returned as silence.
+    // There are two NaN samples: one in packet 1, which is missing, and one in packet 9, which returned. The echo of packet 7 contained
+    // only silence.
     let report = Report::new(&analyzed(|n| if n % 1_000 == 200 { f32::NAN } else { 0.5 }), &limits);
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
     let found = &document["audio_quality"];
@@ -721,7 +723,7 @@ fn incomplete_audio_analysis_cannot_meet_a_gap_limit() {
         assert_eq!(evaluated(&run, limit), expected, "{limit:?}");
     }
     run.audio.as_mut().unwrap().quality_dropped = 0;
-    // Sent audio is evaluated without replies; returned audio is not.
+    // Without replies, the report evaluates the sent audio but not the returned audio.
     run.replies_expected = false;
     assert_eq!(evaluated(&run, clips(1)), (Some(1.0), true, None));
     assert_eq!(evaluated(&run, gaps(2)), (None, false, Some("no replies were expected".to_owned())));

@@ -116,7 +116,7 @@ fn unknown_loss_direction_is_reported_with_its_cause() {
         }),
         [""; 0]
     );
-    // If nothing returned at all, other checks come first.
+    // If no reply returned at all, no warning mentions `--loss-direction`.
     let silence = notes(&probe(StreamStats { sent: 100, lost: 100, ..StreamStats::new() }));
     assert!(silence.iter().all(|note| !note.contains("--loss-direction")), "{silence:?}");
 }

@@ -37,8 +37,8 @@ fn bursts_and_reordering_appear_under_their_names() {
     // The mean is 7/3.
     assert_eq!((found("reorder_extent_mean"), found("reorder_extent_max")), (json!(2.333), json!(5)));
     assert_eq!(found("reorder_late_time_offset_max_us"), json!(2.5));
-    // The round trips are 5,000 to 5,999 ns in buckets that are 4 ns wide. Rounded up to the bucket's edge, p50 is 5,499 → 5,499, p99 is
-    // 5,989 → 5,991, and p99.9 is 5,998 → 5,999.
+    // The round trips are 5,000 to 5,999 ns in buckets that are 4 ns wide. Each percentile is rounded up to the edge of its bucket: p50
+    // from 5,499 to 5,499, p99 from 5,989 to 5,991, and p99.9 from 5,998 to 5,999.
     let pdv = ["p50", "p99", "p999", "max"].map(|name| found(&format!("pdv_{name}_us")));
     assert_eq!(pdv, [0.499, 0.991, 0.999, 0.999].map(Value::from));
     let ipdv = ["count", "min_us", "max_us", "abs_mean_us", "abs_p50_us", "abs_p99_us"];
@@ -74,7 +74,7 @@ fn each_percentile_appears_under_its_own_name() {
 
 #[test]
 fn delay_variation_needs_no_server_delay() {
-    // The echo times are 3,000,000 µs, 150 µs more and 50 µs more. There is no ping to estimate the server delay.
+    // The echo times are 3,000,000 µs, 3,000,150 µs and 3,000,050 µs. There is no ping from which the server delay could be estimated.
     let audio = stream(StreamStats::with_rtt_baseline(), [3_000_000_000, 3_000_150_000, 3_000_050_000]);
     let report = Report::new(&send(AudioResults { stats: audio, ..AudioResults::default() }), &Limits::default());
     let audio = report.streams.audio.unwrap();

@@ -25,7 +25,7 @@ fn probe_with_one_lost_packet_matches_the_expected_text() {
     (ping.sent, ping.lost) = (100, 1);
     let run = RunResults { duration_ns: 1_003_000_000, ..probe(ping) };
     let limits = Limits { max_loss: Some(0.0), max_p99: Some(Duration::from_millis(5)), ..Limits::default() };
-    // |D| is always 500 ns, so J rises from 31.25 ns towards 500 ns. Its mean is 424 ns, and its last value 499 ns.
+    // |D| is always 500 ns, so J rises from 31.25 ns towards 500 ns. The mean of J is 424 ns, and the last value of J is 499 ns.
     let expected = "\
 probe of 127.0.0.1:5000, 1.003 s
 

@@ -1,5 +1,5 @@
-//! A client that is far behind its schedule sends its backlog in batches. Between batches, it reads the socket and checks for a stop
-//! signal.
+//! A client that is far behind its schedule sends its backlog in batches. Between batches, the client's driver reads the socket and checks
+//! for a stop signal.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -26,7 +26,7 @@ fn counts_response(request: &[u8], since: u32, pings: u32) -> Vec<u8> {
     response(&request[8..20], &counts_attribute(since, [0, pings, 0]))
 }
 
-/// Answers the first request at 1 ms with `before`, and answers every ping for which `returns` is true 1 ms after it was sent. Returns the
+/// Answers the first request at 1 ms with `before`. A ping for which `returns` is true is answered 1 ms after it was sent. Returns the
 /// node at the time of its last ping.
 fn prober_after_pings(count: u64, before: impl Fn(&[u8]) -> Vec<u8>, returns: impl Fn(u64) -> bool) -> Prober {
     let mut node = prober_with_report(StreamKind::Ping, count);
@@ -115,7 +115,7 @@ fn loss_report_request_is_sent_at_most_three_times() {
 
 #[test]
 fn received_counts_of_the_server_split_the_loss() {
-    // The server had counted seven packets before. It receives eight of these ten, and six return.
+    // Before the run, the server had counted seven packets. The server receives eight of the ten pings, and six replies return.
     let mut node = prober_after_pings(10, |request| counts_response(request, 9, u32::MAX - 2), |n| n < 6);
     let (requests, end) = run_to_end(&mut node, |request| Some(counts_response(request, 9, 5)));
     // The last ping was sent at 91 ms, the smallest round trip was 1 ms, and the timeout is 2 s: the run ends at 2,092 ms. The request is

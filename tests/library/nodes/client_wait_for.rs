@@ -56,7 +56,8 @@ fn counting_starts_at_zero_after_the_first_reply() {
     node.on_datagram(read, &[datagram, datagram]);
     assert_eq!(poll(&mut node, 131 * MS), [header(4, 0, 0)]);
     assert_eq!(deadline(&node), Some(141 * MS));
-    // The reply to the other readiness packet arrives only now. It is not counted, because that packet was sent before counting began.
+    // The reply to the other readiness packet arrives only now. This reply is not counted, because its packet was sent before counting
+    // began.
     deliver(&mut node, 132 * MS, peer(), &header(4, 0x8000_0001, 0));
     // This sequence number was never sent.
     deliver(&mut node, 133 * MS, peer(), &header(4, 0x8000_0002, 0));

@@ -33,7 +33,7 @@ fn reply_count(echo: &mut EchoServer, at: u64, from: &str, bytes: &[u8]) -> usiz
     replies(echo, at, (from, None), bytes).len()
 }
 
-/// The same for a datagram that arrives at a loopback address.
+/// Like `reply_count`, but the datagram arrives at a loopback address.
 fn loopback_reply_count(echo: &mut EchoServer, at: u64, from: &str, bytes: &[u8]) -> usize {
     replies(echo, at, (from, Some("127.0.0.1")), bytes).len()
 }
@@ -100,8 +100,8 @@ fn ipv6_source_is_its_64_bit_prefix_and_mapped_ipv4_is_ipv4() {
 #[test]
 fn bit_rate_counts_the_reply_with_its_ip_header() {
     let admission = || AdmissionConfig { max_bit_rate: Some(8_000_000), ..AdmissionConfig::default() };
-    // An eighth of a second at 8 Mbit/s is 1,000,000 bits, which are 125 IP packets of 1,000 bytes. Their UDP payload is 972 bytes (IPv4)
-    // or 952 bytes (IPv6).
+    // An eighth of a second at 8 Mbit/s is 1,000,000 bits, which are 125 IP packets of 1,000 bytes. Each IP packet has a UDP payload of 972
+    // bytes (IPv4) or 952 bytes (IPv6).
     for (from, len) in [("192.0.2.1:5000", 972), ("[2001:db8::1]:5000", 952), ("[::ffff:192.0.2.1]:5000", 972)] {
         let mut echo = server(Duration::ZERO, admission());
         let sent: usize = (0..200).map(|n| reply_count(&mut echo, 0, from, &packet(1, n, &vec![0; len - 12]))).sum();
@@ -243,7 +243,7 @@ const MEGABIT: AdmissionConfig = AdmissionConfig {
     hash_key: [0; 2],
 };
 
-/// Sends `packets` AUDIO packets of `len` bytes at time 0. Returns the number that leave within 100 ms.
+/// Sends `packets` AUDIO packets of `len` bytes at time 0. Returns the number of echoes that leave within 100 ms.
 fn returned_after_100_ms(echo: &mut EchoServer, packets: u32, len: usize) -> usize {
     for sequence in 0..packets {
         assert_eq!(reply_count(echo, 0, "192.0.2.1:5000", &packet(1, sequence, &vec![0; len - 12])), 0);
@@ -336,15 +336,15 @@ proptest! {
     }
 }
 
-/// Returns the number of these datagrams that a server without a delay answers immediately. Each datagram is a time in milliseconds and its
-/// bytes.
+/// Returns the number of these datagrams that a server without a delay answers immediately. Each item of `datagrams` contains an arrival
+/// time in milliseconds and the bytes of one datagram.
 fn answered(from: &str, datagrams: impl IntoIterator<Item = (u64, Vec<u8>)>) -> usize {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     datagrams.into_iter().map(|(at, bytes)| reply_count(&mut echo, at * MS, from, &bytes)).sum()
 }
 
-/// A client sends one KEEPALIVE per second. Returns the packets that it receives, without the echo of each KEEPALIVE. The echo must be the
-/// first or second reply.
+/// A client sends one KEEPALIVE per second. Returns the packets that the client receives, without the echo of each KEEPALIVE. The echo must
+/// be the first or second reply.
 fn replies_besides_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> Vec<(u64, Vec<u8>)> {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let mut others = Vec::new();
@@ -367,8 +367,8 @@ fn replies_besides_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> V
 #[test]
 fn client_with_constant_keepalives_is_answered_each_second_for_a_day() {
     let loop_checks = replies_besides_echoes(86_400, |_| packet(4, 0, b"alive"));
-    // The client differs from an echo server only in that it does not return loop checks. It receives two loop checks in a row, and then
-    // one per half minute.
+    // The client differs from an echo server only in that it does not return loop checks. This client receives two loop checks in a row,
+    // and then one every 30 seconds.
     let times: Vec<u64> = loop_checks.iter().map(|(second, _)| *second).collect();
     assert!(times.windows(3).all(|three| three[2] - three[0] >= 29) && times.len() <= 86_400 / 30 + 2, "{times:?}");
     for (second, bytes) in loop_checks {
@@ -396,7 +396,7 @@ fn only_a_source_that_returns_its_own_loop_check_is_not_answered() {
     });
     assert_ne!(one, other);
     let mut answered = |at: u64, from, bytes: &[u8]| reply_count(&mut echo, at * SECOND, from, bytes);
-    // The loop check for another source, a longer copy, a copy with a flag and a copy with another sequence are ordinary KEEPALIVEs.
+    // The loop check for another source is an ordinary KEEPALIVE, and so is a copy that is longer or has another flag or sequence number.
     let (longer, mut flag, mut counted) = ([&one[..], &[0]].concat(), one.clone(), one.clone());
     flag[11] ^= 1;
     counted[5] ^= 1;
@@ -418,7 +418,7 @@ fn only_a_source_that_returns_its_own_loop_check_is_not_answered() {
 
 #[test]
 fn loop_check_returned_after_two_minutes_is_an_ordinary_keepalive() {
-    // A previous user of an address and port behind a NAT cannot silence the current user.
+    // A previous user of an address and port behind a NAT cannot prevent replies to the current user.
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let mut check = Vec::new();
     for at in [0, 1, 2, 128, 129, 130] {

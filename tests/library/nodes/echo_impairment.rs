@@ -174,7 +174,7 @@ fn bandwidth_limit_spaces_replies_and_drops_beyond_its_queue() {
     for n in 1..=6 {
         receive(&mut echo, Time::ZERO, client(n as u8), &packet(1, n, 60));
     }
-    // A ping arrives while AUDIO is queued. Its pong has 24 + 28 bytes, which are 416 bits and take 4.16 ms.
+    // A ping arrives while AUDIO is queued. The pong has 24 + 28 bytes, which are 416 bits and take 4.16 ms.
     receive(&mut echo, Time::from_millis(11), client(1), &packet(5, 9, 12));
     let left = drain(&mut echo, Time::from_millis(1_000));
     let left: Vec<(u64, u32)> = left.iter().map(|(at, bytes)| (at.as_micros(), sequence(bytes))).collect();
@@ -227,8 +227,8 @@ fn outcome_is_independent_of_ports_order_batches_and_other_packets() {
 
     let (mut echo, log) = server(300 * MS, everything(5));
     let (first, second) = (SocketAddr::from(([192, 0, 2, 1], 777)), SocketAddr::from(([192, 0, 2, 2], 1)));
-    // 3 and 500 have no common divisor, so this is another order of all packets. They arrive in batches of five with KEEPALIVEs between
-    // them.
+    // 3 and 500 have no common divisor, so this is another order of all packets. The packets arrive in batches of five with KEEPALIVEs
+    // between the batches.
     let order: Vec<u32> = (0..500).map(|n| n * 3 % 500).collect();
     for (n, batch) in order.chunks(5).enumerate() {
         let received_at = Time::from_millis(n as u64 * 40);
@@ -267,7 +267,7 @@ fn copy_is_charged_like_a_packet_and_both_are_dropped_together() {
     let counters = echo.counters();
     assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, two));
     // The memory that is left for client 1 holds one packet, but not a packet and its copy. After the packet of client 2, the memory that
-    // is left in total also holds one packet, but not a packet and its copy.
+    // is left for all clients together also holds one packet, but not a packet and its copy.
     receive(&mut echo, Time::ZERO, client(1), &audio(2));
     receive(&mut echo, Time::ZERO, client(2), &audio(3));
     receive(&mut echo, Time::ZERO, client(3), &audio(4));

@@ -64,7 +64,7 @@ fn each_client_gets_its_own_distinct_packets_by_type() {
         Some((9, [0, 0, 0])),
         "the server had no entry for the client"
     );
-    // The next run from the same port has the same numbers, but its packets are not copies of those of the first run.
+    // The next run from the same port has the same sequence numbers, but its packets do not count as copies of packets of the first run.
     receive(&mut echo, 10_000, client(1), &packet(1, 1));
     receive(&mut echo, 10_000, client(1), &packet(1, 1));
     assert_eq!(request_counts(&mut echo, 11_000, client(1)), Some((3, [5, 2, 1])));

@@ -241,7 +241,7 @@ fn truncated_or_unusable_response_is_consumed_and_not_reported() {
         unusable.push(with(0x0101, ip, 32_853));
     }
     unusable.push(with(0x0101, "192.0.2.1", 0));
-    // A success response without attributes, and one whose address family has another length.
+    // A success response without attributes, and a success response whose address length does not match its address family.
     unusable.push([&[1, 1, 0, 0][..], &request[4..]].concat());
     let mut family = plain.clone();
     family[25] = 2;
@@ -355,7 +355,7 @@ fn timeout_is_logged_once_and_a_mapped_address_when_it_changes() {
     keep_callsites_enabled();
     tracing::subscriber::with_default(lines.subscriber(), || {
         let (mut echo, _reported) = with_default_server();
-        // Runs one round per call, each with an optional immediate response.
+        // Each call of this closure runs one round. If `answer` is set, the request of the round is answered immediately.
         let mut round = {
             let lines = lines.clone();
             let mut began = 0;

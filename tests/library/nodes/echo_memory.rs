@@ -57,7 +57,7 @@ fn flood_of_one_client_leaves_memory_for_the_others() {
         (6, 95, 0)
     );
     assert_eq!(counters.buffered_bytes.get(), 1_200);
-    // Another port is another client.
+    // A packet from another port counts as another client.
     receive(&mut echo, SocketAddr::from(([127, 0, 2, 1], 5_001)), &audio(), 100);
     assert_eq!(counters.received.get(), 7);
 }
@@ -66,7 +66,7 @@ fn flood_of_one_client_leaves_memory_for_the_others() {
 fn dropped_packet_is_counted_for_the_limit_that_dropped_it() {
     let mut echo = server(Some(1_000), Some(600));
     for number in [1, 2, 3] {
-        // Of a batch of five, as many packets as fit are accepted, in order.
+        // From each batch of five packets, the server accepts packets in order until a limit is reached.
         receive(&mut echo, client(number), &audio().repeat(5), 100);
     }
     let counters = echo.counters();
@@ -186,8 +186,8 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![1 => noise, 4 => packet]
 }
 
-/// A client (0 has port 0, 3 is limited, 4 is not allowed), its datagram, the segment size, the time in milliseconds since the previous
-/// step, and the send status.
+/// The number of a client (0 has port 0, 3 is subject to the rate limit, 4 is not in an allowed network), its datagram, the segment size,
+/// the time in milliseconds since the previous step, and the send status.
 type Step = (u8, Vec<u8>, usize, u64, Option<SendStatus>);
 
 fn step() -> impl Strategy<Value = Step> {

@@ -17,10 +17,11 @@ use proptest::prelude::*;
 
 use recording_sink::RecordingSink;
 
-/// Time, order, destination host, source, bytes.
+/// An arriving datagram: time, order, destination host, source, bytes.
 type Arrival = (u64, u64, usize, SocketAddr, Vec<u8>);
 
-/// The hosts of the network. A host without a server returns every datagram unchanged and immediately, like other echo servers do.
+/// The hosts of the network. A host without an `EchoServer` simulates an echo server of another project: it returns every datagram
+/// unchanged and immediately.
 struct Network {
     hosts: Vec<(SocketAddr, Option<EchoServer>)>,
     wire: BinaryHeap<Reverse<Arrival>>,
@@ -109,7 +110,7 @@ impl Network {
     }
 
     fn send(&mut self, now: u64, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
-        // A datagram to a client is not delivered.
+        // Datagrams to addresses that are not hosts, such as clients, are discarded.
         if let Some(host) = self.hosts.iter().position(|(address, _)| *address == to) {
             self.enqueue(now + self.path_delay, host, from, bytes);
         }
@@ -167,9 +168,9 @@ fn audio_loops_three_times() {
 
 #[test]
 fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
-    // The first server would echo five times (in the second case four times). When the packet returns for the fourth time, the second
-    // server has used 3 × 34.9 s of its budget of 120 s and would need 40 s more; in the second case it has used 3 × 79.9 s of 318 s and
-    // would need 106 s.
+    // The first server alone would echo the packet five times (in the second case four times). When the packet returns for the fourth time,
+    // the second server has used 3 × 34.9 s of its budget of 120 s and would need 40 s more; in the second case it has used 3 × 79.9 s of
+    // 318 s and would need 106 s.
     for (delays, path_delay, echoes, end) in [
         ([0, 5_000], 50, [4, 3], 50 + 3 * 5_100),
         ([10_000, 16_000], 50, [4, 3], 10_050 + 3 * 26_100),
@@ -186,7 +187,7 @@ fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
 #[test]
 fn keepalive_loop_ends_after_three_round_trips() {
     // Path delays of up to 5 s. Before the third echo, the server sends a loop check, which also returns before the echo. The other server
-    // answers it and sends its own loop check.
+    // answers this loop check and sends a loop check of its own.
     for path_delay in [0, 1, 20, 165, 399, 400, 401, 450, 500, 750, 999, 1_000, 2_000, 5_000] {
         let mut network = Network::pair([3_000, 3_000], path_delay);
         network.forge(0, 1, packet(4, 7, &[]));
@@ -226,7 +227,7 @@ fn max_per_second(network: &Network, host: usize, from_ms: u64) -> usize {
 
 #[test]
 fn keepalive_storm_is_20_replies_per_second_after_its_first_round() {
-    // As many packets as a rate of 8,000 per second allows in one round trip.
+    // The forged packets of one round trip, at a rate of 8,000 per second.
     for path_delay in [100, 400, 415, 500, 1_000] {
         let mut network = Network::pair([0, 0], path_delay);
         let last_forged = 2 * path_delay;
@@ -307,7 +308,8 @@ fn server_that_receives_its_own_address_as_source_ends_the_loop() {
     let mut network = Network::new(vec![Some(echo(0))], 0);
     network.forge(0, 0, packet(4, 7, &[]));
     network.run();
-    // Three echoes and a loop check are sent. The loop check returns, and so does the fourth KEEPALIVE.
+    // Three echoes and a loop check are sent. The server receives the returned loop check and the fourth KEEPALIVE, and does not answer
+    // them.
     assert_eq!(network.counts(0, answer_counts), [4, 2, 0]);
 }
 

@@ -211,8 +211,8 @@ fn audio_is_indexed_by_sequence_and_other_types_by_count() {
     let pings: Vec<ImpairmentDecision> =
         (0..1_000).map(|sequence| alone.decide(PacketType::LatencyPing, sequence)).collect();
     let keepalives: Vec<ImpairmentDecision> = (0..1_000).map(|_| alone.decide(PacketType::Keepalive, 0)).collect();
-    // Decisions for other AUDIO packets come between these, and all pings and KEEPALIVEs have the same sequence number. The decisions stay
-    // the same.
+    // Decisions for other AUDIO packets come between the decisions for these packets, and all pings and KEEPALIVEs have the same sequence
+    // number. The decisions stay the same.
     let mut crowded = Impairer::new(everything(12));
     for index in 0..1_000 {
         assert_eq!(crowded.decide(PacketType::Audio, index as u32), audio[index]);

@@ -39,7 +39,7 @@ fn hundred_packets_are_sent_on_schedule() {
 fn late_poll_catches_up_and_does_not_shift_the_schedule() {
     let mut node = prober(StreamKind::Keepalive, Some(6));
     assert_eq!(poll(&mut node, 0).len(), 1);
-    // Due at 10, 20 and 30 ms.
+    // The packets due at 10, 20 and 30 ms are sent.
     assert_eq!(poll(&mut node, 35 * MS).len(), 3);
     assert_eq!(deadline(&node), Some(40 * MS));
 }
@@ -126,7 +126,7 @@ fn reply_that_belongs_to_no_packet_of_the_run_is_stray() {
     deliver(&mut node, 3, peer(), &header(1, 1, 0));
     deliver(&mut node, 4, peer(), &[1, 6, 0]);
     deliver(&mut node, 5, peer(), &ping);
-    // These two are pongs, but not to a ping of this run.
+    // These two datagrams are pongs, but they do not reply to a ping of this run.
     deliver(&mut node, 6, peer(), &header(6, 0, 0));
     deliver(&mut node, 7, peer(), &[header(6, 0, 0), vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]].concat());
     let run = node.into_results("", Some(Time::from_millis(1)), &mut ());

@@ -195,7 +195,7 @@ fn would_block_delays_but_loses_and_repeats_nothing() {
     let mut sink = RecordingSink::new();
     let mut kinds = Vec::new();
     for turn in 0..8 {
-        // Every second poll gets WouldBlock at once, and the other polls get it after one datagram.
+        // Every second poll gets WouldBlock at once, and the other polls get WouldBlock after one datagram.
         sink.plan = if turn % 2 == 0 {
             [SendStatus::WouldBlock].into()
         } else {
@@ -302,7 +302,8 @@ fn lateness_uses_the_server_delay_known_when_the_packet_arrives() {
     deliver(&mut node, 200 * MS, peer(), &audio[0].1);
     // The round trip of the ping is 206 ms, so the estimated server delay is 200 − 206 = −6 ms.
     deliver(&mut node, 206 * MS, peer(), &pong(&ping));
-    // This packet was sent at 2 ms, so its echo time is just above 201 ms: 201 − (−6) = 207 ms, which exceeds the limit of 5 ms.
+    // This packet was sent at 2 ms, so its echo time is just above 201 ms. Minus the server delay, this is 201 − (−6) = 207 ms, which
+    // exceeds the limit of 5 ms.
     deliver(&mut node, 203 * MS + 1, peer(), &audio[1].1);
     let stream = node.into_results("", Some(Time::from_millis(300)), &mut ()).audio.expect("a sender has audio").stats;
     assert_eq!((stream.returned, stream.late), (2, 1));

@@ -78,7 +78,8 @@ fn ping_and_pong_match_their_golden_bytes() {
         assert_eq!(PingPayload::parse(wire::parse_packet(&packet(name)).unwrap()), Ok(expected), "{name}");
     }
     assert_eq!(expected.to_pong_datagram(42)[..], packet("latency-pong.hex"));
-    // This program writes the same sequence number into the header and the payload. The golden ping has another one in its header.
+    // This program writes the same sequence number into the header and the payload. The golden ping has a different sequence number in its
+    // header.
     let mut ours = packet("latency-ping.hex");
     ours[2..6].copy_from_slice(&[0, 0, 0, 9]);
     assert_eq!(expected.to_ping_datagram()[..], ours);

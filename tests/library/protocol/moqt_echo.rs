@@ -24,7 +24,7 @@ fn fifty_groups(group_interval: Duration, frame_interval: Duration) -> Sending {
     Sending { group_count: Some(50), frames_per_group: 2, group_interval, frame_interval, ..Sending::default() }
 }
 
-/// All frames of `groups` groups of two frames, in order.
+/// All frames of `groups` groups in order; each group has two frames.
 fn all_of(groups: u64) -> Vec<(u64, usize)> {
     (1..=groups).flat_map(|group| [(group, 0), (group, 1)]).collect()
 }
@@ -144,8 +144,8 @@ fn delayed_echo_at_a_third_of_the_memory_returns_a_third_on_time() {
         let mut peers = JoinedPeers::new(Plan { seed, echoing, sending, ..Plan::default() });
         peers.max_buffered_bytes = max_buffered_bytes;
         assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
-        // The memory is full after a third of the delay. Groups are then dropped until the first one leaves the echo, after the delay. This
-        // pattern repeats.
+        // The memory is full after a third of the delay. Groups are then dropped until the first buffered group leaves the echo, after the
+        // delay. This pattern repeats.
         let (accepted, refused): (Vec<u64>, Vec<u64>) =
             (1..=count).partition(|group| (group - 1) % u64::from(ms) < u64::from(ms) / 3);
         let expected: Vec<_> = accepted.iter().flat_map(|group| [(*group, 0), (*group, 1)]).collect();
@@ -549,7 +549,7 @@ fn gomoqt_09_server_must_accept_within_time_after_the_first_frame() {
     assert_eq!(short.peer.handler().outcome(), None);
     short.until(Time::from_millis(2_060));
     assert_eq!(short.peer.handler().outcome(), not_agreed);
-    // Either SUBSCRIBE_OK or a group is sufficient.
+    // Either SUBSCRIBE_OK or a group shows that the server has accepted the subscription.
     let mut accepted = before_subscribe_ok(endless());
     accepted.deliver(StreamHandle::Local(2), &[0]);
     let mut with_group = before_subscribe_ok(endless());

@@ -205,7 +205,7 @@ fn oversized_message_is_rejected_by_its_length_prefix() {
         SessionClient::from_bytes(Gomoqt202502, &parameters(65)),
         Err(DecodeError::TooMany { count: 65, max: 64, .. })
     ));
-    // Wrong counts: fewer items follow.
+    // These messages contain fewer items than their count field states.
     for wrong_count in [&[0x3f][..], &[0x3f, 0x00], &[0xff; 8], &[0x02, 0x01, 0x61]] {
         assert!(AnnouncePlease::from_bytes(Gomoqt202502, wrong_count).is_err(), "{wrong_count:02x?}");
         assert!(SessionClient::from_bytes(Gomoqt202502, wrong_count).is_err(), "{wrong_count:02x?}");

@@ -316,7 +316,7 @@ fn streams_beyond_the_limit_are_rejected() {
         echo.open(id, Bi, &[]);
         echo.open(id + 2, Uni, &[0]);
     }
-    // 64 bidirectional streams are accepted, two of which are the session stream and the subscription, and 128 groups.
+    // The server accepts 64 bidirectional streams, including the session stream and the subscription, and 128 groups.
     assert_eq!(echo.counts.streams_rejected, 10_000 - 62 + 10_000 - 128);
     assert!(echo.stopped.iter().all(|(_, code)| *code == error_code::LIMIT_EXCEEDED));
     assert_eq!((echo.opened.len(), echo.closed.is_none()), (2, true));
@@ -396,8 +396,9 @@ fn peer_that_does_not_read_requests_is_closed() {
         echo.deliver(Local(0), &pieces["announce-ended"]);
         times += 1;
     }
-    // Each announcement causes a subscription, whether the previous one has ended or not. The first 64 take 26 bytes each. The others take
-    // 27 bytes, because their subscription ID takes two bytes; 9,647 of them fit in the remaining memory.
+    // Each announcement causes a subscription, whether the previous subscription has ended or not. The first 64 subscriptions take 26 bytes
+    // each. All later subscriptions take 27 bytes, because their subscription ID takes two bytes; 9,647 of them fit in the remaining
+    // memory.
     assert_eq!((times, echo.closed().0), (64 + 9_647 + 1, error_code::INTERNAL_ERROR));
 }
 
@@ -495,7 +496,7 @@ fn chunk_of_many_empty_frames_is_processed_in_slices() {
                 echo.peer.on_bytes_written(echo.now, stream, more.len());
             }
         }
-        // Each of the 16 readers gets 64 frames of one byte in one write. In the first slice, GROUP (4 bytes) precedes them.
+        // Each of the 16 readers gets 64 frames of one byte in one write. In the first slice, GROUP (4 bytes) precedes the frames.
         let (max_writes, max_queued) = if slices == 0 { (32, 16 * 68) } else { (16, 16 * 64) };
         assert!(writes <= max_writes && queued <= max_queued, "slice {slices}: {writes} writes, {queued} bytes");
         let counts = echo.peer.take_counters();
@@ -641,7 +642,8 @@ fn groups_without_subscriber_are_dropped_before_subscribed_ones() {
     for (id, subscription, sequence) in [(2, 1, 1), (6, 0, 1), (10, 1, 2), (14, 0, 2), (18, 0, 3), (22, 0, 4)] {
         echo.open(id, Uni, &[0, 2, subscription, sequence, 1, b'x']);
     }
-    // Three of six groups fit. Groups without a subscriber are dropped first, beginning with the oldest; then the newest group is dropped.
+    // Three of six groups fit within the limit. Groups without a subscriber are dropped first, beginning with the oldest; then the newest
+    // group is dropped.
     assert_eq!(echo.counts.groups_dropped(), [0, 1, 2]);
     echo.until(Time::from_millis(10));
     let received: Vec<_> = (3..6).map(|handle| echo.take_written(Local(handle))).collect();
@@ -721,8 +723,8 @@ proptest! {
                 PeerAction::Time(ms) => echo.until(echo.now + Duration::from_millis(ms)),
             }
             echo.act();
-            // While the endpoint has a backlog, its driver reads nothing from the peer. Only a deadline continues the work, so it must be
-            // due.
+            // While the endpoint has a backlog, its driver reads nothing from the peer. The work continues only at a deadline, so the
+            // deadline must already be due.
             let deadline = echo.peer.next_deadline();
             assert!(!echo.peer.has_backlog() || deadline.is_some_and(|deadline| deadline <= echo.now), "{deadline:?}");
         }

@@ -101,7 +101,7 @@ fn message_rate_limit_closes_the_connection_and_leaves_the_room() {
     assert_eq!(sink.last(1)["type"], "PeerLeft");
     let counts = hub.total_counters();
     assert_eq!((counts.closed_message_rate, counts.connections, counts.rooms, counts.members), (1, 1, 1, 1));
-    // Messages of a closed connection are ignored, and a client within the rate is never closed.
+    // Messages of a closed connection are ignored, and a client that stays within the message rate is never disconnected.
     send(&mut hub, &mut sink, 2, 5_000, &create());
     (0..1_000).for_each(|turn| send(&mut hub, &mut sink, 1, turn * 100, &json!({"type": "ListRooms"})));
     assert_eq!((sink.closed.len(), hub.total_counters().rooms), (1, 1));
@@ -260,8 +260,8 @@ fn silent_connection_is_closed_at_the_heartbeat_timeout() {
     }
 }
 
-/// Each full 16 KiB of a message counts as one more message. A message is accepted if any part of the burst is left, even if it counts as
-/// more messages than are left. The following messages then have to wait longer.
+/// Each full 16 KiB of a message counts as one more message. A message is accepted if any part of the burst is left, even if the message
+/// counts as more messages than the rest of the burst allows. The following messages then have to wait longer.
 #[test]
 fn long_messages_count_more_towards_the_message_rate() {
     for (bytes, max_messages) in [(16, 20), ((16 << 10) - 1, 20), (16 << 10, 10), (160 << 10, 2)] {

@@ -195,7 +195,7 @@ fn missing_password_is_an_error_before_joining() {
     let wrong = with_password.on_message(error("Invalid password")).unwrap_err().to_string();
     assert_eq!(wrong, "wrong password for room `vault`");
 
-    // A room that is not listed has its own error.
+    // If the room is not listed and the server rejects the missing password, the error requests a password.
     assert_eq!(
         join_error("ZZZZZZ", &[three(), error("Invalid password")]).to_string(),
         "room `ZZZZZZ` needs a password; give --password or --password-file"
@@ -271,7 +271,7 @@ fn joins_updates_and_leaves_change_the_peer_addresses() {
     assert_eq!(receive(chat), without_request(&["192.0.2.1:1", "192.0.2.2:2"]));
     let left = json!({"type": "PeerLeft", "data": {"peer_id": "b"}});
     assert_eq!(receive(left), without_request(&["192.0.2.1:1"]));
-    // Some servers also send a client its own entry.
+    // Some servers also send the client an update about the client itself.
     let own = json!({"type": "PeerUpdated", "data": {"peer": at("me", NAME, "192.0.2.9:9")}});
     assert_eq!(receive(own), without_request(&["192.0.2.1:1"]));
 }

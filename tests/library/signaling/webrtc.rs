@@ -18,7 +18,7 @@ fn join(hub: &mut InMemoryHub, name: &str, room: &str) {
     assert!(hub.receive(name).unwrap().starts_with(r#"{"type":"welcome""#));
 }
 
-/// Two members in a room who have both been notified of the other.
+/// Two members of a room. Each has received the notification about the other member.
 fn duo() -> InMemoryHub {
     let mut hub = InMemoryHub::new(KEY);
     join(&mut hub, "ann", "r");
@@ -50,7 +50,7 @@ fn every_message_type_is_in_a_transcript() {
     }
 }
 
-/// Values are relayed byte for byte, even numbers that JSON parsers cannot represent exactly.
+/// All values are relayed byte for byte, including numbers that JSON parsers cannot represent exactly.
 #[test]
 fn relayed_values_keep_their_bytes() {
     for value in [
@@ -86,7 +86,8 @@ fn message_nesting_is_limited_to_128_levels() {
     assert_eq!(hub.receive("bob"), Ok(format!(r#"{{"type":"offer","fromUserId":"ann","sdp":{}}}"#, deep(127))));
 }
 
-/// The order of JSON members has no meaning. The hub writes them in the order of the original server, so that outputs can be compared.
+/// The order of JSON members has no meaning. The hub writes the members of a JSON object in the order of the original server, so that
+/// outputs can be compared.
 #[test]
 fn members_of_every_message_are_in_the_documented_order() {
     let mut hub = InMemoryHub::new(KEY);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 /// An event at the socket of a client. Times are in nanoseconds.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    /// A datagram was passed to the system, which may have refused it permanently.
+    /// The client passed a datagram to the system. `refused`: the system rejected the datagram permanently.
     Sent { at: i64, bytes: Vec<u8>, refused: bool },
     /// A datagram arrived.
     Received { at: i64, from: SocketAddr, bytes: Vec<u8> },

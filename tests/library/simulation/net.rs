@@ -14,7 +14,7 @@ use super::log::Event;
 use super::rng::Rng;
 use super::simulated_socket::{SimulatedSocket, System};
 
-/// The behavior of the machine under a node. Times are in nanoseconds; all other values are probabilities.
+/// The behavior of the machine that runs a node. Times are in nanoseconds; all other values are probabilities.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Machine {
     pub(crate) system: System,
@@ -22,7 +22,7 @@ pub(crate) struct Machine {
     pub(crate) lateness: u64,
     /// Probability that a wake-up is up to 30 ms late.
     pub(crate) stalls: f64,
-    /// Probability of a poll before the deadline.
+    /// Probability that a node is polled before its deadline.
     pub(crate) early_polls: f64,
     /// Whether adjacent datagrams of equal length may be received in one buffer, as with GRO.
     pub(crate) segment_runs: bool,
@@ -160,7 +160,7 @@ impl<N: Node> Host<N> {
         for (at, from, bytes) in std::mem::take(&mut self.inbox) {
             let joins = self.machine.segment_runs && rng.happens(0.7);
             match segment_runs.last_mut() {
-                // A buffer ends with the first shorter datagram.
+                // A receive buffer ends with the first datagram that is shorter than the datagrams before it.
                 Some((last, peer, segment_run, stride, open))
                     if joins && *open && *peer == from && !bytes.is_empty() && bytes.len() <= *stride =>
                 {
@@ -202,7 +202,7 @@ impl<N: Node> Host<N> {
             self.ended = self.ends.then_some(now);
             return;
         };
-        // A node with a backlog sends only a part of it per call.
+        // A node with a backlog sends only a part of the backlog per call.
         if deadline <= now {
             self.wake = Some(now + lateness(&self.machine, rng));
             return;

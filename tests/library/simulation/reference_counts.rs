@@ -1,5 +1,5 @@
-//! The numbers of `docs/measuring.md`, implemented independently from its text. They are computed afterwards from the complete log, with
-//! vectors, maps and sorts, and use none of the code under test.
+//! The numbers that `docs/measuring.md` defines, implemented only from the text of that page. After the run, these numbers are computed
+//! from the complete log, with vectors, maps and sorts, without the code under test.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ pub(crate) enum Stream {
 /// Every stream, in the order of `ReferenceCounts`.
 pub(crate) const STREAMS: [Stream; 3] = [Stream::Audio, Stream::Ping, Stream::Keepalive];
 
-/// The outcome of a packet, or of a reply to one.
+/// The outcome of a packet, or of a reply to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Outcome {
     Returned,
@@ -87,7 +87,7 @@ pub(crate) struct StreamCounts {
     pub(crate) send_failed: u64,
     /// (departure, arrival) times of the first intact copy of each packet, in order of arrival.
     pub(crate) returns: Vec<(i64, i64)>,
-    /// The position of each of those packets in order of sending.
+    /// For each entry of `returns`, the packet's position in the order of sending.
     pub(crate) order: Vec<usize>,
     /// The largest of `order`.
     newest_returned: Option<usize>,
@@ -135,7 +135,7 @@ impl StreamCounts {
     }
 }
 
-/// The type of a packet: at least 12 bytes, version 1, a known type. `None` for other datagrams.
+/// The type of a packet, which has at least 12 bytes, version 1 and a known type. `None` for other datagrams.
 fn packet_type(bytes: &[u8]) -> Option<u8> {
     (bytes.len() >= 12 && bytes[0] == 1 && (1..=7).contains(&bytes[1])).then(|| bytes[1])
 }
@@ -214,7 +214,7 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
     let answered = first.flatten().map(|i| log[i].at());
 
     let mut packets: [Vec<Packet<'_>>; 3] = Default::default();
-    // The newest packet with each number.
+    // The newest packet with each sequence number.
     let mut newest: [HashMap<u32, usize>; 3] = Default::default();
     let mut counts: [StreamCounts; 3] = Default::default();
     let mut numbers = ReferenceCounts { counts: Default::default(), stray: 0, answered, begin, lines: Vec::new() };

@@ -77,7 +77,7 @@ fn pgrep_finds_the_server_by_the_name_echo_server() {
     let server = Server::start(&["--host", "127.0.0.1"]);
     let name = std::fs::read_to_string(format!("/proc/{}/comm", server.id())).unwrap();
     assert_eq!(name, "echo-server\n");
-    // `pgrep` finds a process by this name. It is a part of procps, which may not be installed.
+    // `pgrep` finds a process by this name. The tool `pgrep` is a part of procps, which may not be installed.
     if let Ok(found) = std::process::Command::new("pgrep").arg("echo-server").output() {
         let found = String::from_utf8(found.stdout).unwrap();
         assert!(found.lines().any(|id| id == server.id().to_string()), "{found}");

@@ -68,7 +68,7 @@ fn receive_buffer_smaller_than_requested_is_logged() {
 }
 
 /// Sends AUDIO packets of 1,000 bytes with the sequences in `range`, slowly enough that the kernel drops none. Returns the number of
-/// KEEPALIVEs used to pace them.
+/// KEEPALIVEs used to pace the AUDIO packets.
 fn fill(client: &mut Client, range: std::ops::Range<u32>) -> u64 {
     let mut syncs = 0;
     for sequence in range {

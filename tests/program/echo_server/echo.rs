@@ -113,7 +113,7 @@ fn ignored_packets_get_no_reply() {
         for kind in [0x00, 0x02, 0x03, 0x06, 0x07, 0x08, 0xff] {
             client.send(&packet(kind, 1, &[0; 40]));
         }
-        // Replies are in order, so a reply to one of those packets would arrive before this reply.
+        // The server sends replies in order, so a reply to one of the earlier packets would arrive before the reply to the KEEPALIVE.
         assert_eq!(client.exchange(&keepalive(2, &[])), keepalive(2, &[]), "{driver}");
         assert_eq!(client.exchange(&audio(3, 64)), audio(3, 64), "{driver}");
     }

@@ -119,7 +119,7 @@ fn options(seed: u64) -> Vec<String> {
     options
 }
 
-/// Runs `send` against a server with these options. Returns its result and the outcome log.
+/// Runs `send` against a server with these options. Returns the output of `send` and the outcome log.
 fn send(options: &[String], driver: &str) -> (ProgramOutput, Vec<Row>) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("outcomes.csv");

@@ -138,7 +138,7 @@ fn statistics_are_logged_at_the_configured_interval() {
 fn statistics_can_be_disabled_except_for_the_last() {
     let server = Server::start(&["--host", "127.0.0.1", "-d", "600ms", "--stats-interval", "off"]);
     let client = Client::connect(server.address);
-    // This test detects only intervals below 600 ms. It cannot distinguish `off` from the default of 60 s.
+    // This test detects only intervals below 600 ms. The test cannot distinguish `off` from the default of 60 s.
     assert_eq!(client.exchange(&audio(1, 64)), audio(1, 64));
     let lines = server.stop("TERM").lines;
     // The lines are: listening, a source, and the last statistics.

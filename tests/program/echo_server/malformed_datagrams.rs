@@ -53,7 +53,7 @@ impl Fuzzer {
         {
             assert_eq!(stats.count(name), self.expected.get(name).copied().unwrap_or(0), "{name}: {stats}");
         }
-        // All echoes have been sent, because the echo of the last client was the last.
+        // All echoes have been sent, because `last_client` has received its echo, which is sent after all others.
         assert_eq!(stats.count("sent"), stats.count("received"), "{stats}");
         let replies: u64 = ["keepalives", "pings", "stun_requests"].map(|name| stats.count(name)).iter().sum();
         assert_eq!(stats.count("immediate_replies"), replies, "{stats}");
@@ -103,7 +103,7 @@ fn random_datagrams_are_survived_and_counted() {
     let mut fuzzer = Fuzzer::new("native");
     let mut random = Random(2_026);
     for _ in 0..datagrams {
-        // Most datagrams are short, some up to 2 KiB. Two of three begin like a packet.
+        // Most datagrams are short, some up to 2 KiB. Two of three datagrams begin like a packet.
         let len = if random.below(50) == 0 { random.below(2_048) } else { random.below(80) };
         let mut datagram: Vec<u8> = std::iter::repeat_with(|| random.next_u64() as u8).take(len as usize).collect();
         if random.below(3) > 0 && datagram.len() > 1 {

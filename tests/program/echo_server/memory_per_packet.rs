@@ -32,7 +32,7 @@ fn fill(clients: &mut [Client], payload: usize) {
     }
 }
 
-/// Reads statistics until `is_reached`.
+/// Reads statistics lines until `is_reached` returns true.
 fn until(server: &mut Server, is_reached: impl Fn(&Stats) -> bool) -> Stats {
     loop {
         let stats = Stats::parse(&server.line_starting_with("Stats: "));
@@ -44,14 +44,15 @@ fn until(server: &mut Server, is_reached: impl Fn(&Stats) -> bool) -> Stats {
     }
 }
 
-/// Fills and empties the buffer three times. Returns the overhead per packet in bytes, and for each emptying the resident memory after it
-/// minus the resident memory at the start, in KiB. Returns `None` if the machine takes longer than the delay to fill the buffer.
+/// Fills and empties the buffer three times. Returns the overhead per packet in bytes. Also returns, for each time that the buffer became
+/// empty, by how many KiB the resident memory had grown since the start. Returns `None` if the machine takes longer than the delay to fill
+/// the buffer.
 fn measure(payload: usize, delay: Duration) -> Option<(f64, Vec<i64>)> {
     let delay = format!("{}s", delay.as_secs());
     let options = ["--host", "127.0.0.1", "-d", &delay, "--stats-interval", "20ms", "--max-buffer", "off"];
     let mut server = Server::start(&options);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(server.address)).collect();
-    // The address file is written before the driver allocates its buffers; a reply shows that they are allocated.
+    // The address file is written before the driver allocates its buffers; a reply shows that the buffers are allocated.
     clients[0].sync();
     let idle = resident_kib(&server);
     let (mut cost, mut left) = (f64::MIN, Vec::new());

@@ -107,7 +107,7 @@ fn configured_path_and_prefix_are_used() {
     for url in log.urls() {
         assert!(url.ends_with("/mirror"), "{url}");
         assert_echoes(url, &log.pinned(), &osaka);
-        // The server requests announcements for the prefix `osaka` only. It does not subscribe to a track with another prefix.
+        // The server requests announcements for the prefix `osaka` only. The server does not subscribe to a track with another prefix.
         let subscribe_timeout = Duration::from_millis(300);
         let other = MoqtClientConfig { group_count: Some(1), subscribe_timeout, ..groups(None) };
         let run_result = run(url, &log.pinned(), &other).unwrap();
@@ -219,7 +219,7 @@ fn groups_over_the_memory_limit_are_logged_and_counted() {
     // A group is charged 1,024 bytes, its frame 100,000 + 64 and its end 64: 41 groups fit in 4 MiB.
     let many = MoqtClientConfig { payload: FramePayload::Random(100_000), frames_per_group: 1, ..groups(Some(43)) };
     let mut connect_options = connect_options(&log.quic, &log.pinned());
-    // The client may not drop groups, even if the server reads slowly.
+    // The limit is high enough that the client drops no groups even if the server reads slowly.
     connect_options.limits.max_unsent_group_bytes = 64 << 20;
     let stopped = thread::scope(|scope| {
         let client = scope.spawn(move || run_and_watch(&connect_options, &many, |_| ()));

@@ -21,7 +21,7 @@ pub(crate) struct MoqtLog {
 }
 
 impl MoqtLog {
-    /// Parses these lines from the log.
+    /// Parses the log lines that describe the MOQT server.
     pub(crate) fn of(server: &mut Server) -> Self {
         let rest = |message: &str, before: &str, after: &str| {
             let rest = message.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));

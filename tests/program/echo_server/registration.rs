@@ -229,7 +229,7 @@ fn many_member_events_do_not_fill_the_log() {
     }
     server.chat("over");
     server.receive_type("ChatMessage");
-    // At most 20 lines are logged per second. Seconds that have only begun also count.
+    // At most 20 lines are logged per second. A second that has only begun counts as a whole second.
     let maximum = 20 * (began.elapsed().as_secs() as usize + 2);
     let stopped = echo.stop("INT");
     let logged = stopped.lines.iter().filter(|line| line.contains("member left")).count();
@@ -248,7 +248,7 @@ fn unresponsive_server_is_logged_once() {
     assert_eq!(warnings, 1, "{:?}", stopped.lines);
 }
 
-/// A proxy between the echo server and its signaling server that can cut the connections.
+/// A proxy that can cut the connections between the echo server and its signaling server.
 struct CuttableProxy {
     address: SocketAddr,
     connections: Arc<Mutex<Vec<TcpStream>>>,

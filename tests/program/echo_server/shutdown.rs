@@ -1,4 +1,4 @@
-//! The echo server shuts down immediately and logs a last line, in any state.
+//! In any state, the echo server shuts down immediately after a stop request and logs a last line.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

@@ -190,8 +190,8 @@ fn samples_of_32_bit_integers_are_rounded_with_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("32.wav");
     wav::write(&file, 48_000, 1, &[0; 960]);
-    // The header now declares 32-bit samples (4 bytes per frame), so the same data contains half as many samples. The first two get known
-    // values.
+    // The header now declares 32-bit samples (4 bytes per frame), so the same data contains half as many samples. The first two samples are
+    // set to known values.
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[28..36].copy_from_slice(&[0x00, 0xee, 0x02, 0x00, 4, 0, 32, 0]);
     bytes[44..52].copy_from_slice(&[0xff, 0xff, 0xff, 0x7f, 0x00, 0x00, 0x00, 0xc0]);

@@ -154,7 +154,7 @@ fn unwritable_recording_fails_before_sending() {
         "{output:?}"
     );
     assert_eq!(server.received(), []);
-    // A file without samples also leaves no empty recording.
+    // If the WAV file contains no samples, no empty recording is left behind.
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("take.wav");
     let empty = "fixtures/audio/broken/empty-data.wav";

@@ -20,7 +20,7 @@ fn dropped(outcomes: &Path) -> BTreeSet<u64> {
     lost.map(|cells| cells[3].parse::<u64>().unwrap() - 1).collect()
 }
 
-/// Runs `send` for `seconds` over a path that drops packets in bursts, and compares its gaps with the outcome log.
+/// Runs `send` for `seconds` over a path that drops packets in bursts, and compares the reported gaps with the outcome log.
 fn check_gaps(seconds: u32, min_dropped: usize) {
     let folder = tempfile::tempdir().unwrap();
     let outcomes = folder.path().join("outcomes.csv");

@@ -59,7 +59,7 @@ fn loss_limit_is_exact() {
 #[test]
 fn jitter_limit_is_met_and_exceeded() {
     at_once([("5ms", 1), ("30s", 0)], |(limit, code)| {
-        // Every other reply takes 60 ms longer, so the mean jitter approaches 60 ms.
+        // Every second reply takes 60 ms longer, so the mean jitter approaches 60 ms.
         let server =
             Server::with_actions(
                 |packet| if packet.index() % 2 == 0 { ServerAction::Reply } else { ServerAction::Later(SLOW) },

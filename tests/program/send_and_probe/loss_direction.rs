@@ -130,7 +130,7 @@ fn loss_direction_matches_where_the_path_dropped_packets() {
 #[test]
 fn packets_rejected_by_the_server_count_as_received_upstream() {
     let folder = tempfile::tempdir().unwrap();
-    // A packet of 524 bytes is charged 624: three fit at a time, each for 20 ms.
+    // A packet of 524 bytes is charged 624 bytes, so the buffer of 2,000 bytes holds three packets at a time, each for the delay of 20 ms.
     let (_server, address) = echo_server(&folder, "--max-buffer-per-client 2000");
     let output =
         run(&format!("probe --to {address} --audio --count 40 --interval 1 --timeout 700ms --loss-direction --json"));
@@ -148,8 +148,8 @@ fn packets_rejected_by_the_server_count_as_received_upstream() {
 
 #[test]
 fn server_that_ignores_stun_leaves_the_direction_unknown() {
-    // One server never answers the loss report request. The other returns it unchanged, like an echo server that does not check the
-    // version.
+    // One server never answers the loss report request. The other server returns the request unchanged, like an echo server that does not
+    // check the version.
     for action in [ServerAction::Silence, ServerAction::Reply] {
         let server = Server::with_actions(move |packet| match (packet.version, packet.sequence) {
             (0, _) => action,
@@ -184,7 +184,8 @@ fn without_the_option_nothing_is_requested_and_a_warning_names_it() {
     assert_eq!(run("send --tone 440 --duration 10ms --embedded --no-echo --loss-direction").code, 2);
 }
 
-/// A server that answers the second half of ten pings. It answers each request with `respond`, which may use another socket.
+/// A server that answers the second half of ten pings. The server answers each STUN request with `respond`, which may send from another
+/// socket.
 fn false_report_server(
     mut respond: impl FnMut(&[u8], &UdpSocket, SocketAddr) + Send + 'static,
 ) -> (SocketAddr, JoinHandle<()>, UdpSocket) {

@@ -9,7 +9,7 @@ use client::server::{Server, ServerAction, closed_port};
 use client::{at_once, document};
 use serde_json::Value;
 
-/// The action for each packet by its index in the stream. Of 40 packets, 4 are lost and 1 returns only damaged.
+/// The action for each packet by its index in the stream. Of 40 packets, 4 are lost, and 1 returns only as a damaged copy.
 fn decide(index: u32) -> ServerAction {
     match index {
         3 | 7 | 39 => ServerAction::Silence,
@@ -75,7 +75,8 @@ fn send_counts_match_what_the_server_did_to_its_packets() {
 
 #[test]
 fn truncated_reply_is_damaged_or_unmatched() {
-    // Truncated AUDIO keeps its header and is damaged, a truncated pong loses its number, and a truncated KEEPALIVE is not a valid packet.
+    // Truncated AUDIO keeps its header and counts as damaged, a truncated pong loses its number, and a truncated KEEPALIVE is not a valid
+    // packet.
     let names = ["lost", "damaged", "damaged_copies", "unmatched"];
     let cases = [
         ("--audio", "audio", [0, 1, 1, 0], 0),
@@ -124,7 +125,7 @@ fn late_packet_is_returned_and_also_counted_as_late() {
         let stream = report["evaluated_stream"].as_str().unwrap();
         let [sent, returned, lost, late, reordered] =
             document::counts(&report, stream, ["sent", "returned", "lost", "late", "reordered"]);
-        // Each of the three late packets arrives after the last packet.
+        // Each of the three late packets returns after all packets that were not late.
         assert_eq!((returned, lost, late, reordered), (sent, 0, 3, 3), "{line}");
     });
 }
@@ -264,8 +265,8 @@ fn server_delay_is_estimated_from_pings_or_configured() {
         let audio = document::report(&output)["audio"].clone();
         let number = |name: &str| audio[name].as_f64();
         assert!(number("echo_time_min_us").unwrap() >= 300_000.0, "{audio:#}");
-        // The estimate is the smallest AUDIO echo time minus the smallest ping round-trip time. The server delays AUDIO by 300 ms, and
-        // pings not at all.
+        // The estimate is the smallest AUDIO echo time minus the smallest ping round-trip time. The server delays AUDIO by 300 ms and does
+        // not delay pings.
         assert!((200.0..1_000.0).contains(&number("server_delay_estimated_ms").unwrap()), "{audio:#}");
         let report = document::report(&output);
         let min_rtt = report["streams"]["audio"]["rtt_min_us"].as_f64().unwrap();

@@ -70,7 +70,7 @@ fn packets_of_a_16_bit_file_match_the_protocol() {
     }
     let sent_us = pings.iter().map(|ping| u64::from_be_bytes(ping.payload[..8].try_into().unwrap()));
     let [first, second] = sent_us.collect::<Vec<_>>()[..] else { panic!() };
-    // They are due a second apart and never sent early; a busy machine may send them late.
+    // The two pings are due one second apart and are never sent early; a busy machine may send them late.
     assert!(second > first);
 
     let infos: Vec<_> = server.received_of(INFO).iter().map(Packet::bytes).collect();

@@ -17,19 +17,19 @@ const ALSA: &str = "/usr/share/sounds/alsa";
 /// A sentence from supercollider-common: 44.1 kHz, 16 bits, one channel.
 const SENTENCE: &str = "/usr/share/SuperCollider/sounds/a11wlk01.wav";
 
-/// Whether `path` exists. If not, the test prints a line and is skipped; in CI it must exist.
+/// Whether `path` exists. If the file does not exist, the test prints a line and is skipped; in CI the file must exist.
 fn is_installed(path: &str, package: &str) -> bool {
     if Path::new(path).exists() {
         return true;
     }
     let missing = format!("{path} is not there; sh scripts/setup --tests installs {package} on Debian");
     assert!(env::var_os("CI").is_none_or(|value| value.is_empty()), "{missing}");
-    // This bypasses the test runner's capture, which hides the output of passing tests.
+    // Writing to stderr directly bypasses the test runner's capture, which hides the output of passing tests.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
     false
 }
 
-/// Sends the whole file to an embedded server. Returns its samples and the recorded samples.
+/// Sends the whole file to an embedded server. Returns the samples of the file and those of the recording.
 fn send(wav: &Path, more: &[&str]) -> (Wav, Wav) {
     let folder = tempfile::tempdir().unwrap();
     let recording = folder.path().join("returned.wav");

@@ -123,7 +123,7 @@ fn reordering_duplicates_and_damage_do_not_move_samples() {
         "send --tone 440 --duration 197ms --to {} --spin 0 --timeout 500ms --server-delay 0 --record-both",
         server.to()
     );
-    // Damaged packets fail the run.
+    // A run with damaged packets has exit code 1.
     assert_eq!(record(&line, &file).code, 1);
     let [left, right] = sides(&file);
     let mut expected = sent_to(&server);
@@ -170,8 +170,8 @@ fn interrupted_run_leaves_a_valid_recording() {
 fn full_disk_keeps_the_written_samples_and_reports_their_number() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
-    // In 100 blocks of 512 bytes with a header of 58 bytes, 12,785 floats of one channel or 6,392 frames of two channels fit: 99 or 49
-    // whole packets.
+    // After a header of 58 bytes, 100 blocks of 512 bytes have space for 12,785 samples of one channel or 6,392 frames of two channels: 99
+    // or 49 whole packets.
     at_once([("--record", 1, 99), ("--record-both", 2, 49)], |(option, channels, packets)| {
         let file = folder.path().join(format!("{channels}.wav"));
         let line = format!(

@@ -27,8 +27,8 @@ fn sent(make: impl Fn(&Path), options: &str) -> ProgramOutput {
     run_args(line.into_iter().chain(options.split_whitespace().map(AsRef::as_ref)))
 }
 
-/// A second of a sine with 120 % of full scale, starting at a quarter of its period. It is clipped twice per period, for 67 degrees each
-/// time.
+/// A second of a sine with 120 % of full scale, starting at a quarter of its period. The sine is clipped twice per period, for 67 degrees
+/// each time.
 fn clipped_sine(hz: f64, rate: u32) -> Vec<i16> {
     let sample = |n: u32| 1.2 * (TAU * (0.25 + hz * f64::from(n) / f64::from(rate))).sin();
     (0..rate).map(|n| (32_768.0 * sample(n)).clamp(-32_768.0, 32_767.0) as i16).collect()
@@ -41,7 +41,7 @@ fn with_silent_channel(samples: &[i16]) -> Vec<i16> {
 
 #[test]
 fn clipping_in_the_file_is_counted_after_any_conversion() {
-    // The start of the file splits the first peak, whose first half is at the end: 2,001 clipped runs in 1,000 periods.
+    // The second half of a peak is at the start of the file and its first half is at the end, so 1,000 periods have 2,001 clipped runs.
     at_once(
         [
             (48_000, 1_000.0, 1, ""),

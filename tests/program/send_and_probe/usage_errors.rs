@@ -103,8 +103,8 @@ fn invalid_targets_are_explained() {
         ("probe --embedded --to moqt://127.0.0.1:4443/echo", 2, "'--embedded' cannot be used with '--to"),
         ("probe --to moqt://127.0.0.1:4443/echo --moqt", 2, "cannot be used with"),
         ("probe --to 127.0.0.1:4443/echo", 2, "a MOQT echo server as moqt://127.0.0.1:4443/echo"),
-        ("probe --to moqt://", 2, "invalid URL; write moqt://HOST:PORT/PATH, an IPv6 address in brackets"),
-        ("probe --to ws://", 2, "--to: invalid URL; write ws://HOST:PORT, with an IPv6 address in brackets"),
+        ("probe --to moqt://", 2, "invalid URL; expected moqt://HOST:PORT/PATH, with IPv6 addresses in brackets"),
+        ("probe --to ws://", 2, "--to: invalid URL; expected ws://HOST:PORT, with IPv6 addresses in brackets"),
         ("probe --to ws://me:secret@localhost", 2, "--to: the URL must not contain a user name or password"),
         ("probe --to http://localhost", 2, "unknown scheme `http://`"),
         ("probe --to no.such.host.invalid", 3, "cannot find an address for host `no.such.host.invalid`: "),
@@ -245,8 +245,8 @@ fn invalid_quantities_are_explained() {
 
 #[test]
 fn huge_quantities_cause_no_panic_or_overflow() {
-    // Runs with the maximum times end when all packets have returned. The operating system reduces the huge --socket-buffer to its own
-    // maximum.
+    // Runs with the maximum values of the time options end when all packets have returned. The operating system reduces the huge
+    // --socket-buffer to its own maximum.
     let long = "18446744073709551615ns";
     let lines = [
         format!("probe --embedded --count 3 --interval 1 --timeout {long} --wait-for {long} --late-after {long}"),

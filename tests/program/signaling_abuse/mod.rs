@@ -187,7 +187,7 @@ time.sleep(60)";
 fn endless_messages_are_closed_when_the_byte_budget_is_used_up() {
     let server = Server::start_signaling(&["--queue-budget-bytes", "1MiB"]);
     let mut duo = Duo::new(&server);
-    // A text frame of 250 KiB without FIN. Five such frames exceed the limit of 1 MiB.
+    // A text frame of 250 KiB without FIN. Five of these frames exceed the limit of 1 MiB.
     let begun = frame(0x01, &vec![b' '; 250 << 10]);
     let mut buffered = Vec::new();
     for number in 1..=4 {

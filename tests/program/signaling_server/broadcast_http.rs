@@ -18,7 +18,7 @@ const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
 
 struct Response {
     status: u16,
-    /// The head in lower case.
+    /// The head of the response, in lower case.
     head: String,
     body: String,
 }
@@ -287,7 +287,7 @@ fn post_reaches_the_members_and_returns_their_number() {
     let fields: Vec<_> =
         rejected.json()["details"].as_array().unwrap().iter().map(|detail| detail["field"].clone()).collect();
     assert_eq!(fields, ["type", "timestamp", "data"]);
-    // Paths that name no room are not found, with or without a token.
+    // Posts to paths that name no room are rejected with status 404, with or without a token.
     for path in [
         "/postcontent",
         "/rooms/postcontent",
@@ -351,7 +351,7 @@ fn control_channels_are_open_only_with_the_option() {
     assert_eq!(Client::connect(&server, control).closed(), (4_001, "Authentication required".to_owned()));
     let server = Server::start_signaling(&[&SECRET[..], &["--open-control-channel"]].concat());
     assert_eq!(Client::connect(&server, control).receive()["type"], "control-welcome");
-    // The room itself still requires a token, and a given token must be valid.
+    // Joining the room still requires a token, and a token that is given for the control channel must be valid.
     assert_eq!(Client::connect(&server, "/radio").closed().0, 4_001);
     assert_eq!(Client::connect(&server, &format!("{control}?token=a.b")).closed().0, 4_002);
 }
@@ -479,7 +479,7 @@ fn print_token_signs_with_the_configured_secret() {
 #[test]
 fn missing_secret_is_generated_and_logged_once() {
     let mut server = Server::start_signaling(&[]);
-    server.line_starting_with("signaling: HMAC_SECRET is not set");
+    server.line_starting_with("signaling: no HMAC secret is given");
     let issued = request(&server, "POST /auth/token", "", r#"{"clientId":"a","room":"lobby"}"#).json();
     let to = format!("/lobby?token={}", issued["token"].as_str().unwrap());
     assert_eq!(Client::connect(&server, &to).receive()["type"], "welcome");

@@ -66,7 +66,7 @@ fn every_transcript_passes_under_tls() {
     run_all(&authority.certify().options(), Some(&trusting(&authority.own())));
 }
 
-/// A server with the room of `examples/custom_room.rs`. It runs until this value is dropped.
+/// A server with the room of `examples/custom_room.rs`. The server runs until this value is dropped.
 struct CustomRoomServer {
     address: SocketAddr,
     stop: Arc<StopToken>,
@@ -138,7 +138,7 @@ impl Client {
         self.0.send(Message::text(message.to_string())).unwrap();
     }
 
-    /// The next message, except those of type `beat`.
+    /// The next message whose type is not `beat`.
     fn receive(&mut self) -> Value {
         loop {
             let message = self.receive_any();
@@ -193,7 +193,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     request.headers_mut().insert("User-Agent", "myclient/1".parse().unwrap());
     let old = Client(tungstenite::connect(request).unwrap().0).expect_closed();
     assert_eq!(old, (4_010, "Update your client".to_owned()));
-    // welcome_message, then on_join.
+    // The server calls `welcome_message`, then `on_join`.
     let mut ann = server.join("ann");
     let welcome = ann.receive();
     assert_eq!((&welcome["message"], &welcome["you"]), (&json!("Welcome to MyRoom!"), &json!("ann")));
@@ -218,7 +218,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     ann.send(&json!({"type": "early"}));
     assert_eq!((bob.content()["type"].clone(), bob.content()["type"].clone()), (json!("early"), json!("late")));
     assert_eq!((con.receive()["kind"].clone(), con.receive()["kind"].clone()), (json!("early"), json!("late")));
-    // validate_http_post, on_http_post.
+    // The server calls `validate_http_post`, and for a valid post `on_http_post`.
     let rejected = server.request("POST /myroom/postcontent", "{}");
     assert!(
         rejected.starts_with("HTTP/1.1 422 ") && rejected.ends_with(r#"{"error":"A post needs a type"}"#),
@@ -229,7 +229,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     let posted = json!({"type": "y", "posted": true, "processed": true});
     assert_eq!((ann.content(), bob.content()), (posted.clone(), posted));
     assert_eq!(con.receive(), json!({"type": "relayed", "kind": "y", "by": "http"}));
-    // routes: a response, a rejection, nothing.
+    // routes: the handler's routes return a response or a rejection; a path without a route returns 404.
     let stats = server.request("GET /rooms/myroom/stats", "");
     assert!(
         stats.starts_with("HTTP/1.1 200 ") && stats.ends_with(r#"{"room":"myroom","relayed":4,"clients":2}"#),
@@ -246,7 +246,8 @@ fn every_hook_of_a_custom_room_has_its_effect() {
         stream.read_exact(&mut response).unwrap();
         assert_eq!(&response, b"HTTP/1.1 404 ");
     }
-    // room_stats adds fields to those of every room. The credentials are the output of `printf admin:sesame | base64`.
+    // The handler's `room_stats` adds its fields to the fields that every room has. The credentials are the output of
+    // `printf admin:sesame | base64`.
     let health = server.request_as("Basic YWRtaW46c2VzYW1l", "GET /health?detailed=true", "");
     let (_, health) = health.split_once("\r\n\r\n").unwrap();
     let mut details =

@@ -22,7 +22,7 @@ const MAX_MESSAGE_LEN: usize = 256 << 10;
 struct Client(WebSocket<TcpStream>);
 
 impl Client {
-    /// Connects at `path`. Returns status and body if the server rejects it.
+    /// Connects at `path`. If the server rejects the connection, returns the HTTP status and the body.
     fn try_at(server: &Server, path: &str) -> Result<Self, (u16, String)> {
         let stream = TcpStream::connect(server.address).unwrap();
         stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
@@ -220,7 +220,8 @@ fn second_stop_signal_ends_immediately() {
     let server = Server::start_signaling(&[]);
     let mut unresponsive = Client::new(&server);
     server.signal("TERM");
-    // The shutdown has begun and waits for an answer to the close frame. The frame is read as bytes, because the library would answer it.
+    // The shutdown has begun and waits for an answer to the close frame. The test reads the close frame as bytes, because the WebSocket
+    // library would answer it.
     let mut frame = [0; 4];
     unresponsive.0.get_mut().read_exact(&mut frame).unwrap();
     assert_eq!(frame, [0x88, 2, 0x03, 0xe9]);

@@ -16,8 +16,7 @@ use sockets::Sockets;
 use transcript::{Progress, run_transcript};
 use transcript_files::transcripts;
 
-/// The options that create the rooms of a transcript; `None` if no option creates one of its rooms, or if the transcript moves the
-/// clock.
+/// The options that create the rooms of a transcript; `None` if the transcript moves the clock, or needs a room that no option can create.
 fn rooms(transcript: &str) -> Option<Vec<String>> {
     let mut options = Vec::new();
     if transcript.lines().any(|line| line.ends_with("s pass")) {

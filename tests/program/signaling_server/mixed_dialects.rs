@@ -45,7 +45,7 @@ struct Plan {
     connections: usize,
     /// The number of members in a jamjam room (at most ten), and in a room of the other dialects.
     rooms: (usize, usize),
-    /// The interval and the number of messages of each client.
+    /// The interval between the messages of each client, and their number.
     interval: Duration,
     times: u32,
 }
@@ -154,7 +154,7 @@ impl DialectTest<'_> {
         for (number, member) in self.members.iter_mut().enumerate() {
             poll.registry().register(member.socket.get_mut(), Token(number), Interest::READABLE).unwrap();
         }
-        // Messages that arrived before are read now, because they may cause no further readiness event.
+        // Messages that arrived earlier are read now, because they may cause no further readiness event.
         (0..self.members.len()).for_each(|number| self.receive(number));
         start.wait();
         let (began, count) = (Instant::now(), self.members.len() as u32);
@@ -175,7 +175,7 @@ impl DialectTest<'_> {
         }
     }
 
-    /// In WebRTC, every fourth message is for only one client, like most messages of that dialect.
+    /// In WebRTC, every fourth message is sent to only one client, as most messages of real WebRTC clients are.
     fn send(&mut self, sender: usize, time: u32) {
         let (first, position) = (sender / self.size * self.size, sender % self.size);
         let alone = self.dialect == Dialect::WebRtc && time % 4 == 3;
@@ -221,7 +221,7 @@ impl DialectTest<'_> {
         assert_eq!(received, label(self.dialect, receiver / self.size, sender, alone), "{:?} {receiver}", self.dialect);
         assert!(sender != receiver && sender / self.size == receiver / self.size, "{receiver} received {text}");
         let last = self.members[receiver].last_received.insert((sender, alone), number).unwrap_or(0);
-        // The numbers of messages to one client have gaps, because the targets are all other clients in the room in turn.
+        // Messages to a single client have gaps in their numbers, because the sender addresses each other client of the room in turn.
         let next = if alone { number > last } else { number == last + 1 };
         assert!(next, "{:?} {receiver} received {number} of {sender} after {last}", self.dialect);
         self.latencies.push(self.sent_at[sender][usize::from(alone)][number as usize - 1].elapsed());

@@ -15,7 +15,7 @@ mod webrtc;
 
 use test_support::server::process::run;
 
-/// Starts a server with each of these environment variables alone. It must end with a usage error that names the variable.
+/// Starts a server with each of these environment variables alone. The server must exit with a usage error that names the variable.
 fn assert_variables_are_rejected(variables: &[(&str, &str)]) {
     for (variable, value) in variables {
         let output = run(&["signaling-server", "--host", "127.0.0.1"], |command| {

@@ -37,7 +37,7 @@ fn start_line_names_the_variables_of_the_listen_address() {
         start_line_suffix(&["--port", "0"], &[("PORT", "1"), ("HOST", "127.0.0.1")]),
         " (HOST from the environment)"
     );
-    // The first spelling takes precedence unless it is empty.
+    // `PORT` takes precedence over `PORT_ENV` unless `PORT` is empty.
     assert_eq!(start_line_suffix(&host_option, &[("PORT", "0"), ("PORT_ENV", "x")]), " (PORT from the environment)");
     assert_eq!(start_line_suffix(&host_option, &[("PORT", ""), ("PORT_ENV", "0")]), " (PORT_ENV from the environment)");
 }
@@ -76,7 +76,7 @@ fn malformed_variable_is_named() {
         ("OPEN_CONTROL_CHANNEL", "perhaps"),
     ];
     assert_variables_are_rejected(&wrong);
-    // If the option is given, the error names only the option.
+    // If the option is given, the error message does not mention the environment variable.
     let output = run(&["signaling-server", "--port", "abc"], |command| {
         command.env("PORT", "0");
     });

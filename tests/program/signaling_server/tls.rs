@@ -258,7 +258,7 @@ fn tool(name: &str, arguments: &[&str]) -> Option<Output> {
     if result.is_err() {
         let missing = format!("{name} is not installed; sh scripts/setup --tests installs it on Debian");
         assert!(std::env::var_os("CI").is_none_or(|value| value.is_empty()), "{missing}");
-        // This bypasses the test runner's capture, which hides the output of passing tests.
+        // Writing to `stderr()` bypasses the test runner's capture, which hides the output of passing tests.
         let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
     }
     result.ok()

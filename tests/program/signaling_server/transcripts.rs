@@ -15,7 +15,7 @@ use sockets::Sockets;
 use transcript::{Progress, run_transcript};
 use transcript_files::transcripts;
 
-/// Dialects, and the number of their transcripts that do not move the clock.
+/// Each dialect, with the number of its transcripts that do not move the clock.
 const DIALECTS: [(&str, usize); 2] = [("jamjam", 50), ("webrtc", 33)];
 
 /// Runs `transcript` to its end, or up to a line that moves the clock. Runs the transcript again if an id contains no letter whose case
@@ -31,7 +31,7 @@ fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, Str
     Err("no id has a letter".to_owned())
 }
 
-/// Runs the transcripts of a dialect that `which` selects; at least `min_complete` of them must be complete.
+/// Runs those transcripts of a dialect for which `which` returns true; at least `min_complete` of them must be complete.
 fn run_all(sockets: &mut Sockets, dialect: &str, min_complete: usize, which: impl Fn(&str) -> bool) {
     let (mut failures, mut complete) = (String::new(), 0);
     for (name, transcript) in transcripts(dialect).into_iter().filter(|(_, transcript)| which(transcript)) {
@@ -89,7 +89,7 @@ bob< {"type":"RoomJoined","data":{"room_id":"$room","peer_id":"$peerBob","peers"
 "#;
 const JOINED: &str = r#"ann< {"type":"PeerJoined","data":{"peer":{"id":"$peerBob","name":"Bob","candidates":[],"public_addr":null,"local_addr":null}}}"#;
 
-/// An unexpected message is detected wherever it is queued.
+/// A message that the transcript omits is detected, whichever line follows.
 #[test]
 fn transcript_that_omits_a_received_message_fails() {
     let server = Server::start_signaling(&[]);

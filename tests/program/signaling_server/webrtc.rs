@@ -35,7 +35,7 @@ impl Client {
         self.0.send(Message::text(message.to_string())).unwrap();
     }
 
-    /// The next message other than a ping. It must be of this type.
+    /// The next message other than a ping. This message must be of the type `kind`.
     fn receive_type(&mut self, kind: &str) -> Value {
         loop {
             match self.0.read().unwrap() {
@@ -77,7 +77,7 @@ fn client_without_pongs_is_closed_and_one_with_pongs_stays() {
     let mut unresponsive = Client::new(&server, "r", "dead");
     let mut responsive = Client::new(&server, "r", "alive");
     responsive.receive_type("existing-participants");
-    // A jamjam client that reads nothing until the end of the test, and a client whose dialect is undecided until then.
+    // A jamjam client that reads nothing until the end of the test, and a client whose dialect is undecided until the end of the test.
     let mut jamjam = Client::at(&server, "/");
     jamjam.send(&json!({"type": "ListRooms"}));
     let mut undecided = Client::at(&server, "/");
@@ -142,7 +142,7 @@ fn full_room_is_reported_and_other_rooms_have_capacity() {
     assert_eq!(Client::at(&server, "/?roomId=r&userId=c&userName=C").closed(), full);
     let _third = Client::new(&server, "q", "c");
     assert_eq!(server.metric("requests_rejected_total"), 1);
-    // If the second user joins again, it does not count as a third member.
+    // If the second user joins again, this user does not count as a third member.
     let _again = Client::new(&server, "r", "b");
     assert_eq!(second.closed(), (1000, "Duplicate connection".to_owned()));
 }

@@ -62,16 +62,16 @@ const IO_PATHS: &[&str] = &[
     "jiff::tz::TimeZone::system",
 ];
 
-/// Macros that print. They are named without a path, so they are a separate list.
+/// Macros that print. These macros are called without a path, so they are a separate list.
 const PRINT_MACROS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 
 /// Crates that only `cli` and `main` may use.
 const CLI_CRATES: &[&str] = &["anyhow", "clap"];
 
-/// Words that are too unspecific for the name of a file.
+/// Words that are too general for the name of a file.
 const UNSPECIFIC: &[&str] = &["utils", "util", "helpers", "helper", "common", "manager", "misc"];
 
-/// The maximum length of a file without a reason in `docs/ARCHITECTURE.md`.
+/// Maximum number of lines in a file. Longer files need a reason in `docs/ARCHITECTURE.md`.
 pub(crate) const MAX_LINES: usize = 700;
 
 /// Why `module` may not use the absolute path `path` (`std::fs::File`, `crate::io::udp`), or `None` if it may.
@@ -81,7 +81,7 @@ pub(crate) fn violation(module: &str, path: &[String], glob: bool) -> Option<Str
     let reached = |what: &&&str| {
         let what: Vec<&str> = what.split("::").collect();
         let shared = what.len().min(path.len());
-        // A glob of the parent imports the item without naming it.
+        // A glob import of the parent module imports the item without its name.
         what[..shared] == path[..shared] && (path.len() >= what.len() || glob)
     };
     if !performs_io && let Some(what) = IO_PATHS.iter().find(reached) {

@@ -65,7 +65,8 @@ impl Authority {
         self.certify_for("server", (2000, 1, 1), (2200, 1, 1))
     }
 
-    /// Creates a certificate for this machine in files with this name. It is valid from midnight of one day to midnight of the other.
+    /// Creates a certificate for this machine in files with this name. The certificate is valid from midnight of the day `from` to midnight
+    /// of the day `until`.
     pub fn certify_for(&self, name: &str, from: Day, until: Day) -> Pair {
         self.certify_key(name, from, until, &KeyPair::generate().unwrap())
     }
@@ -83,7 +84,7 @@ impl Authority {
     }
 }
 
-/// A client that trusts only the authority in this file.
+/// The TLS configuration of a client that trusts only the certificate authority in the file `authority`.
 pub fn trusting(authority: &Path) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();

@@ -55,7 +55,7 @@ impl EventSink for Queues {
 }
 
 impl InMemoryHub {
-    /// Creates an empty hub whose ids are derived from `key` and whose secret is that of the transcripts' tokens.
+    /// Creates an empty hub whose ids are derived from `key` and whose secret verifies the tokens of the transcripts.
     pub fn new(key: [u64; 4]) -> Self {
         let broadcast = BroadcastSettings { secret: Some(Secret::new("test-secret")), ..BroadcastSettings::default() };
         let hub = Hub::new(SignalingLimits { broadcast, ..SignalingLimits::default() }, key);
@@ -139,7 +139,7 @@ impl TranscriptServer for InMemoryHub {
     fn advance(&mut self, seconds: u64) -> bool {
         self.queues.pinged.clear();
         let until = self.now + std::time::Duration::from_secs(seconds);
-        // Handles every deadline before `until` at its own time.
+        // Handles every deadline up to `until`, with the clock set to that deadline.
         while let Some(next) = self.hub.next_deadline().filter(|next| *next <= until) {
             self.now = self.now.max(next);
             self.hub.on_deadline(self.now, &mut self.queues);

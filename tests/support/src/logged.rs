@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use tracing::subscriber::{NoSubscriber, with_default};
 use tracing::{Dispatch, Subscriber};
 
-/// The captured lines with level INFO and above, without the time. Clones share them.
+/// The captured lines with level INFO and above, without the time. All clones share the same lines.
 #[derive(Clone, Default)]
 pub struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -42,7 +42,7 @@ impl Lines {
     }
 }
 
-/// Runs `action`. Returns the lines that it logs on this thread, without spaces around them.
+/// Runs `action`. Returns the lines that `action` logs on this thread, without leading and trailing spaces.
 pub fn logged(action: impl FnOnce()) -> Vec<String> {
     keep_callsites_enabled();
     let lines = Lines::default();

@@ -81,7 +81,7 @@ impl<A: SessionHandler> ManualPeer<A> {
         self.act();
     }
 
-    /// Advances the time to `to` and handles every deadline before it.
+    /// Handles every deadline up to `to`, then sets the time to `to`.
     pub fn until(&mut self, to: Time) {
         while let Some(deadline) = self.peer.next_deadline().filter(|deadline| *deadline <= to) {
             self.now = self.now.max(deadline);

@@ -1,19 +1,19 @@
 //! Runs a transcript against a server process: each client is a WebSocket, with or without TLS.
 //!
-//! `receives nothing` does not wait for a fixed time. It waits for two conditions instead.
+//! `receives nothing` does not wait for a fixed time. It waits for the following two conditions instead.
 //!
 //! *The server has processed a message.* A client that has sent a message sends a ping and waits for the pong. The server processes each
 //! message of a connection before it reads the next frame, so all resulting messages are in their queues when the pong arrives. After a
 //! connection was closed or lost, the server is polled until it counts one connection fewer: it removes a connection and informs the other
 //! clients in one step.
 //!
-//! *A client has received its whole queue.* A pong may overtake queued messages, so it does not prove this. The response to a request goes
-//! through the queue, which is first in, first out: if the response is the next message that a client receives, the queue was empty. The
-//! client sends two different requests that change nothing, so that an earlier response in the queue is not mistaken for the response to
-//! the first request.
+//! *A client has received its whole queue.* A pong may overtake queued messages, so a pong does not prove that the queue is empty. The
+//! response to a request goes through the queue, which is first in, first out: if the response is the next message that a client receives,
+//! the queue was empty. The client sends two different requests that change nothing, so that an earlier response in the queue is not
+//! mistaken for the response to the first request.
 //!
-//! A request would decide the dialect of an undecided connection, so it is sent only by clients that have received a message, whose dialect
-//! is decided. An unexpected message to an undecided client is detected at its next message, when it leaves, or when the transcript ends.
+//! A request would decide the dialect of an undecided connection, so only clients that have received a message send it: their dialect is
+//! decided. An unexpected message to an undecided client is detected at its next message, when it leaves, or when the transcript ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -107,7 +107,7 @@ impl Client {
             match self.socket.read().map_err(|error| format!("receives nothing: {error}"))? {
                 Message::Text(text) => self.inbox.push_back(text.to_string()),
                 Message::Pong(_) if until_pong => return Ok(()),
-                // A ping is the server's heartbeat. The WebSocket library answers it before it sends anything else.
+                // A ping is the server's heartbeat. The WebSocket library answers the ping before it sends anything else.
                 Message::Ping(_) => continue,
                 Message::Close(frame) => {
                     let close_frame = frame.map(|frame| (frame.code.into(), frame.reason.to_string()));
@@ -173,7 +173,7 @@ impl Sockets {
         Self { address, tls, reset: false, clients: BTreeMap::new() }
     }
 
-    /// Disconnects all clients, and returns a new value for the same server without clients.
+    /// Disconnects all clients, and returns a value for the same server that has no clients.
     #[must_use]
     pub fn without_clients(&mut self) -> Self {
         self.clients.clear();

@@ -7,7 +7,8 @@ const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 pub struct StunResponse {
     /// Whether the response had a FINGERPRINT.
     pub has_fingerprint: bool,
-    /// The start time of counting, and the counts of AUDIO, LATENCY_PING and KEEPALIVE. They are valid only if `has_fingerprint` is set.
+    /// The start time of counting, and the counts of AUDIO, LATENCY_PING and KEEPALIVE. These values are valid only if `has_fingerprint` is
+    /// set.
     pub received_counts: Option<(u32, [u32; 3])>,
 }
 
@@ -65,7 +66,7 @@ pub fn transaction(message: &[u8]) -> [u8; 12] {
     message[8..20].try_into().expect("twelve bytes")
 }
 
-/// Whether this has the header of a response with that transaction ID.
+/// Whether `bytes` begins with the header of a response with this transaction ID.
 pub fn is_response(bytes: &[u8], transaction: &[u8; 12]) -> bool {
     let kind = bytes.starts_with(&[1, 1]) || bytes.starts_with(&[1, 0x11]);
     kind && bytes.get(4..8) == Some(&COOKIE) && bytes.get(8..20) == Some(transaction)
@@ -95,7 +96,7 @@ pub fn response(transaction: &[u8], further: &[u8]) -> Vec<u8> {
     message
 }
 
-/// Appends a FINGERPRINT to a message whose length includes it already.
+/// Appends a FINGERPRINT to a message whose length field already includes the FINGERPRINT.
 pub fn append_fingerprint(message: &mut Vec<u8>) {
     let append_fingerprint = fingerprint(message);
     message.extend([0x80, 0x28, 0, 4]);

@@ -39,11 +39,11 @@ pub trait TranscriptServer {
     fn expect_closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String>;
     /// `Err` if the server has not pinged the client since the clock last moved.
     fn expect_pinged(&mut self, name: &str) -> Result<(), String>;
-    /// Advances the clock by this number of seconds. Returns false if this server cannot do that.
+    /// Advances the clock by this number of seconds. Returns false if this server's clock cannot be advanced.
     fn advance(&mut self, seconds: u64) -> bool;
     /// The embedding application acts: `creates room CODE [for MEMBERS [expiring SECONDS]]`, `closes room CODE`,
-    /// `sets NAME VALUE [in CODE]`, `declares NAME MIN MAX [at VALUE]`, `shows VALUE… [in CODE]`. Returns false if this server cannot do
-    /// that.
+    /// `sets NAME VALUE [in CODE]`, `declares NAME MIN MAX [at VALUE]`, `shows VALUE… [in CODE]`. Returns false if this server does not
+    /// support `command`.
     fn program(&mut self, command: &str) -> Result<bool, String> {
         Err(format!("this server cannot run a program that {command}"))
     }

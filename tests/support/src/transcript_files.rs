@@ -20,7 +20,7 @@ pub fn transcripts(dialect: &str) -> Vec<(String, String)> {
     transcripts
 }
 
-/// Runs every transcript of a dialect, of which there are at least `min_count`, to its end, each against a new hub.
+/// Runs every transcript of a dialect to its end, each against a new hub. There must be at least `min_count` transcripts.
 pub fn assert_transcripts_pass(dialect: &str, min_count: usize, hub: impl Fn() -> InMemoryHub) {
     let transcripts = transcripts(dialect);
     assert!(transcripts.len() >= min_count, "{} transcripts", transcripts.len());

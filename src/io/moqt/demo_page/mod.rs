@@ -1,6 +1,6 @@
-//! `--demo-page`: a page that sends typed text to the echo server over WebTransport and shows replies and RTT. It is
-//! one document without external resources; a content security policy allows its style and scripts by hash. It
-//! requests the server information before each connection, because a restarted server may have a new certificate.
+//! `--demo-page`: a page that sends typed text to the echo server over WebTransport and shows replies and RTT. The page is one document
+//! without external resources; a content security policy allows its style and scripts by hash. The page requests the server information
+//! before each connection, because a restarted server may have a new certificate.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ pub struct ServerInfo {
 pub struct CertificateInfo {
     /// SHA-256 of the certificate in hexadecimal digits.
     pub sha256: String,
-    /// Whether its key is ECDSA P-256.
+    /// Whether the certificate's key is ECDSA P-256.
     pub is_p256: bool,
     /// Start of validity, in milliseconds since the Unix epoch.
     pub not_before_ms: u64,
@@ -125,7 +125,7 @@ async fn get_server_info(State(demo): State<Arc<DemoPage>>) -> Response {
     }
 }
 
-/// Disables caching, because another run of the server has other information. Adds the headers for cross-origin isolation.
+/// Disables caching, because the page depends on the run of the server. Adds the headers for cross-origin isolation.
 fn uncached(mut response: Response) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().extend(CROSS_ORIGIN_ISOLATION);
@@ -143,7 +143,7 @@ mod tests {
         QF6yD7kLAYP10tJUdRzBpMr+lI6XvzGOMQxMasCwS2ghtFbJh9/B5CWJ3PcKe66uo1MwUTAdBgNVHQ4EFgQUv15lqJdkYI+Sm/Af\
         GfV47HrXZbgwHwYDVR0jBBgwFoAUv15lqJdkYI+Sm/AfGfV47HrXZbgwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBF\
         AiEA4WPBQyuiEM7n+sK1L3+jurcvgY6fYG0B+yrb1MsjwdkCIF0Fo9WqCQaUdifkApvYU1LEyfTTa5G3AG9sCwO0akDN";
-    /// The same with P-384.
+    /// A certificate like `P256_CERT`, but with a P-384 key.
     const P384_CERT: &str = "MIIBqjCCATCgAwIBAgIUPuHHAO6sPDiztxqGUzfK47nHz4UwCgYIKoZIzj0EAwIwDDEKMAgGA1UEAwwBYTAeFw0yNjExMjAxOTM5\
         NDlaFw0yNjExMzAxOTM5NDlaMAwxCjAIBgNVBAMMAWEwdjAQBgcqhkjOPQIBBgUrgQQAIgNiAASPovOcrcyh6pjBguTQrEArMBLd\
         rtMOwuxbgjRWC2pYPJCcoggKfusFxN3SU2doVM2GY3IV2pkk61m+t4gCqe+kdfMKO8UvDg0eXJ/fNJcsdRjh8HycRRJvsGDWCJh9\

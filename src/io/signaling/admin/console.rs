@@ -41,7 +41,7 @@ const CONTENT_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum length of a filter.
 const MAX_FILTER_CHARS: usize = 128;
 
-/// Addresses that read content of protected rooms, and when they last did.
+/// Addresses that read content of protected rooms, and the time of each address's last read.
 type ContentReaders = Mutex<HashMap<IpAddr, Instant>>;
 
 pub(super) struct Console {
@@ -125,7 +125,7 @@ fn parse_query(text: &str) -> SnapshotQuery {
     query
 }
 
-/// Whether `source` starts to read content. Addresses are forgotten after [`CONTENT_LOG_INTERVAL`].
+/// Whether `source` has read no protected content in the last [`CONTENT_LOG_INTERVAL`]. Addresses of earlier readers are removed.
 fn is_new_reader(readers: &ContentReaders, source: IpAddr, now: Instant) -> bool {
     let mut readers = readers.lock().unwrap_or_else(PoisonError::into_inner);
     readers.retain(|_, last| now.saturating_duration_since(*last) < CONTENT_LOG_INTERVAL);

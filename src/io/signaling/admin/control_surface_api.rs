@@ -204,7 +204,7 @@ fn delivered_response(clients: usize) -> Response {
     body::json_response(StatusCode::OK, &json!({ "delivered": clients }))
 }
 
-/// Sent first, so that a client sees that the stream is open.
+/// The first comment of the stream, so that a client detects that the stream is open.
 const CONNECTED: Bytes = Bytes::from_static(b": connected\n\n");
 
 /// Sent when there are no events, so that both ends detect a lost connection.
@@ -235,7 +235,7 @@ pub(super) async fn event_stream(
     permit.hold_until_closed(hub.shutdown_guard());
     let keepalive_interval = permit.max_lifetime() / KEEPALIVES_PER_LIFETIME;
     let events = stream::unfold((queue, permit), move |(queue, permit)| async move {
-        // The stream is polled again only after earlier data was written, so the client still reads.
+        // The stream is polled again only after earlier data was written, so each poll shows that the client still reads.
         permit.extend();
         let text = match timeout(keepalive_interval, queue.recv()).await {
             Ok(text) => text?,
@@ -244,7 +244,7 @@ pub(super) async fn event_stream(
         Some((text, (queue, permit)))
     });
     let body = Body::from_stream(stream::once(ready(CONNECTED)).chain(events).map(Ok::<_, Infallible>));
-    // The connection cannot be reused; closing it lets shutdown finish.
+    // The connection is closed after this response, so that it does not delay the shutdown of the server.
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),

@@ -45,7 +45,7 @@ struct Health {
     dialects: Map<String, Value>,
 }
 
-/// The schema of the dialects by name, and of the number of undecided connections.
+/// Schema of an object with one field per dialect, and a field for the number of undecided connections.
 enum DialectHealth {}
 
 impl PartialSchema for DialectHealth {
@@ -193,7 +193,7 @@ pub(super) async fn rooms(State(state): State<HealthState>) -> Response {
 }
 
 fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
-    // Read at one point in time.
+    // All values are read under one lock, so that they describe the same point in time.
     let (counters, rooms, broadcast, details) = hub.with_hub(|now, inner, _| {
         let details = is_detailed.then(|| inner.broadcast_details(now));
         (inner.counters_by_dialect(), inner.webrtc_rooms_json().to_owned(), inner.broadcast_counters(), details)
@@ -215,7 +215,7 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
             Dialect::WebRtc => serde_json::to_value(WebRtcHealth { rooms, connections }),
             _ => serde_json::to_value(RoomHealth { rooms, clients: connections }),
         };
-        // Strings and numbers always serialize.
+        // Strings and numbers can always be serialized.
         (dialect.name().to_owned(), health.unwrap_or_default())
     });
     let undecided = (UNDECIDED.to_owned(), counters_of(UNDECIDED).connections.into());

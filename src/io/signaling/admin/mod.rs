@@ -207,7 +207,7 @@ mod tests {
         for (dialects, openly) in sets.into_iter().flat_map(|dialects| [(dialects, true), (dialects, false)]) {
             let mut paths = routes(&debug_router(dialects, openly));
             assert!(paths.remove("get /docs/"), "the same page as /docs");
-            // OpenAPI has no form for wildcards or for any method.
+            // OpenAPI cannot describe a wildcard in a path, or a route that accepts every HTTP method.
             if paths.remove("any /rooms/{room}/{*rest}") {
                 paths.insert("get /rooms/{room}/{path}".to_owned());
             }

@@ -29,7 +29,7 @@ fn refusal(file: &[u8]) -> String {
     decode(file).err().expect("a refusal").to_string()
 }
 
-/// The sawtooth in the malformed fixtures. Its samples can be computed without the generator's output.
+/// The sawtooth in the malformed fixtures. The samples of the sawtooth can be computed without the generator's output.
 fn saw_tooth(samples: usize) -> Vec<f32> {
     (0..samples).map(|n| ((n % 256) as f32 - 128.0) * 64.0 / 32_768.0).collect()
 }

@@ -11,7 +11,7 @@ fn run(websocket: WebSocketResults, ping: Option<StreamStats>) -> RunResults {
     RunResults { websocket: Some(websocket), ping, ..run }
 }
 
-/// A complete run, one whose connection was closed, and one that never connected.
+/// A complete run, a run whose connection was closed, and a run that never connected.
 pub(crate) fn websocket_runs() -> Vec<(&'static str, RunResults)> {
     let set_up = WebSocketConnectTimes {
         dns_ns: 1_000,

@@ -72,7 +72,7 @@ fn live_audio_leaves_on_delivery_and_missing_audio_is_not_awaited() {
     // The first ping, KEEPALIVE and LATENCY_INFO are sent; there is no audio yet.
     let left = poll(&mut node, start);
     assert_eq!((left.len(), audio(&left), deliveries.2.get()), (3, 0, 1));
-    // The next poll is not after a millisecond or a packet duration, but at the next KEEPALIVE or when the waker wakes the loop.
+    // The next poll is due at the next KEEPALIVE or when the waker wakes the loop, not after a millisecond or a packet duration.
     assert_eq!(deadline(&node), Some(start + 1_000 * MS));
 
     // One packet arrives long after a packet from a file would have been due; then three arrive at once.
@@ -137,7 +137,7 @@ fn waker_wakes_the_loop_each_time() {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         receiver.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let (waker, woken, stop) = (DriverWaker::default(), Arc::<AtomicBool>::default(), StopToken::default());
-        // A wake-up without a loop has no effect.
+        // Waking the driver before its loop runs has no effect.
         waker.wake();
         let node = WakeNode { to: receiver.local_addr().unwrap(), waker: waker.clone(), woken: Arc::clone(&woken) };
         let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: 0, backend };

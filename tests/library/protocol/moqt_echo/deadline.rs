@@ -90,8 +90,8 @@ fn long_groups_extend_the_deadline_and_typed_texts_have_none() {
     assert_eq!(progress.deadline(), Some(at(94_000)), "the input has ended");
 }
 
-/// The server vanishes after any piece of the setup or of a run of 400 ms. With every fifth seed, the server does not vanish, but the
-/// client stops receiving groups.
+/// The server stops responding at a different point of the setup or of a run of 400 ms with each seed. With every fifth seed, the server
+/// keeps running instead, but the client stops receiving groups.
 #[test]
 fn client_whose_server_vanishes_ends_within_its_deadline() {
     let mut endings = [0; 3];
@@ -115,7 +115,7 @@ fn client_whose_server_vanishes_ends_within_its_deadline() {
             }
         };
         // The setup and the subscriptions take at most 5 s. A run without a reply ends after 50 ms + 19 × 20 ms + 4 s. A run whose groups
-        // have all returned ends 100 ms after the last one. One step of 1 ms is added to each limit.
+        // have all returned ends 100 ms after the last one. One simulation step of 1 ms is added to each of these times.
         let (which, max_ms) = match ending {
             MoqtRunOutcome::Closed { closed_locally: true, .. } => (0, 5_001),
             MoqtRunOutcome::NotReady("the server did not accept our subscription") if taken > 3 => (1, 4_431),

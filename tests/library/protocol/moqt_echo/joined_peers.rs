@@ -42,7 +42,7 @@ fn peer_handle(stream: StreamHandle) -> StreamHandle {
 
 impl Direction {
     fn stream_queue(&mut self, stream: StreamHandle) -> &mut StreamQueue {
-        // The receiver opened this stream, so it is not notified of it.
+        // The receiver opened this stream itself, so the stream is not reported to the receiver as new.
         let known = StreamQueue { unopened: false, kind: StreamDir::Bi, pieces: VecDeque::new() };
         self.0.entry(peer_handle(stream)).or_insert(known)
     }
@@ -72,7 +72,7 @@ impl Direction {
         None
     }
 
-    /// Delivers one piece of one stream, or a part of it. Returns whether there was a piece to deliver. Groups wait while `held` is set.
+    /// Delivers one piece of one stream, or a part of it. Returns false if there was no piece to deliver. Groups wait while `held` is set.
     fn deliver<A: SessionHandler, B: SessionHandler>(
         &mut self,
         now: Time,
@@ -174,7 +174,7 @@ pub(crate) struct JoinedPeers {
     random: Random,
     /// Whether the client currently reads no groups.
     pub(crate) client_is_slow: bool,
-    /// The number of pieces that are still delivered. After these, no piece is delivered in either direction.
+    /// The number of pieces that will still be delivered. When 0 is reached, no more pieces are delivered in either direction.
     pub(crate) left: usize,
     /// The maximum number of bytes buffered in the echo.
     pub(crate) max_buffered_bytes: usize,
@@ -281,7 +281,7 @@ impl JoinedPeers {
         returned.collect()
     }
 
-    /// The groups none of whose frames returned.
+    /// The groups of which no frame returned.
     pub(crate) fn lost(&self) -> Vec<u64> {
         let lost = self.events.iter().filter_map(|event| match *event {
             MoqtClientEvent::GroupLost { group, .. } => Some(group),

@@ -133,8 +133,8 @@ fn losses_order_and_copies_are_counted_separately() {
     let run = tracker.end(2_149, MoqtRunOutcome::Completed, None);
 
     let stream = run.ping.as_ref().unwrap();
-    // 10 frames were sent. Returned (group/frame): 1/0, 1/1, 4/1, 3/0, 3/1, 5/0. Lost: 2/0, 2/1, 4/0, 5/1. Duplicated: 1/0. A damaged copy
-    // of 5/0 arrived before the intact copy.
+    // 10 frames were sent. Returned (group/frame): 1/0, 1/1, 4/1, 3/0, 3/1, 5/0. Lost: 2/0, 2/1, 4/0, 5/1. Duplicated frame: 1/0. A damaged
+    // copy of 5/0 arrived before the intact copy.
     assert_eq!(counts(stream), [10, 6, 4, 0, 0, 1, 1, 2, 3]);
     assert_eq!(stream.late, 2, "30 and 31 ms exceed the limit of 20 ms");
     assert_eq!((stream.rtt.min(), stream.rtt.max()), (Some(4_000_000), Some(31_000_000)));
@@ -262,7 +262,8 @@ fn failed_first_attempt_leaves_no_trace() {
         .end(2_020, MoqtRunOutcome::Closed { code: 1, reason: "no".to_owned(), closed_locally: true }, None)
         .moqt
         .unwrap();
-    // If the state of the first connection were kept, the result would be a lost gomoqt-2025-02 connection with a subscription time.
+    // No state of the first connection remains. Otherwise, the result would report a lost connection with version gomoqt-2025-02 and a
+    // subscription time.
     assert_eq!(moqt.failure, Some(MoqtFailure::Rejected("no".to_owned())));
     assert_eq!(
         (moqt.version, moqt.connect_times, moqt.retried_path),

@@ -23,7 +23,7 @@ struct RunFacts {
     ended: u64,
     /// The time of a stop signal, if one ended the run.
     interrupted: Option<u64>,
-    /// The maximum lateness of the machine.
+    /// The maximum time by which the simulated machine can delay the client.
     slack: u64,
     /// The final wait of `--loss-direction` may start up to this much before its first request is sent, because the socket may block.
     early: i64,
@@ -31,7 +31,7 @@ struct RunFacts {
     run: RunResults,
 }
 
-/// Finishes the client. Returns its report and all differences.
+/// Finishes the client. Returns the report of the client and all differences.
 pub(crate) fn client(
     host: Host<Participant>,
     facts: &ClientFacts,
@@ -62,8 +62,8 @@ pub(crate) fn client(
     let slack = if machine.stalls > 0.0 { 30_000_000 } else { machine.lateness };
     let mut possible_ends = expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, None);
     if let Some((requested, answered)) = loss_direction::final_request(&log, config.peer) {
-        // The run is extended until the final request is answered or 1 s has passed, but not if all packets returned before. Both ends are
-        // accepted.
+        // The run is extended until the final request is answered or 1 s has passed. If all packets returned before, the run is not
+        // extended. The test accepts the end with the extension and the end without it.
         let closed = answered.unwrap_or(requested + 1_000_000_000);
         possible_ends.extend(expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, Some(closed)));
     }
@@ -205,7 +205,8 @@ impl RunFacts {
         let ready = |n: usize| facts.ready[n] as i64;
         let packets = 0..reference.left.len();
         let max_underruns = packets.clone().filter(|n| ready(*n) > due(*n)).count();
-        // The source is polled for a packet after the previous one was sent, and is not observed between two polls.
+        // The sender polls the source for a packet after it has sent the previous packet. Between two polls, it cannot detect a ready
+        // packet.
         let wait_limit = SOURCE_POLL_INTERVAL + self.slack as i64 + 200_000;
         let refused_after = |n: usize, k: usize| {
             let requested = if k == 0 { self.began() } else { reference.left[k - 1] };

@@ -11,7 +11,7 @@ const GRACE: i64 = 100_000_000;
 /// the last packet has been sent; from then on, the end is computed again after each packet that was read. If the new end is before the
 /// time of that packet, the run ends at once. A machine that is up to `slack` late may read a reply after the end but before it checks the
 /// deadline; then the run may end with or without this reply. If `closed` is set, the final request of `--loss-direction` extends the run
-/// until then.
+/// until the time `closed`.
 pub(crate) fn possible_ends(config: &ReferenceConfig, counted: &[Event], slack: i64, closed: Option<i64>) -> Vec<i64> {
     let config = ReferenceConfig { wait_for: false, begin: None, interrupted: None, ..config.clone() };
     let sent = |event: &Event| matches!(event, Event::Sent { bytes, .. } if !stun::is_loss_report_request(bytes));

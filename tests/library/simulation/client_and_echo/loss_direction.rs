@@ -133,7 +133,7 @@ fn server_arrivals(server: &[Event], client: SocketAddr) -> Server {
             streams[stream as usize].on(sequence);
             arrivals.arrived.push((arrivals.reported_counts.len(), stream, sequence));
             // Datagrams of the same length as the request, and one shorter datagram after them, may be received in the same buffer as the
-            // request (GRO). The response then includes them.
+            // request (GRO). The response then includes these datagrams.
             let counts = [0, 1, 2].map(|i: usize| streams[i].count);
             arrivals.with_next.extend(last_request.map(|(id, _)| (id, counts)));
             last_request = last_request.filter(|(_, requested)| requested == at);
@@ -210,7 +210,7 @@ pub(crate) fn check(view: &ClientView<'_>, run: &RunResults, differences: &mut D
     received_counts.is_some() && compare_with_arrivals(view, &server, &ids, run, &requested, differences)
 }
 
-/// If the arrivals are unambiguous, the report must equal the packets that did not arrive.
+/// If the arrivals are unambiguous, the reported losses must equal the numbers of packets that did not arrive.
 fn compare_with_arrivals(
     view: &ClientView<'_>,
     server: &Server,

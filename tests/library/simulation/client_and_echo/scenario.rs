@@ -18,7 +18,7 @@ use super::times;
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000 * MS;
 
-/// The subject of a simulation.
+/// The kind of runs that a simulation generates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Theme {
     /// Any run.
@@ -44,7 +44,7 @@ pub(crate) struct ClientFacts {
     pub(crate) clean: bool,
 }
 
-/// A simulation and its clients, host 1 and up. Host 0 is the server.
+/// A simulation and its clients. The clients are the hosts from number 1 on. Host 0 is the server.
 pub(crate) struct Scenario {
     pub(crate) net: Net<Participant>,
     pub(crate) delay: u64,
@@ -73,7 +73,7 @@ pub(crate) fn draw(seed: u64, theme: Theme) -> Scenario {
 fn machine(rng: &mut Rng) -> Machine {
     let rough = rng.happens(0.3);
     let system = System {
-        // Drawn from a clone, so that the pinned seeds still draw the same scenarios.
+        // Drawn from a clone of the generator, so that the pinned seeds still draw the same scenarios.
         split: if rng.clone().happens(0.2) { 0.3 } else { 0.0 },
         segments: rng.pick(&[1, 2, 64]),
         busy: if rough { rng.pick(&[0.0, 0.02, 0.3]) } else { 0.0 },
@@ -171,7 +171,7 @@ fn client(rng: &mut Rng, net: &mut Net<Participant>, host: usize, delay: u64, th
 fn config(rng: &mut Rng, peer: SocketAddr, evaluated_stream: StreamKind, prober: bool, delay: u64) -> RunConfig {
     let about = rng.pick(&[0, delay / 2, delay, delay + 3 * MS]);
     let given = rng.happens(0.4).then(|| Duration::from_nanos(about));
-    // Drawn from a clone, so that the pinned seeds still draw the same scenarios.
+    // Drawn from a clone of the generator, so that the pinned seeds still draw the same scenarios.
     let mut aside = rng.clone().fork();
     let loss_report_nonce = aside.happens(0.5).then(|| u128::from(aside.bits()) << 64 | u128::from(aside.bits()));
     RunConfig {
@@ -291,7 +291,7 @@ fn foreign_datagrams(
             bytes[1] = rng.between(0, 8) as u8;
         }
         if bytes.len() >= 6 {
-            // A number that may have been sent, the number of a `--wait-for` keepalive, or any number.
+            // A sequence number that may have been sent, the sequence number of a `--wait-for` KEEPALIVE, or any number.
             match rng.below(3) {
                 0 => bytes[2..6].copy_from_slice(&(rng.below(300) as u32).to_be_bytes()),
                 1 => bytes[2..6].copy_from_slice(&(0x8000_0000 + rng.below(30) as u32).to_be_bytes()),

@@ -81,7 +81,8 @@ pub(crate) fn read(text: &str) -> Vec<Row> {
     lines.map(row).collect()
 }
 
-/// The expected counts of the client at the other end of `wire`, from its rows. Each row is a packet that the client sent.
+/// The expected counts of the client at the other end of `wire`, computed from the rows of this client. Each row is a packet that the
+/// client sent.
 pub(crate) fn count(rows: &[Row], wire: &Wire) -> Recount {
     let own: Vec<&Row> = rows.iter().filter(|row| row.client == wire.client).collect();
     let mut recount = Recount { lines: Vec::new(), counts: [StreamCounts::default(); 3] };

@@ -32,7 +32,7 @@ impl ReplyObserver for EventRecorder {
 /// A client and its link. Times are in nanoseconds.
 pub(crate) struct Wire {
     pub(crate) client: SocketAddr,
-    /// The delay of each direction.
+    /// The one-way delay, which is equal in both directions.
     pub(crate) way: i64,
     pub(crate) echo_delay: i64,
     pub(crate) late_after: Option<i64>,

@@ -27,7 +27,7 @@ pub(crate) enum Action {
     /// Sends a text message in the connection's own dialect or in any dialect.
     SendText(TextKind, u8, Mutation),
     RandomText(String),
-    /// Posts into a broadcast room. If the flag is set, in the format with required fields, otherwise in the other format.
+    /// Posts into a broadcast room. If the flag is set, the post has the format with required fields, otherwise the other format.
     Post(usize, bool, u8),
     CreateRoom(usize, u64),
     CloseRoom(usize),

@@ -89,7 +89,7 @@ impl Model {
         }
     }
 
-    /// The radio relays a message. Returns whether the length of any content so far is known.
+    /// The radio relays a message. Returns whether this message or an earlier one contained the length of its content.
     pub(crate) fn on_radio_message(&mut self, message: &Value) -> bool {
         if message.to_string().len() <= 256 << 10 {
             self.radio.push(message.to_string());
@@ -100,7 +100,7 @@ impl Model {
         self.is_length_known
     }
 
-    /// A message is posted. Returns the number of recipients, or the reason for rejecting it.
+    /// A message is posted. Returns the number of recipients, or the reason why the message is rejected.
     pub(crate) fn on_post(&mut self, name: &str, typed: bool, body: &str) -> Result<usize, &'static str> {
         let message: Value = serde_json::from_str(body).map_err(|_| "not JSON")?;
         if !message.is_object() {

@@ -13,7 +13,8 @@ impl Model {
         self.clients.insert(conn, client);
     }
 
-    /// A connection at path `/`. Nothing is sent to it. Above the limit of undecided connections, the oldest of them is closed.
+    /// A connection at path `/`. The server sends nothing to a new connection. Above the limit of undecided connections, the oldest of them
+    /// is closed.
     pub(crate) fn on_connect(&mut self, conn: ConnId, from: u8) {
         let undecided = self.clients.iter().filter(|(_, client)| client.dialect == ClientDialect::Undecided);
         let undecided: Vec<ConnId> = undecided.map(|(conn, _)| *conn).collect();
@@ -77,7 +78,7 @@ impl Model {
             return self.close(conn, 1_013);
         }
         if let Some(former) = former {
-            // The other members are not informed of this leave.
+            // The other members are not informed that `former` leaves the room.
             self.memberships.retain(|membership| membership.conn != former);
             self.close(former, 1_000);
         }

@@ -224,7 +224,7 @@ impl HubSimulation {
         Ok(())
     }
 
-    /// Advances the time, with every deadline in between.
+    /// Advances the time, and handles every deadline that is reached.
     pub(crate) fn advance(&mut self, time: Duration) -> Result<(), Fault> {
         let until = self.model.now + time;
         while let Some(next) = self.hub.next_deadline().filter(|next| *next <= until) {

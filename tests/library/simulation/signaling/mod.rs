@@ -28,7 +28,7 @@ const ACTIONS: usize = 300;
 /// Number of simulations.
 const CASES: u32 = 400;
 
-/// Every message type, error code and close code. All of them must occur in a full run, otherwise they are not tested.
+/// Every message type, error code and close code. All of them must occur in a full run; a value that never occurs is not tested.
 const SEEN: &str = "RoomCreated RoomJoined PeerJoined PeerUpdated PeerLeft RoomList ChatMessage Error
     welcome control-welcome radio-content chat-content lobby-content 1111-content ack error rc
     state update visualization pong closed INVALID_ROOM ROOM_FULL

@@ -1,7 +1,7 @@
 //! Membership and expected recipients, derived only from the protocol. The model uses plain lists and none of jamjam-dev's code.
 //!
-//! A room is identified by a name such as `jamjam #3` or `broadcast radio`. It exists while it has members, or if the embedding application
-//! opened it. Expected messages have the form of [`crate::simulation::signaling::received_messages::delivered`].
+//! A room is identified by a name such as `jamjam #3` or `broadcast radio`. A room exists while it has members, or if the embedding
+//! application opened it. Expected messages have the form of [`crate::simulation::signaling::received_messages::delivered`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl ClientDialect {
 pub(crate) struct Client {
     pub(crate) from: u8,
     pub(crate) dialect: ClientDialect,
-    /// The time of the client's last activity, and of its last text.
+    /// The time of the client's last activity, and the time of its last text message.
     pub(crate) last_activity: Time,
     pub(crate) last_text: Time,
     pub(crate) wrong_codes: u32,
@@ -130,12 +130,12 @@ impl Model {
         self.created.iter().filter(|created| created.from == from && created.room.starts_with(dialect.name())).count()
     }
 
-    /// Expects that a client receives a message of this type with the marks in these texts.
+    /// Expects that a client receives a message of type `kind` with all marks that `parts` contain.
     pub(crate) fn expect_message(&mut self, conn: ConnId, kind: &str, parts: &[&str]) {
         self.expected.push((conn, delivered(kind, parts.iter().copied())));
     }
 
-    /// Expects that all members of a room except `but` receive such a message.
+    /// Expects that all members of a room except `but` receive a message of this kind with these parts.
     pub(crate) fn expect_for_others(&mut self, room: &str, but: Option<ConnId>, kind: &str, parts: &[&str]) {
         for membership in self.members(room) {
             if Some(membership.conn) != but {
@@ -175,7 +175,7 @@ impl Model {
         self.sweep(except);
     }
 
-    /// Removes empty rooms that clients created, except one.
+    /// Removes empty rooms that clients created, except the room named `except`.
     pub(crate) fn sweep(&mut self, except: Option<&str>) {
         let Self { created, memberships, .. } = self;
         created.retain(|created| {
@@ -206,8 +206,8 @@ impl Model {
         members.len()
     }
 
-    /// Executes due actions, and removes clients that were dropped or closed for inactivity. Returns whether all of these clients had timed
-    /// out.
+    /// Executes due actions, and removes clients that were dropped or closed for inactivity. Returns whether all of the removed clients had
+    /// timed out.
     pub(crate) fn on_deadline(&mut self, cut: &[ConnId], closed: &[(ConnId, u16)]) -> bool {
         let over: Vec<String> =
             self.opened.iter().filter(|opened| opened.ends <= self.now).map(|opened| opened.room.clone()).collect();

@@ -36,7 +36,7 @@ impl EventSink for ReceivedMessages {
     }
 }
 
-/// The marks in a text: `m`, digits, `x`.
+/// The marks in a text. A mark consists of `m`, digits and `x`.
 pub(crate) fn marks(text: &str) -> Vec<String> {
     let mut marks = Vec::new();
     for (at, _) in text.match_indices('m') {

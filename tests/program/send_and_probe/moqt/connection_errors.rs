@@ -14,7 +14,7 @@ fn reasons(report: &Value) -> String {
     report["verdict"]["reasons"].to_string()
 }
 
-/// An open port that never replies. QUIC cannot distinguish it from a closed port.
+/// An open port that never replies. A QUIC client cannot distinguish such a port from a closed port.
 fn silent_port() -> (UdpSocket, u16) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
@@ -84,7 +84,7 @@ fn server_close_is_reported_with_its_code_and_frames_in_flight_lost() {
     assert_eq!(report["moqt"]["connection_failure"], json!({"kind": "closed", "close_code": 42, "message": words}));
     let [sent, returned, lost, in_flight] =
         document::counts(&report, "ping", ["sent", "returned", "lost", "in_flight"]);
-    // Groups 1, 2, 4 and 5 returned. Every other group that was sent before the close is lost.
+    // Groups 1, 2, 4 and 5 returned. All remaining groups that were sent before the close are lost.
     assert_eq!((returned, in_flight, sent), (4, 0, 4 + lost));
     assert!(reasons(&report).contains(&format!("{words} after {sent} frames")), "{report:#}");
     assert_eq!(moqt(&report, ["groups_sent", "groups_lost"]), [sent, lost]);
@@ -140,7 +140,8 @@ fn server_unsubscribe_ends_the_run_and_is_not_counted_as_loss() {
     );
     assert!(reasons(&report).contains(words), "{report:#}");
     let [sent, returned] = document::counts(&report, "ping", ["sent", "returned"]);
-    // Groups 1 to 3 return, and then the server unsubscribes. If the machine stalls for a second, a fourth group may have been sent before.
+    // Groups 1 to 3 return, and then the server unsubscribes. If the machine stalls for a second, the client may send a fourth group before
+    // the server unsubscribes.
     assert!(returned == 3 && sent <= 4, "{report:#}");
 }
 
@@ -229,7 +230,7 @@ fn options_of_other_transports_are_rejected_with_moqt_and_vice_versa() {
             "--moqt-track cannot be used with gomoqt-0.9, whose track is always `/client.echo, index`",
         ),
         ("probe --to moqt://127.0.0.1:99999/", "invalid port `99999`: give a number from 1 to 65535"),
-        ("probe --to moqt:///echo", "invalid URL; write moqt://HOST:PORT/PATH"),
+        ("probe --to moqt:///echo", "invalid URL; expected moqt://HOST:PORT/PATH"),
         ("probe --to moqt://127.0.0.1:9/ --interval 0", "--interval: too short"),
         ("send --to moqt://127.0.0.1:9/", "nothing to send: give --text TEXT"),
         ("send --embedded --moqt", "nothing to send: give --text TEXT"),

@@ -128,7 +128,11 @@ fn unknown_path_is_rejected_over_both_transports() {
             "closed",
             "the server closed the connection with code 0x13 (unknown path /other; this server serves /echo)",
         ),
-        ("https", "rejected", "rejected the WebTransport session: HTTP status 404; use the server's --moqt-path"),
+        (
+            "https",
+            "rejected",
+            "rejected the WebTransport session: HTTP status 404; the path must be the server's --moqt-path",
+        ),
     ] {
         let url = format!("{scheme}://localhost:{}/other", server.port);
         let report = report(1, &url, &Server::with(&ca, &[]));

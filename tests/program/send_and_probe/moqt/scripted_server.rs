@@ -1,5 +1,5 @@
-//! A MOQT echo server of version gomoqt-2025-02 over raw QUIC, written by hand from the protocol tables. It handles each group as
-//! a test defines.
+//! A MOQT echo server of version gomoqt-2025-02 over raw QUIC, written by hand from the protocol tables. The server handles each group as a
+//! test defines.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -44,22 +44,22 @@ pub(crate) enum ServerAction {
 /// The server's response to the session setup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Greeting {
-    /// It selects gomoqt-2025-02.
+    /// The server selects gomoqt-2025-02.
     Gomoqt202502,
-    /// It selects a version that the client did not offer.
+    /// The server selects a version that the client did not offer.
     UnofferedVersion,
-    /// It selects gomoqt-0.9 and then sends nothing, so the client connects again with another path.
+    /// The server selects gomoqt-0.9 and then sends nothing, so the client connects again with another path.
     Silent,
 }
 
-/// A fault of the server that begins at some stage.
+/// How the server fails once the run reaches a given stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// It sends nothing more on any stream. The QUIC connection stays open and acknowledges packets.
     Silent,
     /// It stalls, as if its process were stopped: its socket stays open and is not read.
     Stalled,
-    /// It disappears without closing the connection, and its port is closed.
+    /// The server disappears without closing the connection, and its port is closed.
     Vanished,
     /// It disappears without closing the connection, and a new server that does not know the old connections takes over its port. The new
     /// server accepts connections and then sends nothing.
@@ -75,7 +75,7 @@ pub(crate) struct ScriptedServer {
     pub(crate) url: String,
     /// The SHA-256 of its certificate, as `--cert-sha256` expects it.
     pub(crate) sha256: String,
-    /// The sequence of each group that arrived, and a 0 when a fault begins.
+    /// The sequence number of each group that arrived; 0 marks the beginning of a fault.
     pub(crate) groups: mpsc::Receiver<u64>,
 }
 
@@ -93,9 +93,9 @@ impl ScriptedServer {
         Self::serving(greetings, actions, None)
     }
 
-    /// A server that fails at this stage. Stage 0: before its setup response; 1: after it. Stages 2 and 3: after the client's responses to
-    /// the server's `ANNOUNCE_PLEASE` and SUBSCRIBE. Stages 4 and 5: after the server's responses to the client's `ANNOUNCE_PLEASE` and
-    /// SUBSCRIBE. Stage 5 + n: when the n-th group arrives.
+    /// A server that fails at this stage. Stage 0: before the server's setup response. Stage 1: after that response. Stages 2 and 3: after
+    /// the client's responses to the server's `ANNOUNCE_PLEASE` and SUBSCRIBE. Stages 4 and 5: after the server's responses to the client's
+    /// `ANNOUNCE_PLEASE` and SUBSCRIBE. Stage 5 + n: when the n-th group arrives.
     pub(crate) fn failing(stage: u8, fault: Fault) -> Self {
         Self::serving(&[Greeting::Gomoqt202502], [], Some((stage, fault)))
     }
@@ -185,7 +185,7 @@ struct Script {
 }
 
 impl Script {
-    /// Fails if the fault begins at this stage.
+    /// Simulates the configured fault if it begins at this stage; otherwise returns `Ok`.
     async fn fail_if_reached(&self, stage: u8, connection: &Connection) -> Result<(), SessionError> {
         let Some((_, fault)) = self.fault.filter(|(when, _)| *when == stage) else { return Ok(()) };
         self.received.send(0)?;

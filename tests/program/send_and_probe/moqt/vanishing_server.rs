@@ -1,4 +1,5 @@
-//! Servers that vanish, stall or stop sending at every stage. The run ends with a report, even if it is interrupted at that moment.
+//! Servers that vanish, stall or stop sending at every stage. The run of the client ends with a report, even if it is interrupted at one of
+//! these stages.
 
 use std::thread;
 use std::time::Duration;
@@ -44,7 +45,7 @@ fn expected(stage: u8, fault: Fault) -> Option<(&'static str, &'static str)> {
         (0, Fault::Silent) | (0..=2, Fault::Restarted) => Some(("rejected", "setup timed out after 5 s")),
         (1 | 2, Fault::Silent) => Some(("not_ready", "the server did not subscribe to our track")),
         (4, Fault::Silent) => Some(("not_ready", "the server did not accept our subscription")),
-        // A message that the server wrote just before the fault is no longer sent.
+        // The fault stops the server before its last written message is sent.
         (3 | 4, _) => Some(("not_ready", "the server did not announce the echo")),
         (5, Fault::Silent) => None,
         (5, _) => Some(("not_ready", "the server did not accept our subscription")),

@@ -1,4 +1,4 @@
-//! Figures compared with servers that delay, drop, repeat and reorder messages. Expected values were computed by hand.
+//! Figures of runs against servers that delay, drop, repeat and reorder messages. Expected values were computed by hand.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};

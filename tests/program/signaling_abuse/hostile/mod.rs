@@ -56,7 +56,7 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame_with_length(first, payload.len() as u64, payload)
 }
 
-/// Reads to the end. Returns the code of the close frame, if there is one.
+/// Reads `stream` to its end. Returns the code of the close frame, if there is one.
 pub(crate) fn close_code(mut stream: TcpStream) -> Option<u16> {
     let mut received = Vec::new();
     let mut some = [0; 4_096];

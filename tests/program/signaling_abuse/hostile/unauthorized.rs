@@ -39,7 +39,8 @@ fn start() -> Server {
     })
 }
 
-/// Stops the server. Checks that its log does not contain the given tokens, the secret, or the payload or signatures of the valid tokens.
+/// Stops the server. Checks that the server's log contains none of the following: the given tokens, the secret, the payload and the
+/// signatures of the valid tokens.
 fn assert_log_has_no_secret(server: Server, tokens: &[String]) {
     let log = server.stop("TERM").lines.join("\n");
     assert!(log.contains("signaling: server stopped"), "{log}");
@@ -140,7 +141,7 @@ fn token_is_accepted_only_in_its_defined_places() {
         (String::new(), format!("authorization: bEARER   {token}  \r\n"), welcome()),
         (String::new(), bearer(other) + &bearer(&token), Closed(4_002)),
         (format!("?%74oken={token}"), String::new(), welcome()),
-        // A token in another place is ignored.
+        // A token in any other query parameter or header is ignored.
         (format!("?Token={token}"), String::new(), Closed(4_001)),
         (format!("?access_token={token}"), String::new(), Closed(4_001)),
         (format!("?token[]={token}"), String::new(), Closed(4_001)),
@@ -211,7 +212,7 @@ fn no_encoding_of_a_path_leads_into_another_room() {
                 "{path}"
             );
         }
-        // In capitals, the name is that of an ordinary room, for which this token is invalid.
+        // In capitals, `name` is the name of an ordinary room, for which this token is invalid.
         let capitals = request_websocket(&server, &format!("/rooms/{}?token={}", name.to_uppercase(), token()), "");
         assert_eq!(capitals, Closed(4_002), "{name}");
     }

@@ -211,7 +211,7 @@ fn rooms_are_created_updated_and_closed_over_http() {
     let longest = format!("{{\"data\":[{}]}}", vec!["-0.123456789"; 65_536].join(","));
     assert_eq!(server.request_json("POST", "/admin/bbx/visualization", &longest), delivered(2));
     assert_eq!(other.receive()["data"].as_array().map(Vec::len), Some(65_536));
-    // Percent-encoded room codes in a path are decoded like names.
+    // Percent-encoded room codes in a path are decoded, and so are percent-encoded names.
     let encoded = format!("/admin/bbx/rooms/%3{small}");
     assert_eq!(server.request_json("DELETE", &encoded, ""), (200, json!({"closed": true, "clients": 1})));
     assert_eq!(other.receive(), json!({"type": "closed"}));

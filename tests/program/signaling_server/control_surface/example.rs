@@ -36,7 +36,7 @@ impl Drop for Example {
     }
 }
 
-/// The test starts its own test program again with `BIND_ADDR`, which makes this test run the example instead.
+/// The test starts its own test program again with the variable `BIND_ADDR`. In that second process, this test runs the example instead.
 #[test]
 fn example_applies_scheduled_values_and_sends_its_meter() {
     if env::var_os("BIND_ADDR").is_some() {

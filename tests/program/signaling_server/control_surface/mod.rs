@@ -78,7 +78,7 @@ fn slow_reader_loses_stale_values_only_and_delays_no_other_client() {
         (server.metric("updates_coalesced_total") > 2_000).then_some(())
     });
     assert_eq!((server.metric("closed_slow_reader_total"), server.metric("members")), (0, 3));
-    // In addition to the system buffers, the queue holds at most its capacity and one message per parameter.
+    // The system buffers contain some messages, and the queue contains at most its capacity plus one message per parameter.
     assert!(server.metric("queued_bytes") < (64 + 8 + 20) * 300);
     send(&mut slow, &json!({"type": "ping", "client_time": 7}));
     let (mut received, mut count) = (BTreeMap::new(), 0);
@@ -180,7 +180,7 @@ fn options_take_effect_on_rooms() {
         "--bbx-ping-interval",
         "10ms",
     ]);
-    // A single dialect serves every path, and other dialects are unknown.
+    // A server with a single dialect accepts every URL path, and ignores messages of other dialects.
     let tcp = TcpStream::connect(server.address).unwrap();
     tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let (mut surface, _) = tungstenite::client(format!("ws://{}/any/where?roomId=r", server.address), tcp).unwrap();
@@ -199,7 +199,7 @@ fn options_take_effect_on_rooms() {
         }
     };
     assert!(answer.contains("ROOM_FULL"), "{answer}");
-    // When the room expires, it is closed together with its members.
+    // When the room expires, the server closes the room and the connections of its members.
     assert_eq!(receive(&mut surface)["type"], "closed");
     assert_eq!(server.metric("rooms"), 0);
 }

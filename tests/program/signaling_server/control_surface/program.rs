@@ -78,7 +78,7 @@ async fn room_and_early_connection_are_served_once_the_server_runs() {
         send(&mut surface, &json!({"type": "join", "room_code": code}));
         assert_eq!(receive(&mut surface)["type"], "welcome");
         send(&mut surface, &json!({"type": "trigger", "name": "note_on", "at": 7}));
-        // The event shows that the server is running. Only then is the shutdown requested.
+        // The event shows that the server is running. The test requests the shutdown only after this event.
         poll_until("an event", || consumer.pop())
     });
     let ending = async {

@@ -19,7 +19,7 @@ pub(crate) const RIGHT: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
 /// The credentials are the output of `printf admin:sesam | base64`.
 pub(crate) const WRONG: &str = "Authorization: Basic YWRtaW46c2VzYW0=";
 /// {"clientId":"ann","room":"radio"}, signed with test-secret: printf '{"clientId":"ann","room":"radio"}' | basenc --base64url |
-/// tr -d = , then openssl dgst -sha256 -hmac test-secret of that.
+/// tr -d = , and the HMAC of this output by openssl dgst -sha256 -hmac test-secret.
 pub(crate) const ANN: &str = "eyJjbGllbnRJZCI6ImFubiIsInJvb20iOiJyYWRpbyJ9.Y0RkkSxqDBJdB-XfxQWkbPnC3GuaOBP6yZKU3IEVKD8";
 pub(crate) const JSON: &str = "Content-Type: application/json";
 
@@ -98,7 +98,7 @@ fn requests_of_other_sites_are_rejected() {
     for headers in [
         &[RIGHT][..],
         &[RIGHT, "Content-Type: text/plain"],
-        // A form on another site can send this.
+        // A form on another site can send this request.
         &[RIGHT, "Content-Type: text/plain", &own, &host],
         &[RIGHT, "Content-Type: application/x-www-form-urlencoded", &own, &host],
         &[RIGHT, JSON, "Content-Type: text/plain"],

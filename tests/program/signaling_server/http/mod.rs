@@ -60,7 +60,7 @@ fn health_has_the_documented_form() {
     health["uptime"] = Value::Null;
     health["timestamp"] = Value::Null;
     health.as_object_mut().unwrap().remove("resources");
-    // Dialects without fields of their own have this form.
+    // Dialects without additional fields have only these two fields.
     let mut dialects = Dialect::ALL.map(|dialect| (dialect.name(), json!({"rooms": 0, "clients": 0}))).to_vec();
     dialects.extend([
         ("broadcast", json!({"rooms": 0, "clients": 0, "controlClients": 0, "roomCounts": {}})),
@@ -87,13 +87,13 @@ fn health_counts_the_connected_clients() {
     assert!(first.read().unwrap().is_text());
     second.send(Message::text(r#"{"type":"ListRooms"}"#)).unwrap();
     assert!(second.read().unwrap().is_text());
-    // This client has not sent a text message. When its ping is answered, the server has counted the client.
+    // This client has not sent a text message. When a client's ping is answered, the server has counted the client.
     third.send(Message::Ping("here?".into())).unwrap();
     assert!(third.read().unwrap().is_pong());
     let health = health(&server);
     assert_eq!(health["dialects"]["jamjam"], json!({"rooms": 1, "clients": 2}));
     assert_eq!((&health["dialects"]["undecided"], &health["clients"]), (&json!(1), &json!(3)));
-    // These three top-level fields describe only WebRTC.
+    // The top-level fields `rooms`, `connections` and `roomDetails` describe only WebRTC.
     assert_eq!((&health["rooms"], &health["connections"], &health["roomDetails"]), (&json!(0), &json!(0), &json!([])));
 }
 
@@ -104,8 +104,8 @@ fn resources_are_those_of_the_process() {
     let server = Server::start_signaling(&[]);
     let files = || std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count();
     let resources = health(&server)["resources"].take();
-    // The server counts its open files while the connection of the request is open; the test counts them later. The two numbers may differ
-    // slightly.
+    // The server counts its open files while the connection of the request is open; the test counts them later. The two numbers of open
+    // files may differ slightly.
     let (reported, measured) = (resources["openFiles"].as_u64().unwrap() as usize, files());
     assert!(reported.abs_diff(measured) <= 2, "{reported} reported, {measured} measured");
     let (reported, measured) =
@@ -194,7 +194,7 @@ fn head_has_the_headers_of_get() {
     ] {
         let (get, mut head) = (get(&server, path), request(&server, "HEAD", path, &[]));
         assert_eq!((get.status, head.status), (status, status), "{path}");
-        // Between the two requests, the uptime and the counts may have changed, and with them the length.
+        // Between the two requests, the uptime and the counts may have changed, so the length of the response may differ.
         for changing in ["date", "content-length"] {
             let value = head.headers.remove(changing);
             assert!(value.is_some() || status != 200, "{path}: no {changing}");
@@ -305,7 +305,7 @@ fn log_contains_no_password_or_token_at_any_level() {
         other.send("JoinRoom", &json!({"room_id": room, "password": password, "peer_name": "Bob"}));
         other.receive();
     }
-    // The fault of a message is logged without its content.
+    // If a message is faulty, the server logs the fault, but not the content of the message.
     for data in [json!({"room_id": room, "password": ["hunter2"], "peer_name": "Cid"}), json!("hunter2")] {
         Member::connect(server.address).send("JoinRoom", &data);
     }

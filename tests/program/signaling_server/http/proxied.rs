@@ -21,7 +21,8 @@ fn connect(server: &Server, forwarded: &str) -> Result<tungstenite::WebSocket<Tc
     }
 }
 
-/// Requests a token and a login like a proxy on behalf of a client. Returns the two statuses.
+/// Requests a token, and then a page that requires the login, as a proxy does on behalf of a client. Returns the HTTP statuses of the two
+/// responses.
 fn statuses(server: &Server, forwarded: &str, login: &str) -> (u16, u16) {
     let forwarded = format!("X-Forwarded-For: {forwarded}");
     let body = r#"{"clientId":"ann","room":"radio"}"#;
@@ -50,7 +51,7 @@ fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
     server.line_starting_with("signaling: connection opened conn=1 source=2001:db8::1");
     assert_eq!(connect(&server, "192.0.2.1").err(), Some(429));
     server.line_starting_with("http: connection rejected source=192.0.2.1 reason=\"address limit\" limit=1");
-    // Without a valid address, the source is the proxy.
+    // Without a valid forwarded address, the proxy's address is the source.
     for forwarded in ["", "unknown", "192.0.2.999, 192.0.2.1"] {
         drop(connect(&server, forwarded).unwrap());
         let line = server.line_starting_with("signaling: connection opened ");

@@ -51,7 +51,7 @@ impl Packet {
         }
     }
 
-    /// The packet's index in its stream, counted from 0 like in the program. AUDIO begins with sequence 1; pings contain their number in
+    /// The packet's index in its stream, counted from 0 as in the program. AUDIO begins with sequence 1; pings contain their number in
     /// the payload.
     pub fn index(&self) -> u32 {
         match self.kind {

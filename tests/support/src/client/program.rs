@@ -21,7 +21,7 @@ pub struct ProgramOutput {
 }
 
 /// Prepares the program with these arguments, in the project's folder and without the environment variables that the program reads. Does
-/// not start it.
+/// not start the program.
 pub fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(crate::built_program());
     command.current_dir(crate::repository()).args(args);
@@ -53,7 +53,7 @@ pub fn run_with_input(args: impl IntoIterator<Item = impl AsRef<OsStr>>, input: 
     output
 }
 
-/// A running program. It is killed when dropped.
+/// A running program. Dropping this value kills the program.
 pub struct Program(Child);
 
 /// Starts a prepared command.
@@ -73,7 +73,8 @@ impl Program {
         assert!(sent.success());
     }
 
-    /// Waits for the first line on standard output. The reader returns the rest; dropping it closes the pipe.
+    /// Waits for the first line on standard output. The returned reader provides the rest of the output; dropping the reader closes the
+    /// pipe.
     pub fn first_line(&mut self) -> (String, BufReader<ChildStdout>) {
         let mut stdout = BufReader::new(self.0.stdout.take().unwrap());
         bounded(&on_thread(move || {
@@ -92,7 +93,7 @@ impl Program {
     pub fn end(mut self) -> ProgramOutput {
         let (stdout, stderr) = (all_of(self.0.stdout.take()), all_of(self.0.stderr.take()));
         let (stdout, stderr) = (bounded(&stdout), bounded(&stderr));
-        // Both pipes are closed, so the program is about to exit.
+        // Both output pipes of the program are closed, so the program is about to exit.
         let status = self.0.wait().unwrap();
         assert!(!stderr.contains("panicked"), "{stderr}");
         ProgramOutput { code: status.code().unwrap_or(-1), stdout, stderr }

@@ -38,7 +38,7 @@ pub enum ServerAction {
     WithUnmatched,
 }
 
-/// The server. It is stopped when dropped.
+/// The server. Dropping this value stops the server.
 pub struct Server {
     pub address: SocketAddr,
     received: Arc<Received>,
@@ -144,7 +144,7 @@ struct ServerThread {
     received: Arc<Received>,
     /// Replies with their due times.
     delayed: Vec<(Instant, SocketAddr, Vec<u8>)>,
-    /// Replies that wait for the next one of their type.
+    /// Replies that are held until the next reply of the same type.
     held: Vec<Packet>,
 }
 
@@ -231,7 +231,7 @@ impl ServerThread {
     }
 
     fn send(&self, bytes: &[u8], to: SocketAddr) {
-        // The error from a client that has ended is ignored.
+        // If the client has ended, sending may fail; this error is ignored.
         let _ = self.socket.send_to(bytes, to);
     }
 }

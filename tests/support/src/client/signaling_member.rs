@@ -1,4 +1,5 @@
-//! A jamjam client that creates a room, publishes its address, and is notified of joins and leaves. It uses none of the program's code.
+//! A jamjam client that creates a room, publishes its address, and is notified of joins and leaves. This client uses none of the program's
+//! code.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -31,7 +32,7 @@ impl SignalingMember {
         Self { room: text("room_id"), invite: text("invite_code"), ..member }
     }
 
-    /// The same, and also publishes `address`.
+    /// Like [`Self::with_room`], and also publishes `address`.
     pub fn with_address(server: SocketAddr, name: &str, password: Option<&str>, address: SocketAddr) -> Self {
         let mut member = Self::with_room(server, name, password);
         member.publish_addresses(&json!([]), Some(address), None);

@@ -30,7 +30,7 @@ impl BatchClient {
         self.state.try_send((&self.client.socket).into(), &transmit).unwrap();
     }
 
-    /// Receives `packets` packets. Returns them, and the size of the largest batch.
+    /// Receives `packets` packets. Returns the packets and the size of the largest batch.
     pub fn recv(&self, packets: usize) -> (Vec<Vec<u8>>, usize) {
         let (mut received, mut largest) = (Vec::new(), 0);
         while received.len() < packets {

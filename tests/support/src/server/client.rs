@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::TEST_TIMEOUT;
 use super::packet::keepalive;
 
-/// A UDP client. Its socket is connected, so that replies from other addresses are dropped.
+/// A UDP client. The client's socket is connected, so that replies from other addresses are dropped.
 pub struct Client {
     pub socket: UdpSocket,
     syncs: u32,

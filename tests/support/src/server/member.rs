@@ -60,7 +60,7 @@ impl Member {
         self.receive_type("RoomList")["rooms"].as_array().unwrap().clone()
     }
 
-    /// Joins the room of this id or invite code. Returns its other members.
+    /// Joins the room of this id or invite code. Returns the other members of the room.
     pub fn join(&mut self, room: &Value) -> Vec<Value> {
         self.send("JoinRoom", &json!({"room_id": room, "password": null, "peer_name": "Ann"}));
         self.receive_type("RoomJoined")["peers"].as_array().unwrap().clone()

@@ -20,7 +20,7 @@ const INSIDE: &str = "JAMJAM_TEST_NAMESPACE";
 /// # Panics
 /// If the test fails inside the namespace.
 pub fn in_network_namespace<F: FnOnce()>(name: &str, body: F) {
-    // `program::module::test::{{closure}}`
+    // The type name has the form `program::module::test::{{closure}}`.
     let path = std::any::type_name::<F>();
     let test =
         path.split_once("::").and_then(|(_, path)| path.strip_suffix("::{{closure}}")).expect("a closure of a test");
@@ -29,7 +29,7 @@ pub fn in_network_namespace<F: FnOnce()>(name: &str, body: F) {
         set_up_loopback(1_500);
         return body();
     }
-    // Root needs no user namespace. Other users need a user namespace, in which they are root, if the system permits it.
+    // Root needs no user namespace. Other users need a user namespace in which they are root. Some systems do not permit that.
     let permitted =
         |flag: &&str| Command::new("unshare").args([flag, "true"]).output().is_ok_and(|o| o.status.success());
     let Some(flag) = ["-n", "-rn"].into_iter().find(permitted) else {
@@ -50,7 +50,7 @@ pub fn in_network_namespace<F: FnOnce()>(name: &str, body: F) {
 fn set_up_loopback(mtu: u32) {
     let mut message = vec![0, 0, 0, 0];
     message.extend(1u32.to_ne_bytes());
-    // The flags, and the mask of the flags to change: IFF_UP in both.
+    // The flags, and the mask of the flags to change: both contain only IFF_UP.
     message.extend(1u32.to_ne_bytes());
     message.extend(1u32.to_ne_bytes());
     message.extend(attribute(4, &mtu.to_ne_bytes()));

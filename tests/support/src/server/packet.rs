@@ -68,7 +68,7 @@ pub fn expected_counter(datagram: &[u8]) -> &'static str {
         [_, 4, ..] => "keepalives",
         [_, 5, ..] if payload < 12 => "dropped_payload",
         [_, 5, ..] => "pings",
-        // Five floats, two words and the codec length are 29 bytes. The codec follows.
+        // Five floats, two words and the codec length are 29 bytes. The codec name follows these bytes.
         [_, 7, ..] if payload < 29 || payload < 29 + usize::from(datagram[40]) => "dropped_payload",
         [_, 7, ..] => "latency_infos",
         _ => "dropped_type",

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::line::{Line, Stats};
 use super::{TEST_TIMEOUT, poll_until};
 
-/// A running server. It is killed when dropped.
+/// A running server. The server process is killed when this value is dropped.
 pub struct Server {
     child: Child,
     /// The listening address from its address file.
@@ -27,9 +27,9 @@ pub struct Server {
 
 /// The result of a server that has ended.
 pub struct ServerExit {
-    /// Its exit code; `None` if a signal ended it.
+    /// The exit code of the server; `None` if a signal ended the server.
     pub code: Option<i32>,
-    /// Everything it logged.
+    /// All lines that the server logged.
     pub lines: Vec<String>,
     /// The time from the stop signal to the end of the log.
     pub took: Duration,
@@ -110,8 +110,8 @@ pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Output {
 }
 
 impl Server {
-    /// Starts `echo-server --port 0` with more options, and waits until it listens. It requests a receive buffer size that every system
-    /// grants, so that the log is the same everywhere.
+    /// Starts `echo-server --port 0` with more options, and waits until it listens. The server requests a receive buffer size that every
+    /// system grants, so that the log is the same everywhere.
     pub fn start(options: &[&str]) -> Self {
         Self::start_with(options, |_| {})
     }
@@ -170,7 +170,7 @@ impl Server {
         Self { child, address, log, lines: Vec::new(), _folder: folder }
     }
 
-    /// Its process id.
+    /// The process id of the server.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -226,13 +226,13 @@ impl Server {
         poll_until("an end", || self.child.try_wait().unwrap()).code()
     }
 
-    /// Whether it is still running.
+    /// Whether the server is still running.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// A counter in the signaling server's `/metrics`. If the name has a label (`rooms{dialect="bbx"}`), it is the counter of that dialect,
-    /// otherwise the sum over all dialects.
+    /// A counter in the signaling server's `/metrics`. If the name has a label (`rooms{dialect="bbx"}`), the result is the counter of that
+    /// dialect, otherwise the sum over all dialects.
     pub fn metric(&self, name: &str) -> u64 {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
