@@ -328,7 +328,7 @@ const BLOCK_FRAMES: usize = 1024;
 
 /// Maximum sample magnitude that enters the filter, 300 dB above full scale. With this limit, sums over the longest transforms (three
 /// million samples) do not overflow an `f32`.
-const MAX_MAGNITUDE: f32 = 1e15;
+const MAX_MAGNITUDE: f64 = 1e15;
 
 /// Unsupported sample rates or channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -355,13 +355,14 @@ pub struct ResamplerError {
 /// counts as 0. Magnitudes above 1e15 count as 1e15.
 #[derive(Debug)]
 pub struct Resampler {
-    fft: Fft<f32>,
+    /// Uses `f64`, like the FFT of `audio::quality`, because all of `rustfft` is compiled once for each sample type in use.
+    fft: Fft<f64>,
     from: u64,
     to: u64,
     channels: usize,
     /// Input of an incomplete block.
-    block_in: Vec<f32>,
-    block_out: Vec<f32>,
+    block_in: Vec<f64>,
+    block_out: Vec<f64>,
     /// Frames of the filter delay that have not been removed yet.
     delay_left: usize,
     samples_in: u64,
@@ -433,14 +434,14 @@ impl Resampler {
         self.delay_left -= skipped;
         let ready = &self.block_out[skipped * self.channels..];
         let ready = &ready[..ready.len().min(usize::try_from(end - self.samples_out).unwrap_or(usize::MAX))];
-        out.extend_from_slice(ready);
+        out.extend(ready.iter().map(|sample| *sample as f32));
         self.samples_out += ready.len() as u64;
     }
 }
 
 /// Limits a sample so that sums of many samples are finite.
-fn sanitize(sample: f32) -> f32 {
-    if sample.is_finite() { sample.clamp(-MAX_MAGNITUDE, MAX_MAGNITUDE) } else { 0.0 }
+fn sanitize(sample: f32) -> f64 {
+    if sample.is_finite() { f64::from(sample).clamp(-MAX_MAGNITUDE, MAX_MAGNITUDE) } else { 0.0 }
 }
 
 const fn gcd(a: u32, b: u32) -> u32 {
