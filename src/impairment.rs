@@ -167,10 +167,10 @@ const MIN_PROBABILITY_SUM: f64 = 0.001;
 /// Burst losses by the simple Gilbert model, which has a good and a bad state. All packets are lost in the bad state.
 ///
 /// A state depends on the previous state, but can be computed for any packet. With one uniform random number u per packet, the good state
-/// becomes bad if u < P, and the bad state stays bad if u < 1 − R. If both inequalities hold, or neither holds, the new state does not
-/// depend on the previous state. Otherwise the state equals the previous state or, if P + R > 1, the opposite state. To find a state, the
-/// search goes back, packet by packet, to a packet whose state does not depend on the previous state (coupling from the past). The search
-/// visits 1 / (P + R) packets on average, or 1 / (2 − P − R) if P + R > 1.
+/// becomes bad if u < P, and the bad state stays bad if u < 1 − R. If both inequalities hold, the new state is bad; if neither holds, it is
+/// good; in both cases it does not depend on the previous state. Otherwise the state equals the previous state or, if P + R > 1, the
+/// opposite state. To find a state, the search goes back, packet by packet, to a packet whose state does not depend on the previous state
+/// (coupling from the past). The search visits 1 / (P + R) packets on average, or 1 / (2 − P − R) if P + R > 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GilbertModel {
     p: f64,
@@ -183,7 +183,7 @@ pub enum GilbertModelError {
     /// Bursts would never start or never end.
     #[error("P and R must be greater than 0: a burst starts with probability P and ends with probability R")]
     ZeroProbability,
-    /// States would last for thousands of packets.
+    /// Bursts and the intervals between them would last for more than 1,000 packets on average.
     #[error("P and R are too small: their sum must be at least 0.1%")]
     SumTooSmall,
     /// The state would change after almost every packet.

@@ -24,7 +24,8 @@ fn main() -> ExitCode {
 /// Default maximum duration of a shutdown: long enough to complete a recording.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Signals within this time count as one: `timeout` of coreutils sends its signal twice: to its child, and to the child's process group.
+/// Signals within this time count as one, because `timeout` of coreutils sends its signal twice: to its child, and to the child's process
+/// group.
 const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(250);
 
 /// Handles SIGINT and SIGTERM on a thread. The first signal requests a stop. The process exits immediately on a second signal or when

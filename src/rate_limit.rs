@@ -95,7 +95,7 @@ type ArrivalTimes = [u64; 2];
 /// A delayed packet is admitted when it arrives and sent later, so each bucket has two sets of arrival times: one for admission to the
 /// delay line and one for sending. Sending a delayed packet always advances the arrival times for sending, even beyond the limit. An
 /// immediate reply is admitted only if the arrival times for sending permit it. So the traffic sent in any interval is at most the rate
-/// multiplied by the sum of the interval's length and two tolerances.
+/// multiplied by the interval's length, plus two maximum bursts.
 pub struct RateLimiter {
     packets: Option<Gcra>,
     bits: Option<Gcra>,
@@ -125,7 +125,8 @@ impl RateLimiter {
         admit(sent, self.packets, self.bits, now, len)
     }
 
-    /// Charges `packets` delayed packets that have been sent. The total length of these packets, including IP headers, is `len` bytes.
+    /// Counts `packets` delayed packets towards the limits on sending, after they have been sent. The total length of these packets,
+    /// including IP headers, is `len` bytes.
     pub fn charge_sent(&mut self, key: u64, now: Time, packets: usize, len: usize) {
         let [_, [packet_arrival, bit_arrival]] = &mut self.buckets[key as usize % RATE_BUCKETS];
         if let Some(limit) = self.packets {
@@ -275,7 +276,7 @@ mod tests {
         limiter.charge_sent(7, Time::from_millis(1_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 1_000, 500), (0, RateExceeded::Packets));
         assert_eq!(admitted_at(&mut limiter, 1_001, 500), (8, RateExceeded::Packets));
-        // Delayed packets are charged even if immediate replies have used up the limit, which then takes longer to recover.
+        // Delayed packets count even if immediate replies have used up the limit; further immediate replies are then rejected for longer.
         assert_eq!(admitted_at(&mut limiter, 5_000, 500), (1_000, RateExceeded::Packets));
         limiter.charge_sent(7, Time::from_millis(5_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 5_125, 500), (0, RateExceeded::Packets));
@@ -297,8 +298,8 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(limiter.admit_immediate(7, Time::ZERO, 1_000), Err(RateExceeded::Bits));
         }
-        // At 16 packets per second, each packet takes 62.5 ms of the 125 ms burst. At 8 ms, a second packet is admitted, because the
-        // rejected packets were not charged.
+        // After 8 ms, the bit limit has room for 1,000 bytes again. The packet limit (a burst of two packets) has room for one more packet
+        // only because the rejected packets were not charged.
         assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), 1_000), Ok(()));
         assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), 1_000), Err(RateExceeded::Packets));
     }

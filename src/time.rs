@@ -102,7 +102,7 @@ impl WallClock {
         self.unix_us() / 1_000
     }
 
-    /// The time of day at `time`, in nanoseconds since 1970. Correct only if the wall clock is not changed between the two moments.
+    /// The time of day at `time`, in nanoseconds since 1970. Correct only if the wall clock is not changed between `self` and `time`.
     pub const fn unix_ns_at(self, time: Time) -> i64 {
         self.unix_ns.saturating_add(time.signed_nanos_since(self.monotonic))
     }

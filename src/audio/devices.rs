@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn encoding_reverses_decoding() {
-        // Integer samples of at most 24 bits, which an `f32` represents exactly.
+        // Samples with at most 24 significant bits, which an `f32` represents exactly.
         macro_rules! assert_round_trip {
             ($($format:ident: $($number:expr),+);+) => {
                 $(let bytes = [$($number.to_ne_bytes().as_slice()),+].concat();

@@ -13,7 +13,7 @@ pub mod waveform;
 
 use std::ops::RangeInclusive;
 
-/// Supported sample rates in Hz: from below telephone quality to twice the rate of studio hardware. Rates outside this range indicate a
+/// Supported sample rates in Hz. Telephone audio has 8,000 Hz, and audio hardware up to 384,000 Hz. Rates outside this range indicate a
 /// damaged header and would require huge resampler tables.
 pub const SAMPLE_RATES: RangeInclusive<u32> = 1_000..=768_000;
 

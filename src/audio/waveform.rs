@@ -189,8 +189,8 @@ impl Waveform {
         self.channels
     }
 
-    /// Encodes one side as a 16-bit WAV file with the length of the sent audio. Missing samples are silent. `None` if the audio is
-    /// too long.
+    /// Encodes the sent or the returned audio as a 16-bit WAV file with the length of the sent audio. Missing samples are silent. `None` if
+    /// the audio is too long.
     pub fn to_wav(&self, side: WaveformSide) -> Option<Vec<u8>> {
         let excerpt = match side {
             WaveformSide::Sent => &self.sent,
@@ -202,7 +202,7 @@ impl Waveform {
 
 const EXCERPT_FORMAT: WavSampleFormat = WavSampleFormat::S16;
 
-/// Audio of one side as 16-bit samples.
+/// The sent or the returned audio as 16-bit samples.
 struct AudioExcerpt {
     max_bytes: usize,
     /// `None` after the audio exceeded `max_bytes`.

@@ -87,7 +87,7 @@ impl fmt::Display for JitterBuffer {
 }
 
 impl PlaybackArgs {
-    /// Opens the device for --play and prints its format. The device plays silence until the first packet returns.
+    /// Opens the device for --play and prints its format. The device plays silence until the audio of the first returned packet is due.
     pub fn start(&self, form: AudioStreamConfig) -> Result<Option<(SpeakerObserver, Speaker)>, Failure> {
         if !self.play {
             return Ok(None);
@@ -154,7 +154,7 @@ struct RecordingFiles {
 
     /// Write sent (left) and returned (right) audio to this WAV file
     ///
-    /// A returned packet is at the same position as the sent packet. Stereo audio is mixed to mono first.
+    /// Each returned packet is at the position of its sent packet. Stereo audio is mixed to mono first.
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_RECORD)]
     record_both: Option<PathBuf>,
 }

@@ -119,7 +119,7 @@ impl FromStr for FrameSize {
 }
 
 impl FrameSize {
-    /// Samples per channel at `rate`, if they fit in a datagram.
+    /// Number of samples per channel at `rate`. Returns an error if they do not fit in a datagram.
     fn samples(self, rate: u32, channels: u16) -> Result<u32, Failure> {
         let samples = match self {
             Self::Samples(samples) => samples,
@@ -440,8 +440,8 @@ impl CaptureArgs {
         print_channel_mixing(config.channels, channels);
         if config.rate != SAMPLE_RATE {
             print_notice(&format!(
-                "the device does not support {SAMPLE_RATE} Hz, so its audio is resampled from {} Hz: packets leave in groups of about \
-                 1,000 device frames",
+                "the device does not support {SAMPLE_RATE} Hz, so its audio is resampled from {} Hz in blocks of about 1,000 device \
+                 frames: all packets of a block leave at once",
                 config.rate
             ));
         }

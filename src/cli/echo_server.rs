@@ -101,7 +101,7 @@ pub struct Args {
     #[command(flatten)]
     impairment: ImpairmentArgs,
 
-    /// Log every packet and the reason for each drop (level debug)
+    /// Log packets and the reasons for drops (level debug)
     ///
     /// Overrides RUST_LOG.
     #[arg(short, long, help_heading = HEADING_LOG)]
@@ -314,7 +314,8 @@ pub struct AdmissionArgs {
 
     /// Apply the limits to loopback sources too
     ///
-    /// Otherwise, packets within this machine are exempt from the rate limits and from the limit on repeated packets.
+    /// Otherwise, packets from a loopback address to a loopback address are exempt from the rate limits and from the limit on repeated
+    /// packets.
     #[arg(long, hide_short_help = true, help_heading = HEADING_PROTECTION)]
     limit_loopback: bool,
 }

@@ -61,7 +61,7 @@ const EXIT_CODES: [(&str, &str); 5] = [
     (
         "130, 143",
         "Interrupted by SIGINT or SIGTERM. send and probe print the report so far if they have started to send. Servers end with \
-         these codes only if they are still starting, do not shut down in time, or receive a second signal.",
+         130 or 143 only if they are still starting, do not shut down in time, or receive a second signal.",
     ),
 ];
 

@@ -229,7 +229,7 @@ impl BoundMoqtServer {
         let (valid_until, sha256) = (identity.valid_until(), identity.fingerprint());
         info!(target: "tls", %valid_until, %sha256, "certificate in use");
         if let Some(file) = &self.certificate_file {
-            info!(target: "tls", file = %file.display(), "certificate file; pass it to clients with --ca");
+            info!(target: "tls", file = %file.display(), "certificate file for the --ca option of clients");
         }
         if identity.is_ca() {
             warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
@@ -326,8 +326,8 @@ impl DemoPage {
     }
 }
 
-/// Parses a loopback address. The page contains the hash of the certificate that the browser trusts. This hash must not be sent over a
-/// network unprotected.
+/// Parses the address of the demo page, which must be a loopback address: the browser trusts any certificate whose hash it receives from
+/// this address over plain HTTP, and in a network an attacker could replace the hash.
 fn parse_loopback_address(text: &str) -> Result<ListenAddress, String> {
     let address = ListenAddress::from_str(text)?;
     if address.0.ip().is_loopback() {

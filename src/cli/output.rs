@@ -191,7 +191,7 @@ pub struct HtmlPage {
     pub name: String,
     /// Waveforms of the sent and returned audio.
     pub waveform: Waveform,
-    /// Sent or returned packets that are missing from the waveforms.
+    /// Number of sent or returned packets that are missing from the waveforms.
     pub missing_packets: u64,
 }
 
@@ -204,7 +204,7 @@ fn write_error(option: &str, file: &Path) -> String {
     format!("{option}: cannot write {}", file.display())
 }
 
-/// Rejects two options that name the same file, even with different spellings of its path. Devices and `-` are exempt.
+/// Rejects two options that name the same file, even with different spellings of its path. Devices are exempt.
 pub fn check_distinct_files<'a>(files: impl IntoIterator<Item = (&'static str, &'a Path)>) -> Result<(), Failure> {
     let mut seen: Vec<(&str, FileIdentity)> = Vec::new();
     for (option, file) in files {
@@ -245,7 +245,8 @@ pub struct ProgressDisplay {
 }
 
 impl ProgressDisplay {
-    /// A progress bar for `total` packets, or a spinner if the total is unknown. Hidden unless `shown` and standard error is a terminal.
+    /// A progress bar for `total` packets, or a spinner if the total is unknown. Nothing is displayed unless `shown` is true and standard
+    /// error is a terminal.
     pub fn new(total: Option<u64>, shown: bool) -> Self {
         let target = if shown { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(total, target);

@@ -110,7 +110,7 @@ impl Args {
         let payload_len = self.size();
         if !payload_len.is_multiple_of(4) || payload_len > MAX_UDP_PAYLOAD - HEADER_LEN {
             return Err(Failure::usage(format!(
-                "--size {payload_len}: give a multiple of 4 (AUDIO has 4-byte samples) up to {}, which fits in a datagram",
+                "--size {payload_len}: give a multiple of 4 (AUDIO has 4-byte samples) up to {}, the maximum that fits in a datagram",
                 (MAX_UDP_PAYLOAD - HEADER_LEN) / 4 * 4
             )));
         }
@@ -216,7 +216,7 @@ impl Args {
     }
 }
 
-/// Maximum frames in a group. A whole group must fit into the window of tracked frames.
+/// Maximum frames in a group. This is less than the maximum number of tracked frames, so that replies to all frames of a group count.
 const MAX_FRAMES_PER_GROUP: u64 = 10_000;
 
 /// Layout of MOQT groups.

@@ -169,8 +169,8 @@ impl ServerStatistics {
         info!(target: "moqt", connections_open, sessions, "stats{text}");
     }
 
-    /// Logs `received`, `sent` and `buffered`, then the other counters that are not zero, then `kernel_dropped`,
-    /// `outcome_log_dropped` and `log_dropped`.
+    /// Logs `received`, `sent` and `buffered`, then the other counters that are not zero, then `kernel_dropped`, and last
+    /// `outcome_log_dropped` and `log_dropped` if they are not zero.
     fn log_udp(&self, udp: &UdpStatistics) {
         let kernel_dropped = udp.kernel.read();
         let mut text = String::from("Stats: ");

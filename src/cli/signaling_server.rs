@@ -60,7 +60,8 @@ pub struct Args {
     #[command(flatten)]
     limits: ConnectionLimitArgs,
 
-    // This field must precede `heartbeats`, because it reads whether the options of `heartbeats` were given.
+    // This field must precede `heartbeats`: `ControlSurfaceArgs` reads whether the options of `heartbeats` were given, and parsing
+    // `heartbeats` removes these options from the matches.
     #[command(flatten)]
     bbx: ControlSurfaceArgs,
 
@@ -73,7 +74,7 @@ pub struct Args {
     #[command(flatten)]
     login: LoginArgs,
 
-    /// Log every message and the reason for each rejection (level debug)
+    /// Log sent messages, joins and reasons for rejections (level debug)
     ///
     /// Overrides RUST_LOG.
     #[arg(short, long, help_heading = HEADING_LOG)]
@@ -128,7 +129,9 @@ impl Args {
             self.broadcast.warn_if_secret_is_random()?;
         }
         let options = SignalingServerConfig { login: Arc::new(self.login.login_for(address, password)), ..options };
-        signaling::serve(listener, hub, options, stop).context("cannot start threads").map_err(Failure::unusable)?;
+        signaling::serve(listener, hub, options, stop)
+            .context("cannot start the event loop")
+            .map_err(Failure::unusable)?;
         info!(target: "signaling", "server stopped");
         Ok(0)
     }

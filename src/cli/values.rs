@@ -29,7 +29,7 @@ pub fn output_file_parser() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
-/// Whether to color the output on `stream`. `Auto` colors a terminal unless NO_COLOR is set and not empty.
+/// Whether to color the output on `stream`. With `Auto`, output to a terminal is colored unless NO_COLOR is set and not empty.
 pub fn use_color(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
     match choice {
         ColorChoice::Auto => stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),

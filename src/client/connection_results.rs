@@ -192,7 +192,7 @@ pub enum MoqtFailure {
     NotReady(&'static str),
     /// The run exceeded its own deadline.
     #[error(
-        "timed out waiting for {0}: the wait did not end at its own time-out, so this program failed or this machine stalled"
+        "timed out waiting for {0}: an earlier time-out should have ended this wait, so this program has a bug or this machine stalled"
     )]
     TimedOut(&'static str),
     /// The server closed the connection.

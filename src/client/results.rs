@@ -223,8 +223,8 @@ pub struct AudioResults {
     pub payload_bytes: u32,
     /// Samples sent per channel.
     pub sent_samples: u64,
-    /// `--server-delay`, in nanoseconds. The default for `probe --audio` is 0, because that mode sends no pings from which the delay could
-    /// be estimated.
+    /// Value of `--server-delay`, or else the delay of the embedded server, in nanoseconds. If there is neither, `probe --audio` sets 0,
+    /// because this mode sends no pings from which the delay could be estimated; other modes set `None`.
     pub configured_server_delay_ns: Option<u64>,
     /// Packets that were sent late because their samples were not ready when they were due.
     pub underruns: u64,

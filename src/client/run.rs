@@ -63,7 +63,7 @@ pub trait Workload {
     fn accept_secondary(&mut self, _: &[u8]) -> bool {
         false
     }
-    /// Wakes the driver when there is something to send before the deadline.
+    /// Returns the waker with which the workload wakes the driver to send something before the deadline.
     fn waker(&self) -> Option<&DriverWaker> {
         None
     }

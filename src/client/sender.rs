@@ -66,7 +66,7 @@ pub trait PayloadSource {
         None
     }
 
-    /// Results of the capture device of a live source.
+    /// Configuration and counters of the microphone; `None` if the source is not a microphone.
     fn capture_results(&self) -> Option<CaptureResults> {
         None
     }
@@ -112,13 +112,13 @@ enum PeriodicPacket {
     LatencyInfo,
 }
 
-/// Sends audio from a [`PayloadSource`], and the periodic packets.
+/// Sends the audio of a [`PayloadSource`], and periodically LATENCY_PING and KEEPALIVE (LATENCY_INFO only once).
 pub struct AudioWorkload<S> {
     config: AudioStreamConfig,
     source: S,
     audio_schedule: Schedule,
     periodic_schedule: Schedule,
-    /// Number of periods of which every packet was sent.
+    /// Number of periods whose periodic packets have all been sent.
     periods_sent: u64,
     next_periodic: PeriodicPacket,
     /// Samples sent per channel.
@@ -131,7 +131,8 @@ pub struct AudioWorkload<S> {
     source_ended: Option<Time>,
     /// When to poll a pending source again.
     retry_at: Option<Time>,
-    /// When the source was last pending. Every packet that was due by this time counts as an underrun.
+    /// When the source was last polled and had no payload ready. Every packet that was due by this time counts as an
+    /// underrun.
     starved_at: Option<Time>,
     underruns: u64,
     max_payload_len: usize,
@@ -168,7 +169,7 @@ impl<S: PayloadSource> AudioWorkload<S> {
         match poll {
             SourcePoll::Ready => {
                 self.next_digest = reply_digest(&self.next_datagram);
-                // Two clock readings can differ slightly, but due times must not decrease.
+                // `now` and the age come from separate clock readings, so the difference may be too early; due times must not decrease.
                 let captured_at =
                     self.source.capture_age().map(|age| now.saturating_sub(age).max(self.next_datagram_due));
                 self.next_datagram_due = captured_at.unwrap_or_else(|| self.audio_schedule.due(self.position));
@@ -226,7 +227,8 @@ impl<S: PayloadSource> AudioWorkload<S> {
         SendStatus::Sent
     }
 
-    /// Sends the periodic packets that are due. If the socket would block, the next call sends the remaining packets.
+    /// Sends the LATENCY_PING, KEEPALIVE and (only once) LATENCY_INFO that are due. If the socket would block, the next
+    /// call sends the remaining packets.
     fn send_periodic(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> SendStatus {
         while self.periodic_schedule.due(self.periods_sent) <= self.source_ended.unwrap_or(now) {
             let times = (self.periodic_schedule.due(self.periods_sent), now);

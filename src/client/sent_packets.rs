@@ -90,7 +90,7 @@ impl PacketTracker {
         outcome
     }
 
-    /// Sends a packet to which the server never replies.
+    /// Sends a packet without tracking it.
     pub(super) fn send_untracked(&self, datagram: &[u8], sink: &mut dyn TransmitSink) -> SendStatus {
         sink.send(Transmit {
             destination: self.config.peer,
@@ -369,8 +369,8 @@ impl SentPackets {
         self.first_reply_timeout.is_none() || self.stats.returned == self.stats.sent
     }
 
-    /// Time after sending until a packet counts as lost: `timeout` plus the minimum RTT so far. Before the first RTT, `first_reply_timeout`
-    /// replaces it.
+    /// Time after sending until a packet counts as lost: `timeout` plus the minimum RTT so far. Before the first RTT is measured,
+    /// `first_reply_timeout` replaces the minimum RTT.
     fn reply_timeout(&self, timeout: Duration) -> Duration {
         let min_rtt = self.stats.min_rtt().map(|rtt| Duration::from_nanos(rtt.max(0).cast_unsigned()));
         min_rtt.or(self.first_reply_timeout).unwrap_or_default() + timeout
@@ -397,7 +397,8 @@ impl SentPackets {
         self.stats
     }
 
-    /// Stops tracking the oldest packet. If no reply arrived, `without_reply` is the outcome of the packet.
+    /// Stops tracking the oldest packet. If no reply arrived, the outcome of the packet is `without_reply`, or `InFlight` if the run does
+    /// not expect replies.
     fn settle_oldest(&mut self, without_reply: PacketOutcome, observer: &mut dyn PacketObserver) {
         let Some(packet) = self.packets.pop_front() else { return };
         let index = self.first_index;

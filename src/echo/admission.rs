@@ -165,7 +165,8 @@ impl Admission {
         }
         if repetition == Repetition::Later && self.keepalive_sources.admit(now, loop_check, RepetitionLimit::LOOP_CHECK)
         {
-            // The loop check is charged to the rate limit, but is sent even if the limit is exceeded: a low limit permits only the echo.
+            // The loop check counts towards the rate limit, but is sent even above the limit. Otherwise, a low limit would permit the echo
+            // but no loop check.
             self.rate_limiter.charge_sent(network_digest, now, 1, HEADER_LEN + header_len);
             let token = digests.for_purpose(DigestPurpose::LoopCheckToken(period));
             return KeepaliveDecision::LoopCheckThenEcho(wire::loop_check(token));
@@ -189,7 +190,7 @@ impl Admission {
         self.admit_copy(RateLimiter::admit_delayed, received, len)
     }
 
-    /// Charges echoes that were sent.
+    /// Counts sent echoes towards the rate limit.
     pub(super) fn on_sent(&mut self, now: Time, transmit: &Transmit<'_>) {
         let source = self.remote_sources.lookup(transmit.destination, transmit.src_ip);
         if source.is_rate_limited {

@@ -2,7 +2,7 @@
 //! thread may read them at any time.
 //!
 //! A counter NAME becomes the metric `jamjam_echo_NAME_total`. The counters with the prefix `dropped_` become one metric, with the rest of
-//! the name as the label `reason`; so do those with `impaired_`. A counter
+//! the name as the label `reason`; the counters with the prefix `impaired_` become another such metric. A counter
 //! that is added to the list needs no other code to be exported.
 
 use std::fmt;
@@ -53,7 +53,7 @@ counters! {
     Counter sent,
     /// AUDIO packets queued and not echoed yet.
     Gauge buffered,
-    /// Memory charged for queued packets, in bytes.
+    /// Memory used by queued packets, in bytes.
     Gauge buffered_bytes,
     /// KEEPALIVE packets answered.
     Counter keepalives,
@@ -113,7 +113,7 @@ counters! {
     Counter sent_bytes,
     /// Tracked sources: those seen in the last 10 s, at most 1,024.
     Gauge sources,
-    /// Datagrams from sources that are not tracked because the table is full. They are handled as usual and also counted in other metrics.
+    /// Datagrams from sources that do not fit in the table of tracked sources; these datagrams are handled as usual.
     Counter untracked,
     /// Replies lost by --loss.
     Counter impaired_lost,
@@ -125,7 +125,7 @@ counters! {
     Counter impaired_queue,
     /// Duplicates sent by --duplicate.
     Counter impaired_duplicated,
-    /// Replies delayed by --reorder. They are also counted in other metrics.
+    /// Replies delayed by --reorder; each of these replies is also counted by its final outcome, for example as sent.
     Counter impaired_reordered,
     /// Replies still queued when the server stopped.
     Counter dropped_at_stop,
@@ -143,7 +143,7 @@ pub struct LatenessHistogram {
 }
 
 impl LatenessHistogram {
-    /// Counts `packets` packets that were sent later than their due time by `late`.
+    /// Counts `packets` packets that were sent `late` after their due time.
     pub(super) fn observe(&self, late: Duration, packets: usize) {
         let ns = saturating_nanos(late);
         let bucket = LATENESS_BOUNDS_US.partition_point(|bound| bound * 1_000 < ns);
@@ -232,7 +232,7 @@ impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollec
         encode_counter(
             &mut encoder,
             "log_dropped",
-            "Log lines dropped because standard error was not read.",
+            "Log lines dropped because the reader of standard error was too slow.",
             log_dropped,
         )?;
         let lateness = [("audio", &self.counters.audio_lateness), ("immediate", &self.counters.immediate_lateness)];

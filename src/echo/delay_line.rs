@@ -63,7 +63,7 @@ pub(super) const IMMEDIATE_REPLY_LIMITS: BufferLimits =
 /// The result of [`DelayLine::push`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PushResult {
-    /// Number of datagrams that were queued, starting with the first.
+    /// Number of datagrams that were queued. These are the first of the pushed datagrams.
     pub(super) admitted: usize,
     /// Number of datagrams dropped, and the reason.
     pub(super) dropped: Option<(BufferFull, usize)>,
@@ -224,8 +224,8 @@ pub(super) struct BufferAccount {
     /// Bytes charged for each datagram in addition to its own bytes.
     packet_overhead: usize,
     charged: u64,
-    /// Bytes charged to each client; the key is a digest of the client's address. An entry takes 17 bytes, so clients with one packet each
-    /// use no more memory than they are charged for. Clients with equal digests share a limit.
+    /// Bytes charged to each client; the key is a digest of the client's address. An entry takes 17 bytes, which `packet_overhead` includes
+    /// even if the client has only one queued packet. Clients with equal digests share a limit.
     charged_by_client: HashMap<u64, u64>,
 }
 
@@ -240,8 +240,8 @@ impl BufferAccount {
         self.charged
     }
 
-    /// Charges as many of the `segment_size`-byte datagrams in `len` bytes as the limits permit. Returns the number of datagram bytes that
-    /// were charged, and the limit that was reached if not all of them were charged.
+    /// Splits `len` bytes into datagrams of `segment_size` bytes, and charges as many of them as the limits permit. Returns the number of
+    /// datagram bytes that were charged, and the limit that was reached if not all of them were charged.
     pub(super) fn charge(&mut self, peer: SocketAddr, len: usize, segment_size: usize) -> (usize, Option<BufferFull>) {
         let client = client_digest(peer);
         let charged = self.charged_by_client.get(&client).copied().unwrap_or(0);

@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::time::Time;
 
 /// Number of sets. A set has [`CACHE_WAYS`] entries of 8 bytes, so all sets take 1 MiB, but only pages in use take memory. The cache has
-/// room for the 16,000 datagrams that one address may send in 2 s; with four ways, dozens of them would displace each other.
+/// room for the 16,000 datagrams that one address may send in 2 s; with only four entries per set, dozens of these datagrams would displace
+/// others.
 const CACHE_SETS: usize = 16_384;
 const CACHE_WAYS: usize = 8;
 
@@ -38,8 +39,8 @@ impl RepetitionLimit {
     pub(super) const ECHO_SERVER: Self = Self { interval_ms: 60_000, burst: 1 };
 
     /// The limit on copies of one AUDIO packet at a server that delays AUDIO by `delay`. One pass of a loop takes the delays of both
-    /// servers plus the round-trip time. If the round-trip time is below 3.3 s, three passes take less than six times the longer delay plus
-    /// 10 s, so the server with the longer delay ends the loop. The burst is three, because networks duplicate packets and users restart a
+    /// servers plus the round-trip time. If the round-trip time is below 3.3 s, three passes take less time than the interval of the server
+    /// with the longer delay, so this server ends the loop. The burst is three, because networks duplicate packets and users restart a
     /// client on a fixed port.
     pub(super) fn audio(delay: Duration) -> Self {
         // At most one day, so that three intervals are much shorter than the 49 days after which the milliseconds wrap.
@@ -123,7 +124,8 @@ impl RepetitionLimiter {
         }
     }
 
-    /// Charges the datagram with this digest, and returns whether it may be answered at `now` and how often it was received.
+    /// Counts the datagram with this digest towards `limit`, and returns whether it may be answered at `now` and how often it was received
+    /// before.
     ///
     /// Entries of datagrams that were received once are replaced in turn, so that no order of arrival always evicts the same entry. The
     /// entry of a repeated datagram stays until it expires, so that other datagrams cannot displace a detected loop. If all entries of a
@@ -157,7 +159,7 @@ impl RepetitionLimiter {
         Repetition::First
     }
 
-    /// Charges the datagram with this digest, and returns whether it may be answered at `now`.
+    /// Counts a datagram with this digest towards `limit`, and returns whether it may be answered at `now`.
     pub(super) fn admit(&mut self, now: Time, digest: u64, limit: RepetitionLimit) -> bool {
         self.check(now, digest, limit) != Repetition::Exceeded
     }
@@ -222,7 +224,7 @@ mod tests {
             admissions(&mut limiter, DIGEST, RepetitionLimit::KEEPALIVE, &[5; 11]),
             [&[true; 10][..], &[false]].concat()
         );
-        // A rejected datagram is not charged: the next datagram is admitted at 805 ms.
+        // A rejected datagram does not use up the limit: the next datagram is admitted at 805 ms.
         assert_eq!(
             admissions(&mut limiter, DIGEST, RepetitionLimit::KEEPALIVE, &[804, 805, 805, 1_605]),
             [false, true, false, true]
@@ -300,8 +302,8 @@ mod tests {
         );
     }
 
-    /// Number of replies in a loop with this digest and a round-trip time of 1 ms until the loop is blocked. `others` runs before each
-    /// reply.
+    /// Number of replies in a loop with this digest and a round-trip time of 1 ms until the loop is blocked. `others` passes other
+    /// datagrams to the limiter before each reply.
     fn replies_until_blocked(
         limiter: &mut RepetitionLimiter,
         digest: u64,
@@ -350,7 +352,7 @@ mod tests {
             }
         };
         (0..10).for_each(|millis| full(&mut limiter, Time::from_millis(millis)));
-        // The entry of the loop must survive three passes in a row.
+        // The loop is blocked only if its entry stays in the cache for three consecutive passes.
         let replies = replies_until_blocked(&mut limiter, (CACHE_WAYS as u64 + 1) << 33 | 7, audio, full);
         assert!((3..100).contains(&replies), "{replies}");
     }

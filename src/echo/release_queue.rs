@@ -62,7 +62,7 @@ impl ReplyOutcome {
 /// A reply and its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplyEvent {
-    /// When the packet arrived that this reply answers.
+    /// Arrival time of the packet that this reply answers.
     pub received_at: Time,
     /// Destination of the reply.
     pub client: SocketAddr,
@@ -351,7 +351,7 @@ impl ReleaseQueue {
         }
     }
 
-    /// Releases the charge of a reply that has left the queue, and reports its outcome.
+    /// Frees the buffer space of a reply that has left the queue, and reports its outcome.
     fn finish(&mut self, reply: &QueuedReply, outcome: ReplyOutcome) {
         let (class, peer, (bytes, packets)) = (reply.class(), reply.reply_path.peer, reply.charged);
         match class {
@@ -388,7 +388,7 @@ impl ReleaseQueue {
     }
 }
 
-/// Logs a reply that is dropped by impairment. The code that sends a reply logs it.
+/// Logs a reply that is dropped by impairment. Sent replies are logged by the code that sends them.
 fn log_impaired(event: &ReplyEvent) {
     if matches!(event.outcome, ReplyOutcome::Lost(_) | ReplyOutcome::BottleneckFull) {
         debug!(

@@ -38,7 +38,7 @@ pub struct EchoConfig {
     pub log_sources: bool,
     /// Limits on replies.
     pub admission: AdmissionConfig,
-    /// The server's own port; `None` if unknown. A datagram that arrives from the server's own address and this port must be forged.
+    /// The server's own port; `None` if unknown. A datagram that arrives from the server's own address and this port is forged.
     pub local_port: Option<u16>,
 }
 

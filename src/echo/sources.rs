@@ -22,7 +22,7 @@ const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval between searches for inactive sources.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Limits the log lines that a flood of forged sources can cause.
+/// Maximum number of log lines per second about sources, so that a flood of forged sources cannot fill the log.
 const MAX_LOG_LINES_PER_SECOND: u32 = 10;
 
 /// Maximum number of count reports per second to one source.
@@ -40,7 +40,7 @@ const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
 pub(super) struct SourceStats {
     first_seen: Time,
     last_seen: Time,
-    /// True after the log line for the first packet of this source was written, or suppressed by the throttle.
+    /// True after the log line for the first packet of this source was written, or was suppressed by the throttle or by the configuration.
     logged: bool,
     /// Packets of all types, and STUN messages.
     packets: u64,
@@ -58,8 +58,9 @@ impl SourceStats {
         self.last_seen.duration_since(self.first_seen)
     }
 
-    /// The counts to report to this source, or `None` if the source exceeds [`MAX_COUNT_REPORTS_PER_SECOND`] requests. A client requests
-    /// its counts at the end of a run, so the sequence windows are reset: packets of its next run are not counted as duplicates.
+    /// The counts to report to this source, or `None` if [`MAX_COUNT_REPORTS_PER_SECOND`] reports were already made to it in the current
+    /// second. A client requests its counts at the end of a run, so the sequence windows are reset: packets of its next run are not counted
+    /// as duplicates.
     pub(super) fn report_counts(&mut self, now: Time) -> Option<ReceivedCounts> {
         if now.duration_since(self.count_reports.0) >= Duration::from_secs(1) {
             self.count_reports = (now, 0);

@@ -14,7 +14,7 @@ pub fn monotonic_now() -> Time {
     Time::from_nanos(saturating_nanos(ORIGIN.elapsed()))
 }
 
-/// The current time of day, paired with `monotonic`: the current time on the caller's monotonic clock.
+/// Pairs the current time of day with `monotonic`, the current time of the caller's monotonic clock.
 pub fn wall_clock(monotonic: Time) -> WallClock {
     WallClock::new(monotonic, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }

@@ -19,7 +19,7 @@ use crate::address::source_network;
 use crate::io::log::SharedLogThrottle;
 
 /// Maximum number of pending QUIC handshakes before source addresses must be validated with a Retry packet. Spoofed sources cannot occupy
-/// more permits than this, and a Retry packet is shorter than the packet that it answers.
+/// more permits than this. They cannot use the Retry for amplification, because it is shorter than the packet that it answers.
 const MAX_UNVALIDATED_HANDSHAKES: usize = 8;
 
 /// Limits for the connections of one server.
@@ -171,14 +171,14 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Counts one more TCP connection for `address`; counts and logs a rejection.
+    /// Counts one more TCP connection for `address`. If the limit is reached, counts and logs the rejection.
     fn count_tcp_source(&self, address: IpAddr) -> Result<Option<IpAddr>, SourceLimitReached> {
         let counted = self.count_source(address);
         if let Err(SourceLimitReached(limit)) = counted {
             self.rejected.fetch_add(1, Ordering::Relaxed);
             if self.log_throttle.allow() {
                 let source = source_network(address);
-                warn!(target: "http", source = %source, reason = "address limit", limit, "connection rejected");
+                warn!(target: "http", source = %source, reason = "too many connections from this address", limit, "connection rejected");
             }
         }
         counted
@@ -187,7 +187,7 @@ impl ConnectionLimiter {
     /// Counts one more connection for `address`. `Ok(None)` if the address is exempt.
     fn count_source(&self, address: IpAddr) -> Result<Option<IpAddr>, SourceLimitReached> {
         let address = source_network(address);
-        // A proxy on this host connects from loopback for all its clients.
+        // Loopback is exempt, because a proxy on this host connects from loopback for all its clients.
         let Some(limit) = self.limits.max_connections_per_address.filter(|_| !address.is_loopback()) else {
             return Ok(None);
         };

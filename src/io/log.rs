@@ -136,8 +136,8 @@ impl FormatTime for UtcMillis {
     }
 }
 
-/// Formats a line as `TIME LEVEL area: event key=value`. Events without an area are lines whose text is fixed by the original server: their
-/// fields appear only in the JSON format.
+/// Formats a line as `TIME LEVEL area: event key=value`. An event without an area has the exact text of a log line of the original server,
+/// so its fields appear only in the JSON format.
 struct TextFormat;
 
 impl<S, N> FormatEvent<S, N> for TextFormat

@@ -46,11 +46,11 @@ pub enum PacketStatus {
 pub struct AudioSinks {
     /// For `--record`.
     pub recording: Option<ReturnRecording>,
-    /// For `--record-both`.
+    /// The recording of `--record-both`.
     pub stereo_recording: Option<StereoRecording>,
     /// The waveform for `--html`.
     pub waveform: Option<Waveform>,
-    /// For the report.
+    /// Measures the audio quality for the report.
     pub analyzer: Analyzer,
 }
 
@@ -76,7 +76,7 @@ impl AudioSinks {
         match status {
             PacketStatus::Sent => waveform.on_sent(index, samples),
             PacketStatus::Returned => waveform.on_returned(index, samples),
-            // Audio that returns after `--late-after` cannot be played, so it is also shown as a gap.
+            // Audio that is later than `--late-after` counts as too late to be played, so it is also shown as a gap.
             PacketStatus::Late => {
                 waveform.on_returned(index, samples);
                 waveform.on_lost(index);
@@ -205,7 +205,7 @@ impl RecorderQueue {
     }
 }
 
-/// The status that is queued for the event; `None` for duplicates and for other streams than AUDIO.
+/// The status that is queued for the event; `None` for duplicates and for streams other than AUDIO.
 fn packet_status(event: &PacketEvent<'_>) -> Option<PacketStatus> {
     match (event.stream, event.outcome) {
         (StreamKind::Audio, PacketOutcome::Returned) => Some(PacketStatus::Returned),
@@ -261,8 +261,8 @@ const STEREO_CHANNELS: u16 = 2;
 const SENT_CHANNEL: usize = 0;
 const RETURNED_CHANNEL: usize = 1;
 
-/// Records sent audio on the left channel and returned audio on the right channel of one WAV file. Returned audio is at the position of the
-/// packet that was sent, so that the delay is not visible, and missing packets are silent.
+/// Records sent audio on the left channel and returned audio on the right channel of one WAV file. A returned packet is written at the same
+/// position as the sent packet, so the round-trip delay is not visible. Missing packets are silent.
 pub struct StereoRecording {
     file: WavFile,
     channels: usize,

@@ -38,7 +38,7 @@ pub enum DecodeError {
     #[error("{0} is truncated")]
     UnexpectedEnd(&'static str),
     /// A length exceeds its limit.
-    #[error("length of {len} bytes exceeds the maximum of {max}")]
+    #[error("message or frame of {len} bytes exceeds the maximum of {max}")]
     TooLong {
         /// Length from the length prefix, in bytes.
         len: u64,
@@ -46,7 +46,7 @@ pub enum DecodeError {
         max: usize,
     },
     /// A count exceeds its limit.
-    #[error("{count} items in {field} exceed the maximum of {max}")]
+    #[error("{field} has {count} items; the maximum is {max}")]
     TooMany {
         /// Name of the counted field.
         field: &'static str,
@@ -61,11 +61,11 @@ pub enum DecodeError {
     /// Unknown status in ANNOUNCE.
     #[error("unknown announcement status {0}")]
     UnknownStatus(u64),
-    /// The stream ends in the middle of a message, after this number of bytes.
-    #[error("stream ends {0} bytes into a message")]
+    /// The stream ends within a message, after this number of bytes of the message.
+    #[error("stream ends after {0} bytes of an incomplete message")]
     TruncatedStream(usize),
     /// The named message does not exist in the negotiated version.
-    #[error("{0} does not exist in this version")]
+    #[error("{0} does not exist in the negotiated version")]
     NotInVersion(&'static str),
 }
 
@@ -185,7 +185,7 @@ impl Deframer {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Number of received bytes that have not been returned as messages.
+    /// Number of received bytes that have not been returned to the caller yet.
     pub fn buffered(&self) -> usize {
         self.buffer.len() - self.consumed
     }

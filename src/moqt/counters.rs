@@ -29,7 +29,7 @@ counters! {
 SessionCounters {
     /// Sessions set up.
     sessions,
-    /// Connections that we closed before a session was set up.
+    /// Connections that this program closed before a session was set up.
     setups_failed,
     /// Paths announced by peers.
     announcements,
@@ -39,7 +39,7 @@ SessionCounters {
     subscriptions,
     /// Peer subscriptions rejected.
     subscriptions_rejected,
-    /// Groups received, counted at their start.
+    /// Groups received; a group is counted when it starts to arrive.
     groups_received,
     /// Frames received.
     frames_received,
@@ -49,21 +49,21 @@ SessionCounters {
     groups_aborted,
     /// Groups rejected because they belong to no subscription.
     groups_rejected,
-    /// Groups sent, counted at their start and once per subscriber.
+    /// Groups sent; a group is counted for each subscriber when its transfer starts.
     groups_sent,
-    /// Frames sent, counted when the transport has taken them completely.
+    /// Frames sent; a frame is counted when the transport has accepted all its bytes.
     frames_sent,
     /// Bytes in frames sent.
     sent_bytes,
     /// Groups dropped because their subscriber reads too slowly.
     groups_dropped_slow_reader,
-    /// Groups dropped, newest first, because the delay buffer is full.
+    /// Groups dropped because the delay buffer is full; the newest groups are dropped first.
     groups_dropped_buffer_full,
     /// Groups dropped because they have no subscriber.
     groups_dropped_no_subscriber,
-    /// Groups that the subscriber stopped while they were sent.
+    /// Groups that the subscriber stopped (`STOP_SENDING`) before they were sent completely.
     groups_stopped,
-    /// Groups reset because the subscriber unsubscribed while they were sent.
+    /// Groups reset because the subscriber unsubscribed before they were sent completely.
     groups_unsubscribed,
     /// Streams rejected because they exceed a limit.
     streams_rejected,

@@ -13,7 +13,7 @@ use crate::time::Time;
 
 /// Bytes charged per frame in addition to its payload.
 const FRAME_OVERHEAD: usize = 64;
-/// Bytes charged per group. The value also limits the number of waiting groups, because all of them are scanned often.
+/// Bytes charged per group. This charge also limits the number of waiting groups, which are all scanned often.
 const GROUP_OVERHEAD: usize = 1 << 10;
 /// Maximum number of frames and group ends relayed per turn to each subscriber. This limit must be at least as high as the number of items
 /// that one turn receives. Otherwise, the queue of items to relay would grow.

@@ -100,7 +100,7 @@ impl StreamType {
 /// First byte of the first stream in the IETF drafts of MOQT and in related protocols. This byte identifies these protocols.
 pub const IETF_CLIENT_SETUP_TYPE: u8 = 0x20;
 
-/// Path of a track, or a prefix of such paths. In gomoqt-0.9, the broadcast path is the first part and the track name is the second part.
+/// Path of a track, or a prefix of such paths. In gomoqt-0.9, the last part is the track name, and the parts before it are the broadcast path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TrackPath(pub Vec<String>);
 
@@ -222,7 +222,7 @@ impl MessageBody for SessionServer {
     }
 }
 
-/// `SESSION_UPDATE`: sent by either side later on the session stream.
+/// `SESSION_UPDATE`: sent by either side on the session stream after the setup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionUpdate {
     /// Bitrate in bits per second.

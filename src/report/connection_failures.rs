@@ -26,7 +26,7 @@ fn websocket_advice(dialect: Dialect, failure: &ConnectionFailure) -> &'static s
     match (failure.kind, failure.close_code.and_then(|code| close_code_advice(dialect, code))) {
         (_, Some(advice)) => advice,
         ("unreachable", _) => {
-            "check the host and port, that the server is running and speaks this dialect at this path, and that no firewall blocks it"
+            "check the host, port, path and --dialect; check that the server is running and that no firewall blocks the connection"
         }
         ("rejected", _) if dialect == Dialect::ControlSurface => {
             "give the --room-code of a room that exists and is not full"
@@ -63,10 +63,10 @@ fn close_code_advice(dialect: Dialect, code: u32) -> Option<&'static str> {
         // SERVER_SHUTDOWN has the same number, so the advice covers both.
         CloseCode::INVALID_TOKEN if broadcast => {
             "the server is shutting down, or the token has expired, is for another room, or is signed with another secret; give a new \
-             --token-file and its --room, or the server's secret with --hmac-secret-file"
+             token (--token-file) and its room (--room), or the server's secret (--hmac-secret-file)"
         }
         CloseCode::ORIGIN_NOT_ALLOWED | CloseCode::REJECTED_BY_ROOM if broadcast => {
-            "the room rejects this client; contact its operator"
+            "the room rejects this client; contact the room's operator"
         }
         CloseCode::ROOM_NAME_REQUIRED if broadcast => "the server rejects the room name; give another --room",
         _ => return None,
@@ -137,23 +137,23 @@ fn moqt_advice(failure: &ConnectionFailure) -> &'static str {
              server is running; compare with `jamjam-dev probe --embedded --moqt` on this host"
         }
         ("rejected", _) => {
-            "check the URL with its path, and that the server speaks the same MOQT version; docs/moqt.md lists servers"
+            "check the URL and its path, and check that the server supports a MOQT version of this client (see docs/moqt.md)"
         }
         ("not_ready", _) => {
-            "the server speaks this MOQT version but does not echo this track; check the path, and that --moqt-track is under the \
-             prefix that the server subscribes to"
+            "the server speaks this MOQT version but does not echo this track; check the path, and check that --moqt-track is \
+             under the prefix that the server subscribes to"
         }
         ("timed_out", _) => {
-            "the report contains the results up to then; try again, and report the problem if it happens again"
+            "the report contains the results before the time-out; try again, and report a bug if the time-out happens again"
         }
-        ("closed", Some(error_code::NO_ERROR)) => "the server is shutting down or has finished; try again",
+        ("closed", Some(error_code::NO_ERROR)) => "the server is shutting down or has ended the session; try again",
         ("closed", Some(error_code::INTERNAL_ERROR)) => {
             "the server failed, or this client read too slowly; check the server's log or give a longer --interval"
         }
         ("closed", Some(error_code::PROTOCOL_VIOLATION | error_code::UNSUPPORTED_VERSION)) => {
             "the server speaks another version of MOQT"
         }
-        ("closed", Some(error_code::SETUP_FAILED)) => "check the path",
+        ("closed", Some(error_code::SETUP_FAILED)) => "check the path in the URL",
         ("closed", _) => "the server or a device on the path closed the connection; check the server's log",
         _ => "the server or a device on the path violated the protocol, or the network failed",
     }
@@ -167,8 +167,8 @@ fn moqt_no_replies(report: &Report, moqt: &MoqtFigures, stream: Option<&StreamFi
     }
     let received = if stream.unmatched > 0 { "other frames arrived" } else { "no frame arrived" };
     let message = format!(
-        "the server subscribed to {} and accepted this client's subscription but does not return its frames ({received}): check its \
-         log; if it delays its echo, give a longer --timeout",
+        "the server subscribed to {} and accepted this client's subscription but does not return this client's frames ({received}): \
+         check the server's log; if the server delays the echo, give a longer --timeout",
         moqt.track
     );
     Some(Warning::new(WarningCode::NoReplies, message))
@@ -199,7 +199,7 @@ fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> O
 fn groups_dropped(moqt: &MoqtFigures) -> Option<Warning> {
     let message = match (moqt.groups_stopped, moqt.groups_dropped) {
         (0, 0) => return None,
-        (stopped, 0) => format!("the server stopped {} while they were being sent", format_count(stopped, "group")),
+        (stopped, 0) => format!("the server stopped {} before all data was sent", format_count(stopped, "group")),
         (_, dropped) => format!(
             "{} could not be sent completely because the server or the path was too slow: give a longer --interval or a smaller --size",
             format_count(dropped, "group")

@@ -104,7 +104,7 @@ figures! {
         ipdv_abs_p99_us: Option<f64> = ipdv_percentile(0.99);
     }
 
-    /// A bar of the round-trip histogram. It counts the round trips of at least `from_us` and less than `to_us`; the last bar has no upper
+    /// A bar of the round-trip histogram: the number of round trips of at least `from_us` and less than `to_us`. The last bar has no upper
     /// edge.
     "rtt_histogram": HistogramBarFigures from bar: HistogramBar {
         from_us: f64 = micros(bar.lower);

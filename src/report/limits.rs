@@ -41,7 +41,7 @@ pub struct AudioLimits {
 }
 
 impl AudioLimits {
-    /// The limits on the returned audio. The result has no limits on the sent audio.
+    /// Keeps the limits on the returned audio, and removes the limits on the sent audio.
     #[must_use]
     pub fn needing_replies(self) -> Self {
         Self { max_gaps: self.max_gaps, ..Self::default() }

@@ -30,8 +30,8 @@ pub enum Unit {
     Ratio,
     /// Microseconds, printed in the unit that suits their size.
     Us,
-    /// Microseconds, printed in milliseconds from 1 ms upward. These times are never printed in seconds, in which the time that the network
-    /// path adds to a long server delay would not be visible.
+    /// Microseconds, printed in milliseconds from 1 ms upward. An echo time of several seconds is not printed in seconds: the rounding
+    /// would hide the network's part, which may be only some milliseconds.
     FineUs,
     /// Milliseconds, printed in the unit that suits their size.
     Ms,
@@ -175,8 +175,8 @@ pub enum Shown<T: 'static> {
     ComposedIf(fn(&T) -> Option<String>),
 }
 
-/// The condition under which the text report prints a figure. A row of cells is also hidden if no stream has a value, except with
-/// [`When::LossReport`].
+/// The condition under which the text report prints a figure. Even with [`When::Always`], a row of cells is hidden if no stream has a
+/// value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// Always. A missing value is `-`.
@@ -189,7 +189,7 @@ pub enum When {
     NonZero,
     /// The row is shown if any value is not 0 and the run expects replies.
     RepliesExpected,
-    /// If `--late-after` was given.
+    /// The row is shown if `--late-after` was given.
     LateAfter,
     /// The row is shown if `--loss-direction` was given. A missing value is `unknown`.
     LossReport,

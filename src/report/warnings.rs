@@ -12,7 +12,7 @@ use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
 
 /// A pacing error above this, in microseconds, is visible in the jitter.
 const PACING_WARNING_US: f64 = 1_000.0;
-/// Change of the median pacing error during the run that is worth a warning, in microseconds.
+/// A change of the median pacing error during the run above this, in microseconds, causes a warning.
 const PACING_DRIFT_WARNING_US: f64 = 100.0;
 /// A difference above this between the configured and the estimated server delay, in milliseconds, causes a warning.
 const SERVER_DELAY_MISMATCH_MS: f64 = 5.0;
@@ -25,7 +25,8 @@ const MIN_P99_SAMPLES: u64 = 100;
 /// A send call that takes longer than this, in microseconds, is noticeable in round-trip times on a local network. On an idle host, a send
 /// call takes 3 to 30 µs.
 const SEND_CALL_WARNING_US: f64 = 100.0;
-/// A timer error above this, in microseconds, makes packets leave in bursts, because jamjam may send a packet every 1,333 µs.
+/// A timer error above this, in microseconds, is close to the interval of packets with 64 samples at 48 kHz (1,333 µs), so such packets
+/// leave in bursts.
 const TIMER_ERROR_WARNING_US: f64 = 1_000.0;
 /// Number of late packets, in percent of the played packets, above which a larger jitter buffer helps.
 const LATE_WARNING_PERCENT: u64 = 1;
@@ -44,7 +45,7 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     found.extend(report.streams.iter().flat_map(|(kind, stream)| count_warnings(report, kind, stream)));
     if report.datagrams.stray > 0 {
         let unit = report.labels(report.evaluated_stream).reply_unit;
-        let message = format!("{} matched no stream of this run", format_count(report.datagrams.stray, unit));
+        let message = format!("{} belonged to no stream of this run", format_count(report.datagrams.stray, unit));
         found.push(Warning::new(WarningCode::Stray, message));
     }
     found.extend(direction_not_requested(report, stream));
@@ -86,7 +87,7 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
          if both pass, the cause is on the path"
     };
     let wrong_server = match report.evaluated_stream {
-        StreamKind::Audio => "no echo server listens there, or its delay exceeds the duration of this run".to_owned(),
+        StreamKind::Audio => "no echo server listens there, or the server delay exceeds the run duration".to_owned(),
         StreamKind::Ping | StreamKind::Keepalive => format!("the server does not answer {request}"),
     };
     let other_replies = match (other, unmatched) {
@@ -160,9 +161,9 @@ fn direction_unknown(report: &Report) -> Option<Warning> {
     };
     let lost: Vec<String> = report.streams.iter().filter_map(lost).collect();
     let reason = match (report.interrupted, loss_report.response_received) {
-        (Some(_), _) => "the run was interrupted before the second request to the server",
-        (None, true) => "the server did not report its counters both at the start and at the end",
-        (None, false) => "the server did not answer the request",
+        (Some(_), _) => "the run was interrupted before the server's final packet counts were requested",
+        (None, true) => "the server did not report its packet counts, reported them only once, or restarted",
+        (None, false) => "the server did not answer the requests for its packet counts",
     };
     let message = format!("the direction of {} is unknown: {reason}", lost.join(" and "));
     (!lost.is_empty()).then(|| Warning::new(WarningCode::LossDirectionUnknown, message))
@@ -237,13 +238,13 @@ fn capture_warnings(capture: &CaptureFigures) -> Vec<Warning> {
     if capture.overruns > 0 {
         let (times, frames) = (format_count(capture.overruns, "time"), format_count(capture.overrun_frames, "frame"));
         let message = format!(
-            "the sender did not read the capture device in time, {times}: the sent audio lacks {frames} and continues without a gap"
+            "the sender did not read the capture device in time ({times}): the sent audio lacks {frames} and continues without a gap"
         );
         found.push(Warning::new(WarningCode::CaptureOverruns, message));
     }
     if capture.xruns > 0 {
         let message = format!(
-            "the capture device or its driver lost audio of unknown length, {}: try a larger --mic-buffer",
+            "the capture device or its driver lost audio of unknown length ({}): try a larger --mic-buffer",
             format_count(capture.xruns, "time")
         );
         found.push(Warning::new(WarningCode::CaptureXruns, message));
@@ -259,14 +260,14 @@ fn playback_warnings(playback: &PlaybackFigures) -> Vec<Warning> {
     }
     if playback.queue_full > 0 {
         let message = format!(
-            "the full playback queue dropped {}: the device stopped, or too many packets arrived at once",
+            "the playback queue was full and dropped {}: the device stopped, or too many packets arrived at once",
             format_count(playback.queue_full, "packet")
         );
         found.push(Warning::new(WarningCode::PlaybackQueueFull, message));
     }
     if playback.xruns > 0 {
         let times = format_count(playback.xruns, "time");
-        let message = format!("the playback device ran out of audio, {times}: try a larger --play-buffer");
+        let message = format!("the playback device ran out of audio ({times}): try a larger --play-buffer");
         found.push(Warning::new(WarningCode::PlaybackXruns, message));
     }
     if playback.late * 100 > playback.played * LATE_WARNING_PERCENT && playback.jitter_buffer_ms.is_some() {
@@ -392,7 +393,8 @@ fn server_delay_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> 
 
 fn few_samples(stream: Option<&StreamFigures>) -> Option<Warning> {
     let n = stream.map(|stream| stream.rtt_count).filter(|n| (1..MIN_P99_SAMPLES).contains(n))?;
-    let message = format!("only {}: a p99 needs {MIN_P99_SAMPLES}", format_count(n, "round trip"));
+    let message =
+        format!("only {} measured: a 99th percentile (p99) needs {MIN_P99_SAMPLES}", format_count(n, "round trip"));
     Some(Warning::new(WarningCode::FewSamples, message))
 }
 

@@ -306,7 +306,7 @@ const MAX_ECHO_BYTES: usize = 16 << 10;
 /// Maximum number of echoed messages per second, so that the echoes of a flood do not exceed the server's message rate limit.
 const MAX_ECHOES_PER_SECOND: u32 = 100;
 
-/// Maximum number of log lines per second about members. Any client that joins or leaves the room causes one log line.
+/// Maximum number of log lines per second about members. Without this limit, any client could fill the log by joining and leaving.
 const MAX_LOG_LINES_PER_SECOND: u32 = 20;
 
 /// Candidate priorities of a host address and of a mapped address (RFC 8445, section 5.1.2.2; one component, local preference 65,535).
@@ -389,8 +389,8 @@ impl EchoParticipant {
         }
     }
 
-    /// The first message on a new connection: rejoins the room of the last connection, because clients may still be in it; if there is
-    /// none, creates a room.
+    /// The first message on a new connection: rejoins the room of the last connection, because clients may still be in it; if there was no
+    /// room yet, creates one.
     pub fn on_connected(&mut self) -> ClientMessage {
         let Some(room) = &self.invite_code else { return self.create_room() };
         self.state = ParticipantState::Rejoining;
@@ -423,7 +423,7 @@ impl EchoParticipant {
                 Ok(self.update_peer_info())
             }
             (ServerMessage::RoomJoined { room_id, peer_id, peers }, ParticipantState::Rejoining) => {
-                info!(target: "registration", room = self.room_name, id = sanitize(&room_id), members = peers.len(), "room rejoined");
+                info!(target: "registration", room = self.room_name, id = sanitize(&room_id), other_members = peers.len(), "room rejoined");
                 self.peers.clear();
                 for peer in peers {
                     self.add_peer(peer);

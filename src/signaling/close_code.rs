@@ -36,7 +36,7 @@ impl CloseCode {
     pub const TRY_AGAIN_LATER: Self = Self(1013);
     /// A gateway received an invalid response from its upstream server.
     pub const BAD_GATEWAY: Self = Self(1014);
-    /// Broadcast rooms: the client sent nothing for too long.
+    /// Broadcast rooms: the client sent no message for too long.
     pub const IDLE_TIMEOUT: Self = Self(4000);
     /// Broadcast rooms: the room needs a token.
     pub const AUTHENTICATION_REQUIRED: Self = Self(4001);

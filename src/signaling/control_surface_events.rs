@@ -32,7 +32,7 @@ pub struct ControlSurfaceEvent {
     /// The new value of the parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<f32>,
-    /// When the client wants it to take effect, in microseconds since the Unix epoch.
+    /// When the client wants the action to take effect, in microseconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<u64>,
     /// When the server received the action, in microseconds since the Unix epoch.

@@ -38,11 +38,11 @@ dialect_counters! {
     Gauge rooms,
     /// Connections that are in a room.
     Gauge members,
-    /// Broadcast messages whose delay is not over yet.
+    /// Messages of broadcast rooms that wait until their delay ends.
     Gauge delayed_messages,
     /// Bytes queued for clients that read slowly.
     Gauge queued_bytes,
-    /// Connections opened, by their dialect at that time.
+    /// Connections opened, by their initial dialect.
     Counter connections_opened,
     /// Messages received.
     Counter messages_received,
@@ -54,7 +54,7 @@ dialect_counters! {
     Counter sent_bytes,
     /// Messages that had no effect and received no reply.
     Counter messages_ignored,
-    /// Control surface events passed to the program.
+    /// Control surface events produced for event listeners.
     Counter control_surface_events,
     /// Messages and requests rejected because of a limit, a room handler, a missing or invalid token, or invalid content.
     Counter requests_rejected,
@@ -62,7 +62,7 @@ dialect_counters! {
     Counter cleanup_runs,
     /// Connections closed because they exceeded the message rate.
     Counter closed_message_rate,
-    /// Undecided connections closed because a new connection exceeded their maximum number.
+    /// Undecided connections closed because a new connection exceeded the maximum number of undecided connections.
     Counter closed_undecided_limit,
     /// Connections closed because they did not answer a ping in time.
     Counter closed_heartbeat_timeout,
@@ -80,7 +80,7 @@ dialect_counters! {
     Counter closed_protocol_error,
     /// Connections closed because they read too slowly.
     Counter closed_slow_reader,
-    /// Messages dropped because their receiver was closed as a slow reader.
+    /// Messages dropped because the receiving connection was closed for reading too slowly.
     Counter messages_dropped_slow_reader,
     /// Connections closed because the queued bytes of all connections exceeded the budget.
     Counter queue_budget_evictions,

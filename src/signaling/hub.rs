@@ -121,7 +121,7 @@ pub(super) trait DialectHandler {
 /// All connections by their numbers.
 pub(super) type Connections = HashMap<ConnId, ConnectionState>;
 
-/// The state of a connection that does not depend on the dialect.
+/// The part of a connection's state that is the same for all dialects.
 pub(super) struct ConnectionState {
     pub(super) source: IpAddr,
     /// `None` until the first message selects the dialect.
@@ -271,7 +271,7 @@ impl ConnectionContext<'_> {
     /// Sends a serialized message to these connections.
     pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
         if !to.is_empty() {
-            debug!(target: "signaling", conn = self.conn.0, bytes = text.len(), receivers = to.len(), "message sent");
+            debug!(target: "signaling", caused_by_conn = self.conn.0, bytes = text.len(), receivers = to.len(), "message sent");
             self.handle().send_text(to, text);
         }
     }
@@ -325,7 +325,7 @@ pub struct Hub {
     pub(super) activity_log: ActivityLog,
 }
 
-/// The type of a message of an undecided connection.
+/// The `type` field of a message, read to select the dialect of a connection.
 #[derive(Deserialize)]
 struct MessageType<'a> {
     #[serde(rename = "type", borrow)]

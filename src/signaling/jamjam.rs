@@ -24,7 +24,7 @@ pub enum ClientMessage {
     CreateRoom {
         /// Display name of the room.
         room_name: String,
-        /// Password that others need to join.
+        /// Password that other clients need to join the room.
         password: Option<String>,
         /// The client's display name.
         peer_name: String,

@@ -131,7 +131,7 @@ pub(super) fn from_str_unlimited_depth(text: &str) -> Option<Value> {
 pub(super) enum MessageError {
     #[error("{0}")]
     Invalid(String),
-    #[error("longer than {0} bytes")]
+    #[error("message longer than {0} bytes")]
     MessageTooBig(usize),
     #[error("name longer than {0} bytes")]
     NameTooLong(usize),
@@ -154,14 +154,15 @@ pub(super) enum MessageError {
 }
 
 impl MessageError {
-    /// Whether the sender received an error message.
+    /// Whether the server sends an error message to the sender of the invalid message.
     pub(super) fn is_rejection(&self) -> bool {
         matches!(self, Self::Rejected(_))
     }
 }
 
 impl From<serde_json::Error> for MessageError {
-    /// The error contains the name of a missing field, but never a value, because a value may be a password.
+    /// If a field is missing, the error contains its name. The error never contains a value of the message, because a value may be a
+    /// password.
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
         // In serde's error message, the client's value precedes the list of expected values.

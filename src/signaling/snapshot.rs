@@ -78,8 +78,8 @@ pub struct RoomSnapshot {
     pub created_at: u64,
     /// Number of members.
     pub member_count: usize,
-    /// The members if the room matches the filter; otherwise, the members that match it. The list has at most [`MAX_SNAPSHOT_MEMBERS`]
-    /// members.
+    /// All members if the room matches the filter; otherwise, the members that match the filter. The list has at most
+    /// [`MAX_SNAPSHOT_MEMBERS`] members.
     pub members: Vec<ConnectionSnapshot>,
     /// Messages since the activity log became active.
     pub message_count: u64,

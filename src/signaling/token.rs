@@ -73,8 +73,8 @@ pub struct Claims {
     pub issued_at: Option<Value>,
 }
 
-/// Returns a string unchanged, a number as text, and a value of any other type as an empty string. A token with a valid signature is not
-/// rejected because of the type of its client id.
+/// Returns a string unchanged, a number as text, and a value of any other type as an empty string. A client id of any type is accepted if
+/// the signature of the token is valid.
 fn string_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<String, D::Error> {
     Ok(match Value::deserialize(value)? {
         Value::String(text) => text,
@@ -113,10 +113,10 @@ pub enum TokenError {
     #[error("malformed token")]
     Malformed,
     /// The token was signed with another secret, or modified.
-    #[error("invalid signature")]
+    #[error("invalid token signature")]
     InvalidSignature,
     /// The signed text is not a valid payload.
-    #[error("invalid payload")]
+    #[error("invalid token payload")]
     InvalidPayload,
     /// The token has expired.
     #[error("expired token")]

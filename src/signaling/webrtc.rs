@@ -291,7 +291,7 @@ fn leave(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, code: CloseCo
         room = room_id,
         user = sanitize(&left.id),
         reason,
-        members = others.len(),
+        remaining_members = others.len(),
         "member left"
     );
     let (_, participants) = others_and_participants(rooms, key, ctx.conn);

@@ -11,7 +11,7 @@ const SUB_BUCKET_BITS: u32 = 10;
 const SUB_BUCKETS: usize = 1 << SUB_BUCKET_BITS;
 /// Number of bucket arrays: one for magnitudes below 1,024, and one for each octave from 1,024 up to 2^63, the magnitude of `i64::MIN`.
 const OCTAVES: usize = 64 - SUB_BUCKET_BITS as usize + 1;
-/// Percentiles are rounded to millionths, so that ranks are exact integers.
+/// The `p` of a percentile is rounded to millionths, so that ranks are computed exactly with integers.
 const MILLION: u128 = 1_000_000;
 
 /// Counts of signed values in nanoseconds. Count, minimum, maximum and sum are exact.

@@ -73,7 +73,7 @@ struct MissingRange {
 /// Detects reordering from the first copies of a stream's packets, identified by their index in the order of sending.
 ///
 /// The first packet that overtakes a missing packet is always the newest packet so far, and its arrival creates a missing range. So every
-/// packet that is still missing is in one range, and this range stores when the first packet that overtook the missing packet arrived.
+/// packet that is still missing is in one range. The range stores when the first packet that overtook its packets arrived.
 #[derive(Clone, Debug, Default)]
 pub struct Reordering {
     next_expected: u64,

@@ -46,7 +46,7 @@ pub struct StreamStats {
 }
 
 impl StreamStats {
-    /// Statistics of a stream whose round trips are recorded without a baseline.
+    /// Statistics of a stream whose round trips are recorded unchanged, with a baseline of 0.
     pub fn new() -> Self {
         Self { rtt_baseline_ns: Some(0), ..Self::default() }
     }

@@ -18,7 +18,7 @@ pub enum PacketType {
     Audio = 0x01,
     /// Forward error correction; opaque here.
     Fec = 0x02,
-    /// Control; opaque here.
+    /// Control message, whose payload this program does not parse.
     Control = 0x03,
     /// Keeps the connection alive; usually empty; echoed unchanged.
     Keepalive = 0x04,

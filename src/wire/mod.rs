@@ -16,8 +16,8 @@ pub use payload::{
 /// Maximum payload of a UDP datagram over IPv4, in bytes.
 pub const MAX_UDP_PAYLOAD: usize = 65_507;
 
-/// Length of the IP and UDP headers of a datagram to or from this address, in bytes. IPv4-mapped addresses use IPv4. The additional
-/// headers of fragments are not included.
+/// Length of the IP and UDP headers of a datagram to or from this address, in bytes. For an IPv4-mapped IPv6 address, this is the length of
+/// IPv4 headers. The additional headers of fragments are not included.
 pub fn ip_udp_header_len(peer: IpAddr) -> usize {
     8 + if peer.to_canonical().is_ipv4() { 20 } else { 40 }
 }

@@ -56,7 +56,7 @@ impl PingPayload {
 pub enum KeepaliveAction {
     /// The received datagram, unchanged.
     EchoUnchanged,
-    /// A datagram with the header that was received and this payload.
+    /// A datagram with the received header and this payload.
     EchoWith([u8; 5]),
     /// No reply.
     NoReply,

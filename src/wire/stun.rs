@@ -59,7 +59,7 @@ pub enum StunError {
         len: u16,
     },
     /// FINGERPRINT is wrong or not the last attribute.
-    #[error("STUN FINGERPRINT mismatch")]
+    #[error("STUN FINGERPRINT is wrong or not the last attribute")]
     Fingerprint,
 }
 

@@ -1,4 +1,4 @@
-//! Warm hot paths neither allocate nor free memory.
+//! After a warm-up, hot paths neither allocate nor free memory.
 
 use std::alloc::System;
 use std::net::SocketAddr;

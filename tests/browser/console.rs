@@ -176,7 +176,7 @@ fn protected_room_content_is_hidden_until_enabled_and_after_reload() {
     let shown = "until(() => { all('#notes details').forEach((one) => { one.open = true; }); return \
                  document.querySelector('#notes').textContent.includes('nobody else reads this'); })";
     assert_eq!(browser.evaluate(&page, shown), true);
-    let line = server.line_starting_with("console: protected content shown to=127.0.0.1");
+    let line = server.line_starting_with("console: content of protected rooms shown to=127.0.0.1");
     assert_eq!(line.level, "INFO");
     browser.evaluate(&page, "document.querySelector('#content').click()");
     browser.evaluate(

@@ -99,7 +99,7 @@ fn rejected_path_is_retried_without_its_leading_slash() {
     drop(silent);
 }
 
-/// The retry of the previous test in a complete run: the results contain the retried path.
+/// The same retry as in the previous test, but in a complete run, whose results contain the retried path.
 #[test]
 fn path_retry_is_recorded_in_the_run() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -125,7 +125,8 @@ fn path_retry_is_recorded_in_the_run() {
     drop(silent);
 }
 
-/// A server like the original server, which accepts every path and has no echo at `/echo`.
+/// Like gomoqt's server, this server accepts connections for every path, but replies only for `echo` without a leading
+/// slash.
 #[test]
 fn server_that_accepts_and_then_stalls_is_retried() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -156,7 +156,8 @@ fn streams_of_other_sessions_and_later_requests_are_rejected() {
     run_async(async {
         let manual_client = ManualClient::open(&server, Transport::WebTransport).await;
         let _session = open_session(&manual_client).await;
-        // A stream of session 4, which does not exist, and a stream that begins with a request head instead of a prefix.
+        // A stream of session 4, which does not exist, and a stream that begins with an HTTP request instead of a WebTransport stream
+        // header.
         let (mut other, _recv) = manual_client.connection.open_bi().await.unwrap();
         other.write_all(b"\x40\x41\x04\x00").await.unwrap();
         assert_eq!(other.stopped().await.unwrap().unwrap().into_inner(), 0x3994_bd84);

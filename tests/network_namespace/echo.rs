@@ -120,8 +120,7 @@ const OTHERS: [&str; 2] = ["10.9.8.77", "fd09::77"];
 
 /// The result of sending spoofed datagrams to a server.
 struct SpoofingResult {
-    /// Packets that the server sent. Between one and `synced` of these packets are replies to the client that waits until the server has
-    /// read all datagrams.
+    /// Packets that the server sent, including 1 to `synced` replies to [`Client::sync`].
     sent: u64,
     synced: u64,
     /// Number of sent packets that reply to datagrams whose source address is not spoofed.
@@ -170,7 +169,7 @@ fn spoof_from_the_wire(cable: &VethCable, host: &str, driver: &str) -> SpoofingR
         forge(own, ports[0], own, &keepalive(1_000, &[]));
         forge(own, ports[0], own, &audio(1_000, 64));
     }
-    // Checks that datagrams arrive: the server answers each of the following datagrams if it listens on the destination address.
+    // The following datagrams prove that forged datagrams arrive: the server answers each of them if it listens on the destination address.
     for (other, own) in OTHERS.into_iter().zip(OURS) {
         forge(other, 4_000, own, &keepalive(2_000, &[]));
         forge(other, 4_000, own, &audio(2_000, 64));
@@ -234,7 +233,7 @@ fn spoofed_remote_source_gets_no_reply() {
 fn spoofed_loopback_source_gets_no_reply_if_the_system_routes_it() {
     in_network_namespace("spoofed_loopback_source_gets_no_reply_if_the_system_routes_it", || {
         let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
-        // Settings that kube-proxy and Docker use, and more permissive settings.
+        // `route_localnet`, which kube-proxy and Docker set, and two settings that let more spoofed sources through.
         for (setting, value) in [("route_localnet", "1"), ("accept_local", "1"), ("rp_filter", "0")] {
             for interface in ["all", "near"] {
                 let path = format!("/proc/sys/net/ipv4/conf/{interface}/{setting}");

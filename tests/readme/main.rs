@@ -81,7 +81,7 @@ fn server_pid(group: u32) -> String {
     }
 }
 
-/// The number of threads with a server's name: the main thread, and those that echo.
+/// The number of threads of the process `server` that are named `echo-server` (main thread and UDP driver) or `moqt`.
 fn serving_threads(server: &str) -> usize {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{server}/task")) else { return 0 };
     let name =

@@ -23,7 +23,7 @@ fn noise(count: usize) -> Vec<u32> {
     std::iter::repeat_with(|| ()).scan(7, |state, ()| step(state)).take(count).collect()
 }
 
-/// Noise: the bytes in the format of a device, and the same samples as sent over the network.
+/// Returns noise as bytes in a device's sample format, and as the samples that are sent over the network.
 fn sound(format: &str, count: usize) -> (Vec<u8>, Vec<f32>) {
     let numbers = noise(count);
     match format {

@@ -49,8 +49,8 @@ impl std::fmt::Debug for AdaptiveResampler {
     }
 }
 
-/// Returns the longest allowed chunk length that divides the device block evenly, so that a callback takes no input that only the next
-/// callback plays. Returns [`MIN_CHUNK_FRAMES`] if there is no such length.
+/// Returns the longest allowed chunk length that divides the device block evenly, so that each callback plays all input that it takes.
+/// Returns [`MIN_CHUNK_FRAMES`] if there is no such length.
 fn chunk_frames(block: u32) -> u32 {
     let chunks = block.div_ceil(MAX_CHUNK_FRAMES).max(1)..=block / MIN_CHUNK_FRAMES;
     chunks

@@ -105,7 +105,7 @@ pub(super) struct DelayController {
     evaluate_next: bool,
     /// Time of the last callback. The output of a callback may be filled in several parts, all with the same time.
     last_fill_at: Option<Time>,
-    /// Frames supplied to the callback at `last_fill_at` so far.
+    /// Number of frames taken so far for the callback at `last_fill_at`.
     frames_this_fill: usize,
     /// Maximum frames per callback in each of the latest windows.
     block_history: [usize; BLOCK_HISTORY_LEN],

@@ -1,4 +1,4 @@
-//! Jitter buffer: plays packets that arrive with varying delay on a device with its own clock.
+//! Jitter buffer: takes packets that arrive with varying delay, and plays them on a device with its own clock.
 //!
 //! Each packet waits in the slot for its index until the device takes it. A missing packet is concealed (`concealment`); a packet
 //! that arrives after its turn is late. The waiting time of the fastest packets is the *depth*. `delay_control` derives a target depth
@@ -75,7 +75,7 @@ pub struct JitterBufferStats {
     pub skipped: u64,
     /// NaN and infinite samples in buffered packets, played as 0.
     pub non_finite_samples: u64,
-    /// Number of pauses and skips.
+    /// Number of times that playback paused or skipped to a later position, to correct the depth of the buffer.
     pub resyncs: u64,
     /// Waiting time of the fastest packet in each second; `None` before the first measurement.
     pub depth: Option<BufferDepth>,

@@ -176,7 +176,7 @@ pub struct Gap {
 /// All gaps of a run. Packets can be added in any order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gaps {
-    /// Packets of each gap, in order.
+    /// Packet indexes of each gap, in order.
     spans: Vec<Range<u64>>,
     /// Packets in all gaps.
     packets: u64,

@@ -72,7 +72,7 @@ pub struct ClientArgs {
     #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub wait_for: Option<Seconds>,
 
-    /// Maximum wait after the expected reply, in seconds or with a unit
+    /// Maximum wait for overdue replies, in seconds or with a unit
     ///
     /// A reply is overdue if it takes longer than the smallest round-trip time so far.
     #[arg(long, value_name = "DURATION", default_value_t = Seconds(Duration::from_secs(2)), help_heading = HEADING_TIMING)]
@@ -80,7 +80,7 @@ pub struct ClientArgs {
 
     /// Round-trip time above which a packet counts as late, in ms or with a unit
     ///
-    /// For AUDIO, the server's delay is subtracted first, if it is known.
+    /// For AUDIO, the server's delay is subtracted first. While this delay is not known, no AUDIO packet counts as late.
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub late_after: Option<Millis>,
 
@@ -186,7 +186,7 @@ impl ClientArgs {
             return Ok(());
         }
         Err(Failure::usage(
-            "--no-echo cannot be used with limits on replies, because they would never be met; omit --no-echo or the limits",
+            "--no-echo cannot be used with limits on replies, because no replies arrive; omit --no-echo or the limits",
         ))
     }
 
@@ -296,7 +296,7 @@ fn exit_code(run: &RunResults, report: &Report, error: Option<anyhow::Error>) ->
     })
 }
 
-/// Loss report from the server.
+/// Option that requests a loss report from the server.
 #[derive(Debug, clap::Args)]
 pub struct LossDirectionArgs {
     /// Request the server's receive counts, to split loss by direction

@@ -127,7 +127,8 @@ impl MoqtClientArgs {
         self.moqt_delay.map_or(Duration::ZERO, |Millis(delay)| delay)
     }
 
-    /// The offered versions in order of preference. Only gomoqt-2025-02 has track paths.
+    /// The offered versions in order of preference. With --moqt-track only gomoqt-2025-02 is offered, because the track of gomoqt-0.9 is
+    /// fixed.
     pub fn offered_versions(&self) -> Result<Vec<MoqtVersion>, Failure> {
         match (self.moqt_version, &self.moqt_track) {
             (Some(MoqtVersionArg::Gomoqt09), Some(_)) => Err(Failure::usage(
@@ -334,7 +335,7 @@ pub struct EmbeddedMoqtServer {
     pub target: MoqtUrl,
     /// Name in the report.
     pub name: String,
-    /// Pins the certificate of the server.
+    /// A policy that trusts only the certificate of the embedded server.
     pub trust: TrustPolicy,
     running: ServerThread,
     stop: StopToken,

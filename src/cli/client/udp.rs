@@ -30,10 +30,10 @@ const HEADING_ROOM: &str = "Room target (instead of --to)";
 
 const SIGNALING_URL_VARIABLE: &str = "SIGNALING_URL";
 
-/// Maximum number of addresses that are tried, for half a second each. If no address replies, the search takes 16 seconds.
+/// Maximum number of addresses that are tried, for half a second each. If no address replies, the search takes up to 16 seconds.
 const MAX_ADDRESSES_TRIED: usize = 32;
 
-/// Maximum length of a password, in bytes.
+/// Maximum length of a password file, in bytes.
 const MAX_PASSWORD_BYTES: u64 = 4 << 10;
 
 /// A target in a room of a signaling server.
@@ -98,7 +98,8 @@ impl RoomTargetArgs {
         self.room.is_some()
     }
 
-    /// Rejects options that are incomplete or have no effect. The environment variable `SIGNALING_URL` is accepted even if it has no effect.
+    /// Rejects options that are incomplete or have no effect. The environment variable `SIGNALING_URL` is accepted even if it has no
+    /// effect.
     pub fn validate(&self) -> Result<(), Failure> {
         let option = match &self.room {
             Some(_) => "--room",
@@ -200,7 +201,7 @@ impl RoomTargetArgs {
 fn read_password(file: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     File::open(file)?.take(MAX_PASSWORD_BYTES + 1).read_to_string(&mut text)?;
-    ensure!(text.len() as u64 <= MAX_PASSWORD_BYTES, "longer than {MAX_PASSWORD_BYTES} bytes");
+    ensure!(text.len() as u64 <= MAX_PASSWORD_BYTES, "the file is longer than {MAX_PASSWORD_BYTES} bytes");
     // Remove the line break that editors append.
     let password = text.strip_suffix('\n').unwrap_or(&text);
     let password = password.strip_suffix('\r').unwrap_or(password);
@@ -225,8 +226,8 @@ fn no_reply_error(session: &RoomSession, unreachable: &[UnreachableAddress]) -> 
     };
     let (room, tried) = (&session.room_name, tried.join(", "));
     format!(
-        "no member of room `{room}` replies to KEEPALIVE: {tried}{rest}; no other packets were sent; if you know the address, \
-         give --to instead of --room"
+        "no member of room `{room}` replies to KEEPALIVE: {tried}{rest}; no other packets were sent; if you know a member's \
+         address, give --to instead of --room"
     )
 }
 

@@ -119,7 +119,7 @@ impl WebSocketProbeArgs {
                 "--room-code: only bbx rooms have codes; add --dialect bbx".to_owned()
             }
             (ProbeRoom::None, true, ..) => format!(
-                "--room: a {} server is probed outside of rooms; add --dialect broadcast or webrtc, or for a UDP target give \
+                "--room: the probe of a {} server joins no room; add --dialect broadcast or webrtc, or for a UDP target give \
                  --signaling-url instead of --to",
                 dialect.name()
             ),
@@ -138,7 +138,9 @@ impl WebSocketProbeArgs {
         generated_name: &str,
     ) -> Result<Vec<WebSocketUrl>, Failure> {
         if params.is_control_channel {
-            return Err(Failure::usage("--to: a control channel cannot send; give the path of the room, /rooms/NAME"));
+            return Err(Failure::usage(
+                "--to: the URL of a control channel cannot be probed; give the path of the room, /rooms/NAME",
+            ));
         }
         let url_room = params.room.as_deref();
         if let (Some(url_room), Some(room)) = (url_room, room)
@@ -384,7 +386,7 @@ mod tests {
     fn conflicting_options_are_rejected() {
         for (url, room, words, error) in [
             ("ws://me:secret@h", None, &[][..], "--to: the URL must not contain a user name or password"),
-            ("ws://h", Some("r"), &[], "--room: a jamjam server is probed outside of rooms"),
+            ("ws://h", Some("r"), &[], "--room: the probe of a jamjam server joins no room"),
             (
                 "ws://h",
                 Some("r"),
@@ -395,7 +397,7 @@ mod tests {
             ("ws://h/r", None, &["--room-code", "1"], "--room-code: only bbx rooms have codes; add --dialect bbx"),
             ("ws://h/r", Some("s"), &[], "--room: the URL names another room"),
             ("ws://h/r?token=t", None, &["--token", "t"], "--token: the URL already contains a token"),
-            ("ws://h/rooms/r/remotecontrol", None, &[], "--to: a control channel cannot send"),
+            ("ws://h/rooms/r/remotecontrol", None, &[], "--to: the URL of a control channel cannot be probed"),
             ("ws://h", None, &["--dialect", "broadcast", "--token", "t"], "a token is valid for one room; give --room"),
             ("ws://h?token=t", None, &[], "a token is valid for one room; give --room"),
             ("ws://h", Some("a/b"), &["--dialect", "broadcast"], "--room: invalid broadcast room name"),

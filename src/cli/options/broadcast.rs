@@ -32,10 +32,10 @@ const HEADING: &str = "Broadcast rooms";
 /// Format of relayed messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Envelope {
-    /// The documented format
+    /// An object of type NAME-content
     #[default]
     Document,
-    /// The format that Dynode players parse
+    /// An object of type broadcast, for Dynode players
     Dynode,
 }
 
@@ -68,7 +68,7 @@ pub struct BroadcastArgs {
     #[arg(long, value_name = "CLIENT:ROOM[:SECONDS]", help_heading = HEADING)]
     print_token: Option<String>,
 
-    /// Format of relayed messages
+    /// JSON format of relayed messages
     #[arg(long, hide_short_help = true, env = "BROADCAST_ENVELOPE", value_name = "FORMAT", value_enum, default_value_t, help_heading = HEADING)]
     broadcast_envelope: Envelope,
 
@@ -110,7 +110,7 @@ pub struct BroadcastArgs {
 
     /// Maximum message size in a broadcast room
     ///
-    /// For clients without a token, the limit is at most 256 KiB.
+    /// For clients without a token and for control channels, the limit is at most 256 KiB.
     #[arg(long, hide_short_help = true, env = "MAX_PAYLOAD_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(DEFAULT_MAX_PAYLOAD_BYTES as u64), help_heading = HEADING)]
     max_payload: ByteSize,
 
@@ -249,7 +249,9 @@ fn parse_room_file(path: &Path) -> anyhow::Result<(String, DeclaredRoom)> {
     let cannot = || format!("cannot use {} as a room", path.display());
     let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     if !is_valid_room_name(stem) {
-        let error = anyhow::anyhow!("invalid room name {stem:?}: reserved, too long, or not UTF-8; rename the file");
+        let error = anyhow::anyhow!(
+            "invalid room name {stem:?}: reserved, too long, not UTF-8, or with control characters; rename the file"
+        );
         return Err(error.context(cannot()));
     }
     let text = fs::read_to_string(path).with_context(cannot)?;

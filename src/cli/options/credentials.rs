@@ -84,17 +84,17 @@ fn read_secret(option: &str, given: Option<&str>, file: Option<&Path>) -> Result
 pub fn read_secret_text(option: &str, given: Option<&str>, file: Option<&Path>) -> Result<Option<String>, Failure> {
     if let Some(file) = file {
         let text = fs::read_to_string(file)
-            .with_context(|| format!("cannot read the secret of {option}-file from {}", file.display()))
+            .with_context(|| format!("{option}-file: cannot read {}", file.display()))
             .map_err(Failure::unusable)?;
         let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
         if text.is_empty() {
-            let error = anyhow::anyhow!("{option}-file: {} is empty; write the secret into it", file.display());
+            let error = anyhow::anyhow!("{option}-file: {} is empty; give a file that is not empty", file.display());
             return Err(Failure::unusable(error));
         }
         return Ok(Some(text.to_owned()));
     }
     match given {
-        Some("") => Err(Failure::usage(format!("{option} is empty; give a secret, or omit it"))),
+        Some("") => Err(Failure::usage(format!("{option} is empty; give a value, or omit it"))),
         given => Ok(given.map(str::to_owned)),
     }
 }
@@ -124,7 +124,8 @@ pub struct LoginArgs {
 
     /// Maximum failed logins per source address, as N/TIME (20/15m), or off
     ///
-    /// Beyond this limit, logins are rejected for a while, even with the right password.
+    /// Beyond this limit, every login from the address is rejected until TIME has passed since the first of these failures, even with the
+    /// right password.
     #[arg(long, hide_short_help = true, env = "RATE_LIMIT_LOGIN", value_name = "RATE", value_parser = parse_request_rate, default_value = "20/15m", help_heading = HEADING_LOGIN)]
     rate_limit_login: OrOff<RequestRate>,
 }

@@ -196,7 +196,7 @@ impl OutcomeLogFile {
         self.log.dropped()
     }
 
-    /// Completes the file. The server must be dropped first.
+    /// Waits until all rows are written. The echo server must be dropped first; otherwise, this never returns.
     pub fn finish(self) -> anyhow::Result<()> {
         let dropped = self.dropped();
         let result = self.log.finish();

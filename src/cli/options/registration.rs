@@ -76,8 +76,8 @@ impl RegistrationArgs {
         let url = self.signaling_url()?;
         if url.is_some() && self.with_signaling.is_some() {
             return Err(Failure::usage(
-                "--with-signaling cannot be used with --signaling-url (or SIGNALING_URL): the echo server registers with one \
-                 signaling server; omit one of them",
+                "--with-signaling cannot be used with --signaling-url (or SIGNALING_URL): the echo server registers with only \
+                 one signaling server; omit one of the options",
             ));
         }
         if url.is_none() && self.with_signaling.is_none() {
@@ -151,7 +151,8 @@ pub struct RunningRegistration {
 impl PreparedRegistration {
     /// Starts the signaling server, if it is in this process, and registers the echo server until the process ends.
     pub fn start(self, echo: &mut EchoServer, delay: Duration, stop: &StopToken) -> io::Result<RunningRegistration> {
-        // `url` determines the URL again before each attempt, because the address changes when the machine changes networks.
+        // The closure `url` determines the signaling server's URL again before each connection attempt, because the address of the own
+        // server changes when the machine changes networks.
         let own_server = self.server.as_ref().and_then(|server| server.local_addr().ok());
         let server_done = self.server.map(|listener| spawn_signaling_server(listener, stop.clone())).transpose()?;
         let mapped_address = self.stun.map(|server| {
@@ -202,8 +203,8 @@ fn spawn_signaling_server(listener: TcpListener, stop: StopToken) -> io::Result<
     Ok(stopped)
 }
 
-/// URL of the signaling server in this process. The URL contains the address that clients use, so that the echo server advertises
-/// this address.
+/// URL of the signaling server in this process. If this server listens on all addresses, the URL contains the source address of the
+/// default route: the echo server advertises the local address of its connection to this URL, which clients must be able to reach.
 fn local_signaling_url(address: SocketAddr) -> Result<WebSocketUrl, Failure> {
     let ip = if address.ip().is_unspecified() {
         default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
@@ -227,8 +228,8 @@ fn resolve_stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr
     });
     for_socket.ok_or_else(|| {
         Failure::unusable(anyhow::anyhow!(
-            "cannot use --stun {host}: the STUN server has no address that is reachable from {listening}; give --host :: or an \
-             address of the other IP version"
+            "cannot use --stun {host}: the STUN server has no address that is reachable from {listening}; give --host :: or \
+             a --host address of the other IP version"
         ))
     })
 }

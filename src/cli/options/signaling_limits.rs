@@ -81,7 +81,7 @@ pub struct ConnectionLimitArgs {
     #[arg(long, hide_short_help = true, env = "SEND_QUEUE_MESSAGES", value_name = "N", value_parser = parse_positive, default_value_t = SendQueueLimits::default().max_messages, help_heading = HEADING_LIMITS)]
     send_queue_messages: usize,
 
-    /// Maximum bytes queued for one connection (64KiB, 16MiB)
+    /// Maximum bytes queued for one connection, such as 64KiB
     ///
     /// A connection with a longer queue is closed.
     #[arg(long, hide_short_help = true, env = "SEND_QUEUE_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(SendQueueLimits::default().max_bytes as u64), help_heading = HEADING_LIMITS)]
@@ -117,7 +117,7 @@ impl ConnectionLimitArgs {
         }
     }
 
-    /// The configuration of the sockets, without TLS.
+    /// The server's connection limits and send queue limits, without TLS.
     pub fn server_options(&self) -> SignalingServerConfig {
         let connection_limits = ConnectionLimits {
             max_connections: self.max_connections.0,
@@ -158,7 +158,8 @@ pub struct HeartbeatArgs {
 
     /// Disconnect a client after this time without traffic, in ms or with a unit
     ///
-    /// Applies to WebRTC and broadcast rooms. CLIENT_TIMEOUT_MS is used if CLIENT_TIMEOUT is not set.
+    /// Applies to WebRTC and broadcast rooms. If given, this time is also the default of --bbx-connection-timeout. CLIENT_TIMEOUT_MS is
+    /// used if CLIENT_TIMEOUT is not set.
     #[arg(long, env = "CLIENT_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, default_value_t = Millis(Heartbeat::default().timeout), help_heading = HEADING_LIMITS)]
     client_timeout: Millis,
 
@@ -198,7 +199,7 @@ fn parse_interval_or_off(text: &str) -> Result<OrOff<Millis>, String> {
 fn parse_nonzero_duration(text: &str) -> Result<Millis, String> {
     let timeout = units::parse_duration(text, TimeUnit::Millis).map_err(|error| error.to_string())?;
     if timeout.is_zero() {
-        Err("give a duration such as 60s; to disable the time-out, disable the pings (--heartbeat-interval off, or for surfaces \
+        Err("give a duration such as 60s; to disable the time-out, disable the pings (--heartbeat-interval off, or for control surfaces \
              --bbx-ping-interval off)"
             .to_owned())
     } else {
@@ -214,8 +215,8 @@ const RANDOM_CODE: &str = "any";
 /// Rooms of control surfaces.
 #[derive(Debug, clap::Args)]
 pub struct ControlSurfaceArgs {
-    // Reads whether --heartbeat-interval and --client-timeout were given. This field must come first: parsing an option removes it from the
-    // matches.
+    // Reads whether --heartbeat-interval and --client-timeout were given. This field must be parsed before those two options, because
+    // parsing an option removes it from the matches.
     #[command(flatten)]
     first_given: HeartbeatSource,
 

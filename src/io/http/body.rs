@@ -69,7 +69,8 @@ pub fn method_not_allowed() -> Response {
 /// Style sheet shared by all embedded pages. Each page appends its own rules.
 pub const PAGE_STYLE: &str = include_str!("page.css");
 
-/// Content security policy of all pages: no resources except those that a page allows, no framing, no forms.
+/// Content security policy of all pages: no resources except those that a page allows, no display in a frame, no form
+/// submission.
 const CSP_DEFAULT: &str = "default-src 'none'";
 const CSP_ALWAYS: &str = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -1,8 +1,9 @@
 //! Rejects requests that pages of other sites cause a browser to send.
 //!
-//! A request that changes something needs `Content-Type: application/json`, which a form cannot send and for which a script needs a
-//! preflight that is never granted. If the browser sends an `Origin` header, that origin must match `Host`. Pages that are available
-//! only on this machine also require a loopback `Host`, because another site's name can resolve to loopback (DNS rebinding).
+//! A request that changes something needs `Content-Type: application/json`, which a form cannot send; a script of another site needs a CORS
+//! preflight for it, which is never granted for these requests. If the browser sends an `Origin` header, that origin must match `Host`.
+//! Pages that are available only on this machine also require a loopback `Host`, because another site's name can resolve to loopback (DNS
+//! rebinding).
 
 use std::net::IpAddr;
 
@@ -78,7 +79,7 @@ fn is_same_origin(origin: &str, host: &str) -> bool {
 fn parse_host_port(text: &str, default_port: u16) -> Option<(String, u16)> {
     let authority: Authority = text.parse().ok()?;
     let host = authority.host();
-    // Fails if there is userinfo before the host, which neither header may contain.
+    // `None` if userinfo precedes the host: neither `Origin` nor `Host` may contain userinfo.
     let port = text.strip_prefix(host)?;
     let port = match port.strip_prefix(':') {
         Some(port) => port.parse().ok()?,

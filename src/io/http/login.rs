@@ -176,7 +176,7 @@ impl IntoResponse for LoginError {
     }
 }
 
-/// Requires `login` for all routes of `router`, and the checks of [`csrf`], before a body is read.
+/// Adds `login` and the checks of [`csrf`] to all routes of `router`. Both run before a body is read.
 pub fn require_login(router: Router, login: &Arc<Login>) -> Router {
     // The fallback is set before the login layer, so that a 405 response also requires the login.
     let router = router.method_not_allowed_fallback(async || body::method_not_allowed());
@@ -261,7 +261,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let wrong = headers(&["Basic YWRtaW46"]);
         let right = headers(&[RIGHT]);
-        // Correct logins and requests without a login do not count.
+        // Correct logins and requests without a login do not count as failed logins.
         for _ in 0..100 {
             assert_eq!(login.check(&right, address(1), at(0)), Ok(()));
             assert_eq!(login.check(&HeaderMap::new(), address(1), at(0)), Err(LoginError::Missing));

@@ -1,4 +1,5 @@
-//! HTTP/1.1 server: one accept loop, used by the WebSocket servers and, on a thread of its own, by the pages of a UDP server.
+//! HTTP/1.1 server: one accept loop. The WebSocket servers run it; the echo server runs it on a separate thread for metrics and the demo
+//! page.
 //!
 //! Connections are limited in number and time. The time limits do not apply to an upgraded connection, which keeps its permit. Every server
 //! has the routes `/metrics` (`OpenMetrics`) and `/healthz`.

@@ -37,8 +37,8 @@ use crate::time::{Time, saturating_nanos};
 /// Timeout of name resolution. The system resolver tries a second server after 5 s.
 const DNS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum time per address before the next address is tried. With many addresses, the time is shorter: all attempts before the
-/// last together take no longer than the last attempt.
+/// Maximum time per address before the next address is tried. With many addresses, the time is shorter: all attempts before the last one
+/// together take no longer than the last one may take.
 const NEXT_ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum time without a reply over raw QUIC before the alternative path is tried.
@@ -60,8 +60,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// retransmit lost packets.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a run may exceed its deadline before it is abandoned. The margin allows for a busy machine. The margin starts when the
-/// watchdog notices the delay, because the watchdog may have been suspended together with the run.
+/// How long a run may exceed its deadline before it is abandoned. The margin allows for a busy machine. The margin starts when the watchdog
+/// detects that the deadline has passed, so that the run also gets the margin after a suspend of the machine.
 const WATCHDOG_MARGIN: Duration = Duration::from_secs(5);
 
 /// Maximum time for a run to end after a stop request. The report should be printed within two seconds of the request.
@@ -235,7 +235,8 @@ pub struct SessionResult<A> {
     pub connect_times: MoqtConnectTimes,
     /// Server address.
     pub server_address: SocketAddr,
-    /// The last requested path. The path has no leading slash if the server did not reply to the first path.
+    /// The last requested path. Over raw QUIC, if the server does not reply to the path of the URL, the client retries without the leading
+    /// slash.
     pub requested_path: String,
     /// Session counters.
     pub counters: SessionCounters,
@@ -256,7 +257,8 @@ impl MoqtConnectOptions {
     }
 
     /// Maximum duration of [`run_session`] until a session is set up or has failed. For each path, the duration includes the name
-    /// resolution, the handshakes with all addresses, the WebTransport request, the MOQT setup and the close.
+    /// resolution, the WebTransport request, the MOQT setup, the close, and two set-up time-outs for the handshakes: one for all addresses
+    /// but the last, and one for the last address.
     pub(super) fn max_connect_time(&self) -> Duration {
         let name = if self.url.host.parse::<IpAddr>().is_ok() { Duration::ZERO } else { DNS_TIMEOUT };
         let parts = if self.url.transport == Transport::Quic { 3 } else { 4 };

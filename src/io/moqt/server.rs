@@ -37,8 +37,9 @@ use crate::moqt::{
 };
 use crate::time::display_seconds;
 
-/// Maximum time for sessions to close after a stop, and time for connection closes to be sent and retransmitted.
+/// Maximum time for sessions to close after a stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1_200);
+/// Time for the transport to send and retransmit the connection closes.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Close reason when the server stops.
@@ -248,7 +249,7 @@ impl MoqtConnections {
         if self.rejection_throttle.allow() {
             let source = canonical_socket_addr(incoming.remote_address());
             let (reason, limit) = if is_address_limit {
-                ("address limit", self.config.max_connections_per_source)
+                ("too many connections from this address", self.config.max_connections_per_source)
             } else {
                 ("connection limit", self.config.max_connections)
             };

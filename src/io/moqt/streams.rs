@@ -48,7 +48,7 @@ impl SessionClock {
         Time::from_nanos(saturating_nanos(self.0.elapsed()))
     }
 
-    /// Sleeps until `deadline`. A time that cannot be represented never arrives.
+    /// Sleeps until `deadline`. Without a deadline, or if `Instant` cannot represent the deadline, never returns.
     async fn sleep_until(self, deadline: Option<Time>) {
         // If the deadline has passed, returns at once: a timer would sleep until the end of the current millisecond.
         if deadline.is_some_and(|deadline| deadline <= self.now()) {
@@ -70,7 +70,8 @@ pub(super) struct SessionClose {
 }
 
 /// Runs an endpoint until either end closes the session. Closes the session without an error when `stop` completes. `observe` is called
-/// after each turn, and a last time at the end, with the number of rejected streams that did not belong to the session.
+/// after each turn and once more at the end. It receives the number of streams that were rejected so far because they did not belong to the
+/// session.
 pub(super) async fn drive_session<A: SessionHandler>(
     mut streams: ConnectionStreams,
     endpoint: &mut MoqtEndpoint<A>,
@@ -173,9 +174,9 @@ pub(super) struct ConnectionStreams {
     session_id: Option<u64>,
     recv_streams: BTreeMap<StreamHandle, RecvStream>,
     send_buffers: BTreeMap<StreamHandle, SendBuffer>,
-    /// Our streams to open: bidirectional, unidirectional.
+    /// The openers of our bidirectional and of our unidirectional streams.
     openers: [StreamOpener; 2],
-    /// The next streams of the peer: bidirectional, unidirectional.
+    /// The futures that accept the peer's next bidirectional stream and its next unidirectional stream.
     accept_futures: [Option<BoxFuture<'static, AcceptResult>>; 2],
     /// Streams of the peer whose header has not arrived.
     header_reads: FuturesUnordered<BoxFuture<'static, (StreamDir, PeerStream)>>,

@@ -1,7 +1,7 @@
 //! The part of WebTransport over HTTP/3 that one session needs: SETTINGS, one CONNECT request, and the end of its
-//! stream. The number of received bytes and of polls is limited, because a peer may send many tiny frames.
+//! stream. The number of received bytes and the number of reads per poll are limited, because a peer may send many tiny frames.
 //!
-//! Peers are treated leniently: gomoqt's client sends no WebTransport setting, and its server requires a header of an
+//! Two deviations of gomoqt are supported: its client sends no WebTransport setting, and its server requires a header of an
 //! old draft.
 
 use std::io;
@@ -43,7 +43,7 @@ const MAX_CONNECT_STREAM_BYTES: u64 = 64 << 10;
 /// Maximum length of the reason for closing a session, in bytes.
 const MAX_CLOSE_REASON_BYTES: usize = 1_024;
 
-/// Settings of drafts that the library does not support: WebTransport enabled, and maximum number of sessions.
+/// HTTP/3 settings of WebTransport drafts that the library does not support: WebTransport enabled, and maximum number of sessions.
 const EXTRA_SETTINGS: [u32; 2] = [0x2c7c_f000, 0x14e9_cd29];
 
 /// Header that gomoqt's server requires in a request.
@@ -350,8 +350,8 @@ async fn read_varint<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Resul
     read.map_err(|_| if recv.exceeded() { limit_exceeded().into() } else { ConnectError::UnexpectedEnd })
 }
 
-/// Decodes a CONNECT request. Later drafts use another protocol name. The library accepts only the earlier name and
-/// takes the last of duplicate fields, so the earlier name is appended.
+/// Decodes a CONNECT request. Later drafts use the protocol name `webtransport-h3`, but the library accepts only `webtransport`. It takes
+/// the last of duplicate fields, so a second field with the accepted name is appended.
 fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, ConnectError> {
     /// A literal field line with a literal name (RFC 9204, section 4.5.6): a name of 9 bytes and a value of 12 bytes.
     const WEBTRANSPORT_PROTOCOL_FIELD: &[u8] = b"\x27\x02:protocol\x0cwebtransport";

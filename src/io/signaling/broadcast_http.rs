@@ -120,7 +120,7 @@ struct PostResponse {
     success: bool,
     /// Number of members that receive the post.
     client_count: usize,
-    /// Delay of the post in milliseconds. Absent if an untyped post is not delayed.
+    /// Delay of the post in milliseconds. `/{room}/postcontent` omits this field if there is no delay.
     #[serde(skip_serializing_if = "Option::is_none")]
     delay_ms: Option<u64>,
 }
@@ -145,7 +145,7 @@ struct TypedPostResponse {
 #[derive(ToSchema)]
 struct TypedPost {
     r#type: String,
-    /// ISO 8601.
+    /// Time in ISO 8601 format.
     #[schema(example = "2026-01-01T00:00:00Z")]
     timestamp: String,
     #[schema(value_type = Object)]
@@ -157,12 +157,12 @@ struct TypedPost {
     post, path = "/{room}/postcontent", operation_id = "postContent", tag = "broadcast", security(("room" = [])), request_body = Object,
     params(("room" = String, Path, description = "Room name")),
     responses(
-        (status = 200, description = "Relayed, or delayed", body = PostResponse),
+        (status = 200, description = "The message was relayed to the room, or is waiting until its delay ends", body = PostResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 401, description = "The token is missing, invalid or for another room"),
         (status = 404, description = "Invalid room name"),
         (status = 413, description = "The body exceeds --post-max"),
-        (status = 422, description = "The body is not an object, or the room handler rejects it"),
+        (status = 422, description = "The body is not an object, or the room handler rejects the message"),
         (status = 429, description = "The rate limit or the limit on delayed messages is reached"),
     ),
 )]
@@ -179,12 +179,12 @@ pub(in crate::io) async fn post_content(
     post, path = "/rooms/{room}/post", operation_id = "postTyped", tag = "broadcast", security(("room" = [])), request_body = TypedPost,
     params(("room" = String, Path, description = "Room name")),
     responses(
-        (status = 202, description = "Queued for delivery", body = TypedPostResponse),
+        (status = 202, description = "The message is queued for delivery", body = TypedPostResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 401, description = "The token is missing, invalid or for another room"),
         (status = 404, description = "Invalid room name"),
         (status = 413, description = "The body exceeds --post-max"),
-        (status = 422, description = "Invalid fields, listed in `details`, or the room handler rejects it"),
+        (status = 422, description = "Some fields are invalid (listed in `details`), or the room handler rejects the message"),
         (status = 429, description = "The rate limit or the limit on delayed messages is reached"),
     ),
 )]
@@ -318,7 +318,7 @@ struct TokenRequest {
     /// Lifetime in seconds, at most one year.
     #[schema(default = 3600, exclusive_minimum = 0)]
     expires_in: Option<f64>,
-    /// Additional claims for the room.
+    /// Additional claims in the token, for use by the room.
     #[schema(value_type = Option<Object>)]
     metadata: (),
 }
@@ -328,7 +328,7 @@ struct TokenRequest {
 #[serde(rename_all = "camelCase")]
 struct TokenResponse<'a> {
     token: String,
-    /// When it expires, in milliseconds since the Unix epoch.
+    /// Expiry time of the token, in milliseconds since the Unix epoch.
     expires_at: u64,
     client_id: &'a str,
     room: &'a str,
@@ -338,7 +338,7 @@ struct TokenResponse<'a> {
 #[utoipa::path(
     post, path = "/auth/token", operation_id = "issueToken", tag = "broadcast", security((), ("issuer" = [])), request_body = TokenRequest,
     responses(
-        (status = 200, description = "A token that is valid for the room until it expires", body = TokenResponse),
+        (status = 200, description = "A token that is valid for the room until `expiresAt`", body = TokenResponse),
         (status = 400, description = "A field is missing or invalid, or the body is not JSON"),
         (status = 401, description = "The token issuer key is required"),
         (status = 413, description = "The body exceeds --post-max"),

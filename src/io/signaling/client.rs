@@ -279,7 +279,7 @@ impl RoomSession {
         }
     }
 
-    /// Leaves the room within 500 ms. If the connection was lost earlier, returns the reason.
+    /// Leaves the room, and blocks until the connection is closed (500 ms at most). If the connection was lost earlier, returns the reason.
     pub fn leave_room(mut self) -> Option<WebSocketFailure> {
         self.leave_and_wait()
     }

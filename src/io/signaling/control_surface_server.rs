@@ -111,8 +111,8 @@ pub enum ServerCommand {
     },
     /// Creates a room.
     CreateRoom {
-        /// Receives the room code. This sender is dropped if there are already 1,000 rooms. If the receiver has been dropped, the room is
-        /// closed again.
+        /// The server sends the room code here, or drops this sender if there are already 1,000 rooms. If the receiver has been dropped,
+        /// the server closes the room again.
         response: oneshot::Sender<String>,
     },
     /// Closes a room and disconnects its clients.

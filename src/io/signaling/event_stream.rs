@@ -38,7 +38,7 @@ pub(in crate::io) struct EventListeners {
 pub(in crate::io) struct EventListenerCounters {
     /// Connected listeners.
     pub(in crate::io) active: u64,
-    /// Events that were not delivered, counted per listener.
+    /// Events that were not delivered. An event that two listeners miss counts twice.
     pub(in crate::io) dropped_events: u64,
     /// Rejected streams.
     pub(in crate::io) rejected: u64,

@@ -150,7 +150,7 @@ impl UpgradeState {
     }
 }
 
-/// Handles upgrades before `plain`, which serves all other requests.
+/// Handles WebSocket upgrade requests, and passes all other requests to `plain`.
 fn upgrade_router(plain: Router, hub: Arc<SharedHub>, limits: Arc<SignalingLimits>) -> Router {
     let dialects = limits.dialects;
     plain

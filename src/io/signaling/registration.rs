@@ -181,7 +181,7 @@ async fn mapped_address_changed(mapped_address: &mut Option<watch::Receiver<Opti
     }
 }
 
-/// Maximum of the first delay.
+/// Maximum of the random delay before the first retry.
 const INITIAL_DELAY: Duration = Duration::from_millis(500);
 
 /// Maximum delay between two connection attempts.
@@ -267,7 +267,8 @@ fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Optio
     usable.then_some(SocketAddr::new(local, port))
 }
 
-/// Whether an address belongs to a private network. A peer with such an address can also reach this host's local address.
+/// Whether an address belongs to a private network. A signaling server with such an address is in a network whose clients can reach this
+/// host's local address.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || is_shared_address_space(ip),

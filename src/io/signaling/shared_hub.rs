@@ -150,7 +150,7 @@ impl SharedHub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).queues.listeners.counters()
     }
 
-    /// Time since the start.
+    /// Time since the server was started.
     pub(in crate::io) fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
@@ -299,7 +299,7 @@ struct OutboundQueues {
 #[derive(Debug, PartialEq, Eq)]
 struct Eviction {
     pub(in crate::io) conn: ConnId,
-    /// Number of queued messages that are discarded.
+    /// Number of lost messages: the queued messages that are discarded, and the message that did not fit, if any.
     dropped_messages: usize,
     /// Whether the budget of all connections was exceeded.
     is_over_budget: bool,
@@ -360,7 +360,8 @@ impl OutboundQueues {
         }
     }
 
-    /// The connection with the most charged bytes: queued, or of an incomplete received message. Called only when the budget is exceeded.
+    /// The connection that uses the most bytes of the budget: queued bytes plus the bytes of an incomplete received message. Called only
+    /// when the budget is exceeded.
     fn largest_queue(&self) -> Option<ConnId> {
         let charged = self.queues.iter().map(|(conn, queue)| (queue.charged_bytes(), *conn));
         charged.max().filter(|(bytes, _)| *bytes > 0).map(|(_, conn)| conn)
@@ -374,8 +375,8 @@ impl OutboundQueues {
         }
     }
 
-    /// Closes a connection that does not read, or does not complete its messages. `more` messages are lost in addition to the queued
-    /// messages.
+    /// Closes a connection that does not read, or does not complete its messages. The queued messages and `more` further messages count as
+    /// dropped.
     fn evict(&mut self, conn: ConnId, more: usize, is_over_budget: bool) {
         if let Some(queue) = self.queues.remove(&conn) {
             let discarded = queue.close_discarding(pending_close(CloseCode::TRY_AGAIN_LATER, SLOW_READER));

@@ -91,7 +91,7 @@ impl TrustPolicy {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         let (added, invalid) = roots.add_parsable_certificates(system.certs);
-        debug!(target: "tls", added, invalid, unreadable = system.errors.len(), "system roots loaded");
+        debug!(target: "tls", added, invalid, unreadable = system.errors.len(), "system CA certificates loaded");
         if let Some(file) = &self.ca_file {
             add_root_certificates(&mut roots, file)?;
         }

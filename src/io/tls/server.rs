@@ -1,5 +1,5 @@
-//! Server identities and TLS handshakes. A [`ServerIdentity`] is read from PEM files, whose problems are reported
-//! before the server listens, or self-signed and renewed while the server runs.
+//! Server identities and TLS handshakes. A [`ServerIdentity`] is either read from PEM files (errors in the files are reported before the
+//! server listens), or self-signed and renewed while the server runs.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -73,7 +73,7 @@ pub enum IdentityError {
     EncryptedKey(PathBuf),
     /// The type of the key is not supported.
     #[error(
-        "the key in {} cannot be used: it must be ECDSA (P-256 or P-384), Ed25519, or RSA of 2048 bits or more",
+        "the key in {} cannot be used: it must be ECDSA (P-256 or P-384), Ed25519, or RSA of 2048 to 4096 bits",
         .0.display()
     )]
     UnsupportedKey(PathBuf),

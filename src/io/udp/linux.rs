@@ -89,7 +89,8 @@ impl DriverIo for LinuxIo {
             }
             Err(error) => return Err(error),
         };
-        // The order matters: time between the two reads makes packets appear younger, so that replies are late and never early.
+        // The order matters: if time passes between the two reads, packets seem to have arrived later than they did, so replies are late
+        // and never early.
         let wall = clock_ns(ClockId::Realtime);
         let now = Time::from_nanos(clock_ns(ClockId::Monotonic));
         let unspecified = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
@@ -172,8 +173,8 @@ impl DriverIo for LinuxIo {
             Ok(0) => Ok(true),
             Ok(_) => {
                 if !fds[1].revents().is_empty() {
-                    // Resets the event. No wake-up is lost: wakers are called after the state has changed, and the loop reads the
-                    // state next.
+                    // Resets the event. No wake-up is lost: other threads change the state before they set the event, and the loop reads
+                    // the state after this reset.
                     let _ = rustix::io::read(&*self.wake_event, &mut [0; 8]);
                 }
                 Ok(false)
@@ -257,7 +258,8 @@ mod tests {
 
     #[test]
     fn icmp_errors_are_transient_and_socket_errors_fatal() {
-        // Results of ICMP "unreachable", "parameter problem" and "packet too big" (icmp(7), icmpv6_err_convert).
+        // Errors that the kernel reports after ICMP "unreachable", "parameter problem" and "packet too big" messages
+        // (icmp(7), icmpv6_err_convert).
         for errno in [
             Errno::CONNREFUSED,
             Errno::HOSTUNREACH,

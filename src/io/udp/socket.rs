@@ -9,8 +9,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use thiserror::Error;
 
-/// Default receive buffer in bytes. This buffer holds the packets that arrive during a pause of the driver, even at 150,000 packets per
-/// second.
+/// Default receive buffer in bytes. Packets that arrive while the driver is not scheduled wait in this buffer. The size is chosen for up to
+/// 150,000 packets per second.
 pub const DEFAULT_RECEIVE_BUFFER: usize = 8 << 20;
 
 /// Requested send buffer in bytes. The buffer must hold at least one datagram of maximum length.

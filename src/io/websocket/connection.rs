@@ -1,6 +1,7 @@
 //! One WebSocket connection: a task that reads frames, passes messages to a [`MessageHandler`], and writes the frames of its send queue.
 //!
-//! The task is one poll function that owns no buffers between two polls, so an idle connection stays small.
+//! The task is one poll function. Between two polls, it keeps incomplete frames and messages but no read buffer, so an
+//! idle connection takes little memory.
 
 use std::convert::Infallible;
 use std::future::poll_fn;

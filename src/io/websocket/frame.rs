@@ -34,7 +34,7 @@ const MAX_HEADER_BYTES: usize = 10;
 /// Why the rest of a stream cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(in crate::io) enum FrameError {
-    #[error("not the WebSocket protocol")]
+    #[error("invalid WebSocket frame")]
     Protocol,
     #[error("text is not UTF-8")]
     InvalidUtf8,

@@ -33,7 +33,7 @@ use crate::sanitize::sanitize;
 pub(in crate::io) enum UpgradeError {
     #[error("WebSocket requires GET")]
     Method,
-    #[error("the Upgrade header must be exactly `websocket`")]
+    #[error("the Upgrade header must contain only `websocket`")]
     NotExclusive,
     #[error("Connection: Upgrade is missing")]
     Connection,

@@ -106,7 +106,7 @@ impl ProbeConnections {
 }
 
 /// Whether the server may accept a later attempt, because it is starting, restarting or full. After any other failure, a later attempt
-/// would fail too, and the server limits attempts with a wrong room code.
+/// would fail too, and repeated attempts with a wrong room code would exceed a limit of the server.
 fn is_retryable_close(failure: &WebSocketFailure) -> bool {
     match failure {
         WebSocketFailure::Broken(_) | WebSocketFailure::Closed { code: None, .. } => true,
@@ -214,7 +214,7 @@ fn connect_all(
     Ok(sockets)
 }
 
-/// With a deadline in `until`, sends one request and waits for its response.
+/// If `until` is set, sends one request and fails if its response has not arrived by then. Otherwise, does nothing.
 fn wait_for_first_response(
     plan: &WebSocketTarget,
     sockets: &mut [NonBlockingWebSocket],
@@ -363,7 +363,7 @@ impl From<WebSocketFailure> for JoinError {
     }
 }
 
-/// Joins a room, at most until `until`.
+/// Joins a room. Fails if the server has not confirmed the join by `until`.
 fn join(
     socket: &mut NonBlockingWebSocket,
     mut handshake: JoinHandshake,

@@ -28,7 +28,7 @@ pub struct SendQueueLimits {
 }
 
 impl Default for SendQueueLimits {
-    /// 4,096 messages or 16 MiB per connection, and 512 MiB in total. When 256 messages are queued, superseded updates are dropped.
+    /// 4,096 messages or 16 MiB per connection, and 512 MiB in total. When 256 or more messages are queued, superseded updates are dropped.
     fn default() -> Self {
         Self { max_messages: 4_096, max_bytes: 16 << 20, budget_bytes: 512 << 20, max_updates: 256 }
     }
@@ -112,7 +112,7 @@ struct SendQueueState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WakeOn {
     Anything,
-    /// The socket accepts no data now, so only a close matters.
+    /// The socket accepts no data now, so only a close wakes the writer.
     CloseOnly,
 }
 
@@ -376,7 +376,7 @@ impl FrameQueue {
         before - self.bytes
     }
 
-    /// Nothing is being written now.
+    /// Records that no queued frame is being written now.
     fn release_borrowed(&mut self) {
         self.borrowed = 0;
     }
@@ -386,8 +386,8 @@ impl FrameQueue {
         self.borrowed.max(usize::from(self.written_bytes > 0)).min(self.frames.len())
     }
 
-    /// Drops one superseded frame: the oldest frame with the key of the `incoming` frame or, if there is none, the oldest frame for which
-    /// there is a newer frame. Returns the length of the dropped frame.
+    /// Drops one superseded frame: the oldest frame with the key of the `incoming` frame or, if there is none, the oldest frame for which a
+    /// newer frame with the same key is queued. Returns the length of the dropped frame.
     fn coalesce(&mut self, incoming: UpdateKey) -> Option<usize> {
         let pinned = self.pinned();
         let index = self.oldest_unpinned(incoming, pinned).or_else(|| {

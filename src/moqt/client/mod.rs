@@ -27,7 +27,7 @@ pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
 /// Maximum number of frames sent in one turn.
 const MAX_FRAMES_PER_TURN: usize = 64;
 
-/// Reported if the server did not accept our subscription in time, but completed all other steps.
+/// Reported if the server subscribed to our track and announced the echo, but did not accept our subscription in time.
 const SUBSCRIBE_NOT_ACCEPTED: &str = "the server did not accept our subscription";
 
 /// The server unsubscribed before all frames were sent.
@@ -165,7 +165,7 @@ pub struct MoqtClient {
 }
 
 impl MoqtClient {
-    /// Creates a run that starts with the session.
+    /// Creates a client whose run starts when the session is set up.
     pub fn new(mut config: MoqtClientConfig) -> Self {
         config.frames_per_group = config.frames_per_group.max(1);
         let sent_frames = SentFrames::new(FIRST_GROUP_SEQUENCE, config.frames_per_group);
@@ -488,7 +488,7 @@ impl ProgressDeadline {
         };
     }
 
-    /// Time by which an event that extends the deadline, or the end of the run, must occur. `None` while the run
+    /// The run must end by this time, unless an event extends the deadline before. `None` while the run
     /// waits for user input.
     pub fn deadline(&self) -> Option<Time> {
         self.deadline

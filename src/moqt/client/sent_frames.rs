@@ -13,7 +13,7 @@ use crate::time::Time;
 /// smaller window: see [`FRAME_WINDOW`].
 pub const GROUP_WINDOW: usize = 16_384;
 
-/// Maximum number of tracked frames. At least one group is always tracked.
+/// Maximum number of tracked frames. The newest group is always tracked, even if it has more frames.
 pub const FRAME_WINDOW: usize = 262_144;
 
 /// An event of a client run. `group` is a sequence number, `frame` a position in the group, from 0.
@@ -26,8 +26,8 @@ pub enum MoqtClientEvent {
         /// The negotiated version.
         version: MoqtVersion,
     },
-    /// The server subscribed to our track and accepted our subscription to the echo. In gomoqt-0.9, the server has announced the echo, but
-    /// accepts our subscription only when it sends its first group.
+    /// The server subscribed to our track and accepted our subscription to the echo. In gomoqt-0.9, the server has only announced the echo:
+    /// it accepts our subscription when it sends its first group.
     Ready {
         /// Time of the event.
         at: Time,

@@ -18,7 +18,8 @@ const MAX_COALESCED_BYTES: usize = 1 << 10;
 /// Bytes charged per unsent frame in addition to its payload, for its entry in `unsent_frames`.
 const FRAME_OVERHEAD: usize = 8;
 
-/// Capacity that `unsent_frames` may keep even if it contains fewer frames. A larger capacity is at most four times the length.
+/// Capacity that `unsent_frames` may keep even if it contains fewer frames. A larger capacity is reduced when it exceeds four times the
+/// number of frames.
 const MIN_FRAME_CAPACITY: usize = 64;
 
 /// A group that is not finished, or that the transport has not accepted completely.
@@ -65,7 +66,7 @@ impl OutgoingGroup {
 #[derive(Debug, Default)]
 pub(super) struct OutgoingGroups {
     groups: BTreeMap<StreamHandle, OutgoingGroup>,
-    /// Bytes charged for all groups.
+    /// Sum of `OutgoingGroup::cost` over all groups, in bytes.
     cost: usize,
 }
 
@@ -180,7 +181,7 @@ impl Session {
             self.counters.groups_dropped_slow_reader += 1;
             debug!(
                 target: "moqt",
-                group = ?oldest,
+                stream = ?oldest,
                 queued_bytes = self.outgoing_groups.cost,
                 reason = "slow reader",
                 "oldest group dropped"

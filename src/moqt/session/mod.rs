@@ -101,7 +101,7 @@ pub enum SessionEvent {
         /// Prefix of the requested paths.
         prefix: TrackPath,
     },
-    /// The peer no longer requests announcements.
+    /// An announcement request of the peer ended.
     AnnounceRequestEnded {
         /// The stream of the request.
         announce_stream: StreamHandle,
@@ -199,8 +199,8 @@ pub trait SessionHandler {
     /// When to call [`SessionHandler::handle_timeout`].
     fn next_deadline(&self) -> Option<Time>;
 
-    /// Whether more work is due than one turn allows. While this method returns true, the owner calls [`SessionHandler::handle_timeout`]
-    /// and reads no more data.
+    /// Whether due work remains because one call of this handler processes only a limited number of items. While this method returns true,
+    /// the owner calls [`SessionHandler::handle_timeout`] and reads no more data.
     fn has_backlog(&self) -> bool {
         false
     }

@@ -15,7 +15,7 @@ use crate::moqt::message::{IETF_CLIENT_SETUP_TYPE, StreamType, Subscribe, TrackP
 /// thousands of messages and frames, and each frame may be relayed to several subscribers.
 pub(super) const MAX_ITEMS_PER_TURN: usize = 64;
 
-/// Close reason for a peer that speaks another protocol of the same name.
+/// Close reason for a peer that speaks MOQT of the IETF drafts or a related protocol, instead of gomoqt's.
 const IETF_MOQT_REASON: &str =
     "unsupported MOQ protocol (first byte 0x20); supported versions are 0xffffff00 and 0xfeedbabe";
 

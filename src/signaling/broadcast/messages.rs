@@ -294,7 +294,8 @@ impl DelayQueue {
         Some(message)
     }
 
-    /// Reserves space for a message, unless the room has too many messages, or the room or all rooms have too many bytes.
+    /// Reserves space for a message, unless this would exceed the room's limit on messages or on bytes, or the limit on bytes of all rooms
+    /// together.
     fn try_reserve(&mut self, room: &str, bytes: usize, max_messages: usize, max_bytes: usize) -> bool {
         let (messages, own) = self.rooms.get(room).map_or((0, 0), |usage| (usage.messages, usage.bytes));
         if messages >= max_messages || own + bytes > max_bytes / ROOM_SHARE_DIVISOR || self.bytes + bytes > max_bytes {

@@ -126,8 +126,8 @@ pub enum RoomAction {
 /// The payload of a relayed message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RelayPayload {
-    /// In the documented envelope: the value's `content` or, if it has none, its `data` or, if it has neither, the whole value. In the
-    /// Dynode envelope: the whole value of the message.
+    /// In the documented envelope, the value's `content` is relayed; without `content`, its `data`; without both, the whole value. In the
+    /// Dynode envelope, the whole value is relayed.
     Message(Value),
     /// In both envelopes, the whole value is relayed.
     Content(Value),

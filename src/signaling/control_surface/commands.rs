@@ -44,7 +44,7 @@ pub struct CreatedRoom {
     pub expires_ms: u64,
 }
 
-/// An open room.
+/// An open control surface room, as `/admin/bbx/rooms` lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlSurfaceRoomInfo {
@@ -79,13 +79,13 @@ pub enum CommandError {
     /// The parameter name is too long.
     #[error("name longer than 256 bytes")]
     NameTooLong,
-    /// A value is not a finite 32-bit number, a range is empty, or there are too many values.
+    /// A value is not a finite 32-bit number, the minimum of a range exceeds its maximum, or there are too many values.
     #[error(
         "values must be finite 32-bit numbers, at most 65536 of them, and the minimum of a range must not exceed its maximum"
     )]
     InvalidValue,
     /// The maximum number of parameters is reached.
-    #[error("there are already 4096 parameters")]
+    #[error("the maximum number of parameters (4096) is reached")]
     TooManyParameters,
 }
 

@@ -1,8 +1,8 @@
 //! The control surface dialect (`bbx`): clients join a room by its code and set parameters of the program that created the room.
 //!
 //! A room stays open until the program that created the room closes it, or until the room's lifetime ends ([`commands`]). The server
-//! reports each action of a client to the embedding application as a [`ControlSurfaceEvent`], and sends each new value to the other clients
-//! of the room.
+//! reports each action of a client to the event listeners as a [`ControlSurfaceEvent`], and sends each new value to the other clients of
+//! the room.
 
 mod commands;
 

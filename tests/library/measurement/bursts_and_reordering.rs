@@ -53,8 +53,8 @@ fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
 
 #[test]
 fn packet_overtaken_by_four_has_extent_four() {
-    // Packet 4 arrives at 210 ms, after 5 to 8. Of the packets 5 to 8, packet 5 arrived first, at 148 ms. RFC 4737 computes the extent
-    // (section 4.2) and the late time offset (section 4.3) only from packet 5.
+    // Packet 4 arrives at 210 ms, after 5 to 8. Of the packets 5 to 8, packet 5 arrived first, at 148 ms. By RFC 4737, the extent (section
+    // 4.2) and the late time offset (section 4.3) of packet 4 are counted from the arrival of packet 5.
     let arrivals = [(1, 68), (2, 88), (3, 108), (5, 148), (6, 168), (7, 188), (8, 208), (4, 210), (9, 228), (10, 248)];
     assert_eq!(overtaken(&arrivals), [(4, 4, 62)]);
 }

@@ -471,9 +471,9 @@ fn input_device_statistics_appear_in_json_and_text() {
         "capture xruns         1",
         "capture clock         -12.3 ppm, ± 0.1, over 28 s",
         "warning: the capture device was lost during the run: it has disappeared",
-        "warning: the sender did not read the capture device in time, 2 times: the sent audio lacks 300 frames and continues without \
+        "warning: the sender did not read the capture device in time (2 times): the sent audio lacks 300 frames and continues without \
          a gap",
-        "warning: the capture device or its driver lost audio of unknown length, 1 time: try a larger --mic-buffer",
+        "warning: the capture device or its driver lost audio of unknown length (1 time): try a larger --mic-buffer",
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
     }
@@ -500,8 +500,8 @@ fn playback_statistics_appear_in_json_and_text() {
         "playback xruns        2",
         "playback clock        +37.5 ppm, ± 1.9, over 11 s; played 45.3 ppm slower at the end",
         "warning: the playback device was lost during the run: it has disappeared; later audio was not played",
-        "warning: the full playback queue dropped 3 packets: the device stopped, or too many packets arrived at once",
-        "warning: the playback device ran out of audio, 2 times: try a larger --play-buffer",
+        "warning: the playback queue was full and dropped 3 packets: the device stopped, or too many packets arrived at once",
+        "warning: the playback device ran out of audio (2 times): try a larger --play-buffer",
         "warning: 11 packets arrived too late to be played: a larger --jitter-buffer, or auto, plays more of them but adds delay",
         "warning: 1 NaN or infinite sample replaced with 0 before playback",
     ] {

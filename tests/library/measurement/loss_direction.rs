@@ -103,11 +103,15 @@ fn unknown_loss_direction_is_reported_with_its_cause() {
         ["the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server"]
     );
     let unknown = |why| [format!("the direction of 3 lost LATENCY_PING packets is unknown: {why}")];
-    let not_reported = "the server did not report its counters both at the start and at the end";
+    let not_reported = "the server did not report its packet counts, reported them only once, or restarted";
     assert_eq!(notes(&lossy(server_report(true, None))), unknown(not_reported));
-    assert_eq!(notes(&lossy(server_report(false, None))), unknown("the server did not answer the request"));
+    let not_answered = "the server did not answer the requests for its packet counts";
+    assert_eq!(notes(&lossy(server_report(false, None))), unknown(not_answered));
     let interrupted = RunResults { interrupted: Some(StopSignal::Interrupt), ..lossy(server_report(true, None)) };
-    assert_eq!(notes(&interrupted), unknown("the run was interrupted before the second request to the server"));
+    assert_eq!(
+        notes(&interrupted),
+        unknown("the run was interrupted before the server's final packet counts were requested")
+    );
     assert_eq!(notes(&lossy(server_report(true, Some(101)))), [""; 0]);
     assert_eq!(
         notes(&RunResults {

@@ -104,7 +104,8 @@ fn notes(machine: HostTiming) -> Vec<String> {
     Report::new(&run, &Limits::default()).warnings.into_iter().map(|warning| warning.message).collect()
 }
 
-/// A machine whose wall clock gained these milliseconds on the monotonic clock, at intervals of 50 ms.
+/// Clock readings at intervals of 50 ms. In each interval, the wall clock gains this number of milliseconds on the
+/// monotonic clock.
 fn clock(gains_ms: &[i64]) -> ClockJumps {
     let (mut clock, mut gained) = (ClockJumps::default(), 0);
     for (n, gain) in (0..).zip([&[0], gains_ms].concat()) {

@@ -51,7 +51,7 @@ fn probe_with_one_lost_packet_matches_the_expected_summary() {
 | jitter mean | 0.4 µs |
 
 - the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server
-- only 99 round trips: a p99 needs 100
+- only 99 round trips measured: a 99th percentile (p99) needs 100
 
 ";
     assert_eq!(shown(&run, &limits), expected);

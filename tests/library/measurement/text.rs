@@ -64,7 +64,7 @@ limit --max-loss 0 %: 1 %, exceeded
 limit --max-p99 5.000 ms: 89.0 µs, met (too few samples for p99 (99): the maximum is used instead)
 
 warning: the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server
-warning: only 99 round trips: a p99 needs 100
+warning: only 99 round trips measured: a 99th percentile (p99) needs 100
 
 FAILED: --max-loss 0 % exceeded: 1 %
 ";
@@ -134,7 +134,7 @@ pacing error p50      first 5 s 2.0 µs, last 5 s 2.0 µs
 stray                 1
 
 warning: 3 KEEPALIVE packets in flight when the run was interrupted (counted neither as returned nor as lost)
-warning: 1 datagram matched no stream of this run
+warning: 1 datagram belonged to no stream of this run
 
 PASSED: replies received; no limits set
 ";

@@ -52,7 +52,7 @@ fn pongs_without_audio_replies_indicate_the_server() {
     let run = RunResults { ping: Some(stream(StreamStats::new(), [MS, MS])), ..send(audio) };
     let [_, path, server] = reasons(&run);
     assert!(path.ends_with("ruled out, because other datagrams arrived"), "{path}");
-    assert!(server.starts_with("no echo server listens there, or its delay exceeds"), "{server}");
+    assert!(server.starts_with("no echo server listens there, or the server delay exceeds"), "{server}");
     assert!(
         server.ends_with("likely, because 2 LATENCY_PONG datagrams arrived; give --server-delay or a longer --timeout"),
         "{server}"
@@ -76,7 +76,10 @@ fn clean_run_has_no_warnings() {
 #[test]
 fn each_anomaly_adds_a_warning() {
     let ping = |ping: StreamStats| probe(StreamStats { sent: 200, ..stream(ping, [MS; 100]) });
-    assert_eq!(notes(&probe(stream(StreamStats::new(), [MS]))), ["only 1 round trip: a p99 needs 100"]);
+    assert_eq!(
+        notes(&probe(stream(StreamStats::new(), [MS]))),
+        ["only 1 round trip measured: a 99th percentile (p99) needs 100"]
+    );
     assert_eq!(
         notes(&ping(StreamStats { damaged: 1, damaged_copies: 2, ..StreamStats::new() })),
         [

@@ -154,7 +154,7 @@ fn server_that_reports_no_counts_gets_no_second_request() {
 
 #[test]
 fn counts_without_a_fingerprint_are_ignored() {
-    // The effect of a bit flip that hides the fingerprint: the length field is 8 smaller.
+    // Removes FINGERPRINT, the last 8 bytes, and reduces the length field by 8: the response is valid but has no checksum.
     let without_fingerprint = |mut answer: Vec<u8>| {
         answer.truncate(answer.len() - 8);
         answer[3] -= 8;

@@ -67,7 +67,7 @@ fn all_ports_and_reply_types_of_an_address_share_one_bucket() {
         assert_eq!(reply_count(&mut echo, 0, &from, &packet(4, round, &[1, 2, 3, 4, 5])), 1, "route probe {round}");
         assert_eq!(reply_count(&mut echo, 0, &from, &packet(5, round, &[0; 12])), 1, "PING {round}");
     }
-    // These 1,000 replies, a quarter of them AUDIO, have used up the burst: the other types get no reply.
+    // These 1,000 replies, a quarter of them AUDIO, have used up the burst: KEEPALIVE, LATENCY_PING and route probes get no reply.
     for kind in [4, 5] {
         assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(kind, 1_000, &[0; 12])), 0, "type {kind}");
     }
@@ -196,7 +196,8 @@ fn source_that_is_no_unicast_host_address_gets_no_reply() {
 
 #[test]
 fn ipv4_mapped_source_received_over_ipv6_gets_no_reply() {
-    // Linux delivers these datagrams from the network, and a reply would be sent over IPv4 to a service on this machine or to any address.
+    // Linux delivers datagrams with such a source from the network. A reply would be sent over IPv4 to the address after `::ffff:`, which
+    // an attacker can choose freely, even a service on this machine.
     for from in ["[::ffff:127.0.0.1]:5000", "[::ffff:127.0.0.1]:53", "[::ffff:192.0.2.1]:5000", "[::ffff:10.0.0.1]:1"] {
         for to in ["2001:db8::9", "fe80::9", "::1"] {
             let mut echo = server(Duration::ZERO, AdmissionConfig::default());
@@ -233,8 +234,8 @@ fn own_address_and_port_as_source_gets_no_reply() {
     assert_eq!((answered("192.0.2.9:5001", "192.0.2.9"), answered("192.0.2.8:5000", "192.0.2.9")), (1, 1));
 }
 
-/// 1 Mbit/s: a burst of 524,280 bits, which is one packet of the maximum length, may enter the delay line, and as much may be answered
-/// immediately.
+/// 1 Mbit/s. A burst is at most 524,280 bits, which is one packet of the maximum length. One such burst may enter the delay line, and
+/// immediate replies may use another one.
 const MEGABIT: AdmissionConfig = AdmissionConfig {
     max_packet_rate: None,
     max_bit_rate: Some(1_000_000),
@@ -396,7 +397,8 @@ fn only_a_source_that_returns_its_own_loop_check_is_not_answered() {
     });
     assert_ne!(one, other);
     let mut answered = |at: u64, from, bytes: &[u8]| reply_count(&mut echo, at * SECOND, from, bytes);
-    // The loop check for another source is an ordinary KEEPALIVE, and so is a copy that is longer or has another flag or sequence number.
+    // The loop check that was sent to another source is answered like any KEEPALIVE, and so is a copy of `one` that is longer or has
+    // another flag or sequence number.
     let (longer, mut flag, mut counted) = ([&one[..], &[0]].concat(), one.clone(), one.clone());
     flag[11] ^= 1;
     counted[5] ^= 1;

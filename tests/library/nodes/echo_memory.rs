@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use recording_sink::RecordingSink;
 
-/// A client on loopback, where only the memory is limited.
+/// A client on loopback: the server limits the memory of such a client, but not its rate.
 fn client(number: u8) -> SocketAddr {
     SocketAddr::from(([127, 0, 2, number], 5_000))
 }
@@ -24,7 +24,7 @@ fn server(total: Option<u64>, per_client: Option<u64>) -> EchoServer {
     })
 }
 
-/// An AUDIO packet of 100 bytes, for which a delay line charges 200 bytes.
+/// An AUDIO packet of 100 bytes, which counts as 200 bytes in the delay line.
 fn audio() -> Vec<u8> {
     let mut bytes = vec![1, 1];
     bytes.resize(100, 0);

@@ -144,8 +144,8 @@ fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn audio_loops_three_times() {
-    // (both delays, path delay, echoes of each server, end): the loop ends after this number of rounds, when the first server receives the
-    // packet once more.
+    // (server delays, path delay, echoes of each server, end of the loop), times in ms. After these echoes, the first server receives the
+    // packet once more and drops it.
     for (delays, path_delay, echoes, end) in [
         ([0, 0], 0, 3, 0),
         ([0, 0], 20, 3, 120),
@@ -168,9 +168,9 @@ fn audio_loops_three_times() {
 
 #[test]
 fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
-    // The first server alone would echo the packet five times (in the second case four times). When the packet returns for the fourth time,
-    // the second server has used 3 × 34.9 s of its budget of 120 s and would need 40 s more; in the second case it has used 3 × 79.9 s of
-    // 318 s and would need 106 s.
+    // The first server alone would echo the packet five times (in the second case four times). In the first case, an echo costs the second
+    // server 40 s of its budget of 120 s, and each round trip restores 5.1 s. When the packet returns for the fourth time, 3 × 34.9 s are
+    // used, so fewer than 40 s are left.
     for (delays, path_delay, echoes, end) in [
         ([0, 5_000], 50, [4, 3], 50 + 3 * 5_100),
         ([10_000, 16_000], 50, [4, 3], 10_050 + 3 * 26_100),
@@ -248,7 +248,7 @@ fn keepalive_storm_is_20_replies_per_second_after_its_first_round() {
 #[test]
 fn keepalive_storm_ends_the_same_beside_audio_of_fifty_clients() {
     let mut network = Network::pair([3_000, 3_000], 1_000);
-    // More sources and packets than any table holds: 50 sources send 375 packets per second for 12 s.
+    // More sources and packets than any table holds: each of 50 sources sends 375 packets per second for 12 s.
     for number in 0..50 * 375 * 12_u32 {
         let from = SocketAddr::from(([198, 51, 100, (number % 50) as u8], 5_000));
         network.enqueue(u64::from(number) * 1_000 * MS / 18_750, 0, from, packet(1, number / 50, &[0; 8]));
@@ -365,7 +365,7 @@ fn thousand_forged_datagrams_end_like_one() {
     assert_eq!(network.counts(1, audio_counts), [1_000 + 2 * 320, 0, 0]);
     let mut network = Network::pair([0, 0], 20);
     (0..1_000).for_each(|sequence| network.forge(0, 1, packet(4, sequence, &[])));
-    // Ten of the KEEPALIVEs that return are answered; these ten return too early the next time and are dropped.
+    // Ten of the KEEPALIVEs that return are answered. When these ten return again, the limit on repeated KEEPALIVEs drops them.
     assert_eq!(network.run(), 80);
     assert_eq!(network.counts(0, answer_counts), [1_000 + 10, 310 + 10, 680]);
     assert_eq!(network.counts(1, answer_counts), [1_000 + 10, 0, 0]);

@@ -96,8 +96,8 @@ fn bursts_have_the_lengths_and_frequency_of_the_gilbert_model() {
             })
             .collect();
         let lost = states.iter().filter(|lost| **lost).count() as f64;
-        // The share of lost packets is p / (p + r). Adjacent states correlate, which increases the variance by (1 + λ) / (1 − λ), where λ =
-        // 1 − p − r.
+        // The share of lost packets is p / (p + r). Adjacent states correlate, which multiplies the variance by (1 + λ) / (1 − λ), where
+        // λ = 1 − p − r.
         let (share, lambda) = (p / (p + r), 1.0 - p - r);
         let n = f64::from(DRAWS);
         let deviation = (n * share * (1.0 - share) * (1.0 + lambda) / (1.0 - lambda)).sqrt();
@@ -149,7 +149,7 @@ fn bursts_continue_where_sequence_numbers_wrap() {
         let mut link = Impairer::new(Impairment { burst_loss, seed: *seed, ..Impairment::default() });
         link.decide(PacketType::Audio, u32::MAX).loss != link.decide(PacketType::Audio, 0).loss
     });
-    // On average, the state changes at 1 of 1,000 boundaries; independent states would differ at half of them.
+    // On average, the state changes in 1 of the 1,000 links; if the two states were independent, it would change in half of them.
     assert!(changes.count() <= 6);
 }
 

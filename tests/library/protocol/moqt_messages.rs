@@ -273,7 +273,7 @@ fn round_trip_coding<M: PartialEq + Debug>(
     assert_eq!(decode(&body).as_ref(), Ok(message));
     assert_eq!(stream.buffered(), 0);
     // A truncated message is rejected or parsed as another message. The only exception: if all missing bytes are 0 (counts of 0 at the end
-    // of the message), it may be parsed as the same message.
+    // of the message), the truncated message may be parsed as the same message.
     for cut in 0..body.len() {
         let (read, missing) = (decode(&body[..cut]), &body[cut..]);
         assert!(read.as_ref() != Ok(message) || missing.iter().all(|byte| *byte == 0), "{cut} of {body:02x?}");

@@ -165,7 +165,7 @@ fn invalid_setup_is_rejected_with_its_reason() {
         (&[0x00, 0x0a, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 0x00], error_code::SETUP_FAILED, "contains no path"),
         (&[0x00, 0x0d, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 1, 1, 1, b'/'], error_code::SETUP_FAILED, "unknown path /; "),
         (&[0x00, 0x11, 0x01, 0xc0, 0, 0, 0, 0xff, 0x0b, 0xad, 0x03, 1, 1, 5, b'/', b'e', b'c', b'h', b'o'], error_code::UNSUPPORTED_VERSION, "offered 0xff0bad03, supported 0xffffff00 and 0xfeedbabe"),
-        (&[0x00, 0xc0, 0, 0, 1, 0, 0, 0, 0], error_code::PROTOCOL_VIOLATION, "length of 4294967296 bytes exceeds the maximum of 1048576"),
+        (&[0x00, 0xc0, 0, 0, 1, 0, 0, 0, 0], error_code::PROTOCOL_VIOLATION, "message or frame of 4294967296 bytes exceeds the maximum of 1048576"),
         (&[0x00, 0x01, 0x3f], error_code::PROTOCOL_VIOLATION, "versions is truncated"),
     ];
     for (bytes, code, reason) in cases {

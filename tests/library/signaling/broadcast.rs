@@ -143,7 +143,8 @@ fn one_room_can_delay_a_quarter_of_the_bytes_including_sender_data() {
     };
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
     let long = "x".repeat(200);
-    // The delayed messages of the room may take 1,000 bytes in total. A message counts about 300 bytes: its JSON and the sender's token.
+    // The delayed messages of the room may take 1,000 bytes in total. Each message counts as about 300 bytes: its JSON and the sender's
+    // token.
     assert_eq!([0, 1, 2, 3].map(|_| is_accepted(&mut hub, 1, &long)), [true, true, true, false]);
     hub.on_deadline(Time::from_millis(5_000), &mut RecordingSink::default());
     assert!(is_accepted(&mut hub, 1, &long));

@@ -51,7 +51,7 @@ pub(crate) struct Host<N> {
 }
 
 impl<N> Host<N> {
-    /// A host that is first woken at `start`. `ends` is true for a run, and false for a server.
+    /// A host that is first woken at `start`. `ends` is true for a client, whose run ends, and false for a server.
     pub(crate) fn new(address: SocketAddr, node: N, machine: Machine, start: u64, ends: bool) -> Self {
         Self {
             address,

@@ -97,7 +97,7 @@ impl PacketObserver for OutcomeRecorder {
     }
 }
 
-/// The stream in the reference count.
+/// Converts a stream kind of the client to a stream of the reference count.
 pub(crate) fn stream(kind: StreamKind) -> Stream {
     match kind {
         StreamKind::Audio => Stream::Audio,

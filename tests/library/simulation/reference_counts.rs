@@ -53,7 +53,8 @@ pub(crate) struct ReferenceConfig {
     pub(crate) late_after: Option<i64>,
     pub(crate) answers_expected: bool,
     pub(crate) wait_for: bool,
-    /// The transaction IDs of `--loss-direction` (empty without this option), and the index of the first event that is counted with it.
+    /// The transaction IDs of `--loss-direction` (empty without this option), and the index of the first event that is counted if this
+    /// option is given.
     pub(crate) requested: Vec<[u8; 12]>,
     pub(crate) begin: Option<usize>,
     /// The time of a stop signal, if one ended the run.

@@ -229,7 +229,7 @@ fn many_member_events_do_not_fill_the_log() {
     }
     server.chat("over");
     server.receive_type("ChatMessage");
-    // At most 20 lines are logged per second. A second that has only begun counts as a whole second.
+    // At most 20 lines are logged per second. The elapsed time, rounded down, may extend over parts of two further seconds.
     let maximum = 20 * (began.elapsed().as_secs() as usize + 2);
     let stopped = echo.stop("INT");
     let logged = stopped.lines.iter().filter(|line| line.contains("member left")).count();
@@ -350,7 +350,7 @@ fn invalid_registration_options_are_rejected_with_a_reason() {
         (&["--signaling-url", "ws://me:secret@host"], 2, "the URL must not contain a user name or password"),
         (&["--public-addr", "192.0.2.1"], 2, "--public-addr has no effect without a signaling server"),
         (&["--stun", "192.0.2.1"], 2, "--stun has no effect without a signaling server"),
-        (&["--with-signaling", "--signaling-url", "ws://host"], 2, "omit one of them"),
+        (&["--with-signaling", "--signaling-url", "ws://host"], 2, "omit one of the options"),
         (&["--ca", "x"], 2, "--ca has no effect without a signaling server"),
         (&["--insecure"], 2, "--insecure has no effect without a signaling server"),
         (&["--with-signaling=99999"], 2, "give a port from 0 to 65535"),

@@ -167,8 +167,8 @@ fn server_that_ignores_stun_leaves_the_direction_unknown() {
         let versions: Vec<u8> = server.received().iter().map(|packet| packet.version).collect();
         assert_eq!(versions, [vec![0; 3], vec![1; 20]].concat());
         let text = run(&line).stdout;
-        let why =
-            "warning: the direction of 2 lost KEEPALIVE packets is unknown: the server did not answer the request\n";
+        let why = "warning: the direction of 2 lost KEEPALIVE packets is unknown: the server did not answer the requests for its \
+                   packet counts\n";
         assert!(text.contains("\nlost upstream              unknown\n") && text.contains(why), "{text}");
     }
 }

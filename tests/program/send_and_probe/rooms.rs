@@ -150,7 +150,7 @@ fn unresponsive_address_is_sent_one_keepalive_only() {
             1,
             &format!(
                 "no member of room `jam` replies to KEEPALIVE: {first} (no reply within 500 ms), {closed} (Connection refused (os \
-                 error 111)); no other packets were sent; if you know the address, give --to instead of --room"
+                 error 111)); no other packets were sent; if you know a member's address, give --to instead of --room"
             ),
         );
         assert_eq!(keepalives(&silent), 1, "{line:?}");
@@ -203,7 +203,7 @@ fn password_is_read_from_the_command_line_or_a_file() {
 
     for (file, reason) in [
         (file("empty", "\n"), "the file is empty"),
-        (file("long", &"x".repeat(4_097)), "longer than 4096 bytes"),
+        (file("long", &"x".repeat(4_097)), "the file is longer than 4096 bytes"),
         (folder.path().join("none").to_str().unwrap().to_owned(), "No such file or directory (os error 2)"),
     ] {
         let error = format!("cannot read a password from {file}: {reason}");
@@ -409,7 +409,7 @@ fn signaling_url_variable_alone_changes_nothing() {
             assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{url} {line}");
         }
     }
-    // The environment variable is used if a room is requested.
+    // The environment variable is used if an option needs the signaling server, such as `--list-rooms`.
     let signaling = Server::start_signaling(&[]);
     let url = format!("ws://{}", signaling.address);
     let output = start(command(["send", "--list-rooms"]).env("SIGNALING_URL", &url)).end();

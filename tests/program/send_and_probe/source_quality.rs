@@ -233,7 +233,7 @@ fn non_finite_samples_of_changed_packets_are_reported_as_returned() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("made.wav");
     wav::write_floats(&file, 48_000, 1, &with_three_values(f32::NAN, 48_000, 1));
-    // Half of NaN is NaN.
+    // The server halves all samples. A NaN stays NaN.
     let server = Server::with_audio(|_| ServerAction::Halve);
     let line = format!("send --frame-size 480 --server-delay 0 --to {} --wav", server.to());
     let run = |more: &[&str]| {
@@ -266,8 +266,8 @@ fn source_of_an_interrupted_run_is_the_part_that_was_sent() {
     let quality = &report["audio_quality"];
     let [sent, source] =
         [&quality["sent_levels"][0]["clips"], &quality["source_clips"]].map(|clips| clips.as_u64().unwrap());
-    // The next packet (125 periods, 250 runs) and at most 1,024 samples that are read ahead for it (43 runs) may have been analyzed but not
-    // sent.
+    // Audio that was analyzed but not sent: at most the next packet (125 periods with two clipped runs each) and 1,024 samples that are
+    // read ahead (at most 43 clipped runs).
     assert!((sent..=sent + 250 + 43 + 1).contains(&source), "{sent} {source}");
     assert!(sent >= 500, "{sent}");
 }

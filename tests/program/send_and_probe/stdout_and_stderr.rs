@@ -52,8 +52,8 @@ fn pipe_output_has_no_colors_or_progress_unless_requested() {
 
 #[test]
 fn closed_standard_output_ends_the_run_quietly() {
-    // Each entry is a command line and its exit code. Without `--json-lines`, the closed pipe has no effect and the run is short; with
-    // `--json-lines`, the run would be endless.
+    // Each entry is a command line and its exit code. The run without `--json-lines` is short and is not affected by the closed pipe. The
+    // run with `--json-lines` is endless unless the closed pipe ends it.
     let server = Server::correct();
     let endless = format!("probe --count 0 --interval 1 --json-lines --to {}", server.to());
     at_once([(PROBE, 0), (&endless, 130)], |(line, code)| {

@@ -162,11 +162,7 @@ fn options_of_udp_and_websocket_are_rejected_with_the_other() {
         ("probe --to ws://TO --embedded", 2, "cannot be used with"),
         ("probe --to ws://TO/r --token x --token-file y", 2, "cannot be used with"),
         ("probe --to ws://TO/r --token x --hmac-secret-file y", 2, "cannot be used with"),
-        (
-            "probe --to ws://TO/r --token-file target/none",
-            3,
-            "cannot read the secret of --token-file from target/none: ",
-        ),
+        ("probe --to ws://TO/r --token-file target/none", 3, "--token-file: cannot read target/none: "),
         ("probe --to wss://TO --ca target/none", 3, "cannot read certificates from target/none: "),
         ("probe --to ws://TO/r --room-code 1", 2, "--room-code: only bbx rooms have codes; add --dialect bbx"),
     ]);
@@ -195,7 +191,7 @@ fn invalid_quantities_are_explained() {
         ("probe --to TO --count many", 2, count),
         ("probe --to TO --count 99999999999999999999", 2, count),
         ("probe --to TO --audio --size 3", 2, "--size 3: give a multiple of 4 (AUDIO has 4-byte samples)"),
-        ("probe --to TO --audio --size 65496", 2, "up to 65492, which fits in a datagram"),
+        ("probe --to TO --audio --size 65496", 2, "up to 65492, the maximum that fits in a datagram"),
         ("probe --to TO --spin 101", 2, "give a whole percentage from 0 to 100"),
         ("probe --to TO --socket-buffer 1XB", 2, "unknown unit `XB`; expected B, KiB, MiB"),
         ("send --to TO --tone 0", 2, tone),

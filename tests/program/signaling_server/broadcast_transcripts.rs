@@ -261,7 +261,8 @@ fn every_hook_of_a_custom_room_has_its_effect() {
         (json!("welcome"), notice("joined", "cat"), notice("joined", "cat"))
     );
     assert_eq!(server.join("dan").expect_closed(), (1_013, "Room is full".to_owned()));
-    // on_leave with code and reason of the close frame, or 1006 without one; on_control_leave.
+    // The server calls `on_leave`, or `on_control_leave` for a control channel, with the code and reason of the close
+    // frame, or with 1006 if there was no close frame.
     cat.0.close(Some(CloseFrame { code: 4_321.into(), reason: "Enough".into() })).unwrap();
     assert_eq!(
         (ann.receive(), bob.receive()),

@@ -16,7 +16,8 @@ use sockets::Sockets;
 use transcript::{Progress, run_transcript};
 use transcript_files::transcripts;
 
-/// The options that create the rooms of a transcript; `None` if the transcript moves the clock, or needs a room that no option can create.
+/// The options that create the rooms of a transcript. `None` if the transcript moves the clock, or if it creates several rooms and limits
+/// the members of one of them, because `--bbx-max-clients` applies to all rooms.
 fn rooms(transcript: &str) -> Option<Vec<String>> {
     let mut options = Vec::new();
     if transcript.lines().any(|line| line.ends_with("s pass")) {

@@ -224,7 +224,7 @@ fn log_contains_joins_leaves_rejections_and_reasons() {
     drop(client);
     let left = server.line_starting_with("signaling: member left dialect=webrtc conn=0 ");
     assert_eq!(left.level, "INFO");
-    assert!(left.message.ends_with(" members=0"), "{}", left.message);
+    assert!(left.message.ends_with(" remaining_members=0"), "{}", left.message);
     let stopped = server.stop("TERM");
     assert!(!stopped.lines.iter().any(|line| format!("{line:?}").contains("secret-sdp")));
 }

@@ -3,9 +3,9 @@
 //!
 //! A placeholder `$name` or `${name}` may be a whole string or a part of one. A placeholder is bound at its first use and must have the
 //! same value later. The name defines the form of the value: `room…` is a room's id, `invite…` is an invite code, `peer…` and `node…` are a
-//! peer's id. Two names must have different values, unless the names differ only in their last digits (the same client again). In a message
-//! that a client sends, `${name:upper}` and `${name:lower}` are the value in upper and in lower case. A string that consists of `"$ms1"`
-//! matches a number: a time in whole milliseconds. `"$us1"` matches a time in whole microseconds.
+//! peer's id. Two names must have different values, unless the names differ only in the digits at their ends: `$peer` and `$peer2` may be
+//! the same client. In a message that a client sends, `${name:upper}` and `${name:lower}` are the value in upper and in lower case. A
+//! string that consists of `"$ms1"` matches a number: a time in whole milliseconds. `"$us1"` matches a time in whole microseconds.
 
 use std::collections::BTreeMap;
 

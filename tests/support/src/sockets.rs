@@ -12,8 +12,9 @@
 //! the queue was empty. The client sends two different requests that change nothing, so that an earlier response in the queue is not
 //! mistaken for the response to the first request.
 //!
-//! A request would decide the dialect of an undecided connection, so only clients that have received a message send it: their dialect is
-//! decided. An unexpected message to an undecided client is detected at its next message, when it leaves, or when the transcript ends.
+//! The first request would decide the dialect of an undecided connection, so only clients that have received a message send these requests:
+//! their dialect is decided. An unexpected message to an undecided client is detected at its next message, when it leaves, or when the
+//! transcript ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -52,7 +53,7 @@ const BBX: Requests = [
     (r#"{"type":"ping","client_time":-1002}"#, r#"{"type":"pong","client_time":-1002,"#),
 ];
 
-/// The requests of broadcast rooms: invalid messages, which are answered with an error.
+/// Broadcast rooms define no requests, so these are invalid messages, which the server answers with an error.
 const BROADCAST: Requests = [
     ("no JSON", r#"{"type":"error","error":"Invalid JSON payload"}"#),
     ("1", r#"{"type":"error","error":"Payload must be a JSON object"}"#),
@@ -81,7 +82,7 @@ impl<T: Read + Write + Send> ByteStream for T {}
 pub struct Sockets {
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
-    /// If true, a cut connection is reset; otherwise it is closed without a close frame.
+    /// If true, a client whose connection is cut sends a TCP reset; otherwise, it closes the socket without a WebSocket close frame.
     pub reset: bool,
     clients: BTreeMap<String, Client>,
 }
@@ -214,7 +215,7 @@ impl Sockets {
     /// The end of a transcript: every client has received all messages, and no state remains after they disconnect.
     pub fn finish(&mut self) -> Result<(), String> {
         for (name, client) in &mut self.clients {
-            // Both requests are sent twice, so that each of them also follows the other.
+            // Both requests are sent twice, so that the first one is also sent after the second one.
             client
                 .check_queue_empty()
                 .and_then(|()| client.check_queue_empty())

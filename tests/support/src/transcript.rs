@@ -37,7 +37,7 @@ pub trait TranscriptServer {
     fn no_message(&mut self, name: &str) -> Result<(), String>;
     /// The server has closed the client's connection. Returns code and reason, or `None` if the server dropped the connection.
     fn expect_closed(&mut self, name: &str) -> Result<Option<(u16, String)>, String>;
-    /// `Err` if the server has not pinged the client since the clock last moved.
+    /// `Err` if the server has not pinged the client since the clock was last advanced.
     fn expect_pinged(&mut self, name: &str) -> Result<(), String>;
     /// Advances the clock by this number of seconds. Returns false if this server's clock cannot be advanced.
     fn advance(&mut self, seconds: u64) -> bool;
@@ -59,7 +59,8 @@ pub enum Progress {
     /// The transcript was run up to a line that advances the clock or lets the embedding application act, which this server does not
     /// support.
     UntilUnsupported,
-    /// The transcript was run up to this line, which sends an id in upper or lower case, but the id contains no letter.
+    /// The transcript was run up to this line. The line changes the case of an id, but the id that the server assigned
+    /// contains no letter.
     UntilLine(usize),
 }
 

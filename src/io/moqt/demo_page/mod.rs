@@ -125,7 +125,7 @@ async fn get_server_info(State(demo): State<Arc<DemoPage>>) -> Response {
     }
 }
 
-/// Disables caching, because the page depends on the run of the server. Adds the headers for cross-origin isolation.
+/// Disables caching, because the content differs between runs of the server. Adds the headers for cross-origin isolation.
 fn uncached(mut response: Response) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().extend(CROSS_ORIGIN_ISOLATION);

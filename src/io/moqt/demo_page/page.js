@@ -54,7 +54,7 @@ async function connectError(error, path) {
   if (path !== serverInfo.path) return `Unknown path ${path} (404): the server serves ${serverInfo.path}.`;
   // Errors of this page are specific; those of the browser are not.
   if (error.name === "Error") return `Cannot connect: ${error.message}`;
-  const hint = certificateProblem(serverInfo, Date.now()) ?? "Check that UDP to its port is not blocked.";
+  const hint = certificateProblem(serverInfo, Date.now()) ?? "Check that no firewall blocks UDP to the server’s port.";
   return `Cannot connect: the server is running, but this browser cannot reach it over QUIC. ${hint} Browser error: ${error.message || error.name}`;
 }
 

@@ -75,7 +75,7 @@ pub(super) async fn console() -> Response {
 /// Files of the console
 #[utoipa::path(
     get, path = "/console/{file}", operation_id = "consoleFile", tag = "monitoring", security(("login" = [])),
-    params(("file" = String, Path, description = "For example `script.js`")),
+    params(("file" = String, Path, description = "File name, for example `script.js`")),
     responses((status = 200, description = "A script, a style or an image"), (status = 404, description = "No such file")),
 )]
 pub(super) async fn console_file(Path(name): Path<String>) -> Response {
@@ -91,11 +91,11 @@ pub(super) async fn console_file(Path(name): Path<String>) -> Response {
 #[utoipa::path(
     get, path = "/console/state", operation_id = "consoleState", tag = "monitoring", security(("login" = [])),
     params(
-        ("after" = Option<u64>, Query, description = "Only activity with a number above this one"),
-        ("filter" = Option<String>, Query, description = "Only rooms and connections with this text in a name, id, address or number"),
+        ("after" = Option<u64>, Query, description = "Return only activity whose number is above this value"),
+        ("filter" = Option<String>, Query, description = "Return only rooms and connections whose name, id, address or number contains this text"),
         ("content" = Option<bool>, Query, description = "`true` includes the content of rooms with a password or token"),
     ),
-    responses((status = 200, description = "The state. Message content is recorded for ten seconds after each request", body = Object)),
+    responses((status = 200, description = "The state of the server. The server records message content for ten seconds after each request", body = Object)),
 )]
 pub(super) async fn console_state(
     State(console): State<Arc<Console>>,
@@ -104,7 +104,7 @@ pub(super) async fn console_state(
 ) -> Response {
     let query = parse_query(&query.unwrap_or_default());
     if query.include_content && is_new_reader(&console.content_readers, client.source.ip(), Instant::now()) {
-        info!(target: "console", to = %client.source.ip(), "protected content shown");
+        info!(target: "console", to = %client.source.ip(), "content of protected rooms shown");
     }
     let mut response = page_response("application/json", CSP, state_json(&console.hub, &console.run_id, &query));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -125,7 +125,8 @@ fn parse_query(text: &str) -> SnapshotQuery {
     query
 }
 
-/// Whether `source` has read no protected content in the last [`CONTENT_LOG_INTERVAL`]. Addresses of earlier readers are removed.
+/// Whether `source` has read no protected content in the last [`CONTENT_LOG_INTERVAL`]. Removes addresses that have read no content in this
+/// time from `readers`.
 fn is_new_reader(readers: &ContentReaders, source: IpAddr, now: Instant) -> bool {
     let mut readers = readers.lock().unwrap_or_else(PoisonError::into_inner);
     readers.retain(|_, last| now.saturating_duration_since(*last) < CONTENT_LOG_INTERVAL);

@@ -101,7 +101,7 @@ pub(super) async fn list_rooms(State(hub): HubState) -> Response {
 #[utoipa::path(
     post, path = "/admin/bbx/rooms", tag = "control surfaces", security(("login" = [])), request_body = CreateRoomRequest,
     responses(
-        (status = 201, description = "The room exists until it expires or is closed", body = CreateRoomResponse),
+        (status = 201, description = "The room was created, and exists until it expires or is closed", body = CreateRoomResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 64 KiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),
@@ -138,7 +138,7 @@ pub(super) async fn close_room(State(hub): HubState, uri: Uri) -> Result<Respons
 #[utoipa::path(
     post, path = "/admin/bbx/param", tag = "control surfaces", security(("login" = [])), request_body = SetParamRequest,
     responses(
-        (status = 200, description = "The parameter is set and was sent to all clients in the rooms", body = DeliveredResponse),
+        (status = 200, description = "The parameter is set, and its value was sent to all clients in `room`, or in all rooms by default", body = DeliveredResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 64 KiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),
@@ -184,7 +184,7 @@ pub(super) async fn declare_range(State(hub): HubState, uri: Uri, body: Body) ->
 #[utoipa::path(
     post, path = "/admin/bbx/visualization", tag = "control surfaces", security(("login" = [])), request_body = VisualizationRequest,
     responses(
-        (status = 200, description = "The data was sent to all clients in the rooms", body = DeliveredResponse),
+        (status = 200, description = "The data was sent to all clients in `room`, or in all rooms by default", body = DeliveredResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 2 MiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),
@@ -273,7 +273,7 @@ pub(super) struct CreateRoomRequest {
 pub(super) struct CreateRoomResponse {
     #[schema(example = "4711")]
     code: String,
-    /// Milliseconds since the Unix epoch.
+    /// Expiry time of the room, in milliseconds since the Unix epoch.
     expires_at: u64,
 }
 
@@ -285,9 +285,9 @@ struct RoomResponse {
     #[schema(example = "4711")]
     code: String,
     clients: u64,
-    /// Milliseconds since the Unix epoch.
+    /// Creation time of the room, in milliseconds since the Unix epoch.
     created_at: u64,
-    /// Milliseconds since the Unix epoch.
+    /// Expiry time of the room, in milliseconds since the Unix epoch.
     expires_at: u64,
 }
 
@@ -303,7 +303,7 @@ pub(super) struct ListRoomsResponse {
 #[derive(ToSchema)]
 pub(super) struct CloseRoomResponse {
     closed: bool,
-    /// Number of clients that were in it.
+    /// Number of clients that were in the room.
     clients: u64,
 }
 

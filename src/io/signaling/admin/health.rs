@@ -24,12 +24,12 @@ use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{Dialect, DialectCounters, UNDECIDED};
 
-/// Server state. `rooms`, `connections` and `roomDetails` describe only WebRTC, for its existing clients.
+/// Server state. For compatibility, `rooms`, `connections` and `roomDetails` describe only WebRTC.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Health {
     status: &'static str,
-    /// Seconds since the start, with millisecond resolution.
+    /// Seconds since the server started, with millisecond resolution.
     uptime: f64,
     timestamp: String,
     rooms: u64,
@@ -71,7 +71,7 @@ impl ToSchema for DialectHealth {
     }
 }
 
-/// State of a dialect without details of its own.
+/// State of a dialect that reports only rooms and clients.
 #[derive(Serialize, ToSchema)]
 struct RoomHealth {
     rooms: u64,
@@ -84,9 +84,9 @@ struct BroadcastHealth {
     rooms: u64,
     clients: u64,
     control_clients: u64,
-    /// Clients by room.
+    /// Number of clients in each room.
     room_counts: BTreeMap<String, u64>,
-    /// Members and handler details by room. Only with the login.
+    /// Members and handler details of each room; present only in a detailed response, which requires the login.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, BroadcastRoomDetails>>)]
     details: Option<Map<String, Value>>,
@@ -105,7 +105,7 @@ struct WebRtcHealth {
 struct WebRtcRoom {
     room_id: String,
     participant_count: u64,
-    /// In order of joining.
+    /// Participants in the order in which they joined.
     participants: Vec<WebRtcParticipant>,
 }
 
@@ -116,7 +116,7 @@ struct WebRtcRoom {
 struct WebRtcParticipant {
     id: String,
     name: String,
-    /// Milliseconds since the Unix epoch.
+    /// Time when the participant joined, in milliseconds since the Unix epoch.
     joined_at: u64,
 }
 
@@ -137,7 +137,7 @@ struct BroadcastRoomDetails {
 struct BroadcastMember {
     client_id: String,
     address: String,
-    /// Whether this is a control channel.
+    /// Whether the member is a control channel.
     control: bool,
 }
 

@@ -77,7 +77,7 @@ impl Collector for SignalingCollector {
         encode_counter(
             &mut encoder,
             "event_listeners_rejected",
-            "Event streams rejected because of the limit or shutdown.",
+            "Event streams rejected because of the maximum number of streams or a shutdown.",
             rejected,
         )?;
         let tls_failed = self.tls.as_ref().map_or(0, |tls| tls.failed());

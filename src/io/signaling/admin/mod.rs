@@ -27,7 +27,7 @@ use crate::io::signaling::broadcast_http::{self, BroadcastHttpConfig};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{Dialect, DialectSet};
 
-/// What the routes need.
+/// The shared state and the configuration of the HTTP routes.
 pub(super) struct HttpRoutes {
     pub(super) hub: Arc<SharedHub>,
     pub(super) collector: SignalingCollector,
@@ -69,7 +69,7 @@ impl HttpRoutes {
     }
 }
 
-/// Maximum size of a request body, in bytes. The body has no fields.
+/// Maximum size of the body of a shutdown request, in bytes. The members of its JSON object are ignored.
 const MAX_BODY_BYTES: usize = 4 << 10;
 
 #[derive(Clone)]

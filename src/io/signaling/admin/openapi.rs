@@ -74,7 +74,7 @@ async fn docs_page() -> Response {
 /// Files of the documentation
 #[utoipa::path(
     get, path = "/docs/{file}", operation_id = "docsFile", tag = "documentation", security(("login" = [])),
-    params(("file" = String, Path, description = "For example `page.js`")),
+    params(("file" = String, Path, description = "File name, for example `page.js`")),
     responses((status = 200, description = "A script, a style or an image"), (status = 404, description = "No such file")),
 )]
 async fn docs_file(uri: Uri) -> Response {

@@ -6,7 +6,7 @@ use jamjam_dev::time::Time;
 const MS: i64 = 1_000_000;
 
 /// 1,000 send calls that take 1 to 1,000 ns, 1,000 timer errors of 2 to 2,000 ns, a clock set forward by 3 s and back by 4 s, 2 s of
-/// suspend, and 12 packets dropped by the kernel.
+/// suspend, and 12 receive buffer overflows reported by the kernel.
 pub(crate) fn machine() -> HostTiming {
     let mut machine = HostTiming { kernel_dropped: Some(12), ..HostTiming::default() };
     for ns in 1..=1_000 {

@@ -9,7 +9,7 @@ fn run(moqt: MoqtResults, ping: Option<StreamStats>) -> RunResults {
     RunResults { moqt: Some(moqt), ping, ..run }
 }
 
-/// A run of 10 groups of two in which every group event occurred, with 3 ms of name resolution, 4 ms of QUIC and so on.
+/// A run of 10 groups of two frames in which every group event occurred. The setup steps take 3 to 7 ms.
 pub(crate) fn all_kinds() -> RunResults {
     let ms = |n: u64| Some(n * 1_000_000);
     let connect_times = MoqtConnectTimes {

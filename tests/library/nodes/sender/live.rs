@@ -75,7 +75,8 @@ fn live_audio_leaves_on_delivery_and_missing_audio_is_not_awaited() {
     // The next poll is due at the next KEEPALIVE or when the waker wakes the loop, not after a millisecond or a packet duration.
     assert_eq!(deadline(&node), Some(start + 1_000 * MS));
 
-    // One packet arrives long after a packet from a file would have been due; then three arrive at once.
+    // The device delivers one packet long after a packet from a file would have been due, and then three packets at
+    // once.
     deliveries.0.borrow_mut().push_back(start + 70 * MS);
     assert_eq!(audio(&poll(&mut node, start + 70 * MS + US)), 1);
     deliveries.0.borrow_mut().extend([start + 80 * MS; 3]);

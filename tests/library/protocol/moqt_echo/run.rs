@@ -19,7 +19,7 @@ fn at(ms: u64) -> Time {
     Time::from_millis(ms)
 }
 
-/// A frame tracker that is fed events of groups of `per_group` frames.
+/// A frame tracker for groups of `per_group` frames; the test passes it events.
 struct TrackerFixture {
     frames: FrameTracker,
 }

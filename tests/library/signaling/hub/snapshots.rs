@@ -359,7 +359,7 @@ fn content_of_protected_rooms_is_shown_only_on_request() {
     let shown: Vec<&str> = texts(&snapshot).into_iter().flatten().filter(|text| !text.is_empty()).collect();
     assert_eq!(shown, [create(None).to_string().replace("null", "\"(redacted)\""), chat("open").to_string()]);
     assert_eq!(snapshot.activity.len(), 9);
-    // The type and the reason are not content.
+    // The message type and the reason are not content, so they are never redacted.
     assert_eq!(snapshot.activity[0].message_type.as_deref(), Some("ChatMessage"));
     let wanted = SnapshotQuery { include_content: true, ..SnapshotQuery::default() };
     let snapshot = hub.snapshot(at(2), &wanted);

@@ -25,7 +25,8 @@ struct RunFacts {
     interrupted: Option<u64>,
     /// The maximum time by which the simulated machine can delay the client.
     slack: u64,
-    /// The final wait of `--loss-direction` may start up to this much before its first request is sent, because the socket may block.
+    /// Maximum time in nanoseconds between the start of the final wait and the first request that `--loss-direction` sends in it: the
+    /// socket may block.
     early: i64,
     numbers: ReferenceCounts,
     run: RunResults,
@@ -62,7 +63,7 @@ pub(crate) fn client(
     let slack = if machine.stalls > 0.0 { 30_000_000 } else { machine.lateness };
     let mut possible_ends = expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, None);
     if let Some((requested, answered)) = loss_direction::final_request(&log, config.peer) {
-        // The run is extended until the final request is answered or 1 s has passed. If all packets returned before, the run is not
+        // The run is extended until the final request is answered or 1 s has passed. If all packets have returned, the run is not
         // extended. The test accepts the end with the extension and the end without it.
         let closed = answered.unwrap_or(requested + 1_000_000_000);
         possible_ends.extend(expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, Some(closed)));

@@ -167,7 +167,7 @@ pub(crate) struct ClientView<'a> {
 pub(crate) fn check(view: &ClientView<'_>, run: &RunResults, differences: &mut Differences) -> bool {
     let Some(requested) = run.loss_report else { return false };
     let ids = transactions(view.log);
-    // A response to the first request that arrived after counting had begun is not used.
+    // A response to the first request is not used if it arrived after counting had begun.
     let used = |id: &[u8; 12]| {
         let (at, answer) = answer(view.log, view.peer, *id)?;
         let in_time = *id != ids[0] || view.log.get(view.counted).is_none_or(|first| at <= first.at());
@@ -243,7 +243,8 @@ fn compare_with_arrivals(
             continue;
         }
         let missing = sent.iter().filter(|(of, number)| *of == stream && !there.contains(number)).count() as u64;
-        // A bit flip on the downstream link can turn one packet into another that never arrived.
+        // A bit flip on the downstream link can turn a reply into the reply to a packet that never arrived at the
+        // server. Then that packet does not count as lost.
         let missing = missing.min(reported.lost);
         differences.same(&format!("{stream:?} that never arrived"), Some(missing), run.lost_upstream(kind));
         compared = true;

@@ -27,7 +27,7 @@ pub(crate) enum Action {
     /// Sends a text message in the connection's own dialect or in any dialect.
     SendText(TextKind, u8, Mutation),
     RandomText(String),
-    /// Posts into a broadcast room. If the flag is set, the post has the format with required fields, otherwise the other format.
+    /// Posts into a broadcast room. The flag selects `PostFormat::Typed`, whose fields are required, instead of `PostFormat::Object`.
     Post(usize, bool, u8),
     CreateRoom(usize, u64),
     CloseRoom(usize),
@@ -114,7 +114,7 @@ pub(crate) fn action() -> impl Strategy<Value = (usize, Action)> {
     (0..SLOTS, action)
 }
 
-/// Number of kinds of texts.
+/// Number of kinds of text messages.
 const KINDS: u8 = 33;
 
 /// A text in one of the dialects or in none, with marks that identify it. `room` is the id or code of a jamjam room.
@@ -192,7 +192,8 @@ fn hostile(detail: u8, mark: &str) -> String {
     }
 }
 
-/// The text after the change. A change that would produce another client's mark is not applied.
+/// The text after the change. A change that would produce a mark (`m…x`) that `text` does not contain is not applied, because it could be
+/// the mark of another text.
 pub(crate) fn mutated(text: String, mutation: &Mutation) -> String {
     let changed = match *mutation {
         Mutation::None => return text,

@@ -68,7 +68,7 @@ impl Model {
         self.relay(&membership.room, Some(conn), &format!("{what} {}", membership.id), None);
     }
 
-    /// A message is relayed to a room, now or later.
+    /// Relays a message to a room, at once or after the delay that the message requests.
     fn schedule_relay(&mut self, room: &str, by: Option<(ConnId, &str)>, message: &Value) {
         let is_radio = room == "broadcast radio";
         let mut delay = None;
@@ -89,7 +89,8 @@ impl Model {
         }
     }
 
-    /// The radio relays a message. Returns whether this message or an earlier one contained the length of its content.
+    /// The radio relays a message. Returns whether this message or an earlier one contained the duration of its content
+    /// (`durationSeconds`).
     pub(crate) fn on_radio_message(&mut self, message: &Value) -> bool {
         if message.to_string().len() <= 256 << 10 {
             self.radio.push(message.to_string());

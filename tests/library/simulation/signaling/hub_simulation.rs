@@ -329,7 +329,7 @@ fn body(kind: u8, first: &str, second: &str) -> String {
 /// A time that is longer than any delay or timeout.
 pub(crate) const LONG: Duration = Duration::from_secs(10_000);
 
-/// Starts the clock, which is not zero at the beginning of a simulation.
+/// Sets the clock to 1 ms, the time at which a simulation begins.
 pub(crate) fn start_clock(simulation: &mut HubSimulation) {
     simulation.model.now = Time::from_millis(1);
 }

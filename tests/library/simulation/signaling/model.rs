@@ -206,8 +206,8 @@ impl Model {
         members.len()
     }
 
-    /// Executes due actions, and removes clients that were dropped or closed for inactivity. Returns whether all of the removed clients had
-    /// timed out.
+    /// Executes due actions. Removes clients that the hub disconnected without a close frame (`cut`) or with code 4000 (`closed`). Returns
+    /// whether all of the removed clients had timed out.
     pub(crate) fn on_deadline(&mut self, cut: &[ConnId], closed: &[(ConnId, u16)]) -> bool {
         let over: Vec<String> =
             self.opened.iter().filter(|opened| opened.ends <= self.now).map(|opened| opened.room.clone()).collect();

@@ -18,7 +18,7 @@ use test_support::certificate::Authority;
 use test_support::client::document::{self, counts};
 use test_support::client::program::{run_args, start_line};
 
-/// An echo in this process, with a certificate signed by an authority.
+/// A MOQT echo server in this process, with a certificate signed by an authority.
 pub(crate) struct Server {
     authority: Authority,
     pub(crate) port: u16,

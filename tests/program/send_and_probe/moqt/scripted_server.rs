@@ -55,14 +55,14 @@ pub(crate) enum Greeting {
 /// How the server fails once the run reaches a given stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It sends nothing more on any stream. The QUIC connection stays open and acknowledges packets.
+    /// The server sends nothing more on any stream. The QUIC connection stays open and acknowledges packets.
     Silent,
     /// It stalls, as if its process were stopped: its socket stays open and is not read.
     Stalled,
     /// The server disappears without closing the connection, and its port is closed.
     Vanished,
-    /// It disappears without closing the connection, and a new server that does not know the old connections takes over its port. The new
-    /// server accepts connections and then sends nothing.
+    /// The server disappears without closing the connection, and a new server that does not know the old connections takes over its port.
+    /// The new server accepts connections and then sends nothing.
     Restarted,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct ScriptedServer {
     pub(crate) url: String,
     /// The SHA-256 of its certificate, as `--cert-sha256` expects it.
     pub(crate) sha256: String,
-    /// The sequence number of each group that arrived; 0 marks the beginning of a fault.
+    /// The sequence number of each group that arrived, and 0 when the server begins to simulate a fault.
     pub(crate) groups: mpsc::Receiver<u64>,
 }
 

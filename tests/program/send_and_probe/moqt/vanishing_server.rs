@@ -1,5 +1,5 @@
-//! Servers that vanish, stall or stop sending at every stage. The run of the client ends with a report, even if it is interrupted at one of
-//! these stages.
+//! Servers that vanish, stall or stop sending at every stage. The client's run ends with a report, even if a signal interrupts the run at
+//! one of these stages.
 
 use std::thread;
 use std::time::Duration;

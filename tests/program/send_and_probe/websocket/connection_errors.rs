@@ -117,7 +117,7 @@ fn rejected_join_is_reported_with_the_server_message() {
         connection.send_text(r#"{"type":"error","code":"INVALID_ROOM","message":"Invalid \u001b[31mroom"}"#);
         connection.receive();
     });
-    // The client does not retry despite `--wait-for`, because wrong codes count towards a limit.
+    // The client does not retry despite `--wait-for`, because a server limits the number of wrong room codes.
     let report = report(1, server, &["--dialect", "bbx", "--room-code", "0000", "--wait-for", "20s"]);
     let words = "cannot join the room: Invalid \u{fffd}[31mroom";
     assert_eq!(

@@ -109,7 +109,7 @@ fn invalid_token_is_reported_with_a_remedy() {
     let report = report(1, server.address, &["--dialect", "broadcast", "--hmac-secret-file", &wrong]);
     let lost = &report["websocket"]["connection_failure"];
     assert_eq!((&lost["close_code"], &lost["kind"]), (&json!(4002), &json!("closed")));
-    assert!(report["warnings"][0]["message"].as_str().unwrap().contains("the server's secret with --hmac-secret-file"));
+    assert!(report["warnings"][0]["message"].as_str().unwrap().contains("the server's secret (--hmac-secret-file)"));
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn token_is_accepted_only_in_its_defined_places() {
     let welcome = || Welcome("radio".to_owned());
     let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
     let cases: Vec<(String, String, Outcome)> = vec![
-        // The first token in the query is used, and the query takes precedence over the header.
+        // The first non-empty token in the query is used, and the query takes precedence over the header.
         (format!("?token={token}&token={other}"), String::new(), welcome()),
         (format!("?token={other}&token={token}"), String::new(), Closed(4_002)),
         (format!("?token=&token={token}"), String::new(), welcome()),
@@ -212,7 +212,7 @@ fn no_encoding_of_a_path_leads_into_another_room() {
                 "{path}"
             );
         }
-        // In capitals, `name` is the name of an ordinary room, for which this token is invalid.
+        // In upper case, `name` is not reserved: it names an ordinary room, for which this token is invalid.
         let capitals = request_websocket(&server, &format!("/rooms/{}?token={}", name.to_uppercase(), token()), "");
         assert_eq!(capitals, Closed(4_002), "{name}");
     }

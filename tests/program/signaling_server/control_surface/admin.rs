@@ -13,7 +13,7 @@ use test_support::server::process::Server;
 const LOGIN: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
 const JSON: &str = "Content-Type: application/json";
 
-/// Sends a request. The returned reader starts at its response.
+/// Sends a request. The returned reader starts at the response.
 fn request(server: &Server, method: &str, path: &str, headers: &[&str], body: &str) -> BufReader<TcpStream> {
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();

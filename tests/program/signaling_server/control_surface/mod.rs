@@ -1,4 +1,4 @@
-//! Control surfaces of `signaling-server` in its own process: its options, and a surface that does not read.
+//! Control surfaces of a `signaling-server` process: the options of the program, and a surface that does not read.
 
 #![cfg(unix)]
 

@@ -50,7 +50,9 @@ fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
     let _second = connect(&server, "[2001:db8::1]:5000").unwrap();
     server.line_starting_with("signaling: connection opened conn=1 source=2001:db8::1");
     assert_eq!(connect(&server, "192.0.2.1").err(), Some(429));
-    server.line_starting_with("http: connection rejected source=192.0.2.1 reason=\"address limit\" limit=1");
+    server.line_starting_with(
+        "http: connection rejected source=192.0.2.1 reason=\"too many connections from this address\" limit=1",
+    );
     // Without a valid forwarded address, the proxy's address is the source.
     for forwarded in ["", "unknown", "192.0.2.999, 192.0.2.1"] {
         drop(connect(&server, forwarded).unwrap());
