@@ -69,7 +69,7 @@ def round_trip(program, server, scheme):
 
 
 def throughput(program, server, scheme):
-    """The highest rate at which at least 99 % of the frames return within a second, with the server's CPU time."""
+    """The highest of RATES at which at least 99 % of the frames return and no RTT exceeds one second, with the server's CPU time."""
     best = None
     for rate in RATES:
         interval_us = LARGE / (rate * 1.048576)

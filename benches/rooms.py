@@ -6,8 +6,8 @@
 
 Requires Linux and Python's standard library. Starts the server without rate and connection limits, pinned to one processor, and
 runs the clients on another. Prints the server's resident memory and CPU time from /proc, which do not depend on the load of the
-machine. The delivery rate does, and above some ten thousand messages per second this client is the bottleneck. Prints a JSON line
-per step:
+machine. The delivery rate depends on this load. At more than about 10,000 messages per second, this script is the bottleneck. Prints
+one line of JSON per step:
 
 idle_bytes_per_connection     growth of VmRSS per upgraded, silent connection
 member_bytes_per_connection   growth of VmRSS per connection when all connections are in rooms of ten
@@ -15,7 +15,7 @@ joins_per_s                   rate at which members create and join rooms, one a
 server_us_per_join            server CPU time per member
 server_us_per_delivery        server CPU time (schedstat, with system calls) per message received by a member; a message in a room of
                               ten members counts as nine deliveries
-deliveries_per_server_cpu_s   the inverse
+deliveries_per_server_cpu_s   deliveries per second of server CPU time
 other_cpus                    CPU cores used by other processes; above 0.3, rates per second are unreliable, and CPU time figures are
                               accurate only to a few tenths
 """
@@ -160,7 +160,7 @@ def chat(server, clients, rate, seconds):
         if now < end:
             due = min(int((now - start) * rate), sent + 64)
             while sent < due:
-                # The sender is every room in turn, and within a room every member in turn.
+                # Select the rooms in turn, and the members of each room in turn.
                 sender = clients[sent % rooms * ROOM_SIZE + sent // rooms % ROOM_SIZE]
                 try:
                     if sender.socket.send(message) < len(message):

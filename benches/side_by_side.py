@@ -144,7 +144,7 @@ def main():
     options.add_argument("--idle", default="1000,5000")
     options = options.parse_args()
     try:
-        # Raises the priority of servers and load generator alike, if permitted.
+        # Raises the priority of both servers and of the load generator, if permitted.
         os.nice(-10)
     except PermissionError:
         pass

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Phones set the parameter `gain`, optionally at a given time, and trigger `note_on`. An audio thread applies these
-//! events without blocking. The phones receive the parameter `notes`, which counts the notes, and ten times per second
-//! the level of a meter. `BIND_ADDR` sets the listen address; Ctrl-C stops the program.
+//! events without blocking. The phones receive the parameter `notes`, which counts the notes, and the level of a meter
+//! ten times per second. `BIND_ADDR` sets the listen address; Ctrl-C stops the program.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -51,8 +51,8 @@ impl Synth {
         Self { events, scheduled: Vec::with_capacity(MAX_SCHEDULED), gain: 0.0, meter }
     }
 
-    /// Applies the events that are due at `now`, in microseconds since 1970. A synthesizer would then compute the next
-    /// samples.
+    /// Applies the events that are due at `now`, in microseconds since 1970. A real synthesizer would then compute the
+    /// next samples.
     fn process(&mut self, now: u64) {
         while let Some(event) = self.events.pop() {
             let ahead = event.at.map_or(0, |at| at.saturating_sub(now));
@@ -72,7 +72,7 @@ impl Synth {
     fn apply(&mut self, event: &InlineEvent) {
         match (event.kind, &*event.name, event.value) {
             (ControlSurfaceEventKind::Param, "gain", Some(gain)) => {
-                // The level is limited for any input.
+                // Clients can send any number, so the gain is limited to 0 to 1.
                 self.gain = gain.clamp(0.0, 1.0);
                 self.meter.gain.store(self.gain.to_bits(), Ordering::Relaxed);
             }
@@ -120,7 +120,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     }
     let server = WsServer::new(config, producer, command_rx)?;
 
-    // The server handles commands from here on, and accepts connections when it runs.
+    // `WsServer::run` below accepts connections. Commands are already handled now.
     let (response, code) = oneshot::channel();
     commands.send(ServerCommand::CreateRoom { response }).await?;
     println!("room {} at ws://{}/", code.await?, server.local_addr()?);

@@ -2,9 +2,10 @@
 //!
 //!     impaired_relay LISTEN SERVER SIZE LOSS_PERCENT DUPLICATE_PERCENT SEED
 //!
-//! Forwards datagrams from LISTEN to SERVER and replies back to the client. Replies of SIZE bytes are dropped and duplicated
-//! pseudorandomly; SEED and the order of arrival determine which. After two seconds without a reply it prints its counts and exits.
-//! `benches/compare.py --impaired` compares the counts of other programs with them.
+//! Listens on LISTEN, forwards the client's datagrams to SERVER, and forwards the server's replies to the client. Replies of
+//! SIZE bytes are dropped and duplicated pseudorandomly; SEED and the order of arrival determine which. After two seconds
+//! without a reply, the relay prints its counts and exits. `benches/compare.py --impaired` compares them with the counts of
+//! probe and irtt.
 
 use std::error::Error;
 use std::net::{SocketAddr, UdpSocket};
@@ -14,7 +15,7 @@ use std::time::Duration;
 use jamjam_dev::impairment::{Impairer, Impairment};
 use jamjam_dev::wire::PacketType;
 
-/// Time without a datagram until the relay exits.
+/// Time without a datagram after which the relay stops forwarding in a direction.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn main() -> Result<(), Box<dyn Error>> {

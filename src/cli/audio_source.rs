@@ -398,7 +398,7 @@ impl CaptureArgs {
         self.mic
     }
 
-    /// Prints the devices for --list-devices and returns the exit code.
+    /// If --list-devices is given, prints the devices and returns the exit code; otherwise returns `None`.
     pub fn list_devices(&self, (json, on_one_line): (bool, bool)) -> Result<Option<u8>, Failure> {
         if !self.list_devices {
             return Ok(None);

@@ -195,7 +195,7 @@ impl BoundMoqtServer {
         Arc::clone(&self.counts)
     }
 
-    /// Logs the addresses and serves until `stop` is requested.
+    /// Logs the addresses and starts the server, which runs until `stop` is requested.
     pub fn start(self, stop: &StopToken) -> io::Result<RunningMoqtServer> {
         self.log_addresses();
         let url = self.local_url(Transport::WebTransport);

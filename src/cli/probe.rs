@@ -216,7 +216,8 @@ impl Args {
     }
 }
 
-/// Maximum frames in a group. This is less than the maximum number of tracked frames, so that replies to all frames of a group count.
+/// Maximum number of frames in a group. It is less than the maximum number of tracked frames, so that a reply to any frame of a group is
+/// counted.
 const MAX_FRAMES_PER_GROUP: u64 = 10_000;
 
 /// Layout of MOQT groups.

@@ -25,7 +25,9 @@ pub struct UdpTarget {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TargetError {
     /// The target is a signaling server, but a UDP target is required.
-    #[error("signaling servers (ws://, wss://) are supported by probe only; audio needs a UDP target: HOST[:PORT]")]
+    #[error(
+        "send cannot send to a signaling server (ws://, wss://); give --to HOST[:PORT], or --signaling-url and --room for a member of a room"
+    )]
     WebSocket,
     /// An unknown scheme.
     #[error(

@@ -169,7 +169,7 @@ impl FrameTracker {
         self.outcome.is_some()
     }
 
-    /// Whether this program ended the run before it was complete.
+    /// Whether this program closed the connection before the run was complete, except after a time-out; also true without an outcome.
     pub fn is_interrupted(&self) -> bool {
         !matches!(
             self.outcome,

@@ -64,10 +64,10 @@ fn log_dropped(source: SocketAddr, reason: &str) {
     debug!(target: "echo", source = %canonical_socket_addr(source), reason, "datagram dropped");
 }
 
-pub(super) fn log_unknown_sources(last_source: SocketAddr, new_datagrams: u64, dropped_not_allowed: u64) {
+pub(super) fn log_unknown_sources(last_source: SocketAddr, newly_dropped: u64, dropped_not_allowed: u64) {
     info!(
         target: "echo",
-        new_datagrams,
+        newly_dropped,
         reason = "source not in --allow",
         last_source = %canonical_socket_addr(last_source),
         dropped_not_allowed,

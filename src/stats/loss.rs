@@ -1,4 +1,4 @@
-//! Loss bursts and reordering (RFC 4737, sections 3.1, 4.2 and 4.3) of one stream.
+//! Loss bursts and reordering (RFC 4737, sections 3.3, 4.2 and 4.3) of one stream.
 
 use crate::time::Time;
 use std::collections::VecDeque;

@@ -171,7 +171,7 @@ fn protected_room_content_is_hidden_until_enabled_and_after_reload() {
     let text = "document.querySelector('#notes').textContent";
     let seen = browser.evaluate(&page, text);
     let seen = seen.as_str().unwrap();
-    assert!(!seen.contains("nobody else") && seen.contains("Hidden: the room has a password"), "{seen}");
+    assert!(!seen.contains("nobody else") && seen.contains("Hidden: the room needs a password"), "{seen}");
     browser.evaluate(&page, "document.querySelector('#content').click()");
     let shown = "until(() => { all('#notes details').forEach((one) => { one.open = true; }); return \
                  document.querySelector('#notes').textContent.includes('nobody else reads this'); })";

@@ -1,5 +1,5 @@
-// A participant in a web page. It opens a data channel to every participant that is already in the room, and sends a greeting. The promise
-// resolves with the received greeting and the types of the server's messages.
+// A participant in a web page. It opens a data channel to every participant that is already in the room. Each side of a channel sends a
+// greeting. The promise resolves with the first received greeting, the types of the server's messages and the WebSocket.
 function participant(url, room, user) {
   const query = new URLSearchParams({ roomId: room, userId: user, userName: `${user} ♪` });
   const socket = new WebSocket(`${url}?${query}`);

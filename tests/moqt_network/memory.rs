@@ -30,7 +30,7 @@ pub(crate) async fn settle_below(earlier: isize, limit: isize) -> isize {
     since(earlier)
 }
 
-/// Resident memory of this process in bytes, from the system instead of the allocator; 0 if the system does not report it as Linux does.
+/// Resident memory of this process in bytes, as reported by the system, not by the allocator; 0 without `/proc/self/statm`.
 pub(crate) fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse().ok());
     pages.unwrap_or(0_usize) * 4_096

@@ -1,14 +1,14 @@
-// A simulated sound card: an ALSA plug-in that delivers the frames of a raw file at the pace of the monotonic clock, and silence
-// after its end; or that plays sound at that pace, and writes the played frames to a raw file. It is built by the test, and used in
-// an ALSA configuration of the test:
+// An emulated sound card: an ALSA plug-in. For capture, it delivers the frames of a raw file at the speed of the monotonic clock, and
+// silence after the end of the file. For playback, it accepts frames at this speed and writes them to a raw file. The test compiles the
+// plug-in and selects it in its own ALSA configuration:
 //
 //     pcm.card { type sound_card  file "x.raw"  format S16_LE  channels 1  rate 48000 }
 //     pcm.loud { type sound_card  played "y.raw"  format S16_LE  channels 2  rate 48000 }
 //
-// Options: `gone_after N` (after N frames the card disconnects), `xrun_after N` (it loses sound once), `stuck_after N` (it silently
-// stops capturing or playing), `fails_after N` (every transfer fails, and the card is ready again at once), `hangs_after N` (no
-// transfer returns), `takes N` (the period size in frames, whatever is requested) and `ppm N` (clock error).
-// A program that is late finds a full or an empty buffer and loses nothing: the clock of the card waits for it.
+// Options: `gone_after N` (after N frames the card disconnects), `xrun_after N` (one overrun or underrun), `stuck_after N` (the card
+// silently stops capturing or playing), `fails_after N` (every transfer fails, and the card is immediately ready for the next),
+// `hangs_after N` (no transfer returns), `takes N` (the only period size that the card supports, in frames) and `ppm N` (clock error).
+// If the program is late, no frames are lost: the card's clock stops while the capture buffer is full or the playback buffer is empty.
 #include <alsa/asoundlib.h>
 #include <alsa/pcm_external.h>
 #include <errno.h>
@@ -24,14 +24,14 @@
 
 struct card {
     snd_pcm_ioplug_t io;
-    FILE *file;                 // the delivered or the played frames
+    FILE *file;                 // the frames to deliver, or the played frames
     int plays;
     int timer;                  // readable once a period can be read or written
     int running;
-    uint64_t began;             // when frame 0 since the start began, in nanoseconds
+    uint64_t began;             // time of the last start, in nanoseconds; adjusted when the clock stops
     uint64_t before;            // frames that were transferred before the last start
     long gone_after, xrun_after, stuck_after, fails_after, hangs_after; // -1: never
-    double speed;               // frames in a nanosecond
+    double speed;               // frames per nanosecond
     snd_pcm_uframes_t boundary; // where ALSA's own positions wrap
 };
 
@@ -92,7 +92,7 @@ static int card_start(snd_pcm_ioplug_t *io)
 static int card_stop(snd_pcm_ioplug_t *io)
 {
     struct card *card = io->private_data;
-    // Frames that were not played by now are discarded.
+    // Discard the frames that have not been played yet.
     if (card->plays && card->running) {
         uint64_t frame = snd_pcm_format_physical_width(io->format) / 8 * io->channels;
         fflush(card->file);

@@ -2,10 +2,11 @@
 //!
 //!     ws_load ADDRESS MEMBERS RATE SECONDS BYTES < PATHS
 //!
-//! Each input line up to an empty one is the URL path of a connection; MEMBERS consecutive connections form a room. Once all are connected,
-//! `ready` is printed. Each further input line starts a run: RATE messages of BYTES bytes per second for SECONDS, from every room and
-//! member in turn; afterwards one line of JSON with the results is printed. The program exits at the end of the input. With a RATE of
-//! `inf`, a message is sent whenever fewer than ten per room are in flight.
+//! Each input line up to the first empty line is the URL path of a connection; MEMBERS consecutive connections form a room. When all
+//! clients are connected, the program prints `ready`. Each further input line starts a run of SECONDS seconds. In a run, the members of all
+//! rooms take turns to send RATE messages per second of BYTES bytes each. After the run, the program prints one line of JSON with the
+//! results. It exits at an empty line or at the end of the input. With a RATE of `inf`, a message is sent whenever fewer than ten messages
+//! per room are in flight.
 //!
 //! Frames are encoded and parsed without a library. Each message contains a number that identifies its send time, room and sender.
 //! Misrouted, duplicate and reordered messages count as wrong; lost messages are missing from the number delivered.

@@ -212,7 +212,7 @@ fn local_signaling_url(address: SocketAddr) -> Result<WebSocketUrl, Failure> {
         address.ip()
     };
     let url = format!("ws://{}", SocketAddr::new(ip, address.port()));
-    url.parse().with_context(|| format!("cannot connect to {url}")).map_err(Failure::unusable)
+    url.parse().with_context(|| format!("cannot use {url} as the signaling server")).map_err(Failure::unusable)
 }
 
 /// Returns the first address of the STUN server to which a socket bound to `listening` can send.

@@ -89,7 +89,7 @@ pub struct ConnectionLimitArgs {
 
     /// Maximum bytes queued for all connections together
     ///
-    /// Beyond this limit, the connection with the longest queue is closed.
+    /// Beyond this limit, the connection that uses most of it is closed.
     #[arg(long, hide_short_help = true, env = "QUEUE_BUDGET_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(SendQueueLimits::default().budget_bytes), help_heading = HEADING_LIMITS)]
     queue_budget_bytes: ByteSize,
 }
@@ -270,7 +270,8 @@ struct HeartbeatSource {
 }
 
 impl ControlSurfaceArgs {
-    /// Applies the options to the hub's limits, which already contain the heartbeat of the other dialects.
+    /// Applies the options to the hub's limits. These must already contain the heartbeat of the other dialects: if that was given
+    /// explicitly, it is the default here.
     pub fn apply_to(&self, limits: &SignalingLimits) -> SignalingLimits {
         let Heartbeat { interval, timeout } = ControlSurfaceLimits::default().heartbeat;
         let interval = match self.bbx_ping_interval {
@@ -293,7 +294,7 @@ impl ControlSurfaceArgs {
         SignalingLimits { control_surface, ..limits.clone() }
     }
 
-    /// Applies the queue limit for surfaces to the limits of the send queues.
+    /// Returns `limits` with the queue length above which outdated parameter values are dropped.
     pub fn apply_to_queue(&self, limits: SendQueueLimits) -> SendQueueLimits {
         SendQueueLimits { max_updates: self.broadcast_capacity, ..limits }
     }

@@ -108,7 +108,8 @@ impl EventListener {
     }
 }
 
-/// An event in the format of server-sent events (HTML, section 9.2). Line breaks in JSON are always escaped.
+/// An event in the format of server-sent events (HTML, section 9.2). `to_string` writes JSON without line breaks, so one `data:`
+/// line is enough.
 fn sse_event(event: &ControlSurfaceEvent) -> Bytes {
     let json = serde_json::to_string(event).unwrap_or_else(|error| unreachable!("JSON has texts and numbers: {error}"));
     Bytes::from(format!("data: {json}\n\n"))

@@ -35,7 +35,7 @@ pub(in crate::io) enum UpgradeError {
     Method,
     #[error("the Upgrade header must contain only `websocket`")]
     NotExclusive,
-    #[error("Connection: Upgrade is missing")]
+    #[error("the header `Connection: Upgrade` is missing")]
     Connection,
     #[error("Sec-WebSocket-Version must be 13")]
     Version,
@@ -289,7 +289,7 @@ pub enum WebSocketConnectError {
         error: io::Error,
     },
     /// The server did not upgrade to WebSocket.
-    #[error("{address} rejects the WebSocket upgrade: {error}")]
+    #[error("the WebSocket upgrade with {address} failed: {error}")]
     Upgrade {
         /// The server's address.
         address: SocketAddr,

@@ -198,8 +198,8 @@ impl SendQueue {
         let mut discarded = 0;
         if discard {
             let (frames, bytes) = inner.frames.discard_unsent();
-            // The connection's task frees the incomplete message only when the task runs next. From now on, the bytes of this message no
-            // longer count against the shared budget.
+            // The connection's task frees the incomplete received message only when it runs next, but the bytes of this message stop
+            // counting against the shared budget now.
             let partial = std::mem::take(&mut inner.partial_message_bytes);
             self.budget.used_bytes.fetch_sub((bytes + partial) as u64, Ordering::Relaxed);
             discarded = frames;

@@ -69,7 +69,7 @@ fn gap_alone_is_not_reordering() {
 
 #[test]
 fn overtaken_packet_is_reordered_and_overtaking_packets_are_not() {
-    // Packet 4 arrives after 5 to 8. Only packet 4 is reordered: its number is below the next expected number, 9 (RFC 4737, section 3.1).
+    // Packet 4 arrives after 5 to 8. Only packet 4 is reordered: its number is below the next expected number, 9 (RFC 4737, section 3.3).
     assert_eq!(reordered(&[1, 2, 3, 5, 6, 7, 8, 4, 9, 10]), [4]);
     assert_eq!(reordered(&[3, 2, 1, 0, 4]), [2, 1, 0]);
     // Packet 5 overtakes three packets, and each of the three is reordered.

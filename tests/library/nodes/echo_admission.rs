@@ -344,8 +344,8 @@ fn answered(from: &str, datagrams: impl IntoIterator<Item = (u64, Vec<u8>)>) -> 
     datagrams.into_iter().map(|(at, bytes)| reply_count(&mut echo, at * MS, from, &bytes)).sum()
 }
 
-/// A client sends one KEEPALIVE per second. Returns the packets that the client receives, without the echo of each KEEPALIVE. The echo must
-/// be the first or second reply.
+/// A client sends one KEEPALIVE per second. Returns the packets that the client receives, without the echo of each KEEPALIVE, which
+/// must be among the replies.
 fn replies_besides_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> Vec<(u64, Vec<u8>)> {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let mut others = Vec::new();

@@ -316,7 +316,7 @@ fn streams_beyond_the_limit_are_rejected() {
         echo.open(id, Bi, &[]);
         echo.open(id + 2, Uni, &[0]);
     }
-    // The server accepts 64 bidirectional streams, including the session stream and the subscription, and 128 groups.
+    // The server accepts 128 groups and 64 bidirectional streams, which include the session stream and the subscription.
     assert_eq!(echo.counts.streams_rejected, 10_000 - 62 + 10_000 - 128);
     assert!(echo.stopped.iter().all(|(_, code)| *code == error_code::LIMIT_EXCEEDED));
     assert_eq!((echo.opened.len(), echo.closed.is_none()), (2, true));

@@ -91,10 +91,10 @@ fn wrong_scheme_of_ws_and_wss_is_reported() {
     let error = failed(&format!("wss://{}", plain.address), &[]);
     assert_eq!(error, "TLS with `127.0.0.1` failed: the server does not use TLS; use ws:// instead of wss://");
     let error = failed(&format!("ws://{}", secure.address), &[]);
-    let upgrade = format!("{} rejects the WebSocket upgrade: ", secure.address);
+    let upgrade = format!("the WebSocket upgrade with {} failed: ", secure.address);
     assert_eq!(error, format!("{upgrade}the response is not plain HTTP; use wss:// instead of ws://"));
     let error = failed(&format!("ws://{}/v1/signaling", plain.address), &[]);
-    let upgrade = format!("{} rejects the WebSocket upgrade: ", plain.address);
+    let upgrade = format!("the WebSocket upgrade with {} failed: ", plain.address);
     assert_eq!(error, format!("{upgrade}HTTP 404 Not Found; signaling servers usually use / or /ws without a query"));
 }
 

@@ -9,7 +9,7 @@ const ANNOUNCED = 1;
 const SUBSCRIBE_ID = 0;
 // Maximum length of a message or frame, in bytes.
 const MAX_MESSAGE_BYTES = 1 << 20;
-// Maximum time of setup and subscriptions, in milliseconds.
+// Maximum time for setup and subscriptions, in milliseconds.
 const SETUP_TIMEOUT_MS = 5000;
 
 // ---- Integers, strings, messages
@@ -109,7 +109,7 @@ class Session {
   #peerSubscribeId = null;
   #subscribed = Promise.withResolvers();
 
-  // `hashes` pin the server certificate; if empty, the browser verifies it by its own CAs. `prefix` is the prefix of the
+  // `hashes` pin the server certificate; if empty, the browser verifies it with its own CAs. `prefix` is the prefix of the
   // announcements that the server requests.
   constructor(url, hashes, prefix, onFrame) {
     this.#transport = new WebTransport(url, hashes.length ? { serverCertificateHashes: hashes } : {});
@@ -216,8 +216,8 @@ class Session {
     for (let frame = await reader.message(); frame; frame = await reader.message()) this.#onFrame(sequence, frame, performance.now());
   }
 
-  // Sends a group of one frame and returns the time when the browser took it. The echo arrives in a later task, so it is
-  // never reported before this returns.
+  // Sends a group of one frame and returns the time when the frame was passed to the browser. The echo arrives in a later
+  // task, so `onFrame` is never called before this function returns.
   async send(sequence, frame) {
     const group = message(varint(this.#peerSubscribeId), varint(sequence));
     const writer = (await this.#transport.createUnidirectionalStream()).getWriter();

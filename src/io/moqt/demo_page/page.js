@@ -60,7 +60,7 @@ async function connectError(error, path) {
 
 // Explains why the session ended.
 async function closeReason(closed) {
-  // A server that shuts down may close its sessions before it stops responding here.
+  // A server that shuts down may close its sessions before it stops responding to HTTP requests.
   await new Promise((then) => setTimeout(then, SHUTDOWN_WAIT_MS));
   if (!(await fetchServerInfo())) return SERVER_GONE;
   if (closed instanceof Error) return `The connection was lost: ${closed.message} The server is running: press “Reconnect”.`;
@@ -131,7 +131,7 @@ async function connect() {
   }
 }
 
-// Sends a text as a group. Its `settled` promise resolves when the echo returns or is lost (`rttMs` is null).
+// Sends a text as a group and returns the group. Its `settled` promise resolves when the echo returns or is lost (then `rttMs` is null).
 async function send(text) {
   sequence += 1;
   const number = sequence;
@@ -198,7 +198,7 @@ async function sendText(event) {
 
 async function sendBurst(event) {
   event.preventDefault();
-  // The button keeps the focus, so it is not disabled.
+  // A disabled button would lose the focus, so the button only has `ariaDisabled`.
   if ($("burst").ariaDisabled === "true") return;
   $("burst").ariaDisabled = "true";
   const current = epoch;
@@ -246,7 +246,7 @@ function draw() {
   $("plot").setAttribute("viewBox", `0 0 ${width} ${height}`);
   const maximum = axisMaximum(rtts.at(-1) ?? 1);
   const [first, last] = [shown[0]?.sequence ?? 1, Math.max(shown.at(-1)?.sequence ?? 1, (shown[0]?.sequence ?? 1) + 9)];
-  // Keeps the points off the axis.
+  // The margin of 8 keeps the points off the axis.
   const x = (number) => left + 8 + ((number - first) / (last - first)) * (width - left - right - 16);
   const y = (value) => height - bottom - (value / maximum) * (height - top - bottom);
   const parts = [];

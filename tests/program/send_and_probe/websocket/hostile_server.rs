@@ -32,7 +32,7 @@ fn response_that_is_not_a_websocket_upgrade_is_reported() {
         (b"\x16\x03\x01 nonsense \r\n\r\n", "the response is not plain HTTP; use wss:// instead of ws://"),
         (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-            "rejects the WebSocket upgrade: ",
+            "the WebSocket upgrade with ",
         ),
         (b"", "no connection within the --wait-for time"),
     ];

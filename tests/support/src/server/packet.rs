@@ -32,7 +32,7 @@ pub fn golden() -> Vec<Vec<u8>> {
         bytes
     };
     vec![
-        // AUDIO 1, timestamp 128, both known flags: 1.0, -0.5, 0.25, 0.0.
+        // AUDIO with sequence 1, timestamp 128 and both known flags; samples 1.0, -0.5, 0.25, 0.0.
         vec![1, 1, 0, 0, 0, 1, 0, 0, 0, 0x80, 0, 3, 0, 0, 0x80, 0x3f, 0, 0, 0, 0xbf, 0, 0, 0x80, 0x3e, 0, 0, 0, 0],
         // FEC and CONTROL (a key exchange).
         vec![1, 2, 0, 0, 0, 2, 0, 0, 0, 0x80, 0, 2, 0xde, 0xad, 0xbe, 0xef],

@@ -23,7 +23,7 @@ const instantiate = (id) => $(id).content.firstElementChild.cloneNode(true);
 
 // ---- Formatting
 
-// Invisible characters and characters that change the writing direction are spelled out.
+// Invisible characters and characters that change the writing direction are shown as code points.
 const INVISIBLE =
   /[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\u{e0000}-\u{e0fff}]/gu;
 const spelled = (letter) => `⟨U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`;
@@ -59,7 +59,7 @@ function clock(ms) {
   return `${parts}.${String(time.getMilliseconds()).padStart(3, "0")}`;
 }
 
-// JSON with one field per line. Works on the tokens, so numbers and names stay as sent, and truncated text is formatted too.
+// Formats JSON with one field per line. Works on tokens, so numbers and names stay as sent, and truncated text is formatted too.
 function pretty(text, isTruncated) {
   if (!isTruncated) {
     try {
@@ -337,7 +337,7 @@ function openNote(entry) {
   const from = note.address ? ` from ${note.address}` : "";
   setText(entry.where, `${whose}${from}${note.room ? ` in room ${visible(note.room)}` : ""}, ${new Date(note.time).toISOString()}`);
   let text = visibleLines(pretty(note.text ?? "", note.isTruncated));
-  if (note.text === null) text = "Hidden: the room has a password or a token. Use the switch above to show it.";
+  if (note.text === null) text = "Hidden: the room needs a password or a token. Use the switch above to show the content.";
   if (note.text === "") text = "Empty message.";
   if (note.kind === "binary") text = "Binary messages are not recorded; no dialect uses them.";
   setText(entry.text, text);
@@ -374,7 +374,7 @@ function makeGap(text) {
   return { element, note: null };
 }
 
-// Newest first on the page; `notes` has the oldest first.
+// The page lists the newest entry first; `notes` starts with the oldest.
 function add(entries) {
   const list = $("notes");
   for (const entry of entries) {

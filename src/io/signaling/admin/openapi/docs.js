@@ -5,7 +5,7 @@ dark.addEventListener("change", follow);
 follow();
 
 SwaggerUIBundle({
-  // Absolute, without the credentials that the URL of the page may contain: browsers reject such URLs in fetch.
+  // The URL of the page may contain credentials. `fetch` rejects URLs with credentials, so this URL is absolute and has none.
   url: `${location.origin}/openapi.json`,
   dom_id: "#document",
   deepLinking: true,
