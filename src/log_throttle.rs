@@ -13,13 +13,14 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Allows a maximum number of log lines per second. The default is one line per second.
 #[derive(Clone, Copy, Debug)]
 pub struct LogThrottle {
-    max_lines: u32,
+    max_lines: u16,
     /// Number of lines that may still be logged in the current interval.
-    remaining: u32,
+    remaining: u16,
     /// End of the current interval. The next interval begins with the first line at or after this time.
     interval_end: Time,
-    /// Number of suppressed events that have not been reported yet.
-    suppressed: u64,
+    /// Number of suppressed events that have not been reported yet, at most `u32::MAX`: every signaling connection has a throttle, which
+    /// therefore has only 16 bytes.
+    suppressed: u32,
 }
 
 impl Default for LogThrottle {
@@ -30,20 +31,20 @@ impl Default for LogThrottle {
 
 impl LogThrottle {
     /// Allows `max_lines` lines per second.
-    pub const fn new(max_lines: u32) -> Self {
+    pub const fn new(max_lines: u16) -> Self {
         Self { max_lines, remaining: max_lines, interval_end: Time::ZERO, suppressed: 0 }
     }
 
     /// Whether one event may be logged at `now`. An event that may not be logged is counted as suppressed.
     pub fn allow(&mut self, now: Time) -> bool {
         let allowed = self.take_line(now);
-        self.suppressed += u64::from(!allowed);
+        self.record(u64::from(!allowed));
         allowed
     }
 
     /// Counts `events` as suppressed.
     pub fn record(&mut self, events: u64) {
-        self.suppressed += events;
+        self.suppressed = self.suppressed.saturating_add(u32::try_from(events).unwrap_or(u32::MAX));
     }
 
     /// Returns and resets the number of suppressed events if there are any and a line about them may be logged at `now`.
@@ -53,16 +54,16 @@ impl LogThrottle {
 
     /// Returns and resets the number of suppressed events, for a caller whose line [`LogThrottle::allow`] has permitted.
     pub fn take_suppressed(&mut self) -> u64 {
-        std::mem::take(&mut self.suppressed)
+        u64::from(std::mem::take(&mut self.suppressed))
     }
 
     /// Number of suppressed events that have not been reported yet.
     pub fn suppressed(&self) -> u64 {
-        self.suppressed
+        u64::from(self.suppressed)
     }
 
     /// Number of lines that may still be logged in the interval that contains `now`.
-    pub fn remaining(&self, now: Time) -> u32 {
+    pub fn remaining(&self, now: Time) -> u16 {
         if now >= self.interval_end { self.max_lines } else { self.remaining }
     }
 
@@ -72,7 +73,7 @@ impl LogThrottle {
             self.remaining = self.max_lines;
         }
         let allowed = self.remaining > 0;
-        self.remaining -= u32::from(allowed);
+        self.remaining -= u16::from(allowed);
         allowed
     }
 }

@@ -26,7 +26,7 @@ pub struct UdpTarget {
 pub enum TargetError {
     /// The target is a signaling server, but a UDP target is required.
     #[error(
-        "send cannot send to a signaling server (ws://, wss://); give --to HOST[:PORT], or --signaling-url and --room for a member of a room"
+        "send needs a UDP target, not a signaling server (ws://, wss://); give --to HOST[:PORT], or --signaling-url and --room to send to a room member"
     )]
     WebSocket,
     /// An unknown scheme.

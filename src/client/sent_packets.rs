@@ -1,4 +1,4 @@
-//! Tracks sent packets until their replies arrive or they are lost.
+//! Tracks sent packets and matches replies to them, including late and duplicate replies.
 //!
 //! A packet keeps its entry until [`SENT_PACKETS_CAPACITY`] later packets of its stream have been sent. Replies are
 //! matched by sequence number and compared by a digest of the expected bytes, so memory does not grow with the length

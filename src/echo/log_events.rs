@@ -70,29 +70,29 @@ pub(super) fn log_unknown_sources(last_source: SocketAddr, newly_dropped: u64, d
         newly_dropped,
         reason = "source not in --allow",
         last_source = %canonical_socket_addr(last_source),
-        dropped_not_allowed,
+        dropped_not_allowed_total = dropped_not_allowed,
         "datagrams dropped"
     );
 }
 
 pub(super) fn log_rate_limited(
     last_source: SocketAddr,
-    new_packets: u64,
+    newly_dropped: u64,
     dropped_packet_rate: u64,
     dropped_bit_rate: u64,
 ) {
     warn!(
         target: "echo",
-        new_packets,
+        newly_dropped,
         last_source = %canonical_socket_addr(last_source),
-        dropped_packet_rate,
-        dropped_bit_rate,
+        dropped_packet_rate_total = dropped_packet_rate,
+        dropped_bit_rate_total = dropped_bit_rate,
         "rate limit exceeded"
     );
 }
 
-pub(super) fn log_possible_loop(last_source: SocketAddr, new_packets: u64) {
-    warn!(target: "echo", last_source = %canonical_socket_addr(last_source), new_packets, "repeated packets dropped: possible echo loop");
+pub(super) fn log_possible_loop(last_source: SocketAddr, newly_dropped: u64) {
+    warn!(target: "echo", last_source = %canonical_socket_addr(last_source), newly_dropped, "repeated packets dropped: possible echo loop");
 }
 
 pub(super) fn log_loop_check(destination: SocketAddr) {
@@ -201,16 +201,16 @@ pub(super) fn log_malformed(source: SocketAddr, bytes: &[u8], error: PacketError
 }
 
 /// `totals`: buffer full, client buffer full, reply buffer full, out of memory.
-pub(super) fn log_buffer_full(new_packets: u64, totals: [u64; 4]) {
+pub(super) fn log_buffer_full(newly_dropped: u64, totals: [u64; 4]) {
     let [dropped_buffer_full, dropped_client_buffer_full, dropped_reply_buffer_full, dropped_out_of_memory] = totals;
     warn!(
         target: "echo",
-        new_packets,
+        newly_dropped,
         reason = "buffer full or out of memory",
-        dropped_buffer_full,
-        dropped_client_buffer_full,
-        dropped_reply_buffer_full,
-        dropped_out_of_memory,
+        dropped_buffer_full_total = dropped_buffer_full,
+        dropped_client_buffer_full_total = dropped_client_buffer_full,
+        dropped_reply_buffer_full_total = dropped_reply_buffer_full,
+        dropped_out_of_memory_total = dropped_out_of_memory,
         "packets dropped"
     );
 }

@@ -23,7 +23,7 @@ const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of log lines per second about sources, so that a flood of forged sources cannot fill the log.
-const MAX_LOG_LINES_PER_SECOND: u32 = 10;
+const MAX_LOG_LINES_PER_SECOND: u16 = 10;
 
 /// Maximum number of count reports per second to one source.
 const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;

@@ -307,7 +307,7 @@ const MAX_ECHO_BYTES: usize = 16 << 10;
 const MAX_ECHOES_PER_SECOND: u32 = 100;
 
 /// Maximum number of log lines per second about members. Without this limit, any client could fill the log by joining and leaving.
-const MAX_LOG_LINES_PER_SECOND: u32 = 20;
+const MAX_LOG_LINES_PER_SECOND: u16 = 20;
 
 /// Candidate priorities of a host address and of a mapped address (RFC 8445, section 5.1.2.2; one component, local preference 65,535).
 const HOST_PRIORITY: u32 = 126 << 24 | 65_535 << 8 | 255;

@@ -26,7 +26,7 @@ fn run_reply_loop(datagram: &[u8], mut first: Server, second: Server) -> (Stats,
     let forged = Instant::now();
     SpoofedSocket::new(there).send(here, datagram);
     let line = first.line_starting_with(&format!(
-        "echo: repeated packets dropped: possible echo loop last_source={there} new_packets="
+        "echo: repeated packets dropped: possible echo loop last_source={there} newly_dropped="
     ));
     assert_eq!(line.level, "WARN");
     println!("silent {:?} after the forged datagram", forged.elapsed());
@@ -206,7 +206,10 @@ fn flood_is_logged_once_per_second() {
         let lines: Vec<_> =
             ended.lines.iter().filter(|line| line.contains(" WARN echo: rate limit exceeded ")).collect();
         assert!(!lines.is_empty() && lines.len() as u64 <= took.as_secs() + 1, "{took:?}: {lines:#?}");
-        assert!(lines[0].contains(&format!(" last_source={} dropped_packet_rate=", client.address())), "{lines:#?}");
+        assert!(
+            lines[0].contains(&format!(" last_source={} dropped_packet_rate_total=", client.address())),
+            "{lines:#?}"
+        );
         let stats = ended.stats();
         assert_eq!(stats.arrivals(), 200 + syncs, "{stats}");
         assert!(

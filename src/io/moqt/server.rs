@@ -357,9 +357,9 @@ impl MoqtConnections {
                 target: "moqt",
                 newly_dropped,
                 last_source = %source,
-                groups_dropped_slow_reader,
-                groups_dropped_buffer_full,
-                groups_dropped_no_subscriber,
+                groups_dropped_slow_reader_total = groups_dropped_slow_reader,
+                groups_dropped_buffer_full_total = groups_dropped_buffer_full,
+                groups_dropped_no_subscriber_total = groups_dropped_no_subscriber,
                 "groups dropped"
             );
         }

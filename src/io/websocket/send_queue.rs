@@ -305,11 +305,11 @@ struct FrameQueue {
     /// Keys of queued updates. With this index, the queue is searched only if a frame is superseded.
     update_keys: BTreeMap<UpdateKey, UpdateKeyEntry>,
     /// Number of superseded frames.
-    superseded: usize,
+    superseded: u32,
     /// Bytes of the first frame that have been written.
     written_bytes: usize,
     /// Number of frames at the front that are being written now and cannot be dropped.
-    borrowed: usize,
+    borrowed: u32,
     bytes: usize,
     next_number: u64,
 }
@@ -348,7 +348,7 @@ impl FrameQueue {
         self.bytes += bytes.len();
         if let Some(key) = update_key {
             let entry = self.update_keys.entry(key).or_insert(UpdateKeyEntry { frames: 0, oldest: number });
-            self.superseded += usize::from(entry.frames > 0);
+            self.superseded += u32::from(entry.frames > 0);
             entry.frames += 1;
         }
         self.frames.push_back(QueuedFrame { bytes, update_key, number });
@@ -357,8 +357,9 @@ impl FrameQueue {
     /// The first frames, up to `max_frames`, and how many bytes of the first frame have been written. The frames are pinned until
     /// [`FrameQueue::advance`] or [`FrameQueue::release_borrowed`] is called.
     fn borrow_front(&mut self, max_frames: usize) -> Option<(Vec<Bytes>, usize)> {
-        self.borrowed = self.frames.len().min(max_frames);
-        if self.borrowed == 0 {
+        let borrowed = self.frames.len().min(max_frames);
+        self.borrowed = borrowed as u32;
+        if borrowed == 0 {
             self.frames.shrink_to(IDLE_CAPACITY);
             return None;
         }
@@ -383,7 +384,7 @@ impl FrameQueue {
 
     /// Number of frames at the front that must stay, because they are or may be partly written.
     fn pinned(&self) -> usize {
-        self.borrowed.max(usize::from(self.written_bytes > 0)).min(self.frames.len())
+        (self.borrowed as usize).max(usize::from(self.written_bytes > 0)).min(self.frames.len())
     }
 
     /// Drops one superseded frame: the oldest frame with the key of the `incoming` frame or, if there is none, the oldest frame for which a

@@ -229,7 +229,7 @@ fn groups_over_the_memory_limit_are_logged_and_counted() {
         let is_logged = [1, 2].iter().any(|dropped| {
             line.message.starts_with(&format!("moqt: groups dropped newly_dropped={dropped} last_source=127.0.0.1:"))
                 && line.message.ends_with(&format!(
-                    " groups_dropped_slow_reader=0 groups_dropped_buffer_full={dropped} groups_dropped_no_subscriber=0"
+                    " groups_dropped_slow_reader_total=0 groups_dropped_buffer_full_total={dropped} groups_dropped_no_subscriber_total=0"
                 ))
         });
         assert!(is_logged, "{}", line.message);

@@ -98,7 +98,7 @@ fn invalid_targets_are_explained() {
         (
             "send --tone 440 --to ws://localhost",
             2,
-            "send cannot send to a signaling server (ws://, wss://); give --to HOST[:PORT]",
+            "send needs a UDP target, not a signaling server (ws://, wss://); give --to HOST[:PORT]",
         ),
         ("probe --embedded --to moqt://127.0.0.1:4443/echo", 2, "'--embedded' cannot be used with '--to"),
         ("probe --to moqt://127.0.0.1:4443/echo --moqt", 2, "cannot be used with"),

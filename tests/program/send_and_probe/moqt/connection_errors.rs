@@ -238,7 +238,7 @@ fn options_of_other_transports_are_rejected_with_moqt_and_vice_versa() {
         ("send --to moqt://127.0.0.1:9/ --text x --tone 440", "cannot be used with"),
         ("send --to moqt://127.0.0.1:9/ --text x --no-echo", "cannot be used with"),
         ("send --to moqt://127.0.0.1:9/ --text - --text -", "standard input can be read only once"),
-        ("send --to ws://127.0.0.1:9/ --text x", "send cannot send to a signaling server (ws://, wss://)"),
+        ("send --to ws://127.0.0.1:9/ --text x", "send needs a UDP target, not a signaling server (ws://, wss://)"),
     ] {
         let output = run_args(line.split(' '));
         assert_eq!((output.code, output.stdout.as_str()), (2, ""), "{line}: {}", output.stderr);
