@@ -139,7 +139,7 @@ pub(super) fn format_count(n: u64, one: &str) -> String {
     format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 
-/// One figure of the group `T`.
+/// One figure, computed from the statistics `T`.
 #[derive(Debug)]
 pub struct Figure<T: 'static> {
     /// The JSON object that contains the figure.
