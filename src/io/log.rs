@@ -10,6 +10,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -81,23 +82,25 @@ pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<LogGuard, Lo
         .thread_name("log")
         .finish(std::io::stderr());
     let dropped_lines = writer.error_counter();
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(Level::TRACE)
-        .with_writer(writer)
-        // Otherwise, when a write to standard error fails, tracing-subscriber tries to report this on standard error, and panics.
-        .log_internal_errors(false);
+    let has_color = color && std::io::stderr().is_terminal();
+    subscriber(filter, format, has_color, writer).init();
+    Ok(LogGuard { dropped_lines, _writer: guard })
+}
+
+/// The filter is the innermost layer: then its highest level is the global maximum, and a disabled event costs only one comparison.
+fn subscriber<W>(filter: Targets, format: LogFormat, has_color: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filtered = tracing_subscriber::registry().with(filter);
+    // Otherwise, when a write to standard error fails, tracing-subscriber tries to report this on standard error, and panics.
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     match format {
-        LogFormat::Text => builder
-            .with_ansi(color && std::io::stderr().is_terminal())
-            .event_format(TextFormat)
-            .finish()
-            .with(filter)
-            .init(),
+        LogFormat::Text => Box::new(filtered.with(layer.with_ansi(has_color).event_format(TextFormat))),
         LogFormat::Json => {
-            builder.with_ansi(false).with_timer(UtcMillis).json().flatten_event(true).finish().with(filter).init();
+            Box::new(filtered.with(layer.with_ansi(false).with_timer(UtcMillis).json().flatten_event(true)))
         }
     }
-    Ok(LogGuard { dropped_lines, _writer: guard })
 }
 
 /// The areas of the log: events with these targets are printed as `area: event key=value`.
@@ -116,12 +119,12 @@ const AREAS: [&str; 12] = [
     "clock",
 ];
 
-/// Whether `word` is neither a level, an area, a module of `jamjam-dev`, nor `TARGET=LEVEL`. [`Targets`] mistakes a misspelled level for the
-/// name of a module, and then nothing is logged.
+/// Whether `word` is neither a level, an area, a module of `jamjam-dev`, nor `TARGET=LEVEL`. [`Targets`] mistakes a misspelled level or a
+/// span filter for the name of a module, and then nothing is logged.
 fn is_invalid_directive(word: &str) -> bool {
     let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
     if let Some((target, level)) = word.split_once('=') {
-        return target.is_empty() || !is_level(level);
+        return target.is_empty() || target.contains('[') || !is_level(level);
     }
     let is_target = AREAS.contains(&word) || word.starts_with(env!("CARGO_CRATE_NAME"));
     !(word.is_empty() || is_target || is_level(word))
@@ -269,6 +272,20 @@ mod tests {
             line_of(|| tracing::warn!(target: "room", text = %"a \"b\"\nc", user = "", "chat message received")),
             "WARN room: chat message received text=\"a \\\"b\\\"\u{fffd}c\" user=\"\"\n"
         );
+    }
+
+    #[test]
+    fn filter_determines_the_global_maximum_level() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            for (filter, level) in [("info", LevelFilter::INFO), ("warn,echo=debug", LevelFilter::DEBUG)] {
+                let filter = filter.parse().expect("a filter");
+                assert_eq!(
+                    subscriber(filter, format, false, std::io::sink).max_level_hint(),
+                    Some(level),
+                    "{format:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -198,7 +198,7 @@ fn invalid_options_are_usage_errors() {
 
 #[test]
 fn invalid_log_level_is_a_usage_error() {
-    for level in ["info,=", "echo=", "=info", "echo=loud"] {
+    for level in ["info,=", "echo=", "=info", "echo=loud", "[span]=info"] {
         let output = process::run(&["echo-server", "--port", "0"], |command| {
             command.env("RUST_LOG", level);
         });
