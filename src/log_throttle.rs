@@ -105,6 +105,15 @@ mod tests {
     }
 
     #[test]
+    fn throttle_is_small_and_its_count_saturates() {
+        assert_eq!(size_of::<LogThrottle>(), 16);
+        let mut throttle = LogThrottle::default();
+        throttle.record(u64::MAX);
+        throttle.record(1);
+        assert_eq!(throttle.take_due(Time::ZERO), Some(u64::from(u32::MAX)));
+    }
+
+    #[test]
     fn maximum_applies_to_each_interval() {
         let mut throttle = LogThrottle::new(10);
         let lines =

@@ -134,14 +134,15 @@ pub(super) struct ConnectionState {
     pub(super) last_seen: Time,
     /// Whether a ping has been sent since `last_seen`.
     pub(super) awaiting_pong: bool,
-    /// Time of the last ping; before the first ping, the time at which the heartbeat started.
-    pub(super) last_ping: Time,
     /// Wrong room codes so far.
     wrong_codes: u32,
     /// Time of the last message; before the first message, the connect time.
     pub(super) last_message: Time,
     pub(super) connected_at: Time,
 }
+
+// A server may have many idle connections, so their common state is kept small.
+const _: () = assert!(size_of::<ConnectionState>() <= 72);
 
 impl ConnectionState {
     fn new(source: IpAddr, dialect: Option<Dialect>, at: Time) -> Self {
@@ -152,7 +153,6 @@ impl ConnectionState {
             log_throttle: LogThrottle::default(),
             last_seen: at,
             awaiting_pong: false,
-            last_ping: at,
             wrong_codes: 0,
             last_message: at,
             connected_at: at,
@@ -636,7 +636,7 @@ impl Hub {
         let Self { connections, timers, dialects, .. } = self;
         timers.insert(at, event);
         timers.prune(|event| match event {
-            TimerEvent::Heartbeat(conn) | TimerEvent::IdleTimeout(conn) | TimerEvent::MaxAge(conn) => {
+            TimerEvent::Heartbeat { conn, .. } | TimerEvent::IdleTimeout(conn) | TimerEvent::MaxAge(conn) => {
                 connections.contains_key(conn)
             }
             TimerEvent::ActivityLogExpiry => true,

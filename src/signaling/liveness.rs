@@ -23,7 +23,7 @@ impl Hub {
         let now = now.into();
         while let Some(event) = self.timers.pop_due(now.monotonic) {
             match event {
-                TimerEvent::Heartbeat(conn) => self.on_heartbeat_timer(now, conn, sink),
+                TimerEvent::Heartbeat { conn, last_ping } => self.on_heartbeat_timer(now, conn, last_ping, sink),
                 TimerEvent::IdleTimeout(conn) => self.check_idle_timeout(now, conn, sink),
                 TimerEvent::MaxAge(conn) => self.close_at_max_age(now, conn, sink),
                 TimerEvent::ActivityLogExpiry => self.expire_activity_log(now.monotonic),
@@ -37,10 +37,8 @@ impl Hub {
 
     /// Starts the heartbeat of a connection, if it is still open and its dialect has one.
     pub(super) fn start_heartbeat(&mut self, now: Time, conn: ConnId) {
-        let Some(connection) = self.connections.get_mut(&conn) else { return };
-        connection.last_ping = now;
         if let Some(Heartbeat { interval: Some(interval), .. }) = self.heartbeat(conn) {
-            self.schedule(now + interval, TimerEvent::Heartbeat(conn));
+            self.schedule(now + interval, TimerEvent::Heartbeat { conn, last_ping: now });
         }
     }
 
@@ -49,7 +47,7 @@ impl Hub {
     }
 
     /// Drops a connection that did not answer a ping in time; otherwise sends a ping if the interval has passed.
-    fn on_heartbeat_timer(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
+    fn on_heartbeat_timer(&mut self, now: WallClock, conn: ConnId, mut last_ping: Time, sink: &mut dyn EventSink) {
         let Some(Heartbeat { interval: Some(interval), timeout }) = self.heartbeat(conn) else { return };
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         let dialect = connection.dialect;
@@ -61,17 +59,17 @@ impl Hub {
             sink.abort(conn);
             return;
         }
-        if now.monotonic >= connection.last_ping + interval {
-            (connection.awaiting_pong, connection.last_ping) = (true, now.monotonic);
+        if now.monotonic >= last_ping + interval {
+            (connection.awaiting_pong, last_ping) = (true, now.monotonic);
             sink.ping(conn);
         }
-        let mut next = connection.last_ping + interval;
+        let mut next = last_ping + interval;
         if connection.awaiting_pong {
             // If a connection had been silent for longer than the time-out before the ping, it has the whole time-out to answer the ping.
             let expires_at = connection.last_seen + timeout;
             next = next.min(if expires_at > now.monotonic { expires_at } else { now.monotonic + timeout });
         }
-        self.schedule(next, TimerEvent::Heartbeat(conn));
+        self.schedule(next, TimerEvent::Heartbeat { conn, last_ping });
     }
 
     /// Schedules the heartbeat of the room that the connection `created`, if any, and the idle time-out and maximum age of a new

@@ -6,10 +6,11 @@ use super::rooms::RoomKey;
 use super::{ConnId, Dialect};
 use crate::time::Time;
 
-/// What a timer of the hub triggers.
+/// What a timer of the hub triggers. Every connection has timers, so the variants are small: texts are `Box<str>`.
 pub(super) enum TimerEvent {
-    /// Pings a connection, or drops it.
-    Heartbeat(ConnId),
+    /// Pings a connection, or drops it. `last_ping` is the time of the last ping; before the first ping, the time at which the heartbeat
+    /// started.
+    Heartbeat { conn: ConnId, last_ping: Time },
     /// Closes a connection that sent no message for too long.
     IdleTimeout(ConnId),
     /// Closes a connection that has reached the maximum age.
@@ -27,9 +28,9 @@ pub(super) enum DialectTimer {
     /// Relays the message with this id, whose delay is over.
     DelayedMessage(u64),
     /// Closes the room with this code.
-    RoomExpiry(String),
+    RoomExpiry(Box<str>),
     /// Sets a parameter.
-    ScheduledUpdate { room: RoomKey, sender: ConnId, name: String, value: f32 },
+    ScheduledUpdate { room: RoomKey, sender: ConnId, name: Box<str>, value: f32 },
 }
 
 impl DialectTimer {
@@ -120,6 +121,12 @@ mod tests {
         timers.remove(e);
         assert_eq!(timers.next_deadline(), None);
     }
+
+    #[test]
+    fn timer_events_are_small() {
+        assert_eq!(size_of::<TimerEvent>(), 48);
+    }
+
     #[test]
     fn obsolete_timers_are_pruned() {
         let mut timers = Timers::default();

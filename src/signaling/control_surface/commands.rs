@@ -129,7 +129,7 @@ impl Hub {
         let lifetime = options.lifetime.unwrap_or(limits.room_lifetime).min(MAX_ROOM_LIFETIME);
         let expiry_timer = self.timers.insert(
             now.monotonic + lifetime,
-            TimerEvent::Dialect(Dialect::ControlSurface, DialectTimer::RoomExpiry(code.clone())),
+            TimerEvent::Dialect(Dialect::ControlSurface, DialectTimer::RoomExpiry(code.as_str().into())),
         );
         let created_ms = now.unix_ms();
         let expires_ms = created_ms + lifetime.as_millis() as u64;
