@@ -46,7 +46,7 @@ pub struct PlaybackArgs {
     #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = "play", conflicts_with = "no_echo", value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_PLAYBACK)]
     play_buffer: Option<u32>,
 
-    /// Play packets up to this much later than the fastest (at most 1s), or auto
+    /// Maximum delay of played packets, relative to the fastest packets (at most 1s), or auto
     ///
     /// In milliseconds or with a unit. Packets with a longer delay are not played. With auto, the maximum adapts to recent packets.
     #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]

@@ -45,7 +45,7 @@ pub struct RoomTargetArgs {
 
     /// Room to join; its first reachable member is the target
     ///
-    /// Give a name or a unique part of it, an ID, or an invite code. With --to ws://, this is the room to probe.
+    /// Give a name or a unique part of it, an ID, or an invite code. With `probe --to ws://`, this is the broadcast or WebRTC room to join.
     #[arg(long, value_name = "NAME|ID|INVITE", value_parser = NonEmptyStringValueParser::new(), conflicts_with = "embedded", help_heading = HEADING_ROOM)]
     room: Option<String>,
 

@@ -249,8 +249,8 @@ pub fn default_route_address() -> Option<IpAddr> {
     socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
 }
 
-/// The address at which clients of the signaling server at `peer` reach a socket bound to `listening`. `local` is this host's address on
-/// the connection to that server.
+/// The address to advertise for a socket bound to `listening`, so that other clients of the signaling server can reach the socket. `local`
+/// and `peer` are the addresses of this host and the server on the connection between them.
 fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Option<SocketAddr> {
     let (ip, port) = (listening.ip().to_canonical(), listening.port());
     if is_link_local(ip) {

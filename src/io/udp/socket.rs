@@ -108,8 +108,8 @@ fn set_buffer_sizes(socket: &Socket, receive: usize) {
     let _ = socket.set_send_buffer_size(SEND_BUFFER);
 }
 
-/// Makes the kernel report the arrival address and interface of every datagram, before the socket is bound. quinn-udp enables these reports
-/// only when the driver starts. When the driver starts, datagrams without this information may already be queued.
+/// Enables the kernel's reports of each datagram's arrival address and interface. This must happen before the socket is bound: quinn-udp
+/// enables these reports only when the driver starts, and datagrams that arrive between bind and start would be queued without them.
 #[cfg(target_os = "linux")]
 fn enable_arrival_info(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};

@@ -79,7 +79,7 @@ fn suspend_without_a_boottime_clock_is_reported_as_a_jump() {
 
 #[test]
 fn preemption_between_two_clock_reads_is_not_a_jump() {
-    // Reading the clocks takes 30 ms; the wall clock is read at the very end or at the beginning.
+    // One reading takes 30 ms. The two cases: the wall clock is read at the end of this time, and at its start.
     for wall in [130 * MS, 100 * MS] {
         let mut jumps = ClockJumps::default();
         jumps.on_reading(reading(0, 0, Some(0)));

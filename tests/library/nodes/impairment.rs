@@ -149,7 +149,8 @@ fn bursts_continue_where_sequence_numbers_wrap() {
         let mut link = Impairer::new(Impairment { burst_loss, seed: *seed, ..Impairment::default() });
         link.decide(PacketType::Audio, u32::MAX).loss != link.decide(PacketType::Audio, 0).loss
     });
-    // On average, the state changes in 1 of the 1,000 links; if the two states were independent, it would change in half of them.
+    // The state is expected to change between the two packets in 1 of the 1,000 simulated links. If the state were drawn anew for each
+    // packet, it would change in half of them.
     assert!(changes.count() <= 6);
 }
 

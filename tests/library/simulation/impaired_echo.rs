@@ -1,5 +1,5 @@
-//! Seeded simulations in virtual time: clients and an impaired echo server on a lossless link. The report of a client equals, packet
-//! by packet, the rows of the outcome log, read as `docs/measuring.md` defines them.
+//! Seeded simulations in virtual time: clients and an impaired echo server on a lossless link. The tests count
+//! the rows of the outcome log by the definitions in `docs/measuring.md` and compare these counts with the report of each client.
 //!
 //! `SIMULATIONS=10000 cargo test --test library simulation::impaired_echo` runs more simulations; `SEED=5000000` sets the first seed.
 

@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 /// The audio quality of a file with these samples, sent with `options`, and the exit code of the run.
 fn quality(rate: u32, channels: u16, samples: &[i16], options: &str) -> (Value, i32) {
-    let output = sent(|file| wav::write(file, rate, channels, samples), &format!("{options} --json"));
+    let output = send_file(|file| wav::write(file, rate, channels, samples), &format!("{options} --json"));
     (document::report(&output)["audio_quality"].clone(), output.code)
 }
 
-/// Sends the file that `make` creates with `options`.
-fn sent(make: impl Fn(&Path), options: &str) -> ProgramOutput {
+/// Lets `make` write a WAV file, and runs `send` with this file and these options.
+fn send_file(make: impl Fn(&Path), options: &str) -> ProgramOutput {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("made.wav");
     make(&file);
@@ -133,7 +133,7 @@ fn non_finite_file_samples_are_counted_and_become_zero_when_converted() {
     let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
     at_once(cases.into_iter().zip(values.into_iter().cycle()), |((rate, channels, options), value)| {
         let make = |file: &Path| wav::write_floats(file, rate, channels, &with_three_values(value, rate, channels));
-        let output = sent(make, &format!("{options} --json"));
+        let output = send_file(make, &format!("{options} --json"));
         let case = format!("{value} {rate} {channels} {options}: {output:?}");
         assert_eq!(output.code, 0, "{case}");
         let report = document::report(&output);
@@ -160,7 +160,7 @@ fn non_finite_samples_are_sent_unchanged_and_counted_when_copied() {
         let [record, both, page] = ["back.wav", "both.wav", "page.html"].map(|name| folder.path().join(name));
         let files = format!("--record {} --record-both {} --html {}", record.display(), both.display(), page.display());
         let make = |file: &Path| wav::write_floats(file, rate, channels, &sound);
-        let output = sent(make, &format!("{options} {files} --json"));
+        let output = send_file(make, &format!("{options} {files} --json"));
         let case = format!("{value} {rate} {channels} {options}: {output:?}");
         assert_eq!(output.code, 0, "{case}");
         let report = document::report(&output);
@@ -197,7 +197,7 @@ fn file_of_the_largest_floats_is_sent_at_every_rate() {
     ];
     at_once(cases, |(rate, channels, options)| {
         let sound: Vec<f32> = (0..6_000).map(|n| if n / 500 % 2 == 0 { f32::MAX } else { -1e38 }).collect();
-        let output = sent(|file| wav::write_floats(file, rate, channels, &sound), &format!("{options} --json"));
+        let output = send_file(|file| wav::write_floats(file, rate, channels, &sound), &format!("{options} --json"));
         assert_eq!(output.code, 0, "{rate} {channels} {options}: {output:?}");
         let quality = &document::report(&output)["audio_quality"];
         // The values are large but finite, so none is counted as not finite.
@@ -212,7 +212,7 @@ fn file_of_the_largest_floats_is_sent_at_every_rate() {
 #[test]
 fn text_report_lists_non_finite_samples_of_both_sides() {
     let lines = |options: &str, rate: u32, sound: &[f32]| {
-        let output = sent(|file| wav::write_floats(file, rate, 1, sound), options);
+        let output = send_file(|file| wav::write_floats(file, rate, 1, sound), options);
         assert_eq!(output.code, 0, "{output:?}");
         output.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
     };

@@ -1,7 +1,7 @@
 //! Helpers for the test programs: they run the program as a process, provide clients and servers that use none of its code, and run
 //! transcripts.
 
-// Helpers panic if a test fails, and the names of most helpers describe them.
+// A helper panics if the test cannot continue. Most helpers need no documentation because their names say what they do.
 #![allow(missing_docs, clippy::missing_panics_doc, clippy::new_without_default)]
 
 use std::path::{Path, PathBuf};
