@@ -72,11 +72,7 @@ impl LogGuard {
 /// Starts the log, which is written on a thread of its own. `filter` has the syntax of `RUST_LOG`: a level, or `target=level` pairs.
 /// `color` colors the level if standard error is a terminal.
 pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<LogGuard, LogFilterError> {
-    let invalid = |reason: String| LogFilterError { filter: filter.to_owned(), reason };
-    if let Some(word) = filter.split(',').map(str::trim).find(|word| is_invalid_directive(word)) {
-        return Err(invalid(format!("`{word}` is neither a level nor TARGET=LEVEL")));
-    }
-    let filter: Targets = filter.parse().map_err(|error: ParseError| invalid(error.to_string()))?;
+    let filter = parse_filter(filter)?;
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINE_QUEUE_CAPACITY)
         .thread_name("log")
@@ -87,14 +83,13 @@ pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<LogGuard, Lo
     Ok(LogGuard { dropped_lines, _writer: guard })
 }
 
-/// The filter is the innermost layer: then its highest level is the global maximum, and a disabled event costs only one comparison.
+/// Only `filter` limits the level, so its highest level is the global maximum: an event above this level costs only one comparison.
 fn subscriber<W>(filter: Targets, format: LogFormat, has_color: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filtered = tracing_subscriber::registry().with(filter);
-    // Otherwise, when a write to standard error fails, tracing-subscriber tries to report this on standard error, and panics.
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     match format {
         LogFormat::Text => Box::new(filtered.with(layer.with_ansi(has_color).event_format(TextFormat))),
         LogFormat::Json => {
@@ -119,15 +114,29 @@ const AREAS: [&str; 12] = [
     "clock",
 ];
 
+/// Parses a filter: words separated by commas, with spaces around them ignored.
+fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
+    let invalid = |reason: String| LogFilterError { filter: filter.to_owned(), reason };
+    // [`Targets`] would take an empty word for the level ERROR, and a space for a part of the target.
+    let words: Vec<&str> = filter.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    if let Some(word) = words.iter().find(|word| is_invalid_directive(word)) {
+        return Err(invalid(format!("`{word}` is neither a level nor TARGET=LEVEL")));
+    }
+    words.join(",").parse().map_err(|error: ParseError| invalid(error.to_string()))
+}
+
 /// Whether `word` is neither a level, an area, a module of `jamjam-dev`, nor `TARGET=LEVEL`. [`Targets`] mistakes a misspelled level or a
-/// span filter for the name of a module, and then nothing is logged.
+/// span filter (`[span]`) for the name of a module, and then nothing is logged.
 fn is_invalid_directive(word: &str) -> bool {
     let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
+    if word.contains(|c: char| c == '[' || c.is_whitespace()) {
+        return true;
+    }
     if let Some((target, level)) = word.split_once('=') {
-        return target.is_empty() || target.contains('[') || !is_level(level);
+        return target.is_empty() || !is_level(level);
     }
     let is_target = AREAS.contains(&word) || word.starts_with(env!("CARGO_CRATE_NAME"));
-    !(word.is_empty() || is_target || is_level(word))
+    !(is_target || is_level(word))
 }
 
 /// UTC to the millisecond: `2024-01-15T10:30:00.000Z`.
@@ -249,11 +258,8 @@ mod tests {
         }
         let sink = Sink::default();
         let writer = sink.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .with_ansi(false)
-            .event_format(TextFormat)
-            .finish();
+        let filter = parse_filter("info").expect("a filter");
+        let subscriber = subscriber(filter, LogFormat::Text, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, log);
         let text = String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("UTF-8");
         text.split_once(' ').expect("a time").1.to_owned()
@@ -272,6 +278,19 @@ mod tests {
             line_of(|| tracing::warn!(target: "room", text = %"a \"b\"\nc", user = "", "chat message received")),
             "WARN room: chat message received text=\"a \\\"b\\\"\u{fffd}c\" user=\"\"\n"
         );
+    }
+
+    #[test]
+    fn spaces_and_empty_words_do_not_change_the_filter() {
+        for (filter, same_as) in
+            [("info,", "info"), (" info , echo=debug ", "info,echo=debug"), (",moqt", "moqt"), ("Debug", "debug")]
+        {
+            assert_eq!(parse_filter(filter).expect("a filter"), same_as.parse().expect("a filter"), "{filter}");
+        }
+        for filter in ["info,=", "echo=", "=info", "echo=loud", "echo =info", "[span]=info", "jamjam_dev[span]", "loud"]
+        {
+            assert!(parse_filter(filter).is_err(), "{filter}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::rooms::RoomKey;
 use super::{ConnId, Dialect};
 use crate::time::Time;
 
-/// What a timer of the hub triggers. Every connection has timers, so the variants are small: texts are `Box<str>`.
+/// What a timer of the hub triggers. Most connections have a timer, so the variants are small: texts are `Box<str>`.
 pub(super) enum TimerEvent {
     /// Pings a connection, or drops it. `last_ping` is the time of the last ping; before the first ping, the time at which the heartbeat
     /// started.
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn timer_events_are_small() {
-        assert_eq!(size_of::<TimerEvent>(), 48);
+        assert!(size_of::<TimerEvent>() <= 48);
     }
 
     #[test]

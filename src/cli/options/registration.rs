@@ -203,9 +203,9 @@ fn spawn_signaling_server(listener: TcpListener, stop: StopToken) -> io::Result<
     Ok(stopped)
 }
 
-/// URL at which the echo server connects to the signaling server in this process. The echo server advertises the local address of this
-/// connection, and clients must be able to reach that address. So if the signaling server listens on all addresses, the URL contains the
-/// source address of the default route instead of a loopback address.
+/// URL at which the echo server connects to the signaling server in this process. If the echo server listens on all addresses, it
+/// advertises the local address of this connection, and clients must be able to reach that address. So if the signaling server listens on
+/// all addresses, the URL contains the source address of the default route, if there is one, instead of a loopback address.
 fn local_signaling_url(address: SocketAddr) -> Result<WebSocketUrl, Failure> {
     let ip = if address.ip().is_unspecified() {
         default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))

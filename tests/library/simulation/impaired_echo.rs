@@ -1,5 +1,6 @@
 //! Seeded simulations in virtual time: clients and an impaired echo server on a lossless link. The tests count
-//! the rows of the outcome log by the definitions in `docs/measuring.md` and compare these counts with the report of each client.
+//! the rows of the outcome log by the definitions in `docs/measuring.md`. The report of each client and the counters of the server must have
+//! these counts, and the client's packet lines must match the rows.
 //!
 //! `SIMULATIONS=10000 cargo test --test library simulation::impaired_echo` runs more simulations; `SEED=5000000` sets the first seed.
 
