@@ -103,7 +103,7 @@ pub struct Args {
 
     /// Log packets and the reasons for drops (level debug)
     ///
-    /// Overrides RUST_LOG.
+    /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,echo=debug.
     #[arg(short, long, help_heading = HEADING_LOG)]
     verbose: bool,
 

@@ -68,7 +68,11 @@ const EXIT_CODES: [(&str, &str); 5] = [
 /// Environment variables that do not correspond to an option.
 const VARIABLES: [(&str, &str); 2] = [
     ("NO_COLOR", "Disables colors if set and not empty."),
-    ("RUST_LOG", "Log level of the servers: trace, debug, info, warn, error or off. --verbose overrides it."),
+    (
+        "RUST_LOG",
+        "Log levels of the servers: trace, debug, info, warn, error or off, or TARGET=LEVEL pairs, such as warn,echo=debug. --verbose \
+         overrides them.",
+    ),
 ];
 
 const EXAMPLES: [(&str, &str); 4] = [

@@ -76,7 +76,7 @@ pub struct Args {
 
     /// Log sent messages, joins and reasons for rejections (level debug)
     ///
-    /// Overrides RUST_LOG.
+    /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,signaling=debug.
     #[arg(short, long, help_heading = HEADING_LOG)]
     verbose: bool,
 

@@ -4,7 +4,9 @@
 //! with a `DialectHandler`; the dialects share rooms, timers, limits and counters. [`client`] is the client side of the jamjam dialect.
 //!
 //! To add a dialect, add its module and a variant of [`Dialect`], and list it in [`Dialect::ALL`]. The compiler then reports what else to
-//! add to this file.
+//! add to this file. A limit is a field of [`SignalingLimits`] and an option in `src/cli/options/signaling_limits.rs`. The dialect is
+//! documented in `docs/signaling-server.md`, `docs/probe.md`, `docs/measuring.md`, `docs/report.schema.json` and
+//! `src/io/signaling/admin/openapi/about.md`.
 
 mod activity_log;
 pub mod broadcast;

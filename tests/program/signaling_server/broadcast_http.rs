@@ -358,10 +358,9 @@ fn control_channels_are_open_only_with_the_option() {
 
 #[test]
 fn limits_close_with_their_codes() {
-    let server =
-        Server::start_signaling(&[&SECRET[..], &["--max-payload", "300KiB", "--idle-timeout", "100ms"]].concat());
-    let mut idle = Client::join(&server, "lobby");
-    assert_eq!(idle.closed(), (4_000, "Idle timeout".to_owned()));
+    let server = Server::start_signaling(&[&SECRET[..], &["--idle-timeout", "100ms"]].concat());
+    assert_eq!(Client::join(&server, "lobby").closed(), (4_000, "Idle timeout".to_owned()));
+    let server = Server::start_signaling(&[&SECRET[..], &["--max-payload", "300KiB"]].concat());
     let (mut ann, mut bob) = (Client::join(&server, "lobby"), Client::join(&server, "lobby"));
     // This message is longer than the limit for other clients.
     ann.send(&format!(r#"{{"content":"{}"}}"#, "x".repeat(290 << 10)));

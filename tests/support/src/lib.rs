@@ -4,7 +4,9 @@
 // A helper panics if the test cannot continue. Most helpers need no documentation because their names say what they do.
 #![allow(missing_docs, clippy::missing_panics_doc, clippy::new_without_default)]
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 pub mod certificate;
 pub mod client;
@@ -41,4 +43,16 @@ pub fn built_program() -> PathBuf {
         .with_extension(std::env::consts::EXE_EXTENSION);
     assert!(program.exists(), "{} is not built", program.display());
     program
+}
+
+/// Environment variables that a tested program inherits. All others could be settings of the program.
+const INHERITED_VARIABLES: [&str; 8] =
+    ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "RUST_BACKTRACE", "SSL_CERT_DIR", "SSL_CERT_FILE", "SYSTEMROOT"];
+
+/// A command that starts `program` without settings from the environment.
+pub fn command_without_settings(program: &OsStr) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear();
+    command.envs(INHERITED_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command
 }

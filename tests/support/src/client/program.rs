@@ -20,15 +20,12 @@ pub struct ProgramOutput {
     pub stderr: String,
 }
 
-/// Prepares the program with these arguments, in the project's folder and without the environment variables that the program reads. Does
-/// not start the program.
+/// Prepares the program with these arguments, in the project's folder and without settings from the environment. Does not start the
+/// program.
 pub fn command(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-    let mut command = Command::new(crate::built_program());
+    let mut command = crate::command_without_settings(crate::built_program().as_ref());
     command.current_dir(crate::repository()).args(args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for name in ["NO_COLOR", "CLICOLOR_FORCE", "RUST_LOG", "ECHO_DELAY_MS", "SIGNALING_URL"] {
-        command.env_remove(name);
-    }
     command
 }
 

@@ -42,53 +42,11 @@ impl ServerExit {
     }
 }
 
-/// The environment variables that the program reads.
-const VARIABLES: [&str; 35] = [
-    "ECHO_DELAY_MS",
-    "SIGNALING_URL",
-    "RUST_LOG",
-    "NO_COLOR",
-    "PORT",
-    "HOST",
-    "MAX_CONNECTIONS",
-    "MAX_CONNECTIONS_PER_ADDRESS",
-    "RATE_LIMIT_MESSAGES",
-    "TLS_CERT",
-    "TLS_KEY",
-    "PORT_ENV",
-    "DIALECTS",
-    "HANDSHAKE_TIMEOUT_MS",
-    "MAX_UNDECIDED",
-    "SEND_QUEUE_MESSAGES",
-    "SEND_QUEUE_BYTES",
-    "QUEUE_BUDGET_BYTES",
-    "HEARTBEAT_INTERVAL",
-    "HEARTBEAT_INTERVAL_MS",
-    "CLIENT_TIMEOUT",
-    "CLIENT_TIMEOUT_MS",
-    "WEBRTC_MAX_MEMBERS",
-    "BBX_ROOM",
-    "BBX_CODE_LENGTH",
-    "BBX_ROOM_EXPIRATION",
-    "BBX_MAX_CLIENTS",
-    "BBX_MAX_ROOMS",
-    "BBX_PING_INTERVAL",
-    "BBX_CONNECTION_TIMEOUT",
-    "BROADCAST_CAPACITY",
-    "DOCS_USERNAME",
-    "DOCS_PASSWORD",
-    "RATE_LIMIT_LOGIN",
-    "TRUST_PROXY",
-];
-
-/// Prepares the program without the environment variables that it reads, in a time zone far from UTC. The environment variable `PROGRAM`
-/// selects another build.
+/// Prepares the program without settings from the environment, in a time zone far from UTC. The environment variable `PROGRAM` selects
+/// another build.
 pub fn program(arguments: &[&str]) -> Command {
     let built = crate::built_program().into();
-    let mut command = Command::new(std::env::var_os("PROGRAM").unwrap_or(built));
-    for variable in VARIABLES {
-        command.env_remove(variable);
-    }
+    let mut command = crate::command_without_settings(&std::env::var_os("PROGRAM").unwrap_or(built));
     command.env("TZ", "Asia/Tokyo").stdin(Stdio::null()).args(arguments);
     command
 }
