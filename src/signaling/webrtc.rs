@@ -19,8 +19,9 @@ use super::route::{has_parameter, is_common_path};
 use super::{ConnId, Dialect, Route};
 use crate::sanitize::sanitize;
 
-/// Maximum length of user ids and user names, and of room ids, in bytes.
+/// Maximum length of user ids and user names, in bytes.
 const MAX_USER_BYTES: usize = 256;
+/// Maximum length of room ids, in bytes.
 const MAX_ROOM_ID_BYTES: usize = 128;
 
 type WebRtcRooms = RoomMap<(), Participant>;
