@@ -117,7 +117,7 @@ const AREAS: [&str; 12] = [
 /// Parses a filter: words separated by commas, with spaces around them ignored.
 fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
     let invalid = |reason: String| LogFilterError { filter: filter.to_owned(), reason };
-    // [`Targets`] would take an empty word for the level ERROR, and a space for a part of the target.
+    // `Targets` would take an empty word for the level ERROR, and a space for a part of the target.
     let words: Vec<&str> = filter.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
     if let Some(word) = words.iter().find(|word| is_invalid_directive(word)) {
         return Err(invalid(format!("`{word}` is neither a level nor TARGET=LEVEL")));

@@ -435,10 +435,10 @@ impl SessionHandler for MoqtClient {
 
 /// Deadline for the next sign of progress of a run, derived from its configuration and events.
 ///
-/// A [`MoqtClient`] finishes within its time-outs, provided that its owner calls it whenever a timer expires. The owner
-/// cannot rely on this if a lower layer blocks or spins, so it also checks this deadline from another thread. The deadline covers connecting,
-/// subscribing, each group interval and the wait for late frames. A peer can cause only a limited number of the events that extend the
-/// deadline, so it cannot postpone the deadline forever.
+/// A [`MoqtClient`] finishes within its time-outs, provided that its owner calls it whenever a timer expires. The owner cannot rely on this
+/// if a lower layer blocks or spins, so it also checks this deadline from another thread. The deadline covers connecting, subscribing, each
+/// group interval and the wait for late frames. A peer can cause only a limited number of the events that extend the deadline, so it cannot
+/// postpone the deadline forever.
 #[derive(Debug)]
 pub struct ProgressDeadline {
     config: MoqtClientConfig,

@@ -59,8 +59,8 @@ pub enum Progress {
     /// The transcript was run up to a line that advances the clock or lets the embedding application act, which this server does not
     /// support.
     UntilUnsupported,
-    /// The transcript was run up to this line. The line changes the case of an id, but the id that the server assigned
-    /// contains no letter.
+    /// The transcript was run up to this line. The line changes the case of an id, but the id that the server
+    /// assigned contains no letter.
     UntilLine(usize),
 }
 
