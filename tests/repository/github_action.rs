@@ -258,7 +258,9 @@ fn run_lines(lines: &str) -> (i32, TempDir, String) {
     let port = free_port();
     let lines = lines.replace("--port 5000", &format!("--port {port}"));
     let lines = lines.replace("jamjam-dev probe", &format!("jamjam-dev probe --to 127.0.0.1:{port}"));
-    fs::write(folder.path().join("lines.sh"), lines.replace("--max-p99 5ms", "--max-p99 30s")).unwrap();
+    // A busy machine may exceed the documented limit.
+    assert!(lines.contains("--max-p99 50ms"), "{lines}");
+    fs::write(folder.path().join("lines.sh"), lines.replace("--max-p99 50ms", "--max-p99 30s")).unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_jamjam-dev")).parent().unwrap();
     let path = std::env::join_paths(
         std::iter::once(program.to_owned()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
