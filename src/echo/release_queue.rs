@@ -108,7 +108,7 @@ struct QueuedReply {
     contents: Box<[u8]>,
     /// When the reply would be due without impairment.
     unimpaired_due: Time,
-    /// Whether the reply has not entered the queue of the bandwidth limit yet.
+    /// Whether the reply must still enter the queue of the bandwidth limit.
     awaits_bottleneck: bool,
     /// Copies still to send, and the time between them.
     copies_left: u8,

@@ -42,7 +42,7 @@ dialect_counters! {
     Gauge delayed_messages,
     /// Bytes queued for clients that read slowly.
     Gauge queued_bytes,
-    /// Connections opened, by dialect when opened (`undecided` if the URL selects none).
+    /// Connections opened, by initial dialect (`undecided` if the URL selects none).
     Counter connections_opened,
     /// Messages received.
     Counter messages_received,

@@ -45,7 +45,7 @@ pub(crate) struct TestServer {
 /// While the memory of a server is measured, no other server runs.
 static ACCESS: RwLock<()> = RwLock::new(());
 
-/// Shared access for tests that start clients but no [`TestServer`].
+/// The shared side of the lock `ACCESS`, for tests that start clients but no [`TestServer`].
 pub(crate) fn shared_access() -> RwLockReadGuard<'static, ()> {
     // The lock protects no data, so a poisoned lock is ignored.
     ACCESS.read().unwrap_or_else(PoisonError::into_inner)

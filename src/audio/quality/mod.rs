@@ -29,11 +29,11 @@ pub struct PacketFormat {
 /// How a packet returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReturnStatus {
-    /// The packet returned with the bytes that were sent.
+    /// The packet came back unchanged.
     Intact,
-    /// The packet returned with the bytes that were sent, but after `--late-after`, which is too late for playback.
+    /// The packet came back unchanged, but after `--late-after`, which is too late for playback.
     Late,
-    /// The packet returned with different bytes.
+    /// The packet came back with different bytes.
     Damaged,
 }
 

@@ -209,7 +209,8 @@ fn outline(text: &mut String, start: usize, run: &[PeakRange], scale: f32) {
     text.push('z');
 }
 
-/// Bands over columns with missing samples. The CSS class of a band depends on how many quarters of the column are missing, rounded up.
+/// Draws shaded bands over the columns with missing samples. The CSS class of a band depends on how many quarters of a column are missing,
+/// rounded up.
 fn gap_bands(text: &mut String, columns: &[WaveformColumn], samples_per_column: u64) {
     let quarters = |column: &WaveformColumn| (4 * column.lost_samples).div_ceil(samples_per_column.max(1)).min(4);
     let mut start = 0;

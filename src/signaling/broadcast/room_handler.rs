@@ -154,7 +154,7 @@ pub struct RelayContext<'a> {
 }
 
 /// The hooks of a room. The defaults make a room that relays every message.
-#[expect(unused_variables, reason = "a default that does nothing still names its parameters")]
+#[expect(unused_variables, reason = "default methods name parameters that they do not use")]
 pub trait RoomHandler: Send {
     /// Whether joining needs a valid token. A post over HTTP always needs a valid token.
     fn requires_auth(&self) -> bool {

@@ -10,7 +10,7 @@ pub fn folder() -> PathBuf {
     crate::repository().join("fixtures/wire")
 }
 
-/// Returns the bytes in `text`. The error is the first word that is not a byte.
+/// Returns the bytes in `text`. The error contains the first word that does not consist of two lower-case hexadecimal digits.
 pub fn bytes(text: &str) -> Result<Vec<u8>, String> {
     let words = text.lines().flat_map(|line| line.split('#').next().unwrap_or_default().split_ascii_whitespace());
     words
