@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use jamjam_dev::cli::output::print_notice;
-use jamjam_dev::cli::{Failure, environment};
+use jamjam_dev::cli::output::{Failure, print_notice};
+use jamjam_dev::cli::{Cli, environment};
 use jamjam_dev::client::StopSignal;
 use jamjam_dev::io::stop::StopToken;
 
 fn main() -> ExitCode {
-    let cli = environment::parse();
+    let cli: Cli = environment::parse();
     let stop = StopToken::default();
     let result = listen_for_signals(stop.clone()).and_then(|()| cli.run(&stop));
     match result {

@@ -1,4 +1,5 @@
-//! Makes text from the network safe to print: control and bidirectional characters are replaced, and the length is limited.
+//! Makes text from the network safe to print: control and bidirectional characters are replaced, the length is limited,
+//! and HTML is escaped.
 
 /// Maximum length of sanitized text, in characters: a few terminal lines.
 const MAX_SANITIZED_CHARS: usize = 256;
@@ -15,6 +16,25 @@ pub fn sanitize(text: &str) -> String {
 pub fn is_control_or_bidi(letter: char) -> bool {
     letter.is_control()
         || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Escapes text for HTML elements and quoted attributes. Control characters other than line feeds, and characters that change the
+/// writing direction, are replaced.
+pub fn escape_html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            '\n' => escaped.push('\n'),
+            letter if is_control_or_bidi(letter) => escaped.push(char::REPLACEMENT_CHARACTER),
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
 }
 
 /// Truncates `text` to at most `max_bytes` bytes, at a character boundary.

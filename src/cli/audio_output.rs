@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::Failure;
 use super::audio_source::{MAX_DEVICE_BUFFER_FRAMES, print_device_format};
 use super::client::FinishedRun;
+use super::output::Failure;
 use super::output::{HEADING_REPORT, HtmlPage, print_notice, remove_stale};
 use super::values::{Millis, output_file_parser};
 use crate::audio::jitter_buffer::MAX_JITTER_ALLOWANCE;

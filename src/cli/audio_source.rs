@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::Failure;
+use super::output::Failure;
 use super::output::{print, print_notice};
 use super::values::Seconds;
 use crate::audio::convert::ChannelLayout;

@@ -10,10 +10,10 @@ use anyhow::Context;
 use clap::ColorChoice;
 use tracing::{Level, enabled, info, warn};
 
-use super::Failure;
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
 use super::options::registration::RegistrationArgs;
+use super::output::Failure;
 use super::output::check_distinct_files;
 use super::server::{self, AddressFile, ServerStatistics, UdpStatistics};
 use super::values::{

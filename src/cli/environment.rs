@@ -7,9 +7,7 @@ use std::ffi::OsString;
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, CommandFactory, Error, FromArgMatches};
-
-use super::Cli;
+use clap::{Arg, ArgMatches, Command, Error, FromArgMatches, Parser};
 
 /// Variables with a second name, which is used if the first is not set.
 const VARIABLE_ALIASES: &[(&str, &str)] = &[
@@ -20,13 +18,13 @@ const VARIABLE_ALIASES: &[(&str, &str)] = &[
 ];
 
 /// Parses the command line and the environment. If the command line or a variable is invalid, prints the error message and exits.
-pub fn parse() -> Cli {
+pub fn parse<C: Parser>() -> C {
     let arguments: Vec<OsString> = env::args_os().collect();
-    let command = map_arguments(Cli::command(), with_effective_variable);
+    let command = map_arguments(C::command(), with_effective_variable);
     let parsed = command.clone().try_get_matches_from(&arguments);
-    parsed.and_then(|matches| Cli::from_arg_matches(&matches)).unwrap_or_else(|error| {
+    parsed.and_then(|matches| C::from_arg_matches(&matches)).unwrap_or_else(|error| {
         // If the command line alone is valid, an environment variable caused the error.
-        let without_env = map_arguments(Cli::command(), |argument| argument.env(Resettable::Reset));
+        let without_env = map_arguments(C::command(), |argument| argument.env(Resettable::Reset));
         let is_from_env = without_env.try_get_matches_from(&arguments).is_ok();
         if is_from_env { name_variable_in_error(error, command).exit() } else { error.exit() }
     })

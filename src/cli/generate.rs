@@ -2,13 +2,13 @@
 
 use std::io;
 
-use clap::{Command, CommandFactory, ValueEnum};
+use clap::{Command, ValueEnum};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use roff::{Roff, bold, roman};
 
+use super::output::Failure;
 use super::output::print;
-use super::{Cli, Failure};
 
 /// Documents generated from the options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -24,16 +24,14 @@ pub enum Generate {
 }
 
 impl Generate {
-    /// Prints the document.
-    pub fn print(self) -> Result<u8, Failure> {
-        let text = self.text().map_err(Failure::unusable)?;
+    /// Prints the document for the options of `cli`.
+    pub fn print(self, cli: Command) -> Result<u8, Failure> {
+        let text = self.text(cli).map_err(Failure::unusable)?;
         print(&mut io::stdout().lock(), text.trim_end()).map_err(Failure::unusable)?;
         Ok(0)
     }
 
-    /// The text of the document.
-    pub fn text(self) -> anyhow::Result<String> {
-        let mut cli = Cli::command();
+    fn text(self, mut cli: Command) -> anyhow::Result<String> {
         let shell = match self {
             Self::Man => return man(cli),
             Self::CompleteBash => Shell::Bash,

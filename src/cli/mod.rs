@@ -8,7 +8,16 @@ pub mod echo_server;
 pub mod environment;
 pub mod generate;
 pub mod moqt_server;
-pub mod options;
+pub mod options {
+    //! Option groups that several subcommands share, and the large option groups of the servers.
+
+    pub mod broadcast;
+    pub mod credentials;
+    pub mod impairment;
+    pub mod registration;
+    pub mod room_target;
+    pub mod signaling_limits;
+}
 pub mod output;
 pub mod probe;
 pub mod send;
@@ -17,10 +26,9 @@ pub mod signaling_server;
 pub mod target;
 pub mod values;
 
-use std::fmt;
-
-use clap::{ColorChoice, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 use generate::Generate;
+use output::Failure;
 
 use crate::io::stop::StopToken;
 
@@ -53,30 +61,11 @@ enum Command {
     SignalingServer(Box<signaling_server::Args>),
 }
 
-/// An error and its exit code: 1 (no reply), 2 (usage error), 3 (unusable file, device, host name or socket), 130 or 143 (interrupted).
-#[derive(Debug)]
-pub struct Failure {
-    /// Exit code of the process.
-    pub code: u8,
-    /// Operation, cause and remedy.
-    pub error: anyhow::Error,
-}
-
-impl Failure {
-    fn usage(error: impl fmt::Display) -> Self {
-        Self { code: 2, error: anyhow::anyhow!("{error}") }
-    }
-
-    fn unusable(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: 3, error: error.into() }
-    }
-}
-
 impl Cli {
     /// Runs the subcommand until it finishes or `stop` is requested. Returns the exit code.
     pub fn run(self, stop: &StopToken) -> Result<u8, Failure> {
         match (self.generate, self.command) {
-            (Some(document), None) => document.print(),
+            (Some(document), None) => document.print(Self::command()),
             (Some(_), Some(_)) => {
                 Err(Failure::usage("--generate takes no subcommand: its output covers all subcommands"))
             }

@@ -12,7 +12,7 @@ use anyhow::Context;
 use clap::ArgGroup;
 use tracing::{info, warn};
 
-use super::Failure;
+use super::output::Failure;
 use super::target::{LOCALHOST, ListenHostPort};
 use super::values::{ListenAddress, Millis};
 use crate::address::Cidr;

@@ -1,7 +1,8 @@
 //! Output of `send` and `probe`: the report and packet lines on standard output, notices and the progress bar on standard error,
-//! and report files.
+//! and report files. A [`Failure`] is an error message with the exit code of the program.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,6 @@ use std::time::Duration;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::Failure;
 use super::values::output_file_parser;
 use crate::audio::waveform::Waveform;
 use crate::client::StreamKind;
@@ -23,6 +23,25 @@ use crate::report::json::{JsonLine, PacketLine};
 use crate::report::{Report, json, junit, markdown};
 use crate::stats::Counter;
 use crate::time::Time;
+
+/// An error and its exit code: 1 (no reply), 2 (usage error), 3 (unusable file, device, host name or socket), 130 or 143 (interrupted).
+#[derive(Debug)]
+pub struct Failure {
+    /// Exit code of the process.
+    pub code: u8,
+    /// Operation, cause and remedy.
+    pub error: anyhow::Error,
+}
+
+impl Failure {
+    pub(super) fn usage(error: impl fmt::Display) -> Self {
+        Self { code: 2, error: anyhow::anyhow!("{error}") }
+    }
+
+    pub(super) fn unusable(error: impl Into<anyhow::Error>) -> Self {
+        Self { code: 3, error: error.into() }
+    }
+}
 
 /// Writes a line and flushes.
 pub fn write_line(out: &mut impl Write, line: &str) -> io::Result<()> {

@@ -3,10 +3,10 @@
 use clap::ColorChoice;
 use std::time::Duration;
 
-use super::Failure;
 use super::client::moqt::{EmbeddedMoqtServer, HEADING_MOQT, MoqtClientArgs, MoqtRunPlan};
 use super::client::websocket::WebSocketProbeArgs;
 use super::client::{ClientArgs, udp_only_error};
+use super::output::Failure;
 use super::output::{self, print_notice};
 use super::target::{MoqtTarget, ProbeTarget, UdpTarget};
 use super::values::{ByteSize, Millis};

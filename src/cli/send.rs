@@ -8,12 +8,12 @@ use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use clap::ColorChoice;
 
-use super::Failure;
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, CaptureSource, PacketLayout, PreparedSource, SourceArgs, device_lost_error};
 use super::client::moqt::{EmbeddedMoqtServer, MoqtClientArgs, MoqtRunPlan};
 use super::client::udp::ConnectedTarget;
 use super::client::{ClientArgs, HEADING_LIMITS};
+use super::output::Failure;
 use super::output::{self, check_distinct_files, print_notice};
 use super::target::{MoqtTarget, SendTarget};
 use super::values::Millis;

@@ -12,7 +12,7 @@ use clap::ColorChoice;
 use prometheus_client::registry::Registry;
 use tracing::info;
 
-use super::Failure;
+use super::output::Failure;
 use super::values::{LogFormat, use_color};
 use crate::echo::{Counters, EchoCollector, ExternalCounts};
 use crate::io::log::{self, LogGuard};

@@ -8,11 +8,11 @@ use anyhow::Context;
 use clap::ColorChoice;
 use tracing::{info, warn};
 
-use super::Failure;
 use super::environment::AddressSource;
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
 use super::options::signaling_limits::{ConnectionLimitArgs, ControlSurfaceArgs, HeartbeatArgs};
+use super::output::Failure;
 use super::server::{self, AddressFile, bind_tcp};
 use super::values::{DEFAULT_SIGNALING_PORT, LogFormat, TrimmedEnumParser, output_file_parser, parse_port};
 use crate::io::os;

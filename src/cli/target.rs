@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::Failure;
+use super::output::Failure;
 use crate::io::{moqt, resolve};
 use crate::moqt::Transport;
 use crate::wire::DEFAULT_PORT;

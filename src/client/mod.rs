@@ -8,7 +8,6 @@
 mod connection_results;
 mod loss_report;
 mod moqt;
-mod observer;
 mod prober;
 mod request_matcher;
 mod results;
@@ -26,12 +25,11 @@ pub use connection_results::{
 };
 pub use loss_report::{LOSS_REPORT_TIMEOUT, LossReport};
 pub use moqt::{FrameTracker, MoqtRunConfig};
-pub use observer::{PacketEvent, PacketObserver, PacketOutcome, SentAudio};
 pub use prober::{ProbeConfig, ProbeWorkload, Prober};
 pub use request_matcher::RequestMatcher;
 pub use results::{
-    AudioResults, CaptureResults, PlaybackResults, ProgressCounters, RunKind, RunResults, ServerDelay, StopSignal,
-    StreamKind, WaitResult,
+    AudioResults, CaptureResults, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, ProgressCounters,
+    RunKind, RunResults, SentAudio, ServerDelay, StopSignal, StreamKind, WaitResult,
 };
 pub use run::{ClientNode, DUPLICATE_WAIT, Schedule, Workload, WorkloadStep};
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};

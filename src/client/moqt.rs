@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
-use super::observer::PacketObserver;
+use super::results::PacketObserver;
 use super::results::{ProgressCounters, RunKind, RunResults, StopSignal, StreamKind};
 use super::sent_packets::{ReceivedReply, SentPackets};
 use crate::moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};

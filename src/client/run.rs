@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::RunConfig;
 use super::loss_report::LossReportRequester;
-use super::observer::PacketObserver;
+use super::results::PacketObserver;
 use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, StreamKind, WaitResult};
 use super::sent_packets::{PacketTracker, ReceivedReply, SentPackets, SentPacketsByStream, parse_reply};
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};

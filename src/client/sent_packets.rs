@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::observer::{PacketEvent, PacketObserver, PacketOutcome, SentAudio};
+use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio};
 use super::results::{ProgressCounters, StreamKind};
 use crate::node::{SendStatus, Transmit, TransmitSink};
 use crate::stats::{PacingStats, Reordering, StreamStats};

@@ -10,18 +10,16 @@ use std::time::Duration;
 
 pub mod client;
 pub mod codec;
-mod counters;
 pub mod echo;
 pub mod message;
 mod session;
 
 pub use codec::{DecodeError, Deframer, GroupDeframer, GroupItem};
-pub use counters::SessionCounters;
-pub(crate) use counters::counters;
 pub use message::{MoqtVersion, TrackPath};
+pub(crate) use session::counters;
 pub use session::{
-    EndpointRole, MoqtEndpoint, Session, SessionAction, SessionEvent, SessionHandler, StreamDir, StreamHandle,
-    path_matches,
+    EndpointRole, MoqtEndpoint, Session, SessionAction, SessionCounters, SessionEvent, SessionHandler, StreamDir,
+    StreamHandle, path_matches,
 };
 
 /// Default UDP port.

@@ -11,9 +11,10 @@ use serde::Serialize;
 
 use super::close_code::CloseCode;
 use super::counters::CountersByDialect;
+use super::dialect::Dialect;
+use super::event_sink::ConnId;
 use super::rooms::RoomKey;
 use super::timers::{TimerEvent, Timers};
-use super::{ConnId, Dialect};
 use crate::sanitize::{prefix, truncate_bytes};
 use crate::time::{Time, WallClock};
 

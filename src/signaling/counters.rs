@@ -2,7 +2,7 @@
 
 use std::ops::{AddAssign, Index, IndexMut};
 
-use super::Dialect;
+use super::dialect::Dialect;
 use crate::stats::MetricKind;
 
 /// The label of connections that have not selected a dialect.

@@ -1,24 +1,29 @@
 //! The hub: all connections and the state of each dialect, without sockets or clocks.
 //!
 //! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. The hub pings connections,
-//! and limits, counts and logs messages; the [`DialectHandler`] of the connection's dialect does everything else.
+//! and limits, counts and logs messages; the [`DialectHandler`](super::dialect_handler::DialectHandler) of the connection's dialect does
+//! everything else. The hub drops a connection only after a ping, whatever the interval and the time-out are.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
+use super::DialectHandlers;
 use super::activity_log::{ActivityLog, ActivityScope};
 use super::close_code::CloseCode;
-use super::counters::{CountersByDialect, DialectCounters};
-use super::json::MessageError;
+use super::control_surface_events::ControlSurfaceEvent;
+use super::counters::CountersByDialect;
+use super::dialect::Dialect;
+use super::dialect_handler::{ConnectionContext, ConnectionHandle, ConnectionState, Connections};
+use super::event_sink::{ConnId, EventSink, UpdateKey};
+use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
-use super::rooms::{IdGenerator, RoomDirectory, RoomKey};
+use super::rooms::{IdGenerator, RoomKey};
+use super::route::Route;
 use super::timers::{DialectTimer, TimerEvent, Timers};
-use super::{ConnId, ControlSurfaceEvent, Dialect, DialectHandlers, EventSink, NewConnection, Route, UpdateKey};
 use crate::log_throttle::LogThrottle;
 use crate::rate_limit::Gcra;
 use crate::time::{Time, WallClock};
@@ -29,280 +34,13 @@ const BYTES_PER_RATE_UNIT: usize = 16 << 10;
 /// The connection number for work that no connection caused. No connection has this number.
 const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
 
-/// One signaling dialect: its rooms, and its reaction to connections, messages and timers.
-pub(super) trait DialectHandler {
-    /// The rooms of the dialect.
-    fn rooms(&self) -> &dyn RoomDirectory;
-
-    /// The message types that select this dialect for an undecided connection.
-    fn message_types(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    /// Whether the hub ignores messages that are too long or not a JSON object. If false, the dialect handler checks its messages itself.
-    fn expects_objects(&self) -> bool {
-        true
-    }
-
-    /// Whether the room needs a password or token.
-    fn is_protected(&self, room: &str) -> bool {
-        let _ = room;
-        false
-    }
-
-    /// Handles a new connection whose URL selects this dialect: the connection joins a room or is closed. Returns the room if the
-    /// connection created it and it needs a [`DialectTimer::RoomHeartbeat`].
-    fn on_connect(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        limits: &SignalingLimits,
-        route: Route,
-    ) -> Option<RoomKey> {
-        let _ = (ctx, limits, route);
-        None
-    }
-
-    /// Handles a text message.
-    fn on_text(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        limits: &SignalingLimits,
-        text: &str,
-    ) -> Result<(), MessageError>;
-
-    /// Removes a closed connection from its room. `code` and `reason` describe the close.
-    fn on_disconnect(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        limits: &SignalingLimits,
-        code: CloseCode,
-        reason: &str,
-    );
-
-    /// Handles a timer of this dialect.
-    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, limits: &SignalingLimits, timer: DialectTimer) {
-        let _ = (ctx, limits, timer);
-    }
-
-    /// The interval and time-out of pings to connections of this dialect; `None` if these connections are not pinged.
-    fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
-        Some(limits.heartbeat)
-    }
-
-    /// Maximum time without a message from the connection; `None` if this time is unlimited.
-    fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
-        let _ = (limits, conn);
-        None
-    }
-
-    /// How long a connection may last.
-    fn max_connection_age(&self, limits: &SignalingLimits) -> Option<Duration> {
-        let _ = limits;
-        None
-    }
-
-    /// Maximum length of a message of the connection, in bytes.
-    fn max_message_bytes(&self, limits: &SignalingLimits, conn: ConnId) -> usize {
-        let _ = conn;
-        limits.max_message_bytes
-    }
-
-    /// Code and reason with which connections are closed when the server stops.
-    fn shutdown_close_frame(&self) -> (CloseCode, &'static str) {
-        (CloseCode::GOING_AWAY, "")
-    }
-
-    /// Number of delayed messages that are not relayed yet.
-    fn delayed_messages(&self) -> usize {
-        0
-    }
-}
-
-/// All connections by their numbers.
-pub(super) type Connections = HashMap<ConnId, ConnectionState>;
-
-/// The part of a connection's state that is the same for all dialects.
-pub(super) struct ConnectionState {
-    pub(super) source: IpAddr,
-    /// `None` until the first message selects the dialect.
-    pub(super) dialect: Option<Dialect>,
-    /// Theoretical arrival time of the next message (GCRA).
-    message_arrival: Time,
-    /// Limits log lines about rejected messages.
-    log_throttle: LogThrottle,
-    /// Last time that the connection sent anything.
-    pub(super) last_seen: Time,
-    /// Whether a ping has been sent since `last_seen`.
-    pub(super) awaiting_pong: bool,
-    /// Wrong room codes so far.
-    wrong_codes: u32,
-    /// Time of the last message; before the first message, the connect time.
-    pub(super) last_message: Time,
-    pub(super) connected_at: Time,
-}
-
-impl ConnectionState {
-    fn new(source: IpAddr, dialect: Option<Dialect>, at: Time) -> Self {
-        Self {
-            source,
-            dialect,
-            message_arrival: at,
-            log_throttle: LogThrottle::default(),
-            last_seen: at,
-            awaiting_pong: false,
-            wrong_codes: 0,
-            last_message: at,
-            connected_at: at,
-        }
-    }
-
-    /// Records that the connection is alive.
-    fn record_activity(&mut self, now: Time) {
-        (self.last_seen, self.awaiting_pong) = (now, false);
-    }
-
-    /// Whether a message of `bytes` bytes conforms to the message rate `limit`; a conforming message is charged.
-    fn allow_message(&mut self, now: Time, limit: Gcra, bytes: usize) -> bool {
-        let conforms = limit.try_advance(self.message_arrival, now, 1).is_some();
-        if conforms {
-            // A long message is accepted if one unit is available, but uses several units, so fewer messages are accepted after it.
-            let units = 1 + (bytes / BYTES_PER_RATE_UNIT) as u64;
-            self.message_arrival = limit.advance(self.message_arrival, now, units);
-        }
-        conforms
-    }
-}
-
-/// What a dialect handler may use while it handles an event of one connection.
-pub(super) struct ConnectionContext<'a> {
-    pub(super) now: WallClock,
-    pub(super) conn: ConnId,
-    pub(super) source: IpAddr,
-    pub(super) connections: &'a mut Connections,
-    pub(super) ids: &'a mut IdGenerator,
-    pub(super) timers: &'a mut Timers,
-    pub(super) counters: &'a mut DialectCounters,
-    /// Limits log lines about rejected connections.
-    log_throttle: &'a mut LogThrottle,
-    activity_log: &'a mut ActivityLog,
-    pub(super) sink: &'a mut dyn EventSink,
-}
-
-impl ConnectionContext<'_> {
-    /// The Unix time in milliseconds.
-    pub(super) fn unix_ms(&self) -> u64 {
-        self.now.unix_ms()
-    }
-
-    /// Closes a connection that is not in a room.
-    pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
-        if let Some(ConnectionState { source, dialect, .. }) = self.connections.remove(&conn) {
-            if self.activity_log.is_active(self.now.monotonic) {
-                let scope = ActivityScope::outside_rooms(dialect);
-                self.activity_log.record_close(self.now, scope, (conn, source), code, Some(reason), "");
-            }
-            let logged = (!reason.is_empty()).then_some(reason);
-            info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by = "server", "connection closed");
-            self.sink.close(conn, code.get(), reason);
-        }
-    }
-
-    /// Counts and logs a rejected request, and closes the connection that sent it.
-    pub(super) fn reject_and_close(&mut self, code: CloseCode, reason: &str) {
-        self.count_rejection();
-        if self.log_throttle.allow(self.now.monotonic) {
-            warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, "connection rejected");
-        }
-        self.close(self.conn, code, reason);
-    }
-
-    /// Counts a request that a limit or a room rejected.
-    pub(super) fn count_rejection(&mut self) {
-        self.counters.requests_rejected += 1;
-    }
-
-    /// Counts a wrong room code. Returns the number of wrong codes from this connection so far.
-    pub(super) fn count_wrong_code(&mut self) -> u32 {
-        self.connections.get_mut(&self.conn).map_or(0, |connection| {
-            connection.wrong_codes += 1;
-            connection.wrong_codes
-        })
-    }
-
-    /// A handle that sends messages to connections.
-    pub(super) fn handle(&mut self) -> ConnectionHandle<'_> {
-        ConnectionHandle { counters: self.counters, sink: self.sink }
-    }
-
-    /// Generates ids until one is free.
-    pub(super) fn generate_unique(
-        &mut self,
-        generate: fn(&mut IdGenerator) -> String,
-        is_taken: impl Fn(&str) -> bool,
-    ) -> String {
-        loop {
-            let id = generate(self.ids);
-            if !is_taken(&id) {
-                return id;
-            }
-        }
-    }
-
-    /// Sends a message to the connection.
-    pub(super) fn reply(&mut self, message: &impl Serialize) {
-        self.send(&[self.conn], message);
-    }
-
-    /// Sends a serialized message to the connection.
-    pub(super) fn reply_text(&mut self, text: impl Into<String>) {
-        self.send_text(&[self.conn], text.into());
-    }
-
-    /// Serializes a message once and sends it to these connections.
-    pub(super) fn send(&mut self, to: &[ConnId], message: &impl Serialize) {
-        if !to.is_empty() {
-            self.send_text(to, to_json(message));
-        }
-    }
-
-    /// Sends a serialized message to these connections.
-    pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
-        if !to.is_empty() {
-            debug!(target: "signaling", caused_by_conn = self.conn.0, bytes = text.len(), receivers = to.len(), "message sent");
-            self.handle().send_text(to, text);
-        }
-    }
-}
-
-/// Sends messages to connections, and counts the sent messages.
-pub(super) struct ConnectionHandle<'a> {
-    pub(super) counters: &'a mut DialectCounters,
-    pub(super) sink: &'a mut dyn EventSink,
-}
-
-impl ConnectionHandle<'_> {
-    /// Sends the same text to these connections.
-    pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
-        self.counters.add_sent(to.len(), text.len());
-        self.sink.send(to, text);
-    }
-
-    /// Sends a text that supersedes earlier texts with the same key.
-    pub(super) fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
-        self.counters.add_sent(to.len(), text.len());
-        self.sink.send_update(to, text, key);
-    }
-
-    /// Passes an event of a control surface to the [`EventSink`].
-    pub(super) fn emit_event(&mut self, event: ControlSurfaceEvent) {
-        self.counters.control_surface_events += 1;
-        self.sink.control_surface_event(event);
-    }
-}
-
-/// A message as JSON. Messages consist of strings and numbers, so serialization cannot fail.
-pub(super) fn to_json(message: &impl Serialize) -> String {
-    serde_json::to_string(message).unwrap_or_else(|error| unreachable!("JSON has every string and number: {error}"))
+/// A new connection.
+#[derive(Clone, Debug)]
+pub struct NewConnection {
+    /// The client's address.
+    pub source: IpAddr,
+    /// The route that the path and query of the upgrade request select.
+    pub route: Route,
 }
 
 /// All connections, the rooms of all dialects, and their timers and counters.
@@ -644,12 +382,250 @@ impl Hub {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl ConnectionState {
+    fn new(source: IpAddr, dialect: Option<Dialect>, at: Time) -> Self {
+        Self {
+            source,
+            dialect,
+            message_arrival: at,
+            log_throttle: LogThrottle::default(),
+            last_seen: at,
+            awaiting_pong: false,
+            wrong_codes: 0,
+            last_message: at,
+            connected_at: at,
+        }
+    }
 
-    #[test]
-    fn state_of_an_idle_connection_is_small() {
-        assert!(size_of::<ConnectionState>() <= 72);
+    /// Records that the connection is alive.
+    fn record_activity(&mut self, now: Time) {
+        (self.last_seen, self.awaiting_pong) = (now, false);
+    }
+
+    /// Whether a message of `bytes` bytes conforms to the message rate `limit`; a conforming message is charged.
+    fn allow_message(&mut self, now: Time, limit: Gcra, bytes: usize) -> bool {
+        let conforms = limit.try_advance(self.message_arrival, now, 1).is_some();
+        if conforms {
+            // A long message is accepted if one unit is available, but uses several units, so fewer messages are accepted after it.
+            let units = 1 + (bytes / BYTES_PER_RATE_UNIT) as u64;
+            self.message_arrival = limit.advance(self.message_arrival, now, units);
+        }
+        conforms
+    }
+}
+
+/// The replies and messages of a dialect.
+impl ConnectionContext<'_> {
+    /// The Unix time in milliseconds.
+    pub(super) fn unix_ms(&self) -> u64 {
+        self.now.unix_ms()
+    }
+
+    /// Closes a connection that is not in a room.
+    pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
+        if let Some(ConnectionState { source, dialect, .. }) = self.connections.remove(&conn) {
+            if self.activity_log.is_active(self.now.monotonic) {
+                let scope = ActivityScope::outside_rooms(dialect);
+                self.activity_log.record_close(self.now, scope, (conn, source), code, Some(reason), "");
+            }
+            let logged = (!reason.is_empty()).then_some(reason);
+            info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by = "server", "connection closed");
+            self.sink.close(conn, code.get(), reason);
+        }
+    }
+
+    /// Counts and logs a rejected request, and closes the connection that sent it.
+    pub(super) fn reject_and_close(&mut self, code: CloseCode, reason: &str) {
+        self.count_rejection();
+        if self.log_throttle.allow(self.now.monotonic) {
+            warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, "connection rejected");
+        }
+        self.close(self.conn, code, reason);
+    }
+
+    /// Counts a request that a limit or a room rejected.
+    pub(super) fn count_rejection(&mut self) {
+        self.counters.requests_rejected += 1;
+    }
+
+    /// Counts a wrong room code. Returns the number of wrong codes from this connection so far.
+    pub(super) fn count_wrong_code(&mut self) -> u32 {
+        self.connections.get_mut(&self.conn).map_or(0, |connection| {
+            connection.wrong_codes += 1;
+            connection.wrong_codes
+        })
+    }
+
+    /// A handle that sends messages to connections.
+    pub(super) fn handle(&mut self) -> ConnectionHandle<'_> {
+        ConnectionHandle { counters: self.counters, sink: self.sink }
+    }
+
+    /// Generates ids until one is free.
+    pub(super) fn generate_unique(
+        &mut self,
+        generate: fn(&mut IdGenerator) -> String,
+        is_taken: impl Fn(&str) -> bool,
+    ) -> String {
+        loop {
+            let id = generate(self.ids);
+            if !is_taken(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// Sends a message to the connection.
+    pub(super) fn reply(&mut self, message: &impl Serialize) {
+        self.send(&[self.conn], message);
+    }
+
+    /// Sends a serialized message to the connection.
+    pub(super) fn reply_text(&mut self, text: impl Into<String>) {
+        self.send_text(&[self.conn], text.into());
+    }
+
+    /// Serializes a message once and sends it to these connections.
+    pub(super) fn send(&mut self, to: &[ConnId], message: &impl Serialize) {
+        if !to.is_empty() {
+            self.send_text(to, to_json(message));
+        }
+    }
+
+    /// Sends a serialized message to these connections.
+    pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
+        if !to.is_empty() {
+            debug!(target: "signaling", caused_by_conn = self.conn.0, bytes = text.len(), receivers = to.len(), "message sent");
+            self.handle().send_text(to, text);
+        }
+    }
+}
+
+impl ConnectionHandle<'_> {
+    /// Sends the same text to these connections.
+    pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
+        self.counters.add_sent(to.len(), text.len());
+        self.sink.send(to, text);
+    }
+
+    /// Sends a text that supersedes earlier texts with the same key.
+    pub(super) fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
+        self.counters.add_sent(to.len(), text.len());
+        self.sink.send_update(to, text, key);
+    }
+
+    /// Passes an event of a control surface to the [`EventSink`].
+    pub(super) fn emit_event(&mut self, event: ControlSurfaceEvent) {
+        self.counters.control_surface_events += 1;
+        self.sink.control_surface_event(event);
+    }
+}
+
+/// Heartbeats, idle time-outs, the maximum connection age, and the timers of the dialects.
+impl Hub {
+    /// When to call [`Hub::on_deadline`] if no other event changes the deadline before.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.next_deadline()
+    }
+
+    /// Handles all timers that are due.
+    pub fn on_deadline(&mut self, now: impl Into<WallClock>, sink: &mut dyn EventSink) {
+        let now = now.into();
+        while let Some(event) = self.timers.pop_due(now.monotonic) {
+            match event {
+                TimerEvent::Heartbeat { conn, last_ping } => self.on_heartbeat_timer(now, conn, last_ping, sink),
+                TimerEvent::IdleTimeout(conn) => self.check_idle_timeout(now, conn, sink),
+                TimerEvent::MaxAge(conn) => self.close_at_max_age(now, conn, sink),
+                TimerEvent::ActivityLogExpiry => self.expire_activity_log(now.monotonic),
+                TimerEvent::Dialect(dialect, timer) => {
+                    let (mut ctx, dialects, limits) = self.system_context(now, dialect, sink);
+                    dialects.get_mut(dialect).on_timer(&mut ctx, limits, timer);
+                }
+            }
+        }
+    }
+
+    /// Starts the heartbeat of a connection, if it is still open and its dialect has one.
+    pub(super) fn start_heartbeat(&mut self, now: Time, conn: ConnId) {
+        if let Some(Heartbeat { interval: Some(interval), .. }) = self.heartbeat(conn) {
+            self.schedule(now + interval, TimerEvent::Heartbeat { conn, last_ping: now });
+        }
+    }
+
+    fn heartbeat(&self, conn: ConnId) -> Option<Heartbeat> {
+        self.dialects.get(self.connections.get(&conn)?.dialect?).heartbeat(&self.limits)
+    }
+
+    /// Drops a connection that did not answer a ping in time; otherwise sends a ping if the interval has passed.
+    fn on_heartbeat_timer(&mut self, now: WallClock, conn: ConnId, mut last_ping: Time, sink: &mut dyn EventSink) {
+        let Some(Heartbeat { interval: Some(interval), timeout }) = self.heartbeat(conn) else { return };
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        let dialect = connection.dialect;
+        self.counters[dialect].cleanup_runs += 1;
+        if connection.awaiting_pong && now.monotonic >= connection.last_seen + timeout {
+            self.counters[dialect].closed_heartbeat_timeout += 1;
+            info!(target: "signaling", conn = conn.0, source = %connection.source, "connection timed out");
+            self.on_server_close(now, conn, CloseCode::ABNORMAL_CLOSURE.get(), "heartbeat timeout", sink);
+            sink.abort(conn);
+            return;
+        }
+        if now.monotonic >= last_ping + interval {
+            (connection.awaiting_pong, last_ping) = (true, now.monotonic);
+            sink.ping(conn);
+        }
+        let mut next = last_ping + interval;
+        if connection.awaiting_pong {
+            // If a connection had been silent for longer than the time-out before the ping, it has the whole time-out to answer the ping.
+            let expires_at = connection.last_seen + timeout;
+            next = next.min(if expires_at > now.monotonic { expires_at } else { now.monotonic + timeout });
+        }
+        self.schedule(next, TimerEvent::Heartbeat { conn, last_ping });
+    }
+
+    /// Schedules the heartbeat of the room that the connection `created`, if any, and the idle time-out and maximum age of a new
+    /// connection.
+    pub(super) fn start_member_timers(&mut self, now: Time, conn: ConnId, dialect: Dialect, created: Option<RoomKey>) {
+        if let (Some(room), Some(interval)) = (created, self.limits.heartbeat.interval) {
+            self.schedule(now + interval, TimerEvent::Dialect(dialect, DialectTimer::RoomHeartbeat(room)));
+        }
+        if !self.connections.contains_key(&conn) {
+            return;
+        }
+        let handler = self.dialects.get(dialect);
+        let idle_timeout = handler.idle_timeout(&self.limits, conn);
+        let max_age = handler.max_connection_age(&self.limits);
+        for (after, event) in [(idle_timeout, TimerEvent::IdleTimeout(conn)), (max_age, TimerEvent::MaxAge(conn))] {
+            if let Some(after) = after {
+                self.schedule(now + after, event);
+            }
+        }
+    }
+
+    /// Closes a connection that sent no message for too long. Otherwise, schedules the next check for the time at which the connection's
+    /// idle time-out ends.
+    fn check_idle_timeout(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
+        let Some(connection) = self.connections.get(&conn) else { return };
+        let (dialect, last_message) = (connection.dialect, connection.last_message);
+        let Some(timeout) = dialect.and_then(|dialect| self.dialects.get(dialect).idle_timeout(&self.limits, conn))
+        else {
+            return;
+        };
+        self.counters[dialect].cleanup_runs += 1;
+        if now.monotonic < last_message + timeout {
+            self.schedule(last_message + timeout, TimerEvent::IdleTimeout(conn));
+        } else {
+            self.counters[dialect].closed_idle_timeout += 1;
+            self.close_connection(now, conn, CloseCode::IDLE_TIMEOUT, "Idle timeout", sink);
+        }
+    }
+
+    /// Closes a connection that has reached the maximum age.
+    fn close_at_max_age(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
+        if let Some(connection) = self.connections.get(&conn) {
+            let counters = &mut self.counters[connection.dialect];
+            counters.cleanup_runs += 1;
+            counters.closed_max_age += 1;
+            self.close_connection(now, conn, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached", sink);
+        }
     }
 }

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tracing::debug;
 
-use super::Dialect;
 use super::close_code::CloseCode;
-use super::hub::{ConnectionContext, DialectHandler, to_json};
-use super::json::MessageError;
+use super::dialect::Dialect;
+use super::dialect_handler::{ConnectionContext, DialectHandler};
+use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::rooms::{IdGenerator, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomKey, RoomMap};
 use crate::sanitize::truncate_bytes;

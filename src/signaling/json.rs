@@ -178,6 +178,11 @@ impl From<serde_json::Error> for MessageError {
     }
 }
 
+/// A message as JSON. Messages consist of strings and numbers, so serialization cannot fail.
+pub(super) fn to_json(message: &impl Serialize) -> String {
+    serde_json::to_string(message).unwrap_or_else(|error| unreachable!("JSON has every string and number: {error}"))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::dialect_set::DialectSet;
+use super::dialect::DialectSet;
 use super::token::Secret;
 use crate::rate_limit::Gcra;
 

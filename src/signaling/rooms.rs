@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 
 use sha2::{Digest, Sha256};
 
-use super::{ConnId, UpdateKey};
+use super::event_sink::{ConnId, UpdateKey};
 
 /// The number of a room, in the order of creation. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

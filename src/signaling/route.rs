@@ -6,8 +6,7 @@ use form_urlencoded::parse;
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
-use super::Dialect;
-use super::dialect_set::DialectSet;
+use super::dialect::{Dialect, DialectSet, UrlSelection};
 use super::token::Secret;
 
 /// The dialect and parameters that the path and query of a request select.
@@ -49,27 +48,45 @@ pub enum RouteError {
 /// Selects the dialect by `path`, then by `query`. A server with only one dialect uses that dialect for every path.
 pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, RouteError> {
     if let Some(only) = dialects.single() {
-        return Ok(only.route(path, query));
+        return Ok(route_of(only, path, query));
     }
     let is_common_path = is_common_path(path);
     // If a URL selects several dialects, the last of them in `Dialect::ALL` is used.
-    let mut selected = Dialect::ALL.into_iter().rev().filter(|dialect| dialect.is_selected_by(path, query));
+    let mut selected = Dialect::ALL.into_iter().rev().filter(|dialect| is_selected_by(*dialect, path, query));
     let dialect = if is_common_path { selected.next() } else { selected.find(|dialect| dialects.contains(*dialect)) };
     match dialect {
-        Some(dialect) if dialects.contains(dialect) => Ok(dialect.route(path, query)),
+        Some(dialect) if dialects.contains(dialect) => Ok(route_of(dialect, path, query)),
         Some(_) => Err(RouteError::DialectDisabled),
         None if is_common_path => Ok(Route::Undecided),
         None => Err(RouteError::NoSuchPath),
     }
 }
 
+/// Whether a URL selects this dialect. If a URL selects no dialect, the first message selects one.
+fn is_selected_by(dialect: Dialect, path: &str, query: &str) -> bool {
+    match dialect.url_selection() {
+        UrlSelection::None => false,
+        UrlSelection::BroadcastRoom => BroadcastParams::are_in(path, query),
+        UrlSelection::Query(names) => is_common_path(path) && has_parameter(query, names),
+    }
+}
+
+/// The route of a URL that selects this dialect, or of any URL if the server supports only this dialect.
+fn route_of(dialect: Dialect, path: &str, query: &str) -> Route {
+    match dialect.url_selection() {
+        UrlSelection::None => Route::Undecided,
+        UrlSelection::BroadcastRoom => Route::Broadcast(BroadcastParams::from_url(path, query)),
+        UrlSelection::Query(_) => Route::Selected(dialect, query.to_owned()),
+    }
+}
+
 /// Whether all dialects share this path, so that the query or the first message selects one.
-pub(super) fn is_common_path(path: &str) -> bool {
+fn is_common_path(path: &str) -> bool {
     matches!(path, "/" | "/ws" | "/ws/")
 }
 
 /// Whether the query has one of these parameters.
-pub(super) fn has_parameter(query: &str, names: &[&str]) -> bool {
+fn has_parameter(query: &str, names: &[&str]) -> bool {
     parse(query.as_bytes()).any(|(name, _)| names.contains(&&*name))
 }
 
@@ -143,12 +160,12 @@ const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "cookie", "proxy-authori
 
 impl BroadcastParams {
     /// Whether a URL selects the broadcast dialect.
-    pub(super) fn are_in(path: &str, query: &str) -> bool {
+    fn are_in(path: &str, query: &str) -> bool {
         parse_room_path(path).is_some() || is_common_path(path) && has_parameter(query, &["room", "token"])
     }
 
     /// The parameters of a URL.
-    pub(super) fn from_url(path: &str, query: &str) -> Self {
+    fn from_url(path: &str, query: &str) -> Self {
         let (room_in_path, is_control_channel) = parse_room_path(path).unzip();
         Self::new(room_in_path, is_control_channel.unwrap_or(false), query)
     }

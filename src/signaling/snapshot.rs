@@ -8,10 +8,12 @@ use serde::Serialize;
 
 use super::activity_log::{ActivityEntry, ActivityLog, ActivityOutcome, ActivityScope};
 use super::counters::{CountersByDialect, DialectCounters};
-use super::hub::{Connections, DialectHandler, Hub};
+use super::dialect::Dialect;
+use super::dialect_handler::{Connections, DialectHandler};
+use super::event_sink::ConnId;
+use super::hub::Hub;
 use super::json::MessageError;
 use super::rooms::MemberInfo;
-use super::{ConnId, Dialect};
 use crate::sanitize::truncate_bytes;
 use crate::time::{Time, WallClock};
 
@@ -148,6 +150,11 @@ impl Hub {
             last_activity: activity_log.last_number(),
             ..builder.snapshot
         }
+    }
+
+    /// The WebRTC rooms with their participants as a JSON array, for `/health` and `/rooms`.
+    pub fn webrtc_rooms_json(&mut self) -> &str {
+        self.dialects.webrtc.rooms_json()
     }
 
     /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the current gauges.

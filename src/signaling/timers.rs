@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::dialect::Dialect;
+use super::event_sink::ConnId;
 use super::rooms::RoomKey;
-use super::{ConnId, Dialect};
 use crate::time::Time;
 
 /// What a timer of the hub triggers. Most connections have a timer, so the variants are small: texts are `Box<str>`.

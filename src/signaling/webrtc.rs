@@ -11,12 +11,13 @@ use serde_json::value::RawValue;
 use tracing::info;
 
 use super::close_code::CloseCode;
-use super::hub::{ConnectionContext, DialectHandler, Hub, to_json};
-use super::json::{self, MessageError};
+use super::dialect::Dialect;
+use super::dialect_handler::{ConnectionContext, DialectHandler};
+use super::event_sink::ConnId;
+use super::json::{self, MessageError, to_json};
 use super::limits::SignalingLimits;
 use super::rooms::{MemberData, MemberInfo, RoomDirectory, RoomKey, RoomMap};
-use super::route::{has_parameter, is_common_path};
-use super::{ConnId, Dialect, Route};
+use super::route::Route;
 use crate::sanitize::sanitize;
 
 /// Maximum length of user ids and user names, in bytes.
@@ -57,11 +58,6 @@ impl WebRtcParams {
         }
         params
     }
-}
-
-/// Whether a URL selects this dialect.
-pub(super) fn is_selected_by(path: &str, query: &str) -> bool {
-    is_common_path(path) && has_parameter(query, &["roomId", "userId", "userName"])
 }
 
 /// A participant as all participants see it.
@@ -169,10 +165,10 @@ impl DialectHandler for WebRtcDialect {
     }
 }
 
-impl Hub {
-    /// The WebRTC rooms with their participants as a JSON array, for `/health` and `/rooms`. Cached until a room changes.
-    pub fn webrtc_rooms_json(&mut self) -> &str {
-        self.dialects.webrtc.rooms.json(|rooms| {
+impl WebRtcDialect {
+    /// The rooms with their participants as a JSON array. Cached until a room changes.
+    pub(super) fn rooms_json(&mut self) -> &str {
+        self.rooms.json(|rooms| {
             let rooms = rooms.map(|room| RoomInfo {
                 room_id: room.name(),
                 participant_count: room.members.len(),

@@ -1,9 +1,10 @@
 //! Checks the layers of the crate: `io`, `cli` and the program perform I/O, the other modules are pure; no import goes to a higher layer;
-//! a file has a specific name and a readable length.
+//! files do not import each other in a cycle; a file has a specific name and a readable length.
 //!
-//! The test reads every path of every file (`layers/paths.rs`) and applies the rules (`layers/rules.rs`). The test cannot detect methods,
-//! or names that a macro from another crate generates.
+//! The test reads every path of every file (`layers/paths.rs`), applies the rules (`layers/rules.rs`) and searches for cycles
+//! (`layers/cycles.rs`). The test cannot detect methods, or names that a macro from another crate generates.
 
+mod cycles;
 mod paths;
 mod rules;
 
@@ -41,13 +42,19 @@ fn stems(file: &Path) -> Vec<String> {
     below.iter().map(|name| name.to_str().unwrap().to_owned()).collect()
 }
 
-/// All violations that `file` would have if it contained `source`.
-fn violations(file: &str, source: &str) -> Vec<String> {
-    let mut module = stems(Path::new(file));
-    let top_module = module[0].clone();
+/// The path of the module that `file` contains: `["wire"]` for `src/wire/mod.rs`.
+fn module(file: &Path) -> Vec<String> {
+    let mut module = stems(file);
     if matches!(module[module.len() - 1].as_str(), "mod" | "lib" | "main") {
         module.pop();
     }
+    module
+}
+
+/// All violations that `file` would have if it contained `source`.
+fn violations(file: &str, source: &str) -> Vec<String> {
+    let top_module = stems(Path::new(file))[0].clone();
+    let module = module(Path::new(file));
     let mut violations = Vec::new();
     for named in paths::named(source, &module).unwrap_or_else(|error| panic!("{file}: {error}")) {
         let violation = match named.what {
@@ -71,6 +78,56 @@ fn pure_modules_perform_no_io_and_import_only_lower_layers() {
         .flat_map(|file| violations(file.to_str().unwrap(), &fs::read_to_string(root().join(file)).unwrap()))
         .collect();
     assert!(violations.is_empty(), "\n{}", violations.join("\n"));
+}
+
+#[test]
+fn no_files_import_each_other_in_a_cycle() {
+    // `main.rs` is another crate.
+    let files = sources().into_iter().filter(|file| file != Path::new("src/main.rs"));
+    let sources: Vec<(Vec<String>, String)> =
+        files.map(|file| (module(&file), fs::read_to_string(root().join(file)).unwrap())).collect();
+    let cycles = cycles::cycles(&sources).unwrap();
+    assert!(cycles.is_empty(), "\n{}", cycles.join("\n\n"));
+}
+
+fn cycles_of(sources: &[(&str, &str)]) -> Vec<String> {
+    let names = |module: &str| module.split("::").filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let sources: Vec<_> = sources.iter().map(|(module, source)| (names(module), (*source).to_owned())).collect();
+    cycles::cycles(&sources).unwrap()
+}
+
+#[test]
+fn import_cycle_is_found() {
+    for sources in [
+        // Siblings, by an import, a qualified path and a path that starts with the module.
+        [("", ""), ("x", "use crate::y::B;"), ("y", "fn f() { crate::x::g(); }")],
+        [("", "mod x; fn f() { x::g(); }"), ("x", "use super::f;"), ("y", "")],
+        // Parent and child.
+        [("x", "pub mod y; use y::B; struct A;"), ("x::y", "use super::A; struct B;"), ("z", "")],
+        // Through a third file, and through a re-export.
+        [("x", "use crate::y::B;"), ("y", "use crate::z::C;"), ("z", "use crate::x::A;")],
+        [("x", "mod y; mod z; pub use z::C;"), ("x::y", "use super::C;"), ("x::z", "use super::y::B;")],
+    ] {
+        assert_eq!(cycles_of(&sources).len(), 1, "{sources:?}");
+    }
+}
+
+#[test]
+fn imports_without_a_cycle_are_permitted() {
+    for sources in [
+        // A re-export is not an import, whether the item is used under its own path or under the path of the parent.
+        [
+            ("x", "mod y; mod z; pub use y::B; pub use z::C;"),
+            ("x::y", "struct B;"),
+            ("x::z", "use super::B; struct C;"),
+        ],
+        [("x", "mod y; struct A;"), ("x::y", "use super::A;"), ("z", "use crate::x::y::B;")],
+        // Tests, visibilities and comments.
+        [("x", "use crate::y::B;"), ("y", "mod tests { use crate::x::A; }"), ("z", "")],
+        [("x", "mod y; use y::B;"), ("x::y", "pub(in crate::x) struct B;"), ("z", "//! [`crate::x`]")],
+    ] {
+        assert_eq!(cycles_of(&sources), Vec::<String>::new(), "{sources:?}");
+    }
 }
 
 #[test]

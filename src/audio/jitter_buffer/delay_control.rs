@@ -5,7 +5,6 @@
 //! the difference between the two minima: the maximum time that the fastest packet waits. The target depth is one device block, plus
 //! the jitter allowance, plus a tolerance within which nothing is adjusted.
 
-use super::{BufferDepth, JitterBufferConfig};
 use crate::time::{Time, saturating_nanos};
 use std::time::Duration;
 
@@ -39,6 +38,17 @@ const PAUSE_THRESHOLD: f64 = 0.001;
 
 /// Playback skips if the depth is too large by more than this plus the tolerance, in seconds.
 const SKIP_THRESHOLD: f64 = 0.05;
+
+/// Waiting time of the fastest packet in each window of one second. All values are in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BufferDepth {
+    /// Minimum waiting time over all windows.
+    pub min: f64,
+    /// Mean waiting time over all windows.
+    pub mean: f64,
+    /// Maximum waiting time over all windows.
+    pub max: f64,
+}
 
 /// The adjustment after an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -120,11 +130,13 @@ pub(super) struct DelayController {
 }
 
 impl DelayController {
-    pub(super) fn new(config: JitterBufferConfig) -> Self {
-        let fixed_allowance = config.jitter_allowance.map(|allowance| allowance.as_secs_f64());
-        let block = (config.block_duration().as_secs_f64() * f64::from(config.rate)).ceil() as usize;
+    /// `rate` is the sample rate of the packets in Hz, `block_duration` the expected duration of one device callback. Without a
+    /// `jitter_allowance`, the jitter allowance is measured.
+    pub(super) fn new(rate: u32, block_duration: Duration, jitter_allowance: Option<Duration>) -> Self {
+        let fixed_allowance = jitter_allowance.map(|allowance| allowance.as_secs_f64());
+        let block = (block_duration.as_secs_f64() * f64::from(rate)).ceil() as usize;
         Self {
-            rate: f64::from(config.rate),
+            rate: f64::from(rate),
             fixed_allowance,
             lateness: DecayingHistogram::new(),
             previous_min_delay: None,

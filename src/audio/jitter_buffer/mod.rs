@@ -19,6 +19,7 @@ use concealment::{Concealment, FADE_OUT_DIVISOR};
 use delay_control::{Adjustment, DelayController};
 
 pub use adaptive_resampler::UnsupportedRates;
+pub use delay_control::BufferDepth;
 
 use crate::time::Time;
 
@@ -85,17 +86,6 @@ pub struct JitterBufferStats {
     pub rate_correction_ppm: f64,
 }
 
-/// Waiting time of the fastest packet in each window of one second. All values are in seconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BufferDepth {
-    /// Minimum waiting time over all windows.
-    pub min: f64,
-    /// Mean waiting time over all windows.
-    pub mean: f64,
-    /// Maximum waiting time over all windows.
-    pub max: f64,
-}
-
 /// Plays packets on a device.
 #[derive(Debug)]
 pub struct JitterBuffer {
@@ -129,7 +119,7 @@ impl JitterBuffer {
             rate: f64::from(rate),
             slots: PacketSlots::new(slots.ceil() as usize, frame_samples.max(1) as usize * usize::from(channels)),
             concealment: Concealment::new(rate, usize::from(channels), resampler.max_input_frames()),
-            delay_controller: DelayController::new(config),
+            delay_controller: DelayController::new(rate, config.block_duration(), config.jitter_allowance),
             resampler,
             play_position: None,
             pause_frames: 0,

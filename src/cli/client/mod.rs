@@ -12,24 +12,20 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Arg, ColorChoice};
 
-use super::Failure;
-use super::client::udp::ConnectedTarget;
 use super::options::impairment::ImpairmentArgs;
+use super::options::room_target::RoomTargetArgs;
+use super::output::Failure;
 use super::output::{
     HEADING_REPORT, HtmlPage, PacketLinePrinter, ProgressDisplay, ReportFileArgs, print, print_notice,
 };
 use super::values::{ByteSize, Millis, Percent, Seconds, UdpDriver, parse_percent, use_color};
-use crate::cli::client::udp::RoomTargetArgs;
 use crate::client::{ClientNode, PacketObserver, ProgressCounters, Workload};
 use crate::client::{RunResults, StopSignal};
 use crate::echo::DEFAULT_DELAY;
 use crate::io::clock::{ClockMonitor, wall_clock};
 use crate::io::os;
 use crate::io::stop::StopToken;
-use crate::io::udp::{
-    Backend, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, DriverStats, IdlePolicy, KernelDrops,
-    NodeThread, spawn_node,
-};
+use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverStats, NodeThread};
 use crate::report::limits::{AudioLimits, Limits};
 use crate::report::{Report, json, text};
 use crate::stats::ClockJumps;
@@ -211,36 +207,6 @@ impl ClientArgs {
             max_jitter: time(self.max_jitter),
             audio: self.audio_limits,
         }
-    }
-
-    /// Runs `client` until it finishes or `stop` is requested. `total` is the number of packets to send, if known. Packets whose outcome is
-    /// known only at the end of the run go to `final_observer`.
-    pub fn run_client<S: Workload + Send + 'static>(
-        &self,
-        client: ClientNode<S>,
-        target: ConnectedTarget,
-        total: Option<u64>,
-        lines: Option<&mut PacketLinePrinter>,
-        final_observer: &mut dyn PacketObserver,
-        stop: &StopToken,
-    ) -> Result<FinishedRun, Failure> {
-        let live = client.progress();
-        let options =
-            DriverOptions { idle: IdlePolicy::Finish, spin_percent: self.spin, backend: Backend::from(self.driver) };
-        let kernel = KernelDrops::for_socket(&target.bound.socket);
-        let monitor = RunMonitor::start(&live, total, lines);
-        let running = spawn_node("client", target.bound.socket, client, stop.clone(), options)
-            .context("cannot start a thread")
-            .map_err(Failure::unusable)?;
-        let mut finished = monitor.wait(running, stop);
-        finished.tally.host_timing.kernel_dropped = kernel.read();
-        let port_unreachable = finished.tally.port_unreachable;
-        let mut error = target.background.end();
-        let result = std::mem::replace(&mut finished.tally.result, Ok(()));
-        error = result.context("cannot read from the socket").err().or(error);
-        let mut run = finished.into_run(&target.name, stop, final_observer);
-        run.port_unreachable = port_unreachable;
-        Ok(FinishedRun { run, error, page: None })
     }
 
     /// Whether standard output contains only JSON.

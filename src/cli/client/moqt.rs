@@ -11,7 +11,7 @@ use bytes::Bytes;
 use clap::ValueEnum;
 
 use super::{ClientArgs, FinishedRun, MonitorResult, RunMonitor, udp_only_error};
-use crate::cli::Failure;
+use crate::cli::output::Failure;
 use crate::cli::output::{self, check_distinct_files};
 use crate::cli::target::MoqtTarget;
 use crate::cli::values::Millis;

@@ -1,235 +1,22 @@
 //! UDP targets of `send` and `probe`: a host, a member of a room on a signaling server, or the embedded echo server.
 
-use std::env;
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use anyhow::{Context, ensure};
-use clap::builder::NonEmptyStringValueParser;
-use rustls::ClientConfig;
+use anyhow::Context;
 
-use super::ClientArgs;
-use crate::cli::Failure;
-use crate::cli::options::credentials::TrustArgs;
+use super::{ClientArgs, FinishedRun, RunMonitor};
 use crate::cli::options::impairment::{OutcomeLogFile, PreparedEcho};
-use crate::cli::output::{check_distinct_files, print, print_notice};
+use crate::cli::options::room_target::JoinedRoom;
+use crate::cli::output::{Failure, PacketLinePrinter, check_distinct_files, print_notice};
 use crate::cli::target::UdpTarget;
+use crate::client::{ClientNode, PacketObserver, Workload};
 use crate::echo::{EchoConfig, EchoServer};
-use crate::io::resolve::{self, UnreachableAddress};
-use crate::io::signaling::client::{self, RoomSession, RoomSessionError};
+use crate::io::resolve;
+use crate::io::signaling::client::RoomSession;
 use crate::io::stop::StopToken;
-use crate::io::tls::client::TrustPolicy;
-use crate::io::udp::{self, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, NodeThread};
-use crate::io::websocket::handshake::WebSocketUrl;
-use crate::signaling::client::{RoomClient, room_table, rooms_json};
-
-const HEADING_ROOM: &str = "Room target (instead of --to)";
-
-const SIGNALING_URL_VARIABLE: &str = "SIGNALING_URL";
-
-/// Maximum number of addresses that are tried, for half a second each. If no address replies, the search takes up to 16 seconds.
-const MAX_ADDRESSES_TRIED: usize = 32;
-
-/// Maximum length of a password file, in bytes.
-const MAX_PASSWORD_BYTES: u64 = 4 << 10;
-
-/// A target in a room of a signaling server.
-#[derive(Debug, clap::Args)]
-pub struct RoomTargetArgs {
-    /// Signaling server (ws:// or wss://)
-    #[arg(long, env = SIGNALING_URL_VARIABLE, hide_env_values = true, value_name = "URL", help_heading = HEADING_ROOM)]
-    signaling_url: Option<String>,
-
-    /// Room to join; its first reachable member is the target
-    ///
-    /// Give a name or a unique part of it, an ID, or an invite code. With `probe --to ws://`, this is the broadcast or WebRTC room to join.
-    #[arg(long, value_name = "NAME|ID|INVITE", value_parser = NonEmptyStringValueParser::new(), conflicts_with = "embedded", help_heading = HEADING_ROOM)]
-    room: Option<String>,
-
-    /// Room password
-    ///
-    /// Other users of this machine can see the command line: prefer --password-file.
-    #[arg(long, hide_short_help = true, requires = "room", help_heading = HEADING_ROOM)]
-    password: Option<String>,
-
-    /// File with the room password
-    #[arg(long, hide_short_help = true, value_name = "FILE", requires = "room", conflicts_with = "password", help_heading = HEADING_ROOM)]
-    password_file: Option<PathBuf>,
-
-    /// Print the rooms of the signaling server and exit
-    #[arg(long, conflicts_with_all = ["room", "to", "embedded"], help_heading = HEADING_ROOM)]
-    list_rooms: bool,
-
-    #[command(flatten)]
-    trust: TrustArgs,
-}
-
-/// A joined room with a reachable member.
-pub struct JoinedRoom {
-    /// The session in the room.
-    pub session: RoomSession,
-    /// Address of the member.
-    pub address: SocketAddr,
-}
-
-impl RoomTargetArgs {
-    /// The value of --room.
-    pub fn room_name(&self) -> Option<&str> {
-        self.room.as_deref()
-    }
-
-    /// Which certificates to accept.
-    pub fn trust_policy(&self) -> TrustPolicy {
-        self.trust.trust_policy()
-    }
-
-    /// Name of the first given option that needs a UDP target.
-    pub fn udp_only_option(&self) -> Option<&'static str> {
-        let passwords = [("--password", self.password.is_some()), ("--password-file", self.password_file.is_some())];
-        let password = passwords.into_iter().find_map(|(option, given)| given.then_some(option));
-        self.command_line_url().map(|_| "--signaling-url").or(password)
-    }
-
-    /// Whether the target is found through --room.
-    pub fn is_enabled(&self) -> bool {
-        self.room.is_some()
-    }
-
-    /// Rejects options that are incomplete or have no effect. The environment variable `SIGNALING_URL` is accepted even if it has no
-    /// effect.
-    pub fn validate(&self) -> Result<(), Failure> {
-        let option = match &self.room {
-            Some(_) => "--room",
-            None if self.list_rooms => "--list-rooms",
-            None => return self.reject_unused_options(),
-        };
-        if self.configured_url().is_none() {
-            return Err(Failure::usage(format!(
-                "{option} needs a signaling server; add --signaling-url URL or set {SIGNALING_URL_VARIABLE}"
-            )));
-        }
-        self.url().map(drop)
-    }
-
-    fn reject_unused_options(&self) -> Result<(), Failure> {
-        match self.command_line_url().map(|_| "--signaling-url").or_else(|| self.trust.first_given()) {
-            Some(option) => Err(Failure::usage(format!(
-                "{option} has no effect without a room; add --room NAME or --list-rooms, or omit it"
-            ))),
-            None => Ok(()),
-        }
-    }
-
-    /// Prints the rooms for --list-rooms and returns the exit code.
-    pub fn list_rooms(&self, json: bool, on_one_line: bool) -> Result<Option<u8>, Failure> {
-        if !self.list_rooms {
-            return Ok(None);
-        }
-        let (url, tls) = (self.url()?, self.tls()?);
-        let rooms = client::list_rooms(&url, &tls)
-            .with_context(|| format!("cannot list the rooms of {url}"))
-            .map_err(Failure::unusable)?;
-        let text = if json || on_one_line {
-            let document = rooms_json(&rooms, on_one_line);
-            document.context("cannot convert the room list to JSON").map_err(Failure::unusable)?
-        } else {
-            room_table(&rooms)
-        };
-        print(&mut io::stdout().lock(), &text).map_err(Failure::unusable)?;
-        Ok(Some(0))
-    }
-
-    /// If --room is given, joins the room as `name` and finds a reachable member.
-    pub fn join(&self, name: &str, stop: &StopToken) -> Result<Option<JoinedRoom>, Failure> {
-        let Some(room) = &self.room else { return Ok(None) };
-        let (url, tls) = (self.url()?, self.tls()?);
-        let client = RoomClient::new(room, self.password()?, name);
-        let session = RoomSession::join(url.clone(), tls, client, stop).map_err(|error| match error {
-            RoomSessionError::Interrupted(reason) => interrupted_error(reason.exit_code(), &url),
-            error => Failure::unusable(anyhow::Error::from(error).context(format!("cannot join a room on {url}"))),
-        })?;
-        let tried = &session.peer_addresses[..session.peer_addresses.len().min(MAX_ADDRESSES_TRIED)];
-        // Other members supplied these addresses, which may belong to third parties. An address is used only if it replies.
-        let address = resolve::first_reachable(tried, stop).map_err(|unreachable| match stop.signal() {
-            Some(reason) => search_interrupted_error(reason.exit_code(), &session.room_name),
-            None => Failure { code: 1, error: anyhow::anyhow!(no_reply_error(&session, &unreachable)) },
-        })?;
-        Ok(Some(JoinedRoom { session, address }))
-    }
-
-    /// The URL from the option or the environment variable. An empty string, which Docker Compose substitutes for an unset variable, means
-    /// that there is no URL.
-    fn configured_url(&self) -> Option<&str> {
-        self.signaling_url.as_deref().filter(|url| !url.is_empty())
-    }
-
-    /// The URL, unless it comes from the environment variable.
-    fn command_line_url(&self) -> Option<&str> {
-        let from_environment = env::var(SIGNALING_URL_VARIABLE).ok();
-        self.configured_url().filter(|url| from_environment.as_deref() != Some(url))
-    }
-
-    fn url(&self) -> Result<WebSocketUrl, Failure> {
-        let url = self.configured_url().unwrap_or_default().parse();
-        // The error must not repeat the text, which may contain a password.
-        url.map_err(|error| Failure::usage(format!("--signaling-url (or {SIGNALING_URL_VARIABLE}): {error}")))
-    }
-
-    fn tls(&self) -> Result<Arc<ClientConfig>, Failure> {
-        self.tls_config(&self.url()?)
-    }
-
-    /// TLS configuration for connecting to `url`.
-    pub fn tls_config(&self, url: &WebSocketUrl) -> Result<Arc<ClientConfig>, Failure> {
-        let tls = self.trust.tls_config()?;
-        if self.trust.is_insecure() && url.is_secure() {
-            print_notice(&format!("--insecure: the certificate of {url} is not verified"));
-        }
-        Ok(tls)
-    }
-
-    fn password(&self) -> Result<Option<String>, Failure> {
-        let Some(file) = &self.password_file else { return Ok(self.password.clone()) };
-        let password = read_password(file).with_context(|| format!("cannot read a password from {}", file.display()));
-        password.map(Some).map_err(Failure::unusable)
-    }
-}
-
-fn read_password(file: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
-    File::open(file)?.take(MAX_PASSWORD_BYTES + 1).read_to_string(&mut text)?;
-    ensure!(text.len() as u64 <= MAX_PASSWORD_BYTES, "the file is longer than {MAX_PASSWORD_BYTES} bytes");
-    // Remove the line break that editors append.
-    let password = text.strip_suffix('\n').unwrap_or(&text);
-    let password = password.strip_suffix('\r').unwrap_or(password);
-    ensure!(!password.is_empty(), "the file is empty");
-    Ok(password.to_owned())
-}
-
-fn interrupted_error(code: u8, url: &WebSocketUrl) -> Failure {
-    Failure { code, error: anyhow::anyhow!("interrupted while joining a room on {url}; nothing was sent") }
-}
-
-fn search_interrupted_error(code: u8, room: &str) -> Failure {
-    let message = "interrupted while waiting for a reply from a member of room";
-    Failure { code, error: anyhow::anyhow!("{message} `{room}`; only KEEPALIVE packets were sent") }
-}
-
-fn no_reply_error(session: &RoomSession, unreachable: &[UnreachableAddress]) -> String {
-    let tried: Vec<String> = unreachable.iter().map(|(address, error)| format!("{address} ({error})")).collect();
-    let rest = match session.peer_addresses.len() - unreachable.len() {
-        0 => String::new(),
-        more => format!(", {more} more were not tried"),
-    };
-    let (room, tried) = (&session.room_name, tried.join(", "));
-    format!(
-        "no member of room `{room}` replies to KEEPALIVE: {tried}{rest}; no other packets were sent; if you know a member's \
-         address, give --to instead of --room"
-    )
-}
+use crate::io::udp::{
+    self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, KernelDrops, NodeThread,
+};
 
 /// A target with a connected socket.
 pub struct ConnectedTarget {
@@ -284,6 +71,36 @@ impl ClientArgs {
     /// Returns an error if there is no target.
     pub fn require_target(&self, to: Option<&UdpTarget>) -> Result<(), Failure> {
         if self.embedded || self.room.is_enabled() || to.is_some() { Ok(()) } else { Err(no_target_error()) }
+    }
+
+    /// Runs `client` until it finishes or `stop` is requested. `total` is the number of packets to send, if known. Packets whose outcome is
+    /// known only at the end of the run go to `final_observer`.
+    pub fn run_client<S: Workload + Send + 'static>(
+        &self,
+        client: ClientNode<S>,
+        target: ConnectedTarget,
+        total: Option<u64>,
+        lines: Option<&mut PacketLinePrinter>,
+        final_observer: &mut dyn PacketObserver,
+        stop: &StopToken,
+    ) -> Result<FinishedRun, Failure> {
+        let live = client.progress();
+        let options =
+            DriverOptions { idle: IdlePolicy::Finish, spin_percent: self.spin, backend: Backend::from(self.driver) };
+        let kernel = KernelDrops::for_socket(&target.bound.socket);
+        let monitor = RunMonitor::start(&live, total, lines);
+        let running = udp::spawn_node("client", target.bound.socket, client, stop.clone(), options)
+            .context("cannot start a thread")
+            .map_err(Failure::unusable)?;
+        let mut finished = monitor.wait(running, stop);
+        finished.tally.host_timing.kernel_dropped = kernel.read();
+        let port_unreachable = finished.tally.port_unreachable;
+        let mut error = target.background.end();
+        let result = std::mem::replace(&mut finished.tally.result, Ok(()));
+        error = result.context("cannot read from the socket").err().or(error);
+        let mut run = finished.into_run(&target.name, stop, final_observer);
+        run.port_unreachable = port_unreachable;
+        Ok(FinishedRun { run, error, page: None })
     }
 
     fn connect_socket(&self, address: SocketAddr) -> Result<BoundSocket, Failure> {

@@ -10,8 +10,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Map;
 
 use super::{ClientArgs, FinishedRun, RunMonitor, udp_only_error};
-use crate::cli::Failure;
 use crate::cli::options::credentials::read_secret_text;
+use crate::cli::output::Failure;
 use crate::cli::output::{self, check_distinct_files};
 use crate::cli::values::ByteSize;
 use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use super::credentials::SecretArgs;
-use crate::cli::Failure;
+use crate::cli::output::Failure;
 use crate::cli::values::{ByteSize, Millis, OrOff, RequestRate, parse_nonzero_size, parse_request_rate};
 use crate::io::clock;
 use crate::io::os;

@@ -16,7 +16,7 @@ use clap::builder::OsStringValueParser;
 use rustls::ClientConfig;
 use tracing::info;
 
-use crate::cli::Failure;
+use crate::cli::output::Failure;
 use crate::cli::values::{OrOff, RequestRate, parse_request_rate};
 use crate::io::http::login::{Credentials, Login};
 use crate::io::os;

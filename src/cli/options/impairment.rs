@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::cli::Failure;
+use crate::cli::output::Failure;
 use crate::cli::output::print_notice;
 use crate::cli::values::{BitRate, Millis, Percent, output_file_parser};
 use crate::echo::{EchoConfig, EchoServer};

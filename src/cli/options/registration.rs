@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::credentials::TrustArgs;
 use super::signaling_limits;
-use crate::cli::Failure;
+use crate::cli::output::Failure;
 use crate::cli::server::bind_tcp;
 use crate::cli::target::{HostPort, TargetError};
 use crate::cli::values::parse_port;

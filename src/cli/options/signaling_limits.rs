@@ -8,11 +8,11 @@ use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, Error, FromArgMatches};
 
+use crate::cli::output::{self, Failure};
 use crate::cli::values::{
     ByteSize, MessageRate, Millis, OrOff, Seconds, parse_message_rate, parse_nonzero_size, parse_origin,
     parse_positive, parse_positive_or_off,
 };
-use crate::cli::{Failure, output};
 use crate::io::clock;
 use crate::io::connection_permit::ConnectionLimits;
 use crate::io::signaling::SignalingServerConfig;

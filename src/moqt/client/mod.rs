@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use payload::{FramePayload, TextQueue};
-pub use sent_frames::{FRAME_WINDOW, GROUP_WINDOW, MoqtClientEvent};
+pub use sent_frames::{FRAME_WINDOW, GROUP_WINDOW, MoqtClientEvent, MoqtRunOutcome};
 
 use super::error_code;
 use super::{MoqtVersion, Session, SessionEvent, SessionHandler, StreamHandle, TrackPath};
@@ -105,26 +105,6 @@ impl MoqtClientConfig {
 
 fn mul_duration(duration: Duration, factor: u64) -> Duration {
     duration.saturating_mul(u32::try_from(factor).unwrap_or(u32::MAX))
-}
-
-/// Outcome of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MoqtRunOutcome {
-    /// All frames were sent, and each has returned or timed out.
-    Completed,
-    /// The server was not ready in time, or unsubscribed before all frames were sent. Contains the reason why the run ended.
-    NotReady(&'static str),
-    /// The run exceeded its [`ProgressDeadline`] and was abandoned. Contains a description of the event that the run was waiting for.
-    TimedOut(&'static str),
-    /// The connection was closed.
-    Closed {
-        /// Error code.
-        code: u32,
-        /// Reason for logs and reports.
-        reason: String,
-        /// Whether this client closed the connection, because of an interruption or a failed setup.
-        closed_locally: bool,
-    },
 }
 
 /// Phase of a run.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::MoqtRunOutcome;
 use crate::moqt::MoqtVersion;
 use crate::time::Time;
 
@@ -15,6 +14,26 @@ pub const GROUP_WINDOW: usize = 16_384;
 
 /// Maximum number of tracked frames. The newest group is always tracked, even if it has more frames.
 pub const FRAME_WINDOW: usize = 262_144;
+
+/// Outcome of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MoqtRunOutcome {
+    /// All frames were sent, and each has returned or timed out.
+    Completed,
+    /// The server was not ready in time, or unsubscribed before all frames were sent. Contains the reason why the run ended.
+    NotReady(&'static str),
+    /// The run exceeded its [`ProgressDeadline`](super::ProgressDeadline) and was abandoned. Contains a description of the event that the run was waiting for.
+    TimedOut(&'static str),
+    /// The connection was closed.
+    Closed {
+        /// Error code.
+        code: u32,
+        /// Reason for logs and reports.
+        reason: String,
+        /// Whether this client closed the connection, because of an interruption or a failed setup.
+        closed_locally: bool,
+    },
+}
 
 /// An event of a client run. `group` is a sequence number, `frame` a position in the group, from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]

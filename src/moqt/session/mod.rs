@@ -1,25 +1,29 @@
 //! One MOQT session as a state machine: stream events go in, [`SessionAction`]s and [`SessionEvent`]s come out.
 //! [`MoqtEndpoint`] joins a session with its [`SessionHandler`].
 //!
-//! This file negotiates the version and path. `streams` dispatches incoming data by stream, `subscriptions` handles
-//! announcements and subscriptions of both ends, and `groups` receives and sends groups.
+//! This file negotiates the version and path. `streams` dispatches incoming data by stream and sends groups, and `subscriptions` handles
+//! announcements and subscriptions of both ends.
 
-mod groups;
+mod events;
+mod stream_state;
 mod streams;
 mod subscriptions;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
-
 use super::codec::DecodeError;
 use super::error_code;
 use super::message::{MessageBody, PATH_PARAMETER, SessionClient, SessionServer, SessionUpdate, StreamType};
-use super::{MoqtVersion, SessionCounters, SessionLimits, TrackPath};
+use super::{MoqtVersion, SessionLimits};
 use crate::time::{Time, display_seconds};
-use groups::OutgoingGroups;
-use streams::{MAX_ITEMS_PER_TURN, StreamRole, StreamState};
-use subscriptions::OutgoingSubscriptions;
+use stream_state::{OutgoingGroups, OutgoingSubscriptions, StreamRole, StreamState};
+
+pub(crate) use events::counters;
+pub use events::{SessionAction, SessionCounters, SessionEvent, StreamDir, StreamHandle};
+
+/// Maximum number of messages and frames processed in one turn. The limit is needed because one chunk of received data may contain
+/// thousands of messages and frames, and each frame may be relayed to several subscribers.
+const MAX_ITEMS_PER_TURN: usize = 64;
 
 /// Role of this end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,148 +44,6 @@ pub enum EndpointRole {
         path: String,
         /// Whether the WebTransport request contains the path. Over raw QUIC, the setup message contains the path.
         path_in_connect: bool,
-    },
-}
-
-/// Handle of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum StreamHandle {
-    /// A stream opened by this session, with a number assigned by this session.
-    Local(u64),
-    /// A stream opened by the peer, numbered by the owner of the connection.
-    Remote(u64),
-}
-
-/// Direction of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamDir {
-    /// Bidirectional.
-    Bi,
-    /// Unidirectional, from the opener to the other end.
-    Uni,
-}
-
-/// An action for the owner of the connection. Actions for one stream must keep their order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SessionAction {
-    /// Open a stream for this handle. If the peer's stream limit does not permit a new stream yet, later actions for this stream must wait.
-    OpenStream(StreamHandle, StreamDir),
-    /// Append these bytes to the stream. When the transport has accepted some of them, call `Session::on_bytes_written`. There may be
-    /// many short writes, so the owner should store pending bytes in one queue instead of storing each action.
-    Write(StreamHandle, Bytes),
-    /// Finish our side of the stream after all pending bytes have been sent.
-    Finish(StreamHandle),
-    /// Reset our side of the stream with this code and discard unsent bytes.
-    Reset(StreamHandle, u32),
-    /// Send `STOP_SENDING` with this code and ignore further data.
-    StopSending(StreamHandle, u32),
-    /// Close the connection. No action follows this action.
-    Close {
-        /// A code of [`error_code`].
-        code: u32,
-        /// Reason for logs.
-        reason: String,
-    },
-}
-
-/// An event for the session handler.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SessionEvent {
-    /// The setup is complete.
-    Established {
-        /// The negotiated version.
-        version: MoqtVersion,
-        /// The requested path.
-        path: String,
-    },
-    /// The peer requests announcements under `prefix`. Reply with `Session::announce_all`.
-    AnnounceRequested {
-        /// The stream of the request.
-        announce_stream: StreamHandle,
-        /// Prefix of the requested paths.
-        prefix: TrackPath,
-    },
-    /// An announcement request of the peer ended.
-    AnnounceRequestEnded {
-        /// The stream of the request.
-        announce_stream: StreamHandle,
-    },
-    /// The peer announces a path.
-    Announced {
-        /// The full path.
-        path: TrackPath,
-    },
-    /// The peer no longer announces a path.
-    Unannounced {
-        /// The full path.
-        path: TrackPath,
-    },
-    /// The peer subscribes to a track. Reply with `Session::accept_subscribe` or `Session::reject_request`, now or
-    /// later.
-    SubscribeRequested {
-        /// The stream of the subscription.
-        subscribe_stream: StreamHandle,
-        /// The requested track.
-        track: TrackPath,
-    },
-    /// The peer ended its subscription.
-    Unsubscribed {
-        /// The stream of the subscription.
-        subscribe_stream: StreamHandle,
-    },
-    /// The peer accepted our subscription. Groups may arrive before this event.
-    SubscribeAccepted {
-        /// The ID of our subscription.
-        subscribe_id: u64,
-    },
-    /// Our subscription ended or was rejected.
-    SubscriptionEnded {
-        /// The ID of our subscription.
-        subscribe_id: u64,
-        /// Error code; `None` if it ended normally.
-        code: Option<u32>,
-    },
-    /// A group starts to arrive.
-    GroupStarted {
-        /// The stream of the group.
-        group_stream: StreamHandle,
-        /// The ID of our subscription.
-        subscribe_id: u64,
-        /// Sequence number of the group.
-        sequence: u64,
-    },
-    /// A complete frame arrived.
-    FrameReceived {
-        /// The stream of the group.
-        group_stream: StreamHandle,
-        /// Payload of the frame.
-        payload: Bytes,
-    },
-    /// All frames of the group arrived.
-    GroupEnded {
-        /// The stream of the group.
-        group_stream: StreamHandle,
-    },
-    /// The group was reset or malformed.
-    GroupAborted {
-        /// The stream of the group.
-        group_stream: StreamHandle,
-        /// The peer's code, or ours for malformed data.
-        code: u32,
-    },
-    /// An outgoing group was dropped: a limit on unsent groups was exceeded, or the subscriber stopped the group or unsubscribed.
-    GroupDropped {
-        /// The stream of the group.
-        group_stream: StreamHandle,
-    },
-    /// The connection is closed. This is the last event.
-    Closed {
-        /// Error code.
-        code: u32,
-        /// Reason for logs.
-        reason: String,
-        /// Whether this end closed the connection.
-        closed_locally: bool,
     },
 }
 

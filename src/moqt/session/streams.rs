@@ -1,138 +1,28 @@
 //! Incoming stream data: opens, buffers, splits and ends streams, and dispatches their messages by the role of the
 //! stream. A turn processes a limited number of items; the rest waits in a backlog.
+//!
+//! The last part sends and receives groups. Unsent bytes are limited: if a subscriber is slow, the oldest group is dropped as a whole,
+//! so that the remaining data is recent.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tracing::debug;
 
-use super::{EndpointRole, Session, SessionAction, SessionEvent, StreamDir, StreamHandle};
-use crate::moqt::codec::{DecodeError, Deframer, GROUP_STREAM_TYPE, GroupDeframer, GroupItem};
+use super::events::{SessionAction, SessionEvent, StreamDir, StreamHandle};
+use super::stream_state::{FRAME_OVERHEAD, OutgoingGroup, StreamEnd, StreamItem, StreamRole, StreamState};
+use super::{EndpointRole, MAX_ITEMS_PER_TURN, Session};
+use crate::moqt::codec::{self, DecodeError, GROUP_STREAM_TYPE, GroupHeader, GroupItem};
 use crate::moqt::error_code;
-use crate::moqt::message::{IETF_CLIENT_SETUP_TYPE, StreamType, Subscribe, TrackPath};
+use crate::moqt::message::{IETF_CLIENT_SETUP_TYPE, StreamType};
 
-/// Maximum number of messages and frames processed in one turn. The limit is needed because one chunk of received data may contain
-/// thousands of messages and frames, and each frame may be relayed to several subscribers.
-pub(super) const MAX_ITEMS_PER_TURN: usize = 64;
+/// Consecutive writes to a group are joined into one write of at most this many bytes. A payload of at most this many bytes is copied
+/// behind its length prefix.
+const MAX_COALESCED_BYTES: usize = 1 << 10;
 
 /// Close reason for a peer that speaks MOQT of the IETF drafts or a related protocol, instead of gomoqt's.
 const IETF_MOQT_REASON: &str =
     "unsupported MOQ protocol (first byte 0x20); supported versions are 0xffffff00 and 0xfeedbabe";
-
-/// Role of a stream.
-#[derive(Debug)]
-pub(super) enum StreamRole {
-    /// The type byte has not arrived, or the setup is not complete, so the byte is not read yet.
-    Untyped,
-    /// The session stream during the setup.
-    SessionSetup,
-    /// The session stream after the setup.
-    SessionUpdates,
-    /// The peer's announcement request, with its prefix once it has been received.
-    IncomingAnnounceRequest { prefix: Option<TrackPath> },
-    /// The peer's subscription, once it has been received.
-    IncomingSubscribe(Option<IncomingSubscription>),
-    /// Our announcement request.
-    OutgoingAnnounceRequest(AnnounceRequest),
-    /// Our subscription.
-    OutgoingSubscribe { subscribe_id: u64, accepted: bool },
-    /// An incoming group; `has_subscription` is false until its header names one of our subscriptions.
-    IncomingGroup { deframer: GroupDeframer, has_subscription: bool },
-}
-
-impl StreamRole {
-    /// A group whose header has not arrived.
-    pub(super) fn incoming_group() -> Self {
-        Self::IncomingGroup { deframer: GroupDeframer::default(), has_subscription: false }
-    }
-}
-
-/// A subscription of the peer.
-#[derive(Debug)]
-pub(super) struct IncomingSubscription {
-    pub(super) subscribe: Subscribe,
-    pub(super) accepted: bool,
-}
-
-/// State of our announcement request.
-#[derive(Debug)]
-pub(super) struct AnnounceRequest {
-    pub(super) prefix: TrackPath,
-    /// Whether the initial reply has arrived. Always true in protocol versions that have no initial reply.
-    pub(super) init_received: bool,
-    pub(super) announced: BTreeSet<TrackPath>,
-}
-
-impl AnnounceRequest {
-    /// Events that end all announcements of the request.
-    pub(super) fn into_unannounced(self) -> impl Iterator<Item = SessionEvent> {
-        self.announced.into_iter().map(|path| SessionEvent::Unannounced { path })
-    }
-}
-
-/// The next item of a stream.
-pub(super) enum StreamItem {
-    /// No complete item is buffered.
-    Incomplete,
-    /// The stream type.
-    Type(u8),
-    /// A message body.
-    Message(Bytes),
-    /// An item of a group.
-    Group(GroupItem),
-}
-
-/// State of one stream.
-#[derive(Debug)]
-pub(super) struct StreamState {
-    pub(super) dir: StreamDir,
-    pub(super) role: StreamRole,
-    pub(super) deframer: Deframer,
-    /// Whether the peer finished its side.
-    pub(super) finished: bool,
-    /// Written bytes that the transport has not accepted yet.
-    pub(super) unsent_bytes: usize,
-}
-
-impl StreamState {
-    pub(super) fn new(dir: StreamDir, role: StreamRole) -> Self {
-        Self { dir, role, deframer: Deframer::default(), finished: false, unsent_bytes: 0 }
-    }
-
-    /// Takes the next item from the buffer.
-    pub(super) fn next_item(&mut self) -> Result<StreamItem, DecodeError> {
-        Ok(match &mut self.role {
-            StreamRole::Untyped => self.deframer.next_byte().map_or(StreamItem::Incomplete, StreamItem::Type),
-            StreamRole::IncomingGroup { deframer, .. } => {
-                deframer.next(&mut self.deframer)?.map_or(StreamItem::Incomplete, StreamItem::Group)
-            }
-            _ => self.deframer.next_length_prefixed()?.map_or(StreamItem::Incomplete, StreamItem::Message),
-        })
-    }
-
-    /// Returns an error if the peer's side of the stream must not end at the current position.
-    pub(super) fn check_end(&self) -> Result<(), DecodeError> {
-        match &self.role {
-            StreamRole::Untyped => Err(DecodeError::UnexpectedEnd("stream type")),
-            StreamRole::SessionSetup => Err(DecodeError::UnexpectedEnd("setup")),
-            StreamRole::IncomingAnnounceRequest { prefix: None } => Err(DecodeError::UnexpectedEnd("ANNOUNCE_PLEASE")),
-            StreamRole::IncomingSubscribe(None) => Err(DecodeError::UnexpectedEnd("SUBSCRIBE")),
-            StreamRole::IncomingGroup { deframer, .. } => deframer.check_end(&self.deframer),
-            _ => self.deframer.check_end(),
-        }
-    }
-}
-
-/// How the peer's side of a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StreamEnd {
-    /// Normally.
-    Finished,
-    /// The stream ended because of `RESET_STREAM` or `STOP_SENDING` from the peer, or because the peer exceeded a limit.
-    Reset(u32),
-    /// The stream ended because of malformed data.
-    Malformed(DecodeError),
-}
 
 impl Session {
     /// The peer opened a stream.
@@ -352,5 +242,129 @@ impl Session {
             StreamRole::IncomingGroup { has_subscription: true, .. } => self.on_group_ended(stream, code),
             _ => {}
         }
+    }
+}
+
+/// Outgoing and incoming groups.
+impl Session {
+    /// Opens a group for an accepted subscription. `None` if the subscription has ended or its range does not contain
+    /// the group.
+    pub fn open_group(&mut self, subscribe_stream: StreamHandle, sequence: u64) -> Option<StreamHandle> {
+        let subscribe_id = self.subscribe_id_wanting(subscribe_stream, sequence)?;
+        let group = self.open_stream(StreamDir::Uni);
+        let header = [vec![GROUP_STREAM_TYPE], GroupHeader { subscribe_id, sequence }.encode_with_length()].concat();
+        let (unsent_frames, first_frame_written) = (VecDeque::new(), -(header.len() as isize));
+        self.outgoing_groups.groups.insert(
+            group,
+            OutgoingGroup { subscribe_stream, unsent_bytes: 0, unsent_frames, first_frame_written, finished: false },
+        );
+        self.counters.groups_sent += 1;
+        self.write_group(group, header.into());
+        Some(group)
+    }
+
+    /// Sends a frame of a group. Frames of dropped groups are ignored.
+    pub fn send_frame(&mut self, group: StreamHandle, payload: Bytes) {
+        let Some(outgoing) = self.outgoing_groups.groups.get_mut(&group) else { return };
+        outgoing.unsent_frames.push_back(payload.len() as u32);
+        self.outgoing_groups.cost += FRAME_OVERHEAD;
+        let mut length = Vec::with_capacity(codec::MAX_VARINT_LEN);
+        codec::write_varint(payload.len() as u64, &mut length);
+        if payload.len() <= MAX_COALESCED_BYTES {
+            length.extend_from_slice(&payload);
+            self.write_group(group, length.into());
+        } else {
+            self.write_group(group, length.into());
+            self.write_group(group, payload);
+        }
+    }
+
+    /// Finishes a group.
+    pub fn finish_group(&mut self, group: StreamHandle) {
+        if let Some(outgoing) = self.outgoing_groups.groups.get_mut(&group) {
+            outgoing.finished = true;
+            self.actions.push_back(SessionAction::Finish(group));
+            let _ = self.outgoing_groups.on_bytes_written(group, 0);
+        }
+    }
+
+    /// Resets a group.
+    pub fn reset_group(&mut self, group: StreamHandle, code: u32) {
+        if self.outgoing_groups.remove(group).is_some() {
+            self.actions.push_back(SessionAction::Reset(group, code));
+        }
+    }
+
+    /// Writes to a group and coalesces short writes.
+    fn write_group(&mut self, group: StreamHandle, bytes: Bytes) {
+        let Some(outgoing) = self.outgoing_groups.groups.get_mut(&group) else { return };
+        outgoing.unsent_bytes += bytes.len();
+        self.outgoing_groups.cost += bytes.len();
+        match self.actions.back_mut() {
+            Some(SessionAction::Write(last, before))
+                if *last == group && before.len() + bytes.len() <= MAX_COALESCED_BYTES =>
+            {
+                let mut joined = BytesMut::from(std::mem::take(before));
+                joined.extend_from_slice(&bytes);
+                *before = joined.freeze();
+            }
+            _ => self.actions.push_back(SessionAction::Write(group, bytes)),
+        }
+        while let Some(oldest) =
+            self.outgoing_groups.oldest_over_limit(self.limits.max_unsent_group_bytes, self.limits.max_outgoing_groups)
+        {
+            self.counters.groups_dropped_slow_reader += 1;
+            debug!(
+                target: "moqt",
+                stream = ?oldest,
+                queued_bytes = self.outgoing_groups.cost,
+                reason = "slow reader",
+                "oldest group dropped"
+            );
+            self.reset_group(oldest, error_code::GROUP_EXPIRED);
+            self.events.push_back(SessionEvent::GroupDropped { group_stream: oldest });
+        }
+    }
+
+    /// The ID of an accepted subscription, if its range contains this group.
+    fn subscribe_id_wanting(&self, subscriber: StreamHandle, sequence: u64) -> Option<u64> {
+        let state = self.streams.get(&subscriber).filter(|state| state.dir == StreamDir::Bi)?;
+        let StreamRole::IncomingSubscribe(Some(subscription)) = &state.role else { return None };
+        (subscription.accepted && subscription.subscribe.range.contains(sequence)).then_some(subscription.subscribe.id)
+    }
+
+    pub(super) fn on_group_item(&mut self, stream: StreamHandle, item: GroupItem) {
+        match item {
+            // A subscribe ID is registered when SUBSCRIBE is written, so no valid group can arrive before the registration.
+            GroupItem::Header(group) if self.subscriptions.contains(group.subscribe_id) => {
+                if let Some(StreamState { role: StreamRole::IncomingGroup { has_subscription, .. }, .. }) =
+                    self.streams.get_mut(&stream)
+                {
+                    *has_subscription = true;
+                }
+                self.counters.groups_received += 1;
+                let (subscribe_id, sequence) = (group.subscribe_id, group.sequence);
+                self.events.push_back(SessionEvent::GroupStarted { group_stream: stream, subscribe_id, sequence });
+            }
+            GroupItem::Header(_) => {
+                self.counters.groups_rejected += 1;
+                self.remove_stream(stream);
+                self.actions.push_back(SessionAction::StopSending(stream, error_code::INVALID_SUBSCRIBE_ID));
+            }
+            GroupItem::Frame(payload) => {
+                self.counters.frames_received += 1;
+                self.counters.received_bytes += payload.len() as u64;
+                self.events.push_back(SessionEvent::FrameReceived { group_stream: stream, payload });
+            }
+        }
+    }
+
+    /// The group finished, or was aborted with a code.
+    pub(super) fn on_group_ended(&mut self, group_stream: StreamHandle, code: Option<u32>) {
+        self.counters.groups_aborted += u64::from(code.is_some());
+        self.events.push_back(match code {
+            None => SessionEvent::GroupEnded { group_stream },
+            Some(code) => SessionEvent::GroupAborted { group_stream, code },
+        });
     }
 }

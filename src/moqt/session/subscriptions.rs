@@ -1,34 +1,17 @@
 //! Announcements and subscriptions of both ends: requests that we send and the replies to them, then requests of the
 //! peer.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
-use super::streams::{AnnounceRequest, IncomingSubscription, StreamRole, StreamState};
-use super::{Session, SessionAction, SessionEvent, StreamDir, StreamHandle};
+use super::Session;
+use super::events::{SessionAction, SessionEvent, StreamDir, StreamHandle};
+use super::stream_state::{AnnounceRequest, IncomingSubscription, RECENTLY_ENDED_CAPACITY, StreamRole, StreamState};
 use crate::moqt::codec::DecodeError;
 use crate::moqt::error_code;
 use crate::moqt::message::{
     Announce, AnnounceInit, AnnouncePlease, AnnounceStatus, MessageBody, MoqtVersion, StreamType, Subscribe,
     SubscribeGap, SubscribeOk, SubscribeUpdate, TrackPath,
 };
-
-/// Maximum number of ended subscriptions whose late groups are still accepted.
-const RECENTLY_ENDED_CAPACITY: usize = 16;
-
-/// Our subscriptions.
-#[derive(Debug, Default)]
-pub(super) struct OutgoingSubscriptions {
-    next_id: u64,
-    active: BTreeMap<u64, StreamHandle>,
-    /// The most recently ended subscriptions. A group uses a stream of its own, so it may arrive after the end of its subscription.
-    recently_ended: VecDeque<u64>,
-}
-
-impl OutgoingSubscriptions {
-    pub(super) fn contains(&self, subscribe_id: u64) -> bool {
-        self.active.contains_key(&subscribe_id) || self.recently_ended.contains(&subscribe_id)
-    }
-}
 
 impl Session {
     /// Requests announcements under `prefix`, reported as [`SessionEvent::Announced`].

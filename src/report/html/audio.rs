@@ -5,11 +5,11 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::escape;
 use crate::audio::waveform::{PeakRange, Waveform, WaveformColumn, WaveformSide};
 use crate::report::figures::AudioQualityFigures;
 use crate::report::model::Report;
 use crate::report::quantities::{format_count, format_percent, format_time};
+use crate::sanitize::escape_html;
 
 /// Maximum number of gaps in the table.
 const MAX_LISTED_GAPS: usize = 100;
@@ -40,7 +40,7 @@ impl AudioSection<'_> {
     /// The HTML of the section. `with_players` embeds the sent and the returned audio if the picture contains them.
     pub(super) fn section(&self, report: &Report, with_players: bool) -> String {
         let picture = self.picture;
-        let name = escape(self.name);
+        let name = escape_html(self.name);
         if picture.sent_samples() == 0 {
             return format!("<p>No audio from <bdi>{name}</bdi> was sent.</p>");
         }

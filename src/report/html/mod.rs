@@ -11,7 +11,7 @@ pub use audio::AudioSection;
 use super::model::Report;
 use super::quantities::{self, format_time};
 use super::text;
-use crate::sanitize::is_control_or_bidi;
+use crate::sanitize::escape_html;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("style.css");
@@ -40,7 +40,7 @@ fn render(report: &Report, error: Option<&str>, mut audio: String, page_style: &
     render_template(PAGE, |name| match name {
         "status" => status.to_owned(),
         "command" => quantities::command(report.command).to_owned(),
-        "target" => escape(&report.target),
+        "target" => escape_html(&report.target),
         "style" => [page_style, STYLE].concat(),
         "class" => class.to_owned(),
         "reason" => format_prose(&format!("{until}{}", text::verdict_reason(report))),
@@ -49,8 +49,8 @@ fn render(report: &Report, error: Option<&str>, mut audio: String, page_style: &
         "limits" => limits(report),
         "figures" => figures(report),
         "warnings" => warnings(report),
-        "report" => escape(&text::summary(report, false)),
-        "version" => escape(report.tool_version),
+        "report" => escape_html(&text::summary(report, false)),
+        "version" => escape_html(report.tool_version),
         _ => String::new(),
     })
 }
@@ -83,7 +83,7 @@ fn limits(report: &Report) -> String {
     for limit in &report.limits {
         let option = limit.limit.option();
         let [allowed, measured, note] =
-            [limit.allowed_text(), limit.measured_text(), limit.note_text()].map(|text| escape(&text));
+            [limit.allowed_text(), limit.measured_text(), limit.note_text()].map(|text| escape_html(&text));
         let result = if limit.passed { "met" } else { "<strong>exceeded</strong>" };
         // Writing to a string cannot fail.
         _ = writeln!(
@@ -103,13 +103,13 @@ fn figures(report: &Report) -> String {
         "<div class=\"wide\" role=\"region\" aria-labelledby=\"figures\" tabindex=\"0\"><table><thead><tr><td></td>"
             .to_owned();
     for (kind, _) in report.streams.iter() {
-        _ = write!(table, "<th scope=\"col\">{}</th>", escape(report.labels(kind).request));
+        _ = write!(table, "<th scope=\"col\">{}</th>", escape_html(report.labels(kind).request));
     }
     table += "</tr></thead><tbody>\n";
     for row in rows {
-        _ = write!(table, "<tr><th scope=\"row\">{}</th>", escape(row.label));
+        _ = write!(table, "<tr><th scope=\"row\">{}</th>", escape_html(row.label));
         for cell in row.cells {
-            _ = write!(table, "<td>{}</td>", escape(&cell));
+            _ = write!(table, "<td>{}</td>", escape_html(&cell));
         }
         table += "</tr>\n";
     }
@@ -131,27 +131,8 @@ fn warnings(report: &Report) -> String {
     list + "</ul></section>"
 }
 
-/// Escapes text for elements and quoted attributes. Control characters other than line feeds, and characters that change the writing direction,
-/// are replaced.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '&' => escaped.push_str("&amp;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            '\n' => escaped.push('\n'),
-            letter if is_control_or_bidi(letter) => escaped.push(char::REPLACEMENT_CHARACTER),
-            letter => escaped.push(letter),
-        }
-    }
-    escaped
-}
-
 /// Escapes text that this program wrote, in which backticks mark code.
 fn format_prose(text: &str) -> String {
-    let parts = text.split('`').map(escape).enumerate();
+    let parts = text.split('`').map(escape_html).enumerate();
     parts.map(|(index, part)| if index % 2 == 0 { part } else { format!("<code>{part}</code>") }).collect()
 }

@@ -8,11 +8,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::Envelope;
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView, default_welcome};
-use crate::signaling::ConnId;
-use crate::signaling::hub::to_json;
-use crate::signaling::json::to_string_limited;
+use crate::signaling::event_sink::ConnId;
+use crate::signaling::json::{to_json, to_string_limited};
+use crate::signaling::limits::Envelope;
 
 /// The room handlers by room name.
 pub struct RoomHandlers {

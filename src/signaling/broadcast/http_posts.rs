@@ -1,6 +1,5 @@
 //! Broadcast rooms over HTTP: posts, tokens, routes of room handlers, and statistics.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,14 +7,19 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+use super::builtin_rooms::RoomHandlers;
 use super::messages::{MessageOrigin, MessageSender, relay_or_delay, wrap};
-use super::{BroadcastDialect, BroadcastSettings, Membership, RoomHandlers};
+use super::room_state::{BroadcastCounters, BroadcastDialect, Membership};
+use super::verify_token;
 use crate::signaling::activity_log::{ActivityOutcome, ActivityScope, MAX_KEPT_BYTES};
-use crate::signaling::hub::{ConnectionContext, Hub};
+use crate::signaling::dialect::Dialect;
+use crate::signaling::dialect_handler::ConnectionContext;
+use crate::signaling::event_sink::EventSink;
+use crate::signaling::hub::Hub;
+use crate::signaling::json;
 use crate::signaling::limits::SignalingLimits;
 use crate::signaling::route::BearerToken;
-use crate::signaling::token::{Claims, TokenError, sign, verify};
-use crate::signaling::{Dialect, EventSink, json};
+use crate::signaling::token::{Claims, TokenError, sign};
 use crate::time::WallClock;
 
 /// The format of a post.
@@ -67,16 +71,6 @@ pub enum PostError {
     DelayQueueFull,
 }
 
-/// The claims of a token, if it is valid for this room now.
-pub(super) fn verify_token(
-    settings: &BroadcastSettings,
-    token: &str,
-    room: &str,
-    unix_ms: u64,
-) -> Result<Claims, TokenError> {
-    verify(settings.secret.as_ref().ok_or(TokenError::InvalidSignature)?, token, room, unix_ms)
-}
-
 /// Validates a post and relays it. The caller has verified the token.
 fn post(
     ctx: &mut ConnectionContext<'_>,
@@ -115,17 +109,6 @@ fn invalid_fields(members: &Map<String, Value>) -> Vec<FieldError> {
     ];
     let errors = checks.into_iter().filter(|(is_right, ..)| !is_right);
     errors.map(|(_, field, message)| FieldError { field, message }).collect()
-}
-
-/// Numbers of broadcast rooms and of their members.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BroadcastCounters {
-    /// Open rooms.
-    pub rooms: u64,
-    /// Control channels in all rooms.
-    pub control_clients: u64,
-    /// Members per room, without control channels.
-    pub clients: BTreeMap<String, u64>,
 }
 
 impl Hub {

@@ -1,6 +1,5 @@
 //! Messages of broadcast rooms: validation, acknowledgment, delay, and the envelope in which they are relayed.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +8,11 @@ use serde_json::Value;
 use tracing::debug;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomView};
-use super::{BroadcastDialect, Envelope, Membership};
-use crate::signaling::Dialect;
-use crate::signaling::hub::{ConnectionContext, to_json};
-use crate::signaling::json::{self, JsonError, MessageError};
-use crate::signaling::limits::SignalingLimits;
+use super::room_state::{BroadcastDialect, DelayedMessage, Membership};
+use crate::signaling::dialect::Dialect;
+use crate::signaling::dialect_handler::ConnectionContext;
+use crate::signaling::json::{self, JsonError, MessageError, to_json};
+use crate::signaling::limits::{Envelope, SignalingLimits};
 use crate::signaling::timers::{DialectTimer, TimerEvent};
 use crate::time::WallClock;
 
@@ -242,107 +241,5 @@ pub(super) fn wrap(envelope: Envelope, room: &RoomView<'_>, source: MessageSende
         (Envelope::Dynode, _) => {
             to_json(&DynodeEnvelope { kind: "broadcast", from, received_at: room.unix_ms(), data: payload })
         }
-    }
-}
-
-/// A message whose delay is not over. The message is stored as text, so that it takes about `charged_bytes` of memory.
-pub(super) struct DelayedMessage {
-    pub(super) room: String,
-    pub(super) sender: Option<Arc<ClientInfo>>,
-    /// The receive time, which the envelope contains.
-    pub(super) received_at: WallClock,
-    /// The constructor of the [`RelayPayload`] variant, which builds the relay payload from `payload`.
-    pub(super) variant: fn(Value) -> RelayPayload,
-    pub(super) payload: String,
-    pub(super) charged_bytes: usize,
-}
-
-/// The delayed messages of one room may use at most a quarter of the bytes that the delayed messages of all rooms may use.
-const ROOM_SHARE_DIVISOR: usize = 4;
-
-/// The delayed messages of all rooms, by id.
-#[derive(Default)]
-pub(super) struct DelayQueue {
-    messages: HashMap<u64, DelayedMessage>,
-    last_id: u64,
-    rooms: HashMap<String, RoomUsage>,
-    bytes: usize,
-}
-
-/// Number and bytes of the delayed messages of one room.
-#[derive(Default)]
-struct RoomUsage {
-    messages: usize,
-    bytes: usize,
-}
-
-impl DelayQueue {
-    /// Stores a message, unless a limit is reached. Returns the id of the stored message.
-    pub(super) fn push(&mut self, message: DelayedMessage, max_messages: usize, max_bytes: usize) -> Option<u64> {
-        if !self.try_reserve(&message.room, message.charged_bytes, max_messages, max_bytes) {
-            return None;
-        }
-        self.last_id += 1;
-        self.messages.insert(self.last_id, message);
-        Some(self.last_id)
-    }
-
-    /// Removes a message whose delay is over.
-    pub(super) fn take(&mut self, id: u64) -> Option<DelayedMessage> {
-        let message = self.messages.remove(&id)?;
-        self.release(&message.room, message.charged_bytes);
-        Some(message)
-    }
-
-    /// Reserves space for a message, unless this would exceed the room's limit on messages or on bytes, or the limit on bytes of all rooms
-    /// together.
-    fn try_reserve(&mut self, room: &str, bytes: usize, max_messages: usize, max_bytes: usize) -> bool {
-        let (messages, own) = self.rooms.get(room).map_or((0, 0), |usage| (usage.messages, usage.bytes));
-        if messages >= max_messages || own + bytes > max_bytes / ROOM_SHARE_DIVISOR || self.bytes + bytes > max_bytes {
-            return false;
-        }
-        let usage = self.rooms.entry(room.to_owned()).or_default();
-        usage.messages += 1;
-        usage.bytes += bytes;
-        self.bytes += bytes;
-        true
-    }
-
-    /// Releases the space used by a message.
-    fn release(&mut self, room: &str, bytes: usize) {
-        self.bytes = self.bytes.saturating_sub(bytes);
-        if let Some(usage) = self.rooms.get_mut(room) {
-            usage.messages -= 1;
-            usage.bytes = usage.bytes.saturating_sub(bytes);
-            if usage.messages == 0 {
-                self.rooms.remove(room);
-            }
-        }
-    }
-
-    /// The number of delayed messages.
-    pub(super) fn len(&self) -> usize {
-        self.messages.len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delayed_bytes_are_limited_per_room_and_in_total() {
-        let mut queue = DelayQueue::default();
-        // At most two messages and 25 bytes per room, and 100 bytes in all rooms.
-        let mut admit = |room, bytes| queue.try_reserve(room, bytes, 2, 100);
-        assert_eq!([admit("a", 10), admit("a", 10), admit("a", 1)], [true, true, false]);
-        assert_eq!([admit("b", 26), admit("b", 20), admit("b", 6), admit("b", 5)], [false, true, false, true]);
-        assert_eq!([admit("c", 25), admit("d", 25), admit("e", 6), admit("e", 5)], [true, true, false, true]);
-        queue.release("a", 10);
-        assert!(queue.try_reserve("a", 10, 2, 100));
-        for (room, bytes) in [("a", 10), ("a", 10), ("b", 20), ("b", 5), ("c", 25), ("d", 25), ("e", 5)] {
-            queue.release(room, bytes);
-        }
-        assert!(queue.rooms.is_empty() && queue.bytes == 0);
     }
 }

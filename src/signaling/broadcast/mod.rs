@@ -6,6 +6,7 @@ mod builtin_rooms;
 mod http_posts;
 mod messages;
 mod room_handler;
+mod room_state;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,89 +15,29 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::close_code::CloseCode;
-use super::hub::{ConnectionContext, DialectHandler};
+use super::dialect::Dialect;
+use super::dialect_handler::{ConnectionContext, DialectHandler};
+use super::event_sink::ConnId;
 use super::json::MessageError;
 use super::limits::SignalingLimits;
-use super::rooms::{MemberData, MemberInfo, RoomData, RoomDirectory, RoomKey, RoomMap};
-use super::route::BroadcastParams;
+use super::rooms::{RoomDirectory, RoomKey};
+use super::route::{BroadcastParams, Route};
 use super::timers::{DialectTimer, TimerEvent};
-use super::{ConnId, Dialect, Route};
+use super::token::{Claims, TokenError, verify};
 use crate::time::WallClock;
-use messages::DelayQueue;
 use messages::{MessageSender, ServerMessage, wrap};
+use room_state::Membership;
 
 pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, DEFAULT_SUPPRESSED_TYPES, Envelope};
 pub use builtin_rooms::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom, RelayRoom, RoomHandlers};
-pub use http_posts::{AcceptedPost, BroadcastCounters, FieldError, PostError, PostFormat};
+pub use http_posts::{AcceptedPost, FieldError, PostError, PostFormat};
 pub use messages::MAX_BROADCAST_DELAY;
 pub use room_handler::{
     ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
 };
+pub use room_state::BroadcastCounters;
 
-/// The broadcast dialect.
-#[derive(Default)]
-pub(super) struct BroadcastDialect {
-    /// The `data` field of each room is the number of its control channels.
-    pub(super) rooms: RoomMap<usize, Membership>,
-    pub(super) handlers: RoomHandlers,
-    delay_queue: DelayQueue,
-}
-
-/// A member or control channel of a room.
-#[derive(Clone)]
-pub(super) struct Membership {
-    pub(super) client: Arc<ClientInfo>,
-    pub(super) is_control_channel: bool,
-}
-
-impl BroadcastDialect {
-    /// The current state of a room. If the room is not open, the numbers are 0.
-    fn room_view<'a>(&self, name: &'a str, now: WallClock) -> RoomView<'a> {
-        let room = self.rooms.find(name).and_then(|key| self.rooms.get(key));
-        let (all, control_clients) = room.map_or((0, 0), |room| (room.members.len(), room.data));
-        RoomView { name, now, clients: all - control_clients, control_clients }
-    }
-
-    /// The connections of the members of a room, or of its control channels.
-    fn members(&self, name: &str, control: bool) -> Vec<ConnId> {
-        let room = self.rooms.find(name).and_then(|key| self.rooms.get(key));
-        let members = room.into_iter().flat_map(|room| &room.members);
-        members.filter(|member| member.data.is_control_channel == control).map(|member| member.conn).collect()
-    }
-
-    /// Whether `conn` is a member with a token.
-    pub(super) fn is_authorized(&self, conn: ConnId) -> bool {
-        let member = self.rooms.member(conn);
-        member.is_some_and(|(member, _)| !member.data.is_control_channel && member.data.client.claims.is_some())
-    }
-
-    /// Whether `conn` is a control channel.
-    pub(super) fn is_control_channel(&self, conn: ConnId) -> bool {
-        self.rooms.member(conn).is_some_and(|(member, _)| member.data.is_control_channel)
-    }
-
-    /// Number of open rooms, of members per room, and of control channels.
-    pub(super) fn counters(&self) -> BroadcastCounters {
-        let mut counts = BroadcastCounters { rooms: self.rooms.len() as u64, ..BroadcastCounters::default() };
-        for room in self.rooms.iter() {
-            counts.control_clients += room.data as u64;
-            counts.clients.insert(room.name().to_owned(), (room.members.len() - room.data) as u64);
-        }
-        counts
-    }
-
-    fn room_name(&self, key: RoomKey) -> Option<String> {
-        self.rooms.get(key).map(|room| room.name().to_owned())
-    }
-}
-
-impl RoomData for usize {}
-
-impl MemberData for Membership {
-    fn info(&self) -> MemberInfo<'_> {
-        MemberInfo { id: Some(self.client.id()), name: None, is_control_channel: self.is_control_channel }
-    }
-}
+pub(super) use room_state::BroadcastDialect;
 
 impl DialectHandler for BroadcastDialect {
     fn rooms(&self) -> &dyn RoomDirectory {
@@ -197,8 +138,7 @@ fn join(
     } else {
         !dialect.handlers.get(&name).requires_auth()
     };
-    let claims =
-        params.token.as_ref().map(|given| http_posts::verify_token(settings, given.as_str(), &name, ctx.unix_ms()));
+    let claims = params.token.as_ref().map(|given| verify_token(settings, given.as_str(), &name, ctx.unix_ms()));
     let claims = match claims {
         None if is_open => None,
         None => {
@@ -261,6 +201,16 @@ fn join(
     };
     apply_actions(ctx, dialect, limits, &name, actions);
     created
+}
+
+/// The claims of a token, if it is valid for this room now.
+pub(super) fn verify_token(
+    settings: &BroadcastSettings,
+    token: &str,
+    room: &str,
+    unix_ms: u64,
+) -> Result<Claims, TokenError> {
+    verify(settings.secret.as_ref().ok_or(TokenError::InvalidSignature)?, token, room, unix_ms)
 }
 
 /// Rejects and closes the connection.

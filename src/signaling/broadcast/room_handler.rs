@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use crate::signaling::ConnId;
 use crate::signaling::close_code::CloseCode;
+use crate::signaling::event_sink::ConnId;
 use crate::signaling::token::Claims;
 use crate::time::WallClock;
 

@@ -10,10 +10,13 @@ use super::{
     ControlSurfaceRoom, ParameterRange, ParameterValues, ServerMessage, TooManyParameters, store_and_broadcast,
 };
 use crate::signaling::control_surface_events::{MAX_PARAMETER_NAME_BYTES, ROOM_CODE_DIGITS};
-use crate::signaling::hub::{ConnectionHandle, Hub, to_json};
+use crate::signaling::dialect::Dialect;
+use crate::signaling::dialect_handler::ConnectionHandle;
+use crate::signaling::event_sink::{ConnId, EventSink};
+use crate::signaling::hub::Hub;
+use crate::signaling::json::to_json;
 use crate::signaling::rooms::RoomKey;
 use crate::signaling::timers::{DialectTimer, TimerEvent};
-use crate::signaling::{ConnId, Dialect, EventSink};
 use crate::time::WallClock;
 
 /// Maximum lifetime of a room. This maximum prevents overflows when lifetimes are added to times.

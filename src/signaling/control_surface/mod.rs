@@ -16,12 +16,13 @@ use tracing::info;
 
 use super::close_code::CloseCode;
 use super::control_surface_events::{ControlSurfaceEvent, ControlSurfaceEventKind, MAX_PARAMETER_NAME_BYTES};
-use super::hub::{ConnectionContext, ConnectionHandle, Connections, DialectHandler, to_json};
-use super::json::MessageError;
+use super::dialect::Dialect;
+use super::dialect_handler::{ConnectionContext, ConnectionHandle, Connections, DialectHandler};
+use super::event_sink::ConnId;
+use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::rooms::{IdGenerator, MemberData, MemberInfo, RoomData, RoomDirectory, RoomKey, RoomMap};
 use super::timers::{DialectTimer, TimerEvent, TimerKey, Timers};
-use super::{ConnId, Dialect};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 
 pub use commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, MAX_VISUALIZATION_VALUES};

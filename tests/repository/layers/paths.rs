@@ -31,23 +31,36 @@ pub(crate) enum What {
 
 /// All paths in `source`, which is the file of the module `module` (`["wire", "header"]`).
 pub(crate) fn named(source: &str, module: &[String]) -> syn::Result<Vec<Named>> {
+    let mut collector = Collector::new(module);
+    collector.visit_file(&syn::parse_file(source)?);
+    Ok(collector.into_named())
+}
+
+/// The paths that the code of a file names, without `mod tests`, and what is needed to resolve paths through this file.
+pub(crate) struct CodePaths {
+    /// All paths except those of re-exports (`pub use`).
+    pub(crate) named: Vec<Vec<String>>,
+    /// The imported and re-exported names with their paths.
+    pub(crate) imports: HashMap<String, Vec<Vec<String>>>,
+}
+
+/// All paths in the code of `source`, which is the file of the module `module`.
+pub(crate) fn code_paths(source: &str, module: &[String]) -> syn::Result<CodePaths> {
     let file = syn::parse_file(source)?;
-    let mut collector = Collector { module: module.to_vec(), found: Vec::new(), imports: HashMap::new() };
-    collector.visit_file(&file);
-    let Collector { found, imports, .. } = collector;
-    let mut absolute = Vec::new();
-    for Named { path, what, line } in found {
-        // A single name is a path only in an import or as a macro: a variable may be called `rand`.
-        let bare = what == What::Path && path.len() == 1;
-        absolute.extend(
-            resolve(&path, &imports, 0).into_iter().filter(|resolved| !(bare && *resolved == path)).map(|path| Named {
-                path,
-                what,
-                line,
-            }),
-        );
+    let mut collector = Collector::new(module);
+    for item in &file.items {
+        match item {
+            syn::Item::Mod(tests) if tests.ident == "tests" => {}
+            syn::Item::Use(re_export) if !matches!(re_export.vis, syn::Visibility::Inherited) => {
+                let found = collector.found.len();
+                collector.visit_item(item);
+                collector.found.truncate(found);
+            }
+            _ => collector.visit_item(item),
+        }
     }
-    Ok(absolute)
+    let imports = collector.imports.clone();
+    Ok(CodePaths { named: collector.into_named().into_iter().map(|named| named.path).collect(), imports })
 }
 
 /// `path` with its first name replaced by the path that the file imported under that name.
@@ -74,6 +87,27 @@ struct Collector {
 }
 
 impl Collector {
+    fn new(module: &[String]) -> Self {
+        Self { module: module.to_vec(), found: Vec::new(), imports: HashMap::new() }
+    }
+
+    /// The found paths, with imported names replaced by their paths.
+    fn into_named(self) -> Vec<Named> {
+        let Self { found, imports, .. } = self;
+        let mut absolute = Vec::new();
+        for Named { path, what, line } in found {
+            // A single name is a path only in an import or as a macro: a variable may be called `rand`.
+            let bare = what == What::Path && path.len() == 1;
+            absolute.extend(
+                resolve(&path, &imports, 0)
+                    .into_iter()
+                    .filter(|resolved| !(bare && *resolved == path))
+                    .map(|path| Named { path, what, line }),
+            );
+        }
+        absolute
+    }
+
     /// `self::` and `super::` become `crate::…`.
     fn absolute(&self, path: &[String]) -> Vec<String> {
         let mut base = self.module.clone();
@@ -93,7 +127,8 @@ impl Collector {
     }
 
     fn note(&mut self, path: &[String], what: What, span: Span) {
-        if !path.is_empty() {
+        // `super` alone is a visibility in the body of a macro.
+        if !path.is_empty() && path != ["super"] {
             self.found.push(Named { path: self.absolute(path), what, line: span.start().line });
         }
     }
@@ -206,6 +241,9 @@ impl<'ast> Visit<'ast> for Collector {
         visit::visit_item_mod(self, item);
         self.module.pop();
     }
+
+    /// The path in `pub(in crate::x)` uses nothing of `x`.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
         self.note(&names(path), What::Path, path.segments[0].ident.span());

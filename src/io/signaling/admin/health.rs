@@ -1,18 +1,22 @@
-//! `/health` and `/rooms`: the state of the server as JSON, in the form that existing dashboards and clients expect.
+//! `/health` and `/rooms`: the state of the server as JSON, in the form that existing dashboards and clients expect. `/admin/shutdown`
+//! stops the server.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::body::{Body, to_bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use tokio::sync::Notify;
+use tracing::info;
 use utoipa::openapi::schema::{ObjectBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
@@ -247,5 +251,64 @@ fn no_store(mut response: Response) -> Response {
 
 fn allow_any_origin(mut response: Response) -> Response {
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// Maximum size of the body of a shutdown request, in bytes. The members of its JSON object are ignored.
+const MAX_BODY_BYTES: usize = 4 << 10;
+
+#[derive(Clone)]
+struct ShutdownState {
+    hub: Arc<SharedHub>,
+    shutdown: Arc<Notify>,
+}
+
+/// The route that stops the server by notifying `shutdown`.
+pub(super) fn shutdown_router(hub: &Arc<SharedHub>, shutdown: &Arc<Notify>) -> Router {
+    let state = ShutdownState { hub: Arc::clone(hub), shutdown: Arc::clone(shutdown) };
+    Router::new().route("/admin/shutdown", post(shut_down)).with_state(state)
+}
+
+/// An object without fields.
+#[derive(ToSchema)]
+struct EmptyObject {}
+
+/// The server is stopping.
+#[derive(Serialize, ToSchema)]
+struct ShutdownResponse {
+    stopping: bool,
+}
+
+/// Stop the server
+#[utoipa::path(
+    post, path = "/admin/shutdown", operation_id = "shutDown", tag = "operations", security(("login" = [])), request_body = EmptyObject,
+    responses(
+        (status = 202, description = "The server closes all connections within 5 s and stops", body = ShutdownResponse),
+        (status = 400, description = "The body is not JSON"),
+        (status = 413, description = "The body exceeds 4 KiB"),
+        (status = 422, description = "The body is not an object"),
+    ),
+)]
+async fn shut_down(
+    State(state): State<ShutdownState>,
+    Extension(client): Extension<ConnectionInfo>,
+    body: Body,
+) -> Response {
+    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
+        return body::error_response(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large");
+    };
+    // An empty body counts as an empty object.
+    let body = if body.is_empty() { Ok(json!({})) } else { serde_json::from_slice(&body) };
+    match body {
+        Ok(Value::Object(_)) => {}
+        Ok(_) => return body::error_response(StatusCode::UNPROCESSABLE_ENTITY, "Payload must be a JSON object"),
+        Err(_) => return body::error_response(StatusCode::BAD_REQUEST, "Invalid JSON"),
+    }
+    info!(target: "http", source = %client.source.ip(), "shutdown requested");
+    // The response is sent before the server stops.
+    client.permit.hold_until_closed(state.hub.shutdown_guard());
+    state.shutdown.notify_one();
+    let mut response = body::json_response(StatusCode::ACCEPTED, &ShutdownResponse { stopping: true });
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

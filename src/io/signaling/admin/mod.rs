@@ -8,20 +8,11 @@ mod openapi;
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
-use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
-use axum::routing::post;
-use axum::{Extension, Router};
-use serde::Serialize;
-use serde_json::{Value, json};
+use axum::Router;
 use tokio::sync::Notify;
-use tracing::info;
-use utoipa::ToSchema;
 
+use crate::io::http;
 use crate::io::http::login::{self, Login};
-use crate::io::http::{self, ConnectionInfo, body};
 use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::broadcast_http::{self, BroadcastHttpConfig};
 use crate::io::signaling::shared_hub::SharedHub;
@@ -47,7 +38,7 @@ impl HttpRoutes {
             .merge(http::healthz_router())
             .merge(health::router(&hub, &login));
         // These routes require the login and reject requests from pages of other sites.
-        let protected = Router::new().merge(shutdown_router(&hub, shutdown)).merge(openapi::router(dialects));
+        let protected = Router::new().merge(health::shutdown_router(&hub, shutdown)).merge(openapi::router(dialects));
         let protected = if dialects.contains(Dialect::ControlSurface) {
             protected.merge(control_surface_api::router(Arc::clone(&hub)))
         } else {
@@ -69,78 +60,22 @@ impl HttpRoutes {
     }
 }
 
-/// Maximum size of the body of a shutdown request, in bytes. The members of its JSON object are ignored.
-const MAX_BODY_BYTES: usize = 4 << 10;
-
-#[derive(Clone)]
-struct ShutdownState {
-    hub: Arc<SharedHub>,
-    shutdown: Arc<Notify>,
-}
-
-/// The route that stops the server by notifying `shutdown`.
-fn shutdown_router(hub: &Arc<SharedHub>, shutdown: &Arc<Notify>) -> Router {
-    let state = ShutdownState { hub: Arc::clone(hub), shutdown: Arc::clone(shutdown) };
-    Router::new().route("/admin/shutdown", post(shut_down)).with_state(state)
-}
-
-/// An object without fields.
-#[derive(ToSchema)]
-struct EmptyObject {}
-
-/// The server is stopping.
-#[derive(Serialize, ToSchema)]
-struct ShutdownResponse {
-    stopping: bool,
-}
-
-/// Stop the server
-#[utoipa::path(
-    post, path = "/admin/shutdown", operation_id = "shutDown", tag = "operations", security(("login" = [])), request_body = EmptyObject,
-    responses(
-        (status = 202, description = "The server closes all connections within 5 s and stops", body = ShutdownResponse),
-        (status = 400, description = "The body is not JSON"),
-        (status = 413, description = "The body exceeds 4 KiB"),
-        (status = 422, description = "The body is not an object"),
-    ),
-)]
-async fn shut_down(
-    State(state): State<ShutdownState>,
-    Extension(client): Extension<ConnectionInfo>,
-    body: Body,
-) -> Response {
-    let Ok(body) = to_bytes(body, MAX_BODY_BYTES).await else {
-        return body::error_response(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large");
-    };
-    // An empty body counts as an empty object.
-    let body = if body.is_empty() { Ok(json!({})) } else { serde_json::from_slice(&body) };
-    match body {
-        Ok(Value::Object(_)) => {}
-        Ok(_) => return body::error_response(StatusCode::UNPROCESSABLE_ENTITY, "Payload must be a JSON object"),
-        Err(_) => return body::error_response(StatusCode::BAD_REQUEST, "Invalid JSON"),
-    }
-    info!(target: "http", source = %client.source.ip(), "shutdown requested");
-    // The response is sent before the server stops.
-    client.permit.hold_until_closed(state.hub.shutdown_guard());
-    state.shutdown.notify_one();
-    let mut response = body::json_response(StatusCode::ACCEPTED, &ShutdownResponse { stopping: true });
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::net::SocketAddr;
     use std::time::Duration;
 
+    use axum::body::Body;
     use axum::extract::Request;
+    use axum::http::StatusCode;
     use hyper::service::Service;
     use hyper_util::service::TowerToHyperService;
     use serde_json::{Map, Value};
     use tokio::sync::mpsc::error::TryRecvError;
 
     use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits};
+    use crate::io::http::ConnectionInfo;
     use crate::io::websocket::send_queue::SendQueueLimits;
     use crate::signaling::{Hub, SignalingLimits};
 
@@ -264,7 +199,7 @@ mod tests {
             let client = ConnectionInfo { source, permit: Arc::new(permit) };
             let mut request = Request::post("/admin/shutdown").body(Body::empty()).expect("a request");
             request.extensions_mut().insert(client.clone());
-            let router = TowerToHyperService::new(shutdown_router(&hub, &shutdown));
+            let router = TowerToHyperService::new(health::shutdown_router(&hub, &shutdown));
             let Ok(response) = router.call(request).await;
             assert_eq!(response.status(), StatusCode::ACCEPTED);
             shutdown.notified().await;

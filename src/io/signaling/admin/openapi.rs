@@ -20,7 +20,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::io::http;
 use crate::io::http::body::{self, ErrorBody, TooManyRequestsBody, page_response};
-use crate::io::signaling::admin::{self, console, control_surface_api, health};
+use crate::io::signaling::admin::{console, control_surface_api, health};
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
 
@@ -167,7 +167,7 @@ const LOGIN_SCHEME: &str = "login";
         control_surface_api::declare_range,
         control_surface_api::broadcast_visualization,
         control_surface_api::event_stream,
-        admin::shut_down,
+        health::shut_down,
         console::console,
         console::console_file,
         console::console_state,

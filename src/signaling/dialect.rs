@@ -1,0 +1,180 @@
+//! The signaling dialects: their names, how a connection selects one, and how a prober measures a server of each.
+
+use serde::{Deserialize, Serialize};
+
+/// A signaling dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// The protocol of the jamjam app.
+    Jamjam,
+    /// Broadcast rooms: each message is relayed to all other members.
+    Broadcast,
+    /// Control surfaces: clients set parameters of a program.
+    #[serde(rename = "bbx")]
+    ControlSurface,
+    /// WebRTC signaling: messages are relayed to one participant.
+    WebRtc,
+}
+
+impl Dialect {
+    /// All dialects.
+    pub const ALL: [Self; 4] = [Self::Jamjam, Self::Broadcast, Self::ControlSurface, Self::WebRtc];
+
+    /// The name in options, metrics, `/health` and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Jamjam => "jamjam",
+            Self::Broadcast => "broadcast",
+            Self::ControlSurface => "bbx",
+            Self::WebRtc => "webrtc",
+        }
+    }
+
+    /// The description in `--help`.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Jamjam => "Rooms of the jamjam app",
+            Self::Broadcast => "Broadcast rooms, with tokens",
+            Self::ControlSurface => "Control surfaces",
+            Self::WebRtc => "WebRTC signaling",
+        }
+    }
+
+    /// How a prober measures a server of this dialect.
+    pub const fn probe(self) -> ProbeProtocol {
+        let (request_type, response_type, matching, room) = match self {
+            Self::Jamjam => ("ListRooms", "RoomList", ResponseMatching::Order, ProbeRoom::None),
+            Self::Broadcast => ("broadcast", "broadcast", ResponseMatching::Marker, ProbeRoom::TwoMembers),
+            Self::ControlSurface => ("ping", "pong", ResponseMatching::Timestamp, ProbeRoom::Code),
+            Self::WebRtc => ("ping", "pong", ResponseMatching::Order, ProbeRoom::Query),
+        };
+        ProbeProtocol { request_type, response_type, matching, room }
+    }
+
+    /// How the URL of a connection selects this dialect.
+    pub(super) const fn url_selection(self) -> UrlSelection {
+        match self {
+            Self::Jamjam | Self::ControlSurface => UrlSelection::None,
+            Self::Broadcast => UrlSelection::BroadcastRoom,
+            Self::WebRtc => UrlSelection::Query(&["roomId", "userId", "userName"]),
+        }
+    }
+}
+
+/// How the URL of a connection selects a dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UrlSelection {
+    /// A URL cannot select the dialect; the first message selects it.
+    None,
+    /// The path or the query of the URL names a broadcast room or contains a token.
+    BroadcastRoom,
+    /// The query has one of these parameters.
+    Query(&'static [&'static str]),
+}
+
+/// The messages with which a prober measures a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeProtocol {
+    /// The type of the message that a prober sends.
+    pub request_type: &'static str,
+    /// The type of the response.
+    pub response_type: &'static str,
+    /// How a prober finds the request to which a response belongs.
+    pub matching: ResponseMatching,
+    /// The room in which a prober measures.
+    pub room: ProbeRoom,
+}
+
+/// How a prober finds the request to which a response belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseMatching {
+    /// Responses are matched by the order of messages, which TCP preserves.
+    Order,
+    /// By the timestamp of the request, which the response repeats.
+    Timestamp,
+    /// By a marker in the content of the message.
+    Marker,
+}
+
+/// The room in which a prober measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeRoom {
+    /// No room: the server answers requests outside rooms.
+    None,
+    /// The room that the first message joins by a room code. Without a code, the prober joins no room.
+    Code,
+    /// The room in the query of the URL. The join is complete when the welcome message arrives.
+    Query,
+    /// The room in the URL, which the prober joins with two members: one sends, and the other receives. A join is complete when its welcome
+    /// message arrives.
+    TwoMembers,
+}
+
+/// The dialects that a server supports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DialectSet(u8);
+
+impl DialectSet {
+    /// All dialects.
+    pub const ALL: Self = Self((1 << Dialect::ALL.len()) - 1);
+
+    /// Only the jamjam dialect.
+    pub const JAMJAM_ONLY: Self = Self::only(Dialect::Jamjam);
+
+    /// Only this dialect.
+    pub const fn only(dialect: Dialect) -> Self {
+        Self(1 << dialect as u8)
+    }
+
+    /// Whether the set contains `dialect`.
+    pub const fn contains(self, dialect: Dialect) -> bool {
+        self.0 & Self::only(dialect).0 != 0
+    }
+
+    /// The only dialect of the set; `None` if the set does not contain exactly one.
+    pub(super) fn single(self) -> Option<Dialect> {
+        Dialect::ALL.into_iter().find(|dialect| self == Self::only(*dialect))
+    }
+
+    /// The set without `dialect`.
+    #[must_use]
+    pub const fn without(self, dialect: Dialect) -> Self {
+        Self(self.0 & !Self::only(dialect).0)
+    }
+}
+
+impl Default for DialectSet {
+    /// All dialects.
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
+impl FromIterator<Dialect> for DialectSet {
+    fn from_iter<I: IntoIterator<Item = Dialect>>(dialects: I) -> Self {
+        Self(dialects.into_iter().fold(0, |set, dialect| set | Self::only(dialect).0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dialect_name_equals_the_serialized_name() {
+        for dialect in Dialect::ALL {
+            assert_eq!(serde_json::to_value(dialect).ok(), Some(dialect.name().into()));
+        }
+    }
+
+    #[test]
+    fn set_contains_what_was_collected() {
+        let set: DialectSet = [Dialect::Jamjam, Dialect::WebRtc].into_iter().collect();
+        let contained: Vec<Dialect> = Dialect::ALL.into_iter().filter(|dialect| set.contains(*dialect)).collect();
+        assert_eq!(contained, [Dialect::Jamjam, Dialect::WebRtc]);
+        assert_eq!(set.without(Dialect::WebRtc), DialectSet::JAMJAM_ONLY);
+        assert_eq!((set.single(), set.without(Dialect::WebRtc).single()), (None, Some(Dialect::Jamjam)));
+        assert_eq!(Dialect::ALL.into_iter().collect::<DialectSet>(), DialectSet::ALL);
+    }
+}

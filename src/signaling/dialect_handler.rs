@@ -1,0 +1,162 @@
+//! The interface between the hub and the dialects: each dialect implements [`DialectHandler`], and replies, sends messages and closes
+//! connections through a [`ConnectionContext`], which `hub.rs` implements.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::activity_log::ActivityLog;
+use super::close_code::CloseCode;
+use super::counters::DialectCounters;
+use super::dialect::Dialect;
+use super::event_sink::{ConnId, EventSink};
+use super::json::MessageError;
+use super::limits::{Heartbeat, SignalingLimits};
+use super::rooms::{IdGenerator, RoomDirectory, RoomKey};
+use super::route::Route;
+use super::timers::{DialectTimer, Timers};
+use crate::log_throttle::LogThrottle;
+use crate::time::{Time, WallClock};
+
+/// One signaling dialect: its rooms, and its reaction to connections, messages and timers.
+pub(super) trait DialectHandler {
+    /// The rooms of the dialect.
+    fn rooms(&self) -> &dyn RoomDirectory;
+
+    /// The message types that select this dialect for an undecided connection.
+    fn message_types(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether the hub ignores messages that are too long or not a JSON object. If false, the dialect handler checks its messages itself.
+    fn expects_objects(&self) -> bool {
+        true
+    }
+
+    /// Whether the room needs a password or token.
+    fn is_protected(&self, room: &str) -> bool {
+        let _ = room;
+        false
+    }
+
+    /// Handles a new connection whose URL selects this dialect: the connection joins a room or is closed. Returns the room if the
+    /// connection created it and it needs a [`DialectTimer::RoomHeartbeat`].
+    fn on_connect(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        limits: &SignalingLimits,
+        route: Route,
+    ) -> Option<RoomKey> {
+        let _ = (ctx, limits, route);
+        None
+    }
+
+    /// Handles a text message.
+    fn on_text(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        limits: &SignalingLimits,
+        text: &str,
+    ) -> Result<(), MessageError>;
+
+    /// Removes a closed connection from its room. `code` and `reason` describe the close.
+    fn on_disconnect(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        limits: &SignalingLimits,
+        code: CloseCode,
+        reason: &str,
+    );
+
+    /// Handles a timer of this dialect.
+    fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, limits: &SignalingLimits, timer: DialectTimer) {
+        let _ = (ctx, limits, timer);
+    }
+
+    /// The interval and time-out of pings to connections of this dialect; `None` if these connections are not pinged.
+    fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
+        Some(limits.heartbeat)
+    }
+
+    /// Maximum time without a message from the connection; `None` if this time is unlimited.
+    fn idle_timeout(&self, limits: &SignalingLimits, conn: ConnId) -> Option<Duration> {
+        let _ = (limits, conn);
+        None
+    }
+
+    /// How long a connection may last.
+    fn max_connection_age(&self, limits: &SignalingLimits) -> Option<Duration> {
+        let _ = limits;
+        None
+    }
+
+    /// Maximum length of a message of the connection, in bytes.
+    fn max_message_bytes(&self, limits: &SignalingLimits, conn: ConnId) -> usize {
+        let _ = conn;
+        limits.max_message_bytes
+    }
+
+    /// Code and reason with which connections are closed when the server stops.
+    fn shutdown_close_frame(&self) -> (CloseCode, &'static str) {
+        (CloseCode::GOING_AWAY, "")
+    }
+
+    /// Number of delayed messages that are not relayed yet.
+    fn delayed_messages(&self) -> usize {
+        0
+    }
+}
+
+/// All connections by their numbers.
+pub(super) type Connections = HashMap<ConnId, ConnectionState>;
+
+/// The part of a connection's state that is the same for all dialects.
+pub(super) struct ConnectionState {
+    pub(super) source: IpAddr,
+    /// `None` until the first message selects the dialect.
+    pub(super) dialect: Option<Dialect>,
+    /// Theoretical arrival time of the next message (GCRA).
+    pub(super) message_arrival: Time,
+    /// Limits log lines about rejected messages.
+    pub(super) log_throttle: LogThrottle,
+    /// Last time that the connection sent anything.
+    pub(super) last_seen: Time,
+    /// Whether a ping has been sent since `last_seen`.
+    pub(super) awaiting_pong: bool,
+    /// Wrong room codes so far.
+    pub(super) wrong_codes: u32,
+    /// Time of the last message; before the first message, the connect time.
+    pub(super) last_message: Time,
+    pub(super) connected_at: Time,
+}
+
+/// What a dialect handler may use while it handles an event of one connection.
+pub(super) struct ConnectionContext<'a> {
+    pub(super) now: WallClock,
+    pub(super) conn: ConnId,
+    pub(super) source: IpAddr,
+    pub(super) connections: &'a mut Connections,
+    pub(super) ids: &'a mut IdGenerator,
+    pub(super) timers: &'a mut Timers,
+    pub(super) counters: &'a mut DialectCounters,
+    /// Limits log lines about rejected connections.
+    pub(super) log_throttle: &'a mut LogThrottle,
+    pub(super) activity_log: &'a mut ActivityLog,
+    pub(super) sink: &'a mut dyn EventSink,
+}
+
+/// Sends messages to connections, and counts the sent messages.
+pub(super) struct ConnectionHandle<'a> {
+    pub(super) counters: &'a mut DialectCounters,
+    pub(super) sink: &'a mut dyn EventSink,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_of_an_idle_connection_is_small() {
+        assert!(size_of::<ConnectionState>() <= 72);
+    }
+}

@@ -1,0 +1,40 @@
+//! The output of the hub: an [`EventSink`] receives the messages for the connections, each identified by its [`ConnId`].
+
+use std::num::NonZeroU64;
+
+use super::control_surface_events::ControlSurfaceEvent;
+
+/// The number of a connection. A number is never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+/// Identifies the value that a message updates. A newer message supersedes earlier messages with the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UpdateKey(pub NonZeroU64);
+
+/// Receives the messages that the hub sends to connections.
+pub trait EventSink {
+    /// Sends the same text message to these connections, after all messages sent to them before.
+    fn send(&mut self, to: &[ConnId], text: String);
+
+    /// Sends a text message that supersedes unsent messages with the same key.
+    fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
+        let _ = key;
+        self.send(to, text);
+    }
+
+    /// Passes a control surface event to the listeners. By default, the event is dropped.
+    fn control_surface_event(&mut self, event: ControlSurfaceEvent) {
+        drop(event);
+    }
+
+    /// Closes a connection after all earlier messages to it are sent. The hub has already removed the connection, so a later
+    /// [`Hub::on_disconnect`](super::Hub::on_disconnect) has no effect.
+    fn close(&mut self, conn: ConnId, code: u16, reason: &str);
+
+    /// Sends a ping to a connection.
+    fn ping(&mut self, conn: ConnId);
+
+    /// Drops a connection without a close frame. The hub has removed the connection.
+    fn abort(&mut self, conn: ConnId);
+}

@@ -1,0 +1,80 @@
+//! Cycles of imports between files. A path is resolved to the file that defines the item, also through re-exports, so `pub use` in a
+//! `mod.rs` is not an import. Code of `mod tests` is not checked.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::paths;
+
+/// A path of module names below the crate: `["wire", "header"]`.
+type Module = Vec<String>;
+
+/// The imports of each group of files that import each other, as lines `x -> y`. `sources` is the module and the content of each file.
+pub(crate) fn cycles(sources: &[(Module, String)]) -> syn::Result<Vec<String>> {
+    let graph = imports(sources)?;
+    let reached: BTreeMap<&Module, BTreeSet<&Module>> =
+        graph.keys().map(|file| (file, reachable(&graph, file))).collect();
+    let mut groups = BTreeSet::new();
+    for file in graph.keys() {
+        // Two files are in the same group if each reaches the other.
+        let group: BTreeSet<&Module> =
+            reached[file].iter().copied().filter(|other| reached[other].contains(file)).collect();
+        let edges =
+            group.iter().flat_map(|from| graph[*from].iter().filter(|to| group.contains(to)).map(|to| (*from, to)));
+        let lines: Vec<String> = edges.map(|(from, to)| format!("{} -> {}", from.join("::"), to.join("::"))).collect();
+        groups.extend((!lines.is_empty()).then(|| lines.join("\n")));
+    }
+    Ok(groups.into_iter().collect())
+}
+
+/// The files that `file` imports directly or through other files. Contains `file` only if it is part of a cycle.
+fn reachable<'a>(graph: &'a BTreeMap<Module, BTreeSet<Module>>, file: &Module) -> BTreeSet<&'a Module> {
+    let mut reached = BTreeSet::new();
+    let mut pending: Vec<&Module> = graph[file].iter().collect();
+    while let Some(next) = pending.pop() {
+        if reached.insert(next) {
+            pending.extend(&graph[next]);
+        }
+    }
+    reached
+}
+
+/// The other files whose items each file uses.
+fn imports(sources: &[(Module, String)]) -> syn::Result<BTreeMap<Module, BTreeSet<Module>>> {
+    let mut files = HashMap::new();
+    for (module, source) in sources {
+        files.insert(module.clone(), paths::code_paths(source, module)?);
+    }
+    Ok(files
+        .iter()
+        .map(|(module, code)| {
+            let used = code.named.iter().filter_map(|path| resolve(&files, module, path, 0));
+            (module.clone(), used.filter(|used| used != module).collect())
+        })
+        .collect())
+}
+
+/// The file that defines the item at `path`, which code in `module` names.
+fn resolve(
+    files: &HashMap<Module, paths::CodePaths>,
+    module: &Module,
+    path: &[String],
+    depth: usize,
+) -> Option<Module> {
+    let absolute = if path[0] == "crate" {
+        path[1..].to_vec()
+    } else {
+        // A path can start with a child module, without `self::`.
+        let child: Module = module.iter().chain(&path[..1]).cloned().collect();
+        files.contains_key(&child).then(|| module.iter().chain(path).cloned().collect())?
+    };
+    let (file, rest) =
+        (0..=absolute.len()).rev().map(|end| absolute.split_at(end)).find(|(file, _)| files.contains_key(*file))?;
+    let code = &files[file];
+    // Eight steps exceed any real chain of re-exports, and end a cycle of them.
+    match rest.first().and_then(|name| code.imports.get(name)) {
+        Some(targets) if depth < 8 => {
+            targets.iter().find_map(|target| resolve(files, &file.to_vec(), target, depth + 1))
+        }
+        _ => Some(file.to_vec()),
+    }
+}
