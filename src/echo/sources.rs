@@ -284,7 +284,7 @@ fn log_inactive(source: SocketAddr, stats: &SourceStats) {
 }
 
 fn log_suppressed(count: u64) {
-    info!(target: "echo", count, "log lines about sources suppressed");
+    info!(target: "echo", count, "suppressed log lines about sources");
 }
 
 #[cfg(test)]

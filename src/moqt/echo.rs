@@ -388,7 +388,7 @@ impl RelayQueue {
     }
 
     /// Relays the due items, at most [`MAX_ITEMS_PER_TURN`]. `subscribers` takes the ID of our subscription
-    /// to a track and returns the peer's subscribe streams for that track. Groups without a subscriber wait.
+    /// to a track and returns the peer's subscribe streams for that track. A group whose track has no subscriber stays in the queue.
     fn relay_due<'a>(
         &mut self,
         now: Time,

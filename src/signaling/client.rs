@@ -468,7 +468,7 @@ impl EchoParticipant {
         }
         let count = self.log_throttle.take_suppressed();
         if count > 0 {
-            info!(target: "registration", count, "log lines about members suppressed");
+            info!(target: "registration", count, "suppressed log lines about members");
         }
         let user = sanitize(name);
         if joined {

@@ -238,7 +238,7 @@ fn twenty_member_events_per_second_are_logged_and_the_rest_counted() {
     assert_eq!(
         lines[20..],
         [
-            "INFO log lines about members suppressed count=80",
+            "INFO suppressed log lines about members count=80",
             "INFO member left user=\"name 0\"",
             "INFO member left user=\"name 63\"",
             "INFO member left user=\"id 64\"",
