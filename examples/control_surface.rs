@@ -72,7 +72,7 @@ impl Synth {
     fn apply(&mut self, event: &InlineEvent) {
         match (event.kind, &*event.name, event.value) {
             (ControlSurfaceEventKind::Param, "gain", Some(gain)) => {
-                // Clients can send any number, so the gain is limited to 0 to 1.
+                // A client can send any numeric value, so the value is limited to the range from 0 to 1.
                 self.gain = gain.clamp(0.0, 1.0);
                 self.meter.gain.store(self.gain.to_bits(), Ordering::Relaxed);
             }
@@ -92,7 +92,7 @@ fn run_audio(mut synth: Synth) -> EventConsumer {
     synth.events
 }
 
-/// Sends `notes` and the meter to the phones until the server stops.
+/// Sends the parameter `notes` and the level of the meter to the connected mobile phones until the server stops.
 async fn send_feedback(
     commands: mpsc::Sender<ServerCommand>,
     meter: Arc<Meter>,
@@ -120,7 +120,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     }
     let server = WsServer::new(config, producer, command_rx)?;
 
-    // `WsServer::run` below accepts connections. Commands are already handled now.
+    // `WsServer::run` below accepts connections. The server already handles commands before that call.
     let (response, code) = oneshot::channel();
     commands.send(ServerCommand::CreateRoom { response }).await?;
     println!("room {} at ws://{}/", code.await?, server.local_addr()?);

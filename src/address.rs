@@ -106,8 +106,8 @@ pub fn source_network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether this is a source address that no host can have: unspecified, multicast or broadcast. Some systems deliver packets sent to
-/// 0.0.0.0 locally, where they appear to come from loopback.
+/// Whether this is a source address that no host can have: unspecified, multicast or broadcast. Do not reply to such a source: on some
+/// systems, a packet sent to 0.0.0.0 is delivered to the sending host itself, with a loopback address as its source.
 pub fn is_invalid_source(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)

@@ -166,11 +166,12 @@ const MIN_PROBABILITY_SUM: f64 = 0.001;
 
 /// Burst losses by the simple Gilbert model, which has a good and a bad state. All packets are lost in the bad state.
 ///
-/// A state depends on the previous state, but can be computed for any packet. With one uniform random number u per packet, the good state
-/// becomes bad if u < P, and the bad state stays bad if u < 1 − R. If both inequalities hold, the new state is bad; if neither holds, it is
-/// good; in both cases it does not depend on the previous state. Otherwise the state equals the previous state or, if P + R > 1, the
-/// opposite state. To find a state, the search goes back, packet by packet, to a packet whose state does not depend on the previous state
-/// (coupling from the past). The search visits 1 / (P + R) packets on average, or 1 / (2 − P − R) if P + R > 1.
+/// The state at a packet depends on the state at the previous packet, but can be computed for any packet without computing the states at
+/// all earlier packets. With one uniform random number u per packet, the good state becomes bad if u < P, and the bad state stays bad if
+/// u < 1 − R. If both inequalities hold, the new state is bad. If neither inequality holds, the new state is good. In these two cases, the
+/// new state does not depend on the previous state. If only one inequality holds, the new state equals the previous state or, if
+/// P + R > 1, the opposite state. To find a state, the search goes back, packet by packet, to a packet whose state does not depend on the
+/// previous state (coupling from the past). The search visits 1 / (P + R) packets on average, or 1 / (2 − P − R) if P + R > 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GilbertModel {
     p: f64,
@@ -208,8 +209,8 @@ impl GilbertModel {
         (self.p, self.r)
     }
 
-    /// Whether the packet `index` is lost. `cached` contains the index and state of an earlier packet, where the search can end; both
-    /// are replaced by those of this packet.
+    /// Whether the packet `index` is lost. `cached` contains the index and the state of an earlier packet. If the backward search reaches
+    /// this earlier packet, the search ends there. The call then stores the index and the state of the packet `index` in `cached`.
     fn is_lost(self, rng: PacketRng, index: u32, cached: &mut Option<(u32, bool)>) -> bool {
         let (mut at, mut inverted) = (index, false);
         let bad = loop {
@@ -313,7 +314,7 @@ impl BandwidthLimit {
     }
 }
 
-/// When a packet leaves the bandwidth limit.
+/// When the bandwidth limit releases a packet and its copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Departure {
     /// When the last bit of the packet is sent.

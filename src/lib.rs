@@ -8,7 +8,7 @@
 //!
 //! | layer | module | contents |
 //! | ---: | --- | --- |
-//! | 1 | [`time`] | points in time without a clock, wall-clock conversion |
+//! | 1 | [`time`] | time values, wall-clock conversion; reads no clock |
 //! | 2 | [`node`] | the interface between a UDP state machine and its driver |
 //! | 2 | [`units`] | quantities in options: `5ms`, `0.5%`, `64MiB`, `2mbit`, `off` |
 //! | 2 | [`address`] | networks, canonical addresses, which addresses count as one client |
@@ -36,16 +36,17 @@
 //!
 //! # Life of a packet in `echo-server`
 //!
-//! 1. [`cli::echo_server`] converts options to an [`echo::EchoConfig`], binds the socket ([`io::udp::bind`]) and starts the driver on a thread
-//!    ([`io::udp::spawn_node`]).
+//! 1. [`cli::echo_server`] converts options to an [`echo::EchoConfig`], binds the socket ([`io::udp::bind`]) and starts the driver on a
+//!    thread ([`io::udp::spawn_node`]).
 //! 2. The driver receives a batch with kernel timestamps and passes it to [`echo::EchoServer`] ([`node::Node::on_datagram`]).
 //! 3. [`wire::parse_packet`] parses each datagram once. Admission decides whether it gets a reply ([`echo::AdmissionConfig`]). AUDIO enters
-//!    the delay line and is due at its receive time plus the server delay. Replies to KEEPALIVE, LATENCY_PING and STUN enter a second line
-//!    and are due at once.
+//!    the delay line and is due at its receive time plus the server delay. Replies to KEEPALIVE, LATENCY_PING and STUN enter a second
+//!    queue, the immediate line, and are due immediately.
 //! 4. The driver sleeps until shortly before [`node::Node::next_deadline`], then busy-waits within the limit of `--spin`.
-//! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]. Packets for one client are sent from the
-//!    line's memory in one segmented send. If replies are impaired or there is an outcome log, [`impairment`] decides what happens to each
-//!    reply, and a queue ordered by due time replaces both lines.
+//! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]. Packets for one client are sent in one
+//!    segmented send, directly from the memory of the delay line or of the immediate line. If replies are impaired or there is an outcome
+//!    log, the module [`impairment`] decides what happens to each reply, and one queue ordered by due time replaces the delay line and,
+//!    except for STUN replies and loop checks, the immediate line.
 //! 6. The main thread logs the [`echo::Counters`] until a stop is requested ([`io::stop::StopToken`]).
 //!
 //! # Life of audio in `send`
@@ -59,8 +60,8 @@
 //!    and counted in [`stats`]. A [`client::PacketObserver`] receives each packet and each echo, for recordings ([`io::recorder`]) and
 //!    playback ([`io::sound`]).
 //! 4. When all echoes have returned or timed out, the node has no deadline and the driver ends.
-//! 5. [`report::Report`] evaluates the result (`client::RunResults`) against the limits. The output formats print it, and the exit code is 1 if
-//!    a limit is exceeded.
+//! 5. [`report::Report`] evaluates the result (`client::RunResults`) against the limits. The output formats print it, and the exit code
+//!    is 1 if a limit is exceeded.
 //!
 //! # Glossary
 //!

@@ -18,8 +18,8 @@ pub struct LogThrottle {
     remaining: u16,
     /// End of the current interval. The next interval begins with the first line at or after this time.
     interval_end: Time,
-    /// Number of suppressed events that have not been reported yet, at most `u32::MAX`: every signaling connection has a throttle, which
-    /// therefore has only 16 bytes.
+    /// Number of suppressed events that have not been reported yet, at most `u32::MAX`. The field has only 32 bits, so that a throttle
+    /// takes only 16 bytes: every signaling connection has a throttle.
     suppressed: u32,
 }
 
@@ -35,7 +35,7 @@ impl LogThrottle {
         Self { max_lines, remaining: max_lines, interval_end: Time::ZERO, suppressed: 0 }
     }
 
-    /// Whether one event may be logged at `now`. An event that may not be logged is counted as suppressed.
+    /// Whether the throttle permits a log line about one event at `now`. If it does not, the event is counted as suppressed.
     pub fn allow(&mut self, now: Time) -> bool {
         let allowed = self.take_line(now);
         self.record(u64::from(!allowed));
@@ -47,7 +47,8 @@ impl LogThrottle {
         self.suppressed = self.suppressed.saturating_add(u32::try_from(events).unwrap_or(u32::MAX));
     }
 
-    /// Returns and resets the number of suppressed events if there are any and a line about them may be logged at `now`.
+    /// If there are suppressed events, and the throttle permits a log line at `now`, returns their number and resets it to 0. In all other
+    /// cases, returns `None`.
     pub fn take_due(&mut self, now: Time) -> Option<u64> {
         (self.suppressed > 0 && self.take_line(now)).then(|| self.take_suppressed())
     }

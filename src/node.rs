@@ -59,11 +59,11 @@ impl Transmit<'_> {
 /// The result of sending a [`Transmit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendStatus {
-    /// The system accepted the transmit.
+    /// The system accepted all datagrams of the [`Transmit`].
     Sent,
-    /// The system has no buffer space now: keep the transmit and offer it again at the next poll.
+    /// The system has no buffer space now: keep the [`Transmit`] and offer it again at the next poll.
     WouldBlock,
-    /// The system rejects segmented sends: offer the datagrams one by one. This status is never returned for a transmit of one datagram.
+    /// The system rejects segmented sends: offer the datagrams one by one. This status is never returned for one datagram.
     GsoUnsupported,
     /// Sending failed permanently (no route, not permitted): count it and continue.
     Failed,
@@ -71,10 +71,11 @@ pub enum SendStatus {
 
 /// Where a node sends its datagrams.
 pub trait TransmitSink {
-    /// Sends one transmit. If the result is [`SendStatus::WouldBlock`], the node sends nothing more until the next [`Node::poll_transmit`].
+    /// Sends one [`Transmit`]. If the result is [`SendStatus::WouldBlock`], the node sends nothing more until the next
+    /// [`Node::poll_transmit`].
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus;
 
-    /// The maximum number of datagrams of `len` bytes in one transmit; at least 1.
+    /// The maximum number of datagrams of `len` bytes in one [`Transmit`]; at least 1.
     fn max_segments(&self, len: usize) -> usize;
 }
 

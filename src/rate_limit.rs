@@ -1,9 +1,9 @@
 //! Rate limits: [`Gcra`] for one stream of events, [`RateLimiter`] for the packets and bits sent to each source, and
 //! [`WindowLimiter`] for events per source in a fixed period.
 //!
-//! The generic cell rate algorithm (ITU-T I.371) keeps one theoretical arrival time per stream. An event advances this arrival time
-//! by the time that the event takes at the permitted rate. The event is rejected if the arrival time would be ahead of the clock by
-//! more than the tolerance.
+//! The generic cell rate algorithm (ITU-T I.371) keeps one theoretical arrival time per stream. If the permitted rate is r units per
+//! second, an event of n units moves the theoretical arrival time forward by n/r seconds. The event is rejected if the theoretical arrival
+//! time would then be ahead of the clock by more than the tolerance.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -33,12 +33,12 @@ pub struct Gcra {
 }
 
 impl Gcra {
-    /// Creates a limit of `rate` units per second, at least 1, and a burst of `tolerance` times the rate.
+    /// Creates a limit of `rate` units per second, with a burst of `tolerance` times the rate. A `rate` of 0 counts as 1.
     pub fn new(rate: u64, tolerance: Duration) -> Self {
         Self { rate: rate.max(1), tolerance: saturating_nanos(tolerance) }
     }
 
-    /// Creates a limit of `rate` units per second, at least 1, and a burst of exactly as many units as the rate allows in `seconds`.
+    /// Creates a limit of `rate` units per second, with a burst of exactly `rate` times `seconds` units. A `rate` of 0 counts as 1.
     pub fn with_burst_seconds(rate: u64, seconds: u64) -> Self {
         let gcra = Self::new(rate, Duration::ZERO);
         // The tolerance is a multiple of the rounded-up duration of one unit. Otherwise, because of the rounding, the last unit of the
@@ -92,14 +92,15 @@ type ArrivalTimes = [u64; 2];
 
 /// Limits packets and bits per second sent to each source, in a fixed number of buckets.
 ///
-/// A delayed packet is admitted when it arrives and sent later, so each bucket has two sets of arrival times: one for admission to the
-/// delay line and one for sending. Sending a delayed packet always advances the arrival times for sending, even beyond the limit. An
-/// immediate reply is admitted only if the arrival times for sending permit it. So the traffic sent in any interval is at most the rate
-/// multiplied by the interval's length, plus two maximum bursts.
+/// A delayed packet is admitted when it arrives and sent later, so each bucket has two sets of theoretical arrival times: one set limits
+/// admission to the delay line, and the other set limits sending. When a delayed packet is sent, it always counts towards the limit on
+/// sending, even if this limit is exceeded. An immediate reply is admitted only if the limit on sending permits the reply. So the traffic
+/// sent in any interval is at most the rate multiplied by the interval's length, plus two maximum bursts.
 pub struct RateLimiter {
     packets: Option<Gcra>,
     bits: Option<Gcra>,
-    /// For each bucket, the arrival times for admission and for sending. Allocated as zero pages, so only buckets in use take memory.
+    /// For each bucket, the theoretical arrival times for admission and for sending. The memory is requested as pages filled with zeros.
+    /// The system provides such a page only when it is first written, so pages in which no bucket is in use take no memory.
     buckets: Vec<[ArrivalTimes; 2]>,
 }
 
@@ -276,7 +277,8 @@ mod tests {
         limiter.charge_sent(7, Time::from_millis(1_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 1_000, 500), (0, RateExceeded::Packets));
         assert_eq!(admitted_at(&mut limiter, 1_001, 500), (8, RateExceeded::Packets));
-        // Delayed packets count even if immediate replies have used up the limit; further immediate replies are then rejected for longer.
+        // Immediate replies have used up the limit. Delayed packets are charged to the limit nevertheless when they are sent, so it takes
+        // longer until further immediate replies are admitted.
         assert_eq!(admitted_at(&mut limiter, 5_000, 500), (1_000, RateExceeded::Packets));
         limiter.charge_sent(7, Time::from_millis(5_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 5_125, 500), (0, RateExceeded::Packets));

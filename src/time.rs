@@ -1,4 +1,5 @@
-//! Points in time without a clock: [`Time`] counts nanoseconds from an arbitrary origin, and [`WallClock`] relates it to 1970.
+//! Values for points in time: [`Time`] counts nanoseconds from an arbitrary origin, and [`WallClock`] relates a [`Time`] to 1970. This
+//! module reads no clock.
 //!
 //! Pure modules read no clock. A driver or a test passes a [`Time`] in, and every deadline is an absolute [`Time`], so the same code
 //! runs on a socket, in a simulator and in a test that covers a whole day.
@@ -86,8 +87,8 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// The moment `monotonic`, at which `since_1970` has passed since 1970-01-01 UTC. The caller reads `since_1970` with
-    /// `SystemTime::now().duration_since(UNIX_EPOCH)`.
+    /// `monotonic` and `since_1970` describe the same moment: `monotonic` is the time on the monotonic clock, and `since_1970` is the
+    /// duration from 1970-01-01 UTC to this moment. The caller reads `since_1970` with `SystemTime::now().duration_since(UNIX_EPOCH)`.
     pub fn new(monotonic: Time, since_1970: Duration) -> Self {
         Self { monotonic, unix_ns: i64::try_from(saturating_nanos(since_1970)).unwrap_or(i64::MAX) }
     }

@@ -100,7 +100,7 @@ const BIT_RATE_UNITS: &[(&str, u128)] = &[
     ("Gbit", 1_000_000_000),
 ];
 
-/// Parses `5ms`, `250us`, `1.5s`, `2m`; a number without a unit is in `default_unit`. The result is truncated to nanoseconds.
+/// Parses `5ms`, `250us`, `1.5s`, `2m`; a number without a unit is in `default_unit`. Fractions of a nanosecond are cut off.
 pub fn parse_duration(text: &str, default_unit: TimeUnit) -> Result<Duration, ParseQuantityError> {
     let max = "584 years";
     let nanos = DecimalNumber::parse(text, "a duration such as 5ms or 2s")?.scale(
@@ -113,7 +113,7 @@ pub fn parse_duration(text: &str, default_unit: TimeUnit) -> Result<Duration, Pa
     Ok(Duration::from_nanos(nanos))
 }
 
-/// Parses `4096`, `64KiB`, `1.5GiB`, `8MB`; a number without a unit is in bytes. The result is truncated to bytes.
+/// Parses `4096`, `64KiB`, `1.5GiB`, `8MB`; a number without a unit is in bytes. Fractions of a byte are cut off.
 pub fn parse_size(text: &str) -> Result<u64, ParseQuantityError> {
     let max = "16777215TiB";
     let bytes = DecimalNumber::parse(text, "a size such as 64MiB or 4096")?.scale(
@@ -125,8 +125,8 @@ pub fn parse_size(text: &str) -> Result<u64, ParseQuantityError> {
     u64::try_from(bytes).map_err(|_| ParseQuantityError::TooLarge { text: text.to_owned(), max })
 }
 
-/// Parses `64mbit`, `2Mbit`, `500kbit`, `1.5Gbit` as bits per second, in multiples of 1,000. Every number except 0 needs a unit. The result
-/// is truncated to bits.
+/// Parses `64mbit`, `2Mbit`, `500kbit`, `1.5Gbit` as bits per second, in multiples of 1,000. Every number except 0 needs a unit. A
+/// fraction of a bit per second is cut off.
 pub fn parse_bit_rate(text: &str) -> Result<u64, ParseQuantityError> {
     let max = "18446744073gbit";
     let number = DecimalNumber::parse(text, "a bit rate such as 64mbit or 500kbit")?;

@@ -355,7 +355,7 @@ pub struct ResamplerError {
 /// counts as 0. Magnitudes above 1e15 count as 1e15.
 #[derive(Debug)]
 pub struct Resampler {
-    /// Uses `f64`, like the FFT of `audio::quality`, because all of `rustfft` is compiled once for each sample type in use.
+    /// The sample type is `f64`, as in the FFT of `audio::quality`: with a second sample type, all of `rustfft` would be compiled twice.
     fft: Fft<f64>,
     from: u64,
     to: u64,

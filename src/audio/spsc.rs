@@ -71,7 +71,7 @@ pub struct CaptureProducer {
     shared: Arc<CaptureCounters>,
 }
 
-/// The reading end of a capture ring.
+/// The consumer side of a capture ring, used by the sender.
 pub struct CaptureConsumer {
     channels: usize,
     samples: Consumer<f32>,
@@ -172,7 +172,7 @@ struct PacketRingState {
     is_closed: AtomicBool,
 }
 
-/// The end of a packet ring for the receiving thread. Dropping the producer closes the ring.
+/// The producer side of a packet ring, used by the receiving thread. Dropping the producer closes the ring.
 pub struct PacketProducer {
     /// Maximum samples per packet, all channels.
     max_samples: usize,
@@ -192,7 +192,7 @@ pub struct PacketConsumer {
 #[derive(Clone)]
 pub struct PacketRingCounters(Arc<PacketRingState>);
 
-/// Creates a ring that holds audio of the duration `capacity` in packets of `frame_samples` frames.
+/// Creates a ring for packets of `frame_samples` frames each. The packets in a full ring contain audio of at least the duration `capacity`.
 pub fn packet_ring(
     rate: u32,
     channels: u16,
@@ -349,7 +349,7 @@ mod tests {
         xruns.increment();
         producer.push(&[128; 16], at_ms(1));
         xruns.increment();
-        // The ring is full, so this block is dropped, and the next block that fits is marked instead.
+        // The ring is full, so the next call drops its block, and the mark of the xrun moves to the next block that fits.
         producer.push(&[128; 16], at_ms(2));
         let mut next = || consumer.pop(&mut samples).map(|block| (block.dropped_before, block.after_xrun));
         assert_eq!([next(), next(), next()], [Some((0, false)), Some((0, true)), None]);

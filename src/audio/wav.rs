@@ -563,7 +563,8 @@ fn describe_format(fmt: &FmtChunk) -> String {
         None => String::new(),
     };
     let container = match fmt.container_bits() {
-        // Only for uncompressed formats (tags 1 and 3): the container of a compressed format is a block of many samples.
+        // The container size is printed only for uncompressed formats (tags 1 and 3). In a compressed format, the block length in the
+        // `fmt ` chunk is the length of a block of many samples, not of one sample.
         Some(container) if container != fmt.bits && matches!(fmt.format_tag(), Some(1 | 3)) => {
             format!(" in {container}")
         }

@@ -46,9 +46,10 @@ pub struct PlaybackArgs {
     #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = "play", conflicts_with = "no_echo", value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_PLAYBACK)]
     play_buffer: Option<u32>,
 
-    /// Maximum delay of played packets, relative to the fastest packets (at most 1s), or auto
+    /// Maximum extra delay of a packet that is still played (up to 1s), or auto
     ///
-    /// In milliseconds or with a unit. Packets with a longer delay are not played. With auto, the maximum adapts to recent packets.
+    /// In milliseconds or with a unit. The extra delay of a packet is its delay minus the delay of the fastest packets. Packets with a
+    /// longer extra delay are not played. With auto, the maximum adapts to recent packets.
     #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
     jitter_buffer: JitterBuffer,
 }
@@ -154,7 +155,8 @@ struct RecordingFiles {
 
     /// Write sent (left) and returned (right) audio to this WAV file
     ///
-    /// Each returned packet is at the position of its sent packet. Stereo audio is mixed to mono first.
+    /// In the file, a returned packet starts at the same time as the sent packet with the same sequence number. Stereo audio is mixed to
+    /// mono first.
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_RECORD)]
     record_both: Option<PathBuf>,
 }

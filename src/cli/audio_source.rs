@@ -60,7 +60,7 @@ pub struct SourceArgs {
     #[arg(long, hide_short_help = true, value_name = "1|2", value_parser = clap::value_parser!(u16).range(1..=2), help_heading = HEADING_AUDIO)]
     channels: Option<u16>,
 
-    /// Sample rate to send
+    /// Convert the file to this sample rate before sending
     #[arg(long, hide_short_help = true, value_name = "MODE", value_enum, default_value_t, conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
     resample: Resample,
 
@@ -356,8 +356,8 @@ fn open(path: &Path) -> Result<WavReader, Failure> {
 
 const HEADING_MIC: &str = "Microphone";
 
-/// Sources that conflict with --mic. The options that require --mic must list these conflicts too: clap does not check `requires` for
-/// an option that conflicts with another.
+/// Sources that conflict with --mic. Every option that requires --mic must also declare a conflict with these sources. If --wav is given,
+/// clap does not report that --mic is missing, because --mic conflicts with --wav. So clap would accept `--mic-device` with `--wav`.
 const OTHER_SOURCES: [&str; 2] = ["wav", "tone"];
 
 /// Microphone options.

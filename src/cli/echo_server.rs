@@ -85,7 +85,7 @@ pub struct Args {
     #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = ByteSize(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_MEMORY)]
     socket_buffer: ByteSize,
 
-    /// Maximum share of one core spent busy-waiting, in percent
+    /// Maximum share of one core spent busy-waiting
     ///
     /// Busy-waiting makes packets leave on time. Use 0 on battery power.
     #[arg(long, hide_short_help = true, value_name = "PERCENT", value_parser = parse_percent, default_value_t = DEFAULT_SPIN_PERCENT, help_heading = HEADING_MEMORY)]

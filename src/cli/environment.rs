@@ -41,7 +41,8 @@ fn alias_in_effect(name: &str) -> Option<&'static str> {
     (!is_set(name) && is_set(second)).then_some(*second)
 }
 
-/// Changes the variable that clap reads for `argument`: the second name if only that is set, or none if the variable is empty.
+/// Selects the environment variable that clap reads for `argument`. If only the second name of the variable is set, clap reads the second
+/// name. If the variable is set but empty, clap reads no variable. In all other cases, clap reads the first name.
 fn with_effective_variable(argument: Arg) -> Arg {
     let Some(name) = argument.get_env().and_then(|name| name.to_str()) else { return argument };
     match alias_in_effect(name) {

@@ -71,7 +71,8 @@ pub struct MoqtArgs {
 
     /// Directory in which to keep the generated certificate
     ///
-    /// Clients that trust this certificate with --ca also accept it after a restart or a renewal.
+    /// The certificate is kept across restarts. A renewed certificate has the same key and name, so clients that trust an earlier
+    /// certificate with --ca also accept the renewed one.
     #[arg(long, hide_short_help = true, value_name = "DIR", requires = MOQT_GROUP, conflicts_with = "cert", help_heading = HEADING)]
     cert_dir: Option<PathBuf>,
 

@@ -160,7 +160,7 @@ pub struct ReportFileArgs {
     #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     junit: Option<PathBuf>,
 
-    /// Write the report to this Markdown file, for a CI job summary
+    /// Write the report to this Markdown file
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     markdown: Option<PathBuf>,
 }

@@ -67,9 +67,10 @@ pub struct Args {
     #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING_LIMITS)]
     max_gaps: Option<u64>,
 
-    /// Maximum number of clips in the source audio
+    /// Maximum number of clipping events in the source audio
     ///
-    /// A clip is a run of consecutive samples at full scale. Clips are counted in the audio as read from the file or device.
+    /// A clipping event is a run of consecutive samples at full scale. The events are counted in the audio as read from the file or
+    /// device.
     #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING_LIMITS)]
     max_clips: Option<u64>,
 
@@ -222,8 +223,9 @@ struct PacketSource {
 
 const HEADING_TEXT: &str = "Text (to a MOQT echo server)";
 
-/// Audio options, which conflict with --text. The list must also contain the options that require another audio option, because clap
-/// does not check `requires` for conflicting options.
+/// Audio options, which conflict with --text. The list must also contain the options that require another audio option. For example,
+/// --mic-device requires --mic. If --text is given, clap does not report that --mic is missing, because --mic conflicts with --text. So
+/// clap would accept `--mic-device` with `--text`.
 const AUDIO_ONLY_OPTIONS: [&str; 23] = [
     "wav",
     "tone",
@@ -264,7 +266,7 @@ const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
 pub struct TextArgs {
     /// Text to send, or `-` for the lines of standard input
     ///
-    /// Prints each text when it returns. The option can be repeated.
+    /// Prints each text when the server's echo of the text arrives. The option can be repeated.
     #[arg(long = "text", value_name = "TEXT", conflicts_with_all = AUDIO_ONLY_OPTIONS, help_heading = HEADING_TEXT)]
     texts: Vec<String>,
 

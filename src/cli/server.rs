@@ -58,7 +58,7 @@ pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Fail
     Err(Failure::unusable(first.unwrap_or_else(|| anyhow::anyhow!("no address"))))
 }
 
-/// Converts an error of binding a TCP listener to the same message as for a UDP socket.
+/// Returns the error to report if a TCP listener cannot be bound to `address`. Its message is the same as for a UDP socket.
 fn bind_error(address: SocketAddr, error: io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::AddrInUse => BindError::AddrInUse(address).into(),

@@ -28,7 +28,8 @@ const HEADING_LOG: &str = "Log";
 /// Run a WebSocket signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    // This field must be the first: it reads where later options came from, and parsing an option removes it from the matches.
+    // This field must precede `port` and `host`: `AddressSource` reads whether the values of these options come from the environment, and
+    // parsing the fields `port` and `host` removes these options from the matches.
     #[command(flatten)]
     address_source: AddressSource,
 

@@ -41,7 +41,7 @@ pub fn use_color(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
 /// Format of the log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// One line of text per event
+    /// One line per event
     #[default]
     Text,
     /// One JSON object per line

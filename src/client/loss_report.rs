@@ -67,8 +67,8 @@ impl LossReportRequester {
 
     /// Sends the final query when it is due, and returns the time of the next call; `None` if there is nothing left to wait for.
     ///
-    /// The query starts early enough that every request is sent before the run's `deadline`, but at most `timeout`
-    /// before it, so that packets in flight can arrive first.
+    /// The query starts early enough that all its requests are sent before the run's `deadline`. However, it never starts more than
+    /// `timeout` before the deadline, so that packets in flight can arrive before the server's counts are requested.
     pub(super) fn poll_final(
         &mut self,
         now: Time,

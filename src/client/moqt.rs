@@ -169,7 +169,8 @@ impl FrameTracker {
         self.outcome.is_some()
     }
 
-    /// Whether this program closed the connection before the run was complete, except after a time-out; also true without an outcome.
+    /// Whether the run ended early because this program closed the connection. Also returns true if the client has not finished. Returns
+    /// false if the run timed out, or if it ended because the server was not ready or unsubscribed.
     pub fn is_interrupted(&self) -> bool {
         !matches!(
             self.outcome,

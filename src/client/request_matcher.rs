@@ -88,7 +88,7 @@ pub(super) enum MatchResult {
     Other,
 }
 
-/// The type of a message; other members are ignored.
+/// The field `type` of a JSON message. All other fields are ignored.
 #[derive(Deserialize)]
 struct MessageType<'a> {
     #[serde(rename = "type", borrow)]
@@ -185,7 +185,7 @@ impl TimestampMatcher {
         if message_type != "pong" {
             return MatchResult::Other;
         }
-        // An f64 represents microseconds since 1970 exactly until the year 2255.
+        // Until the year 2255, an f64 can represent the microseconds since 1970 without rounding.
         let timestamp_us = client_time.filter(|time| time.fract() == 0.0).map(|time| time as i64);
         let found = timestamp_us
             .and_then(|timestamp| self.pending.binary_search_by_key(&timestamp, |request| request.client_time_us).ok());

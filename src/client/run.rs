@@ -306,7 +306,7 @@ impl WaitForServer {
         Self { started_at: now, deadline: now + timeout, next_send: now, sequence: FIRST_READINESS_SEQUENCE }
     }
 
-    /// Sends a KEEPALIVE if one is due. Returns the result when the wait times out.
+    /// Sends a KEEPALIVE if one is due, and returns `None`. If the wait has timed out, sends nothing and returns a result without a reply.
     fn poll_transmit(&mut self, now: Time, peer: SocketAddr, sink: &mut dyn TransmitSink) -> Option<WaitResult> {
         if now >= self.deadline {
             return Some(self.result(now, false));

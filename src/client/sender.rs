@@ -169,7 +169,8 @@ impl<S: PayloadSource> AudioWorkload<S> {
         match poll {
             SourcePoll::Ready => {
                 self.next_digest = reply_digest(&self.next_datagram);
-                // `now` and the age come from separate clock readings, so the difference may be too early; due times must not decrease.
+                // `now` and the capture age come from separate clock readings, so the calculated capture time may be slightly too early.
+                // Due times must not decrease, so the previous due time is the minimum.
                 let captured_at =
                     self.source.capture_age().map(|age| now.saturating_sub(age).max(self.next_datagram_due));
                 self.next_datagram_due = captured_at.unwrap_or_else(|| self.audio_schedule.due(self.position));

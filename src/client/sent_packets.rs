@@ -235,8 +235,8 @@ struct SentPacket {
 /// The sent packets of one stream.
 pub(super) struct SentPackets {
     stream_kind: StreamKind,
-    /// Reply time-out until the first reply sets a minimum RTT, in addition to the time-out of the run. `None` if no
-    /// replies are expected.
+    /// Before the first reply arrives, a packet times out after the sum of this time and the time-out of the run. After the first reply,
+    /// the minimum RTT replaces this time. `None` if no replies are expected.
     first_reply_timeout: Option<Duration>,
     last_sent: Option<Time>,
     first_sequence: u32,

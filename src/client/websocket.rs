@@ -193,7 +193,8 @@ impl ServerMessage {
         self.message_type == "welcome"
     }
 
-    /// Text of an error message, from the member that the dialect uses for it; `None` for other messages.
+    /// Text of an error message, from the JSON field in which the dialect puts this text. Returns `None` if the message is not an error
+    /// message.
     fn error(&self) -> Option<&str> {
         if !self.message_type.eq_ignore_ascii_case("error") {
             return None;

@@ -122,9 +122,10 @@ impl Admission {
         self.check_rate(RateLimiter::admit_immediate, received, len)
     }
 
-    /// Decides the reply to a KEEPALIVE that would be echoed unchanged. An address and port that returns a loop check is an echo server:
-    /// its KEEPALIVEs are not answered for a minute. Without this check, a loop between two echo servers with a round-trip time of one
-    /// second looks like a client that sends the same KEEPALIVE once per second.
+    /// Decides whether the server echoes a KEEPALIVE, sends a loop check before the echo, or does not reply. Call this method only for a
+    /// KEEPALIVE whose normal reply is an unchanged echo. An address and port that returns a loop check is an echo server: its KEEPALIVEs
+    /// are not answered for a minute. Without this check, a loop between two echo servers with a round-trip time of one second looks
+    /// like a client that sends the same KEEPALIVE once per second.
     pub(super) fn admit_keepalive(&mut self, received: &Receive<'_>, bytes: &[u8]) -> KeepaliveDecision {
         let now = received.received_at;
         let source = self.remote_sources.lookup(received.source, received.dst_ip);

@@ -1,8 +1,9 @@
 //! A first-in first-out byte queue that returns its memory to the system.
 //!
 //! Bytes are stored contiguously in memory-mapped chunks of a fixed size. A few empty chunks are kept for reuse. Further empty chunks are
-//! unmapped, so their memory returns to the system independently of the allocator. Growing never copies stored bytes. A read across a chunk
-//! boundary is copied into a scratch buffer, so chunks have no unused gaps.
+//! unmapped, so their memory returns to the system independently of the allocator. Growing never copies stored bytes. No bytes at the end
+//! of a chunk stay unused: stored bytes continue in the next chunk. If the bytes of a read lie in several chunks, they are copied into a
+//! scratch buffer.
 
 use std::collections::VecDeque;
 use std::io;
@@ -81,7 +82,7 @@ impl<const CHUNK: usize> ByteFifo<CHUNK> {
         &self.scratch[..len]
     }
 
-    /// Copies the bytes from `offset` on into `out`.
+    /// Fills `out` with a copy of the stored bytes that start at `offset`.
     ///
     /// # Panics
     /// If fewer bytes are stored.

@@ -1,5 +1,5 @@
-//! Counters of the echo server, their lateness histograms, and their export as Prometheus metrics. The node's thread writes them; any
-//! thread may read them at any time.
+//! The echo server's counters, its histograms of the lateness of sent packets, and the export of both as Prometheus metrics. The node's
+//! thread writes the counters and histograms; any thread may read them at any time.
 //!
 //! A counter NAME becomes the metric `jamjam_echo_NAME_total`. The counters with the prefix `dropped_` become one metric, with the rest of
 //! the name as the label `reason`; the counters with the prefix `impaired_` become another such metric. A counter
@@ -143,7 +143,7 @@ pub struct LatenessHistogram {
 }
 
 impl LatenessHistogram {
-    /// Counts `packets` packets that were sent `late` after their due time.
+    /// Counts `packets` packets. Each of these packets was sent after its due time, with a delay of `late`.
     pub(super) fn observe(&self, late: Duration, packets: usize) {
         let ns = saturating_nanos(late);
         let bucket = LATENESS_BOUNDS_US.partition_point(|bound| bound * 1_000 < ns);
@@ -237,7 +237,7 @@ impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollec
         )?;
         let lateness = [("audio", &self.counters.audio_lateness), ("immediate", &self.counters.immediate_lateness)];
         let help =
-            "Time from the due time of a packet until it was sent, for delayed AUDIO and for replies sent at once.";
+            "Send time of a packet minus its due time, for delayed AUDIO and for immediate replies to other packets.";
         let mut metric = encoder.encode_descriptor("lateness_seconds", help, None, MetricType::Histogram)?;
         for (kind, lateness) in lateness {
             encode_histogram(&mut metric.encode_family(&[("packet", kind)])?, lateness)?;

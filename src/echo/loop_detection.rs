@@ -39,9 +39,9 @@ impl RepetitionLimit {
     pub(super) const ECHO_SERVER: Self = Self { interval_ms: 60_000, burst: 1 };
 
     /// The limit on copies of one AUDIO packet at a server that delays AUDIO by `delay`. One pass of a loop takes the delays of both
-    /// servers plus the round-trip time. If the round-trip time is below 3.3 s, three passes take less time than the interval of the server
-    /// with the longer delay, so this server ends the loop. The burst is three, because networks duplicate packets and users restart a
-    /// client on a fixed port.
+    /// servers plus the round-trip time. If the round-trip time is below 3.3 s, three passes take less time than the interval of this limit
+    /// at the server with the longer delay. That server then receives copies of the packet more often than the limit permits, so it drops
+    /// a copy, which ends the loop. The burst is three, because networks duplicate packets and users restart a client on a fixed port.
     pub(super) fn audio(delay: Duration) -> Self {
         // At most one day, so that three intervals are much shorter than the 49 days after which the milliseconds wrap.
         let interval = Duration::from_secs(10).saturating_add(delay.saturating_mul(6)).min(Duration::from_secs(86_400));
@@ -99,7 +99,8 @@ pub(super) enum Repetition {
 
 /// A set-associative cache of recently received datagrams.
 pub(super) struct RepetitionLimiter {
-    /// Allocated as zero pages, so only sets in use take memory.
+    /// The memory is requested as pages filled with zeros. The system provides such a page only when it is first written, so pages in which
+    /// no set is in use take no memory.
     sets: Vec<[u64; CACHE_WAYS]>,
     /// Maximum lifetime of an entry, with a margin for unordered timestamps.
     max_remaining_ms: u32,
@@ -127,9 +128,10 @@ impl RepetitionLimiter {
     /// Counts the datagram with this digest towards `limit`, and returns whether it may be answered at `now` and how often it was received
     /// before.
     ///
-    /// Entries of datagrams that were received once are replaced in turn, so that no order of arrival always evicts the same entry. The
-    /// entry of a repeated datagram stays until it expires, so that other datagrams cannot displace a detected loop. If all entries of a
-    /// set belong to repeated datagrams, a random entry is replaced, so that no sender can fill a set permanently.
+    /// An entry may be replaced if its datagram was received only once. Such entries are replaced in turn (round robin), so that a sender
+    /// cannot arrange its datagrams to evict the same entry every time. The entry of a repeated datagram stays until it expires, so that
+    /// other datagrams cannot displace a detected loop. If all entries of a set belong to repeated datagrams, a random entry is replaced,
+    /// so that no sender can fill a set permanently.
     pub(super) fn check(&mut self, now: Time, digest: u64, limit: RepetitionLimit) -> Repetition {
         let now = wrapping_millis(now);
         let set = &mut self.sets[digest as usize % CACHE_SETS];
@@ -273,7 +275,7 @@ mod tests {
         let mut repetitions = Vec::new();
         for pass in 0..4 {
             repetitions.push(limiter.check(Time::from_millis(1 + 2_000 * pass), DIGEST, RepetitionLimit::KEEPALIVE));
-            // From the second pass on, too many other datagrams for one set arrive between two passes.
+            // From the second pass on, other datagrams arrive between two passes: one more than the set has entries.
             for other in (0..=CACHE_WAYS as u64).filter(|_| pass > 0) {
                 limiter.check(Time::from_millis(1_000 + 2_000 * pass), (pass * 100 + other + 1) << 33 | 7, audio);
             }

@@ -27,8 +27,8 @@ const MAX_REQUESTS: u32 = 4;
 /// The STUN server from which the echo server learns its mapped address.
 #[derive(Clone, Copy)]
 pub struct StunConfig {
-    /// Address of the STUN server in the address family of the echo server's socket: an IPv6 socket needs an IPv4 address in the form
-    /// `::ffff:192.0.2.1`.
+    /// Address of the STUN server, in the address family of the echo server's socket. If the socket is an IPv6 socket and the STUN server
+    /// has an IPv4 address, this address must have the form `::ffff:192.0.2.1`.
     pub server: SocketAddr,
     /// A secret from which transaction IDs are derived, so that responses cannot be forged.
     pub hash_key: [u64; 4],

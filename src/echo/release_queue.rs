@@ -101,8 +101,8 @@ enum ReplyClass {
 
 /// A queued reply.
 struct QueuedReply {
-    /// The event to report. Until it is reported, each sent copy increases `copies_sent`, and the bandwidth limit may increase
-    /// `added_delay`.
+    /// The event that is reported when the reply leaves the queue. While the reply is queued, the event still changes: each sent copy
+    /// increases `copies_sent`, and the bandwidth limit may increase `added_delay`.
     event: ReplyEvent,
     reply_path: ReplyPath,
     contents: Box<[u8]>,
@@ -130,7 +130,7 @@ struct ClientOrder {
     queued: u32,
 }
 
-/// Replies by due time.
+/// The queued replies, ordered by the time at which each reply is due.
 pub(super) struct ReleaseQueue {
     impairer: Impairer,
     observer: Box<dyn ReplyObserver>,
@@ -408,8 +408,8 @@ mod tests {
 
     #[test]
     fn overhead_covers_the_memory_of_a_queued_reply() {
-        // A tree node has room for 11 entries and contains at least 5, except at the edge where replies leave; the allocator adds
-        // 16 bytes to the contents. A table with 16 slots may contain the entries of only 7 clients.
+        // Every node of the B-tree has room for 11 entries and, except for the root, contains at least 5. The allocator adds 16 bytes to
+        // the contents. A table with 16 slots may contain the entries of only 7 clients.
         let entry = size_of::<((Time, u64), QueuedReply)>() * 11 / 6 + 16;
         let client = (size_of::<((ReplyClass, SocketAddr), ClientOrder)>() + 1) * 16 / 7;
         assert!(entry + client <= IMPAIRED_PACKET_OVERHEAD, "{entry} + {client}");

@@ -62,7 +62,8 @@ pub struct EchoServer {
     delay_line: DelayLine,
     /// Immediate replies.
     immediate_line: DelayLine,
-    /// If replies are impaired or observed, this queue replaces both lines for AUDIO and the replies to KEEPALIVE and LATENCY_PING.
+    /// If replies are impaired or observed, AUDIO is in this queue instead of `delay_line`, and the replies to KEEPALIVE and LATENCY_PING
+    /// are in this queue instead of `immediate_line`.
     release_queue: Option<ReleaseQueue>,
     counters: Arc<Counters>,
     admission: Admission,
@@ -111,8 +112,8 @@ impl EchoServer {
     }
 
     /// Starts to monitor the mapped address of the server's socket, with a STUN transaction at the first poll and then every 25 s.
-    /// `observer` receives the first address and each change, IPv4 addresses without the prefix `::ffff:`. The observer runs on the node's
-    /// thread and must not block.
+    /// `observer` receives the first mapped address, and then the new address whenever the mapped address changes. An IPv4 address has no
+    /// prefix `::ffff:`. The observer runs on the node's thread and must not block.
     pub fn monitor_mapped_address(&mut self, config: StunConfig, observer: Box<dyn FnMut(SocketAddr) + Send>) {
         self.mapped_address_monitor = Some(MappedAddressMonitor::new(config, observer));
     }
@@ -204,7 +205,8 @@ impl EchoServer {
         self.parsed = parsed;
     }
 
-    /// Delays the admitted AUDIO packets in the byte range `run`.
+    /// Queues AUDIO packets for their delayed echo. The packets are consecutive, have been admitted, and are the bytes `run` of
+    /// `received.contents`.
     fn delay_audio(&mut self, received: &Receive<'_>, run: Range<usize>) {
         let bytes = &received.contents[run];
         if bytes.is_empty() {

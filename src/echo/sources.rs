@@ -25,7 +25,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of log lines per second about sources, so that a flood of forged sources cannot fill the log.
 const MAX_LOG_LINES_PER_SECOND: u16 = 10;
 
-/// Maximum number of count reports per second to one source.
+/// Maximum number of reports that one source receives per second. A report contains the numbers of packets received from the source.
 const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
 
 /// Length of the window of sequence numbers, ending at the newest, in which a late packet is distinguished from a duplicate.
@@ -48,7 +48,7 @@ pub(super) struct SourceStats {
     ping: SequenceTracker,
     keepalive: SequenceTracker,
     malformed: MalformedCounts,
-    /// Start of the current second, and the number of count reports in it.
+    /// Start of the current second, and the number of reports of received packets made to the source in this second.
     count_reports: (Time, u32),
 }
 
@@ -109,7 +109,7 @@ impl MalformedCounts {
 struct SequenceTracker {
     /// The newest sequence number, and a bitmap of the received numbers before it (bit 0: the newest number itself).
     window: Option<(u32, u128)>,
-    /// Number of packets without duplicates; wraps.
+    /// Number of packets, duplicates not counted. The number wraps around at 2^32.
     distinct: u32,
     /// Number of skipped sequence numbers that have not arrived later.
     gaps: u64,
@@ -248,8 +248,9 @@ impl SourceTable {
         self.sources.len() as u64
     }
 
-    /// When to call [`SourceTable::sweep`]. `None` if there is nothing to remove or report, or if the log is disabled: without the log,
-    /// a sweep after the next datagram is early enough.
+    /// When to call [`SourceTable::sweep`], so that inactive sources are logged in time. `None` if the table is empty and there are no
+    /// suppressed log lines to report. Also `None` if the log is disabled: inactive sources can then stay in the table until the sweep
+    /// after the next datagram removes them.
     pub(super) fn sweep_deadline(&self) -> Option<Time> {
         (self.log_enabled && self.needs_sweep()).then_some(self.next_sweep)
     }

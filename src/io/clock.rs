@@ -24,7 +24,7 @@ pub fn unix_ms() -> u64 {
     wall_clock(Time::ZERO).unix_ms()
 }
 
-/// Compares the wall clock with the monotonic clock at each sample.
+/// Compares the wall clock with the monotonic clock at each reading.
 #[derive(Debug)]
 pub struct ClockMonitor {
     origin: Instant,
@@ -32,27 +32,27 @@ pub struct ClockMonitor {
 }
 
 impl ClockMonitor {
-    /// Takes the first sample.
+    /// Reads both clocks for the first time.
     pub fn start() -> Self {
         let mut monitor = Self { origin: Instant::now(), jumps: ClockJumps::default() };
         monitor.sample();
         monitor
     }
 
-    /// Takes a sample. Returns by how many nanoseconds the wall clock has jumped since the last sample, if at all.
+    /// Reads both clocks. Returns by how many nanoseconds the wall clock has jumped since the last reading, if at all.
     pub fn sample(&mut self) -> Option<i64> {
         let reading = self.read_clocks();
         self.jumps.on_reading(reading)
     }
 
-    /// Takes a sample for an echo server and logs a jump.
+    /// Reads both clocks for an echo server. If the wall clock has jumped since the last reading, logs the jump.
     pub fn sample_and_log(&mut self) {
         if let Some(jump_ns) = self.sample() {
             log_jump(jump_ns);
         }
     }
 
-    /// Takes the last sample and returns all jumps.
+    /// Reads both clocks for the last time and returns all jumps of the wall clock.
     pub fn finish(mut self) -> ClockJumps {
         self.sample();
         self.jumps

@@ -33,7 +33,7 @@ pub struct ConnectionLimits {
     /// Time for the TLS handshake and the head of a request together, and maximum idle time of a connection.
     pub handshake_timeout: Duration,
     /// Maximum lifetime of a connection, even if it is busy, so that a client that never reads cannot keep its slot. An upgraded connection
-    /// has no maximum lifetime. During a response without an end, the lifetime restarts whenever the client reads
+    /// has no maximum lifetime. During an endless response, the lifetime restarts whenever the client reads
     /// ([`ConnectionPermit::extend`]).
     pub max_lifetime: Duration,
     /// Whether a reverse proxy sets `X-Forwarded-For`, which then names the source address of a request.
@@ -233,7 +233,7 @@ impl ConnectionPermit {
         }
     }
 
-    /// Restarts the maximum lifetime. The sender of a response without an end calls this function whenever the client has read more data.
+    /// Restarts the maximum lifetime. Code that streams an endless response calls this function whenever the client has read more data.
     pub fn extend(&self) {
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + self.max_lifetime();
     }
@@ -347,7 +347,7 @@ mod tests {
                     && !permits[1].assign_forwarded(one)
                     && permits[2].assign_forwarded(other)
             );
-            // The address of a permit does not change.
+            // A permit counts for the first address that is assigned to it. A second address has no effect.
             assert!(permits[0].assign_forwarded(other));
             assert_eq!(limiter.rejected(), 1);
             drop(permits.remove(0));

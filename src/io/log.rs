@@ -117,7 +117,7 @@ const AREAS: [&str; 12] = [
 /// Parses a filter: words separated by commas, with spaces around them ignored.
 fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
     let invalid = |reason: String| LogFilterError { filter: filter.to_owned(), reason };
-    // `Targets` would take an empty word for the level ERROR, and a space for a part of the target.
+    // The parser of `Targets` would interpret an empty word as the level ERROR, and a space as a part of the target.
     let words: Vec<&str> = filter.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
     if let Some(word) = words.iter().find(|word| is_invalid_directive(word)) {
         return Err(invalid(format!("`{word}` is neither a level nor TARGET=LEVEL")));
@@ -148,8 +148,8 @@ impl FormatTime for UtcMillis {
     }
 }
 
-/// Formats a line as `TIME LEVEL area: event key=value`. An event without an area has the exact text of a log line of the original server,
-/// so its fields appear only in the JSON format.
+/// Formats a line as `TIME LEVEL area: event key=value`. An event whose target is not in [`AREAS`] copies the text of a log line of the
+/// original echo server. Its line therefore contains only this text, and its fields appear only in the JSON format.
 struct TextFormat;
 
 impl<S, N> FormatEvent<S, N> for TextFormat

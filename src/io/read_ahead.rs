@@ -88,7 +88,7 @@ impl PayloadSource for ReadAhead {
             Ok(queued) => {
                 payload.extend_from_slice(&queued.payload);
                 self.source_quality = queued.source_quality;
-                // If the channel is full, there are enough free buffers, and this buffer is dropped.
+                // A full channel contains enough free buffers. In that case, this buffer is dropped.
                 let _ = self.free_buffers.try_send(queued.payload);
                 SourcePoll::Ready
             }

@@ -2,7 +2,8 @@
 //!
 //! The node's thread pushes packets to a bounded queue with preallocated buffers. Packets that do not fit are dropped and counted.
 //! The recorder thread decodes each packet once and writes it to the [`AudioSinks`]. This thread polls the queue, so that the node's thread
-//! never has to wake the recorder thread. Sent packets arrive in order, returned packets in any order.
+//! never has to wake the recorder thread. In the queue, sent packets are in the order of their positions, and returned packets in any
+//! order.
 
 use std::fmt;
 use std::fs::File;
@@ -161,7 +162,7 @@ pub fn spawn(mut sinks: AudioSinks, config: AudioStreamConfig) -> io::Result<(Re
                     samples.clear();
                     samples.extend(decode_payload(&payload).into_iter().flatten());
                     sinks.write(status, index, &samples);
-                    // The channel may be full, because `Recorder` adds buffers of its own.
+                    // The channel can be full, because `Recorder` allocates additional buffers. A buffer that does not fit is dropped.
                     let _ = return_buffer.try_send(payload);
                 }
                 Err(TryRecvError::Empty) => std::thread::sleep(POLL_INTERVAL),
@@ -359,7 +360,7 @@ impl WavFile {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "not a regular file, which is required because packets are written in any order",
+                "not a regular file; a regular file is required because packets are written in any order",
             ));
         }
         let AudioStreamConfig { sample_rate, frame_samples, .. } = config;
@@ -420,7 +421,8 @@ impl WavFile {
         self.format.encode(samples, &mut self.bytes);
     }
 
-    /// Calls `write` with the position of a packet of `samples` samples per channel, unless it exceeds the maximum length.
+    /// Calls `write` with the position of a packet in the file. A packet that would end beyond the maximum length is left out. `samples` is
+    /// the length of the packet per channel.
     fn write_at(&mut self, index: u64, samples: u64, write: impl FnOnce(&mut Self, SeekFrom) -> io::Result<()>) {
         let position = index.saturating_mul(u64::from(self.frame_samples));
         if position.saturating_add(samples) > self.max_samples() {

@@ -93,7 +93,7 @@ fn probe_address(peer: SocketAddr, stop: &StopToken) -> io::Result<()> {
         match socket.recv(&mut reply) {
             Ok(len) if wire::parse_packet(&reply[..len]).is_ok() => return Ok(()),
             Ok(_) => {}
-            // If a signal interrupted the call, the start of the loop checks for a stop request.
+            // A signal may have interrupted the call. The next iteration of the loop checks for a stop request.
             Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => {}
             Err(error) => return Err(error),
         }

@@ -27,8 +27,8 @@ pub const MAX_VERSIONS: usize = 64;
 /// Maximum number of suffixes in one `ANNOUNCE_INIT`.
 pub const MAX_SUFFIXES: usize = 1_024;
 
-/// Buffer capacity in bytes that a deframer may always keep. If the capacity is larger, it is at most four times the number of buffered
-/// bytes, so that one long message does not occupy memory for the rest of the stream.
+/// Capacity in bytes that the buffer of a deframer may keep even when it is empty. A larger capacity is reduced when it exceeds four times
+/// the number of buffered bytes. Therefore, after one long message, the buffer does not occupy much memory for the rest of the stream.
 const MIN_BUFFER_CAPACITY: usize = 4 << 10;
 
 /// Reason why bytes cannot be decoded.

@@ -15,8 +15,8 @@ use crate::time::Time;
 const FRAME_OVERHEAD: usize = 64;
 /// Bytes charged per group. This charge also limits the number of waiting groups, which are all scanned often.
 const GROUP_OVERHEAD: usize = 1 << 10;
-/// Maximum number of frames and group ends relayed per turn to each subscriber. This limit must be at least as high as the number of items
-/// that one turn receives. Otherwise, the queue of items to relay would grow.
+/// Maximum number of items that one turn relays. An item is a frame or the end of a group, and is relayed to all subscribers of its track.
+/// If this limit were lower than the number of items that one turn receives, the queue of items to relay would grow.
 const MAX_ITEMS_PER_TURN: usize = 64;
 
 /// Configuration of the echo.
@@ -74,7 +74,7 @@ pub struct MoqtEcho {
     /// Subscriptions to tracks that are not announced yet, with their deadline.
     pending_subscribes: BTreeMap<StreamHandle, (Time, TrackPath)>,
     relay_queue: RelayQueue,
-    /// Whether more items are due than one turn relays.
+    /// Whether due items remain in the queue because a turn relays at most [`MAX_ITEMS_PER_TURN`] items.
     has_backlog: bool,
     counters: SessionCounters,
 }
@@ -93,7 +93,8 @@ impl MoqtEcho {
         }
     }
 
-    /// Bytes charged for all queued groups; exceeds [`MoqtEchoConfig::max_buffered_bytes`] only within a turn.
+    /// Bytes counted for all queued groups. The number exceeds [`MoqtEchoConfig::max_buffered_bytes`] only temporarily, while events are
+    /// being handled.
     pub fn buffered_bytes(&self) -> usize {
         self.relay_queue.cost()
     }
@@ -347,7 +348,7 @@ impl GroupRelay {
 struct RelayProgress {
     /// Number of groups that became due while no subscriber's range contained them.
     no_subscriber: u64,
-    /// Whether more items are due than one turn relays.
+    /// Whether due items remain in the queue because a turn relays at most [`MAX_ITEMS_PER_TURN`] items.
     has_backlog: bool,
 }
 
@@ -416,9 +417,9 @@ impl RelayQueue {
         progress
     }
 
-    /// Drops whole groups until at most `max_bytes` are charged: first the groups without a subscriber, starting with the oldest, then the
-    /// newest groups, so that the remaining groups leave on time. Returns the number of groups dropped because the buffer is full, and the
-    /// number dropped because they have no subscriber.
+    /// Drops whole groups until at most `max_bytes` are counted for the remaining groups. Groups without a subscriber are dropped first,
+    /// starting with the oldest. After that, the newest groups are dropped, so that the older groups are relayed on time. Returns the
+    /// number of groups dropped because the buffer is full, and the number dropped because they have no subscriber.
     fn drop_over_limit(
         &mut self,
         max_bytes: usize,

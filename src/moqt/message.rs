@@ -110,7 +110,7 @@ impl TrackPath {
         Self(parts.into_iter().map(Into::into).collect())
     }
 
-    /// Parses comma-separated parts. Spaces around parts and empty parts are ignored.
+    /// Parses comma-separated parts. Empty parts, and spaces around a part, are ignored.
     pub fn parse_list(text: &str) -> Self {
         Self::from_parts(text.split(',').map(str::trim).filter(|part| !part.is_empty()))
     }
@@ -167,7 +167,8 @@ impl fmt::Display for TrackPath {
     }
 }
 
-/// Parameter key of the path over raw QUIC. Over WebTransport, the CONNECT request contains the path.
+/// Key of the setup parameter that contains the URL path if the connection uses raw QUIC. Over WebTransport, the CONNECT request contains
+/// the path.
 pub const PATH_PARAMETER: u64 = 0x01;
 
 /// `SESSION_CLIENT`: the first message of a client.

@@ -55,12 +55,12 @@ fn close_code_advice(dialect: Dialect, code: u32) -> Option<&'static str> {
             "the server or the room is full, or this client read too slowly; try again later or give a longer --interval"
         }
         CloseCode::IDLE_TIMEOUT if broadcast => "the server closes idle connections; give a shorter --interval",
-        // MAX_CONNECTION_AGE has the same number, so the advice covers both close codes.
+        // AUTHENTICATION_REQUIRED and MAX_CONNECTION_AGE are the same number, so the advice covers both reasons for closing.
         CloseCode::AUTHENTICATION_REQUIRED if broadcast => {
-            "the room requires a token, or admits members for a limited time; give --token-file FILE, or sign tokens with \
-             --hmac-secret-file FILE"
+            "the room requires a token, or the connection reached the server's maximum connection age; give --token-file FILE, or sign \
+             tokens with --hmac-secret-file FILE"
         }
-        // SERVER_SHUTDOWN has the same number, so the advice covers both.
+        // INVALID_TOKEN and SERVER_SHUTDOWN are the same number, so the advice covers both reasons for closing.
         CloseCode::INVALID_TOKEN if broadcast => {
             "the server is shutting down, or the token has expired, is for another room, or is signed with another secret; give a new \
              token (--token-file) and its room (--room), or the server's secret (--hmac-secret-file)"
@@ -167,8 +167,8 @@ fn moqt_no_replies(report: &Report, moqt: &MoqtFigures, stream: Option<&StreamFi
     }
     let received = if stream.unmatched > 0 { "other frames arrived" } else { "no frame arrived" };
     let message = format!(
-        "the server subscribed to {} and accepted this client's subscription but does not return this client's frames ({received}): \
-         check the server's log; if the server delays the echo, give a longer --timeout",
+        "the subscriptions to {} succeeded in both directions, but the server does not return this client's frames ({received}); check \
+         the server's log, or give a longer --timeout if the server delays the echo",
         moqt.track
     );
     Some(Warning::new(WarningCode::NoReplies, message))
@@ -190,8 +190,8 @@ fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> O
         ""
     };
     let message = format!(
-        "QUIC loses no data: the server did not return {missing} in time (a jamjam-dev server drops the oldest groups if a client reads \
-         too slowly, and the newest groups if too much data waits for --moqt-delay){ended}{rejected}"
+        "QUIC loses no data: the server did not return {missing} in time{ended}; a jamjam-dev server drops the oldest groups if a client \
+         reads too slowly, and drops the newest groups if it must store too much data because of --moqt-delay{rejected}"
     );
     Some(Warning::new(WarningCode::RepliesMissing, message))
 }

@@ -563,7 +563,7 @@ fn alignment_row(quality: &AudioQualityFigures) -> Option<String> {
         "shifted" => format!("{shift}{correlation}{gain}"),
         "ambiguous" => format!("{shift}{correlation}{gain}, ambiguous by multiples of the signal's period"),
         UNCORRELATED => format!("none: the returned audio does not match the sent audio{correlation}"),
-        _ => "- (too little damaged audio, or silence)".to_owned(),
+        _ => "- (the damaged audio is too short or silent)".to_owned(),
     };
     (quality.damaged_packets > 0).then_some(text)
 }

@@ -1,5 +1,5 @@
-//! The report as JSON. `--json` prints one document. `--json-lines` prints one line per packet, and the same document as the last
-//! line.
+//! The report as JSON. `--json` prints the report as one document. `--json-lines` prints one line per packet, and after these lines, the
+//! report in one more line.
 
 use serde::Serialize;
 

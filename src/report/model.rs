@@ -48,7 +48,7 @@ pub struct Report {
 
 /// The figures of each stream; `null` for a stream that was not sent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "named like the streams")]
+#[allow(missing_docs, reason = "each field has the name of its stream")]
 pub struct Streams {
     pub audio: Option<StreamFigures>,
     pub ping: Option<StreamFigures>,

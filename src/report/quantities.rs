@@ -30,8 +30,8 @@ pub enum Unit {
     Ratio,
     /// Microseconds, printed in the unit that suits their size.
     Us,
-    /// Microseconds, printed in milliseconds from 1 ms upward. An echo time of several seconds is not printed in seconds: the rounding
-    /// would hide the network's part, which may be only some milliseconds.
+    /// A time in microseconds, printed in milliseconds if it is 1 ms or longer. An echo time of several seconds is not printed in seconds:
+    /// the rounding would hide the network's part, which may be only some milliseconds.
     FineUs,
     /// Milliseconds, printed in the unit that suits their size.
     Ms,
@@ -114,7 +114,8 @@ pub(super) fn format_time(us: f64) -> String {
     }
 }
 
-/// Writes microseconds in milliseconds from 1 ms on, and shorter times like [`format_time`].
+/// Formats a time, which is given in microseconds. A time of 1 ms or longer is written in milliseconds. A shorter time is written like in
+/// [`format_time`].
 pub(super) fn format_time_ms(us: f64) -> String {
     if us.abs() < 1e3 { format_time(us) } else { format!("{:.3} ms", us / 1e3) }
 }
@@ -154,7 +155,7 @@ pub struct Figure<T: 'static> {
     pub value: fn(&T) -> Value,
     /// Where and when the text report prints the figure.
     pub shown: Shown<T>,
-    /// Whether summaries contain the figure.
+    /// The summaries (Markdown, JUnit) that contain this number of the report.
     pub key: Key,
 }
 
@@ -195,7 +196,7 @@ pub enum When {
     LossReport,
 }
 
-/// Whether summaries contain a figure.
+/// The summaries (Markdown, JUnit) that contain a number of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// No summary.

@@ -12,9 +12,9 @@ use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
 
 /// A pacing error above this, in microseconds, is visible in the jitter.
 const PACING_WARNING_US: f64 = 1_000.0;
-/// A change of the median pacing error during the run above this, in microseconds, causes a warning.
+/// If the median pacing error changes during the run by more than this, in microseconds, a warning is printed.
 const PACING_DRIFT_WARNING_US: f64 = 100.0;
-/// A difference above this between the configured and the estimated server delay, in milliseconds, causes a warning.
+/// If the configured and the estimated server delay differ by more than this, in milliseconds, a warning is printed.
 const SERVER_DELAY_MISMATCH_MS: f64 = 5.0;
 /// Minimum number of pings for a reliable estimate of the server delay.
 const MIN_PINGS_FOR_SERVER_DELAY: u64 = 3;
@@ -98,7 +98,9 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
                 format_count(replies, &report.labels(kind).reply_noun())
             )
         }
-        (None, 1..) => format!("likely, because {} without a request arrived", format_count(unmatched, "datagram")),
+        (None, 1..) => {
+            format!("likely, because {} arrived without a matching request", format_count(unmatched, "datagram"))
+        }
         (None, 0) if port_unreachable > 0 => "check cause 1 first".to_owned(),
         (None, 0) => "unlikely, because no other datagram arrived".to_owned(),
     };
@@ -222,8 +224,8 @@ fn slow_send_calls(host: &HostTimingFigures) -> Option<Warning> {
 fn timer_errors(host: &HostTimingFigures) -> Option<Warning> {
     let p99 = host.timer_error_p99_us.filter(|p99| *p99 > TIMER_ERROR_WARNING_US)?;
     let message = format!(
-        "timers on this host fired {} late (p99): packets leave late and in bursts, and without kernel receive timestamps, \
-         round-trip times are longer by the same amount; close other programs or measure from a less busy host",
+        "timers on this host fired {} late (p99), so packets leave late and in bursts; if the kernel supplies no receive timestamps, \
+         round-trip times are also longer by this amount; close other programs or measure from a less busy host",
         format_time(p99)
     );
     Some(Warning::new(WarningCode::TimerError, message))
@@ -238,7 +240,7 @@ fn capture_warnings(capture: &CaptureFigures) -> Vec<Warning> {
     if capture.overruns > 0 {
         let (times, frames) = (format_count(capture.overruns, "time"), format_count(capture.overrun_frames, "frame"));
         let message = format!(
-            "the sender did not read the capture device in time ({times}): the sent audio lacks {frames} and continues without a gap"
+            "the sender did not read the capture device in time ({times}): the sent audio lacks {frames}, and no silence was sent instead"
         );
         found.push(Warning::new(WarningCode::CaptureOverruns, message));
     }

@@ -112,7 +112,8 @@ pub struct RoomClient {
     password: Option<String>,
     peer_name: String,
     state: JoinState,
-    /// The sanitized name of the room; until the list arrives, the query.
+    /// The sanitized name of the room in the server's list. Before the list arrives, and for a room that is not in the list, this field
+    /// contains the sanitized query.
     room_name: String,
     /// The rooms in the server's list.
     rooms: Vec<RoomInfo>,

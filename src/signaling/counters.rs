@@ -58,7 +58,7 @@ dialect_counters! {
     Counter control_surface_events,
     /// Messages and requests rejected because of a limit, a room handler, a missing or invalid token, or invalid content.
     Counter requests_rejected,
-    /// Timer runs that check heartbeats, idle time-outs, maximum age and room expiry.
+    /// Checks by timers for missed heartbeats, idle connections, old connections and expired rooms.
     Counter cleanup_runs,
     /// Connections closed because they exceeded the message rate.
     Counter closed_message_rate,
@@ -80,7 +80,7 @@ dialect_counters! {
     Counter closed_protocol_error,
     /// Connections closed because they read too slowly.
     Counter closed_slow_reader,
-    /// Messages dropped because the receiving connection was closed for reading too slowly.
+    /// Messages dropped because the receiving connection read too slowly and was therefore closed.
     Counter messages_dropped_slow_reader,
     /// Connections closed because the queued bytes of all connections exceeded the budget.
     Counter queue_budget_evictions,
@@ -89,7 +89,7 @@ dialect_counters! {
 }
 
 impl DialectCounters {
-    /// Counts a message of `bytes` bytes to `receivers` connections.
+    /// Counts one message of `bytes` bytes that is sent to `receivers` connections.
     pub(super) fn add_sent(&mut self, receivers: usize, bytes: usize) {
         self.messages_sent += receivers as u64;
         self.sent_bytes += (receivers * bytes) as u64;

@@ -69,7 +69,7 @@ pub(super) enum UrlSelection {
     None,
     /// The path or the query of the URL names a broadcast room or contains a token.
     BroadcastRoom,
-    /// The query has one of these parameters.
+    /// The path is shared by all dialects, and the query has one of these parameters.
     Query(&'static [&'static str]),
 }
 
@@ -137,7 +137,7 @@ impl DialectSet {
         Dialect::ALL.into_iter().find(|dialect| self == Self::only(*dialect))
     }
 
-    /// The set without `dialect`.
+    /// This set of dialects without `dialect`.
     #[must_use]
     pub const fn without(self, dialect: Dialect) -> Self {
         Self(self.0 & !Self::only(dialect).0)

@@ -133,7 +133,13 @@ impl Hub {
             && let Some(oldest) = self.undecided.pop_first()
         {
             self.counters[None].closed_undecided_limit += 1;
-            self.close_connection(now, oldest, CloseCode::TRY_AGAIN_LATER, "Too many undecided connections", sink);
+            self.close_connection(
+                now,
+                oldest,
+                CloseCode::TRY_AGAIN_LATER,
+                "Too many connections have not selected a dialect",
+                sink,
+            );
         }
     }
 

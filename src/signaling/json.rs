@@ -180,7 +180,8 @@ impl From<serde_json::Error> for MessageError {
 
 /// A message as JSON. Messages consist of strings and numbers, so serialization cannot fail.
 pub(super) fn to_json(message: &impl Serialize) -> String {
-    serde_json::to_string(message).unwrap_or_else(|error| unreachable!("JSON has every string and number: {error}"))
+    serde_json::to_string(message)
+        .unwrap_or_else(|error| unreachable!("a message must be serializable as JSON: {error}"))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub struct SignalingLimits {
     pub max_undecided: usize,
     /// Maximum number of messages per second from one connection. A burst may contain twice as many messages.
     pub message_rate: Option<u32>,
-    /// Maximum number of open rooms per dialect that one address created.
+    /// Maximum number of open rooms that one address may have created in each dialect.
     pub max_rooms_per_address: usize,
     /// Maximum number of participants in a WebRTC room.
     pub max_webrtc_members: usize,

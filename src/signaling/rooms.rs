@@ -19,7 +19,8 @@ pub(super) struct RoomKey(u64);
 const UPDATE_KEY_BITS: u32 = 13;
 
 impl RoomKey {
-    /// The key for updates of one value in this room. Index 0 identifies the visualization, and indexes from 1 identify the parameters.
+    /// The key that all updates of the same value in this room share. Index 0 identifies the visualization, and indexes from 1
+    /// identify the parameters.
     pub(super) fn update_key(self, index: usize) -> UpdateKey {
         UpdateKey(NonZeroU64::MIN.saturating_add(self.0 << UPDATE_KEY_BITS | index as u64))
     }
@@ -146,7 +147,7 @@ impl<R, M> RoomMap<R, M> {
         self.cached_json.get_or_insert_with(|| write(self.rooms.values()))
     }
 
-    /// Creates a room with these unused names and its first member, a connection that is in no room.
+    /// Creates a room with the connection `conn` as its first member. No other room may have any of `names`, and `conn` must be in no room.
     pub(super) fn create(
         &mut self,
         names: Vec<String>,
@@ -163,7 +164,7 @@ impl<R, M> RoomMap<R, M> {
         room
     }
 
-    /// Creates an empty room with these unused names. The room stays open, even without members, until [`RoomMap::close`].
+    /// Creates an empty room. No other room may have any of `names`. The room stays open, even without members, until [`RoomMap::close`].
     pub(super) fn create_permanent(&mut self, names: Vec<String>, created_ms: u64, data: R) -> RoomKey {
         let room = self.register_names(&names);
         self.rooms.insert(room, Room { data, members: Vec::new(), names, creator: None, created_ms });
@@ -190,8 +191,8 @@ impl<R, M> RoomMap<R, M> {
         }
     }
 
-    /// Removes a connection from its room; returns the member's data and the remaining members. If no member remains, the room is closed,
-    /// unless the room is permanent or is `keep`, which a member is about to join.
+    /// Removes a connection from its room; returns the member's data and the remaining members. If no member remains, the room is closed.
+    /// A permanent room stays open. The caller passes a room in `keep` if a connection is about to join it; that room also stays open.
     pub(super) fn leave(&mut self, conn: ConnId, keep: Option<RoomKey>) -> Option<(M, Vec<ConnId>)> {
         let (key, join_order) = self.memberships.remove(&conn)?;
         self.cached_json = None;

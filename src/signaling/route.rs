@@ -308,7 +308,7 @@ mod tests {
         for path in ["/health", "/metrics", "/v1/signaling", "/docs/", "/radio/x", "/rooms/radio/x"] {
             assert_eq!(route(path, "token=t", all), Err(RouteError::NoSuchPath), "{path}");
         }
-        // A server with only broadcast rooms uses every path; a path without a room name selects no room.
+        // If a server supports only the broadcast dialect, every path belongs to this dialect. A path without a room name selects no room.
         let broadcast_alone = DialectSet::only(Dialect::Broadcast);
         for path in ["/", "/health", "/radio/x"] {
             assert_eq!(params(path, "", broadcast_alone), Some((None, false)));

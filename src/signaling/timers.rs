@@ -7,7 +7,7 @@ use super::event_sink::ConnId;
 use super::rooms::RoomKey;
 use crate::time::Time;
 
-/// What a timer of the hub triggers. Most connections have a timer, so the variants are small: texts are `Box<str>`.
+/// What a timer of the hub triggers. Most connections have a timer. To keep this type small, texts are stored as `Box<str>`.
 pub(super) enum TimerEvent {
     /// Pings a connection, or drops it. `last_ping` is the time of the last ping; before the first ping, the time at which the heartbeat
     /// started.

@@ -209,7 +209,7 @@ impl DriftEstimator {
         if points < MIN_DRIFT_SECONDS as f64 || degrees_of_freedom < 1.0 || xx <= 0.0 {
             return None;
         }
-        // Nanoseconds that the monotonic clock gains in one second of the device.
+        // During one second of the device's clock, the monotonic clock advances by one second plus `slope` nanoseconds.
         let slope = xy / xx;
         let spread = ((yy - slope * xy).max(0.0) / degrees_of_freedom / xx).sqrt();
         Some(DriftEstimate { ppm: (1.0 / (1.0 + slope / 1e9) - 1.0) * 1e6, uncertainty_ppm: 2.0 * spread / 1e3 })

@@ -79,7 +79,7 @@ impl Histogram {
         (self.count > 0).then(|| self.sum as f64 / self.count as f64)
     }
 
-    /// The nearest-rank percentile: the value of rank ⌈`p`·n⌉, at least 1, as the upper bound of its bucket.
+    /// The nearest-rank percentile: the upper bound of the bucket that contains the value of rank ⌈`p`·n⌉. The rank is at least 1.
     ///
     /// `p` runs from 0 to 1 and is rounded to a millionth. The result is never below the true value, never
     /// above the maximum, and at most 0.1 % of the true value's magnitude away.
@@ -200,8 +200,8 @@ impl Histogram {
     ///
     /// The bar width is the smallest of 1, 2, 5, 10 … µs with which `n` bars reach from the minimum to the 99th percentile (with fewer than
     /// 100 values, to the maximum). All bounds are multiples of the bar width. The last bar has no upper bound, so that a single outlier
-    /// does not flatten the others. A value that is less than a bucket's width (0.1 %) from the bound between two bars may be counted in
-    /// the wrong one of these two bars.
+    /// does not flatten the others. All values of a bucket are counted in the same bar. Therefore, if the distance of a value to the bound
+    /// between two bars is less than a bucket's width (0.1 %), the value may be counted in the bar on the other side of this bound.
     pub fn bars(&self, n: usize, offset: i64) -> Vec<HistogramBar> {
         let Some((min, max)) = self.min().zip(self.max()) else { return Vec::new() };
         let low = min.saturating_add(offset);

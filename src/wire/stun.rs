@@ -222,8 +222,9 @@ const RECEIVED_COUNTS: u16 = 0xc0ec;
 /// Length of the attribute's value in a response, in bytes.
 const RECEIVED_COUNTS_LEN: usize = 20;
 
-/// Length of the attribute's value in a request, in bytes. The value is all zeros, and leaves room for the counts and an IPv6 mapped
-/// address, so that no response is longer than its request.
+/// Length of the attribute's value in a request, in bytes. The value consists of zeros. A response contains the counts and the client's
+/// mapped address. If the client has an IPv6 address, both together take as many bytes as the zeros, so that the response is not longer
+/// than the request.
 const PLACEHOLDER_LEN: usize = RECEIVED_COUNTS_LEN + 24;
 
 /// The first bytes of the attribute's value in a response. These bytes distinguish counts from the zeros in a request.
@@ -471,7 +472,8 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| crc >> 8 ^ CRC32_TABLE[usize::from(crc as u8 ^ byte)])
 }
 
-/// The value of FINGERPRINT after the bytes `before`, whose length field already includes FINGERPRINT.
+/// Computes the value of the FINGERPRINT attribute of a message. `before` contains all bytes of the message before this attribute. The
+/// length field in `before` must already include the attribute.
 fn fingerprint_value(before: &[u8]) -> [u8; 4] {
     (crc32(before) ^ 0x5354_554e).to_be_bytes()
 }

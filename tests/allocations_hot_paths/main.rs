@@ -145,7 +145,7 @@ fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
     (wire.sent, count)
 }
 
-/// In each turn, ten events are queued and taken, and four exceed the queue's capacity.
+/// In each turn, 14 events are pushed to a queue with room for ten events: ten events are queued and taken, and four events are dropped.
 fn events_of_control_surfaces() -> usize {
     let (mut producer, mut consumer) = event_queue(10);
     let event = ControlSurfaceEvent {

@@ -13,7 +13,8 @@ use crate::manual_client::{ManualClient, UNI, receive, run_async};
 use crate::memory;
 use crate::test_server::{BOTH, TestServer};
 
-/// Returns the close code and reason for a client whose first stream begins with these bytes, and ends after them if `finish` is set.
+/// Runs a client whose first stream begins with the bytes `first`. If `finish` is set, the stream ends after these bytes. Returns the code
+/// and the reason with which the server closes the session.
 async fn answer(server: &TestServer, over: Transport, first: &[u8], finish: bool) -> (u64, String) {
     let mut manual_client = ManualClient::open(server, over).await;
     let (mut send, _recv) = manual_client.bidi(first).await;

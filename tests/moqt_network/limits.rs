@@ -1,4 +1,5 @@
-//! Connection limits, and the client's reports about servers that reject it, stay silent, or present another certificate.
+//! Connection limits of the server, and errors that the client reports: the server rejects the client, the server does not respond, or the
+//! client does not trust the certificate of the server.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;

@@ -26,7 +26,8 @@ pub(crate) fn run_async<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let end = tokio::time::timeout(TIMEOUT + TIMEOUT / 2, test).await.expect("the test ends in time");
-        // Gives the client time to send its close, so that a server that stops does not wait for this client.
+        // The pause gives the client time to send its close. When the test then stops the server, the server does not have to wait for this
+        // client.
         tokio::time::sleep(Duration::from_millis(5)).await;
         end
     })

@@ -87,7 +87,7 @@ impl TestServer {
         MoqtConnectOptions::new(self.url(transport, "/echo").parse().unwrap(), trusting_verifier())
     }
 
-    /// Like [`Self::wait`], but async, so that manual clients continue in the meantime.
+    /// Async version of [`Self::wait`]. While this function waits, every `ManualClient` on the same runtime continues.
     pub(crate) async fn until(&self, what: &str, mut wanted: impl FnMut(&CounterSnapshot) -> bool) -> CounterSnapshot {
         let began = Instant::now();
         loop {
@@ -115,7 +115,8 @@ impl TestServer {
 
     /// Checks that a few groups are echoed with default options.
     pub(crate) fn ordinary_echo(&self, transport: Transport) {
-        // The client runs on another thread, because a manual client already has a runtime on the current thread.
+        // The client runs on another thread, because the client needs its own runtime, and the runtime of a `ManualClient` may already run
+        // on the current thread.
         let options = self.connect_options(transport);
         let run =
             std::thread::scope(|scope| scope.spawn(|| run_client(&options, &groups(3, 2)).unwrap()).join().unwrap());

@@ -120,7 +120,8 @@ const OTHERS: [&str; 2] = ["10.9.8.77", "fd09::77"];
 
 /// The result of sending spoofed datagrams to a server.
 struct SpoofingResult {
-    /// Packets that the server sent, including 1 to `synced` replies to [`Client::sync`].
+    /// Number of packets that the server sent. At least one and at most `synced` of these packets are replies to the KEEPALIVEs of
+    /// [`Client::sync`].
     sent: u64,
     synced: u64,
     /// Number of sent packets that reply to datagrams whose source address is not spoofed.
@@ -220,8 +221,8 @@ fn spoofed_remote_source_gets_no_reply() {
     in_network_namespace("spoofed_remote_source_gets_no_reply", || {
         let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
         assert_no_forged_source_gets_a_reply(&cable);
-        // The portable driver does not receive the destination address, so the server accepts some spoofed sources. The server soon stops
-        // replying to the spoofed sources.
+        // The portable driver does not receive the destination address of a datagram. Without this address, the server cannot detect all
+        // spoofed sources, for example its own address, and replies to some of them. The server soon stops these replies.
         for host in ["0.0.0.0", "::", "10.9.8.1", "fd09::1", "127.0.0.1", "::1"] {
             let SpoofingResult { sent, .. } = spoof_from_the_wire(&cable, host, "portable");
             assert!(sent < 100, "{host}: {sent} packets");

@@ -22,7 +22,7 @@ enum Handling {
     NotRun,
 }
 
-/// The shell blocks of `page`, each with the comment above it.
+/// Returns each block of shell code in `page`, with the handling that the comment above the block requests.
 fn blocks(page: &str) -> Vec<(Handling, String)> {
     let mut found = Vec::new();
     let mut parts = page.split("\n```sh\n");
@@ -47,8 +47,8 @@ fn blocks(page: &str) -> Vec<(Handling, String)> {
 fn run(block: &str, handling: &Handling, folder: &Path) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_jamjam-dev")).parent().unwrap().to_str().unwrap();
     let path = format!("{program}:{}", std::env::var("PATH").unwrap());
-    // The block has its own network namespace, so that the ports in the text are free. The loopback interface must be enabled in that
-    // namespace.
+    // The shell code runs in its own network namespace, so that the ports in this code are free. The loopback interface must be enabled in
+    // that namespace.
     let in_network_namespace = format!("ip link set lo up && set -e\n{block}");
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", &in_network_namespace]);

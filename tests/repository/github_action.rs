@@ -300,7 +300,7 @@ fn gitlab_job_creates_the_artifacts_it_names() {
     let job = &workflows()[2]["probe"];
     let script: Vec<&str> = job["script"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     assert!(script[0].starts_with("cargo install --locked --git "));
-    // In the workflow, the container and thus the server end with the job.
+    // In CI, the server ends when the container of the job ends. Here, `kill` and `wait` stop the server.
     let (code, folder, log) = run_lines(&(script[1..].join("\n") + "\nkill %1\nwait %1\n"));
     assert_eq!(code, 0, "{log}");
     let junit = job["artifacts"]["reports"]["junit"].as_str().unwrap();

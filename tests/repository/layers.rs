@@ -99,8 +99,9 @@ fn cycles_of(sources: &[(&str, &str)]) -> Vec<String> {
 #[test]
 fn import_cycle_is_found() {
     for sources in [
-        // Siblings, by an import, a qualified path and a path that starts with the module.
+        // Siblings: one uses an import, the other uses a qualified path.
         [("", ""), ("x", "use crate::y::B;"), ("y", "fn f() { crate::x::g(); }")],
+        // The crate root uses a path that starts with the name of its child module.
         [("", "mod x; fn f() { x::g(); }"), ("x", "use super::f;"), ("y", "")],
         // Parent and child.
         [("x", "pub mod y; use y::B; struct A;"), ("x::y", "use super::A; struct B;"), ("z", "")],
@@ -115,12 +116,13 @@ fn import_cycle_is_found() {
 #[test]
 fn imports_without_a_cycle_are_permitted() {
     for sources in [
-        // A re-export is not an import, whether the item is used under its own path or under the path of the parent.
+        // The re-exports in `x` do not count as imports. The import of `super::B` counts as an import from `x::y`, which defines `B`.
         [
             ("x", "mod y; mod z; pub use y::B; pub use z::C;"),
             ("x::y", "struct B;"),
             ("x::z", "use super::B; struct C;"),
         ],
+        // A child uses its parent, and another module uses the child.
         [("x", "mod y; struct A;"), ("x::y", "use super::A;"), ("z", "use crate::x::y::B;")],
         // Tests, visibilities and comments.
         [("x", "use crate::y::B;"), ("y", "mod tests { use crate::x::A; }"), ("z", "")],

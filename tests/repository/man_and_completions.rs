@@ -1,5 +1,5 @@
-//! `--generate`: the man page and the completions, checked with the real tools. Checks whose tool (groff, a shell) is not
-//! installed are skipped.
+//! `--generate`: the man page and the completions are checked with the real tools (groff and shells). If a tool is not installed, the
+//! checks that need this tool are skipped.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

@@ -41,7 +41,7 @@ fn setting(name: &str) -> String {
     matching[0].1.clone()
 }
 
-/// The words of an instruction in exec form, which no shell splits.
+/// The words of an instruction in exec form. This form is a JSON array of words, so no shell splits the text.
 fn words(text: &str) -> Vec<String> {
     let start = text.find('[').unwrap_or_else(|| panic!("{text} needs a shell"));
     serde_json::from_str(&text[start..]).unwrap()

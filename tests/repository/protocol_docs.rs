@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Every word between backticks with the extension of a fixture.
+/// Every text between backticks that ends with `.hex` or `.txt`, the extensions of the fixtures.
 fn named(page: &str) -> BTreeSet<String> {
     let code = page.split('`').skip(1).step_by(2);
     let is_fixture = |word: &&str| [".hex", ".txt"].iter().any(|ending| word.ends_with(ending));

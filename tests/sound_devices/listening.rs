@@ -1,4 +1,4 @@
-//! Capture: samples from a card are sent and return.
+//! Capture: the program sends samples from a sound card to an echo server, and receives the same samples from the server.
 
 use std::ffi::OsStr;
 

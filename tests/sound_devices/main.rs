@@ -1,6 +1,6 @@
 //! `send --mic` and `send --play` on a machine without a sound card: the program runs from its command line with the real ALSA library and
-//! a simulated card, which delivers samples from a file and writes played samples to another file. These tests evaluate no times: a busy
-//! machine only makes the card slower.
+//! a simulated card, which delivers samples from a file and writes played samples to another file. These tests check no durations: a busy
+//! machine only makes the simulated card slower.
 
 #![cfg(all(target_os = "linux", feature = "mic"))]
 

@@ -34,7 +34,8 @@ fn without_silence(played: &[i16]) -> &[i16] {
 const FADE_FRAMES: usize = 240;
 
 /// The result of `run`, which is repeated once if the first run was disturbed: a busy machine can stall for longer than the buffers last.
-/// The tests check the second run like a first one, so a defect of the program that disturbs every run is still found.
+/// The second run is checked even if it was also disturbed. Therefore, the tests still find a defect of the program that disturbs every
+/// run.
 fn undisturbed(run: impl Fn() -> (Alsa, Value)) -> (Alsa, Value) {
     let (alsa, report) = run();
     let disturbances = ["skipped", "resyncs", "late", "xruns"];

@@ -1,9 +1,10 @@
 //! Measures the depth of the jitter buffer and decides how to adjust it.
 //!
 //! A packet that arrives at `t` and starts at offset `x` has the delay `t - x`. A device callback at `t` that plays from offset `p`
-//! has the delay `t - p`. Only the minimum of each delay over one second is used, because scheduling can only add delay. The *depth* is
-//! the difference between the two minima: the maximum time that the fastest packet waits. The target depth is one device block, plus
-//! the jitter allowance, plus a tolerance within which nothing is adjusted.
+//! has the delay `t - p`. Of the packets in one second, only the minimum delay is used, and of the callbacks in one second also only the
+//! minimum delay, because scheduling can only add delay. The *depth* is the difference between the two minima: the maximum time that the
+//! fastest packet waits. The target depth is one device block, plus the jitter allowance, plus a tolerance within which nothing is
+//! adjusted.
 
 use crate::time::{Time, saturating_nanos};
 use std::time::Duration;
@@ -11,8 +12,8 @@ use std::time::Duration;
 /// Length of a window for the minimum delays.
 const WINDOW_DURATION: Duration = Duration::from_secs(1);
 
-/// Interval at which observations are merged into the window. If all packets of an interval are late, the controller evaluates the
-/// interval immediately instead of the full window.
+/// Interval at which observations are merged into the window. If all packets of an interval are late, the controller does not wait until
+/// the window is full: it immediately evaluates the observations of this interval alone.
 const EVALUATION_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Jitter allowance in seconds before the first measurement.
@@ -33,10 +34,10 @@ const MAX_SPEED_CHANGE: f64 = 0.002;
 /// Proportional and integral gain per second. With these values, the depth settles within half a minute without oscillation.
 const CONTROL_GAINS: (f64, f64) = (0.25, 0.015);
 
-/// Playback pauses if packets were late and the depth is too small by more than this, in seconds.
+/// Playback pauses if packets were late and the depth is below the target depth by more than this value, in seconds.
 const PAUSE_THRESHOLD: f64 = 0.001;
 
-/// Playback skips if the depth is too large by more than this plus the tolerance, in seconds.
+/// Playback skips frames if the depth exceeds the target depth by more than the sum of this value, in seconds, and the tolerance.
 const SKIP_THRESHOLD: f64 = 0.05;
 
 /// Waiting time of the fastest packet in each window of one second. All values are in seconds.
@@ -121,7 +122,7 @@ pub(super) struct DelayController {
     block_history: [usize; BLOCK_HISTORY_LEN],
     /// Whether the speed is being adjusted. Adjustment starts when the depth first leaves the tolerance.
     is_steering: bool,
-    /// Integral part of the speed correction, in frames per second.
+    /// Integral term of the PI controller that corrects the speed, in frames per second.
     learned_drift: f64,
     depth_sum: f64,
     window_count: u64,
@@ -368,8 +369,9 @@ mod tests {
             histogram.commit_pending(true);
             histogram.p999() > 0.001
         });
-        // The sum of all counts approaches 1,000, and one in a thousand of that is 1. After n seconds, the count of the 100 late packets
-        // has decayed to 100 × 0.9^n, which is less than 1 if n is above 43.7.
+        // The sum of all counts approaches 1,000. The 99.9th percentile ignores late packets if their count is at most a thousandth of
+        // this sum, which is 1. After n seconds, the count of the 100 late packets has decayed to 100 × 0.9^n, which is less than 1 if n
+        // is above 43.7.
         assert_eq!(seconds.count(), 43);
     }
 

@@ -25,7 +25,8 @@ const MIN_CORRELATION: f64 = 0.5;
 /// ([`VALLEY_RATIO`]).
 const AMBIGUITY_RATIO: f64 = 0.95;
 
-/// Two peaks are separate if the correlation between them falls to this fraction of the best correlation or below.
+/// Two peaks of the correlation are separate if, at a shift between their shifts, the correlation is at most this fraction of the best
+/// correlation.
 const VALLEY_RATIO: f64 = 0.7;
 
 /// Result of the comparison of returned and sent audio.
@@ -41,7 +42,7 @@ pub enum Alignment {
     Ambiguous(CorrelationPeak),
     /// No shift matches.
     Uncorrelated(CorrelationPeak),
-    /// There is too little damaged audio for a comparison, or the damaged audio is silent.
+    /// The damaged audio is too short for a comparison, or is silent.
     InsufficientAudio,
 }
 

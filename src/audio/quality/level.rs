@@ -1,8 +1,10 @@
 //! Level and clipping of a channel, and the [`SourceMeter`] for the input.
 //!
-//! Clips are found in packets that arrive in any order. A clip inside a packet is counted at once. A clip at the edge of a packet
-//! stays open until the adjacent packet has been added. The input is measured before it is mixed and resampled, because a resampler
-//! changes peaks and hides clipping.
+//! A clip is a run of at least [`MIN_CLIP_SAMPLES`] consecutive full-scale samples of one channel. Clips are found in packets that arrive
+//! in any order. If a run of full-scale samples begins and ends inside a packet, it is counted when this packet is added. A run of
+//! full-scale samples that touches the edge of a packet may continue in the adjacent packet, so it stays *open*: it is counted only after
+//! the adjacent packet has been added. The input is measured before it is mixed and resampled, because a resampler changes peaks and hides
+//! clipping.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,8 +108,9 @@ impl LevelMeter {
 /// full-scale samples.
 pub const MIN_CLIP_SAMPLES: u64 = 3;
 
-/// Maximum number of open clips. Beyond this number, the open clip with the lowest offset is counted with its current length. If a
-/// packet that is added later continues this clip, the continuation counts as another clip.
+/// Maximum number of open clips: runs of full-scale samples that may continue in a packet that has not been added yet. If one more clip is
+/// opened, the open clip with the lowest offset is closed and counted with the samples found so far. If a packet that is added later
+/// continues this closed clip, the continuation counts as another clip.
 const MAX_OPEN_CLIPS: usize = 1_024;
 
 /// Consecutive full-scale samples at the edge of a packet.
@@ -198,7 +201,8 @@ impl ClipDetector {
         }
     }
 
-    /// Records that the packet at `offset` does not extend the clip that ends there.
+    /// Records that the packet that starts at `offset` does not start with a full-scale sample. An open clip that ends at `offset`
+    /// therefore does not continue in this packet.
     fn close_clip_ending_at(&mut self, offset: u64) {
         let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
         if at > 0 && self.open_clips[at - 1].samples.end == offset {
@@ -207,7 +211,8 @@ impl ClipDetector {
         }
     }
 
-    /// Records that the packet before `offset` does not extend the clip that starts at `offset`.
+    /// Records that the packet that ends at `offset` does not end with a full-scale sample. An open clip that starts at `offset` therefore
+    /// does not begin in this packet.
     fn close_clip_starting_at(&mut self, offset: u64) {
         let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
         if self.open_clips.get(at).is_some_and(|clip| clip.samples.start == offset) {
@@ -223,7 +228,8 @@ impl ClipDetector {
         }
     }
 
-    /// Number of clips, number of samples in them, and start of the first clip. Open clips are included with their current length.
+    /// Number of clips, number of samples in them, and start of the first clip. Open clips, which may continue in a packet that has not
+    /// been added yet, are included with the samples found so far.
     fn totals(&self) -> (u64, u64, Option<u64>) {
         let open = self.open_clips.iter().map(|clip| &clip.samples);
         let clipped = open
@@ -262,7 +268,7 @@ pub struct SourceMeter {
 pub struct SourceQuality {
     /// Sample rate in Hz.
     pub rate: u32,
-    /// Number of clips in all channels.
+    /// Number of clips (runs of full-scale samples), summed over all channels.
     pub clips: u64,
     /// Samples in clips.
     pub clipped_samples: u64,

@@ -180,7 +180,7 @@ pub struct Gaps {
     spans: Vec<Range<u64>>,
     /// Packets in all gaps.
     packets: u64,
-    /// Packets in gaps that are not stored.
+    /// Lost packets that are in no stored gap, because `spans` was full when they were added.
     overflow_packets: u64,
     /// Samples per channel in a packet.
     frame_samples: u64,
@@ -235,7 +235,7 @@ impl Gaps {
         self.packets
     }
 
-    /// Packets in gaps beyond [`MAX_GAPS`].
+    /// Lost packets that are in no stored gap, because [`MAX_GAPS`] gaps were already stored when they were added.
     pub fn overflow_packets(&self) -> u64 {
         self.overflow_packets
     }

@@ -68,9 +68,10 @@ pub struct ClientArgs {
     #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub wait_for: Option<Seconds>,
 
-    /// Maximum wait for overdue replies, in seconds or with a unit
+    /// Maximum wait for missing replies, in seconds or with a unit
     ///
-    /// A reply is overdue if it takes longer than the smallest round-trip time so far.
+    /// After the last packet, the run waits for at most the smallest round-trip time so far plus this time. Packets without a reply then
+    /// count as lost.
     #[arg(long, value_name = "DURATION", default_value_t = Seconds(Duration::from_secs(2)), help_heading = HEADING_TIMING)]
     pub timeout: Seconds,
 
@@ -129,7 +130,7 @@ pub struct ClientArgs {
     #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = ByteSize(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_LOCAL_SYSTEM)]
     socket_buffer: ByteSize,
 
-    /// Maximum share of one core spent busy-waiting, in percent
+    /// Maximum share of one core spent busy-waiting
     ///
     /// Busy-waiting makes packets leave on time. Use 0 on battery power.
     #[arg(long, hide_short_help = true, value_name = "PERCENT", value_parser = parse_percent, default_value_t = DEFAULT_SPIN_PERCENT, help_heading = HEADING_LOCAL_SYSTEM)]

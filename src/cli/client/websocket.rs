@@ -76,7 +76,7 @@ impl WebSocketProbeArgs {
         dialect.or(self.token_option()).or(self.room_code.as_ref().map(|_| "--room-code"))
     }
 
-    /// Name of the first given option for broadcast tokens.
+    /// Name of an option for broadcast tokens that the user gave. If the user gave several, returns the first in the order of the list.
     fn token_option(&self) -> Option<&'static str> {
         let all = [
             ("--token", self.token.is_some()),

@@ -110,7 +110,7 @@ pub struct BroadcastArgs {
 
     /// Maximum message size in a broadcast room
     ///
-    /// For clients without a token and for control channels, the limit is at most 256 KiB.
+    /// For clients without a token and for control channels, the limit is this size or 256 KiB, whichever is smaller.
     #[arg(long, hide_short_help = true, env = "MAX_PAYLOAD_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(DEFAULT_MAX_PAYLOAD_BYTES as u64), help_heading = HEADING)]
     max_payload: ByteSize,
 

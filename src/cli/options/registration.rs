@@ -151,8 +151,8 @@ pub struct RunningRegistration {
 impl PreparedRegistration {
     /// Starts the signaling server, if it is in this process, and registers the echo server until the process ends.
     pub fn start(self, echo: &mut EchoServer, delay: Duration, stop: &StopToken) -> io::Result<RunningRegistration> {
-        // The closure `url` determines the signaling server's URL again before each connection attempt, because the address of the own
-        // server changes when the machine changes networks.
+        // The closure `url` determines the signaling server's URL again before each connection attempt. If the signaling server runs in
+        // this process, its URL contains this machine's address, which changes when the machine changes networks.
         let own_server = self.server.as_ref().and_then(|server| server.local_addr().ok());
         let server_done = self.server.map(|listener| spawn_signaling_server(listener, stop.clone())).transpose()?;
         let mapped_address = self.stun.map(|server| {

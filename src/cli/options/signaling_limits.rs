@@ -89,7 +89,7 @@ pub struct ConnectionLimitArgs {
 
     /// Maximum bytes queued for all connections together
     ///
-    /// Beyond this limit, the connection that uses most of it is closed.
+    /// If all queues together exceed this limit, the connection with the largest share is closed.
     #[arg(long, hide_short_help = true, env = "QUEUE_BUDGET_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(SendQueueLimits::default().budget_bytes), help_heading = HEADING_LIMITS)]
     queue_budget_bytes: ByteSize,
 }
@@ -244,11 +244,11 @@ pub struct ControlSurfaceArgs {
 
     /// Ping interval, in ms or with a unit, or off [default: `5000`, or --heartbeat-interval if given]
     ///
-    /// With 0 or off, inactive surfaces are not disconnected.
+    /// With 0 or off, inactive control surfaces are not disconnected.
     #[arg(long, hide_short_help = true, env = "BBX_PING_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_ping_interval: Option<OrOff<Millis>>,
 
-    /// Disconnect a surface after this time without traffic [default: `30000`, or --client-timeout if given]
+    /// Disconnect a control surface after this time without traffic [default: `30000`, or --client-timeout if given]
     ///
     /// In milliseconds or with a unit.
     #[arg(long, hide_short_help = true, env = "BBX_CONNECTION_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_CONTROL_SURFACES)]
@@ -256,8 +256,8 @@ pub struct ControlSurfaceArgs {
 
     /// Queue length above which outdated parameter values are dropped
     ///
-    /// The queue contains the messages that wait to be sent to a surface. Messages of other kinds are queued up to
-    /// --send-queue-messages.
+    /// The queue contains the messages that wait to be sent to one control surface. Outdated visualizations are dropped too. The limit for
+    /// messages that cannot be dropped is --send-queue-messages.
     #[arg(long, hide_short_help = true, env = "BROADCAST_CAPACITY", value_name = "N", value_parser = parse_positive, default_value_t = SendQueueLimits::default().max_updates, help_heading = HEADING_CONTROL_SURFACES)]
     broadcast_capacity: usize,
 }
@@ -270,8 +270,8 @@ struct HeartbeatSource {
 }
 
 impl ControlSurfaceArgs {
-    /// Applies the options to the hub's limits. These must already contain the heartbeat of the other dialects: if that was given
-    /// explicitly, it is the default here.
+    /// Applies the options to the hub's limits. `limits` must already contain the heartbeat interval and time-out of the other dialects. If
+    /// the user gave one of these two values explicitly, it is also the default for control surfaces.
     pub fn apply_to(&self, limits: &SignalingLimits) -> SignalingLimits {
         let Heartbeat { interval, timeout } = ControlSurfaceLimits::default().heartbeat;
         let interval = match self.bbx_ping_interval {

@@ -37,8 +37,8 @@ use crate::time::{Time, saturating_nanos};
 /// Timeout of name resolution. The system resolver tries a second server after 5 s.
 const DNS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum time per address before the next address is tried. With many addresses, the time is shorter: all attempts before the last one
-/// together take no longer than the last one may take.
+/// Maximum time per address before the next address is tried. If there are many addresses, the time per address is shorter, so that the
+/// sum of all attempts except the last does not exceed the time-out of the last attempt.
 const NEXT_ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum time without a reply over raw QUIC before the alternative path is tried.
@@ -256,9 +256,9 @@ impl MoqtConnectOptions {
         path.strip_prefix('/').filter(|alternative_path| *transport == Transport::Quic && !alternative_path.is_empty())
     }
 
-    /// Maximum duration of [`run_session`] until a session is set up or has failed. For each path, the duration includes the name
-    /// resolution, the WebTransport request, the MOQT setup, the close, and two set-up time-outs for the handshakes: one for all addresses
-    /// but the last, and one for the last address.
+    /// Maximum duration of [`run_session`] until a session is set up or has failed. For each URL path that the client tries, the duration
+    /// includes the name resolution, the QUIC handshakes, the WebTransport request, the MOQT setup and the close. The QUIC handshakes take
+    /// at most two set-up time-outs: one for the last address, and one for all other addresses together.
     pub(super) fn max_connect_time(&self) -> Duration {
         let name = if self.url.host.parse::<IpAddr>().is_ok() { Duration::ZERO } else { DNS_TIMEOUT };
         let parts = if self.url.transport == Transport::Quic { 3 } else { 4 };

@@ -39,7 +39,7 @@ use crate::time::display_seconds;
 
 /// Maximum time for sessions to close after a stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1_200);
-/// Time for the transport to send and retransmit the connection closes.
+/// Maximum time for the transport to send and retransmit `CONNECTION_CLOSE` frames.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Close reason when the server stops.

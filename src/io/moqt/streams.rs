@@ -402,7 +402,7 @@ struct SendBuffer {
     stop_code: Option<u32>,
 }
 
-/// Progress of a send buffer.
+/// Result of [`SendBuffer::poll`].
 enum SendProgress {
     /// The transport took this many bytes.
     Written(usize),

@@ -311,8 +311,8 @@ async fn read_connect_stream<R: AsyncRead + Unpin>(mut recv: BoundedReader<R>) -
             Ok(Some(Capsule::CloseWebTransportSession { code, reason })) => {
                 return ConnectStreamEnd::Closed(code, reason);
             }
-            // One DATA frame may contain very many capsules. The library parses these capsules from its buffer without a read, and only a
-            // read consumes the task budget.
+            // One DATA frame may contain very many capsules. The library parses these capsules from its buffer, and only a read from the
+            // stream consumes the task budget. Without this call, the loop would therefore not yield to other tasks.
             Ok(Some(_)) => consume_budget().await,
             Ok(None) => {
                 return ConnectStreamEnd::Closed(error_code::NO_ERROR, "the session stream ended".to_owned());
@@ -350,8 +350,9 @@ async fn read_varint<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Resul
     read.map_err(|_| if recv.exceeded() { limit_exceeded().into() } else { ConnectError::UnexpectedEnd })
 }
 
-/// Decodes a CONNECT request. Later drafts use the protocol name `webtransport-h3`, but the library accepts only `webtransport`. It takes
-/// the last of duplicate fields, so a second field with the accepted name is appended.
+/// Decodes a CONNECT request. Later drafts use the protocol name `webtransport-h3`, but the library accepts only `webtransport`. If the
+/// request has the later name, this function appends a second `:protocol` field with the name `webtransport`. The library uses only the
+/// last of two fields with the same key, so it then accepts the request.
 fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, ConnectError> {
     /// A literal field line with a literal name (RFC 9204, section 4.5.6): a name of 9 bytes and a value of 12 bytes.
     const WEBTRANSPORT_PROTOCOL_FIELD: &[u8] = b"\x27\x02:protocol\x0cwebtransport";

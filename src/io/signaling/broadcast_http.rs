@@ -141,7 +141,7 @@ struct TypedPostResponse {
 }
 
 /// A typed post.
-#[expect(dead_code, reason = "schema only: the hub parses the JSON")]
+#[expect(dead_code, reason = "only the API schema uses this type; the hub parses the JSON without it")]
 #[derive(ToSchema)]
 struct TypedPost {
     r#type: String,
@@ -307,7 +307,7 @@ pub(in crate::io) async fn room_route(
 const MAX_CLIENT_ID_BYTES: usize = 256;
 
 /// A request for a token.
-#[expect(dead_code, reason = "schema only: fields are parsed one by one")]
+#[expect(dead_code, reason = "only the API schema uses this type; the fields of the JSON are parsed one by one")]
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 struct TokenRequest {

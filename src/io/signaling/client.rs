@@ -106,8 +106,8 @@ impl SignalingConnection {
 
     /// Sends one message.
     pub async fn send(&mut self, message: &ClientMessage) -> Result<(), WebSocketFailure> {
-        let text =
-            serde_json::to_string(message).unwrap_or_else(|error| unreachable!("JSON has every string: {error}"));
+        let text = serde_json::to_string(message)
+            .unwrap_or_else(|error| unreachable!("a client message must be serializable as JSON: {error}"));
         self.client.send_text(&text);
         self.flush().await
     }
@@ -274,7 +274,7 @@ impl RoomSession {
     /// Advertises our own address to the other members.
     pub fn advertise(&self, address: SocketAddr) {
         if let Some(sender) = &self.address_sender {
-            // Sending fails only if the connection is lost. Without a connection, the address cannot reach any member.
+            // Sending fails only if the connection to the signaling server is lost. The members then cannot receive the address.
             let _ = sender.try_send(address);
         }
     }

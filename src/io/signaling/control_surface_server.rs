@@ -111,8 +111,8 @@ pub enum ServerCommand {
     },
     /// Creates a room.
     CreateRoom {
-        /// The server sends the room code here, or drops this sender if there are already 1,000 rooms. If the receiver has been dropped,
-        /// the server closes the room again.
+        /// The sending half of a channel for the room code. If there are already 1,000 rooms, the server sends no room code and drops this
+        /// half of the channel. If the receiving half has been dropped, the server closes the room again.
         response: oneshot::Sender<String>,
     },
     /// Closes a room and disconnects its clients.

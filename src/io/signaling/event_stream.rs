@@ -111,7 +111,8 @@ impl EventListener {
 /// An event in the format of server-sent events (HTML, section 9.2). `to_string` writes JSON without line breaks, so one `data:`
 /// line is enough.
 fn sse_event(event: &ControlSurfaceEvent) -> Bytes {
-    let json = serde_json::to_string(event).unwrap_or_else(|error| unreachable!("JSON has texts and numbers: {error}"));
+    let json = serde_json::to_string(event)
+        .unwrap_or_else(|error| unreachable!("an event must be serializable as JSON: {error}"));
     Bytes::from(format!("data: {json}\n\n"))
 }
 

@@ -203,7 +203,7 @@ impl Backoff {
         max.mul_f64(0.5 + 0.5 * (chance as f64 / u64::MAX as f64))
     }
 
-    /// Starts again with a short delay.
+    /// Resets the backoff, so that the next delay is short again.
     pub(in crate::io) fn reset(&mut self) {
         self.attempts = 0;
     }

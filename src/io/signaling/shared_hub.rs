@@ -173,7 +173,7 @@ impl SharedHub {
         self.queue_budget.used_bytes()
     }
 
-    /// Runs `action` under the lock. Returns `None` without a call of `action` if the connection `required` is given but no longer exists.
+    /// Runs `action` under the lock. If `required` names a connection that no longer exists, returns `None` and does not call `action`.
     fn with_state<T>(
         &self,
         required: Option<ConnId>,
@@ -422,7 +422,7 @@ mod tests {
         for conn in 1..=8 {
             queues.queues.insert(ConnId(conn), Arc::new(SendQueue::new(Arc::clone(&budget))));
         }
-        // The references in `served` stand for those that the tasks of the connections hold to their queues.
+        // In the server, the task of each connection keeps a reference to its queue. In this test, `served` keeps these references.
         let served: Vec<Arc<SendQueue>> = queues.queues.values().map(Arc::clone).collect();
         let charge = |queues: &OutboundQueues, conn: u64, bytes: usize| {
             queues.queues[&ConnId(conn)].charge_partial_message(bytes)

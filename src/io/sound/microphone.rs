@@ -178,7 +178,8 @@ impl Drop for Microphone {
 impl PayloadSource for Microphone {
     fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll {
         while !self.ended && !self.packetizer.has_payload() {
-            // The failure is read before the ring, so that audio captured before the failure is still sent.
+            // The failure is read first, and handled only when the ring is empty. All audio captured before the failure is then in the
+            // ring and is still sent.
             let failure = self.shared.failure.get().cloned();
             if let Some(block) = self.ring.pop(&mut self.block) {
                 self.on_block(block);

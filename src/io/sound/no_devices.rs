@@ -9,16 +9,16 @@ use crate::audio::devices::{DeviceConfig, DeviceList};
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PayloadSource, PlaybackResults, SourcePoll};
 use crate::io::stop::StopToken;
 
-/// A device; never created.
+/// Placeholder for the device type. The type has no values, because this build has no audio devices.
 pub struct SelectedDevice(Infallible);
 
-/// A microphone; never created.
+/// Placeholder for the microphone type. The type has no values, because this build has no audio devices.
 pub struct Microphone(Infallible);
 
-/// An observer that plays packets; never created.
+/// Placeholder for the observer that plays packets. The type has no values, because this build has no audio devices.
 pub struct SpeakerObserver(Infallible);
 
-/// A speaker; never created.
+/// Placeholder for the loudspeaker type. The type has no values, because this build has no audio devices.
 pub struct Speaker(Infallible);
 
 /// Returns [`DeviceError::NotBuiltIn`].

@@ -55,8 +55,8 @@ pub enum TrustError {
     },
     /// Any certificate would be accepted from a remote server.
     #[error(
-        "--insecure requires a server on this machine, but {0} is remote: pass the SHA-256 of its certificate, which the server \
-         prints, with --cert-sha256, or its CA with --ca FILE"
+        "--insecure requires a server on this machine, but {0} is remote: use --cert-sha256 with the SHA-256 of the certificate \
+         (the server prints it), or --ca FILE with the CA of the certificate"
     )]
     InsecureRemote(IpAddr),
     /// Error of the TLS library.
@@ -97,7 +97,8 @@ impl TrustPolicy {
         }
         match WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crypto_provider()).build() {
             Ok(verifier) => Ok(verifier),
-            // The only possible cause is that there are no root certificates, because no revocation lists are used.
+            // `build` fails if there are no root certificates or if a revocation list is invalid. No revocation lists are used here, so
+            // there are no root certificates.
             Err(_) => Ok(pinned_verifier(PinPolicy::RejectAll)),
         }
     }

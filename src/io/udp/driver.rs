@@ -51,7 +51,7 @@ pub struct DriverStats {
     pub port_unreachable: u64,
     /// Time when the loop ended, on the clock of the node.
     pub ended_at: Time,
-    /// Duration of send calls and timer errors; empty for a server.
+    /// The durations of the send calls, and the timer errors. For a server, both histograms are empty.
     pub host_timing: HostTiming,
     /// The error that ended the loop, if any.
     pub result: io::Result<()>,
@@ -171,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// Calls of the loop in order.
+    /// The waits, received batches and sent packets of the driver loop, in order.
     type CallLog = Rc<RefCell<Vec<String>>>;
 
     /// A `DriverIo` whose clock advances only in sleeps and send calls.

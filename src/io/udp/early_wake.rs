@@ -2,7 +2,7 @@
 //!
 //! A sleeping thread wakes tens of microseconds late, depending on the machine and its load. [`EarlyWake`] measures this lateness, requests
 //! an earlier wake-up, and spins for the last microseconds. Spinning uses a budget, a share of one core that accumulates up to
-//! [`MAX_SPIN_CREDIT`]. While the budget is used up, the driver only sleeps.
+//! [`MAX_SPIN_CREDIT`]. While no budget is left, the driver sleeps and does not spin.
 
 use std::time::Duration;
 

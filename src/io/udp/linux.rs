@@ -126,8 +126,8 @@ impl DriverIo for LinuxIo {
         if kind == InvalidInput
             && let Ok(state) = new_socket_state(&self.socket)
         {
-            // quinn-udp disables segmented sends after this error, but its cause may be the addresses of one packet. A new socket state
-            // enables segmented sends again for all other clients.
+            // After this error, quinn-udp disables segmented sends to all clients, although the cause may be the addresses of one packet.
+            // Replacing the quinn-udp socket state enables segmented sends again.
             self.state = state;
         }
         let retry = if transmit.src_ip.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
@@ -206,8 +206,8 @@ fn event_waker(event: &Arc<OwnedFd>) -> impl Fn() + Send + Sync + 'static {
     }
 }
 
-/// Whether the socket is still usable after this error: nothing to read, or an ICMP message about an earlier datagram, which any
-/// host on the path may have sent.
+/// Whether the socket is still usable after this error. The socket is still usable if there was nothing to read, if a signal interrupted
+/// the call, or if the error reports an ICMP message about an earlier datagram. Any host on the path may have sent such a message.
 fn is_transient(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(

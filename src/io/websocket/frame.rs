@@ -18,10 +18,10 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 
-/// Marks the last frame of a message.
+/// Header bit that is set in the last frame of a message.
 const FIN: u8 = 0x80;
 
-/// Marks a frame with a masking key.
+/// Header bit that is set if the frame contains a masking key.
 const MASKED: u8 = 0x80;
 
 /// Values of the 7-bit length that announce a length of 16 or 64 bits (section 5.2).
@@ -244,7 +244,7 @@ fn emit_message(
     Ok(on_event(FrameEvent::Text(text)))
 }
 
-/// Code and reason of a close frame. A code must be allowed in a frame, and the reason must be UTF-8.
+/// Code and reason of a close frame. Fails if the code is incomplete or not allowed in a frame, or if the reason is not UTF-8.
 fn parse_close(payload: &[u8]) -> Result<(Option<CloseCode>, &str), FrameError> {
     let Some((code, reason)) = payload.split_first_chunk() else {
         return if payload.is_empty() { Ok((None, "")) } else { Err(FrameError::Protocol) };

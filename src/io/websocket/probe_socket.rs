@@ -114,7 +114,7 @@ impl DriverIo for WebSocketIo {
             return Err(io::Error::other(failure));
         }
         let mut messages = Vec::new();
-        // Messages received before the end of a connection count.
+        // `read` may find that a connection has ended. The messages that arrived before the end are delivered in any case.
         let more = self.read(&mut messages);
         let batch: Vec<Receive<'_>> = messages
             .iter()
@@ -443,8 +443,8 @@ impl Poller {
         }
     }
 
-    /// Waits with nanosecond resolution if the system supports it. Returns the remaining timeout for `mio`, whose timeouts may end up to a
-    /// millisecond late.
+    /// Waits with nanosecond resolution if the system supports it, because a `mio` timeout may expire up to a millisecond late. Returns the
+    /// timeout that remains for `mio`.
     #[cfg(target_os = "linux")]
     fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};

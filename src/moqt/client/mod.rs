@@ -279,7 +279,8 @@ impl MoqtClient {
             .map_or(deadline, |complete| deadline.min(complete.max(since) + DUPLICATE_WAIT))
     }
 
-    /// Finishes the run. A frame without an echo counts as in flight if it was sent after `overdue`, otherwise as lost.
+    /// Finishes the run. Frames without an echo that were sent after the time `overdue` count as in flight. All other frames without an
+    /// echo count as lost.
     fn finish(&mut self, at: Time, overdue: Time, outcome: MoqtRunOutcome) {
         if self.outcome().is_none() {
             self.sent_frames.finalize(overdue);
@@ -332,8 +333,8 @@ impl SessionHandler for MoqtClient {
         if let SessionEvent::Closed { code, reason, closed_locally } = event {
             let has_all =
                 matches!(self.phase, ClientPhase::FinalWait { .. }) && self.sent_frames.all_returned_at().is_some();
-            // If the peer closed the connection, frames in flight are lost. If this client closed the connection,
-            // echoes of recently sent frames could still have arrived.
+            // If the peer closed the connection, all frames without an echo count as lost. If this client closed the connection, the
+            // echoes of recently sent frames were possibly still on the way, so these frames count as in flight.
             let overdue = if closed_locally { now.saturating_sub(self.reply_timeout()) } else { now };
             let outcome = if has_all && !closed_locally {
                 MoqtRunOutcome::Completed
@@ -458,7 +459,7 @@ impl ProgressDeadline {
             MoqtClientEvent::FrameSent { sent_at, .. } => (next(sent_at), "the next frame to be sent"),
             MoqtClientEvent::AllSent { at } => {
                 let timeout = self.min_rtt.unwrap_or_default() + *reply_timeout;
-                (Some(at + timeout.max(DUPLICATE_WAIT) + CLOSE_TIMEOUT), "the sent frames to return")
+                (Some(at + timeout.max(DUPLICATE_WAIT) + CLOSE_TIMEOUT), "the echoes of the sent frames")
             }
             MoqtClientEvent::FrameReturned { sent_at, at, intact: true, .. } if self.min_rtt.is_none() => {
                 self.min_rtt = Some(at - sent_at);
@@ -469,8 +470,8 @@ impl ProgressDeadline {
         };
     }
 
-    /// The run must end by this time, unless an event extends the deadline before. `None` while the run
-    /// waits for user input.
+    /// The time by which the run must end. An event that arrives before this time can extend the deadline. `None` while the run waits for
+    /// user input.
     pub fn deadline(&self) -> Option<Time> {
         self.deadline
     }

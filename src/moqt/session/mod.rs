@@ -1,5 +1,5 @@
 //! One MOQT session as a state machine: stream events go in, [`SessionAction`]s and [`SessionEvent`]s come out.
-//! [`MoqtEndpoint`] joins a session with its [`SessionHandler`].
+//! [`MoqtEndpoint`] combines a session and its [`SessionHandler`].
 //!
 //! This file negotiates the version and path. `streams` dispatches incoming data by stream and sends groups, and `subscriptions` handles
 //! announcements and subscriptions of both ends.
@@ -47,7 +47,7 @@ pub enum EndpointRole {
     },
 }
 
-/// The application of a session.
+/// The application code that uses a session, such as the echo or the client.
 pub trait SessionHandler {
     /// Handles an event.
     fn on_event(&mut self, now: Time, session: &mut Session, event: SessionEvent);
@@ -82,7 +82,7 @@ pub struct MoqtEndpoint<H> {
 }
 
 impl<H: SessionHandler> MoqtEndpoint<H> {
-    /// Joins a session and its handler.
+    /// Combines a session and its handler into one endpoint.
     pub fn new(session: Session, handler: H) -> Self {
         Self { session, handler }
     }
@@ -351,7 +351,7 @@ impl Session {
         Some(state)
     }
 
-    /// Finishes our side of a removed stream after its unsent bytes.
+    /// Ends our side of a removed stream. The end is sent after all bytes that are still unsent.
     fn finish_stream(&mut self, stream: StreamHandle, state: &StreamState) {
         if state.unsent_bytes > 0 {
             self.unsent_message_bytes += state.unsent_bytes;

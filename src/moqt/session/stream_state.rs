@@ -53,7 +53,7 @@ pub(super) struct AnnounceRequest {
 }
 
 impl AnnounceRequest {
-    /// Events that end all announcements of the request.
+    /// One [`SessionEvent::Unannounced`] for each path that the peer announced in reply to this request.
     pub(super) fn into_unannounced(self) -> impl Iterator<Item = SessionEvent> {
         self.announced.into_iter().map(|path| SessionEvent::Unannounced { path })
     }
@@ -138,7 +138,8 @@ pub(super) struct OutgoingGroup {
     pub(super) unsent_bytes: usize,
     /// Lengths of the frames that the transport has not accepted completely.
     pub(super) unsent_frames: VecDeque<u32>,
-    /// Bytes of the first unsent frame that the transport has accepted; negative until it has accepted the whole group header.
+    /// The number of bytes that the transport has accepted of the first frame in `unsent_frames`. The number is negative until the
+    /// transport has accepted the whole group header.
     pub(super) first_frame_written: isize,
     pub(super) finished: bool,
 }

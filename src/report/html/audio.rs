@@ -1,4 +1,5 @@
-//! The audio of a run in its HTML page: the waveforms of the sent and the returned audio with the gaps, players, and a table of gaps.
+//! The audio of a run in its HTML page: the waveforms of the sent and the returned audio, in which gaps are marked; audio players; and a
+//! table of the gaps.
 
 use std::fmt::Write;
 
@@ -32,7 +33,7 @@ pub struct AudioSection<'a> {
     pub name: &'a str,
     /// Waveforms of the sent and the returned audio.
     pub picture: &'a Waveform,
-    /// Sent or returned packets that are missing from the picture.
+    /// Number of sent or returned packets that the waveforms do not contain.
     pub left_out: u64,
 }
 

@@ -154,7 +154,7 @@ pub struct RelayContext<'a> {
 }
 
 /// The hooks of a room. The defaults make a room that relays every message.
-#[expect(unused_variables, reason = "default methods name parameters that they do not use")]
+#[expect(unused_variables, reason = "the parameters of default methods have names, but these methods do not use them")]
 pub trait RoomHandler: Send {
     /// Whether joining needs a valid token. A post over HTTP always needs a valid token.
     fn requires_auth(&self) -> bool {
@@ -222,7 +222,7 @@ pub trait RoomHandler: Send {
         Some(RelayPayload::Message(payload))
     }
 
-    /// The payload of a post over HTTP to relay; `None` drops it.
+    /// The payload to relay for a message that was posted over HTTP; `None` drops the message.
     fn on_http_post(&mut self, room: &RoomView<'_>, payload: Value) -> Option<RelayPayload> {
         Some(RelayPayload::Message(payload))
     }

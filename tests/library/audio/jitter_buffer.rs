@@ -230,8 +230,8 @@ fn late_first_callback_starts_playback_there_without_backlog() {
         assert_eq!(wrong, None, "{late}");
         // The sound is faded in.
         assert!(output[first_sample(&output)].abs() < 0.02, "{late}");
-        // If the device then catches up with several callbacks at once, playback turns out to have started too early. Playback then pauses
-        // once to correct its start.
+        // In the next run, the late device makes all overdue callbacks at once, so that later callbacks are on time again. Playback then
+        // turns out to have started too early, and pauses once to correct its start.
         let caught_up = |n: u64| (1.0 + late - 0.9 - n as f64 * 0.005).max(0.0);
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { caught_up(n) } else { 0.0 });
         assert_eq!((played.early, played.resyncs, played.concealed), (0, 1, played.late), "{late}: {played:?}");
@@ -341,15 +341,16 @@ fn playback_catches_up_after_the_device_lost_samples() {
         assert_eq!((played.resyncs, played.played + played.late), (1, 1_500), "{played:?}");
         played.late
     };
-    // After a reported discontinuity, the delays are evaluated after 100 ms. After an unreported discontinuity, the delays are evaluated
-    // only at the end of the one-second window, which is several times later.
+    // If the device reports the discontinuity, the delays are evaluated after 100 ms. If the device does not report the discontinuity, the
+    // delays are evaluated only at the end of the one-second window. Until then, several times as many packets are late.
     let (reported, unreported) = (late(true), late(false));
     assert!(reported > 0 && reported * 4 < unreported, "{reported} {unreported}");
 }
 
 #[test]
 fn occasional_large_callbacks_are_tolerated() {
-    // Every 4.4 s, a device requests three times its usual block, in one piece or in parts, and then pauses for the duration of that block.
+    // Every 4.4 s, a device requests the samples of three blocks at the same time, in one call or in three calls. The next request follows
+    // after the duration of these three blocks.
     for parts in [1, 3] {
         let (frames, seconds) = (4_096_u64, 60.0);
         let mut jitter_buffer = JitterBuffer::new(JitterBufferConfig {
@@ -508,7 +509,8 @@ fn device_never_receives_non_finite_or_out_of_range_samples() {
 #[test]
 fn non_finite_samples_are_played_as_zero_at_any_rate_and_counted() {
     for device_rate in [RATE, 44_100, 96_000] {
-        // Packets 700 to 703 are damaged, and 702 is also lost, so it is concealed with damaged samples.
+        // Packets 700 to 703 contain damaged samples. Packet 702 is also lost and is concealed with samples of the previous packets, which
+        // are damaged, too.
         let play = |damage: &[f32]| {
             let config = JitterBufferConfig {
                 rate: RATE,
@@ -528,7 +530,7 @@ fn non_finite_samples_are_played_as_zero_at_any_rate_and_counted() {
                 while sent < 1_500 && sent * FRAME as u64 <= callback * pace {
                     let mut samples: Vec<f32> = (0..FRAME).map(|n| sound(sent as usize * FRAME + n)).collect();
                     if (700..704).contains(&sent) {
-                        samples.iter_mut().zip(damage.iter().cycle()).step_by(3).for_each(|(to, from)| *to = *from);
+                        samples.iter_mut().step_by(3).zip(damage.iter().cycle()).for_each(|(to, from)| *to = *from);
                     }
                     if sent != 702 {
                         jitter_buffer.on_packet(sent, Time::from_nanos(now), &samples);
@@ -543,7 +545,7 @@ fn non_finite_samples_are_played_as_zero_at_any_rate_and_counted() {
         let (zeroed, _) = play(&[0.0]);
         let (found, played) = play(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
         assert!(found == zeroed && found.iter().all(|sample| sample.is_finite()), "{device_rate}");
-        // Every third of 128 samples is damaged: 43 in each of the three packets that arrive.
+        // Three of the damaged packets arrive. In each of them, samples 0, 3, 6 and so on are damaged: 43 of 128 samples.
         assert_eq!((played.non_finite_samples, played.concealed), (3 * 43, 1), "{device_rate}: {played:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! Samples that are NaN, infinite or far too large, from a file or a device to packets: nothing panics, and no other
-//! sample changes.
+//! Samples of a file or a device that are NaN, infinite or far too large are converted to packets: nothing panics, and no other sample
+//! changes.
 
 use jamjam_dev::audio::convert::{
     AudioInput, ChannelLayout, Packetizer, PacketizerConfig, PayloadReader, Resampler, decode_payload,
@@ -31,7 +31,8 @@ fn tone(frames: usize, channels: usize) -> Vec<f32> {
     (0..frames).flat_map(|n| std::iter::repeat_n((n as f32 / 7.0).sin() / 2.0, channels)).collect()
 }
 
-/// The output for an input of `input_rate` and `input_channels` that is sent at 48,000 Hz.
+/// Converts `samples`, which have the rate `input_rate` and `input_channels` channels, to packets of 48,000 Hz. Returns the samples in
+/// these packets.
 fn framed(input_rate: u32, input_channels: u16, output_channels: ChannelLayout, samples: &[f32]) -> Vec<f32> {
     let shape = PacketizerConfig {
         input_rate,
@@ -83,8 +84,8 @@ fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
     let loudest =
         |same: usize, alternating: usize| [vec![f32::MAX; same], [f32::MAX, f32::MIN].repeat(alternating / 2)].concat();
     for (from, to) in rates {
-        // The last pair converts blocks of 767,957 samples, which are the longest blocks. For this pair, the first two blocks contain
-        // samples of only one sign (0 Hz).
+        // The last pair of rates is converted in the longest blocks, which have 767,957 samples. For this pair, the first two blocks are
+        // filled with the same sample, which is a signal of 0 Hz.
         let samples = if from == 767_957 { loudest(2 * 767_957, 3_000) } else { loudest(3_000, 3_000) };
         let found = resampled(from, to, 1, &samples, &[samples.len()]);
         assert!(found.iter().all(|sample| sample.is_finite()), "{from} to {to}");

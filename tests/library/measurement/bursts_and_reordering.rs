@@ -36,8 +36,8 @@ fn ongoing_burst_is_counted_by_its_current_length() {
     assert_eq!(bursts(".xxx").lengths(), [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
 }
 
-/// Feeds packets, each as its index and its arrival time in milliseconds. Returns the overtaken packets, with extent and offset in
-/// milliseconds.
+/// Feeds packets, each given as its index and its arrival time in milliseconds. For each packet that was overtaken, returns the index, the
+/// reordering extent, and the late time offset in milliseconds.
 fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
     let mut reordering = Reordering::default();
     let mut found = Vec::new();
@@ -68,14 +68,15 @@ fn two_packets_overtaken_by_one_have_extents_one_and_two() {
 
 #[test]
 fn reordering_extent_is_measured_to_the_first_overtaking_packet() {
-    // Packets 2 and 1 are first overtaken by 3 (position 1), and packets 5 and 4 by 6 (position 4).
+    // The first packet that overtakes packets 2 and 1 is packet 3, at position 1. The first packet that overtakes packets 4 and 5 is packet
+    // 6, at position 4.
     let arrivals = [(0, 0), (3, 10), (2, 20), (1, 30), (6, 40), (7, 41), (4, 50), (5, 60)];
     assert_eq!(overtaken(&arrivals), [(2, 1, 10), (1, 2, 20), (4, 2, 10), (5, 3, 20)]);
 }
 
 #[test]
 fn loss_before_a_gap_does_not_change_the_overtaking_packet() {
-    // Packet 1 is lost. Packet 4 was overtaken by 5, not by 2, although the gap before 2 is older.
+    // Packet 1 is lost. The first packet that overtook packet 4 is packet 5, at position 3. The loss before packet 2 does not change this.
     assert_eq!(overtaken(&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (4, 5)]), [(4, 2, 2)]);
     // If the late packet is packet 1, the first packet that overtook it is packet 2.
     assert_eq!(overtaken(&[(0, 0), (2, 1), (3, 2), (5, 3), (6, 4), (1, 5)]), [(1, 4, 4)]);

@@ -6,7 +6,7 @@ use jamjam_dev::time::Time;
 const MS: i64 = 1_000_000;
 const S: i64 = 1_000 * MS;
 
-/// A reading that takes no time.
+/// A reading of the clocks that starts and ends at the same time.
 fn reading(mono: i64, wall: i64, boot: Option<i64>) -> ClockReading {
     let at = Time::from_nanos(mono.cast_unsigned());
     ClockReading { before: at, wall_ns: wall, boot_ns: boot, after: at }
@@ -47,12 +47,12 @@ fn clock_step_in_either_direction_is_a_jump_of_its_size() {
 
 #[test]
 fn clock_slew_is_not_a_jump() {
-    // In 60 s, 500 ppm (30 ms) plus 1 ms are tolerated.
+    // Over 60 s, the tolerance is 31 ms: 500 ppm of 60 s (30 ms) plus 1 ms.
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S + 31 * MS)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S - 31 * MS)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S + 31 * MS + 1)]).1.max_jump_ns(), Some(31 * MS + 1));
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S - 31 * MS - 1)]).1.max_jump_ns(), Some(-31 * MS - 1));
-    // In 50 ms, 25 µs plus 1 ms are tolerated.
+    // Over 50 ms, the tolerance is 1.025 ms: 500 ppm of 50 ms (25 µs) plus 1 ms.
     assert_eq!(jumps(&[(0, 0), (50 * MS, 51 * MS + 25_000)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (50 * MS, 51 * MS + 25_001)]).1.count(), 1);
 }

@@ -204,8 +204,8 @@ fn page_stays_below_5_mb_and_suggests_recording_longer_audio() {
         if !fits {
             assert!(page.len() < 300_000, "{seconds} s: {} bytes", page.len());
         }
-        // 172,800,000 samples (3,600 s) need 1,319 columns of 2^17 samples, which together last 3,601 s. A fifth of each column is
-        // missing, so there is one band.
+        // 172,800,000 samples (3,600 s) need 1,319 columns of 2^17 samples, which together last 3,601 s. A fifth of the samples in each
+        // column is missing. Adjacent columns of the same gap class form one band, and all columns have the same gap class.
         if seconds == 3_600 {
             assert!(page.contains("<span>1:00:01</span></div>"), "the axis has hours");
             assert_eq!(waveform.columns().len(), 1_319);

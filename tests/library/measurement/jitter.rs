@@ -100,8 +100,8 @@ fn pacing_error_is_departure_minus_due_time_and_may_be_negative() {
 
 #[test]
 fn first_and_last_five_seconds_are_separate() {
-    // A minute with two packets per second, which starts when the driver has run for a long time. The pacing error of each packet, in
-    // nanoseconds, is the number of the second in which the packet is due.
+    // A minute with two packets per second. The minute starts when the driver has already run for a long time. The seconds are numbered
+    // from 0. A packet that is due in second `s` has a pacing error of `s` nanoseconds.
     let start = 1_234_567 * SECOND + 89;
     let sent = (0..120u64).map(|n| (start + n * SECOND / 2, (n / 2) as i64));
     let (first, last) = pacing(sent).first_and_last().unwrap();

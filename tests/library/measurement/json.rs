@@ -93,7 +93,7 @@ fn captured() -> RunResults {
     run
 }
 
-/// A run with sound to a device with all possible playback events.
+/// A run that plays the returned sound on a device. In this run, every kind of playback event occurs.
 fn played() -> RunResults {
     let mut run = run_without_anomalies();
     let jitter_buffer_stats = JitterBufferStats {
@@ -351,9 +351,11 @@ fn every_text_label_is_defined_in_measuring_md() {
             seen.insert(label.to_owned());
         }
     }
-    // The 53 labels are 24 rows of the table; server delay, echo time, recorded, loss bursts, reordering, PDV, IPDV, pacing error and its
-    // p50, send call, timer error, connection setup, clock offset, groups, mapped address, port unreachable, stray; captured, overruns,
-    // capture xruns, capture clock; played, jitter buffer, playback latency, playback xruns, playback clock; gaps, level, alignment.
+    // The 53 labels are: 24 labels in the table of streams; 17 labels of single rows (server delay, echo time, recorded, loss bursts,
+    // reordering, PDV, IPDV, pacing error, p50 of the pacing error, send call, timer error, connection setup, clock offset, groups, mapped
+    // address, port unreachable, stray); four labels of the capture (captured, overruns, capture xruns, capture clock); five labels of the
+    // playback (played, jitter buffer, playback latency, playback xruns, playback clock); and three labels of the audio quality (gaps,
+    // level, alignment).
     assert_eq!(seen.len(), 53, "{seen:?}");
 }
 
@@ -375,9 +377,9 @@ fn moqt_run_is_printed_with_its_fields() {
         "groups                10 sent, 7 returned, 2 lost, 1 in flight, 4 stopped by the server, 1 dropped before they were sent \
          completely; 3 frames missing in other groups",
         "connection setup      DNS 3.000 ms, QUIC 4.000 ms, CONNECT 5.000 ms, session 6.000 ms, subscription 7.000 ms",
-        "warning: QUIC loses no data: the server did not return 2 groups and 3 frames in other groups in time (a jamjam-dev server drops the \
-         oldest groups if a client reads too slowly, and the newest groups if too much data waits for --moqt-delay); a gomoqt server rejects groups \
-         that arrive before it has registered its own subscription",
+        "warning: QUIC loses no data: the server did not return 2 groups and 3 frames in other groups in time; a jamjam-dev server drops \
+         the oldest groups if a client reads too slowly, and drops the newest groups if it must store too much data because of \
+         --moqt-delay; a gomoqt server rejects groups that arrive before it has registered its own subscription",
     ] {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");
     }
@@ -471,8 +473,8 @@ fn input_device_statistics_appear_in_json_and_text() {
         "capture xruns         1",
         "capture clock         -12.3 ppm, ± 0.1, over 28 s",
         "warning: the capture device was lost during the run: it has disappeared",
-        "warning: the sender did not read the capture device in time (2 times): the sent audio lacks 300 frames and continues without \
-         a gap",
+        "warning: the sender did not read the capture device in time (2 times): the sent audio lacks 300 frames, and no silence was sent \
+         instead",
         "warning: the capture device or its driver lost audio of unknown length (1 time): try a larger --mic-buffer",
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
@@ -630,7 +632,7 @@ fn audio_quality_appears_in_json_and_text() {
     for line in [
         "gaps                  2, 8.000 ms in total (30 %), longest 5.333 ms; at 0.003 s (5.333 ms), 0.013 s (2.667 ms)",
         "level                 sent peak 0.0 dBFS, RMS 0.0 dBFS, clipped 1 time; returned peak 0.0 dBFS, RMS -0.7 dBFS, clipped 4 times",
-        "alignment             - (too little damaged audio, or silence)",
+        "alignment             - (the damaged audio is too short or silent)",
         "limit --max-gaps 1 gap: 2 gaps, exceeded",
         "warning: the sent audio is clipped 1 time, first at 0.0 \u{b5}s: the source is too loud",
         "warning: gaps, levels and alignment do not cover 2 packets: this host was too slow to analyze all audio",

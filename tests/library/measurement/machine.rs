@@ -185,11 +185,12 @@ fn slow_send_calls_and_late_wake_ups_are_reported_by_p99() {
     assert_eq!(
         with(0, 1_100_000),
         [
-            "timers on this host fired 1.100 ms late (p99): packets leave late and in bursts, and without kernel receive \
-          timestamps, round-trip times are longer by the same amount; close other programs or measure from a less busy host"
+            "timers on this host fired 1.100 ms late (p99), so packets leave late and in bursts; if the kernel supplies no receive \
+          timestamps, round-trip times are also longer by this amount; close other programs or measure from a less busy host"
         ]
     );
-    // Fewer than 100 values have no p99 and cause no warning, because the first call of a run is always slow.
+    // With fewer than 100 values, the 99th percentile would be the slowest value. The first call of a run is always slow, so there is
+    // neither a p99 nor a warning if there are fewer than 100 values.
     let mut few = HostTiming::default();
     (0..99).for_each(|_| few.send_call.record(MS));
     assert_eq!(notes(few), [""; 0]);
@@ -214,5 +215,5 @@ fn longest_burst_is_compared_with_its_limit() {
     let unknown = StreamStats { in_flight: 3, ..stream(StreamStats::new(), []) };
     let exceeded = evaluate(&StreamStats { sent: 3, ..unknown }, 0);
     assert_eq!((exceeded.limits[0].measured, exceeded.limits[0].passed), (None, false));
-    assert_eq!(exceeded.limits[0].note.as_deref(), Some("no packet was returned or lost"));
+    assert_eq!(exceeded.limits[0].note.as_deref(), Some("all sent packets were still in flight at the end of the run"));
 }

@@ -63,7 +63,7 @@ fn pongs_without_audio_replies_indicate_the_server() {
 fn unmatched_datagrams_indicate_another_server() {
     let run = RunResults { stray: 4, ..probe(StreamStats { sent: 9, lost: 9, unmatched: 1, ..StreamStats::new() }) };
     let [_, _, server] = reasons(&run);
-    assert!(server.ends_with("likely, because 5 datagrams without a request arrived"), "{server}");
+    assert!(server.ends_with("likely, because 5 datagrams arrived without a matching request"), "{server}");
 }
 
 #[test]

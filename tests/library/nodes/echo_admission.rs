@@ -28,7 +28,7 @@ fn packet(kind: u8, sequence: u32, payload: &[u8]) -> Vec<u8> {
     [&[1, kind][..], &sequence.to_be_bytes(), &[0; 6], payload].concat()
 }
 
-/// The number of datagrams that leave immediately when one arrives at `at` nanoseconds.
+/// The number of datagrams that the server sends immediately when this datagram arrives at `at` nanoseconds.
 fn reply_count(echo: &mut EchoServer, at: u64, from: &str, bytes: &[u8]) -> usize {
     replies(echo, at, (from, None), bytes).len()
 }
@@ -50,7 +50,7 @@ fn replies(echo: &mut EchoServer, at: u64, (from, to): (&str, Option<&str>), con
     sink.take()
 }
 
-/// The number of 5,000 distinct AUDIO packets that are returned immediately.
+/// Delivers 5,000 distinct AUDIO packets to the server. Returns how many of these packets the server echoes immediately.
 fn returned_at_once(echo: &mut EchoServer, from: &str) -> usize {
     (0..5_000).map(|sequence| reply_count(echo, 0, from, &packet(1, sequence, &[0; 8]))).sum()
 }
@@ -196,8 +196,8 @@ fn source_that_is_no_unicast_host_address_gets_no_reply() {
 
 #[test]
 fn ipv4_mapped_source_received_over_ipv6_gets_no_reply() {
-    // Linux delivers datagrams with such a source from the network. A reply would be sent over IPv4 to the address after `::ffff:`, which
-    // an attacker can choose freely, even a service on this machine.
+    // If a datagram with such a source arrives from the network, Linux delivers the datagram to the server. A reply would be sent over IPv4
+    // to the address after `::ffff:`, which an attacker can choose freely, even a service on this machine.
     for from in ["[::ffff:127.0.0.1]:5000", "[::ffff:127.0.0.1]:53", "[::ffff:192.0.2.1]:5000", "[::ffff:10.0.0.1]:1"] {
         for to in ["2001:db8::9", "fe80::9", "::1"] {
             let mut echo = server(Duration::ZERO, AdmissionConfig::default());
@@ -207,7 +207,8 @@ fn ipv4_mapped_source_received_over_ipv6_gets_no_reply() {
             }
             assert_eq!(echo.counters().dropped_invalid_source.get(), 3, "{from} to {to}");
         }
-        // A datagram that did arrive over IPv4 is answered, in either notation of its destination address.
+        // If the destination address shows that the datagram arrived over IPv4, the server replies. The destination address may be IPv4 or
+        // IPv4-mapped.
         for to in ["192.0.2.9", "::ffff:192.0.2.9", "127.0.0.1"] {
             let mut echo = server(Duration::ZERO, AdmissionConfig::default());
             assert_eq!(replies(&mut echo, 0, (from, Some(to)), &packet(4, 1, &[])).len(), 1, "{from} to {to}");
@@ -273,7 +274,8 @@ fn bits_of_a_second_copy_include_its_headers() {
     let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
     let config = EchoConfig { delay: Duration::from_millis(100), admission: MEGABIT, ..EchoConfig::default() };
     let mut echo = EchoServer::with_impairment(config, duplicate, Box::new(()));
-    // 32 pairs and a single packet are returned: the last of 66 IP packets of 1,000 bytes does not fit.
+    // The server returns each packet and a copy of it. The maximum burst has room for 65 IP packets of 1,000 bytes: 32 packets with their
+    // copies, and one packet without its copy.
     assert_eq!(returned_after_100_ms(&mut echo, 70, 972), 65);
 }
 
@@ -344,8 +346,8 @@ fn answered(from: &str, datagrams: impl IntoIterator<Item = (u64, Vec<u8>)>) -> 
     datagrams.into_iter().map(|(at, bytes)| reply_count(&mut echo, at * MS, from, &bytes)).sum()
 }
 
-/// A client sends one KEEPALIVE per second. Returns the packets that the client receives, without the echo of each KEEPALIVE, which
-/// must be among the replies.
+/// A client sends one KEEPALIVE per second. Checks that the client receives the echo of each KEEPALIVE. Returns all other packets that the
+/// client receives.
 fn replies_besides_echoes(seconds: u64, keepalive: impl Fn(u64) -> Vec<u8>) -> Vec<(u64, Vec<u8>)> {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let mut others = Vec::new();
@@ -397,8 +399,8 @@ fn only_a_source_that_returns_its_own_loop_check_is_not_answered() {
     });
     assert_ne!(one, other);
     let mut answered = |at: u64, from, bytes: &[u8]| reply_count(&mut echo, at * SECOND, from, bytes);
-    // The loop check that was sent to another source is answered like any KEEPALIVE, and so is a copy of `one` that is longer or has
-    // another flag or sequence number.
+    // The source of loop check `one` sends other packets, which the server answers like any KEEPALIVE: loop check `other`, which was sent
+    // to another source, and modified copies of loop check `one` that are longer or have another flag or sequence number.
     let (longer, mut flag, mut counted) = ([&one[..], &[0]].concat(), one.clone(), one.clone());
     flag[11] ^= 1;
     counted[5] ^= 1;

@@ -178,8 +178,8 @@ fn bandwidth_limit_spaces_replies_and_drops_beyond_its_queue() {
     receive(&mut echo, Time::from_millis(11), client(1), &packet(5, 9, 12));
     let left = drain(&mut echo, Time::from_millis(1_000));
     let left: Vec<(u64, u32)> = left.iter().map(|(at, bytes)| (at.as_micros(), sequence(bytes))).collect();
-    // The AUDIO packets reach the queue at 10 ms. The first three wait for 0, 8 and 16 ms; the fourth would wait for 24 ms. The pong
-    // reaches the queue at 11 ms and would wait for 23 ms. The limit is 20 ms.
+    // The AUDIO packets reach the queue at 10 ms. The first three packets wait 0, 8 and 16 ms, and the fourth packet would wait 24 ms. The
+    // pong reaches the queue at 11 ms and would have to wait 23 ms, until 34 ms. The limit is 20 ms.
     assert_eq!(left, [(18_000, 1), (26_000, 2), (34_000, 3)]);
     let counters = echo.counters();
     assert_eq!((counters.impaired_queue.get(), counters.received.get(), counters.pings.get()), (4, 6, 1));
@@ -227,8 +227,8 @@ fn outcome_is_independent_of_ports_order_batches_and_other_packets() {
 
     let (mut echo, log) = server(300 * MS, everything(5));
     let (first, second) = (SocketAddr::from(([192, 0, 2, 1], 777)), SocketAddr::from(([192, 0, 2, 2], 1)));
-    // 3 and 500 have no common divisor, so this is another order of all packets. The packets arrive in batches of five with KEEPALIVEs
-    // between the batches.
+    // Steps of 3 modulo 500 visit each packet exactly once, because 3 and 500 have no common divisor. This order differs from the ascending
+    // order above. The packets arrive in batches of five with KEEPALIVEs between the batches.
     let order: Vec<u32> = (0..500).map(|n| n * 3 % 500).collect();
     for (n, batch) in order.chunks(5).enumerate() {
         let received_at = Time::from_millis(n as u64 * 40);
@@ -266,8 +266,8 @@ fn copy_is_charged_like_a_packet_and_both_are_dropped_together() {
     receive(&mut echo, Time::ZERO, client(1), &audio(1));
     let counters = echo.counters();
     assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, two));
-    // The memory that is left for client 1 holds one packet, but not a packet and its copy. After the packet of client 2, the memory that
-    // is left for all clients together also holds one packet, but not a packet and its copy.
+    // After the first packet, the remaining memory of client 1 has room for a packet without a copy, but not for a packet with its copy.
+    // After the packet of client 2, the same applies to the remaining memory of all clients together.
     receive(&mut echo, Time::ZERO, client(1), &audio(2));
     receive(&mut echo, Time::ZERO, client(2), &audio(3));
     receive(&mut echo, Time::ZERO, client(3), &audio(4));

@@ -1,4 +1,4 @@
-//! The memory limits of the echo server, in total and per client, and the counter of each datagram.
+//! The memory limits of the echo server, in total and per client. Each datagram is counted once, in the counter for its outcome.
 
 use std::net::SocketAddr;
 use std::time::Duration;

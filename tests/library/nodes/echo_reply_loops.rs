@@ -1,7 +1,8 @@
 //! Echo servers that receive each other's replies after forged datagrams, in virtual time: how often each answers, and when the loop ends.
-//! A round takes both server delays and both path delays. For AUDIO, each server has a budget of three intervals, where an interval is 10 s
-//! plus six times its own delay. Each reply uses one interval of the budget, and during a round the budget grows by the duration of the
-//! round. A loop check, which only an echo server returns, precedes the third KEEPALIVE with the same bytes.
+//! In one round of the loop, a packet passes both servers and both paths, so a round takes both server delays and both path delays. To end
+//! the loop, each server has a time budget for each AUDIO packet: three intervals, where an interval is 10 s plus six times the delay of
+//! this server. Each echo of the packet uses one interval of the budget. Each second that passes restores one second of the budget. Before
+//! a server replies to the same KEEPALIVE for the third time, it sends a loop check, which only an echo server returns.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -110,7 +111,7 @@ impl Network {
     }
 
     fn send(&mut self, now: u64, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
-        // Datagrams to addresses that are not hosts, such as clients, are discarded.
+        // A datagram to an address without a host, for example the address of a client, is discarded.
         if let Some(host) = self.hosts.iter().position(|(address, _)| *address == to) {
             self.enqueue(now + self.path_delay, host, from, bytes);
         }
@@ -168,9 +169,9 @@ fn audio_loops_three_times() {
 
 #[test]
 fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
-    // The first server alone would echo the packet five times (in the second case four times). In the first case, an echo costs the second
-    // server 40 s of its budget of 120 s, and each round trip restores 5.1 s. When the packet returns for the fourth time, 3 × 34.9 s are
-    // used, so fewer than 40 s are left.
+    // If only the first server limited its echoes, it would echo the packet five times (in the second case, four times). In the first case,
+    // an echo costs the second server 40 s of its budget of 120 s, and each round trip restores 5.1 s. When the packet returns for the
+    // fourth time, 3 × 34.9 s are used, so fewer than 40 s are left.
     for (delays, path_delay, echoes, end) in [
         ([0, 5_000], 50, [4, 3], 50 + 3 * 5_100),
         ([10_000, 16_000], 50, [4, 3], 10_050 + 3 * 26_100),
@@ -365,7 +366,8 @@ fn thousand_forged_datagrams_end_like_one() {
     assert_eq!(network.counts(1, audio_counts), [1_000 + 2 * 320, 0, 0]);
     let mut network = Network::pair([0, 0], 20);
     (0..1_000).for_each(|sequence| network.forge(0, 1, packet(4, sequence, &[])));
-    // Ten of the KEEPALIVEs that return are answered. When these ten return again, the limit on repeated KEEPALIVEs drops them.
+    // After the first round, the first server answers ten of the KEEPALIVEs. When these ten KEEPALIVEs arrive again after the second round,
+    // the limit on repeated KEEPALIVEs drops them.
     assert_eq!(network.run(), 80);
     assert_eq!(network.counts(0, answer_counts), [1_000 + 10, 310 + 10, 680]);
     assert_eq!(network.counts(1, answer_counts), [1_000 + 10, 0, 0]);
@@ -373,7 +375,8 @@ fn thousand_forged_datagrams_end_like_one() {
 
 #[test]
 fn storm_at_the_full_rate_ends_although_the_table_overflows() {
-    // A round of 12 s carries at most 8,000 packets per second, which are 96,000 packets. The table has 131,072 entries, eight per set.
+    // A round takes about 12 s. With at most 8,000 packets per second, at most 96,000 packets pass in one round. The table has 131,072
+    // entries, eight per set.
     let mut network = Network::pair([6_000, 6_000], 20);
     for number in 0..96_000 {
         network.forge(number / 8, 1, packet(1, number as u32, &[9; 64]));

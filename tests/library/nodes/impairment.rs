@@ -226,7 +226,7 @@ fn audio_is_indexed_by_sequence_and_other_types_by_count() {
             "a second copy has the same decision as the first"
         );
     }
-    // Types and seeds give independent decisions.
+    // Packets of different types get independent decisions, and different seeds give independent decisions.
     assert_ne!(audio, pings);
     assert_ne!(pings, keepalives);
     let mut other = Impairer::new(everything(13));

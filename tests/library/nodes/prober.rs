@@ -77,7 +77,8 @@ fn complete_run_ends_100_ms_after_the_last_return() {
 fn incomplete_run_ends_at_the_deadline_of_the_last_packet() {
     let mut node = prober(StreamKind::Ping, Some(3));
     let left = follow(&mut node, 0, 11 * MS);
-    // The smallest round trip is 5 ms, so the deadline of the third ping, which is sent at 20 ms, is 2,025 ms.
+    // The deadline of a ping is the time at which it is sent, plus the smallest round trip, plus the timeout of 2 s. The third ping is sent
+    // at 20 ms, and the smallest round trip is 5 ms, so the deadline is 2,025 ms.
     deliver(&mut node, 5 * MS, peer(), &pong(&left[0].1));
     follow(&mut node, 20 * MS, 21 * MS);
     assert_eq!(deadline(&node), Some(2_025 * MS));

@@ -17,7 +17,8 @@ use jamjam_dev::time::Time;
 use node_driver::{MS, deadline, deliver, header, peer, poll, pong, run_config};
 use recording_sink::RecordingSink;
 
-/// Packets with the listed lengths, each filled with its number. The first `ready` packets are available.
+/// Packets with the listed lengths, each filled with its number. The value of `ready` is the number of available packets, counted from the
+/// first packet.
 struct ListedPackets {
     packets: Vec<usize>,
     next: usize,
@@ -36,8 +37,8 @@ impl PayloadSource for ListedPackets {
     }
 }
 
-/// Creates a sender of mono at 48 kHz with 96 samples per packet: one packet every 2 ms. Returns the sender and the number of packets that
-/// are ready.
+/// Creates a sender of mono at 48 kHz with 96 samples per packet: one packet every 2 ms. Returns the sender and the cell that contains the
+/// number of available packets.
 fn sender(first_sequence: u32, packets: Vec<usize>) -> (AudioSender<ListedPackets>, Rc<Cell<usize>>) {
     let ready = Rc::new(Cell::new(usize::MAX));
     let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence };
@@ -127,7 +128,7 @@ fn keepalive_and_ping_leave_every_second_and_latency_info_once() {
 
 #[test]
 fn each_type_has_its_own_sequence_and_timestamps_count_samples() {
-    // 500 packets of 96 samples last a second; the last packet has 7 samples.
+    // The first 500 packets of 96 samples have a total duration of 1 s. One more packet has only 7 samples.
     let mut packets = vec![384; 500];
     packets.push(28);
     let (mut node, _) = sender(0xFFFF_FFFE, packets);
@@ -302,8 +303,8 @@ fn lateness_uses_the_server_delay_known_when_the_packet_arrives() {
     deliver(&mut node, 200 * MS, peer(), &audio[0].1);
     // The round trip of the ping is 206 ms, so the estimated server delay is 200 − 206 = −6 ms.
     deliver(&mut node, 206 * MS, peer(), &pong(&ping));
-    // This packet was sent at 2 ms, so its echo time is just above 201 ms. Minus the server delay, this is 201 − (−6) = 207 ms, which
-    // exceeds the limit of 5 ms.
+    // This packet was sent at 2 ms, so its echo time is just above 201 ms. The limit of 5 ms applies to the echo time minus the server
+    // delay. The difference is 201 ms − (−6 ms) = 207 ms, so the packet is late.
     deliver(&mut node, 203 * MS + 1, peer(), &audio[1].1);
     let stream = node.into_results("", Some(Time::from_millis(300)), &mut ()).audio.expect("a sender has audio").stats;
     assert_eq!((stream.returned, stream.late), (2, 1));

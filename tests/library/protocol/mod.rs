@@ -1,4 +1,4 @@
-//! Bytes on the wire and protocol sessions, in memory.
+//! Tests of the bytes of packets and messages, and of protocol sessions. The tests use no sockets.
 
 mod golden_packets;
 mod moqt_echo;

@@ -502,8 +502,8 @@ fn damaged_duplicate_and_unknown_frames_are_distinguished() {
     assert_eq!(events(&mut client), expected);
 }
 
-/// The scripted server behaves like the original gomoqt-0.9 server: it accepts a subscription only when it has a group for it, and numbers
-/// groups from 0.
+/// The scripted server behaves like the original gomoqt-0.9 server. The server accepts a subscription only when the server has a group to
+/// send for this subscription. The server numbers groups from 0.
 #[test]
 fn gomoqt_09_needs_no_announcement_and_counts_groups_from_0() {
     let mut client = client(two_groups());

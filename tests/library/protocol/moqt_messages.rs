@@ -348,7 +348,7 @@ proptest! {
         round_trip_coding(&group, &group.encode_with_length(), GroupHeader::from_bytes);
     }
 
-    /// However the bytes of a group are split, the parsed frames equal the written frames.
+    /// The parsed frames equal the written frames, no matter how the bytes of a group are split into chunks.
     #[test]
     fn frames_keep_their_boundaries(
         frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),

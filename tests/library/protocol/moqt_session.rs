@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use StreamDir::{Bi, Uni};
 use StreamHandle::{Local, Remote};
 
-/// An echo at `/echo`. `connect_path` is the path that the transport received, if any.
+/// An echo server with the path `/echo`. `connect_path` is the path that the transport received, if any.
 fn echo(connect_path: Option<&str>, limits: SessionLimits) -> ManualPeer<MoqtEcho> {
     let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: connect_path.map(str::to_owned) };
     ManualPeer::new(MoqtEndpoint::new(Session::new(Time::ZERO, end, limits), MoqtEcho::new(MoqtEchoConfig::default())))
@@ -26,7 +26,7 @@ fn quic() -> ManualPeer<MoqtEcho> {
     echo(None, SessionLimits::default())
 }
 
-/// An echo that has completed the gomoqt-2025-02 setup and sent its first messages.
+/// An echo server that has completed the gomoqt-2025-02 setup and sent its first messages.
 fn established(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
     let pieces = golden::pieces("gomoqt-2025-02.txt");
     let mut echo = echo(None, limits);
@@ -36,8 +36,8 @@ fn established(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String,
     (echo, pieces)
 }
 
-/// Like [`established`], with the track `japan, kyoto, text` announced by the peer. The echo has subscribed to this track as subscription
-/// 0. The peer has subscribed to the echoed track as subscription 0 on stream 4.
+/// Like [`established`], with the track `japan, kyoto, text` announced by the peer. The echo server has subscribed to this track as
+/// subscription 0. The peer has subscribed to the echoed track as subscription 0 on stream 4.
 fn subscribed(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
     let (mut echo, pieces) = established(limits);
     echo.deliver(Local(0), &pieces["announce-active"]);
@@ -723,8 +723,8 @@ proptest! {
                 PeerAction::Time(ms) => echo.until(echo.now + Duration::from_millis(ms)),
             }
             echo.act();
-            // While the endpoint has a backlog, its driver reads nothing from the peer. The work continues only at a deadline, so the
-            // deadline must already be due.
+            // While the endpoint has a backlog, its driver reads nothing from the peer and continues the work only when a deadline is due.
+            // Therefore, an endpoint with a backlog must return a deadline that is already due.
             let deadline = echo.peer.next_deadline();
             assert!(!echo.peer.has_backlog() || deadline.is_some_and(|deadline| deadline <= echo.now), "{deadline:?}");
         }

@@ -22,7 +22,7 @@ fn every_transcript_passes_against_the_in_memory_hub() {
     assert_transcripts_pass("broadcast", 23, || InMemoryHub::new([1, 2, 3, 4]));
 }
 
-/// Records the messages sent to each connection and the closed connections.
+/// Records the messages to each connection, and which connections are closed.
 #[derive(Default)]
 struct RecordingSink {
     messages: Vec<(ConnId, Value)>,

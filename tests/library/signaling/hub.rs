@@ -140,7 +140,7 @@ fn undecided_limit_closes_the_oldest_connection() {
     (1..=2).for_each(|conn| connect(&mut hub, &mut sink, conn));
     send(&mut hub, &mut sink, 1, 0, &json!({"type": "ListRooms"}));
     (3..=4).for_each(|conn| connect(&mut hub, &mut sink, conn));
-    // The dialect of the first connection is decided; the second connection is the oldest of the others.
+    // The dialect of connection 1 is decided. Of connections 2 to 4, whose dialect is undecided, connection 2 is the oldest.
     assert_eq!(sink.closed, [(ConnId(2), 1013)]);
     let (dialect, undecided) = hub.counters_by_dialect()[0];
     assert_eq!((dialect, undecided.connections), (UNDECIDED, 2));
@@ -192,7 +192,7 @@ fn oversized_and_binary_messages_are_ignored_and_counted() {
         (hub.total_counters().messages_ignored, hub.total_counters().messages_received, sink.messages.len()),
         (2, 2, 0)
     );
-    // Up to 64 candidates per peer are stored; 65 are rejected.
+    // A message may contain up to 64 candidates. A message with 65 candidates is ignored.
     let (mut hub, mut sink) = self::hub(SignalingLimits::default());
     (1..=2).for_each(|conn| connect(&mut hub, &mut sink, conn));
     send(&mut hub, &mut sink, 1, 0, &create());
@@ -260,8 +260,8 @@ fn silent_connection_is_closed_at_the_heartbeat_timeout() {
     }
 }
 
-/// Each full 16 KiB of a message counts as one more message. A message is accepted if any part of the burst is left, even if the message
-/// counts as more messages than the rest of the burst allows. The following messages then have to wait longer.
+/// For the message rate limit, a message uses one unit of the burst, plus one unit for each full 16 KiB. If at least a part of the burst is
+/// left, the next message is accepted, even if it needs more than this part. The following messages then have to wait longer.
 #[test]
 fn long_messages_count_more_towards_the_message_rate() {
     for (bytes, max_messages) in [(16, 20), ((16 << 10) - 1, 20), (16 << 10, 10), (160 << 10, 2)] {

@@ -59,7 +59,7 @@ fn host(address: &str, priority: u32) -> Value {
     json!({"address": address, "candidate_type": "Host", "priority": priority})
 }
 
-/// The id or code with which the client joins the room that it finds for `word` in a list of three.
+/// The client searches for `word` in a list of three rooms and sends a join request. Returns the room id or code in this request.
 fn joined_room_id(word: &str) -> String {
     let mut room_client = room_client(word);
     assert_eq!(as_json(&room_client.on_connected()), json!({"type": "ListRooms"}));
@@ -195,7 +195,8 @@ fn missing_password_is_an_error_before_joining() {
     let wrong = with_password.on_message(error("Invalid password")).unwrap_err().to_string();
     assert_eq!(wrong, "wrong password for room `vault`");
 
-    // If the room is not listed and the server rejects the missing password, the error requests a password.
+    // If the room is not listed, the client sends a join request without a password. If the server rejects this request because of the
+    // password, the error message names the options for a password.
     assert_eq!(
         join_error("ZZZZZZ", &[three(), error("Invalid password")]).to_string(),
         "room `ZZZZZZ` needs a password; give --password or --password-file"

@@ -178,7 +178,8 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// For any text in place of a value, the target receives an object with exactly three members, or nothing.
+    /// The sender can put any text in place of a value. The target user receives either a JSON object with exactly three keys, or no
+    /// message.
     #[test]
     fn a_relayed_value_cannot_add_members_to_the_message(value in pieces()) {
         let mut hub = duo();

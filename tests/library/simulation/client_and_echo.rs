@@ -1,10 +1,11 @@
 //! A thousand seeded simulations in virtual time: clients and an echo server, connected by links that lose, repeat, delay, reorder and
-//! damage datagrams. Every number that a client reports equals that of a reference count. The reference count is computed afterwards from
-//! the complete log and implements only the text of `docs/measuring.md`.
+//! damage datagrams. After a simulation, `reference_counts.rs` computes the expected numbers from the complete log. This computation is
+//! independent of the code under test and follows only the text of `docs/measuring.md`. Every number that a client reports must equal the
+//! expected number.
 //!
-//! A failing seed is printed; add it to [`PINNED`]. A seed draws the same simulation as long as `client_and_echo/scenario.rs` draws in the
-//! same order. `SIMULATIONS=100000 cargo test --test library simulation::client_and_echo` runs more simulations; `SEED=5000000` sets the
-//! first seed.
+//! A failing seed is printed; add it to [`PINNED`]. A seed produces the same simulation as long as `client_and_echo/scenario.rs` draws its
+//! random numbers in the same order. `SIMULATIONS=100000 cargo test --test library simulation::client_and_echo` runs more simulations;
+//! `SEED=5000000` sets the first seed.
 
 use crate::simulation::link;
 use crate::simulation::log;
@@ -62,7 +63,7 @@ fn run_simulation(seed: u64, theme: Theme) -> (Vec<(RunResults, bool)>, Vec<Stri
     (runs, wrong)
 }
 
-/// Runs simulations on all cores, checks that each report matches its reference count, and passes the reports to `inspect`.
+/// Runs simulations on all cores, checks that each report contains the expected numbers, and passes the reports to `inspect`.
 fn run_simulations(
     seeds: &(impl Iterator<Item = u64> + Clone + Send),
     theme: Theme,

@@ -1,6 +1,6 @@
-//! Seeded simulations in virtual time: clients and an impaired echo server on a lossless link. The tests count
-//! the rows of the outcome log by the definitions in `docs/measuring.md`. The report of each client and the counters of the server must have
-//! these counts, and the client's packet lines must match the rows.
+//! Seeded simulations in virtual time: clients and an impaired echo server on a lossless link. The tests count the rows of the outcome log
+//! by the definitions in `docs/measuring.md`. The report of each client and the counters of the server must have these counts, and the
+//! client's packet lines must match the rows.
 //!
 //! `SIMULATIONS=10000 cargo test --test library simulation::impaired_echo` runs more simulations; `SEED=5000000` sets the first seed.
 
@@ -55,7 +55,7 @@ fn run_simulation(seed: u64) -> FinishedSimulation {
     FinishedSimulation { rows, counters: counters.values().collect(), clients: reports }
 }
 
-/// All differences between the rows and the reports and counters.
+/// Compares the rows of the outcome log with the clients' reports and packet lines and with the server's counters. Returns all differences.
 fn differences(finished: &FinishedSimulation) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut same = |what: String, log: u64, reported: u64| {

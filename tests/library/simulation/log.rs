@@ -1,4 +1,5 @@
-//! The datagrams that a client sent and received, complete and in order. This log is the only input of the reference count.
+//! The datagrams that a client sent and received, complete and in order. From this log and the configuration of the run, `reference_counts`
+//! computes the expected numbers.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Seeded simulations, compared with reference counts.
+//! Seeded simulations. Their results are compared with an independent computation of the expected results.
 
 mod client_and_echo;
 mod impaired_echo;

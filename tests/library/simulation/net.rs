@@ -43,7 +43,7 @@ pub(crate) struct Host<N> {
     pub(crate) clock: Rc<Cell<u64>>,
     /// The time of the next wake-up.
     pub(crate) wake: Option<u64>,
-    /// Whether the host is finished when it has no deadline left.
+    /// If true, the host ends as soon as its node has no deadline left. This is true for clients and false for servers.
     pub(crate) ends: bool,
     /// The host receives nothing before this time.
     pub(crate) up_from: u64,

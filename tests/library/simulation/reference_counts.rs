@@ -1,5 +1,5 @@
-//! The numbers that `docs/measuring.md` defines, implemented only from the text of that page. After the run, these numbers are computed
-//! from the complete log, with vectors, maps and sorts, without the code under test.
+//! Computes the expected numbers of a run as `docs/measuring.md` defines them. After the run, the numbers are computed from the complete
+//! log with vectors, maps and sorts. The computation follows only the text of that page and uses none of the code under test.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use super::log::Event;
 use test_support::stun;
 
-/// Replies are matched "within a window of 262,144 packets".
+/// A reply can match only one of the last 262,144 packets of its stream.
 const WINDOW: usize = 262_144;
 
 /// The three streams.
@@ -47,15 +47,16 @@ pub(crate) struct Line {
 pub(crate) struct ReferenceConfig {
     pub(crate) peer: SocketAddr,
     pub(crate) echo_delay: Option<i64>,
-    /// The server delay that is expected before the first AUDIO packet returned.
+    /// The echo time that is assumed for AUDIO packets until the first AUDIO packet returns.
     pub(crate) expected_server_delay: i64,
     pub(crate) timeout: i64,
     pub(crate) late_after: Option<i64>,
     pub(crate) answers_expected: bool,
     pub(crate) wait_for: bool,
-    /// The transaction IDs of `--loss-direction` (empty without this option), and the index of the first event that is counted if this
-    /// option is given.
+    /// The transaction IDs of the `--loss-direction` requests. Empty without this option.
     pub(crate) requested: Vec<[u8; 12]>,
+    /// The index of the first event that is counted. Set only with `--loss-direction`. If `None`, [`after_first_answer`] computes this
+    /// index.
     pub(crate) begin: Option<usize>,
     /// The time of a stop signal, if one ended the run.
     pub(crate) interrupted: Option<i64>,
@@ -120,7 +121,7 @@ impl ReferenceCounts {
         &self.counts[stream as usize]
     }
 
-    /// "smallest AUDIO echo time − smallest LATENCY_PING round trip of the run", `None` if either is missing.
+    /// The smallest AUDIO echo time minus the smallest LATENCY_PING round trip in the run. `None` if either is missing.
     pub(crate) fn estimated_server_delay(&self) -> Option<i64> {
         Some(self.of(Stream::Audio).smallest_round_trip()? - self.of(Stream::Ping).smallest_round_trip()?)
     }

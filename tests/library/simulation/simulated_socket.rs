@@ -1,4 +1,4 @@
-//! The socket of a simulated node: it accepts batches, and some sends would block or fail.
+//! The socket of a simulated node. The socket accepts batches of datagrams. Some sends return `WouldBlock`, and some fail.
 
 use std::net::SocketAddr;
 

@@ -67,8 +67,8 @@ fn receive_buffer_smaller_than_requested_is_logged() {
     assert!(server.line().message.starts_with("Echo server listening on "), "an unexpected warning");
 }
 
-/// Sends AUDIO packets of 1,000 bytes with the sequences in `range`, slowly enough that the kernel drops none. Returns the number of
-/// KEEPALIVEs used to pace the AUDIO packets.
+/// Sends AUDIO packets of 1,000 bytes with the sequence numbers in `range`. After every 32 packets and at the end, waits until the server
+/// has read them, so that the kernel drops none. Returns the number of KEEPALIVEs that were sent for these waits.
 fn fill(client: &mut Client, range: std::ops::Range<u32>) -> u64 {
     let mut syncs = 0;
     for sequence in range {

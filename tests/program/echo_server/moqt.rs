@@ -271,7 +271,8 @@ fn moqt_only_disables_the_udp_echo() {
     }
 }
 
-/// The datagrams are not QUIC: the QUIC library drops those that the kernel does not drop.
+/// The test sends datagrams that are not valid QUIC packets. The kernel drops some of them because the receive buffer is full. The QUIC
+/// library drops all others.
 #[cfg(target_os = "linux")]
 #[test]
 fn packets_dropped_by_the_kernel_are_counted_for_both_sockets() {

@@ -229,7 +229,8 @@ fn many_member_events_do_not_fill_the_log() {
     }
     server.chat("over");
     server.receive_type("ChatMessage");
-    // At most 20 lines are logged per second. The elapsed time, rounded down, may extend over parts of two further seconds.
+    // At most 20 lines are logged per second. The elapsed time is rounded down to whole seconds. Two seconds are added for the incomplete
+    // seconds at its beginning and at its end.
     let maximum = 20 * (began.elapsed().as_secs() as usize + 2);
     let stopped = echo.stop("INT");
     let logged = stopped.lines.iter().filter(|line| line.contains("member left")).count();

@@ -53,7 +53,8 @@ fn unplayable_wav_is_rejected_in_one_line_before_sending() {
     assert_eq!(server.received(), []);
 }
 
-/// The first samples of the sawtooth in these files. Each sample is 64 16-bit steps above the previous one, and a period has 256 samples.
+/// The first samples of the sawtooth in these files. A period has 256 samples. Within a period, each sample is higher than the previous
+/// sample by 64 quantization steps of 16-bit audio.
 fn saw_tooth(samples: i16) -> Vec<f32> {
     (0..samples).map(|n| f32::from((n % 256 - 128) * 64) / 32_768.0).collect()
 }

@@ -184,8 +184,8 @@ fn without_the_option_nothing_is_requested_and_a_warning_names_it() {
     assert_eq!(run("send --tone 440 --duration 10ms --embedded --no-echo --loss-direction").code, 2);
 }
 
-/// A server that answers the second half of ten pings. The server answers each STUN request with `respond`, which may send from another
-/// socket.
+/// A server that does not answer the pings with sequence numbers 0 to 4, and answers all later pings. For each STUN request, the server
+/// calls `respond`, which may send the response from another socket.
 fn false_report_server(
     mut respond: impl FnMut(&[u8], &UdpSocket, SocketAddr) + Send + 'static,
 ) -> (SocketAddr, JoinHandle<()>, UdpSocket) {

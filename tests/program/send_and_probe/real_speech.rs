@@ -11,10 +11,10 @@ use client::program::run_args;
 use client::wav::Wav;
 use client::{at_once, document};
 
-/// Nine files from alsa-utils: 48 kHz, 16 bits, one channel.
+/// The folder of nine WAV files from the package alsa-utils: 48 kHz, 16 bits, one channel.
 const ALSA: &str = "/usr/share/sounds/alsa";
 
-/// A sentence from supercollider-common: 44.1 kHz, 16 bits, one channel.
+/// A recording of a spoken sentence, from the package supercollider-common: 44.1 kHz, 16 bits, one channel.
 const SENTENCE: &str = "/usr/share/SuperCollider/sounds/a11wlk01.wav";
 
 /// Whether `path` exists. If the file does not exist, the test prints a line and is skipped; in CI the file must exist.

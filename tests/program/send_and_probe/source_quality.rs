@@ -41,7 +41,8 @@ fn with_silent_channel(samples: &[i16]) -> Vec<i16> {
 
 #[test]
 fn clipping_in_the_file_is_counted_after_any_conversion() {
-    // The second half of a peak is at the start of the file and its first half is at the end, so 1,000 periods have 2,001 clipped runs.
+    // The sine is clipped at its maximum and at its minimum, which is twice per period. One maximum is split: its second half is at the
+    // start of the file, and its first half is at the end. Therefore, 1,000 periods have 2,001 clipped runs.
     at_once(
         [
             (48_000, 1_000.0, 1, ""),
@@ -91,7 +92,8 @@ fn silence_has_its_length_in_the_file_and_unsent_parts_do_not_count() {
             ("--duration 500ms --max-silence 299ms", 300.0, 1),
             // The run sends 100 ms of sound and 50 ms of the silence.
             ("--duration 150ms", 50.0, 0),
-            // Silence at the end would continue at the beginning, but the file begins with sound.
+            // The file is sent twice. If it began with silence, this silence would extend the silence at the end of the first pass. The
+            // file begins with sound, so the longest silence stays the same.
             ("--repeat 2", 400.0, 0),
         ],
         |(options, expected, code)| {

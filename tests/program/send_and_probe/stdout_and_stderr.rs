@@ -12,7 +12,7 @@ const SEND: &str = "send --wav fixtures/audio/music-16bit-stereo-44k1.wav --dura
 const PROBE: &str = "probe --embedded --count 3 --interval 1";
 const ESCAPE: char = '\u{1b}';
 
-/// Runs with a variable set.
+/// Runs the program with `value` in the environment variable `name`.
 fn run_with(name: &str, value: &str, line: &str) -> ProgramOutput {
     program::start(program::command(line.split_whitespace()).env(name, value)).end()
 }

@@ -241,7 +241,7 @@ fn invalid_quantities_are_explained() {
 
 #[test]
 fn huge_quantities_cause_no_panic_or_overflow() {
-    // Runs with the maximum values of the time options end when all packets have returned. The operating system reduces the huge
+    // Even if the time options have their maximum values, a run ends when all packets have returned. The operating system reduces the huge
     // --socket-buffer to its own maximum.
     let long = "18446744073709551615ns";
     let lines = [

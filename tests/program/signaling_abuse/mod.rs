@@ -159,7 +159,7 @@ fn total_queue_is_bounded_and_the_slowest_connection_is_closed() {
         client
     };
     let _unread: Vec<Client> = std::iter::repeat_with(|| Client::new(&server)).take(3).map(join).collect();
-    // Three clients do not read. 60 MB to each of them are more than the socket buffers and the queue hold.
+    // Three clients do not read. `flooder` sends 60 MB to each of them, which is more than the socket buffers and the queue can hold.
     for _ in 0..300 {
         flooder.chat(&"x".repeat(MESSAGE_LEN));
     }

@@ -301,7 +301,8 @@ fn post_reaches_the_members_and_returns_their_number() {
     }
     assert_eq!(post("GET /radio/postcontent", "").status, 405);
     assert_eq!(post("OPTIONS /rooms/radio/post", "").status, 204);
-    // None of these posts was delivered to another room, and an empty room has no receivers.
+    // The next message that `other` receives is an error, so none of these posts was delivered to its room. For a post to an empty room,
+    // the response reports 0 receivers.
     other.send("no JSON");
     assert_eq!(other.receive()["type"], "error");
     assert_eq!(request(&server, "POST /void/postcontent", &bearer("void"), "{}").json()["clientCount"], 0);

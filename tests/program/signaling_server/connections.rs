@@ -225,7 +225,8 @@ fn second_stop_signal_ends_immediately() {
     let mut frame = [0; 4];
     unresponsive.0.get_mut().read_exact(&mut frame).unwrap();
     assert_eq!(frame, [0x88, 2, 0x03, 0xe9]);
-    // Within a quarter of a second, the second signal would count as a repetition of the first.
+    // Signals that arrive within 250 ms of the first signal count as repetitions of it. The test waits longer before it sends the second
+    // signal.
     std::thread::sleep(Duration::from_millis(300));
     let stopped = server.stop("TERM");
     assert_eq!(stopped.code, Some(143));

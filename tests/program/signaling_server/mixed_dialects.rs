@@ -221,7 +221,8 @@ impl DialectTest<'_> {
         assert_eq!(received, label(self.dialect, receiver / self.size, sender, alone), "{:?} {receiver}", self.dialect);
         assert!(sender != receiver && sender / self.size == receiver / self.size, "{receiver} received {text}");
         let last = self.members[receiver].last_received.insert((sender, alone), number).unwrap_or(0);
-        // Messages to a single client have gaps in their numbers, because the sender addresses each other client of the room in turn.
+        // A sender numbers all its messages to single clients with one counter, and sends these messages to the other clients of its room
+        // in turn. Therefore, the numbers that one receiver sees have gaps.
         let next = if alone { number > last } else { number == last + 1 };
         assert!(next, "{:?} {receiver} received {number} of {sender} after {last}", self.dialect);
         self.latencies.push(self.sent_at[sender][usize::from(alone)][number as usize - 1].elapsed());

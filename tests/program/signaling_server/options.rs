@@ -16,7 +16,8 @@ fn set(variables: &'static [(&'static str, &'static str)]) -> impl FnOnce(&mut C
     }
 }
 
-/// The part of the start line after the address, for a server with these variables.
+/// Starts a server with these options and environment variables. Returns the end of the log line that contains the listen address: the text
+/// after this address.
 fn start_line_suffix(options: &[&str], variables: &'static [(&'static str, &'static str)]) -> String {
     let mut server = Server::start_signaling_as(options, set(variables));
     let line = server.line_starting_with("Signaling server listening on ");

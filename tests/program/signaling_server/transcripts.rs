@@ -15,10 +15,11 @@ use sockets::Sockets;
 use transcript::{Progress, run_transcript};
 use transcript_files::transcripts;
 
-/// Each dialect, with the number of its transcripts that do not move the clock.
+/// Each dialect, with the minimum number of its transcripts that are run to the last line. On real sockets, a transcript that advances the
+/// clock is run only up to that line.
 const DIALECTS: [(&str, usize); 2] = [("jamjam", 50), ("webrtc", 33)];
 
-/// Runs `transcript` to its end, or up to a line that moves the clock. Runs the transcript again if an id contains no letter whose case
+/// Runs `transcript` to its end, or up to a line that advances the clock. Runs the transcript again if an id contains no letter whose case
 /// could be changed.
 fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, String> {
     for _ in 0..20 {
@@ -31,7 +32,7 @@ fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, Str
     Err("no id has a letter".to_owned())
 }
 
-/// Runs those transcripts of a dialect for which `which` returns true; at least `min_complete` of them must be complete.
+/// Runs the transcripts of a dialect for which `which` returns true. At least `min_complete` of them must run to the last line.
 fn run_all(sockets: &mut Sockets, dialect: &str, min_complete: usize, which: impl Fn(&str) -> bool) {
     let (mut failures, mut complete) = (String::new(), 0);
     for (name, transcript) in transcripts(dialect).into_iter().filter(|(_, transcript)| which(transcript)) {

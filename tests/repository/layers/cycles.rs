@@ -38,7 +38,7 @@ fn reachable<'a>(graph: &'a BTreeMap<Module, BTreeSet<Module>>, file: &Module) -
     reached
 }
 
-/// The other files whose items each file uses.
+/// For each file, the set of the other files whose items this file uses.
 fn imports(sources: &[(Module, String)]) -> syn::Result<BTreeMap<Module, BTreeSet<Module>>> {
     let mut files = HashMap::new();
     for (module, source) in sources {
@@ -53,7 +53,7 @@ fn imports(sources: &[(Module, String)]) -> syn::Result<BTreeMap<Module, BTreeSe
         .collect())
 }
 
-/// The file that defines the item at `path`, which code in `module` names.
+/// The file that defines the item at `path`. The path occurs in the code of `module`.
 fn resolve(
     files: &HashMap<Module, paths::CodePaths>,
     module: &Module,
@@ -70,7 +70,8 @@ fn resolve(
     let (file, rest) =
         (0..=absolute.len()).rev().map(|end| absolute.split_at(end)).find(|(file, _)| files.contains_key(*file))?;
     let code = &files[file];
-    // Eight steps exceed any real chain of re-exports, and end a cycle of them.
+    // The search follows at most eight re-exports. No real chain of re-exports is longer, and the limit also ends the search if re-exports
+    // form a cycle.
     match rest.first().and_then(|name| code.imports.get(name)) {
         Some(targets) if depth < 8 => {
             targets.iter().find_map(|target| resolve(files, &file.to_vec(), target, depth + 1))

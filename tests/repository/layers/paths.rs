@@ -1,5 +1,5 @@
-//! Every path that a source file names, made absolute: `use` trees, qualified paths, macro names, attributes, and
-//! token sequences in macro calls that look like a path.
+//! Finds every path in a source file and makes it absolute. Paths occur in `use` trees, qualified paths, macro names and attributes. Token
+//! sequences in macro calls that look like a path also count as paths.
 //!
 //! Names are resolved by the file's own imports (`use std::time as t; t::Instant`), regardless of scope: an import anywhere in a file
 //! applies to the whole file. The check may therefore reject valid code, but it needs no real name resolution.
@@ -36,7 +36,7 @@ pub(crate) fn named(source: &str, module: &[String]) -> syn::Result<Vec<Named>> 
     Ok(collector.into_named())
 }
 
-/// The paths that the code of a file names, without `mod tests`, and what is needed to resolve paths through this file.
+/// The paths in the code of one file, except those in `mod tests`, and the data with which paths through this file are resolved.
 pub(crate) struct CodePaths {
     /// All paths except those of re-exports (`pub use`).
     pub(crate) named: Vec<Vec<String>>,
@@ -69,7 +69,8 @@ fn resolve(path: &[String], imports: &HashMap<String, Vec<Vec<String>>>, depth: 
     if matches!(path[0].as_str(), "core" | "alloc") {
         path[0] = String::from("std");
     }
-    // Imports may refer to each other; eight steps exceed any real nesting, and end a cycle.
+    // Imports may refer to each other. The search follows at most eight imports: no real chain of imports is longer, and the limit also
+    // ends the search if imports form a cycle.
     let targets = if depth < 8 { imports.get(&path[0]) } else { None };
     let mut resolved = vec![path.clone()];
     for target in targets.into_iter().flatten().filter(|target| target[0] != path[0] || target.len() > 1) {
@@ -127,7 +128,7 @@ impl Collector {
     }
 
     fn note(&mut self, path: &[String], what: What, span: Span) {
-        // `super` alone is a visibility in the body of a macro.
+        // In the body of a macro, `super` without a following `::` belongs to `pub(super)` and is not the path of an item.
         if !path.is_empty() && path != ["super"] {
             self.found.push(Named { path: self.absolute(path), what, line: span.start().line });
         }

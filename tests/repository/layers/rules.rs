@@ -81,7 +81,7 @@ pub(crate) fn violation(module: &str, path: &[String], glob: bool) -> Option<Str
     let reached = |what: &&&str| {
         let what: Vec<&str> = what.split("::").collect();
         let shared = what.len().min(path.len());
-        // A glob import of the parent module imports the item without its name.
+        // A glob import of the parent module (`use parent::*`) also imports the item, although the path does not contain the item's name.
         what[..shared] == path[..shared] && (path.len() >= what.len() || glob)
     };
     if !performs_io && let Some(what) = IO_PATHS.iter().find(reached) {

@@ -23,7 +23,8 @@ pub enum Spelling {
     NoOtherCase,
 }
 
-/// A piece of a string: literal text, or a placeholder and the case in which to send it.
+/// A piece of a string: literal text, or the name of a placeholder with the letter case of its value (`upper`, `lower`, or empty if the
+/// value is not changed).
 enum Piece<'a> {
     Text(&'a str),
     Name(&'a str, &'a str),

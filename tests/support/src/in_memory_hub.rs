@@ -21,7 +21,8 @@ pub struct InMemoryHub {
     queues: Queues,
 }
 
-/// Messages that connections have not read yet, and closed connections.
+/// Collects the output of the hub: the messages that each client has not read yet, the connections that the server closed or dropped, and
+/// the pings.
 #[derive(Default)]
 struct Queues {
     waiting: BTreeMap<ConnId, VecDeque<String>>,

@@ -2,19 +2,20 @@
 //!
 //! `receives nothing` does not wait for a fixed time. It waits for the following two conditions instead.
 //!
-//! *The server has processed a message.* A client that has sent a message sends a ping and waits for the pong. The server processes each
-//! message of a connection before it reads the next frame, so all resulting messages are in their queues when the pong arrives. After a
-//! connection was closed or lost, the server is polled until it counts one connection fewer: it removes a connection and informs the other
-//! clients in one step.
+//! *Condition 1: the server has processed a message.* After a client has sent a message, it sends a ping and waits for the pong. The server
+//! processes each message of a connection before it reads the next frame, so all resulting messages are in their queues when the pong
+//! arrives. After a connection was closed or lost, the test polls the server until it counts one connection fewer. The server removes a
+//! connection and informs the other clients in one step.
 //!
-//! *A client has received its whole queue.* A pong may overtake queued messages, so a pong does not prove that the queue is empty. The
-//! response to a request goes through the queue, which is first in, first out: if the response is the next message that a client receives,
-//! the queue was empty. The client sends two different requests that change nothing, so that an earlier response in the queue is not
-//! mistaken for the response to the first request.
+//! *Condition 2: a client has received its whole queue.* A pong cannot prove that the queue is empty, because a pong may overtake queued
+//! messages. The client therefore sends a request. The response goes through the queue, which is first in, first out: if the response is
+//! the next message that the client receives, the queue was empty. The client sends two different requests that change nothing, so that an
+//! earlier response in the queue is not mistaken for the response to the first request.
 //!
-//! The first request would decide the dialect of an undecided connection, so only clients that have received a message send these requests:
-//! their dialect is decided. An unexpected message to an undecided client is detected at its next message, when it leaves, or when the
-//! transcript ends.
+//! These requests would decide the dialect of a connection that is still undecided. During a transcript, a client therefore sends these
+//! requests only if its dialect is decided, for example because it has received a message. When a client leaves and at the end of the
+//! transcript, it sends them in any case. An unexpected message to an undecided client is detected when this client receives its next
+//! message, when the client leaves, or when the transcript ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -174,7 +175,7 @@ impl Sockets {
         Self { address, tls, reset: false, clients: BTreeMap::new() }
     }
 
-    /// Disconnects all clients, and returns a value for the same server that has no clients.
+    /// Disconnects all clients. Returns a new [`Sockets`] without clients, which connects to the same server.
     #[must_use]
     pub fn without_clients(&mut self) -> Self {
         self.clients.clear();
@@ -215,7 +216,8 @@ impl Sockets {
     /// The end of a transcript: every client has received all messages, and no state remains after they disconnect.
     pub fn finish(&mut self) -> Result<(), String> {
         for (name, client) in &mut self.clients {
-            // Both requests are sent twice, so that the first one is also sent after the second one.
+            // The client sends its two requests in the order 1, 2, 1, 2. The repetition detects a surplus message that follows the response
+            // to request 2.
             client
                 .check_queue_empty()
                 .and_then(|()| client.check_queue_empty())
@@ -301,7 +303,8 @@ impl TranscriptServer for Sockets {
         client.close_reason.map(Some).ok_or_else(|| format!("{name} is not closed, and receives {:?}", client.inbox))
     }
 
-    /// Only `creates room` is supported: the rooms were created when the server was started.
+    /// Only the action `creates room` is supported. It needs no further step here, because the server was started with options that create
+    /// these rooms.
     fn program(&mut self, command: &str) -> Result<bool, String> {
         Ok(command.starts_with("creates room "))
     }

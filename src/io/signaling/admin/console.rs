@@ -91,11 +91,11 @@ pub(super) async fn console_file(Path(name): Path<String>) -> Response {
 #[utoipa::path(
     get, path = "/console/state", operation_id = "consoleState", tag = "monitoring", security(("login" = [])),
     params(
-        ("after" = Option<u64>, Query, description = "Return only activity whose number is above this value"),
+        ("after" = Option<u64>, Query, description = "Return only activity entries whose sequence number is above this value"),
         ("filter" = Option<String>, Query, description = "Return only rooms and connections whose name, id, address or number contains this text"),
         ("content" = Option<bool>, Query, description = "`true` includes the content of rooms with a password or token"),
     ),
-    responses((status = 200, description = "The state of the server. The server records message content for ten seconds after each request", body = Object)),
+    responses((status = 200, description = "The state of the server. Each request for this state makes the server record activity, including message content, for the next ten seconds", body = Object)),
 )]
 pub(super) async fn console_state(
     State(console): State<Arc<Console>>,
@@ -125,8 +125,8 @@ fn parse_query(text: &str) -> SnapshotQuery {
     query
 }
 
-/// Whether `source` has read no protected content in the last [`CONTENT_LOG_INTERVAL`]. Removes addresses that have read no content in this
-/// time from `readers`.
+/// Whether `source` has read no protected content in the last [`CONTENT_LOG_INTERVAL`]. Addresses that have read no protected content in
+/// this time are removed from `readers`.
 fn is_new_reader(readers: &ContentReaders, source: IpAddr, now: Instant) -> bool {
     let mut readers = readers.lock().unwrap_or_else(PoisonError::into_inner);
     readers.retain(|_, last| now.saturating_duration_since(*last) < CONTENT_LOG_INTERVAL);

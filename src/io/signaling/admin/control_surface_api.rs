@@ -160,7 +160,7 @@ pub(super) async fn set_param(State(hub): HubState, body: Body) -> Result<Respon
     put, path = "/admin/bbx/params/{name}", tag = "control surfaces", security(("login" = [])), request_body = DeclareRangeRequest,
     params(("name" = String, Path, description = "The parameter's name")),
     responses(
-        (status = 200, description = "The range is declared; `delivered` counts the clients that received a value", body = DeliveredResponse),
+        (status = 200, description = "The parameter has the declared range in all rooms. `delivered` is the number of clients that received `value`", body = DeliveredResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 64 KiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),
@@ -254,7 +254,7 @@ pub(super) async fn event_stream(
 }
 
 /// A new room.
-#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub(super) struct CreateRoomRequest {
@@ -267,7 +267,7 @@ pub(super) struct CreateRoomRequest {
 }
 
 /// A created room.
-#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub(super) struct CreateRoomResponse {
@@ -278,7 +278,7 @@ pub(super) struct CreateRoomResponse {
 }
 
 /// A room and its number of clients.
-#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 struct RoomResponse {
@@ -292,14 +292,14 @@ struct RoomResponse {
 }
 
 /// All rooms, in order of creation.
-#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
 #[derive(ToSchema)]
 pub(super) struct ListRoomsResponse {
     rooms: Vec<RoomResponse>,
 }
 
 /// A closed room.
-#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
 #[derive(ToSchema)]
 pub(super) struct CloseRoomResponse {
     closed: bool,
@@ -308,7 +308,7 @@ pub(super) struct CloseRoomResponse {
 }
 
 /// A new parameter value.
-#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
 #[derive(ToSchema)]
 pub(super) struct SetParamRequest {
     #[schema(max_length = 256)]
@@ -319,7 +319,7 @@ pub(super) struct SetParamRequest {
 }
 
 /// The range of a parameter.
-#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
 #[derive(ToSchema)]
 pub(super) struct DeclareRangeRequest {
     min: f32,
@@ -329,7 +329,7 @@ pub(super) struct DeclareRangeRequest {
 }
 
 /// Visualization data.
-#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
 #[derive(ToSchema)]
 pub(super) struct VisualizationRequest {
     #[schema(max_items = 65_536)]
@@ -339,7 +339,7 @@ pub(super) struct VisualizationRequest {
 }
 
 /// Number of clients that received a message.
-#[expect(dead_code, reason = "schema only: describes JSON that is read and written field by field")]
+#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
 #[derive(ToSchema)]
 pub(super) struct DeliveredResponse {
     delivered: u64,

@@ -103,7 +103,7 @@ struct WebRtcHealth {
 }
 
 /// A WebRTC room.
-#[expect(dead_code, reason = "schema only: the hub writes the JSON")]
+#[expect(dead_code, reason = "only the API schema uses this type; the hub writes the JSON without it")]
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 struct WebRtcRoom {
@@ -114,7 +114,7 @@ struct WebRtcRoom {
 }
 
 /// A participant of a WebRTC room.
-#[expect(dead_code, reason = "schema only: the hub writes the JSON")]
+#[expect(dead_code, reason = "only the API schema uses this type; the hub writes the JSON without it")]
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 struct WebRtcParticipant {
@@ -125,7 +125,7 @@ struct WebRtcParticipant {
 }
 
 /// A broadcast room, with the details of its handler.
-#[expect(dead_code, reason = "schema only: the hub writes the JSON")]
+#[expect(dead_code, reason = "only the API schema uses this type; the hub writes the JSON without it")]
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 struct BroadcastRoomDetails {
@@ -135,7 +135,7 @@ struct BroadcastRoomDetails {
 }
 
 /// A member of a broadcast room.
-#[expect(dead_code, reason = "schema only: the hub writes the JSON")]
+#[expect(dead_code, reason = "only the API schema uses this type; the hub writes the JSON without it")]
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 struct BroadcastMember {
@@ -241,7 +241,7 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
 
 /// Embeds JSON that is already serialized.
 fn raw_json(json: String) -> Box<RawValue> {
-    RawValue::from_string(json).unwrap_or_else(|error| unreachable!("the hub writes valid JSON: {error}"))
+    RawValue::from_string(json).unwrap_or_else(|error| unreachable!("JSON from the hub must be valid: {error}"))
 }
 
 fn no_store(mut response: Response) -> Response {

@@ -1,4 +1,4 @@
-//! Runs over WebSocket, for the tests of reports.
+//! Sample results of runs over WebSocket. The tests of reports use these results.
 
 use jamjam_dev::client::{
     ClockOffset, RunKind, RunResults, StreamKind, WebSocketConnectTimes, WebSocketFailure, WebSocketResults,

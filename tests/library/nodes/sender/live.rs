@@ -1,4 +1,5 @@
-//! Live audio: in virtual time, the times at which a node sends it; on real sockets, the waker that wakes the loop.
+//! Live audio. In virtual time, the tests check when a node sends live audio. On real sockets, a test checks that the waker wakes the loop
+//! of the driver.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -102,7 +103,8 @@ fn live_packet_is_due_at_its_delivery_and_due_times_increase() {
     deliveries.0.borrow_mut().push_back(30 * MS);
     poll(&mut node, 30 * MS + 20 * US);
     let pacing = node.into_results("", Some(Time::from_millis(40)), &mut ()).pacing.expect("packets were sent");
-    // The ages 1, 2 and 3 µs become 1, 1 and 1 µs, because a packet is not due before the previous one. The last packet is 1 µs old.
+    // A packet with a larger age would be due earlier, but a packet is never due before the previous packet. Therefore, the second and
+    // third packets are due at the same time as the first packet: 1 µs before the poll. The last packet is also due 1 µs before its poll.
     let all = pacing.all();
     assert_eq!((all.count(), all.min(), all.max()), (4, Some(1_000), Some(1_000)));
 }

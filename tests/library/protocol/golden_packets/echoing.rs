@@ -45,7 +45,7 @@ fn exchanges() -> Vec<Exchange> {
         .collect()
 }
 
-/// Splits the transmits into single datagrams.
+/// A sink that splits each transmit into single datagrams and stores them.
 #[derive(Default)]
 struct Wire {
     left: Vec<Vec<u8>>,

@@ -1,4 +1,5 @@
-//! The deadline of a run: its expected values, and a client that meets the deadline if its server vanishes at any time.
+//! The deadline of a run. One group of tests checks its values. Another test checks that a client ends within the deadline, no matter when
+//! its server vanishes.
 
 use std::time::Duration;
 
@@ -54,8 +55,8 @@ fn each_event_gives_the_configured_time_for_the_next_one() {
         (returned(1_300, 1_705, true), 3_950, "the next frame to be sent"),
         (unmatched, 3_950, "the next frame to be sent"),
         (sent(1, 1_800), 4_050, "the next frame to be sent"),
-        (MoqtClientEvent::AllSent { at: at(2_000) }, 6_400, "the sent frames to return"),
-        (returned(1_300, 2_300, true), 6_400, "the sent frames to return"),
+        (MoqtClientEvent::AllSent { at: at(2_000) }, 6_400, "the echoes of the sent frames"),
+        (returned(1_300, 2_300, true), 6_400, "the echoes of the sent frames"),
         (
             MoqtClientEvent::Finished { at: at(3_000), outcome: MoqtRunOutcome::Completed },
             5_000,
@@ -65,7 +66,8 @@ fn each_event_gives_the_configured_time_for_the_next_one() {
         progress.on_event(&event);
         assert_eq!((progress.deadline(), progress.awaiting()), (Some(at(deadline_ms)), awaited), "{event:?}");
     }
-    // A restart with the other path sets the initial deadline again and does not extend it. The measured round-trip time is discarded.
+    // After a restart with the other path, the initial deadline of 10,000 ms applies again, no matter when the restart takes place. The
+    // restart also discards the measured round-trip time.
     progress.restart();
     assert_eq!((progress.deadline(), progress.awaiting()), (Some(at(10_000)), "the session setup"));
     progress.on_event(&MoqtClientEvent::AllSent { at: at(4_000) });
@@ -90,8 +92,8 @@ fn long_groups_extend_the_deadline_and_typed_texts_have_none() {
     assert_eq!(progress.deadline(), Some(at(94_000)), "the input has ended");
 }
 
-/// The server stops responding at a different point of the setup or of a run of 400 ms with each seed. With every fifth seed, the server
-/// keeps running instead, but the client stops receiving groups.
+/// With each seed, the server stops responding at a different point: during the setup, or during a run that lasts 400 ms. With every fifth
+/// seed, the server keeps running instead, but the client stops receiving groups.
 #[test]
 fn client_whose_server_vanishes_ends_within_its_deadline() {
     let mut endings = [0; 3];

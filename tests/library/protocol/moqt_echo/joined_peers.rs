@@ -1,5 +1,5 @@
-//! Two ends connected in memory. Streams overtake each other, bytes arrive in chunks of any size, the clock jumps from one deadline to the
-//! next, and a reader may be slow.
+//! Two peers that are connected in memory. Streams overtake each other, bytes arrive in chunks of any size, the clock jumps from one
+//! deadline to the next, and a reader may be slow.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use jamjam_dev::moqt::{
 };
 use jamjam_dev::time::Time;
 
-/// An action of one end on a stream.
+/// An action that one peer takes on a stream.
 enum Piece {
     Bytes(Vec<u8>),
     Finish,
@@ -28,7 +28,7 @@ struct StreamQueue {
     pieces: VecDeque<Piece>,
 }
 
-/// The actions in flight to one end.
+/// The actions in flight to one peer.
 #[derive(Default)]
 struct Direction(BTreeMap<StreamHandle, StreamQueue>);
 

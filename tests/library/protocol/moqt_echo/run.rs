@@ -144,7 +144,7 @@ fn losses_order_and_copies_are_counted_separately() {
     let groups = GroupCounts { sent: 5, returned: 4, lost: 1, frames_missing: 2, stopped: 0, dropped: 0 };
     assert_eq!((moqt.groups, moqt.groups.in_flight(), moqt.failure), (groups, 0, None));
     assert_eq!(moqt.connect_times, MoqtConnectTimes { subscribe_ns: Some(3_000_000), ..MoqtConnectTimes::default() });
-    // The duration starts at the due time of the first frame, 100 ms.
+    // The first frame is due at 100 ms, and the duration starts at this time.
     assert_eq!((run.duration_ns, run.timeout_ns), (2_049_000_000, 2_000_000_000));
     assert_eq!(run.pacing.unwrap().all().count(), 10);
 }
@@ -262,8 +262,8 @@ fn failed_first_attempt_leaves_no_trace() {
         .end(2_020, MoqtRunOutcome::Closed { code: 1, reason: "no".to_owned(), closed_locally: true }, None)
         .moqt
         .unwrap();
-    // No state of the first connection remains. Otherwise, the result would report a lost connection with version gomoqt-2025-02 and a
-    // subscription time.
+    // No state of the first connection remains. If any state remained, the result would contain a lost connection instead of a rejected
+    // connection, the version gomoqt-2025-02, or a subscription time.
     assert_eq!(moqt.failure, Some(MoqtFailure::Rejected("no".to_owned())));
     assert_eq!(
         (moqt.version, moqt.connect_times, moqt.retried_path),

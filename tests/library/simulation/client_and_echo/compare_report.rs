@@ -1,4 +1,4 @@
-//! Finishes a client and compares its report with the reference count.
+//! Finishes a client, and compares its report with the expected numbers that `reference_counts` computes from the log.
 
 use std::time::Duration;
 
@@ -25,14 +25,16 @@ struct RunFacts {
     interrupted: Option<u64>,
     /// The maximum time by which the simulated machine can delay the client.
     slack: u64,
-    /// Maximum time in nanoseconds between the start of the final wait and the first request that `--loss-direction` sends in it: the
-    /// socket may block.
+    /// Maximum number of nanoseconds by which the run ends before the end that is computed from the log. The client's timeout for the final
+    /// `--loss-direction` query begins when the client tries to send the first request. The log contains the time when the request leaves.
+    /// Between these two times, the socket may block.
     early: i64,
     numbers: ReferenceCounts,
     run: RunResults,
 }
 
-/// Finishes the client. Returns the report of the client and all differences.
+/// Finishes the client. Returns the report of the client, all differences, and whether the direction of its losses was compared with the
+/// server's log of arrivals.
 pub(crate) fn client(
     host: Host<Participant>,
     facts: &ClientFacts,
@@ -63,8 +65,8 @@ pub(crate) fn client(
     let slack = if machine.stalls > 0.0 { 30_000_000 } else { machine.lateness };
     let mut possible_ends = expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, None);
     if let Some((requested, answered)) = loss_direction::final_request(&log, config.peer) {
-        // The run is extended until the final request is answered or 1 s has passed. If all packets have returned, the run is not
-        // extended. The test accepts the end with the extension and the end without it.
+        // The run is extended until the final request is answered or 1 s has passed. If all packets have returned, the run is not extended.
+        // The test accepts a run that ends with this extension and a run that ends without it.
         let closed = answered.unwrap_or(requested + 1_000_000_000);
         possible_ends.extend(expected_end::possible_ends(&config, &log[numbers.begin..], slack as i64, Some(closed)));
     }
@@ -88,7 +90,7 @@ fn ns(duration: Duration) -> i64 {
     duration.as_nanos() as i64
 }
 
-/// The input of the reference count.
+/// The configuration with which `reference_counts` computes the expected numbers of this run.
 fn reference_config(facts: &ClientFacts, interrupted: Option<u64>) -> ReferenceConfig {
     let config = &facts.config;
     ReferenceConfig {

@@ -1,4 +1,4 @@
-//! Every difference between a report and the reference count.
+//! Collects every difference between a client's report and the expected numbers of `reference_counts`.
 
 use std::fmt::Debug;
 
@@ -15,7 +15,7 @@ pub(crate) struct Differences(pub(crate) Vec<String>);
 impl Differences {
     pub(crate) fn same<T: PartialEq + Debug + Copy>(&mut self, what: &str, reference: T, reported: T) {
         if reference != reported {
-            self.0.push(format!("{what}: {reported:?} is reported, the reference count is {reference:?}"));
+            self.0.push(format!("{what}: {reported:?} is reported, {reference:?} is expected"));
         }
     }
 

@@ -1,5 +1,5 @@
-//! The direction of losses: the report of a client compared with the server's log of arrivals, counted directly from
-//! the text of `docs/measuring.md`.
+//! Checks the direction of losses in a client's report. The expected counts are computed from the logs of the client and of the server, by
+//! the rules in `docs/measuring.md` and independently of the client's code.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -12,7 +12,8 @@ use super::participants;
 use super::reference_counts::{self, Stream};
 use super::stun;
 
-/// The index of the first event that is counted, if the first request is at or after index `from` and counting began at time `began`.
+/// Returns the index of the first event that is counted. Only events at or after index `from` can be the first `--loss-direction` request.
+/// `began` is the time when counting began.
 pub(crate) fn counts_from(log: &[Event], from: usize, peer: SocketAddr, began: i64) -> usize {
     let requested = transactions(&log[from..]);
     let is_answer = |event: &Event| match (event, requested.first()) {
@@ -61,7 +62,7 @@ fn answer(log: &[Event], peer: SocketAddr, id: [u8; 12]) -> Option<(i64, stun::S
     })
 }
 
-/// Counts distinct packets of a stream: "Repetitions within the newest 128 sequence numbers are not counted".
+/// Counts distinct packets of a stream. Repetitions within the newest 128 sequence numbers are not counted.
 #[derive(Default)]
 struct Distinct {
     newest: Option<u32>,
@@ -119,7 +120,8 @@ fn server_arrivals(server: &[Event], client: SocketAddr) -> Server {
         if stun::is_loss_report_request(bytes) {
             arrivals.reported_counts.push((stun::transaction(bytes), [0, 1, 2].map(|i: usize| streams[i].count)));
             last_request = Some((stun::transaction(bytes), *at));
-            // The server sends at most ten reports per second; "each report" restarts the tracking of sequence numbers.
+            // The server sends at most ten loss reports per second. Each report that the server sends restarts its detection of repeated
+            // sequence numbers.
             if window.is_none_or(|(begin, _)| at - begin >= 1_000_000_000) {
                 window = Some((*at, 0));
             }
@@ -163,7 +165,8 @@ pub(crate) struct ClientView<'a> {
     pub(crate) interrupted: bool,
 }
 
-/// Checks the report. Returns whether the loss direction was compared with the arrivals.
+/// Checks the loss report of a client. Returns whether the reported upstream losses were compared with the packets that arrived at the
+/// server.
 pub(crate) fn check(view: &ClientView<'_>, run: &RunResults, differences: &mut Differences) -> bool {
     let Some(requested) = run.loss_report else { return false };
     let ids = transactions(view.log);

@@ -7,8 +7,8 @@ pub(crate) fn bursts(losses: &[bool]) -> Vec<usize> {
     losses.split(|lost| !lost).map(<[bool]>::len).filter(|length| *length > 0).collect()
 }
 
-/// For each reordered packet: its position in order of arrival minus the position of the first arrival among the packets sent after it, and
-/// the difference between the two arrival times.
+/// Returns a pair for each reordered packet P. Let F be the first packet to arrive among those sent after P. The first value of the pair is
+/// P's position in order of arrival minus F's position. The second value is P's arrival time minus F's arrival time.
 pub(crate) fn overtaken(counts: &StreamCounts) -> Vec<(i64, i64)> {
     let arrived = |index: usize| counts.returns[index].1;
     // For each arrival, the newest packet that has arrived so far.

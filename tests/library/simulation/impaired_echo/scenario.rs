@@ -115,8 +115,8 @@ fn server(rng: &mut Rng, echo_delay: u64, impairment: Impairment, events: &Event
         buffer_limits.per_client = Some(rng.between(2_000, 40_000));
     }
     let mut machine = machine(rng);
-    // Sends fail only without a bandwidth limit: with a limit, the second copy leaves later than the first, and the expected times would
-    // depend on which copy failed.
+    // The simulation lets the server's sends fail only if there is no bandwidth limit. With a limit, the second copy of a reply leaves
+    // later than the first copy, so the expected times would depend on which of the two sends failed.
     if impairment.bandwidth.is_none() && rng.happens(0.2) {
         machine.system.failed = 0.05;
     }

@@ -117,7 +117,8 @@ pub(crate) fn action() -> impl Strategy<Value = (usize, Action)> {
 /// Number of kinds of text messages.
 const KINDS: u8 = 33;
 
-/// A text in one of the dialects or in none, with marks that identify it. `room` is the id or code of a jamjam room.
+/// The text that a client sends: a message of one of the dialects, or an invalid message. Most texts contain marks (`m…x`). A mark is a
+/// unique string by which the test recognizes this text in the messages of the hub. `room` is the id or code of a jamjam room.
 pub(crate) fn text(kind: u8, detail: u8, serial: u64, now_us: u64, room: &str) -> String {
     let m = |number: u64| format!("m{}x", serial * 8 + number);
     let pick = |from: &[&str]| from[usize::from(detail) % from.len()].to_owned();
@@ -192,8 +193,8 @@ fn hostile(detail: u8, mark: &str) -> String {
     }
 }
 
-/// The text after the change. A change that would produce a mark (`m…x`) that `text` does not contain is not applied, because it could be
-/// the mark of another text.
+/// Returns the text after the mutation. If the mutation produces a mark (`m…x`) that `text` does not contain, returns `text` unchanged,
+/// because the new mark could belong to another text.
 pub(crate) fn mutated(text: String, mutation: &Mutation) -> String {
     let changed = match *mutation {
         Mutation::None => return text,

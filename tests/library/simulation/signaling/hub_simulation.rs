@@ -62,7 +62,8 @@ impl HubSimulation {
         Self { hub, model, slots: BTreeMap::new(), seen: BTreeSet::new(), last: 0, serial: 0 }
     }
 
-    /// Opens a connection with this request in a slot. Returns the ids of the connection and of the address.
+    /// Opens a connection in the slot `slot`. The upgrade request of this connection has this path and query. Returns the id of the
+    /// connection and the number of its source address.
     fn open_connection(
         &mut self,
         slot: usize,

@@ -1,6 +1,6 @@
 //! Random sequences of actions: clients of all four dialects and the embedding application act, messages are posted over HTTP, and time
-//! passes. Each client receives exactly the messages that the protocol defines; unique marks in them identify the action that caused them.
-//! Afterwards only the state remains that the protocol requires.
+//! passes. Each client receives exactly the messages that the protocol defines. Unique marks in the messages identify the action that
+//! caused them. After all clients have disconnected, the hub contains only the state that the protocol requires.
 //!
 //! A failure prints the seed and the shortest failing sequence of actions. `SEED=… CASES=… cargo test --test library simulation::signaling`
 //! runs it again.

@@ -98,8 +98,9 @@ pub(crate) struct Model {
     pub(crate) opened: Vec<ProgramRoom>,
     pub(crate) ever_opened: usize,
     pub(crate) ranges: BTreeMap<String, (f32, f32)>,
-    /// The history of the radio, and whether the length of any content is known.
+    /// The history of the radio room: the relayed messages of at most 256 KiB, the oldest first.
     pub(crate) radio: Vec<String>,
+    /// Whether at least one message in the radio room has contained the duration of its content (`durationSeconds`).
     pub(crate) is_length_known: bool,
     pub(crate) scheduled: Vec<(Time, Scheduled)>,
     pub(crate) expected: Vec<(ConnId, String)>,
@@ -125,7 +126,7 @@ impl Model {
         self.members(room).into_iter().map(|membership| membership.name).collect()
     }
 
-    /// The number of existing rooms of a dialect that `from` created.
+    /// The number of existing rooms of this dialect whose creator has the address `from`.
     pub(crate) fn rooms_created_by(&self, from: u8, dialect: ClientDialect) -> usize {
         self.created.iter().filter(|created| created.from == from && created.room.starts_with(dialect.name())).count()
     }
@@ -135,7 +136,8 @@ impl Model {
         self.expected.push((conn, delivered(kind, parts.iter().copied())));
     }
 
-    /// Expects that all members of a room except `but` receive a message of this kind with these parts.
+    /// Expects that the members of a room receive a message of type `kind` with all marks that `parts` contain. `but` is the connection of
+    /// the member that does not receive the message, if there is one.
     pub(crate) fn expect_for_others(&mut self, room: &str, but: Option<ConnId>, kind: &str, parts: &[&str]) {
         for membership in self.members(room) {
             if Some(membership.conn) != but {
@@ -154,7 +156,8 @@ impl Model {
         self.memberships.push(membership);
     }
 
-    /// A member leaves its room, and the others are informed. When the last member leaves, the room is removed unless it is `except`.
+    /// Removes a client from its room, and expects the messages that the remaining members receive about it. If a client created this room
+    /// and the room is now empty, the room is removed, unless its name is `except`.
     pub(crate) fn leave(&mut self, conn: ConnId, except: Option<&str>) {
         let Some(slot) = self.memberships.iter().position(|membership| membership.conn == conn) else { return };
         let Membership { room, control, name, nick, .. } = self.memberships.remove(slot);

@@ -1,4 +1,5 @@
-//! The hub's messages to each connection, each abbreviated to its type and the marks in it.
+//! The hub's messages to each connection. For the comparison, each message is abbreviated to its type and its marks: the unique strings
+//! (`m…x`) that identify the texts of the simulation.
 
 use jamjam_dev::signaling::{ConnId, ControlSurfaceEvent, EventSink};
 use serde_json::Value;
@@ -48,7 +49,7 @@ pub(crate) fn marks(text: &str) -> Vec<String> {
     marks
 }
 
-/// The type of a message and the sorted marks in `parts`.
+/// The abbreviation of a message: its type `kind`, followed by the sorted marks that `parts` contain.
 pub(crate) fn delivered<'a>(kind: &str, parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut text_kind: Vec<String> = parts.into_iter().flat_map(marks).collect();
     text_kind.sort();
@@ -71,7 +72,7 @@ pub(crate) fn observed(message: &Value) -> String {
             format!("state {:?}", shown.collect::<Vec<_>>())
         }
         "error" => format!("error {}", message["code"].as_str().unwrap_or_default()),
-        // The server sets the sender.
+        // The server itself enters the sender's id in these messages, so the abbreviation contains this id.
         "offer" | "answer" | "ice-candidate" | "call-ended" => format!("{kind} from {}", message["fromUserId"]),
         "participant-update" => format!("{kind} from {}", message["userId"]),
         other => other.to_owned(),

@@ -31,7 +31,7 @@ pub(crate) enum ServerAction {
     Twice,
     /// Returns the group only after it has returned the next group.
     AfterNext,
-    /// Returns the group, and a group that was never sent.
+    /// Returns the group. Also sends group 63, which the client never sent.
     UnknownGroup,
     /// Stops reading the group after its header and returns nothing.
     Stop,
@@ -57,7 +57,7 @@ pub(crate) enum Greeting {
 pub(crate) enum Fault {
     /// The server sends nothing more on any stream. The QUIC connection stays open and acknowledges packets.
     Silent,
-    /// It stalls, as if its process were stopped: its socket stays open and is not read.
+    /// The server stalls, as if its process were stopped. Its socket stays open and is not read.
     Stalled,
     /// The server disappears without closing the connection, and its port is closed.
     Vanished,
@@ -75,7 +75,8 @@ pub(crate) struct ScriptedServer {
     pub(crate) url: String,
     /// The SHA-256 of its certificate, as `--cert-sha256` expects it.
     pub(crate) sha256: String,
-    /// The sequence number of each group that arrived, and 0 when the server begins to simulate a fault.
+    /// Receives the sequence number (1 to 63) of each group that arrives at the server. The value 0 means that the server begins to
+    /// simulate a fault.
     pub(crate) groups: mpsc::Receiver<u64>,
 }
 
@@ -122,7 +123,7 @@ impl ScriptedServer {
         thread::spawn(move || {
             let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let script = Script { greetings, actions, fault, received };
-            // A connection dropped with its runtime sends no CLOSE frame.
+            // If a connection is dropped together with its runtime, the connection sends no CLOSE frame.
             let (config, reserved) = runtime().block_on(async move {
                 let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
                 started.send(socket.local_addr().unwrap()).unwrap();

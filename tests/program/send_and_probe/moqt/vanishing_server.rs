@@ -10,7 +10,7 @@ use crate::send_and_probe::moqt::scripted_server::{Fault, ScriptedServer};
 use test_support::client::document;
 use test_support::client::program::{Program, ProgramOutput, start_line};
 
-/// The stage of the second of five groups, when the first group has returned.
+/// The last stage at which a server fails: the second of five groups arrives. Usually, the first group has been returned by then.
 const LAST: u8 = 7;
 
 /// Probes a server that fails at this stage, and calls `at_fault` when the fault begins.

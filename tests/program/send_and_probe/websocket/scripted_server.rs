@@ -47,7 +47,8 @@ impl ServerConnection {
     }
 }
 
-/// A WebSocket server that calls `does` with each connection, numbered from 0.
+/// Starts a WebSocket server and returns its address. For each connection, the server calls the closure `does` with the number of the
+/// connection (from 0) and the connection.
 pub(crate) fn serve(does: impl Fn(usize, ServerConnection) + Send + Sync + 'static) -> SocketAddr {
     raw(move |number, stream| {
         let mut requested = String::new();
@@ -63,7 +64,7 @@ pub(crate) fn serve(does: impl Fn(usize, ServerConnection) + Send + Sync + 'stat
     })
 }
 
-/// Like [`serve`], but calls `does` with the TCP stream, without a WebSocket handshake.
+/// Like [`serve`], but without a WebSocket handshake: the closure `does` receives the TCP stream of each connection.
 pub(crate) fn raw(does: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

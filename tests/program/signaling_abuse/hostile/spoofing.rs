@@ -8,7 +8,8 @@ use tungstenite::Message;
 use super::{Client, Duo, raw};
 use crate::signaling_abuse::server::process::Server;
 
-/// Adds to a message every member that could name another sender, unless the message already has this member.
+/// Adds JSON fields with the value `claimed_id` to a message: every field that could forge the sender, the room or the time. Fields that
+/// the message already contains stay unchanged.
 fn spoofed(mut message: Value, claimed_id: &str) -> Value {
     for name in [
         "fromUserId",

@@ -1,4 +1,5 @@
-//! Control surfaces of a `signaling-server` process: the options of the program, and a surface that does not read.
+//! Control surfaces of a `signaling-server` process: the options for their rooms, a client that does not read its messages, and clients
+//! that guess room codes.
 
 #![cfg(unix)]
 
@@ -72,7 +73,8 @@ fn slow_reader_loses_stale_values_only_and_delays_no_other_client() {
             value += 1;
             newest.insert(name(number), value);
             send(&mut sender, &json!({"type": "param", "param": name(number), "value": value}));
-            // A client that reads receives each value, even if messages are queued for the other client.
+            // The client `fast` reads its messages. It receives each value, even while messages are queued for the client `slow`, which
+            // does not read.
             assert_eq!(receive(&mut fast)["value"].as_f64(), Some(f64::from(value)));
         }
         (server.metric("updates_coalesced_total") > 2_000).then_some(())

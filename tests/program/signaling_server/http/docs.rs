@@ -63,7 +63,8 @@ fn page_and_its_resources_are_embedded_and_need_the_login() {
         let response = request(&server, "GET", "/docs/swagger.json", &[RIGHT]);
         serde_json::from_str::<Value>(&response.body).unwrap().to_string()
     });
-    // The rest of Swagger UI is not served: one of its pages contains a script.
+    // Other paths below `/docs` are not served. For example, `oauth2-redirect.html` is a file of Swagger UI that runs a script. The page
+    // does not need this file.
     for path in
         ["/docs/oauth2-redirect.html", "/docs/index.html", "/docs/x", "/docs/..", "/docs/%2e%2e%2fx", "/docs/%ff"]
     {

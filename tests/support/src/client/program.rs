@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-/// The timeout of a run. A run that takes longer hangs.
+/// The timeout of a run. If a run takes longer, the test fails, because the program probably hangs.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The exit code and output of a run.

@@ -28,7 +28,7 @@ pub enum ServerAction {
     Truncate,
     /// Reply damaged, then intact.
     DamageThenReply,
-    /// Reply after the reply to the next packet of the same type.
+    /// Hold the reply, and send it after the reply to the next packet of the same type.
     AfterNext,
     /// Reply after this additional delay.
     Later(Duration),
@@ -163,7 +163,7 @@ impl ServerThread {
             match self.socket.recv_from(&mut buffer) {
                 Ok((_, from)) if from == self.stopped_by => return,
                 Ok((length, from)) => self.handle(&buffer[..length], from, &mut decide),
-                // The call timed out, or a client that has ended caused "port unreachable".
+                // The call timed out, or the system reported "port unreachable" because a client has ended.
                 Err(error) => assert!(
                     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::ConnectionRefused),
                     "{error}"
