@@ -40,13 +40,13 @@
 //!    thread ([`io::udp::spawn_node`]).
 //! 2. The driver receives a batch with kernel timestamps and passes it to [`echo::EchoServer`] ([`node::Node::on_datagram`]).
 //! 3. [`wire::parse_packet`] parses each datagram once. Admission decides whether it gets a reply ([`echo::AdmissionConfig`]). AUDIO enters
-//!    the delay line and is due at its receive time plus the server delay. Replies to KEEPALIVE, LATENCY_PING and STUN enter a second
-//!    queue, the immediate line, and are due immediately.
+//!    the delay line and is due at its receive time plus the server delay. Replies to KEEPALIVE, LATENCY_PING and STUN are due immediately
+//!    and enter a second queue, the *immediate line*.
 //! 4. The driver sleeps until shortly before [`node::Node::next_deadline`], then busy-waits within the limit of `--spin`.
 //! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]. Packets for one client are sent in one
 //!    segmented send, directly from the memory of the delay line or of the immediate line. If replies are impaired or there is an outcome
-//!    log, the module [`impairment`] decides what happens to each reply, and one queue ordered by due time replaces the delay line and,
-//!    except for STUN replies and loop checks, the immediate line.
+//!    log, STUN replies and loop checks still use the immediate line. For all other replies, the module [`impairment`] decides what happens
+//!    to each reply. These replies wait in one queue ordered by due time instead of the delay line and the immediate line.
 //! 6. The main thread logs the [`echo::Counters`] until a stop is requested ([`io::stop::StopToken`]).
 //!
 //! # Life of audio in `send`
@@ -54,8 +54,8 @@
 //! 1. [`cli::send`] opens the WAV file ([`audio::wav`]). A thread of [`io`] mixes and resamples the audio ahead of time ([`audio`]),
 //!    splits it into payloads and puts them into a bounded queue, the [`client::PayloadSource`]. A microphone ([`io::sound`]) is
 //!    another [`client::PayloadSource`].
-//! 2. [`client::AudioSender`] is a node. [`client::Schedule`] computes due times from the start time and the sample rate. Packets from a
-//!    microphone are due when they are complete; the callback of the microphone wakes the driver ([`node::DriverWaker`]).
+//! 2. [`client::AudioSender`] is a node. [`client::Schedule`] computes due times from the start time and the sample rate. A packet from a
+//!    microphone is due as soon as it is complete. The callback of the microphone wakes the driver ([`node::DriverWaker`]).
 //! 3. Each sent packet is tracked with its send time and a digest of the expected echo. Echoes are matched by sequence number, compared
 //!    and counted in [`stats`]. A [`client::PacketObserver`] receives each packet and each echo, for recordings ([`io::recorder`]) and
 //!    playback ([`io::sound`]).

@@ -63,7 +63,8 @@ pub enum SendStatus {
     Sent,
     /// The system has no buffer space now: keep the [`Transmit`] and offer it again at the next poll.
     WouldBlock,
-    /// The system rejects segmented sends: offer the datagrams one by one. This status is never returned for one datagram.
+    /// The system rejects segmented sends: offer the datagrams one by one. A [`Transmit`] that contains only one datagram never has this
+    /// status.
     GsoUnsupported,
     /// Sending failed permanently (no route, not permitted): count it and continue.
     Failed,

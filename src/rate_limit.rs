@@ -52,12 +52,12 @@ impl Gcra {
         Self { tolerance: gcra.tolerance.max(gcra.duration_of(min_burst)), ..gcra }
     }
 
-    /// The theoretical arrival time after `amount` more units at `now`, whether or not they are within the limit.
+    /// The theoretical arrival time that results if `amount` more units arrive at `now`, even if these units exceed the limit.
     pub fn advance(self, arrival: Time, now: Time, amount: u64) -> Time {
         Time::from_nanos(self.advance_nanos(arrival.as_nanos(), now, amount))
     }
 
-    /// The theoretical arrival time after `amount` more units at `now`, or `None` if they exceed the limit.
+    /// The theoretical arrival time that results if `amount` more units arrive at `now`. `None` if these units exceed the limit.
     pub fn try_advance(self, arrival: Time, now: Time, amount: u64) -> Option<Time> {
         self.try_advance_nanos(arrival.as_nanos(), now, amount).map(Time::from_nanos)
     }
@@ -114,7 +114,8 @@ impl RateLimiter {
         }
     }
 
-    /// Admits an IP packet of `len` bytes that is sent later to the source with the digest `key`.
+    /// Admits an IP packet of `len` bytes that waits in the delay line before it is sent. `key` is the digest of the source that receives
+    /// the packet.
     pub fn admit_delayed(&mut self, key: u64, now: Time, len: usize) -> Result<(), RateExceeded> {
         let [admitted, _] = &mut self.buckets[key as usize % RATE_BUCKETS];
         admit(admitted, self.packets, self.bits, now, len)
@@ -277,8 +278,8 @@ mod tests {
         limiter.charge_sent(7, Time::from_millis(1_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 1_000, 500), (0, RateExceeded::Packets));
         assert_eq!(admitted_at(&mut limiter, 1_001, 500), (8, RateExceeded::Packets));
-        // Immediate replies have used up the limit. Delayed packets are charged to the limit nevertheless when they are sent, so it takes
-        // longer until further immediate replies are admitted.
+        // 1,000 immediate replies use up the limit on sending. Then 1,000 delayed packets are sent. These packets also count towards the
+        // limit on sending, although it is used up, so the next immediate replies are admitted only after a longer wait.
         assert_eq!(admitted_at(&mut limiter, 5_000, 500), (1_000, RateExceeded::Packets));
         limiter.charge_sent(7, Time::from_millis(5_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 5_125, 500), (0, RateExceeded::Packets));

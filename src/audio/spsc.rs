@@ -233,7 +233,8 @@ impl PacketProducer {
             return;
         };
         chunk.fill_from_iter(samples.take(len));
-        // Cannot fail: the ring is not full and there is one producer. The samples must be in the ring before the packet.
+        // Cannot fail: the ring of packets is not full and there is one producer. The samples must be added to their ring before the packet
+        // is added here, because the consumer takes the samples as soon as it finds the packet.
         let _ = self.packets.push(QueuedAudio { index, received_at, sample_count: len as u32 });
     }
 }

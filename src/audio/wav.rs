@@ -475,8 +475,9 @@ impl FmtChunk {
     /// frame. Returns `None` if a plain header cannot express the format.
     fn plain_header(&self, data_bytes: u32) -> Option<[u8; 44]> {
         let container = self.container_bits()?;
-        // Samples are left-justified in the container. If the container has no unused byte, the samples can therefore be read with
-        // the width of the container. `hound` itself handles containers with unused bytes.
+        // If each byte of the container contains bits of the sample, such as 20 bits in 3 bytes, the sample is left-justified and can be
+        // read with the width of the container. If the container has an unused byte, such as 24 bits in 4 bytes, the header states the bits
+        // of the sample, and `hound` reads the sample from the lower 3 bytes.
         let bits = if self.stated_bits.div_ceil(8) == container / 8 { container } else { self.stated_bits };
         let mut header = *b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0................data\0\0\0\0";
         let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);

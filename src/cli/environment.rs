@@ -35,14 +35,15 @@ fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
-/// Returns the second name of the variable `name` if only the second name is set.
+/// Returns the second name of the environment variable `name` ([`VARIABLE_ALIASES`]) if the variable is set only under its second name.
 fn alias_in_effect(name: &str) -> Option<&'static str> {
     let (_, second) = VARIABLE_ALIASES.iter().find(|(first, _)| *first == name)?;
     (!is_set(name) && is_set(second)).then_some(*second)
 }
 
-/// Selects the environment variable that clap reads for `argument`. If only the second name of the variable is set, clap reads the second
-/// name. If the variable is set but empty, clap reads no variable. In all other cases, clap reads the first name.
+/// Selects the environment variable that clap reads for `argument`. If the variable is set only under its second name, clap reads the
+/// second name. If the variable is set but empty, this function removes the variable from `argument`, so that clap treats the variable as
+/// not set. In all other cases, clap reads the first name.
 fn with_effective_variable(argument: Arg) -> Arg {
     let Some(name) = argument.get_env().and_then(|name| name.to_str()) else { return argument };
     match alias_in_effect(name) {

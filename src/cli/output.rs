@@ -82,7 +82,8 @@ impl From<PacketEvent<'_>> for PacketRecord {
     }
 }
 
-/// Queues packet records on the node's thread. Never blocks: excess records are dropped and counted.
+/// Adds packet records to the queue between the node and the printer. The node's thread uses this sender, so it never blocks: excess
+/// records are dropped and counted.
 pub struct PacketLineSender {
     queue: SyncSender<PacketRecord>,
     dropped: Arc<Counter>,

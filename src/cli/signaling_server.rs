@@ -28,8 +28,8 @@ const HEADING_LOG: &str = "Log";
 /// Run a WebSocket signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    // This field must precede `port` and `host`: `AddressSource` reads whether the values of these options come from the environment, and
-    // parsing the fields `port` and `host` removes these options from the matches.
+    // Reads from the matches whether the values of the options `port` and `host` come from the environment. This field must precede the
+    // fields `port` and `host`, because parsing an option removes the option from the matches.
     #[command(flatten)]
     address_source: AddressSource,
 
@@ -61,8 +61,8 @@ pub struct Args {
     #[command(flatten)]
     limits: ConnectionLimitArgs,
 
-    // This field must precede `heartbeats`: `ControlSurfaceArgs` reads whether the options of `heartbeats` were given, and parsing
-    // `heartbeats` removes these options from the matches.
+    // Reads from the matches whether the options of `heartbeats` were given. This field must precede `heartbeats`, because parsing an
+    // option removes the option from the matches.
     #[command(flatten)]
     bbx: ControlSurfaceArgs,
 

@@ -238,7 +238,7 @@ impl FromStr for ListenHostPort {
             .strip_suffix(":0")
             .filter(|rest| rest.starts_with('[') || !rest.contains(':'))
             .map_or((text, None), |rest| (rest, Some(0)));
-        // A number that is not a valid port (70000) and a URL must not be parsed as host names.
+        // Two kinds of text must not be parsed as host names: URLs, and numbers that are too high for a port, such as 70000.
         let is_name = rest.chars().any(|c| !c.is_ascii_digit()) && !rest.contains('/');
         let parsed = rest.parse::<HostPort>().ok().filter(|_| is_name);
         let HostPort { host, port } =

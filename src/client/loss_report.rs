@@ -50,8 +50,8 @@ impl LossReportRequester {
         self.baseline.handle_response(datagram) || self.last.handle_response(datagram)
     }
 
-    /// Sends the query for the baseline when it is due. Returns false when the query is complete or abandoned, so that counting may
-    /// start.
+    /// Sends the query for the baseline when it is due. Returns true while the query is in progress. If the result is false, the query is
+    /// answered or abandoned, and the caller may start counting.
     pub(super) fn poll_baseline(&mut self, now: Time, destination: SocketAddr, sink: &mut dyn TransmitSink) -> bool {
         self.baseline.poll_transmit(now, destination, sink)
     }

@@ -170,7 +170,7 @@ impl FrameTracker {
     }
 
     /// Whether the run ended early because this program closed the connection. Also returns true if the client has not finished. Returns
-    /// false if the run timed out, or if it ended because the server was not ready or unsubscribed.
+    /// false if the run timed out, if the server was not ready in time, or if the server unsubscribed or closed the connection.
     pub fn is_interrupted(&self) -> bool {
         !matches!(
             self.outcome,

@@ -342,7 +342,7 @@ impl ProgressCounters {
     }
 }
 
-/// Outcome of a sent packet, or of a datagram received for it.
+/// Outcome of a sent packet, or of a received datagram that matches a sent packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PacketOutcome {

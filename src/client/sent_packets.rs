@@ -381,9 +381,9 @@ impl SentPackets {
         self.last_sent.map(|sent_at| sent_at + self.reply_timeout(timeout))
     }
 
-    /// Finishes the stream and returns its statistics. Packets without an intact reply are lost or damaged. If the run was
-    /// interrupted, `interrupted` contains the time of the interruption and the time-out of the run; packets that had not timed out
-    /// by then are in flight.
+    /// Finishes the stream and returns its statistics. Packets without an intact reply are lost or damaged. If the run was interrupted or
+    /// exceeded its deadline, `interrupted` contains the time at which the run ended and the configured time-out for replies. A packet
+    /// without a reply then counts as in flight instead of lost if it had not timed out when the run ended.
     pub(super) fn finish(
         mut self,
         interrupted: Option<(Time, Duration)>,

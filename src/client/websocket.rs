@@ -142,8 +142,8 @@ pub struct JoinHandshake {
 }
 
 impl JoinHandshake {
-    /// `room_code` is the control-surface room to join. Without a room code there is no join, because the control-surface dialect also
-    /// answers pings outside rooms.
+    /// `room_code` is the control-surface room to join. Without a room code, the prober joins no control-surface room. The prober needs no
+    /// room, because a server of the control-surface dialect also answers pings from clients outside rooms.
     pub fn new(dialect: Dialect, room_code: Option<String>) -> Self {
         let joined = match dialect.probe().room {
             ProbeRoom::None => true,

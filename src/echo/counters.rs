@@ -20,9 +20,11 @@ use crate::time::saturating_nanos;
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
         /// Every received datagram is counted exactly once in `received`, `keepalives`, `pings`, `stun_requests`, `latency_infos`,
-        /// `ignored`, `mapped_address_responses` or a `dropped_` counter other than `dropped_at_stop`. Every reply to a counted packet,
-        /// every duplicate in `impaired_duplicated` and every loop check is counted exactly once in `sent`, `immediate_replies`,
-        /// `send_failed`, `dropped_at_stop`, `impaired_lost`, `impaired_burst`, `impaired_listed` or `impaired_queue`, or is still queued.
+        /// `ignored`, `mapped_address_responses` or a `dropped_` counter other than `dropped_at_stop`.
+        ///
+        /// A second rule applies to every reply to a counted packet, every duplicate in `impaired_duplicated` and every loop check. Each of
+        /// these packets is either still queued or counted in exactly one of the following counters: `sent`, `immediate_replies`,
+        /// `send_failed`, `dropped_at_stop`, `impaired_lost`, `impaired_burst`, `impaired_listed`, `impaired_queue`.
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[doc = $doc])+ pub $name: Counter,)+
@@ -61,7 +63,7 @@ counters! {
     Counter pings,
     /// STUN Binding requests answered.
     Counter stun_requests,
-    /// Loop checks queued: KEEPALIVE packets that only another echo server returns.
+    /// Loop checks queued: KEEPALIVE packets that the server sends to find out whether a source is another echo server.
     Counter loop_checks,
     /// Replies sent to KEEPALIVE, LATENCY_PING and STUN, including loop checks.
     Counter immediate_replies,

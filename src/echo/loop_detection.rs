@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use crate::time::Time;
 
-/// Number of sets. A set has [`CACHE_WAYS`] entries of 8 bytes, so all sets take 1 MiB, but only pages in use take memory. The cache has
-/// room for the 16,000 datagrams that one address may send in 2 s; with only four entries per set, dozens of these datagrams would displace
-/// others.
+/// Number of sets. A set has [`CACHE_WAYS`] entries of 8 bytes, so all sets together have an address range of 1 MiB. A page of this range
+/// takes physical memory only after it has been written. The cache has room for the 16,000 datagrams that one address may send in 2 s; with
+/// only four entries per set, dozens of these datagrams would displace others.
 const CACHE_SETS: usize = 16_384;
 const CACHE_WAYS: usize = 8;
 
@@ -38,10 +38,11 @@ impl RepetitionLimit {
     /// How long a source that returned a loop check is treated as an echo server.
     pub(super) const ECHO_SERVER: Self = Self { interval_ms: 60_000, burst: 1 };
 
-    /// The limit on copies of one AUDIO packet at a server that delays AUDIO by `delay`. One pass of a loop takes the delays of both
-    /// servers plus the round-trip time. If the round-trip time is below 3.3 s, three passes take less time than the interval of this limit
-    /// at the server with the longer delay. That server then receives copies of the packet more often than the limit permits, so it drops
-    /// a copy, which ends the loop. The burst is three, because networks duplicate packets and users restart a client on a fixed port.
+    /// The limit on copies of one AUDIO packet at a server that delays AUDIO by `delay`. One pass of a loop between two servers takes the
+    /// delays of both servers plus the round-trip time. The server with the longer delay has the longer `interval_ms`. If the round-trip
+    /// time is below 3.3 s, the packet passes through the loop three times in less than this interval. The server with the longer delay
+    /// then receives copies of the packet more often than its limit permits, so it drops a copy, which ends the loop. The burst is three,
+    /// because networks duplicate packets and users restart a client on a fixed port.
     pub(super) fn audio(delay: Duration) -> Self {
         // At most one day, so that three intervals are much shorter than the 49 days after which the milliseconds wrap.
         let interval = Duration::from_secs(10).saturating_add(delay.saturating_mul(6)).min(Duration::from_secs(86_400));
@@ -112,8 +113,8 @@ pub(super) struct RepetitionLimiter {
 }
 
 impl RepetitionLimiter {
-    /// Creates a cache for datagrams that are subject to `limits`. A datagram still counts as a repetition for `retention` after its entry
-    /// has expired.
+    /// Creates a cache for datagrams that are subject to `limits`. `retention` is the time after the expiry of an entry during which the
+    /// same datagram still counts as a repetition.
     pub(super) fn new(limits: &[RepetitionLimit], retention: Duration) -> Self {
         let max_remaining_ms = limits.iter().map(|limit| limit.tolerance_ms()).max().unwrap_or(0) + 1_000;
         Self {
@@ -304,8 +305,8 @@ mod tests {
         );
     }
 
-    /// Number of replies in a loop with this digest and a round-trip time of 1 ms until the loop is blocked. `others` passes other
-    /// datagrams to the limiter before each reply.
+    /// Simulates a datagram with this digest that loops between two servers with a round-trip time of 1 ms. Returns the number of replies
+    /// before the limiter blocks the datagram. `others` passes other datagrams to the limiter before each reply.
     fn replies_until_blocked(
         limiter: &mut RepetitionLimiter,
         digest: u64,

@@ -409,7 +409,7 @@ mod tests {
     #[test]
     fn overhead_covers_the_memory_of_a_queued_reply() {
         // Every node of the B-tree has room for 11 entries and, except for the root, contains at least 5. The allocator adds 16 bytes to
-        // the contents. A table with 16 slots may contain the entries of only 7 clients.
+        // the contents. A hash table doubles its slots when 7 of 8 slots are in use, so 16 slots may be allocated for only 7 clients.
         let entry = size_of::<((Time, u64), QueuedReply)>() * 11 / 6 + 16;
         let client = (size_of::<((ReplyClass, SocketAddr), ClientOrder)>() + 1) * 16 / 7;
         assert!(entry + client <= IMPAIRED_PACKET_OVERHEAD, "{entry} + {client}");

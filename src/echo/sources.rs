@@ -48,7 +48,7 @@ pub(super) struct SourceStats {
     ping: SequenceTracker,
     keepalive: SequenceTracker,
     malformed: MalformedCounts,
-    /// Start of the current second, and the number of reports of received packets made to the source in this second.
+    /// Start of the current second, and how often the counts of received packets were reported to the source in this second.
     count_reports: (Time, u32),
 }
 

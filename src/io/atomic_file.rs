@@ -31,7 +31,8 @@ fn write_with(file: &Path, text: &str, options: &OpenOptions) -> io::Result<()> 
     result
 }
 
-/// Options that never open an existing file. In a shared folder another user may have placed a link at the temporary path.
+/// Options that create a new file and fail if a file already exists at the path. Another user of a shared folder may have placed a link at
+/// the temporary path.
 fn create_new_options() -> OpenOptions {
     let mut options = File::options();
     options.write(true).create_new(true);

@@ -295,7 +295,7 @@ mod tests {
             };
             let limiter = ConnectionLimiter::new(limits);
             let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-            // The same address as a dual-stack socket reports it (IPv4-mapped IPv6).
+            // The address of `one`, written as an IPv4-mapped IPv6 address. A dual-stack socket reports IPv4 addresses in this form.
             let mapped: IpAddr = "::ffff:192.0.2.1".parse().expect("an address");
             let first = limiter.assign(limiter.acquire().await, one).expect("a free slot");
             let _second = limiter.assign(limiter.acquire().await, mapped).expect("a free slot");
@@ -347,7 +347,7 @@ mod tests {
                     && !permits[1].assign_forwarded(one)
                     && permits[2].assign_forwarded(other)
             );
-            // A permit counts for the first address that is assigned to it. A second address has no effect.
+            // A permit counts towards the limit of the first address that is assigned to it. Assigning a second address has no effect.
             assert!(permits[0].assign_forwarded(other));
             assert_eq!(limiter.rejected(), 1);
             drop(permits.remove(0));

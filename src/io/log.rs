@@ -148,8 +148,9 @@ impl FormatTime for UtcMillis {
     }
 }
 
-/// Formats a line as `TIME LEVEL area: event key=value`. An event whose target is not in [`AREAS`] copies the text of a log line of the
-/// original echo server. Its line therefore contains only this text, and its fields appear only in the JSON format.
+/// Formats a line as `TIME LEVEL area: event key=value`. If the target of an event is not in [`AREAS`], the message of the event has the
+/// same text as a log line of the original echo server. The line of such an event therefore contains only the time, the level and the
+/// message, and the fields of the event appear only in the JSON format.
 struct TextFormat;
 
 impl<S, N> FormatEvent<S, N> for TextFormat

@@ -88,7 +88,7 @@ impl PayloadSource for ReadAhead {
             Ok(queued) => {
                 payload.extend_from_slice(&queued.payload);
                 self.source_quality = queued.source_quality;
-                // A full channel contains enough free buffers. In that case, this buffer is dropped.
+                // If the channel of free buffers is full, it already contains enough free buffers. In that case, this buffer is dropped.
                 let _ = self.free_buffers.try_send(queued.payload);
                 SourcePoll::Ready
             }

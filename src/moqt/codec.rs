@@ -48,7 +48,7 @@ pub enum DecodeError {
     /// A count exceeds its limit.
     #[error("{field} has {count} items; the maximum is {max}")]
     TooMany {
-        /// Name of the counted field.
+        /// Name of the list that has too many items.
         field: &'static str,
         /// Received count.
         count: u64,

@@ -11,9 +11,10 @@ use super::message::AnnounceStatus;
 use super::{MoqtVersion, Session, SessionCounters, SessionEvent, SessionHandler, StreamHandle, TrackPath};
 use crate::time::Time;
 
-/// Bytes charged per frame in addition to its payload.
+/// Bytes that each frame counts towards [`MoqtEchoConfig::max_buffered_bytes`], in addition to its payload.
 const FRAME_OVERHEAD: usize = 64;
-/// Bytes charged per group. This charge also limits the number of waiting groups, which are all scanned often.
+/// Bytes that each waiting group counts towards [`MoqtEchoConfig::max_buffered_bytes`], in addition to its frames. These bytes also limit
+/// the number of waiting groups. The number must be limited, because the echo often scans all waiting groups.
 const GROUP_OVERHEAD: usize = 1 << 10;
 /// Maximum number of items that one turn relays. An item is a frame or the end of a group, and is relayed to all subscribers of its track.
 /// If this limit were lower than the number of items that one turn receives, the queue of items to relay would grow.

@@ -106,7 +106,8 @@ pub mod error_code {
     //! Error codes that close connections, reset streams and reject requests. If gomoqt defines a code for an error, the value is the same
     //! here. Connections, streams, subscriptions and groups have separate codes, so equal values have different meanings.
 
-    /// Closes a connection without an error. This code also stops the peer's side of the stream of an ended subscription.
+    /// Closes a connection without an error. When a subscription ends, the peer also receives this code, which stops the peer's side
+    /// of the subscription's stream.
     pub const NO_ERROR: u32 = 0x0;
     /// Closes a connection because of an internal error. This code is also sent if the peer does not read our messages.
     pub const INTERNAL_ERROR: u32 = 0x1;
@@ -115,7 +116,8 @@ pub mod error_code {
     /// Closes a connection because there is no common version. This code has the same value in gomoqt-0.9; gomoqt-2025-02
     /// has no code for this error.
     pub const UNSUPPORTED_VERSION: u32 = 0x12;
-    /// Closes a connection because the setup timed out or requested an unknown path. This code has the same value in gomoqt-0.9.
+    /// Closes a connection because the setup timed out, or because the client requested an invalid or unknown path. This code has the same
+    /// value in gomoqt-0.9.
     pub const SETUP_FAILED: u32 = 0x13;
 
     /// Rejects a stream because it contains a malformed message.

@@ -86,7 +86,7 @@ impl Limit {
     }
 }
 
-/// The result of one limit.
+/// The result of comparing a figure of the run with one limit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LimitResult {
     /// The limit.
@@ -128,7 +128,7 @@ impl Limits {
         *self != Self::default()
     }
 
-    /// Compares each limit that was set with the run.
+    /// Compares the run with each limit that was set.
     pub fn evaluate(&self, run: &RunResults) -> Vec<LimitResult> {
         let rtt = RoundTrip::of(run, run.evaluated_stream);
         let loss = self.max_loss.map(|allowed| evaluate_loss(run, allowed));
@@ -295,8 +295,8 @@ fn missing_data_reason(run: &RunResults, default: &str) -> String {
 pub struct Verdict {
     /// Whether the run passed.
     pub passed: bool,
-    /// Whether any limit was set. Without limits, a run passes if replies arrived, none was damaged and the connection did not fail. With
-    /// `--no-echo`, a run without limits passes if all packets were sent.
+    /// Whether any limit, such as `--max-loss`, was set. If no limit was set, the run passes if replies arrived, none was damaged and the
+    /// connection did not fail. If no limit was set and `--no-echo` was given, the run passes if all packets were sent.
     pub limits_set: bool,
     /// Why the run failed; empty if it passed.
     pub reasons: Vec<String>,

@@ -153,9 +153,9 @@ pub struct Figure<T: 'static> {
     pub label: &'static str,
     /// The value.
     pub value: fn(&T) -> Value,
-    /// Where and when the text report prints the figure.
+    /// The place of the figure in the text report, and the condition under which the figure is printed there.
     pub shown: Shown<T>,
-    /// The summaries (Markdown, JUnit) that contain this number of the report.
+    /// The summaries (Markdown, JUnit) in which the figure appears.
     pub key: Key,
 }
 
@@ -196,7 +196,7 @@ pub enum When {
     LossReport,
 }
 
-/// The summaries (Markdown, JUnit) that contain a number of the report.
+/// The summaries (Markdown, JUnit) in which a figure appears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// No summary.
@@ -310,8 +310,8 @@ impl<const N: usize> From<&[u64; N]> for Value {
 }
 
 /// Turns each group of the table into a struct that serializes to the JSON object and has the constant `FIGURES`. A row is
-/// `name: type = value => unit, label, shown, key;`. A row without `=>` is `JsonOnly`; a row without `key` is in no summary. The
-/// statements in brackets before the rows run once per struct, before its values are computed.
+/// `name: type = value => unit, label, shown, key;`. A row without `=>` is `JsonOnly`; a row without `key` is in no summary. A
+/// group may have statements in brackets before its rows. `new` executes these statements once and then computes the values of all rows.
 macro_rules! figures {
     (@text $type:ident) => { figures!(@text $type Unit::None, "", Shown::JsonOnly) };
     (@text $type:ident $unit:expr, $label:expr, $shown:expr) => { figures!(@text $type $unit, $label, $shown, Key::No) };
@@ -444,7 +444,8 @@ pub struct RoundTrip<'a> {
 }
 
 impl<'a> RoundTrip<'a> {
-    /// The round trips of `kind`, for AUDIO without the server delay. `None` if the stream was not sent or the server delay is unknown.
+    /// The round trips of the stream `kind`. For AUDIO, the server delay is subtracted. `None` if the stream was not sent or the server
+    /// delay is unknown.
     pub(super) fn of(run: &'a RunResults, kind: StreamKind) -> Option<Self> {
         let server_delay = if kind == StreamKind::Audio { run.server_delay().effective_ns()? } else { 0 };
         let echo_time = Self::echo_time(run.stream(kind)?);

@@ -21,7 +21,8 @@ use crate::time::{Time, WallClock};
 /// How long the log stays active after a snapshot.
 pub(super) const RETENTION: Duration = Duration::from_secs(10);
 
-/// Maximum number of entries in each list: accepted messages and other entries.
+/// Maximum number of entries in each of the two lists of the log. One list contains the accepted messages, and the other list contains all
+/// other entries.
 pub(super) const LOG_CAPACITY: usize = 200;
 
 /// Maximum number of rooms whose messages are counted.
@@ -214,7 +215,7 @@ pub enum ActivityKind {
     Message,
     /// A binary message.
     Binary,
-    /// A post over HTTP.
+    /// A message that was posted over HTTP.
     Post,
     /// A new connection.
     Connect,
@@ -226,11 +227,13 @@ pub enum ActivityKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivityOutcome {
-    /// The activity had an effect.
+    /// The server accepted the message. This is also the result of a new connection, and of a connection that ended without a reason
+    /// from the server.
     Accepted,
-    /// The activity had no effect, and the sender received no reply.
+    /// The message had no effect, and its sender received no reply.
     Ignored,
-    /// The activity had no effect, and the sender received an error.
+    /// The message had no effect, and its sender received an error. This is also the result of a connection that the server closed for a
+    /// stated reason.
     Rejected,
 }
 
@@ -250,7 +253,7 @@ pub struct ActivityEntry {
     pub room: Option<String>,
     /// Whether the room needs a password or token.
     pub protected: bool,
-    /// The connection's number; `None` for a post over HTTP.
+    /// The connection's number; `None` if the message was posted over HTTP.
     pub connection: Option<u64>,
     /// The source address.
     pub address: Option<IpAddr>,

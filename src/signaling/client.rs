@@ -185,7 +185,8 @@ impl RoomClient {
         self.state == JoinState::Joined
     }
 
-    /// The sanitized room name; the query if the server does not list the room.
+    /// The sanitized name of the room. If the room is not in the server's list, returns the sanitized text with which the user selected the
+    /// room.
     pub fn room_name(&self) -> &str {
         &self.room_name
     }

@@ -100,7 +100,7 @@ pub enum ResponseMatching {
 /// The room in which a prober measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeRoom {
-    /// No room: the server answers requests outside rooms.
+    /// The prober joins no room, because the server answers requests from clients that are in no room.
     None,
     /// The room that the first message joins by a room code. Without a code, the prober joins no room.
     Code,

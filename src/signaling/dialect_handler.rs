@@ -1,5 +1,5 @@
-//! The interface between the hub and the dialects: each dialect implements [`DialectHandler`], and replies, sends messages and closes
-//! connections through a [`ConnectionContext`], which `hub.rs` implements.
+//! The interface between the hub and the dialects. Each dialect implements [`DialectHandler`]. To reply, to send messages and to close
+//! connections, a dialect calls the methods of a [`ConnectionContext`], which `hub.rs` implements.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -581,15 +581,16 @@ impl Hub {
         }
         let mut next = last_ping + interval;
         if connection.awaiting_pong {
-            // If a connection had been silent for longer than the time-out before the ping, it has the whole time-out to answer the ping.
+            // When the ping is sent, the connection may already have been silent for longer than the time-out. Such a connection still has
+            // the whole time-out, counted from the ping, to answer.
             let expires_at = connection.last_seen + timeout;
             next = next.min(if expires_at > now.monotonic { expires_at } else { now.monotonic + timeout });
         }
         self.schedule(next, TimerEvent::Heartbeat { conn, last_ping });
     }
 
-    /// Schedules the heartbeat of the room that the connection `created`, if any, and the idle time-out and maximum age of a new
-    /// connection.
+    /// Schedules the idle time-out and the maximum age of the new connection `conn`. If this connection created a room, `created` is the
+    /// key of the room, and this method also schedules the heartbeat of the room.
     pub(super) fn start_member_timers(&mut self, now: Time, conn: ConnId, dialect: Dialect, created: Option<RoomKey>) {
         if let (Some(room), Some(interval)) = (created, self.limits.heartbeat.interval) {
             self.schedule(now + interval, TimerEvent::Dialect(dialect, DialectTimer::RoomHeartbeat(room)));

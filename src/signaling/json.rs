@@ -1,5 +1,5 @@
-//! JSON with limits: parsing with a maximum depth and number of values, writing with a maximum length, and the reasons why a message
-//! has no effect.
+//! Parses JSON with a maximum depth and a maximum number of values, and writes JSON with a maximum length. This module also defines
+//! [`MessageError`], the reasons why the server ignores or rejects a message.
 
 use std::io::{self, Write};
 

@@ -145,8 +145,10 @@ pub struct BroadcastSettings {
 }
 
 impl Default for BroadcastSettings {
-    /// No secret; the envelope [`Envelope::Document`]; messages of the types `keepalive` and `ack` are not relayed; 10 MiB per message,
-    /// 10,000 delayed messages per room and 64 MiB of delayed messages in all rooms.
+    /// The default settings have no secret, no idle time-out and no maximum connection age. Control channels need a token. Relayed messages
+    /// have the envelope [`Envelope::Document`], and messages of the types `keepalive` and `ack` are not relayed. A message of an
+    /// authorized member has at most 10 MiB. The server delays at most 10,000 messages per room and at most 64 MiB of messages in all rooms
+    /// together.
     fn default() -> Self {
         Self {
             secret: None,

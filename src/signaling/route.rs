@@ -71,7 +71,7 @@ fn is_selected_by(dialect: Dialect, path: &str, query: &str) -> bool {
     }
 }
 
-/// The route of a URL that selects this dialect, or of any URL if the server supports only this dialect.
+/// Returns the route of a URL that selects this dialect. If the server supports only this dialect, every URL selects this dialect.
 fn route_of(dialect: Dialect, path: &str, query: &str) -> Route {
     match dialect.url_selection() {
         UrlSelection::None => Route::Undecided,

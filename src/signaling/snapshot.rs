@@ -50,11 +50,11 @@ pub struct SnapshotQuery {
 pub struct Snapshot {
     /// Rooms by dialect, in the order of creation.
     pub rooms: Vec<RoomSnapshot>,
-    /// Number of rooms that match the filter but are not included.
+    /// Number of rooms that match the filter but are missing from `rooms`, because that list is limited.
     pub omitted_rooms: usize,
-    /// Connections outside rooms.
+    /// Connections that are in no room and match the filter.
     pub unjoined: Vec<ConnectionSnapshot>,
-    /// Number of connections outside rooms that match the filter but are not included.
+    /// Number of connections that are in no room and match the filter, but are missing from `unjoined`, because that list is limited.
     pub omitted_unjoined: usize,
     /// The source addresses with the most connections, in descending order.
     pub addresses: Vec<AddressSnapshot>,

@@ -119,9 +119,9 @@ impl LeastSquaresFit {
 
 /// Estimates the drift of a device's sample clock against the monotonic clock, from the number of frames and the time of each callback.
 ///
-/// A callback may be late, but never early. So only the earliest callback in each second of audio is used, relative to its nominal
-/// time, and the drift is the slope of a least-squares fit. After a discontinuity the number of lost frames is unknown: a new fit
-/// starts. All fits share one slope.
+/// A callback may be late, but never early. So only one callback in each second of audio is used: the *earliest* callback, which has the
+/// smallest lateness relative to its nominal time. The drift is the slope of a least-squares fit to these callbacks. After a discontinuity
+/// the number of lost frames is unknown, so a new fit starts. All fits share one slope.
 #[derive(Clone, Debug)]
 pub struct DriftEstimator {
     rate: f64,
@@ -176,7 +176,7 @@ impl DriftEstimator {
 
     /// Records that an unknown number of frames was lost.
     pub fn on_discontinuity(&mut self) {
-        // The current second is incomplete, so its earliest callback is less reliable.
+        // The current second is incomplete and may lack the callback with the smallest lateness, so this second is not used.
         self.earliest = None;
         let fit = std::mem::take(&mut self.fit);
         if fit.n > 0.0 {

@@ -73,8 +73,8 @@ struct MissingRange {
 /// Detects reordering from the first copies of a stream's packets, identified by their index in the order of sending.
 ///
 /// The first packet that overtakes a missing packet is always the newest packet so far, and its arrival creates a missing range. So every
-/// packet that is still missing is in one range. Each range stores the arrival time of the packet that created it, which is the first
-/// packet that overtook the missing packets of the range.
+/// packet that is still missing belongs to exactly one range. Each range stores the arrival time of the packet that created the range. This
+/// packet is the first that overtook the missing packets of the range.
 #[derive(Clone, Debug, Default)]
 pub struct Reordering {
     next_expected: u64,

@@ -227,10 +227,11 @@ const RECEIVED_COUNTS_LEN: usize = 20;
 /// than the request.
 const PLACEHOLDER_LEN: usize = RECEIVED_COUNTS_LEN + 24;
 
-/// The first bytes of the attribute's value in a response. These bytes distinguish counts from the zeros in a request.
+/// The first bytes of the attribute's value in a response. A value that starts with these bytes contains counts. In a request, the value
+/// consists of zeros.
 const RECEIVED_COUNTS_MAGIC: [u8; 4] = *b"jam1";
 
-/// Numbers of distinct packets that a server received from one address and port. All counts wrap at 2^32.
+/// For each type of packet, how many distinct packets a server received from one address and port. All counts wrap at 2^32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReceivedCounts {
     /// Identifies the start of counting; two responses are comparable if their epochs are equal.
@@ -384,7 +385,8 @@ fn parse_header(message: &[u8]) -> Result<(u16, TransactionId), StunError> {
 fn for_each_attribute<'a>(message: &'a [u8], mut visit: impl FnMut(u16, &'a [u8])) -> Result<bool, StunError> {
     let mut at = HEADER_LEN;
     let mut covered = true;
-    // The length is a multiple of 4, so the rest is a whole attribute header or nothing, and padding never exceeds the message.
+    // The length of the message is a multiple of 4, as is the length of each attribute including its padding. After each attribute, there
+    // are therefore either no more bytes or enough bytes for another attribute header. The padding never exceeds the message.
     while let Some(([k0, k1, l0, l1], rest)) = message[at..].split_first_chunk::<4>() {
         let (attribute_type, len) = (u16::from_be_bytes([*k0, *k1]), u16::from_be_bytes([*l0, *l1]));
         let value = rest.get(..usize::from(len)).ok_or(StunError::Attribute { attribute_type, len })?;

@@ -132,7 +132,8 @@ fn errors_are_reported_and_a_restarted_server_is_reconnected() {
     drop(server);
 }
 
-/// The page's error text for certificates that our server never presents.
+/// Checks the page's error texts for certificates that are expired, not yet valid, valid for too long, or without a P-256 key. The test
+/// passes the data of such certificates to the page, because the certificate of the test server has none of these problems.
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn certificate_errors_are_reported() {

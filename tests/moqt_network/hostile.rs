@@ -168,7 +168,8 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
             }
             let received = before.received_bytes + u64::from(GROUPS) * FRAMES as u64 * 65_536;
             let reading = server.until("all is received", |reading| reading.sessions.received_bytes == received).await;
-            // At most 4 of 60 MiB are buffered, in addition to the transport's buffers.
+            // The 60 groups contain 1 MiB each. The server buffers at most 4 MiB of this data, in addition to the transport's buffers. The
+            // server drops the groups for which there is no space.
             assert!(
                 reading.sessions.groups_dropped_slow_reader >= before.groups_dropped_slow_reader + 50,
                 "{reading:#?}"

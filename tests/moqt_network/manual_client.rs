@@ -16,7 +16,7 @@ use crate::test_server::{TIMEOUT, TestServer, certificate};
 pub(crate) const UNI: &[u8] = b"\x40\x54\x00";
 pub(crate) const BIDI: &[u8] = b"\x40\x41\x00";
 
-/// A control stream whose only setting is datagrams, as the original client sends it.
+/// An HTTP/3 control stream. Its SETTINGS frame contains only the setting that enables datagrams (0x33), as in the original gomoqt client.
 const SETTINGS: &[u8] = b"\x00\x04\x02\x33\x01";
 /// HTTP/3's other streams: the two QPACK streams, and a stream of a reserved type.
 const OTHER_STREAMS: [&[u8]; 3] = [b"\x02", b"\x03", b"\x21nothing"];
@@ -60,7 +60,7 @@ pub(crate) struct ManualClient {
 }
 
 impl ManualClient {
-    /// Connects, and over WebTransport requests a session at `/echo`.
+    /// Connects to the server. If the transport is WebTransport, also requests a session at `/echo`.
     pub(crate) async fn open(server: &TestServer, over: Transport) -> Self {
         Self::open_with(server, over, TransportConfig::default()).await
     }

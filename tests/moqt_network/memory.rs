@@ -19,9 +19,9 @@ pub(crate) fn since(earlier: isize) -> isize {
     now() - earlier
 }
 
-/// Waits until so much memory is released that the growth since `earlier` is below `limit` bytes. Returns the remaining growth. On a busy
+/// Waits until the number of allocated bytes has grown by less than `limit` since the reading `earlier`, and returns this growth. On a busy
 /// machine, the buffers of both ends are released late, whereas retained memory is never released. After a minute, the function returns the
-/// last reading even if it is not below the limit.
+/// current growth even if it is not below the limit.
 pub(crate) async fn settle_below(earlier: isize, limit: isize) -> isize {
     let began = Instant::now();
     while since(earlier) >= limit && began.elapsed() < Duration::from_secs(60) {

@@ -170,7 +170,8 @@ fn spoof_from_the_wire(cable: &VethCable, host: &str, driver: &str) -> SpoofingR
         forge(own, ports[0], own, &keepalive(1_000, &[]));
         forge(own, ports[0], own, &audio(1_000, 64));
     }
-    // The following datagrams prove that forged datagrams arrive: the server answers each of them if it listens on the destination address.
+    // The following datagrams are sent in the same way, but their sources are addresses of other machines. If the server listens on the
+    // destination address of such a datagram, the server answers the datagram. These replies prove that datagrams sent in this way arrive.
     for (other, own) in OTHERS.into_iter().zip(OURS) {
         forge(other, 4_000, own, &keepalive(2_000, &[]));
         forge(other, 4_000, own, &audio(2_000, 64));

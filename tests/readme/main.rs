@@ -1,6 +1,6 @@
 //! Runs every shell block of the README unchanged, in a shell that finds this program on its path, in its own network namespace. A comment
-//! above a block changes this: with `<!-- until ctrl-c -->` SIGINT ends the block, and with `<!-- not run: REASON -->` the block is not
-//! run.
+//! above a block changes this. If the comment is `<!-- until ctrl-c -->`, the test ends the block with SIGINT. If the comment begins with
+//! `<!-- not run:`, the test skips the block.
 
 #![cfg(target_os = "linux")]
 

@@ -158,7 +158,7 @@ fn targets(folder: &Path) -> BTreeSet<String> {
 fn compose_services_use_existing_commands_and_options() {
     let file = read("compose.yaml");
     let (compose, signaling) = file.split_once("\n  signaling-server:\n").unwrap();
-    // The value of `KEY: VALUE`, and the items of the list below `KEY:`.
+    // `value` returns VALUE of a line `KEY: VALUE`. `list` returns the items of the list below a line `KEY:`.
     let value = |key: &str| {
         let line = compose.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": "));
         line.unwrap_or_else(|| panic!("{key}")).to_owned()

@@ -207,7 +207,8 @@ fn device_that_disconnects_at_once_is_reported() {
 fn samples_lost_by_the_device_are_counted_and_the_run_continues() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 24_000);
-    // The card continues at the same position in the file, so time is lost but no samples are.
+    // After the xrun, the simulated card continues at the same position in its file. The card loses time, but the recording contains all
+    // samples of the file.
     let alsa = Alsa::with(plug_in).with_card("default", &bytes, "channels 1 xrun_after 9600");
     let (wav, report) = recorded(&alsa, "--duration 500ms");
     assert_same(&wav.samples(), &samples, "before and after");

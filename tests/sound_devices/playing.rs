@@ -136,7 +136,7 @@ fn card_with_another_rate_plays_the_same_frequency() {
     let found = without_silence(&played);
     // The played sound consists of the two seconds, the fade-out, and the ringing of the filter.
     assert!(found.len().abs_diff(88_200 + FADE_FRAMES * 441 / 480) < 200, "{}", found.len());
-    // The middle second has one rising zero crossing per period of the tone.
+    // From 0.5 s to 1.5 s, the sound has one rising zero crossing per period of the tone, which has 1,000 periods per second.
     let ups = found[22_050..66_150].windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
     assert!((999..=1_001).contains(&ups), "{ups}");
 }

@@ -1,7 +1,7 @@
 //! Converts received samples to the rate and the clock of the device, with an adjustable speed.
 //!
-//! At equal rates `rubato`'s `Slip` drops or inserts a frame with a crossfade when needed, and copies samples otherwise. At different
-//! rates, a windowed sinc resampler with an adjustable ratio converts the rate and follows the clock.
+//! If the packets and the device have the same rate, `rubato`'s `Slip` copies the samples, and drops or inserts a frame with a crossfade
+//! when needed. If the rates differ, a windowed sinc resampler converts the rate, and its adjustable ratio follows the device's clock.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Adjustable, Async, FixedAsync, SincInterpolationParameters, SincInterpolationType, Slip, WindowFunction};
@@ -112,7 +112,7 @@ impl AdaptiveResampler {
         samples
     }
 
-    /// Input frames for the next call of [`Self::process`].
+    /// Number of input frames that the next call of [`Self::process`] requires.
     pub(super) fn next_input_frames(&self) -> usize {
         self.resampler.input_frames_next()
     }

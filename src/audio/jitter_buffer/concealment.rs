@@ -125,7 +125,7 @@ impl Concealment {
             .for_each(|(to, from)| to.copy_from_slice(from));
     }
 
-    /// The faded sample `elapsed` frames after the audio stopped.
+    /// Returns a sample of the fade-out. `elapsed` is the number of frames since the audio stopped.
     fn concealed_sample(&self, elapsed: usize, channel: usize) -> f32 {
         let left = self.fade_out_frames.saturating_sub(elapsed) as f32 / self.fade_out_frames as f32;
         self.reversed_tail.get(elapsed * self.channels + channel).map_or(0.0, |sample| sample * left)

@@ -37,7 +37,7 @@ const CONTROL_GAINS: (f64, f64) = (0.25, 0.015);
 /// Playback pauses if packets were late and the depth is below the target depth by more than this value, in seconds.
 const PAUSE_THRESHOLD: f64 = 0.001;
 
-/// Playback skips frames if the depth exceeds the target depth by more than the sum of this value, in seconds, and the tolerance.
+/// Playback skips frames if the depth exceeds the target depth by more than this value plus the tolerance. The value is in seconds.
 const SKIP_THRESHOLD: f64 = 0.05;
 
 /// Waiting time of the fastest packet in each window of one second. All values are in seconds.
@@ -288,7 +288,8 @@ const BUCKETS: usize = 800;
 /// Factor by which the counts decay each second. The half-life is about seven seconds.
 const DECAY_PER_SECOND: f32 = 0.9;
 
-/// Of this many packets, one may arrive later than the percentile (1,000 means the 99.9th percentile).
+/// Selects the percentile of the lateness: one packet in `TAIL_DIVISOR` packets may be later than the percentile. The value 1,000 selects
+/// the 99.9th percentile.
 const TAIL_DIVISOR: f32 = 1_000.0;
 
 /// Histogram of the lateness of packets relative to the fastest packets. Older packets count less.
@@ -345,8 +346,8 @@ mod tests {
     fn lateness_percentile_ignores_one_packet_in_a_thousand() {
         let mut histogram = DecayingHistogram::new();
         (0..2_000).for_each(|_| histogram.add(0.003_1));
-        // Two late packets among 2,002 are less than one in a thousand, so the percentile stays. A third late packet increases the
-        // percentile.
+        // Two late packets among 2,002 packets are less than one in a thousand, so these two packets do not change the 99.9th percentile.
+        // A third late packet increases the percentile.
         (0..2).for_each(|_| histogram.add(0.050_1));
         histogram.commit_pending(true);
         assert_eq!(histogram.p999(), 0.003_25);
@@ -369,9 +370,9 @@ mod tests {
             histogram.commit_pending(true);
             histogram.p999() > 0.001
         });
-        // The sum of all counts approaches 1,000. The 99.9th percentile ignores late packets if their count is at most a thousandth of
-        // this sum, which is 1. After n seconds, the count of the 100 late packets has decayed to 100 × 0.9^n, which is less than 1 if n
-        // is above 43.7.
+        // In each second, all counts are multiplied by 0.9 and 100 packets are added, so the sum of the counts rises to almost 1,000. The
+        // 99.9th percentile ignores late packets if their count is at most a thousandth of the sum. A thousandth of 1,000 is 1. After n
+        // seconds, the count of the 100 late packets has decayed to 100 × 0.9^n, which is less than 1 if n is above 43.7.
         assert_eq!(seconds.count(), 43);
     }
 

@@ -6,7 +6,8 @@
 //! (`adaptive_resampler`). If that would take too long, playback pauses or skips. If the device has the rate of the packets, samples are
 //! unchanged while no correction is needed.
 //!
-//! Time is passed in as an argument, and no memory is allocated after creation, so a device callback can run the buffer.
+//! Device callbacks can call the methods of the buffer: time is passed in as an argument, and no memory is allocated after the buffer has
+//! been created.
 
 mod adaptive_resampler;
 mod concealment;

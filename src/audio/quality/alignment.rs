@@ -21,12 +21,11 @@ const MIN_DAMAGED_SAMPLES: usize = 1 << 12;
 /// Minimum correlation of a match.
 const MIN_CORRELATION: f64 = 0.5;
 
-/// The result is ambiguous if another peak has at least this fraction of the best correlation, separated by a valley
-/// ([`VALLEY_RATIO`]).
+/// The result is ambiguous if a valley ([`VALLEY_RATIO`]) separates the best peak from another peak whose correlation is at least this
+/// fraction of the best correlation.
 const AMBIGUITY_RATIO: f64 = 0.95;
 
-/// Two peaks of the correlation are separate if, at a shift between their shifts, the correlation is at most this fraction of the best
-/// correlation.
+/// There is a valley between two peaks if, somewhere between them, the correlation falls to this fraction of the best correlation or below.
 const VALLEY_RATIO: f64 = 0.7;
 
 /// Result of the comparison of returned and sent audio.

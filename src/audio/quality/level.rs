@@ -1,10 +1,9 @@
 //! Level and clipping of a channel, and the [`SourceMeter`] for the input.
 //!
-//! A clip is a run of at least [`MIN_CLIP_SAMPLES`] consecutive full-scale samples of one channel. Clips are found in packets that arrive
-//! in any order. If a run of full-scale samples begins and ends inside a packet, it is counted when this packet is added. A run of
-//! full-scale samples that touches the edge of a packet may continue in the adjacent packet, so it stays *open*: it is counted only after
-//! the adjacent packet has been added. The input is measured before it is mixed and resampled, because a resampler changes peaks and hides
-//! clipping.
+//! A clip is a run of at least [`MIN_CLIP_SAMPLES`] consecutive full-scale samples of one channel. Packets may be added in any order. If a
+//! run of full-scale samples begins and ends inside a packet, it is counted when this packet is added. A run of full-scale samples that
+//! touches the edge of a packet may continue in the adjacent packet. Such a run stays *open*, so that the run and its continuation are
+//! counted as one clip. The input is measured before it is mixed and resampled, because a resampler changes peaks and hides clipping.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +29,7 @@ pub struct ChannelLevel {
     pub sample_peak: f32,
     /// Mean of the squares; 0 without samples.
     pub mean_square: f64,
-    /// Number of clips: at least `MIN_CLIP_SAMPLES` consecutive samples at full scale.
+    /// Number of clips. A clip is a run of at least `MIN_CLIP_SAMPLES` consecutive samples at full scale.
     pub clips: u64,
     /// Samples in clips.
     pub clipped_samples: u64,
@@ -108,18 +107,20 @@ impl LevelMeter {
 /// full-scale samples.
 pub const MIN_CLIP_SAMPLES: u64 = 3;
 
-/// Maximum number of open clips: runs of full-scale samples that may continue in a packet that has not been added yet. If one more clip is
-/// opened, the open clip with the lowest offset is closed and counted with the samples found so far. If a packet that is added later
-/// continues this closed clip, the continuation counts as another clip.
+/// Maximum number of open clips: runs of full-scale samples that may continue in an adjacent packet. If one more clip is opened, the open
+/// clip with the lowest offset is closed and counted with the samples found so far. If a packet that is added later continues this closed
+/// clip, the continuation counts as another clip.
 const MAX_OPEN_CLIPS: usize = 1_024;
 
 /// Consecutive full-scale samples at the edge of a packet.
 #[derive(Clone, Debug)]
 struct OpenClip {
     samples: Range<u64>,
-    /// Whether the previous packet, which has not been added yet, may extend the clip.
+    /// Whether `samples` starts at the start of a packet, so that the clip may begin in the packet before it. Set to false if that packet
+    /// is added later and does not end with a full-scale sample.
     may_extend_before: bool,
-    /// Whether the next packet, which has not been added yet, may extend the clip.
+    /// Whether `samples` ends at the end of a packet, so that the clip may continue in the packet after it. Set to false if that packet is
+    /// added later and does not start with a full-scale sample.
     may_extend_after: bool,
 }
 
@@ -201,8 +202,8 @@ impl ClipDetector {
         }
     }
 
-    /// Records that the packet that starts at `offset` does not start with a full-scale sample. An open clip that ends at `offset`
-    /// therefore does not continue in this packet.
+    /// Records that the packet that starts at `offset` does not start with a full-scale sample. If the samples of an open clip end at
+    /// `offset`, the clip therefore has no samples in this packet.
     fn close_clip_ending_at(&mut self, offset: u64) {
         let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
         if at > 0 && self.open_clips[at - 1].samples.end == offset {
@@ -211,8 +212,8 @@ impl ClipDetector {
         }
     }
 
-    /// Records that the packet that ends at `offset` does not end with a full-scale sample. An open clip that starts at `offset` therefore
-    /// does not begin in this packet.
+    /// Records that the packet that ends at `offset` does not end with a full-scale sample. If the samples of an open clip start at
+    /// `offset`, the clip therefore has no samples in this packet.
     fn close_clip_starting_at(&mut self, offset: u64) {
         let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
         if self.open_clips.get(at).is_some_and(|clip| clip.samples.start == offset) {
@@ -228,8 +229,8 @@ impl ClipDetector {
         }
     }
 
-    /// Number of clips, number of samples in them, and start of the first clip. Open clips, which may continue in a packet that has not
-    /// been added yet, are included with the samples found so far.
+    /// Number of clips, number of samples in them, and start of the first clip. Open clips, which may continue in an adjacent packet, are
+    /// included with the samples found so far.
     fn totals(&self) -> (u64, u64, Option<u64>) {
         let open = self.open_clips.iter().map(|clip| &clip.samples);
         let clipped = open

@@ -167,7 +167,7 @@ pub struct Gap {
     pub first_packet: u64,
     /// Number of packets.
     pub packets: u64,
-    /// Start in samples per channel from the first sent sample.
+    /// Position of the start of the gap, counted in samples per channel from the first sent sample.
     pub start_sample: u64,
     /// Length in samples per channel.
     pub samples: u64,

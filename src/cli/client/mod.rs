@@ -379,7 +379,8 @@ impl<'a> RunMonitor<'a> {
 }
 
 impl<S: Workload> FinishedClient<'_, S> {
-    /// Returns the raw results. Packets whose outcome is known only now go to the packet lines and to `final_observer`.
+    /// Returns the raw results. This call decides the outcome of all packets whose outcome is still open, and passes these packets to the
+    /// packet lines and to `final_observer`.
     pub(super) fn into_run(
         self,
         target: &str,

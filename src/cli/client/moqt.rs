@@ -225,7 +225,8 @@ impl ClientArgs {
             if let MoqtClientEvent::FrameReturned { payload, .. } | MoqtClientEvent::FrameUnmatched { payload, .. } =
                 event
             {
-                // Blocks while the queue is full, so that no text is lost. Fails immediately if the command does not print texts.
+                // Blocks while the queue is full, so that no text is lost. A command that does not print received texts drops the receiver
+                // of this queue. `send` then fails immediately.
                 let _ = sender.send(payload.clone());
             }
         };

@@ -73,8 +73,8 @@ impl ClientArgs {
         if self.embedded || self.room.is_enabled() || to.is_some() { Ok(()) } else { Err(no_target_error()) }
     }
 
-    /// Runs `client` until it finishes or `stop` is requested. `total` is the number of packets to send, if known. Packets whose outcome is
-    /// known only at the end of the run go to `final_observer`.
+    /// Runs `client` until it finishes or `stop` is requested. `total` is the number of packets to send, if known. `final_observer`
+    /// receives the packets whose outcome is known only at the end of the run.
     pub fn run_client<S: Workload + Send + 'static>(
         &self,
         client: ClientNode<S>,

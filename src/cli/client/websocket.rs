@@ -57,7 +57,7 @@ pub struct WebSocketProbeArgs {
 
     /// Code of the bbx room to join
     ///
-    /// Optional: a bbx server also answers the pings of a client that is in no room.
+    /// If this option is not given, the probe joins no room. A bbx server also answers pings from clients that are in no room.
     #[arg(long, hide_short_help = true, alias = "code", value_name = "CODE", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
     room_code: Option<String>,
 }
@@ -76,7 +76,7 @@ impl WebSocketProbeArgs {
         dialect.or(self.token_option()).or(self.room_code.as_ref().map(|_| "--room-code"))
     }
 
-    /// Name of an option for broadcast tokens that the user gave. If the user gave several, returns the first in the order of the list.
+    /// Returns the first of the options `--token`, `--token-file` and `--hmac-secret-file` that was given.
     fn token_option(&self) -> Option<&'static str> {
         let all = [
             ("--token", self.token.is_some()),

@@ -79,8 +79,8 @@ fn read_secret(option: &str, given: Option<&str>, file: Option<&Path>) -> Result
     Ok(read_secret_text(option, given, file)?.as_deref().map(Secret::new))
 }
 
-/// Reads the secret from the value of `option` or from the file of `{option}-file`. The file takes precedence, because the value may
-/// come from the environment.
+/// Reads the secret from the value of `option` or from the file of `{option}-file`. If both are given, the file takes precedence: the
+/// value may come from an environment variable, but the file is always given on the command line.
 pub fn read_secret_text(option: &str, given: Option<&str>, file: Option<&Path>) -> Result<Option<String>, Failure> {
     if let Some(file) = file {
         let text = fs::read_to_string(file)

@@ -232,13 +232,14 @@ mod tests {
             "Basic",
             "Basic ",
             "Basic !!!!",
-            // No colon: admin
+            // Base64 of `admin`, which has no colon between name and password.
             "Basic YWRtaW4=",
-            // admin: and :open: sesame ü and :
+            // Base64 of `admin:` (no password), `:open: sesame ü` (no name) and `:` (neither).
             "Basic YWRtaW46",
             "Basic Om9wZW46IHNlc2FtZSDDvA==",
             "Basic Og==",
-            // Wrong name or password: Admin:open: sesame ü, admin:open: sesame, admin:open: sesame üx
+            // Base64 of `Admin:open: sesame ü` (the name is wrong), `admin:open: sesame` and `admin:open: sesame üx` (the password is
+            // wrong).
             "Basic QWRtaW46b3Blbjogc2VzYW1lIMO8",
             "Basic YWRtaW46b3Blbjogc2VzYW1l",
             "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8eA==",

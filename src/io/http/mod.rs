@@ -73,7 +73,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         _ => error,
     })?;
     listener.set_nonblocking(true)?;
-    // The backlog is large enough for a thousand clients that reconnect at once after a restart.
+    // The backlog is large enough for a thousand clients that all reconnect at the same moment after a restart of the server.
     SockRef::from(&listener).listen(LISTEN_BACKLOG)?;
     Ok(listener)
 }

@@ -37,8 +37,8 @@ use crate::time::{Time, saturating_nanos};
 /// Timeout of name resolution. The system resolver tries a second server after 5 s.
 const DNS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum time per address before the next address is tried. If there are many addresses, the time per address is shorter, so that the
-/// sum of all attempts except the last does not exceed the time-out of the last attempt.
+/// Maximum time per address before the next address is tried. The last address has the whole setup time-out. If a server has many
+/// addresses, the time per address is shorter, so that all attempts together take at most twice the setup time-out.
 const NEXT_ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum time without a reply over raw QUIC before the alternative path is tried.
@@ -215,7 +215,8 @@ pub struct MoqtConnectOptions {
     pub url: MoqtUrl,
     /// Verifies the server certificate.
     pub verifier: Arc<dyn ServerCertVerifier>,
-    /// The policy that `verifier` implements. If the policy accepts any certificate, only loopback addresses are contacted.
+    /// The policy that `verifier` implements. If this policy accepts every certificate, the connection attempt fails unless all
+    /// addresses of the server are loopback addresses.
     pub trust: TrustPolicy,
     /// Offered versions, the preferred one first; not empty.
     pub offered_versions: Vec<MoqtVersion>,

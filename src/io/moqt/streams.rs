@@ -174,7 +174,7 @@ pub(super) struct ConnectionStreams {
     session_id: Option<u64>,
     recv_streams: BTreeMap<StreamHandle, RecvStream>,
     send_buffers: BTreeMap<StreamHandle, SendBuffer>,
-    /// The openers of our bidirectional and of our unidirectional streams.
+    /// Opens our streams. The first item opens bidirectional streams, and the second item opens unidirectional streams.
     openers: [StreamOpener; 2],
     /// The futures that accept the peer's next bidirectional stream and its next unidirectional stream.
     accept_futures: [Option<BoxFuture<'static, AcceptResult>>; 2],
@@ -481,7 +481,8 @@ impl SendBuffer {
 
 type OpenedStream = (SendStream, Option<RecvStream>);
 
-/// Streams of one direction that wait for credit from the peer.
+/// Opens our streams of one type, bidirectional or unidirectional. The streams wait in `queue` until the peer permits us to open more
+/// streams of this type.
 struct StreamOpener {
     dir: StreamDir,
     queue: VecDeque<StreamHandle>,

@@ -311,8 +311,9 @@ async fn read_connect_stream<R: AsyncRead + Unpin>(mut recv: BoundedReader<R>) -
             Ok(Some(Capsule::CloseWebTransportSession { code, reason })) => {
                 return ConnectStreamEnd::Closed(code, reason);
             }
-            // One DATA frame may contain very many capsules. The library parses these capsules from its buffer, and only a read from the
-            // stream consumes the task budget. Without this call, the loop would therefore not yield to other tasks.
+            // One DATA frame may contain very many capsules. The library reads the frame into its buffer and parses the capsules there.
+            // Parsing consumes no task budget, because only a read from the stream does. Without this call, the loop would therefore not
+            // yield to other tasks until it has parsed all capsules in the buffer.
             Ok(Some(_)) => consume_budget().await,
             Ok(None) => {
                 return ConnectStreamEnd::Closed(error_code::NO_ERROR, "the session stream ended".to_owned());

@@ -417,7 +417,7 @@ fn missing_fields() -> HttpRejection {
 /// A rejected request.
 struct HttpRejection {
     response: Box<Response>,
-    /// The reason for the log, without data from the request.
+    /// Why the request was rejected. This text is written to the log, so it contains no data from the request.
     log_reason: &'static str,
 }
 

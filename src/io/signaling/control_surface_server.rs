@@ -111,8 +111,9 @@ pub enum ServerCommand {
     },
     /// Creates a room.
     CreateRoom {
-        /// The sending half of a channel for the room code. If there are already 1,000 rooms, the server sends no room code and drops this
-        /// half of the channel. If the receiving half has been dropped, the server closes the room again.
+        /// The sending half of a one-shot channel. The server creates a room and sends the room code on this channel. If there are already
+        /// 1,000 rooms, the server creates no room and drops the sending half, and the receiving half returns an error. If the receiving
+        /// half has been dropped, the server closes the new room again.
         response: oneshot::Sender<String>,
     },
     /// Closes a room and disconnects its clients.

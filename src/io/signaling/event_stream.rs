@@ -262,8 +262,8 @@ mod tests {
         streams.pop();
         assert_eq!(listeners.counters().active, 16);
         assert!(add_stream(&mut listeners).is_some());
-        // The stream that was added last is closed at once, because the test does not keep it. The queue of the program listener holds at
-        // most one event.
+        // The stream that was added last is closed at once, because the test does not keep it. The embedding application's queue holds at
+        // most one event, so the application misses the second event.
         assert_eq!((publish(&mut listeners, 1), publish(&mut listeners, 2), listeners.counters().active), (0, 1, 16));
         assert_eq!((consumer.pop().map(|event| event.received_at), consumer.dropped()), (Some(1), 1));
         drop(consumer);

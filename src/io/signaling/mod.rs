@@ -159,8 +159,8 @@ fn upgrade_router(plain: Router, hub: Arc<SharedHub>, limits: Arc<SignalingLimit
         .layer(from_fn_with_state(UpgradeState { hub, limits, log_throttle: Arc::default() }, upgrade_middleware))
 }
 
-/// Upgrades requests for the WebSocket of a dialect. An upgrade to another protocol, such as HTTP/2, is ignored (RFC 9110,
-/// section 7.8).
+/// Performs the WebSocket upgrade of a request to the URL of a dialect. An upgrade to another protocol, such as HTTP/2, is ignored
+/// (RFC 9110, section 7.8).
 async fn upgrade_middleware(
     State(state): State<UpgradeState>,
     Extension(client): Extension<ConnectionInfo>,

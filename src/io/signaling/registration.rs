@@ -61,8 +61,8 @@ enum RegistrationError {
 }
 
 impl Registration {
-    /// Registers on a new thread and reconnects until `stop` is requested. The thread is not joined: the signaling server only needs to
-    /// detect that the connection is closed.
+    /// Registers on a new thread and reconnects until `stop` is requested. The thread is not joined, because the end of the process closes
+    /// the connection even if the thread is still running. The signaling server ends the registration when the connection is closed.
     pub fn spawn(self, stop: &StopToken) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = Arc::new(Notify::new());

@@ -65,9 +65,9 @@ pub enum TrustError {
 }
 
 impl TrustPolicy {
-    /// Fails if this policy accepts every certificate and one of `addresses` is not loopback. Clients whose servers
-    /// often have self-signed certificates call this with the resolved addresses, so that users pin the fingerprint
-    /// instead of accepting every certificate.
+    /// Fails if this policy accepts every certificate and one of `addresses` is not loopback. MOQT servers often have self-signed
+    /// certificates, so users may choose to accept every certificate. The MOQT client therefore calls this method with the resolved
+    /// addresses of the server. The error advises the user to pin the fingerprint or to specify the CA instead.
     pub fn require_loopback_if_insecure(&self, addresses: &[SocketAddr]) -> Result<(), TrustError> {
         let is_remote = |ip: &IpAddr| self.accept_any && !ip.to_canonical().is_loopback();
         addresses.iter().map(SocketAddr::ip).find(is_remote).map_or(Ok(()), |ip| Err(TrustError::InsecureRemote(ip)))
@@ -97,8 +97,8 @@ impl TrustPolicy {
         }
         match WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crypto_provider()).build() {
             Ok(verifier) => Ok(verifier),
-            // `build` fails if there are no root certificates or if a revocation list is invalid. No revocation lists are used here, so
-            // there are no root certificates.
+            // `build` fails only if there are no root certificates or if a revocation list is invalid. This client uses no revocation
+            // lists, so the failure means that there are no root certificates.
             Err(_) => Ok(pinned_verifier(PinPolicy::RejectAll)),
         }
     }

@@ -1,8 +1,8 @@
 //! Decides how to wait for a deadline: sleep, wake earlier by the measured timer error, and spin until the deadline.
 //!
 //! A sleeping thread wakes tens of microseconds late, depending on the machine and its load. [`EarlyWake`] measures this lateness, requests
-//! an earlier wake-up, and spins for the last microseconds. Spinning uses a budget, a share of one core that accumulates up to
-//! [`MAX_SPIN_CREDIT`]. While no budget is left, the driver sleeps and does not spin.
+//! an earlier wake-up, and spins for the last microseconds. A budget limits the time spent spinning. The budget grows by a fixed percentage
+//! of the elapsed time, up to [`MAX_SPIN_CREDIT`]. While no budget is left, the driver sleeps and does not spin.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::time::{Time, saturating_nanos};
 /// Assumed timer error before the first measurement, in nanoseconds.
 const INITIAL_TIMER_ERROR_NS: f64 = 40_000.0;
 
-/// Maximum time by which the driver wakes before a deadline, in nanoseconds.
+/// Maximum time between an early wake-up of the driver and the deadline, in nanoseconds.
 const MAX_EARLINESS_NS: f64 = 80_000.0;
 
 /// Maximum timer error, in nanoseconds. Larger measured errors are caused by load and are limited to this value.

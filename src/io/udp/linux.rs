@@ -131,7 +131,8 @@ impl DriverIo for LinuxIo {
             self.state = state;
         }
         let retry = if transmit.src_ip.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
-            // The address is not a valid source address (broadcast, or removed). Without `src_ip`, the kernel selects one.
+            // The kernel may have rejected `src_ip`, because it is a broadcast address or is no longer an address of this host. Without
+            // `src_ip`, the kernel selects the source address.
             Transmit { src_ip: None, ..transmit }
         } else if is_transient(&error) {
             // The error belongs to an earlier datagram. The kernel reports each such error only once, so the same call can succeed now.

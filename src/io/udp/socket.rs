@@ -16,7 +16,7 @@ pub const DEFAULT_RECEIVE_BUFFER: usize = 8 << 20;
 /// Requested send buffer in bytes. The buffer must hold at least one datagram of maximum length.
 const SEND_BUFFER: usize = 8 << 20;
 
-/// A socket that is ready for a node.
+/// A UDP socket whose options are set and whose local address is assigned. A node can use the socket.
 #[derive(Debug)]
 pub struct BoundSocket {
     /// The socket.

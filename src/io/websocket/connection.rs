@@ -49,7 +49,7 @@ pub(in crate::io) trait MessageHandler {
     fn on_frame_error(&self, served: &ServedConnection, error: FrameError);
     /// The peer sends more control frames and fragments per second than allowed. The connection reads nothing more.
     fn on_frame_rate_exceeded(&self, served: &ServedConnection);
-    /// All connections together buffer more than the budget.
+    /// The buffered bytes of all connections together exceed the shared budget.
     fn enforce_budget(&self);
     /// The connection has ended. This is the last call for a connection, and it is made once.
     fn on_disconnect(&self, conn: ConnId);

@@ -398,7 +398,7 @@ mod tests {
         })
     }
 
-    /// Feeds the decoder pieces of these lengths, in a repeating pattern.
+    /// Splits `bytes` into pieces and passes them to the decoder one by one. `pieces` contains the lengths of the pieces and is repeated.
     fn decode_with_ours(bytes: &[u8], pieces: &[usize]) -> Vec<DecodedEvent> {
         let (mut decoder, mut events) = (FrameDecoder::default(), Vec::new());
         let (mut rest, mut lengths) = (bytes.to_vec(), pieces.iter().cycle());
@@ -422,8 +422,8 @@ mod tests {
                 break;
             }
         }
-        // `tungstenite` reports a code that it does not allow as 1002. This decoder accepts 1014 (bad gateway), which IANA has assigned;
-        // `tungstenite` rejects 1014.
+        // If `tungstenite` does not allow the code of a close frame, it reports the code 1002 instead. This decoder accepts 1014 (bad
+        // gateway), which IANA has assigned, but `tungstenite` does not. Both codes therefore count as a protocol error in this comparison.
         if let Some(last @ DecodedEvent::Close(Some(CloseCode::PROTOCOL_ERROR | CloseCode(1014)))) = events.last_mut() {
             *last = DecodedEvent::Error(FrameError::Protocol);
         }

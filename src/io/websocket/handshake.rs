@@ -183,7 +183,7 @@ impl ClientHandshake {
         Self { request: request.into_bytes(), accept_key: accept_key(key.as_bytes()), response: Vec::new() }
     }
 
-    /// The request to write.
+    /// The bytes of the upgrade request. The caller writes them to the connection.
     pub(in crate::io) fn request(&self) -> &[u8] {
         &self.request
     }

@@ -27,7 +27,7 @@ use crate::time::{Time, WallClock, saturating_nanos};
 /// Maximum number of messages per socket and read call.
 const MAX_MESSAGES_PER_READ: usize = 32;
 
-/// Time without progress in sending after which the connection is abandoned. TCP alone would wait for many minutes.
+/// If the server accepts no data for this time, the connection is abandoned. TCP alone would wait for many minutes.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum time for the closing handshake.
@@ -75,7 +75,8 @@ impl WebSocketIo {
         }
     }
 
-    /// Reads a batch from each socket, even if another socket has failed. True if there may be more messages or a failure to report.
+    /// Reads a batch from each socket, even if another socket has failed. Returns true if a socket may have more messages, or if a failure
+    /// has occurred that the next call of `recv` returns.
     fn read(&mut self, messages: &mut Vec<(SocketAddr, Bytes, Time)>) -> bool {
         let mut more = false;
         let last = self.sockets.len() - 1;

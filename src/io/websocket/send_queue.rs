@@ -545,7 +545,7 @@ mod tests {
         UpdateKey(NonZeroU64::new(number).expect("not 0"))
     }
 
-    /// Frames with one key each; key 0 means no key.
+    /// A queue with these frames. Each item is the text of a frame and its key. If the key is 0, the frame has no key.
     fn frame_queue(frames: &[(&'static str, u64)]) -> FrameQueue {
         let mut queue = FrameQueue::default();
         for (text, number) in frames {
@@ -597,7 +597,7 @@ mod tests {
         assert_eq!((queue.discard_unsent(), queue.len(), queue.bytes()), ((1, 1), 0, 0));
     }
 
-    /// Reference implementation that searches without an index. A frame is its length and key.
+    /// Reference implementation that searches without an index. It represents each frame only by the length and key of the frame.
     #[derive(Default)]
     struct ReferenceQueue {
         frames: Vec<(usize, u64)>,

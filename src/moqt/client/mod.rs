@@ -69,8 +69,13 @@ pub struct MoqtClientConfig {
 }
 
 impl Default for MoqtClientConfig {
-    /// `japan, kyoto, text` in gomoqt-2025-02, `/client.echo` and the track `index` in gomoqt-0.9; 10 groups of one frame of 100 bytes, 250
-    /// ms apart; 5 s to subscribe, 50 ms before the first group, 2 s for replies.
+    /// The defaults of a run:
+    ///
+    /// - In gomoqt-2025-02, the client announces the track path `japan, kyoto, text`.
+    /// - In gomoqt-0.9, the client announces the broadcast path `/client.echo` with the track `index`.
+    /// - The client sends 10 groups at intervals of 250 ms. Each group has one frame of 100 random bytes.
+    /// - The server has 5 s to subscribe, to announce the echo and to accept our subscription.
+    /// - The client waits 50 ms before the first group. The echo of a frame may take 2 s in addition to the minimum RTT.
     fn default() -> Self {
         Self {
             track_path: TrackPath::from_parts(["japan", "kyoto", "text"]),

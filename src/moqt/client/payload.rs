@@ -108,7 +108,7 @@ impl Eq for TextQueue {}
 pub(super) enum NextFrame {
     /// The frame can be sent.
     Ready,
-    /// The queue has no text for the frame yet; poll the queue again at this time.
+    /// The text queue is empty but not closed, so there is no payload for the next frame yet. Poll the queue again at this time.
     RetryAt(Time),
     /// There are no more frames.
     Exhausted,

@@ -22,13 +22,14 @@ pub enum MoqtRunOutcome {
     Completed,
     /// The server was not ready in time, or unsubscribed before all frames were sent. Contains the reason why the run ended.
     NotReady(&'static str),
-    /// The run exceeded its [`ProgressDeadline`](super::ProgressDeadline) and was abandoned. Contains a description of the event that the run was waiting for.
+    /// The run exceeded its [`ProgressDeadline`](super::ProgressDeadline) and was abandoned. Contains a description of the event that
+    /// the run was waiting for.
     TimedOut(&'static str),
     /// The connection was closed.
     Closed {
         /// Error code.
         code: u32,
-        /// Reason for logs and reports.
+        /// Why the connection was closed. Logs and reports show this text.
         reason: String,
         /// Whether this client closed the connection, because of an interruption or a failed setup.
         closed_locally: bool,
@@ -45,8 +46,8 @@ pub enum MoqtClientEvent {
         /// The negotiated version.
         version: MoqtVersion,
     },
-    /// The server subscribed to our track and accepted our subscription to the echo. In gomoqt-0.9, the server has only announced the echo:
-    /// it accepts our subscription when it sends its first group.
+    /// The server has subscribed to our track. In gomoqt-2025-02, the server has also accepted our subscription to the echo. In gomoqt-0.9,
+    /// the server has announced the echo but has not accepted our subscription yet: the first group of the echo accepts it.
     Ready {
         /// Time of the event.
         at: Time,

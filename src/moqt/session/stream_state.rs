@@ -138,7 +138,7 @@ pub(super) struct OutgoingGroup {
     pub(super) unsent_bytes: usize,
     /// Lengths of the frames that the transport has not accepted completely.
     pub(super) unsent_frames: VecDeque<u32>,
-    /// The number of bytes that the transport has accepted of the first frame in `unsent_frames`. The number is negative until the
+    /// How many bytes of the first frame in `unsent_frames` the transport has already accepted. The number is negative until the
     /// transport has accepted the whole group header.
     pub(super) first_frame_written: isize,
     pub(super) finished: bool,
@@ -208,7 +208,8 @@ impl OutgoingGroups {
             .collect()
     }
 
-    /// The group to drop if a limit is exceeded: the oldest group with unsent bytes, or the oldest of all groups if there are too many.
+    /// The group to drop; `None` if no limit is exceeded. If the unsent data of all groups exceeds `bytes`, returns the oldest group with
+    /// unsent bytes. If only the limit on the number of `groups` is exceeded, returns the oldest of all groups.
     pub(super) fn oldest_over_limit(&self, bytes: usize, groups: usize) -> Option<StreamHandle> {
         if self.cost > bytes {
             self.groups.iter().find(|(_, outgoing)| outgoing.unsent_bytes > 0).map(|(group, _)| *group)

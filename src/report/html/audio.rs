@@ -19,8 +19,8 @@ const AXIS_PARTS: u32 = 4;
 
 /// Height of the SVG drawing, in SVG units. A waveform column is one unit wide.
 const HEIGHT: f32 = 200.0;
-/// Upper edge of the wave. The gap bands are visible in the space above the wave. Without this space, the wave would cover the band of a
-/// column that is only partly missing.
+/// Upper edge of the wave. The gap bands extend into the space above the wave. If only some samples of a column are missing, the column has
+/// both a wave and a gap band. The band then stays visible above the wave, even if the wave covers the rest of the band.
 const TOP: f32 = 20.0;
 const BOTTOM: f32 = HEIGHT - 4.0;
 const MIDDLE: f32 = f32::midpoint(TOP, BOTTOM);
@@ -210,8 +210,8 @@ fn outline(text: &mut String, start: usize, run: &[PeakRange], scale: f32) {
     text.push('z');
 }
 
-/// Draws shaded bands over the columns with missing samples. The CSS class of a band depends on how many quarters of a column are missing,
-/// rounded up.
+/// Draws shaded bands over the columns with missing samples. The CSS class of a band depends on the proportion of missing samples in each
+/// column of the band, rounded up to the next quarter.
 fn gap_bands(text: &mut String, columns: &[WaveformColumn], samples_per_column: u64) {
     let quarters = |column: &WaveformColumn| (4 * column.lost_samples).div_ceil(samples_per_column.max(1)).min(4);
     let mut start = 0;

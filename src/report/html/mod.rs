@@ -16,7 +16,7 @@ use crate::sanitize::escape_html;
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("style.css");
 
-/// Maximum length of a page in bytes. A page that would be longer does not contain the audio.
+/// Maximum length of a page in bytes. If a page with the audio would exceed this length, the audio is omitted.
 pub const MAX_PAGE_BYTES: usize = 5_000_000;
 
 /// Maximum length in bytes of the sent audio, and of the returned audio: a page contains both, and base64 turns 3 bytes into 4.

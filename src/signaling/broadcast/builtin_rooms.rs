@@ -266,7 +266,8 @@ impl RoomHandler for RadioRoom {
     }
 }
 
-/// The duration of the message's content in milliseconds: from the message or, if it contains none, from its sender's URL or token.
+/// The duration of the message's content in milliseconds. If the message contains no duration, the URL or the token of the message's sender
+/// specifies the duration.
 fn slot_duration_ms(context: &RelayContext<'_>) -> Option<f64> {
     let in_any = |find: &dyn Fn(&str) -> Option<f64>| {
         let seconds = |name| find(name).map(|seconds| seconds * 1e3);

@@ -23,7 +23,7 @@ pub const MAX_BROADCAST_DELAY: Duration = Duration::from_secs(3_600);
 #[derive(Clone, Copy)]
 pub(super) struct MessageOrigin<'a> {
     pub(super) room: &'a str,
-    /// `None` for a post over HTTP.
+    /// The member that sent the message; `None` if the message was posted over HTTP.
     pub(super) sender: Option<&'a Arc<ClientInfo>>,
     pub(super) received_at: WallClock,
 }
@@ -177,7 +177,7 @@ pub(super) enum MessageSender<'a> {
     Member(&'a str),
     /// The room handler.
     Handler,
-    /// The client of a post over HTTP.
+    /// The HTTP client that posted the message. Such a client has no connection in the room.
     Http,
 }
 

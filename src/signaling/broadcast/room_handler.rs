@@ -147,7 +147,7 @@ impl RelayPayload {
 pub struct RelayContext<'a> {
     /// The room.
     pub room: RoomView<'a>,
-    /// The sender; `None` for a post over HTTP.
+    /// The member that sent the message; `None` if the message was posted over HTTP.
     pub sender: Option<&'a ClientInfo>,
     /// The payload that [`RoomHandler::on_message`] or [`RoomHandler::on_http_post`] returned.
     pub payload: &'a Value,
@@ -156,12 +156,13 @@ pub struct RelayContext<'a> {
 /// The hooks of a room. The defaults make a room that relays every message.
 #[expect(unused_variables, reason = "the parameters of default methods have names, but these methods do not use them")]
 pub trait RoomHandler: Send {
-    /// Whether joining needs a valid token. A post over HTTP always needs a valid token.
+    /// Whether joining needs a valid token. Posting a message over HTTP always needs a valid token.
     fn requires_auth(&self) -> bool {
         true
     }
 
-    /// Maximum number of members; `None` is no limit. If the room is full, the connection of another client is closed with code 1013.
+    /// Maximum number of members, without control channels; `None` is no limit. If the room is full and a further client tries to join,
+    /// the server closes the connection of that client with code 1013. Control channels can join a full room.
     fn max_clients(&self) -> Option<usize> {
         None
     }
@@ -212,7 +213,7 @@ pub trait RoomHandler: Send {
         Ok(())
     }
 
-    /// Validates a post over HTTP. The error is returned with status 422.
+    /// Validates a message that was posted over HTTP. The error is returned with status 422.
     fn validate_http_post(&mut self, room: &RoomView<'_>, payload: &Value) -> Result<(), String> {
         Ok(())
     }

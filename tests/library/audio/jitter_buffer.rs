@@ -207,8 +207,9 @@ fn large_clock_error_is_corrected_without_residual_depth() {
         let (_, played) = simulation.play(|_| Some(0.003));
         assert_eq!((played.concealed, played.resyncs), (0, 0), "{ppm}: {played:?}");
         assert!((played.rate_correction_ppm + ppm).abs() < 20.0, "{ppm}: {played:?}");
-        // The expected depth is 27.5 ms: the allowance of 20 ms, the tolerance of 2.5 ms and a block of 5 ms. A purely proportional
-        // correction would leave an error of 4 ms: 48 frames per second divided by a gain of a quarter per second are 192 frames.
+        // The expected depth is 27.5 ms: the allowance of 20 ms, the tolerance of 2.5 ms and a block of 5 ms. The clock error of 1,000 ppm
+        // is 48 frames per second. A purely proportional controller with a gain of 0.25 per second would correct this clock error only
+        // while the depth is wrong by 48 / 0.25 = 192 frames, which are 4 ms.
         let depth = played.depth.unwrap();
         assert!((ms(depth.mean) - 27.5).abs() < 1.0, "{ppm}: {played:?}");
     }
@@ -222,7 +223,8 @@ fn late_first_callback_starts_playback_there_without_backlog() {
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { late } else { 0.0 });
         assert_eq!((played.early, played.late, played.concealed, played.resyncs), (0, 0, 0, 0), "{late}: {played:?}");
         assert_eq!(played.played + played.skipped, 1_500, "{late}: {played:?}");
-        // A block of 5 ms, the allowance of 1 ms and the tolerance of 0.5 ms may be buffered. A packet is 2.667 ms long.
+        // When playback starts, the first packet has waited for `late` plus 2 ms. The target depth is 6.5 ms: a block of 5 ms, the
+        // allowance of 1 ms and the tolerance of 0.5 ms. Playback skips the audio that has waited for longer. A packet is 2.667 ms long.
         let missed = (late + 0.002 - 0.006_5) / 0.002_667;
         assert!((played.skipped as f64 - missed).abs() < 3.0, "{late}: {played:?}, not {missed}");
         let last_second = last(&output, 48_000, 1);
@@ -307,9 +309,9 @@ fn full_ring_buffer_drops_and_counts_samples() {
 #[test]
 fn playback_catches_up_after_the_device_lost_samples() {
     const BLOCK: u64 = 256;
-    // The jitter buffer evaluates delays in windows of one second. After 1.3 s, early in the second window, the device loses a block and
-    // requests all further blocks one block too early. If `is_reported` is true, the device reports the discontinuity. Returns the number
-    // of late packets.
+    // The jitter buffer evaluates delays in windows of one second. After 1.3 s, early in the second window, the device loses the samples of
+    // one block. From then on, the device requests every block 5.3 ms earlier than before, which is the duration of one block. If
+    // `is_reported` is true, the device reports the discontinuity. Returns the number of late packets.
     let late = |is_reported: bool| {
         let mut jitter_buffer = JitterBuffer::new(JitterBufferConfig {
             rate: RATE,
@@ -429,7 +431,7 @@ fn other_sample_rate_keeps_pitch_and_position() {
 #[test]
 fn allowance_follows_the_path_delay() {
     let simulation = Simulation { allowance: None, seconds: 60.0, ..Simulation::default() };
-    // The first run has no jitter: the allowance is the minimum.
+    // The first run has no jitter, so the measured jitter allowance is 1 ms, its minimum.
     let (_, calm) = simulation.play(|_| Some(0.003));
     assert_eq!(calm.jitter_allowance, Duration::from_millis(1));
     assert!(ms(calm.depth.unwrap().min) < 8.0, "{calm:?}");
@@ -451,8 +453,9 @@ fn path_delay_change_causes_a_pause_or_a_skip() {
     let simulation = Simulation { seconds: 8.0, ..Simulation::default() };
     let (output, longer) = simulation.play(|index| Some(if index < 750 { 0.003 } else { 0.303 }));
     assert_eq!(longer.resyncs, 1, "{longer:?}");
-    // Packets on the longer path arrive 300 ms later. The buffer covers 27.5 ms of these 300 ms and reacts within 100 ms, so all packets
-    // due in a period of 272.5 to 372.5 ms are late: 102 to 140 packets.
+    // Packets on the longer path arrive 300 ms later. The buffer covers 27.5 ms of this delay, so the first packet on the longer path
+    // arrives 272.5 ms after it was due. Playback pauses at most 100 ms after this arrival. All packets that are due before the pause are
+    // late. Their total duration is 272.5 to 372.5 ms, so 102 to 140 packets are late.
     assert!((102..=140).contains(&longer.late), "{longer:?}");
     assert_eq!(longer.concealed, longer.late);
     // Later packets are played: the last second is correct.
@@ -465,8 +468,8 @@ fn path_delay_change_causes_a_pause_or_a_skip() {
     assert_eq!((longer.resyncs, longer.jitter_allowance), (1, Duration::from_millis(1)), "{longer:?}");
     let (output, shorter) = simulation.play(|index| Some(if index < 750 { 0.303 } else { 0.003 }));
     assert_eq!((shorter.resyncs, shorter.late), (1, 0), "{shorter:?}");
-    // The path becomes 300 ms shorter (112 packets). About 30 ms of silence precede the first packet on the shorter path, so about 270 ms
-    // are skipped: 101 packets.
+    // The path becomes 300 ms shorter, so the buffer contains 300 ms more audio than its target depth. Playback skips these 300 ms, which
+    // are about 112 packets.
     assert_eq!(shorter.played + shorter.skipped, 3_000, "{shorter:?}");
     assert!((90..=115).contains(&shorter.skipped), "{shorter:?}");
     let last_second = last(&output, 48_000, 1);

@@ -1,5 +1,6 @@
-//! Samples of a file or a device that are NaN, infinite or far too large are converted to packets: nothing panics, and no other sample
-//! changes.
+//! The audio of a file or a device may contain NaN, infinite or far too large samples. The conversion of such audio to packets does not
+//! panic. If the conversion resamples or mixes the audio, NaN and infinite samples count as 0, and the resulting samples are finite. If the
+//! conversion only copies the audio, every sample keeps its bits.
 
 use jamjam_dev::audio::convert::{
     AudioInput, ChannelLayout, Packetizer, PacketizerConfig, PayloadReader, Resampler, decode_payload,

@@ -85,7 +85,8 @@ fn loss_before_a_gap_does_not_change_the_overtaking_packet() {
 #[test]
 fn evicted_packets_do_not_affect_later_arrivals() {
     let mut reordering = Reordering::default();
-    // Only even packets arrive: packet n, at position n/2 in order of arrival, overtakes packet n − 1.
+    // In this loop, only packets with an even number n arrive. Packet n has position n/2 in the order of arrival. Packet n overtakes packet
+    // n − 1, which has not arrived.
     for n in (0..1_000).step_by(2) {
         assert_eq!(reordering.on_arrival(n, Time::from_millis(n)), None);
     }

@@ -79,7 +79,8 @@ fn suspend_without_a_boottime_clock_is_reported_as_a_jump() {
 
 #[test]
 fn preemption_between_two_clock_reads_is_not_a_jump() {
-    // One reading takes 30 ms. The two cases: the wall clock is read at the end of this time, and at its start.
+    // It takes 30 ms to read all clocks, because the thread is preempted in between. In the first case, the wall clock is read at the end
+    // of these 30 ms. In the second case, the wall clock is read at the start of these 30 ms.
     for wall in [130 * MS, 100 * MS] {
         let mut jumps = ClockJumps::default();
         jumps.on_reading(reading(0, 0, Some(0)));

@@ -42,7 +42,8 @@ fn pdv_is_the_difference_to_the_smallest_round_trip() {
     let mut stream = StreamStats::new();
     // 1,000 round trips of 1,000 ns (exact in the histogram) up to 1,999 ns.
     (0..1_000).rev().for_each(|n| stream.on_return(1_000 + n));
-    // The values with the ranks 500, 990 and 999 of 1,000, minus the minimum of 1,000 ns.
+    // The percentiles 50, 99 and 99.9 of the 1,000 round trips have the ranks 500, 990 and 999: they are 1,499, 1,989 and 1,998 ns. The
+    // minimum, 1,000 ns, is subtracted from each percentile.
     assert_eq!([0.5, 0.99, 0.999].map(|p| stream.pdv(p)), [Some(499), Some(989), Some(998)]);
     assert_eq!(stream.max_pdv(), Some(999));
 }

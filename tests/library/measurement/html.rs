@@ -65,7 +65,9 @@ fn rows(page: &str) -> Vec<&str> {
 
 #[test]
 fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
-    // 3,300 samples in at most 1,600 columns are 825 columns of four samples. 3,300 samples are 25 packets of 128 and one of 100.
+    // The audio has 3,300 samples: 25 packets of 128 samples, and one packet of 100 samples. The waveform has at most 1,600 columns, and
+    // the number of samples per column is a power of two. Two samples per column would need 1,650 columns, so each column has four samples,
+    // and there are 825 columns.
     let sample = |n: u64| ((n * 7_919 % 1_999) as f32 - 999.0) / 1_000.0;
     let packet = |index: u64| (index * 128..(index * 128 + 128).min(3_300)).map(sample).collect::<Vec<_>>();
     let mut orders: [Vec<u64>; 3] = [(0..26).collect(), (0..26).rev().collect(), (0..26).map(|n| n * 5 % 26).collect()];
@@ -205,7 +207,8 @@ fn page_stays_below_5_mb_and_suggests_recording_longer_audio() {
             assert!(page.len() < 300_000, "{seconds} s: {} bytes", page.len());
         }
         // 172,800,000 samples (3,600 s) need 1,319 columns of 2^17 samples, which together last 3,601 s. A fifth of the samples in each
-        // column is missing. Adjacent columns of the same gap class form one band, and all columns have the same gap class.
+        // column is missing, so all columns have the same gap class. Adjacent columns of the same gap class form one band, so there is only
+        // one band.
         if seconds == 3_600 {
             assert!(page.contains("<span>1:00:01</span></div>"), "the axis has hours");
             assert_eq!(waveform.columns().len(), 1_319);

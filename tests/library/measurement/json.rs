@@ -611,7 +611,8 @@ fn audio_quality_appears_in_json_and_text() {
             "non_finite_samples": 0
         })
     };
-    // Of the returned audio, 128 of 896 samples are silence: the root of 6/7 is -0.669 dB.
+    // The returned audio has 896 samples: 128 samples are silence, and 768 samples have full scale. The RMS level is the square root of
+    // 768/896, which is -0.669 dB.
     let mut returned = level(4, 768);
     returned["rms_dbfs"] = json!(-0.669);
     let expected = json!({

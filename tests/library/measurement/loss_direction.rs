@@ -35,7 +35,7 @@ fn summary(run: &RunResults) -> String {
     text::summary(&Report::new(run, &Limits::default()), false)
 }
 
-/// The warnings of a run without limits.
+/// The warnings in the report of a run for which no limit (such as `--max-loss`) is set.
 fn notes(run: &RunResults) -> Vec<String> {
     Report::new(run, &Limits::default()).warnings.into_iter().map(|warning| warning.message).collect()
 }

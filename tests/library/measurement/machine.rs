@@ -189,8 +189,8 @@ fn slow_send_calls_and_late_wake_ups_are_reported_by_p99() {
           timestamps, round-trip times are also longer by this amount; close other programs or measure from a less busy host"
         ]
     );
-    // With fewer than 100 values, the 99th percentile would be the slowest value. The first call of a run is always slow, so there is
-    // neither a p99 nor a warning if there are fewer than 100 values.
+    // With fewer than 100 values, the 99th percentile (p99) would be the slowest value. The first call of a run is always slow, so this p99
+    // would describe only the first call. Therefore, a report of fewer than 100 values contains neither a p99 nor a warning.
     let mut few = HostTiming::default();
     (0..99).for_each(|_| few.send_call.record(MS));
     assert_eq!(notes(few), [""; 0]);

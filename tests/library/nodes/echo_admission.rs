@@ -107,7 +107,8 @@ fn bit_rate_counts_the_reply_with_its_ip_header() {
         let sent: usize = (0..200).map(|n| reply_count(&mut echo, 0, from, &packet(1, n, &vec![0; len - 12]))).sum();
         assert_eq!((sent, echo.counters().dropped_bit_rate.get()), (125, 75), "{from}");
     }
-    // A pong has 24 bytes for a ping of any length, 52 bytes with headers: the burst of 1,000,000 bits is 2,403 pongs.
+    // A pong always has 24 bytes, even if the ping is longer. With its IP and UDP headers, a pong has 52 bytes (416 bits). The burst of
+    // 1,000,000 bits therefore has room for 2,403 pongs.
     let mut echo = server(Duration::ZERO, AdmissionConfig { max_packet_rate: None, ..admission() });
     let sent: usize = (0..3_000).map(|n| reply_count(&mut echo, 0, "192.0.2.1:5000", &packet(5, n, &[0; 1_000]))).sum();
     assert_eq!((sent, echo.counters().dropped_bit_rate.get()), (2_403, 597));
@@ -176,7 +177,8 @@ fn source_outside_the_allowed_networks_gets_no_reply() {
 
 #[test]
 fn source_that_is_no_unicast_host_address_gets_no_reply() {
-    // Some systems treat 0.0.0.0 as their own address; a reply sent to it would return from loopback, which has no limits.
+    // Some systems treat 0.0.0.0 as one of their own addresses. On such a system, the server could receive its own reply to 0.0.0.0 from a
+    // loopback address, and no rate limits apply to loopback.
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let invalid_sources = [
         "0.0.0.0:5000",
@@ -235,8 +237,9 @@ fn own_address_and_port_as_source_gets_no_reply() {
     assert_eq!((answered("192.0.2.9:5001", "192.0.2.9"), answered("192.0.2.8:5000", "192.0.2.9")), (1, 1));
 }
 
-/// 1 Mbit/s. A burst is at most 524,280 bits, which is one packet of the maximum length. One such burst may enter the delay line, and
-/// immediate replies may use another one.
+/// 1 Mbit/s. A burst is at most 524,280 bits, which is one packet of the maximum length. The server applies this limit twice: when a reply
+/// enters the delay line, and when a reply is sent. Each of these two limits has its own burst. An immediate reply does not enter the delay
+/// line, so only the second limit applies to an immediate reply.
 const MEGABIT: AdmissionConfig = AdmissionConfig {
     max_packet_rate: None,
     max_bit_rate: Some(1_000_000),
@@ -288,7 +291,8 @@ fn impairment_delay_extends_the_memory_of_repeated_datagrams() {
     for at in [0, 1, 2, 100, 609, 611] {
         reply_count(&mut echo, at * SECOND, "192.0.2.1:5000", &repeated);
     }
-    // Three packets are answered, and one more after 10 s plus six times the delay of 100 s.
+    // The first three packets are answered. The next packet is answered only after an interval of 610 s: 10 s plus six times the delay of
+    // 100 s. So the packets at 100 s and 609 s are dropped, and the packet at 611 s is answered.
     assert_eq!((echo.counters().received.get(), echo.counters().dropped_repeated.get()), (4, 2));
 }
 
@@ -399,8 +403,9 @@ fn only_a_source_that_returns_its_own_loop_check_is_not_answered() {
     });
     assert_ne!(one, other);
     let mut answered = |at: u64, from, bytes: &[u8]| reply_count(&mut echo, at * SECOND, from, bytes);
-    // The source of loop check `one` sends other packets, which the server answers like any KEEPALIVE: loop check `other`, which was sent
-    // to another source, and modified copies of loop check `one` that are longer or have another flag or sequence number.
+    // The source to which the server sent loop check `one` now sends four packets that differ from loop check `one`. The first packet is
+    // loop check `other`, which the server sent to another source. The three other packets are modified copies of loop check `one`: one
+    // copy is longer, one has another flag, and one has another sequence number. The server answers all four packets like any KEEPALIVE.
     let (longer, mut flag, mut counted) = ([&one[..], &[0]].concat(), one.clone(), one.clone());
     flag[11] ^= 1;
     counted[5] ^= 1;

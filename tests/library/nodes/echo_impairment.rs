@@ -266,8 +266,8 @@ fn copy_is_charged_like_a_packet_and_both_are_dropped_together() {
     receive(&mut echo, Time::ZERO, client(1), &audio(1));
     let counters = echo.counters();
     assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, two));
-    // After the first packet, the remaining memory of client 1 has room for a packet without a copy, but not for a packet with its copy.
-    // After the packet of client 2, the same applies to the remaining memory of all clients together.
+    // 600 bytes are enough memory for a packet, but not for a packet with its copy. After the first packet, 600 bytes are left below the
+    // limit of client 1. After the packet of client 2, 600 bytes are left below the limit of all clients together.
     receive(&mut echo, Time::ZERO, client(1), &audio(2));
     receive(&mut echo, Time::ZERO, client(2), &audio(3));
     receive(&mut echo, Time::ZERO, client(3), &audio(4));

@@ -1,4 +1,4 @@
-//! The counts of received packets that the echo server reports to a client on request, in virtual time.
+//! On request, the echo server reports to a client how many packets it has received from this client. The tests run in virtual time.
 
 use std::net::SocketAddr;
 use std::time::Duration;

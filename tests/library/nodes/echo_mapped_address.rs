@@ -1,4 +1,5 @@
-//! How the echo server learns its mapped address from a STUN server: the node in virtual time, and in one test on real sockets.
+//! The echo server learns its mapped address from a STUN server. One test uses real sockets; all other tests run the server's node in
+//! virtual time.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};

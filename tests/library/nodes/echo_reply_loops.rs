@@ -1,8 +1,9 @@
 //! Echo servers that receive each other's replies after forged datagrams, in virtual time: how often each answers, and when the loop ends.
-//! In one round of the loop, a packet passes both servers and both paths, so a round takes both server delays and both path delays. To end
-//! the loop, each server has a time budget for each AUDIO packet: three intervals, where an interval is 10 s plus six times the delay of
-//! this server. Each echo of the packet uses one interval of the budget. Each second that passes restores one second of the budget. Before
-//! a server replies to the same KEEPALIVE for the third time, it sends a loop check, which only an echo server returns.
+//! In one round of the loop, a packet passes both servers and both paths, so a round takes both server delays and both path delays. The
+//! loop ends because each server limits how often it echoes the same AUDIO packet. For this limit, the server keeps a time budget for each
+//! AUDIO packet. The budget is three intervals, and an interval is 10 s plus six times the server's delay. Each echo of the packet uses one
+//! interval of the budget. Each second that passes restores one second of the budget. If less than one interval is left, the server drops
+//! the packet. Before a server replies to the same KEEPALIVE for the third time, it sends a loop check, which only an echo server returns.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -170,8 +171,9 @@ fn audio_loops_three_times() {
 #[test]
 fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
     // If only the first server limited its echoes, it would echo the packet five times (in the second case, four times). In the first case,
-    // an echo costs the second server 40 s of its budget of 120 s, and each round trip restores 5.1 s. When the packet returns for the
-    // fourth time, 3 × 34.9 s are used, so fewer than 40 s are left.
+    // the interval of the second server is 40 s, and its budget is 120 s. Each echo uses 40 s of this budget. The packet returns 5.1 s
+    // later, and these 5.1 s restore 5.1 s of the budget. So each round uses 34.9 s. When the second server receives the packet for the
+    // fourth time, 3 × 34.9 = 104.7 s of the budget are used. Only 15.3 s are left, so the second server drops the packet.
     for (delays, path_delay, echoes, end) in [
         ([0, 5_000], 50, [4, 3], 50 + 3 * 5_100),
         ([10_000, 16_000], 50, [4, 3], 10_050 + 3 * 26_100),

@@ -17,8 +17,8 @@ use jamjam_dev::time::Time;
 use node_driver::{MS, deadline, deliver, header, peer, poll, pong, run_config};
 use recording_sink::RecordingSink;
 
-/// Packets with the listed lengths, each filled with its number. The value of `ready` is the number of available packets, counted from the
-/// first packet.
+/// Packets with the listed lengths, each filled with its number. The first packet has number 0. A packet is available if its number is less
+/// than `ready`.
 struct ListedPackets {
     packets: Vec<usize>,
     next: usize,
@@ -299,7 +299,8 @@ fn lateness_uses_the_server_delay_known_when_the_packet_arrives() {
     let left = follow(&mut node, 0, 4 * MS);
     let audio = of_kind(&left, 1);
     let ping = of_kind(&left, 5)[0].1.clone();
-    // The echo time is 200 ms, but no pong has arrived yet, so lateness cannot be evaluated.
+    // The echo time of this packet is 200 ms. Without a pong, the server delay is unknown, so the sender cannot evaluate whether the packet
+    // is late. The sender does not count the packet as late.
     deliver(&mut node, 200 * MS, peer(), &audio[0].1);
     // The round trip of the ping is 206 ms, so the estimated server delay is 200 − 206 = −6 ms.
     deliver(&mut node, 206 * MS, peer(), &pong(&ping));

@@ -642,8 +642,8 @@ fn groups_without_subscriber_are_dropped_before_subscribed_ones() {
     for (id, subscription, sequence) in [(2, 1, 1), (6, 0, 1), (10, 1, 2), (14, 0, 2), (18, 0, 3), (22, 0, 4)] {
         echo.open(id, Uni, &[0, 2, subscription, sequence, 1, b'x']);
     }
-    // Three of six groups fit within the limit. Groups without a subscriber are dropped first, beginning with the oldest; then the newest
-    // group is dropped.
+    // Three of six groups fit within the limit. While the limit is exceeded, the echo drops the oldest group without a subscriber. If every
+    // group has a subscriber, the echo drops the newest group.
     assert_eq!(echo.counts.groups_dropped(), [0, 1, 2]);
     echo.until(Time::from_millis(10));
     let received: Vec<_> = (3..6).map(|handle| echo.take_written(Local(handle))).collect();
@@ -655,7 +655,8 @@ fn gomoqt_09_announcement_is_always_the_suffix_of_the_prefix() {
     let pieces = golden::pieces("gomoqt-0.9.txt");
     let mut echo = echo(Some("/echo"), SessionLimits::default());
     echo.open(0, Bi, &pieces["session-client"]);
-    // One suffix, "/b", of the prefix "/".
+    // The peer announces one path. The announcement contains only the suffix "/b", which follows the requested prefix "/", so the path is
+    // "//b".
     echo.deliver(Local(0), b"\x04\x01\x02/b");
     assert_eq!(echo.take_written(Local(1)), b"\x02\x0c\x00\x03//b\x05index\x00");
     let announcements = echo.open(4, Bi, &pieces["announce-please"]);

@@ -260,8 +260,9 @@ fn silent_connection_is_closed_at_the_heartbeat_timeout() {
     }
 }
 
-/// For the message rate limit, a message uses one unit of the burst, plus one unit for each full 16 KiB. If at least a part of the burst is
-/// left, the next message is accepted, even if it needs more than this part. The following messages then have to wait longer.
+/// The message rate limit has a burst allowance. A message uses one unit of this allowance, plus one unit for each full 16 KiB of its
+/// length. If at least one unit is left, the next message is accepted, even if the message needs more units than are left. The following
+/// messages then have to wait longer.
 #[test]
 fn long_messages_count_more_towards_the_message_rate() {
     for (bytes, max_messages) in [(16, 20), ((16 << 10) - 1, 20), (16 << 10, 10), (160 << 10, 2)] {

@@ -97,7 +97,7 @@ impl PacketObserver for OutcomeRecorder {
     }
 }
 
-/// Converts a stream kind of the client to the same stream in `reference_counts`.
+/// Converts the client's `StreamKind` to the corresponding `Stream` of `reference_counts`.
 pub(crate) fn stream(kind: StreamKind) -> Stream {
     match kind {
         StreamKind::Audio => Stream::Audio,

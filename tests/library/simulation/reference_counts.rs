@@ -91,9 +91,9 @@ pub(crate) struct StreamCounts {
     pub(crate) returns: Vec<(i64, i64)>,
     /// For each entry of `returns`, the packet's position in the order of sending.
     pub(crate) order: Vec<usize>,
-    /// The largest of `order`.
+    /// The largest element of `order`.
     newest_returned: Option<usize>,
-    /// The smallest round trip of `returns`.
+    /// The smallest round-trip time in `returns`.
     smallest_round_trip: Option<i64>,
     /// The departure time of each packet, in order of sending.
     pub(crate) left: Vec<i64>,
@@ -137,7 +137,7 @@ impl StreamCounts {
     }
 }
 
-/// The type of a packet, which has at least 12 bytes, version 1 and a known type. `None` for other datagrams.
+/// Returns the packet type of a datagram that has at least 12 bytes, version 1 and a known type. Returns `None` for any other datagram.
 fn packet_type(bytes: &[u8]) -> Option<u8> {
     (bytes.len() >= 12 && bytes[0] == 1 && (1..=7).contains(&bytes[1])).then(|| bytes[1])
 }

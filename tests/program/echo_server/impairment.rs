@@ -1,5 +1,5 @@
-//! The program's impairment on real sockets. The reports of `send` and `probe` are compared with the outcome log packet by packet.
-//! `SEEDS=200 cargo test --test program echo_server::impairment` runs more seeds.
+//! Tests the simulated network impairment of the echo server on real sockets. The tests compare the reports of `send` and `probe` with the
+//! outcome log packet by packet. `SEEDS=200 cargo test --test program echo_server::impairment` runs more seeds.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,7 +45,7 @@ fn rows(file: &Path) -> Vec<Row> {
     lines.map(row).collect()
 }
 
-/// The outcome of each packet: how often it returned, was duplicated and was lost.
+/// Three counts for each packet: how often the packet was returned, how many duplicates arrived, and whether the packet was lost (0 or 1).
 type Outcomes = BTreeMap<(String, u64), [u64; 3]>;
 
 /// Compares the report and the JSON lines of a run with the outcome log of the server.
@@ -272,7 +272,7 @@ fn outcome_log_is_complete_after_either_signal() {
         let finished = server.stop(signal);
         assert_eq!((finished.code, finished.stats().count("dropped_at_stop")), (Some(0), 50), "{}", finished.stats());
         let rows = rows(&file);
-        // Without impairment, every reply is also written to the outcome log.
+        // The outcome log contains every reply even if no impairment is configured.
         assert_eq!(rows.iter().filter(|row| row.stream == "keepalive" && row.outcome == "sent").count() as u64, syncs);
         let stopped: Vec<u64> = rows.iter().filter(|row| row.outcome == "stopped").map(|row| row.sequence).collect();
         assert_eq!(stopped, (0..50).collect::<Vec<_>>());
@@ -318,7 +318,7 @@ fn configured_loss_is_measured() {
     let finished = program::run("probe --embedded --count 2000 --interval 0.5 --timeout 1s --loss 10% --seed 5 --json");
     let report = document::report(&finished);
     let [sent, lost] = document::counts(&report, "ping", ["sent", "lost"]);
-    // 200 of 2,000 are expected, with a tolerance of 4 standard deviations of 13.4.
+    // The expected number of lost packets is 200 of 2,000. The standard deviation is 13.4, and the tolerance is 4 standard deviations.
     assert_eq!(sent, 2_000);
     assert!((147..=253).contains(&lost), "{lost}");
     assert!(matches!(&report["streams"]["ping"]["loss_ratio"], Value::Number(_)));

@@ -43,7 +43,7 @@ fn page_with(address: SocketAddr, name: &str, value: f64) -> String {
     })
 }
 
-/// The value of the sample with this name and labels, in the notation of the page.
+/// The value of one metric on the metrics page `page`. `name` is the metric's name with its labels, exactly as on this page.
 fn sample(page: &str, name: &str) -> Option<f64> {
     let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name} is {value:?}")))

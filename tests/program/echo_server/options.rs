@@ -116,8 +116,8 @@ fn configured_port_is_used() {
     assert_eq!(server.address, address);
 }
 
-/// Whether AUDIO sent to this server is delayed. The delay may be hours, so the function does not wait for the echo: it stops the server,
-/// which then drops the packet and counts it if the packet is still delayed.
+/// Whether AUDIO sent to this server is delayed. The delay may be hours, so the function does not wait for the echo. The function stops the
+/// server instead. If the server still holds the packet at that time, the server drops the packet and counts it in `dropped_at_stop`.
 fn delays_audio(server: Server) -> bool {
     let mut client = Client::connect(server::client::at("127.0.0.1", server.address));
     client.send(&audio(1, 100));

@@ -11,7 +11,8 @@ use server::process::Server;
 /// A Binding request without attributes.
 const REQUEST: [u8; 20] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
 
-/// The address in a success response to [`REQUEST`] that contains XOR-MAPPED-ADDRESS only.
+/// Returns the address in `response`, which must be a success response to [`REQUEST`]. XOR-MAPPED-ADDRESS must be the only attribute of
+/// the response.
 fn mapped(response: &[u8]) -> SocketAddr {
     let len = response.len() as u8;
     assert_eq!(response[..4], [1, 1, 0, len - 20], "{response:02x?}");

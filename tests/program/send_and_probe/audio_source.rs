@@ -73,7 +73,7 @@ fn file_looped_three_times_has_no_gaps() {
     let (server, _) = send_file(&short, "--repeat 3");
     let expected: Vec<f32> = samples.repeat(3).iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
     assert_eq!(server.samples(), expected);
-    // Packets continue across the loop point: 23 packets of 128 samples and one of 56.
+    // No packet ends early at a loop point. The 3,000 samples are sent in 23 packets of 128 samples and a last packet of 56 samples.
     assert_eq!(server.received_of(AUDIO).len(), 24);
 
     // 4,410 samples at 44.1 kHz are 100 whole periods, so the looped file is one continuous sine, also after resampling.

@@ -82,7 +82,7 @@ fn changed_audio_is_compared_with_the_sent_audio() {
     );
 }
 
-/// A run of two minutes, the length of a real session. `.ci/full` runs this test.
+/// This run lasts two minutes, as long as a real session. `.ci/full` runs this test.
 #[test]
 #[ignore = "two minutes"]
 fn gaps_match_dropped_packets_for_two_minutes() {

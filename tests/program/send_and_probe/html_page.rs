@@ -152,7 +152,7 @@ fn unwritable_page_fails_before_sending() {
         assert!(output.stderr.contains(&format!("--html: cannot write {}: ", file.display())), "{output:?}");
         assert!(server.received().is_empty());
     }
-    // A failed run does not keep the page left by an earlier run.
+    // If a run fails, the page that an earlier run wrote to the same file is removed.
     let page = folder.path().join("page.html");
     fs::write(&page, "of yesterday").unwrap();
     assert_eq!(with_page("send --tone 440 --to host.invalid", &page).code, 3);

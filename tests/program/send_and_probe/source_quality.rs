@@ -1,5 +1,5 @@
-//! The source statistics of `send`, which are computed before mixing and resampling, compared with generated sounds whose clipped runs and
-//! silence are known.
+//! Tests the statistics that `send` computes from its audio source before mixing and resampling. The tests generate audio in which the
+//! number of clipped runs and the length of silence are known.
 
 use std::f64::consts::TAU;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn quality(rate: u32, channels: u16, samples: &[i16], options: &str) -> (Value, 
     (document::report(&output)["audio_quality"].clone(), output.code)
 }
 
-/// Lets `make` write a WAV file, and runs `send` with this file and these options.
+/// Calls the closure `make`, which writes a WAV file, and runs `send` with this file and these options.
 fn send_file(make: impl Fn(&Path), options: &str) -> ProgramOutput {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("made.wav");
@@ -41,8 +41,8 @@ fn with_silent_channel(samples: &[i16]) -> Vec<i16> {
 
 #[test]
 fn clipping_in_the_file_is_counted_after_any_conversion() {
-    // The sine is clipped at its maximum and at its minimum, which is twice per period. One maximum is split: its second half is at the
-    // start of the file, and its first half is at the end. Therefore, 1,000 periods have 2,001 clipped runs.
+    // The sine is clipped at its maximum and at its minimum, which is twice per period. The file starts in the middle of a maximum and ends
+    // in the middle of a maximum. These two halves are counted separately, so 1,000 periods have 2,001 clipped runs.
     at_once(
         [
             (48_000, 1_000.0, 1, ""),
@@ -92,8 +92,8 @@ fn silence_has_its_length_in_the_file_and_unsent_parts_do_not_count() {
             ("--duration 500ms --max-silence 299ms", 300.0, 1),
             // The run sends 100 ms of sound and 50 ms of the silence.
             ("--duration 150ms", 50.0, 0),
-            // The file is sent twice. If it began with silence, this silence would extend the silence at the end of the first pass. The
-            // file begins with sound, so the longest silence stays the same.
+            // The file is sent twice in succession. The file begins with sound, so the silence at the end of the file ends when the file
+            // starts again, and the longest silence stays the same.
             ("--repeat 2", 400.0, 0),
         ],
         |(options, expected, code)| {

@@ -183,11 +183,11 @@ fn notice(what: &str, who: &str) -> Value {
 #[test]
 fn every_hook_of_a_custom_room_has_its_effect() {
     let server = CustomRoomServer::start();
-    // The comments below name the methods of `RoomHandler`. requires_auth: the room rejects with its own text. verify_auth: the room
-    // rejects with its own code or with the default code.
+    // The room's `requires_auth` returns false, so the room's `verify_auth` rejects a client without a token, with the room's own text.
     assert_eq!(server.connect("/myroom").expect_closed(), (4_001, "Missing clientId".to_owned()));
+    // `verify_auth` can reject a client with the default code.
     assert_eq!(server.join("mallory").expect_closed(), (4_004, "Rejected by room".to_owned()));
-    // The room receives the headers of the request.
+    // `verify_auth` receives the headers of the request, and can reject a client with a code of its own.
     let mut request =
         tungstenite::client::IntoClientRequest::into_client_request(format!("ws://{}/myroom", server.address)).unwrap();
     request.headers_mut().insert("User-Agent", "myclient/1".parse().unwrap());
@@ -201,24 +201,25 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     let mut bob = server.join("bob");
     bob.receive();
     assert_eq!((ann.receive(), bob.receive()), (notice("joined", "bob"), notice("joined", "bob")));
-    // on_control_join and on_heartbeat, which counts members and control channels.
+    // The server calls `on_control_join` once and `on_heartbeat` repeatedly. `on_heartbeat` sends the number of members and the number of
+    // control channels.
     let mut con = server.connect(&format!("/rooms/myroom/remotecontrol?token={}", token("con")));
     assert_eq!(con.receive()["type"], "control-welcome");
     assert_eq!((ann.receive(), bob.receive()), (notice("listens", "con"), notice("listens", "con")));
     assert_eq!(con.receive_any(), json!({"type": "beat", "clients": 2, "listeners": 1}));
-    // validate_message, on_message, control_payload.
+    // The server calls `validate_message`. If the message is valid, the server then calls `on_message` and `control_payload`.
     ann.send(&json!({"text": 1}));
     assert_eq!(ann.receive(), json!({"type": "error", "error": "A message needs a type"}));
     ann.send(&json!({"type": "forget"}));
     ann.send(&json!({"type": "x", "text": "hello"}));
     assert_eq!(bob.content(), json!({"type": "x", "text": "hello", "processed": true}));
     assert_eq!(con.receive(), json!({"type": "relayed", "kind": "x", "by": "ann"}));
-    // broadcast_delay: the message sent second arrives first.
+    // `broadcast_delay` delays the first message, so the message that is sent second arrives first.
     ann.send(&json!({"type": "late", "wait": 300}));
     ann.send(&json!({"type": "early"}));
     assert_eq!((bob.content()["type"].clone(), bob.content()["type"].clone()), (json!("early"), json!("late")));
     assert_eq!((con.receive()["kind"].clone(), con.receive()["kind"].clone()), (json!("early"), json!("late")));
-    // The server calls `validate_http_post`, and for a valid post `on_http_post`.
+    // The server calls `validate_http_post`. If the post is valid, the server then calls `on_http_post`.
     let rejected = server.request("POST /myroom/postcontent", "{}");
     assert!(
         rejected.starts_with("HTTP/1.1 422 ") && rejected.ends_with(r#"{"error":"A post needs a type"}"#),
@@ -229,7 +230,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     let posted = json!({"type": "y", "posted": true, "processed": true});
     assert_eq!((ann.content(), bob.content()), (posted.clone(), posted));
     assert_eq!(con.receive(), json!({"type": "relayed", "kind": "y", "by": "http"}));
-    // routes: the handler's routes return a response or a rejection; a path without a route returns 404.
+    // The handler's `routes` returns a response or a rejection. For a path without a route, the server returns 404.
     let stats = server.request("GET /rooms/myroom/stats", "");
     assert!(
         stats.starts_with("HTTP/1.1 200 ") && stats.ends_with(r#"{"room":"myroom","relayed":4,"clients":2}"#),
@@ -237,7 +238,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     );
     assert!(server.request("DELETE /rooms/myroom/stats", "").starts_with("HTTP/1.1 405 "));
     assert!(server.request("GET /rooms/myroom/more", "").starts_with("HTTP/1.1 404 "));
-    // has_route: a request with an unknown path is rejected before its body is read.
+    // If `has_route` returns false for the path of a request, the server rejects the request before it reads the body.
     for room in ["myroom", "lobby"] {
         let mut stream = TcpStream::connect(server.address).unwrap();
         stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
@@ -254,7 +255,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
         serde_json::from_str::<Value>(health).unwrap()["dialects"]["broadcast"]["details"]["myroom"].take();
     assert_eq!(details["members"].take().as_array().map(Vec::len), Some(3));
     assert_eq!(details, json!({"relayed": 4, "clients": 2, "controlClients": 1, "members": null}));
-    // max_clients.
+    // `max_clients` limits the room to three members.
     let mut cat = server.join("cat");
     assert_eq!(
         (cat.receive()["type"].clone(), ann.receive(), bob.receive()),

@@ -142,7 +142,8 @@ struct DialectTest<'a> {
     dialect: Dialect,
     size: usize,
     members: Vec<Member>,
-    /// The send times of each client's messages by number, separately for messages to all and to one client.
+    /// Two lists of send times for each client. The first list is for messages to all clients, the second list is for messages to one
+    /// client. In both lists, element `n - 1` is the send time of message number `n`.
     sent_at: Vec<[Vec<Instant>; 2]>,
     expected: usize,
     latencies: Vec<Duration>,
@@ -175,7 +176,8 @@ impl DialectTest<'_> {
         }
     }
 
-    /// In WebRTC, every fourth message is sent to only one client, as most messages of real WebRTC clients are.
+    /// Sends the next message of a client. A WebRTC client sends every fourth message to only one client. This tests the way in which real
+    /// WebRTC clients send most of their messages.
     fn send(&mut self, sender: usize, time: u32) {
         let (first, position) = (sender / self.size * self.size, sender % self.size);
         let alone = self.dialect == Dialect::WebRtc && time % 4 == 3;
@@ -221,8 +223,8 @@ impl DialectTest<'_> {
         assert_eq!(received, label(self.dialect, receiver / self.size, sender, alone), "{:?} {receiver}", self.dialect);
         assert!(sender != receiver && sender / self.size == receiver / self.size, "{receiver} received {text}");
         let last = self.members[receiver].last_received.insert((sender, alone), number).unwrap_or(0);
-        // A sender numbers all its messages to single clients with one counter, and sends these messages to the other clients of its room
-        // in turn. Therefore, the numbers that one receiver sees have gaps.
+        // A client uses one counter for all messages that it sends to single clients, and it sends consecutive messages to different
+        // clients. Therefore, a receiver gets only some of the numbers of this counter.
         let next = if alone { number > last } else { number == last + 1 };
         assert!(next, "{:?} {receiver} received {number} of {sender} after {last}", self.dialect);
         self.latencies.push(self.sent_at[sender][usize::from(alone)][number as usize - 1].elapsed());

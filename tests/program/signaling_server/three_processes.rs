@@ -36,7 +36,7 @@ fn audio_survives_a_signaling_server_restart_and_the_room_returns() {
 
     let _again = Server::start_signaling(&["--port", &port]);
     echo.line_starting_with("registration: room created room=\"[BOT] Echo Server (300ms delay)\"");
-    // A client that connects now finds the room and the address of the echo server, and receives its chat reply.
+    // A client that connects now finds the echo server's room and address. The echo server replies to the client's chat message.
     let mut member = Member::connect(address);
     let room = poll_until("the room", || member.rooms().pop());
     assert_eq!(room["name"], "[BOT] Echo Server (300ms delay)");

@@ -55,7 +55,7 @@ fn start_error(code: i32, options: &[&str]) -> String {
     assert_eq!(output.status.code(), Some(code), "{options:?}");
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
-    // A server that listens logs its address first. The error is the only line, so this server never listened.
+    // As soon as a server listens, it writes its address to the log. Here, the error is the only line, so this server never listened.
     stderr.strip_prefix("jamjam-dev: ").unwrap_or_else(|| panic!("{stderr}")).trim_end().to_owned()
 }
 

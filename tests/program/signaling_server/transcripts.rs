@@ -19,8 +19,9 @@ use transcript_files::transcripts;
 /// clock is run only up to that line.
 const DIALECTS: [(&str, usize); 2] = [("jamjam", 50), ("webrtc", 33)];
 
-/// Runs `transcript` to its end, or up to a line that advances the clock. Runs the transcript again if an id contains no letter whose case
-/// could be changed.
+/// Runs `transcript` to its end, or up to a line that this server does not support, for example a line that advances the clock. Some lines
+/// send an id of the server in upper or lower case. If the id of this run contains no letters, the function runs the transcript again,
+/// because the server then assigns another id.
 fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, String> {
     for _ in 0..20 {
         let progress = run_transcript(transcript, sockets)?;
@@ -32,7 +33,8 @@ fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, Str
     Err("no id has a letter".to_owned())
 }
 
-/// Runs the transcripts of a dialect for which `which` returns true. At least `min_complete` of them must run to the last line.
+/// Runs those transcripts of a dialect that the filter `which` accepts. At least `min_complete` of these transcripts must run to the last
+/// line.
 fn run_all(sockets: &mut Sockets, dialect: &str, min_complete: usize, which: impl Fn(&str) -> bool) {
     let (mut failures, mut complete) = (String::new(), 0);
     for (name, transcript) in transcripts(dialect).into_iter().filter(|(_, transcript)| which(transcript)) {
@@ -143,7 +145,8 @@ bob< {{"type":"existing-participants","participants":[{ANN}]}}
         drop(sockets);
         Sockets::new(server.address, None).finish().unwrap();
     }
-    // The server closes the connection with another code than the transcript states, or although the transcript states no close.
+    // A transcript fails if the server closes the connection with a code that differs from the code in the transcript. A transcript also
+    // fails if the server closes the connection and the transcript contains no close.
     for (end, expected) in [("ann is closed 1008 x", "1008"), ("ann receives nothing", "is closed"), ("", "is closed")]
     {
         let mut sockets = Sockets::new(server.address, None);

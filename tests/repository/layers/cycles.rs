@@ -1,5 +1,6 @@
-//! Cycles of imports between files. A path is resolved to the file that defines the item, also through re-exports, so `pub use` in a
-//! `mod.rs` is not an import. Code of `mod tests` is not checked.
+//! Finds cycles of imports between files. If a file uses an item through a re-export, the check counts this use as an import from the file
+//! that defines the item. The re-export itself (`pub use`, for example in a `mod.rs`) does not count as an import. Code of `mod tests` is
+//! not checked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -2,7 +2,7 @@
 //! sequences in macro calls that look like a path also count as paths.
 //!
 //! Names are resolved by the file's own imports (`use std::time as t; t::Instant`), regardless of scope: an import anywhere in a file
-//! applies to the whole file. The check may therefore reject valid code, but it needs no real name resolution.
+//! applies to the whole file. The check may therefore reject valid code, but it does not need to resolve Rust names as a compiler does.
 
 use std::collections::HashMap;
 
@@ -29,14 +29,15 @@ pub(crate) enum What {
     Macro,
 }
 
-/// All paths in `source`, which is the file of the module `module` (`["wire", "header"]`).
+/// Returns all Rust paths in `source`, the content of one source file. `module` is the module of this file, such as `["wire", "header"]`.
 pub(crate) fn named(source: &str, module: &[String]) -> syn::Result<Vec<Named>> {
     let mut collector = Collector::new(module);
     collector.visit_file(&syn::parse_file(source)?);
     Ok(collector.into_named())
 }
 
-/// The paths in the code of one file, except those in `mod tests`, and the data with which paths through this file are resolved.
+/// The Rust paths that the code of one file contains, except those in `mod tests`, and the names that this file imports. The imported names
+/// serve to resolve a Rust path in another file that leads through a re-export in this file.
 pub(crate) struct CodePaths {
     /// All paths except those of re-exports (`pub use`).
     pub(crate) named: Vec<Vec<String>>,
@@ -44,7 +45,7 @@ pub(crate) struct CodePaths {
     pub(crate) imports: HashMap<String, Vec<Vec<String>>>,
 }
 
-/// All paths in the code of `source`, which is the file of the module `module`.
+/// Returns the [`CodePaths`] of `source`, the content of one source file. `module` is the module of this file.
 pub(crate) fn code_paths(source: &str, module: &[String]) -> syn::Result<CodePaths> {
     let file = syn::parse_file(source)?;
     let mut collector = Collector::new(module);
@@ -97,7 +98,8 @@ impl Collector {
         let Self { found, imports, .. } = self;
         let mut absolute = Vec::new();
         for Named { path, what, line } in found {
-            // A single name is a path only in an import or as a macro: a variable may be called `rand`.
+            // Outside imports and macro calls, a single name counts as a path only if the file imports this name. If the file does not
+            // import the name `rand`, for example, `rand` may be a variable.
             let bare = what == What::Path && path.len() == 1;
             absolute.extend(
                 resolve(&path, &imports, 0)

@@ -26,7 +26,8 @@ pub struct InMemoryHub {
 #[derive(Default)]
 struct Queues {
     waiting: BTreeMap<ConnId, VecDeque<String>>,
-    /// Connections that the server closed (with code and reason) or dropped (`None`), until the transcript has checked them.
+    /// Connections that the server closed (with code and reason) or dropped (`None`). A connection is removed when a line of the transcript
+    /// checks how this connection ended.
     ended: BTreeMap<ConnId, Option<(u16, String)>>,
     pinged: Vec<ConnId>,
     faults: Vec<String>,

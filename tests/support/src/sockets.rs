@@ -13,9 +13,9 @@
 //! earlier response in the queue is not mistaken for the response to the first request.
 //!
 //! These requests would decide the dialect of a connection that is still undecided. During a transcript, a client therefore sends these
-//! requests only if its dialect is decided, for example because it has received a message. When a client leaves and at the end of the
-//! transcript, it sends them in any case. An unexpected message to an undecided client is detected when this client receives its next
-//! message, when the client leaves, or when the transcript ends.
+//! requests only if its dialect is decided, for example because it has received a message. There are two exceptions: immediately before a
+//! client leaves, and at the end of the transcript, the client sends these requests even if its dialect is undecided. An unexpected message
+//! to an undecided client is detected when this client receives its next message, when the client leaves, or when the transcript ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};

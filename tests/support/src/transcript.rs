@@ -2,16 +2,19 @@
 //!
 //! ```text
 //! # A comment.
-//! ann connects                                    to /; "ann connects to /ws?x=1": to another path
-//! ann> {"type":"ListRooms"}                       ann sends this
-//! ann< {"type":"RoomList","data":{"rooms":[]}}    the next message that ann receives
-//! ann sends binary                                a binary message
-//! ann receives nothing                            no message is waiting for ann
-//! ann closes                                      with a close frame; "ann is cut": the connection is lost
-//! ann is closed 1008 Too much                     the server closes ann's connection, with this code and reason
-//! 30s pass                                        the clock advances (in memory only)
-//! program creates room 1234 for 2 expiring 60     the program around the server acts: here it creates a control surface room
-//! ann is pinged                                   the server has pinged ann since the clock last moved; "ann is dropped": closed without a close frame
+//! ann connects                                    The client "ann" opens a connection with the path /.
+//! ann connects to /ws?x=1                         The client "ann" opens a connection with this path and query.
+//! ann> {"type":"ListRooms"}                       The client sends this text message.
+//! ann< {"type":"RoomList","data":{"rooms":[]}}    The next message that the client receives must match this JSON.
+//! ann sends binary                                The client sends a binary message.
+//! ann receives nothing                            No message may be waiting for the client.
+//! ann closes                                      The client closes its connection with a close frame.
+//! ann is cut                                      The client's connection is lost.
+//! ann is closed 1008 Too much                     The server must have closed the connection with this code and reason.
+//! ann is dropped                                  The server must have ended the connection without a close frame.
+//! ann is pinged                                   The server must have pinged the client since the clock was last advanced.
+//! 30s pass                                        The clock advances by 30 s (in memory only).
+//! program creates room 1234 for 2 expiring 60     The embedding application acts: here, it creates a control surface room.
 //! ```
 //!
 //! `$name` in a string is a placeholder for a value that the server chose (see [`super::compare`]). All messages that a line causes must be
@@ -51,10 +54,10 @@ pub trait TranscriptServer {
     fn no_messages(&mut self) -> Result<(), String>;
 }
 
-/// The part of a transcript that was run.
+/// How far [`run_transcript`] ran a transcript.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Every line.
+    /// Every line was run.
     Complete,
     /// The transcript was run up to a line that advances the clock or lets the embedding application act, which this server does not
     /// support.

@@ -137,7 +137,8 @@ fn is_new_reader(readers: &ContentReaders, source: IpAddr, now: Instant) -> bool
 #[serde(rename_all = "camelCase")]
 struct ConsoleState<'a> {
     version: &'static str,
-    /// Differs between runs of the program; activity is numbered from the start of a run.
+    /// Random identifier of this run of the program. The page detects a restart of the server by a new identifier, because the numbers of
+    /// the activity entries start again at 1 after a restart.
     run_id: &'a str,
     /// Milliseconds since the start.
     uptime_ms: u64,

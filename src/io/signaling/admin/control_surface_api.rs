@@ -210,10 +210,11 @@ const CONNECTED: Bytes = Bytes::from_static(b": connected\n\n");
 /// Sent when there are no events, so that both ends detect a lost connection.
 const KEEPALIVE_COMMENT: Bytes = Bytes::from_static(b": keepalive\n\n");
 
-/// Number of keepalives within `max_lifetime`, the time after which a connection that the client does not read is closed.
+/// Number of keepalives that are sent within `max_lifetime`. If a client reads nothing for this lifetime, the server closes the client's
+/// connection.
 const KEEPALIVES_PER_LIFETIME: u32 = 4;
 
-/// Stream control surface events
+/// Receive control surface events as a stream
 #[utoipa::path(
     get, path = "/admin/bbx/events", tag = "control surfaces", security(("login" = [])),
     responses(
@@ -324,7 +325,7 @@ pub(super) struct SetParamRequest {
 pub(super) struct DeclareRangeRequest {
     min: f32,
     max: f32,
-    /// If present, the parameter is also set to this value.
+    /// Optional. If this field is present, the server also sets the parameter to this value in all rooms.
     value: Option<f32>,
 }
 

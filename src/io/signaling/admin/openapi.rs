@@ -118,8 +118,9 @@ fn swagger_ui_file(name: &str, media_type: &'static str) -> Response {
 
 /// Reads a file from the ZIP archive of Swagger UI. Returns its bytes, and whether they are compressed with gzip.
 ///
-/// The archive contains a compressed file as a DEFLATE stream, and a gzip file (RFC 1952) is such a stream with a header before it and a
-/// checksum and the size of the content after it. So the file is neither decompressed nor compressed here.
+/// The archive contains each compressed file as a DEFLATE stream. A gzip file (RFC 1952) consists of a header, a DEFLATE stream, a checksum
+/// and the size of the content. To make a gzip file, this function therefore adds only the header, the checksum and the size to the DEFLATE
+/// stream. It neither decompresses nor compresses the content.
 fn swagger_ui_bytes(name: &str) -> ZipResult<(Vec<u8>, bool)> {
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
     let suffix = format!("/dist/{name}");

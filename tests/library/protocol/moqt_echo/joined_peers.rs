@@ -72,7 +72,9 @@ impl Direction {
         None
     }
 
-    /// Delivers one piece of one stream, or a part of it. Returns false if there was no piece to deliver. Groups wait while `held` is set.
+    /// Delivers the next piece of one stream, which is selected at random. Of a piece that consists of bytes, only the first bytes may be
+    /// delivered; the other bytes then remain in the queue. Returns false if there was no piece to deliver. Groups wait while `held` is
+    /// set.
     fn deliver<A: SessionHandler, B: SessionHandler>(
         &mut self,
         now: Time,

@@ -19,7 +19,7 @@ fn at(ms: u64) -> Time {
     Time::from_millis(ms)
 }
 
-/// A frame tracker for groups of `per_group` frames; the test passes it events.
+/// A frame tracker for groups of `per_group` frames. The methods of the fixture pass events to the tracker.
 struct TrackerFixture {
     frames: FrameTracker,
 }
@@ -262,8 +262,8 @@ fn failed_first_attempt_leaves_no_trace() {
         .end(2_020, MoqtRunOutcome::Closed { code: 1, reason: "no".to_owned(), closed_locally: true }, None)
         .moqt
         .unwrap();
-    // No state of the first connection remains. If any state remained, the result would contain a lost connection instead of a rejected
-    // connection, the version gomoqt-2025-02, or a subscription time.
+    // No state of the first connection remains. Remaining state would change the result: the failure would be a lost connection instead of
+    // a rejected connection, the version would be gomoqt-2025-02, or there would be a subscription time.
     assert_eq!(moqt.failure, Some(MoqtFailure::Rejected("no".to_owned())));
     assert_eq!(
         (moqt.version, moqt.connect_times, moqt.retried_path),

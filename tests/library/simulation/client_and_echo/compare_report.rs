@@ -25,9 +25,9 @@ struct RunFacts {
     interrupted: Option<u64>,
     /// The maximum time by which the simulated machine can delay the client.
     slack: u64,
-    /// Maximum number of nanoseconds by which the run ends before the end that is computed from the log. The client's timeout for the final
-    /// `--loss-direction` query begins when the client tries to send the first request. The log contains the time when the request leaves.
-    /// Between these two times, the socket may block.
+    /// A tolerance in nanoseconds. The test computes from the log when the run must end, and the run may end earlier by up to this
+    /// tolerance. The client's timeout for the final `--loss-direction` query begins when the client tries to send the first request, but
+    /// the log contains the time when this request leaves. Between these two times, the socket may block.
     early: i64,
     numbers: ReferenceCounts,
     run: RunResults,

@@ -27,7 +27,8 @@ fn upper_edge(value: i64) -> i64 {
     if value < 0 { -lower } else { lower + width - 1 }
 }
 
-/// Computes percentiles by nearest rank, with the resolution of a histogram that contains each value minus `base`.
+/// Computes the statistics of `values`. The percentiles use the nearest rank. Each percentile is rounded as if a histogram stored
+/// `value - base`; `base` is added again after the rounding.
 pub(crate) fn spread(values: &[i64], base: i64) -> Spread {
     let mut sorted: Vec<i64> = values.iter().map(|value| value - base).collect();
     sorted.sort_unstable();

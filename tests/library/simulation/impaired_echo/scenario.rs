@@ -115,8 +115,8 @@ fn server(rng: &mut Rng, echo_delay: u64, impairment: Impairment, events: &Event
         buffer_limits.per_client = Some(rng.between(2_000, 40_000));
     }
     let mut machine = machine(rng);
-    // The simulation lets the server's sends fail only if there is no bandwidth limit. With a limit, the second copy of a reply leaves
-    // later than the first copy, so the expected times would depend on which of the two sends failed.
+    // The server's simulated socket returns send errors only if there is no bandwidth limit. With a bandwidth limit, the second copy of a
+    // reply leaves later than the first copy, so the expected times would depend on which of the two copies was not sent.
     if impairment.bandwidth.is_none() && rng.happens(0.2) {
         machine.system.failed = 0.05;
     }

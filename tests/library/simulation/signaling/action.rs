@@ -19,7 +19,7 @@ pub(crate) enum Action {
     Connect,
     /// Connects to a broadcast room (`None`: an invalid room) with this token, as a control channel if the flag is set.
     ConnectBroadcast(Option<usize>, bool, Token),
-    /// Connects to a WebRTC room as a user; the last user has no name.
+    /// Connects to a WebRTC room (an index of [`ROOMS`]) as the user with this number, 0 to 4. User 4 connects with an empty name.
     ConnectWebRtc(usize, u8),
     Disconnect(bool),
     Binary,

@@ -89,8 +89,8 @@ impl Model {
         }
     }
 
-    /// The radio relays a message. Returns whether this message or an earlier one contained the duration of its content
-    /// (`durationSeconds`).
+    /// The radio relays a message. Returns whether this message or an earlier message of the radio contained a positive
+    /// `durationSeconds`, which is the duration of the content.
     pub(crate) fn on_radio_message(&mut self, message: &Value) -> bool {
         if message.to_string().len() <= 256 << 10 {
             self.radio.push(message.to_string());

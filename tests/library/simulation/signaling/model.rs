@@ -131,13 +131,14 @@ impl Model {
         self.created.iter().filter(|created| created.from == from && created.room.starts_with(dialect.name())).count()
     }
 
-    /// Expects that a client receives a message of type `kind` with all marks that `parts` contain.
+    /// Expects that a client receives a message of type `kind`. The message must contain exactly the identifiers of the form `m…x` that
+    /// occur in `parts`.
     pub(crate) fn expect_message(&mut self, conn: ConnId, kind: &str, parts: &[&str]) {
         self.expected.push((conn, delivered(kind, parts.iter().copied())));
     }
 
-    /// Expects that the members of a room receive a message of type `kind` with all marks that `parts` contain. `but` is the connection of
-    /// the member that does not receive the message, if there is one.
+    /// Expects that the members of a room receive a message of type `kind`. The message must contain exactly the identifiers of the form
+    /// `m…x` that occur in `parts`. `but` is the connection of the member that does not receive the message, if there is one.
     pub(crate) fn expect_for_others(&mut self, room: &str, but: Option<ConnId>, kind: &str, parts: &[&str]) {
         for membership in self.members(room) {
             if Some(membership.conn) != but {

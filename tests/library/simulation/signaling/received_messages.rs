@@ -37,7 +37,8 @@ impl EventSink for ReceivedMessages {
     }
 }
 
-/// The marks in a text. A mark consists of `m`, digits and `x`.
+/// Finds the marks in a text. A mark is an identifier such as `m17x` (`m`, digits, `x`). The simulation writes marks into names and
+/// messages in order to recognize them in received messages.
 pub(crate) fn marks(text: &str) -> Vec<String> {
     let mut marks = Vec::new();
     for (at, _) in text.match_indices('m') {
@@ -49,7 +50,7 @@ pub(crate) fn marks(text: &str) -> Vec<String> {
     marks
 }
 
-/// The abbreviation of a message: its type `kind`, followed by the sorted marks that `parts` contain.
+/// The short form of a message: its type `kind`, followed by the sorted marks that `parts` contain. [`marks`] defines a mark.
 pub(crate) fn delivered<'a>(kind: &str, parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut text_kind: Vec<String> = parts.into_iter().flat_map(marks).collect();
     text_kind.sort();
@@ -57,7 +58,7 @@ pub(crate) fn delivered<'a>(kind: &str, parts: impl IntoIterator<Item = &'a str>
     text_kind.join(" ")
 }
 
-/// The abbreviation of a received message. Numeric values are included with their names.
+/// The short form of a received message. Numeric values are included with their names.
 pub(crate) fn observed(message: &Value) -> String {
     let kind = message["type"].as_str().unwrap_or(if message.get("rc").is_some() { "rc" } else { "?" });
     let number = |value: &Value| value.as_f64().map_or(f32::NAN, |value| value as f32);
@@ -72,7 +73,7 @@ pub(crate) fn observed(message: &Value) -> String {
             format!("state {:?}", shown.collect::<Vec<_>>())
         }
         "error" => format!("error {}", message["code"].as_str().unwrap_or_default()),
-        // The server itself enters the sender's id in these messages, so the abbreviation contains this id.
+        // The server itself adds the sender's id to a message of these types, so the short form contains the sender's id.
         "offer" | "answer" | "ice-candidate" | "call-ended" => format!("{kind} from {}", message["fromUserId"]),
         "participant-update" => format!("{kind} from {}", message["userId"]),
         other => other.to_owned(),

@@ -71,7 +71,7 @@ impl Drop for Server {
 fn fifty_groups_of_two_return_over_both_transports_and_versions() {
     let server = Server::start(Duration::ZERO);
     let ca = server.ca();
-    // Over WebTransport, the test uses the former names of the option and the versions, which are hidden aliases.
+    // Over WebTransport, the test gives the old name of the option and the old names of the versions. All old names are hidden aliases.
     let old_names = ["--moqt-flavour seed", "--moqt-flavour head"];
     let new_names = ["--moqt-version gomoqt-2025-02", "--moqt-version gomoqt-0.9"];
     let negotiated = [("gomoqt-2025-02", "japan, kyoto, text"), ("gomoqt-0.9", "/client.echo, index")];

@@ -18,26 +18,26 @@ const SUBSCRIBE: &[u8] = b"\x02\x18\x00\x03\x05japan\x05kyoto\x04text\x00\x00\x0
 const ANNOUNCE_ACTIVE: &[u8] = b"\x14\x01\x03\x05japan\x05kyoto\x04text\x00";
 const INFO: &[u8] = &[3, 0, 0, 0];
 
-/// What the server does with a group.
+/// The server's reaction to a group that it receives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ServerAction {
-    /// Returns no frame of the group.
+    /// Sends no frame of the group back.
     Drop,
-    /// Returns this many frames and resets the stream.
+    /// Sends this many frames back and resets the stream.
     Truncate(usize),
-    /// Returns the group with the first byte of its first frame changed.
+    /// Sends the group back with the first byte of its first frame changed.
     Damage,
-    /// Returns the group twice.
+    /// Sends the group back twice.
     Twice,
-    /// Returns the group only after it has returned the next group.
+    /// Sends the group back only after the next group has been sent back.
     AfterNext,
-    /// Returns the group. Also sends group 63, which the client never sent.
+    /// Sends the group back. Then sends group 63, which the client never sent.
     UnknownGroup,
-    /// Stops reading the group after its header and returns nothing.
+    /// Stops reading the group after its header, and sends no frame of the group back.
     Stop,
-    /// Closes the connection with this code and returns nothing.
+    /// Closes the connection with this code, and sends no frame of the group back.
     Close(u32),
-    /// Returns the group, and unsubscribes from the track.
+    /// Sends the group back, and unsubscribes from the track.
     Unsubscribe,
 }
 
@@ -81,12 +81,13 @@ pub(crate) struct ScriptedServer {
 }
 
 impl ScriptedServer {
-    /// A server that applies these actions to the groups with these sequence numbers, and returns all other groups.
+    /// A server that applies these actions to the groups with these sequence numbers, and sends all other groups back.
     pub(crate) fn start(actions: impl IntoIterator<Item = (u64, ServerAction)>) -> Self {
         Self::greeting(&[Greeting::Gomoqt202502], actions)
     }
 
-    /// A server that answers each connection with the next of `greetings`, and all further connections with the last greeting.
+    /// A server that answers the n-th connection with the n-th greeting in `greetings`. If there are more connections than greetings, the
+    /// server answers the remaining connections with the last greeting.
     pub(crate) fn greeting(
         greetings: &'static [Greeting],
         actions: impl IntoIterator<Item = (u64, ServerAction)>,
@@ -313,8 +314,9 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
     }
 }
 
-/// Waits until the client has read everything that was written. Two requests are needed: a request that arrives together with the data may
-/// be answered before the data is read, but the next request is answered after that.
+/// Waits until the client has read everything that the server wrote. Therefore, the server sends two requests, one after the other. The
+/// client may answer the first request before it reads data that arrived together with this request. The client has read the data before
+/// it answers the second request.
 async fn wait_until_read(connection: &Connection) -> Result<(), SessionError> {
     for _ in 0..2 {
         let (mut requester, mut answered) = connection.open_bi().await?;

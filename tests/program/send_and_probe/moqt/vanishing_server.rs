@@ -10,7 +10,8 @@ use crate::send_and_probe::moqt::scripted_server::{Fault, ScriptedServer};
 use test_support::client::document;
 use test_support::client::program::{Program, ProgramOutput, start_line};
 
-/// The last stage at which a server fails: the second of five groups arrives. Usually, the first group has been returned by then.
+/// The last stage at which the tests let a server fail. At this stage, the second of five groups arrives at the server. Usually, the server
+/// has sent the first group back by then.
 const LAST: u8 = 7;
 
 /// Probes a server that fails at this stage, and calls `at_fault` when the fault begins.

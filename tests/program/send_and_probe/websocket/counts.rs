@@ -17,7 +17,8 @@ fn unix_us() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
 }
 
-/// A bbx server that answers the pings with these indices (from 0) the given number of times, and other pings once.
+/// A bbx server. For each pair `(index, count)` in `times`, the server sends `count` replies to the ping with this index, counted from 0.
+/// The server sends one reply to every other ping.
 fn server_with_replies(times: &'static [(usize, usize)]) -> std::net::SocketAddr {
     serve(move |_, mut connection| {
         for index in 0.. {
@@ -140,7 +141,8 @@ fn time_of_day_is_sent_in_microseconds() {
     assert!(before - 1_000 <= pings[0] && pings[0] < pings[1] && pings[1] < pings[2] && pings[2] <= after + 1_000);
 }
 
-/// A broadcast room with two members. Calls `does` with a receiver of the first member's messages and with the connections of both members.
+/// A server with a broadcast room of two members. Calls the closure `does` with three arguments: a channel that receives the messages that
+/// the first member sends, the connection of the first member, and the connection of the second member.
 fn room(
     does: impl Fn(Receiver<Value>, ServerConnection, ServerConnection) + Send + Sync + 'static,
 ) -> std::net::SocketAddr {

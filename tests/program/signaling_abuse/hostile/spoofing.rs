@@ -83,7 +83,8 @@ fn webrtc_participant_is_identified_by_its_url() {
         send(&mut eve, &spoofed(sent, "bob"));
         assert_eq!(receive(&mut ann), expected);
     }
-    // Message types of the server, messages for another room, and invalid targets: no client receives anything.
+    // Eve sends messages of types that only the server may send, messages to a client in another room, and messages with an invalid target.
+    // The server relays none of these messages to any client.
     for kind in
         ["welcome", "participant-left", "participant-joined", "existing-participants", "participants-list", "pong"]
     {

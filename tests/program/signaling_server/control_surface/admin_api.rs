@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tungstenite::{Message, WebSocket};
 
-/// The timeout of every wait, which only prevents a hang.
+/// The timeout of every wait in these tests. The only purpose of this timeout is that a failing test ends instead of hanging.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The credentials are `admin:secret` in base64.
@@ -190,7 +190,7 @@ fn rooms_are_created_updated_and_closed_over_http() {
     let body = json!({"name": "freq", "value": 0.25, "room": code}).to_string();
     assert_eq!(server.request_json("POST", "/admin/bbx/param", &body), delivered(1));
     assert_eq!(surface.receive(), update(0.25));
-    // A name is decoded only once: this name is `a/b %2F+ä`.
+    // The server percent-decodes the name in the path only once. The decoded name is `a/b %2F+ä`, which still contains `%2F`.
     let range = r#"{"min":-1,"max":1,"value":0.5}"#;
     assert_eq!(server.request_json("PUT", "/admin/bbx/params/a%2Fb%20%252F+%C3%A4", range), delivered(2));
     assert_eq!(surface.receive(), json!({"type": "update", "param": "a/b %2F+ä", "value": 0.5}));

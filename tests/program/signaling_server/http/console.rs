@@ -56,7 +56,8 @@ fn every_file_needs_the_login_and_loads_nothing_from_elsewhere() {
     assert_eq!(request(&server, "GET", "/console/other", &[RIGHT]).status, 404);
 }
 
-/// Constructs that the content security policy forbids must not occur: inline scripts, inline styles, URLs of other hosts.
+/// The page contains no inline scripts, no inline styles and no URLs of other hosts, because the content security policy forbids them. The
+/// script contains no function that inserts HTML or runs text as code.
 #[test]
 fn page_needs_nothing_that_its_policy_forbids() {
     let server = start_with_password();
