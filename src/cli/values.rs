@@ -367,7 +367,7 @@ pub fn parse_origin(text: &str) -> Result<String, String> {
     // A trailing slash, as in a browser's address bar, is not a path.
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains(['/', '?', '#']) {
-        return invalid("an origin has no path");
+        return invalid("an origin must not contain a path");
     }
     if !authority.is_ascii() {
         return invalid("the host name must be in ASCII form (xn--)");

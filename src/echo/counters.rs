@@ -239,7 +239,7 @@ impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollec
         )?;
         let lateness = [("audio", &self.counters.audio_lateness), ("immediate", &self.counters.immediate_lateness)];
         let help =
-            "Send time of a packet minus its due time, for delayed AUDIO and for immediate replies to other packets.";
+            "How late replies were sent: send time minus due time, for AUDIO echoes and for replies without --delay.";
         let mut metric = encoder.encode_descriptor("lateness_seconds", help, None, MetricType::Histogram)?;
         for (kind, lateness) in lateness {
             encode_histogram(&mut metric.encode_family(&[("packet", kind)])?, lateness)?;

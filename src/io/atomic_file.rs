@@ -12,7 +12,7 @@ pub fn write(file: &Path, text: &str) -> io::Result<()> {
 
 /// Like [`write()`], but only the owner can read the file (mode 0600 from the start, on Unix).
 pub fn write_private(file: &Path, text: &str) -> io::Result<()> {
-    #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has a mode"))]
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "the file mode is set only on Unix"))]
     let mut options = create_new_options();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);

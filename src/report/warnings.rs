@@ -76,15 +76,15 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
     let (request, reply) = (report.evaluated_stream.name(), report.evaluated_stream.reply_name());
     let closed_port = match port_unreachable {
         0 => "not received".to_owned(),
-        n => format!("received {}, so check this first", format_count(n, "time")),
+        n => format!("received {}, so check this cause first", format_count(n, "time")),
     };
     let unreachable = if other.is_some() || unmatched > 0 {
         "ruled out, because other datagrams arrived"
     } else if port_unreachable > 0 {
         "unlikely, because ICMP port unreachable was received"
     } else {
-        "no datagram arrived, so check this first: run `jamjam-dev probe --embedded`, then `jamjam-dev probe` on the server's host; \
-         if both pass, the cause is on the path"
+        "no datagram arrived, so check this cause first: run `jamjam-dev probe --embedded`, then `jamjam-dev probe` on the server's \
+         host; if both pass, the cause is on the path"
     };
     let wrong_server = match report.evaluated_stream {
         StreamKind::Audio => "no echo server listens there, or the server delay exceeds the run duration".to_owned(),
@@ -205,8 +205,8 @@ fn clock_jumped(host: &HostTimingFigures) -> Option<Warning> {
         format!("jumped {}, by up to {sign}{}", format_count(host.clock_jumps, "time"), format_time(largest * 1e3))
     };
     let message = format!(
-        "the clock of this host {jumps}: round trips at that moment may be wrong by up to 50 ms, and the start time (started_unix_ms) is \
-         calculated from the clock at the end of the run"
+        "the clock of this host {jumps}: round trips during a jump may be wrong by up to 50 ms, and the start time (started_unix_ms) \
+         is calculated from the clock at the end of the run, so it may differ from the clock's value at the start"
     );
     Some(Warning::new(WarningCode::ClockJumped, message))
 }
@@ -328,11 +328,16 @@ fn non_finite_samples(quality: &AudioQualityFigures) -> Option<Warning> {
     let message = match (quality.source_non_finite_samples, quality.source_replaced_samples) {
         (Some(n @ 1..), Some(1..)) => format!("{} in the source (replaced with 0)", samples(n)),
         (Some(n @ 1..), _) => {
-            format!("{} in the source (sent unchanged): players output noise or silence for them", samples(n))
+            format!(
+                "{} in the source (sent unchanged): playback programs output noise or silence for these samples",
+                samples(n)
+            )
         }
         _ => match quality.sent_levels.iter().map(|level: &LevelFigures| level.non_finite_samples).sum() {
             0 => return None,
-            n => format!("{} in the sent audio: players output noise or silence for them", samples(n)),
+            n => {
+                format!("{} in the sent audio: playback programs output noise or silence for these samples", samples(n))
+            }
         },
     };
     Some(Warning::new(WarningCode::NonFiniteSamples, message))

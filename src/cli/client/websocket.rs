@@ -119,8 +119,8 @@ impl WebSocketProbeArgs {
                 "--room-code: only bbx rooms have codes; add --dialect bbx".to_owned()
             }
             (ProbeRoom::None, true, ..) => format!(
-                "--room: the probe of a {} server joins no room; add --dialect broadcast or webrtc, or for a UDP target give \
-                 --signaling-url instead of --to",
+                "--room: a probe of a {} signaling server does not join a room; omit --room, or add --dialect broadcast or webrtc; to \
+                 probe the UDP address of a room's member, give --signaling-url instead of --to",
                 dialect.name()
             ),
             (ProbeRoom::Code, true, ..) => "--room: bbx rooms have codes instead of names; give --room-code".to_owned(),
@@ -386,7 +386,7 @@ mod tests {
     fn conflicting_options_are_rejected() {
         for (url, room, words, error) in [
             ("ws://me:secret@h", None, &[][..], "--to: the URL must not contain a user name or password"),
-            ("ws://h", Some("r"), &[], "--room: the probe of a jamjam server joins no room"),
+            ("ws://h", Some("r"), &[], "--room: a probe of a jamjam signaling server does not join a room"),
             (
                 "ws://h",
                 Some("r"),

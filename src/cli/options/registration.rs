@@ -83,13 +83,13 @@ impl RegistrationArgs {
         if url.is_none() && self.with_signaling.is_none() {
             if let Some(option) = self.trust.first_given() {
                 return Err(Failure::usage(format!(
-                    "{option} has no effect without a signaling server; add --signaling-url URL, or omit it"
+                    "{option} has no effect without a signaling server; add --signaling-url URL, or omit {option}"
                 )));
             }
             let given = [("--public-addr", self.public_addr.is_some()), ("--stun", self.stun.is_some())];
             if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
                 return Err(Failure::usage(format!(
-                    "{option} has no effect without a signaling server; add --signaling-url URL or --with-signaling, or omit it"
+                    "{option} has no effect without a signaling server; add --signaling-url URL or --with-signaling, or omit {option}"
                 )));
             }
         }

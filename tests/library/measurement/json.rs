@@ -658,7 +658,7 @@ fn non_finite_samples_appear_in_json_and_text() {
     let text = text::summary(&report, false);
     for line in [
         "level                 sent peak -6.0 dBFS, RMS -6.0 dBFS, 2 NaN or infinite samples; returned peak -6.0 dBFS, RMS -6.7 dBFS, 1 NaN or infinite sample",
-        "warning: 2 NaN or infinite samples in the source (sent unchanged): players output noise or silence for them",
+        "warning: 2 NaN or infinite samples in the source (sent unchanged): playback programs output noise or silence for these samples",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
     }

@@ -136,8 +136,8 @@ fn local_receive_buffer_overflow_is_not_path_loss() {
 #[test]
 fn clock_jump_is_reported_with_the_affected_figures() {
     let jumped = |gains: &[i64]| notes(HostTiming { clock_jumps: clock(gains), ..HostTiming::default() });
-    let rest = "round trips at that moment may be wrong by up to 50 ms, and the start time (started_unix_ms) is calculated from \
-                the clock at the end of the run";
+    let rest = "round trips during a jump may be wrong by up to 50 ms, and the start time (started_unix_ms) is calculated from \
+                the clock at the end of the run, so it may differ from the clock's value at the start";
     assert_eq!(jumped(&[0, 1_500]), [format!("the clock of this host jumped by +1.500 s: {rest}")]);
     assert_eq!(jumped(&[-20]), [format!("the clock of this host jumped by -20.000 ms: {rest}")]);
     assert_eq!(

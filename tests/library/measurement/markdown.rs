@@ -111,7 +111,7 @@ fn likely_causes_of_no_reply_are_a_list() {
     let list = "
 - no LATENCY\\_PONG received; possible causes:
   1. the port is closed or a firewall rejects packets (ICMP port unreachable): not received
-  2. the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): no datagram arrived, so check this first: run \
+  2. the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): no datagram arrived, so check this cause first: run \
 `jamjam-dev probe --embedded`, then `jamjam-dev probe` on the server's host; if both pass, the cause is on the path
   3. the server does not answer LATENCY\\_PING: unlikely, because no other datagram arrived
 

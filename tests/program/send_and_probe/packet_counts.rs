@@ -155,7 +155,7 @@ fn run_without_replies_fails_and_lists_the_likely_causes() {
         assert_eq!((&stream["loss_ratio"], &stream["rtt_min_us"]), (&Value::from(1.0), &Value::Null));
         let [closed, path, _] = reasons(&report);
         assert!(closed.ends_with("not received"), "{closed}");
-        assert!(path.contains("check this first"), "{path}");
+        assert!(path.contains("check this cause first"), "{path}");
 
         // The text report lists the same causes.
         let output = run(&format!("{line} --timeout 100ms --to {}", server.to()));
@@ -190,7 +190,10 @@ fn closed_port_is_reported() {
         let report = document::report(&output);
         assert!(report["port_unreachable"].as_u64().unwrap() >= 1, "{report:#}");
         let [closed, _, server] = reasons(&report);
-        assert!(closed.contains("port unreachable): received") && closed.ends_with("so check this first"), "{closed}");
+        assert!(
+            closed.contains("port unreachable): received") && closed.ends_with("so check this cause first"),
+            "{closed}"
+        );
         assert!(server.ends_with("check cause 1 first"), "{server}");
     });
 }

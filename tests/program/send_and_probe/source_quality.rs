@@ -177,7 +177,8 @@ fn non_finite_samples_are_sent_unchanged_and_counted_when_copied() {
                 "{side} {case}"
             );
         }
-        let note = "3 NaN or infinite samples in the source (sent unchanged): players output noise or silence for them";
+        let note = "3 NaN or infinite samples in the source (sent unchanged): playback programs output noise or silence for these \
+                    samples";
         assert_eq!(notes(&report), [note], "{case}");
         let back: Vec<u32> = Wav::read(&record).samples().iter().map(|sample| sample.to_bits()).collect();
         let expected: Vec<u32> = sound.iter().flat_map(|sample| vec![sample.to_bits(); copies as usize]).collect();

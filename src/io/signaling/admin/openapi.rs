@@ -150,7 +150,7 @@ const LOGIN_SCHEME: &str = "login";
         (name = "broadcast", description = "Tokens and posts for broadcast rooms"),
         (name = "control surfaces", description = "Control surface rooms (bbx), for the operator"),
         (name = "operations", description = "Server control, for the operator"),
-        (name = "documentation", description = "This document and its page"),
+        (name = "documentation", description = "This OpenAPI document and the web page that displays it"),
     ),
     paths(
         health::health,
@@ -219,7 +219,7 @@ impl Modify for SecuritySchemes {
         for (name, scheme, description) in [
             (LOGIN_SCHEME, HttpAuthScheme::Basic, "Operator login (--docs-username, --docs-password-file)"),
             ("room", HttpAuthScheme::Bearer, "Token for the room, from /auth/token"),
-            ("issuer", HttpAuthScheme::Bearer, "Key set with --token-issuer-key, if any"),
+            ("issuer", HttpAuthScheme::Bearer, "Value of --token-issuer-key, if that option is given"),
         ] {
             let http = Http::builder().scheme(scheme).description(Some(description)).build();
             components.add_security_scheme(name, SecurityScheme::Http(http));
