@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Phones set the parameter `gain`, optionally at a given time, and trigger `note_on`. An audio thread applies these
-//! events without blocking. The phones receive the parameter `notes`, which counts the notes, and the level of a meter
-//! ten times per second. `BIND_ADDR` sets the listen address; Ctrl-C stops the program.
+//! events without blocking. The parameter `notes` counts the notes; the phones receive this parameter when it changes.
+//! Ten times per second, the phones also receive the level of a meter. `BIND_ADDR` sets the listen address; Ctrl-C
+//! stops the program.
 
 use std::error::Error;
 use std::sync::Arc;

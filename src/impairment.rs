@@ -188,7 +188,7 @@ pub enum GilbertModelError {
     #[error("P and R are too small: their sum must be at least 0.1%")]
     SumTooSmall,
     /// The state would change after almost every packet.
-    #[error("P and R are too large: their sum must be at most 199.9%")]
+    #[error("P and R are both too close to 100%: the sum P + R must be at most 199.9%")]
     SumTooLarge,
 }
 

@@ -46,10 +46,10 @@ pub struct PlaybackArgs {
     #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = "play", conflicts_with = "no_echo", value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_PLAYBACK)]
     play_buffer: Option<u32>,
 
-    /// Maximum extra delay of a packet that is still played (up to 1s), or auto
+    /// Play packets at most this much slower than the fastest (up to 1s), or auto
     ///
-    /// In milliseconds or with a unit. The extra delay of a packet is its delay minus the delay of the fastest packets. Packets with a
-    /// longer extra delay are not played. With auto, the maximum adapts to recent packets.
+    /// In milliseconds or with a unit. A packet is not played if its delay minus the delay of the fastest packets exceeds this value. With
+    /// auto, the value adapts to recent packets.
     #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
     jitter_buffer: JitterBuffer,
 }

@@ -60,7 +60,7 @@ pub struct SourceArgs {
     #[arg(long, hide_short_help = true, value_name = "1|2", value_parser = clap::value_parser!(u16).range(1..=2), help_heading = HEADING_AUDIO)]
     channels: Option<u16>,
 
-    /// Convert the file to this sample rate before sending
+    /// Resample the file to 48 kHz before sending, or keep its rate
     #[arg(long, hide_short_help = true, value_name = "MODE", value_enum, default_value_t, conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
     resample: Resample,
 

@@ -230,7 +230,7 @@ impl BoundMoqtServer {
         let (valid_until, sha256) = (identity.valid_until(), identity.fingerprint());
         info!(target: "tls", %valid_until, %sha256, "certificate in use");
         if let Some(file) = &self.certificate_file {
-            info!(target: "tls", file = %file.display(), "certificate file for the --ca option of clients");
+            info!(target: "tls", file = %file.display(), "certificate file that clients can give as --ca to trust this server");
         }
         if identity.is_ca() {
             warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");

@@ -241,8 +241,9 @@ impl FromStr for ListenHostPort {
         // Two kinds of text must not be parsed as host names: URLs, and numbers that are too high for a port, such as 70000.
         let is_name = rest.chars().any(|c| !c.is_ascii_digit()) && !rest.contains('/');
         let parsed = rest.parse::<HostPort>().ok().filter(|_| is_name);
-        let HostPort { host, port } =
-            parsed.ok_or("give ADDR:PORT, such as localhost:4443, 0.0.0.0:4443 or [::]:4443, or a port on loopback")?;
+        let HostPort { host, port } = parsed.ok_or(
+            "give ADDR:PORT, such as localhost:4443, 0.0.0.0:4443 or [::]:4443, or only a PORT to listen on loopback",
+        )?;
         let port = free.or(port);
         Ok(Self { host, port: port.unwrap_or(crate::moqt::DEFAULT_PORT) })
     }

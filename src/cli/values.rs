@@ -87,7 +87,7 @@ impl FromStr for ListenAddress {
         let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         let loopback = || text.strip_prefix("localhost:").and_then(port).or_else(|| port(text)).map(local);
         text.parse().ok().or_else(loopback).map(Self).ok_or_else(|| {
-            "give ADDR:PORT, such as 127.0.0.1:9464, [::1]:9464 or 0.0.0.0:9464, or a port on loopback".to_owned()
+            "give ADDR:PORT, such as 127.0.0.1:9464, [::1]:9464 or 0.0.0.0:9464, or only a PORT to listen on loopback".to_owned()
         })
     }
 }

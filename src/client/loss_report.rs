@@ -50,8 +50,8 @@ impl LossReportRequester {
         self.baseline.handle_response(datagram) || self.last.handle_response(datagram)
     }
 
-    /// Sends the query for the baseline when it is due. Returns true while the query is in progress. If the result is false, the query is
-    /// answered or abandoned, and the caller may start counting.
+    /// Sends the query for the baseline when the query is due. Returns true while the query is in progress. Returns false when the server
+    /// has answered the query or the query is abandoned. The caller may start counting after this method has returned false.
     pub(super) fn poll_baseline(&mut self, now: Time, destination: SocketAddr, sink: &mut dyn TransmitSink) -> bool {
         self.baseline.poll_transmit(now, destination, sink)
     }
@@ -134,7 +134,8 @@ impl StunTransaction {
         true
     }
 
-    /// When the next request is due or the query will be abandoned; `None` before the first request.
+    /// The time at which the next request is due or, after the last request, at which the query is abandoned. Returns `None` before the
+    /// first request.
     fn next_deadline(&self) -> Option<Time> {
         let wait = if self.requests_sent < MAX_REQUESTS {
             RETRANSMIT_INTERVAL * self.requests_sent

@@ -348,7 +348,7 @@ impl ProgressCounters {
 pub enum PacketOutcome {
     /// The first intact copy arrived.
     Returned,
-    /// The first intact copy arrived, after more than `--late-after`.
+    /// The first intact copy arrived, but its round-trip time exceeds `--late-after`. For AUDIO, this time excludes the server's delay.
     Late,
     /// Another datagram arrived for a packet that had already returned.
     Duplicate,

@@ -30,7 +30,7 @@ pub(super) fn log_ignored(source: SocketAddr, header: Header) {
         PacketType::Fec => "not used by an echo server",
         PacketType::Control => "no key exchange on this server",
         PacketType::LatencyPong => "no matching LATENCY_PING",
-        PacketType::Keepalive => "replies to route probes are not answered",
+        PacketType::Keepalive => "the packet is itself a reply to a route probe",
         PacketType::Audio | PacketType::LatencyPing | PacketType::LatencyInfo => "no reply needed",
     };
     debug!(
@@ -96,7 +96,7 @@ pub(super) fn log_possible_loop(last_source: SocketAddr, newly_dropped: u64) {
 }
 
 pub(super) fn log_loop_check(destination: SocketAddr) {
-    debug!(target: "echo", destination = %canonical_socket_addr(destination), "loop check queued");
+    debug!(target: "echo", destination = %canonical_socket_addr(destination), "loop-check packet put in the send queue");
 }
 
 pub(super) fn log_mapped_address(stun_server: SocketAddr, mapped_address: SocketAddr, previous: Option<SocketAddr>) {

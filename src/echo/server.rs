@@ -1,7 +1,7 @@
 //! The server: handles received datagrams, queues replies, and sends what is due.
 //!
-//! Immediate replies use a separate delay line with no delay, so consecutive replies to one client leave in one segmented send, and
-//! replying does not allocate. A server with impairment queues AUDIO and the replies to KEEPALIVE and LATENCY_PING in a
+//! Immediate replies use a separate delay line, whose delay is zero. Therefore one segmented send transmits consecutive replies to one
+//! client, and no reply needs a memory allocation. A server with impairment queues AUDIO and the replies to KEEPALIVE and LATENCY_PING in a
 //! [`ReleaseQueue`] instead.
 
 use std::net::SocketAddr;

@@ -57,7 +57,7 @@ pub type UnreachableAddress = (SocketAddr, io::Error);
 /// If `candidates` is empty.
 pub fn first_reachable_or_first(candidates: &[SocketAddr]) -> SocketAddr {
     match candidates {
-        [] => panic!("a resolved host has an address"),
+        [] => panic!("`candidates` must contain at least one address"),
         [only] => *only,
         [first, ..] => first_reachable(candidates, &StopToken::default()).unwrap_or(*first),
     }

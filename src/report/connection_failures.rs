@@ -62,8 +62,9 @@ fn close_code_advice(dialect: Dialect, code: u32) -> Option<&'static str> {
         }
         // INVALID_TOKEN and SERVER_SHUTDOWN are the same number, so the advice covers both reasons for closing.
         CloseCode::INVALID_TOKEN if broadcast => {
-            "the server is shutting down, or the token has expired, is for another room, or is signed with another secret; give a new \
-             token (--token-file) and its room (--room), or the server's secret (--hmac-secret-file)"
+            "the server is shutting down or rejects the token; a rejected token has expired, belongs to another room or is signed with \
+             another secret; give a new token (--token-file) and the room of this token (--room), or give the server's secret \
+             (--hmac-secret-file)"
         }
         CloseCode::ORIGIN_NOT_ALLOWED | CloseCode::REJECTED_BY_ROOM if broadcast => {
             "the room rejects this client; contact the room's operator"
@@ -103,7 +104,7 @@ fn websocket_replies_missing(websocket: &WebSocketFigures, stream: Option<&Strea
     let mut message = match stream.lost {
         0 => "received more replies than requests".to_owned(),
         lost => format!(
-            "TCP loses no data: the server did not answer {} in time, or the connection ended first",
+            "TCP loses no data, so missing replies have another cause: the server did not answer {} in time, or the connection ended first",
             format_count(lost, &format!("{} message", websocket.request))
         ),
     };
@@ -185,13 +186,14 @@ fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> O
     };
     let ended = if moqt.connection_failure.is_some() { ", or the connection ended first" } else { "" };
     let rejected = if moqt.groups_lost > 0 {
-        "; a gomoqt server rejects groups that arrive before it has registered its own subscription"
+        "; a gomoqt server rejects groups that arrive before the server has registered its own subscription"
     } else {
         ""
     };
     let message = format!(
-        "QUIC loses no data: the server did not return {missing} in time{ended}; a jamjam-dev server drops the oldest groups if a client \
-         reads too slowly, and drops the newest groups if it must store too much data because of --moqt-delay{rejected}"
+        "QUIC loses no data, so missing frames have another cause: the server did not return {missing} in time{ended}; if a client reads \
+         too slowly, a jamjam-dev server drops the oldest groups; if --moqt-delay makes a jamjam-dev server store too much data, the \
+         server drops the newest groups{rejected}"
     );
     Some(Warning::new(WarningCode::RepliesMissing, message))
 }
@@ -211,8 +213,8 @@ fn groups_dropped(moqt: &MoqtFigures) -> Option<Warning> {
 fn path_retried(moqt: &MoqtFigures) -> Option<Warning> {
     let path = moqt.retried_path.as_ref()?;
     let message = format!(
-        "the server did not respond to the path `/{path}` within 2 s, so the path `{path}` was tried: to avoid this delay, give the path \
-         that the server expects"
+        "the server did not respond to the path `/{path}` within 2 s, so the client tried the same path without the leading slash, \
+         `{path}`; to avoid this delay, give the path that the server expects"
     );
     Some(Warning::new(WarningCode::PathRetried, message))
 }

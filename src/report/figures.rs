@@ -571,7 +571,7 @@ fn alignment_row(quality: &AudioQualityFigures) -> Option<String> {
 fn clock_offset(websocket: &WebSocketFigures) -> Option<String> {
     let (offset, error) = (websocket.clock_offset_us?, format_time(websocket.clock_offset_error_us?));
     let side = if offset < 0.0 { "behind" } else { "ahead of" };
-    Some(format!("server {} {side} this host, ± {error} (path asymmetry is unknown)", format_time(offset.abs())))
+    Some(format!("server clock {} {side} this host, ± {error} (the path may be asymmetric)", format_time(offset.abs())))
 }
 
 fn moqt_groups(moqt: &MoqtFigures) -> Option<String> {

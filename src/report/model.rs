@@ -150,8 +150,10 @@ impl Report {
     /// is the error that ended the run early.
     pub(super) fn status_line(&self, error: Option<&str>) -> (&'static str, String) {
         match (error, self.interrupted) {
-            (Some(error), _) => ("ABORTED", format!("{error}; until then: ")),
-            (None, Some(signal)) => ("INTERRUPTED", format!("received {}; until then: ", quantities::signal(signal))),
+            (Some(error), _) => ("ABORTED", format!("{error}; results so far: ")),
+            (None, Some(signal)) => {
+                ("INTERRUPTED", format!("received {}; results so far: ", quantities::signal(signal)))
+            }
             (None, None) if self.verdict.passed => ("PASSED", String::new()),
             (None, None) => ("FAILED", String::new()),
         }

@@ -83,8 +83,8 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
     } else if port_unreachable > 0 {
         "unlikely, because ICMP port unreachable was received"
     } else {
-        "no datagram arrived, so check this cause first: run `jamjam-dev probe --embedded`, then `jamjam-dev probe` on the server's \
-         host; if both pass, the cause is on the path"
+        "no datagram arrived, so check this cause first: run `jamjam-dev probe --embedded` on this host and `jamjam-dev probe` \
+         on the server's host; if both pass, the problem is between the two hosts"
     };
     let wrong_server = match report.evaluated_stream {
         StreamKind::Audio => "no echo server listens there, or the server delay exceeds the run duration".to_owned(),
@@ -205,8 +205,9 @@ fn clock_jumped(host: &HostTimingFigures) -> Option<Warning> {
         format!("jumped {}, by up to {sign}{}", format_count(host.clock_jumps, "time"), format_time(largest * 1e3))
     };
     let message = format!(
-        "the clock of this host {jumps}: round trips during a jump may be wrong by up to 50 ms, and the start time (started_unix_ms) \
-         is calculated from the clock at the end of the run, so it may differ from the clock's value at the start"
+        "the clock of this host {jumps}; a round-trip time measured at the moment of a jump may be wrong by up to 50 ms; the start time \
+         (started_unix_ms) may differ from the time that the clock showed at the start, because the start time is calculated from the \
+         clock at the end of the run"
     );
     Some(Warning::new(WarningCode::ClockJumped, message))
 }
@@ -214,8 +215,8 @@ fn clock_jumped(host: &HostTimingFigures) -> Option<Warning> {
 fn slow_send_calls(host: &HostTimingFigures) -> Option<Warning> {
     let p99 = host.send_call_p99_us.filter(|p99| *p99 > SEND_CALL_WARNING_US)?;
     let message = format!(
-        "send calls on this host took {} (p99), which is part of the round-trip time and the jitter: a packet capture, a local \
-         firewall or other programs may slow them down",
+        "send calls on this host took {} (p99), and this time is included in the round-trip time and the jitter; a packet capture, a \
+         local firewall or another program may slow down send calls",
         format_time(p99)
     );
     Some(Warning::new(WarningCode::SlowSendCalls, message))

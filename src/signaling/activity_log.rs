@@ -48,7 +48,7 @@ impl ActivityScope {
 /// Recent activity, while a console is open.
 #[derive(Default)]
 pub(super) struct ActivityLog {
-    /// When the log becomes inactive, unless another snapshot is taken.
+    /// The time at which the log becomes inactive. Each snapshot for a console moves this time to [`RETENTION`] after the snapshot.
     active_until: Time,
     /// Whether [`TimerEvent::ActivityLogExpiry`] is scheduled.
     expiry_scheduled: bool,

@@ -440,7 +440,9 @@ impl ConnectionContext<'_> {
         }
     }
 
-    /// Counts and logs a rejected request, and closes the connection that sent it.
+    /// Counts and logs a rejected request, and closes the connection that sent the request. The connection must not be in a room, because
+    /// `on_disconnect` is not called: before this call, the dialect removes a member from its room. [`Self::close`] has the same
+    /// condition.
     pub(super) fn reject_and_close(&mut self, code: CloseCode, reason: &str) {
         self.count_rejection();
         if self.log_throttle.allow(self.now.monotonic) {

@@ -5,7 +5,10 @@
 //!
 //! To add a dialect, add its module and its field in `DialectHandlers` here, and a variant of [`Dialect`], listed in [`Dialect::ALL`]. The
 //! compiler then reports what else to add to `dialect.rs` and to this file. A limit is a field of [`SignalingLimits`] and an option in
-//! `src/cli/options/signaling_limits.rs`. The dialect is documented in `docs/signaling-server.md`, `docs/probe.md`, `docs/measuring.md`,
+//! `src/cli/options/signaling_limits.rs`. If clients can create rooms, the dialect handler itself limits the rooms per address
+//! (`max_rooms_per_address`). [`Dialect::probe`] describes the probe of the dialect. If the probe needs other messages than the existing
+//! dialects, `src/client/request_matcher.rs` builds the requests and `src/client/websocket.rs` builds the join message;
+//! `src/io/websocket/probe.rs` sends both. The dialect is documented in `docs/signaling-server.md`, `docs/probe.md`, `docs/measuring.md`,
 //! `docs/report.schema.json` and `src/io/signaling/admin/openapi/about.md`.
 
 mod activity_log;

@@ -56,7 +56,8 @@ fn two_pages_open_a_data_channel_through_the_server_over_tls() {
     check_data_channel(&Server::start_signaling(&authority.certify().options()), "wss");
 }
 
-/// A page cannot see the status of a refused upgrade, but it sees the close frame.
+/// A script cannot read the HTTP status with which a server refuses a WebSocket upgrade, but can read the code and the reason of a close
+/// frame. Therefore the server accepts the upgrade and then closes the connection with a code and a reason.
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn page_receives_the_close_reason() {

@@ -46,7 +46,8 @@ fn reply_loop_between_two_servers_ends() {
 
             let (first, second) = pair();
             let (first, second) = run_reply_loop(&keepalive(1, b"are you there?"), first, second);
-            // A loop check precedes the third KEEPALIVE; once the loop check has returned, nothing more is answered.
+            // The first server sends a loop check before its reply to the third KEEPALIVE. After the loop check has returned, the first
+            // server does not answer the second server any more.
             assert_eq!((first.count("keepalives"), first.count("loop_checks")), (3, 1), "{delay}: {first}");
             assert!(first.count("dropped_repeated") >= 1, "{delay}: {first}");
             // The other server also answers the loop check.

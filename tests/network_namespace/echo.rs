@@ -235,7 +235,8 @@ fn spoofed_remote_source_gets_no_reply() {
 fn spoofed_loopback_source_gets_no_reply_if_the_system_routes_it() {
     in_network_namespace("spoofed_loopback_source_gets_no_reply_if_the_system_routes_it", || {
         let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
-        // `route_localnet`, which kube-proxy and Docker set, and two settings that let more spoofed sources through.
+        // kube-proxy and Docker enable `route_localnet`. With the other two settings, the system accepts packets from more spoofed
+        // sources.
         for (setting, value) in [("route_localnet", "1"), ("accept_local", "1"), ("rp_filter", "0")] {
             for interface in ["all", "near"] {
                 let path = format!("/proc/sys/net/ipv4/conf/{interface}/{setting}");

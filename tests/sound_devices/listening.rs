@@ -81,7 +81,7 @@ fn device_channels_are_mixed_like_file_channels() {
 
     let alsa = Alsa::with(plug_in).with_card("default", &mono, "channels 4");
     let (wav, report) = recorded(&alsa, "--duration 62.5ms");
-    // The left channel is the mean of channels 1 and 3, the right channel of 2 and 4.
+    // The left channel is the mean of device channels 1 and 3. The right channel is the mean of device channels 2 and 4.
     let pair = |frame: &[f32], at: usize| f64::midpoint(frame[at].into(), frame[at + 2].into()) as f32;
     let mixed: Vec<f32> = samples.chunks(4).flat_map(|frame| [pair(frame, 0), pair(frame, 1)]).collect();
     assert_same(&wav.samples(), &mixed, "four channels mixed to two");

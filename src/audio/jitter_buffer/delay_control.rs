@@ -116,7 +116,7 @@ pub(super) struct DelayController {
     evaluate_next: bool,
     /// Time of the last callback. The output of a callback may be filled in several parts, all with the same time.
     last_fill_at: Option<Time>,
-    /// Number of frames taken so far for the callback at `last_fill_at`.
+    /// Number of frames that the callback at `last_fill_at` has taken so far, in all parts of its output.
     frames_this_fill: usize,
     /// Maximum frames per callback in each of the latest windows.
     block_history: [usize; BLOCK_HISTORY_LEN],

@@ -70,8 +70,8 @@ pub struct ClientArgs {
 
     /// Maximum wait for missing replies, in seconds or with a unit
     ///
-    /// After the last packet, the run waits for at most the smallest round-trip time so far plus this time. Packets without a reply then
-    /// count as lost.
+    /// After the last packet, the run waits for missing replies. The maximum wait is the sum of two times: this time, and the smallest
+    /// round-trip time so far. Packets that have no reply after the wait count as lost.
     #[arg(long, value_name = "DURATION", default_value_t = Seconds(Duration::from_secs(2)), help_heading = HEADING_TIMING)]
     pub timeout: Seconds,
 

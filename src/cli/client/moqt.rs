@@ -132,8 +132,8 @@ impl MoqtClientArgs {
     pub fn offered_versions(&self) -> Result<Vec<MoqtVersion>, Failure> {
         match (self.moqt_version, &self.moqt_track) {
             (Some(MoqtVersionArg::Gomoqt09), Some(_)) => Err(Failure::usage(
-                "--moqt-track cannot be used with gomoqt-0.9, whose track is always `/client.echo, index`; omit --moqt-track, or give \
-                 --moqt-version gomoqt-2025-02",
+                "--moqt-track cannot be used with gomoqt-0.9: this version always uses the broadcast path `/client.echo` and the track \
+                 `index`; omit --moqt-track, or give --moqt-version gomoqt-2025-02",
             )),
             (Some(MoqtVersionArg::Gomoqt09), None) => Ok(vec![MoqtVersion::Gomoqt09]),
             (Some(MoqtVersionArg::Gomoqt202502), _) | (None, Some(_)) => Ok(vec![MoqtVersion::Gomoqt202502]),

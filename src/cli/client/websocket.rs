@@ -119,8 +119,9 @@ impl WebSocketProbeArgs {
                 "--room-code: only bbx rooms have codes; add --dialect bbx".to_owned()
             }
             (ProbeRoom::None, true, ..) => format!(
-                "--room: a probe of a {} signaling server does not join a room; omit --room, or add --dialect broadcast or webrtc; to \
-                 probe the UDP address of a room's member, give --signaling-url instead of --to",
+                "--room: a probe of a {} signaling server does not join a room; omit --room, or select a dialect whose probe joins a \
+                 room (--dialect broadcast or --dialect webrtc); if the target is the UDP address of a member of the room, give \
+                 --signaling-url instead of --to",
                 dialect.name()
             ),
             (ProbeRoom::Code, true, ..) => "--room: bbx rooms have codes instead of names; give --room-code".to_owned(),

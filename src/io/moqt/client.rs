@@ -151,7 +151,8 @@ impl ClientThread {
         self.finished.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected) || self.is_abandoned()
     }
 
-    /// Whether the run has exceeded its deadline, or ignored a stop request, for longer than the allowed margin.
+    /// Whether the run is abandoned. A run is abandoned in two cases: it has exceeded its deadline by more than the allowed margin, or it
+    /// has ignored a stop request for more than the allowed time.
     pub fn is_abandoned(&mut self) -> bool {
         let timeout = if self.stop.signal().is_some() {
             SHUTDOWN_TIMEOUT
@@ -414,7 +415,7 @@ pub fn run_session<A: SessionHandler>(
             if !no_reply || stop.signal().is_some() {
                 return Ok(outcome);
             }
-            info!(target: "moqt", url = %options.url, path = alternative_path, "no reply; retrying with another path");
+            info!(target: "moqt", url = %options.url, path = alternative_path, "no reply to this URL; trying its path without the leading slash");
             return Ok(try_session(
                 options,
                 alternative_path,

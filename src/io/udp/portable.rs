@@ -92,7 +92,8 @@ impl DriverIo for PortableIo {
             }
         }
         if let (0, true, Some(error)) = (received, more, failed) {
-            // The system reports each ICMP error once, so a batch that contains only errors means that the socket has failed.
+            // The system reports each ICMP error only once. Therefore, if all receive calls of a batch return errors, the cause is not an
+            // ICMP error: the socket itself has failed.
             return Err(error);
         }
         if received > 0 {

@@ -176,7 +176,7 @@ impl Hub {
         dialect.handlers.get_mut(room).routes(&view, path, request)
     }
 
-    /// The numbers of members of broadcast rooms.
+    /// The number of open broadcast rooms, of their control channels, and of the other members in each room.
     pub fn broadcast_counters(&self) -> BroadcastCounters {
         self.dialects.broadcast.counters()
     }

@@ -154,7 +154,7 @@ pub struct RelayContext<'a> {
 }
 
 /// The hooks of a room. The defaults make a room that relays every message.
-#[expect(unused_variables, reason = "the parameters of default methods have names, but these methods do not use them")]
+#[expect(unused_variables, reason = "default methods ignore their parameters; the names are documentation")]
 pub trait RoomHandler: Send {
     /// Whether joining needs a valid token. Posting a message over HTTP always needs a valid token.
     fn requires_auth(&self) -> bool {

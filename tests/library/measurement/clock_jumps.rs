@@ -6,7 +6,7 @@ use jamjam_dev::time::Time;
 const MS: i64 = 1_000_000;
 const S: i64 = 1_000 * MS;
 
-/// A reading of the clocks that starts and ends at the same time.
+/// A reading of all clocks at the same instant: `before` equals `after`.
 fn reading(mono: i64, wall: i64, boot: Option<i64>) -> ClockReading {
     let at = Time::from_nanos(mono.cast_unsigned());
     ClockReading { before: at, wall_ns: wall, boot_ns: boot, after: at }

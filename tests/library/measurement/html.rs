@@ -256,7 +256,7 @@ fn page_is_well_formed_and_every_label_reference_exists() {
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
     let report = Report::new(&run, &limits);
     let page = page(&report, None, &AudioSection { name: "x", picture: &waveform, left_out: 0 }, "");
-    assert!(page.contains("<strong>INTERRUPTED</strong>: received SIGINT; until then: "), "{page}");
+    assert!(page.contains("<strong>INTERRUPTED</strong>: received SIGINT; results so far: "), "{page}");
     assert!(!page.contains("NaN") && !page.contains("inf dBFS"), "{page}");
     // The page is parsed as XML after removing the deviations that HTML permits.
     let mut xml = page.replace("<!DOCTYPE html>", "").replace(" controls ", " ");

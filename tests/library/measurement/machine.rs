@@ -136,13 +136,14 @@ fn local_receive_buffer_overflow_is_not_path_loss() {
 #[test]
 fn clock_jump_is_reported_with_the_affected_figures() {
     let jumped = |gains: &[i64]| notes(HostTiming { clock_jumps: clock(gains), ..HostTiming::default() });
-    let rest = "round trips during a jump may be wrong by up to 50 ms, and the start time (started_unix_ms) is calculated from \
-                the clock at the end of the run, so it may differ from the clock's value at the start";
-    assert_eq!(jumped(&[0, 1_500]), [format!("the clock of this host jumped by +1.500 s: {rest}")]);
-    assert_eq!(jumped(&[-20]), [format!("the clock of this host jumped by -20.000 ms: {rest}")]);
+    let rest = "a round-trip time measured at the moment of a jump may be wrong by up to 50 ms; the start time (started_unix_ms) \
+                may differ from the time that the clock showed at the start, because the start time is calculated from the clock \
+                at the end of the run";
+    assert_eq!(jumped(&[0, 1_500]), [format!("the clock of this host jumped by +1.500 s; {rest}")]);
+    assert_eq!(jumped(&[-20]), [format!("the clock of this host jumped by -20.000 ms; {rest}")]);
     assert_eq!(
         jumped(&[30, 0, -500]),
-        [format!("the clock of this host jumped 2 times, by up to -500.000 ms: {rest}")]
+        [format!("the clock of this host jumped 2 times, by up to -500.000 ms; {rest}")]
     );
 }
 
@@ -178,8 +179,8 @@ fn slow_send_calls_and_late_wake_ups_are_reported_by_p99() {
     assert_eq!(
         with(100_100, 0),
         [
-            "send calls on this host took 100.1 µs (p99), which is part of the round-trip time and the jitter: a packet capture, a \
-          local firewall or other programs may slow them down"
+            "send calls on this host took 100.1 µs (p99), and this time is included in the round-trip time and the jitter; a packet \
+          capture, a local firewall or another program may slow down send calls"
         ]
     );
     assert_eq!(

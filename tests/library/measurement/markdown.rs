@@ -99,7 +99,7 @@ fn incomplete_run_has_not_passed() {
     assert_eq!(heading(&fine, Some("gone")), "## ABORTED: probe 127.0.0.1:5000");
     let run = RunResults { interrupted: Some(StopSignal::Terminate), ..fine };
     assert_eq!(heading(&run, None), "## INTERRUPTED: probe 127.0.0.1:5000");
-    let why = "received SIGTERM; until then: replies received; no limits set. The run took 0.0 µs.";
+    let why = "received SIGTERM; results so far: replies received; no limits set. The run took 0.0 µs.";
     assert_eq!(shown(&run, &Limits::default()).lines().nth(2), Some(why));
 }
 
@@ -112,7 +112,7 @@ fn likely_causes_of_no_reply_are_a_list() {
 - no LATENCY\\_PONG received; possible causes:
   1. the port is closed or a firewall rejects packets (ICMP port unreachable): not received
   2. the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): no datagram arrived, so check this cause first: run \
-`jamjam-dev probe --embedded`, then `jamjam-dev probe` on the server's host; if both pass, the cause is on the path
+`jamjam-dev probe --embedded` on this host and `jamjam-dev probe` on the server's host; if both pass, the problem is between the two hosts
   3. the server does not answer LATENCY\\_PING: unlikely, because no other datagram arrived
 
 ";
@@ -141,7 +141,7 @@ fn hostile_target_name_is_escaped() {
         "a\\|b\\`c \\#\\# d &lt;img src=x&gt; \\~\\~&amp;amp;\\~\\~ \\[e\\](f) \\*g\\* \\_h\\_ \\\\ \\`\\`\\`\\` i";
     let mut lines = shown.lines();
     assert_eq!(lines.next().unwrap(), format!("## ABORTED: probe {escaped}"));
-    assert_eq!(lines.nth(1).unwrap().split("; until").next(), Some(escaped));
+    assert_eq!(lines.nth(1).unwrap().split("; results so far").next(), Some(escaped));
     // The fence is one backtick longer than the longest run of backticks inside the block, so that the block ends at the right place.
     assert!(folded.starts_with("<summary>The whole report</summary>\n\n`````text\n"), "{folded}");
     assert!(folded.ends_with("\n`````\n\n</details>\n"), "{folded}");

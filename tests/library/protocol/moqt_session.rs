@@ -483,7 +483,7 @@ fn chunk_of_many_empty_frames_is_processed_in_slices() {
     const FRAMES: usize = 1 << 16;
     let mut echo = subscribed_often(SessionLimits::default(), 15);
     let coming = echo.open(2, Uni, &[0, 2, 0, 1]);
-    // Each of these bytes is the length of an empty frame.
+    // All bytes of the chunk are zero. Each byte is the length field of one empty frame.
     echo.peer.on_stream_data(echo.now, coming, &vec![0; FRAMES]);
     echo.peer.on_stream_finished(echo.now, coming);
     let (mut slices, mut frames, mut bytes) = (0, 0, 0);

@@ -69,7 +69,7 @@ fn saved_certificate_is_verified_by_its_file_after_a_restart() {
         let (mut server, log) = start(&["--cert-dir", cert_dir.to_str().unwrap()]);
         assert_eq!(
             server.line().message,
-            format!("tls: certificate file for the --ca option of clients file={}", file.display())
+            format!("tls: certificate file that clients can give as --ca to trust this server file={}", file.display())
         );
         assert_eq!(log.sha256, sha256(&file));
         log.urls().iter().for_each(|url| drop(assert_echoes(url, &trust, &groups(None))));

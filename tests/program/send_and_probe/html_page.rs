@@ -132,7 +132,7 @@ fn interrupted_run_writes_its_page_without_gaps_for_packets_in_flight() {
     assert_eq!(output.code, 130, "{output:?}");
     let page = fs::read_to_string(&page).unwrap();
     assert!(page.contains("<title>INTERRUPTED: send to "), "{page}");
-    assert!(page.contains("<strong>INTERRUPTED</strong>: received SIGINT; until then: "));
+    assert!(page.contains("<strong>INTERRUPTED</strong>: received SIGINT; results so far: "));
     let [first, rest @ ..] = &gaps(&page)[..] else { panic!("gaps") };
     assert_eq!(*first, (2, 1));
     let lost: u64 = rest.iter().map(|(_, packets)| packets).sum();

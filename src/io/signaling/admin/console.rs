@@ -32,7 +32,7 @@ const STYLE: &str = include_str!("console/console.css");
 const SCRIPT: &str = include_str!("console/console.js");
 const ICON: &str = include_str!("console/icon.svg");
 
-/// The page loads from this server only.
+/// The content security policy of the page: the page loads scripts, styles, images and data only from this server.
 const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'";
 
 /// If a reader has not requested content for this long, its next request is logged again.

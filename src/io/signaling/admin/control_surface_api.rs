@@ -125,7 +125,7 @@ pub(super) async fn create_room(State(hub): HubState, body: Body) -> Result<Resp
     responses(
         (status = 200, description = "The room is closed", body = CloseRoomResponse),
         (status = 404, description = "No room has this code"),
-        (status = 422, description = "The code in the path cannot be decoded"),
+        (status = 422, description = "The room code in the URL path is not valid percent-encoded UTF-8"),
     ),
 )]
 pub(super) async fn close_room(State(hub): HubState, uri: Uri) -> Result<Response, ApiError> {
@@ -138,7 +138,7 @@ pub(super) async fn close_room(State(hub): HubState, uri: Uri) -> Result<Respons
 #[utoipa::path(
     post, path = "/admin/bbx/param", tag = "control surfaces", security(("login" = [])), request_body = SetParamRequest,
     responses(
-        (status = 200, description = "The parameter is set, and its value was sent to all clients in `room`, or in all rooms by default", body = DeliveredResponse),
+        (status = 200, description = "The parameter is set. Its value was sent to all clients in `room` or, if `room` is missing, to the clients in all rooms", body = DeliveredResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 64 KiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),

@@ -219,7 +219,8 @@ impl HubSimulation {
                     self.model.expect_for_others(&room, None, &format!("visualization {value}"), &[]);
                 }
             }
-            // The action does not apply: it needs a connection and the slot is empty, or it connects and the slot is in use.
+            // The action is skipped. Either the action needs a connection but the slot has none, or the action opens a connection but the
+            // slot already has one.
             _ => {}
         }
         Ok(())
