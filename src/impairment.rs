@@ -168,10 +168,11 @@ const MIN_PROBABILITY_SUM: f64 = 0.001;
 ///
 /// The state at a packet depends on the state at the previous packet. Nevertheless, the computation of a state need not start at the first
 /// packet. With one uniform random number u per packet, the good state becomes bad if u < P, and the bad state stays bad if u < 1 − R. If
-/// both inequalities hold, the new state is bad. If neither inequality holds, the new state is good. In these two cases, the new state does
-/// not depend on the previous state. If only one inequality holds, the new state equals the previous state or, if P + R > 1, the opposite
-/// state. To find a state, the search goes back, packet by packet, to a packet whose state does not depend on the previous state (coupling
-/// from the past). The search visits 1 / (P + R) packets on average, or 1 / (2 − P − R) if P + R > 1.
+/// both inequalities hold, the new state is bad. If neither inequality holds, the new state is good. In these two cases, the new state
+/// does not depend on the previous state. If exactly one inequality holds, the new state depends on the previous state: the states are
+/// equal if P + R < 1, and opposite if P + R > 1. To find a state, the search goes back, packet by packet, to a packet whose state does
+/// not depend on the previous state (coupling from the past). The search visits 1 / (P + R) packets on average, or 1 / (2 − P − R) if
+/// P + R > 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GilbertModel {
     p: f64,

@@ -15,8 +15,9 @@ use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 /// Buckets of a [`RateLimiter`], 32 bytes each. Sources in the same bucket share its limits.
 const RATE_BUCKETS: usize = 8_192;
 
-/// Maximum burst, as time at the permitted rate. The maximum burst applies to packets that are sent later and, separately, to packets that
-/// are sent immediately. At low rates the maximum burst is longer: one packet of any length.
+/// The maximum burst is the traffic that the permitted rate allows in this time. The maximum burst applies to packets that are sent later
+/// and, separately, to packets that are sent immediately. At low rates, this time is too short for one packet. The maximum burst is then
+/// raised to one packet of any length.
 const BURST_TOLERANCE: Duration = Duration::from_millis(125);
 
 /// The largest IP packet, in bits.
@@ -278,8 +279,8 @@ mod tests {
         limiter.charge_sent(7, Time::from_millis(1_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 1_000, 500), (0, RateExceeded::Packets));
         assert_eq!(admitted_at(&mut limiter, 1_001, 500), (8, RateExceeded::Packets));
-        // 1,000 immediate replies use up the limit on sending. Then 1,000 delayed packets are sent. These packets also count towards the
-        // limit on sending, although it is used up, so the next immediate replies are admitted only after a longer wait.
+        // 1,000 immediate replies use up the limit on sending. Then 1,000 delayed packets are sent. The delayed packets are charged to the
+        // limit on sending even if this limit is used up. Therefore the wait until the next immediate reply is admitted becomes longer.
         assert_eq!(admitted_at(&mut limiter, 5_000, 500), (1_000, RateExceeded::Packets));
         limiter.charge_sent(7, Time::from_millis(5_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 5_125, 500), (0, RateExceeded::Packets));
@@ -301,8 +302,8 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(limiter.admit_immediate(7, Time::ZERO, 1_000), Err(RateExceeded::Bits));
         }
-        // After 8 ms, the bit limit has room for 1,000 bytes again. The packet limit (a burst of two packets) has room for one more packet
-        // only because the rejected packets were not charged.
+        // After 8 ms, the bit limit has room for 1,000 bytes again. The packet limit permits a burst of two packets. The first of these was
+        // sent, and the rejected packets were not charged, so the packet limit still has room for one packet.
         assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), 1_000), Ok(()));
         assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), 1_000), Err(RateExceeded::Packets));
     }

@@ -146,8 +146,8 @@ pub fn parse_ratio(text: &str) -> Result<f64, ParseQuantityError> {
         "" => return Err(ParseQuantityError::MissingPercentSign(text.to_owned())),
         unit => return Err(ParseQuantityError::UnknownUnit { unit: unit.to_owned(), expected: "%" }),
     }
-    // A single division of two exact numbers rounds only once, so 0.1% is the float nearest to 1/1000 and equals a measured ratio of 1 in
-    // 1,000.
+    // A single division of two exact numbers rounds only once. The result for 0.1% is therefore the same float as 1.0 / 1000.0, so this
+    // limit is equal to a measured ratio of 1 in 1,000.
     let ratio = number.digits as f64 / 10f64.powi(number.decimals as i32 + 2);
     if ratio > 1.0 { Err(ParseQuantityError::TooLarge { text: text.to_owned(), max: "100%" }) } else { Ok(ratio) }
 }

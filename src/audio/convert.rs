@@ -178,8 +178,8 @@ impl Packetizer {
         self.input_format
     }
 
-    /// Whether NaN and infinite input samples are replaced with 0. These samples are replaced if samples are resampled or channels are
-    /// averaged; otherwise all samples are sent bit for bit.
+    /// Whether NaN and infinite input samples are replaced with 0. They are replaced only if the audio is resampled or its channels
+    /// are averaged. Without resampling and averaging, all samples are sent bit for bit, including NaN and infinite samples.
     pub fn replaces_non_finite(&self) -> bool {
         self.replaces_non_finite
     }
@@ -421,7 +421,8 @@ impl Resampler {
         }
     }
 
-    /// Filters the full block and appends its output, without the filter delay and without the output samples from index `end` on.
+    /// Filters the full block and appends its output. Two kinds of output samples are not appended: leading samples that come from the
+    /// filter delay, and samples at index `end` or later.
     fn process(&mut self, end: u64, out: &mut Vec<f32>) {
         let (frames_in, frames_out) = (self.fft.input_frames_next(), self.fft.output_frames_next());
         let source = InterleavedSlice::new(&self.block_in, self.channels, frames_in);

@@ -350,7 +350,7 @@ mod tests {
         xruns.increment();
         producer.push(&[128; 16], at_ms(1));
         xruns.increment();
-        // The ring is full, so the next call drops its block, and the mark of the xrun moves to the next block that fits.
+        // The ring is full, so the next call drops its block. The xrun mark of the dropped block is set on the next block that fits.
         producer.push(&[128; 16], at_ms(2));
         let mut next = || consumer.pop(&mut samples).map(|block| (block.dropped_before, block.after_xrun));
         assert_eq!([next(), next(), next()], [Some((0, false)), Some((0, true)), None]);

@@ -18,7 +18,7 @@ const SUPPORTED_FORMATS: &str = "supported: RIFF WAV with 8, 16, 24 or 32-bit in
 /// Bytes of samples in one decoder call.
 const DECODE_BLOCK_BYTES: usize = 64 * 1024;
 
-/// Why a file cannot be read. Each message is one line that follows "cannot read FILE: ".
+/// Why a file cannot be read. Each message is a single line of text, printed after the prefix `cannot read FILE:`.
 #[derive(Debug, Error)]
 pub enum WavError {
     /// The file has no bytes.
@@ -470,9 +470,9 @@ impl FmtChunk {
         usize::from(self.frame_bytes)
     }
 
-    /// A plain 44-byte header of the same format for `data_bytes` bytes of samples. `hound` reads this header instead of the
-    /// header of the file, because `hound` misreads padded chunks and rejects `fmt ` chunks of unusual length and data that ends within a
-    /// frame. Returns `None` if a plain header cannot express the format.
+    /// A plain 44-byte header of the same format for `data_bytes` bytes of samples. `hound` reads this header instead of the header of the
+    /// file, because `hound` does not support all files: it misreads padded chunks, rejects `fmt ` chunks of unusual length, and rejects
+    /// data that ends within a frame. Returns `None` if a plain header cannot express the format.
     fn plain_header(&self, data_bytes: u32) -> Option<[u8; 44]> {
         let container = self.container_bits()?;
         // If each byte of the container contains bits of the sample, such as 20 bits in 3 bytes, the sample is left-justified and can be

@@ -28,8 +28,8 @@ const HEADING_LOG: &str = "Log";
 /// Run a WebSocket signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    // Reads from the matches whether the values of the options `port` and `host` come from the environment. This field must precede the
-    // fields `port` and `host`, because parsing an option removes the option from the matches.
+    // Records whether the values of the options `port` and `host` come from the environment. This field must precede the fields `port` and
+    // `host`, because it reads clap's `ArgMatches`, and parsing an option removes the option from `ArgMatches`.
     #[command(flatten)]
     address_source: AddressSource,
 
@@ -61,8 +61,8 @@ pub struct Args {
     #[command(flatten)]
     limits: ConnectionLimitArgs,
 
-    // Reads from the matches whether the options of `heartbeats` were given. This field must precede `heartbeats`, because parsing an
-    // option removes the option from the matches.
+    // Records whether the options of `heartbeats` were given. This field must precede `heartbeats`, because it reads clap's `ArgMatches`,
+    // and parsing an option removes the option from `ArgMatches`.
     #[command(flatten)]
     bbx: ControlSurfaceArgs,
 

@@ -158,7 +158,8 @@ pub struct GroupCounts {
     pub returned: u64,
     /// Groups of which no frame returned before the time-out.
     pub lost: u64,
-    /// Lost frames of groups that are not in `lost`: another frame of the group returned, or was still in flight at the end of the run.
+    /// Lost frames of groups that are not counted in `lost`. Such a group is not lost, because another of its frames returned or was still
+    /// in flight at the end of the run.
     pub frames_missing: u64,
     /// Groups that the server stopped (QUIC `STOP_SENDING`) while they were being sent.
     pub stopped: u64,

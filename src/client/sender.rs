@@ -55,8 +55,8 @@ pub trait PayloadSource {
     /// Called when the first packet is due. A live source starts capturing.
     fn start(&mut self) {}
 
-    /// Time since the last sample of the payload from [`PayloadSource::poll_next`] was captured. `None` if the source
-    /// is not live.
+    /// Time since the capture of the last sample in the payload that [`PayloadSource::poll_next`] appended. `None` if the
+    /// source is not live.
     fn capture_age(&self) -> Option<Duration> {
         None
     }

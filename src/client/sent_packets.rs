@@ -186,8 +186,8 @@ pub struct ReceivedReply<'a> {
     pub payload: &'a [u8],
 }
 
-/// Parses a datagram from the peer. Returns `None` if the datagram is not a reply; otherwise returns the stream and the reply, which is
-/// `None` if it is malformed.
+/// Parses a datagram from the peer. If the datagram is not a reply, the result is `None`. If the datagram is a reply, the result is the
+/// stream and the parsed reply. If the reply is malformed, the result is the stream, with `None` in place of the parsed reply.
 ///
 /// AUDIO and KEEPALIVE are compared as a whole. For LATENCY_PONG, only the twelve payload bytes are compared, because its header
 /// differs between servers.

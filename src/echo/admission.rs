@@ -318,7 +318,7 @@ enum DigestPurpose {
     RepeatedKeepalives,
 }
 
-/// Keyed digests of a source and of its datagrams: a hasher that already contains key, address and port.
+/// Computes keyed digests of a source and of its datagrams. The hasher already contains the key and the source's address and port.
 #[derive(Clone)]
 struct KeyedDigests(DefaultHasher);
 

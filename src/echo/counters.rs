@@ -22,9 +22,9 @@ macro_rules! counters {
         /// Every received datagram is counted exactly once in `received`, `keepalives`, `pings`, `stun_requests`, `latency_infos`,
         /// `ignored`, `mapped_address_responses` or a `dropped_` counter other than `dropped_at_stop`.
         ///
-        /// A second rule applies to every reply to a counted packet, every duplicate in `impaired_duplicated` and every loop check. Each of
-        /// these packets is either still queued or counted in exactly one of the following counters: `sent`, `immediate_replies`,
-        /// `send_failed`, `dropped_at_stop`, `impaired_lost`, `impaired_burst`, `impaired_listed`, `impaired_queue`.
+        /// A second rule applies to three kinds of packets: replies to counted packets, duplicates counted in `impaired_duplicated`, and
+        /// loop checks. Each of these packets is either still queued or counted in exactly one of the following counters: `sent`,
+        /// `immediate_replies`, `send_failed`, `dropped_at_stop`, `impaired_lost`, `impaired_burst`, `impaired_listed`, `impaired_queue`.
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[doc = $doc])+ pub $name: Counter,)+
@@ -103,7 +103,7 @@ counters! {
     Counter dropped_buffer_full,
     /// AUDIO packets dropped because of the memory limit for one client.
     Counter dropped_client_buffer_full,
-    /// Replies to KEEPALIVE, LATENCY_PING and STUN dropped because too many were already queued.
+    /// Replies (to KEEPALIVE, LATENCY_PING or STUN) that were dropped because too many replies were already queued.
     Counter dropped_reply_buffer_full,
     /// Packets dropped because memory allocation failed.
     Counter dropped_out_of_memory,

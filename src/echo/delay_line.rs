@@ -188,7 +188,7 @@ impl DelayLine {
     }
 }
 
-/// Bytes charged for a queued datagram in addition to its own bytes. These bytes cover at least the memory of the datagram's queue entry.
+/// Bytes charged for a queued datagram in addition to its own bytes. This number is at least the size of the datagram's queue entry.
 pub const PACKET_OVERHEAD: usize = 100;
 
 /// Memory limits in bytes; `None` is no limit.

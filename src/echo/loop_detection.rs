@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use crate::time::Time;
 
-/// Number of sets. A set has [`CACHE_WAYS`] entries of 8 bytes, so all sets together have an address range of 1 MiB. A page of this range
-/// takes physical memory only after it has been written. The cache has room for the 16,000 datagrams that one address may send in 2 s; with
-/// only four entries per set, dozens of these datagrams would displace others.
+/// Number of sets in the cache. Each set has [`CACHE_WAYS`] entries of 8 bytes, so the 16,384 sets have an address range of 1 MiB. A page
+/// of this range takes physical memory only after it has been written. The cache has room for the 16,000 datagrams that one address may
+/// send in 2 s. Four entries per set would not be enough: some sets would overflow, and dozens of these datagrams would displace others of
+/// the 16,000.
 const CACHE_SETS: usize = 16_384;
 const CACHE_WAYS: usize = 8;
 
@@ -55,8 +56,9 @@ impl RepetitionLimit {
     }
 }
 
-/// 31 bits of a datagram's digest, whether it was answered more than once, and its theoretical arrival time in milliseconds (generic
-/// cell rate algorithm), at which the entry expires.
+/// Entry for one datagram, packed into 64 bits. The upper 31 bits are part of the datagram's digest. The next bit is set if the datagram
+/// was answered more than once. The lower 32 bits are the theoretical arrival time of the generic cell rate algorithm, in milliseconds.
+/// The entry expires at that time.
 #[derive(Clone, Copy)]
 struct CacheEntry(u64);
 
@@ -276,7 +278,7 @@ mod tests {
         let mut repetitions = Vec::new();
         for pass in 0..4 {
             repetitions.push(limiter.check(Time::from_millis(1 + 2_000 * pass), DIGEST, RepetitionLimit::KEEPALIVE));
-            // From the second pass on, other datagrams arrive between two passes: one more than the set has entries.
+            // After the second and each later pass, `CACHE_WAYS + 1` other datagrams arrive: one more than a set has entries.
             for other in (0..=CACHE_WAYS as u64).filter(|_| pass > 0) {
                 limiter.check(Time::from_millis(1_000 + 2_000 * pass), (pass * 100 + other + 1) << 33 | 7, audio);
             }

@@ -92,7 +92,7 @@ impl ReplyObserver for () {
     fn on_reply(&mut self, _: &ReplyEvent) {}
 }
 
-/// AUDIO and immediate replies have separate buffer limits and a separate order.
+/// Class of a reply. Each class has its own buffer limits. The order of the replies to a client is tracked separately for each class.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum ReplyClass {
     Audio,

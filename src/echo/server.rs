@@ -62,8 +62,8 @@ pub struct EchoServer {
     delay_line: DelayLine,
     /// Immediate replies.
     immediate_line: DelayLine,
-    /// If replies are impaired or observed, AUDIO is in this queue instead of `delay_line`, and the replies to KEEPALIVE and LATENCY_PING
-    /// are in this queue instead of `immediate_line`.
+    /// Used only if replies are impaired or observed. In that case, this queue replaces `delay_line` for AUDIO. It also replaces
+    /// `immediate_line` for the replies to KEEPALIVE and LATENCY_PING.
     release_queue: Option<ReleaseQueue>,
     counters: Arc<Counters>,
     admission: Admission,
@@ -205,8 +205,8 @@ impl EchoServer {
         self.parsed = parsed;
     }
 
-    /// Queues AUDIO packets for their delayed echo. The packets are consecutive, have been admitted, and are the bytes `run` of
-    /// `received.contents`.
+    /// Queues AUDIO packets for their delayed echo. The packets are consecutive and have been admitted. They occupy the byte range `run`
+    /// in `received.contents`.
     fn delay_audio(&mut self, received: &Receive<'_>, run: Range<usize>) {
         let bytes = &received.contents[run];
         if bytes.is_empty() {

@@ -249,8 +249,8 @@ impl SourceTable {
     }
 
     /// When to call [`SourceTable::sweep`], so that inactive sources are logged in time. `None` if the table is empty and there are no
-    /// suppressed log lines to report. Also `None` if the log is disabled: inactive sources can then stay in the table until the sweep
-    /// after the next datagram removes them.
+    /// suppressed log lines to report. Also `None` if the log is disabled, because no inactive source is logged in this case. Without a
+    /// deadline, inactive sources stay in the table until the next datagram arrives and the sweep after this datagram removes them.
     pub(super) fn sweep_deadline(&self) -> Option<Time> {
         (self.log_enabled && self.needs_sweep()).then_some(self.next_sweep)
     }

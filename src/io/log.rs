@@ -83,7 +83,8 @@ pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<LogGuard, Lo
     Ok(LogGuard { dropped_lines, _writer: guard })
 }
 
-/// Only `filter` limits the level, so its highest level is the global maximum: an event above this level costs only one comparison.
+/// Creates the subscriber. `filter` is the only level filter, so `tracing` uses the most verbose level in `filter` as its global maximum
+/// level. An event that is more verbose than this maximum costs only one comparison.
 fn subscriber<W>(filter: Targets, format: LogFormat, has_color: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,

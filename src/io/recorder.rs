@@ -162,8 +162,8 @@ pub fn spawn(mut sinks: AudioSinks, config: AudioStreamConfig) -> io::Result<(Re
                     samples.clear();
                     samples.extend(decode_payload(&payload).into_iter().flatten());
                     sinks.write(status, index, &samples);
-                    // The channel has room for the buffers that were allocated at the start. `Recorder` allocates more buffers, so the
-                    // channel can be full. A buffer that does not fit is dropped.
+                    // The channel has room only for the buffers that were allocated at the start. `Recorder` allocates additional
+                    // buffers later, so there can be more buffers than the channel can hold. A buffer that does not fit is dropped.
                     let _ = return_buffer.try_send(payload);
                 }
                 Err(TryRecvError::Empty) => std::thread::sleep(POLL_INTERVAL),

@@ -47,7 +47,7 @@ impl StopToken {
         self.0.grace_period_ms.store(period.as_millis() as u64, Ordering::SeqCst);
     }
 
-    /// Maximum time from a request to the end of the run, if set.
+    /// Maximum time between the stop request and the end of the run, if set.
     pub fn grace_period(&self) -> Option<Duration> {
         Some(self.0.grace_period_ms.load(Ordering::SeqCst)).filter(|period| *period > 0).map(Duration::from_millis)
     }

@@ -13,8 +13,9 @@ use crate::time::Time;
 
 /// Bytes that each frame counts towards [`MoqtEchoConfig::max_buffered_bytes`], in addition to its payload.
 const FRAME_OVERHEAD: usize = 64;
-/// Bytes that each waiting group counts towards [`MoqtEchoConfig::max_buffered_bytes`], in addition to its frames. These bytes also limit
-/// the number of waiting groups. The number must be limited, because the echo often scans all waiting groups.
+/// Bytes that each waiting group counts towards [`MoqtEchoConfig::max_buffered_bytes`], in addition to its frames. Because even a group
+/// without frames counts these bytes, the byte limit also bounds the number of waiting groups. This number must be bounded, because the
+/// echo often scans all waiting groups.
 const GROUP_OVERHEAD: usize = 1 << 10;
 /// Maximum number of items that one turn relays. An item is a frame or the end of a group, and is relayed to all subscribers of its track.
 /// If this limit were lower than the number of items that one turn receives, the queue of items to relay would grow.
@@ -40,8 +41,9 @@ pub struct MoqtEchoConfig {
 }
 
 impl Default for MoqtEchoConfig {
-    /// `japan, kyoto` in gomoqt-2025-02, `/` and the track `index` in gomoqt-0.9; no delay; a buffer of at most 4 MiB; at most 4 waiting
-    /// groups per track without a subscriber; subscriptions wait 5 s for an announcement.
+    /// The default prefix is `japan, kyoto` in gomoqt-2025-02. In gomoqt-0.9, the default prefix is `/` and the default track is `index`.
+    /// By default, frames are not delayed, the buffer holds at most 4 MiB, at most 4 groups wait per track without a subscriber, and a
+    /// subscription waits at most 5 s for an announcement.
     fn default() -> Self {
         Self {
             track_prefix: TrackPath::from_parts(["japan", "kyoto"]),
@@ -311,7 +313,7 @@ struct GroupRelay {
 }
 
 impl GroupRelay {
-    /// Whether the relay has not started, so outgoing streams have not been opened.
+    /// Returns true until the relay starts. The start of the relay opens the outgoing streams.
     fn is_unstarted(&self) -> bool {
         self.destinations.is_none()
     }
@@ -389,8 +391,9 @@ impl RelayQueue {
         self.cost
     }
 
-    /// Relays the due items, at most [`MAX_ITEMS_PER_TURN`]. `subscribers` takes the ID of our subscription
-    /// to a track and returns the peer's subscribe streams for that track. A group whose track has no subscriber stays in the queue.
+    /// Relays the due items, at most [`MAX_ITEMS_PER_TURN`]. The callback `subscribers` receives the ID of the subscription with which we
+    /// receive a track, and returns the streams on which the peer has subscribed to the echo of this track. A group whose track has no
+    /// subscriber stays in the queue.
     fn relay_due<'a>(
         &mut self,
         now: Time,

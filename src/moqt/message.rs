@@ -301,7 +301,7 @@ pub enum AnnounceStatus {
     /// Announced.
     #[default]
     Active = 1,
-    /// End of the initial announcements; gomoqt-2025-02 only, without a path.
+    /// Marks the end of the initial announcements. An ANNOUNCE with this status contains no path and exists only in gomoqt-2025-02.
     Live = 2,
 }
 

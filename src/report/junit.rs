@@ -69,7 +69,8 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
         None => TestCaseStatus::success(),
     };
     let mut case = TestCase::new("run completed", status);
-    // All test cases belong to one run. Only this test case has the duration of the run, so that the sum over all cases is correct.
+    // All test cases belong to one run. The report assigns the duration of the run to this test case and no time to the other cases, so
+    // that the times of all cases add up to the duration of the run.
     case.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
     case
 }

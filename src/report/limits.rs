@@ -116,7 +116,7 @@ impl LimitResult {
         self.measured.map_or_else(|| "no data".to_owned(), |measured| self.unit.format(measured))
     }
 
-    /// The note in parentheses after a space; empty if there is no note.
+    /// Returns ` (note)`, which starts with a space. The text is empty if there is no note.
     pub(super) fn note_text(&self) -> String {
         self.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"))
     }

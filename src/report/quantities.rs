@@ -14,7 +14,7 @@ use crate::stats::{Histogram, HistogramBar, StreamStats};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// Text, a boolean, a list, or a number that is never printed on its own.
+    /// The figure is a text, a boolean or a list. Numbers that are printed only as part of another figure's text also have this unit.
     None,
     /// A plain number.
     Count,
@@ -162,7 +162,7 @@ pub struct Figure<T: 'static> {
 /// Where the text report prints a figure.
 #[derive(Debug)]
 pub enum Shown<T: 'static> {
-    /// The figure has no row or part of its own: it is only in JSON, or the row of another figure contains it.
+    /// The text report does not print the figure separately. The figure is either only in JSON or included in the row of another figure.
     JsonOnly,
     /// A row of the table that has one column per stream. The `u8` is the sort key of the row.
     Cell(u8, When),

@@ -25,8 +25,8 @@ const MIN_P99_SAMPLES: u64 = 100;
 /// A send call that takes longer than this, in microseconds, is noticeable in round-trip times on a local network. On an idle host, a send
 /// call takes 3 to 30 µs.
 const SEND_CALL_WARNING_US: f64 = 100.0;
-/// A timer error above this, in microseconds, is close to the interval of packets with 64 samples at 48 kHz (1,333 µs), so such packets
-/// leave in bursts.
+/// Threshold in microseconds above which a timer error is reported. Packets with 64 samples at 48 kHz have an interval of 1,333 µs. If the
+/// timer error approaches this interval, such packets leave in bursts.
 const TIMER_ERROR_WARNING_US: f64 = 1_000.0;
 /// Number of late packets, in percent of the played packets, above which a larger jitter buffer helps.
 const LATE_WARNING_PERCENT: u64 = 1;
@@ -149,7 +149,7 @@ fn count_warnings(report: &Report, kind: StreamKind, stream: &StreamFigures) -> 
 }
 
 fn direction_not_requested(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
-    // If no reply arrived at all, `no_replies` reports more important causes.
+    // If no reply arrived at all, the direction of the loss matters less than the causes that `no_replies` reports.
     let lost = stream.filter(|stream| stream.has_replies()).map_or(0, |stream| stream.lost);
     let message = "the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server";
     (report.loss_report.is_none() && report.is_over_udp() && lost > 0)

@@ -48,7 +48,7 @@ impl ActivityScope {
 /// Recent activity, while a console is open.
 #[derive(Default)]
 pub(super) struct ActivityLog {
-    /// The time at which the log becomes inactive. Each snapshot for a console moves this time to [`RETENTION`] after the snapshot.
+    /// The time at which the log becomes inactive. Each snapshot for a console sets it to the time of the snapshot plus [`RETENTION`].
     active_until: Time,
     /// Whether [`TimerEvent::ActivityLogExpiry`] is scheduled.
     expiry_scheduled: bool,

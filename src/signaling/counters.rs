@@ -58,7 +58,7 @@ dialect_counters! {
     Counter control_surface_events,
     /// Messages and requests rejected because of a limit, a room handler, a missing or invalid token, or invalid content.
     Counter requests_rejected,
-    /// Runs of the timers that check for missed heartbeats, idle connections, old connections and expired rooms.
+    /// Number of checks that timers started. The timers check for missed heartbeats, idle connections, old connections and expired rooms.
     Counter cleanup_runs,
     /// Connections closed because they exceeded the message rate.
     Counter closed_message_rate,

@@ -1,8 +1,9 @@
 //! The hub: all connections and the state of each dialect, without sockets or clocks.
 //!
-//! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. The hub pings connections,
-//! and limits, counts and logs messages; the [`DialectHandler`](super::dialect_handler::DialectHandler) of the connection's dialect does
-//! everything else. The hub drops a connection only after a ping, whatever the interval and the time-out are.
+//! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. The hub sends pings to the
+//! connections. It also applies limits to messages, counts messages and logs messages. The
+//! [`DialectHandler`](super::dialect_handler::DialectHandler) of the connection's dialect does everything else. The hub drops a
+//! connection only after a ping, whatever the interval and the time-out are.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};

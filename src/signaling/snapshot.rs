@@ -124,7 +124,8 @@ pub struct AddressSnapshot {
 }
 
 impl Hub {
-    /// A snapshot of the server. Each call keeps the activity log running for the next snapshot, which must be taken within ten seconds.
+    /// A snapshot of the server. Each call keeps the activity log active for another ten seconds. If there is no further call in this time,
+    /// the log becomes inactive.
     pub fn snapshot(&mut self, now: WallClock, query: &SnapshotQuery) -> Snapshot {
         let Self { dialects, connections, activity_log, timers, .. } = self;
         activity_log.extend(now.monotonic, timers);

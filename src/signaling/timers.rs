@@ -78,7 +78,8 @@ impl<D> Timers<D> {
         self.entries.remove(&(at, entered));
     }
 
-    /// Removes timers that are not `awaited`, once there are twice as many timers as after the last removal.
+    /// Removes all timers for which `awaited` returns false. To save time, this is done only if the number of timers has at least doubled
+    /// since the last removal and is at least [`MIN_PRUNE_THRESHOLD`].
     pub(super) fn prune(&mut self, awaited: impl Fn(&D) -> bool) {
         if self.entries.len() >= self.prune_threshold {
             self.entries.retain(|_, what| awaited(what));

@@ -295,7 +295,8 @@ fn leave(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, code: CloseCo
     ctx.send(&others, &ServerMessage::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants });
 }
 
-/// Returns two lists: the connections in the room without `sender`, and all current participants of the room.
+/// Returns two lists. The first list contains all connections in the room except `sender`. The second list contains all current
+/// participants of the room.
 fn others_and_participants(rooms: &WebRtcRooms, key: RoomKey, sender: ConnId) -> (Vec<ConnId>, Vec<&Participant>) {
     let Some(room) = rooms.get(key) else { return (Vec::new(), Vec::new()) };
     let others = room.members.iter().map(|member| member.conn).filter(|conn| *conn != sender).collect();

@@ -119,9 +119,9 @@ impl LeastSquaresFit {
 
 /// Estimates the drift of a device's sample clock against the monotonic clock, from the number of frames and the time of each callback.
 ///
-/// A callback may be late, but never early. So only one callback in each second of audio is used: the *earliest* callback, which has the
-/// smallest lateness relative to its nominal time. The drift is the slope of a least-squares fit to these callbacks. After a discontinuity
-/// the number of lost frames is unknown, so a new fit starts. All fits share one slope.
+/// A callback may be late, but never early. So only one callback in each second of audio is used: the callback with the smallest lateness
+/// relative to its nominal time. This callback is called the *earliest* callback. The drift is the slope of a least-squares fit to the
+/// earliest callbacks. After a discontinuity the number of lost frames is unknown, so a new fit starts. All fits share one slope.
 #[derive(Clone, Debug)]
 pub struct DriftEstimator {
     rate: f64,
@@ -129,9 +129,9 @@ pub struct DriftEstimator {
     origin: Option<Time>,
     /// Number of frames delivered after the callback at `origin`.
     frames: u64,
-    /// The current second of audio, and its earliest callback: the time by the device clock in seconds, and the lateness in
-    /// nanoseconds.
+    /// The current second of audio.
     second: u64,
+    /// The earliest callback of the current second: the callback's time by the device clock in seconds, and its lateness in nanoseconds.
     earliest: Option<(f64, f64)>,
     fit: LeastSquaresFit,
     /// Sums over all fits that ended with a discontinuity; `finished_fit_count` is the number of these fits.

@@ -118,7 +118,7 @@ fn millionths(p: f64) -> u128 {
     (p.clamp(0.0, 1.0) * MILLION as f64).round() as u128
 }
 
-/// Counts of the magnitudes of values that have the same sign.
+/// Number of values per magnitude. A [`Histogram`] has one of these tables for positive values and one for negative values.
 #[derive(Clone, Debug)]
 struct MagnitudeCounts {
     octaves: [Option<Box<[u64; SUB_BUCKETS]>>; OCTAVES],
@@ -200,8 +200,9 @@ impl Histogram {
     ///
     /// The bar width is the smallest of 1, 2, 5, 10 … µs with which `n` bars reach from the minimum to the 99th percentile (with fewer than
     /// 100 values, to the maximum). All bounds are multiples of the bar width. The last bar has no upper bound, so that a single outlier
-    /// does not flatten the others. All values of a bucket are counted in the same bar. Therefore, if the distance of a value to the bound
-    /// between two bars is less than a bucket's width (0.1 %), the value may be counted in the bar on the other side of this bound.
+    /// does not flatten the others. All values of a bucket are counted in the same bar. A bucket that extends
+    /// over the bound between two bars contains values of both bars. Therefore a value that is closer to a bound than the width of a bucket
+    /// (0.1 %) may be counted in the neighboring bar.
     pub fn bars(&self, n: usize, offset: i64) -> Vec<HistogramBar> {
         let Some((min, max)) = self.min().zip(self.max()) else { return Vec::new() };
         let low = min.saturating_add(offset);

@@ -59,7 +59,7 @@ pub struct ReorderedPacket {
     pub late_time_offset_ns: i64,
 }
 
-/// A range of packets that were missing when a packet sent after them, the overtaking packet, arrived.
+/// A range of packets that were still missing when a packet that was sent later arrived. The later packet is the overtaking packet.
 #[derive(Clone, Copy, Debug)]
 struct MissingRange {
     /// Index of the first missing packet. The last missing packet is the one sent just before the overtaking packet.

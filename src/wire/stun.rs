@@ -161,7 +161,7 @@ impl BindingRequest {
     }
 }
 
-/// Length, in bytes, of a Binding request that requests counts. The response that contains the counts is not longer than this request.
+/// Length in bytes of a Binding request for [`ReceivedCounts`]. The response that contains the counts is not longer than this request.
 pub const COUNTS_REQUEST_LEN: usize = HEADER_LEN + 4 + PLACEHOLDER_LEN + 8;
 
 /// A Binding request that also requests [`ReceivedCounts`].
@@ -386,7 +386,8 @@ fn for_each_attribute<'a>(message: &'a [u8], mut visit: impl FnMut(u16, &'a [u8]
     let mut at = HEADER_LEN;
     let mut covered = true;
     // The length of the message is a multiple of 4, as is the length of each attribute including its padding. After each attribute, there
-    // are therefore either no more bytes or enough bytes for another attribute header. The padding never exceeds the message.
+    // are therefore either no more bytes or enough bytes for another attribute header. The padding of an attribute never extends past
+    // the end of the message.
     while let Some(([k0, k1, l0, l1], rest)) = message[at..].split_first_chunk::<4>() {
         let (attribute_type, len) = (u16::from_be_bytes([*k0, *k1]), u16::from_be_bytes([*l0, *l1]));
         let value = rest.get(..usize::from(len)).ok_or(StunError::Attribute { attribute_type, len })?;

@@ -20,8 +20,8 @@ pub(crate) fn since(earlier: isize) -> isize {
 }
 
 /// Waits until the number of allocated bytes has grown by less than `limit` since the reading `earlier`, and returns this growth. On a busy
-/// machine, the buffers of both ends are released late, whereas retained memory is never released. After a minute, the function returns the
-/// current growth even if it is not below the limit.
+/// machine, both ends may release their buffers late. Waiting distinguishes these buffers from leaked memory, which is never released.
+/// After a minute, the function returns the current growth even if it is not below the limit.
 pub(crate) async fn settle_below(earlier: isize, limit: isize) -> isize {
     let began = Instant::now();
     while since(earlier) >= limit && began.elapsed() < Duration::from_secs(60) {

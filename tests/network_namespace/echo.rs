@@ -222,8 +222,9 @@ fn spoofed_remote_source_gets_no_reply() {
     in_network_namespace("spoofed_remote_source_gets_no_reply", || {
         let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
         assert_no_forged_source_gets_a_reply(&cable);
-        // The portable driver does not receive the destination address of a datagram. Without this address, the server cannot detect all
-        // spoofed sources, for example its own address, and replies to some of them. The server soon stops these replies.
+        // The portable driver does not receive the destination address of a datagram. Without the destination address, the server fails to
+        // detect some spoofed sources, for example its own address, and replies to some of the datagrams from these sources. The server
+        // soon stops these replies.
         for host in ["0.0.0.0", "::", "10.9.8.1", "fd09::1", "127.0.0.1", "::1"] {
             let SpoofingResult { sent, .. } = spoof_from_the_wire(&cable, host, "portable");
             assert!(sent < 100, "{host}: {sent} packets");

@@ -22,7 +22,7 @@ enum Handling {
     NotRun,
 }
 
-/// Returns each block of shell code in `page`, with the handling that the comment above the block requests.
+/// Returns all blocks of shell code in `page`. The comment above a block determines its [`Handling`].
 fn blocks(page: &str) -> Vec<(Handling, String)> {
     let mut found = Vec::new();
     let mut parts = page.split("\n```sh\n");

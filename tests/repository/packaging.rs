@@ -32,7 +32,7 @@ fn instructions() -> Vec<(String, String)> {
     joined.lines().map(cut).collect()
 }
 
-/// The argument of this instruction, which occurs once in the last stage.
+/// Returns the argument of the instruction `name` in `Dockerfile.echo`. This instruction must occur exactly once in the last build stage.
 fn setting(name: &str) -> String {
     let all = instructions();
     let last_stage = all.iter().rposition(|(word, _)| word == "FROM").unwrap();

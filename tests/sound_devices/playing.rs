@@ -42,7 +42,8 @@ fn undisturbed(run: impl Fn() -> (Alsa, Value)) -> (Alsa, Value) {
     if disturbances.iter().all(|disturbance| report["playback"][disturbance] == 0) { (alsa, report) } else { run() }
 }
 
-/// Plays `sent` with `send --play` on a card called "loud" with these fields. Returns the played samples, and the report.
+/// Plays `sent` with `send --play` on a card called "loud" whose ALSA configuration contains `fields`. Returns the played samples and the
+/// report.
 fn play(sent: (&[i16], u16), options: &str, fields: &str) -> Option<(Vec<i16>, Value)> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sent.wav");

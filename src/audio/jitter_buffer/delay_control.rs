@@ -1,8 +1,8 @@
 //! Measures the depth of the jitter buffer and decides how to adjust it.
 //!
 //! A packet that arrives at `t` and starts at offset `x` has the delay `t - x`. A device callback at `t` that plays from offset `p`
-//! has the delay `t - p`. Of the packets in one second, only the minimum delay is used, and of the callbacks in one second also only the
-//! minimum delay, because scheduling can only add delay. The *depth* is the difference between the two minima: the maximum time that the
+//! has the delay `t - p`. Scheduling can only add delay. Therefore, only two values are used from each second: the minimum delay of the
+//! packets and the minimum delay of the callbacks. The *depth* is the difference between these two minima: the maximum time that the
 //! fastest packet waits. The target depth is one device block, plus the jitter allowance, plus a tolerance within which nothing is
 //! adjusted.
 
@@ -62,7 +62,7 @@ pub(super) enum Adjustment {
     Skip(u64),
 }
 
-/// Minimum delays of a window, in frames.
+/// Observations in one time window. The delays are in frames.
 #[derive(Clone, Copy, Debug, Default)]
 struct ObservationWindow {
     since: Option<Time>,
@@ -116,7 +116,7 @@ pub(super) struct DelayController {
     evaluate_next: bool,
     /// Time of the last callback. The output of a callback may be filled in several parts, all with the same time.
     last_fill_at: Option<Time>,
-    /// Number of frames that the callback at `last_fill_at` has taken so far, in all parts of its output.
+    /// Number of frames that the last callback has taken so far: the sum over all parts of its output that are already filled.
     frames_this_fill: usize,
     /// Maximum frames per callback in each of the latest windows.
     block_history: [usize; BLOCK_HISTORY_LEN],
@@ -371,8 +371,9 @@ mod tests {
             histogram.p999() > 0.001
         });
         // In each second, all counts are multiplied by 0.9 and 100 packets are added, so the sum of the counts rises to almost 1,000. The
-        // 99.9th percentile ignores late packets if their count is at most a thousandth of the sum. A thousandth of 1,000 is 1. After n
-        // seconds, the count of the 100 late packets has decayed to 100 × 0.9^n, which is less than 1 if n is above 43.7.
+        // 99.9th percentile ignores the late packets if the count of late packets is at most a thousandth of the count of all packets. A
+        // thousandth of 1,000 is 1. After n seconds, the count of the 100 late packets has decayed to 100 × 0.9^n, which is less than 1 if
+        // n is above 43.7.
         assert_eq!(seconds.count(), 43);
     }
 

@@ -73,7 +73,7 @@ pub struct JitterBufferStats {
     pub max_lateness: Duration,
     /// Packets dropped because their slot was still occupied.
     pub early: u64,
-    /// Buffered packets that were not played because playback started after them or skipped them.
+    /// Packets that were buffered but not played, because playback started at a later packet or skipped to a later position.
     pub skipped: u64,
     /// NaN and infinite samples in buffered packets, played as 0.
     pub non_finite_samples: u64,

@@ -21,8 +21,8 @@ const MIN_DAMAGED_SAMPLES: usize = 1 << 12;
 /// Minimum correlation of a match.
 const MIN_CORRELATION: f64 = 0.5;
 
-/// The result is ambiguous if a valley ([`VALLEY_RATIO`]) separates the best peak from another peak whose correlation is at least this
-/// fraction of the best correlation.
+/// A second peak makes the result ambiguous if its correlation is at least this fraction of the best correlation, and if a valley
+/// ([`VALLEY_RATIO`]) separates this second peak from the best peak.
 const AMBIGUITY_RATIO: f64 = 0.95;
 
 /// There is a valley between two peaks if, somewhere between them, the correlation falls to this fraction of the best correlation or below.

@@ -107,20 +107,20 @@ impl LevelMeter {
 /// full-scale samples.
 pub const MIN_CLIP_SAMPLES: u64 = 3;
 
-/// Maximum number of open clips: runs of full-scale samples that may continue in an adjacent packet. If one more clip is opened, the open
-/// clip with the lowest offset is closed and counted with the samples found so far. If a packet that is added later continues this closed
-/// clip, the continuation counts as another clip.
+/// Maximum number of open clips. An open clip is a run of full-scale samples at the edge of a packet that may continue in the adjacent
+/// packet. If one more clip is opened, the open clip with the lowest offset is closed and counted with the samples found so far. If a
+/// packet that is added later continues this closed clip, the continuation counts as another clip.
 const MAX_OPEN_CLIPS: usize = 1_024;
 
 /// Consecutive full-scale samples at the edge of a packet.
 #[derive(Clone, Debug)]
 struct OpenClip {
     samples: Range<u64>,
-    /// Whether `samples` starts at the start of a packet, so that the clip may begin in the packet before it. Set to false if that packet
-    /// is added later and does not end with a full-scale sample.
+    /// Whether the clip may begin in an earlier packet, because `samples` starts at the start of a packet. Set to false if the preceding
+    /// packet is added later and does not end with a full-scale sample.
     may_extend_before: bool,
-    /// Whether `samples` ends at the end of a packet, so that the clip may continue in the packet after it. Set to false if that packet is
-    /// added later and does not start with a full-scale sample.
+    /// Whether the clip may continue in a later packet, because `samples` ends at the end of a packet. Set to false if the following packet
+    /// is added later and does not start with a full-scale sample.
     may_extend_after: bool,
 }
 
@@ -173,7 +173,7 @@ impl ClipDetector {
         }
     }
 
-    /// Adds consecutive full-scale samples and merges them with the open clips next to them.
+    /// Records a run of consecutive full-scale samples. The run is merged with each [`OpenClip`] that directly precedes or follows it.
     fn add_clip(&mut self, samples: Range<u64>, mut may_extend_before: bool, mut may_extend_after: bool) {
         let Range { mut start, mut end } = samples;
         let mut at = self.open_clips.partition_point(|clip| clip.samples.start < start);
@@ -202,8 +202,8 @@ impl ClipDetector {
         }
     }
 
-    /// Records that the packet that starts at `offset` does not start with a full-scale sample. If the samples of an open clip end at
-    /// `offset`, the clip therefore has no samples in this packet.
+    /// Called if the packet that starts at `offset` does not start with a full-scale sample. A clip whose samples end at `offset` does
+    /// not continue in this packet.
     fn close_clip_ending_at(&mut self, offset: u64) {
         let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
         if at > 0 && self.open_clips[at - 1].samples.end == offset {
@@ -212,8 +212,8 @@ impl ClipDetector {
         }
     }
 
-    /// Records that the packet that ends at `offset` does not end with a full-scale sample. If the samples of an open clip start at
-    /// `offset`, the clip therefore has no samples in this packet.
+    /// Called if the last sample of the packet before `offset` is not a full-scale sample. A clip whose samples start at `offset` does
+    /// not begin in that packet.
     fn close_clip_starting_at(&mut self, offset: u64) {
         let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
         if self.open_clips.get(at).is_some_and(|clip| clip.samples.start == offset) {
@@ -229,8 +229,8 @@ impl ClipDetector {
         }
     }
 
-    /// Number of clips, number of samples in them, and start of the first clip. Open clips, which may continue in an adjacent packet, are
-    /// included with the samples found so far.
+    /// Number of clips, number of samples in them, and start of the first clip. A clip that is still open, because it may continue in an
+    /// adjacent packet, is included with the samples found so far.
     fn totals(&self) -> (u64, u64, Option<u64>) {
         let open = self.open_clips.iter().map(|clip| &clip.samples);
         let clipped = open

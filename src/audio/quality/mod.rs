@@ -178,7 +178,7 @@ pub struct Gap {
 pub struct Gaps {
     /// Packet indexes of each gap, in order.
     spans: Vec<Range<u64>>,
-    /// Packets in all gaps.
+    /// Number of lost packets, including `overflow_packets`.
     packets: u64,
     /// Lost packets that are in no stored gap, because `spans` was full when they were added.
     overflow_packets: u64,
@@ -230,7 +230,7 @@ impl Gaps {
         self.spans.len() as u64
     }
 
-    /// Packets in all gaps.
+    /// Number of lost packets, including [`Gaps::overflow_packets`].
     pub fn lost_packets(&self) -> u64 {
         self.packets
     }

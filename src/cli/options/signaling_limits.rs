@@ -294,7 +294,8 @@ impl ControlSurfaceArgs {
         SignalingLimits { control_surface, ..limits.clone() }
     }
 
-    /// Returns `limits` with the queue length above which outdated parameter values are dropped.
+    /// Returns a copy of `limits` in which `broadcast_capacity` replaces `max_updates`: the queue length above which outdated parameter
+    /// values are dropped.
     pub fn apply_to_queue(&self, limits: SendQueueLimits) -> SendQueueLimits {
         SendQueueLimits { max_updates: self.broadcast_capacity, ..limits }
     }

@@ -1,9 +1,9 @@
 //! Rejects requests that pages of other sites cause a browser to send.
 //!
-//! A request that changes something needs `Content-Type: application/json`, which a form cannot send; a script of another site needs a CORS
-//! preflight for it, which is never granted for these requests. If the browser sends an `Origin` header, that origin must match `Host`.
-//! Pages that are available only on this machine also require a loopback `Host`, because another site's name can resolve to loopback (DNS
-//! rebinding).
+//! A request that changes something must have the header `Content-Type: application/json`. An HTML form cannot send this header. A script
+//! of another site can send this header only after a CORS preflight, and the preflight is never granted for these requests. If the browser
+//! sends an `Origin` header, that origin must match `Host`. Pages that are available only on this machine also require a loopback `Host`,
+//! because another site's name can resolve to loopback (DNS rebinding).
 
 use std::net::IpAddr;
 

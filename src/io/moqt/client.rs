@@ -60,8 +60,9 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// retransmit lost packets.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a run may exceed its deadline before it is abandoned. The margin allows for a busy machine. The margin starts when the watchdog
-/// detects that the deadline has passed, so that the run also gets the margin after a suspend of the machine.
+/// How long a run may exceed its deadline before it is abandoned. The margin allows for a busy machine. The margin starts when the
+/// watchdog detects that the deadline has passed, not at the deadline. If the deadline passes while the machine is suspended, the run
+/// therefore still gets the full margin.
 const WATCHDOG_MARGIN: Duration = Duration::from_secs(5);
 
 /// Maximum time for a run to end after a stop request. The report should be printed within two seconds of the request.

@@ -386,7 +386,7 @@ impl ConnectionStreams {
     }
 }
 
-/// Unsent data of our side of a stream, which may still have to be opened.
+/// Data that has not yet been sent on our side of a stream. The stream may not be open yet.
 ///
 /// `STOP_SENDING` is noticed at the next write. quinn's `SendStream::stopped` would report `STOP_SENDING` at once, but it keeps 100 bytes
 /// for each reset stream until the connection ends, and each group dropped for a slow reader resets its stream.

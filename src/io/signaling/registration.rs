@@ -267,8 +267,8 @@ fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Optio
     usable.then_some(SocketAddr::new(local, port))
 }
 
-/// Whether an address belongs to a private network. A signaling server with such an address is in a network whose clients can reach this
-/// host's local address.
+/// Whether an address belongs to a private network. If the signaling server has a private address, its clients are in the same network as
+/// this host and can reach this host's local address.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || is_shared_address_space(ip),
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn unreachable_addresses_are_never_advertised() {
         for (listening, local, peer, expected) in [
-            // A specific listen address is advertised, but a loopback address only to a server on loopback.
+            // A specific listen address is advertised. Exception: if it is a loopback address, the server must be on loopback too.
             ("192.0.2.1:5000", "192.0.2.1", "198.51.100.7", Some("192.0.2.1:5000")),
             ("127.0.0.1:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
             ("127.0.0.1:5000", "192.0.2.1", "198.51.100.7", None),

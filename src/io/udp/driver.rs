@@ -12,7 +12,8 @@ use crate::time::Time;
 /// Maximum number of batches received before due packets are sent, so that a flood does not delay these packets.
 const MAX_READS_PER_TURN: usize = 4;
 
-/// While spinning, the driver does not read the socket within this time before a deadline, because a read takes a few microseconds.
+/// If the driver busy-waits for a deadline and at most this much time is left, the driver does not read the socket. A read takes a few
+/// microseconds and could delay the packets that are due at the deadline.
 const SPIN_READ_GUARD: Duration = Duration::from_micros(8);
 
 /// The socket operations that the loop needs. One implementation per platform.

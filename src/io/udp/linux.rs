@@ -25,8 +25,8 @@ const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// changed.
 const MAX_TIMESTAMP_AGE: Duration = Duration::from_millis(50);
 
-/// Maximum length of a datagram in a segmented send (GSO): the minimum MTU of IPv6 without headers. Segmented sends cannot be
-/// fragmented, and quinn-udp disables them for the socket after one failure.
+/// Maximum length of a datagram in a segmented send (GSO): the minimum MTU of IPv6 without headers. A segmented send fails if its
+/// datagrams exceed the MTU, because they cannot be fragmented. After one failure, quinn-udp disables segmented sends for the socket.
 const MAX_SEGMENT_BYTES: usize = 1_280 - 40 - 8;
 
 /// The index of the loopback interface in every network namespace.
@@ -198,7 +198,7 @@ fn validated_source(meta: &RecvMeta) -> SocketAddr {
     }
 }
 
-/// Returns a function that ends a wait from any thread with one system call that never blocks.
+/// Returns a function that ends a wait on `event`. The function can be called from any thread. It makes one system call and never blocks.
 fn event_waker(event: &Arc<OwnedFd>) -> impl Fn() + Send + Sync + 'static {
     let event = Arc::clone(event);
     move || {

@@ -31,7 +31,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// The server and dialect of a probe.
 #[derive(Clone, Debug)]
 pub struct WebSocketTarget {
-    /// One URL per connection: requests are sent on the first connection, responses are received on the last connection.
+    /// The list contains one URL for each connection. Requests are sent on the first connection in the list, and responses are received on
+    /// the last. If the list contains only one URL, one connection does both.
     pub urls: Vec<WebSocketUrl>,
     /// The signaling dialect.
     pub dialect: Dialect,

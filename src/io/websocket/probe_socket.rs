@@ -33,10 +33,12 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Source address assigned to messages that the prober must ignore: messages received on any connection except the last.
+/// A placeholder source address. It is assigned to the messages received on any connection except the last, so that the prober ignores
+/// these messages.
 const IGNORED_SOURCE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// Connections to one server: requests are sent on the first connection, responses are received on the last connection.
+/// Connections to one server. Requests are sent on the first connection, and responses are received on the last. A single connection does
+/// both.
 pub(super) struct WebSocketIo {
     sockets: Vec<NonBlockingWebSocket>,
     poller: Poller,

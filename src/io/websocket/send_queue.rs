@@ -208,8 +208,8 @@ impl SendQueue {
         discarded
     }
 
-    /// The time-out of a requested close that the writer has not received yet. If no close is pending, returns `None`, and a later close
-    /// wakes `writer`.
+    /// If a close was requested and the writer has not received the request yet, returns the maximum time for the closing handshake. If
+    /// no close is pending, returns `None`, and a later close wakes `writer`.
     pub(in crate::io) fn poll_pending_close(&self, writer: &Waker) -> Option<Duration> {
         let mut inner = self.lock();
         // The caller writes nothing now, because the socket accepts no data.
@@ -232,9 +232,9 @@ impl SendQueue {
         inner.frames.bytes() + inner.partial_message_bytes
     }
 
-    /// Sets the size of the incomplete received message. Returns [`QueueFull::Budget`] if the bytes are counted but
-    /// exceed the shared budget, and [`QueueFull::Connection`] if the bytes are not counted because the connection is
-    /// closing.
+    /// Sets the size of the incomplete received message. The bytes of this message count against the shared budget even if they exceed
+    /// the budget; [`QueueFull::Budget`] is returned in this case. If the connection is closing, the bytes do not count, and
+    /// [`QueueFull::Connection`] is returned.
     pub(in crate::io) fn charge_partial_message(&self, bytes: usize) -> Result<(), QueueFull> {
         let mut inner = self.lock();
         let is_open = matches!(inner.close, CloseState::Open);
@@ -269,7 +269,7 @@ impl SendQueue {
         NextWrite::Empty
     }
 
-    /// Records that `bytes` of the first frames have been written.
+    /// Records that the first `bytes` unwritten bytes of the queue have been written.
     pub(in crate::io) fn advance(&self, bytes: usize) {
         let done = self.lock().frames.advance(bytes);
         self.budget.used_bytes.fetch_sub(done as u64, Ordering::Relaxed);
@@ -387,8 +387,8 @@ impl FrameQueue {
         (self.borrowed as usize).max(usize::from(self.written_bytes > 0)).min(self.frames.len())
     }
 
-    /// Drops one superseded frame: the oldest frame with the key of the `incoming` frame or, if there is none, the oldest frame for which a
-    /// newer frame with the same key is queued. Returns the length of the dropped frame.
+    /// Drops one superseded frame that is not pinned and returns its length. If the queue contains frames with the key `incoming`, the
+    /// oldest of these frames is dropped. If not, the oldest frame that has been superseded by another queued frame is dropped.
     fn coalesce(&mut self, incoming: UpdateKey) -> Option<usize> {
         let pinned = self.pinned();
         let index = self.oldest_unpinned(incoming, pinned).or_else(|| {

@@ -59,8 +59,8 @@ pub struct MoqtClientConfig {
     pub frame_interval: Duration,
     /// Payload of the frames.
     pub payload: FramePayload,
-    /// Maximum time after the setup for the server to subscribe, announce the echo and accept our subscription. In gomoqt-0.9, the time to
-    /// accept our subscription starts only when we send the first frame.
+    /// Time limit for the server to subscribe, announce the echo and accept our subscription. The time starts when the session setup is
+    /// complete. In gomoqt-0.9, the time to accept our subscription starts only when we send the first frame.
     pub subscribe_timeout: Duration,
     /// Delay before the first group. gomoqt rejects groups that arrive before it has registered its own subscription.
     pub start_delay: Duration,
@@ -327,8 +327,8 @@ impl MoqtClient {
     }
 }
 
-/// Our sequence number of a group minus the number on the wire: in gomoqt-0.9, groups and their echoes are numbered from
-/// 0 on the wire.
+/// The difference between our sequence number of a group and the group's number on the wire. In gomoqt-0.9, the numbers on the wire start
+/// at 0 for groups and for their echoes, and our sequence numbers start at [`FIRST_GROUP_SEQUENCE`]. In other versions, both are equal.
 fn wire_sequence_offset(version: Option<MoqtVersion>) -> u64 {
     if version == Some(MoqtVersion::Gomoqt09) { FIRST_GROUP_SEQUENCE } else { 0 }
 }
@@ -438,7 +438,7 @@ pub struct ProgressDeadline {
 }
 
 impl ProgressDeadline {
-    /// The deadline of a run of `config` whose connection attempts all end before `connect_deadline`.
+    /// Creates the deadline of a run with the configuration `config`. All connection attempts must end before `connect_deadline`.
     pub fn new(config: MoqtClientConfig, connect_deadline: Time) -> Self {
         let mut progress = Self { config, connect_deadline, min_rtt: None, deadline: None, awaiting: "" };
         progress.restart();

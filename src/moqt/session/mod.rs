@@ -61,8 +61,8 @@ pub trait SessionHandler {
     /// When to call [`SessionHandler::handle_timeout`].
     fn next_deadline(&self) -> Option<Time>;
 
-    /// Whether due work remains because one call of this handler processes only a limited number of items. While this method returns true,
-    /// the owner calls [`SessionHandler::handle_timeout`] and reads no more data.
+    /// Returns true if due items remain in this handler. One call of the handler processes only a limited number of items. While this
+    /// method returns true, the owner calls [`SessionHandler::handle_timeout`] and reads no more data.
     fn has_backlog(&self) -> bool {
         false
     }

@@ -99,7 +99,7 @@ impl StreamState {
         })
     }
 
-    /// Returns an error if the peer's side of the stream must not end at the current position.
+    /// Called when the peer has ended its side of the stream. Returns an error if the data received so far is incomplete.
     pub(super) fn check_end(&self) -> Result<(), DecodeError> {
         match &self.role {
             StreamRole::Untyped => Err(DecodeError::UnexpectedEnd("stream type")),

@@ -20,7 +20,7 @@ const AXIS_PARTS: u32 = 4;
 /// Height of the SVG drawing, in SVG units. A waveform column is one unit wide.
 const HEIGHT: f32 = 200.0;
 /// Upper edge of the wave. The gap bands extend into the space above the wave. If only some samples of a column are missing, the column has
-/// both a wave and a gap band. The band then stays visible above the wave, even if the wave covers the rest of the band.
+/// both a wave and a gap band. The band is taller than the wave, so the top of the band is visible even if the wave covers all the rest.
 const TOP: f32 = 20.0;
 const BOTTOM: f32 = HEIGHT - 4.0;
 const MIDDLE: f32 = f32::midpoint(TOP, BOTTOM);
@@ -38,7 +38,8 @@ pub struct AudioSection<'a> {
 }
 
 impl AudioSection<'_> {
-    /// The HTML of the section. `with_players` embeds the sent and the returned audio if the picture contains them.
+    /// The HTML of the section. If `with_players` is true, the sent and the returned recording are embedded with a player each, provided
+    /// that `picture` contains the recording.
     pub(super) fn section(&self, report: &Report, with_players: bool) -> String {
         let picture = self.picture;
         let name = escape_html(self.name);
@@ -117,7 +118,7 @@ fn gap_summary(quality: &AudioQualityFigures) -> String {
     format!("{gaps}, {} in total, {}", format_time(quality.gap_ms * 1e3), format_percent(ratio))
 }
 
-/// Evenly spaced times below a waveform.
+/// The time axis below a waveform, with labels at equal distances.
 fn axis(picture: &Waveform) -> String {
     // The last column may extend beyond the end of the audio.
     let width = picture.columns().len() as u64 * picture.samples_per_column();
@@ -167,8 +168,8 @@ fn gap_table(quality: &AudioQualityFigures) -> String {
     table + "</tbody></table></div>"
 }
 
-/// A waveform as an SVG element without `<svg` and without the end tag: its attributes and content. `samples_per_column` is needed to
-/// choose the class of each gap band; `scale` is the sample value at the upper edge.
+/// Returns the part of a waveform's SVG element between `<svg` and `</svg>`: the attributes and the content. `samples_per_column`
+/// determines the CSS class of each band that marks a gap. `scale` is the sample value that is drawn at the upper edge of the wave.
 fn waveform_svg(columns: &[WaveformColumn], samples_per_column: u64, side: WaveformSide, scale: f32) -> String {
     let n = columns.len();
     let mut text = format!(

@@ -98,7 +98,8 @@ const MAX_WRONG_CODES: u32 = 20;
 /// Maximum number of scheduled updates per room.
 const MAX_SCHEDULED_UPDATES: usize = 1_000;
 
-/// Maximum time from the receipt of an update to its scheduled time. An update that is scheduled further ahead takes effect immediately.
+/// Maximum time from the receipt of an update to its scheduled time. If this time is exceeded, the update is not delayed but takes effect
+/// on receipt.
 const MAX_SCHEDULE_AHEAD: Duration = Duration::from_secs(60);
 
 /// The control surface dialect.

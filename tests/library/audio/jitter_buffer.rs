@@ -138,8 +138,9 @@ fn every_sample_is_played_unchanged_and_in_order() {
 #[test]
 fn packet_is_played_up_to_its_allowance_plus_block_and_tolerance() {
     let simulation = Simulation::default();
-    // In the first run, packet 700 arrives 20 ms late, which equals the allowance. In the second run, packet 700 is 35 ms late: more than
-    // the sum of the allowance, a block (5 ms), the tolerance (2.5 ms) and the samples that are read beyond a block.
+    // In the first run, packet 700 arrives 20 ms late, which equals the allowance. In the second run, packet 700 arrives 35 ms late, which
+    // is too late. The limit is the sum of four durations: the allowance of 20 ms, a block of 5 ms, the tolerance of 2.5 ms, and the few
+    // samples that are read beyond the block.
     let with = |late: f64| simulation.play(|index| Some(if index == 700 { 0.003 + late } else { 0.003 })).1;
     let at_the_limit = with(0.020);
     assert_eq!((at_the_limit.concealed, at_the_limit.late), (0, 0), "{at_the_limit:?}");
@@ -208,8 +209,8 @@ fn large_clock_error_is_corrected_without_residual_depth() {
         assert_eq!((played.concealed, played.resyncs), (0, 0), "{ppm}: {played:?}");
         assert!((played.rate_correction_ppm + ppm).abs() < 20.0, "{ppm}: {played:?}");
         // The expected depth is 27.5 ms: the allowance of 20 ms, the tolerance of 2.5 ms and a block of 5 ms. The clock error of 1,000 ppm
-        // is 48 frames per second. A purely proportional controller with a gain of 0.25 per second would correct this clock error only
-        // while the depth is wrong by 48 / 0.25 = 192 frames, which are 4 ms.
+        // is 48 frames per second. With a purely proportional controller with a gain of 0.25 per second, the depth would settle 48 / 0.25 =
+        // 192 frames (4 ms) away from the expected depth, because only this deviation produces a correction of 48 frames per second.
         let depth = played.depth.unwrap();
         assert!((ms(depth.mean) - 27.5).abs() < 1.0, "{ppm}: {played:?}");
     }
@@ -351,8 +352,8 @@ fn playback_catches_up_after_the_device_lost_samples() {
 
 #[test]
 fn occasional_large_callbacks_are_tolerated() {
-    // Every 4.4 s, a device requests the samples of three blocks at the same time, in one call or in three calls. The next request follows
-    // after the duration of these three blocks.
+    // Every 4.4 s, a device requests the samples of three blocks at the same time: in the first run with one call, in the second run with
+    // three immediately consecutive calls. The next request follows after the duration of these three blocks.
     for parts in [1, 3] {
         let (frames, seconds) = (4_096_u64, 60.0);
         let mut jitter_buffer = JitterBuffer::new(JitterBufferConfig {
@@ -438,7 +439,8 @@ fn allowance_follows_the_path_delay() {
     assert_eq!((calm.concealed, calm.resyncs), (0, 0));
     let (_, rough) = simulation.play(|index| Some(0.003 + pseudo_random(index) * 0.012));
     assert!((11.5..=12.5).contains(&ms(rough.jitter_allowance.as_secs_f64())), "{rough:?}");
-    // This run has up to 12 ms of jitter: packets are concealed only until the jitter was estimated.
+    // This run has up to 12 ms of jitter. Packets are concealed only at the start of the run, before the jitter buffer has estimated the
+    // jitter.
     assert!(rough.concealed > 0 && rough.concealed < 300, "{rough:?}");
     assert_eq!(rough.concealed, rough.late, "every packet arrived");
     // The jitter ends after 10 s. After 80 s without jitter, the packets of the first 10 s are weighted with 0.9^80 = 0.0002.
@@ -454,8 +456,9 @@ fn path_delay_change_causes_a_pause_or_a_skip() {
     let (output, longer) = simulation.play(|index| Some(if index < 750 { 0.003 } else { 0.303 }));
     assert_eq!(longer.resyncs, 1, "{longer:?}");
     // Packets on the longer path arrive 300 ms later. The buffer covers 27.5 ms of this delay, so the first packet on the longer path
-    // arrives 272.5 ms after it was due. Playback pauses at most 100 ms after this arrival. All packets that are due before the pause are
-    // late. Their total duration is 272.5 to 372.5 ms, so 102 to 140 packets are late.
+    // arrives 272.5 ms after it was due. Playback pauses at most 100 ms after this arrival. Every packet of the longer path that is due
+    // before the pause arrives too late to be played. The total duration of these packets is 272.5 to 372.5 ms, so 102 to 140 packets are
+    // late.
     assert!((102..=140).contains(&longer.late), "{longer:?}");
     assert_eq!(longer.concealed, longer.late);
     // Later packets are played: the last second is correct.
@@ -574,8 +577,8 @@ fn next() -> impl Strategy<Value = Next> {
 }
 
 proptest! {
-    /// Packets that were never sent, clocks that run backwards, any audio and any block: the output is finite and within full scale, and
-    /// each packet is played or counted at most once.
+    /// The input contains packets that were never sent, times that go backwards, any audio and any block size. The output must always be
+    /// finite and within full scale, and each packet must be played or counted at most once.
     #[test]
     fn any_input_sequence_causes_no_panic(
         events in prop::collection::vec(next(), 0..300),

@@ -40,7 +40,7 @@ fn ipdv_of_falling_delays_is_negative_and_its_magnitude_positive() {
 #[test]
 fn pdv_is_the_difference_to_the_smallest_round_trip() {
     let mut stream = StreamStats::new();
-    // 1,000 round trips of 1,000 ns (exact in the histogram) up to 1,999 ns.
+    // 1,000 round trips: one for each value from 1,000 ns to 1,999 ns. The histogram stores these values exactly.
     (0..1_000).rev().for_each(|n| stream.on_return(1_000 + n));
     // The percentiles 50, 99 and 99.9 of the 1,000 round trips have the ranks 500, 990 and 999: they are 1,499, 1,989 and 1,998 ns. The
     // minimum, 1,000 ns, is subtracted from each percentile.

@@ -9,7 +9,8 @@ use jamjam_dev::stats::StreamStats;
 
 const MS: i64 = 1_000_000;
 
-/// A probe that sent `sent` pings. The first pings returned after these times in nanoseconds; the others are lost.
+/// A probe that sent `sent` pings. `round_trips` contains one round-trip time in nanoseconds for each ping that returned. The other pings
+/// are lost.
 fn probe(sent: u64, round_trips: &[i64]) -> RunResults {
     let mut ping = StreamStats::new();
     for ns in round_trips {

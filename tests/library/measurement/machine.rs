@@ -37,8 +37,9 @@ fn bursts_and_reordering_appear_under_their_names() {
     // The mean is 7/3.
     assert_eq!((found("reorder_extent_mean"), found("reorder_extent_max")), (json!(2.333), json!(5)));
     assert_eq!(found("reorder_late_time_offset_max_us"), json!(2.5));
-    // The round trips are 5,000 to 5,999 ns in buckets that are 4 ns wide. Each percentile is rounded up to the edge of its bucket: p50
-    // from 5,499 to 5,499, p99 from 5,989 to 5,991, and p99.9 from 5,998 to 5,999.
+    // The round trips are 5,000 to 5,999 ns in buckets that are 4 ns wide. Each percentile is rounded up to the edge of its bucket. The
+    // exact p50 of 5,499 is already an edge and stays 5,499. The exact p99 of 5,989 becomes 5,991, and the exact p99.9 of 5,998 becomes
+    // 5,999.
     let pdv = ["p50", "p99", "p999", "max"].map(|name| found(&format!("pdv_{name}_us")));
     assert_eq!(pdv, [0.499, 0.991, 0.999, 0.999].map(Value::from));
     let ipdv = ["count", "min_us", "max_us", "abs_mean_us", "abs_p50_us", "abs_p99_us"];

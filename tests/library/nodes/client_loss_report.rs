@@ -26,8 +26,9 @@ fn counts_response(request: &[u8], since: u32, pings: u32) -> Vec<u8> {
     response(&request[8..20], &counts_attribute(since, [0, pings, 0]))
 }
 
-/// Answers the first request at 1 ms with `before`. A ping for which `returns` is true is answered 1 ms after it was sent. Returns the node
-/// after it has sent its last ping and, if `returns` is true for this ping, has received the pong.
+/// Answers the first request at 1 ms with `before`. A ping for which `returns` is true is answered 1 ms after it was sent. The function
+/// ends, and returns the node, after the node has sent its last ping. If `returns` is true for the last ping, the node has then also
+/// received the pong.
 fn prober_after_pings(count: u64, before: impl Fn(&[u8]) -> Vec<u8>, returns: impl Fn(u64) -> bool) -> Prober {
     let mut node = prober_with_report(StreamKind::Ping, count);
     let request = poll(&mut node, 0).remove(0);

@@ -127,7 +127,8 @@ fn loopback_is_exempt_by_default_and_both_limits_can_be_off() {
         assert_eq!(returned(AdmissionConfig::default(), from, to), 5_000, "{from}");
         let limited = AdmissionConfig { limit_loopback: true, ..AdmissionConfig::default() };
         assert_eq!(returned(limited, from, to), 1_000, "{from}");
-        // The destination address may be unknown, or an address that other machines can reach.
+        // The rate limit applies to a loopback source if the destination address is unknown, or if other machines can reach the destination
+        // address.
         assert_eq!(returned(AdmissionConfig::default(), from, None), 1_000, "{from}");
     }
     assert_eq!(returned(AdmissionConfig::default(), "127.0.0.1:5000", Some("192.0.2.9")), 1_000);
@@ -291,8 +292,8 @@ fn impairment_delay_extends_the_memory_of_repeated_datagrams() {
     for at in [0, 1, 2, 100, 609, 611] {
         reply_count(&mut echo, at * SECOND, "192.0.2.1:5000", &repeated);
     }
-    // The first three packets are answered. The next packet is answered only after an interval of 610 s: 10 s plus six times the delay of
-    // 100 s. So the packets at 100 s and 609 s are dropped, and the packet at 611 s is answered.
+    // The first three packets are answered. The fourth answer is possible only 610 s after the first packet: 10 s plus six times the
+    // reordering delay of 100 s. So the packets at 100 s and 609 s are dropped, and the packet at 611 s is answered.
     assert_eq!((echo.counters().received.get(), echo.counters().dropped_repeated.get()), (4, 2));
 }
 
@@ -403,9 +404,10 @@ fn only_a_source_that_returns_its_own_loop_check_is_not_answered() {
     });
     assert_ne!(one, other);
     let mut answered = |at: u64, from, bytes: &[u8]| reply_count(&mut echo, at * SECOND, from, bytes);
-    // The source to which the server sent loop check `one` now sends four packets that differ from loop check `one`. The first packet is
-    // loop check `other`, which the server sent to another source. The three other packets are modified copies of loop check `one`: one
-    // copy is longer, one has another flag, and one has another sequence number. The server answers all four packets like any KEEPALIVE.
+    // The server has sent loop check `one` to a source. This source now sends four packets, and none of them is identical to loop check
+    // `one`. The first packet is a copy of loop check `other`, which the server had sent to a different source. The three other packets are
+    // modified copies of loop check `one`: one copy is longer, one has another flag, and one has another sequence number. The server
+    // answers all four packets like any KEEPALIVE.
     let (longer, mut flag, mut counted) = ([&one[..], &[0]].concat(), one.clone(), one.clone());
     flag[11] ^= 1;
     counted[5] ^= 1;
@@ -453,7 +455,7 @@ fn loop_check_uses_the_rate_of_later_replies() {
 fn repeated_datagram_is_answered_a_limited_number_of_times() {
     let ten = |bytes: Vec<u8>| (0..10).map(move |at| (at, bytes.clone()));
     assert_eq!(answered("192.0.2.1:5000", ten(packet(1, 1, &[5; 200]))), 3);
-    // All ten are answered, and a loop check precedes the third and the fourth.
+    // All ten KEEPALIVEs are answered. The server sends one loop check before the third reply and another one before the fourth reply.
     assert_eq!(answered("192.0.2.1:5000", ten(packet(4, 1, &[5; 200]))), 10 + 2);
     assert_eq!(answered("192.0.2.1:5000", (0..100).map(|_| (0, packet(4, 1, &[])))), 10 + 2);
     // Loopback is exempt.

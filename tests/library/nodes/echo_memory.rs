@@ -187,8 +187,8 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// A step of the test: the number of the client that sends, its datagram, the segment size, the time in milliseconds since the previous
-/// step, and the send status of the next reply (`None`: the reply is sent). Client 0 has port 0. Client 3 is subject to the rate limit.
-/// Client 4 is not in an allowed network.
+/// step, and the error with which the next reply fails. If the error is `None`, the reply is sent. Client 0 has port 0. Client 3 is subject
+/// to the rate limit. Client 4 is not in an allowed network.
 type Step = (u8, Vec<u8>, usize, u64, Option<SendStatus>);
 
 fn step() -> impl Strategy<Value = Step> {

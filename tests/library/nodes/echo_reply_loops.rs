@@ -189,8 +189,9 @@ fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
 
 #[test]
 fn keepalive_loop_ends_after_three_round_trips() {
-    // Path delays of up to 5 s. Before the third echo, the server sends a loop check, which also returns before the echo. The other server
-    // answers this loop check and sends a loop check of its own.
+    // The path delay is between 0 and 5 s. The first server sends a loop check immediately before its third echo. The second server answers
+    // this loop check, so the loop check returns to the first server before the third echo returns. The second server also sends a loop
+    // check of its own.
     for path_delay in [0, 1, 20, 165, 399, 400, 401, 450, 500, 750, 999, 1_000, 2_000, 5_000] {
         let mut network = Network::pair([3_000, 3_000], path_delay);
         network.forge(0, 1, packet(4, 7, &[]));
@@ -208,7 +209,8 @@ fn keepalive_loop_ends_after_three_round_trips() {
 #[test]
 fn loop_started_after_another_ends_as_quickly() {
     let mut network = Network::pair([0, 0], 1_000);
-    // The datagram is forged within the minute in which the source counts as an echo server, shortly after it, and much later.
+    // The first datagram starts a loop, and the server then treats the source as an echo server for a minute. The test forges the datagram
+    // again several times: within this minute, shortly after this minute, and much later.
     for at in [0, 20_000, 59_000, 70_000, 131_000, 500_000] {
         network.forge(at, 1, packet(4, 7, &[]));
         let end = network.run();

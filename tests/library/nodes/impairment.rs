@@ -143,7 +143,7 @@ fn burst_state_is_independent_of_the_query_order() {
 
 #[test]
 fn bursts_continue_where_sequence_numbers_wrap() {
-    // The mean burst length is 1,000 packets, so the state almost never changes at any given boundary.
+    // The mean burst length is 1,000 packets, so the probability that the state changes between two given packets is only 0.001.
     let burst_loss = Some(GilbertModel::new(0.001, 0.001).expect("a model"));
     let changes = (0..1_000).filter(|seed| {
         let mut link = Impairer::new(Impairment { burst_loss, seed: *seed, ..Impairment::default() });

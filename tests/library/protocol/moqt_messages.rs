@@ -38,9 +38,9 @@ impl Pieces {
         self.bytes.get(name).unwrap_or_else(|| panic!("no {name}")).clone()
     }
 
-    /// Checks that `message` is encoded to the bytes of the piece `name`, and that these bytes are decoded to `message`. If the message
-    /// begins a stream, the bytes start with the stream type `begins`. If there is a piece `{name}-bare`, checks that its bytes are also
-    /// decoded to `message`.
+    /// Checks that `message` is encoded to the bytes of the piece `name`, and that these bytes are decoded to `message`. If the message is
+    /// the first message of a stream, `begins` contains the stream type, and the bytes start with this stream type. If there is a piece
+    /// `{name}-bare`, checks that its bytes are also decoded to `message`.
     fn check<M: MessageBody + PartialEq + Debug>(&mut self, name: &str, begins: Option<u8>, message: &M) {
         let version = self.version;
         let encoded = message.encode_with_length(version);

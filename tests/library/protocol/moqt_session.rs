@@ -1,4 +1,5 @@
-//! One session with a scripted peer: the bytes of the original programs, streams in unusual orders, and abuse.
+//! One session with a scripted peer. The peer sends the same bytes as the original programs, sends streams in unusual orders, and violates
+//! the protocol.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

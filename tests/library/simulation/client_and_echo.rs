@@ -46,8 +46,8 @@ impl Drop for Seed {
     }
 }
 
-/// Runs a simulation. Returns the reports of its clients and all differences. The flag of each report is true if the direction of its
-/// losses was compared with the server's log of arrivals.
+/// Runs a simulation. Returns the reports of its clients and all differences. The flag of a report is true if the number of packets that
+/// this report counts as lost upstream was compared with the server's log of arrivals.
 fn run_simulation(seed: u64, theme: Theme) -> (Vec<(RunResults, bool)>, Vec<String>) {
     let seed = Seed(seed);
     let mut scenario = scenario::draw(seed.0, theme);

@@ -170,8 +170,8 @@ fn interrupted_run_leaves_a_valid_recording() {
 fn full_disk_keeps_the_written_samples_and_reports_their_number() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
-    // After a header of 58 bytes, 100 blocks of 512 bytes have space for 12,785 samples of one channel or 6,392 frames of two channels: 99
-    // or 49 whole packets.
+    // The file may have 100 blocks of 512 bytes, which include a header of 58 bytes. The other bytes can contain 12,785 samples of one
+    // channel, which are 99 whole packets, or 6,392 frames of two channels, which are 49 whole packets.
     at_once([("--record", 1, 99), ("--record-both", 2, 49)], |(option, channels, packets)| {
         let file = folder.path().join(format!("{channels}.wav"));
         let line = format!(

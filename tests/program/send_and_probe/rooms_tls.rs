@@ -75,7 +75,7 @@ fn unusable_authority_file_is_reported() {
     }
 }
 
-/// The one line of a failed `probe --list-rooms`, after the URL.
+/// A failed `probe --list-rooms` prints one line. Returns the part of this line after the URL.
 fn failed(url: &str, more: &[&str]) -> String {
     let output = program(&["probe", "--list-rooms"], url, more);
     assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");

@@ -41,8 +41,8 @@ fn with_silent_channel(samples: &[i16]) -> Vec<i16> {
 
 #[test]
 fn clipping_in_the_file_is_counted_after_any_conversion() {
-    // The sine is clipped at its maximum and at its minimum, which is twice per period. The file starts in the middle of a maximum and ends
-    // in the middle of a maximum. These two halves are counted separately, so 1,000 periods have 2,001 clipped runs.
+    // The sine is clipped at its maximum and at its minimum, which is twice per period. The file starts in the middle of a clipped maximum
+    // and ends in the middle of a clipped maximum. These two half runs are counted separately, so 1,000 periods have 2,001 clipped runs.
     at_once(
         [
             (48_000, 1_000.0, 1, ""),
@@ -269,8 +269,8 @@ fn source_of_an_interrupted_run_is_the_part_that_was_sent() {
     let quality = &report["audio_quality"];
     let [sent, source] =
         [&quality["sent_levels"][0]["clips"], &quality["source_clips"]].map(|clips| clips.as_u64().unwrap());
-    // Audio that was analyzed but not sent: at most the next packet (125 periods with two clipped runs each) and 1,024 samples that are
-    // read ahead (at most 43 clipped runs).
+    // The source may have more clipped runs than the sent audio, because some audio was analyzed but not sent. The next packet has up to
+    // 250 clipped runs: 125 periods with two runs each. The 1,024 samples that are read ahead have up to 43 clipped runs.
     assert!((sent..=sent + 250 + 43 + 1).contains(&source), "{sent} {source}");
     assert!(sent >= 500, "{sent}");
 }

@@ -138,7 +138,8 @@ fn output_to_an_open_pipe_is_flushed_at_once() {
 
 #[test]
 fn two_simultaneous_signals_act_as_one_and_keep_the_report() {
-    // Signals are sent like coreutils' `timeout --signal INT` does: to its child and to the child's process group.
+    // The program receives the signal twice, as from coreutils' `timeout --signal INT`, which sends the signal to its child and then to the
+    // child's process group.
     let mut program = program::start_line("probe --embedded --count 0 --interval 1ms --json-lines --wait-for 5s");
     let (_, mut stdout) = program.first_line();
     for _ in 0..2 {

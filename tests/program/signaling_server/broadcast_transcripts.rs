@@ -183,7 +183,8 @@ fn notice(what: &str, who: &str) -> Value {
 #[test]
 fn every_hook_of_a_custom_room_has_its_effect() {
     let server = CustomRoomServer::start();
-    // The room's `requires_auth` returns false, so the room's `verify_auth` rejects a client without a token, with the room's own text.
+    // The room's `requires_auth` returns false, so the server does not reject a client without a token. The room's `verify_auth` then
+    // rejects this client with the room's own text.
     assert_eq!(server.connect("/myroom").expect_closed(), (4_001, "Missing clientId".to_owned()));
     // `verify_auth` can reject a client with the default code.
     assert_eq!(server.join("mallory").expect_closed(), (4_004, "Rejected by room".to_owned()));

@@ -20,8 +20,8 @@ use transcript_files::transcripts;
 const DIALECTS: [(&str, usize); 2] = [("jamjam", 50), ("webrtc", 33)];
 
 /// Runs `transcript` to its end, or up to a line that this server does not support, for example a line that advances the clock. Some lines
-/// send an id of the server in upper or lower case. If the id of this run contains no letters, the function runs the transcript again,
-/// because the server then assigns another id.
+/// send back an id that the server assigned, with its letters changed to upper or lower case. If the id of this run contains no letters,
+/// the function runs the transcript again, because the server then assigns another id.
 fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, String> {
     for _ in 0..20 {
         let progress = run_transcript(transcript, sockets)?;

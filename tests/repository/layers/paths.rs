@@ -36,8 +36,8 @@ pub(crate) fn named(source: &str, module: &[String]) -> syn::Result<Vec<Named>> 
     Ok(collector.into_named())
 }
 
-/// The Rust paths that the code of one file contains, except those in `mod tests`, and the names that this file imports. The imported names
-/// serve to resolve a Rust path in another file that leads through a re-export in this file.
+/// The Rust paths that the code of one file contains, except those in `mod tests`, and the names that this file imports. A Rust path in
+/// another file may use a re-export in this file. The imported names are needed to resolve such a path.
 pub(crate) struct CodePaths {
     /// All paths except those of re-exports (`pub use`).
     pub(crate) named: Vec<Vec<String>>,
@@ -161,8 +161,8 @@ impl Collector {
         }
     }
 
-    /// Finds the paths in `tokens`, whose grammar is unknown: names joined by `::`, and groups of names after a `::`. `prefix` is the path
-    /// before the group that contains `tokens`; `imports` is set inside a `use`.
+    /// Finds the paths in `tokens`, whose grammar is unknown: names joined by `::`, and groups of names after a `::`. If `tokens` is the
+    /// content of a group in braces, `prefix` is the path before this group. `imports` is set inside a `use`.
     fn tokens(&mut self, prefix: &[String], mut imports: bool, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let is = |at: usize, mark: char| matches!(tokens.get(at), Some(TokenTree::Punct(p)) if p.as_char() == mark);

@@ -39,7 +39,7 @@ const IO_PATHS: &[&str] = &[
     // A source of entropy: the iteration order of a map that uses it would differ from run to run.
     "std::hash::RandomState",
     "std::collections::hash_map::RandomState",
-    // Crates that perform I/O, and the functions of other crates that do.
+    // Crates that perform I/O. If only some functions of a crate perform I/O, only these functions are listed.
     "alsa",
     "cpal",
     "getrandom",
@@ -118,7 +118,8 @@ pub(crate) fn macro_violation(module: &str, path: &[String]) -> Option<String> {
     prints.then(|| format!("a pure module prints ({name}!)"))
 }
 
-/// Why a file or folder under `src/` may not be called `stem`, or `None` if it may.
+/// Checks `stem`, the name of a file or folder under `src/` without its extension. Returns the reason why this name is not allowed, or
+/// `None` if it is allowed.
 pub(crate) fn name_violation(stem: &str) -> Option<String> {
     let unspecific = stem.split('_').find(|word| UNSPECIFIC.contains(word))?;
     Some(format!("\"{unspecific}\" is not a specific name"))

@@ -45,7 +45,7 @@ pub fn built_program() -> PathBuf {
     program
 }
 
-/// Environment variables that a tested program inherits. All others could be settings of the program.
+/// Environment variables that a tested program inherits. Every other variable could be a setting of the program and is therefore removed.
 const INHERITED_VARIABLES: [&str; 8] =
     ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "RUST_BACKTRACE", "SSL_CERT_DIR", "SSL_CERT_FILE", "SYSTEMROOT"];
 

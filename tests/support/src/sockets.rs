@@ -14,8 +14,9 @@
 //!
 //! These requests would decide the dialect of a connection that is still undecided. During a transcript, a client therefore sends these
 //! requests only if its dialect is decided, for example because it has received a message. There are two exceptions: immediately before a
-//! client leaves, and at the end of the transcript, the client sends these requests even if its dialect is undecided. An unexpected message
-//! to an undecided client is detected when this client receives its next message, when the client leaves, or when the transcript ends.
+//! client leaves, and at the end of the transcript, the client sends these requests even if its dialect is undecided. If a client whose
+//! dialect is undecided receives an unexpected message, the test detects this message only at the next of three events: the client receives
+//! another message, the client leaves, or the transcript ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -62,7 +63,8 @@ const BROADCAST: Requests = [
 
 const CONTROL: Requests = [("", r#"{"type":"error","error":"Control channel is receive-only"}"#); 2];
 
-/// The requests that a client connected to `to` can send in its dialect. The path determines every dialect except jamjam and bbx.
+/// The requests that a client can send in its dialect. `to` is the path and query with which the client connected. The path determines
+/// every dialect except jamjam and bbx.
 fn requests(to: &str) -> Requests {
     if ["roomId=", "userId=", "userName="].iter().any(|parameter| to.contains(parameter)) {
         WEBRTC

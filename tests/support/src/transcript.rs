@@ -14,7 +14,7 @@
 //! ann is dropped                                  The server must have ended the connection without a close frame.
 //! ann is pinged                                   The server must have pinged the client since the clock was last advanced.
 //! 30s pass                                        The clock advances by 30 s (in memory only).
-//! program creates room 1234 for 2 expiring 60     The embedding application acts: here, it creates a control surface room.
+//! program creates room 1234 for 2 expiring 60     The embedding application creates a control surface room.
 //! ```
 //!
 //! `$name` in a string is a placeholder for a value that the server chose (see [`super::compare`]). All messages that a line causes must be

@@ -76,8 +76,8 @@ fn live_audio_leaves_on_delivery_and_missing_audio_is_not_awaited() {
     // The next poll is due at the next KEEPALIVE or when the waker wakes the loop, not after a millisecond or a packet duration.
     assert_eq!(deadline(&node), Some(start + 1_000 * MS));
 
-    // The device delivers one packet long after a packet from a file would have been due, and then three packets at
-    // once.
+    // The device delivers a single packet at 70 ms. If the audio came from a file, this packet would have been due much earlier. At 80 ms,
+    // the device delivers three packets at once.
     deliveries.0.borrow_mut().push_back(start + 70 * MS);
     assert_eq!(audio(&poll(&mut node, start + 70 * MS + US)), 1);
     deliveries.0.borrow_mut().extend([start + 80 * MS; 3]);
@@ -103,8 +103,9 @@ fn live_packet_is_due_at_its_delivery_and_due_times_increase() {
     deliveries.0.borrow_mut().push_back(30 * MS);
     poll(&mut node, 30 * MS + 20 * US);
     let pacing = node.into_results("", Some(Time::from_millis(40)), &mut ()).pacing.expect("packets were sent");
-    // A packet with a larger age would be due earlier, but a packet is never due before the previous packet. Therefore, the second and
-    // third packets are due at the same time as the first packet: 1 µs before the poll. The last packet is also due 1 µs before its poll.
+    // According to their larger ages, the second and third packets would be due before the first packet, but a packet is never due before
+    // the previous packet. Therefore, the second and third packets are due at the same time as the first packet: 1 µs before the poll. The
+    // last packet is also due 1 µs before its poll.
     let all = pacing.all();
     assert_eq!((all.count(), all.min(), all.max()), (4, Some(1_000), Some(1_000)));
 }

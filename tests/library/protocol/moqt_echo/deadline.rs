@@ -92,8 +92,8 @@ fn long_groups_extend_the_deadline_and_typed_texts_have_none() {
     assert_eq!(progress.deadline(), Some(at(94_000)), "the input has ended");
 }
 
-/// With each seed, the server stops responding at a different point: during the setup, or during a run that lasts 400 ms. With every fifth
-/// seed, the server keeps running instead, but the client stops receiving groups.
+/// If the seed is not a multiple of five, the server stops responding. Each seed selects a different point for this: during the setup, or
+/// during a run that lasts 400 ms. If the seed is a multiple of five, the server keeps running, and the client stops receiving groups.
 #[test]
 fn client_whose_server_vanishes_ends_within_its_deadline() {
     let mut endings = [0; 3];

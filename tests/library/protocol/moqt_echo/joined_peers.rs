@@ -72,8 +72,8 @@ impl Direction {
         None
     }
 
-    /// Delivers the next piece of one stream, which is selected at random. Of a piece that consists of bytes, only the first bytes may be
-    /// delivered; the other bytes then remain in the queue. Returns false if there was no piece to deliver. Groups wait while `held` is
+    /// Delivers the next piece of one stream, which is selected at random. If the piece consists of bytes, the function may deliver only
+    /// the first bytes and leave the other bytes in the queue. Returns false if there was no piece to deliver. Groups wait while `held` is
     /// set.
     fn deliver<A: SessionHandler, B: SessionHandler>(
         &mut self,

@@ -262,8 +262,8 @@ fn failed_first_attempt_leaves_no_trace() {
         .end(2_020, MoqtRunOutcome::Closed { code: 1, reason: "no".to_owned(), closed_locally: true }, None)
         .moqt
         .unwrap();
-    // No state of the first connection remains. Remaining state would change the result: the failure would be a lost connection instead of
-    // a rejected connection, the version would be gomoqt-2025-02, or there would be a subscription time.
+    // No state of the first connection remains. If such state remained, the result would contain at least one of three errors: the failure
+    // would not be `Rejected`, the version would be gomoqt-2025-02, or there would be a subscription time.
     assert_eq!(moqt.failure, Some(MoqtFailure::Rejected("no".to_owned())));
     assert_eq!(
         (moqt.version, moqt.connect_times, moqt.retried_path),

@@ -26,15 +26,15 @@ struct RunFacts {
     /// The maximum time by which the simulated machine can delay the client.
     slack: u64,
     /// A tolerance in nanoseconds. The test computes from the log when the run must end, and the run may end earlier by up to this
-    /// tolerance. The client's timeout for the final `--loss-direction` query begins when the client tries to send the first request, but
-    /// the log contains the time when this request leaves. Between these two times, the socket may block.
+    /// tolerance. The client's timeout for the final `--loss-direction` query begins when the client tries to send the first request. The
+    /// log contains only the time when this request leaves. This time is later if the socket blocks.
     early: i64,
     numbers: ReferenceCounts,
     run: RunResults,
 }
 
-/// Finishes the client. Returns the report of the client, all differences, and whether the direction of its losses was compared with the
-/// server's log of arrivals.
+/// Finishes the client. Returns the report of the client, all differences, and a flag. The flag is true if the number of packets that the
+/// report counts as lost upstream was compared with the server's log of arrivals.
 pub(crate) fn client(
     host: Host<Participant>,
     facts: &ClientFacts,
@@ -163,7 +163,8 @@ impl RunFacts {
             };
             differences.stream(stream(kind), reference, reported);
         }
-        // Without a payload, a packet with a damaged number is identical to another packet.
+        // If packets have no payload, damage to the number of a packet can make it identical to another packet. Therefore, the return times
+        // of packets without a payload are not checked.
         let telling = self.run.audio.as_ref().is_some_and(|audio| audio.payload_bytes > 0);
         let audio = self.numbers.of(Stream::Audio).returns.iter().filter(|_| telling);
         if let Some((left, arrived)) = { audio }.find(|(left, arrived)| arrived - left < delay as i64) {

@@ -224,7 +224,8 @@ fn compare_with_arrivals(
 ) -> bool {
     let firsts = |id: &[u8; 12]| server.reported_counts.iter().position(|(reported_counts, _)| reported_counts == id);
     let (Some(_), Some(end)) = (firsts(&ids[0]), firsts(&ids[1])) else { return false };
-    // The arrivals are unambiguous if every packet of the run arrived between the two requests, and no keepalive of `--wait-for` did.
+    // The server's counts are unambiguous under two conditions: every packet of the run that arrived did so between the two requests, and
+    // no keepalive of `--wait-for` arrived after the first request.
     let between = |index: &usize| (1..=end).contains(index);
     let sent: HashSet<(Stream, u32)> = view.log[view.counted..].iter().filter_map(sent).collect();
     let counted: Vec<_> =

@@ -291,7 +291,8 @@ fn foreign_datagrams(
             bytes[1] = rng.between(0, 8) as u8;
         }
         if bytes.len() >= 6 {
-            // A sequence number that may have been sent, the sequence number of a `--wait-for` KEEPALIVE, or any number.
+            // Selects one of three kinds of sequence number: a number that the client may have sent in the run, a number that the client
+            // may have sent in a `--wait-for` KEEPALIVE, or a random number.
             match rng.below(3) {
                 0 => bytes[2..6].copy_from_slice(&(rng.below(300) as u32).to_be_bytes()),
                 1 => bytes[2..6].copy_from_slice(&(0x8000_0000 + rng.below(30) as u32).to_be_bytes()),

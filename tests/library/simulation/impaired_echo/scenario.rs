@@ -116,7 +116,8 @@ fn server(rng: &mut Rng, echo_delay: u64, impairment: Impairment, events: &Event
     }
     let mut machine = machine(rng);
     // The server's simulated socket returns send errors only if there is no bandwidth limit. With a bandwidth limit, the second copy of a
-    // reply leaves later than the first copy, so the expected times would depend on which of the two copies was not sent.
+    // reply leaves later than the first copy. If a send error then discarded one of the two copies, the expected times would depend on
+    // which copy was discarded.
     if impairment.bandwidth.is_none() && rng.happens(0.2) {
         machine.system.failed = 0.05;
     }

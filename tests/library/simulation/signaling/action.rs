@@ -9,7 +9,8 @@ use crate::simulation::signaling::received_messages::marks;
 /// Number of connection slots.
 pub(crate) const SLOTS: usize = 24;
 
-/// Room names. Broadcast rooms and WebRTC rooms use the same names, and two of these are also codes of control surface rooms.
+/// Room names. The names are used for broadcast rooms and for WebRTC rooms. The names `1111` and `2222` are also codes of control surface
+/// rooms.
 pub(crate) const ROOMS: [&str; 5] = ["radio", "chat", "lobby", "1111", "2222"];
 pub(crate) const CODES: [&str; 3] = ["1111", "2222", "3333"];
 
@@ -193,8 +194,8 @@ fn hostile(detail: u8, mark: &str) -> String {
     }
 }
 
-/// Returns the text after the mutation. If the mutation produces a mark (`m…x`) that `text` does not contain, returns `text` unchanged,
-/// because the new mark could belong to another text.
+/// Returns the text after the mutation. A mutation can produce a mark (`m…x`) that `text` does not contain. In this case, the function
+/// returns `text` unchanged, because another text may contain the same mark.
 pub(crate) fn mutated(text: String, mutation: &Mutation) -> String {
     let changed = match *mutation {
         Mutation::None => return text,

@@ -63,7 +63,7 @@ impl HubSimulation {
     }
 
     /// Opens a connection in the slot `slot`. The upgrade request of this connection has this path and query. Returns the id of the
-    /// connection and the number of its source address.
+    /// connection and the last byte of its source address.
     fn open_connection(
         &mut self,
         slot: usize,

@@ -100,7 +100,7 @@ pub(crate) struct Model {
     pub(crate) ranges: BTreeMap<String, (f32, f32)>,
     /// The history of the radio room: the relayed messages of at most 256 KiB, the oldest first.
     pub(crate) radio: Vec<String>,
-    /// Whether at least one message in the radio room has contained the duration of its content (`durationSeconds`).
+    /// Whether at least one message in the radio room has contained a positive `durationSeconds`, the duration of the broadcast content.
     pub(crate) is_length_known: bool,
     pub(crate) scheduled: Vec<(Time, Scheduled)>,
     pub(crate) expected: Vec<(ConnId, String)>,
@@ -147,7 +147,8 @@ impl Model {
         }
     }
 
-    /// Adds a client that is not in a room to a room, and creates the room if it does not exist.
+    /// Adds a client to the room that `membership` names. The client must not be a member of any room. If the room does not exist and is
+    /// not a control surface room, the function creates the room.
     pub(crate) fn add_member(&mut self, membership: Membership) {
         let from = self.clients[&membership.conn].from;
         let room = membership.room.clone();

@@ -1,5 +1,5 @@
-//! The hub's messages to each connection. For the comparison, each message is abbreviated to its type and its marks: the unique strings
-//! (`m…x`) that identify the texts of the simulation.
+//! The hub's messages to each connection. For the comparison, each message is reduced to its type and its marks. A mark is a unique string
+//! (`m…x`) that the simulation puts into a text to identify it.
 
 use jamjam_dev::signaling::{ConnId, ControlSurfaceEvent, EventSink};
 use serde_json::Value;
@@ -50,7 +50,8 @@ pub(crate) fn marks(text: &str) -> Vec<String> {
     marks
 }
 
-/// The short form of a message: its type `kind`, followed by the sorted marks that `parts` contain. [`marks`] defines a mark.
+/// The short form of a message: the message type `kind`, followed by all marks from the strings in `parts`, in sorted order. [`marks`]
+/// defines a mark.
 pub(crate) fn delivered<'a>(kind: &str, parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut text_kind: Vec<String> = parts.into_iter().flat_map(marks).collect();
     text_kind.sort();
@@ -73,7 +74,8 @@ pub(crate) fn observed(message: &Value) -> String {
             format!("state {:?}", shown.collect::<Vec<_>>())
         }
         "error" => format!("error {}", message["code"].as_str().unwrap_or_default()),
-        // The server itself adds the sender's id to a message of these types, so the short form contains the sender's id.
+        // The server adds the sender's id to each message of these types. The short form contains this id so that the comparison includes
+        // it.
         "offer" | "answer" | "ice-candidate" | "call-ended" => format!("{kind} from {}", message["fromUserId"]),
         "participant-update" => format!("{kind} from {}", message["userId"]),
         other => other.to_owned(),

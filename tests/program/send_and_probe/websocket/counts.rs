@@ -102,7 +102,8 @@ fn clock_offset_is_reported_within_its_error() {
     {
         let server = serve(move |_, mut connection| {
             while let Some(ping) = connection.receive() {
-                // The server's time is between the two readings of the client.
+                // The server reads its clock after the client has read its own clock for the ping, and before the client reads its own
+                // clock for the pong.
                 let now = unix_us();
                 connection.pong(&ping, now + ahead_us);
             }

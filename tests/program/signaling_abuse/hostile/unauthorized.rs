@@ -276,7 +276,8 @@ fn chunked_post_has_the_same_length_limit() {
     assert_eq!(post(&(pieces(5) + "\r\n0\r\n\r\n")), 413);
     // A body that never ends is rejected as soon as it exceeds the limit.
     assert_eq!(post(&pieces(64)), 413);
-    // The message limit of room members, which is higher, does not apply to a control channel, which must not send anything.
+    // Room members have a higher message limit than other connections. This higher limit does not apply to a control channel, because a
+    // control channel must not send anything.
     let mut control = raw(server.address);
     let head = format!("GET /rooms/radio/remotecontrol?token={} HTTP/1.1\r\n", token());
     let request = super::UPGRADE.replacen("GET / HTTP/1.1\r\n", &head, 1);

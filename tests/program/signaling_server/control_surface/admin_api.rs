@@ -181,7 +181,8 @@ fn rooms_are_created_updated_and_closed_over_http() {
     assert_eq!(server.request_json("POST", "/admin/bbx/param", r#"{"name":"freq","value":0.7}"#), delivered(2));
     let update = |value: f32| json!({"type": "update", "param": "freq", "value": value});
     let received = surface.receive();
-    // The value is printed as a 32-bit number, not as the nearest 64-bit number, which has more digits.
+    // The server prints the value as a 32-bit floating-point number: `0.7`. If the server converted the value to 64 bits first, it would
+    // print more digits.
     assert_eq!(
         (&received["type"], &received["param"], received["value"].to_string()),
         (&json!("update"), &json!("freq"), "0.7".to_owned())

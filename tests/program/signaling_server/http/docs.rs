@@ -136,7 +136,8 @@ fn responses_match_the_document() {
     check("POST", "/admin/shutdown", &[RIGHT, JSON], "{}", "/admin/shutdown", 202);
 }
 
-/// Other spellings of a path, each of which some servers treat as the path itself.
+/// Alternative spellings of `path`, for example with dot segments or percent-encoded characters. For each spelling, there are HTTP servers
+/// that treat it as equivalent to `path`.
 fn spellings(path: &str) -> Vec<String> {
     let bare = path.trim_start_matches('/');
     let (first, rest) = bare.split_once('/').unwrap_or((bare, ""));
