@@ -46,7 +46,7 @@ pub struct PlaybackArgs {
     #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = "play", conflicts_with = "no_echo", value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_PLAYBACK)]
     play_buffer: Option<u32>,
 
-    /// Play packets at most this much slower than the fastest (up to 1s), or auto
+    /// Maximum delay of a played packet behind the fastest ones (up to 1s), or auto
     ///
     /// In milliseconds or with a unit. A packet is not played if its delay minus the delay of the fastest packets exceeds this value. With
     /// auto, the value adapts to recent packets.

@@ -58,7 +58,7 @@ fn in_radio(hub: &mut Hub, secret: &Secret, conn: ConnId) -> RecordingSink {
     sink
 }
 
-/// A hub whose rooms have these settings; `stage` needs no token.
+/// A hub whose rooms have these settings; the room `stage` needs no token.
 fn hub(settings: BroadcastSettings) -> (Hub, Secret) {
     let secret = Secret::new("s");
     let broadcast = BroadcastSettings { secret: Some(secret.clone()), ..settings };
