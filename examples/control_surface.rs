@@ -1,5 +1,5 @@
-//! A synthesizer that is controlled from mobile phones: creates a room for control surfaces, prints its code and
-//! applies their events.
+//! A synthesizer that is controlled from mobile phones. The program creates a room for control surfaces, prints its
+//! code and applies their events.
 //!
 //! ```sh
 //! cargo run --example control_surface
@@ -26,7 +26,7 @@ const PERIOD: Duration = Duration::from_nanos(128 * 1_000_000_000 / 48_000);
 /// Maximum number of scheduled events.
 const MAX_SCHEDULED: usize = 256;
 
-/// Maximum time that an event is scheduled ahead, in microseconds; the same limit as in the room state.
+/// Maximum time that an event is scheduled ahead, in microseconds. The room state has the same limit.
 const MAX_AHEAD_US: u64 = 60_000_000;
 
 /// State that the audio thread shares with the other threads.
@@ -73,7 +73,7 @@ impl Synth {
     fn apply(&mut self, event: &InlineEvent) {
         match (event.kind, &*event.name, event.value) {
             (ControlSurfaceEventKind::Param, "gain", Some(gain)) => {
-                // A client can send any numeric value, so the value is limited to the range from 0 to 1.
+                // A client can send any numeric value. Therefore, the value is limited to the range from 0 to 1.
                 self.gain = gain.clamp(0.0, 1.0);
                 self.meter.gain.store(self.gain.to_bits(), Ordering::Relaxed);
             }
@@ -93,7 +93,8 @@ fn run_audio(mut synth: Synth) -> EventConsumer {
     synth.events
 }
 
-/// Sends the parameter `notes` and the level of the meter to the connected mobile phones until the server stops.
+/// Sends feedback to the connected mobile phones until the server stops. The feedback is the parameter `notes` and the
+/// level of the meter.
 async fn send_feedback(
     commands: mpsc::Sender<ServerCommand>,
     meter: Arc<Meter>,

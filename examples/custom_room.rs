@@ -1,4 +1,4 @@
-//! A custom broadcast room: a handler for the room `myroom` that implements every hook, and a server that uses it.
+//! A custom broadcast room. The handler for the room `myroom` implements every hook, and a server uses this handler.
 //!
 //! ```sh
 //! HMAC_SECRET=test-secret cargo run --example custom_room

@@ -97,8 +97,8 @@ pub fn canonical_socket_addr(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// The network that counts as one client in limits: an IPv4 address, or the /64 of an IPv6 address, because one host can use every
-/// address of its /64 (RFC 6177). `::1` is returned unchanged.
+/// The network that counts as one client in limits: an IPv4 address or an IPv6 /64. One host can use every address of its /64 (RFC 6177).
+/// `::1` is returned unchanged.
 pub fn source_network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) if !ip.is_loopback() => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
@@ -106,15 +106,15 @@ pub fn source_network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether this is a source address that no host can have: unspecified, multicast or broadcast. Do not reply to such a source: on some
-/// systems, a packet sent to 0.0.0.0 is delivered to the sending host itself, with a loopback address as its source.
+/// Whether this is a source address that no host can have: unspecified, multicast or broadcast. Do not reply to such a source. On some
+/// systems, a packet to 0.0.0.0 is delivered to the sending host itself. The source of this packet is then a loopback address.
 pub fn is_invalid_source(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
 /// Whether a datagram arrived over IPv6 at `dst_ip` with an IPv4-mapped source (`::ffff:127.0.0.1`). A datagram that arrives over IPv6 with
-/// an IPv4-mapped source is forged: if a dual-stack socket receives a datagram over IPv4, both source and destination are IPv4 addresses. A
+/// an IPv4-mapped source is forged. If a dual-stack socket receives a datagram over IPv4, source and destination are both IPv4 addresses. A
 /// reply to the forged source would be sent over IPv4, possibly to a loopback service.
 pub fn is_ipv4_source_over_ipv6(source: IpAddr, dst_ip: Option<IpAddr>) -> bool {
     source.to_canonical().is_ipv4() && dst_ip.is_some_and(|ip| ip.to_canonical().is_ipv6())
@@ -134,9 +134,10 @@ mod tests {
         assert!(!contains("192.0.2.0/24", "192.0.3.0") && !contains("192.0.2.0/24", "192.0.1.255"));
         assert!(contains("192.0.2.8/29", "192.0.2.15") && !contains("192.0.2.8/29", "192.0.2.16"));
         assert!(contains("2001:db8::/33", "2001:db8:7fff::1") && !contains("2001:db8::/33", "2001:db8:8000::1"));
-        // Networks that consist of a single address, then networks that contain every IPv4 address or every IPv6 address.
+        // These networks consist of a single address.
         assert!(contains("192.0.2.7", "192.0.2.7") && !contains("192.0.2.7", "192.0.2.6"));
         assert!(contains("::1", "::1") && !contains("::1/128", "::2"));
+        // These networks contain all IPv4 addresses or all IPv6 addresses.
         assert!(contains("0.0.0.0/0", "203.0.113.9") && contains("::/0", "2001:db8::9"));
         assert!(!contains("0.0.0.0/0", "2001:db8::9") && !contains("::/0", "203.0.113.9"));
     }

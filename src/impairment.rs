@@ -1,9 +1,9 @@
 //! Reproducible network impairment: loss, jitter, reordering, duplication and a bandwidth limit.
 //!
-//! The decision about a packet depends only on the seed and on the packet's type and index, not on other packets, ports or timing, so
-//! two runs with the same seed are impaired in the same way. The index of an AUDIO packet is its sequence number, so all clients lose
-//! the same packets. For any other type, the index is the number of earlier packets of that type from all clients, because clients may
-//! send such packets with a constant sequence number. Only the bandwidth limit depends on time and on other packets.
+//! The decision about a packet depends only on the seed and the packet's type and index. Other packets, ports and timing have no effect.
+//! Therefore, two runs with the same seed are impaired in the same way. The index of an AUDIO packet is its sequence number, so all clients
+//! lose the same packets. For any other type, the index is the number of earlier packets of that type. Packets of all clients are counted,
+//! because their sequence numbers may be constant. Only the bandwidth limit depends on time and on other packets.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -150,9 +150,9 @@ impl Impairer {
         }
     }
 
-    /// Passes a packet to `peer` through the bandwidth limit. `size` is a pair: the payload length in bytes, and the number of times
-    /// that the packet is sent. `at` must not decrease from call to call. Returns `None` if the queue is full; the packet is then not
-    /// sent at all.
+    /// Passes a packet to `peer` through the bandwidth limit. The first item of `size` is the payload length in bytes. The second item is
+    /// the number of times that the packet is sent. `at` must not decrease from call to call. Returns `None` if the queue is full. In this
+    /// case, the packet is not sent at all.
     pub fn enter_bottleneck(&mut self, at: Time, size: (usize, u8), peer: IpAddr) -> Option<Departure> {
         match &mut self.bottleneck {
             Some(bottleneck) => bottleneck.enqueue(at, size, peer),
@@ -167,12 +167,12 @@ const MIN_PROBABILITY_SUM: f64 = 0.001;
 /// Burst losses by the simple Gilbert model, which has a good and a bad state. All packets are lost in the bad state.
 ///
 /// The state at a packet depends on the state at the previous packet. Nevertheless, the computation of a state need not start at the first
-/// packet. With one uniform random number u per packet, the good state becomes bad if u < P, and the bad state stays bad if u < 1 − R. If
-/// both inequalities hold, the new state is bad. If neither inequality holds, the new state is good. In these two cases, the new state
-/// does not depend on the previous state. If exactly one inequality holds, the new state depends on the previous state: the states are
-/// equal if P + R < 1, and opposite if P + R > 1. To find a state, the search goes back, packet by packet, to a packet whose state does
-/// not depend on the previous state (coupling from the past). The search visits 1 / (P + R) packets on average, or 1 / (2 − P − R) if
-/// P + R > 1.
+/// packet. Each packet has a uniform random number u. The good state becomes bad if u < P. The bad state stays bad if u < 1 − R. If both
+/// inequalities hold, the new state is bad. If neither inequality holds, the new state is good. In these two cases, the new state does not
+/// depend on the previous state. If exactly one inequality holds, the new state depends on the previous state. The two states are equal if
+/// P + R < 1, and opposite if P + R > 1. To determine the state at a packet, the search starts at this packet and goes backward. The search
+/// ends at the nearest packet whose state does not depend on the previous state. This method is called coupling from the past. On average,
+/// the search visits 1 / (P + R) packets. If P + R > 1, the average is 1 / (2 − P − R).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GilbertModel {
     p: f64,
@@ -183,19 +183,19 @@ pub struct GilbertModel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum GilbertModelError {
     /// Bursts would never start or never end.
-    #[error("P and R must be greater than 0: a burst starts with probability P and ends with probability R")]
+    #[error("P and R must be greater than 0. A burst starts with probability P and ends with probability R")]
     ZeroProbability,
     /// Bursts and the intervals between them would last for more than 1,000 packets on average.
     #[error("P and R are too small: their sum must be at least 0.1%")]
     SumTooSmall,
     /// The state would change after almost every packet.
-    #[error("P and R are both too close to 100%: the sum P + R must be at most 199.9%")]
+    #[error("P and R are too close to 100%: their sum must be at most 199.9%")]
     SumTooLarge,
 }
 
 impl GilbertModel {
-    /// A burst starts at a packet with probability `p` and ends with probability `r`, each from 0 to 1. The mean burst length is 1 / r
-    /// packets, and p / (p + r) of all packets are lost.
+    /// A burst starts at a packet with probability `p` and ends with probability `r`. Both probabilities are from 0 to 1. The mean burst
+    /// length is 1 / r packets. The share p / (p + r) of all packets is lost.
     pub fn new(p: f64, r: f64) -> Result<Self, GilbertModelError> {
         match p + r {
             _ if p <= 0.0 || r <= 0.0 => Err(GilbertModelError::ZeroProbability),
@@ -239,7 +239,7 @@ pub struct SequenceSet(Vec<(u32, u32)>);
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ParseSequenceSetError {
     /// A part is neither a number nor a range.
-    #[error("`{0}` is neither a sequence number (0 to 4294967295) nor a range; expected a list such as 10,20-25")]
+    #[error("`{0}` is neither a sequence number (0 to 4294967295) nor a range. Give a list such as 10,20-25")]
     NotANumber(String),
     /// The end of a range is below its start.
     #[error("`{0}` is a reversed range; use {1}")]
@@ -307,7 +307,7 @@ pub struct BandwidthLimit {
 }
 
 impl BandwidthLimit {
-    /// Transmission time of a datagram with a payload of `len` bytes to `peer`, rounded up to a nanosecond.
+    /// Transmission time of a datagram with `len` payload bytes to `peer`, rounded up to a nanosecond.
     fn serialization_delay(self, len: usize, peer: IpAddr) -> Duration {
         let bits = (len + wire::ip_udp_header_len(peer)) as u128 * 8;
         let nanos = (bits * 1_000_000_000).div_ceil(u128::from(self.bits_per_second.max(1)));
@@ -320,7 +320,7 @@ impl BandwidthLimit {
 pub struct Departure {
     /// When the last bit of the packet is sent.
     pub at: Time,
-    /// Time from the last bit of the packet to the last bit of its copy, if there is a copy.
+    /// Time from the packet's last bit to its copy's last bit, if there is a copy.
     pub copy_spacing: Duration,
 }
 
@@ -364,8 +364,8 @@ enum RngPurpose {
 
 /// Random numbers for all packets of one type and one purpose, computed by index.
 ///
-/// `SplitMix64` (Steele, Lea, Flood 2014, constants by Vigna) computes its n-th output from start + n × γ, so any output can be computed
-/// directly.
+/// `SplitMix64` (Steele, Lea, Flood 2014, constants by Vigna) computes its n-th output from start + n × γ. Therefore, any output can be
+/// computed directly.
 #[derive(Clone, Copy, Debug)]
 struct PacketRng {
     start: u64,

@@ -1,10 +1,10 @@
-//! Tests network-music software without a second musician: an echo server, a signaling server, an audio sender and a network probe in one
-//! binary.
+//! Tests network-music software without a second musician. One binary contains an echo server, a signaling server, an audio sender and a
+//! network probe.
 //!
 //! # Modules
 //!
-//! Modules are arranged in layers. A module uses only modules of lower layers; `tests/repository/layers.rs` enforces this: it checks
-//! every path in the code.
+//! Modules are arranged in layers. A module uses only modules of lower layers. `tests/repository/layers.rs` checks this rule for every path
+//! in the code.
 //!
 //! | layer | module | contents |
 //! | ---: | --- | --- |
@@ -29,37 +29,37 @@
 //!
 //! `main.rs` parses the command line, handles signals, runs one subcommand and exits.
 //!
-//! Only [`io`] and [`cli`] access sockets, clocks, files, threads, the environment and standard output. All other modules are pure
-//! state machines: time is passed in as an argument and deadlines are returned as values, so the same code runs on a socket and in a
-//! test that simulates an hour. Pure modules may use the traits of `std::io` and emit `tracing` events. Only [`cli`] and `main.rs`
-//! use `clap` and `anyhow`.
+//! Only [`io`] and [`cli`] access sockets, clocks, files, threads, the environment and standard output. All other modules are pure state
+//! machines. The caller passes in the time, and the state machine returns its deadlines. Therefore, the same code runs on a socket and in a
+//! test that simulates an hour. Pure modules may use the traits of `std::io` and emit `tracing` events. Only [`cli`] and `main.rs` use
+//! `clap` and `anyhow`.
 //!
 //! # Life of a packet in `echo-server`
 //!
-//! 1. [`cli::echo_server`] converts options to an [`echo::EchoConfig`], binds the socket ([`io::udp::bind`]) and starts the driver on a
-//!    thread ([`io::udp::spawn_node`]).
+//! 1. [`cli::echo_server`] converts options to an [`echo::EchoConfig`]. Then, [`cli::echo_server`] binds the socket ([`io::udp::bind`]) and
+//!    starts the driver on a thread ([`io::udp::spawn_node`]).
 //! 2. The driver receives a batch with kernel timestamps and passes it to [`echo::EchoServer`] ([`node::Node::on_datagram`]).
 //! 3. [`wire::parse_packet`] parses each datagram once. Admission decides whether it gets a reply ([`echo::AdmissionConfig`]). AUDIO enters
-//!    the delay line and is due at its receive time plus the server delay. Replies to KEEPALIVE, LATENCY_PING and STUN are due immediately
-//!    and enter a second queue, the *immediate line*.
+//!    the delay line and is due at its receive time plus the server delay. Replies to KEEPALIVE, LATENCY_PING and STUN are due immediately.
+//!    These replies enter a second queue, the *immediate line*.
 //! 4. The driver sleeps until shortly before [`node::Node::next_deadline`], then busy-waits within the limit of `--spin`.
-//! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]. Packets for one client are sent in one
-//!    segmented send, directly from the memory of the delay line or of the immediate line. If replies are impaired or there is an outcome
-//!    log, STUN replies and loop checks still use the immediate line. For all other replies, the module [`impairment`] decides what happens
-//!    to each reply. These replies wait in one queue ordered by due time instead of the delay line and the immediate line.
+//! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]. One segmented send transmits several packets
+//!    to one client. These packets come directly from the memory of the delay line or of the immediate line. STUN replies and loop checks
+//!    always enter the immediate line, the queue for immediate replies. If there is an impairment or an outcome log, [`impairment`] decides
+//!    about all other replies. These replies do not enter the two lines, but a single queue ordered by due time.
 //! 6. The main thread logs the [`echo::Counters`] until a stop is requested ([`io::stop::StopToken`]).
 //!
 //! # Life of audio in `send`
 //!
-//! 1. [`cli::send`] opens the WAV file ([`audio::wav`]). A thread of [`io`] mixes and resamples the audio ahead of time ([`audio`]),
-//!    splits it into payloads and puts them into a bounded queue, the [`client::PayloadSource`]. A microphone ([`io::sound`]) is
-//!    another [`client::PayloadSource`].
+//! 1. [`cli::send`] opens the WAV file ([`audio::wav`]). A thread of [`io`] mixes and resamples the audio ahead of time ([`audio`]). The
+//!    thread splits the audio into payloads for a bounded queue, the [`client::PayloadSource`]. A microphone ([`io::sound`]) is another
+//!    [`client::PayloadSource`].
 //! 2. [`client::AudioSender`] is a node. [`client::Schedule`] computes due times from the start time and the sample rate. A packet from a
 //!    microphone is due as soon as it is complete. The callback of the microphone wakes the driver ([`node::DriverWaker`]).
 //! 3. Each sent packet is tracked with its send time and a digest of the expected echo. Echoes are matched by sequence number, compared
 //!    and counted in [`stats`]. A [`client::PacketObserver`] receives each packet and each echo, for recordings ([`io::recorder`]) and
 //!    playback ([`io::sound`]).
-//! 4. When all echoes have returned or timed out, the node has no deadline and the driver ends.
+//! 4. When all echoes have returned or timed out, the node has no deadline. The driver then ends.
 //! 5. [`report::Report`] evaluates the result (`client::RunResults`) against the limits. The output formats print it, and the exit code
 //!    is 1 if a limit is exceeded.
 //!
@@ -74,14 +74,14 @@
 //! - **figure**: one number of the report.
 //! - **immediate reply**: reply to KEEPALIVE, LATENCY_PING or STUN, which is sent without delay.
 //! - **lateness**: send time minus due time.
-//! - **loop check**: KEEPALIVE with a secret token, sent to find out whether a source is another echo server.
+//! - **loop check**: KEEPALIVE with a secret token. A loop check finds out whether a source is another echo server.
 //! - **mapped address**: a socket's address as a STUN server sees it (RFC 8489).
 //! - **outcome**: what happened to a packet: returned, damaged, lost, or in flight.
-//! - **resync**: restart of the jitter buffer at another position of the stream, after a jump in sequence numbers or a long gap.
-//! - **segment**: one datagram in a buffer that contains several (GSO, GRO); a **batch** is the result of one receive call.
+//! - **resync**: restart of the jitter buffer at another stream position. A jump in sequence numbers or a long gap causes a resync.
+//! - **segment**: one datagram in a buffer that contains several datagrams (GSO, GRO). A **batch** is the result of one receive call.
 //! - **server delay**: time between the arrival of AUDIO and its echo (`--server-delay`).
 //! - **settled**: returned, damaged or lost, and no longer in flight.
-//! - **source**: address that a packet or connection comes from; for limits, an IPv6 /64 is one source.
+//! - **source**: address that a packet or connection comes from. For limits, an IPv6 /64 is one source.
 
 pub mod address;
 pub mod audio;

@@ -1,7 +1,7 @@
 //! Limits how often events that a peer can cause are logged. Events beyond the limit are counted, and the next log line can report
 //! their number.
 //!
-//! The throttle reads no clock and takes no lock: callers with several threads put it behind a mutex.
+//! The throttle reads no clock and takes no lock. Callers with several threads put the throttle behind a mutex.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ pub struct LogThrottle {
     remaining: u16,
     /// End of the current interval. The next interval begins with the first line at or after this time.
     interval_end: Time,
-    /// Number of suppressed events that have not been reported yet, at most `u32::MAX`. The field has only 32 bits, so that a throttle
-    /// takes only 16 bytes: every signaling connection has a throttle.
+    /// Number of suppressed events that have not been reported yet, at most `u32::MAX`. The field has only 32 bits. Therefore, the throttle
+    /// of each signaling connection takes only 16 bytes.
     suppressed: u32,
 }
 
@@ -47,8 +47,8 @@ impl LogThrottle {
         self.suppressed = self.suppressed.saturating_add(u32::try_from(events).unwrap_or(u32::MAX));
     }
 
-    /// If there are suppressed events, and the throttle permits a log line at `now`, returns their number and resets it to 0. In all other
-    /// cases, returns `None`.
+    /// Returns the number of suppressed events and resets this number to 0. Returns `None` if no event was suppressed or the throttle
+    /// permits no line at `now`.
     pub fn take_due(&mut self, now: Time) -> Option<u64> {
         (self.suppressed > 0 && self.take_line(now)).then(|| self.take_suppressed())
     }

@@ -24,12 +24,12 @@ fn main() -> ExitCode {
 /// Default maximum duration of a shutdown: long enough to complete a recording.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Signals within this time count as one, because `timeout` of coreutils sends its signal twice: to its child, and to the child's process
+/// Signals within this time count as one signal. The reason is `timeout` of coreutils, which signals its child and the child's process
 /// group.
 const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(250);
 
-/// Handles SIGINT and SIGTERM on a thread. The first signal requests a stop. The process exits immediately on a second signal or when
-/// the shutdown time-out expires, and also on the first signal if the program is still starting.
+/// Handles SIGINT and SIGTERM on a thread. The first signal requests a stop. The process exits immediately on a second signal or when the
+/// shutdown time-out expires. If the program is still starting, the process exits on the first signal.
 fn listen_for_signals(stop: StopToken) -> Result<(), Failure> {
     let listen = move || -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -91,7 +91,7 @@ impl Signals {
     }
 
     async fn next(&mut self) -> StopSignal {
-        // If the signal handler cannot be installed, `ctrl_c` fails at once, and the program stops as if it were interrupted.
+        // If the signal handler cannot be installed, `ctrl_c` fails at once. The program then stops as after an interrupt.
         let _ = tokio::signal::ctrl_c().await;
         StopSignal::Interrupt
     }

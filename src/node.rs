@@ -1,11 +1,11 @@
 //! The interface between a UDP state machine and its driver.
 //!
-//! A [`Node`] owns no socket and reads no clock. A driver passes in received datagrams ([`Node::on_datagram`]), collects due
-//! datagrams ([`Node::poll_transmit`]) and sleeps until [`Node::next_deadline`]. The echo server, the sender and the prober are
-//! nodes. The driver (`io::udp`) runs one node on one socket, and tests run the same nodes in virtual time.
+//! A [`Node`] owns no socket and reads no clock. A driver passes in received datagrams ([`Node::on_datagram`]), collects due datagrams
+//! ([`Node::poll_transmit`]) and sleeps until [`Node::next_deadline`]. The echo server, the sender and the prober are nodes. The driver
+//! (`io::udp`) runs one node on one socket. Tests run the same nodes in virtual time.
 //!
-//! Datagrams of one peer may share a buffer, divided into segments of `segment_size` bytes, as the kernel delivers and accepts them (GRO
-//! and GSO). A [`Transmit`] borrows its bytes from the node.
+//! Datagrams of one peer may share a buffer. The buffer is divided into segments of `segment_size` bytes. The kernel delivers and accepts
+//! such buffers (GRO and GSO). A [`Transmit`] borrows its bytes from the node.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +16,7 @@ use crate::time::Time;
 /// One or more datagrams that arrived together from one peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Receive<'a> {
-    /// The source. If the driver detects a forged source, it replaces the IP address by the unspecified address and keeps the port.
+    /// The source. If the driver detects a forged source, the unspecified address replaces the IP address. The port is unchanged.
     pub source: SocketAddr,
     /// The local address at which the datagrams arrived, if the system reports it.
     pub dst_ip: Option<IpAddr>,
@@ -61,7 +61,7 @@ impl Transmit<'_> {
 pub enum SendStatus {
     /// The system accepted all datagrams of the [`Transmit`].
     Sent,
-    /// The system has no buffer space now: keep the [`Transmit`] and offer it again at the next poll.
+    /// The system has no buffer space now. Keep the [`Transmit`] and offer the same [`Transmit`] again at the next poll.
     WouldBlock,
     /// The system rejects segmented sends: offer the datagrams one by one. A [`Transmit`] that contains only one datagram never has this
     /// status.
@@ -80,8 +80,8 @@ pub trait TransmitSink {
     fn max_segments(&self, len: usize) -> usize;
 }
 
-/// Maximum sends in one [`Node::poll_transmit`]. After this number of sends, the driver reads the socket again, so that the receive buffer
-/// does not overflow while the driver sends many due datagrams.
+/// Maximum sends in one [`Node::poll_transmit`]. After this number of sends, the driver reads the socket again. Otherwise, the receive
+/// buffer could overflow while the driver sends many due datagrams.
 pub const MAX_SENDS_PER_POLL: usize = 64;
 
 /// A UDP endpoint without sockets, clocks or entropy.
@@ -89,8 +89,8 @@ pub trait Node {
     /// Handles received datagrams. `now` is the time of the read, which is never before any `received_at` in the batch.
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]);
 
-    /// Sends the datagrams that are due at `now`. If a node leaves some due datagrams for the next call, [`Node::next_deadline`] may return
-    /// a time in the past.
+    /// Sends the datagrams that are due at `now`. A node may leave some due datagrams for the next call. [`Node::next_deadline`] may then
+    /// return a time in the past.
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink);
 
     /// When to call [`Node::poll_transmit`] next if nothing arrives before that. If `None`, there is no deadline: the next call is needed

@@ -1,9 +1,9 @@
-//! Rate limits: [`Gcra`] for one stream of events, [`RateLimiter`] for the packets and bits sent to each source, and
-//! [`WindowLimiter`] for events per source in a fixed period.
+//! Rate limits. [`Gcra`] limits one stream of events. [`RateLimiter`] limits the packets and bits sent to each source. [`WindowLimiter`]
+//! limits events per source in a fixed period.
 //!
-//! The generic cell rate algorithm (ITU-T I.371) keeps one theoretical arrival time per stream. If the permitted rate is r units per
-//! second, an event of n units moves the theoretical arrival time forward by n/r seconds. The event is rejected if the theoretical arrival
-//! time would then be ahead of the clock by more than the tolerance.
+//! The generic cell rate algorithm (ITU-T I.371) keeps one theoretical arrival time per stream. The permitted rate is r units per second.
+//! An event of n units moves the theoretical arrival time forward by n/r seconds. The new arrival time may be ahead of the clock by at most
+//! the tolerance. Otherwise, the event is rejected.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -15,9 +15,8 @@ use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 /// Buckets of a [`RateLimiter`], 32 bytes each. Sources in the same bucket share its limits.
 const RATE_BUCKETS: usize = 8_192;
 
-/// The maximum burst is the traffic that the permitted rate allows in this time. The maximum burst applies to packets that are sent later
-/// and, separately, to packets that are sent immediately. At low rates, this time is too short for one packet. The maximum burst is then
-/// raised to one packet of any length.
+/// The maximum burst is the traffic that the permitted rate allows in this time. Delayed packets and immediate packets have separate
+/// maximum bursts. At low rates, this time is too short for one packet. The maximum burst is then raised to one packet of any length.
 const BURST_TOLERANCE: Duration = Duration::from_millis(125);
 
 /// The largest IP packet, in bits.
@@ -47,18 +46,18 @@ impl Gcra {
         Self { tolerance: gcra.duration_of(1).saturating_mul(gcra.rate).saturating_mul(seconds), ..gcra }
     }
 
-    /// Like [`Gcra::new`], but at low rates the tolerance is raised so that a burst of `min_burst` units is admitted.
+    /// Like [`Gcra::new`], but with a minimum tolerance. Even at low rates, the minimum tolerance admits a burst of `min_burst` units.
     fn with_min_burst(rate: u64, tolerance: Duration, min_burst: u64) -> Self {
         let gcra = Self::new(rate, tolerance);
         Self { tolerance: gcra.tolerance.max(gcra.duration_of(min_burst)), ..gcra }
     }
 
-    /// The theoretical arrival time that results if `amount` more units arrive at `now`, even if these units exceed the limit.
+    /// The theoretical arrival time after `amount` more units at `now`. The result is returned even if these units exceed the limit.
     pub fn advance(self, arrival: Time, now: Time, amount: u64) -> Time {
         Time::from_nanos(self.advance_nanos(arrival.as_nanos(), now, amount))
     }
 
-    /// The theoretical arrival time that results if `amount` more units arrive at `now`. `None` if these units exceed the limit.
+    /// The theoretical arrival time after `amount` more units at `now`. `None` if these units exceed the limit.
     pub fn try_advance(self, arrival: Time, now: Time, amount: u64) -> Option<Time> {
         self.try_advance_nanos(arrival.as_nanos(), now, amount).map(Time::from_nanos)
     }
@@ -73,7 +72,7 @@ impl Gcra {
     }
 
     /// Nanoseconds that `amount` units take, rounded up so that the rate is never exceeded. The multiplication does not overflow if
-    /// `amount` is at most the number of bits in the largest IP packet.
+    /// `amount` is at most `MAX_IP_PACKET_BITS`.
     fn duration_of(self, amount: u64) -> u64 {
         (amount * NANOS_PER_SECOND).div_ceil(self.rate)
     }
@@ -93,15 +92,16 @@ type ArrivalTimes = [u64; 2];
 
 /// Limits packets and bits per second sent to each source, in a fixed number of buckets.
 ///
-/// A delayed packet is admitted when it arrives and sent later, so each bucket has two sets of theoretical arrival times: one set limits
-/// admission to the delay line, and the other set limits sending. When a delayed packet is sent, it always counts towards the limit on
-/// sending, even if this limit is exceeded. An immediate reply is admitted only if the limit on sending permits the reply. So the traffic
-/// sent in any interval is at most the rate multiplied by the interval's length, plus two maximum bursts.
+/// A delayed packet is admitted on arrival, but sent later. Therefore, each bucket has two sets of theoretical arrival times. The first set
+/// of times is used to limit admission to the delay line. The second set of times is used to limit sending. A delayed packet always counts
+/// towards the limit on sending, even if this limit is exceeded. An immediate reply is admitted only if the limit on sending permits the
+/// reply. Therefore, the traffic in any interval is at most the permitted traffic plus two maximum bursts. The permitted traffic is the
+/// rate multiplied by the interval's length.
 pub struct RateLimiter {
     packets: Option<Gcra>,
     bits: Option<Gcra>,
     /// For each bucket, the theoretical arrival times for admission and for sending. The memory is requested as pages filled with zeros.
-    /// The system provides such a page only when it is first written, so pages in which no bucket is in use take no memory.
+    /// The system provides such a page only when a bucket in the page is first used. Unused pages take no memory.
     buckets: Vec<[ArrivalTimes; 2]>,
 }
 
@@ -115,8 +115,8 @@ impl RateLimiter {
         }
     }
 
-    /// Admits an IP packet of `len` bytes that waits in the delay line before it is sent. `key` is the digest of the source that receives
-    /// the packet.
+    /// Admits an IP packet of `len` bytes that waits in the delay line before it is sent. `key` is the digest of the network to which the
+    /// packet is sent.
     pub fn admit_delayed(&mut self, key: u64, now: Time, len: usize) -> Result<(), RateExceeded> {
         let [admitted, _] = &mut self.buckets[key as usize % RATE_BUCKETS];
         admit(admitted, self.packets, self.bits, now, len)
@@ -141,7 +141,7 @@ impl RateLimiter {
     }
 }
 
-/// Charges both limits if both admit the packet; otherwise, charges neither.
+/// Charges the two limits only if both limits admit the packet.
 fn admit(
     arrivals: &mut ArrivalTimes,
     packets: Option<Gcra>,
@@ -168,8 +168,8 @@ pub struct WindowLimit {
     pub period: Duration,
 }
 
-/// Limits events of each source ([`source_network`]: an IPv6 /64 is one source) in fixed periods, and reports exactly how long a
-/// source has to wait (for `Retry-After`). The table is bounded: if it is full, the source whose period ends first is removed.
+/// Limits the events of each source in fixed periods. An IPv6 /64 is one source ([`source_network`]). The limiter reports exactly how long
+/// a source has to wait (for `Retry-After`). The table is bounded. If the table is full, the source whose period ends first is removed.
 #[derive(Clone, Debug)]
 pub struct WindowLimiter {
     limit: WindowLimit,
@@ -186,16 +186,16 @@ impl WindowLimiter {
         Self { limit, max_sources: max_sources.max(1), windows: HashMap::new(), expiry: VecDeque::new() }
     }
 
-    /// How long `source` has to wait until its next event is admitted, or `None` if it is admitted now. This call itself is not counted as
-    /// an event.
+    /// How long `source` has to wait for its next event. `None` if the next event is admitted now. This call itself is not counted as an
+    /// event.
     pub fn retry_after(&mut self, now: Time, source: IpAddr) -> Option<Duration> {
         self.remove_expired(now);
         let (end, events) = *self.windows.get(&source_network(source))?;
         (events >= self.limit.count).then(|| end.duration_since(now))
     }
 
-    /// Counts one event of `source`, or returns how long the source has to wait until its next event is accepted. An event above the limit
-    /// is not counted.
+    /// Counts one event of `source`. An event above the limit is not counted. In this case, the `Err` value is the time that the source has
+    /// to wait.
     pub fn check(&mut self, now: Time, source: IpAddr) -> Result<(), Duration> {
         self.remove_expired(now);
         let source = source_network(source);
@@ -232,7 +232,7 @@ impl WindowLimiter {
 mod tests {
     use super::*;
 
-    /// Number of packets of `len` bytes that are admitted at `now` milliseconds, and the limit that the next packet exceeds.
+    /// Number of admitted packets of `len` bytes at `now` milliseconds. Also returns the limit that the next packet exceeds.
     fn admitted_at(limiter: &mut RateLimiter, now: u64, len: usize) -> (usize, RateExceeded) {
         let mut admitted = 0;
         loop {
@@ -279,8 +279,8 @@ mod tests {
         limiter.charge_sent(7, Time::from_millis(1_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 1_000, 500), (0, RateExceeded::Packets));
         assert_eq!(admitted_at(&mut limiter, 1_001, 500), (8, RateExceeded::Packets));
-        // 1,000 immediate replies use up the limit on sending. Then 1,000 delayed packets are sent. The delayed packets are charged to the
-        // limit on sending even if this limit is used up. Therefore the wait until the next immediate reply is admitted becomes longer.
+        // 1,000 immediate replies use up the limit on sending. Then 1,000 delayed packets are sent. Each delayed packet counts towards the
+        // limit on sending, even if this limit is used up. Therefore, the wait until the next immediate reply is admitted becomes longer.
         assert_eq!(admitted_at(&mut limiter, 5_000, 500), (1_000, RateExceeded::Packets));
         limiter.charge_sent(7, Time::from_millis(5_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 5_125, 500), (0, RateExceeded::Packets));
@@ -302,8 +302,8 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(limiter.admit_immediate(7, Time::ZERO, 1_000), Err(RateExceeded::Bits));
         }
-        // After 8 ms, the bit limit has room for 1,000 bytes again. The packet limit permits a burst of two packets. The first of these was
-        // sent, and the rejected packets were not charged, so the packet limit still has room for one packet.
+        // After 8 ms, the bit limit has room for 1,000 bytes again. The packet limit permits a burst of two packets. One packet was sent,
+        // and the rejected packets were not charged. Therefore, the packet limit still has room for one packet.
         assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), 1_000), Ok(()));
         assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), 1_000), Err(RateExceeded::Packets));
     }

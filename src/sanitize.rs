@@ -1,5 +1,5 @@
-//! Makes text from the network safe to print: control and bidirectional characters are replaced, the length is limited,
-//! and HTML is escaped.
+//! Makes text from the network safe to print. Control and bidirectional characters are replaced, the length is limited, and HTML is
+//! escaped.
 
 /// Maximum length of sanitized text, in characters: a few terminal lines.
 const MAX_SANITIZED_CHARS: usize = 256;

@@ -1,8 +1,8 @@
-//! Values for points in time: [`Time`] counts nanoseconds from an arbitrary origin, and [`WallClock`] relates a [`Time`] to 1970. This
-//! module reads no clock.
+//! Values for points in time. [`Time`] counts nanoseconds from an arbitrary origin. [`WallClock`] relates a [`Time`] to 1970. This module
+//! reads no clock.
 //!
-//! Pure modules read no clock. A driver or a test passes a [`Time`] in, and every deadline is an absolute [`Time`], so the same code
-//! runs on a socket, in a simulator and in a test that covers a whole day.
+//! Pure modules read no clock. A driver or a test passes a [`Time`] in, and every deadline is an absolute [`Time`]. Therefore, the same
+//! code runs on a socket and in a simulator. A test can cover a whole day.
 
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
@@ -87,8 +87,8 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// `monotonic` and `since_1970` describe the same moment: `monotonic` is the time on the monotonic clock, and `since_1970` is the
-    /// duration from 1970-01-01 UTC to this moment. The caller reads `since_1970` with `SystemTime::now().duration_since(UNIX_EPOCH)`.
+    /// `monotonic` and `since_1970` describe the same moment. `monotonic` is the time on the monotonic clock. `since_1970` is the duration
+    /// from 1970-01-01 UTC to this moment. The caller reads `since_1970` with `SystemTime::now().duration_since(UNIX_EPOCH)`.
     pub fn new(monotonic: Time, since_1970: Duration) -> Self {
         Self { monotonic, unix_ns: i64::try_from(saturating_nanos(since_1970)).unwrap_or(i64::MAX) }
     }
@@ -109,14 +109,14 @@ impl WallClock {
     }
 }
 
-/// For tests and for callers without a wall clock: 1970 is the origin of the monotonic clock.
+/// For tests and for callers without a wall clock. The conversion assumes that the monotonic clock started at the beginning of 1970.
 impl From<Time> for WallClock {
     fn from(monotonic: Time) -> Self {
         Self { monotonic, unix_ns: i64::try_from(monotonic.as_nanos()).unwrap_or(i64::MAX) }
     }
 }
 
-/// A duration in seconds for display, truncated to milliseconds: with `{}`, it prints as `5` or `0.25`, for example.
+/// A duration in seconds for display, truncated to milliseconds. With `{}`, the result prints as `5` or `0.25`, for example.
 pub fn display_seconds(duration: Duration) -> f64 {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
 }

@@ -52,7 +52,7 @@ pub enum ParseQuantityError {
     /// A ratio without a percent sign is ambiguous.
     #[error("`{0}` is ambiguous; write {0}% for percent")]
     MissingPercentSign(String),
-    /// A bit rate without a unit is ambiguous: users who write no unit rarely mean bits per second.
+    /// A bit rate without a unit is ambiguous. Users who omit the unit rarely mean bits per second.
     #[error("`{0}` could be bits or megabits per second; use {0}bit or {0}mbit")]
     MissingBitUnit(String),
     /// A decimal comma.
@@ -100,7 +100,7 @@ const BIT_RATE_UNITS: &[(&str, u128)] = &[
     ("Gbit", 1_000_000_000),
 ];
 
-/// Parses `5ms`, `250us`, `1.5s`, `2m`; a number without a unit is in `default_unit`. Fractions of a nanosecond are cut off.
+/// Parses `5ms`, `250us`, `1.5s`, `2m`. A number without a unit is in `default_unit`. Fractions of a nanosecond are cut off.
 pub fn parse_duration(text: &str, default_unit: TimeUnit) -> Result<Duration, ParseQuantityError> {
     let max = "584 years";
     let nanos = DecimalNumber::parse(text, "a duration such as 5ms or 2s")?.scale(
@@ -113,7 +113,7 @@ pub fn parse_duration(text: &str, default_unit: TimeUnit) -> Result<Duration, Pa
     Ok(Duration::from_nanos(nanos))
 }
 
-/// Parses `4096`, `64KiB`, `1.5GiB`, `8MB`; a number without a unit is in bytes. Fractions of a byte are cut off.
+/// Parses `4096`, `64KiB`, `1.5GiB`, `8MB`. A number without a unit is in bytes. Fractions of a byte are cut off.
 pub fn parse_size(text: &str) -> Result<u64, ParseQuantityError> {
     let max = "16777215TiB";
     let bytes = DecimalNumber::parse(text, "a size such as 64MiB or 4096")?.scale(
@@ -146,13 +146,13 @@ pub fn parse_ratio(text: &str) -> Result<f64, ParseQuantityError> {
         "" => return Err(ParseQuantityError::MissingPercentSign(text.to_owned())),
         unit => return Err(ParseQuantityError::UnknownUnit { unit: unit.to_owned(), expected: "%" }),
     }
-    // A single division of two exact numbers rounds only once. The result for 0.1% is therefore the same float as 1.0 / 1000.0, so this
-    // limit is equal to a measured ratio of 1 in 1,000.
+    // A single division of two exact numbers rounds only once. Therefore, the result for 0.1% is the same float as 1.0 / 1000.0. A limit of
+    // 0.1% then equals a measured ratio of 1 in 1,000.
     let ratio = number.digits as f64 / 10f64.powi(number.decimals as i32 + 2);
     if ratio > 1.0 { Err(ParseQuantityError::TooLarge { text: text.to_owned(), max: "100%" }) } else { Ok(ratio) }
 }
 
-/// `off` is `None`; everything else is parsed by `parse`.
+/// `off` is `None`. `parse` parses everything else.
 pub fn parse_or_off<T>(
     text: &str,
     parse: impl FnOnce(&str) -> Result<T, ParseQuantityError>,
@@ -160,7 +160,8 @@ pub fn parse_or_off<T>(
     if text == "off" { Ok(None) } else { parse(text).map(Some) }
 }
 
-/// A decimal number, stored as an integer and the number of its decimals, and the unit after the number.
+/// A decimal number and the unit after the number. `digits` contains all digits of the number as one integer. `decimals` is the count of
+/// decimal places.
 struct DecimalNumber<'a> {
     text: &'a str,
     digits: u128,

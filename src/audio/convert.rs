@@ -1,8 +1,9 @@
-//! Converts input samples to the payloads of AUDIO packets: mixes channels, resamples, and splits the result into packets of fixed
+//! Converts input samples to the payloads of AUDIO packets. The steps are channel mixing, resampling, and splitting into packets of fixed
 //! length.
 //!
-//! [`PayloadReader`] reads a WAV file or a tone and feeds a [`Packetizer`], which chains [`Mixer`], [`Resampler`] and
-//! [`encode_payload`]. A microphone feeds a [`Packetizer`] directly. Samples are interleaved `f32` with full scale 1.0.
+//! [`PayloadReader`] reads a WAV file or a tone and feeds a [`Packetizer`]. A [`Packetizer`] chains [`Mixer`],
+//! [`Resampler`] and [`encode_payload`]. A microphone feeds a [`Packetizer`] directly. Samples are interleaved `f32`
+//! with full scale 1.0.
 
 use std::f64::consts::TAU;
 use std::io::Read;
@@ -184,7 +185,7 @@ impl Packetizer {
         self.replaces_non_finite
     }
 
-    /// From now on, also passes all input samples to `tap`, up to the last sample that is sent.
+    /// From now on, `tap` receives a copy of each input sample that is sent. No other input samples are passed to `tap`.
     pub fn set_input_tap(&mut self, tap: InputTap) {
         self.input_tap = Some(tap);
     }
@@ -262,9 +263,9 @@ impl ChannelLayout {
 /// - Same number of channels: copied bit for bit.
 /// - Mono to stereo: the sample is copied to both channels.
 /// - To mono: the average of all channels. NaN and infinite samples count as 0.
-/// - More than two channels to stereo: left is the average of channels 0, 2, 4, …, and right is the average of channels 1, 3, 5, ….
-///   This keeps the front pair of every layout separate, cannot clip, and does not depend on speaker positions, which few files
-///   contain.
+/// - More than two channels to stereo: left is the average of the even channels, right of the odd channels. The first channel is channel 0.
+///   This mix cannot clip and keeps the front pair of every layout separate. Speaker positions are not needed, and few files contain such
+///   positions.
 #[derive(Clone, Copy, Debug)]
 pub struct Mixer {
     inputs: usize,
@@ -333,7 +334,7 @@ const MAX_MAGNITUDE: f64 = 1e15;
 /// Unsupported sample rates or channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "cannot resample {channels} channel(s) from {from_hz} Hz to {to_hz} Hz; supported: 1 to {MAX_CHANNELS} channels and {} to {} Hz",
+    "cannot resample {channels} channel(s) from {from_hz} Hz to {to_hz} Hz. Supported: 1 to {MAX_CHANNELS} channels and {} to {} Hz",
     SAMPLE_RATES.start(), SAMPLE_RATES.end()
 )]
 pub struct ResamplerError {
@@ -347,15 +348,15 @@ pub struct ResamplerError {
 
 /// Resamples a stream of interleaved frames.
 ///
-/// The filter is `rubato`'s synchronous resampler. Its ratio is exact (147:160 for 44.1 to 48 kHz), so the output does not drift,
-/// even over hours. The filter delay is removed: second 1.000 of the input is second 1.000 of the output. If the rates are equal, copy the
-/// samples instead: copying preserves every bit.
+/// The filter is `rubato`'s synchronous resampler. The ratio is exact (147:160 for 44.1 to 48 kHz), so the output never drifts. The filter
+/// delay is removed: second 1.000 of the input is second 1.000 of the output. If the rates are equal, copy the samples instead: copying
+/// preserves every bit.
 ///
-/// The output is always finite. A NaN or infinite sample would spread over its whole block and make the filter panic, so it
-/// counts as 0. Magnitudes above 1e15 count as 1e15.
+/// The output is always finite. A NaN or infinite sample would spread over its whole block and make the filter panic. Therefore, such a
+/// sample counts as 0. Magnitudes above 1e15 count as 1e15.
 #[derive(Debug)]
 pub struct Resampler {
-    /// The sample type is `f64`, as in the FFT of `audio::quality`: with a second sample type, all of `rustfft` would be compiled twice.
+    /// The sample type is `f64`, as in the FFT of `audio::quality`. With a second sample type, all of `rustfft` would be compiled twice.
     fft: Fft<f64>,
     from: u64,
     to: u64,
@@ -376,7 +377,7 @@ impl Resampler {
         if ![from_hz, to_hz].iter().all(|rate| SAMPLE_RATES.contains(rate)) || !(1..=MAX_CHANNELS).contains(&channels) {
             return Err(error);
         }
-        // With an odd block length the filter's center lies between two samples, and the output is shifted by half a sample.
+        // If the block length is odd, the center of the filter lies between two samples. The output is then shifted by half a sample.
         // Therefore, a block consists of an even number of `smallest` units. A unit is the shortest duration that is a whole number of
         // frames at both rates.
         let divisor = gcd(from_hz, to_hz);
@@ -421,8 +422,8 @@ impl Resampler {
         }
     }
 
-    /// Filters the full block and appends its output. Two kinds of output samples are not appended: leading samples that come from the
-    /// filter delay, and samples at index `end` or later.
+    /// Filters the full block and appends its output. Omits the leading samples that the filter delay adds. Also omits all samples at index
+    /// `end` or later.
     fn process(&mut self, end: u64, out: &mut Vec<f32>) {
         let (frames_in, frames_out) = (self.fft.input_frames_next(), self.fft.output_frames_next());
         let source = InterleavedSlice::new(&self.block_in, self.channels, frames_in);
@@ -471,8 +472,8 @@ const PHASE_CYCLE: f64 = 18_446_744_073_709_551_616.0;
 
 /// An endless sine tone, the same on every channel.
 ///
-/// The phase is a 64-bit fraction of a cycle. The phase is computed from the frame number and never accumulated, so that a tone of many
-/// hours has no drift and no clicks.
+/// The phase is a 64-bit fraction of a cycle. The phase is computed from the frame number and never accumulated. Therefore, even a tone of
+/// many hours has no drift and no clicks.
 #[derive(Clone, Debug)]
 pub struct Tone {
     /// Cycles per frame, multiplied by 2^64.

@@ -1,4 +1,4 @@
-//! Formats of audio devices: conversion of their samples to and from `f32`, selection of a configuration, and the list that
+//! Formats of audio devices: sample conversion to and from `f32`, and selection of a configuration. Also creates the list that
 //! `--list-devices` prints as text or JSON.
 
 use std::fmt::Write;
@@ -35,7 +35,8 @@ pub enum DeviceSampleFormat {
 }
 
 impl DeviceSampleFormat {
-    /// All formats in order of preference: no conversion first, then by resolution, rare formats last.
+    /// All formats, the preferred format first. `F32` is the first format because it needs no conversion. `I32`, `I24` and `I16` follow in
+    /// order of resolution. Rare formats come last.
     pub const ALL: [Self; 12] = [
         Self::F32,
         Self::I32,
@@ -186,9 +187,9 @@ pub struct DeviceConfig {
     pub buffer_range: Option<(u32, u32)>,
 }
 
-/// Selects the configuration that needs the least conversion. Compares the number of channels first (preferring `channels`, then 2,
-/// then 1, then the fewest), then the distance to `rate`, then the order of [`DeviceSampleFormat::ALL`]. Returns `None` if
-/// `supported` is empty.
+/// Selects the configuration that needs the least conversion. Compares the number of channels first. The preferred number is `channels`,
+/// then 2, then 1, then the smallest supported number. Then compares the distance to `rate`, and last the order of
+/// [`DeviceSampleFormat::ALL`]. Returns `None` if `supported` is empty.
 pub fn select_config(supported: &[SupportedConfig], channels: Option<u16>, rate: u32) -> Option<DeviceConfig> {
     let channel_rank = |count: u16| match count {
         count if Some(count) == channels => 0,
@@ -223,7 +224,7 @@ impl DeviceConfig {
 const SCHEMA_VERSION: u32 = 1;
 
 /// Printed for a device that has no supported format.
-pub const UNKNOWN_FORMAT_HINT: &str = "no supported sample format (packed 24-bit samples, for example, are not supported); use a device \
+pub const UNKNOWN_FORMAT_HINT: &str = "no supported sample format (packed 24-bit samples, for example, are not supported). Use a device \
                              that converts formats, such as plughw:... instead of hw:..., or default";
 
 /// An audio device.
@@ -414,7 +415,7 @@ mod tests {
 
     #[test]
     fn integers_of_32_bits_round_to_nearest_even() {
-        // 2^24 + 1 lies halfway between two floats and rounds to the even one, 2^24; 2^24 + 3 rounds to 2^24 + 4.
+        // The value 2^24 + 1 is halfway between two floats and rounds to the even float, 2^24. The value 2^24 + 3 rounds to 2^24 + 4.
         assert_decodes!(I32: 16_777_217_i32 => 16_777_216.0 / 2_147_483_648.0, 16_777_219_i32 => 16_777_220.0 / 2_147_483_648.0);
     }
 
@@ -542,7 +543,7 @@ mod tests {
    1  hw:CARD=0,DEV=0: A [2JCard
       1 channel; 44100, 48000 Hz; I32, I16
    2  hw:1: A [2JCard
-      no supported sample format (packed 24-bit samples, for example, are not supported); use a device that converts formats, such as \
+      no supported sample format (packed 24-bit samples, for example, are not supported). Use a device that converts formats, such as \
 plughw:... instead of hw:..., or default
 no output devices: no driver
 ";

@@ -1,4 +1,4 @@
-//! Audio samples: reading them from WAV files and devices, converting and measuring them, and playing the returned audio.
+//! Audio samples: input from WAV files and devices, conversion, measurement, and playback of the returned audio.
 //!
 //! Modules exchange interleaved `f32` samples with full scale 1.0. One *frame* is one sample of every channel. Every stage takes a
 //! slice and appends to a `Vec`. A stage that has nothing to do is omitted or copies bit for bit.

@@ -1,8 +1,8 @@
 //! Lock-free rings with one producer and one consumer, between an audio device's callback and the other threads.
 //!
-//! The callback must never block: pushing and popping take no lock, allocate no memory and make no system call. A [`capture_ring`]
-//! carries blocks from the microphone to the sender, and a [`packet_ring`] carries received packets to the speaker. If a ring is
-//! full, the newest data is dropped and counted.
+//! The callback must never block. Therefore, pushing and popping take no lock, allocate no memory and make no system call. A
+//! [`capture_ring`] carries blocks from the microphone to the sender. A [`packet_ring`] carries received packets to the speaker. If a ring
+//! is full, the newest data is dropped and counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,8 +14,8 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use super::devices::DeviceSampleFormat;
 use crate::time::Time;
 
-/// Expected minimum frames per callback. If callbacks deliver fewer frames than this, the ring is full before it contains its maximum
-/// number of frames.
+/// Expected minimum frames per callback. If callbacks deliver fewer frames, the ring becomes full before it contains its maximum number of
+/// frames.
 const MIN_BLOCK_FRAMES: usize = 16;
 
 /// The frames of one callback.
@@ -98,8 +98,8 @@ pub fn capture_ring(format: DeviceSampleFormat, channels: u16, frames: usize) ->
 }
 
 impl CaptureProducer {
-    /// Returns the counter for xruns. The first block added to the ring after an xrun has [`CapturedBlock::after_xrun`] set. Use
-    /// the counter only on the callback thread; from another thread, an xrun may mark the wrong block.
+    /// Returns the counter for xruns. The first block added to the ring after an xrun has [`CapturedBlock::after_xrun`] set. Use the
+    /// counter only on the callback thread. If another thread increments the counter, `after_xrun` may be set on the wrong block.
     pub fn xrun_counter(&self) -> XrunCounter {
         XrunCounter(Arc::clone(&self.shared))
     }
@@ -234,7 +234,7 @@ impl PacketProducer {
         };
         chunk.fill_from_iter(samples.take(len));
         // Cannot fail: the ring of packets is not full and there is one producer. The samples must be added to their ring before the packet
-        // is added here, because the consumer takes the samples as soon as it finds the packet.
+        // is added here. Otherwise, the consumer could find the packet before its samples.
         let _ = self.packets.push(QueuedAudio { index, received_at, sample_count: len as u32 });
     }
 }

@@ -1,8 +1,8 @@
-//! Reads WAV files as a stream from a file or an endless pipe, and encodes the header and samples of recorded files.
+//! Reads WAV files as a stream from a file or an endless pipe. Encodes the header and samples of recorded files.
 //!
-//! `hound` decodes the samples; this module locates them. The `fmt ` chunk must precede the `data` chunk; other chunks may come
-//! anywhere. The pad byte after a chunk of odd length may be missing. Lengths in the header are not trusted: data that ends early ends
-//! the stream with a warning, data of unknown length is read until the input ends, and no buffer exceeds 64 KiB plus a header and a frame.
+//! `hound` decodes the samples that this module locates. The `fmt ` chunk must precede the `data` chunk. Other chunks may come anywhere.
+//! The pad byte after a chunk of odd length may be missing. Lengths in the header are not trusted. If the data ends early, the stream ends
+//! with a warning. Data of unknown length is read until the input ends. No buffer exceeds 64 KiB plus a header and a frame.
 
 use std::fmt;
 use std::io::{self, Chain, Cursor, Read, Take};
@@ -12,8 +12,8 @@ use thiserror::Error;
 use super::{MAX_CHANNELS, SAMPLE_RATES};
 
 /// The supported formats and the remedy, as text for error messages.
-const SUPPORTED_FORMATS: &str = "supported: RIFF WAV with 8, 16, 24 or 32-bit integers or 32-bit floats; \
-                         convert it with: ffmpeg -i IN -c:a pcm_s16le OUT.wav";
+const SUPPORTED_FORMATS: &str = "supported: RIFF WAV with 8, 16, 24 or 32-bit integers or 32-bit floats. \
+                         To convert the file: ffmpeg -i IN -c:a pcm_s16le OUT.wav";
 
 /// Bytes of samples in one decoder call.
 const DECODE_BLOCK_BYTES: usize = 64 * 1024;
@@ -97,7 +97,7 @@ pub struct WavFormat {
     pub bits: u16,
     /// Integers or floats.
     pub encoding: SampleEncoding,
-    /// Number of whole frames that the header states, not verified; `None` if the header was written before the length was known.
+    /// Number of whole frames that the header states, not verified. `None` if the header was written before the length was known.
     pub frames: Option<u64>,
 }
 
@@ -164,8 +164,8 @@ impl<R: Read> WavStream<R> {
         &self.format
     }
 
-    /// Appends up to `frames` interleaved frames to `out` and returns their number, which is less than `frames` only at the
-    /// end of the data, and 0 after the end. Integers are divided by 2^(bits−1). Do not call this method again after an error.
+    /// Appends up to `frames` interleaved frames to `out` and returns their number. The number is less than `frames` only at the end of the
+    /// data, and 0 afterwards. Integers are divided by 2^(bits−1). Do not call this method again after an error.
     pub fn read(&mut self, frames: usize, out: &mut Vec<f32>) -> Result<usize, WavError> {
         let mut done = 0;
         while done < frames && self.partial_frame_bytes.is_none() {
@@ -194,7 +194,7 @@ impl<R: Read> WavStream<R> {
         Ok(frames)
     }
 
-    /// Returns a one-line warning if the data is shorter than the header states or ends inside a frame; `None` before the end of the data.
+    /// Returns a one-line warning if the data is shorter than stated or ends inside a frame. Returns `None` before the end of the data.
     pub fn warning(&self) -> Option<String> {
         let cut = self.partial_frame_bytes?;
         let short = self.format.frames.filter(|stated| self.frames_read < *stated);
@@ -212,8 +212,8 @@ impl<R: Read> WavStream<R> {
 
 /// The sample format of recorded files.
 ///
-/// [`wav_header`] has a fixed length per format, and every sample takes [`WavSampleFormat::bytes_per_sample`], so that a writer
-/// can seek to any sample and leave gaps. Zero bytes are silence in all formats.
+/// [`wav_header`] has a fixed length per format, and every sample takes [`WavSampleFormat::bytes_per_sample`]. Therefore, a writer can seek
+/// to any sample and leave gaps. Zero bytes are silence in all formats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WavSampleFormat {
     /// 32-bit floats, without conversion.
@@ -262,8 +262,8 @@ impl WavSampleFormat {
 
 /// Encodes the header of a WAV file with `data_bytes` bytes of samples. The header has [`WavSampleFormat::header_len`] bytes.
 ///
-/// If `data_bytes` is odd, append one pad byte to the file; the length in the RIFF header includes the pad byte. The specification
-/// requires an extended `fmt ` chunk and a `fact` chunk for floats.
+/// If `data_bytes` is odd, append one pad byte to the file. The length in the RIFF header includes the pad byte. The specification requires
+/// an extended `fmt ` chunk and a `fact` chunk for floats.
 pub fn wav_header(format: WavSampleFormat, rate: u32, channels: u16, data_bytes: u32) -> Vec<u8> {
     let bits = format.bytes_per_sample() as u16 * 8;
     let frame_bytes = channels.saturating_mul(format.bytes_per_sample() as u16);
@@ -375,8 +375,8 @@ fn read_header(reader: &mut impl Read) -> Result<WavHeader, WavError> {
     }
     let (fmt, length) = found?;
     let (data_bytes, peeked) = match length {
-        // Placeholder lengths from programs that write to a pipe, where they cannot correct the length later: 0 (GStreamer),
-        // 2 GiB and slightly less (sox, arecord), 4 GiB (ffmpeg).
+        // Programs that write to a pipe cannot correct the length later. Their placeholders: 0 (GStreamer), 2 GiB and slightly less (sox,
+        // arecord), 4 GiB (ffmpeg).
         0x7fff_f000..=0x8000_0000 | 0xffff_f000.. => (None, Vec::new()),
         0 => {
             let mut next = [0; 4];
@@ -459,7 +459,7 @@ impl FmtChunk {
         }
     }
 
-    /// Bits per sample in the file; `None` if the frame length is not a multiple of the number of channels.
+    /// Bits per sample in the file. `None` if the frame length is not a multiple of the number of channels.
     fn container_bits(&self) -> Option<u16> {
         let bytes = self.frame_bytes.checked_div(self.channels)?;
         (bytes > 0 && bytes * self.channels == self.frame_bytes).then(|| bytes.saturating_mul(8))
@@ -471,13 +471,13 @@ impl FmtChunk {
     }
 
     /// A plain 44-byte header of the same format for `data_bytes` bytes of samples. `hound` reads this header instead of the header of the
-    /// file, because `hound` does not support all files: it misreads padded chunks, rejects `fmt ` chunks of unusual length, and rejects
-    /// data that ends within a frame. Returns `None` if a plain header cannot express the format.
+    /// file. Otherwise, `hound` would misread padded chunks and reject `fmt ` chunks of unusual length. `hound` would also reject data that
+    /// ends within a frame. Returns `None` if a plain header cannot express the format.
     fn plain_header(&self, data_bytes: u32) -> Option<[u8; 44]> {
         let container = self.container_bits()?;
-        // If each byte of the container contains bits of the sample, such as 20 bits in 3 bytes, the sample is left-justified and can be
-        // read with the width of the container. If the container has an unused byte, such as 24 bits in 4 bytes, the header states the bits
-        // of the sample, and `hound` reads the sample from the lower 3 bytes.
+        // If each byte of the container contains bits of the sample, the sample is left-justified. For example, 20 bits occupy 3 bytes. The
+        // sample can then be read with the width of the container. The container may also have an unused byte, such as 24 bits in 4 bytes.
+        // The header then states the bits of the sample, and `hound` reads the lower 3 bytes.
         let bits = if self.stated_bits.div_ceil(8) == container / 8 { container } else { self.stated_bits };
         let mut header = *b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0................data\0\0\0\0";
         let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
@@ -536,7 +536,7 @@ const FILE_SIGNATURES: [(usize, &[u8], &str); 16] = [
     (0, &[0x1f, 0x8b], "gzip"),
 ];
 
-/// Detects, from its first bytes, the type of a file that does not start with a RIFF WAVE header.
+/// Detects the type of a file that does not start with a RIFF WAVE header. Only the first bytes are examined.
 fn detect_file_type(first: &[u8]) -> String {
     let signature =
         FILE_SIGNATURES.iter().find(|(at, magic, _)| first.get(*at..).is_some_and(|rest| rest.starts_with(magic)));
@@ -564,8 +564,8 @@ fn describe_format(fmt: &FmtChunk) -> String {
         None => String::new(),
     };
     let container = match fmt.container_bits() {
-        // The container size is printed only for uncompressed formats (tags 1 and 3). In a compressed format, the block length in the
-        // `fmt ` chunk is the length of a block of many samples, not of one sample.
+        // The container size is printed only for uncompressed formats (tags 1 and 3). In a compressed format, a block contains many
+        // samples. The block length in the `fmt ` chunk is then not the length of one sample.
         Some(container) if container != fmt.bits && matches!(fmt.format_tag(), Some(1 | 3)) => {
             format!(" in {container}")
         }

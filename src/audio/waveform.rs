@@ -1,5 +1,5 @@
-//! Waveform of a run for the HTML report: the range of the sent and the returned samples in up to [`MAX_COLUMNS`] columns, the
-//! gaps, and, for short runs, the audio itself.
+//! Waveform of a run for the HTML report. Up to [`MAX_COLUMNS`] columns contain the range of the sent and the returned samples. The
+//! waveform also contains the gaps and, for short runs, the audio itself.
 //!
 //! Memory is bounded. The result depends only on the packets, not on the order in which they were added.
 
@@ -138,7 +138,7 @@ impl Waveform {
         });
     }
 
-    /// Calls `update` for each column that overlaps the range `samples`, with the part of the range in that column.
+    /// Calls `update` for each column that overlaps the range `samples`. The second argument is the part of the range in that column.
     fn for_each_column(&mut self, samples: Range<u64>, mut update: impl FnMut(&mut WaveformColumn, Range<u64>)) {
         self.extend_to(samples.end);
         let mut at = samples.start;
@@ -189,8 +189,8 @@ impl Waveform {
         self.channels
     }
 
-    /// Encodes the sent or the returned audio as a 16-bit WAV file with the length of the sent audio. Missing samples are silent. `None` if
-    /// the audio is too long.
+    /// Encodes the sent or the returned audio as a 16-bit WAV file. The file has the length of the sent audio. Missing samples are silent.
+    /// `None` if the audio is too long.
     pub fn to_wav(&self, side: WaveformSide) -> Option<Vec<u8>> {
         let excerpt = match side {
             WaveformSide::Sent => &self.sent,

@@ -1,4 +1,4 @@
-//! Outputs for the returned audio of `send`: playback on a device, WAV recordings, and the waveforms of the HTML report.
+//! Outputs for the returned audio of `send`: playback, WAV recordings, and waveforms of the HTML report.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -46,10 +46,10 @@ pub struct PlaybackArgs {
     #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = "play", conflicts_with = "no_echo", value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_PLAYBACK)]
     play_buffer: Option<u32>,
 
-    /// Maximum delay of a played packet behind the fastest ones (up to 1s), or auto
+    /// Maximum extra delay of played packets over the fastest packets: 0 to 1s or auto
     ///
-    /// In milliseconds or with a unit. A packet is not played if its delay minus the delay of the fastest packets exceeds this value. With
-    /// auto, the value adapts to recent packets.
+    /// In milliseconds or with a unit. A packet is not played if its extra delay over the fastest packets exceeds this value. With auto,
+    /// the value adapts to recent packets.
     #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
     jitter_buffer: JitterBuffer,
 }
@@ -139,7 +139,7 @@ pub struct RecordingArgs {
 
     /// Write the report to this HTML file, with waveforms
     ///
-    /// The page can also play the audio of a short run: up to 19 s of mono or 9 s of stereo at 48 kHz.
+    /// The page can also play the audio of a short run. The maximum is 19 s of mono or 9 s of stereo at 48 kHz.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     html: Option<PathBuf>,
 }
@@ -155,8 +155,7 @@ struct RecordingFiles {
 
     /// Write sent (left) and returned (right) audio to this WAV file
     ///
-    /// In the file, a returned packet starts at the same time as the sent packet with the same sequence number. Stereo audio is mixed to
-    /// mono first.
+    /// In the file, each returned packet starts at the same time as the matching sent packet. Stereo audio is mixed to mono first.
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_RECORD)]
     record_both: Option<PathBuf>,
 }

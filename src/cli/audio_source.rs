@@ -1,5 +1,4 @@
-//! Audio sources of `send`: a WAV file, standard input, a tone or a microphone, and how each is mixed, resampled and split into
-//! packets.
+//! Audio sources of `send`: a WAV file, standard input, a tone or a microphone. Each source is mixed, resampled and split into packets.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -190,7 +189,7 @@ impl SourceArgs {
         let name = self.name();
         if from_stdin && !matches!(self.repeat, Repeat::Times(1)) {
             return Err(Failure::usage(
-                "--repeat needs a file, because standard input can be read only once; omit --repeat or give --wav FILE",
+                "--repeat needs a file, because standard input can be read only once. Omit --repeat or give --wav FILE",
             ));
         }
         let unreadable = |error: WavError| Failure::unusable(anyhow!("cannot read {name}: {error}"));
@@ -312,8 +311,8 @@ impl SourceArgs {
     }
 }
 
-/// Prints the format of an opened device. All buffer sizes are in frames. `wanted` is the size from the options, `requested` is the
-/// size that was requested from the device, and `granted` is the size that the device reported.
+/// Prints the format of an opened device. All buffer sizes are in frames. `wanted` is the size from the options. `requested` is the size
+/// that was requested from the device. `granted` is the size that the device reported.
 pub fn print_device_format(name: &str, config: &DeviceConfig, wanted: u32, (requested, granted): (u32, Option<u32>)) {
     let DeviceConfig { format, channels, rate, .. } = config;
     let frames = granted.unwrap_or(requested);
@@ -440,8 +439,8 @@ impl CaptureArgs {
         print_channel_mixing(config.channels, channels);
         if config.rate != SAMPLE_RATE {
             print_notice(&format!(
-                "the device does not support {SAMPLE_RATE} Hz, so its audio is resampled from {} Hz in blocks of about 1,000 device \
-                 frames: all packets of a block leave at once",
+                "the device does not support {SAMPLE_RATE} Hz, so its audio is resampled from {} Hz in blocks. A block has about \
+                 1,000 device frames, and all packets of a block leave at once",
                 config.rate
             ));
         }

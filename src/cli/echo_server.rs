@@ -1,5 +1,5 @@
-//! `jamjam-dev echo-server`: binds the UDP echo and the optional MOQT echo, metrics and registration, and logs statistics until
-//! stopped.
+//! `jamjam-dev echo-server`: binds the UDP echo and the optional MOQT echo, metrics and registration. Logs statistics until the server
+//! stops.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -156,7 +156,7 @@ impl Args {
             admission,
             local_port,
         };
-        // Opens the outcome log only after binding: a server that already uses the port may be writing the same file.
+        // Opens the outcome log only after binding. A server that already uses the port may be writing the same file.
         let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
         let registration = self.announce.prepare(&self.host, bound.address)?;
         let metrics = self.bind_metrics()?;
@@ -314,7 +314,7 @@ pub struct AdmissionArgs {
 
     /// Apply the limits to loopback sources too
     ///
-    /// Otherwise, packets from a loopback address to a loopback address are exempt from the rate limits and from the limit on repeated
+    /// Otherwise, packets between two loopback addresses are exempt. The exemption covers the rate limits and the limit on repeated
     /// packets.
     #[arg(long, hide_short_help = true, help_heading = HEADING_PROTECTION)]
     limit_loopback: bool,

@@ -1,5 +1,4 @@
-//! Options from the environment: variables with two names, empty variables, and errors that name the variable that contains an
-//! invalid value.
+//! Options from the environment: variables with two names, and empty variables. Errors name the variable that contains an invalid value.
 
 use std::env;
 use std::ffi::OsString;
@@ -35,15 +34,16 @@ fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
-/// Returns the second name of the environment variable `name` ([`VARIABLE_ALIASES`]) if the variable is set only under its second name.
+/// If the environment variable `name` is set only under its second name, returns the second name. Otherwise, returns `None`.
+/// [`VARIABLE_ALIASES`] contains the second names.
 fn alias_in_effect(name: &str) -> Option<&'static str> {
     let (_, second) = VARIABLE_ALIASES.iter().find(|(first, _)| *first == name)?;
     (!is_set(name) && is_set(second)).then_some(*second)
 }
 
 /// Selects the environment variable that clap reads for `argument`. If the variable is set only under its second name, clap reads the
-/// second name. If the variable is set but empty, this function removes the variable from `argument`, so that clap treats the variable as
-/// not set. In all other cases, clap reads the first name.
+/// second name. If the variable is set but empty, this function removes the variable from `argument`. clap then treats the variable as not
+/// set. In all other cases, clap reads the first name.
 fn with_effective_variable(argument: Arg) -> Arg {
     let Some(name) = argument.get_env().and_then(|name| name.to_str()) else { return argument };
     match alias_in_effect(name) {
@@ -79,7 +79,7 @@ fn name_variable_in_error(mut error: Error, mut command: Command) -> Error {
 pub struct AddressSource(Vec<&'static str>);
 
 impl AddressSource {
-    /// ` (PORT from the environment)`; empty if the host and port come from the command line or from the defaults.
+    /// For example, ` (PORT from the environment)`. The text is empty if neither host nor port comes from the environment.
     pub fn suffix(&self) -> String {
         if self.0.is_empty() { String::new() } else { format!(" ({} from the environment)", self.0.join(" and ")) }
     }

@@ -51,7 +51,7 @@ impl Generate {
 const EXIT_CODES: [(&str, &str); 5] = [
     (
         "0",
-        "Success: all limits were met or, without limits, at least one reply was received. Servers: stopped by SIGINT or SIGTERM.",
+        "Success: all limits were met. Without limits: at least one reply was received. Servers: stopped by SIGINT or SIGTERM.",
     ),
     ("1", "A limit was exceeded, a packet came back damaged, or no reply was received."),
     ("2", "Usage error."),
@@ -59,7 +59,7 @@ const EXIT_CODES: [(&str, &str); 5] = [
     (
         "130, 143",
         "Interrupted by SIGINT or SIGTERM. send and probe print the report so far if they have started to send. Servers end with \
-         130 or 143 only if they are still starting, do not shut down in time, or receive a second signal.",
+         130 or 143 only during startup, after a shutdown time-out, or at a second signal.",
     ),
 ];
 
@@ -68,8 +68,8 @@ const VARIABLES: [(&str, &str); 2] = [
     ("NO_COLOR", "Disables colors if set and not empty."),
     (
         "RUST_LOG",
-        "Log levels of the servers: trace, debug, info, warn, error or off, or TARGET=LEVEL pairs, such as warn,echo=debug. --verbose \
-         overrides them.",
+        "Log levels of the servers: trace, debug, info, warn, error or off. TARGET=LEVEL pairs are also valid, such as \
+         warn,echo=debug. --verbose overrides this variable.",
     ),
 ];
 
@@ -129,7 +129,7 @@ fn options(command: &Command, hidden: &[&str]) -> anyhow::Result<String> {
     let mut rendered = Vec::new();
     Man::new(command).render_options_section(&mut rendered)?;
     let mut text = String::new();
-    // Skip the macro definitions at the start of each rendered part: the top of the page already contains them.
+    // Skip the macro definitions at the start of each rendered part. The top of the page already contains these definitions.
     let preamble = |line: &&str| line.starts_with(".ie ") || line.starts_with(".el ");
     for line in String::from_utf8(rendered)?.lines().skip_while(preamble) {
         if let Some(upper) = line.strip_prefix(".SH ").filter(|_| subordinate) {

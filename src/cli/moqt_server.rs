@@ -71,8 +71,8 @@ pub struct MoqtArgs {
 
     /// Directory in which to keep the generated certificate
     ///
-    /// The certificate is kept across restarts. A renewed certificate has the same key and name, so clients that trust an earlier
-    /// certificate with --ca also accept the renewed one.
+    /// The certificate is kept across restarts. A renewed certificate has the same key and name. Therefore, clients that trust an earlier
+    /// certificate with --ca also accept the renewed certificate.
     #[arg(long, hide_short_help = true, value_name = "DIR", requires = MOQT_GROUP, conflicts_with = "cert", help_heading = HEADING)]
     cert_dir: Option<PathBuf>,
 
@@ -167,8 +167,8 @@ pub struct BoundMoqtServer {
 }
 
 impl BoundMoqtServer {
-    /// Loads the certificate and binds the sockets, if MOQT is enabled. `allow` restricts the sources; `udp` is the address of the
-    /// UDP echo, for the error message if MOQT and the UDP echo use the same port.
+    /// Loads the certificate and binds the sockets, if MOQT is enabled. `allow` restricts the sources. `udp` is the address of the UDP
+    /// echo, for the error message about a port conflict.
     pub fn prepare(options: &MoqtArgs, allow: &[Cidr], udp: Option<SocketAddr>) -> Result<Option<Self>, Failure> {
         let Some(address) = options.listen_address() else { return Ok(None) };
         let identity = options.load_identity(&address)?;
@@ -296,7 +296,7 @@ impl DemoPageArgs {
 struct DemoPage(TcpListener);
 
 impl DemoPage {
-    /// Serves the page for the echo at `target`, with the certificate hash of `identity`, until `stop` is requested.
+    /// Serves the page for the echo at `target` until `stop` is requested. The page contains the certificate hash of `identity`.
     fn serve(
         self,
         target: &MoqtUrl,
@@ -327,14 +327,14 @@ impl DemoPage {
     }
 }
 
-/// Parses the address of the demo page, which must be a loopback address: the browser trusts any certificate whose hash it receives from
-/// this address over plain HTTP, and in a network an attacker could replace the hash.
+/// Parses the address of the demo page, which must be a loopback address. The browser receives the certificate hash over plain HTTP and
+/// trusts any matching certificate. In a network, an attacker could replace the hash.
 fn parse_loopback_address(text: &str) -> Result<ListenAddress, String> {
     let address = ListenAddress::from_str(text)?;
     if address.0.ip().is_loopback() {
         return Ok(address);
     }
-    Err("the demo page is served on loopback only: give 127.0.0.1:PORT, [::1]:PORT or a port; for access from elsewhere, forward the port (ssh -L)".to_owned())
+    Err("the demo page is served on loopback only: give 127.0.0.1:PORT, [::1]:PORT or a port. For access from elsewhere, forward the port (ssh -L)".to_owned())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Output of `send` and `probe`: the report and packet lines on standard output, notices and the progress bar on standard error,
-//! and report files. A [`Failure`] is an error message with the exit code of the program.
+//! Output of `send` and `probe`. Standard output receives the report and packet lines. Standard error receives notices and the progress
+//! bar. This module also writes report files. A [`Failure`] is an error message with the exit code of the program.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -24,7 +24,8 @@ use crate::report::{Report, json, junit, markdown};
 use crate::stats::Counter;
 use crate::time::Time;
 
-/// An error and its exit code: 1 (no reply), 2 (usage error), 3 (unusable file, device, host name or socket), 130 or 143 (interrupted).
+/// An error and its exit code: no reply (1), usage error (2), interruption (130 or 143). Exit code 3 means an unusable file, device, host
+/// name or socket.
 #[derive(Debug)]
 pub struct Failure {
     /// Exit code of the process.
@@ -138,7 +139,7 @@ impl PacketLinePrinter {
         let PacketRecord { stream, sequence, sent, received_at, outcome } = record;
         let since = |time: Time| time.signed_nanos_since(self.started);
         let packet = PacketLine::new(stream, sequence, since(sent), received_at.map(since), outcome);
-        // An error is not reported here: if standard output is broken, printing the report fails and reports the error.
+        // An error is not reported here. If standard output is broken, printing the report also fails and reports the error.
         if let Ok(line) = json::line(&JsonLine::Packet(packet))
             && let Err(error) = write_line(&mut io::stdout().lock(), line.trim_end())
         {
@@ -147,7 +148,7 @@ impl PacketLinePrinter {
     }
 }
 
-/// Prints packets whose outcome is known only at the end of the run, such as lost packets, directly and without the queue.
+/// Prints packets whose outcome is known only at the end, such as lost packets. These packets do not pass through the queue.
 impl PacketObserver for PacketLinePrinter {
     fn on_packet(&mut self, event: PacketEvent<'_>) {
         self.print(event.into());
@@ -173,7 +174,7 @@ impl ReportFileArgs {
         all.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?)))
     }
 
-    /// Checks that the files can be written, before the run, and removes reports left by an earlier run.
+    /// Before the run, checks that files can be written and removes reports of an earlier run.
     pub fn remove_stale(&self) -> Result<(), Failure> {
         self.files().try_for_each(|(option, file)| remove_stale(option, file))
     }
@@ -238,7 +239,7 @@ pub fn check_distinct_files<'a>(files: impl IntoIterator<Item = (&'static str, &
     Ok(())
 }
 
-/// Identity of a file, which need not exist yet: its canonical directory and its name, with links resolved.
+/// Identity of a file: its canonical directory and its name, with links resolved. The file need not exist yet.
 type FileIdentity = (PathBuf, Option<OsString>);
 
 fn file_identity(file: &Path) -> Option<FileIdentity> {

@@ -26,7 +26,7 @@ const DEFAULT_PAYLOAD_SIZE: usize = 512;
 /// Minimum interval between packets or groups. Shorter intervals are not feasible.
 const MIN_INTERVAL: Duration = Duration::from_micros(1);
 
-/// Shorter intervals cause a notice, because many public signaling servers close connections that send messages at a higher rate.
+/// Shorter intervals cause a notice. Many public signaling servers close connections that send messages at a higher rate.
 const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Measure RTT, loss, jitter and reordering to an echo or signaling server
@@ -35,7 +35,7 @@ const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 pub struct Args {
     /// Target: HOST[:PORT] or a URL [default: 127.0.0.1:5000]
     ///
-    /// HOST[:PORT] selects a UDP echo server. URLs with moqt:// (raw QUIC) and https:// (WebTransport) select MOQT echo servers; URLs with
+    /// HOST[:PORT] selects a UDP echo server. URLs with moqt:// (raw QUIC) and https:// (WebTransport) select MOQT echo servers. URLs with
     /// ws:// and wss:// select signaling servers.
     #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
     to: Option<ProbeTarget>,
@@ -110,7 +110,7 @@ impl Args {
         let payload_len = self.size();
         if !payload_len.is_multiple_of(4) || payload_len > MAX_UDP_PAYLOAD - HEADER_LEN {
             return Err(Failure::usage(format!(
-                "--size {payload_len}: give a multiple of 4 (AUDIO has 4-byte samples) up to {}, the maximum that fits in a datagram",
+                "--size {payload_len}: give a multiple of 4 (AUDIO has 4-byte samples). The maximum that fits in a datagram is {}",
                 (MAX_UDP_PAYLOAD - HEADER_LEN) / 4 * 4
             )));
         }
@@ -216,8 +216,8 @@ impl Args {
     }
 }
 
-/// Maximum number of frames in a group. It is less than the maximum number of tracked frames, so that a reply to any frame of a group is
-/// counted.
+/// Maximum number of frames in a group. The value is less than the maximum number of tracked frames. Therefore, a reply to any frame of a
+/// group is counted.
 const MAX_FRAMES_PER_GROUP: u64 = 10_000;
 
 /// Layout of MOQT groups.

@@ -1,4 +1,4 @@
-//! `jamjam-dev send`: sends audio to an echo server like a jamjam client, or texts to a MOQT echo server, and evaluates the replies.
+//! `jamjam-dev send`: sends audio like a jamjam client, or texts to a MOQT echo server. The replies are evaluated.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::thread;
@@ -35,7 +35,8 @@ const HEADING_TARGET: &str = "Target";
 pub struct Args {
     /// Target: HOST[:PORT], or a MOQT URL for --text
     ///
-    /// Audio needs an echo server or a jamjam client. --text needs a MOQT echo server: moqt:// (raw QUIC) or https:// (WebTransport).
+    /// Audio needs an echo server or a jamjam client. Texts (--text) need a MOQT echo server: moqt:// (raw QUIC) or https://
+    /// (WebTransport).
     #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
     to: Option<SendTarget>,
 
@@ -121,7 +122,7 @@ impl Args {
         let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
         if payload + HEADER_LEN > MAX_UNFRAGMENTED_PAYLOAD {
             print_notice(&format!(
-                "packets with {payload} payload bytes do not fit in an Ethernet frame and are fragmented; use a smaller --frame-size"
+                "packets with {payload} payload bytes do not fit in an Ethernet frame and are fragmented. Use a smaller --frame-size"
             ));
         }
         self.recording.prepare()?;
@@ -177,11 +178,11 @@ impl Args {
         Ok(PacketSource { source: Box::new(feed), reader: Some(reader), form, packets })
     }
 
-    /// Sends texts to the MOQT echo server `to`, or to the embedded server if it is `None`, and prints the returned texts.
+    /// Sends texts to the MOQT echo server `to` and prints the returned texts. If `to` is `None`, the embedded server is used.
     fn send_texts(&self, to: Option<&MoqtTarget>, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         if !self.text.is_given() {
             return Err(Failure::usage(
-                "nothing to send: give --text TEXT, or --text - for the lines of standard input; for audio, give a UDP target: \
+                "nothing to send: give --text TEXT, or --text - for the lines of standard input. For audio, give a UDP target: \
                  --to HOST[:PORT]",
             ));
         }
@@ -281,14 +282,14 @@ impl TextArgs {
         !self.texts.is_empty()
     }
 
-    /// Adds the queue of texts to `config`, one group per text, and starts the thread that fills the queue.
+    /// Adds the queue of texts to `config`, with one group per text. Starts the thread that fills the queue.
     pub fn config(&self, config: MoqtClientConfig) -> Result<MoqtClientConfig, Failure> {
         if self.texts.iter().filter(|text| *text == STDIN_MARKER).count() > 1 {
             return Err(Failure::usage("--text -: standard input can be read only once"));
         }
         if let Some(long) = self.texts.iter().find(|text| text.len() > MAX_BODY_BYTES) {
             return Err(Failure::usage(format!(
-                "--text: {} bytes do not fit in a frame, which holds at most {MAX_BODY_BYTES} bytes; split the text",
+                "--text: {} bytes exceed the maximum of {MAX_BODY_BYTES} bytes per frame. Split the text",
                 long.len()
             )));
         }
@@ -336,8 +337,8 @@ fn send_lines(input: &mut impl BufRead, queue: &TextQueue) {
         let line = end.map_or(&line[..], |line| line);
         if line.len() > MAX_BODY_BYTES {
             return print_notice(&format!(
-                "line {line_number} of standard input does not fit in a frame, which holds at most {MAX_BODY_BYTES} bytes: this line and \
-                 the following ones are not sent; split the line"
+                "line {line_number} of standard input exceeds the maximum of {MAX_BODY_BYTES} bytes per frame. This line and all \
+                 later lines are not sent. Split the line"
             ));
         }
         push_blocking(queue, &Bytes::copy_from_slice(line));

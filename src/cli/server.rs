@@ -1,5 +1,5 @@
-//! Parts that both servers share (log, listen addresses, `--address-file`), and the statistics of `echo-server` in the log and as
-//! metrics.
+//! Parts that both servers share: log, listen addresses and `--address-file`. Also writes the statistics of `echo-server` to the log and
+//! the metrics.
 
 use std::fmt::Write;
 use std::io;
@@ -73,7 +73,7 @@ fn bind_error(address: SocketAddr, error: io::Error) -> anyhow::Error {
 pub struct AddressFile<'a>(Option<&'a Path>);
 
 impl<'a> AddressFile<'a> {
-    /// Removes the file left by an earlier server, so that scripts that wait for the file do not read a stale address.
+    /// Removes the file of an earlier server. Otherwise, scripts that wait for the file could read a stale address.
     pub fn clear(file: Option<&'a Path>) -> Result<Self, Failure> {
         file.map_or(Ok(()), |file| atomic_file::prepare(file).with_context(|| cannot_write(file)))
             .map_err(Failure::unusable)?;
@@ -151,7 +151,7 @@ impl ServerStatistics {
         }
     }
 
-    /// Logs the open connections, the sessions, the counters in [`ALWAYS_LOGGED`], and all other counters that are not zero.
+    /// Logs the open connections, the sessions, and the counters in [`ALWAYS_LOGGED`]. Other counters are logged only if they are not zero.
     fn log_moqt(&self, snapshot: &CounterSnapshot) {
         let mut text = String::new();
         for (name, _, count) in snapshot.metrics() {
@@ -169,13 +169,13 @@ impl ServerStatistics {
         info!(target: "moqt", connections_open, sessions, "stats{text}");
     }
 
-    /// Logs `received`, `sent` and `buffered`, then the other counters that are not zero, then `kernel_dropped`, and last
-    /// `outcome_log_dropped` and `log_dropped` if they are not zero.
+    /// Logs `received`, `sent` and `buffered`, then the other counters that are not zero, then `kernel_dropped`. Last come
+    /// `outcome_log_dropped` and `log_dropped`, if they are not zero.
     fn log_udp(&self, udp: &UdpStatistics) {
         let kernel_dropped = udp.kernel.read();
         let mut text = String::from("Stats: ");
         for (index, (name, count)) in udp.counters.values().enumerate() {
-            // The line always contains the first three counters (`docs/measuring.md`), and the others only if they are not zero.
+            // The line always contains the first three counters (`docs/measuring.md`). Other counters are omitted if they are zero.
             if index < 3 || count > 0 {
                 let comma = if index == 0 { "" } else { ", " };
                 // Writing to a string cannot fail.

@@ -1,4 +1,5 @@
-//! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server and runs it until stopped.
+//! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server. The server runs until it is
+//! stopped.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ const HEADING_LOG: &str = "Log";
 #[derive(Debug, clap::Args)]
 pub struct Args {
     // Records whether the values of the options `port` and `host` come from the environment. This field must precede the fields `port` and
-    // `host`, because it reads clap's `ArgMatches`, and parsing an option removes the option from `ArgMatches`.
+    // `host`. The field reads clap's `ArgMatches`, and parsing an option removes the option from `ArgMatches`.
     #[command(flatten)]
     address_source: AddressSource,
 
@@ -47,7 +48,7 @@ pub struct Args {
 
     /// Protocol dialects to enable [default: all]
     ///
-    /// Separate values with commas or repeat the option. If only one dialect is enabled, it is served on every path.
+    /// Separate values with commas or repeat the option. If only one dialect is enabled, this dialect is served on every path.
     #[arg(long, env = "DIALECTS", value_name = "NAME", value_parser = TrimmedEnumParser::<Dialect>::default(), value_delimiter = ',')]
     dialect: Vec<Dialect>,
 
@@ -61,7 +62,7 @@ pub struct Args {
     #[command(flatten)]
     limits: ConnectionLimitArgs,
 
-    // Records whether the options of `heartbeats` were given. This field must precede `heartbeats`, because it reads clap's `ArgMatches`,
+    // Records whether the options of `heartbeats` were given. This field must precede `heartbeats`. The field reads clap's `ArgMatches`,
     // and parsing an option removes the option from `ArgMatches`.
     #[command(flatten)]
     bbx: ControlSurfaceArgs,
@@ -75,7 +76,7 @@ pub struct Args {
     #[command(flatten)]
     login: LoginArgs,
 
-    /// Log sent messages, joins and reasons for rejections (level debug)
+    /// Log sent messages, created rooms and joins (level debug)
     ///
     /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,signaling=debug.
     #[arg(short, long, help_heading = HEADING_LOG)]

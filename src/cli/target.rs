@@ -1,5 +1,5 @@
-//! Targets and listen addresses on the command line: `HOST[:PORT]` in every spelling of an address, `udp://` URLs, and URLs of MOQT
-//! echo servers and signaling servers. All of these forms use the same parser to split host and port.
+//! Targets and listen addresses on the command line. Valid forms are `HOST[:PORT]`, `udp://` URLs, and URLs of MOQT echo servers and
+//! signaling servers. All of these forms use the same parser to split host and port.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,13 +26,13 @@ pub struct UdpTarget {
 pub enum TargetError {
     /// The target is a signaling server, but a UDP target is required.
     #[error(
-        "send needs a UDP target, not a signaling server (ws://, wss://); give --to HOST[:PORT], or --signaling-url and --room to send to a room member"
+        "send needs a UDP target, not a signaling server (ws://, wss://). Give --to HOST[:PORT]. To send to a room member, give --signaling-url and --room"
     )]
     WebSocket,
     /// An unknown scheme.
     #[error(
-        "unknown scheme `{0}://`; give a UDP target as HOST[:PORT], a MOQT echo server as moqt://HOST[:PORT]/PATH or \
-         https://HOST[:PORT]/PATH, or a signaling server as ws://HOST:PORT or wss://HOST"
+        "unknown scheme `{0}://`. Valid targets are HOST[:PORT] (UDP), moqt://HOST[:PORT]/PATH and https://HOST[:PORT]/PATH (MOQT), \
+         ws://HOST:PORT and wss://HOST (signaling)"
     )]
     Scheme(String),
     /// An invalid URL of a MOQT server.
@@ -77,8 +77,8 @@ pub enum ProbeTarget {
     Udp(UdpTarget),
     /// A MOQT echo server.
     Moqt(MoqtTarget),
-    /// The URL of a signaling server. The URL is parsed later, because clap's error would repeat an invalid value, which may contain a
-    /// token.
+    /// The URL of a signaling server. The URL is parsed later, because clap's error would repeat an invalid value. An invalid value may
+    /// contain a token.
     WebSocket(String),
 }
 
@@ -233,7 +233,7 @@ impl FromStr for ListenHostPort {
         if let Ok(port) = text.parse() {
             return Ok(Self { port, ..Self::default() });
         }
-        // Port 0 is valid in a listen address but not in a target: remove it before `HostPort` parses the rest.
+        // Port 0 is valid in a listen address but not in a target. Remove the port before `HostPort` parses the rest.
         let (rest, free) = text
             .strip_suffix(":0")
             .filter(|rest| rest.starts_with('[') || !rest.contains(':'))

@@ -1,5 +1,5 @@
 //! Value types of options: durations, sizes, rates, percentages, addresses and enumerations, with their parsers. `Display` prints the
-//! spelling that `FromStr` accepts, so that defaults are printed as a user would type them.
+//! spelling that `FromStr` accepts. Therefore, defaults are printed as a user would type them.
 
 use std::env;
 use std::ffi::OsStr;
@@ -350,8 +350,8 @@ impl ValueEnum for Dialect {
     }
 }
 
-/// Parses an origin (RFC 6454, section 6.1) into the form that browsers send in the `Origin` header: without a path, and without the port
-/// if it is the scheme's default. `null` is the origin of pages that are loaded from files.
+/// Parses an origin (RFC 6454, section 6.1) into the form that browsers send as `Origin`. This form has no path. The port is omitted if it
+/// is the default of the scheme. `null` is the origin of pages that are loaded from files.
 pub fn parse_origin(text: &str) -> Result<String, String> {
     let text = text.trim();
     // The caller ignores an empty list item.

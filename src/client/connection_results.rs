@@ -1,5 +1,5 @@
-//! Results of the connections of a WebSocket or MOQT run: setup times, failures, group counts and the server's clock
-//! offset.
+//! Results of the connections of a WebSocket or MOQT run. The results are setup times, failures, group counts and the
+//! server's clock offset.
 
 use thiserror::Error;
 
@@ -14,7 +14,8 @@ pub struct WebSocketResults {
     pub dialect: Dialect,
     /// Setup times of each connection. A run in a broadcast room has two connections: first the sending one, then the receiving one.
     pub connect_times: Vec<WebSocketConnectTimes>,
-    /// Why there was no connection, or why the connection ended before all requests were sent and all responses were received.
+    /// Why there was no connection, or why the connection ended early. Early means before all requests were sent and all responses were
+    /// received.
     pub failure: Option<WebSocketFailure>,
     /// Offset of the server's clock, if the dialect reports the server's time.
     pub clock_offset: Option<ClockOffset>,
@@ -81,7 +82,8 @@ impl WebSocketFailure {
 /// Offset of the server's clock relative to this machine's; positive if the server's clock is ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockOffset {
-    /// `((t2 - t1) + (t3 - t4)) / 2` (RFC 5905, section 8) in nanoseconds, from the response with the minimum RTT.
+    /// Clock offset in nanoseconds, from the response with the minimum RTT. The formula is `((t2 - t1) + (t3 - t4)) / 2` (RFC 5905, section
+    /// 8).
     pub offset_ns: i64,
     /// RTT of the response that gave the offset, in nanoseconds. Half of this RTT is the maximum error of the offset.
     pub rtt_ns: i64,
@@ -107,7 +109,7 @@ pub struct MoqtResults {
     pub track: String,
     /// Frames per group.
     pub frames_per_group: u64,
-    /// Path of the second connection attempt, which is made if the server does not respond to the requested path.
+    /// Path of the second connection attempt. This attempt is made if the server does not respond to the requested path.
     pub retried_path: Option<String>,
     /// Duration of each completed setup step.
     pub connect_times: MoqtConnectTimes,
@@ -133,7 +135,7 @@ impl MoqtResults {
     }
 }
 
-/// Duration of each step of a connection setup, in nanoseconds; `None` for a step that was not completed.
+/// Duration of each step of a connection setup, in nanoseconds. `None` for a step that was not completed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MoqtConnectTimes {
     /// DNS lookup.
@@ -144,8 +146,8 @@ pub struct MoqtConnectTimes {
     pub webtransport_ns: Option<u64>,
     /// MOQT setup and version negotiation.
     pub session_ns: Option<u64>,
-    /// Time from the MOQT setup until both sides accepted each other's subscription (gomoqt-0.9: until the server has subscribed and
-    /// announced the echo).
+    /// Time from the MOQT setup until both sides accepted each other's subscription. With gomoqt-0.9, the time ends when the server has
+    /// subscribed and announced the echo.
     pub subscribe_ns: Option<u64>,
 }
 
@@ -158,8 +160,7 @@ pub struct GroupCounts {
     pub returned: u64,
     /// Groups of which no frame returned before the time-out.
     pub lost: u64,
-    /// Lost frames of groups that are not counted in `lost`. Such a group is not lost, because another of its frames returned or was still
-    /// in flight at the end of the run.
+    /// Lost frames whose group is not counted in `lost`. In such a group, another frame returned or was in flight when the run ended.
     pub frames_missing: u64,
     /// Groups that the server stopped (QUIC `STOP_SENDING`) while they were being sent.
     pub stopped: u64,
@@ -193,7 +194,7 @@ pub enum MoqtFailure {
     NotReady(&'static str),
     /// The run exceeded its own deadline.
     #[error(
-        "timed out waiting for {0}: an earlier time-out should have ended this wait, so this program has a bug or this machine stalled"
+        "timed out waiting for {0}. An earlier time-out should have ended this wait. This program has a bug, or this machine stalled"
     )]
     TimedOut(&'static str),
     /// The server closed the connection.
@@ -222,8 +223,8 @@ impl MoqtFailure {
         }
     }
 
-    /// Converts the outcome of the MOQT client; `None` for a completed run. `established`: whether the session was set up. If it was, a
-    /// close by this client is reported as a broken connection, otherwise as a rejected one.
+    /// Converts the outcome of the MOQT client; `None` for a completed run. `established`: whether the session was set up. If the session
+    /// was set up, a close by this client counts as a broken connection. Otherwise, the close counts as a rejected connection.
     pub fn from_outcome(outcome: &MoqtRunOutcome, established: bool) -> Option<Self> {
         Some(match outcome {
             MoqtRunOutcome::Completed => return None,

@@ -1,8 +1,8 @@
 //! `--loss-direction`: queries the server's receive counters before counting starts and again at the end of the run.
 //!
-//! The second count minus the first is the number of packets that the server received during the run. Sent packets that the server did not
-//! receive were lost upstream; all other losses are downstream. Each query is a STUN Binding request (RFC 8489) that is retransmitted with
-//! the same transaction ID.
+//! The second count minus the first is the number of packets that the server received. Sent packets that the server did not receive were
+//! lost upstream. All other losses are downstream. Each query is a STUN Binding request (RFC 8489) that is retransmitted with the same
+//! transaction ID.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -45,7 +45,7 @@ impl LossReportRequester {
         Self { baseline: StunTransaction::new(random), last: StunTransaction::new(random.wrapping_add(1 << 32)) }
     }
 
-    /// Returns whether `datagram` is a response to one of the queries, and stores the first response to each.
+    /// Returns whether `datagram` is a response to one of the queries. The first response to each query is stored.
     pub(super) fn handle_response(&mut self, datagram: &[u8]) -> bool {
         self.baseline.handle_response(datagram) || self.last.handle_response(datagram)
     }
@@ -65,10 +65,10 @@ impl LossReportRequester {
         self.baseline.next_deadline().unwrap_or(Time::ZERO)
     }
 
-    /// Sends the final query when it is due, and returns the time of the next call; `None` if there is nothing left to wait for.
+    /// Sends the final query when it is due, and returns the time of the next call. Returns `None` if there is nothing left to wait for.
     ///
-    /// The query starts early enough that all its requests are sent before the run's `deadline`. However, it never starts more than
-    /// `timeout` before the deadline, so that packets in flight can arrive before the server's counts are requested.
+    /// The query starts early enough that all its requests are sent before the run's `deadline`. However, the query never starts more than
+    /// `timeout` before the deadline. Otherwise, the server's counts would be requested before packets in flight can arrive.
     pub(super) fn poll_final(
         &mut self,
         now: Time,
@@ -134,8 +134,8 @@ impl StunTransaction {
         true
     }
 
-    /// The time at which the next request is due or, after the last request, at which the query is abandoned. Returns `None` before the
-    /// first request.
+    /// The time at which the next request is due. After the last request, the time at which the query is abandoned. Returns `None` before
+    /// the first request.
     fn next_deadline(&self) -> Option<Time> {
         let wait = if self.requests_sent < MAX_REQUESTS {
             RETRANSMIT_INTERVAL * self.requests_sent

@@ -1,9 +1,9 @@
-//! The client side: sends packets on a schedule, matches the replies and returns the raw results of a run.
+//! The client side: sends packets on a schedule and matches the replies. Returns the raw results of a run.
 //!
-//! A [`ClientNode`] runs a [`Workload`]: [`AudioSender`] sends audio as a jamjam client does, [`Prober`] sends small
-//! packets at an interval, and [`WebSocketProber`] sends requests to a signaling server. Each client keeps its packets in a
-//! [`PacketTracker`], which updates the statistics of `stats` as replies arrive. Runs over MOQT use a [`FrameTracker`]
-//! instead.
+//! A [`ClientNode`] runs a [`Workload`]. An [`AudioSender`] sends audio as a jamjam client does. A [`Prober`] sends
+//! small packets at an interval. A [`WebSocketProber`] sends requests to a signaling server. Each client keeps its
+//! packets in a [`PacketTracker`], which updates the statistics of `stats` as replies arrive. Runs over MOQT use a
+//! [`FrameTracker`] instead.
 
 mod connection_results;
 mod loss_report;

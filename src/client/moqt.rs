@@ -70,14 +70,14 @@ impl FrameTracker {
         Arc::clone(&self.progress)
     }
 
-    /// Records the counters of the session and the connect times, except the time of the subscriptions, which [`Self::on_event`] records.
+    /// Records the counters of the session and the connect times. [`Self::on_event`] records the time of the subscriptions.
     pub fn on_connected(&mut self, connect_times: MoqtConnectTimes, counts: &SessionCounters) {
         let subscribe_ns = self.results.connect_times.subscribe_ns;
         self.results.connect_times = MoqtConnectTimes { subscribe_ns, ..connect_times };
         self.results.groups.set_session_counts(counts);
     }
 
-    /// Records that the connection was retried with `path` because the server did not respond to the requested path.
+    /// Records that the connection was retried with `path`. The server did not respond to the requested path.
     pub fn on_path_retried(&mut self, path: String) {
         self.results.retried_path = Some(path);
     }
@@ -170,7 +170,8 @@ impl FrameTracker {
     }
 
     /// Whether the run ended early because this program closed the connection. Also returns true if the client has not finished. Returns
-    /// false if the run timed out, if the server was not ready in time, or if the server unsubscribed or closed the connection.
+    /// false if the run timed out or the server was not ready in time. Also returns false if the server unsubscribed or closed the
+    /// connection.
     pub fn is_interrupted(&self) -> bool {
         !matches!(
             self.outcome,

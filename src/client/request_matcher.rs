@@ -1,7 +1,7 @@
 //! Writes the requests of each signaling dialect and matches the responses.
 //!
-//! jamjam and WebRTC responses are matched by order, control-surface pongs by the timestamp that they return, and broadcast messages
-//! by a marker in their content.
+//! jamjam and WebRTC responses are matched by order. Control-surface pongs are matched by their timestamp, and broadcast messages by a
+//! marker in their content.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -26,7 +26,7 @@ enum MatchBy {
 }
 
 impl RequestMatcher {
-    /// `nonce` distinguishes broadcast messages of this run from others in the room; `wall_clock` supplies the
+    /// `nonce` distinguishes broadcast messages of this run from others in the room. `wall_clock` supplies the
     /// timestamps of control-surface pings.
     pub fn new(dialect: Dialect, nonce: u64, wall_clock: WallClock) -> Self {
         Self(match dialect.probe().matching {
@@ -198,7 +198,7 @@ impl TimestampMatcher {
         MatchResult::Response(sequence)
     }
 
-    /// Keeps the offset of the response with the minimum RTT, which best limits the error from an asymmetric path.
+    /// Keeps the offset of the response with the minimum RTT. On an asymmetric path, the error of an offset is at most half of the RTT.
     fn update_offset(&mut self, sent_at: Time, received_at: Time, server_us: f64) {
         let rtt_ns = received_at.signed_nanos_since(sent_at);
         if self.best_offset.is_some_and(|best| best.rtt_ns <= rtt_ns) {
@@ -215,8 +215,8 @@ impl TimestampMatcher {
     }
 }
 
-/// Matches broadcast messages between two members of a room by a marker that contains the nonce of the run, followed by
-/// the sequence number.
+/// Matches broadcast messages between two members of a room by a marker. The marker contains the nonce of the run,
+/// followed by the sequence number.
 #[derive(Debug)]
 struct MarkerMatcher {
     /// The marker contains no characters that JSON escapes, so it appears unchanged in every envelope.
@@ -371,7 +371,7 @@ mod tests {
             matcher.on_message(&text, Time::from_nanos(at_ms * MS));
             matcher.best_offset.map(|best| (best.offset_ns, best.rtt_ns))
         };
-        // t1 = 0, t4 = 8 ms, t2 = t3 = 3.004 s: the server's clock is (3004 + 2996) / 2 = 3000 ms ahead.
+        // t1 = 0, t4 = 8 ms, t2 = t3 = 3.004 s. The server's clock is (3004 + 2996) / 2 = 3000 ms ahead.
         assert_eq!(on_message(1_700_000_000_000_000, 1_700_000_003_004_000, 13), Some((3_000_000_000, 8_000_000)));
         // t1 = 10 ms, t4 = 12 ms, t2 = t3 = 3.0015 s: (2991.5 + 2989.5) / 2 = 2990.5 ms ahead.
         assert_eq!(on_message(1_700_000_000_010_000, 1_700_000_003_001_500, 17), Some((2_990_500_000, 2_000_000)));

@@ -1,5 +1,5 @@
-//! Raw results of one run of `send` or `probe`: counters and measurements, neither rounded nor compared with limits. A
-//! [`PacketObserver`] receives the events of single packets, for recordings, audio analysis and JSON lines.
+//! Raw results of one run of `send` or `probe`. Counters and measurements are neither rounded nor compared with limits.
+//! A [`PacketObserver`] receives the events of single packets, for recordings, audio analysis and JSON lines.
 
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ pub struct RunResults {
     pub moqt: Option<MoqtResults>,
     /// ICMP "port unreachable" messages received.
     pub port_unreachable: u64,
-    /// Datagrams that belong to no stream of the run: from another address, malformed, or of an unexpected type.
+    /// Datagrams that belong to no stream of the run. Such datagrams come from another address, are malformed, or have an unexpected type.
     pub stray: u64,
 }
 
@@ -224,8 +224,8 @@ pub struct AudioResults {
     pub payload_bytes: u32,
     /// Samples sent per channel.
     pub sent_samples: u64,
-    /// Value of `--server-delay`, or else the delay of the embedded server, in nanoseconds. If there is neither, `probe --audio` sets 0,
-    /// because this mode sends no pings from which the delay could be estimated; other modes set `None`.
+    /// Value of `--server-delay`, or else the delay of the embedded server, in nanoseconds. If there is neither, `probe --audio` sets 0.
+    /// This mode sends no pings from which the delay could be estimated. Other modes set `None`.
     pub configured_server_delay_ns: Option<u64>,
     /// Packets that were sent late because their samples were not ready when they were due.
     pub underruns: u64,
@@ -336,7 +336,7 @@ impl ProgressCounters {
         self.started_ns.set(at.as_nanos());
     }
 
-    /// When counting started, which is time zero of relative times in the output; `None` while waiting for the server.
+    /// When counting started: time zero of relative times in the output. `None` while waiting for the server.
     pub fn counting_started(&self) -> Option<Time> {
         Some(self.started_ns.get()).filter(|ns| *ns > 0).map(Time::from_nanos)
     }
@@ -356,7 +356,7 @@ pub enum PacketOutcome {
     Damaged,
     /// No copy arrived before the time-out.
     Lost,
-    /// No copy arrived, but the packet does not count as lost: the run was interrupted before the time-out, or expects no replies.
+    /// No copy arrived, but the packet does not count as lost. The run was interrupted before the time-out, or expects no replies.
     InFlight,
 }
 

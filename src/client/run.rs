@@ -1,7 +1,7 @@
-//! The client node: an optional wait for the server (`--wait-for`), a workload, and a final wait for outstanding
-//! replies. [`Schedule`] computes when a workload sends.
+//! The client node. A run consists of an optional wait (`--wait-for`), a workload, and a final wait for replies.
+//! [`Schedule`] computes when a workload sends.
 //!
-//! Only packets sent between the start of the workload and the end of the final wait are counted.
+//! Packets sent before the workload starts or after the final wait ends are not counted.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -18,8 +18,8 @@ use crate::stats::StreamStats;
 use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 use crate::wire::{Header, PacketType};
 
-/// Maximum packets sent before the socket is read again, so that received datagrams and stop requests are handled even if the workload is
-/// too fast for this machine.
+/// Maximum packets sent before the socket is read again. Without this limit, received datagrams and stop requests would wait if the
+/// workload is too fast.
 pub(super) const MAX_SENDS_PER_POLL: usize = 64;
 
 /// Time between KEEPALIVE packets while waiting for the server.
@@ -78,9 +78,9 @@ enum Phase {
     WaitingForServer(WaitForServer),
     /// Waits for the first response of `--loss-direction`, before counting starts.
     AwaitingBaseline,
-    /// The workload sends packets; the time is the next deadline.
+    /// The workload sends packets. The value is the next deadline of the workload.
     Sending(Time),
-    /// All packets were sent, but replies may be outstanding; the time is the next deadline.
+    /// All packets were sent, but replies may be outstanding. The second value is the next deadline.
     FinalWait(FinalWait, Time),
     Finished,
 }
@@ -293,7 +293,7 @@ impl<S: Workload> Node for ClientNode<S> {
     }
 }
 
-/// `--wait-for`: sends KEEPALIVE packets until the server replies, so that client and server may start in any order.
+/// `--wait-for`: sends KEEPALIVE packets until the server replies. Therefore, client and server may start in any order.
 struct WaitForServer {
     started_at: Time,
     deadline: Time,
@@ -365,8 +365,8 @@ impl FinalWait {
     }
 }
 
-/// Deadlines at a constant rate. Each deadline is computed from the start of the schedule, so rounding errors do not accumulate and a
-/// late packet does not shift later deadlines.
+/// Deadlines at a constant rate. Each deadline is computed from the start of the schedule. Therefore, rounding errors do not accumulate,
+/// and a late packet does not shift later deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
     start: Time,
@@ -406,7 +406,7 @@ mod tests {
         let start = Time::from_nanos(7);
         // 24 h at 44,100 Hz are 3,810,240,000 samples.
         assert_eq!(Schedule::from_sample_rate(start, 44_100).due(3_810_240_000).as_nanos(), 86_400_000_000_007);
-        // A packet of 128 samples at 48 kHz lasts 2,666,666.67 ns, so three packets last exactly 8 ms.
+        // A packet of 128 samples at 48 kHz lasts 2,666,666.67 ns. Three packets last exactly 8 ms.
         let schedule = Schedule::from_sample_rate(start, 48_000);
         assert_eq!([128, 256, 384].map(|at| schedule.due(at).as_nanos()), [2_666_673, 5_333_340, 8_000_007]);
     }

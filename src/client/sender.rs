@@ -46,8 +46,8 @@ pub enum SourcePoll {
 
 /// Supplies the payloads of AUDIO packets. Each payload has the frame length of the stream; the last payload may be shorter.
 ///
-/// A *live* source delivers audio at its own rate: a packet is due when its last sample was captured, not on a
-/// schedule, so a pending packet is not an underrun.
+/// A *live* source delivers audio at its own rate. A packet is due when its last sample was captured, not on a
+/// schedule. Therefore, a pending packet is not an underrun.
 pub trait PayloadSource {
     /// Appends the next payload in wire format to `payload`.
     fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll;
@@ -169,8 +169,8 @@ impl<S: PayloadSource> AudioWorkload<S> {
         match poll {
             SourcePoll::Ready => {
                 self.next_digest = reply_digest(&self.next_datagram);
-                // `now` and the capture age come from separate clock readings, so the calculated capture time may be slightly too early.
-                // Due times must not decrease, so the previous due time is the minimum.
+                // `now` and the capture age come from separate clock readings. Therefore, the calculated capture time may be slightly too
+                // early. Due times must not decrease, so the previous due time is the minimum.
                 let captured_at =
                     self.source.capture_age().map(|age| now.saturating_sub(age).max(self.next_datagram_due));
                 self.next_datagram_due = captured_at.unwrap_or_else(|| self.audio_schedule.due(self.position));
@@ -305,7 +305,7 @@ impl<S: PayloadSource> Workload for AudioWorkload<S> {
         if self.send_audio(now, tracker, sink) == SendStatus::WouldBlock {
             return WorkloadStep::WouldBlock;
         }
-        // This call precedes the check of `source_ended`, so that a ping is sent even if the audio is a single packet.
+        // This call precedes the check of `source_ended`. Otherwise, no ping would be sent if the audio is a single packet.
         if self.send_periodic(now, tracker, sink) == SendStatus::WouldBlock {
             return WorkloadStep::WouldBlock;
         }

@@ -1,8 +1,8 @@
 //! Tracks sent packets and matches replies to them, including late and duplicate replies.
 //!
 //! A packet keeps its entry until [`SENT_PACKETS_CAPACITY`] later packets of its stream have been sent. Replies are
-//! matched by sequence number and compared by a digest of the expected bytes, so memory does not grow with the length
-//! of a run.
+//! matched by sequence number and compared by a digest of the expected bytes. Therefore, memory does not grow with the
+//! length of a run.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
@@ -18,8 +18,8 @@ use crate::stats::{PacingStats, Reordering, StreamStats};
 use crate::time::{Time, saturating_nanos};
 use crate::wire::{self, HEADER_LEN, PING_PAYLOAD_LEN, PacketType, PingPayload};
 
-/// Maximum tracked packets per stream. The outcome of a packet is final once this many later packets were sent, which takes more than
-/// eleven minutes at 375 packets per second.
+/// Maximum tracked packets per stream. After this many later packets, the outcome of a packet is final. At 375 packets per second, this
+/// takes more than eleven minutes.
 pub const SENT_PACKETS_CAPACITY: usize = 262_144;
 
 /// The sent packets, pacing and progress of a run over UDP or WebSocket.
@@ -122,8 +122,8 @@ impl PacketTracker {
         self.progress.returned.set(self.streams.get(self.config.evaluated_stream).stats().returned);
     }
 
-    /// AUDIO is late if its RTT minus the server delay exceeds `late_after`. The server delay is the configured delay if there is
-    /// one, otherwise the current estimate: the minimum echo time minus the minimum ping RTT.
+    /// AUDIO is late if its RTT minus the server delay exceeds `late_after`. The server delay is the configured delay, if there is one.
+    /// Otherwise, the server delay is estimated as the minimum echo time minus the minimum ping RTT.
     fn on_audio_received(&mut self, reply: ReceivedReply<'_>, late_after: Option<i64>) {
         let configured = self.config.server_delay.map(signed_nanos);
         let min_ping = self.streams.ping.stats().min_rtt();
@@ -187,7 +187,7 @@ pub struct ReceivedReply<'a> {
 }
 
 /// Parses a datagram from the peer. If the datagram is not a reply, the result is `None`. If the datagram is a reply, the result is the
-/// stream and the parsed reply. If the reply is malformed, the result is the stream, with `None` in place of the parsed reply.
+/// stream and the parsed reply. If the reply is malformed, the result is the stream with `None` instead of a reply.
 ///
 /// AUDIO and KEEPALIVE are compared as a whole. For LATENCY_PONG, only the twelve payload bytes are compared, because its header
 /// differs between servers.
@@ -235,8 +235,8 @@ struct SentPacket {
 /// The sent packets of one stream.
 pub(super) struct SentPackets {
     stream_kind: StreamKind,
-    /// Before the first reply arrives, a packet times out after the sum of this time and the time-out of the run. After the first reply,
-    /// the minimum RTT replaces this time. `None` if no replies are expected.
+    /// Before the first reply, a packet times out after this time plus the run's time-out. After the first reply, the minimum RTT replaces
+    /// this time. `None` if no replies are expected.
     first_reply_timeout: Option<Duration>,
     last_sent: Option<Time>,
     first_sequence: u32,
@@ -302,8 +302,8 @@ impl SentPackets {
         self.stats.send_failed += u64::from(failed);
     }
 
-    /// Records a reply. `is_late` decides from the RTT in nanoseconds whether the first intact copy is late; it is
-    /// called after the copy was counted.
+    /// Records a reply. `is_late` decides from the RTT in nanoseconds whether the first intact copy is late. `is_late`
+    /// is called after the copy was counted.
     pub(super) fn on_received(
         &mut self,
         reply: ReceivedReply<'_>,
@@ -381,9 +381,9 @@ impl SentPackets {
         self.last_sent.map(|sent_at| sent_at + self.reply_timeout(timeout))
     }
 
-    /// Finishes the stream and returns its statistics. Packets without an intact reply are lost or damaged. If the run was interrupted or
-    /// exceeded its deadline, `interrupted` contains the time at which the run ended and the configured time-out for replies. A packet
-    /// without a reply then counts as in flight instead of lost if it had not timed out when the run ended.
+    /// Finishes the stream and returns its statistics. Packets without an intact reply are lost or damaged. `interrupted` is given if the
+    /// run was interrupted or exceeded its deadline. The pair contains the end time of the run and the configured time-out for replies. If
+    /// its time-out has not expired, a packet without a reply then counts as in flight.
     pub(super) fn finish(
         mut self,
         interrupted: Option<(Time, Duration)>,
@@ -397,8 +397,8 @@ impl SentPackets {
         self.stats
     }
 
-    /// Stops tracking the oldest packet. If no reply arrived, the outcome of the packet is `without_reply`, or `InFlight` if the run does
-    /// not expect replies.
+    /// Stops tracking the oldest packet. If no reply arrived, the outcome of the packet is `without_reply`. If the run does not expect
+    /// replies, the outcome is `InFlight` instead.
     fn settle_oldest(&mut self, without_reply: PacketOutcome, observer: &mut dyn PacketObserver) {
         let Some(packet) = self.packets.pop_front() else { return };
         let index = self.first_index;

@@ -1,5 +1,5 @@
-//! The client side of a signaling server: the join handshake of a room, then a workload that sends requests at a fixed interval and
-//! measures the responses. This module performs no I/O: messages are passed in and out as text.
+//! The client side of a signaling server. The client joins a room, sends requests at a fixed interval and measures the responses. This
+//! module performs no I/O: messages are passed in and out as text.
 
 use std::time::Duration;
 
@@ -132,7 +132,7 @@ impl Workload for WebSocketWorkload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinRejected(pub String);
 
-/// The join of a room: sends the first message if the dialect needs one, and waits for the welcome.
+/// The join of a room. The handshake sends the first message if the dialect needs one, and waits for the welcome.
 #[derive(Debug)]
 pub struct JoinHandshake {
     dialect: Dialect,
@@ -142,8 +142,8 @@ pub struct JoinHandshake {
 }
 
 impl JoinHandshake {
-    /// `room_code` is the control-surface room to join. Without a room code, the prober joins no control-surface room. The prober needs no
-    /// room, because a server of the control-surface dialect also answers pings from clients outside rooms.
+    /// `room_code` is the control-surface room to join. Without a room code, the prober joins no control-surface room. A control-surface
+    /// server also answers pings from clients outside rooms.
     pub fn new(dialect: Dialect, room_code: Option<String>) -> Self {
         let joined = match dialect.probe().room {
             ProbeRoom::None => true,

@@ -1,8 +1,8 @@
-//! Decides which datagrams get a reply. Limits packets and bits per second for each source address (IPv6: /64), restricts sources with
+//! Decides which datagrams get a reply. Limits packets and bits per second for each source address (IPv6: /64). Restricts sources with
 //! `--allow`, and stops reply loops between two echo servers. Rejected datagrams are counted and never answered.
 //!
 //! Source addresses can be forged, and a reply goes to the forged address. These limits restrict how much an attacker can make the server
-//! send to the owner of a forged address.
+//! send to a forged address.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -37,8 +37,8 @@ pub struct AdmissionConfig {
     pub max_bit_rate: Option<u64>,
     /// Networks whose datagrams get replies. If the list is empty, all networks are allowed.
     pub allowed_networks: Vec<Cidr>,
-    /// Whether limits also apply to loopback sources. If false, only datagrams that a loopback address sends to a loopback address are
-    /// exempt from the limits.
+    /// Whether limits also apply to loopback sources. If false, datagrams between two loopback addresses are exempt from the limits. All
+    /// other datagrams are limited.
     pub limit_loopback: bool,
     /// Secret key of the digests, so that an attacker cannot choose sources or datagrams whose digests collide.
     pub hash_key: [u64; 2],
@@ -122,10 +122,10 @@ impl Admission {
         self.check_rate(RateLimiter::admit_immediate, received, len)
     }
 
-    /// Decides whether the server echoes a KEEPALIVE, sends a loop check before the echo, or does not reply. Call this method only for a
-    /// KEEPALIVE whose normal reply is an unchanged echo. An address and port that returns a loop check is an echo server: its KEEPALIVEs
-    /// are not answered for a minute. Without this check, a loop between two echo servers with a round-trip time of one second looks
-    /// like a client that sends the same KEEPALIVE once per second.
+    /// Decides whether the server echoes a KEEPALIVE, first sends a loop check, or does not reply. Call this method only for a KEEPALIVE
+    /// whose normal reply is an unchanged echo. An address and port that returns a loop check is an echo server. KEEPALIVEs from this echo
+    /// server are not answered for a minute. A loop between two echo servers can have a round-trip time of one second. Without this check,
+    /// such a loop looks like a client that repeats a KEEPALIVE every second.
     pub(super) fn admit_keepalive(&mut self, received: &Receive<'_>, bytes: &[u8]) -> KeepaliveDecision {
         let now = received.received_at;
         let source = self.remote_sources.lookup(received.source, received.dst_ip);
@@ -280,7 +280,7 @@ impl ThrottledDrops {
         self.last_source = Some(source);
     }
 
-    /// The last source and the number of packets since the last log line, if a new line is due.
+    /// The last source and the number of packets since the last log line. `None` if no new line is due.
     fn take_due(&mut self, now: Time) -> Option<(SocketAddr, u64)> {
         let source = self.last_source?;
         let packets = self.throttle.take_due(now)?;

@@ -1,9 +1,9 @@
-//! The echo server's counters, its histograms of the lateness of sent packets, and the export of both as Prometheus metrics. The node's
-//! thread writes the counters and histograms; any thread may read them at any time.
+//! The echo server's counters and its histograms of the lateness of sent packets. Exports counters and histograms as Prometheus metrics.
+//! The node's thread writes the counters and histograms. Any thread may read them at any time.
 //!
-//! A counter NAME becomes the metric `jamjam_echo_NAME_total`. The counters with the prefix `dropped_` become one metric, with the rest of
-//! the name as the label `reason`; the counters with the prefix `impaired_` become another such metric. A counter
-//! that is added to the list needs no other code to be exported.
+//! A counter NAME becomes the metric `jamjam_echo_NAME_total`. The counters with the prefix `dropped_` become one metric. The rest of the
+//! name is the label `reason`. The counters with the prefix `impaired_` become another such metric. A counter that is added to the list
+//! needs no other code to be exported.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::time::saturating_nanos;
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
-        /// Every received datagram is counted exactly once in `received`, `keepalives`, `pings`, `stun_requests`, `latency_infos`,
-        /// `ignored`, `mapped_address_responses` or a `dropped_` counter other than `dropped_at_stop`.
+        /// Every received datagram is counted exactly once. Its counter is `received`, `keepalives`, `pings`, `stun_requests`,
+        /// `latency_infos`, `ignored`, `mapped_address_responses` or a `dropped_` counter other than `dropped_at_stop`.
         ///
-        /// A second rule applies to three kinds of packets: replies to counted packets, duplicates counted in `impaired_duplicated`, and
-        /// loop checks. Each of these packets is either still queued or counted in exactly one of the following counters: `sent`,
-        /// `immediate_replies`, `send_failed`, `dropped_at_stop`, `impaired_lost`, `impaired_burst`, `impaired_listed`, `impaired_queue`.
+        /// A second rule applies to loop checks, to duplicates (`impaired_duplicated`), and to replies to counted packets. Each of these
+        /// packets is either still queued or counted in exactly one of the following counters: `sent`, `immediate_replies`, `send_failed`,
+        /// `dropped_at_stop`, `impaired_lost`, `impaired_burst`, `impaired_listed`, `impaired_queue`.
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[doc = $doc])+ pub $name: Counter,)+
@@ -115,7 +115,7 @@ counters! {
     Counter sent_bytes,
     /// Tracked sources: those seen in the last 10 s, at most 1,024.
     Gauge sources,
-    /// Datagrams from sources that do not fit in the table of tracked sources; these datagrams are handled as usual.
+    /// Datagrams from sources that do not fit in the table of tracked sources. These datagrams are handled as usual.
     Counter untracked,
     /// Replies lost by --loss.
     Counter impaired_lost,
@@ -127,7 +127,7 @@ counters! {
     Counter impaired_queue,
     /// Duplicates sent by --duplicate.
     Counter impaired_duplicated,
-    /// Replies delayed by --reorder; each of these replies is also counted by its final outcome, for example as sent.
+    /// Replies delayed by --reorder. Each of these replies is also counted by its final outcome, for example as sent.
     Counter impaired_reordered,
     /// Replies still queued when the server stopped.
     Counter dropped_at_stop,
@@ -164,7 +164,8 @@ impl LatenessHistogram {
     }
 }
 
-/// Prefixes whose counters become one metric each, and the help texts of these metrics.
+/// Metrics that combine several counters. Each entry contains the common prefix of the counter names, and the help text of the metric. The
+/// prefix is also the name of the metric. The rest of a counter name becomes the label `reason`.
 const METRIC_FAMILIES: [(&str, &str); 2] =
     [("dropped", "Datagrams and packets dropped, by reason."), ("impaired", "Replies impaired on purpose, by reason.")];
 
@@ -238,8 +239,7 @@ impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollec
             log_dropped,
         )?;
         let lateness = [("audio", &self.counters.audio_lateness), ("immediate", &self.counters.immediate_lateness)];
-        let help =
-            "How late replies were sent: send time minus due time, for AUDIO echoes and for replies without --delay.";
+        let help = "Send time of replies minus their due time, for AUDIO echoes and for replies without --delay.";
         let mut metric = encoder.encode_descriptor("lateness_seconds", help, None, MetricType::Histogram)?;
         for (kind, lateness) in lateness {
             encode_histogram(&mut metric.encode_family(&[("packet", kind)])?, lateness)?;

@@ -1,7 +1,7 @@
-//! The delay line: a first-in first-out queue of datagrams with due times, with memory limits per client and in total.
+//! The delay line: a first-in first-out queue of datagrams with due times. Memory is limited per client and in total.
 //!
-//! A queued packet takes its own bytes and at most [`ENTRY_LEN`] more. Packets of one client that are due together are stored
-//! contiguously and leave as one segmented send, without a copy.
+//! A queued packet takes its own bytes and at most [`ENTRY_LEN`] more. Packets of one client that are due together are stored contiguously.
+//! These packets leave as one segmented send, without a copy.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,7 +14,7 @@ use crate::time::Time;
 /// Length of a stored entry in bytes: due time, length, segment size, reply path.
 const ENTRY_LEN: usize = 8 + 4 + 2 + REPLY_PATH_LEN;
 
-/// One or more datagrams of one client with the same due time, `segment_size` bytes each (the last may be shorter).
+/// One or more datagrams of one client with the same due time. Each datagram has `segment_size` bytes, but the last may be shorter.
 #[derive(Clone, Copy)]
 struct DelayLineEntry {
     due: Time,
@@ -49,14 +49,14 @@ impl DelayLineEntry {
     }
 }
 
-/// Chunk length for packet bytes: at most one packet in 128 KiB crosses a boundary and is copied.
+/// Chunk length for packet bytes. At most one packet in 128 KiB crosses a boundary and is copied.
 const PACKET_CHUNK_LEN: usize = 128 * 1024;
 
 /// Chunk length for entries: small, so that an idle delay line takes little memory.
 const ENTRY_CHUNK_LEN: usize = 32 * 1024;
 
-/// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. Separate from the limits of AUDIO, so that
-/// KEEPALIVEs are answered even if the delay line is full.
+/// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. These limits are separate from AUDIO.
+/// Therefore, KEEPALIVEs are answered even if the delay line is full.
 pub(super) const IMMEDIATE_REPLY_LIMITS: BufferLimits =
     BufferLimits { total: Some(16 << 20), per_client: Some(4 << 20) };
 
@@ -110,7 +110,7 @@ impl DelayLine {
     }
 
     /// Appends as many datagrams of one client as the limits permit. No datagram may be empty. If `due` is earlier than the last entry's
-    /// due time, it is raised to that time: timestamps from two receive queues may be out of order, but replies may not.
+    /// due time, `due` is raised to that time. Timestamps from two receive queues may be out of order, but replies may not.
     pub(super) fn push(&mut self, due: Time, reply_path: ReplyPath, bytes: &[u8], segment_size: usize) -> PushResult {
         let count = bytes.len().div_ceil(segment_size);
         let (len, full) = self.account.charge(reply_path.peer, bytes.len(), segment_size);
@@ -135,8 +135,8 @@ impl DelayLine {
         result
     }
 
-    /// The first datagrams that are due at `now`, if any. Consecutive datagrams of one client with the same length (the last may be
-    /// shorter) form a single transmit of at most `max_segments(length)` datagrams.
+    /// The first datagrams that are due at `now`, if any. Consecutive datagrams of one client with the same length form a single transmit.
+    /// The last datagram may be shorter. A transmit has at most `max_segments(length)` datagrams.
     pub(super) fn peek_due(&mut self, now: Time, max_segments: impl Fn(usize) -> usize) -> Option<Transmit<'_>> {
         let front = self.front.filter(|entry| entry.due <= now)?;
         let segment_size = front.segment_size;
@@ -196,7 +196,7 @@ pub const PACKET_OVERHEAD: usize = 100;
 pub struct BufferLimits {
     /// Limit for all clients together.
     pub total: Option<u64>,
-    /// Limit for one client (address and port), so that one client cannot use the memory of all other clients.
+    /// Limit for one client (address and port). Therefore, one client cannot use the memory of all other clients.
     pub per_client: Option<u64>,
 }
 
@@ -240,8 +240,8 @@ impl BufferAccount {
         self.charged
     }
 
-    /// Splits `len` bytes into datagrams of `segment_size` bytes, and charges as many of them as the limits permit. Returns the number of
-    /// datagram bytes that were charged, and the limit that was reached if not all of them were charged.
+    /// Returns the number of charged datagram bytes. If not all bytes were charged, also returns the limit that was reached. Splits `len`
+    /// bytes into datagrams of `segment_size` bytes. Charges as many datagrams as the limits permit.
     pub(super) fn charge(&mut self, peer: SocketAddr, len: usize, segment_size: usize) -> (usize, Option<BufferFull>) {
         let client = client_digest(peer);
         let charged = self.charged_by_client.get(&client).copied().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Log events of the echo server. The lines "Received audio packet" and "Echoed packet" have the format of the original server; all other
+//! Log events of the echo server. The lines "Received audio packet" and "Echoed packet" have the format of the original server. All other
 //! events carry data in fields.
 
 use std::fmt::Write;

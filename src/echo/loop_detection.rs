@@ -1,18 +1,18 @@
-//! Limits how often the same datagram is answered, so that two echo servers do not exchange each other's echoes forever.
+//! Limits how often the same datagram is answered. Without this limit, two echo servers could exchange echoes forever.
 //!
 //! One datagram with a forged source can start such a loop. Each pass of the loop brings the same datagram from the same address and port.
-//! Clients rarely repeat a datagram: AUDIO has a new sequence number each time, and a client sends identical KEEPALIVEs once per second.
+//! Clients rarely repeat a datagram. AUDIO has a new sequence number each time. A client sends identical KEEPALIVEs only once per second.
 //! Therefore, the same datagram is answered only a limited number of times. A KEEPALIVE loop with a round-trip time of one second looks
-//! like a client; the loop check in `admission.rs` detects it.
+//! like a client. The loop check in `admission.rs` detects such a loop.
 
 use std::time::Duration;
 
 use crate::time::Time;
 
-/// Number of sets in the cache. Each set has [`CACHE_WAYS`] entries of 8 bytes, so the 16,384 sets have an address range of 1 MiB. A page
-/// of this range takes physical memory only after it has been written. The cache has room for the 16,000 datagrams that one address may
-/// send in 2 s. Four entries per set would not be enough: some sets would overflow, and dozens of these datagrams would displace others of
-/// the 16,000.
+/// Number of sets in the cache. Each set has [`CACHE_WAYS`] entries of 8 bytes. The 16,384 sets therefore have an address range of 1 MiB. A
+/// page of this range takes physical memory only after it has been written. The cache has room for the 16,000 datagrams that one address
+/// may send in 2 s. With four entries per set, some sets would overflow. Dozens of the 16,000 datagrams would then displace other
+/// datagrams.
 const CACHE_SETS: usize = 16_384;
 const CACHE_WAYS: usize = 8;
 
@@ -26,8 +26,8 @@ pub(super) struct RepetitionLimit {
 }
 
 impl RepetitionLimit {
-    /// Limit for identical KEEPALIVEs: a client may send the same KEEPALIVE once per second forever, and a network may deliver ten copies
-    /// at once.
+    /// Limit for identical KEEPALIVEs. A client may send the same KEEPALIVE once per second forever. In addition, a network may deliver ten
+    /// copies at once.
     pub(super) const KEEPALIVE: Self = Self { interval_ms: 800, burst: 10 };
 
     /// All repeated KEEPALIVEs of one source: at most 20 replies in any second.
@@ -39,13 +39,14 @@ impl RepetitionLimit {
     /// How long a source that returned a loop check is treated as an echo server.
     pub(super) const ECHO_SERVER: Self = Self { interval_ms: 60_000, burst: 1 };
 
-    /// The limit on copies of one AUDIO packet at a server that delays AUDIO by `delay`. One pass of a loop between two servers takes the
-    /// delays of both servers plus the round-trip time. The server with the longer delay has the longer `interval_ms`. If the round-trip
-    /// time is below 3.3 s, the packet passes through the loop three times in less than this interval. The server with the longer delay
-    /// then receives copies of the packet more often than its limit permits, so it drops a copy, which ends the loop. The burst is three,
-    /// because networks duplicate packets and users restart a client on a fixed port.
+    /// The limit on copies of one AUDIO packet at a server that delays AUDIO by `delay`. In a loop between two servers, one pass takes both
+    /// delays plus the round-trip time. The server with the longer delay has the longer `interval_ms`. If the round-trip time is below 3.3
+    /// s, three passes take less time than this interval. The server with the longer delay then receives more copies than its limit
+    /// permits. This server drops a copy, which ends the loop. The burst is three, because networks duplicate packets and users restart a
+    /// client on a fixed port.
     pub(super) fn audio(delay: Duration) -> Self {
-        // At most one day, so that three intervals are much shorter than the 49 days after which the milliseconds wrap.
+        // The milliseconds wrap after 49 days. Three intervals must be much shorter than this time. Therefore, the maximum interval is one
+        // day.
         let interval = Duration::from_secs(10).saturating_add(delay.saturating_mul(6)).min(Duration::from_secs(86_400));
         Self { interval_ms: interval.as_millis() as u32, burst: 3 }
     }
@@ -75,7 +76,7 @@ impl CacheEntry {
         self.0 >> 32 & 1 == 1
     }
 
-    /// Milliseconds until the entry expires; 0 if it has expired or belongs to an earlier period of the wrapping clock.
+    /// Milliseconds until the entry expires. Returns 0 if the entry has expired or is from an earlier period of the clock.
     fn remaining_ms(self, now: u32, max_remaining: u32) -> u32 {
         let remaining = (self.0 as u32).wrapping_sub(now);
         if remaining <= max_remaining { remaining } else { 0 }
@@ -102,21 +103,21 @@ pub(super) enum Repetition {
 
 /// A set-associative cache of recently received datagrams.
 pub(super) struct RepetitionLimiter {
-    /// The memory is requested as pages filled with zeros. The system provides such a page only when it is first written, so pages in which
-    /// no set is in use take no memory.
+    /// The memory is requested as pages filled with zeros. The system provides such a page only when the page is first written. Therefore,
+    /// pages of unused sets take no memory.
     sets: Vec<[u64; CACHE_WAYS]>,
     /// Maximum lifetime of an entry, with a margin for unordered timestamps.
     max_remaining_ms: u32,
     /// For this many milliseconds after an entry expires, the same datagram still counts as a repetition.
     retention_ms: u32,
     next_way: usize,
-    /// This state depends on all datagrams so far, so that a sender cannot predict which entry is evicted.
+    /// This state depends on all earlier datagrams. Therefore, a sender cannot predict which entry is evicted.
     eviction_state: u64,
 }
 
 impl RepetitionLimiter {
-    /// Creates a cache for datagrams that are subject to `limits`. `retention` is the time after the expiry of an entry during which the
-    /// same datagram still counts as a repetition.
+    /// Creates a cache for datagrams that are subject to `limits`. For the time `retention` after an entry expires, the same datagram still
+    /// counts as a repetition.
     pub(super) fn new(limits: &[RepetitionLimit], retention: Duration) -> Self {
         let max_remaining_ms = limits.iter().map(|limit| limit.tolerance_ms()).max().unwrap_or(0) + 1_000;
         Self {
@@ -128,13 +129,13 @@ impl RepetitionLimiter {
         }
     }
 
-    /// Counts the datagram with this digest towards `limit`, and returns whether it may be answered at `now` and how often it was received
-    /// before.
+    /// Counts the datagram with this digest towards `limit`. Returns how often the datagram was received before, or that no reply is
+    /// allowed at `now`.
     ///
-    /// An entry may be replaced if its datagram was received only once. Such entries are replaced in turn (round robin), so that a sender
-    /// cannot arrange its datagrams to evict the same entry every time. The entry of a repeated datagram stays until it expires, so that
-    /// other datagrams cannot displace a detected loop. If all entries of a set belong to repeated datagrams, a random entry is replaced,
-    /// so that no sender can fill a set permanently.
+    /// An entry may be replaced if its datagram was received only once. Such entries are replaced in turn (round robin). Otherwise, a
+    /// sender could evict the same entry every time. The entry of a repeated datagram stays until the entry expires. Therefore, other
+    /// datagrams cannot displace a detected loop. If all entries of a set belong to repeated datagrams, a random entry is replaced.
+    /// Otherwise, a sender could fill a set permanently.
     pub(super) fn check(&mut self, now: Time, digest: u64, limit: RepetitionLimit) -> Repetition {
         let now = wrapping_millis(now);
         let set = &mut self.sets[digest as usize % CACHE_SETS];
@@ -278,7 +279,7 @@ mod tests {
         let mut repetitions = Vec::new();
         for pass in 0..4 {
             repetitions.push(limiter.check(Time::from_millis(1 + 2_000 * pass), DIGEST, RepetitionLimit::KEEPALIVE));
-            // After the second and each later pass, `CACHE_WAYS + 1` other datagrams arrive: one more than a set has entries.
+            // After each pass except the first, nine other datagrams for the same set arrive. The set has only eight entries.
             for other in (0..=CACHE_WAYS as u64).filter(|_| pass > 0) {
                 limiter.check(Time::from_millis(1_000 + 2_000 * pass), (pass * 100 + other + 1) << 33 | 7, audio);
             }
@@ -307,7 +308,7 @@ mod tests {
         );
     }
 
-    /// Simulates a datagram with this digest that loops between two servers with a round-trip time of 1 ms. Returns the number of replies
+    /// Simulates a datagram with this digest in a loop between two servers. The round-trip time is 1 ms. Returns the number of replies
     /// before the limiter blocks the datagram. `others` passes other datagrams to the limiter before each reply.
     fn replies_until_blocked(
         limiter: &mut RepetitionLimiter,

@@ -1,8 +1,8 @@
 //! Determines the public address of the server's own socket from a STUN server (RFC 8489, section 6.2.1).
 //!
 //! A NAT assigns the address and removes the mapping when the socket sends nothing for a while. A transaction every 25 s keeps the mapping
-//! alive and detects changes. A STUN response starts like an AUDIO packet, but is identified by the STUN server's address and an
-//! unpredictable transaction ID.
+//! alive and detects changes. A STUN response starts like an AUDIO packet. The STUN server's address and an unpredictable transaction ID
+//! identify the response.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -27,8 +27,8 @@ const MAX_REQUESTS: u32 = 4;
 /// The STUN server from which the echo server learns its mapped address.
 #[derive(Clone, Copy)]
 pub struct StunConfig {
-    /// Address of the STUN server, in the address family of the echo server's socket. If the socket is an IPv6 socket and the STUN server
-    /// has an IPv4 address, this address must have the form `::ffff:192.0.2.1`.
+    /// Address of the STUN server, in the address family of the echo server's socket. On an IPv6 socket, an IPv4 address of the STUN server
+    /// must have the form `::ffff:192.0.2.1`.
     pub server: SocketAddr,
     /// A secret from which transaction IDs are derived, so that responses cannot be forged.
     pub hash_key: [u64; 4],

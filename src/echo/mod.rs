@@ -1,7 +1,7 @@
 //! The echo server: returns AUDIO after a delay and replies to KEEPALIVE, LATENCY_PING and STUN at once.
 //!
 //! [`EchoServer`] is a [`Node`](crate::node::Node). An echo has exactly the bytes of the received datagram. The echo of AUDIO is due
-//! at the kernel's receive timestamp plus the delay, and is never sent earlier.
+//! at the kernel's receive timestamp plus the delay. The echo is never sent earlier.
 
 mod admission;
 mod byte_fifo;

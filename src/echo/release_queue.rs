@@ -1,9 +1,9 @@
-//! Queue of impaired replies: each reply has its own delay, jitter and reordering, and is sent as a single datagram.
+//! Queue of impaired replies. Each reply has its own delay, jitter and reordering. Each reply is sent as a single datagram.
 //!
 //! A reply is either dropped immediately (simulated loss) or becomes due later. When a reply is due, it enters the queue of the bandwidth
-//! limit, if there is one. Replies to one client keep their order within their class (AUDIO, immediate): if jitter would let a reply
-//! overtake the previous reply, its due time is raised to the previous reply's due time. Only a reply that is reordered on purpose may be
-//! overtaken.
+//! limit, if there is one. Replies to one client keep their order within their class (AUDIO, immediate). Jitter cannot let a reply overtake
+//! the previous reply. Instead, the due time of the previous reply applies to both replies. Only a reply that is reordered on purpose may
+//! be overtaken.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -22,8 +22,8 @@ use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
 use crate::wire::{self, PacketType};
 
-/// Bytes charged for a queued reply, and for each of its copies, in addition to the bytes of the reply. These bytes cover the reply's share
-/// of a tree node that may be half empty, the allocation of its bytes, and the client's entry in a hash table.
+/// Overhead in bytes that is charged for a queued reply and for each of its copies. The overhead covers the reply's share of a tree node,
+/// which may be half empty. The rest is for the allocation of the reply and the client's hash table entry.
 pub const IMPAIRED_PACKET_OVERHEAD: usize = 500;
 
 /// The outcome of a reply.
@@ -101,8 +101,8 @@ enum ReplyClass {
 
 /// A queued reply.
 struct QueuedReply {
-    /// The event that is reported when the reply leaves the queue. While the reply is queued, the event still changes: each sent copy
-    /// increases `copies_sent`, and the bandwidth limit may increase `added_delay`.
+    /// The event that is reported when the reply leaves the queue. While the reply is queued, each sent copy increases `copies_sent`. In
+    /// addition, the bandwidth limit may increase `added_delay`.
     event: ReplyEvent,
     reply_path: ReplyPath,
     contents: Box<[u8]>,
@@ -408,8 +408,9 @@ mod tests {
 
     #[test]
     fn overhead_covers_the_memory_of_a_queued_reply() {
-        // Every node of the B-tree has room for 11 entries and, except for the root, contains at least 5. The allocator adds 16 bytes to
-        // the contents. A hash table doubles its slots when 7 of 8 slots are in use, so 16 slots may be allocated for only 7 clients.
+        // Every node of the B-tree has room for 11 entries. Every node except the root contains at least 5 entries. The allocator adds 16
+        // bytes to the contents. A hash table doubles its slots when 7 of 8 slots are in use. Therefore, 16 slots may be allocated for only
+        // 7 clients.
         let entry = size_of::<((Time, u64), QueuedReply)>() * 11 / 6 + 16;
         let client = (size_of::<((ReplyClass, SocketAddr), ClientOrder)>() + 1) * 16 / 7;
         assert!(entry + client <= IMPAIRED_PACKET_OVERHEAD, "{entry} + {client}");

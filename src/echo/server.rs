@@ -111,7 +111,7 @@ impl EchoServer {
         server
     }
 
-    /// Starts to monitor the mapped address of the server's socket, with a STUN transaction at the first poll and then every 25 s.
+    /// Starts to monitor the mapped address of the server's socket. STUN transactions take place at the first poll and then every 25 s.
     /// `observer` receives the first mapped address, and then the new address whenever the mapped address changes. An IPv4 address has no
     /// prefix `::ffff:`. The observer runs on the node's thread and must not block.
     pub fn monitor_mapped_address(&mut self, config: StunConfig, observer: Box<dyn FnMut(SocketAddr) + Send>) {
@@ -168,8 +168,8 @@ impl EchoServer {
             && received.dst_ip.is_some_and(|ip| ip.to_canonical() == received.source.ip().to_canonical())
     }
 
-    /// Parses each datagram once, records the source, and handles consecutive AUDIO packets together and all other datagrams one by
-    /// one.
+    /// Parses each datagram once and records the source. Consecutive AUDIO packets are handled together, and all other datagrams
+    /// one by one.
     fn handle_segments(&mut self, received: &Receive<'_>) {
         let mut parsed = std::mem::take(&mut self.parsed);
         parsed.clear();

@@ -1,4 +1,4 @@
-//! Source table: counters of up to 1,024 sources, their log lines, and the counts that a client can request over STUN.
+//! Source table: counters and log lines of up to 1,024 sources. A client can request its counts over STUN.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,23 +16,24 @@ use crate::wire::{Header, PacketError, PacketType};
 /// Maximum number of sources in the table. Packets of further sources are handled as usual and counted as `untracked`.
 const MAX_SOURCES: usize = 1_024;
 
-/// A source that sends no packets for this long, ten KEEPALIVE intervals of a client, is inactive and is removed.
+/// A source that sends no packets for this long is inactive and is removed. This time is ten KEEPALIVE intervals of a client.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Interval between searches for inactive sources.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Maximum number of log lines per second about sources, so that a flood of forged sources cannot fill the log.
+/// Maximum number of log lines per second about sources. Without this limit, a flood of forged sources could fill the log.
 const MAX_LOG_LINES_PER_SECOND: u16 = 10;
 
 /// Maximum number of reports that one source receives per second. A report contains the numbers of packets received from the source.
 const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
 
-/// Length of the window of sequence numbers, ending at the newest, in which a late packet is distinguished from a duplicate.
+/// Length of the window of sequence numbers. The window ends at the newest number. Late packets are distinguished from duplicates only
+/// within the window.
 const SEQUENCE_WINDOW: u32 = u128::BITS;
 
-/// A larger distance from the newest sequence number restarts the window: the client has restarted, or sent `--wait-for` packets
-/// before the run.
+/// A larger distance from the newest sequence number restarts the window. The client has restarted, or has sent `--wait-for`
+/// packets before the run.
 const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
 
 /// Counters of one source.
@@ -40,7 +41,8 @@ const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
 pub(super) struct SourceStats {
     first_seen: Time,
     last_seen: Time,
-    /// True after the log line for the first packet of this source was written, or was suppressed by the throttle or by the configuration.
+    /// True after the log line for the first packet of this source was written or suppressed. The throttle and the configuration can
+    /// suppress this log line.
     logged: bool,
     /// Packets of all types, and STUN messages.
     packets: u64,
@@ -48,7 +50,7 @@ pub(super) struct SourceStats {
     ping: SequenceTracker,
     keepalive: SequenceTracker,
     malformed: MalformedCounts,
-    /// Start of the current second, and how often the counts of received packets were reported to the source in this second.
+    /// Start of the current second, and number of count reports to the source in this second.
     count_reports: (Time, u32),
 }
 
@@ -58,9 +60,9 @@ impl SourceStats {
         self.last_seen.duration_since(self.first_seen)
     }
 
-    /// The counts to report to this source, or `None` if [`MAX_COUNT_REPORTS_PER_SECOND`] reports were already made to it in the current
-    /// second. A client requests its counts at the end of a run, so the sequence windows are reset: packets of its next run are not counted
-    /// as duplicates.
+    /// The counts to report to this source. Returns `None` after [`MAX_COUNT_REPORTS_PER_SECOND`] reports in the current second. A client
+    /// requests its counts at the end of a run. Therefore, the sequence windows are reset. Otherwise, packets of the client's next run
+    /// could count as duplicates.
     pub(super) fn report_counts(&mut self, now: Time) -> Option<ReceivedCounts> {
         if now.duration_since(self.count_reports.0) >= Duration::from_secs(1) {
             self.count_reports = (now, 0);
@@ -107,7 +109,7 @@ impl MalformedCounts {
 /// Detects gaps and duplicates in the sequence numbers of one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct SequenceTracker {
-    /// The newest sequence number, and a bitmap of the received numbers before it (bit 0: the newest number itself).
+    /// The newest sequence number, and a bitmap of received numbers. Bit 0 is the newest number, and higher bits are earlier numbers.
     window: Option<(u32, u128)>,
     /// Number of packets, duplicates not counted. The number wraps around at 2^32.
     distinct: u32,
@@ -250,7 +252,7 @@ impl SourceTable {
 
     /// When to call [`SourceTable::sweep`], so that inactive sources are logged in time. `None` if the table is empty and there are no
     /// suppressed log lines to report. Also `None` if the log is disabled, because no inactive source is logged in this case. Without a
-    /// deadline, inactive sources stay in the table until the next datagram arrives and the sweep after this datagram removes them.
+    /// deadline, inactive sources stay in the table until the sweep after the next datagram.
     pub(super) fn sweep_deadline(&self) -> Option<Time> {
         (self.log_enabled && self.needs_sweep()).then_some(self.next_sweep)
     }
@@ -320,7 +322,7 @@ mod tests {
             );
         }
         assert_eq!(lines(&[("192.0.2.1:9", pings), ("[2001:db8::1]:9", pings)]), (2, 2, 0));
-        // A loopback source that sends only pings is not logged, but it is tracked: it can request its counts.
+        // A loopback source that sends only pings is not logged. The source is tracked and can request its counts.
         let mut table = SourceTable::new(true);
         let source = "127.0.0.1:9".parse().expect("an address");
         table.on_packets(Time::ZERO, source, headers(pings));
@@ -370,7 +372,7 @@ mod tests {
             );
         }
         table.sweep(Time::from_millis(1_100));
-        // All 30 sources become inactive at the same time: ten are logged at once, and the other twenty are reported as a number in the
+        // All 30 sources become inactive at the same time. Ten sources are logged at once. The number of the other sources is logged in the
         // next second.
         table.sweep(Time::from_millis(11_100));
         assert_eq!(

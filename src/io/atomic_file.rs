@@ -50,7 +50,7 @@ fn create_temp_file(temp: &Path, options: &OpenOptions) -> io::Result<File> {
     }
 }
 
-/// Checks that `file` can be written, and removes the file left by an earlier run, so that it is not mistaken for a new file.
+/// Checks that `file` can be written. Removes the file of an earlier run, which could be mistaken for a new file.
 pub fn prepare(file: &Path) -> io::Result<()> {
     let target = resolve_links(file);
     let exists = match fs::metadata(&target) {
@@ -65,14 +65,13 @@ pub fn prepare(file: &Path) -> io::Result<()> {
     if exists { fs::remove_file(&target) } else { Ok(()) }
 }
 
-/// Follows symbolic links, even to a missing file, so that the rename replaces the target and not the link.
+/// Follows symbolic links, even to a missing file. The rename then replaces the target instead of the link.
 fn resolve_links(file: &Path) -> PathBuf {
     let link_target = |target| file.parent().unwrap_or(Path::new("")).join(target);
     file.canonicalize().or_else(|_| fs::read_link(file).map(link_target)).unwrap_or_else(|_| file.to_owned())
 }
 
-/// The temporary path is in the same folder, because a rename is atomic only within a file system. The temporary path contains the process
-/// id.
+/// The temporary path contains the process id and is in the same folder. A rename is atomic only within a file system.
 fn temp_path(target: &Path) -> PathBuf {
     let mut name = OsString::from(target);
     name.push(format!(".{}.part", std::process::id()));

@@ -83,7 +83,7 @@ fn boot_time_ns() -> Option<i64> {
 }
 
 fn log_jump(jump_ns: i64) {
-    warn!(target: "clock", jump_ms = to_millis(jump_ns), "system clock jumped; replies to packets that arrived at that moment may leave up to 50 ms too early");
+    warn!(target: "clock", jump_ms = to_millis(jump_ns), "system clock jumped. Replies to packets received just before the jump may be sent up to 50 ms too early");
 }
 
 fn to_millis(nanos: i64) -> i64 {
@@ -107,7 +107,7 @@ mod tests {
         let text = String::from_utf8(log.lock().unwrap().clone()).unwrap();
         let line = |jump: &str| {
             format!(
-                " WARN clock: system clock jumped; replies to packets that arrived at that moment may leave up to 50 ms too early jump_ms={jump}\n"
+                " WARN clock: system clock jumped. Replies to packets received just before the jump may be sent up to 50 ms too early jump_ms={jump}\n"
             )
         };
         assert_eq!(text, line("1500") + &line("-20"));

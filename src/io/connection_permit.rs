@@ -1,8 +1,8 @@
 //! Limits concurrent connections of TCP and QUIC servers, in total and per source address (IPv6: per /64). A [`ConnectionPermit`]
 //! belongs to one connection and frees its slot when it is dropped.
 //!
-//! TCP connections above the total limit wait in the listen backlog, and QUIC connections above it are rejected. While many QUIC handshakes
-//! are pending, the server validates the source address of each new connection.
+//! Above the total limit, TCP connections wait in the listen backlog, and QUIC connections are rejected. While many QUIC handshakes are
+//! pending, the server validates the source address of each new connection.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -30,10 +30,10 @@ pub struct ConnectionLimits {
     /// Maximum number of concurrent connections per source address. Further connections are closed at once. Loopback is exempt. `None` is
     /// no limit.
     pub max_connections_per_address: Option<usize>,
-    /// Time for the TLS handshake and the head of a request together, and maximum idle time of a connection.
+    /// Total time for the TLS handshake and the head of a request. Also the maximum idle time of a connection.
     pub handshake_timeout: Duration,
-    /// Maximum lifetime of a connection, even if it is busy, so that a client that never reads cannot keep its slot. An upgraded connection
-    /// has no maximum lifetime. During an endless response, the lifetime restarts whenever the client reads
+    /// Maximum lifetime of a connection, even of a busy connection. Otherwise, a client that never reads could keep its slot. An upgraded
+    /// connection has no maximum lifetime. During an endless response, the lifetime restarts whenever the client reads
     /// ([`ConnectionPermit::extend`]).
     pub max_lifetime: Duration,
     /// Whether a reverse proxy sets `X-Forwarded-For`, which then names the source address of a request.
@@ -71,7 +71,7 @@ pub struct ConnectionLimiter {
 pub(in crate::io) enum QuicAdmission {
     /// Accepted, with its permit.
     Accepted(ConnectionPermit),
-    /// Not accepted yet: the server sends a Retry packet, which the client must answer to validate its address.
+    /// Not accepted yet: the server sends a Retry packet. The client's answer validates the client's address.
     Retry,
     /// Rejected: the total limit is reached.
     ConnectionLimit,
@@ -142,7 +142,7 @@ impl ConnectionLimiter {
         Some(self.permit(free, counted, false))
     }
 
-    /// Decides on a QUIC connection attempt from `address`, which is `validated` if the client has answered a Retry packet.
+    /// Decides on a QUIC connection attempt from `address`. `validated` is true if the client has answered a Retry packet.
     pub(in crate::io) fn admit_quic(self: &Arc<Self>, address: IpAddr, validated: bool) -> QuicAdmission {
         let Ok(free) = Arc::clone(&self.semaphore).try_acquire_owned() else { return QuicAdmission::ConnectionLimit };
         let max_unvalidated = MAX_UNVALIDATED_HANDSHAKES.min(self.limits.max_connections.unwrap_or(usize::MAX) / 2);

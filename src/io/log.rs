@@ -1,4 +1,4 @@
-//! The log on standard error: for each event, one line of text in the format of the original server, or one JSON object.
+//! The log on standard error. Each event is one line of text or one JSON object. The text has the format of the original server.
 
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
@@ -83,8 +83,8 @@ pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<LogGuard, Lo
     Ok(LogGuard { dropped_lines, _writer: guard })
 }
 
-/// Creates the subscriber. `filter` is the only level filter, so `tracing` uses the most verbose level in `filter` as its global maximum
-/// level. An event that is more verbose than this maximum costs only one comparison.
+/// Creates the subscriber. `filter` is the only level filter. Therefore, the most verbose level in `filter` becomes the global maximum
+/// level of `tracing`. An event that is more verbose than this maximum costs only one comparison.
 fn subscriber<W>(filter: Targets, format: LogFormat, has_color: bool, writer: W) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -118,7 +118,7 @@ const AREAS: [&str; 12] = [
 /// Parses a filter: words separated by commas, with spaces around them ignored.
 fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
     let invalid = |reason: String| LogFilterError { filter: filter.to_owned(), reason };
-    // The parser of `Targets` would interpret an empty word as the level ERROR, and a space as a part of the target.
+    // The parser of `Targets` would interpret an empty word as the level ERROR. A space would become a part of the target.
     let words: Vec<&str> = filter.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
     if let Some(word) = words.iter().find(|word| is_invalid_directive(word)) {
         return Err(invalid(format!("`{word}` is neither a level nor TARGET=LEVEL")));
@@ -127,7 +127,7 @@ fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
 }
 
 /// Whether `word` is neither a level, an area, a module of `jamjam-dev`, nor `TARGET=LEVEL`. [`Targets`] mistakes a misspelled level or a
-/// span filter (`[span]`) for the name of a module, and then nothing is logged.
+/// span filter (`[span]`) for the name of a module. Nothing is logged in this case.
 fn is_invalid_directive(word: &str) -> bool {
     let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
     if word.contains(|c: char| c == '[' || c.is_whitespace()) {
@@ -149,9 +149,9 @@ impl FormatTime for UtcMillis {
     }
 }
 
-/// Formats a line as `TIME LEVEL area: event key=value`. If the target of an event is not in [`AREAS`], the message of the event has the
-/// same text as a log line of the original echo server. The line of such an event therefore contains only the time, the level and the
-/// message, and the fields of the event appear only in the JSON format.
+/// Formats a line as `TIME LEVEL area: event key=value` if the target of the event is in [`AREAS`]. For any other target, the line contains
+/// only the time, the level and the message. The fields of such an event appear only in the JSON format. Events with a message of the
+/// original echo server have such a target.
 struct TextFormat;
 
 impl<S, N> FormatEvent<S, N> for TextFormat

@@ -18,13 +18,13 @@ pub fn set_process_name(name: &str) {
     let _ = CString::new(name);
 }
 
-/// Raises the limit of open files to the maximum (Linux only), because each connection needs an open file.
+/// Raises the limit of open files to the maximum (Linux only). Each connection needs an open file.
 pub fn raise_descriptor_limit() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-        // If this call fails, the old limit still applies, and connections beyond the limit wait until other connections close.
+        // If this call fails, the old limit still applies. Connections beyond the limit wait until other connections close.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
 }

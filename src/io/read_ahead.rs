@@ -1,4 +1,4 @@
-//! Reads audio ahead on a thread of its own, so that a slow disk does not delay packets.
+//! Reads audio ahead on a separate thread. Therefore, a slow disk does not delay packets.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
@@ -58,7 +58,7 @@ pub fn spawn<R: Read + Send + 'static>(mut reader: PayloadReader<R>) -> io::Resu
         drop(queue_full_tx);
         Ok(reader.warning().map(str::to_owned))
     })?;
-    // Waits until the thread drops the sender. The thread does so when the queue is full, at the end of the input, or after an error.
+    // Waits until the thread drops the sender. The sender is dropped when the queue is full, the input ends or an error occurs.
     let _ = queue_full.recv();
     let first = payloads.recv().ok();
     Ok((ReadAhead { first, payloads, free_buffers, source_quality }, ReaderThread { thread }))

@@ -1,9 +1,9 @@
-//! Passes sent and returned audio to the recordings, the waveform and the analyzer on a thread of its own.
+//! A thread that passes sent and returned audio to the recordings, the waveform and the analyzer.
 //!
 //! The node's thread pushes packets to a bounded queue with preallocated buffers. Packets that do not fit are dropped and counted.
 //! The recorder thread decodes each packet once and writes it to the [`AudioSinks`]. This thread polls the queue, so that the node's thread
-//! never has to wake the recorder thread. In the queue, sent packets are in the order of their positions, and returned packets in any
-//! order.
+//! never has to wake the recorder thread. Sent packets enter the queue in the order of their positions. Returned packets enter the queue in
+//! any order.
 
 use std::fmt;
 use std::fs::File;
@@ -22,7 +22,7 @@ use crate::client::StreamKind;
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, SentAudio};
 use crate::stats::Counter;
 
-/// Maximum number of queued packets, sent and returned: 2.7 s at 48 kHz and 128 samples per packet.
+/// Maximum number of queued packets, sent and returned. The queue holds 2.7 s at 48 kHz and 128 samples per packet.
 const QUEUE_CAPACITY: usize = 2_048;
 
 /// Sleep of the recorder thread when the queue is empty.
@@ -77,7 +77,7 @@ impl AudioSinks {
         match status {
             PacketStatus::Sent => waveform.on_sent(index, samples),
             PacketStatus::Returned => waveform.on_returned(index, samples),
-            // Audio that is later than `--late-after` counts as too late to be played, so it is also shown as a gap.
+            // Audio later than `--late-after` counts as too late for playback. Such audio is also shown as a gap.
             PacketStatus::Late => {
                 waveform.on_returned(index, samples);
                 waveform.on_lost(index);
@@ -136,8 +136,8 @@ pub struct RecorderQueue {
     drops: Arc<DropCounters>,
 }
 
-/// The main thread's handle. As a [`PacketObserver`], it receives the packets whose outcome is known only after the run, and it waits if
-/// the queue is full.
+/// The main thread's handle. The handle is a [`PacketObserver`] for packets whose outcome is known only after the run. If the queue is
+/// full, the handle waits.
 pub struct Recorder {
     queue: SyncSender<QueuedPacket>,
     drops: Arc<DropCounters>,
@@ -147,7 +147,7 @@ pub struct Recorder {
 /// Starts the recorder thread. `config` is the format of the AUDIO packets.
 pub fn spawn(mut sinks: AudioSinks, config: AudioStreamConfig) -> io::Result<(RecorderQueue, Recorder)> {
     let (queue, packets) = mpsc::sync_channel::<QueuedPacket>(QUEUE_CAPACITY);
-    // Two buffers in addition to those in the queue: one for the packet being written, and one for the packet being pushed.
+    // Two additional buffers are needed: for the packet being written and for the packet being pushed.
     let (return_buffer, free_buffers) = mpsc::sync_channel(QUEUE_CAPACITY + 2);
     let payload_bytes = config.frame_samples as usize * usize::from(config.channels) * BYTES_PER_SAMPLE;
     for _ in 0..QUEUE_CAPACITY + 2 {
@@ -263,8 +263,8 @@ const STEREO_CHANNELS: u16 = 2;
 const SENT_CHANNEL: usize = 0;
 const RETURNED_CHANNEL: usize = 1;
 
-/// Records sent audio on the left channel and returned audio on the right channel of one WAV file. A returned packet is written at the same
-/// position as the sent packet, so the round-trip delay is not visible. Missing packets are silent.
+/// Records sent audio (left channel) and returned audio (right channel) in one WAV file. A returned packet is written at the position of
+/// the sent packet. Therefore, the round-trip delay is not visible. Missing packets are silent.
 pub struct StereoRecording {
     file: WavFile,
     channels: usize,
@@ -335,7 +335,7 @@ pub struct RecordingSummary {
 #[derive(Debug)]
 pub struct RecordingError {
     error: io::Error,
-    /// Samples per channel in the file and the sample rate; `None` if the header could not be written.
+    /// Samples per channel in the file, and the sample rate. `None` if the header could not be written.
     readable_part: Option<(u64, u32)>,
 }
 

@@ -37,7 +37,8 @@ impl StopToken {
     }
 
     /// Whether [`StopToken::on_stop`] has added a callback. A run adds its callback when it starts, so a callback proves that a run has
-    /// started. After a stop request, the run ends by itself and prints its report, so the signal handler must not end the process at once.
+    /// started. After a stop request, the run ends by itself and prints its report. Therefore, the signal handler must not end the process
+    /// at once.
     pub fn has_callbacks(&self) -> bool {
         !self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }

@@ -1,5 +1,5 @@
-//! Wire encoding of MOQT: QUIC varints (RFC 9000, section 16), fields of message bodies, the GROUP header, and
-//! deframers that split a stream into messages and frames.
+//! Wire encoding of MOQT: QUIC varints (RFC 9000, section 16), fields of message bodies and the GROUP header. Deframers split a stream into
+//! messages and frames.
 //!
 //! Decoding accepts any bytes and returns a value or an error. Counts and lengths are checked against their limits
 //! before anything is read or reserved.
@@ -28,7 +28,7 @@ pub const MAX_VERSIONS: usize = 64;
 pub const MAX_SUFFIXES: usize = 1_024;
 
 /// Capacity in bytes that the buffer of a deframer may keep even when it is empty. A larger capacity is reduced when it exceeds four times
-/// the number of buffered bytes. Therefore, after one long message, the buffer does not occupy much memory for the rest of the stream.
+/// the number of buffered bytes. Therefore, a single long message does not keep memory occupied for the rest of the stream.
 const MIN_BUFFER_CAPACITY: usize = 4 << 10;
 
 /// Reason why bytes cannot be decoded.
@@ -40,7 +40,7 @@ pub enum DecodeError {
     /// A length exceeds its limit.
     #[error("message or frame of {len} bytes exceeds the maximum of {max}")]
     TooLong {
-        /// Length from the length prefix, in bytes.
+        /// Length in bytes, as read from the length prefix.
         len: u64,
         /// Maximum length in bytes.
         max: usize,
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(stream.next_length_prefixed().unwrap().unwrap().len(), 1_000_000);
         assert_eq!(stream.buffered(), 1);
         assert!(stream.buffer.capacity() <= MIN_BUFFER_CAPACITY, "{}", stream.buffer.capacity());
-        // Reading continues normally: 0x80, the byte that is still buffered, is the first byte of a four-byte length with the value 2.
+        // Reading continues normally: the buffered byte 0x80 starts a four-byte length with the value 2.
         stream.push(&[0, 0, 2, b'a', b'b']);
         assert_eq!(stream.next_length_prefixed().unwrap().unwrap(), "ab");
     }

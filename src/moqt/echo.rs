@@ -1,5 +1,5 @@
-//! The server application: subscribes to every announced track, announces it back, and relays each group frame by
-//! frame to the subscribers of the track, after the configured delay and in bounded memory.
+//! The server application subscribes to every announced track and announces the track back. The application relays each group, frame by
+//! frame, to the subscribers of the track. Frames wait for the configured delay in a buffer of bounded size.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -11,14 +11,14 @@ use super::message::AnnounceStatus;
 use super::{MoqtVersion, Session, SessionCounters, SessionEvent, SessionHandler, StreamHandle, TrackPath};
 use crate::time::Time;
 
-/// Bytes that each frame counts towards [`MoqtEchoConfig::max_buffered_bytes`], in addition to its payload.
+/// Bytes that are counted towards [`MoqtEchoConfig::max_buffered_bytes`] for each frame, in addition to its payload.
 const FRAME_OVERHEAD: usize = 64;
-/// Bytes that each waiting group counts towards [`MoqtEchoConfig::max_buffered_bytes`], in addition to its frames. Because even a group
-/// without frames counts these bytes, the byte limit also bounds the number of waiting groups. This number must be bounded, because the
-/// echo often scans all waiting groups.
+/// Bytes that are counted towards [`MoqtEchoConfig::max_buffered_bytes`] for each waiting group, in addition to its frames. These bytes are
+/// also counted for a group that has no frames. Therefore, the byte limit also bounds the number of waiting groups. The number of waiting
+/// groups must be bounded, because the echo often scans all waiting groups.
 const GROUP_OVERHEAD: usize = 1 << 10;
-/// Maximum number of items that one turn relays. An item is a frame or the end of a group, and is relayed to all subscribers of its track.
-/// If this limit were lower than the number of items that one turn receives, the queue of items to relay would grow.
+/// Maximum number of items that one turn relays. An item is a frame or the end of a group. Each item is relayed to all subscribers of the
+/// track. The limit must not be lower than the number of items that one turn receives. Otherwise, the queue of items would grow.
 const MAX_ITEMS_PER_TURN: usize = 64;
 
 /// Configuration of the echo.
@@ -42,7 +42,7 @@ pub struct MoqtEchoConfig {
 
 impl Default for MoqtEchoConfig {
     /// The default prefix is `japan, kyoto` in gomoqt-2025-02. In gomoqt-0.9, the default prefix is `/` and the default track is `index`.
-    /// By default, frames are not delayed, the buffer holds at most 4 MiB, at most 4 groups wait per track without a subscriber, and a
+    /// By default, frames are not delayed, and the buffer holds at most 4 MiB. At most 4 groups wait for each track without a subscriber. A
     /// subscription waits at most 5 s for an announcement.
     fn default() -> Self {
         Self {
@@ -124,7 +124,7 @@ impl MoqtEcho {
         self.tracks.insert(subscription, EchoTrack { path, subscribe_streams: pending, ended: false });
     }
 
-    /// Marks a track as ended: it accepts no subscription, and is removed when its last group has been relayed.
+    /// Marks a track as ended. An ended track accepts no subscription. When its last group has been relayed, the track is removed.
     fn on_track_ended(&mut self, session: &mut Session, subscription: u64) {
         let Some(version) = session.version() else { return };
         let Some(track) = self.tracks.get_mut(&subscription).filter(|track| !track.ended) else { return };
@@ -327,7 +327,7 @@ impl GroupRelay {
     fn relay_due(&mut self, now: Time, session: &mut Session, left: &mut usize) -> bool {
         let due = self.items.iter().take(*left).take_while(|(due, _)| *due <= now).count();
         *left -= due;
-        // All items are written for one subscriber before any item is written for the next, so that short writes can be coalesced.
+        // All items are first written for one subscriber, then for the next subscriber. With this order, short writes can be coalesced.
         for group in self.destinations.iter().flatten() {
             for (_, item) in self.items.range(..due) {
                 match item {
@@ -391,9 +391,9 @@ impl RelayQueue {
         self.cost
     }
 
-    /// Relays the due items, at most [`MAX_ITEMS_PER_TURN`]. The callback `subscribers` receives the ID of the subscription with which we
-    /// receive a track, and returns the streams on which the peer has subscribed to the echo of this track. A group whose track has no
-    /// subscriber stays in the queue.
+    /// Relays the due items, at most [`MAX_ITEMS_PER_TURN`]. The callback `subscribers` receives the ID of our subscription to a track. The
+    /// callback returns the streams on which the peer subscribed to the echo of this track. A group whose track has no subscriber stays in
+    /// the queue.
     fn relay_due<'a>(
         &mut self,
         now: Time,
@@ -422,8 +422,8 @@ impl RelayQueue {
     }
 
     /// Drops whole groups until at most `max_bytes` are counted for the remaining groups. Groups without a subscriber are dropped first,
-    /// starting with the oldest. After that, the newest groups are dropped, so that the older groups are relayed on time. Returns the
-    /// number of groups dropped because the buffer is full, and the number dropped because they have no subscriber.
+    /// starting with the oldest. After that, the newest groups are dropped, so that the older groups are relayed on time. Returns two
+    /// numbers: groups dropped because the buffer is full, and groups dropped without a subscriber.
     fn drop_over_limit(
         &mut self,
         max_bytes: usize,

@@ -100,7 +100,7 @@ impl StreamType {
 /// First byte of the first stream in the IETF drafts of MOQT and in related protocols. This byte identifies these protocols.
 pub const IETF_CLIENT_SETUP_TYPE: u8 = 0x20;
 
-/// Path of a track, or a prefix of such paths. In gomoqt-0.9, the last part is the track name, and the parts before it are the broadcast path.
+/// Path of a track, or a prefix of such paths. In gomoqt-0.9, the last part is the track name. The other parts are the broadcast path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TrackPath(pub Vec<String>);
 
@@ -150,7 +150,7 @@ impl TrackPath {
         path.strip_prefix(&prefix.to_slash_string()).map(str::to_owned).unwrap_or(path)
     }
 
-    /// The full path of an announcement that was requested for `prefix`. gomoqt-0.9 announces the suffix; gomoqt-2025-02 announces either
+    /// The full path of an announcement that was requested for `prefix`. gomoqt-0.9 announces the suffix. gomoqt-2025-02 announces either
     /// the suffix or the full path.
     pub(super) fn from_announcement(announced: Self, prefix: &Self, version: MoqtVersion) -> Self {
         match version {
@@ -310,7 +310,7 @@ pub enum AnnounceStatus {
 pub struct Announce {
     /// New status.
     pub status: AnnounceStatus,
-    /// In gomoqt-2025-02, the full path; in gomoqt-0.9, the rest of the path after the prefix, as a single part.
+    /// In gomoqt-2025-02, the full path. In gomoqt-0.9, a single part: the rest of the path after the prefix.
     pub path: TrackPath,
     /// Parameters; gomoqt-2025-02 only.
     pub parameters: Parameters,
@@ -336,7 +336,7 @@ impl MessageBody for Announce {
             (unknown, _) => return Err(DecodeError::UnknownStatus(unknown)),
         };
         Ok(match version {
-            // gomoqt appends an empty path (one byte: 0 parts) to LIVE, but the length prefix does not include that byte.
+            // gomoqt appends an empty path (one byte: 0 parts) to LIVE. The length prefix does not include this byte.
             MoqtVersion::Gomoqt202502 if status == AnnounceStatus::Live && fields.is_empty() => {
                 Self { status, ..Self::default() }
             }
@@ -405,7 +405,7 @@ impl MessageBody for SubscribeUpdate {
 pub struct Subscribe {
     /// Subscribe ID chosen by the subscriber; groups carry it.
     pub id: u64,
-    /// Track path. In gomoqt-0.9 the last part is the track name, and the parts before it are the broadcast path.
+    /// Track path. In gomoqt-0.9, the last part is the track name. The other parts are the broadcast path.
     pub track: TrackPath,
     /// Requested groups.
     pub range: SubscribeUpdate,

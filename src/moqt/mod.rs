@@ -1,10 +1,9 @@
-//! The MOQT protocol of the Go program gomoqt, without I/O: encoding, messages, sessions, the echo and a client.
+//! The MOQT protocol of the Go program gomoqt, without I/O. This module contains the encoding, messages, sessions, the echo and a client.
 //!
-//! A [`MoqtEndpoint`] is one end of one connection: a [`Session`], which handles streams and messages, and a
-//! [`SessionHandler`], which is the application: [`echo::MoqtEcho`] on the server, [`client::MoqtClient`] on the
-//! client. The owner of the connection passes in events with their time and performs the [`SessionAction`]s. This
-//! module handles connections over raw QUIC and over WebTransport in the same way. Both wire formats of gomoqt are
-//! supported: see [`MoqtVersion`].
+//! A [`MoqtEndpoint`] is one end of one connection. The endpoint consists of a [`Session`] and a [`SessionHandler`]. The [`Session`]
+//! handles streams and messages. The [`SessionHandler`] is the application: [`echo::MoqtEcho`] on the server, [`client::MoqtClient`] on the
+//! client. The owner of the connection passes in events with their time and performs the [`SessionAction`]s. This module handles
+//! connections over raw QUIC and over WebTransport in the same way. Both wire formats of gomoqt are supported: see [`MoqtVersion`].
 
 use std::time::Duration;
 
@@ -84,8 +83,9 @@ pub struct SessionLimits {
 }
 
 impl Default for SessionLimits {
-    /// 5 s for the setup; 64 bidirectional streams, 128 incoming groups, 16 announcements, 16 subscriptions; paths of 4 KiB; 4 MiB of
-    /// received bytes not processed yet; 256 KiB of unsent messages, 4 MiB of unsent groups; 256 outgoing groups.
+    /// The setup may take 5 s. The limits are 64 bidirectional streams, 128 incoming groups, 16 announcements and 16 subscriptions. A path
+    /// has at most 4 KiB. Received bytes that wait for processing are limited to 4 MiB. Unsent messages are limited to 256 KiB and unsent
+    /// groups to 4 MiB. There are at most 256 outgoing groups.
     fn default() -> Self {
         Self {
             setup_timeout: Duration::from_secs(5),
@@ -106,8 +106,8 @@ pub mod error_code {
     //! Error codes that close connections, reset streams and reject requests. If gomoqt defines a code for an error, the value is the same
     //! here. Connections, streams, subscriptions and groups have separate codes, so equal values have different meanings.
 
-    /// Closes a connection without an error. When a subscription ends, `STOP_SENDING` with this code is also sent, so that the peer stops
-    /// sending on the subscription's stream.
+    /// Closes a connection without an error. When a subscription ends, `STOP_SENDING` with this code stops the peer's sending on the
+    /// subscription's stream.
     pub const NO_ERROR: u32 = 0x0;
     /// Closes a connection because of an internal error. This code is also sent if the peer does not read our messages.
     pub const INTERNAL_ERROR: u32 = 0x1;
@@ -116,16 +116,16 @@ pub mod error_code {
     /// Closes a connection because there is no common version. This code has the same value in gomoqt-0.9; gomoqt-2025-02
     /// has no code for this error.
     pub const UNSUPPORTED_VERSION: u32 = 0x12;
-    /// Closes a connection because the setup timed out, or because the client requested an invalid or unknown path. This code has the same
-    /// value in gomoqt-0.9.
+    /// Closes a connection because the setup timed out or the requested path is invalid or unknown. This code has the same value in
+    /// gomoqt-0.9.
     pub const SETUP_FAILED: u32 = 0x13;
 
     /// Rejects a stream because it contains a malformed message.
     pub const MALFORMED_MESSAGE: u32 = 0x0;
     /// Rejects a stream because its type is unknown or not supported.
     pub const UNSUPPORTED_STREAM_TYPE: u32 = 0x10;
-    /// Rejects or resets a stream because a limit is exceeded, such as the number of streams, subscriptions or unprocessed bytes. This code
-    /// is not defined by gomoqt.
+    /// Rejects or resets a stream because a limit is exceeded. Examples are limits on streams, subscriptions or unprocessed bytes. This
+    /// code is not defined by gomoqt.
     pub const LIMIT_EXCEEDED: u32 = 0x11;
 
     /// Rejects a subscription because its subscribe ID is in use.

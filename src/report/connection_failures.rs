@@ -1,4 +1,4 @@
-//! Warnings about WebSocket and MOQT connections: why a connection failed, what to do about it, and why replies are missing.
+//! Warnings about failed WebSocket and MOQT connections and about missing replies, with causes and remedies.
 
 use super::figures::{ConnectionFailure, MoqtFigures, StreamFigures, WebSocketFigures};
 use super::model::{Report, Warning, WarningCode};
@@ -26,13 +26,13 @@ fn websocket_advice(dialect: Dialect, failure: &ConnectionFailure) -> &'static s
     match (failure.kind, failure.close_code.and_then(|code| close_code_advice(dialect, code))) {
         (_, Some(advice)) => advice,
         ("unreachable", _) => {
-            "check the host, port, path and --dialect; check that the server is running and that no firewall blocks the connection"
+            "check the host, port, path and --dialect. Check that the server is running and that no firewall blocks the connection"
         }
         ("rejected", _) if dialect == Dialect::ControlSurface => {
             "give the --room-code of a room that exists and is not full"
         }
         ("rejected", _) => "check --dialect and the room",
-        ("closed", _) => "the server or a proxy closed the connection; check the server's log",
+        ("closed", _) => "the server or a proxy closed the connection. Check the server's log",
         _ => "the server or a proxy violated the WebSocket protocol, or the network failed",
     }
 }
@@ -42,34 +42,34 @@ fn close_code_advice(dialect: Dialect, code: u32) -> Option<&'static str> {
     let broadcast = dialect == Dialect::Broadcast;
     Some(match CloseCode(u16::try_from(code).ok()?) {
         CloseCode::NORMAL_CLOSURE | CloseCode::GOING_AWAY => {
-            "the server is shutting down or closed the room; try again"
+            "the server is shutting down or closed the room. Try again"
         }
         CloseCode::POLICY_VIOLATION => {
             "policy violation: too many messages per second (give a longer --interval) or too many wrong room codes"
         }
         CloseCode::MESSAGE_TOO_BIG => "a message was too large for the server",
         CloseCode::INTERNAL_ERROR | CloseCode::SERVICE_RESTART | CloseCode::BAD_GATEWAY => {
-            "the server failed or is restarting; check its log"
+            "the server failed or is restarting. Check the server's log"
         }
         CloseCode::TRY_AGAIN_LATER => {
-            "the server or the room is full, or this client read too slowly; try again later or give a longer --interval"
+            "the server or the room is full, or this client read too slowly. Try again later or give a longer --interval"
         }
-        CloseCode::IDLE_TIMEOUT if broadcast => "the server closes idle connections; give a shorter --interval",
+        CloseCode::IDLE_TIMEOUT if broadcast => "the server closes idle connections. Give a shorter --interval",
         // AUTHENTICATION_REQUIRED and MAX_CONNECTION_AGE are the same number, so the advice covers both reasons for closing.
         CloseCode::AUTHENTICATION_REQUIRED if broadcast => {
-            "the room requires a token, or the connection reached the server's maximum connection age; give --token-file FILE, or sign \
+            "the room requires a token, or the connection reached the server's maximum connection age. Give --token-file FILE, or sign \
              tokens with --hmac-secret-file FILE"
         }
         // INVALID_TOKEN and SERVER_SHUTDOWN are the same number, so the advice covers both reasons for closing.
         CloseCode::INVALID_TOKEN if broadcast => {
-            "the server is shutting down or rejects the token; a rejected token has expired, belongs to another room or is signed with \
-             another secret; give a new token (--token-file) and the room of this token (--room), or give the server's secret \
-             (--hmac-secret-file)"
+            "the server is shutting down or rejects the token. A rejected token has expired, belongs to another room or is signed with \
+             another secret. Give a new token (--token-file) and the room of this token (--room). Alternatively, give the server's \
+             secret (--hmac-secret-file)"
         }
         CloseCode::ORIGIN_NOT_ALLOWED | CloseCode::REJECTED_BY_ROOM if broadcast => {
-            "the room rejects this client; contact the room's operator"
+            "the room rejects this client. Contact the room's operator"
         }
-        CloseCode::ROOM_NAME_REQUIRED if broadcast => "the server rejects the room name; give another --room",
+        CloseCode::ROOM_NAME_REQUIRED if broadcast => "the server rejects the room name. Give another --room",
         _ => return None,
     })
 }
@@ -88,8 +88,8 @@ fn websocket_no_replies(
     let received =
         if report.datagrams.stray + stream.unmatched > 0 { "other messages arrived" } else { "no message arrived" };
     let message = format!(
-        "the server accepts the connection but does not answer {request} with {response} ({received}): check that it speaks {}, or \
-         give another --dialect",
+        "the server accepts the connection but does not answer {request} with {response} ({received}). Check that the server speaks {}, \
+         or give another --dialect",
         dialect.name()
     );
     Some(Warning::new(WarningCode::NoReplies, message))
@@ -104,12 +104,14 @@ fn websocket_replies_missing(websocket: &WebSocketFigures, stream: Option<&Strea
     let mut message = match stream.lost {
         0 => "received more replies than requests".to_owned(),
         lost => format!(
-            "TCP loses no data, so missing replies have another cause: the server did not answer {} in time, or the connection ended first",
+            "TCP loses no data, so missing replies have another cause. The server did not answer {} in time, or the connection ended first",
             format_count(lost, &format!("{} message", websocket.request))
         ),
     };
     if !has_request_ids {
-        message.push_str("; replies of this dialect carry no request ID, so a missing or extra reply makes all later round-trip times wrong");
+        message.push_str(
+            ". Replies of this dialect carry no request ID. Therefore, a missing or extra reply makes all later round-trip times wrong",
+        );
     }
     Some(Warning::new(WarningCode::RepliesMissing, message))
 }
@@ -134,28 +136,28 @@ pub(super) fn moqt_warnings(report: &Report, stream: Option<&StreamFigures>) -> 
 fn moqt_advice(failure: &ConnectionFailure) -> &'static str {
     match (failure.kind, failure.close_code) {
         ("unreachable", _) => {
-            "no server listens there or a firewall drops UDP (QUIC cannot distinguish these); check the host and port, and that the \
-             server is running; compare with `jamjam-dev probe --embedded --moqt` on this host"
+            "no server listens there or a firewall drops UDP. QUIC cannot distinguish these causes. Check the host and port, and that \
+             the server is running. Compare with `jamjam-dev probe --embedded --moqt` on this host"
         }
         ("rejected", _) => {
-            "check the URL and its path, and check that the server supports a MOQT version of this client (see docs/moqt.md)"
+            "check the URL and its path. Check that the server supports a MOQT version of this client (see docs/moqt.md)"
         }
         ("not_ready", _) => {
-            "the server speaks this MOQT version but does not echo this track; check the path, and check that --moqt-track is \
+            "the server speaks this MOQT version but does not echo this track. Check the path. Check that --moqt-track is \
              under the prefix that the server subscribes to"
         }
         ("timed_out", _) => {
-            "the report contains the results before the time-out; try again, and report a bug if the time-out happens again"
+            "the report contains the results before the time-out. Try again, and report a bug if the time-out happens again"
         }
-        ("closed", Some(error_code::NO_ERROR)) => "the server is shutting down or has ended the session; try again",
+        ("closed", Some(error_code::NO_ERROR)) => "the server is shutting down or has ended the session. Try again",
         ("closed", Some(error_code::INTERNAL_ERROR)) => {
-            "the server failed, or this client read too slowly; check the server's log or give a longer --interval"
+            "the server failed, or this client read too slowly. Check the server's log or give a longer --interval"
         }
         ("closed", Some(error_code::PROTOCOL_VIOLATION | error_code::UNSUPPORTED_VERSION)) => {
             "the server speaks another version of MOQT"
         }
         ("closed", Some(error_code::SETUP_FAILED)) => "check the path in the URL",
-        ("closed", _) => "the server or a device on the path closed the connection; check the server's log",
+        ("closed", _) => "the server or a device on the path closed the connection. Check the server's log",
         _ => "the server or a device on the path violated the protocol, or the network failed",
     }
 }
@@ -168,8 +170,8 @@ fn moqt_no_replies(report: &Report, moqt: &MoqtFigures, stream: Option<&StreamFi
     }
     let received = if stream.unmatched > 0 { "other frames arrived" } else { "no frame arrived" };
     let message = format!(
-        "the subscriptions to {} succeeded in both directions, but the server does not return this client's frames ({received}); check \
-         the server's log, or give a longer --timeout if the server delays the echo",
+        "both subscriptions to {} succeeded, but the server does not return this client's frames ({received}). Check the server's log. \
+         If the server delays the echo, give a longer --timeout",
         moqt.track
     );
     Some(Warning::new(WarningCode::NoReplies, message))
@@ -186,13 +188,13 @@ fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> O
     };
     let ended = if moqt.connection_failure.is_some() { ", or the connection ended first" } else { "" };
     let rejected = if moqt.groups_lost > 0 {
-        "; a gomoqt server rejects groups that arrive before the server has registered its own subscription"
+        ". A gomoqt server rejects groups that arrive before the server has registered its own subscription"
     } else {
         ""
     };
     let message = format!(
-        "QUIC loses no data, so missing frames have another cause: the server did not return {missing} in time{ended}; if a client reads \
-         too slowly, a jamjam-dev server drops the oldest groups; if --moqt-delay makes a jamjam-dev server store too much data, the \
+        "QUIC loses no data, so missing frames have another cause. The server did not return {missing} in time{ended}. If a client reads \
+         too slowly, a jamjam-dev server drops the oldest groups. If --moqt-delay makes a jamjam-dev server store too much data, the \
          server drops the newest groups{rejected}"
     );
     Some(Warning::new(WarningCode::RepliesMissing, message))
@@ -203,7 +205,7 @@ fn groups_dropped(moqt: &MoqtFigures) -> Option<Warning> {
         (0, 0) => return None,
         (stopped, 0) => format!("the server stopped {} before all data was sent", format_count(stopped, "group")),
         (_, dropped) => format!(
-            "{} could not be sent completely because the server or the path was too slow: give a longer --interval or a smaller --size",
+            "{} could not be sent completely because the server or the path was too slow. Give a longer --interval or a smaller --size",
             format_count(dropped, "group")
         ),
     };
@@ -213,8 +215,8 @@ fn groups_dropped(moqt: &MoqtFigures) -> Option<Warning> {
 fn path_retried(moqt: &MoqtFigures) -> Option<Warning> {
     let path = moqt.retried_path.as_ref()?;
     let message = format!(
-        "the server did not respond to the path `/{path}` within 2 s, so the client tried the same path without the leading slash, \
-         `{path}`; to avoid this delay, give the path that the server expects"
+        "the server did not respond to the path `/{path}` within 2 s. The client then tried the path without the leading slash, \
+         `{path}`. To avoid this delay, give the path that the server expects"
     );
     Some(Warning::new(WarningCode::PathRetried, message))
 }

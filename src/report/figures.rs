@@ -1,9 +1,9 @@
-//! The figures of the report: one table with a row per figure. Each row gives the JSON name, the type, the value, and its unit, label and
-//! place in the text report. Every output format iterates over this table.
+//! The figures of the report: one table with a row per figure. Each row contains the JSON name, type, value, unit, label and place in the
+//! text report. Every output format iterates over this table.
 //!
-//! `docs/measuring.md` defines each figure under its JSON name. Times have at most three decimals in microseconds; a figure without data is
-//! `null`. A new row must also be added to `docs/report.schema.json` and `docs/measuring.md`; `tests/library/measurement/json.rs` checks
-//! both.
+//! `docs/measuring.md` defines each figure under its JSON name. Times have at most three decimals in microseconds. A figure without data is
+//! `null`. A new row must also be added to `docs/report.schema.json` and `docs/measuring.md`. `tests/library/measurement/json.rs` checks
+//! these two files.
 
 use std::net::SocketAddr;
 
@@ -104,7 +104,7 @@ figures! {
         ipdv_abs_p99_us: Option<f64> = ipdv_percentile(0.99);
     }
 
-    /// A bar of the round-trip histogram: the number of round trips of at least `from_us` and less than `to_us`. The last bar has no upper
+    /// A bar of the round-trip histogram. `count` round trips took at least `from_us` and less than `to_us`. The last bar has no upper
     /// edge.
     "rtt_histogram": HistogramBarFigures from bar: HistogramBar {
         from_us: f64 = micros(bar.lower);
@@ -382,8 +382,8 @@ impl From<&MoqtFailure> for ConnectionFailure {
     }
 }
 
-/// The input for the figures of a stream. `rtt` is `None` if the server delay is unknown; `lost_upstream` is `None` if the loss
-/// direction is unknown.
+/// The input for the figures of a stream. `rtt` is `None` if the server delay is unknown. `lost_upstream` is `None` if the loss direction
+/// is unknown.
 pub(super) struct StreamInput<'a> {
     pub(super) stream: &'a StreamStats,
     pub(super) rtt: Option<RoundTrip<'a>>,
@@ -522,7 +522,7 @@ fn gaps_row(quality: &AudioQualityFigures) -> Option<String> {
 
 fn level(quality: &AudioQualityFigures) -> String {
     let returned = match &quality.returned_levels {
-        // The returned level is printed only if packets are damaged, because intact packets have the level that was sent.
+        // Intact packets have the level that was sent. Therefore, the returned level is printed only if packets are damaged.
         Some(levels) if quality.damaged_packets > 0 => {
             format!("; returned {}", levels_text(levels, levels.iter().map(|level| level.clips).sum()))
         }

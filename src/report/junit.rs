@@ -1,6 +1,6 @@
-//! The report as JUnit XML for CI servers: one test suite, with test cases for the run, its replies, its payloads and each limit.
+//! The report as JUnit XML for CI servers. One test suite has test cases for the run, its replies, its payloads and each limit.
 //!
-//! A run that was interrupted or aborted is an error even if its figures are good: CI must not show such a run as passed.
+//! An interrupted or aborted run is an error, even if its figures are good. CI must not show such a run as passed.
 
 use std::time::Duration;
 
@@ -69,8 +69,8 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
         None => TestCaseStatus::success(),
     };
     let mut case = TestCase::new("run completed", status);
-    // All test cases belong to one run. The report assigns the duration of the run to this test case and no time to the other cases, so
-    // that the times of all cases add up to the duration of the run.
+    // All test cases belong to one run. This test case has the duration of the run, and the other cases have no time. The sum of all times
+    // is therefore the duration of the run.
     case.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
     case
 }

@@ -101,7 +101,7 @@ pub struct LimitResult {
     pub measured: Option<f64>,
     /// Whether the limit was met.
     pub passed: bool,
-    /// Why there is no data, or why the limit was compared with a figure other than the usual one.
+    /// Why there is no data, or why a substitute figure was compared with the limit.
     pub note: Option<String>,
 }
 
@@ -170,8 +170,8 @@ fn evaluate_gaps(run: &RunResults, allowed: u64) -> LimitResult {
     let gaps = match audio.and_then(|audio| Some((audio.quality.as_ref()?.gaps.count(), audio.quality_dropped))) {
         _ if !is_settled => Err(missing_data_reason(run, NO_OUTCOME)),
         None => Err(NOT_ANALYZED.to_owned()),
-        // The packets that were not analyzed may contain more gaps. So a count above the limit shows that the limit is exceeded, but a
-        // count within the limit does not show that it is met.
+        // The packets that were not analyzed may contain more gaps. If the count is above the limit, the limit is certainly exceeded. If
+        // the count is within the limit, the total number of gaps may still exceed the limit.
         Some((gaps, 1..)) if gaps <= allowed => Err("this host was too slow to analyze all returned audio".to_owned()),
         Some((gaps, _)) => Ok(gaps),
     };
@@ -267,12 +267,12 @@ fn evaluate_duration(
     }
 }
 
-const NO_OUTCOME: &str = "no packet was sent, or all sent packets were still in flight at the end of the run";
+const NO_OUTCOME: &str = "no packet was sent, or all sent packets were still in flight at the end";
 const NO_REPLIES: &str = "no replies received";
 const NOT_ANALYZED: &str = "the audio was not analyzed";
 const NOTHING_SENT: &str = "nothing was sent";
 
-/// Why a figure of the evaluated stream has no data; `default` if there is no more specific reason.
+/// Why a figure of the evaluated stream has no data. Returns `default` if there is no more specific reason.
 fn missing_data_reason(run: &RunResults, default: &str) -> String {
     if !run.replies_expected {
         return "no replies were expected".to_owned();
@@ -295,8 +295,8 @@ fn missing_data_reason(run: &RunResults, default: &str) -> String {
 pub struct Verdict {
     /// Whether the run passed.
     pub passed: bool,
-    /// Whether any limit, such as `--max-loss`, was set. If no limit was set, the run passes if replies arrived, none was damaged and the
-    /// connection did not fail. If no limit was set and `--no-echo` was given, the run passes if all packets were sent.
+    /// Whether any limit, such as `--max-loss`, was set. Without limits, the run passes if replies arrived, all undamaged, and the
+    /// connection did not fail. With `--no-echo` and without limits, the run passes if all packets were sent.
     pub limits_set: bool,
     /// Why the run failed; empty if it passed.
     pub reasons: Vec<String>,
@@ -320,7 +320,7 @@ impl Verdict {
         let protocol = RunProtocol::of_run(run);
         let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
-        // If there is a `no_reply_reason`, limits without data are not reported, because the missing replies are the cause.
+        // If there is a `no_reply_reason`, it also explains why limits have no data. Limits without data are then not reported.
         let exceeded = limits
             .iter()
             .filter(|limit| !limit.passed && (no_reply_reason.is_none() || limit.measured.is_some()))

@@ -1,5 +1,5 @@
-//! The report as GitHub-flavored Markdown, for the summary of a CI job: verdict, limits, key figures, warnings, and the text report in a
-//! collapsed block.
+//! The report as GitHub-flavored Markdown for the summary of a CI job. The summary contains the verdict, limits, key figures and warnings.
+//! A collapsed block contains the text report.
 
 use std::fmt::Write;
 
@@ -66,7 +66,7 @@ fn warnings(report: &Report) -> String {
 /// The text report in a collapsed block.
 fn details_block(report: &Report) -> String {
     let text = text::summary(report, false);
-    // The fence is longer than any run of backticks in the text, so that the text cannot close it.
+    // The fence is longer than any run of backticks in the text. Therefore, the text cannot close the fence.
     let fence = "`".repeat(3.max(longest_run_of_backticks(&text) + 1));
     format!("<details>\n<summary>The whole report</summary>\n\n{fence}text\n{text}{fence}\n\n</details>\n")
 }
@@ -75,7 +75,7 @@ fn longest_run_of_backticks(text: &str) -> usize {
     text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0)
 }
 
-/// Escapes external text, such as target names and system messages, so that it has no meaning in Markdown or HTML.
+/// Escapes external text, such as target names and system messages. The escaped text has no special meaning in Markdown or HTML.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {

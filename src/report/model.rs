@@ -146,8 +146,8 @@ impl Report {
         websocket.or_else(|| self.moqt.as_ref()?.connection_failure.as_ref())
     }
 
-    /// Returns the result as one word, and a text that is printed before the explanation of the verdict. If the run did not complete, this
-    /// text contains the cause. If the run completed, the text is empty. `error` is the error that ended the run early.
+    /// Returns the result as one word, and an introduction to the explanation of the verdict. If the run did not complete, the introduction
+    /// contains the cause. If the run completed, the introduction is empty. `error` is the error that ended the run early.
     pub(super) fn status_line(&self, error: Option<&str>) -> (&'static str, String) {
         match (error, self.interrupted) {
             (Some(error), _) => ("ABORTED", format!("{error}; results so far: ")),

@@ -1,5 +1,5 @@
-//! How the report describes and writes quantities: units, rounding, the rows of the table of figures, and names of subcommands, signals and
-//! packets.
+//! How the report writes quantities: units, rounding and the rows of the table of figures. This module also contains the names of
+//! subcommands, signals and packets.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,8 +30,8 @@ pub enum Unit {
     Ratio,
     /// Microseconds, printed in the unit that suits their size.
     Us,
-    /// A time in microseconds, printed in milliseconds if it is 1 ms or longer. An echo time of several seconds is not printed in seconds:
-    /// the rounding would hide the network's part, which may be only some milliseconds.
+    /// A time in microseconds, printed in milliseconds if it is 1 ms or longer. An echo time of several seconds is not printed in seconds.
+    /// The rounding would hide the network's part, which may be only some milliseconds.
     FineUs,
     /// Milliseconds, printed in the unit that suits their size.
     Ms,
@@ -153,7 +153,7 @@ pub struct Figure<T: 'static> {
     pub label: &'static str,
     /// The value.
     pub value: fn(&T) -> Value,
-    /// The place of the figure in the text report, and the condition under which the figure is printed there.
+    /// The place of the figure in the text report, and the condition for printing the figure.
     pub shown: Shown<T>,
     /// The summaries (Markdown, JUnit) in which the figure appears.
     pub key: Key,
@@ -180,9 +180,9 @@ pub enum Shown<T: 'static> {
 /// value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Always. A missing value is `-`.
+    /// The figure is shown even if it has no value. A missing value is shown as `-`.
     Always,
-    /// If the figure has a value. If a part of this kind has no value, its whole row is hidden.
+    /// The figure is shown only if it has a value. If a part of this kind has no value, its whole row is hidden.
     Present,
     /// A part that is omitted if there is no value. If all parts of a row are omitted, the row is hidden.
     OptionalPart,
@@ -266,7 +266,7 @@ fn join_parts<T>(row: &[&Figure<T>], group: &T) -> Option<String> {
 
 macro_rules! value_from {
     ($($type:ty => |$value:ident| $result:expr;)*) => {
-        $(#[allow(clippy::ref_option_ref, reason = "the table passes every field by reference")]
+        $(#[allow(clippy::ref_option_ref, reason = "the macro `figures` passes each field by reference")]
         impl From<&$type> for Value {
             fn from($value: &$type) -> Self { $result }
         })*
@@ -309,8 +309,8 @@ impl<const N: usize> From<&[u64; N]> for Value {
     }
 }
 
-/// Turns each group of the table into a struct that serializes to the JSON object and has the constant `FIGURES`. A row is
-/// `name: type = value => unit, label, shown, key;`. A row without `=>` is `JsonOnly`; a row without `key` is in no summary. A
+/// Turns each group of the table into a struct with the constant `FIGURES`. The struct serializes to the JSON object. A row is
+/// `name: type = value => unit, label, shown, key;`. A row without `=>` is `JsonOnly`. A row without `key` is in no summary. A
 /// group may have statements in brackets before its rows. `new` executes these statements once and then computes the values of all rows.
 macro_rules! figures {
     (@text $type:ident) => { figures!(@text $type Unit::None, "", Shown::JsonOnly) };

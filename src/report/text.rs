@@ -1,4 +1,4 @@
-//! The report as text: a heading, the table of streams, a histogram, rows of further figures, limits, warnings and the verdict.
+//! The report as text: heading, table of streams, histogram, rows of further figures, limits, warnings and verdict.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub fn summary(report: &Report, color: bool) -> String {
     parts.join("\n")
 }
 
-/// The report in a few lines (replies, round trips and problems), for subcommands whose other output is more important.
+/// The report in a few lines: replies, round trips and problems. Used by subcommands whose other output is more important.
 pub fn brief(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(stream) = report.streams.get(report.evaluated_stream).filter(|stream| stream.sent > 0) {

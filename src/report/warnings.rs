@@ -12,9 +12,10 @@ use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
 
 /// A pacing error above this, in microseconds, is visible in the jitter.
 const PACING_WARNING_US: f64 = 1_000.0;
-/// If the median pacing error changes during the run by more than this, in microseconds, a warning is printed.
+/// Threshold for the change of the median pacing error during a run, in microseconds. A larger change causes a warning.
 const PACING_DRIFT_WARNING_US: f64 = 100.0;
-/// If the configured and the estimated server delay differ by more than this, in milliseconds, a warning is printed.
+/// Threshold for the difference between the configured and the estimated server delay, in milliseconds. A larger difference causes a
+/// warning.
 const SERVER_DELAY_MISMATCH_MS: f64 = 5.0;
 /// Minimum number of pings for a reliable estimate of the server delay.
 const MIN_PINGS_FOR_SERVER_DELAY: u64 = 3;
@@ -22,8 +23,8 @@ const MIN_PINGS_FOR_SERVER_DELAY: u64 = 3;
 const MAX_UNFRAGMENTED_AUDIO_PAYLOAD: u32 = (MAX_UNFRAGMENTED_PAYLOAD - HEADER_LEN) as u32;
 /// Number of round trips that a 99th percentile needs.
 const MIN_P99_SAMPLES: u64 = 100;
-/// A send call that takes longer than this, in microseconds, is noticeable in round-trip times on a local network. On an idle host, a send
-/// call takes 3 to 30 µs.
+/// Threshold for the p99 of the duration of send calls, in microseconds. Longer send calls are noticeable in round-trip times on a local
+/// network. On an idle host, a send call takes 3 to 30 µs.
 const SEND_CALL_WARNING_US: f64 = 100.0;
 /// Threshold in microseconds above which a timer error is reported. Packets with 64 samples at 48 kHz have an interval of 1,333 µs. If the
 /// timer error approaches this interval, such packets leave in bursts.
@@ -36,7 +37,7 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     let stream = report.streams.get(report.evaluated_stream);
     let mut found = websocket_warnings(report, stream);
     found.extend(moqt_warnings(report, stream));
-    // If the capture device delivered no audio, nothing was sent, so missing replies do not indicate a network problem.
+    // If the capture device delivered no audio, nothing was sent. Missing replies then do not indicate a network problem.
     let captured_nothing = report.capture.is_some() && stream.is_some_and(|stream| stream.sent == 0);
     if report.is_over_udp() && !captured_nothing {
         found.extend(no_replies(report, stream));
@@ -62,13 +63,13 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     found
 }
 
-/// If replies were expected but none arrived, returns three possible causes, each with the evidence for or against it. In all other cases,
-/// returns a warning if ICMP port unreachable was received.
+/// If no expected reply arrived, returns three possible causes. Each cause comes with evidence for or against that cause. In all other
+/// cases, returns a warning if ICMP port unreachable was received.
 fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
     let port_unreachable = report.datagrams.port_unreachable;
     if !report.replies_expected || stream.is_some_and(StreamFigures::has_replies) {
-        let message = "ICMP port unreachable was received during the run: the server started late or stopped early, or a firewall \
-                       rejects packets intermittently";
+        let message = "ICMP port unreachable was received during the run. The server started late or stopped early, or a firewall \
+                       intermittently rejects packets";
         return (port_unreachable > 0).then(|| Warning::new(WarningCode::PortUnreachable, message));
     }
     let other = report.streams.iter().find(|(kind, stream)| *kind != report.evaluated_stream && stream.has_replies());
@@ -83,8 +84,8 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
     } else if port_unreachable > 0 {
         "unlikely, because ICMP port unreachable was received"
     } else {
-        "no datagram arrived, so check this cause first: run `jamjam-dev probe --embedded` on this host and `jamjam-dev probe` \
-         on the server's host; if both pass, the problem is between the two hosts"
+        "no datagram arrived, so check this cause first. Run `jamjam-dev probe --embedded` on this host and `jamjam-dev probe` \
+         on the server's host. If both probes pass, the problem is between the two hosts"
     };
     let wrong_server = match report.evaluated_stream {
         StreamKind::Audio => "no echo server listens there, or the server delay exceeds the run duration".to_owned(),
@@ -119,7 +120,7 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
 
 fn damaged(labels: StreamLabels, stream: &StreamFigures) -> Option<Warning> {
     let message = format!(
-        "{} arrived with bytes that differ from those sent: the server or a device on the path modifies packets",
+        "{} arrived with changed bytes. The server or a device on the path modifies packets",
         format_count(stream.damaged_copies.max(stream.damaged), &labels.reply_noun())
     );
     (stream.damaged_copies > 0 || stream.damaged > 0).then(|| Warning::new(WarningCode::Damaged, message))
@@ -149,7 +150,7 @@ fn count_warnings(report: &Report, kind: StreamKind, stream: &StreamFigures) -> 
 }
 
 fn direction_not_requested(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
-    // If no reply arrived at all, the direction of the loss matters less than the causes that `no_replies` reports.
+    // Without any reply, the causes from `no_replies` matter more than the direction of the loss.
     let lost = stream.filter(|stream| stream.has_replies()).map_or(0, |stream| stream.lost);
     let message = "the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server";
     (report.loss_report.is_none() && report.is_over_udp() && lost > 0)
@@ -181,16 +182,16 @@ fn host_timing_warnings(host: &HostTimingFigures) -> Vec<Warning> {
 fn kernel_dropped(host: &HostTimingFigures) -> Option<Warning> {
     let dropped = host.kernel_dropped.filter(|dropped| *dropped > 0)?;
     let message = format!(
-        "the receive buffer of this host overflowed {}: the dropped datagrams count as lost, although the path delivered them; give a \
-         larger --socket-buffer",
-        if dropped == 1 { "once".to_owned() } else { format!("{dropped} times") }
+        "the receive buffer of this host was full, and {} dropped. They count as lost, although the path delivered them. \
+         Give a larger --socket-buffer",
+        if dropped == 1 { "1 datagram was".to_owned() } else { format!("{dropped} datagrams were") }
     );
     Some(Warning::new(WarningCode::KernelDropped, message))
 }
 
 fn suspended(host: &HostTimingFigures) -> Option<Warning> {
     let message = format!(
-        "this host was suspended for {} during the run: packets in flight were lost or have wrong round-trip times",
+        "this host was suspended for {} during the run. Packets in flight were lost or have wrong round-trip times",
         format_time(host.suspended_ms * 1e3)
     );
     (host.suspended_ms > 0.0).then(|| Warning::new(WarningCode::Suspended, message))
@@ -205,9 +206,9 @@ fn clock_jumped(host: &HostTimingFigures) -> Option<Warning> {
         format!("jumped {}, by up to {sign}{}", format_count(host.clock_jumps, "time"), format_time(largest * 1e3))
     };
     let message = format!(
-        "the clock of this host {jumps}; a round-trip time measured at the moment of a jump may be wrong by up to 50 ms; the start time \
-         (started_unix_ms) may differ from the time that the clock showed at the start, because the start time is calculated from the \
-         clock at the end of the run"
+        "the clock of this host {jumps}. A round-trip time at the moment of a jump may be wrong by up to 50 ms. The start time \
+         (started_unix_ms) is calculated from the clock at the end of the run. Therefore, the start time may differ from the clock \
+         at the start"
     );
     Some(Warning::new(WarningCode::ClockJumped, message))
 }
@@ -215,7 +216,7 @@ fn clock_jumped(host: &HostTimingFigures) -> Option<Warning> {
 fn slow_send_calls(host: &HostTimingFigures) -> Option<Warning> {
     let p99 = host.send_call_p99_us.filter(|p99| *p99 > SEND_CALL_WARNING_US)?;
     let message = format!(
-        "send calls on this host took {} (p99), and this time is included in the round-trip time and the jitter; a packet capture, a \
+        "send calls on this host took {} (p99). Round-trip times and jitter include this time. A packet capture, a \
          local firewall or another program may slow down send calls",
         format_time(p99)
     );
@@ -225,8 +226,8 @@ fn slow_send_calls(host: &HostTimingFigures) -> Option<Warning> {
 fn timer_errors(host: &HostTimingFigures) -> Option<Warning> {
     let p99 = host.timer_error_p99_us.filter(|p99| *p99 > TIMER_ERROR_WARNING_US)?;
     let message = format!(
-        "timers on this host fired {} late (p99), so packets leave late and in bursts; if the kernel supplies no receive timestamps, \
-         round-trip times are also longer by this amount; close other programs or measure from a less busy host",
+        "timers on this host fired {} late (p99), so packets leave late and in bursts. Without receive timestamps of the kernel, \
+         round-trip times are also longer by this amount. Close other programs or measure from a less busy host",
         format_time(p99)
     );
     Some(Warning::new(WarningCode::TimerError, message))
@@ -241,7 +242,7 @@ fn capture_warnings(capture: &CaptureFigures) -> Vec<Warning> {
     if capture.overruns > 0 {
         let (times, frames) = (format_count(capture.overruns, "time"), format_count(capture.overrun_frames, "frame"));
         let message = format!(
-            "the sender did not read the capture device in time ({times}): the sent audio lacks {frames}, and no silence was sent instead"
+            "the sender did not read the capture device in time ({times}). The sent audio lacks {frames}. No silence was sent instead"
         );
         found.push(Warning::new(WarningCode::CaptureOverruns, message));
     }
@@ -263,7 +264,7 @@ fn playback_warnings(playback: &PlaybackFigures) -> Vec<Warning> {
     }
     if playback.queue_full > 0 {
         let message = format!(
-            "the playback queue was full and dropped {}: the device stopped, or too many packets arrived at once",
+            "the playback queue was full and dropped {}. The device stopped, or too many packets arrived at once",
             format_count(playback.queue_full, "packet")
         );
         found.push(Warning::new(WarningCode::PlaybackQueueFull, message));
@@ -275,7 +276,7 @@ fn playback_warnings(playback: &PlaybackFigures) -> Vec<Warning> {
     }
     if playback.late * 100 > playback.played * LATE_WARNING_PERCENT && playback.jitter_buffer_ms.is_some() {
         let message = format!(
-            "{} arrived too late to be played: a larger --jitter-buffer, or auto, plays more of them but adds delay",
+            "{} arrived too late to be played. A larger --jitter-buffer, or auto, plays more packets but adds delay",
             format_count(playback.late, "packet")
         );
         found.push(Warning::new(WarningCode::PlayedLate, message));
@@ -293,18 +294,17 @@ fn audio_quality_warnings(quality: &AudioQualityFigures, is_live: bool) -> Vec<W
     let mut found = Vec::new();
     if quality.sent_silent {
         let message = if is_live {
-            "the microphone delivered only digital silence: it may be muted, or this program may lack permission to use it"
+            "the microphone delivered only digital silence. The microphone may be muted or not permitted for this program"
         } else {
             "the sent audio is digital silence: check the source"
         };
         found.push(Warning::new(WarningCode::SentSilence, message));
     } else if quality.returned_silent {
-        let message = "the returned audio is digital silence, but the sent audio is not: the other side may be muted";
+        let message = "the returned audio is digital silence, but the sent audio is not. The other side may be muted";
         found.push(Warning::new(WarningCode::ReturnedSilence, message));
     }
     if quality.alignment == UNCORRELATED {
-        let message =
-            "the returned audio does not match the sent audio: it has another source, or it was changed on the path";
+        let message = "the returned audio does not match the sent audio. The returned audio has another source or was changed on the path";
         found.push(Warning::new(WarningCode::Uncorrelated, message));
     }
     if let (Some(clips), Some(first)) = (quality.source_clips, quality.source_first_clip_at_ms) {
@@ -363,7 +363,7 @@ fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
     found.extend(server_delay_warnings(report, audio));
     if audio.payload_bytes > MAX_UNFRAGMENTED_AUDIO_PAYLOAD {
         let message = format!(
-            "{} payload bytes do not fit in one Ethernet frame: packets are fragmented, and losing one fragment loses the packet",
+            "{} payload bytes do not fit in one Ethernet frame. Packets are fragmented, and the loss of one fragment loses the packet",
             audio.payload_bytes
         );
         found.push(Warning::new(WarningCode::Fragmented, message));
@@ -391,7 +391,7 @@ fn server_delay_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> 
     let pings = report.streams.ping.as_ref().map_or(0, |ping| ping.returned);
     if configured.is_none() && estimated.is_some() && pings < MIN_PINGS_FOR_SERVER_DELAY {
         let message = format!(
-            "the server delay is estimated from only {}, which makes AUDIO round-trip times less accurate: use a longer run or --server-delay",
+            "the server delay is estimated from only {}, so AUDIO round-trip times are less accurate. Use a longer run or --server-delay",
             format_count(pings, "ping")
         );
         found.push(Warning::new(WarningCode::ServerDelayUncertain, message));
@@ -421,7 +421,7 @@ fn pacing_warnings(pacing: &PacingFigures) -> Vec<Warning> {
     {
         let (first, last) = (format_time(first), format_time(last));
         let message =
-            format!("the pacing on this host drifted: median error {first} in the first 5 s, {last} in the last 5 s");
+            format!("the pacing on this host drifted. Median error: {first} in the first 5 s, {last} in the last 5 s");
         found.push(Warning::new(WarningCode::PacingDrift, message));
     }
     found

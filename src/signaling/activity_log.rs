@@ -227,8 +227,8 @@ pub enum ActivityKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivityOutcome {
-    /// The server accepted the message. This is also the result of a new connection, and of a connection that ended without a reason
-    /// from the server.
+    /// The server accepted the message. New connections have the same result. Connections that ended without a reason from the server also
+    /// have this result.
     Accepted,
     /// The message had no effect, and its sender received no reply.
     Ignored,
@@ -350,8 +350,8 @@ pub(super) fn redact(text: &str) -> Redacted {
     Redacted { text: truncate_bytes(stored, MAX_KEPT_BYTES), message_type, is_truncated }
 }
 
-/// Splits `text` into the part before its first string literal, the literal with its quotes, and the rest. An unterminated literal
-/// extends to the end.
+/// Splits `text` into three parts: text before the first string literal, the quoted literal, and the rest. An unterminated literal extends
+/// to the end.
 fn split_string_literal(text: &str) -> (&str, &str, &str) {
     let start = text.find('"').unwrap_or(text.len());
     let mut escaped = false;
@@ -364,7 +364,7 @@ fn split_string_literal(text: &str) -> (&str, &str, &str) {
     (&text[..start], &text[start..end], &text[end..])
 }
 
-/// The length of the JSON value at the start of `text`. If there is no valid value, the length of the whole text, so that the whole text is
+/// The length of the JSON value at the start of `text`. If there is no valid value, returns the length of `text`. The whole text is then
 /// redacted.
 fn value_len(text: &str) -> usize {
     if text.starts_with('"') {
@@ -402,7 +402,7 @@ fn is_secret_field(name: &str) -> bool {
     SECRET_FIELDS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
 }
 
-/// Whether a string contains a secret field with a value, for example in nested JSON or in a URL.
+/// Whether a string, such as nested JSON or a URL, contains a secret field with a value.
 fn contains_secret(literal: &str) -> bool {
     SECRET_FIELDS.iter().any(|secret| {
         let mut rest = literal;

@@ -104,7 +104,7 @@ enum JoinState {
     Joined,
 }
 
-/// A client that finds a room by its id, code or name, joins it and learns its members' addresses.
+/// A client that joins a room by id, code or name and learns the members' addresses.
 #[derive(Debug)]
 pub struct RoomClient {
     /// The requested room: an id, an invite code, a name or a part of a name.
@@ -112,8 +112,8 @@ pub struct RoomClient {
     password: Option<String>,
     peer_name: String,
     state: JoinState,
-    /// The sanitized name of the room in the server's list. Before the list arrives, and for a room that is not in the list, this field
-    /// contains the sanitized query.
+    /// The sanitized name of the room in the server's list. Before the list arrives, this field contains the sanitized query. The same
+    /// applies if the room is not in the list.
     room_name: String,
     /// The rooms in the server's list.
     rooms: Vec<RoomInfo>,
@@ -185,14 +185,13 @@ impl RoomClient {
         self.state == JoinState::Joined
     }
 
-    /// The sanitized name of the room. If the room is not in the server's list, returns the sanitized text with which the user selected the
-    /// room.
+    /// The sanitized name of the room. If the server's list does not contain the room, returns the sanitized query.
     pub fn room_name(&self) -> &str {
         &self.room_name
     }
 
-    /// The usable addresses of the other members without duplicates: echo servers first, and for each member its candidates by descending
-    /// priority, then the public and the local address.
+    /// The usable addresses of the other members without duplicates. Echo servers come first. For each member, the candidates are sorted by
+    /// descending priority. The public address and the local address follow the candidates.
     pub fn peer_addresses(&self) -> Vec<SocketAddr> {
         let mut others: Vec<&KnownPeer> = self.peers.iter().collect();
         others.sort_by_key(|other| other.name != PEER_NAME);
@@ -283,7 +282,8 @@ fn addresses_of(peer: &Peer) -> Vec<SocketAddr> {
     addresses.filter(is_unicast).collect()
 }
 
-/// Whether the address identifies one host: the IP address is not unspecified, multicast or broadcast, and the port is not 0.
+/// Whether the address identifies one host. Unspecified, multicast and broadcast IP addresses do not identify one host, and neither does
+/// port 0.
 fn is_unicast(address: &SocketAddr) -> bool {
     let ip = address.ip().to_canonical();
     let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
@@ -305,13 +305,14 @@ const ECHO_PREFIX: &str = "🔊 ";
 /// Maximum length of an echoed chat message, in bytes.
 const MAX_ECHO_BYTES: usize = 16 << 10;
 
-/// Maximum number of echoed messages per second, so that the echoes of a flood do not exceed the server's message rate limit.
+/// Maximum number of echoed messages per second. The echoes of a flood must not exceed the server's message rate limit.
 const MAX_ECHOES_PER_SECOND: u32 = 100;
 
 /// Maximum number of log lines per second about members. Without this limit, any client could fill the log by joining and leaving.
 const MAX_LOG_LINES_PER_SECOND: u16 = 20;
 
-/// Candidate priorities of a host address and of a mapped address (RFC 8445, section 5.1.2.2; one component, local preference 65,535).
+/// Candidate priorities of a host address and of a mapped address (RFC 8445, section 5.1.2.2). There is one component with the local
+/// preference 65,535.
 const HOST_PRIORITY: u32 = 126 << 24 | 65_535 << 8 | 255;
 const SERVER_REFLEXIVE_PRIORITY: u32 = 100 << 24 | 65_535 << 8 | 255;
 
@@ -378,7 +379,7 @@ impl EchoLimiter {
 impl EchoParticipant {
     /// A participant whose room is called `[BOT] {room_name} ({delay}ms delay)`.
     pub fn new(room_name: &str, delay: Duration, addresses: AddressCandidates) -> Self {
-        // There is only one division, so the value is rounded once and 300 µs are printed as 0.3.
+        // A single division rounds the value only once. Therefore, 300 µs are printed as 0.3.
         let room_name = format!("[BOT] {room_name} ({}ms delay)", delay.as_nanos() as f64 / 1e6);
         Self {
             room_name,
@@ -391,8 +392,8 @@ impl EchoParticipant {
         }
     }
 
-    /// The first message on a new connection: rejoins the room of the last connection, because clients may still be in it; if there was no
-    /// room yet, creates one.
+    /// The first message on a new connection. If the participant already has a room, this message requests to join the same room again.
+    /// Other clients may still be in this room. If there was no room yet, the message creates a room.
     pub fn on_connected(&mut self) -> ClientMessage {
         let Some(room) = &self.invite_code else { return self.create_room() };
         self.state = ParticipantState::Rejoining;
@@ -505,7 +506,7 @@ impl EchoParticipant {
 }
 
 /// The echo of a chat message. The participant's own messages, very long messages, and messages that were already echoed twice are not
-/// echoed. Without the limit of two echoes, two echo servers in one room would echo each other's messages forever.
+/// echoed. Without this limit of two echoes, two echo servers would echo each other's messages forever.
 fn echo_chat(chat: &ChatMessage, own_id: &str, unix_ms: u64) -> Option<ClientMessage> {
     let is_returned_twice = chat.content.strip_prefix(ECHO_PREFIX).is_some_and(|rest| rest.starts_with(ECHO_PREFIX));
     if chat.sender_id == own_id || is_returned_twice || chat.content.len() > MAX_ECHO_BYTES {

@@ -1,10 +1,10 @@
-//! WebSocket close codes (RFC 6455, section 7.4, and the IANA registry), and the private codes of the dialects (4000 to 4999).
+//! WebSocket close codes (RFC 6455, section 7.4, and the IANA registry). The dialects use private codes from 4000 to 4999.
 
 use std::fmt;
 
 use crate::sanitize::prefix;
 
-/// Maximum length of a close reason, in bytes: a control frame carries at most 125 bytes, and the code takes two of them.
+/// Maximum length of a close reason, in bytes. A control frame carries at most 125 bytes, and the code takes 2 bytes.
 const MAX_REASON_BYTES: usize = 123;
 
 /// The code of a WebSocket close.
@@ -24,7 +24,7 @@ impl CloseCode {
     pub const ABNORMAL_CLOSURE: Self = Self(1006);
     /// A text message was not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
-    /// The client violated a rule of the server, for example the maximum rate of messages or control frames.
+    /// The client violated a rule of the server. For example, the client exceeded the maximum rate of messages or control frames.
     pub const POLICY_VIOLATION: Self = Self(1008);
     /// A message was longer than the server accepts.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
@@ -32,7 +32,7 @@ impl CloseCode {
     pub const INTERNAL_ERROR: Self = Self(1011);
     /// The server is restarting.
     pub const SERVICE_RESTART: Self = Self(1012);
-    /// A limit is reached, for example the send queue of a client that does not read; the client may try again later.
+    /// A limit is reached, for example the send queue of a client that does not read. The client may try again later.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
     /// A gateway received an invalid response from its upstream server.
     pub const BAD_GATEWAY: Self = Self(1014);
@@ -63,8 +63,8 @@ impl CloseCode {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
 
-    /// The code and reason for a close frame. [`CloseCode::REJECTED_BY_ROOM`] replaces a code that is not allowed in a frame, and the
-    /// reason is cut to 123 bytes.
+    /// The code and reason for a close frame. [`CloseCode::REJECTED_BY_ROOM`] replaces a code that is not allowed in a frame. The reason is
+    /// cut to 123 bytes.
     pub fn for_frame(self, reason: &str) -> (Self, &str) {
         (if self.is_allowed_in_frame() { self } else { Self::REJECTED_BY_ROOM }, prefix(reason, MAX_REASON_BYTES))
     }

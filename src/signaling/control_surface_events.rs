@@ -1,7 +1,7 @@
 //! Events of control surfaces, and a lock-free queue that carries them to a real-time thread.
 //!
-//! A [`ControlSurfaceEvent`] owns its strings, so dropping it frees memory. An [`InlineEvent`] stores its strings in place and is `Copy`:
-//! popping, copying or dropping an event never allocates, frees, locks or makes a system call.
+//! A [`ControlSurfaceEvent`] owns its strings, so dropping it frees memory. An [`InlineEvent`] stores its strings in place and is `Copy`.
+//! Popping, copying or dropping an event never allocates, frees, locks or makes a system call.
 
 use std::fmt;
 use std::ops::{Deref, RangeInclusive};
@@ -140,7 +140,7 @@ pub fn event_queue(capacity: usize) -> (EventProducer, EventConsumer) {
 }
 
 impl EventProducer {
-    /// Appends an event. If the queue is full or a string is too long, counts the event as dropped and returns false. Never blocks or
+    /// Appends an event. Returns false if the queue is full or a string is too long. The event then counts as dropped. Never blocks or
     /// allocates.
     pub fn push(&mut self, event: &ControlSurfaceEvent) -> bool {
         let pushed = InlineEvent::new(event).is_some_and(|event| self.queue.push(event).is_ok());
@@ -167,7 +167,7 @@ impl EventConsumer {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Whether the producer was dropped, because the server stopped. Queued events can still be popped.
+    /// Returns true if the producer was dropped. The server drops the producer when the server stops. Queued events can still be popped.
     pub fn is_abandoned(&self) -> bool {
         self.queue.is_abandoned()
     }

@@ -56,7 +56,7 @@ dialect_counters! {
     Counter messages_ignored,
     /// Control surface events produced for event listeners.
     Counter control_surface_events,
-    /// Messages and requests rejected because of a limit, a room handler, a missing or invalid token, or invalid content.
+    /// Messages and requests rejected because of a limit, a room handler, the token or the content.
     Counter requests_rejected,
     /// Number of checks that timers started. The timers check for missed heartbeats, idle connections, old connections and expired rooms.
     Counter cleanup_runs,

@@ -1,4 +1,4 @@
-//! The signaling dialects: their names, how a connection selects one, and how a prober measures a server of each.
+//! The signaling dialects: their names, the selection of a dialect, and the probe of each dialect.
 
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +106,7 @@ pub enum ProbeRoom {
     Code,
     /// The room in the query of the URL. The join is complete when the welcome message arrives.
     Query,
-    /// The room in the URL, which the prober joins with two members: one sends, and the other receives. A join is complete when its welcome
+    /// The room in the URL. The prober joins this room with a sending member and a receiving member. A join is complete when its welcome
     /// message arrives.
     TwoMembers,
 }

@@ -1,5 +1,5 @@
-//! The interface between the hub and the dialects. Each dialect implements [`DialectHandler`]. To reply, to send messages and to close
-//! connections, a dialect calls the methods of a [`ConnectionContext`], which `hub.rs` implements.
+//! The interface between the hub and the dialects. Each dialect implements [`DialectHandler`]. A dialect replies, sends messages and closes
+//! connections through the methods of a [`ConnectionContext`]. `hub.rs` implements these methods.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -73,7 +73,7 @@ pub(super) trait DialectHandler {
         let _ = (ctx, limits, timer);
     }
 
-    /// The interval and time-out of pings to connections of this dialect; `None` if these connections are not pinged.
+    /// The interval and time-out of pings to connections of this dialect. `None` if these connections are not pinged.
     fn heartbeat(&self, limits: &SignalingLimits) -> Option<Heartbeat> {
         Some(limits.heartbeat)
     }

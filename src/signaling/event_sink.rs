@@ -1,4 +1,4 @@
-//! The output of the hub: an [`EventSink`] receives the messages for the connections, each identified by its [`ConnId`].
+//! The output of the hub. An [`EventSink`] receives the messages for the connections. Each connection is identified by its [`ConnId`].
 
 use std::num::NonZeroU64;
 

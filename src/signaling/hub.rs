@@ -29,7 +29,8 @@ use crate::log_throttle::LogThrottle;
 use crate::rate_limit::Gcra;
 use crate::time::{Time, WallClock};
 
-/// A message counts once against the rate limit, and once more for each full block of this many bytes.
+/// Each message counts as one unit against the rate limit. For each full block of this many bytes, the message counts as one additional
+/// unit.
 const BYTES_PER_RATE_UNIT: usize = 16 << 10;
 
 /// The connection number for work that no connection caused. No connection has this number.
@@ -69,7 +70,7 @@ struct MessageType<'a> {
 }
 
 impl Hub {
-    /// An empty hub. `key` is the secret from which the ids of rooms and members are derived, so that clients cannot guess ids.
+    /// An empty hub. The ids of rooms and members are derived from the secret `key`. Therefore, clients cannot guess ids.
     pub fn new(limits: SignalingLimits, key: [u64; 4]) -> Self {
         Self {
             message_limit: limits.message_limit(),
@@ -413,7 +414,8 @@ impl ConnectionState {
     fn allow_message(&mut self, now: Time, limit: Gcra, bytes: usize) -> bool {
         let conforms = limit.try_advance(self.message_arrival, now, 1).is_some();
         if conforms {
-            // A long message is accepted if one unit is available, but uses several units, so fewer messages are accepted after it.
+            // One available unit is enough to accept a long message. The long message uses several units, so fewer later messages are
+            // accepted.
             let units = 1 + (bytes / BYTES_PER_RATE_UNIT) as u64;
             self.message_arrival = limit.advance(self.message_arrival, now, units);
         }
@@ -442,7 +444,7 @@ impl ConnectionContext<'_> {
     }
 
     /// Counts and logs a rejected request, and closes the connection that sent the request. The connection must not be in a room, because
-    /// `on_disconnect` is not called: before this call, the dialect removes a member from its room. [`Self::close`] has the same
+    /// `on_disconnect` is not called. The dialect must remove a member from its room before this call. [`Self::close`] has the same
     /// condition.
     pub(super) fn reject_and_close(&mut self, code: CloseCode, reason: &str) {
         self.count_rejection();
@@ -532,7 +534,7 @@ impl ConnectionHandle<'_> {
 
 /// Heartbeats, idle time-outs, the maximum connection age, and the timers of the dialects.
 impl Hub {
-    /// When to call [`Hub::on_deadline`] if no other event changes the deadline before.
+    /// The time at which the owner must call [`Hub::on_deadline`]. Other events can change this time.
     pub fn next_deadline(&self) -> Option<Time> {
         self.timers.next_deadline()
     }
@@ -565,7 +567,7 @@ impl Hub {
         self.dialects.get(self.connections.get(&conn)?.dialect?).heartbeat(&self.limits)
     }
 
-    /// Drops a connection that did not answer a ping in time; otherwise sends a ping if the interval has passed.
+    /// Drops a connection that did not answer a ping in time. Otherwise, sends a ping if the interval has passed.
     fn on_heartbeat_timer(&mut self, now: WallClock, conn: ConnId, mut last_ping: Time, sink: &mut dyn EventSink) {
         let Some(Heartbeat { interval: Some(interval), timeout }) = self.heartbeat(conn) else { return };
         let Some(connection) = self.connections.get_mut(&conn) else { return };
@@ -584,16 +586,16 @@ impl Hub {
         }
         let mut next = last_ping + interval;
         if connection.awaiting_pong {
-            // When the ping is sent, the connection may already have been silent for longer than the time-out. Such a connection still has
-            // the whole time-out, counted from the ping, to answer.
+            // When the ping is sent, the silence may already be longer than the time-out. In this case, the connection has another full
+            // time-out to answer. This time-out starts when the ping is sent.
             let expires_at = connection.last_seen + timeout;
             next = next.min(if expires_at > now.monotonic { expires_at } else { now.monotonic + timeout });
         }
         self.schedule(next, TimerEvent::Heartbeat { conn, last_ping });
     }
 
-    /// Schedules the idle time-out and the maximum age of the new connection `conn`. If this connection created a room, `created` is the
-    /// key of the room, and this method also schedules the heartbeat of the room.
+    /// Schedules the idle time-out and the maximum age of the new connection `conn`. `created` is the key of the room that this connection
+    /// created. This method also schedules the heartbeat of the created room.
     pub(super) fn start_member_timers(&mut self, now: Time, conn: ConnId, dialect: Dialect, created: Option<RoomKey>) {
         if let (Some(room), Some(interval)) = (created, self.limits.heartbeat.interval) {
             self.schedule(now + interval, TimerEvent::Dialect(dialect, DialectTimer::RoomHeartbeat(room)));

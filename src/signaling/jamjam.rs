@@ -1,4 +1,4 @@
-//! The dialect of the jamjam app: clients create, list and join rooms, and exchange addresses and chat messages.
+//! The dialect of the jamjam app. Clients create, list and join rooms, and exchange addresses and chat messages.
 //!
 //! Messages are JSON with the variant in `type` and its fields in `data`. Unreadable messages are ignored.
 
@@ -240,7 +240,7 @@ impl DialectHandler for JamjamDialect {
         leave_room(ctx, &mut self.rooms, None);
     }
 
-    /// jamjam clients are not pinged, because they answer a ping only when they next read from the socket.
+    /// jamjam clients answer a ping only when they next read from the socket. Therefore, the server does not ping jamjam clients.
     fn heartbeat(&self, _: &SignalingLimits) -> Option<Heartbeat> {
         None
     }

@@ -1,4 +1,4 @@
-//! Parses JSON with a maximum depth and a maximum number of values, and writes JSON with a maximum length. This module also defines
+//! Parses JSON with a maximum depth and a maximum number of values. Writes JSON with a maximum length. This module also defines
 //! [`MessageError`], the reasons why the server ignores or rejects a message.
 
 use std::io::{self, Write};

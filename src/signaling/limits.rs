@@ -6,7 +6,7 @@ use super::dialect::DialectSet;
 use super::token::Secret;
 use crate::rate_limit::Gcra;
 
-/// The maximum message burst of one connection is the number of messages that its message rate permits in this number of seconds.
+/// The maximum message burst of a connection is its permitted message rate multiplied by these seconds.
 const MESSAGE_BURST_SECONDS: u64 = 2;
 
 /// Default maximum length of a message, in bytes.
@@ -68,8 +68,8 @@ impl Default for Heartbeat {
 }
 
 impl Default for SignalingLimits {
-    /// The defaults: 256 KiB per message, 1,024 undecided connections, 1,000 messages per second from one connection, 1,000 rooms per
-    /// dialect created from one address, 100 participants per WebRTC room.
+    /// By default, a message has at most 256 KiB, and at most 1,024 connections are undecided. A connection may send 1,000 messages per
+    /// second. One address may create 1,000 rooms per dialect. A WebRTC room has at most 100 participants.
     fn default() -> Self {
         Self {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
@@ -102,7 +102,8 @@ pub struct ControlSurfaceLimits {
 }
 
 impl Default for ControlSurfaceLimits {
-    /// Room codes of four digits, a room lifetime of one day, 100 members per room, 1,000 rooms; a ping every 5 s and a time-out of 30 s.
+    /// By default, room codes have four digits, and the room lifetime is one day. There are at most 1,000 rooms with at most 100 members
+    /// per room. The server sends a ping every 5 s. The ping time-out is 30 s.
     fn default() -> Self {
         let heartbeat = Heartbeat { interval: Some(Duration::from_secs(5)), timeout: Duration::from_secs(30) };
         Self {
@@ -147,8 +148,7 @@ pub struct BroadcastSettings {
 impl Default for BroadcastSettings {
     /// The default settings have no secret, no idle time-out and no maximum connection age. Control channels need a token. Relayed messages
     /// have the envelope [`Envelope::Document`], and messages of the types `keepalive` and `ack` are not relayed. A message of an
-    /// authorized member has at most 10 MiB. The server delays at most 10,000 messages per room and at most 64 MiB of messages in all rooms
-    /// together.
+    /// authorized member has at most 10 MiB. The server delays at most 10,000 messages per room and 64 MiB in all rooms together.
     fn default() -> Self {
         Self {
             secret: None,

@@ -1,15 +1,15 @@
 //! The signaling server without sockets: connections, rooms and messages of all dialects.
 //!
 //! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. Each dialect is one module
-//! with a `DialectHandler`; the dialects share rooms, timers, limits and counters. [`client`] is the client side of the jamjam dialect.
+//! with a `DialectHandler`. The dialects share rooms, timers, limits and counters. [`client`] is the client side of the jamjam dialect.
 //!
-//! To add a dialect, add its module and its field in `DialectHandlers` here, and a variant of [`Dialect`], listed in [`Dialect::ALL`]. The
-//! compiler then reports what else to add to `dialect.rs` and to this file. A limit is a field of [`SignalingLimits`] and an option in
-//! `src/cli/options/signaling_limits.rs`. If clients can create rooms, the dialect handler itself limits the rooms per address
-//! (`max_rooms_per_address`). [`Dialect::probe`] describes the probe of the dialect. If the probe needs other messages than the existing
-//! dialects, `src/client/request_matcher.rs` builds the requests and `src/client/websocket.rs` builds the join message;
-//! `src/io/websocket/probe.rs` sends both. The dialect is documented in `docs/signaling-server.md`, `docs/probe.md`, `docs/measuring.md`,
-//! `docs/report.schema.json` and `src/io/signaling/admin/openapi/about.md`.
+//! To add a dialect, add its module and its field in `DialectHandlers` here. Also add a variant of [`Dialect`] and list the variant in
+//! [`Dialect::ALL`]. The compiler then reports what else to add to `dialect.rs` and to this file. A limit is a field of [`SignalingLimits`]
+//! and an option in `src/cli/options/signaling_limits.rs`. If clients can create rooms, the dialect handler itself limits the rooms per
+//! address (`max_rooms_per_address`). [`Dialect::probe`] describes the probe of the dialect. The probe of a new dialect may need new
+//! messages. `src/client/request_matcher.rs` builds the requests, and `src/client/websocket.rs` builds the join message.
+//! `src/io/websocket/probe.rs` sends the requests and the join message. The dialect is documented in `docs/signaling-server.md`,
+//! `docs/probe.md`, `docs/measuring.md`, `docs/report.schema.json` and `src/io/signaling/admin/openapi/about.md`.
 
 mod activity_log;
 pub mod broadcast;

@@ -1,6 +1,6 @@
 //! The rooms of one dialect, their members, and the generator of room ids, codes and UUIDs.
 //!
-//! A [`RoomMap`] finds a room by each of its names and by each member, and removes a room when its last member leaves, unless the room is
+//! A [`RoomMap`] finds a room by each of its names and by each member. When the last member leaves, the room is removed, unless the room is
 //! permanent. The ids are derived from a secret key, so clients cannot guess them.
 
 use std::collections::{BTreeMap, HashMap, btree_map};
@@ -30,7 +30,7 @@ impl RoomKey {
 pub(super) struct Member<M> {
     pub(super) conn: ConnId,
     pub(super) data: M,
-    /// A number that increases with each join of any room; the member list is sorted by this number.
+    /// A number that increases with each join of any room. The member list is sorted by this number.
     join_order: u64,
 }
 
@@ -191,8 +191,8 @@ impl<R, M> RoomMap<R, M> {
         }
     }
 
-    /// Removes a connection from its room; returns the member's data and the remaining members. If no member remains, the room is closed.
-    /// A permanent room stays open. The caller passes a room in `keep` if a connection is about to join it; that room also stays open.
+    /// Removes a connection from its room. Returns the member's data and the remaining members. If no member remains, the room is closed. A
+    /// permanent room stays open. The room `keep` also stays open, because a connection is about to join this room.
     pub(super) fn leave(&mut self, conn: ConnId, keep: Option<RoomKey>) -> Option<(M, Vec<ConnId>)> {
         let (key, join_order) = self.memberships.remove(&conn)?;
         self.cached_json = None;

@@ -1,4 +1,4 @@
-//! Selects the dialect of a WebSocket upgrade request by its path and query, and parses the parameters of broadcast rooms.
+//! Selects the dialect of a WebSocket upgrade request by path and query. Parses the parameters of broadcast rooms.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub enum Route {
     /// The broadcast dialect.
     Broadcast(BroadcastParams),
     /// The page's origin is not [allowed](super::SignalingLimits::allows_origin). The upgrade succeeds, and the connection is closed at
-    /// once: a script in a browser can read a close code, but not an HTTP status.
+    /// once. A browser script can read a close code, but not an HTTP status.
     OriginNotAllowed,
 }
 

@@ -1,5 +1,5 @@
-//! Snapshots for the console: rooms and members in all dialects, connections outside rooms, source addresses, and recent activity. This
-//! module also provides the counters of each dialect for `/metrics` and `/health`.
+//! Snapshots for the console: rooms, members, connections outside rooms, source addresses and recent activity. A snapshot covers all
+//! dialects. This module also provides the counters of each dialect for `/metrics` and `/health`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -39,8 +39,8 @@ pub struct SnapshotQuery {
     pub after: u64,
     /// Whether to include the text of messages in protected rooms.
     pub include_content: bool,
-    /// Only rooms and connections with this text in a name, id or address (compared case-insensitively), or with this connection number
-    /// (`7` or `#7`). An empty filter matches all rooms and connections.
+    /// Only rooms and connections with this text in a name, id or address. The comparison ignores case. The text may also be a connection
+    /// number (`7` or `#7`). An empty filter matches all rooms and connections.
     pub filter: String,
 }
 
@@ -54,7 +54,7 @@ pub struct Snapshot {
     pub omitted_rooms: usize,
     /// Connections that are in no room and match the filter.
     pub unjoined: Vec<ConnectionSnapshot>,
-    /// Number of connections that are in no room and match the filter, but are missing from `unjoined`, because that list is limited.
+    /// Number of connections that `unjoined` omits because its length is limited. These connections are in no room and match the filter.
     pub omitted_unjoined: usize,
     /// The source addresses with the most connections, in descending order.
     pub addresses: Vec<AddressSnapshot>,
@@ -80,7 +80,7 @@ pub struct RoomSnapshot {
     pub created_at: u64,
     /// Number of members.
     pub member_count: usize,
-    /// All members if the room matches the filter; otherwise, the members that match the filter. The list has at most
+    /// All members if the room matches the filter. Otherwise, the members that match the filter. The list has at most
     /// [`MAX_SNAPSHOT_MEMBERS`] members.
     pub members: Vec<ConnectionSnapshot>,
     /// Messages since the activity log became active.
@@ -222,7 +222,8 @@ impl Hub {
         error: Option<&MessageError>,
     ) {
         let after = self.activity_scope(sender.0).unwrap_or_else(|| before.clone());
-        // If the sender leaves a room or changes rooms with this message, the message is recorded for the room that the sender leaves.
+        // If the sender leaves a room with this message, the message is recorded for that room. The same applies if the sender changes
+        // rooms.
         let scope = ActivityScope { dialect: after.dialect, ..if before.room.is_some() { before } else { after } };
         let outcome = |error: &MessageError| {
             if error.is_rejection() { ActivityOutcome::Rejected } else { ActivityOutcome::Ignored }

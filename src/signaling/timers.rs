@@ -9,8 +9,8 @@ use crate::time::Time;
 
 /// What a timer of the hub triggers. Most connections have a timer. To keep this type small, texts are stored as `Box<str>`.
 pub(super) enum TimerEvent {
-    /// Pings a connection, or drops it. `last_ping` is the time of the last ping; before the first ping, the time at which the heartbeat
-    /// started.
+    /// Pings or drops a connection. `last_ping` is the time of the last ping. Before the first ping, `last_ping` is the start time of the
+    /// heartbeat.
     Heartbeat { conn: ConnId, last_ping: Time },
     /// Closes a connection that sent no message for too long.
     IdleTimeout(ConnId),
@@ -78,8 +78,8 @@ impl<D> Timers<D> {
         self.entries.remove(&(at, entered));
     }
 
-    /// Removes all timers for which `awaited` returns false. To save time, this is done only if the number of timers has at least doubled
-    /// since the last removal and is at least [`MIN_PRUNE_THRESHOLD`].
+    /// Removes all timers for which `awaited` returns false. To save time, nothing is removed while the number of timers is below a
+    /// threshold. The threshold is twice the number of timers after the last removal, but at least [`MIN_PRUNE_THRESHOLD`].
     pub(super) fn prune(&mut self, awaited: impl Fn(&D) -> bool) {
         if self.entries.len() >= self.prune_threshold {
             self.entries.retain(|_, what| awaited(what));

@@ -1,7 +1,7 @@
 //! Tokens that admit a client to a broadcast room until they expire, signed with the server's secret.
 //!
-//! The format is `P.S`: `P` is the payload's JSON in unpadded base64url, and `S` is the HMAC-SHA256 of the text `P` in the same encoding.
-//! The signature covers the text, so order and spacing of the JSON do not matter.
+//! The format is `P.S`. `P` is the payload's JSON in unpadded base64url. `S` is the HMAC-SHA256 of the text `P` in the same encoding. The
+//! signature covers the text, so order and spacing of the JSON do not matter.
 
 use std::fmt;
 
@@ -73,8 +73,8 @@ pub struct Claims {
     pub issued_at: Option<Value>,
 }
 
-/// Returns a string unchanged, a number as text, and a value of any other type as an empty string. A client id of any type is accepted if
-/// the signature of the token is valid.
+/// Returns a string unchanged and a number as text. For other types, returns an empty string. A client id of any type is accepted if the
+/// signature of the token is valid.
 fn string_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<String, D::Error> {
     Ok(match Value::deserialize(value)? {
         Value::String(text) => text,
@@ -88,7 +88,7 @@ fn object_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Map<Str
 }
 
 impl Claims {
-    /// Claims that expire `seconds` after `now_ms` (milliseconds since the Unix epoch), but at most one year after `now_ms`.
+    /// Claims that expire `seconds` after `now_ms`, but at most one year later. `now_ms` counts milliseconds since the Unix epoch.
     pub fn new(client_id: &str, room: &str, metadata: Map<String, Value>, now_ms: u64, seconds: f64) -> Self {
         let expires_at = now_ms.saturating_add((seconds.min(MAX_LIFETIME_SECONDS) * 1e3) as u64);
         Self {

@@ -1,5 +1,5 @@
-//! The WebRTC dialect: the URL selects the room and the user, and each message is relayed to the participant that the message names, or to
-//! all other participants.
+//! The WebRTC dialect. The URL selects the room and the user. Each message is relayed to the named participant, or to all other
+//! participants.
 //!
 //! Messages are flat JSON objects. Relayed values are copied as they were written; the sender's id is taken from the connection.
 

@@ -1,4 +1,4 @@
-//! Clocks: jumps of the wall clock, suspension of the machine, and the drift of a device's sample clock.
+//! Clocks: wall clock jumps, suspension of the machine, and drift of a device's sample clock.
 
 use std::time::Duration;
 
@@ -35,9 +35,9 @@ impl ClockReading {
 
 /// Detects jumps by comparing each reading with the previous reading.
 ///
-/// If the time that passed on the wall clock and on the monotonic clock differs by more than one millisecond plus the maximum slew plus the
-/// duration of both readings, the wall clock jumped or the machine was suspended. A jump and a suspension are distinguished only if the
-/// system has a clock that includes suspension.
+/// Each interval on the wall clock is compared with the same interval on the monotonic clock. The tolerance is one millisecond plus the
+/// maximum slew plus the duration of both readings. If the difference exceeds the tolerance, the wall clock jumped or the machine was
+/// suspended. A jump and a suspension are distinguished only if the system has a clock that includes suspension.
 #[derive(Clone, Debug, Default)]
 pub struct ClockJumps {
     last: Option<ClockReading>,
@@ -47,8 +47,8 @@ pub struct ClockJumps {
 }
 
 impl ClockJumps {
-    /// Records a reading. If the wall clock jumped since the last reading, returns the jump in nanoseconds; negative if the clock was
-    /// set back.
+    /// Records a reading. If the wall clock jumped since the last reading, returns the jump in nanoseconds. The jump is negative if the
+    /// clock was set back.
     pub fn on_reading(&mut self, reading: ClockReading) -> Option<i64> {
         let last = self.last.replace(reading)?;
         let passed = reading.monotonic_ns() - last.monotonic_ns();
@@ -88,7 +88,7 @@ pub const MIN_DRIFT_SECONDS: u64 = 10;
 /// An estimate of the drift of a sample clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DriftEstimate {
-    /// How much faster the device runs than at its nominal rate, in parts per million; negative if slower.
+    /// How much faster the device runs than at its nominal rate, in parts per million. Negative if the device is slower.
     pub ppm: f64,
     /// Two standard errors of `ppm`.
     pub uncertainty_ppm: f64,
@@ -117,11 +117,12 @@ impl LeastSquaresFit {
     }
 }
 
-/// Estimates the drift of a device's sample clock against the monotonic clock, from the number of frames and the time of each callback.
+/// Estimates the drift of a device's sample clock against the monotonic clock. The input is the number of frames and the time of each
+/// callback.
 ///
-/// A callback may be late, but never early. So only one callback in each second of audio is used: the callback with the smallest lateness
-/// relative to its nominal time. This callback is called the *earliest* callback. The drift is the slope of a least-squares fit to the
-/// earliest callbacks. After a discontinuity the number of lost frames is unknown, so a new fit starts. All fits share one slope.
+/// A callback may be late, but never early. Therefore, only one callback in each second of audio is used, the *earliest* callback. The
+/// earliest callback has the smallest lateness relative to its nominal time. The drift is the slope of a least-squares fit to the earliest
+/// callbacks. After a discontinuity the number of lost frames is unknown, so a new fit starts. All fits share one slope.
 #[derive(Clone, Debug)]
 pub struct DriftEstimator {
     rate: f64,
@@ -131,7 +132,8 @@ pub struct DriftEstimator {
     frames: u64,
     /// The current second of audio.
     second: u64,
-    /// The earliest callback of the current second: the callback's time by the device clock in seconds, and its lateness in nanoseconds.
+    /// The earliest callback of the current second. The values are the device clock's time in seconds and the callback's lateness in
+    /// nanoseconds.
     earliest: Option<(f64, f64)>,
     fit: LeastSquaresFit,
     /// Sums over all fits that ended with a discontinuity; `finished_fit_count` is the number of these fits.
@@ -176,7 +178,7 @@ impl DriftEstimator {
 
     /// Records that an unknown number of frames was lost.
     pub fn on_discontinuity(&mut self) {
-        // The current second is incomplete and may lack the callback with the smallest lateness, so this second is not used.
+        // The current second is incomplete and may lack the callback with the smallest lateness. Therefore, the current second is not used.
         self.earliest = None;
         let fit = std::mem::take(&mut self.fit);
         if fit.n > 0.0 {
@@ -225,8 +227,8 @@ impl DriftEstimator {
 mod tests {
     use super::*;
 
-    /// A device with a nominal rate of 48,000 Hz that delivers `true_rate` frames per second for `seconds`, 480 per callback. Callback n is
-    /// late by `jitter(n)` nanoseconds.
+    /// A device with a nominal rate of 48,000 Hz. The device delivers `true_rate` frames per second for `seconds`, 480 frames per callback.
+    /// Callback n is late by `jitter(n)` nanoseconds.
     fn simulated_device(true_rate: f64, seconds: u64, mut jitter: impl FnMut(u64) -> u64) -> DriftEstimator {
         let mut drift = DriftEstimator::new(48_000);
         for n in 1..=seconds * 100 {
@@ -257,8 +259,8 @@ mod tests {
 
     #[test]
     fn late_callbacks_do_not_bias_the_drift_estimate() {
-        // Callbacks are up to 5 ms late; every 50th callback is later by another 40 ms. An estimate from only the first and the last
-        // callback would be off by more than 250 ppm.
+        // Callbacks are up to 5 ms late; every 50th callback is later by another 40 ms. The first and the last callback alone would give an
+        // error above 250 ppm.
         let jitter = |n| pseudo_random(n, 5_000_000) + if n % 50 == 49 { 40_000_000 } else { 0 };
         let drift = simulated_device(48_001.44, 60, jitter);
         assert_drift_near(&drift, 30.0, 2.5);

@@ -1,10 +1,10 @@
-//! Delay statistics: delay variation (RFC 5481), jitter (RFC 3550), pacing of our own sends, and timing of the local host.
+//! Delay statistics: delay variation (RFC 5481), jitter (RFC 3550), pacing of sends, and host timing.
 
 use super::{ClockJumps, Histogram};
 use crate::time::{NANOS_PER_SECOND, Time};
 
-/// Inter-packet delay variation (RFC 5481, section 4.1): for each pair of packets that were sent one after the other and both returned (in
-/// any order), the round trip of the second packet minus that of the first.
+/// Inter-packet delay variation (RFC 5481, section 4.1). For two successively sent packets, the variation is the second round trip minus
+/// the first. Both packets must have returned, but in any order.
 #[derive(Clone, Debug, Default)]
 pub struct Ipdv {
     previous: Option<i64>,
@@ -13,7 +13,7 @@ pub struct Ipdv {
 }
 
 impl Ipdv {
-    /// Records the next packet in the order of sending: its round trip in nanoseconds, or `None` if it did not return.
+    /// Records the round trip of the next packet in the order of sending, in nanoseconds. `None` if the packet did not return.
     pub fn on_settled(&mut self, round_trip_ns: Option<i64>) {
         let previous = std::mem::replace(&mut self.previous, round_trip_ns);
         let Some((before, now)) = previous.zip(round_trip_ns) else { return };
@@ -39,9 +39,9 @@ impl Ipdv {
     }
 }
 
-/// Interarrival jitter (RFC 3550, section 6.4.1): the running estimate `J += (|D| − J) / 16`, in the order of arrival.
+/// Interarrival jitter (RFC 3550, section 6.4.1). Each arrival updates the running estimate: `J += (|D| − J) / 16`.
 ///
-/// `D` is the difference between two successive transit times, so a constant clock offset and a constant server delay cancel out.
+/// `D` is the difference between two successive transit times. Therefore, a constant clock offset and a constant server delay cancel out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Jitter {
     previous: Option<i64>,
@@ -73,7 +73,7 @@ impl Jitter {
         (self.count > 0).then(|| self.sum / self.count as f64)
     }
 
-    /// The maximum of the estimate, in nanoseconds.
+    /// The largest jitter estimate so far, in nanoseconds.
     pub fn max(&self) -> Option<f64> {
         (self.count > 0).then_some(self.max)
     }
@@ -89,8 +89,8 @@ pub const PACING_EDGE_SECONDS: u64 = 5;
 
 /// Pacing errors: send time minus due time in nanoseconds, negative if early.
 ///
-/// Seconds count from the due time of the first packet. The start is seconds 0 to 4; the end is the last five seconds, kept in a ring
-/// of one small histogram per second.
+/// Seconds count from the due time of the first packet. The start is seconds 0 to 4. The end is the last five seconds. A ring with one
+/// small histogram per second stores the errors of these last five seconds.
 #[derive(Clone, Debug, Default)]
 pub struct PacingStats {
     all: Histogram,
@@ -106,7 +106,7 @@ impl PacingStats {
         let error = sent.signed_nanos_since(due);
         let origin = *self.origin.get_or_insert(due);
         let second = due.as_nanos().saturating_sub(origin.as_nanos()) / NANOS_PER_SECOND;
-        // Clears the ring entries of all seconds since the previous packet, including seconds in which no packet was due.
+        // Clears the ring entries since the previous packet, including seconds in which no packet was due.
         for passed in (self.second + 1..=second).take(PACING_EDGE_SECONDS as usize) {
             self.recent[ring_index(passed)].clear();
         }
@@ -148,6 +148,6 @@ pub struct HostTiming {
     pub timer_error: Histogram,
     /// Jumps of the wall clock.
     pub clock_jumps: ClockJumps,
-    /// Datagrams that the kernel dropped because our receive buffer was full; `None` if the system does not report it.
+    /// Datagrams that the kernel dropped because our receive buffer was full. `None` if the system does not report this number.
     pub kernel_dropped: Option<u64>,
 }

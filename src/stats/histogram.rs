@@ -1,7 +1,7 @@
 //! A log-linear histogram of nanosecond values: fixed memory, bucket width at most 0.1 % of the value.
 //!
-//! Magnitudes below 2,048 have one bucket each; above, every octave has 1,024 equal buckets. The counts of an octave (8 KiB) are
-//! allocated with its first value, so a typical path needs only a few octaves, and the worst case needs less than one megabyte.
+//! Magnitudes below 2,048 have one bucket each. Larger magnitudes have 1,024 equal buckets per octave. The counts of an octave (8 KiB) are
+//! allocated with the first value of the octave. A typical path needs only a few octaves. The worst case needs less than one megabyte.
 //! Negative values use the same scale, mirrored.
 
 use std::iter;
@@ -9,7 +9,8 @@ use std::iter;
 /// log2 of the number of buckets in an octave. The width of a bucket is at most 1/1,024 of its lower bound: less than 0.1 %.
 const SUB_BUCKET_BITS: u32 = 10;
 const SUB_BUCKETS: usize = 1 << SUB_BUCKET_BITS;
-/// Number of bucket arrays: one for magnitudes below 1,024, and one for each octave from 1,024 up to 2^63, the magnitude of `i64::MIN`.
+/// Number of bucket arrays. One array is for magnitudes below 1,024. Each octave from 1,024 to 2^63 has an array. 2^63 is the magnitude of
+/// `i64::MIN`.
 const OCTAVES: usize = 64 - SUB_BUCKET_BITS as usize + 1;
 /// The `p` of a percentile is rounded to millionths, so that ranks are computed exactly with integers.
 const MILLION: u128 = 1_000_000;
@@ -81,8 +82,8 @@ impl Histogram {
 
     /// The nearest-rank percentile: the upper bound of the bucket that contains the value of rank ⌈`p`·n⌉. The rank is at least 1.
     ///
-    /// `p` runs from 0 to 1 and is rounded to a millionth. The result is never below the true value, never
-    /// above the maximum, and at most 0.1 % of the true value's magnitude away.
+    /// `p` runs from 0 to 1 and is rounded to a millionth. The result is never below the true value and never above the maximum. The error
+    /// is at most 0.1 % of the true value's magnitude.
     pub fn percentile(&self, p: f64) -> Option<i64> {
         let rank = (u128::from(self.count) * millionths(p)).div_ceil(MILLION).max(1);
         let mut seen = 0;
@@ -198,11 +199,11 @@ impl Histogram {
     /// A coarse histogram for display, with `offset` nanoseconds added to each value. The result has at most `n` bars. An `n` below 2
     /// counts as 2, because values on both sides of zero need two bars.
     ///
-    /// The bar width is the smallest of 1, 2, 5, 10 … µs with which `n` bars reach from the minimum to the 99th percentile (with fewer than
-    /// 100 values, to the maximum). All bounds are multiples of the bar width. The last bar has no upper bound, so that a single outlier
-    /// does not flatten the others. All values of a bucket are counted in the same bar. A bucket that extends
-    /// over the bound between two bars contains values of both bars. Therefore a value that is closer to a bound than the width of a bucket
-    /// (0.1 %) may be counted in the neighboring bar.
+    /// The possible bar widths are 1, 2, 5, 10 … µs. The result has the smallest width with which `n` bars cover the range. The range
+    /// extends from the minimum to the 99th percentile. With fewer than 100 values, the range extends to the maximum. All bounds are
+    /// multiples of the bar width. The last bar has no upper bound, so that a single outlier does not flatten the others. All values of a
+    /// bucket are counted in the same bar. A bucket that extends over the bound between two bars contains values of both bars. Therefore, a
+    /// value near a bound may be counted in the neighboring bar. The distance to the bound is then less than a bucket's width (0.1 %).
     pub fn bars(&self, n: usize, offset: i64) -> Vec<HistogramBar> {
         let Some((min, max)) = self.min().zip(self.max()) else { return Vec::new() };
         let low = min.saturating_add(offset);
@@ -227,7 +228,7 @@ fn bar_count(low: i64, high: i64, width: i64) -> i64 {
     high.div_euclid(width).saturating_sub(low.div_euclid(width)).saturating_add(1)
 }
 
-/// 1, 2, 5, 10, 20 … µs in nanoseconds, up to the maximum that fits in 64 bits.
+/// 1, 2, 5, 10, 20 … µs in nanoseconds, up to the 64-bit maximum.
 fn bar_widths() -> impl Iterator<Item = i64> {
     (0..16).flat_map(|power| [1, 2, 5].map(|digit| digit * MIN_BAR_WIDTH_NS.saturating_mul(10i64.pow(power))))
 }

@@ -3,13 +3,13 @@
 use crate::time::Time;
 use std::collections::VecDeque;
 
-/// Number of burst lengths counted separately; the last bucket contains all longer bursts.
+/// Number of burst lengths counted separately. The last bucket contains all longer bursts.
 pub const BURST_LENGTH_BUCKETS: usize = 10;
 
 /// Loss bursts by length, from the outcome of every packet in the order of sending.
 ///
-/// A burst is a maximal sequence of lost packets; any other outcome ends it. The current burst is included with its length so far. Bursts
-/// matter because a receiver that conceals one lost packet may not conceal ten in a row.
+/// A burst is a maximal sequence of lost packets. Any other outcome ends the burst. The current burst is included with its length so far.
+/// Bursts matter because a receiver that conceals one lost packet may not conceal ten in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LossBursts {
     lengths: [u64; BURST_LENGTH_BUCKETS],
@@ -53,13 +53,14 @@ fn length_bucket(length: u64) -> Option<usize> {
 /// How late a reordered packet arrived, relative to the first packet that overtook it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReorderedPacket {
-    /// Number of packets that arrived after the overtaking packet and before this packet, plus 1: the reordering extent of RFC 4737.
+    /// The reordering extent of RFC 4737. This packet arrived `extent` positions after the overtaking packet.
     pub extent: u64,
-    /// Nanoseconds from the arrival of the overtaking packet to the arrival of this packet: the late time offset of RFC 4737.
+    /// The late time offset of RFC 4737, in nanoseconds. The offset counts from the arrival of the overtaking packet.
     pub late_time_offset_ns: i64,
 }
 
-/// A range of packets that were still missing when a packet that was sent later arrived. The later packet is the overtaking packet.
+/// A range of packets that were still missing when the overtaking packet arrived. The overtaking packet was sent after all packets of this
+/// range.
 #[derive(Clone, Copy, Debug)]
 struct MissingRange {
     /// Index of the first missing packet. The last missing packet is the one sent just before the overtaking packet.
@@ -70,11 +71,11 @@ struct MissingRange {
     arrived_at: Time,
 }
 
-/// Detects reordering from the first copies of a stream's packets, identified by their index in the order of sending.
+/// Detects reordering from the first copies of a stream's packets. A packet's index is its position in the order of sending.
 ///
-/// The first packet that overtakes a missing packet is always the newest packet so far, and its arrival creates a missing range. So every
-/// packet that is still missing belongs to exactly one range. Each range stores the arrival time of the packet that created the range. This
-/// packet is the first that overtook the missing packets of the range.
+/// The first packet that overtakes a missing packet is always the newest packet so far. The arrival of this newest packet creates a missing
+/// range. So every packet that is still missing belongs to exactly one range. Each range stores the arrival time of the packet that created
+/// the range. This packet is the first that overtook the missing packets of the range.
 #[derive(Clone, Debug, Default)]
 pub struct Reordering {
     next_expected: u64,
@@ -83,9 +84,8 @@ pub struct Reordering {
 }
 
 impl Reordering {
-    /// Records the first copy of packet `index`. Returns `Some` if the packet is reordered (RFC 4737: Type-P-Reordered), that is, if it
-    /// arrived after a packet that was sent later. A packet that arrives after a gap does not count as reordered, because the missing
-    /// packets may be lost.
+    /// Records the first copy of packet `index`. Returns `Some` if the packet is reordered (RFC 4737: Type-P-Reordered). A reordered packet
+    /// arrives after a packet that was sent later. A packet after a gap is not reordered, because the missing packets may be lost.
     pub fn on_arrival(&mut self, index: u64, arrived_at: Time) -> Option<ReorderedPacket> {
         let arrival_index = self.arrived;
         self.arrived += 1;

@@ -1,7 +1,7 @@
 //! Statistics of packets and clocks: counters, percentiles, loss, jitter, delay variation, pacing and drift, in fixed memory.
 //!
-//! Recording a sample does not allocate (except the first value in a histogram octave), so a run may last forever. `docs/measuring.md`
-//! defines every number. This module computes numbers and applies no limits.
+//! Recording a sample allocates memory only for the first value in a histogram octave. Therefore, a run may last forever.
+//! `docs/measuring.md` defines every number. This module computes numbers and applies no limits.
 
 mod clock;
 mod delay;

@@ -2,8 +2,8 @@
 
 use super::{Histogram, Ipdv, Jitter, LossBursts, ReorderedPacket};
 
-/// Counters and times of one stream. At the end of a run, `sent = returned + damaged + lost + in_flight`, and the received
-/// datagrams of the stream are `returned + duplicated + damaged_copies + unmatched`.
+/// Counters and times of one stream. At the end of a run, `sent = returned + damaged + lost + in_flight`. The received datagrams of the
+/// stream are `returned + duplicated + damaged_copies + unmatched`.
 #[derive(Clone, Debug, Default)]
 pub struct StreamStats {
     /// Packets sent, including those for which sending failed.
@@ -14,12 +14,12 @@ pub struct StreamStats {
     pub lost: u64,
     /// Packets for which only damaged copies returned.
     pub damaged: u64,
-    /// Packets that were not settled at the end of the run: a reply was still possible when the run was interrupted, or no reply was
-    /// expected (`--no-echo`). In all other runs, `in_flight` is 0.
+    /// Packets that were not settled at the end of the run. Either the run was interrupted while a reply was possible, or `--no-echo` was
+    /// set. In all other runs, `in_flight` is 0.
     pub in_flight: u64,
     /// Datagrams for a packet for which an undamaged copy had already returned.
     pub duplicated: u64,
-    /// Datagrams whose bytes differ from the sent bytes, and that were received when no undamaged copy of the packet had returned yet.
+    /// Datagrams whose bytes differ from the sent bytes. No undamaged copy of the packet had returned before these datagrams.
     pub damaged_copies: u64,
     /// Returned packets whose first undamaged copy was overtaken.
     pub reordered: u64,
@@ -27,7 +27,7 @@ pub struct StreamStats {
     pub late: u64,
     /// Datagrams of this type that match no tracked packet.
     pub unmatched: u64,
-    /// Packets for which sending failed permanently; they count as lost.
+    /// Packets for which sending failed permanently. These packets count as lost.
     pub send_failed: u64,
     /// Value subtracted from every recorded round trip, in nanoseconds: see [`StreamStats::with_rtt_baseline`].
     pub rtt_baseline_ns: Option<i64>,
@@ -51,8 +51,8 @@ impl StreamStats {
         Self { rtt_baseline_ns: Some(0), ..Self::default() }
     }
 
-    /// A stream whose round trips are recorded relative to the first round trip, so that even with a server delay of seconds, the path's
-    /// share of the round trip is recorded with a precision of microseconds.
+    /// A stream whose round trips are recorded relative to the first round trip. Even with a server delay of seconds, the path delay is
+    /// recorded with microsecond precision.
     pub fn with_rtt_baseline() -> Self {
         Self::default()
     }
@@ -97,7 +97,8 @@ impl StreamStats {
         (self.returned > 0).then(|| self.reordered as f64 / self.returned as f64)
     }
 
-    /// A percentile of packet delay variation (RFC 5481, section 4.2): the round trip minus the minimum round trip, in nanoseconds.
+    /// A percentile of packet delay variation (RFC 5481, section 4.2), in nanoseconds. Packet delay variation is the round trip minus the
+    /// minimum round trip.
     pub fn pdv(&self, p: f64) -> Option<i64> {
         Some(self.rtt.percentile_if_enough(p)?.saturating_sub(self.rtt.min()?))
     }

@@ -84,8 +84,8 @@ pub enum PacketError {
         /// Minimum length in bytes.
         min_len: usize,
     },
-    /// Starts like a STUN request but is malformed. [`parse_packet`] never returns this error; it parses such a datagram as a packet and
-    /// rejects its version 0.
+    /// Starts like a STUN request but is malformed. [`parse_packet`] never returns this error. [`parse_packet`] parses such a datagram as a
+    /// packet and rejects version 0.
     #[error(transparent)]
     Stun(#[from] StunError),
 }

@@ -1,6 +1,7 @@
-//! The wire format: jamjam packets (a 12-byte header and a payload for each type) and STUN, which shares the port.
+//! The wire format: jamjam packets and STUN messages share one port. A jamjam packet has a 12-byte header and a payload that depends on the
+//! packet type.
 //!
-//! Any input gives a packet or an error. The protocol is specified in `docs/protocol.md`; golden bytes are in `fixtures/wire/`.
+//! Any input gives a packet or an error. `docs/protocol.md` specifies the protocol, and `fixtures/wire/` contains golden bytes.
 
 mod header;
 mod payload;
@@ -22,7 +23,7 @@ pub fn ip_udp_header_len(peer: IpAddr) -> usize {
     8 + if peer.to_canonical().is_ipv4() { 20 } else { 40 }
 }
 
-/// Maximum UDP payload that fits an Ethernet frame over IPv4, in bytes; over IPv6, the maximum is 20 bytes less. Datagrams with a longer
+/// Maximum UDP payload in bytes that fits an Ethernet frame over IPv4. Over IPv6, the maximum is 20 bytes less. Datagrams with a longer
 /// payload are fragmented.
 pub const MAX_UNFRAGMENTED_PAYLOAD: usize = 1_500 - 20 - 8;
 

@@ -1,4 +1,4 @@
-//! Structured payloads: LATENCY_PING and LATENCY_PONG, LATENCY_INFO, the route probe in KEEPALIVE, and the loop check of echo servers.
+//! Structured payloads: LATENCY_PING, LATENCY_PONG, LATENCY_INFO, the KEEPALIVE route probe, and the loop check of echo servers.
 
 use super::header::{HEADER_LEN, Header, Packet, PacketError, PacketType};
 
@@ -15,7 +15,7 @@ pub struct PingPayload {
 }
 
 impl PingPayload {
-    /// Parses the payload of a ping or pong; bytes after the twelfth are ignored.
+    /// Parses the payload of a ping or pong. Bytes after the twelfth are ignored.
     pub fn parse(packet: Packet<'_>) -> Result<Self, PacketError> {
         let Packet { header, payload } = packet;
         let too_short =
@@ -64,9 +64,9 @@ pub enum KeepaliveAction {
 
 /// The reply to a KEEPALIVE with this payload.
 ///
-/// Payloads are echoed unchanged, except for the route probe of newer clients, which has exactly five bytes. A probe request starts with 1,
-/// and its echo starts with 2, which marks the echo as a reply. Replies are not answered, because two servers would answer each other
-/// forever.
+/// Payloads are echoed unchanged, except for the route probe of newer clients. A route probe has exactly five bytes. A probe request starts
+/// with 1, and its echo starts with 2. The 2 marks the echo as a reply. Replies are not answered, because two servers would answer each
+/// other forever.
 pub fn keepalive_action(payload: &[u8]) -> KeepaliveAction {
     match *payload {
         [1, a, b, c, d] => KeepaliveAction::EchoWith([2, a, b, c, d]),
@@ -75,8 +75,8 @@ pub fn keepalive_action(payload: &[u8]) -> KeepaliveAction {
     }
 }
 
-/// A KEEPALIVE that only an echo server returns: clients do not answer it, and no other host has the token. The token is in the sequence
-/// number and the timestamp, so the packet is only a header, the shortest possible KEEPALIVE.
+/// A KEEPALIVE that only an echo server returns. Clients do not answer loop checks, and no other host has the token. The sequence number
+/// and the timestamp contain the token. Therefore, the packet is only a header, the shortest possible KEEPALIVE.
 pub fn loop_check(token: u64) -> [u8; HEADER_LEN] {
     Header::new(PacketType::Keepalive, (token >> 32) as u32, token as u32).to_bytes()
 }
@@ -105,7 +105,7 @@ pub struct LatencyInfo {
     pub sample_rate: u32,
     /// `pcm` or `opus`; at most 255 bytes.
     pub codec: String,
-    /// Number of channels; only newer clients send it.
+    /// Number of channels. Only newer clients send this number.
     pub channel_count: Option<u8>,
 }
 

@@ -1,8 +1,8 @@
-//! STUN (RFC 8489): a client obtains its mapped address by a request to the UDP port of the echo server.
+//! STUN (RFC 8489): a client obtains its mapped address from the echo server's UDP port.
 //!
 //! Only Binding requests are supported, and credentials are not verified. A request starts with `00 01`, so it is never a jamjam packet
-//! (version 1). A success response starts with `01 01`, which parses as AUDIO: a client may parse a datagram as a response only if the
-//! client has sent a request and the datagram contains the magic cookie and the request's transaction ID.
+//! (version 1). A success response starts with `01 01`, which parses as AUDIO. Therefore, a client may parse a datagram as a response only
+//! after its own request. The datagram must contain the magic cookie and the request's transaction ID.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -39,7 +39,7 @@ pub enum StunError {
     /// Longer than [`MAX_MESSAGE_LEN`].
     #[error("STUN message of {0} bytes exceeds the maximum of 1280 over UDP")]
     TooLong(usize),
-    /// The length field does not match the length of the datagram, or is not a multiple of 4.
+    /// The length field is not a multiple of 4 or does not match the datagram's length.
     #[error("STUN length field is {length}, but {found} bytes follow the header")]
     Length {
         /// Value of the field.
@@ -68,13 +68,14 @@ pub fn is_error_response(response: &[u8]) -> bool {
     response.starts_with(&BINDING_ERROR.to_be_bytes())
 }
 
-/// Whether `datagram` is a STUN message and not a jamjam packet: the first byte is 0 and the magic cookie is present. RFC 3489 messages
-/// have no cookie and are not detected.
+/// Whether `datagram` is a STUN message and not a jamjam packet. The first byte of a STUN message is 0, and bytes 4 to 7 are the
+/// magic cookie. RFC 3489 messages have no cookie and are not detected.
 pub fn is_stun(datagram: &[u8]) -> bool {
     datagram.first() == Some(&0) && datagram.get(4..8) == Some(&MAGIC_COOKIE)
 }
 
-/// Maximum number of unknown attributes listed in a response; a request can contain more.
+/// Maximum number of unknown attributes listed in a response. If a request contains more unknown attributes, the response omits the
+/// remaining ones.
 const MAX_UNKNOWN_ATTRIBUTES: usize = 16;
 
 /// Comprehension-required attributes (below 0x8000) of RFC 8489. Credentials are accepted without verification, because the server has
@@ -151,8 +152,8 @@ impl BindingRequest {
         self.counts_requested && self.unknown_count == 0
     }
 
-    /// The response to `source`. The response contains the mapped address; it also contains `counts`, unless the response would then be
-    /// longer than the request. If the request has unknown attributes, the response is error 420 and lists them.
+    /// The response to `source`. The response contains the mapped address. `counts` are omitted if they would make the response longer than
+    /// the request. If the request has unknown attributes, the response is error 420 and lists them.
     pub fn respond(&self, source: SocketAddr, counts: Option<ReceivedCounts>) -> BindingResponse {
         match self.unknown_attributes[..self.unknown_count] {
             [] => BindingResponse::success(self.transaction, source, counts, self.len, self.fingerprint),
@@ -184,7 +185,7 @@ pub fn is_response_to(datagram: &[u8], transaction: &TransactionId) -> bool {
         && (datagram.starts_with(&BINDING_SUCCESS.to_be_bytes()) || datagram.starts_with(&BINDING_ERROR.to_be_bytes()))
 }
 
-/// The mapped address and the counts in a response; an error response contains neither.
+/// The mapped address and the counts in a response. An error response contains neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResponseAttributes {
     /// Mapped address: the source address that the server received the request from.
@@ -223,8 +224,8 @@ const RECEIVED_COUNTS: u16 = 0xc0ec;
 const RECEIVED_COUNTS_LEN: usize = 20;
 
 /// Length of the attribute's value in a request, in bytes. The value consists of zeros. A response contains the counts and the client's
-/// mapped address. If the client has an IPv6 address, both together take as many bytes as the zeros, so that the response is not longer
-/// than the request.
+/// mapped address. For an IPv6 client, these two values take as many bytes as the zeros. Therefore, the response is not longer than the
+/// request.
 const PLACEHOLDER_LEN: usize = RECEIVED_COUNTS_LEN + 24;
 
 /// The first bytes of the attribute's value in a response. A value that starts with these bytes contains counts. In a request, the value
@@ -234,7 +235,7 @@ const RECEIVED_COUNTS_MAGIC: [u8; 4] = *b"jam1";
 /// For each type of packet, how many distinct packets a server received from one address and port. All counts wrap at 2^32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReceivedCounts {
-    /// Identifies the start of counting; two responses are comparable if their epochs are equal.
+    /// Identifies the start of counting. Two responses are comparable if their epochs are equal.
     pub epoch: u32,
     /// AUDIO packets.
     pub audio: u32,
@@ -380,14 +381,14 @@ fn parse_header(message: &[u8]) -> Result<(u16, TransactionId), StunError> {
     Ok((u16::from_be_bytes([t0, t1]), transaction))
 }
 
-/// Calls `visit` with each attribute of a message that passed [`parse_header`], except those after MESSAGE-INTEGRITY (RFC 8489, section
-/// 14.5). Returns whether the message has a valid FINGERPRINT.
+/// Calls `visit` with each attribute of a message that passed [`parse_header`]. Attributes after MESSAGE-INTEGRITY are skipped (RFC 8489,
+/// section 14.5). Returns whether the message has a valid FINGERPRINT.
 fn for_each_attribute<'a>(message: &'a [u8], mut visit: impl FnMut(u16, &'a [u8])) -> Result<bool, StunError> {
     let mut at = HEADER_LEN;
     let mut covered = true;
-    // The length of the message is a multiple of 4, as is the length of each attribute including its padding. After each attribute, there
-    // are therefore either no more bytes or enough bytes for another attribute header. The padding of an attribute never extends past
-    // the end of the message.
+    // The length of the message is a multiple of 4. The length of each attribute with its padding is also a multiple of 4. Therefore, each
+    // attribute is followed by no bytes or by enough bytes for another attribute header. The padding of an attribute never extends past the
+    // end of the message.
     while let Some(([k0, k1, l0, l1], rest)) = message[at..].split_first_chunk::<4>() {
         let (attribute_type, len) = (u16::from_be_bytes([*k0, *k1]), u16::from_be_bytes([*l0, *l1]));
         let value = rest.get(..usize::from(len)).ok_or(StunError::Attribute { attribute_type, len })?;

@@ -48,7 +48,7 @@ fn memory_stays_constant_after_a_million_pings() {
     let mut ping = |n: u64| {
         let now = Time::from_millis(n);
         node.poll_transmit(now, &mut sink);
-        // Every fourth ping is lost; the others return after 500 to 500.9 µs.
+        // Every fourth ping is lost. The other pings return after 500 to 500.9 µs.
         if !n.is_multiple_of(4) {
             sink.0[1] = 6;
             let received_at = now + Duration::from_nanos(500_000 + n % 10 * 100);
@@ -69,11 +69,12 @@ fn memory_stays_constant_after_a_million_pings() {
     let run = node.into_results("", Some(Time::from_millis(1_000_000)), &mut ());
     let stream = run.ping.expect("pings");
     assert_eq!((stream.sent, stream.returned), (1_000_000, 750_000));
-    // The lost pings sent after 997,999.5 ms have not timed out yet: those at 998,000, 998,004 … 999,996 ms.
+    // Pings sent after 997,999.5 ms have not timed out yet. Of these pings, 500 did not return: every fourth ping from 998,000 to 999,996
+    // ms.
     assert_eq!((stream.lost, stream.in_flight), (249_500, 500));
     assert_eq!((stream.min_rtt(), stream.rtt.max()), (Some(500_000), Some(500_900)));
-    // Each loss is isolated. Three pings in a row return between two losses, so there are two pairs of adjacent returned pings. The largest
-    // decrease of the round trip is 900 ns, for example from ping 9 to ping 10.
+    // Each loss is isolated. Between two losses, three pings in a row return: two pairs of adjacent pings. The round trip decreases by at
+    // most 900 ns, for example from ping 9 to 10.
     assert_eq!((stream.loss_bursts.lengths()[0], stream.loss_bursts.longest()), (249_500, 1));
     let ipdv = (stream.ipdv.magnitudes().count(), stream.ipdv.min(), stream.ipdv.max());
     assert_eq!(ipdv, (500_000, Some(-900), Some(100)));

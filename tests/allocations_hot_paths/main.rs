@@ -145,7 +145,7 @@ fn reflected(mut client: impl Node, step: Duration) -> (usize, usize) {
     (wire.sent, count)
 }
 
-/// In each turn, 14 events are pushed to a queue with room for ten events: ten events are queued and taken, and four events are dropped.
+/// In each turn, 14 events are pushed to a queue with room for ten events. Ten events are queued and taken, and four events are dropped.
 fn events_of_control_surfaces() -> usize {
     let (mut producer, mut consumer) = event_queue(10);
     let event = ControlSurfaceEvent {
@@ -170,8 +170,8 @@ fn events_of_control_surfaces() -> usize {
     count
 }
 
-/// The path of sound from a device to payloads, for every sample format: the device callback, which wakes the driver, and the packetizer,
-/// which mixes the channels.
+/// The path of sound from a device to payloads, for every sample format. The device callback wakes the driver, and the packetizer mixes the
+/// channels.
 fn sound_of_a_device() -> usize {
     let mut count = 0;
     for format in DeviceSampleFormat::ALL {
@@ -209,7 +209,8 @@ fn sound_of_a_device() -> usize {
     count
 }
 
-/// The path of returned audio to a device: the ring, and a callback that plays the audio at the device's rate and in its format.
+/// The path of returned audio through a ring to a device callback. The callback plays the audio at the rate and in the format of the
+/// device.
 fn sound_on_a_device() -> usize {
     let mut count = 0;
     for device_rate in [48_000, 44_100] {
@@ -253,8 +254,8 @@ fn sound_on_a_device() -> usize {
     count
 }
 
-/// The node's end of the recorder. In some turns the recorder's queue is full, and packets for which there is no space are dropped. The
-/// recorder thread writes both recordings, and its allocations are also counted.
+/// The node's end of the recorder. In some turns, the recorder's queue is full, and further packets are dropped. The recorder thread writes
+/// both recordings. Allocations of the recorder thread are also counted.
 fn recorder_of_both_sides() -> usize {
     let folder = tempfile::tempdir().expect("a folder");
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 2, frame_samples: 128, first_sequence: 1 };
@@ -327,8 +328,8 @@ fn warm_hot_paths_do_not_allocate() {
 
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 128, first_sequence: 1 };
     let sender = ClientNode::new(run_config(StreamKind::Audio), AudioWorkload::new(form, Silence), Box::new(()));
-    // 6,000 steps of 2.5 ms are 15 s: 5,625 AUDIO packets, 15 KEEPALIVE, 15 LATENCY_PING and one LATENCY_INFO. The first packet of each
-    // type is sent immediately.
+    // 6,000 steps of 2.5 ms are 15 s. In 15 s, the sender sends 5,625 AUDIO, 15 KEEPALIVE, 15 LATENCY_PING and one LATENCY_INFO packet. The
+    // first packet of each type is sent immediately.
     let (sent, count) = reflected(sender, Duration::from_micros(2_500));
     assert_eq!(sent, 5_625 + 15 + 15 + 1);
     assert_eq!(count, 0, "sender");

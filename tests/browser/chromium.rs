@@ -120,7 +120,7 @@ impl Chromium {
         }
     }
 
-    /// Opens `url` in a new page and logs in; from then on, the requests and errors of the page are recorded.
+    /// Opens `url` in a new page and logs in. Requests and errors of the page are recorded from the start.
     pub(crate) fn page_with_login(&mut self, url: &str, name: &str, password: &str) -> Page {
         self.login = Some([name.to_owned(), password.to_owned()]);
         let page = self.page("about:blank", "null");

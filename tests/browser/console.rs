@@ -12,7 +12,7 @@ use test_support::server::process::{Server, run};
 
 const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
 
-/// Defines the JavaScript function `note`, which finds the visible entry of the activity list that contains a text.
+/// Defines the JavaScript function `note`. The function finds the first visible entry of the activity list that contains a text.
 const NOTE: &str =
     "globalThis.note = (text) => all('#notes > li').find((note) => !note.hidden && note.textContent.includes(text));";
 
@@ -221,13 +221,13 @@ fn every_control_is_reachable_by_keyboard_with_visible_focus() {
     let expected =
         ["skip", "find", "dialect", "wide", "order", "rooms SUMMARY", "pause", "kinds", "content", "notes SUMMARY"];
     assert_eq!(reached, expected);
-    // While the console is paused, messages are only counted; they are shown when it resumes.
+    // While the console is paused, messages are only counted. The messages are shown when the console resumes.
     clients[1].chat("while it is paused");
     browser.evaluate(&page, "until(() => document.querySelector('#pause').textContent.includes('Resume (1 new)'))");
     assert_eq!(browser.evaluate(&page, "note('Bob') === undefined"), true);
     press(&mut browser, &page, "p");
     browser.evaluate(&page, "until(() => note('Bob'))");
-    // Searching for the name of a member finds rooms and messages; Escape shows everything again.
+    // Searching for the name of a member finds rooms and messages. Escape shows everything again.
     press(&mut browser, &page, "/");
     assert_eq!(browser.evaluate(&page, "document.activeElement.id"), "find");
     browser.command(&page, "Input.insertText", &json!({"text": "bOB"}));
@@ -235,7 +235,7 @@ fn every_control_is_reachable_by_keyboard_with_visible_focus() {
     let found = "[words('#rooms .members .name'), words('#notes > li:not([hidden]) .who'), document.querySelector('#spoken').textContent]";
     browser.evaluate(&page, "until(() => document.querySelector('#spoken').textContent.startsWith('Found'))");
     assert_eq!(browser.evaluate(&page, found), json!([["Bob"], ["Bob"], "Found: 1 room, 2 members."]));
-    // A letter that is typed into a text field does not trigger the shortcut of the same letter.
+    // A letter in a text field does not trigger the shortcut of the same letter.
     press(&mut browser, &page, "p");
     assert_eq!(browser.evaluate(&page, "document.querySelector('#pause').getAttribute('aria-pressed')"), "false");
     press(&mut browser, &page, "Escape");
@@ -277,7 +277,7 @@ fn untrusted_names_and_messages_are_escaped() {
     let after = browser.evaluate(&page, "[...new Set(all('*').map((one) => one.tagName))].sort()");
     let made: Vec<&Value> =
         after.as_array().unwrap().iter().filter(|tag| !before.as_array().unwrap().contains(tag)).collect();
-    // The page itself creates these elements for a message; no element comes from a client.
+    // The page itself creates these elements for a message. No element comes from a client.
     assert_eq!(made, ["CODE", "PRE", "TIME"]);
     assert_eq!(
         browser.evaluate(&page, "[typeof globalThis.hit, all('script').length, all('img').length]"),
@@ -344,7 +344,7 @@ fn page_size_stays_bounded_under_load() {
         );
         browser.evaluate(&page, &format!("until(() => {total})"));
     }
-    // Only ordinary messages are limited to 500; connections and gaps are listed in addition.
+    // Only ordinary messages are limited to 500. Connections and gaps are listed in addition.
     let notes = browser.evaluate(
         &page,
         "[notes.filter(isOrdinary).length, all('#notes > li').length - notes.length, notes.length < 510, words('#notes .gap').length > 0]",

@@ -21,7 +21,7 @@ use server::process::Server;
 
 const PEER: &str = include_str!("peer.js");
 
-/// Two pages open a data channel to each other with only the messages that the server relays, and exchange greetings.
+/// Two pages open a data channel to each other and exchange greetings. The pages need only the messages that the server relays.
 fn check_data_channel(server: &Server, scheme: &str) {
     let mut browser = Chromium::start();
     let url = format!("{scheme}://localhost:{}/", server.address.port());
@@ -56,8 +56,8 @@ fn two_pages_open_a_data_channel_through_the_server_over_tls() {
     check_data_channel(&Server::start_signaling(&authority.certify().options()), "wss");
 }
 
-/// A script cannot read the HTTP status with which a server refuses a WebSocket upgrade, but can read the code and the reason of a close
-/// frame. Therefore the server accepts the upgrade and then closes the connection with a code and a reason.
+/// A script cannot read the HTTP status of a refused WebSocket upgrade. However, a script can read the code and the reason of a close
+/// frame. Therefore, the server accepts the upgrade and then closes the connection with code and reason.
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn page_receives_the_close_reason() {
@@ -97,7 +97,7 @@ fn idle_page_stays_connected_and_reads_health() {
     let joins = joins.replace("URL", &format!("'{ws}?roomId=r&userId=page&userName=Page'"));
     assert_eq!(browser.evaluate(&page, &joins), "page");
     // A second client connects later than the page, never reads, and is dropped. If the page did not answer pings, the server would drop
-    // the page before it drops the second client.
+    // the page first.
     let deaf = TcpStream::connect(server.address).unwrap();
     let (_slow_reader, _) = tungstenite::client(format!("{ws}?roomId=r&userId=deaf&userName=Deaf"), deaf).unwrap();
     assert_eq!(browser.evaluate(&page, "left"), "deaf");

@@ -132,8 +132,8 @@ fn errors_are_reported_and_a_restarted_server_is_reconnected() {
     drop(server);
 }
 
-/// Checks the page's error texts for certificates that are expired, not yet valid, valid for too long, or without a P-256 key. The test
-/// passes the data of such certificates to the page, because the certificate of the test server has none of these problems.
+/// Checks the page's error texts for certificate problems. The problems are: expired, not yet valid, valid for too long, no P-256 key. The
+/// certificate of the test server has none of these problems. Therefore, the test passes invented certificate data to the page.
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn certificate_errors_are_reported() {

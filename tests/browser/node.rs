@@ -1,4 +1,4 @@
-//! The signaling server with clients that use the Node libraries `ws` and `werift`, which are installed in `tests/node`.
+//! The signaling server with clients that use the Node libraries `ws` and `werift`. Both libraries are installed in `tests/node`.
 
 use std::path::Path;
 use std::process::Command;

@@ -17,8 +17,8 @@ pub(crate) const PAGE_FUNCTIONS: &str = r"
     globalThis.words = (selector) => all(selector).map((element) => element.innerText.replace(/\s+/g, ' ').trim());
 ";
 
-/// Returns the number of visible texts, the lowest contrast ratio between a text and its background, and the text with that ratio. The
-/// ratio is defined in WCAG 2.2, 1.4.3; the background is that of the nearest element that has one.
+/// Returns the number of visible texts, the lowest contrast ratio, and the text with that ratio. WCAG 2.2, 1.4.3 defines the ratio between
+/// a text and its background. The nearest element with a background color determines the background.
 pub(crate) const CONTRAST: &str = "(() => {
     const luminance = (rgb) => rgb.map((part) => part / 255)
         .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
@@ -71,7 +71,7 @@ pub(crate) fn colors(browser: &mut Chromium, page: &Page, scheme: &str) {
     browser.command(page, "Emulation.setEmulatedMedia", &scheme);
 }
 
-/// Checks that at least `times` requests were sent, all to URLs that begin with `own`, and that there were no errors.
+/// Checks that at least `times` requests were sent and that there were no errors. Every URL must begin with `own` or `data:`.
 pub(crate) fn assert_requests_and_no_errors(browser: &Chromium, own: &str, times: usize) {
     let of = |method: &'static str| browser.events().iter().filter(move |event| event["method"] == method);
     let mut requests = 0;

@@ -60,7 +60,8 @@ fn twenty_concurrent_clients_each_receive_their_own_frames() {
 fn second_frame_returns_before_the_group_ends() {
     let server = TestServer::start(MoqtServerConfig::default());
     for transport in BOTH {
-        // The second frame is sent after the echo of the first, and the end of the group after the echo of the second.
+        // The client sends the second frame after the echo of the first frame. After the echo of the second frame, the client ends the
+        // group.
         let outcome = client::run_session(
             &server.connect_options(transport),
             OrderedExchange::default,
@@ -100,7 +101,7 @@ fn each_setup_phase_has_its_duration() {
 
 #[test]
 fn long_session_uses_no_more_memory_than_a_short_one() {
-    // A busy machine may queue frames; the limits are high enough that nothing is dropped.
+    // A busy machine may queue frames. The limits are high enough that nothing is dropped.
     let limits = SessionLimits { max_outgoing_groups: 10_000, ..SessionLimits::default() };
     let server = TestServer::start_alone(MoqtServerConfig { limits: limits.clone(), ..MoqtServerConfig::default() });
     let config = MoqtClientConfig { group_interval: Duration::from_micros(200), ..groups(10_000, 1) };
@@ -118,6 +119,6 @@ fn long_session_uses_no_more_memory_than_a_short_one() {
     let outcome =
         client::run_session(&options, || MoqtClient::new(config.clone()), observe, &StopToken::default()).unwrap();
     assert_eq!(outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
-    // Growth is measured from the 1,000th group on: 100 retained bytes for each of the 9,000 groups would be 900,000 bytes.
+    // Growth is measured from the 1,000th group on. If each of the 9,000 groups retained 100 bytes, memory would grow by 900,000 bytes.
     assert!(returned_frames == 10_000 && grown < 450_000, "{returned_frames} groups, {grown} bytes more");
 }

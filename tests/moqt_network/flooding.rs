@@ -24,8 +24,9 @@ fn long_timeouts() -> MoqtServerConfig {
     }
 }
 
-/// Bytes without content: empty DATA frames, empty frames of a reserved type and of an unknown type, empty capsules in DATA frames, and a
-/// `CLOSE_WEBTRANSPORT_SESSION` capsule without a code, followed by more bytes.
+/// Five floods of bytes without content. Three floods consist of empty frames: of type DATA, of a reserved type, or of an unknown type. The
+/// fourth flood consists of empty capsules in DATA frames. The fifth flood begins with a `CLOSE_WEBTRANSPORT_SESSION` capsule without a
+/// code, and continues like the fourth flood.
 fn flood_bytes() -> [Vec<u8>; 5] {
     let capsules = [&b"\x00\x7f\xfe"[..], &b"\x17\x00".repeat(8_191)].concat();
     let repeated = |bytes: &[u8]| bytes.repeat(ENOUGH.div_ceil(bytes.len()));
@@ -33,7 +34,7 @@ fn flood_bytes() -> [Vec<u8>; 5] {
     [repeated(b"\x00\x00"), repeated(b"\x21\x00"), repeated(b"\x3f\x00"), repeated(&capsules), short]
 }
 
-/// Sends the bytes on the stream of the request, and waits until the server has closed the connection. Returns the code and the reason.
+/// Sends the bytes on the request stream, and waits until the server has closed the connection. Returns the code and the reason.
 async fn flood(manual_client: &mut ManualClient, bytes: &[u8]) -> (u64, String) {
     let (send, _) = manual_client.request.as_mut().unwrap();
     // The server may close before everything is sent.

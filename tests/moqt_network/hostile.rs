@@ -1,5 +1,5 @@
-//! Clients that violate the protocol. The server closes such a client with an error code or ignores its streams, uses a bounded amount of
-//! memory, and afterwards still echoes other clients.
+//! Clients that violate the protocol. The server closes the connection with an error code or ignores the client's streams. The server uses
+//! a bounded amount of memory. Afterwards, the server still echoes other clients.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -89,7 +89,7 @@ fn unknown_or_non_text_path_is_rejected_by_the_session() {
     });
 }
 
-/// A manual client with a session; the session stream stays open.
+/// A manual client with a session. The session stream stays open.
 async fn open_session(server: &TestServer, over: Transport, transport: TransportConfig) -> (ManualClient, impl Sized) {
     let manual_client = ManualClient::open_with(server, over, transport).await;
     let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
@@ -110,7 +110,7 @@ fn ten_thousand_streams_are_rejected_one_by_one() {
                 // The server may reject the stream before its end.
                 let _ = manual_client.uni(b"\x09").await.finish();
             }
-            // Error code 0x10. Over WebTransport, this code is added to 0x52e4_a40f_a8db, the first code of the range for applications
+            // Error code 0x10. Over WebTransport, this code is added to 0x52e4_a40f_a8db. Application error codes begin at that number
             // (draft 02, section 4.3).
             let code = if over == Transport::Quic { 0x10 } else { 0x52e4_a40f_a8db + 0x10 };
             for _ in 0..1_000 {
@@ -181,7 +181,8 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
     }
 }
 
-/// Sends the messages of a client with a track: it announces the track, accepts the server's subscription, and subscribes to the echo.
+/// Sends the messages with which a client sets up its track. The client announces the track, accepts the server's subscription, and
+/// subscribes to the echo.
 async fn set_up_tracks(manual_client: &ManualClient, pieces: &BTreeMap<String, Vec<u8>>) -> impl Sized {
     let (mut announce_send, mut announce_request) = manual_client.accept_bidi().await;
     assert_eq!(receive(&mut announce_request, pieces["announce-please"].len()).await, pieces["announce-please"]);
@@ -266,7 +267,8 @@ fn subscription_parameters_are_not_retained() {
         let memory = memory::now();
         let mut open_streams = Vec::new();
         for number in 1..16 {
-            // Number, path of three segments, priority, order, first and last group, and one parameter of a million bytes.
+            // The fields of SUBSCRIBE: number, path, priority, order, first and last group, and one parameter. The path has three segments,
+            // and the parameter has a million bytes.
             let track = b"\x03\x05japan\x05kyoto\x04text\x00\x00\x00\x00\x01\x07";
             let body = [&[number], &track[..], &million_byte_field()].concat();
             let (mut send, mut recv) = manual_client.bidi(&[&[2], &message(&body)[..]].concat()).await;
@@ -275,12 +277,12 @@ fn subscription_parameters_are_not_retained() {
             send.write_all(&message(&[b"\x00\x00\x00\x00\x01\x07", &million_byte_field()[..]].concat())).await.unwrap();
             open_streams.push((send, recv));
         }
-        // The server reads this group after the last of these messages, and sends it to each of the 16 subscribers.
+        // The server reads this group after all of these messages. The server then sends the group to each of the 16 subscribers.
         manual_client.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
         server.until("all are served", |reading| reading.sessions.frames_sent == 16).await;
         let grown = memory::settle_below(memory, 8_000_000).await;
-        // If the server retained the parameters of 15 subscriptions, they would take 15,000,000 bytes, or 30,000,000 bytes with the
-        // updates.
+        // If the server retained the parameters of 15 subscriptions, they would take 15,000,000 bytes. The parameters of the updates would
+        // take another 15,000,000 bytes.
         assert!(grown < 8_000_000, "{grown} bytes");
     });
 }
@@ -298,10 +300,10 @@ fn trailing_byte_after_many_long_messages_retains_none_of_them() {
         assert_eq!(recv.read(&mut [0]).await, Err(ReadError::Reset(VarInt::from_u32(0x11))));
         let mut open_streams = Vec::new();
         for number in 1..=55 {
-            // A short message, a message with a field of a million bytes, and the first byte of a four-byte length.
+            // A short message, a million-byte message, and the first byte of a four-byte length.
             let request_bytes = [&pieces["announce-please"][..], &message(&million_byte_field()), &[0x80]].concat();
             open_streams.push(manual_client.bidi(&request_bytes).await);
-            // The requests are sent one after the other, because all of them at once would exceed the limit for incomplete messages.
+            // The client sends the requests one after another. All requests at once would exceed the limit for incomplete messages.
             server.until("it is ignored", |reading| reading.sessions.messages_ignored == number).await;
         }
         let grown = memory::settle_below(memory, 16 << 20).await;

@@ -1,5 +1,5 @@
-//! Connection limits of the server, and errors that the client reports: the server rejects the client, the server does not respond, or the
-//! client does not trust the certificate of the server.
+//! Tests connection limits of the server. Also tests errors that the client reports: rejection, missing responses and untrusted server
+//! certificates.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -100,7 +100,7 @@ fn rejected_path_is_retried_without_its_leading_slash() {
     drop(silent);
 }
 
-/// The same retry as in the previous test, but in a complete run, whose results contain the retried path.
+/// The same retry as in the previous test, but in a complete run. The results contain the retried path.
 #[test]
 fn path_retry_is_recorded_in_the_run() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -126,8 +126,8 @@ fn path_retry_is_recorded_in_the_run() {
     drop(silent);
 }
 
-/// Like gomoqt's server, this server accepts connections for every path, but replies only for `echo` without a leading
-/// slash.
+/// Like gomoqt's server, this server accepts a connection for every path. If the path is `echo` without a leading slash, the server then
+/// closes the connection. Otherwise, the server sends nothing more.
 #[test]
 fn server_that_accepts_and_then_stalls_is_retried() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! MOQT over real sockets, on loopback: our client and server over both transports, and manual peers that misbehave.
+//! MOQT over real loopback sockets. The tests run our client and server over both transports, and manual peers that misbehave.
 
 mod echo;
 mod flooding;

@@ -21,7 +21,7 @@ const SETTINGS: &[u8] = b"\x00\x04\x02\x33\x01";
 /// HTTP/3's other streams: the two QPACK streams, and a stream of a reserved type.
 const OTHER_STREAMS: [&[u8]; 3] = [b"\x02", b"\x03", b"\x21nothing"];
 
-/// Runs a test on its own runtime with a timeout that is longer than the timeouts inside the test.
+/// Runs a test on its own runtime. The timeout is longer than the timeouts inside the test.
 pub(crate) fn run_async<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -90,7 +90,7 @@ impl ManualClient {
         Self { connection, request: Some((send, recv)), _endpoint: endpoint, _open_streams: open_streams }
     }
 
-    /// The status of the server's response, which the server sends as an index into QPACK's static table (RFC 9204, appendix A).
+    /// The status of the server's response. The server sends an index into QPACK's static table (RFC 9204, appendix A).
     pub(crate) async fn status(&mut self) -> u16 {
         let recv = &mut self.request.as_mut().unwrap().1;
         let mut start = [0; 2];
@@ -141,7 +141,7 @@ impl ManualClient {
             };
             return (close.error_code.into_inner(), String::from_utf8(close.reason.to_vec()).unwrap());
         };
-        // A DATA frame that contains a capsule of type 0x2843 with a code of 4 bytes and the reason.
+        // A DATA frame with a capsule of type 0x2843. The capsule contains a 4-byte code and the reason.
         let bytes = recv.read_to_end(2_048).await.unwrap();
         let (frame, bytes) = bytes.split_first().unwrap();
         let (length, capsule) = length(bytes);
@@ -171,7 +171,7 @@ pub(crate) async fn receive(recv: &mut RecvStream, bytes: usize) -> Vec<u8> {
     received
 }
 
-/// The head of a request, as literal fields (RFC 9204, section 4.5.6): no name or value exceeds 126 bytes.
+/// The head of a request, as literal fields (RFC 9204, section 4.5.6). No name or value exceeds 126 bytes.
 pub(crate) fn request(method: &str, protocol: &[u8], path: &[u8]) -> Vec<u8> {
     let mut fields = b"\x00\x00".to_vec();
     let pairs: [(&str, &[u8]); 5] = [

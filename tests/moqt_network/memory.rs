@@ -19,8 +19,8 @@ pub(crate) fn since(earlier: isize) -> isize {
     now() - earlier
 }
 
-/// Waits until the number of allocated bytes has grown by less than `limit` since the reading `earlier`, and returns this growth. On a busy
-/// machine, both ends may release their buffers late. Waiting distinguishes these buffers from leaked memory, which is never released.
+/// Waits until the allocated memory is less than `limit` bytes above the reading `earlier`. Returns the growth since this reading. On a
+/// busy machine, both ends may release their buffers late. Waiting distinguishes these buffers from leaked memory, which is never released.
 /// After a minute, the function returns the current growth even if it is not below the limit.
 pub(crate) async fn settle_below(earlier: isize, limit: isize) -> isize {
     let began = Instant::now();
@@ -30,7 +30,7 @@ pub(crate) async fn settle_below(earlier: isize, limit: isize) -> isize {
     since(earlier)
 }
 
-/// Resident memory of this process in bytes, as reported by the system, not by the allocator; 0 without `/proc/self/statm`.
+/// The resident memory that the system reports for this process, in bytes. Without `/proc/self/statm`, the result is 0.
 pub(crate) fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse().ok());
     pages.unwrap_or(0_usize) * 4_096

@@ -1,5 +1,5 @@
-//! Runs whose thread stalls, which simulates a stalled transport. Stalled runs are abandoned, and their results contain the events received
-//! so far.
+//! Tests in which the thread of a run stalls. The stalled thread simulates a stalled transport. Stalled runs are abandoned, and their
+//! results contain the events received so far.
 
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -94,7 +94,7 @@ fn stall_at_third_frame(event: &MoqtClientEvent) {
     }
 }
 
-/// A server whose delay exceeds the duration of any test, and a client that sends at least three groups.
+/// A delayed server, and the configuration of a client that sends at least three groups. The delay exceeds the duration of any test.
 fn delayed_server() -> (TestServer, MoqtConnectOptions, MoqtClientConfig) {
     let echo = echo::MoqtEchoConfig { delay: Duration::from_secs(600), ..echo::MoqtEchoConfig::default() };
     let server = TestServer::start(MoqtServerConfig { echo, ..MoqtServerConfig::default() });

@@ -115,8 +115,8 @@ impl TestServer {
 
     /// Checks that a few groups are echoed with default options.
     pub(crate) fn ordinary_echo(&self, transport: Transport) {
-        // The client runs on another thread, because the client needs its own runtime, and the runtime of a `ManualClient` may already run
-        // on the current thread.
+        // The client needs its own runtime. The runtime of a `ManualClient` may already run on the current thread. Therefore, the client
+        // runs on another thread.
         let options = self.connect_options(transport);
         let run =
             std::thread::scope(|scope| scope.spawn(|| run_client(&options, &groups(3, 2)).unwrap()).join().unwrap());
@@ -203,9 +203,10 @@ pub(crate) fn run_client(
     Ok(ClientRun { outcome, events })
 }
 
-/// Starts a server over raw QUIC that runs until the test ends. If a client's first stream begins with `wanted`, the server answers with
-/// the response of gomoqt-2025-02 and sends nothing more; other clients get no answer. If `replies_to_all` is set, the server sends this
-/// response to all clients, and then closes the connections whose first stream begins with `wanted`.
+/// Starts a server over raw QUIC. A client matches if its first stream begins with the bytes `wanted`. The server ends after the connection
+/// to the first matching client has ended. Without `replies_to_all`, the server sends the response of gomoqt-2025-02 only to a matching
+/// client. With `replies_to_all`, the server sends this response to every client. The server then closes the connection to a matching
+/// client.
 pub(crate) fn scripted_server(
     socket: UdpSocket,
     wanted: &'static [u8],

@@ -91,7 +91,7 @@ fn unread_response_is_given_up() {
         let head = request("CONNECT", b"webtransport", b"/echo");
         let mut reader = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
         assert_eq!(reader.status().await, 200);
-        // Before its response, the server sends a control stream with SETTINGS (RFC 9114, section 7.2.4) of less than 64 bytes.
+        // Before its response, the server sends a control stream with SETTINGS (RFC 9114, section 7.2.4). SETTINGS has less than 64 bytes.
         let mut control = reader.connection.accept_uni().await.unwrap();
         let start = receive(&mut control, 3).await;
         assert_eq!(start[..2], [0x00, 0x04]);
@@ -156,8 +156,8 @@ fn streams_of_other_sessions_and_later_requests_are_rejected() {
     run_async(async {
         let manual_client = ManualClient::open(&server, Transport::WebTransport).await;
         let _session = open_session(&manual_client).await;
-        // A stream of session 4, which does not exist, and a stream that begins with an HTTP request instead of a WebTransport stream
-        // header.
+        // The first stream belongs to session 4, which does not exist. The second stream begins with an HTTP request instead of a
+        // WebTransport stream header.
         let (mut other, _recv) = manual_client.connection.open_bi().await.unwrap();
         other.write_all(b"\x40\x41\x04\x00").await.unwrap();
         assert_eq!(other.stopped().await.unwrap().unwrap().into_inner(), 0x3994_bd84);

@@ -30,7 +30,7 @@ fn run_reply_loop(datagram: &[u8], mut first: Server, second: Server) -> (Stats,
     ));
     assert_eq!(line.level, "WARN");
     println!("silent {:?} after the forged datagram", forged.elapsed());
-    // No packet that either server would answer is still in flight.
+    // The reply loop has ended: no packet in flight causes another reply.
     (first.stop("TERM").stats(), second.stop("TERM").stats())
 }
 
@@ -102,7 +102,7 @@ struct Flood {
     client: (Option<i32>, serde_json::Value),
 }
 
-/// While a client sends 2 s of audio, an attacker sends 40,000 datagrams per second with the address of a victim.
+/// A client sends 2 s of audio. Meanwhile, an attacker sends 40,000 datagrams per second with the source address of a victim.
 fn flood() -> Flood {
     let options = ["--host", "10.9.0.1", "-d", "100", "--socket-buffer", "8MiB", "--stats-interval", "off"];
     let server = Server::start(&options);
@@ -175,7 +175,7 @@ fn spoofed_flood_is_answered_up_to_the_limit_without_harming_clients() {
             let Flood { stats, forged, reached, took, client: (code, report) } = flood();
             let returned = report["streams"]["audio"]["returned"].as_u64().unwrap();
             println!("{forged} forged in {took:?}, {reached} reached the victim, {returned} the client: {stats}");
-            // The limit is 8,000 packets per second with a burst of a quarter of a second (2,000 packets).
+            // The limit is 8,000 packets per second. The maximum burst is a quarter of a second, or 2,000 packets.
             assert!(reached as f64 <= 8_000.0 * took.as_secs_f64() + 2_000.0, "{reached} in {took:?}");
             assert!(reached > 2_000 && stats.count("dropped_packet_rate") > 0, "{stats}");
             if stats.count("kernel_dropped") == 0 {

@@ -114,7 +114,7 @@ fn broadcast_is_answered_without_affecting_clients() {
     });
 }
 
-/// The IPv4 and IPv6 addresses of this machine on the virtual cable, and two addresses of other machines.
+/// `OURS` are this machine's addresses on the virtual cable. `OTHERS` are addresses of other machines.
 const OURS: [&str; 2] = ["10.9.8.1", "fd09::1"];
 const OTHERS: [&str; 2] = ["10.9.8.77", "fd09::77"];
 
@@ -132,9 +132,9 @@ struct SpoofingResult {
     served: u64,
 }
 
-/// Sends datagrams with spoofed sources from another machine to a server at `host`. Source addresses: every form of a loopback address,
-/// IPv4-mapped addresses, the server's own addresses and the unspecified addresses. Source ports: the server's own port and the port of a
-/// service that listens on all addresses of this machine.
+/// Sends datagrams with spoofed sources from another machine to a server at `host`. The source addresses are loopback, IPv4-mapped and
+/// unspecified addresses, and the server's own addresses. The source ports are the server's own port and the port of another service. This
+/// service listens on all addresses of this machine.
 fn spoof_from_the_wire(cable: &VethCable, host: &str, driver: &str) -> SpoofingResult {
     let server = Server::start(&["--host", host, "-d", "0", "--driver", driver]);
     let service = UdpSocket::bind("[::]:0").unwrap();
@@ -212,7 +212,7 @@ fn assert_no_forged_source_gets_a_reply(cable: &VethCable) {
             "{host}: {sent} packets were sent, expected {true_source_replies} and at most {synced} more"
         );
         assert_eq!(served, 0, "{host}");
-        // Linux delivers some spoofed datagrams; other kernels may deliver none.
+        // Linux delivers some spoofed datagrams. Other kernels may deliver none.
         println!("{host}: {dropped} forged datagrams were delivered and dropped");
     }
 }
@@ -222,9 +222,8 @@ fn spoofed_remote_source_gets_no_reply() {
     in_network_namespace("spoofed_remote_source_gets_no_reply", || {
         let cable = VethCable::new(&OURS.map(|address| address.parse().unwrap()));
         assert_no_forged_source_gets_a_reply(&cable);
-        // The portable driver does not receive the destination address of a datagram. Without the destination address, the server fails to
-        // detect some spoofed sources, for example its own address, and replies to some of the datagrams from these sources. The server
-        // soon stops these replies.
+        // The portable driver does not receive the destination address of a datagram. Therefore, the server fails to detect some spoofed
+        // sources, for example its own address. The server replies to some datagrams from these sources, but soon stops.
         for host in ["0.0.0.0", "::", "10.9.8.1", "fd09::1", "127.0.0.1", "::1"] {
             let SpoofingResult { sent, .. } = spoof_from_the_wire(&cable, host, "portable");
             assert!(sent < 100, "{host}: {sent} packets");

@@ -1,6 +1,6 @@
-//! Runs every shell block of the README unchanged, in a shell that finds this program on its path, in its own network namespace. A comment
-//! above a block changes this. If the comment is `<!-- until ctrl-c -->`, the test ends the block with SIGINT. If the comment begins with
-//! `<!-- not run:`, the test skips the block.
+//! Runs every shell block of the README unchanged in its own network namespace. The shell finds this program on its path. A comment above a
+//! block can change how the test handles the block. If the comment is `<!-- until ctrl-c -->`, the test ends the block with SIGINT. If the
+//! comment begins with `<!-- not run:`, the test skips the block.
 
 #![cfg(target_os = "linux")]
 
@@ -47,8 +47,8 @@ fn blocks(page: &str) -> Vec<(Handling, String)> {
 fn run(block: &str, handling: &Handling, folder: &Path) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_jamjam-dev")).parent().unwrap().to_str().unwrap();
     let path = format!("{program}:{}", std::env::var("PATH").unwrap());
-    // The shell code runs in its own network namespace, so that the ports in this code are free. The loopback interface must be enabled in
-    // that namespace.
+    // The shell code runs in its own network namespace. Therefore, the ports in this code are free. The loopback interface must be enabled
+    // in that namespace.
     let in_network_namespace = format!("ip link set lo up && set -e\n{block}");
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", &in_network_namespace]);
@@ -72,7 +72,7 @@ fn server_pid(group: u32) -> String {
     loop {
         let named = Command::new("pgrep").args(["-g", &group.to_string(), "echo-server"]).output().unwrap();
         let server = String::from_utf8(named.stdout).unwrap().trim().to_owned();
-        // The socket is open before the signal handlers are installed; the serving thread starts after both.
+        // The socket is open before the signal handlers are installed. The serving thread starts after that.
         if !server.is_empty() && serving_threads(&server) > 1 {
             return server;
         }
@@ -81,7 +81,8 @@ fn server_pid(group: u32) -> String {
     }
 }
 
-/// The number of threads of the process `server` that are named `echo-server` (main thread and UDP driver) or `moqt`.
+/// The number of threads of the process `server` that are named `echo-server` or `moqt`. The main thread and the UDP driver are named
+/// `echo-server`.
 fn serving_threads(server: &str) -> usize {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{server}/task")) else { return 0 };
     let name =

@@ -1,5 +1,5 @@
-//! Runs the GitHub action (`action.yml`) like a runner: bash executes its scripts, each in the environment that its `env` defines, with the
-//! files that a runner provides. Also runs the workflows in `docs/ci.md`.
+//! Runs the GitHub action (`action.yml`) like a runner. Bash executes each script in the environment that its `env` defines. The test
+//! provides the same files that a runner provides. Also runs the workflows in `docs/ci.md`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -182,7 +182,7 @@ fn given_server_is_probed_and_none_is_started() {
 fn input_text_is_never_executed() {
     let names =
         ["to", "delay", "count", "interval", "wait-for", "max-loss", "max-p99", "max-jitter", "args", "directory"];
-    // The first value injects a command where the input is not quoted, the second where the input is between quotes.
+    // The first value injects a command if the input is not quoted. The second value injects a command if the input is between quotes.
     let hostile = ["$(touch owned)", "'; touch owned; \"`touch owned` * ${IFS}"];
     for (name, hostile) in names.iter().flat_map(|name| hostile.map(|hostile| (*name, hostile))) {
         let mut job = Job::with(&[("count", "1"), ("interval", "1ms"), (name, hostile)]);
@@ -252,7 +252,7 @@ fn free_port() -> String {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
-/// Runs lines of a workflow with a free port in place of 5000, and with the program under test as `jamjam-dev`. Returns the output.
+/// Runs lines of a workflow. A free port replaces port 5000, and `jamjam-dev` is the program under test. Returns the output.
 fn run_lines(lines: &str) -> (i32, TempDir, String) {
     let folder = TempDir::new().unwrap();
     let port = free_port();

@@ -1,7 +1,8 @@
-//! Checks the layers of the crate: `io`, `cli` and the program perform I/O, the other modules are pure; no import goes to a higher layer;
-//! files do not import each other in a cycle; a file has a specific name and a readable length.
+//! Checks the layers of the crate. Only `io`, `cli` and the program perform I/O. The other modules are pure. No import goes to a higher
+//! layer. Files do not import each other in a cycle. Each file below `src/` has a specific name. If such a file has more than `MAX_LINES`
+//! lines, `docs/ARCHITECTURE.md` states the reason.
 //!
-//! The test reads every path of every file (`layers/paths.rs`), applies the rules (`layers/rules.rs`) and searches for cycles
+//! The test reads every path of every file (`layers/paths.rs`). The test then applies the rules (`layers/rules.rs`) and searches for cycles
 //! (`layers/cycles.rs`). The test cannot detect methods, or names that a macro from another crate generates.
 
 mod cycles;

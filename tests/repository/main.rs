@@ -11,3 +11,4 @@ mod option_tables;
 mod packaging;
 mod plain_words;
 mod protocol_docs;
+mod sentence_length;

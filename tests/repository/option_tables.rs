@@ -68,7 +68,8 @@ fn option(arg: &Arg, takes_value: bool) -> String {
 }
 
 /// The values in the form "`auto` (on a terminal), `never`". If the description of a value equals the value, the description is omitted.
-/// The first letter of a description becomes lower case, except if a later letter of the first word is upper case, as in `JSON`.
+/// The first letter of a description becomes lower case. If the first word contains another capital letter, as in `JSON`, the word stays
+/// unchanged.
 fn choices(values: &[PossibleValue]) -> String {
     let one = |value: &PossibleValue| match value.get_help() {
         Some(help) if !help.to_string().eq_ignore_ascii_case(value.get_name()) => {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 const EXEMPTION: &str = "plain-words: allow";
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -21,7 +21,7 @@ fn rejected_words() -> BTreeMap<String, String> {
 }
 
 /// All files below `folder` with this extension.
-fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+pub(crate) fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

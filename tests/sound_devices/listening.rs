@@ -1,4 +1,4 @@
-//! Capture: the program sends samples from a sound card to an echo server, and receives the same samples from the server.
+//! Capture: the program sends samples from a sound card to an echo server. The server returns the same samples.
 
 use std::ffi::OsStr;
 
@@ -103,8 +103,8 @@ fn device_period_equals_the_packet_or_the_configured_frames() {
             {
                 assert_eq!(capture[name], frames, "{options}: {name}");
             }
-            // The device delivers whole callbacks, and one more may come while the run ends, so it may deliver more than the 4,800 frames
-            // sent.
+            // The device delivers whole callbacks, and one more callback may come while the run ends. Therefore, the device may deliver
+            // more than the 4,800 sent frames.
             assert!(capture["captured_frames"].as_u64().unwrap() >= 4_800, "{capture}");
             let refused = output.stderr.contains("the device does not support a buffer of 1 frame");
             assert_eq!(refused, options == "--mic-buffer 1", "{}", output.stderr);
@@ -207,8 +207,8 @@ fn device_that_disconnects_at_once_is_reported() {
 fn samples_lost_by_the_device_are_counted_and_the_run_continues() {
     let Some(plug_in) = plug_in() else { return };
     let (bytes, samples) = sound("S16_LE", 24_000);
-    // After the xrun, the simulated card continues at the same position in its file. The card loses time, but the recording contains all
-    // samples of the file.
+    // After the xrun, the simulated card continues at the same position in its file. The xrun interrupts the recording, but the recording
+    // still contains all samples of the file.
     let alsa = Alsa::with(plug_in).with_card("default", &bytes, "channels 1 xrun_after 9600");
     let (wav, report) = recorded(&alsa, "--duration 500ms");
     assert_same(&wav.samples(), &samples, "before and after");
@@ -285,8 +285,8 @@ fn devices_are_listed_as_text_and_as_json() {
         [
             "  default [default]: The card default\n      2 channels; 48000 Hz; F32",
             "  line: The card line\n      6 channels; 96000 Hz; I32",
-            "  odd: The card odd\n      no supported sample format (packed 24-bit samples, for example, are not supported); \
-             use a device that converts formats, such as plughw:... instead of hw:..., or default",
+            "  odd: The card odd\n      no supported sample format (packed 24-bit samples, for example, are not supported). \
+             Use a device that converts formats, such as plughw:... instead of hw:..., or default",
         ]
     );
 

@@ -1,6 +1,6 @@
-//! `send --mic` and `send --play` on a machine without a sound card: the program runs from its command line with the real ALSA library and
-//! a simulated card, which delivers samples from a file and writes played samples to another file. These tests check no durations: a busy
-//! machine only makes the simulated card slower.
+//! Tests `send --mic` and `send --play` on a machine without a sound card. The program runs from its command line with the real ALSA
+//! library and a simulated card. The card delivers samples from a file, and writes played samples to another file. These tests check no
+//! durations, because a busy machine makes the simulated card slower.
 
 #![cfg(all(target_os = "linux", feature = "mic"))]
 
@@ -14,7 +14,7 @@ use client::document;
 use client::program::ProgramOutput;
 use serde_json::Value;
 
-/// Pseudo-random numbers; the first number is not zero.
+/// Pseudo-random numbers. The first number is not zero.
 fn noise(count: usize) -> Vec<u32> {
     let step = |state: &mut u32| {
         *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -23,7 +23,7 @@ fn noise(count: usize) -> Vec<u32> {
     std::iter::repeat_with(|| ()).scan(7, |state, ()| step(state)).take(count).collect()
 }
 
-/// Returns noise as bytes in a device's sample format, and as the samples that are sent over the network.
+/// Returns noise as bytes in a device's sample format, and as samples for the network.
 fn sound(format: &str, count: usize) -> (Vec<u8>, Vec<f32>) {
     let numbers = noise(count);
     match format {

@@ -10,7 +10,7 @@ use super::client::server::{Server, ServerAction};
 use super::client::{at_once, document, wav};
 use super::{noise, report};
 
-/// A jitter buffer and a card buffer that are large enough for a machine that stalls for less than half a second.
+/// A large jitter buffer and a large card buffer. These buffers are sufficient if the machine stalls for less than half a second.
 const LARGE_BUFFERS: &str = "--jitter-buffer 1s --play-buffer 4096";
 
 /// Noise as 16-bit numbers, none of them zero.
@@ -33,9 +33,9 @@ fn without_silence(played: &[i16]) -> &[i16] {
 /// Length in frames of the fade-out after the end of the sound: 5 ms at 48 kHz.
 const FADE_FRAMES: usize = 240;
 
-/// The result of `run`, which is repeated once if the first run was disturbed: a busy machine can stall for longer than the buffers last.
-/// The second run is checked even if it was also disturbed. Therefore, the tests still find a defect of the program that disturbs every
-/// run.
+/// The result of `run`. If the first run was disturbed, the function repeats the run once. A busy machine can stall for longer than the
+/// buffers last. The second run is checked even if it was also disturbed. Therefore, the tests still find a defect of the program that
+/// disturbs every run.
 fn undisturbed(run: impl Fn() -> (Alsa, Value)) -> (Alsa, Value) {
     let (alsa, report) = run();
     let disturbances = ["skipped", "resyncs", "late", "xruns"];
@@ -92,7 +92,7 @@ fn lost_packets_are_concealed_and_all_others_play_in_place() {
     let sent = numbers(48_000);
     wav::write(&file, 48_000, 1, &sent);
     let (alsa, report) = undisturbed(|| {
-        // Three packets in a row and one single packet are lost; sequence numbers start at 1.
+        // Three packets in a row and one single packet are lost. Sequence numbers start at 1.
         let server = Server::with_audio(|index| match index {
             101..104 | 201 => ServerAction::Silence,
             _ => ServerAction::Reply,
@@ -108,7 +108,7 @@ fn lost_packets_are_concealed_and_all_others_play_in_place() {
     let played = played(&alsa, "loud");
     let found = without_silence(&played);
     assert_eq!(found.len(), sent.len() + FADE_FRAMES);
-    // A gap begins with a fade-out of 240 frames, and the 64 frames after it are faded in.
+    // A gap begins with a fade-out of 240 frames. The 64 frames after a gap are faded in.
     let untouched = |n: &usize| {
         let packet = n / 128;
         !(100..103).contains(&packet)
@@ -117,7 +117,8 @@ fn lost_packets_are_concealed_and_all_others_play_in_place() {
     };
     let differs = (0..sent.len()).filter(untouched).find(|n| found[*n] != sent[*n]);
     assert_eq!(differs, None);
-    // The concealed samples are the previous samples in reverse, so the first equals the last sample before the gap.
+    // The concealed samples are the previous samples in reverse. Therefore, the first concealed sample equals the last sample before the
+    // gap.
     assert_eq!(found[100 * 128], sent[100 * 128 - 1]);
     assert_eq!(found[100 * 128 + FADE_FRAMES..103 * 128], [0; 3 * 128 - FADE_FRAMES]);
 }
@@ -137,7 +138,7 @@ fn card_with_another_rate_plays_the_same_frequency() {
     let found = without_silence(&played);
     // The played sound consists of the two seconds, the fade-out, and the ringing of the filter.
     assert!(found.len().abs_diff(88_200 + FADE_FRAMES * 441 / 480) < 200, "{}", found.len());
-    // From 0.5 s to 1.5 s, the sound has one rising zero crossing per period of the tone, which has 1,000 periods per second.
+    // The tone has 1,000 periods per second. From 0.5 s to 1.5 s, each period has one rising zero crossing.
     let ups = found[22_050..66_150].windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
     assert!((999..=1_001).contains(&ups), "{ups}");
 }
@@ -212,7 +213,7 @@ fn failed_or_stalled_card_ends_the_run_with_a_report_and_exit_code_3() {
             "{output:?}"
         );
         assert_accounted(&report);
-        // Callbacks that follow each other without a pause do not define a device clock, so no drift is reported.
+        // Callbacks that follow each other without a pause do not define a device clock. Therefore, no drift is reported.
         let depth = playback["depth_max_ms"].as_f64().unwrap_or(0.0);
         assert!((0.0..1_000.0).contains(&depth), "{fields}: {playback:#}");
         assert_eq!(playback["drift_ppm"], Value::Null, "{fields}: {playback:#}");
@@ -298,7 +299,7 @@ fn card_drift_is_reported_and_compensated() {
         let number = |name: &str| playback[name].as_f64().unwrap();
         assert!((number("drift_ppm") - ppm).abs() < 40.0, "{playback:#}");
         assert!((number("rate_correction_ppm") + ppm).abs() < 100.0, "{playback:#}");
-        // At 800 ppm, the clocks differ by 20 ms after 25 s, which is more than the tolerance.
+        // At 800 ppm, the clocks differ by 20 ms after 25 s. This difference exceeds the tolerance.
         let nothing = ["concealed", "late", "resyncs"].map(|name| playback[name].as_u64().unwrap());
         assert_eq!(nothing, [0; 3], "{playback:#}");
         assert!(number("depth_max_ms") - number("depth_min_ms") < 8.0, "{playback:#}");

@@ -2,14 +2,14 @@
 //!
 //!     ws_load ADDRESS MEMBERS RATE SECONDS BYTES < PATHS
 //!
-//! Each input line up to the first empty line is the URL path of a connection; MEMBERS consecutive connections form a room. When all
-//! clients are connected, the program prints `ready`. Each further input line starts a run of SECONDS seconds. In a run, the members of all
-//! rooms take turns to send RATE messages per second of BYTES bytes each. After the run, the program prints one line of JSON with the
-//! results. It exits at an empty line or at the end of the input. With a RATE of `inf`, a message is sent whenever fewer than ten messages
-//! per room are in flight.
+//! Each input line up to the first empty line is the URL path of a connection. MEMBERS consecutive connections form a room. When all
+//! clients are connected, the program prints `ready`. Each further input line starts a run of SECONDS seconds. In a run, all members take
+//! turns to send messages. The total is RATE messages per second, with BYTES bytes each. After the run, the program prints one line of JSON
+//! with the results. It exits at an empty line or at the end of the input. If RATE is `inf`, there is no pause between messages. At most
+//! ten messages per room are then in flight.
 //!
 //! Frames are encoded and parsed without a library. Each message contains a number that identifies its send time, room and sender.
-//! Misrouted, duplicate and reordered messages count as wrong; lost messages are missing from the number delivered.
+//! Misrouted, duplicate and reordered messages count as wrong. Lost messages are missing from the number delivered.
 
 use std::collections::VecDeque;
 use std::env;

@@ -1,7 +1,8 @@
 //! Converts received samples to the rate and the clock of the device, with an adjustable speed.
 //!
-//! If the packets and the device have the same rate, `rubato`'s `Slip` copies the samples, and drops or inserts a frame with a crossfade
-//! when needed. If the rates differ, a windowed sinc resampler converts the rate, and its adjustable ratio follows the device's clock.
+//! If the packets and the device have the same rate, `rubato`'s `Slip` copies the samples. When needed, `Slip` drops or inserts a frame
+//! with a crossfade. If the rates differ, a windowed sinc resampler converts the rate. The adjustable ratio of this resampler follows the
+//! device's clock.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Adjustable, Async, FixedAsync, SincInterpolationParameters, SincInterpolationType, Slip, WindowFunction};
@@ -49,8 +50,8 @@ impl std::fmt::Debug for AdaptiveResampler {
     }
 }
 
-/// Returns the longest allowed chunk length that divides the device block evenly, so that each callback plays all input that it takes.
-/// Returns [`MIN_CHUNK_FRAMES`] if there is no such length.
+/// Returns the longest allowed chunk length that divides the device block evenly. With this length, each callback plays all input that the
+/// callback takes. Returns [`MIN_CHUNK_FRAMES`] if there is no such length.
 fn chunk_frames(block: u32) -> u32 {
     let chunks = block.div_ceil(MAX_CHUNK_FRAMES).max(1)..=block / MIN_CHUNK_FRAMES;
     chunks

@@ -1,5 +1,5 @@
-//! Conceals missing audio: repeats the last frames backwards and fades them out, then fades in the next audio. The output has no
-//! step, but the gap remains audible.
+//! Conceals missing audio: the last frames are repeated backwards and faded out. Then the next audio is faded in. The output has no step,
+//! but the gap remains audible.
 
 /// The fade-out takes 1/200 s.
 pub(super) const FADE_OUT_DIVISOR: u32 = 200;

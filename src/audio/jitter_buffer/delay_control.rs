@@ -1,10 +1,9 @@
 //! Measures the depth of the jitter buffer and decides how to adjust it.
 //!
-//! A packet that arrives at `t` and starts at offset `x` has the delay `t - x`. A device callback at `t` that plays from offset `p`
-//! has the delay `t - p`. Scheduling can only add delay. Therefore, only two values are used from each second: the minimum delay of the
-//! packets and the minimum delay of the callbacks. The *depth* is the difference between these two minima: the maximum time that the
-//! fastest packet waits. The target depth is one device block, plus the jitter allowance, plus a tolerance within which nothing is
-//! adjusted.
+//! A packet that arrives at `t` and starts at offset `x` has the delay `t - x`. A device callback at `t` that plays from offset `p` has the
+//! delay `t - p`. Scheduling can only add delay. Therefore, each second yields two values: the minimum packet delay and the minimum
+//! callback delay. The *depth* is the difference between these two minima: the maximum time that the fastest packet waits. The target depth
+//! is one device block, plus the jitter allowance, plus a tolerance. Within the tolerance, nothing is adjusted.
 
 use crate::time::{Time, saturating_nanos};
 use std::time::Duration;
@@ -12,8 +11,8 @@ use std::time::Duration;
 /// Length of a window for the minimum delays.
 const WINDOW_DURATION: Duration = Duration::from_secs(1);
 
-/// Interval at which observations are merged into the window. If all packets of an interval are late, the controller does not wait until
-/// the window is full: it immediately evaluates the observations of this interval alone.
+/// Interval at which observations are merged into the window. If all packets of an interval are late, the controller immediately evaluates
+/// the observations of this interval alone. In this case, the controller does not wait until the window is complete.
 const EVALUATION_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Jitter allowance in seconds before the first measurement.
@@ -22,7 +21,7 @@ const INITIAL_JITTER_ALLOWANCE: f64 = 0.005;
 /// Minimum and maximum of the measured jitter allowance in seconds.
 const JITTER_ALLOWANCE_RANGE: (f64, f64) = (0.001, 0.2);
 
-/// Number of windows over which the largest device block is determined, because some devices take large blocks only rarely.
+/// Number of windows over which the largest device block is determined. Some devices take large blocks, but only at long intervals.
 const BLOCK_HISTORY_LEN: usize = 16;
 
 /// Minimum tolerance in seconds, and tolerance as a fraction of the jitter allowance.
@@ -34,10 +33,10 @@ const MAX_SPEED_CHANGE: f64 = 0.002;
 /// Proportional and integral gain per second. With these values, the depth settles within half a minute without oscillation.
 const CONTROL_GAINS: (f64, f64) = (0.25, 0.015);
 
-/// Playback pauses if packets were late and the depth is below the target depth by more than this value, in seconds.
+/// Playback pauses after late packets if target depth minus depth exceeds this value. The value is in seconds.
 const PAUSE_THRESHOLD: f64 = 0.001;
 
-/// Playback skips frames if the depth exceeds the target depth by more than this value plus the tolerance. The value is in seconds.
+/// Playback skips frames if depth minus target depth exceeds this value plus the tolerance. The value is in seconds.
 const SKIP_THRESHOLD: f64 = 0.05;
 
 /// Waiting time of the fastest packet in each window of one second. All values are in seconds.
@@ -114,9 +113,9 @@ pub(super) struct DelayController {
     pending_window: ObservationWindow,
     /// Whether the next interval is evaluated without waiting for a full window.
     evaluate_next: bool,
-    /// Time of the last callback. The output of a callback may be filled in several parts, all with the same time.
+    /// Time of the last device callback. During one callback, `on_fill` may be called several times with the same time.
     last_fill_at: Option<Time>,
-    /// Number of frames that the last callback has taken so far: the sum over all parts of its output that are already filled.
+    /// Number of frames that the last callback has taken so far. The sum covers all parts of the callback's output that are already filled.
     frames_this_fill: usize,
     /// Maximum frames per callback in each of the latest windows.
     block_history: [usize; BLOCK_HISTORY_LEN],
@@ -131,7 +130,7 @@ pub(super) struct DelayController {
 }
 
 impl DelayController {
-    /// `rate` is the sample rate of the packets in Hz, `block_duration` the expected duration of one device callback. Without a
+    /// `rate` is the sample rate of the packets in Hz. `block_duration` is the expected duration of one device callback. Without a
     /// `jitter_allowance`, the jitter allowance is measured.
     pub(super) fn new(rate: u32, block_duration: Duration, jitter_allowance: Option<Duration>) -> Self {
         let fixed_allowance = jitter_allowance.map(|allowance| allowance.as_secs_f64());
@@ -326,7 +325,8 @@ impl DecayingHistogram {
         self.counts.iter_mut().for_each(|count| *count *= DECAY_PER_SECOND);
     }
 
-    /// 99.9th percentile of the lateness in seconds, limited to the range from the width of one bucket to the width of all buckets.
+    /// 99.9th percentile of the lateness in seconds. The result is at least the width of one bucket. The result is at most the total width
+    /// of all buckets.
     fn p999(&self) -> f64 {
         let beyond = self.counts.iter().sum::<f32>() / TAIL_DIVISOR;
         let mut later = 0.0;
@@ -346,8 +346,8 @@ mod tests {
     fn lateness_percentile_ignores_one_packet_in_a_thousand() {
         let mut histogram = DecayingHistogram::new();
         (0..2_000).for_each(|_| histogram.add(0.003_1));
-        // Two late packets among 2,002 packets are less than one in a thousand, so these two packets do not change the 99.9th percentile.
-        // A third late packet increases the percentile.
+        // Two late packets among 2,002 packets are less than one in a thousand. Therefore, these two packets do not change the 99.9th
+        // percentile. A third late packet increases the percentile.
         (0..2).for_each(|_| histogram.add(0.050_1));
         histogram.commit_pending(true);
         assert_eq!(histogram.p999(), 0.003_25);
@@ -370,10 +370,9 @@ mod tests {
             histogram.commit_pending(true);
             histogram.p999() > 0.001
         });
-        // In each second, all counts are multiplied by 0.9 and 100 packets are added, so the sum of the counts rises to almost 1,000. The
-        // 99.9th percentile ignores the late packets if the count of late packets is at most a thousandth of the count of all packets. A
-        // thousandth of 1,000 is 1. After n seconds, the count of the 100 late packets has decayed to 100 × 0.9^n, which is less than 1 if
-        // n is above 43.7.
+        // The 99.9th percentile ignores late packets up to a thousandth of all packets. In each second, all counts are multiplied by 0.9
+        // and 100 packets are added. The sum of the counts therefore rises to almost 1,000. A thousandth of 1,000 is 1. After n seconds,
+        // the count of the 100 late packets has decayed to 100 × 0.9^n. This count is less than 1 if n is above 43.7.
         assert_eq!(seconds.count(), 43);
     }
 

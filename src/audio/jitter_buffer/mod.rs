@@ -1,13 +1,13 @@
-//! Jitter buffer: takes packets that arrive with varying delay, and plays them on a device with its own clock.
+//! Jitter buffer: stores packets that arrive with varying delay. A device with its own clock plays the packets.
 //!
-//! Each packet waits in the slot for its index until the device takes it. A missing packet is concealed (`concealment`); a packet
-//! that arrives after its turn is late. The waiting time of the fastest packets is the *depth*. `delay_control` derives a target depth
-//! from the configured or measured jitter allowance, and corrects the depth by playing slightly faster or slower
-//! (`adaptive_resampler`). If that would take too long, playback pauses or skips. If the device has the rate of the packets, samples are
-//! unchanged while no correction is needed.
+//! Each packet waits in the slot for its index until the device takes it. A missing packet is concealed (`concealment`). A packet that
+//! arrives after its turn is late. The waiting time of the fastest packets is the *depth*. `delay_control` derives a target depth from the
+//! configured or measured jitter allowance. To correct the depth, the buffer plays slightly faster or slower (`adaptive_resampler`). If
+//! that would take too long, playback pauses or skips. If the device has the rate of the packets, samples are unchanged while no correction
+//! is needed.
 //!
-//! Device callbacks can call the methods of the buffer: time is passed in as an argument, and no memory is allocated after the buffer has
-//! been created.
+//! Device callbacks can call the methods of the buffer. Time is passed in as an argument. After its creation, the buffer allocates no
+//! memory.
 
 mod adaptive_resampler;
 mod concealment;
@@ -73,11 +73,11 @@ pub struct JitterBufferStats {
     pub max_lateness: Duration,
     /// Packets dropped because their slot was still occupied.
     pub early: u64,
-    /// Packets that were buffered but not played, because playback started at a later packet or skipped to a later position.
+    /// Packets that were buffered but not played. Playback started at a later packet or skipped to a later position.
     pub skipped: u64,
     /// NaN and infinite samples in buffered packets, played as 0.
     pub non_finite_samples: u64,
-    /// Number of times that playback paused or skipped to a later position, to correct the depth of the buffer.
+    /// Number of times that playback paused or skipped to correct the depth of the buffer.
     pub resyncs: u64,
     /// Waiting time of the fastest packet in each second; `None` before the first measurement.
     pub depth: Option<BufferDepth>,
@@ -323,8 +323,8 @@ impl PacketSlots {
         self.slots[self.slot_index(index)].filter(|slot| slot.index == index)
     }
 
-    /// Buffers a packet, truncated to the maximum length. NaN and infinite samples become 0 and are counted; all other samples are
-    /// clamped to full scale to protect the listener.
+    /// Buffers a packet, truncated to the maximum length. NaN and infinite samples become 0 and are counted. All other samples are clamped
+    /// to full scale to protect the listener.
     fn insert(&mut self, index: u64, samples: &[f32]) -> InsertResult {
         let slot = self.slot_index(index);
         match self.slots[slot] {

@@ -1,7 +1,7 @@
 //! Alignment of damaged audio with the sent audio: shift, correlation and gain.
 //!
-//! Compares the first seconds, starting with the first sent packet that is not silent, by normalized cross-correlation at every shift
-//! up to [`MAX_SHIFT`] samples. If the audio repeats itself, several shifts match.
+//! Compares the first seconds by normalized cross-correlation at every shift up to [`MAX_SHIFT`] samples. The comparison starts with the
+//! first sent packet that is not silent. If the audio repeats itself, several shifts match.
 
 use realfft::RealFftPlanner;
 use realfft::num_complex::Complex;
@@ -21,11 +21,12 @@ const MIN_DAMAGED_SAMPLES: usize = 1 << 12;
 /// Minimum correlation of a match.
 const MIN_CORRELATION: f64 = 0.5;
 
-/// A second peak makes the result ambiguous if its correlation is at least this fraction of the best correlation, and if a valley
-/// ([`VALLEY_RATIO`]) separates this second peak from the best peak.
+/// The result is ambiguous if there is a second peak with two properties. The correlation of the second peak is at least this fraction of
+/// the best correlation. A valley ([`VALLEY_RATIO`]) separates the second peak from the best peak.
 const AMBIGUITY_RATIO: f64 = 0.95;
 
-/// There is a valley between two peaks if, somewhere between them, the correlation falls to this fraction of the best correlation or below.
+/// There is a valley between two peaks if the correlation between them falls low enough. The limit is this fraction of the best
+/// correlation.
 const VALLEY_RATIO: f64 = 0.7;
 
 /// Result of the comparison of returned and sent audio.
@@ -64,7 +65,7 @@ pub(super) struct Correlator {
     /// Start of the window: the first sent packet that is not silent.
     start: Option<u64>,
     sent: Vec<f32>,
-    /// For each position in the window, the damaged sample; the flag is false if the position has no damaged sample.
+    /// The damaged sample for each position in the window. The flag is false if the position has no damaged sample.
     damaged: Vec<(f32, bool)>,
 }
 
@@ -154,7 +155,8 @@ fn mix_to_mono(samples: &[f32], channels: usize) -> impl Iterator<Item = f32> {
     })
 }
 
-/// Computes the sum of `one[n + shift] * other[n]` over all n, for each shift from −[`MAX_SHIFT`] to [`MAX_SHIFT`].
+/// Computes the sum of `one[n + shift] * other[n]` over all n. The result contains a sum for each shift from −[`MAX_SHIFT`] to
+/// [`MAX_SHIFT`].
 fn cross_correlation(one: &[f64], other: &[f64]) -> Option<Vec<f64>> {
     let mut planner = RealFftPlanner::<f64>::new();
     let (forward, inverse) = (planner.plan_fft_forward(FFT_LEN), planner.plan_fft_inverse(FFT_LEN));
@@ -165,8 +167,8 @@ fn cross_correlation(one: &[f64], other: &[f64]) -> Option<Vec<f64>> {
         Some(spectrum)
     };
     let mut product: Vec<_> = spectrum(one)?.into_iter().zip(spectrum(other)?).map(|(a, b)| a * b.conj()).collect();
-    // The first and the last bin are real numbers. Set the imaginary parts of these bins to exactly 0, because the inverse transform
-    // rejects rounding errors in them.
+    // The first and the last bin are real numbers. Rounding errors can make the imaginary parts of these bins nonzero. In this case, the
+    // inverse transform returns an error. Therefore, set these imaginary parts to exactly 0.
     product.first_mut()?.im = 0.0;
     product.last_mut()?.im = 0.0;
     let mut sums = inverse.make_output_vec();

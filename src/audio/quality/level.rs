@@ -1,9 +1,9 @@
 //! Level and clipping of a channel, and the [`SourceMeter`] for the input.
 //!
-//! A clip is a run of at least [`MIN_CLIP_SAMPLES`] consecutive full-scale samples of one channel. Packets may be added in any order. If a
-//! run of full-scale samples begins and ends inside a packet, it is counted when this packet is added. A run of full-scale samples that
-//! touches the edge of a packet may continue in the adjacent packet. Such a run stays *open*, so that the run and its continuation are
-//! counted as one clip. The input is measured before it is mixed and resampled, because a resampler changes peaks and hides clipping.
+//! A clip is a run of at least [`MIN_CLIP_SAMPLES`] consecutive full-scale samples of one channel. Packets may be added in any order. A run
+//! of full-scale samples inside one packet is counted when this packet is added. A run that touches the edge of a packet may continue in
+//! the adjacent packet. Such a run stays *open*. The run and its continuation are then counted as one clip. The input is measured before
+//! mixing and resampling, because a resampler changes peaks and hides clipping.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -107,20 +107,20 @@ impl LevelMeter {
 /// full-scale samples.
 pub const MIN_CLIP_SAMPLES: u64 = 3;
 
-/// Maximum number of open clips. An open clip is a run of full-scale samples at the edge of a packet that may continue in the adjacent
-/// packet. If one more clip is opened, the open clip with the lowest offset is closed and counted with the samples found so far. If a
-/// packet that is added later continues this closed clip, the continuation counts as another clip.
+/// Maximum number of open clips. An open clip is a run of full-scale samples at the edge of a packet. Such a run may continue in the
+/// adjacent packet. If one more clip is opened, the open clip with the lowest offset is closed. The closed clip is counted with the samples
+/// found so far. If a packet that is added later continues this closed clip, the continuation counts as another clip.
 const MAX_OPEN_CLIPS: usize = 1_024;
 
 /// Consecutive full-scale samples at the edge of a packet.
 #[derive(Clone, Debug)]
 struct OpenClip {
     samples: Range<u64>,
-    /// Whether the clip may begin in an earlier packet, because `samples` starts at the start of a packet. Set to false if the preceding
-    /// packet is added later and does not end with a full-scale sample.
+    /// Whether the clip may begin in an earlier packet. In this case, `samples` starts at the start of a packet. Set to false when the
+    /// preceding packet is added without a full-scale sample at its end.
     may_extend_before: bool,
-    /// Whether the clip may continue in a later packet, because `samples` ends at the end of a packet. Set to false if the following packet
-    /// is added later and does not start with a full-scale sample.
+    /// Whether the clip may continue in a later packet. In this case, `samples` ends at the end of a packet. Set to false when the
+    /// following packet is added without a full-scale sample at its start.
     may_extend_after: bool,
 }
 
@@ -212,8 +212,8 @@ impl ClipDetector {
         }
     }
 
-    /// Called if the last sample of the packet before `offset` is not a full-scale sample. A clip whose samples start at `offset` does
-    /// not begin in that packet.
+    /// Called if the packet that ends at `offset` does not end with a full-scale sample. An open clip that starts at `offset` therefore has
+    /// no samples in this packet.
     fn close_clip_starting_at(&mut self, offset: u64) {
         let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
         if self.open_clips.get(at).is_some_and(|clip| clip.samples.start == offset) {
@@ -229,8 +229,8 @@ impl ClipDetector {
         }
     }
 
-    /// Number of clips, number of samples in them, and start of the first clip. A clip that is still open, because it may continue in an
-    /// adjacent packet, is included with the samples found so far.
+    /// Number of clips, number of samples in them, and start of the first clip. An open clip may continue in an adjacent packet. The totals
+    /// include the open clips that already have [`MIN_CLIP_SAMPLES`] samples.
     fn totals(&self) -> (u64, u64, Option<u64>) {
         let open = self.open_clips.iter().map(|clip| &clip.samples);
         let clipped = open

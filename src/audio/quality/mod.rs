@@ -1,8 +1,8 @@
-//! Audio quality of a run: gaps, level, clipping, silence, and the alignment of returned audio with sent audio.
+//! Audio quality of a run: gaps, level, clipping and silence. Also aligns the returned audio with the sent audio.
 //!
-//! A [`SourceMeter`] measures the input before it is converted. An [`Analyzer`] receives packets by index: sent packets in order,
-//! returned packets in any order. The meter and the analyzer store only sums, bounded lists and a bounded window for the comparison, so
-//! memory does not grow with the length of the run.
+//! A [`SourceMeter`] measures the input before it is converted. An [`Analyzer`] receives packets by index: sent packets in order, returned
+//! packets in any order. The meter and the analyzer store only sums, bounded lists and a bounded comparison window. Therefore, memory does
+//! not grow with the length of the run.
 
 mod alignment;
 mod level;
@@ -235,7 +235,7 @@ impl Gaps {
         self.packets
     }
 
-    /// Lost packets that are in no stored gap, because [`MAX_GAPS`] gaps were already stored when they were added.
+    /// Lost packets that are in no stored gap. When these packets were added, [`MAX_GAPS`] gaps were already stored.
     pub fn overflow_packets(&self) -> u64 {
         self.overflow_packets
     }

@@ -1,5 +1,5 @@
-//! Options that `send` and `probe` share (target, timing, limits, report), the monitor of a running client, and the report with its
-//! exit code. The submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
+//! Options that `send` and `probe` share: target, timing, limits and report. Also contains the monitor of a running client, and the report
+//! with its exit code. The submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
 
 pub mod moqt;
 pub mod udp;
@@ -70,8 +70,8 @@ pub struct ClientArgs {
 
     /// Maximum wait for missing replies, in seconds or with a unit
     ///
-    /// After the last packet, the run waits for missing replies. The maximum wait is the sum of two times: this time, and the smallest
-    /// round-trip time so far. Packets that have no reply after the wait count as lost.
+    /// After the last packet, the run waits for missing replies. The maximum wait is this time plus the smallest round-trip time so far.
+    /// Packets that have no reply after the wait count as lost.
     #[arg(long, value_name = "DURATION", default_value_t = Seconds(Duration::from_secs(2)), help_heading = HEADING_TIMING)]
     pub timeout: Seconds,
 
@@ -117,8 +117,8 @@ pub struct ClientArgs {
 
     /// Print a JSON line for each packet, then the report
     ///
-    /// A line is printed for each reply (also for a duplicate) when it arrives. For a packet without a reply, a line is printed later,
-    /// usually at the end of the run.
+    /// For each reply and each duplicate, a line is printed on arrival. A packet without a reply gets its line later, usually at the end of
+    /// the run.
     #[arg(long, help_heading = HEADING_REPORT)]
     pub json_lines: bool,
 
@@ -141,7 +141,8 @@ pub struct ClientArgs {
     driver: UdpDriver,
 }
 
-/// In the short help of `send` and `probe`, hides options that are rarely used there, although they are common in `echo-server`.
+/// In the short help of `send` and `probe`, hides options that are rarely used there. The short help of `echo-server` contains these
+/// options, because they are often used there.
 pub fn shorten_help(arg: Arg) -> Arg {
     const RARE: [&str; 9] =
         ["loss", "burst_loss", "drop_packets", "jitter", "reorder", "duplicate", "bandwidth", "seed", "outcome_log"];
@@ -268,7 +269,7 @@ fn exit_code(run: &RunResults, report: &Report, error: Option<anyhow::Error>) ->
 pub struct LossDirectionArgs {
     /// Request the server's receive counts, to split loss by direction
     ///
-    /// An echo-server reports how many packets arrived and the address they came from; any other STUN server reports only the address.
+    /// An echo-server reports how many packets arrived and their source address. Any other STUN server reports only the address.
     #[arg(long, alias = "ask-server", help_heading = HEADING_TARGET)]
     loss_direction: bool,
 }
@@ -379,8 +380,8 @@ impl<'a> RunMonitor<'a> {
 }
 
 impl<S: Workload> FinishedClient<'_, S> {
-    /// Returns the raw results. This call decides the outcome of all packets whose outcome is still open, and passes these packets to the
-    /// packet lines and to `final_observer`.
+    /// Returns the raw results. This call decides all outcomes that are still open. Each such outcome is reported to the printer of packet
+    /// lines and to `final_observer`.
     pub(super) fn into_run(
         self,
         target: &str,

@@ -1,5 +1,4 @@
-//! MOQT targets of `send` and `probe`: options, the run against a MOQT echo server, its connection errors, and the embedded
-//! server.
+//! MOQT targets of `send` and `probe`: options, the run, connection errors, and the embedded server.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -133,7 +132,7 @@ impl MoqtClientArgs {
         match (self.moqt_version, &self.moqt_track) {
             (Some(MoqtVersionArg::Gomoqt09), Some(_)) => Err(Failure::usage(
                 "--moqt-track cannot be used with gomoqt-0.9: this version always uses the broadcast path `/client.echo` and the track \
-                 `index`; omit --moqt-track, or give --moqt-version gomoqt-2025-02",
+                 `index`. Omit --moqt-track, or give --moqt-version gomoqt-2025-02",
             )),
             (Some(MoqtVersionArg::Gomoqt09), None) => Ok(vec![MoqtVersion::Gomoqt09]),
             (Some(MoqtVersionArg::Gomoqt202502), _) | (None, Some(_)) => Ok(vec![MoqtVersion::Gomoqt202502]),
@@ -315,7 +314,7 @@ fn cannot_connect(
     }
 }
 
-/// An error with the reason for the rejection of the certificate, the fingerprint of the certificate, and the remedy.
+/// An error with the reason for the rejection, the fingerprint of the certificate, and the remedy.
 fn certificate_error(verifier: &RecordingVerifier, reason: &str) -> anyhow::Error {
     let Some((fingerprint, rejection)) = verifier.rejection() else {
         return anyhow!("certificate not accepted: {reason}");
@@ -325,8 +324,8 @@ fn certificate_error(verifier: &RecordingVerifier, reason: &str) -> anyhow::Erro
         return anyhow!("{advice}");
     }
     anyhow!(
-        "{advice}. The certificate has the SHA-256 fingerprint {fingerprint}: verify it with the operator of the server, then give \
-         --cert-sha256 {fingerprint}"
+        "{advice}. The certificate has the SHA-256 fingerprint {fingerprint}. Verify the fingerprint with the operator of the \
+         server, then give --cert-sha256 {fingerprint}"
     )
 }
 

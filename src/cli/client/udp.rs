@@ -1,4 +1,4 @@
-//! UDP targets of `send` and `probe`: a host, a member of a room on a signaling server, or the embedded echo server.
+//! UDP targets of `send` and `probe`: a host, a room member, or the embedded echo server.
 
 use std::net::SocketAddr;
 
@@ -159,8 +159,8 @@ impl BackgroundTasks {
 
 fn no_target_error() -> Failure {
     Failure::usage(
-        "no target: give --to HOST[:PORT], or --embedded for an echo server in this process, or --signaling-url URL with \
-         --room NAME",
+        "no target: give --to HOST[:PORT], or --embedded for an echo server in this process. For a member of a room, \
+         give --signaling-url URL with --room NAME",
     )
 }
 

@@ -1,4 +1,4 @@
-//! `probe --to ws://…`: options, the URLs to connect to in each dialect, and the run against a signaling server.
+//! `probe --to ws://`: options, the URLs for each dialect, and the run against a signaling server.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -119,9 +119,9 @@ impl WebSocketProbeArgs {
                 "--room-code: only bbx rooms have codes; add --dialect bbx".to_owned()
             }
             (ProbeRoom::None, true, ..) => format!(
-                "--room: a probe of a {} signaling server does not join a room; omit --room, or select a dialect whose probe joins a \
-                 room (--dialect broadcast or --dialect webrtc); if the target is the UDP address of a member of the room, give \
-                 --signaling-url instead of --to",
+                "--room: a probe of a {} signaling server does not join a room. Omit --room, or select a dialect whose probe joins a \
+                 room: --dialect broadcast or --dialect webrtc. To probe a member of the room over UDP, give --signaling-url \
+                 instead of --to",
                 dialect.name()
             ),
             (ProbeRoom::Code, true, ..) => "--room: bbx rooms have codes instead of names; give --room-code".to_owned(),
@@ -160,13 +160,13 @@ impl WebSocketProbeArgs {
         let encoded = utf8_percent_encode(room, RESERVED).to_string();
         if decode_room_name(&encoded).is_err() {
             return Err(Failure::usage(
-                "--room: invalid broadcast room name; give up to 128 bytes without `/` or control characters, and not a reserved \
-                 path such as `health`",
+                "--room: invalid broadcast room name. Give up to 128 bytes without `/` or control characters. Reserved paths \
+                 such as `health` are not allowed",
             ));
         }
         let room_path = format!("/rooms/{encoded}");
-        // A URL that contains the room keeps its path and query. Otherwise the room replaces the path `/`, or is added to the query if the
-        // URL has another path, such as /ws or a path behind a proxy.
+        // A URL that contains the room keeps its path and query. Otherwise, the room replaces the path `/`. If the URL has another path,
+        // such as /ws, the room is added to the query.
         let (path, query) = match (url_room, url.path()) {
             (Some(_), path) => (path, None),
             (None, "/") => (room_path.as_str(), None),

@@ -1,5 +1,4 @@
-//! Broadcast rooms of `signaling-server`: tokens, limits, the built-in rooms, and rooms declared in TOML files (`NAME.toml` declares
-//! room NAME).
+//! Broadcast rooms of `signaling-server`: tokens, limits, and built-in rooms. A TOML file `NAME.toml` declares the room NAME.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -110,7 +109,7 @@ pub struct BroadcastArgs {
 
     /// Maximum message size in a broadcast room
     ///
-    /// For clients without a token and for control channels, the limit is this size or 256 KiB, whichever is smaller.
+    /// For clients without a token and for control channels, the limit is at most 256 KiB.
     #[arg(long, hide_short_help = true, env = "MAX_PAYLOAD_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(DEFAULT_MAX_PAYLOAD_BYTES as u64), help_heading = HEADING)]
     max_payload: ByteSize,
 
@@ -157,7 +156,7 @@ impl BroadcastArgs {
         if self.secrets.hmac_secret()?.is_none() {
             warn!(
                 target: "signaling",
-                "no HMAC secret is given (HMAC_SECRET or --hmac-secret-file), so a random one is used; tokens become invalid on restart"
+                "no HMAC secret is given (HMAC_SECRET or --hmac-secret-file), so the secret is random. Tokens become invalid on restart"
             );
         }
         Ok(())

@@ -79,8 +79,8 @@ fn read_secret(option: &str, given: Option<&str>, file: Option<&Path>) -> Result
     Ok(read_secret_text(option, given, file)?.as_deref().map(Secret::new))
 }
 
-/// Reads the secret from the value of `option` or from the file of `{option}-file`. If both are given, the file takes precedence: the
-/// value may come from an environment variable, but the file is always given on the command line.
+/// Reads the secret from the value of `option` or from the file of `{option}-file`. If both are given, the file takes precedence. The value
+/// may come from an environment variable. The file always comes from the command line.
 pub fn read_secret_text(option: &str, given: Option<&str>, file: Option<&Path>) -> Result<Option<String>, Failure> {
     if let Some(file) = file {
         let text = fs::read_to_string(file)
@@ -110,8 +110,8 @@ pub struct LoginArgs {
 
     /// Password for /docs, /console and /admin
     ///
-    /// Without a password, these pages reject every login. Exception: a server that listens on loopback and was started in a terminal
-    /// generates a password and prints it to the terminal. Other users of this machine can see the command line: prefer
+    /// Without a password, these pages reject every login. Exception: a server on loopback that was started in a terminal generates a
+    /// password. The generated password is printed to the terminal. Other users of this machine can see the command line: prefer
     /// --docs-password-file or the environment.
     #[arg(long, env = "DOCS_PASSWORD", value_name = "PASSWORD", hide_env_values = true, help_heading = HEADING_LOGIN)]
     docs_password: Option<String>,
@@ -124,8 +124,8 @@ pub struct LoginArgs {
 
     /// Maximum failed logins per source address, as N/TIME (20/15m), or off
     ///
-    /// Beyond this limit, every login from the address is rejected until TIME has passed since the first of these failures, even with the
-    /// right password.
+    /// Beyond this limit, every login from the address is rejected, even with the right password. Logins are accepted again when TIME has
+    /// passed since the first of these failures.
     #[arg(long, hide_short_help = true, env = "RATE_LIMIT_LOGIN", value_name = "RATE", value_parser = parse_request_rate, default_value = "20/15m", help_heading = HEADING_LOGIN)]
     rate_limit_login: OrOff<RequestRate>,
 }

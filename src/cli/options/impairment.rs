@@ -1,4 +1,4 @@
-//! Impairment options of an echo server, and its outcome log. The options are printed as a user would type them, so that a random run
+//! Impairment options of an echo server, and its outcome log. The options are printed as a user would type them. Therefore, a random run
 //! can be repeated.
 
 use std::fmt::Write;
@@ -31,7 +31,7 @@ pub struct ImpairmentArgs {
 
     /// Drop replies in bursts (Gilbert model), such as 1%,30%
     ///
-    /// For each reply, P is the probability that a burst starts, and R is the probability that it ends.
+    /// P is the probability that a burst starts at a reply. R is the probability that the burst ends at a reply.
     #[arg(long, value_name = "P,R", value_parser = parse_burst, help_heading = HEADING)]
     burst_loss: Option<GilbertModel>,
 

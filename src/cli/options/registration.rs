@@ -1,4 +1,4 @@
-//! Registration of an echo server: it creates a room on a signaling server, which may run in the same process.
+//! Registration of an echo server: the echo server creates a room on a signaling server. The signaling server may run in the same process.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const HEADING_SIGNALING: &str = "Signaling";
 /// Default STUN port (RFC 8489, section 18.6).
 const STUN_PORT: u16 = 3_478;
 
-/// Time that the signaling server in this process has to close its connections.
+/// Maximum time to wait until the signaling server in this process has closed its connections.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Registration options.
@@ -45,8 +45,8 @@ pub struct RegistrationArgs {
 
     /// Run a signaling server in this process and register there
     ///
-    /// The signaling server listens on --host and this TCP port [8080]; give the port as --with-signaling=PORT. It supports the jamjam
-    /// dialect only, and its limits have their defaults. For other settings, run the subcommand signaling-server instead.
+    /// The signaling server listens on --host and TCP port 8080. For another port, give --with-signaling=PORT. This server supports the
+    /// jamjam dialect only, with default limits. For other settings, run the subcommand signaling-server instead.
     #[arg(long, value_name = "PORT", value_parser = parse_port, num_args = 0..=1, require_equals = true, default_missing_value = "8080", help_heading = HEADING_SIGNALING)]
     with_signaling: Option<u16>,
 
@@ -62,7 +62,7 @@ pub struct RegistrationArgs {
 
     /// STUN server that reports the public address of this echo server
     ///
-    /// The echo server sends a Binding request to the STUN server every 25 s, from its own UDP port.
+    /// The echo server sends a Binding request to the STUN server every 25 s. The request is sent from the UDP port of the echo server.
     #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_public_address, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
     stun: Option<HostPort>,
 
@@ -77,7 +77,7 @@ impl RegistrationArgs {
         if url.is_some() && self.with_signaling.is_some() {
             return Err(Failure::usage(
                 "--with-signaling cannot be used with --signaling-url (or SIGNALING_URL): the echo server registers with only \
-                 one signaling server; omit one of the options",
+                 one signaling server. Omit one of the options",
             ));
         }
         if url.is_none() && self.with_signaling.is_none() {
@@ -103,8 +103,9 @@ impl RegistrationArgs {
         own.or(url.then_some("--signaling-url (or SIGNALING_URL)"))
     }
 
-    /// The URL of the signaling server, if given. An empty string, which Docker Compose substitutes for an unset variable, means that
-    /// there is no URL. clap does not parse the URL, because its error would repeat an invalid value, which may contain a password.
+    /// The URL of the signaling server, if given. An empty string means that there is no URL. Docker Compose substitutes an empty string
+    /// for an unset variable. clap does not parse the URL, because its error would repeat an invalid value. An invalid value may contain a
+    /// password.
     fn signaling_url(&self) -> Result<Option<WebSocketUrl>, Failure> {
         let text = self.signaling_url.as_deref().filter(|text| !text.is_empty());
         let url = text.map(str::parse).transpose();
@@ -149,10 +150,10 @@ pub struct RunningRegistration {
 }
 
 impl PreparedRegistration {
-    /// Starts the signaling server, if it is in this process, and registers the echo server until the process ends.
+    /// Registers the echo server until the process ends. If the signaling server is in this process, starts the signaling server first.
     pub fn start(self, echo: &mut EchoServer, delay: Duration, stop: &StopToken) -> io::Result<RunningRegistration> {
-        // The closure `url` determines the signaling server's URL again before each connection attempt. If the signaling server runs in
-        // this process, its URL contains this machine's address, which changes when the machine changes networks.
+        // The closure `url` determines the signaling server's URL again before each connection attempt. The URL of a signaling server in
+        // this process contains this machine's address. The address changes when the machine changes networks.
         let own_server = self.server.as_ref().and_then(|server| server.local_addr().ok());
         let server_done = self.server.map(|listener| spawn_signaling_server(listener, stop.clone())).transpose()?;
         let mapped_address = self.stun.map(|server| {
@@ -204,8 +205,9 @@ fn spawn_signaling_server(listener: TcpListener, stop: StopToken) -> io::Result<
 }
 
 /// URL at which the echo server connects to the signaling server in this process. If the echo server listens on all addresses, it
-/// advertises the local address of this connection, and clients must be able to reach that address. So if the signaling server listens on
-/// all addresses, the URL contains the source address of the default route, if there is one, instead of a loopback address.
+/// advertises the local address of this connection. Clients must be able to reach that address. If the signaling server listens on all
+/// addresses, a loopback address would therefore be wrong. Instead, the URL contains the source address of the default route, if there is
+/// one.
 fn local_signaling_url(address: SocketAddr) -> Result<WebSocketUrl, Failure> {
     let ip = if address.ip().is_unspecified() {
         default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
@@ -229,7 +231,7 @@ fn resolve_stun_server(HostPort { host, port }: &HostPort, listening: SocketAddr
     });
     for_socket.ok_or_else(|| {
         Failure::unusable(anyhow::anyhow!(
-            "cannot use --stun {host}: the STUN server has no address that is reachable from {listening}; give --host :: or \
+            "cannot use --stun {host}: the STUN server has no address that is reachable from {listening}. Give --host :: or \
              a --host address of the other IP version"
         ))
     })

@@ -1,4 +1,4 @@
-//! Options for a target in a room of a signaling server: joins the room, and finds a member that replies.
+//! Options for a target in a room of a signaling server. Joins the room and finds a member that replies.
 
 use std::env;
 use std::fs::File;
@@ -39,7 +39,8 @@ pub struct RoomTargetArgs {
 
     /// Room to join; its first reachable member is the target
     ///
-    /// Give a name or a unique part of it, an ID, or an invite code. With `probe --to ws://`, this is the broadcast or WebRTC room to join.
+    /// Give a name, a unique part of a name, an ID, or an invite code. With `probe --to ws://`, this is the broadcast or WebRTC room to
+    /// join.
     #[arg(long, value_name = "NAME|ID|INVITE", value_parser = NonEmptyStringValueParser::new(), conflicts_with = "embedded", help_heading = HEADING_ROOM)]
     room: Option<String>,
 
@@ -220,7 +221,7 @@ fn no_reply_error(session: &RoomSession, unreachable: &[UnreachableAddress]) -> 
     };
     let (room, tried) = (&session.room_name, tried.join(", "));
     format!(
-        "no member of room `{room}` replies to KEEPALIVE: {tried}{rest}; no other packets were sent; if you know a member's \
+        "no member of room `{room}` replies to KEEPALIVE: {tried}{rest}. No other packets were sent. If you know a member's \
          address, give --to instead of --room"
     )
 }

@@ -46,8 +46,8 @@ pub struct ConnectionLimitArgs {
 
     /// Take the client address from X-Forwarded-For
     ///
-    /// The first entry of this header is used for limits, logins and the log. Enable this option only behind a proxy that overwrites
-    /// the header; otherwise clients can forge it.
+    /// The first entry of this header is used for limits, logins and the log. Enable this option only behind a proxy that overwrites the
+    /// header. Otherwise, clients can forge the header.
     #[arg(long, env = "TRUST_PROXY", value_parser = BoolishValueParser::new(), help_heading = HEADING_LIMITS)]
     trust_proxy: bool,
 
@@ -70,8 +70,8 @@ pub struct ConnectionLimitArgs {
 
     /// Maximum messages per second per connection, as N/s, or off
     ///
-    /// A separate limit with the same rate applies to pings and fragments. Bursts of twice the rate are accepted; beyond this limit,
-    /// the connection is closed.
+    /// A separate limit with the same rate applies to pings and fragments. Bursts of twice the rate are accepted. Larger bursts close the
+    /// connection.
     #[arg(long, env = "RATE_LIMIT_MESSAGES", value_name = "RATE", value_parser = parse_message_rate, default_value_t = OrOff(SignalingLimits::default().message_rate.map(MessageRate)), help_heading = HEADING_LIMITS)]
     rate_limit_messages: OrOff<MessageRate>,
 
@@ -199,7 +199,7 @@ fn parse_interval_or_off(text: &str) -> Result<OrOff<Millis>, String> {
 fn parse_nonzero_duration(text: &str) -> Result<Millis, String> {
     let timeout = units::parse_duration(text, TimeUnit::Millis).map_err(|error| error.to_string())?;
     if timeout.is_zero() {
-        Err("give a duration such as 60s; to disable the time-out, disable the pings (--heartbeat-interval off, or for control surfaces \
+        Err("give a duration such as 60s. To disable the time-out, disable the pings (--heartbeat-interval off, or for control surfaces \
              --bbx-ping-interval off)"
             .to_owned())
     } else {
@@ -215,8 +215,8 @@ const RANDOM_CODE: &str = "any";
 /// Rooms of control surfaces.
 #[derive(Debug, clap::Args)]
 pub struct ControlSurfaceArgs {
-    // Reads whether --heartbeat-interval and --client-timeout were given. This field must be parsed before those two options, because
-    // parsing an option removes it from the matches.
+    // Reads whether --heartbeat-interval and --client-timeout were given. This field must be parsed before those two options. Parsing an
+    // option removes the option from the matches.
     #[command(flatten)]
     first_given: HeartbeatSource,
 
@@ -271,7 +271,7 @@ struct HeartbeatSource {
 
 impl ControlSurfaceArgs {
     /// Applies the options to the hub's limits. `limits` must already contain the heartbeat interval and time-out of the other dialects. If
-    /// the user gave one of these two values explicitly, it is also the default for control surfaces.
+    /// the user gave one of these values, this value is the default for control surfaces.
     pub fn apply_to(&self, limits: &SignalingLimits) -> SignalingLimits {
         let Heartbeat { interval, timeout } = ControlSurfaceLimits::default().heartbeat;
         let interval = match self.bbx_ping_interval {
@@ -294,8 +294,8 @@ impl ControlSurfaceArgs {
         SignalingLimits { control_surface, ..limits.clone() }
     }
 
-    /// Returns a copy of `limits` in which `broadcast_capacity` replaces `max_updates`: the queue length above which outdated parameter
-    /// values are dropped.
+    /// Returns a copy of `limits` in which `broadcast_capacity` replaces `max_updates`. Above this queue length, outdated parameter values
+    /// are dropped.
     pub fn apply_to_queue(&self, limits: SendQueueLimits) -> SendQueueLimits {
         SendQueueLimits { max_updates: self.broadcast_capacity, ..limits }
     }
@@ -347,7 +347,7 @@ impl FromArgMatches for HeartbeatSource {
     }
 }
 
-/// [`HeartbeatSource`] adds no option to the command line. It only reads whether the heartbeat options were given.
+/// [`HeartbeatSource`] adds no option to the command line. This type only records whether the heartbeat options were given.
 impl clap::Args for HeartbeatSource {
     fn augment_args(command: Command) -> Command {
         command

@@ -1,5 +1,5 @@
-//! Request and response bodies: JSON responses, error responses (always `{"error": "..."}`), embedded pages with their security headers,
-//! bounded request bodies, and JSON objects that are read field by field.
+//! Request and response bodies. Provides JSON responses, error responses (always `{"error": "..."}`) and embedded pages with security
+//! headers. Limits the size of request bodies and reads JSON objects field by field.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -69,13 +69,13 @@ pub fn method_not_allowed() -> Response {
 /// Style sheet shared by all embedded pages. Each page appends its own rules.
 pub const PAGE_STYLE: &str = include_str!("page.css");
 
-/// Content security policy of all pages: no resources except those that a page allows, no display in a frame, no form
-/// submission.
+/// Content security policy of all pages. A page loads only the resources that its own directives allow. A page cannot
+/// be displayed in a frame or submit forms.
 const CSP_DEFAULT: &str = "default-src 'none'";
 const CSP_ALWAYS: &str = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// A response with an embedded page or asset. `allowed` are the directives of the content security policy (CSP level 3) that
-/// the page needs in addition, separated by semicolons.
+/// A response with an embedded page or asset. `allowed` contains additional directives of the policy (CSP level 3). Semicolons
+/// separate the directives.
 pub fn page_response(kind: &'static str, allowed: &str, body: impl Into<Body>) -> Response {
     let policy = format!("{CSP_DEFAULT}; {allowed}; {CSP_ALWAYS}");
     let policy = HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static(CSP_DEFAULT));
@@ -103,12 +103,12 @@ pub(in crate::io) enum BodyError {
     InvalidField(String),
 }
 
-/// Maximum number of bytes of a rejected body that are still read. Closing a connection with unread data sends a reset, and a client that
-/// is still sending might never read the response.
+/// Maximum number of bytes of a rejected body that are still read. Closing a connection with unread data sends a reset. A client that is
+/// still sending might then never read the response.
 const MAX_DRAIN_BYTES: usize = 1 << 20;
 
 /// Reads a body of at most `max_bytes`. A body with a larger `Content-Length` is rejected before it arrives. If the request has an
-/// `Expect` header (`100-continue`), a body that is rejected for its `Content-Length` is not read at all.
+/// `Expect` header (`100-continue`), such a body is not read at all.
 pub(in crate::io) async fn read_body(
     headers: &HeaderMap,
     mut body: Body,
@@ -190,7 +190,7 @@ impl JsonFields {
         match serde_json::from_slice(body) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
             Ok(_) => Err(BodyError::InvalidField("The body must be a JSON object".to_owned())),
-            // The body is valid JSON, but contains a number that no float can hold, or is nested too deeply.
+            // The body is valid JSON, but nested too deeply, or a number exceeds the float range.
             Err(error) if serde_json::from_slice::<IgnoredAny>(body).is_ok() => {
                 Err(BodyError::InvalidField(format!("The body has an unusable value: {error}")))
             }

@@ -1,9 +1,9 @@
 //! Rejects requests that pages of other sites cause a browser to send.
 //!
 //! A request that changes something must have the header `Content-Type: application/json`. An HTML form cannot send this header. A script
-//! of another site can send this header only after a CORS preflight, and the preflight is never granted for these requests. If the browser
-//! sends an `Origin` header, that origin must match `Host`. Pages that are available only on this machine also require a loopback `Host`,
-//! because another site's name can resolve to loopback (DNS rebinding).
+//! of another site can send this header only after a CORS preflight. The server never grants the preflight for these requests. If the
+//! browser sends an `Origin` header, that origin must match `Host`. Another site's name can resolve to loopback (DNS rebinding). Therefore,
+//! pages that are available only on this machine also require a loopback `Host`.
 
 use std::net::IpAddr;
 
@@ -28,11 +28,11 @@ pub enum CsrfError {
     Origin,
 }
 
-/// Rejects a request if its method and headers show that a page of another site could have sent it.
+/// Checks the method and the headers of a request. Rejects a request that a page of another site could have sent.
 pub fn check(method: &Method, headers: &HeaderMap) -> Result<(), CsrfError> {
     if [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) {
-        // A link on another site may lead to a page of this server. Subresource requests of other sites (such as images) are rejected: the
-        // other site's page could not read the response, but the server would have to produce it.
+        // A link on another site may lead to a page of this server. Subresource requests of other sites, such as images, are rejected
+        // before the server produces a response. The page of the other site could not read the response anyway.
         let is = |name: &'static str, what: &str| {
             single_header(headers, HeaderName::from_static(name)).map(|value| value.is_some_and(|value| value == what))
         };
@@ -62,8 +62,8 @@ fn is_json(media_type: &str) -> bool {
     media_type.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// Whether the origin and the host are the same. If the origin or the host has no port, the default port of the origin's scheme is used:
-/// behind a proxy that terminates TLS, the server does not know the scheme that its clients use.
+/// Whether the origin and the host are the same. The default port of the origin's scheme replaces a missing port. Behind a proxy that
+/// terminates TLS, the server does not know the scheme of its clients.
 fn is_same_origin(origin: &str, host: &str) -> bool {
     let Some((scheme, rest)) = origin.split_once("://") else { return false };
     let default_port = match &*scheme.to_ascii_lowercase() {

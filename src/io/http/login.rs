@@ -63,7 +63,8 @@ impl Credentials {
     }
 
     fn matches(&self, other: &Self) -> Choice {
-        // Name and password are always both compared, so that rejecting a wrong name takes as long as rejecting a wrong password.
+        // The name and the password are always both compared. Therefore, rejecting a wrong name takes as long as rejecting a wrong
+        // password.
         self.name.ct_eq(&other.name) & self.password.ct_eq(&other.password)
     }
 }
@@ -131,7 +132,7 @@ impl Login {
         self.rate_limited_count.load(Ordering::Relaxed)
     }
 
-    /// Checks the login of a request. The first request of a browser contains no login; this request does not count as a failed login.
+    /// Checks the login of a request. The first request of a browser contains no login, which does not count as failed.
     pub fn check(&self, headers: &HeaderMap, source: IpAddr, now: Time) -> Result<(), LoginError> {
         let Some(expected) = &self.credentials else { return Err(LoginError::NoPasswordSet) };
         let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
@@ -154,7 +155,7 @@ impl Login {
         self.failed_attempts.as_ref().map(|failed| failed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Counts and logs a rejection. The given name and password are not logged: they may differ from the right ones only by a typing error.
+    /// Counts and logs a rejection. The given name and password are not logged. They may be correct except for a typing error.
     fn count_rejection(&self, source: IpAddr, reason: LoginError) -> LoginError {
         let count = if reason == LoginError::Invalid { &self.failed_count } else { &self.rate_limited_count };
         count.fetch_add(1, Ordering::Relaxed);
@@ -238,8 +239,8 @@ mod tests {
             "Basic YWRtaW46",
             "Basic Om9wZW46IHNlc2FtZSDDvA==",
             "Basic Og==",
-            // Base64 of `Admin:open: sesame ü` (the name is wrong), `admin:open: sesame` and `admin:open: sesame üx` (the password is
-            // wrong).
+            // Base64 of `Admin:open: sesame ü`, which has a wrong name. Then `admin:open: sesame` and `admin:open: sesame üx`, which have a
+            // wrong password.
             "Basic QWRtaW46b3Blbjogc2VzYW1lIMO8",
             "Basic YWRtaW46b3Blbjogc2VzYW1l",
             "Basic YWRtaW46b3Blbjogc2VzYW1lIMO8eA==",

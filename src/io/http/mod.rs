@@ -1,5 +1,5 @@
-//! HTTP/1.1 server: one accept loop. The WebSocket servers run it; the echo server runs it on a separate thread for metrics and the demo
-//! page.
+//! HTTP/1.1 server: one accept loop. The WebSocket servers run this loop. The echo server runs this loop on a separate thread for metrics
+//! and the demo page.
 //!
 //! Connections are limited in number and time. The time limits do not apply to an upgraded connection, which keeps its permit. Every server
 //! has the routes `/metrics` (`OpenMetrics`) and `/healthz`.
@@ -64,7 +64,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Maximum number of addresses whose requests or failed logins are counted.
 pub const MAX_LIMITED_SOURCES: usize = 100_000;
 
-const PORT_IN_USE: &str = "the TCP port is in use by another program; choose another port, or 0 for any free port";
+const PORT_IN_USE: &str = "the TCP port is in use by another program. Choose another port, or 0 for any free port";
 
 /// Binds a non-blocking listener to `address`.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -73,7 +73,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         _ => error,
     })?;
     listener.set_nonblocking(true)?;
-    // The backlog is large enough for a thousand clients that all reconnect at the same moment after a restart of the server.
+    // The backlog has room for a thousand clients that reconnect together after a restart.
     SockRef::from(&listener).listen(LISTEN_BACKLOG)?;
     Ok(listener)
 }

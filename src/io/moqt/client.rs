@@ -1,6 +1,6 @@
-//! Connects to a MOQT server and runs a session: name resolution, QUIC handshake, WebTransport request, MOQT setup,
-//! each timed. [`run_session`] runs any handler on the calling thread; [`ClientThread`] runs a [`MoqtClient`] with
-//! retries on its own thread, under a watchdog.
+//! Connects to a MOQT server and runs a session. The timed steps are name resolution, QUIC handshake, WebTransport
+//! request and MOQT setup. [`run_session`] runs any handler on the calling thread. [`ClientThread`] runs a
+//! [`MoqtClient`] with retries on its own thread. A watchdog monitors this thread.
 
 use std::cell::Cell;
 use std::future::pending;
@@ -38,7 +38,7 @@ use crate::time::{Time, saturating_nanos};
 const DNS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum time per address before the next address is tried. The last address has the whole setup time-out. If a server has many
-/// addresses, the time per address is shorter, so that all attempts together take at most twice the setup time-out.
+/// addresses, the time per address is shorter. All attempts together take at most twice the setup time-out.
 const NEXT_ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum time without a reply over raw QUIC before the alternative path is tried.
@@ -50,7 +50,7 @@ const NO_REPLY_REASON: &str = "no reply";
 /// Close reason when a run is interrupted.
 const INTERRUPTED_REASON: &str = "interrupted";
 
-/// Time for the connection close to be sent, and to be retransmitted to a peer that did not receive it.
+/// Time to send the connection close, and to retransmit a lost connection close.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Interval between connection attempts while waiting for a server.
@@ -104,9 +104,9 @@ impl SharedProgress {
 
 /// A MOQT client run on its own thread.
 ///
-/// The caller and the thread share the recorded events. A thread that exceeds its [`ProgressDeadline`], or does not stop
-/// on request, is abandoned, and the run consists of the events recorded until then. Therefore the caller does not hang
-/// if the operating system or a lower layer blocks the thread.
+/// The caller and the thread share the recorded events. A thread is abandoned if it exceeds its [`ProgressDeadline`] or
+/// does not stop on request. The run then consists of the events recorded so far. Therefore the caller does not hang if
+/// the operating system or a lower layer blocks the thread.
 pub struct ClientThread {
     thread: JoinHandle<Option<MoqtConnectError>>,
     finished: Receiver<()>,
@@ -152,8 +152,8 @@ impl ClientThread {
         self.finished.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected) || self.is_abandoned()
     }
 
-    /// Whether the run is abandoned. A run is abandoned in two cases: it has exceeded its deadline by more than the allowed margin, or it
-    /// has ignored a stop request for more than the allowed time.
+    /// Whether the run is abandoned. A run is abandoned if it exceeds its deadline by more than the allowed margin. A run is also abandoned
+    /// if it ignores a stop request for too long.
     pub fn is_abandoned(&mut self) -> bool {
         let timeout = if self.stop.signal().is_some() {
             SHUTDOWN_TIMEOUT
@@ -166,7 +166,7 @@ impl ClientThread {
         self.overdue_since.get_or_insert_with(Instant::now).elapsed() >= timeout
     }
 
-    /// The deadline by which the run must make progress, and a description of the event that it waits for.
+    /// The deadline for the next progress of the run, and a description of the awaited event.
     fn deadline(&self) -> Option<(Time, &'static str)> {
         self.progress
             .lock()
@@ -186,7 +186,7 @@ impl ClientThread {
         if has_ended {
             error = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
-        // Cannot fail: only this method takes the progress, and it consumes `self`.
+        // The progress is always `Some` here. Only `join` removes the progress, and `join` consumes `self`.
         let Some(RunProgress { mut frame_tracker, deadline }) = progress.lock().take() else { unreachable!() };
         let (now, established) = (clock.now(), frame_tracker.established_at());
         if !has_ended && !frame_tracker.is_finished() {
@@ -217,8 +217,8 @@ pub struct MoqtConnectOptions {
     pub url: MoqtUrl,
     /// Verifies the server certificate.
     pub verifier: Arc<dyn ServerCertVerifier>,
-    /// The policy that `verifier` implements. If this policy accepts every certificate, the connection attempt fails unless all
-    /// addresses of the server are loopback addresses.
+    /// The policy that `verifier` implements. If this policy accepts every certificate, all addresses of the server must be
+    /// loopback addresses. Otherwise, the connection attempt fails.
     pub trust: TrustPolicy,
     /// Offered versions, the preferred one first; not empty.
     pub offered_versions: Vec<MoqtVersion>,
@@ -238,8 +238,7 @@ pub struct SessionResult<A> {
     pub connect_times: MoqtConnectTimes,
     /// Server address.
     pub server_address: SocketAddr,
-    /// The last requested path. Over raw QUIC, if the server does not reply to the path of the URL, the client retries without the leading
-    /// slash.
+    /// The last requested path. If the server does not reply over raw QUIC, the client retries without the leading slash.
     pub requested_path: String,
     /// Session counters.
     pub counters: SessionCounters,
@@ -259,9 +258,9 @@ impl MoqtConnectOptions {
         path.strip_prefix('/').filter(|alternative_path| *transport == Transport::Quic && !alternative_path.is_empty())
     }
 
-    /// Maximum duration of [`run_session`] until a session is set up or has failed. For each URL path that the client tries, the duration
-    /// includes the name resolution, the QUIC handshakes, the WebTransport request, the MOQT setup and the close. The QUIC handshakes take
-    /// at most two set-up time-outs: one for the last address, and one for all other addresses together.
+    /// Maximum duration of [`run_session`] until a session is set up or has failed. For each tried URL path, the steps are name resolution,
+    /// QUIC handshakes, WebTransport request, MOQT setup and close. The QUIC handshakes take at most two setup time-outs. One is for the
+    /// last address, and one is for all other addresses together.
     pub(super) fn max_connect_time(&self) -> Duration {
         let name = if self.url.host.parse::<IpAddr>().is_ok() { Duration::ZERO } else { DNS_TIMEOUT };
         let parts = if self.url.transport == Transport::Quic { 3 } else { 4 };
@@ -387,8 +386,8 @@ fn run_with_retries(
 /// Connects, and runs a handler until either end closes the session. Must not be called on a tokio thread. `observe`
 /// is called after each turn. A stop request closes the session.
 ///
-/// Over raw QUIC, a server that does not reply for path `/echo` is contacted again with path `echo`, because gomoqt's
-/// server registers its paths without the slash. `make_handler` is called for each attempt.
+/// If a server does not reply for path `/echo` over raw QUIC, the client retries with path `echo`. gomoqt's server
+/// registers its paths without the slash. `make_handler` is called for each attempt.
 pub fn run_session<A: SessionHandler>(
     options: &MoqtConnectOptions,
     make_handler: impl Fn() -> A,
@@ -436,9 +435,9 @@ pub fn run_session<A: SessionHandler>(
     outcome
 }
 
-/// One connection attempt. Also returns whether the server did not reply: the setup timed out, or the server neither
-/// announced a path nor subscribed within `no_reply_timeout` after the connection was open. (gomoqt's server accepts
-/// every path, but serves only paths that it has registered.)
+/// One connection attempt. Also returns whether the server did not reply, for example because the setup timed out. A
+/// server must announce a path or subscribe within `no_reply_timeout` after the connection is open. (gomoqt's server
+/// accepts every path, but serves only paths that it has registered.)
 async fn try_session<A: SessionHandler>(
     options: &MoqtConnectOptions,
     path: &str,
@@ -594,7 +593,7 @@ async fn connect_webtransport(
     let request_url: Url = url.to_string().parse().map_err(|error: url::ParseError| failed(error.to_string()))?;
     match tokio::time::timeout(timeout, WebTransportSession::connect(connection, request_url)).await {
         Ok(Ok(session)) => Ok(session),
-        // The close reason of the connection is more specific than this error, which reports only a lost or malformed stream.
+        // This error reports only a lost or malformed stream. The close reason of the connection is more specific.
         Ok(Err(error @ (WebTransportError::ConnectionLost(_) | WebTransportError::Malformed(_)))) => {
             Err(match connection.close_reason() {
                 Some(error) => MoqtConnectError::from_connection_error(url, &error),

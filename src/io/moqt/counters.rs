@@ -57,7 +57,7 @@ pub struct CounterSnapshot {
     pub connections: ConnectionCounters,
     /// Sum of the session counters.
     pub sessions: SessionCounters,
-    /// Datagrams dropped by the kernel because a receive buffer was full; `None` if the kernel does not report it.
+    /// Datagrams dropped by the kernel because a receive buffer was full. `None` if the kernel does not report this number.
     pub kernel_dropped: Option<u64>,
 }
 

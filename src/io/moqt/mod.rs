@@ -1,9 +1,9 @@
 //! QUIC endpoints for [`crate::moqt`]. The ALPN selects the transport of a connection: `moq-00` is raw QUIC, `h3` is
-//! WebTransport. [`crate::moqt::MoqtEndpoint`] is independent of the transport: on server and client, `streams` carries data
+//! WebTransport. [`crate::moqt::MoqtEndpoint`] is independent of the transport. On server and client, `streams` carries data
 //! between the endpoint and the transport.
 //!
-//! [`server`] runs on its own thread until it is stopped; [`client`] runs one session on the calling thread, or a
-//! whole run on its own thread.
+//! [`server`] runs on its own thread until it is stopped. [`client`] runs one session on the calling thread, or a whole
+//! run on its own thread.
 
 pub mod client;
 mod counters;

@@ -20,14 +20,14 @@ use crate::moqt::{ALPN_QUIC, ALPN_WEBTRANSPORT, SessionLimits, Transport};
 const CONNECTION_RECEIVE_WINDOW: u32 = 4 << 20;
 const STREAM_RECEIVE_WINDOW: u32 = 1 << 20;
 
-/// Maximum number of unacknowledged bytes. The limit is low, because data that is already in the QUIC send buffer cannot be dropped if
-/// the reader is slow.
+/// Maximum number of unacknowledged bytes. If the reader is slow, data in the QUIC send buffer cannot be dropped. Therefore, the limit is
+/// low.
 const SEND_WINDOW: u64 = 1 << 20;
 
 /// Receive buffer for QUIC datagrams, in bytes. The datagrams are not read, but WebTransport requires support for them.
 const DATAGRAM_RECEIVE_BUFFER_BYTES: usize = 16 << 10;
 
-/// Limits on connections that are not accepted yet: their number, and buffered bytes per connection and in total.
+/// Limits on connections that are not accepted yet: number, buffered bytes per connection, and total buffered bytes.
 const MAX_INCOMING: usize = 256;
 const INCOMING_BUFFER_BYTES: u64 = 16 << 10;
 const INCOMING_BUFFER_TOTAL_BYTES: u64 = 1 << 20;
@@ -52,13 +52,13 @@ pub struct BoundSockets {
 pub enum MoqtBindError {
     /// The port is in use.
     #[error(
-        "cannot listen on {0} for MOQT: the UDP port is in use by another program; choose another port with --moqt, or 0 for any \
+        "cannot listen on {0} for MOQT: the UDP port is in use by another program. Choose another port with --moqt, or 0 for any \
          free port"
     )]
     AddrInUse(SocketAddr),
     /// The address is not local.
     #[error(
-        "cannot listen on {0} for MOQT: this machine has no such address; to listen on all addresses, use [::] \
+        "cannot listen on {0} for MOQT: this machine has no such address. To listen on all addresses, use [::] \
          (or 0.0.0.0 for IPv4 only)"
     )]
     AddrNotAvailable(SocketAddr),

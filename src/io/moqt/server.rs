@@ -1,5 +1,5 @@
-//! The MOQT echo server: accepts connections on its own thread, validates and limits sources, and runs one session
-//! per connection. Counts and logs the outcomes of connections.
+//! The MOQT echo server. Accepts connections on its own thread, validates and limits sources, and runs one session per
+//! connection. Counts and logs the outcomes of connections.
 
 use std::future::pending;
 use std::io;
@@ -386,7 +386,7 @@ impl MoqtConnections {
         let (status, reason) = match &request.path {
             Ok(path) if path_matches(&self.config.path, path) => {
                 let path = path.clone();
-                // The same time limit applies to the response, because a client may grant no flow-control credit for the response.
+                // A client may grant no flow-control credit for the response. Therefore, the same time limit applies to the response.
                 let Ok(accepted) = tokio::time::timeout(timeout, request.accept()).await else {
                     self.on_request_rejected(
                         source,

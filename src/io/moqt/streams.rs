@@ -27,7 +27,7 @@ const ITERATIONS_PER_YIELD: usize = 64;
 const MAX_CHUNK_BYTES: usize = 64 << 10;
 
 /// Capacity in bytes that a send buffer may keep even when it is empty. A larger capacity is reduced when it exceeds four times the number
-/// of unsent bytes. Therefore, after one long frame, the buffer does not occupy much memory for the rest of the group.
+/// of unsent bytes. Therefore, the buffer occupies little memory again after one long frame.
 const MIN_BUFFER_CAPACITY: usize = 4 << 10;
 
 /// Maximum time to receive the header of a WebTransport stream.
@@ -50,7 +50,7 @@ impl SessionClock {
 
     /// Sleeps until `deadline`. Without a deadline, or if `Instant` cannot represent the deadline, never returns.
     async fn sleep_until(self, deadline: Option<Time>) {
-        // If the deadline has passed, returns at once: a timer would sleep until the end of the current millisecond.
+        // If the deadline has passed, returns at once. A timer would sleep until the end of the current millisecond.
         if deadline.is_some_and(|deadline| deadline <= self.now()) {
             return;
         }
@@ -70,8 +70,8 @@ pub(super) struct SessionClose {
 }
 
 /// Runs an endpoint until either end closes the session. Closes the session without an error when `stop` completes. `observe` is called
-/// after each turn and once more at the end. It receives the number of streams that were rejected so far because they did not belong to the
-/// session.
+/// after each turn and once more at the end. `observe` also receives the number of rejected streams so far. Rejected streams did not belong
+/// to the session.
 pub(super) async fn drive_session<A: SessionHandler>(
     mut streams: ConnectionStreams,
     endpoint: &mut MoqtEndpoint<A>,
@@ -185,7 +185,8 @@ pub(super) struct ConnectionStreams {
     /// Whether the header of the first bidirectional stream is being read.
     first_bi_pending: bool,
     closed: Option<BoxFuture<'static, (u32, String)>>,
-    /// The streams that were ready last: polling continues after them, for fairness.
+    /// The send stream and the receive stream that were ready at the most recent poll. For fairness, the next poll starts with the streams
+    /// after these.
     last_polled_send: StreamHandle,
     last_polled_recv: StreamHandle,
 }
@@ -388,8 +389,9 @@ impl ConnectionStreams {
 
 /// Data that has not yet been sent on our side of a stream. The stream may not be open yet.
 ///
-/// `STOP_SENDING` is noticed at the next write. quinn's `SendStream::stopped` would report `STOP_SENDING` at once, but it keeps 100 bytes
-/// for each reset stream until the connection ends, and each group dropped for a slow reader resets its stream.
+/// `STOP_SENDING` is noticed at the next write. quinn's `SendStream::stopped` would report `STOP_SENDING` at once. However,
+/// `SendStream::stopped` keeps 100 bytes for each reset stream until the connection ends. Each group dropped for a slow reader resets its
+/// stream.
 struct SendBuffer {
     stream: Option<SendStream>,
     unsent: BytesMut,
@@ -578,7 +580,7 @@ fn reject_stream(send: Option<SendStream>, mut recv: RecvStream, code: u32) -> P
 }
 
 /// Polls the values in the order of their handles, starting after the value that was ready last. If no value is ready, the next call starts
-/// after `Local(0)`: it first polls the other streams opened by this end, oldest first, and then the peer's streams.
+/// after `Local(0)`. That call first polls this end's other streams, oldest first, and then the peer's streams.
 fn poll_round_robin<V, T>(
     streams: &mut BTreeMap<StreamHandle, V>,
     last_ready: &mut StreamHandle,

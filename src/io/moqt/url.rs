@@ -55,7 +55,7 @@ impl FromStr for MoqtUrl {
         if authority.as_str().contains('@') {
             return Err(ParseMoqtUrlError::Userinfo);
         }
-        // The text after the host must be empty, or a colon and a number from 1 to 65535.
+        // Only a colon and a number from 1 to 65535 may follow the host.
         let host = authority.host();
         if host.is_empty() {
             return Err(ParseMoqtUrlError::Malformed);
@@ -69,7 +69,7 @@ impl FromStr for MoqtUrl {
             }
         };
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        // The path is normalized as in a URL for both transports, because WebTransport can send only a normalized path.
+        // WebTransport can send only a normalized path. Therefore, the path is normalized as in a URL for both transports.
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let url: Url = format!("https://localhost{path}").parse().map_err(|_| ParseMoqtUrlError::Malformed)?;
         let path = &url[Position::BeforePath..Position::AfterQuery];

@@ -1,8 +1,8 @@
 //! The part of WebTransport over HTTP/3 that one session needs: SETTINGS, one CONNECT request, and the end of its
-//! stream. The number of received bytes and the number of reads per poll are limited, because a peer may send many tiny frames.
+//! stream. A peer may send many tiny frames. Therefore, the received bytes and the reads per poll are limited.
 //!
-//! Two deviations of gomoqt are supported: its client sends no WebTransport setting, and its server requires a header of an
-//! old draft.
+//! Two deviations of gomoqt are supported. The gomoqt client sends no WebTransport setting. The gomoqt server requires a header of
+//! an old draft.
 
 use std::io;
 use std::pin::Pin;
@@ -33,7 +33,7 @@ pub(super) const H3_REQUEST_REJECTED: u32 = 0x10b;
 /// WebTransport error code for a stream of an unknown session.
 pub(super) const WT_BUFFERED_STREAM_REJECTED: u32 = 0x3994_bd84;
 
-/// Maximum number of bytes up to the end of the request or response headers, including other frames before them.
+/// Maximum number of bytes up to the end of the request or response headers. Other frames before the headers also count.
 const MAX_HEADER_BYTES: u64 = 16 << 10;
 
 /// Maximum number of bytes on the CONNECT stream after the headers, for the whole session. A normal peer sends a few dozen bytes at the end
@@ -122,7 +122,7 @@ impl TransportConnection {
         match self {
             Self::Quic(connection) => connection.close(quinn::VarInt::from_u32(code), reason.as_bytes()),
             Self::WebTransport(connection, session) => {
-                // The session is closed before the connection, because a peer ignores the CONNECT stream after a connection close.
+                // A peer ignores the CONNECT stream after a connection close. Therefore, the session is closed before the connection.
                 let _ = tokio::time::timeout(SESSION_CLOSE_TIMEOUT, session.close(code, reason, &connection)).await;
                 connection.close(quinn::VarInt::from_u32(H3_NO_ERROR), b"");
             }
@@ -312,8 +312,8 @@ async fn read_connect_stream<R: AsyncRead + Unpin>(mut recv: BoundedReader<R>) -
                 return ConnectStreamEnd::Closed(code, reason);
             }
             // One DATA frame may contain very many capsules. The library reads the frame into its buffer and parses the capsules there.
-            // Parsing consumes no task budget, because only a read from the stream does. Without this call, the loop would therefore not
-            // yield to other tasks until it has parsed all capsules in the buffer.
+            // Parsing consumes no task budget, because only a read from the stream does. Without this call, the loop would parse all
+            // capsules in the buffer before other tasks run.
             Ok(Some(_)) => consume_budget().await,
             Ok(None) => {
                 return ConnectStreamEnd::Closed(error_code::NO_ERROR, "the session stream ended".to_owned());
@@ -352,10 +352,10 @@ async fn read_varint<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Resul
 }
 
 /// Decodes a CONNECT request. Later drafts use the protocol name `webtransport-h3`, but the library accepts only `webtransport`. If the
-/// request has the later name, this function appends a second `:protocol` field with the name `webtransport`. The library uses only the
-/// last of two fields with the same key, so it then accepts the request.
+/// request has the later name, this function appends a second `:protocol` field with `webtransport`. The library uses only the last of two
+/// fields with the same key. Therefore, the library accepts the request.
 fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, ConnectError> {
-    /// A literal field line with a literal name (RFC 9204, section 4.5.6): a name of 9 bytes and a value of 12 bytes.
+    /// A literal field line with a literal name (RFC 9204, section 4.5.6). The name has 9 bytes, and the value has 12 bytes.
     const WEBTRANSPORT_PROTOCOL_FIELD: &[u8] = b"\x27\x02:protocol\x0cwebtransport";
     match decode_header_block(&headers) {
         Err(ConnectError::WrongProtocol(Some(protocol))) if protocol == "webtransport-h3" => {
@@ -374,7 +374,7 @@ fn decode_header_block(headers: &[u8]) -> Result<ConnectRequest, ConnectError> {
     ConnectRequest::decode(&mut Bytes::from(frame))
 }
 
-/// Limits the total bytes read, and yields after 128 reads, the number that tokio's task budget allows per poll.
+/// Limits the total bytes read. Yields after 128 reads, because tokio's task budget allows 128 operations per poll.
 struct BoundedReader<R> {
     inner: BufReader<R>,
     remaining: u64,
@@ -406,8 +406,8 @@ impl<R: AsyncRead> BoundedReader<R> {
 impl<R: AsyncRead + Unpin> AsyncRead for BoundedReader<R> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, output: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // The QUIC library does not consume tokio's task budget. Without the call of `poll_proceed`, a task that reads single bytes would
-        // not yield while data is available.
+        // The QUIC library does not consume tokio's task budget. Without `poll_proceed`, a task that reads single bytes would not yield
+        // while data is available.
         let budget = ready!(coop::poll_proceed(context));
         let available = ready!(Pin::new(&mut this.inner).poll_fill_buf(context))?;
         budget.made_progress();

@@ -383,7 +383,7 @@ async fn token_response(
     // No client can join a room with this name, so the caller most likely made a mistake.
     if !is_valid_room_name(room) {
         return Err(bad_request(
-            "Invalid request: room must be at most 128 bytes without / or control characters, and not a reserved name",
+            "Invalid request: room must be at most 128 bytes without / or control characters. Reserved names are not allowed",
         ));
     }
     let seconds = match body.get("expiresIn") {

@@ -1,7 +1,7 @@
 //! Client side of jamjam's signaling: the connection, the room list, and a session in a room.
 //!
-//! A session has its own thread, which reads all messages, so the server never treats this client as a slow reader. Losing the server does
-//! not end the run, because audio goes from peer to peer.
+//! A session has its own thread, which reads all messages. Therefore, the server never treats this client as a slow reader. Losing the
+//! server does not end the run, because audio goes from peer to peer.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc as std_mpsc};
@@ -264,7 +264,7 @@ impl RoomSession {
             }
         };
         let thread = thread::Builder::new().name("signaling".to_owned()).spawn(move || runtime.block_on(session))?;
-        // If no room was joined, this does not wait for the end of the thread: a DNS lookup may block the thread.
+        // A DNS lookup may block the thread. Therefore, if no room was joined, this function does not wait for the thread's end.
         let (room_name, peer_addresses) = joined_rx
             .recv()
             .unwrap_or_else(|_| Err(RoomSessionError::Interrupted(stop.signal().unwrap_or(StopSignal::Interrupt))))?;
@@ -368,7 +368,7 @@ async fn handle_next_message(
     Ok(())
 }
 
-/// Stays in the room until the sending half of the channel `own_addresses` is dropped or the connection is lost.
+/// Stays in the room until the sender of `own_addresses` is dropped or the connection is lost.
 async fn run_session(
     mut connection: SignalingConnection,
     mut own_addresses: mpsc::Receiver<SocketAddr>,

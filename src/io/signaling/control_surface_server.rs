@@ -63,7 +63,7 @@ pub struct WsServerConfig {
 }
 
 impl Default for WsServerConfig {
-    /// The defaults: address `0.0.0.0:8080`, a ping every 5 s, a time-out of 30 s, a capacity of 256 messages.
+    /// The defaults: address `0.0.0.0:8080`, ping every 5 s, time-out 30 s, capacity 256 messages.
     fn default() -> Self {
         let Heartbeat { interval, timeout } = ControlSurfaceLimits::default().heartbeat;
         Self {
@@ -112,7 +112,7 @@ pub enum ServerCommand {
     /// Creates a room.
     CreateRoom {
         /// The sending half of a one-shot channel. The server creates a room and sends the room code on this channel. If there are already
-        /// 1,000 rooms, the server creates no room and drops the sending half, and the receiving half returns an error. If the receiving
+        /// 1,000 rooms, the server creates no room and drops the sending half. The receiving half then returns an error. If the receiving
         /// half has been dropped, the server closes the new room again.
         response: oneshot::Sender<String>,
     },

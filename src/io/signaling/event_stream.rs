@@ -1,6 +1,6 @@
 //! Listeners for control surface events: HTTP event streams and the embedding application.
 //!
-//! Events are published under the hub's lock and never wait: a listener that does not keep up loses events, which are counted.
+//! Events are published under the hub's lock and never wait. A listener that does not keep up loses events. The lost events are counted.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

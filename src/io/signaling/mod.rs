@@ -1,7 +1,7 @@
 //! Signaling over WebSocket: the server around the hub of [`crate::signaling`], and the client side of jamjam.
 //!
 //! Each connection is one task with a bounded send queue. One lock protects the hub and is held while messages are handled and queues are
-//! filled. No socket is written and nothing is awaited under the lock, so a slow reader affects only itself.
+//! filled. No socket is written and nothing is awaited under the lock. Therefore, a slow reader affects only itself.
 
 mod admin;
 pub mod broadcast_http;
@@ -85,7 +85,7 @@ pub async fn serve_async(
     serve_hub(listener, &hub, all_closed, options, stopped).await;
 }
 
-/// Closes all connections when it is dropped, even if the serving future is dropped.
+/// Closes all connections when the guard is dropped. If the serving future is dropped, the guard is dropped too.
 struct CloseAllGuard<'a>(&'a SharedHub);
 
 impl Drop for CloseAllGuard<'_> {
@@ -193,7 +193,7 @@ async fn upgrade_middleware(
     let (source, uri, log_state) = (client.source, uri.clone(), state.clone());
     let serve = async move |io| {
         let served = state.hub.on_connect(client.source.ip().to_canonical(), route);
-        // The hub does not count pings and fragments, so the connection limits their rate to the maximum rate of messages.
+        // The hub does not count pings and fragments. Therefore, the connection limits their rate to the maximum rate of messages.
         connection::serve(io, &served, &*state.hub, state.limits.message_limit()).await;
         // Frees the slot at the end of the connection.
         drop(client.permit);

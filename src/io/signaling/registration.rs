@@ -1,5 +1,5 @@
-//! Registers the echo server in a jamjam room: a thread connects, keeps the room open, and reconnects with backoff. Also selects the
-//! address to advertise.
+//! Registers the echo server in a jamjam room. A thread connects, keeps the room open, and reconnects with backoff. Also selects
+//! the address to advertise.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -61,8 +61,8 @@ enum RegistrationError {
 }
 
 impl Registration {
-    /// Registers on a new thread and reconnects until `stop` is requested. The thread is not joined, because the end of the process closes
-    /// the connection even if the thread is still running. The signaling server ends the registration when the connection is closed.
+    /// Registers on a new thread and reconnects until `stop` is requested. The thread is not joined. The end of the process closes the
+    /// connection even if the thread is still running. The signaling server ends the registration when the connection is closed.
     pub fn spawn(self, stop: &StopToken) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = Arc::new(Notify::new());
@@ -187,7 +187,7 @@ const INITIAL_DELAY: Duration = Duration::from_millis(500);
 /// Maximum delay between two connection attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Exponential backoff. Each delay is random, between half of its maximum and its maximum, so that clients do not all reconnect at once
+/// Exponential backoff. Each delay is random, between half of its maximum and its maximum. Otherwise, all clients would reconnect at once
 /// after a restart.
 #[derive(Debug, Default)]
 struct Backoff {
@@ -249,12 +249,12 @@ pub fn default_route_address() -> Option<IpAddr> {
     socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
 }
 
-/// The address to advertise for a socket bound to `listening`, so that other clients of the signaling server can reach the socket. `local`
-/// and `peer` are the addresses of this host and the server on the connection between them.
+/// The address to advertise for a socket bound to `listening`. Other clients of the signaling server reach the socket at this address.
+/// `local` and `peer` are the addresses of this host and the server on the connection between them.
 fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Option<SocketAddr> {
     let (ip, port) = (listening.ip().to_canonical(), listening.port());
     if is_link_local(ip) {
-        // A client needs a scope id to use a link-local address, and this host does not know the client's scope id.
+        // A client needs a scope id to use a link-local address. This host does not know the client's scope id.
         return None;
     }
     if !ip.is_unspecified() {
@@ -267,8 +267,8 @@ fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Optio
     usable.then_some(SocketAddr::new(local, port))
 }
 
-/// Whether an address belongs to a private network. If the signaling server has a private address, its clients are in the same network as
-/// this host and can reach this host's local address.
+/// Whether an address belongs to a private network. The clients of a signaling server with a private address are in this host's network.
+/// Such clients can reach this host's local address.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || is_shared_address_space(ip),
@@ -344,7 +344,8 @@ mod tests {
             ("127.0.0.1:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
             ("127.0.0.1:5000", "192.0.2.1", "198.51.100.7", None),
             ("127.0.0.1:5000", "192.168.1.5", "192.168.1.9", None),
-            // For an unspecified listen address, a nearby server receives the local address, and a public server receives no address.
+            // These listen addresses are unspecified. A signaling server on this host or in a private network receives the local address. A
+            // signaling server with a public address on another host receives no address.
             ("0.0.0.0:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
             ("0.0.0.0:6000", "192.168.1.5", "192.168.1.9", Some("192.168.1.5:6000")),
             ("0.0.0.0:5000", "100.100.1.2", "100.101.0.1", Some("100.100.1.2:5000")),

@@ -1,7 +1,7 @@
 //! The hub and the send queues of all connections, behind one lock.
 //!
-//! While the lock is held, no data is written to a socket and nothing is awaited: the hub's messages go into queues, and a connection whose
-//! queue is full is closed.
+//! While the lock is held, no data is written to a socket and nothing is awaited. The hub's messages go into queues. A connection with a
+//! full queue is closed.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -299,7 +299,7 @@ struct OutboundQueues {
 #[derive(Debug, PartialEq, Eq)]
 struct Eviction {
     pub(in crate::io) conn: ConnId,
-    /// Number of lost messages: the queued messages that are discarded, and the message that did not fit, if any.
+    /// Number of lost messages: discarded queued messages, and the message that did not fit, if any.
     dropped_messages: usize,
     /// Whether the budget of all connections was exceeded.
     is_over_budget: bool,
@@ -325,7 +325,7 @@ impl EventSink for OutboundQueues {
     }
 
     fn ping(&mut self, conn: ConnId) {
-        // If the queue is full, no ping is sent: the connection is a slow reader and will time out.
+        // If the queue is full, no ping is sent. The connection is a slow reader and will time out.
         if let Some(queue) = self.queues.get(&conn) {
             let _ = queue.push(frame::ping_frame(None));
         }
@@ -360,8 +360,8 @@ impl OutboundQueues {
         }
     }
 
-    /// The connection that uses the most bytes of the budget: queued bytes plus the bytes of an incomplete received message. Called only
-    /// when the budget is exceeded.
+    /// The connection that uses the most bytes of the budget. The number of bytes includes queued bytes and the bytes of an incomplete
+    /// received message. Called only when the budget is exceeded.
     fn largest_queue(&self) -> Option<ConnId> {
         let charged = self.queues.iter().map(|(conn, queue)| (queue.charged_bytes(), *conn));
         charged.max().filter(|(bytes, _)| *bytes > 0).map(|(_, conn)| conn)

@@ -36,8 +36,8 @@ pub fn list_devices() -> Result<DeviceList, DeviceError> {
     Ok(DeviceList { inputs: list(DeviceDirection::Input)?, outputs: list(DeviceDirection::Output)? })
 }
 
-/// Selects a device and its configuration for `channels` at `rate`. `name` is an index, an id, a name or a unique part of either;
-/// `None` is the default device.
+/// Selects a device and its configuration for `channels` at `rate`. `name` is an index, an id, a name, or a unique part of an id or
+/// name. `None` is the default device.
 pub fn select_device(
     direction: DeviceDirection,
     name: Option<&str>,
@@ -224,7 +224,7 @@ impl DeviceDirection {
             }
             ErrorKind::PermissionDenied => {
                 format!(
-                    "permission denied{detail}; on Linux, add this user to the group `audio`; on other systems, allow access in \
+                    "permission denied{detail}. On Linux, add this user to the group `audio`. On other systems, allow access in \
                      the system settings"
                 )
             }

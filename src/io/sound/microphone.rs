@@ -27,7 +27,7 @@ const MIN_RING_CALLBACKS: usize = 8;
 /// Minimum time without a callback before the device counts as failed.
 const MIN_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The device counts as failed after this number of callback intervals without a callback, but not before [`MIN_STALL_TIMEOUT`].
+/// The device counts as failed after this number of intervals without a callback. The minimum time is [`MIN_STALL_TIMEOUT`].
 const STALL_CALLBACKS: u32 = 4;
 
 /// State shared with the device's thread.

@@ -38,10 +38,10 @@ use crate::time::{Time, saturating_nanos};
 
 /// Possible causes and remedies if there is no device.
 pub const NO_DEVICES_HINT: &str = if cfg!(target_os = "linux") {
-    "there is no sound card, or this user may not use it (group `audio`), or ALSA is not connected to PulseAudio or PipeWire \
-     (on Debian: apt-get install libasound2-plugins, or pipewire-alsa)"
+    "there is no sound card, or this user may not use it (group `audio`). Another possible cause: ALSA is not connected to \
+     PulseAudio or PipeWire. On Debian, run: apt-get install libasound2-plugins (or pipewire-alsa)"
 } else {
-    "the system lists no device for this program; connect a device, or allow this program to use audio devices"
+    "the system lists no device for this program. Connect a device, or allow this program to use audio devices"
 };
 
 /// Direction of a device.
@@ -67,8 +67,8 @@ impl fmt::Display for DeviceDirection {
 pub enum DeviceError {
     /// The program was built without the feature `mic`.
     #[error(
-        "this jamjam-dev was built without audio devices; rebuild it with `cargo install --path . --locked` \
-         (on Debian, first: `apt-get install libasound2-dev pkg-config`)"
+        "this jamjam-dev was built without audio devices. Rebuild it with `cargo install --path . --locked`. \
+         On Debian, first run `apt-get install libasound2-dev pkg-config`"
     )]
     NotBuiltIn,
     /// The audio system failed.
@@ -150,7 +150,7 @@ fn elapsed_since(origin: Instant) -> Time {
     Time::from_nanos(saturating_nanos(origin.elapsed()))
 }
 
-/// Captures the messages that the ALSA library prints to standard error (about a dozen lines for one missing device). While this value
+/// Captures the messages that the ALSA library prints to standard error. One missing device causes about a dozen lines. While this value
 /// exists, the messages of this thread go to `output`.
 #[cfg(all(feature = "mic", target_os = "linux"))]
 struct AlsaErrorCapture {

@@ -27,7 +27,7 @@ const DRAIN_TIMEOUT: Duration = MAX_JITTER_ALLOWANCE.saturating_add(Duration::fr
 /// Maximum number of blocks that a device buffers.
 const MAX_DEVICE_LATENCY_BLOCKS: u32 = 4;
 
-/// Duration of a sleep in each callback of a failed device, because such a device may call back without a pause.
+/// Duration of a sleep in each callback of a failed device. Such a device may call back without a pause.
 const FAILED_CALLBACK_DELAY: Duration = Duration::from_millis(10);
 
 /// Interval at which [`Speaker::finish`] checks whether all audio is played.
@@ -228,7 +228,7 @@ impl PlaybackCallback {
         }
         let now = elapsed_since(self.origin);
         self.latency = self.latency.max(latency);
-        // `is_closed` is read before the ring is emptied, so that packets pushed before the producer was dropped are still played.
+        // `is_closed` is read before the ring is emptied. Therefore, packets pushed before the producer was dropped are still played.
         let is_closed = self.consumer.is_closed();
         while let Some(packet) = self.consumer.pop(&mut self.packet) {
             self.jitter_buffer.set_sent_packets(self.consumer.sent_packets());
@@ -310,7 +310,7 @@ mod tests {
                 payload,
             });
         };
-        // A truncated copy of packet 0, its complete copy, an empty packet 1, and a lost packet 2.
+        // Packet 0 is truncated and then complete, packet 1 is empty, and packet 2 is lost.
         receive(0, PacketOutcome::Damaged, true, &[0, 0, 128, 63, 0]);
         receive(0, PacketOutcome::Returned, false, &[0, 0, 128, 63, 0, 0, 128, 63]);
         receive(1, PacketOutcome::Damaged, true, &[]);

@@ -1,5 +1,5 @@
-//! Verification of server certificates: by the system's root certificates, by a CA file, by a pinned fingerprint, or, for tests, not at
-//! all. This module also explains rejected certificates and suggests remedies.
+//! Verifies server certificates by the system's root certificates, a CA file or a pinned fingerprint. For tests, verification can be
+//! disabled. This module also explains rejected certificates and suggests remedies.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -55,8 +55,8 @@ pub enum TrustError {
     },
     /// Any certificate would be accepted from a remote server.
     #[error(
-        "--insecure requires a server on this machine, but {0} is remote: use --cert-sha256 with the SHA-256 of the certificate \
-         (the server prints it), or --ca FILE with the CA of the certificate"
+        "--insecure requires a server on this machine, but {0} is remote. Use --cert-sha256 with the fingerprint that the \
+         server prints, or --ca FILE with the CA of the certificate"
     )]
     InsecureRemote(IpAddr),
     /// Error of the TLS library.
@@ -266,13 +266,13 @@ pub fn certificate_advice(error: &CertificateError) -> String {
         }
         // The verification library does not export the type of this error.
         CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-            "certificate is a CA certificate (CA:TRUE), which servers must not use, even with --ca; reissue it with -addext \
-             basicConstraints=critical,CA:FALSE, or use --insecure for a test"
+            "certificate is a CA certificate (CA:TRUE). Servers must not use CA certificates, even with --ca. Reissue the certificate \
+             with -addext basicConstraints=critical,CA:FALSE, or use --insecure for a test"
                 .to_owned()
         }
         CertificateError::Other(other) if other.0.is::<FingerprintMismatch>() => format!(
-            "{other}; use the fingerprint that the server prints; a generated certificate changes at each restart (unless --cert-dir \
-             stores it) and every 8 days"
+            "{other}. Use the fingerprint that the server prints. A generated certificate changes every 8 days, and without \
+             --cert-dir also at each restart"
         ),
         _ => format!("invalid certificate: {error}; {UNTRUSTED_HINT}"),
     }

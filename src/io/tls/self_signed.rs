@@ -1,9 +1,9 @@
 //! Self-signed certificates for servers without a CA. The certificates meet the rules of browsers for `serverCertificateHashes`:
-//! ECDSA P-256 and a lifetime of less than 14 days. The certificates are not CA certificates, because strict clients reject a
-//! server that presents a CA certificate, even with `--ca`.
+//! ECDSA P-256 and a lifetime of less than 14 days. The certificates are not CA certificates. Strict clients reject a server that
+//! presents a CA certificate, even with `--ca`.
 //!
-//! With a certificate directory, the key is kept. Renewed certificates then have the same key and name, so a client that trusts an earlier
-//! certificate with `--ca` accepts the new certificate. The key is used only if no other user could have read or replaced it.
+//! With a certificate directory, the key is kept. Renewed certificates then have the same key and name. Therefore, a client that trusts an
+//! earlier certificate with `--ca` accepts the new certificate. The key is used only if no other user could have read or replaced it.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
@@ -91,7 +91,7 @@ impl SelfSignedIssuer {
         };
         create_private_dir(dir).map_err(cannot("create the directory", dir))?;
         let (file, key) = (Self::certificate_path(dir), load_or_generate_key(&dir.join(KEY_FILE_NAME))?);
-        // A certificate file that cannot be reused, such as an incomplete file or a certificate for another key, is replaced.
+        // A certificate file that cannot be reused is replaced. Examples are an incomplete file and a certificate for another key.
         let stored = CertificateDer::from_pem_file(&file).ok();
         if let Some(certified) = stored.and_then(|stored| self.reusable(stored, &key, time)) {
             return Ok(certified);
@@ -164,8 +164,8 @@ pub enum SelfSignedError {
     InvalidKey(PathBuf),
     /// Other users can access the key.
     #[error(
-        "other users can access the key {} (its mode is {mode:03o}): remove it to create a new key, or run `chmod 600 {}` if the \
-         key is still secret", .file.display(), .file.display()
+        "other users can access the key {} (its mode is {mode:03o}). Remove the key to create a new key. If the key is still \
+         secret, run `chmod 600 {}` instead", .file.display(), .file.display()
     )]
     KeyPermissions {
         /// The key file.
@@ -174,7 +174,7 @@ pub enum SelfSignedError {
         mode: u32,
     },
     /// Another user owns the key.
-    #[error("the key {} belongs to another user: remove it to create a new key, or change its owner with `chown`", .0.display())]
+    #[error("the key {} belongs to another user. Remove the key to create a new key, or change its owner with `chown`", .0.display())]
     KeyOwner(PathBuf),
     /// The certificate cannot be generated.
     #[error("cannot generate a certificate: {0}")]

@@ -1,5 +1,5 @@
-//! Server identities and TLS handshakes. A [`ServerIdentity`] is either read from PEM files (errors in the files are reported before the
-//! server listens), or self-signed and renewed while the server runs.
+//! Server identities and TLS handshakes. A [`ServerIdentity`] is read from PEM files, or is self-signed and renewed while the server runs.
+//! Errors in the PEM files are reported before the server listens.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -52,28 +52,28 @@ pub enum IdentityError {
     },
     /// The file contains no certificate.
     #[error(
-        "{path} contains no certificate: in a PEM file it begins with -----BEGIN CERTIFICATE-----; \
-         convert a binary file with: openssl x509 -inform der -in {path} -out cert.pem",
+        "{path} contains no certificate: a PEM certificate begins with -----BEGIN CERTIFICATE-----. \
+         Convert a binary file with: openssl x509 -inform der -in {path} -out cert.pem",
         path = .0.display()
     )]
     NoCertificate(PathBuf),
     /// The file contains no private key.
     #[error(
-        "{path} contains no private key: in a PEM file it begins with -----BEGIN PRIVATE KEY-----; \
-         convert a binary file with: openssl pkey -inform der -in {path} -out key.pem",
+        "{path} contains no private key: a PEM key begins with -----BEGIN PRIVATE KEY-----. \
+         Convert a binary file with: openssl pkey -inform der -in {path} -out key.pem",
         path = .0.display()
     )]
     NoPrivateKey(PathBuf),
     /// The key is encrypted.
     #[error(
-        "the key in {path} is encrypted, and the server cannot ask for a passphrase; \
-         decrypt it with: openssl pkey -in {path} -out key.pem, and restrict its permissions",
+        "the key in {path} is encrypted, and the server cannot request a passphrase. \
+         Decrypt the key and restrict the permissions of key.pem: openssl pkey -in {path} -out key.pem",
         path = .0.display()
     )]
     EncryptedKey(PathBuf),
     /// The type of the key is not supported.
     #[error(
-        "the key in {} cannot be used: it must be ECDSA (P-256 or P-384), Ed25519, or RSA of 2048 to 4096 bits",
+        "the key in {} cannot be used: it must be ECDSA, Ed25519 or RSA. ECDSA requires P-256 or P-384, and RSA 2048 to 4096 bits",
         .0.display()
     )]
     UnsupportedKey(PathBuf),
@@ -87,7 +87,7 @@ pub enum IdentityError {
     },
     /// The key belongs to another certificate.
     #[error(
-        "the key in {} does not belong to the first certificate in {}: use a matching pair, \
+        "the key in {} does not belong to the first certificate in {}. Use a matching pair, \
          with the server certificate before the CA certificates",
         .key.display(), .certificate.display()
     )]

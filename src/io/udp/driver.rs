@@ -1,4 +1,4 @@
-//! The loop that runs a node on a socket: receive, send what is due, sleep until the next deadline.
+//! The loop that runs a node on a socket. The loop receives, sends due packets, and sleeps until the next deadline.
 
 use std::io;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink
 use crate::stats::{Histogram, HostTiming};
 use crate::time::Time;
 
-/// Maximum number of batches received before due packets are sent, so that a flood does not delay these packets.
+/// Maximum number of batches received before due packets are sent. Otherwise, a flood could delay the due packets.
 const MAX_READS_PER_TURN: usize = 4;
 
-/// If the driver busy-waits for a deadline and at most this much time is left, the driver does not read the socket. A read takes a few
-/// microseconds and could delay the packets that are due at the deadline.
+/// During this last part of a busy-wait, the driver does not read the socket. A read takes a few microseconds and could delay the packets
+/// that are due at the deadline.
 const SPIN_READ_GUARD: Duration = Duration::from_micros(8);
 
 /// The socket operations that the loop needs. One implementation per platform.
@@ -30,8 +30,8 @@ pub(in crate::io) trait DriverIo {
     fn port_unreachable(&self) -> u64;
     /// Registers a waker that ends a wait. The default does nothing, for nodes without a waker.
     fn register_waker(&mut self, _: &DriverWaker) {}
-    /// Sleeps until the socket is readable (or writable, with `writable`), a stop is requested, the waker is called, or `until` is
-    /// reached. Returns true only if `until` was reached.
+    /// Sleeps until the socket is readable, a stop is requested, the waker is called, or `until` is reached. With `writable`, a
+    /// writable socket also ends the sleep. Returns true only if `until` was reached.
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool>;
 }
 
@@ -40,8 +40,8 @@ pub(in crate::io) trait DriverIo {
 pub enum IdlePolicy {
     /// For a server: wait for packets.
     Wait,
-    /// For a client: end the run. The driver measures the duration of send calls and the timer error only with this policy, because the
-    /// measurement needs additional clock reads.
+    /// For a client: end the run. The driver measures the duration of send calls and the timer error only with this policy. These
+    /// measurements need additional clock reads.
     Finish,
 }
 
@@ -85,7 +85,7 @@ impl<P: DriverIo> TransmitSink for TimedSink<'_, P> {
     }
 }
 
-/// Runs `node` on `io` until a stop is requested or, with [`IdlePolicy::Finish`], the node has no deadline left.
+/// Runs `node` on `io` until a stop is requested. With [`IdlePolicy::Finish`], the run also ends when the node has no deadline left.
 pub(in crate::io) fn run(
     io: &mut impl DriverIo,
     node: &mut (impl Node + ?Sized),
@@ -136,7 +136,7 @@ fn run_loop(
             continue;
         };
         if busy {
-            // The send buffer of the socket is full, and the deadline has passed: wait until the socket is writable.
+            // The send buffer of the socket is full, and the deadline has passed. Wait until the socket is writable.
             io.wait(None, true)?;
             readable = true;
             continue;
@@ -298,7 +298,8 @@ mod tests {
 
     #[test]
     fn due_packets_are_sent_between_reads() {
-        // Nine batches are available, more than the loop reads in one turn, and readiness is reported only once.
+        // Nine batches are available, but one turn of the loop reads at most four batches. The socket reports readiness only once.
+        // Therefore, the loop must read the remaining batches before it waits.
         let reads = vec![true, true, true, true, true, true, true, true, false];
         let (calls, _) = run_timetable(&[1, 3], reads, 0, IdlePolicy::Finish);
         let received = |times| vec!["received 1"; times];
@@ -325,8 +326,8 @@ mod tests {
             &[1, 5, 9],
             IdlePolicy::Finish,
         );
-        // The first packet is due at once and takes two send calls, because the first call would block. The driver sleeps before the second
-        // and before the third packet.
+        // The first packet is due at once. The first send call would block, so this packet takes two send calls. The driver sleeps before
+        // the second and before the third packet.
         let HostTiming { send_call, timer_error, .. } = stats.host_timing;
         assert_eq!((send_call.count(), send_call.min(), send_call.max()), (4, Some(30_000), Some(30_000)));
         assert_eq!((timer_error.count(), timer_error.min(), timer_error.max()), (2, Some(70_000), Some(70_000)));

@@ -1,4 +1,4 @@
-//! Decides how to wait for a deadline: sleep, wake earlier by the measured timer error, and spin until the deadline.
+//! Decides how to wait for a deadline. The thread sleeps, wakes earlier by the measured timer error, and spins until the deadline.
 //!
 //! A sleeping thread wakes tens of microseconds late, depending on the machine and its load. [`EarlyWake`] measures this lateness, requests
 //! an earlier wake-up, and spins for the last microseconds. A budget limits the time spent spinning. The budget grows by a fixed percentage
@@ -72,7 +72,7 @@ impl EarlyWake {
         if self.spinning { WakePlan::Spin } else { WakePlan::Sleep(wake_at) }
     }
 
-    /// Records a sleep until `requested` that was not interrupted and ended at `woken`.
+    /// Records a sleep that was not interrupted. `requested` is the planned end of the sleep, and `woken` is the actual end.
     pub(super) fn on_slept(&mut self, requested: Time, woken: Time) {
         let error = (saturating_nanos(woken.duration_since(requested)) as f64).min(MAX_TIMER_ERROR_NS);
         self.mean_error += (error - self.mean_error) / 20.0;
@@ -137,7 +137,7 @@ mod tests {
         let mut wake = EarlyWake::new(25);
         let step = Duration::from_micros(1);
         let (mut now, mut spun) = (Time::ZERO, Duration::ZERO);
-        // A deadline every 40 µs for a second: without the limit on spin time, the driver would spin all the time.
+        // For a second, there is a deadline every 40 µs. Without the limit on spin time, the driver would spin all the time.
         while now < Time::from_nanos(1_000 * MS) {
             let deadline = Time::from_nanos((now.as_nanos() / 40_000 + 1) * 40_000);
             if wake.plan(now, deadline) == WakePlan::Spin {

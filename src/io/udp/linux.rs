@@ -21,8 +21,8 @@ use crate::time::{Time, saturating_nanos};
 const RECV_BATCH: usize = 16;
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// Maximum age of a receive timestamp. A timestamp older than this is treated as exactly this old, because the wall clock may have been
-/// changed.
+/// Maximum age of a receive timestamp. If a timestamp is older, the driver uses the maximum age instead. Such a timestamp can result from a
+/// change of the wall clock.
 const MAX_TIMESTAMP_AGE: Duration = Duration::from_millis(50);
 
 /// Maximum length of a datagram in a segmented send (GSO): the minimum MTU of IPv6 without headers. A segmented send fails if its
@@ -89,8 +89,8 @@ impl DriverIo for LinuxIo {
             }
             Err(error) => return Err(error),
         };
-        // The order matters: if time passes between the two reads, packets seem to have arrived later than they did, so replies are late
-        // and never early.
+        // The order matters. If time passes between the two reads, packets seem to have arrived later. Therefore, replies may be late, but
+        // are never early.
         let wall = clock_ns(ClockId::Realtime);
         let now = Time::from_nanos(clock_ns(ClockId::Monotonic));
         let unspecified = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
@@ -126,13 +126,13 @@ impl DriverIo for LinuxIo {
         if kind == InvalidInput
             && let Ok(state) = new_socket_state(&self.socket)
         {
-            // After this error, quinn-udp disables segmented sends to all clients, although the cause may be the addresses of one packet.
+            // After this error, quinn-udp disables segmented sends to all clients. However, the cause may be the addresses of one packet.
             // Replacing the quinn-udp socket state enables segmented sends again.
             self.state = state;
         }
         let retry = if transmit.src_ip.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
-            // The kernel may have rejected `src_ip`, because it is a broadcast address or is no longer an address of this host. Without
-            // `src_ip`, the kernel selects the source address.
+            // The kernel may have rejected `src_ip`: a broadcast address or a former address of this host. Without `src_ip`, the kernel
+            // selects the source address.
             Transmit { src_ip: None, ..transmit }
         } else if is_transient(&error) {
             // The error belongs to an earlier datagram. The kernel reports each such error only once, so the same call can succeed now.
@@ -174,8 +174,8 @@ impl DriverIo for LinuxIo {
             Ok(0) => Ok(true),
             Ok(_) => {
                 if !fds[1].revents().is_empty() {
-                    // Resets the event. No wake-up is lost: other threads change the state before they set the event, and the loop reads
-                    // the state after this reset.
+                    // Resets the event. No wake-up is lost. Other threads change the state before they set the event. The loop reads the
+                    // state after this reset.
                     let _ = rustix::io::read(&*self.wake_event, &mut [0; 8]);
                 }
                 Ok(false)
@@ -186,9 +186,9 @@ impl DriverIo for LinuxIo {
     }
 }
 
-/// The source of a datagram, or the unspecified address with the same port if the source is forged. Sources in 127.0.0.0/8, also as
-/// IPv4-mapped IPv6 addresses, are valid only on the loopback interface. Linux does not enforce this rule if `route_localnet` is set, and
-/// never enforces the rule for IPv4-mapped addresses.
+/// The source of a datagram. For a forged source, returns the unspecified address with the same port. Sources in 127.0.0.0/8, also as
+/// IPv4-mapped IPv6 addresses, are valid only on the loopback interface. Linux does not enforce this rule if `route_localnet` is set. Linux
+/// never enforces this rule for IPv4-mapped addresses.
 fn validated_source(meta: &RecvMeta) -> SocketAddr {
     let is_loopback = matches!(meta.addr.ip().to_canonical(), IpAddr::V4(ip) if ip.is_loopback());
     if is_loopback && meta.interface_index.is_some_and(|index| index != LOOPBACK_INTERFACE_INDEX) {
@@ -207,8 +207,9 @@ fn event_waker(event: &Arc<OwnedFd>) -> impl Fn() + Send + Sync + 'static {
     }
 }
 
-/// Whether the socket is still usable after this error. The socket is still usable if there was nothing to read, if a signal interrupted
-/// the call, or if the error reports an ICMP message about an earlier datagram. Any host on the path may have sent such a message.
+/// Whether the socket is still usable after this error. The socket is usable if there was nothing to read or a signal interrupted the call.
+/// The socket is also usable if the error reports an ICMP message about an earlier datagram. Any host on the path may have sent such a
+/// message.
 fn is_transient(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(

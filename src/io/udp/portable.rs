@@ -1,4 +1,4 @@
-//! `DriverIo` for other platforms: plain calls on a `mio` socket and the time of the read instead of a kernel timestamp.
+//! `DriverIo` for other platforms, with plain calls on a `mio` socket. The time of the read replaces the kernel timestamp.
 //!
 //! Tests also run this implementation on Linux and compare it with the Linux implementation. A sleep never ends early. On systems with
 //! timeouts in milliseconds, a sleep may be up to one millisecond too long.
@@ -75,7 +75,7 @@ impl DriverIo for PortableIo {
                 RECV_BATCH];
         let (mut received, mut more, mut failed) = (0, true, None);
         let mut slots = self.buffer.chunks_exact_mut(MAX_DATAGRAM_BYTES);
-        // An error (such as ICMP port unreachable for an earlier datagram) also uses up a slot, so that the loop ends.
+        // An error, such as ICMP port unreachable for an earlier datagram, also uses up a slot. Therefore, the loop always ends.
         while let Some(slot) = slots.next().filter(|_| more) {
             match self.socket.recv_from(slot) {
                 Ok((len, source)) => {
@@ -92,8 +92,8 @@ impl DriverIo for PortableIo {
             }
         }
         if let (0, true, Some(error)) = (received, more, failed) {
-            // The system reports each ICMP error only once. Therefore, if all receive calls of a batch return errors, the cause is not an
-            // ICMP error: the socket itself has failed.
+            // The system reports each ICMP error only once. Therefore, if all receive calls of a batch return errors, the socket itself has
+            // failed.
             return Err(error);
         }
         if received > 0 {

@@ -1,4 +1,4 @@
-//! Opens UDP sockets, dual-stack and with the requested buffers, and reads the kernel's drop count of a socket.
+//! Opens UDP sockets, dual-stack and with the requested buffers. Reads the kernel's drop count of a socket.
 //!
 //! For each socket, Linux counts receive buffer overflows, in the last column of `/proc/self/net/udp` and `udp6`. The line of a socket
 //! contains the socket's inode. (`/proc/net` is a link to `/proc/self/net`, but does not exist in a service with `ProcSubset=pid`. The
@@ -32,12 +32,12 @@ pub struct BoundSocket {
 pub enum BindError {
     /// The port is in use.
     #[error(
-        "cannot listen on {0}: the port is in use by another program; choose another port with --port, or 0 for any free port"
+        "cannot listen on {0}: the port is in use by another program. Choose another port with --port, or 0 for any free port"
     )]
     AddrInUse(SocketAddr),
     /// The address does not belong to this machine.
     #[error(
-        "cannot listen on {0}: this machine has no such address; to listen on all addresses, use --host :: \
+        "cannot listen on {0}: this machine has no such address. To listen on all addresses, use --host :: \
          (or --host 0.0.0.0 for IPv4 only)"
     )]
     AddrNotAvailable(SocketAddr),
@@ -108,8 +108,9 @@ fn set_buffer_sizes(socket: &Socket, receive: usize) {
     let _ = socket.set_send_buffer_size(SEND_BUFFER);
 }
 
-/// Enables the kernel's reports of each datagram's arrival address and interface. This must happen before the socket is bound: quinn-udp
-/// enables these reports only when the driver starts, and datagrams that arrive between bind and start would be queued without them.
+/// Enables the kernel's reports of each datagram's arrival address and interface. The reports must be enabled before the socket is bound.
+/// quinn-udp enables the reports only when the driver starts. Without this function, datagrams that arrive before the driver starts would
+/// have no arrival address or interface.
 #[cfg(target_os = "linux")]
 fn enable_arrival_info(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
@@ -145,7 +146,7 @@ impl KernelDrops {
         Self { inode: socket_inode(socket), _socket: socket.try_clone().ok() }
     }
 
-    /// Receive buffer overflows so far (a batch of datagrams counts once); `None` if the system does not report them.
+    /// Receive buffer overflows so far. A batch of datagrams counts once. Returns `None` if the system does not report overflows.
     pub fn read(&self) -> Option<u64> {
         let inode = self.inode.as_deref()?;
         let read = |table: &str| parse_drops(&std::fs::read_to_string(table).ok()?, inode);

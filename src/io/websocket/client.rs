@@ -1,5 +1,5 @@
-//! Client side of a WebSocket connection, without I/O: decodes what the caller has read and encodes what the caller writes. Replies to
-//! pings and to the server's close frame.
+//! Client side of a WebSocket connection, without I/O. Decodes the bytes that the caller reads, and encodes the messages that the caller
+//! writes. Replies to pings and to the server's close frame.
 
 use std::collections::VecDeque;
 
@@ -148,7 +148,7 @@ mod tests {
 
     use super::*;
 
-    /// The server end of a stream: contains the bytes that the client has written and the bytes that it will read.
+    /// The server end of a stream. Contains the bytes from and to the client.
     #[derive(Default)]
     struct ServerStream {
         from_client: Cursor<Vec<u8>>,
@@ -185,8 +185,7 @@ mod tests {
             Self { client: WebSocketClient::default(), server }
         }
 
-        /// Delivers the client's queued bytes to the server, at most `piece` bytes at a time, and returns the messages that the server
-        /// reads.
+        /// Delivers the client's queued bytes to the server, at most `piece` bytes at a time. Returns the messages that the server reads.
         fn client_to_server(&mut self, piece: usize) -> Vec<Message> {
             let mut bytes = Vec::new();
             while let unsent @ [_, ..] = self.client.unsent() {

@@ -1,7 +1,7 @@
-//! One WebSocket connection: a task that reads frames, passes messages to a [`MessageHandler`], and writes the frames of its send queue.
+//! One WebSocket connection. Its task reads frames, passes messages to a [`MessageHandler`], and writes the frames of the send queue.
 //!
-//! The task is one poll function. Between two polls, it keeps incomplete frames and messages but no read buffer, so an
-//! idle connection takes little memory.
+//! The task is one poll function. Between two polls, the task keeps incomplete frames and messages but no read buffer.
+//! Therefore, an idle connection takes little memory.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -86,7 +86,7 @@ pub(in crate::io) async fn serve<H: MessageHandler>(
         control_limit,
         control_arrival: Time::ZERO,
     };
-    // The guard also reports the end after a panic in a handler, so that the member leaves its room.
+    // The guard also reports the end after a panic in a handler. The member then leaves its room.
     let _guard = DisconnectGuard { handler, conn: served.conn };
     // A lost connection is a normal end.
     let _: io::Result<()> = poll_fn(|cx| connection.poll(cx)).await;
@@ -271,8 +271,8 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 NextWrite::Close(PendingClose { code, reason, timeout }) => {
-                    // Received bytes are still decoded to find the reply to the close frame, unless a long incomplete message comes before
-                    // the reply.
+                    // Received bytes are still decoded to find the reply to the close frame. However, if a long incomplete message is
+                    // already buffered, the decoding stops.
                     if self.read_state == ReadState::Open && self.decoder.buffered_bytes() > READ_BUFFER_BYTES {
                         self.read_state = ReadState::Discarding;
                     }

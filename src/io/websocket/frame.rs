@@ -118,7 +118,7 @@ impl FrameDecoder {
         if used == 0 {
             self.partial_frame = whole;
         } else {
-            // The rest is copied to a buffer of the exact size, so that an idle connection uses little memory.
+            // The rest is copied to a buffer of the exact size. Therefore, an idle connection uses little memory.
             self.partial_frame = whole[used..].to_vec();
         }
         Ok(())
@@ -244,7 +244,7 @@ fn emit_message(
     Ok(on_event(FrameEvent::Text(text)))
 }
 
-/// Code and reason of a close frame. Fails if the code is incomplete or not allowed in a frame, or if the reason is not UTF-8.
+/// Code and reason of a close frame. Fails if the code is incomplete or not allowed in a frame. Also fails if the reason is not UTF-8.
 fn parse_close(payload: &[u8]) -> Result<(Option<CloseCode>, &str), FrameError> {
     let Some((code, reason)) = payload.split_first_chunk() else {
         return if payload.is_empty() { Ok((None, "")) } else { Err(FrameError::Protocol) };
@@ -344,7 +344,7 @@ mod tests {
         first: u8,
         mask: Option<[u8; 4]>,
         payload: Vec<u8>,
-        /// Width of the extended length field in bytes: 0 (the second byte of the frame contains the length), 2 or 8.
+        /// Width of the extended length field in bytes: 0, 2 or 8. With width 0, the second byte of the frame contains the length.
         length_bytes: usize,
     }
 

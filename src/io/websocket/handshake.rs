@@ -1,5 +1,5 @@
 //! WebSocket URLs and the opening handshake (RFC 6455, sections 3 and 4). The server upgrades an HTTP request. The client connects over
-//! TCP, sends the request, checks the response, and returns errors that suggest a remedy.
+//! TCP, sends the request and checks the response. The client's errors suggest a remedy.
 
 use std::fmt;
 use std::io;

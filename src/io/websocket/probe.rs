@@ -1,5 +1,5 @@
-//! Probing over WebSocket: connects, times each step (DNS, TCP, TLS, upgrade, join), optionally waits for the first response, then runs
-//! the prober on the same driver that runs UDP nodes.
+//! Probing over WebSocket. Connects, and measures the time of each step: DNS, TCP, TLS, upgrade and join. Optionally waits for the first
+//! response. Then runs the prober on the same driver that runs UDP nodes.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -107,7 +107,7 @@ impl ProbeConnections {
 }
 
 /// Whether the server may accept a later attempt, because it is starting, restarting or full. After any other failure, a later attempt
-/// would fail too, and repeated attempts with a wrong room code would exceed a limit of the server.
+/// would also fail. Repeated attempts with a wrong room code would exceed a limit of the server.
 fn is_retryable_close(failure: &WebSocketFailure) -> bool {
     match failure {
         WebSocketFailure::Broken(_) | WebSocketFailure::Closed { code: None, .. } => true,

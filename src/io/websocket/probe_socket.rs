@@ -1,5 +1,5 @@
-//! Driver I/O over WebSocket: non-blocking connections over TCP or TLS whose messages carry the time at which their last byte was
-//! read, and the poller on which the probe's thread waits.
+//! Driver I/O over WebSocket: non-blocking connections over TCP or TLS, and the poller of the probe's thread. Each message carries
+//! the time at which its last byte was read.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,8 +33,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A placeholder source address. It is assigned to the messages received on any connection except the last, so that the prober ignores
-/// these messages.
+/// Placeholder source address. Messages get this address if they arrive on any connection except the last one. The prober ignores messages
+/// with this address.
 const IGNORED_SOURCE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Connections to one server. Requests are sent on the first connection, and responses are received on the last. A single connection does
@@ -78,7 +78,7 @@ impl WebSocketIo {
     }
 
     /// Reads a batch from each socket, even if another socket has failed. Returns true if a socket may have more messages, or if a failure
-    /// has occurred that the next call of `recv` returns.
+    /// has occurred. The next call of `recv` returns the failure.
     fn read(&mut self, messages: &mut Vec<(SocketAddr, Bytes, Time)>) -> bool {
         let mut more = false;
         let last = self.sockets.len() - 1;
@@ -91,7 +91,7 @@ impl WebSocketIo {
                     Ok(ReadResult::Incomplete) => {}
                     Ok(ReadResult::WouldBlock) => break,
                     Err(error) => {
-                        // The read error replaces an error of `flush`: the server's close frame explains more than a failed write.
+                        // The read error replaces an error of `flush`. The server's close frame explains more than a failed write.
                         failure = Some(error);
                         break;
                     }
@@ -269,7 +269,7 @@ pub(super) enum ReadResult {
     Text(Bytes, Time),
     /// There is nothing to read.
     WouldBlock,
-    /// So far, only control frames or a part of a message were read; there may be more to read.
+    /// So far, only control frames or a part of a message were read. There may be more to read.
     Incomplete,
 }
 
@@ -446,8 +446,8 @@ impl Poller {
         }
     }
 
-    /// Waits with nanosecond resolution if the system supports it, because a `mio` timeout may expire up to a millisecond late. Returns the
-    /// timeout that remains for `mio`.
+    /// Waits with nanosecond resolution if the system supports this resolution. A `mio` timeout may expire up to a millisecond late.
+    /// Returns the timeout that remains for `mio`.
     #[cfg(target_os = "linux")]
     fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};

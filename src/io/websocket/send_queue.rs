@@ -1,8 +1,8 @@
-//! Outbound queue of one connection, bounded in messages and bytes, with a byte budget that all connections share.
+//! Outbound queue of one connection. The queue is bounded in messages and bytes. All connections share a byte budget.
 //!
-//! The hub fills a queue under its lock; the connection's task empties it. A full queue drops superseded updates (frames with an older
-//! value of the same [`UpdateKey`]) before it overflows. The connection of a queue that overflows is closed with 1013 (`evict` in
-//! `io/signaling/shared_hub.rs`).
+//! The hub fills a queue under the hub's lock. The connection's task empties the queue. A full queue drops superseded updates before the
+//! queue overflows. A superseded update is a frame with an older value of the same [`UpdateKey`]. The connection of a queue that overflows
+//! is closed with 1013 (`evict` in `io/signaling/shared_hub.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -163,7 +163,7 @@ impl SendQueue {
         }
         let SendQueueLimits { max_messages, max_bytes, budget_bytes, .. } = self.budget.limits;
         let len = frame.len() as u64;
-        // A frame larger than the whole budget closes its own connection: closing other connections would not make the frame fit.
+        // A frame larger than the whole budget closes its own connection. Closing other connections would not make the frame fit.
         if inner.frames.len() >= max_messages || inner.frames.bytes() + frame.len() > max_bytes || len > budget_bytes {
             return Err(QueueFull::Connection);
         }
@@ -198,8 +198,8 @@ impl SendQueue {
         let mut discarded = 0;
         if discard {
             let (frames, bytes) = inner.frames.discard_unsent();
-            // The connection's task frees the incomplete received message only when it runs next, but the bytes of this message stop
-            // counting against the shared budget now.
+            // The connection's task frees the incomplete received message only when the task runs next. However, the bytes of this
+            // message no longer count against the shared budget.
             let partial = std::mem::take(&mut inner.partial_message_bytes);
             self.budget.used_bytes.fetch_sub((bytes + partial) as u64, Ordering::Relaxed);
             discarded = frames;
@@ -208,8 +208,8 @@ impl SendQueue {
         discarded
     }
 
-    /// If a close was requested and the writer has not received the request yet, returns the maximum time for the closing handshake. If
-    /// no close is pending, returns `None`, and a later close wakes `writer`.
+    /// A close is pending until the writer receives the request. If a close is pending, returns the maximum time for the closing handshake.
+    /// If no close is pending, returns `None`, and a later close wakes `writer`.
     pub(in crate::io) fn poll_pending_close(&self, writer: &Waker) -> Option<Duration> {
         let mut inner = self.lock();
         // The caller writes nothing now, because the socket accepts no data.
@@ -232,8 +232,8 @@ impl SendQueue {
         inner.frames.bytes() + inner.partial_message_bytes
     }
 
-    /// Sets the size of the incomplete received message. The bytes of this message count against the shared budget even if they exceed
-    /// the budget; [`QueueFull::Budget`] is returned in this case. If the connection is closing, the bytes do not count, and
+    /// Sets the size of the incomplete received message. The bytes of this message count against the shared budget. Bytes above the budget
+    /// also count, but [`QueueFull::Budget`] is returned. If the connection is closing, the bytes do not count, and
     /// [`QueueFull::Connection`] is returned.
     pub(in crate::io) fn charge_partial_message(&self, bytes: usize) -> Result<(), QueueFull> {
         let mut inner = self.lock();

@@ -1,5 +1,5 @@
-//! The client application: announces a track, sends groups to the server's subscription, subscribes to the echo, and
-//! reports what was sent and returned as [`MoqtClientEvent`]s. [`ProgressDeadline`] is a time limit that the caller applies to a run.
+//! The client application announces a track, sends groups to the server and subscribes to the echo. [`MoqtClientEvent`]s report what was
+//! sent and what returned. [`ProgressDeadline`] is a time limit that the caller applies to a run.
 
 mod payload;
 mod sent_frames;
@@ -27,7 +27,7 @@ pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
 /// Maximum number of frames sent in one turn.
 const MAX_FRAMES_PER_TURN: usize = 64;
 
-/// Reported if the server subscribed to our track and announced the echo, but did not accept our subscription in time.
+/// Reported if the server did not accept our subscription in time. Before that, the server subscribed to our track and announced the echo.
 const SUBSCRIBE_NOT_ACCEPTED: &str = "the server did not accept our subscription";
 
 /// The server unsubscribed before all frames were sent.
@@ -203,9 +203,9 @@ impl MoqtClient {
         });
     }
 
-    /// Starts sending when both sides have subscribed. A server of gomoqt-0.9 accepts our subscription only when it sends
-    /// its first group, which is the echo of our first group. Therefore, with gomoqt-0.9, sending does not wait until the server accepts
-    /// our subscription.
+    /// Starts sending when both sides have subscribed. A gomoqt-0.9 server accepts our subscription only when the server sends its first
+    /// group. The server's first group is the echo of our first group. Therefore, with gomoqt-0.9, sending does not wait until the server
+    /// accepts our subscription.
     fn check_ready(&mut self, now: Time, version: MoqtVersion) {
         let is_ready = !self.subscribe_streams.is_empty()
             && self.echo_subscription.is_some_and(|(_, accepted)| accepted || version == MoqtVersion::Gomoqt09);
@@ -328,7 +328,8 @@ impl MoqtClient {
 }
 
 /// The difference between our sequence number of a group and the group's number on the wire. In gomoqt-0.9, the numbers on the wire start
-/// at 0 for groups and for their echoes, and our sequence numbers start at [`FIRST_GROUP_SEQUENCE`]. In other versions, both are equal.
+/// at 0 for groups and for echoed groups. Our sequence numbers start at [`FIRST_GROUP_SEQUENCE`]. In other versions, the sequence number
+/// and the number on the wire are equal.
 fn wire_sequence_offset(version: Option<MoqtVersion>) -> u64 {
     if version == Some(MoqtVersion::Gomoqt09) { FIRST_GROUP_SEQUENCE } else { 0 }
 }
@@ -338,8 +339,8 @@ impl SessionHandler for MoqtClient {
         if let SessionEvent::Closed { code, reason, closed_locally } = event {
             let has_all =
                 matches!(self.phase, ClientPhase::FinalWait { .. }) && self.sent_frames.all_returned_at().is_some();
-            // If the peer closed the connection, all frames without an echo count as lost. If this client closed the connection, the
-            // echoes of recently sent frames were possibly still on the way, so these frames count as in flight.
+            // If the peer closed the connection, all frames without an echo count as lost. If this client closed the connection, recently
+            // sent frames count as in flight. The echoes of these frames were possibly still on the way.
             let overdue = if closed_locally { now.saturating_sub(self.reply_timeout()) } else { now };
             let outcome = if has_all && !closed_locally {
                 MoqtRunOutcome::Completed
@@ -421,10 +422,10 @@ impl SessionHandler for MoqtClient {
 
 /// Deadline for the next sign of progress of a run, derived from its configuration and events.
 ///
-/// A [`MoqtClient`] finishes within its time-outs, provided that its owner calls it whenever a timer expires. The owner cannot rely on this
-/// if a lower layer blocks or spins, so it also checks this deadline from another thread. The deadline covers connecting, subscribing, each
-/// group interval and the wait for late frames. A peer can cause only a limited number of the events that extend the deadline, so it cannot
-/// postpone the deadline forever.
+/// A [`MoqtClient`] finishes within its time-outs, provided that its owner calls it whenever a timer expires. If a lower layer blocks or
+/// spins, the client may miss its time-outs. Therefore, the owner also checks this deadline from another thread. The deadline covers
+/// connecting, subscribing, each group interval and the wait for late frames. A peer can cause only a limited number of events that extend
+/// the deadline. Therefore, a peer cannot postpone the deadline forever.
 #[derive(Debug)]
 pub struct ProgressDeadline {
     config: MoqtClientConfig,

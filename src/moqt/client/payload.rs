@@ -1,5 +1,5 @@
-//! Frame payloads of a client run: generated from the frame number, so that a returned frame can be compared without
-//! keeping a copy, or taken from a queue of texts that the user types.
+//! Frame payloads of a client run. Generated payloads are computed from the frame number. Therefore, a returned frame can be checked
+//! without a copy of the sent frame. Other payloads come from a queue of texts that the user types.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -108,7 +108,7 @@ impl Eq for TextQueue {}
 pub(super) enum NextFrame {
     /// The frame can be sent.
     Ready,
-    /// The text queue is empty but not closed, so there is no payload for the next frame yet. Poll the queue again at this time.
+    /// The text queue is open, but contains no payload for the next frame yet. Poll the queue again at this time.
     RetryAt(Time),
     /// There are no more frames.
     Exhausted,
@@ -120,7 +120,7 @@ pub(super) struct FrameSource {
     payload: FramePayload,
     /// Total number of frames; `None` means unlimited.
     frame_count: Option<u64>,
-    /// The texts most recently taken from the queue, kept because their frames may still return; the first text belongs to the frame
+    /// The texts most recently taken from the queue. Frames with these texts may still return. The first text belongs to the frame
     /// `first_queued`.
     queued: VecDeque<Bytes>,
     first_queued: u64,

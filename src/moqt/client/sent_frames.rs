@@ -47,7 +47,8 @@ pub enum MoqtClientEvent {
         version: MoqtVersion,
     },
     /// The server has subscribed to our track. In gomoqt-2025-02, the server has also accepted our subscription to the echo. In gomoqt-0.9,
-    /// the server has announced the echo but has not accepted our subscription yet: the first group of the echo accepts it.
+    /// the server has announced the echo, but has not accepted our subscription yet. The server accepts our subscription when it sends the
+    /// first group of the echo.
     Ready {
         /// Time of the event.
         at: Time,
@@ -95,7 +96,8 @@ pub enum MoqtClientEvent {
         frame: usize,
         /// When the frame was received.
         at: Time,
-        /// Whether the payload equals the payload of the run's frame at this position, even if that frame was not sent yet.
+        /// Whether the payload equals the payload of the run's frame at this position. The comparison also covers frames that were not sent
+        /// yet.
         intact: bool,
         /// Received payload.
         payload: Bytes,
@@ -107,7 +109,7 @@ pub enum MoqtClientEvent {
         /// When the first frame of the group was sent.
         sent_at: Time,
     },
-    /// A frame was lost, but not its whole group: another frame of the group returned or may still have been in flight.
+    /// A frame was lost, but not its whole group. Another frame of the group returned, or was possibly still in flight.
     FrameMissing {
         /// Its group.
         group: u64,

@@ -25,10 +25,10 @@ pub enum StreamDir {
 /// An action for the owner of the connection. Actions for one stream must keep their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionAction {
-    /// Open a stream for this handle. If the peer's stream limit does not permit a new stream yet, later actions for this stream must wait.
+    /// Open a stream for this handle. Later actions for this stream must wait until the peer's stream limit permits a new stream.
     OpenStream(StreamHandle, StreamDir),
-    /// Append these bytes to the stream. When the transport has accepted some of them, call `Session::on_bytes_written`. There may be
-    /// many short writes, so the owner should store pending bytes in one queue instead of storing each action.
+    /// Append these bytes to the stream. When the transport has accepted some of them, call `Session::on_bytes_written`. There may be many
+    /// short writes. Therefore, the owner should append the bytes to one queue per stream. The owner should not store each action.
     Write(StreamHandle, Bytes),
     /// Finish our side of the stream after all pending bytes have been sent.
     Finish(StreamHandle),
@@ -130,7 +130,7 @@ pub enum SessionEvent {
         /// The peer's code, or ours for malformed data.
         code: u32,
     },
-    /// An outgoing group was dropped: a limit on unsent groups was exceeded, or the subscriber stopped the group or unsubscribed.
+    /// An outgoing group was dropped. The subscriber stopped the group or unsubscribed, or a limit on unsent groups was exceeded.
     GroupDropped {
         /// The stream of the group.
         group_stream: StreamHandle,

@@ -1,7 +1,7 @@
 //! One MOQT session as a state machine: stream events go in, [`SessionAction`]s and [`SessionEvent`]s come out.
 //! [`MoqtEndpoint`] combines a session and its [`SessionHandler`].
 //!
-//! This file negotiates the version and path. `streams` dispatches incoming data by stream and sends groups, and `subscriptions` handles
+//! This file negotiates the version and path. `streams` dispatches incoming data by stream and sends groups. `subscriptions` handles
 //! announcements and subscriptions of both ends.
 
 mod events;
@@ -21,8 +21,8 @@ use stream_state::{OutgoingGroups, OutgoingSubscriptions, StreamRole, StreamStat
 pub(crate) use events::counters;
 pub use events::{SessionAction, SessionCounters, SessionEvent, StreamDir, StreamHandle};
 
-/// Maximum number of messages and frames processed in one turn. The limit is needed because one chunk of received data may contain
-/// thousands of messages and frames, and each frame may be relayed to several subscribers.
+/// Maximum number of messages and frames processed in one turn. The limit is needed: one chunk of received data may contain thousands of
+/// messages and frames. Each frame may be relayed to several subscribers.
 const MAX_ITEMS_PER_TURN: usize = 64;
 
 /// Role of this end.
@@ -102,9 +102,8 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
         &mut self.session
     }
 
-    /// The peer opened a stream. `id` identifies the stream among the peer's streams. The peer's first bidirectional stream must be
-    /// reported before the peer's other bidirectional streams, because it is the session stream. All other streams may be reported in any
-    /// order.
+    /// The peer opened a stream. `id` identifies the stream among the peer's streams. The peer's first bidirectional stream is the session
+    /// stream. Report the session stream before the peer's other bidirectional streams. All other streams may be reported in any order.
     pub fn on_stream_opened(&mut self, now: Time, id: u64, dir: StreamDir) {
         self.session.on_stream_opened(id, dir);
         self.dispatch_events(now);
@@ -167,7 +166,7 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
         self.session.poll_action()
     }
 
-    /// When to call [`MoqtEndpoint::handle_timeout`] if nothing happens before.
+    /// The time at which the owner must call [`MoqtEndpoint::handle_timeout`]. Other calls can change this time.
     pub fn next_deadline(&self) -> Option<Time> {
         if self.session.is_closed() {
             return None;
@@ -175,8 +174,8 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
         [self.session.next_deadline(), self.handler.next_deadline()].into_iter().flatten().min()
     }
 
-    /// Whether work remains from the last turn. While this is true, the next deadline has already passed, and the owner should read no more
-    /// data.
+    /// Whether work remains from the last turn. While work remains, [`MoqtEndpoint::next_deadline`] returns a time that has already passed.
+    /// The owner should then read no more data.
     pub fn has_backlog(&self) -> bool {
         self.session.has_backlog() || !self.session.is_closed() && self.handler.has_backlog()
     }
@@ -387,7 +386,7 @@ pub fn path_matches(served: &str, requested: &str) -> bool {
     without_slash(served) == without_slash(path)
 }
 
-/// The session stream: the client offers versions and a path, the server selects a version or closes the connection with a reason.
+/// The session stream. The client offers versions and a path. The server selects a version or closes the connection with a reason.
 impl Session {
     /// Sends `SESSION_CLIENT` if this end is the client.
     fn start_setup(&mut self) {

@@ -1,4 +1,4 @@
-//! The state of a session's streams: the role and unread data of each stream, outgoing groups, and our subscriptions.
+//! The state of a session's streams. Each stream has a role and unread data. The state also contains outgoing groups and our subscriptions.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,7 +11,7 @@ use crate::moqt::message::{Subscribe, TrackPath};
 /// Role of a stream.
 #[derive(Debug)]
 pub(super) enum StreamRole {
-    /// The type byte has not arrived, or the setup is not complete, so the byte is not read yet.
+    /// The type byte has not arrived or must not be read before the setup is complete.
     Untyped,
     /// The session stream during the setup.
     SessionSetup,
@@ -117,7 +117,7 @@ impl StreamState {
 pub(super) enum StreamEnd {
     /// Normally.
     Finished,
-    /// The stream ended because of `RESET_STREAM` or `STOP_SENDING` from the peer, or because the peer exceeded a limit.
+    /// The peer sent `RESET_STREAM` or `STOP_SENDING`, or exceeded a limit.
     Reset(u32),
     /// The stream ended because of malformed data.
     Malformed(DecodeError),
@@ -229,7 +229,8 @@ pub(super) const RECENTLY_ENDED_CAPACITY: usize = 16;
 pub(super) struct OutgoingSubscriptions {
     pub(super) next_id: u64,
     pub(super) active: BTreeMap<u64, StreamHandle>,
-    /// The most recently ended subscriptions. A group uses a stream of its own, so it may arrive after the end of its subscription.
+    /// The most recently ended subscriptions. A group uses a stream of its own. Therefore, a group may arrive after the end of its
+    /// subscription.
     pub(super) recently_ended: VecDeque<u64>,
 }
 

@@ -1,8 +1,8 @@
-//! Incoming stream data: opens, buffers, splits and ends streams, and dispatches their messages by the role of the
-//! stream. A turn processes a limited number of items; the rest waits in a backlog.
+//! Handles incoming streams: opens, buffers, splits and ends streams, and dispatches messages by the stream's role. A turn processes a
+//! limited number of items. The other items wait in a backlog.
 //!
-//! The last part sends and receives groups. Unsent bytes are limited: if a subscriber is slow, the oldest group is dropped as a whole,
-//! so that the remaining data is recent.
+//! The last part sends and receives groups. Unsent bytes are limited. If a subscriber is slow, the oldest group is dropped as a whole.
+//! Therefore, the remaining data is recent.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ use crate::moqt::message::{IETF_CLIENT_SETUP_TYPE, StreamType};
 /// behind its length prefix.
 const MAX_COALESCED_BYTES: usize = 1 << 10;
 
-/// Close reason for a peer that speaks MOQT of the IETF drafts or a related protocol, instead of gomoqt's.
+/// Close reason for a peer that speaks MOQT of the IETF drafts or a related protocol.
 const IETF_MOQT_REASON: &str =
     "unsupported MOQ protocol (first byte 0x20); supported versions are 0xffffff00 and 0xfeedbabe";
 
@@ -335,7 +335,7 @@ impl Session {
 
     pub(super) fn on_group_item(&mut self, stream: StreamHandle, item: GroupItem) {
         match item {
-            // A subscribe ID is registered when SUBSCRIBE is written, so no valid group can arrive before the registration.
+            // A subscribe ID is registered when SUBSCRIBE is written. Therefore, no valid group can arrive before the registration.
             GroupItem::Header(group) if self.subscriptions.contains(group.subscribe_id) => {
                 if let Some(StreamState { role: StreamRole::IncomingGroup { has_subscription, .. }, .. }) =
                     self.streams.get_mut(&stream)

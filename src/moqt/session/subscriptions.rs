@@ -1,5 +1,5 @@
-//! Announcements and subscriptions of both ends: requests that we send and the replies to them, then requests of the
-//! peer.
+//! Announcements and subscriptions of both ends. The first part handles our requests and the replies. The second part handles requests of
+//! the peer.
 
 use std::collections::BTreeSet;
 

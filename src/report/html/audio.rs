@@ -1,5 +1,5 @@
-//! The audio of a run in its HTML page: the waveforms of the sent and the returned audio, in which gaps are marked; audio players; and a
-//! table of the gaps.
+//! The audio of a run in its HTML page. The section shows the waveforms of the sent and the returned audio and marks the gaps. The section
+//! also has audio players and a table of the gaps.
 
 use std::fmt::Write;
 
@@ -19,8 +19,8 @@ const AXIS_PARTS: u32 = 4;
 
 /// Height of the SVG drawing, in SVG units. A waveform column is one unit wide.
 const HEIGHT: f32 = 200.0;
-/// Upper edge of the wave. The gap bands extend into the space above the wave. If only some samples of a column are missing, the column has
-/// both a wave and a gap band. The band is taller than the wave, so the top of the band is visible even if the wave covers all the rest.
+/// Upper edge of the wave. The gap bands extend into the space above the wave. A column that lacks only some samples has both a wave and a
+/// gap band. The gap band is taller than the wave. Therefore, the top of the gap band is always visible.
 const TOP: f32 = 20.0;
 const BOTTOM: f32 = HEIGHT - 4.0;
 const MIDDLE: f32 = f32::midpoint(TOP, BOTTOM);
@@ -38,8 +38,7 @@ pub struct AudioSection<'a> {
 }
 
 impl AudioSection<'_> {
-    /// The HTML of the section. If `with_players` is true, the sent and the returned recording are embedded with a player each, provided
-    /// that `picture` contains the recording.
+    /// The HTML of the section. If `with_players` is true, each recording that `picture` contains is embedded with an audio player.
     pub(super) fn section(&self, report: &Report, with_players: bool) -> String {
         let picture = self.picture;
         let name = escape_html(self.name);
@@ -92,7 +91,7 @@ impl AudioSection<'_> {
     }
 }
 
-/// The sample value at the upper edge of both waveforms, and the peaks of the sent and the returned audio.
+/// The sample value at the upper edge of both waveforms. Also returns the peaks of the sent and the returned audio.
 fn scale(columns: &[WaveformColumn]) -> (f32, [f32; 2]) {
     let peak = |side: fn(&WaveformColumn) -> PeakRange| {
         let ranges = columns.iter().map(side).filter(|range| range.has_samples());
@@ -211,8 +210,8 @@ fn outline(text: &mut String, start: usize, run: &[PeakRange], scale: f32) {
     text.push('z');
 }
 
-/// Draws shaded bands over the columns with missing samples. The CSS class of a band depends on the proportion of missing samples in each
-/// column of the band, rounded up to the next quarter.
+/// Draws shaded bands over the columns with missing samples. The CSS class of a band depends on the proportion of missing samples in its
+/// columns. The proportion is rounded up to the next quarter.
 fn gap_bands(text: &mut String, columns: &[WaveformColumn], samples_per_column: u64) {
     let quarters = |column: &WaveformColumn| (4 * column.lost_samples).div_ceil(samples_per_column.max(1)).min(4);
     let mut start = 0;

@@ -1,6 +1,7 @@
-//! The report of a `send` run as one HTML page that loads no other file: verdict, the sent and the returned audio, figures and warnings.
+//! The report of a `send` run as one HTML page that loads no other file. The page shows the verdict, the sent and the returned audio,
+//! figures and warnings.
 //!
-//! External text is escaped where it is written, and inserted text is not parsed as a template again.
+//! External text is escaped where the text is written. Inserted text is not parsed as a template again.
 
 mod audio;
 
@@ -19,7 +20,7 @@ const STYLE: &str = include_str!("style.css");
 /// Maximum length of a page in bytes. If a page with the audio would exceed this length, the audio is omitted.
 pub const MAX_PAGE_BYTES: usize = 5_000_000;
 
-/// Maximum length in bytes of the sent audio, and of the returned audio: a page contains both, and base64 turns 3 bytes into 4.
+/// Maximum length in bytes of the sent audio, and of the returned audio. A page contains two recordings, and base64 turns 3 bytes into 4.
 pub const MAX_AUDIO_BYTES: usize = MAX_PAGE_BYTES / 2 / 4 * 3;
 
 /// The whole page. `error` is the socket or file error that ended the run early. `page_style` is the style sheet that all pages

@@ -1,5 +1,5 @@
-//! The room handlers that `jamjam-dev` contains (`radio`, `chat`, relay, and rooms declared in files), and the registry that finds the
-//! handler of a room by its name.
+//! The room handlers that `jamjam-dev` contains: `radio`, `chat`, relay, and rooms declared in files. The registry finds the handler of a
+//! room by the room's name.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -266,8 +266,8 @@ impl RoomHandler for RadioRoom {
     }
 }
 
-/// The duration of the message's content in milliseconds. If the message contains no duration, the URL or the token of the message's sender
-/// specifies the duration.
+/// The duration of the message's content in milliseconds. If the message contains no duration, the sender's URL or token specifies the
+/// duration.
 fn slot_duration_ms(context: &RelayContext<'_>) -> Option<f64> {
     let in_any = |find: &dyn Fn(&str) -> Option<f64>| {
         let seconds = |name| find(name).map(|seconds| seconds * 1e3);

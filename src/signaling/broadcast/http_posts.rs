@@ -119,7 +119,7 @@ impl Hub {
         self
     }
 
-    /// A token that is valid for `seconds`, and its expiry in milliseconds since the Unix epoch; `None` if the server has no secret.
+    /// A token that is valid for `seconds`, and its expiry in milliseconds since the Unix epoch. `None` if the server has no secret.
     pub fn issue_token(
         &self,
         now: WallClock,
@@ -176,7 +176,7 @@ impl Hub {
         dialect.handlers.get_mut(room).routes(&view, path, request)
     }
 
-    /// The number of open broadcast rooms, of their control channels, and of the other members in each room.
+    /// The numbers of open broadcast rooms, their control channels, and the other members in each room.
     pub fn broadcast_counters(&self) -> BroadcastCounters {
         self.dialects.broadcast.counters()
     }

@@ -1,4 +1,4 @@
-//! The broadcast dialect: a token admits a client to a room, and each message is relayed to all other members.
+//! The broadcast dialect. A token admits a client to a room. Each message is relayed to all other members.
 //!
 //! A room's [`RoomHandler`] decides who may join and transforms messages. Control channels only receive.
 
@@ -120,8 +120,8 @@ impl DialectHandler for BroadcastDialect {
     }
 }
 
-/// Adds a new connection to its room, or closes the connection. Returns the room if it was created for this connection; otherwise, returns
-/// `None`.
+/// Adds a new connection to its room, or closes the connection. Returns the room if the room was created for this connection. Otherwise,
+/// returns `None`.
 fn join(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,

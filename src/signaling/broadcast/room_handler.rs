@@ -1,7 +1,7 @@
 //! The trait that customizes a broadcast room: hooks for joins, leaves, messages, posts and HTTP routes.
 //!
-//! A handler has no socket and no clock: each hook receives the room and the time, and returns what to relay or send. One handler serves
-//! all rooms that it is registered for in [`RoomHandlers`](super::RoomHandlers), and lives as long as the process.
+//! A handler has no socket and no clock. Each hook receives the room and the time, and returns what to relay or send. A handler serves all
+//! rooms for which the handler is registered in [`RoomHandlers`](super::RoomHandlers). Handlers live as long as the process.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -126,8 +126,8 @@ pub enum RoomAction {
 /// The payload of a relayed message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RelayPayload {
-    /// In the documented envelope, the value's `content` is relayed; without `content`, its `data`; without both, the whole value. In the
-    /// Dynode envelope, the whole value is relayed.
+    /// In the documented envelope, the value's `content` is relayed. If there is no `content`, the value's `data` is relayed. If `content`
+    /// and `data` are missing, the whole value is relayed. In the Dynode envelope, the whole value is relayed.
     Message(Value),
     /// In both envelopes, the whole value is relayed.
     Content(Value),
@@ -161,8 +161,8 @@ pub trait RoomHandler: Send {
         true
     }
 
-    /// Maximum number of members, without control channels; `None` is no limit. If the room is full and a further client tries to join,
-    /// the server closes the connection of that client with code 1013. Control channels can join a full room.
+    /// Maximum number of members, without control channels. `None` is no limit. If the room is full, the server closes a further client's
+    /// connection with code 1013. Control channels can join a full room.
     fn max_clients(&self) -> Option<usize> {
         None
     }

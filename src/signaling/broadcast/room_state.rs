@@ -99,7 +99,7 @@ pub(super) struct DelayedMessage {
     pub(super) charged_bytes: usize,
 }
 
-/// The delayed messages of one room may use at most a quarter of the bytes that the delayed messages of all rooms may use.
+/// The delayed messages of one room may use a quarter of the byte limit for all rooms.
 const ROOM_SHARE_DIVISOR: usize = 4;
 
 /// The delayed messages of all rooms, by id.
@@ -136,8 +136,8 @@ impl DelayQueue {
         Some(message)
     }
 
-    /// Reserves space for a message, unless this would exceed the room's limit on messages or on bytes, or the limit on bytes of all rooms
-    /// together.
+    /// Reserves space for a message. Returns false if the message would exceed a limit. The limits apply to the room's messages, the room's
+    /// bytes and the bytes of all rooms.
     fn try_reserve(&mut self, room: &str, bytes: usize, max_messages: usize, max_bytes: usize) -> bool {
         let (messages, own) = self.rooms.get(room).map_or((0, 0), |usage| (usage.messages, usage.bytes));
         if messages >= max_messages || own + bytes > max_bytes / ROOM_SHARE_DIVISOR || self.bytes + bytes > max_bytes {

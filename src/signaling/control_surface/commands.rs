@@ -82,10 +82,9 @@ pub enum CommandError {
     /// The parameter name is too long.
     #[error("name longer than 256 bytes")]
     NameTooLong,
-    /// A value is not a finite 32-bit number, the minimum of a range exceeds its maximum, or there are too many values.
-    #[error(
-        "values must be finite 32-bit numbers, at most 65536 of them, and the minimum of a range must not exceed its maximum"
-    )]
+    /// A value is not a finite 32-bit number, or there are too many values. This error also covers a range whose minimum exceeds its
+    /// maximum.
+    #[error("values must be at most 65536 finite 32-bit numbers. The minimum of a range must not exceed its maximum")]
     InvalidValue,
     /// The maximum number of parameters is reached.
     #[error("the maximum number of parameters (4096) is reached")]
@@ -108,7 +107,7 @@ impl Hub {
         let now = now.into();
         let limits = &self.limits.control_surface;
         let digits = limits.code_digits.clamp(*ROOM_CODE_DIGITS.start(), *ROOM_CODE_DIGITS.end());
-        // At most half of the codes are in use, so a free one is found quickly and codes stay hard to guess.
+        // At most half of the codes are in use. Therefore, a free code is found quickly, and codes stay hard to guess.
         let max_rooms = limits.max_rooms.min(10_usize.pow(digits as u32) / 2);
         let rooms = &mut self.dialects.control_surface.rooms;
         if rooms.len() >= max_rooms {
@@ -170,7 +169,8 @@ impl Hub {
         infos.collect()
     }
 
-    /// Sets a parameter in the room with `code`, or in all rooms, and sends the new value to the members. Returns the number of receivers.
+    /// Sets a parameter in the room with `code`. Without a code, sets the parameter in all rooms. The members receive the new value.
+    /// Returns the number of receivers.
     pub fn broadcast_param(
         &mut self,
         code: Option<&str>,
@@ -193,7 +193,7 @@ impl Hub {
         Ok(receivers)
     }
 
-    /// Declares the range of a parameter for all rooms, and sets the parameter if there is a `value`. Returns the number of receivers.
+    /// Declares the range of a parameter for all rooms. If there is a `value`, also sets the parameter. Returns the number of receivers.
     pub fn declare_range(
         &mut self,
         name: &str,

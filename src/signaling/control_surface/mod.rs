@@ -1,8 +1,8 @@
-//! The control surface dialect (`bbx`): clients join a room by its code and set parameters of the program that created the room.
+//! The control surface dialect (`bbx`). A program creates a room, and clients join the room by its code. The clients set parameters of the
+//! program.
 //!
-//! A room stays open until the program that created the room closes it, or until the room's lifetime ends ([`commands`]). The server
-//! reports each action of a client to the event listeners as a [`ControlSurfaceEvent`], and sends each new value to the other clients of
-//! the room.
+//! A room stays open until the program closes the room or the room's lifetime ends ([`commands`]). The server reports each action of a
+//! client to the event listeners as a [`ControlSurfaceEvent`]. Each new value is also sent to the other clients of the room.
 
 mod commands;
 
@@ -46,8 +46,8 @@ pub(super) struct ParamMessage<'a> {
     pub(super) at: Option<f64>,
 }
 
-/// `trigger`: a momentary event. The server reports the trigger at once, with `at` (microseconds since the Unix epoch), and does not wait
-/// until `at`.
+/// `trigger`: a momentary event. The server reports the trigger and its `at` immediately, and does not wait until `at`. `at` is a time in
+/// microseconds since the Unix epoch.
 #[derive(Debug, Deserialize)]
 pub(super) struct TriggerMessage<'a> {
     #[serde(borrow)]
@@ -391,7 +391,7 @@ pub(super) fn store_and_broadcast(
     Ok(others.len())
 }
 
-/// Maximum number of parameters of one room, and of declared ranges.
+/// Maximum number of parameters in one room. The same maximum applies to the number of declared ranges.
 const MAX_PARAMETERS: usize = 4_096;
 
 /// The range of a parameter that has no declared range.
@@ -479,7 +479,7 @@ impl ParameterRanges {
     }
 }
 
-/// Maximum number of wrong room codes per source in one period, which starts with the first wrong code.
+/// Maximum number of wrong room codes per source in one period. A period starts with the first wrong code.
 const WRONG_CODE_LIMIT: WindowLimit = WindowLimit { count: 100, period: Duration::from_secs(15 * 60) };
 
 /// Maximum number of sources whose wrong codes are counted.

@@ -43,7 +43,7 @@ fn sound(n: usize) -> f32 {
 }
 
 impl Simulation {
-    /// Plays the sound; `delay` is the delay of a packet in seconds, or `None` if it is lost.
+    /// Plays the sound. `delay` returns the delay of a packet in seconds, or `None` for a lost packet.
     fn play(&self, delay: impl Fn(u64) -> Option<f64>) -> (Vec<f32>, JitterBufferStats) {
         self.play_late(delay, |_| 0.0)
     }
@@ -139,8 +139,8 @@ fn every_sample_is_played_unchanged_and_in_order() {
 fn packet_is_played_up_to_its_allowance_plus_block_and_tolerance() {
     let simulation = Simulation::default();
     // In the first run, packet 700 arrives 20 ms late, which equals the allowance. In the second run, packet 700 arrives 35 ms late, which
-    // is too late. The limit is the sum of four durations: the allowance of 20 ms, a block of 5 ms, the tolerance of 2.5 ms, and the few
-    // samples that are read beyond the block.
+    // is too late. The limit is the sum of allowance (20 ms), block (5 ms) and tolerance (2.5 ms). A few samples that are read beyond the
+    // block also count.
     let with = |late: f64| simulation.play(|index| Some(if index == 700 { 0.003 + late } else { 0.003 })).1;
     let at_the_limit = with(0.020);
     assert_eq!((at_the_limit.concealed, at_the_limit.late), (0, 0), "{at_the_limit:?}");
@@ -184,8 +184,8 @@ fn fast_or_slow_device_clock_is_tracked() {
         assert_eq!((played.concealed, played.resyncs, played.early), (0, 0, 0), "{ppm}: {played:?}");
         // The correction compensates the device's clock error.
         assert!((played.rate_correction_ppm + ppm).abs() < 40.0, "{ppm}: {played:?}");
-        // The expected depth is 16.25 ms: the allowance of 10 ms, an eighth of it as tolerance, and a block of 5 ms. The actual depth may
-        // differ by 2.25 ms, because the correction reacts with a delay.
+        // The expected depth is 16.25 ms: allowance (10 ms), tolerance (1.25 ms) and block (5 ms). The tolerance is an eighth of the
+        // allowance. The actual depth may differ by 2.25 ms, because the correction reacts with a delay.
         let depth = played.depth.unwrap();
         assert!(ms(depth.min) > 14.0 && ms(depth.max) < 18.5, "{ppm}: {played:?}");
     }
@@ -208,9 +208,9 @@ fn large_clock_error_is_corrected_without_residual_depth() {
         let (_, played) = simulation.play(|_| Some(0.003));
         assert_eq!((played.concealed, played.resyncs), (0, 0), "{ppm}: {played:?}");
         assert!((played.rate_correction_ppm + ppm).abs() < 20.0, "{ppm}: {played:?}");
-        // The expected depth is 27.5 ms: the allowance of 20 ms, the tolerance of 2.5 ms and a block of 5 ms. The clock error of 1,000 ppm
-        // is 48 frames per second. With a purely proportional controller with a gain of 0.25 per second, the depth would settle 48 / 0.25 =
-        // 192 frames (4 ms) away from the expected depth, because only this deviation produces a correction of 48 frames per second.
+        // The expected depth is 27.5 ms: allowance (20 ms), tolerance (2.5 ms) and block (5 ms). The clock error of 1,000 ppm is 48 frames
+        // per second. A purely proportional controller corrects only while the depth deviates. With a gain of 0.25 per second, a deviation
+        // of 48 / 0.25 = 192 frames would remain. This deviation is 4 ms.
         let depth = played.depth.unwrap();
         assert!((ms(depth.mean) - 27.5).abs() < 1.0, "{ppm}: {played:?}");
     }
@@ -224,8 +224,8 @@ fn late_first_callback_starts_playback_there_without_backlog() {
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { late } else { 0.0 });
         assert_eq!((played.early, played.late, played.concealed, played.resyncs), (0, 0, 0, 0), "{late}: {played:?}");
         assert_eq!(played.played + played.skipped, 1_500, "{late}: {played:?}");
-        // When playback starts, the first packet has waited for `late` plus 2 ms. The target depth is 6.5 ms: a block of 5 ms, the
-        // allowance of 1 ms and the tolerance of 0.5 ms. Playback skips the audio that has waited for longer. A packet is 2.667 ms long.
+        // When playback starts, the first packet has waited for `late` plus 2 ms. The target depth is 6.5 ms: block (5 ms), allowance (1
+        // ms) and tolerance (0.5 ms). Playback skips the audio that has waited for longer. A packet is 2.667 ms long.
         let missed = (late + 0.002 - 0.006_5) / 0.002_667;
         assert!((played.skipped as f64 - missed).abs() < 3.0, "{late}: {played:?}, not {missed}");
         let last_second = last(&output, 48_000, 1);
@@ -233,8 +233,8 @@ fn late_first_callback_starts_playback_there_without_backlog() {
         assert_eq!(wrong, None, "{late}");
         // The sound is faded in.
         assert!(output[first_sample(&output)].abs() < 0.02, "{late}");
-        // In the next run, the late device makes all overdue callbacks at once, so that later callbacks are on time again. Playback then
-        // turns out to have started too early, and pauses once to correct its start.
+        // In the next run, the late device makes all overdue callbacks at once. Later callbacks are on time again. Playback has then
+        // started too early and pauses once to correct its start.
         let caught_up = |n: u64| (1.0 + late - 0.9 - n as f64 * 0.005).max(0.0);
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { caught_up(n) } else { 0.0 });
         assert_eq!((played.early, played.resyncs, played.concealed), (0, 1, played.late), "{late}: {played:?}");
@@ -256,8 +256,8 @@ fn partial_last_packet_fades_out() {
         jitter_allowance: Some(Duration::from_millis(100)),
     })
     .unwrap();
-    // The sound is nine and a half packets of one constant value. The first frame after the sound repeats the last frame of the sound, and
-    // no later difference between two frames is larger than a step of the fade.
+    // The sound is nine and a half packets of one constant value. The first frame after the sound repeats the last frame of the sound. Each
+    // later frame differs from its predecessor by at most one step of the fade.
     jitter_buffer.set_sent_packets(10);
     for index in 0..10 {
         let frames = if index == 9 { FRAME / 2 } else { FRAME };
@@ -311,8 +311,8 @@ fn full_ring_buffer_drops_and_counts_samples() {
 fn playback_catches_up_after_the_device_lost_samples() {
     const BLOCK: u64 = 256;
     // The jitter buffer evaluates delays in windows of one second. After 1.3 s, early in the second window, the device loses the samples of
-    // one block. From then on, the device requests every block 5.3 ms earlier than before, which is the duration of one block. If
-    // `is_reported` is true, the device reports the discontinuity. Returns the number of late packets.
+    // one block. From then on, the device requests every block 5.3 ms earlier: the duration of one block. If `is_reported` is true, the
+    // device reports the discontinuity. Returns the number of late packets.
     let late = |is_reported: bool| {
         let mut jitter_buffer = JitterBuffer::new(JitterBufferConfig {
             rate: RATE,
@@ -344,15 +344,15 @@ fn playback_catches_up_after_the_device_lost_samples() {
         assert_eq!((played.resyncs, played.played + played.late), (1, 1_500), "{played:?}");
         played.late
     };
-    // If the device reports the discontinuity, the delays are evaluated after 100 ms. If the device does not report the discontinuity, the
-    // delays are evaluated only at the end of the one-second window. Until then, several times as many packets are late.
+    // If the device reports the discontinuity, the delays are evaluated after 100 ms. Otherwise, the delays are evaluated only at the end
+    // of the one-second window. Until then, several times as many packets are late.
     let (reported, unreported) = (late(true), late(false));
     assert!(reported > 0 && reported * 4 < unreported, "{reported} {unreported}");
 }
 
 #[test]
 fn occasional_large_callbacks_are_tolerated() {
-    // Every 4.4 s, a device requests the samples of three blocks at the same time: in the first run with one call, in the second run with
+    // Every 4.4 s, a device requests the samples of three blocks at the same time. The first run uses one call, and the second run uses
     // three immediately consecutive calls. The next request follows after the duration of these three blocks.
     for parts in [1, 3] {
         let (frames, seconds) = (4_096_u64, 60.0);
@@ -403,7 +403,7 @@ fn end_of_stream_fades_out_without_concealment() {
 
 #[test]
 fn any_block_length_adds_only_the_necessary_delay() {
-    // 521 is prime; 513, 735 and 1,025 have no divisor close to half their value.
+    // 521 is prime. 513, 735 and 1,025 have no divisor close to half their value.
     for block in [1, 15, 16, 17, 511, 513, 521, 735, 1_025, 4_096] {
         let simulation = Simulation { block, seconds: 10.0, ..Simulation::default() };
         let (_, played) = simulation.play(|_| Some(0.003));
@@ -420,8 +420,8 @@ fn other_sample_rate_keeps_pitch_and_position() {
         let simulation = Simulation { device_rate, seconds: 6.0, ..Simulation::default() };
         let (output, played) = simulation.play(|_| Some(0.003));
         assert_eq!((played.concealed, played.resyncs), (0, 0), "{played:?}");
-        // Almost all of the noise is close to 24 kHz, which a sample rate of 44.1 kHz cannot represent. The duration of the noise is still
-        // measurable.
+        // Almost all of the noise is close to 24 kHz. A sample rate of 44.1 kHz cannot represent this frequency. The duration of the noise
+        // is still measurable.
         let start = first_sample(&output);
         let end = output.iter().rposition(|sample| *sample != 0.0).unwrap();
         let lasts = (end - start) as f64 / f64::from(device_rate);
@@ -439,11 +439,10 @@ fn allowance_follows_the_path_delay() {
     assert_eq!((calm.concealed, calm.resyncs), (0, 0));
     let (_, rough) = simulation.play(|index| Some(0.003 + pseudo_random(index) * 0.012));
     assert!((11.5..=12.5).contains(&ms(rough.jitter_allowance.as_secs_f64())), "{rough:?}");
-    // This run has up to 12 ms of jitter. Packets are concealed only at the start of the run, before the jitter buffer has estimated the
-    // jitter.
+    // This run has up to 12 ms of jitter. Packets are concealed only at the start, before the jitter buffer has estimated the jitter.
     assert!(rough.concealed > 0 && rough.concealed < 300, "{rough:?}");
     assert_eq!(rough.concealed, rough.late, "every packet arrived");
-    // The jitter ends after 10 s. After 80 s without jitter, the packets of the first 10 s are weighted with 0.9^80 = 0.0002.
+    // The jitter ends after 10 s. After 80 s without jitter, the first 10 s have a weight of 0.9^80 = 0.0002.
     let simulation = Simulation { seconds: 90.0, ..simulation };
     let (_, calmed) =
         simulation.play(|index| Some(0.003 + if index < 3_750 { pseudo_random(index) * 0.012 } else { 0.0 }));
@@ -455,10 +454,9 @@ fn path_delay_change_causes_a_pause_or_a_skip() {
     let simulation = Simulation { seconds: 8.0, ..Simulation::default() };
     let (output, longer) = simulation.play(|index| Some(if index < 750 { 0.003 } else { 0.303 }));
     assert_eq!(longer.resyncs, 1, "{longer:?}");
-    // Packets on the longer path arrive 300 ms later. The buffer covers 27.5 ms of this delay, so the first packet on the longer path
-    // arrives 272.5 ms after it was due. Playback pauses at most 100 ms after this arrival. Every packet of the longer path that is due
-    // before the pause arrives too late to be played. The total duration of these packets is 272.5 to 372.5 ms, so 102 to 140 packets are
-    // late.
+    // Packets on the longer path arrive 300 ms later, but the buffer covers only 27.5 ms. Therefore, the first packet on the longer path
+    // arrives 272.5 ms after its due time. Playback pauses at most 100 ms after this arrival. On the longer path, each packet with a due
+    // time before the pause arrives too late. Together, these packets last 272.5 to 372.5 ms. Therefore, 102 to 140 packets are late.
     assert!((102..=140).contains(&longer.late), "{longer:?}");
     assert_eq!(longer.concealed, longer.late);
     // Later packets are played: the last second is correct.
@@ -471,7 +469,7 @@ fn path_delay_change_causes_a_pause_or_a_skip() {
     assert_eq!((longer.resyncs, longer.jitter_allowance), (1, Duration::from_millis(1)), "{longer:?}");
     let (output, shorter) = simulation.play(|index| Some(if index < 750 { 0.303 } else { 0.003 }));
     assert_eq!((shorter.resyncs, shorter.late), (1, 0), "{shorter:?}");
-    // The path becomes 300 ms shorter, so the buffer contains 300 ms more audio than its target depth. Playback skips these 300 ms, which
+    // The path becomes 300 ms shorter. The buffer then contains 300 ms more audio than its target depth. Playback skips these 300 ms, which
     // are about 112 packets.
     assert_eq!(shorter.played + shorter.skipped, 3_000, "{shorter:?}");
     assert!((90..=115).contains(&shorter.skipped), "{shorter:?}");
@@ -501,8 +499,7 @@ fn device_never_receives_non_finite_or_out_of_range_samples() {
     let mut out = vec![9.0; 4_800];
     jitter_buffer.fill(&mut out, at);
     let start = first_sample(&out);
-    // The missing part of a packet is concealed with the previous samples, reversed and faded out; then the next packet is faded in over 64
-    // samples.
+    // The previous samples, reversed and faded out, conceal the missing part of a packet. The next packet is then faded in over 64 samples.
     let expected = [-1.0, 1.0, 0.5, 0.5, 239.0 / 240.0, -238.0 / 240.0];
     let expected = expected.into_iter().chain([1.0, 2.0, 3.0, 4.0].map(|n| 0.25 * n / 65.0));
     for (found, expected) in out[start..].iter().zip(expected) {
@@ -515,8 +512,8 @@ fn device_never_receives_non_finite_or_out_of_range_samples() {
 #[test]
 fn non_finite_samples_are_played_as_zero_at_any_rate_and_counted() {
     for device_rate in [RATE, 44_100, 96_000] {
-        // Packets 700 to 703 contain damaged samples. Packet 702 is also lost and is concealed with samples of the previous packets, which
-        // are damaged, too.
+        // The samples of packets 700 to 703 are damaged. Packet 702 is also lost. The jitter buffer conceals packet 702 with samples of the
+        // previous packets. Some of these samples are damaged.
         let play = |damage: &[f32]| {
             let config = JitterBufferConfig {
                 rate: RATE,
@@ -577,8 +574,8 @@ fn next() -> impl Strategy<Value = Next> {
 }
 
 proptest! {
-    /// The input contains packets that were never sent, times that go backwards, any audio and any block size. The output must always be
-    /// finite and within full scale, and each packet must be played or counted at most once.
+    /// The input contains unsent packets, times that go backwards, any audio and any block size. The output must always be finite and
+    /// within full scale. Each packet must be played or counted at most once.
     #[test]
     fn any_input_sequence_causes_no_panic(
         events in prop::collection::vec(next(), 0..300),

@@ -1,6 +1,6 @@
 //! The audio of a file or a device may contain NaN, infinite or far too large samples. The conversion of such audio to packets does not
-//! panic. If the conversion resamples or mixes the audio, NaN and infinite samples count as 0, and the resulting samples are finite. If the
-//! conversion only copies the audio, every sample keeps its bits.
+//! panic. If the conversion resamples or mixes the audio, NaN and infinite samples count as 0. The resulting samples are then finite. If
+//! the conversion only copies the audio, every sample keeps its bits.
 
 use jamjam_dev::audio::convert::{
     AudioInput, ChannelLayout, Packetizer, PacketizerConfig, PayloadReader, Resampler, decode_payload,
@@ -81,12 +81,13 @@ fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
         (767_999, 48_000),
         (767_957, 768_000),
     ];
-    // Samples of the largest possible magnitude: first with the same sign (0 Hz), then with alternating signs (half the sample rate).
+    // Samples of the largest possible magnitude. The first samples have the same sign (0 Hz). The other samples have alternating signs
+    // (half the sample rate).
     let loudest =
         |same: usize, alternating: usize| [vec![f32::MAX; same], [f32::MAX, f32::MIN].repeat(alternating / 2)].concat();
     for (from, to) in rates {
-        // The last pair of rates is converted in the longest blocks, which have 767,957 samples. For this pair, the first two blocks are
-        // filled with the same sample, which is a signal of 0 Hz.
+        // The last pair of rates is converted in the longest blocks, which have 767,957 samples. For this pair, the first two blocks repeat
+        // the same sample: a signal of 0 Hz.
         let samples = if from == 767_957 { loudest(2 * 767_957, 3_000) } else { loudest(3_000, 3_000) };
         let found = resampled(from, to, 1, &samples, &[samples.len()]);
         assert!(found.iter().all(|sample| sample.is_finite()), "{from} to {to}");
@@ -202,7 +203,7 @@ fn thousands_of_mutated_float_files_are_sent_without_a_panic() {
         WavSampleFormat::F32.encode(&sound, &mut file);
         for _ in 0..=random(8) {
             let at = random(file.len());
-            // The sample rate is not changed: the filters for other rates take long to compute, and are tested above.
+            // The sample rate is not changed. Filters for other rates take long to compute and are tested above.
             if !(24..28).contains(&at) {
                 file[at] = [random(256) as u8, 0x7f, 0xff, file[at] ^ 1 << random(8)][random(4)];
             }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 const MONO: PacketFormat = PacketFormat { sample_rate: 48_000, channels: 1, frame_samples: 128 };
 
-/// Noise with a period of 2^32 samples: each sample is the upper 16 bits of the linear congruential generator from Numerical Recipes.
+/// Noise with a period of 2^32 samples. Each sample is the upper 16 bits of the linear congruential generator from Numerical Recipes.
 fn noise(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
     (0..count)
@@ -114,15 +114,15 @@ fn full_scale_sine_period_has_a_mean_square_of_one_half() {
 fn three_full_scale_samples_in_a_row_are_clipped_across_packets() {
     const FULL: f32 = 32_767.0 / 32_768.0;
     let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 8, ..MONO });
-    // Two consecutive samples at full scale are a peak, not clipping. The audio then contains a run of three negative samples, whose last
-    // sample is in the next packet, and a run of five positive samples.
+    // Two consecutive samples at full scale are a peak, not clipping. Then follow runs of three negative and five positive samples. The
+    // last negative sample is in the next packet.
     analyzer.on_sent(0, &[0.0, 1.0, FULL, 0.9, 0.0, 0.0, -1.0, -FULL]);
     analyzer.on_sent(1, &[-1.5, 0.0, FULL, FULL, FULL, FULL, FULL, 0.0]);
     // Samples just below full scale are never clipped, however many follow each other.
     analyzer.on_sent(2, &[0.999_9; 8]);
     let level = analyzer.finish().sent_levels[0];
     assert_eq!((level.clips, level.clipped_samples, level.first_clip_offset), (2, 8, Some(6)));
-    // A packet is missing between the second and the third full-scale sample, so these samples are not a clipped run.
+    // A packet is missing between the second and the third full-scale sample. Therefore, these samples are not a clipped run.
     let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 8, ..MONO });
     analyzer.on_sent(0, &[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
     analyzer.on_sent(2, &[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
@@ -190,8 +190,8 @@ fn silence_means_all_bits_zero() {
 fn source_figures_count_frames_of_the_source_over_all_channels() {
     let mut source = SourceMeter::new(44_100, 2);
     assert_eq!(source.source_quality(), SourceQuality { rate: 44_100, ..SourceQuality::default() });
-    // The left channel is at full scale from the second to the seventh frame, the right channel in the third and fourth only. Then follow
-    // five frames of zeros.
+    // The left channel is at full scale from the second to the seventh frame. The right channel is at full scale only in the third and
+    // fourth frames. Then follow five frames of zeros.
     let left = [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, -0.0, 0.0, 0.0, 0.0, 0.5, 0.0];
     let right = [0.5, 0.5, -1.0, 1.0, 0.5, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1e-9];
     let woven: Vec<f32> = left.into_iter().zip(right).flat_map(<[f32; 2]>::from).collect();
@@ -273,7 +273,7 @@ fn early_audio_matches_up_to_the_end_of_the_comparison() {
 
 #[test]
 fn equal_noise_lowers_the_correlation_to_the_root_of_one_half() {
-    // The sum of two independent noises of the same level has a correlation of 1 / √2 with each of them.
+    // The returned audio is the sum of two independent noises of the same level. The correlation of this sum with each noise is 1 / √2.
     let (sent, other) = (noise(96_000, 7), noise(96_000, 1_234_567));
     let returned: Vec<f32> = sent.iter().zip(&other).map(|(a, b)| a + b).collect();
     let Alignment::Shifted(fit) = changed(&sent, &returned).alignment else { panic!("the audio is not shifted") };

@@ -124,6 +124,6 @@ fn invalid_rates_and_channel_counts_are_rejected() {
     }
     assert_eq!(
         Resampler::new(44_100, 0, 2).unwrap_err().to_string(),
-        "cannot resample 2 channel(s) from 44100 Hz to 0 Hz; supported: 1 to 256 channels and 1000 to 768000 Hz"
+        "cannot resample 2 channel(s) from 44100 Hz to 0 Hz. Supported: 1 to 256 channels and 1000 to 768000 Hz"
     );
 }

@@ -85,8 +85,8 @@ fn tone_continues_at_its_last_phase() {
 
 #[test]
 fn tone_does_not_drift_in_ten_hours() {
-    // 48 frames at 48 kHz are one period of 1000 Hz; 441,000 frames at 44.1 kHz are 4,401 periods of 440.1 Hz. Ten hours are a whole number
-    // of periods of each tone, so the phase equals that at the start.
+    // 48 frames at 48 kHz are one period of 1000 Hz. 441,000 frames at 44.1 kHz are 4,401 periods of 440.1 Hz. Therefore, ten hours are a
+    // whole number of periods of each tone. The final phase equals the phase at the start.
     for (hz, rate, frames) in [(1_000.0, 48_000, 48_000_u64 * 36_000), (440.1, 44_100, 441_000 * 3_600)] {
         let (mut early, mut late) = (Vec::new(), Vec::new());
         let mut tone = Tone::new(hz, rate, 1, 1.0);

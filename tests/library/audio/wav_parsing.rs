@@ -67,7 +67,7 @@ fn truncated_wav_yields_a_prefix_of_its_samples_or_an_error() {
         let file = fixture(&format!("broken/{name}.wav"));
         assert!((0..=file.len()).all(|length| decode(&file[..length]).is_err()), "{name}");
     }
-    // These files are longer than a read block. The step of 4,999 bytes is a prime number, so the files are truncated at every byte
+    // These files are longer than a read block. The step of 4,999 bytes is a prime number. Therefore, the files are truncated at every byte
     // position within a frame.
     prefixes("speech-16bit-mono-48k.wav", [2, 1], 4_999);
     prefixes("music-16bit-stereo-44k1.wav", [4, 2], 4_999);

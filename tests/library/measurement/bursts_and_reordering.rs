@@ -36,7 +36,7 @@ fn ongoing_burst_is_counted_by_its_current_length() {
     assert_eq!(bursts(".xxx").lengths(), [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
 }
 
-/// Feeds packets, each given as its index and its arrival time in milliseconds. For each packet that was overtaken, returns the index, the
+/// Feeds packets, each given as its index and its arrival time in milliseconds. For each overtaken packet, returns the index, the
 /// reordering extent, and the late time offset in milliseconds.
 fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
     let mut reordering = Reordering::default();
@@ -54,7 +54,7 @@ fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
 #[test]
 fn packet_overtaken_by_four_has_extent_four() {
     // Packet 4 arrives at 210 ms, after 5 to 8. Of the packets 5 to 8, packet 5 arrived first, at 148 ms. By RFC 4737, the extent (section
-    // 4.2) and the late time offset (section 4.3) of packet 4 are counted from the arrival of packet 5.
+    // 4.2) and the late time offset (section 4.3) count from this arrival.
     let arrivals = [(1, 68), (2, 88), (3, 108), (5, 148), (6, 168), (7, 188), (8, 208), (4, 210), (9, 228), (10, 248)];
     assert_eq!(overtaken(&arrivals), [(4, 4, 62)]);
 }

@@ -12,7 +12,7 @@ fn reading(mono: i64, wall: i64, boot: Option<i64>) -> ClockReading {
     ClockReading { before: at, wall_ns: wall, boot_ns: boot, after: at }
 }
 
-/// Feeds readings of the monotonic clock and the wall clock in nanoseconds; the boot-time clock equals the monotonic clock. Returns the
+/// Feeds readings of the monotonic clock and the wall clock in nanoseconds. The boot-time clock equals the monotonic clock. Returns the
 /// jump that each reading reported, and the totals.
 fn jumps(series: &[(i64, i64)]) -> (Vec<Option<i64>>, ClockJumps) {
     let mut jumps = ClockJumps::default();
@@ -30,7 +30,7 @@ fn clocks_that_agree_report_no_jump() {
 
 #[test]
 fn clock_step_in_either_direction_is_a_jump_of_its_size() {
-    // The wall clock is set forward by 3 s in the second interval of 50 ms, and back by 20 ms in the fourth.
+    // In the second interval of 50 ms, the wall clock is set forward by 3 s. In the fourth interval, the wall clock is set back by 20 ms.
     let (reported, jumps) = jumps(&[
         (0, 0),
         (50 * MS, 50 * MS),
@@ -47,12 +47,12 @@ fn clock_step_in_either_direction_is_a_jump_of_its_size() {
 
 #[test]
 fn clock_slew_is_not_a_jump() {
-    // Over 60 s, the tolerance is 31 ms: 500 ppm of 60 s (30 ms) plus 1 ms.
+    // Over 60 s, the tolerance is 500 ppm (30 ms) plus 1 ms.
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S + 31 * MS)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S - 31 * MS)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S + 31 * MS + 1)]).1.max_jump_ns(), Some(31 * MS + 1));
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S - 31 * MS - 1)]).1.max_jump_ns(), Some(-31 * MS - 1));
-    // Over 50 ms, the tolerance is 1.025 ms: 500 ppm of 50 ms (25 µs) plus 1 ms.
+    // Over 50 ms, the tolerance is 500 ppm (25 µs) plus 1 ms.
     assert_eq!(jumps(&[(0, 0), (50 * MS, 51 * MS + 25_000)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (50 * MS, 51 * MS + 25_001)]).1.count(), 1);
 }
@@ -64,7 +64,7 @@ fn suspend_is_distinguished_from_a_jump() {
     // The machine was suspended for 20 s: the monotonic clock stopped, the other two clocks continued.
     assert_eq!(jumps.on_reading(reading(S + 50 * MS, 120 * S + 50 * MS, Some(70 * S + 50 * MS))), None);
     assert_eq!((jumps.count(), jumps.suspended_ns()), (0, (20 * S).cast_unsigned()));
-    // The machine is suspended for another 5 s, during which the wall clock is set back by 2 s.
+    // The machine is suspended for another 5 s. During this suspend, the wall clock is set back by 2 s.
     let found = jumps.on_reading(reading(S + 100 * MS, 123 * S + 100 * MS, Some(75 * S + 100 * MS)));
     assert_eq!((found, jumps.suspended_ns()), (Some(-2 * S), (25 * S).cast_unsigned()));
 }

@@ -42,7 +42,7 @@ fn pdv_is_the_difference_to_the_smallest_round_trip() {
     let mut stream = StreamStats::new();
     // 1,000 round trips: one for each value from 1,000 ns to 1,999 ns. The histogram stores these values exactly.
     (0..1_000).rev().for_each(|n| stream.on_return(1_000 + n));
-    // The percentiles 50, 99 and 99.9 of the 1,000 round trips have the ranks 500, 990 and 999: they are 1,499, 1,989 and 1,998 ns. The
+    // The percentiles 50, 99 and 99.9 have the ranks 500, 990 and 999. The round trips with these ranks are 1,499, 1,989 and 1,998 ns. The
     // minimum, 1,000 ns, is subtracted from each percentile.
     assert_eq!([0.5, 0.99, 0.999].map(|p| stream.pdv(p)), [Some(499), Some(989), Some(998)]);
     assert_eq!(stream.max_pdv(), Some(999));
@@ -52,7 +52,7 @@ fn pdv_is_the_difference_to_the_smallest_round_trip() {
 fn audio_pdv_does_not_depend_on_server_delay_or_order() {
     for server_delay in [0, 3_000_000_000] {
         let mut stream = StreamStats::with_rtt_baseline();
-        // The echo times exceed the server delay by 500, 300 and 1,500 ns: the median is 500 and the minimum 300.
+        // The echo times exceed the server delay by 500, 300 and 1,500 ns. The median of these values is 500 ns, and the minimum is 300 ns.
         for ns in [500, 300, 1_500] {
             stream.on_return(server_delay + ns);
         }

@@ -3,7 +3,8 @@
 use jamjam_dev::stats::{Histogram, HistogramBar};
 use proptest::prelude::*;
 
-/// The nearest-rank percentile: the smallest value such that at least `per_million` millionths of all values are less than or equal to it.
+/// The nearest-rank percentile: the smallest value with enough values at or below it. Enough means at least `per_million` millionths of all
+/// values.
 fn nearest_rank(values: &[i64], per_million: u128) -> i64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
@@ -116,7 +117,7 @@ fn values_at_both_ends_of_the_range_are_counted() {
 
 #[test]
 fn percentile_rank_is_not_raised_by_floating_point_error() {
-    // 0.07 × 100 is 7.000000000000001 in floating point; the rank is 7.
+    // 0.07 × 100 is 7.000000000000001 in floating point, but the rank is 7.
     let values: Vec<i64> = (1..=100).collect();
     assert_eq!(histogram(&values).percentile(0.07), Some(7));
     assert_eq!(histogram(&values).percentile(0.99), Some(99));
@@ -157,7 +158,7 @@ fn cleared_histogram_is_empty() {
 
 #[test]
 fn bars_use_the_smallest_round_step_that_fits() {
-    // 12 to 31 µs in at most 5 bars: the bars are 5 µs wide and start at 10 µs.
+    // The values are between 12 and 31 µs. The five bars are 5 µs wide and start at 10 µs.
     let bars = histogram(&[12_000, 14_000, 16_000, 31_000]).bars(5, 0);
     let expected = [(10_000, Some(15_000), 2), (15_000, Some(20_000), 1), (20_000, Some(25_000), 0)]
         .into_iter()

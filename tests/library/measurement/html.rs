@@ -51,7 +51,7 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
     text.split(start).skip(1).filter_map(|rest| rest.split_once(end)).map(|(between, _)| between).collect()
 }
 
-/// The bands that mark gaps in the waveform of sent or returned audio (`side`): first column and number of columns.
+/// The bands that mark gaps in the waveform of sent or returned audio (`side`). A band is its first column and its number of columns.
 fn bands(page: &str, side: &str) -> Vec<(u64, u64)> {
     let figure = between(page, &format!("<figure class=\"{side}\">"), "</figure>")[0];
     let number = |rect: &str, name| between(rect, &format!(" {name}=\""), "\"")[0].parse().unwrap();
@@ -65,9 +65,9 @@ fn rows(page: &str) -> Vec<&str> {
 
 #[test]
 fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
-    // The audio has 3,300 samples: 25 packets of 128 samples, and one packet of 100 samples. The waveform has at most 1,600 columns, and
-    // the number of samples per column is a power of two. Two samples per column would need 1,650 columns, so each column has four samples,
-    // and there are 825 columns.
+    // The audio has 3,300 samples: 25 packets of 128 samples, and one packet of 100 samples. The waveform has at most 1,600 columns. The
+    // number of samples per column is a power of two. Two samples per column would need 1,650 columns. Therefore, there are 825 columns of
+    // four samples.
     let sample = |n: u64| ((n * 7_919 % 1_999) as f32 - 999.0) / 1_000.0;
     let packet = |index: u64| (index * 128..(index * 128 + 128).min(3_300)).map(sample).collect::<Vec<_>>();
     let mut orders: [Vec<u64>; 3] = [(0..26).collect(), (0..26).rev().collect(), (0..26).map(|n| n * 5 % 26).collect()];
@@ -99,8 +99,7 @@ fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
 
 #[test]
 fn adjacent_lost_packets_form_one_gap_marked_at_its_position() {
-    // 100 packets of 128 samples are 12,800 samples, in 1,600 columns of 8 samples: 16 columns per packet. The last losses are reported out
-    // of order.
+    // 100 packets of 128 samples fill 1,600 columns of 8 samples. Each packet fills 16 columns. The last losses are reported out of order.
     let (run, waveform) = run_without(100, 128, [0, 11, 10, 12, 39, 99, 41, 40]);
     let page = render(&run, "x", &waveform);
     for side in ["sent", "returned"] {
@@ -179,7 +178,8 @@ fn embedded_wav_data_matches_the_sent_and_returned_audio() {
 
 #[test]
 fn page_stays_below_5_mb_and_suggests_recording_longer_audio() {
-    // 48,000 samples of 16 bits are 96,000 bytes per second, 128,000 in base64. Two sounds of 19 s are 4.9 MB and fit; 20 s do not fit.
+    // 48,000 samples of 16 bits are 96,000 bytes per second, 128,000 in base64. Two sounds of 19 s are 4.9 MB and fit. Two sounds of 20 s
+    // do not fit.
     for (seconds, fits) in [(19_u64, true), (20, false), (3_600, false)] {
         let packets = seconds * 375;
         let mut waveform = waveform();
@@ -207,8 +207,8 @@ fn page_stays_below_5_mb_and_suggests_recording_longer_audio() {
             assert!(page.len() < 300_000, "{seconds} s: {} bytes", page.len());
         }
         // 172,800,000 samples (3,600 s) need 1,319 columns of 2^17 samples, which together last 3,601 s. A fifth of the samples in each
-        // column is missing, so all columns have the same gap class. Adjacent columns of the same gap class form one band, so there is only
-        // one band.
+        // column is missing. Therefore, all columns have the same gap class. Adjacent columns of the same gap class form one band, so there
+        // is only one band.
         if seconds == 3_600 {
             assert!(page.contains("<span>1:00:01</span></div>"), "the axis has hours");
             assert_eq!(waveform.columns().len(), 1_319);

@@ -4,7 +4,7 @@ use jamjam_dev::stats::{Jitter, PacingStats, Reordering, StreamStats};
 use jamjam_dev::time::Time;
 use proptest::prelude::*;
 
-/// Computes jitter directly from the text of RFC 3550, section 6.4.1, with separate times of sending and arrival:
+/// Computes jitter by RFC 3550, section 6.4.1, from separate times of sending and arrival:
 /// D(i-1,i) = (Ri - Ri-1) - (Si - Si-1), J(i) = J(i-1) + (|D(i-1,i)| - J(i-1))/16.
 fn estimates_by_the_rfc(sent: &[i64], arrived: &[i64]) -> Vec<f64> {
     let mut estimates = Vec::new();
@@ -69,7 +69,8 @@ fn gap_alone_is_not_reordering() {
 
 #[test]
 fn overtaken_packet_is_reordered_and_overtaking_packets_are_not() {
-    // Packet 4 arrives after 5 to 8. Only packet 4 is reordered: its number is below the next expected number, 9 (RFC 4737, section 3.3).
+    // Packet 4 arrives after 5 to 8, when the next expected number is 9. Only packet 4 is below this number and therefore reordered (RFC
+    // 4737, section 3.3).
     assert_eq!(reordered(&[1, 2, 3, 5, 6, 7, 8, 4, 9, 10]), [4]);
     assert_eq!(reordered(&[3, 2, 1, 0, 4]), [2, 1, 0]);
     // Packet 5 overtakes three packets, and each of the three is reordered.
@@ -130,7 +131,7 @@ fn relative_stream_keeps_microseconds_with_a_delay_of_seconds() {
         stream.on_return(echo);
     }
     assert_eq!((stream.returned, stream.rtt_baseline(), stream.min_rtt()), (3, 3_000_100_000, Some(3_000_100_000)));
-    // The median round trip is 130 µs longer than the first: 130,000 ns is in the bucket 129,920 … 130,047, which is 128 ns wide.
+    // The median round trip is 130 µs longer than the first round trip. The bucket of 130,000 ns is 128 ns wide: 129,920 to 130,047 ns.
     assert_eq!(stream.rtt.percentile(0.5), Some(130_047));
     assert_eq!(stream.jitter.count(), 2);
 }

@@ -130,7 +130,7 @@ fn played() -> RunResults {
     run
 }
 
-/// An analyzed run of ten packets of 128 samples: 1, 2 and 5 are missing, and 7 returned changed.
+/// An analyzed run of ten packets of 128 samples. Packets 1, 2 and 5 are missing, and packet 7 returned damaged.
 fn analyzed(sound: impl Fn(usize) -> f32) -> RunResults {
     let mut analyzer = Analyzer::new(PacketFormat { sample_rate: 48_000, channels: 1, frame_samples: 128 });
     let sound: Vec<f32> = (0..1_280).map(sound).collect();
@@ -351,11 +351,13 @@ fn every_text_label_is_defined_in_measuring_md() {
             seen.insert(label.to_owned());
         }
     }
-    // The 53 labels are: 24 labels in the table of streams; 17 labels of single rows (server delay, echo time, recorded, loss bursts,
-    // reordering, PDV, IPDV, pacing error, p50 of the pacing error, send call, timer error, connection setup, clock offset, groups, mapped
-    // address, port unreachable, stray); four labels of the capture (captured, overruns, capture xruns, capture clock); five labels of the
-    // playback (played, jitter buffer, playback latency, playback xruns, playback clock); and three labels of the audio quality (gaps,
-    // level, alignment).
+    // There are 53 labels. The table of streams has 24 labels. Single rows have 17 labels:
+    // - Six delays: server delay, echo time, PDV, IPDV, pacing error, p50 of the pacing error.
+    // - Six counts: recorded, loss bursts, reordering, groups, port unreachable, stray.
+    // - Five others: send call, timer error, connection setup, clock offset, mapped address.
+    //
+    // The capture has four labels: captured, overruns, capture xruns, capture clock. The playback has five labels: played, jitter buffer,
+    // playback latency, playback xruns, playback clock. The audio quality has three labels: gaps, level, alignment.
     assert_eq!(seen.len(), 53, "{seen:?}");
 }
 
@@ -377,9 +379,9 @@ fn moqt_run_is_printed_with_its_fields() {
         "groups                10 sent, 7 returned, 2 lost, 1 in flight, 4 stopped by the server, 1 dropped before they were sent \
          completely; 3 frames missing in other groups",
         "connection setup      DNS 3.000 ms, QUIC 4.000 ms, CONNECT 5.000 ms, session 6.000 ms, subscription 7.000 ms",
-        "warning: QUIC loses no data, so missing frames have another cause: the server did not return 2 groups and 3 frames in other \
-         groups in time; if a client reads too slowly, a jamjam-dev server drops the oldest groups; if --moqt-delay makes a jamjam-dev \
-         server store too much data, the server drops the newest groups; a gomoqt server rejects groups that arrive before the server \
+        "warning: QUIC loses no data, so missing frames have another cause. The server did not return 2 groups and 3 frames in other \
+         groups in time. If a client reads too slowly, a jamjam-dev server drops the oldest groups. If --moqt-delay makes a jamjam-dev \
+         server store too much data, the server drops the newest groups. A gomoqt server rejects groups that arrive before the server \
          has registered its own subscription",
     ] {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");
@@ -405,8 +407,8 @@ fn known_run_has_known_figures() {
         "rtt_histogram": [
             {"from_us": 1.0, "to_us": 2.0, "count": 2}, {"from_us": 2.0, "to_us": null, "count": 1}
         ],
-        // The transit differences |D| of RFC 3550 are 1,000 and 500 ns: J = 62.5, then 62.5 + 437.5/16 = 89.84375. The mean is 76.171875
-        // ns, rounded to 76.
+        // The transit differences |D| of RFC 3550 are 1,000 and 500 ns. J is first 62.5, then 62.5 + 437.5/16 = 89.84375. The mean is
+        // 76.171875 ns, rounded to 76.
         "jitter_count": 2, "jitter_mean_us": 0.076, "jitter_max_us": 0.09,
         "burst_lengths": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "burst_max": 0, "reordered_ratio": 0.0,
         "reorder_extent_mean": null, "reorder_extent_max": 0, "reorder_late_time_offset_max_us": null,
@@ -450,8 +452,8 @@ fn send_fields_have_their_values() {
         let found = at(pointer).as_f64().unwrap();
         assert!(exact <= found && found - exact < 2.0, "{pointer}: {found} for {exact}");
     };
-    // The echo times are 100 ms plus 0 … 1,999 µs. p50 is the 1,000th of them and p99 the 1,980th. The histogram buckets of these two
-    // values are 512 and 1,024 ns wide.
+    // The 2,000 echo times are 100 ms plus 0 to 1,999 µs. p50 is the 1,000th echo time, and p99 is the 1,980th. The histogram buckets of
+    // these two values are 512 and 1,024 ns wide.
     near("/audio/echo_time_p50_us", 100_999.0);
     near("/audio/echo_time_p99_us", 101_979.0);
 }
@@ -474,7 +476,7 @@ fn input_device_statistics_appear_in_json_and_text() {
         "capture xruns         1",
         "capture clock         -12.3 ppm, ± 0.1, over 28 s",
         "warning: the capture device was lost during the run: it has disappeared",
-        "warning: the sender did not read the capture device in time (2 times): the sent audio lacks 300 frames, and no silence was sent \
+        "warning: the sender did not read the capture device in time (2 times). The sent audio lacks 300 frames. No silence was sent \
          instead",
         "warning: the capture device or its driver lost audio of unknown length (1 time): try a larger --mic-buffer",
     ] {
@@ -503,9 +505,9 @@ fn playback_statistics_appear_in_json_and_text() {
         "playback xruns        2",
         "playback clock        +37.5 ppm, ± 1.9, over 11 s; played 45.3 ppm slower at the end",
         "warning: the playback device was lost during the run: it has disappeared; later audio was not played",
-        "warning: the playback queue was full and dropped 3 packets: the device stopped, or too many packets arrived at once",
+        "warning: the playback queue was full and dropped 3 packets. The device stopped, or too many packets arrived at once",
         "warning: the playback device ran out of audio (2 times): try a larger --play-buffer",
-        "warning: 11 packets arrived too late to be played: a larger --jitter-buffer, or auto, plays more of them but adds delay",
+        "warning: 11 packets arrived too late to be played. A larger --jitter-buffer, or auto, plays more packets but adds delay",
         "warning: 1 NaN or infinite sample replaced with 0 before playback",
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
@@ -600,8 +602,7 @@ fn json_lines_are_single_lines_and_the_last_is_the_document() {
 
 #[test]
 fn audio_quality_appears_in_json_and_text() {
-    // A square wave at full scale whose sign alternates with every sample, so all consecutive samples are clipped. 128 samples are 2.667
-    // ms.
+    // A square wave at full scale. The sign alternates with every sample, so all consecutive samples are clipped. 128 samples are 2.667 ms.
     let run = analyzed(|n| if n % 2 == 0 { 1.0 } else { -1.0 });
     let limits = audio_limits(AudioLimits { max_gaps: Some(1), ..AudioLimits::default() });
     let report = Report::new(&run, &limits);
@@ -646,8 +647,7 @@ fn audio_quality_appears_in_json_and_text() {
 #[test]
 fn non_finite_samples_appear_in_json_and_text() {
     let limits = audio_limits(AudioLimits::default());
-    // There are two NaN samples: one in packet 1, which is missing, and one in packet 9, which returned. The echo of packet 7 contained
-    // only silence.
+    // Packets 1 and 9 contain one NaN sample each. Packet 1 is missing, and packet 9 returned. The echo of packet 7 contained only silence.
     let report = Report::new(&analyzed(|n| if n % 1_000 == 200 { f32::NAN } else { 0.5 }), &limits);
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
     let found = &document["audio_quality"];
@@ -682,7 +682,7 @@ fn silent_microphone_adds_a_warning() {
         note(&run)
     );
     run.audio.as_mut().unwrap().capture = Some(CaptureResults::default());
-    let server_report = "warning: the microphone delivered only digital silence: it may be muted, or this program may lack permission to use it";
+    let server_report = "warning: the microphone delivered only digital silence. The microphone may be muted or not permitted for this program";
     assert!(note(&run).contains(server_report), "{}", note(&run));
 }
 
@@ -719,7 +719,7 @@ fn incomplete_audio_analysis_cannot_meet_a_gap_limit() {
     ] {
         run.audio.as_mut().unwrap().quality_dropped = 0;
         assert_eq!(evaluated(&run, limit), (Some(value), passed, None), "{limit:?}");
-        // An incomplete analysis of returned audio may miss gaps; the source is always analyzed completely.
+        // An incomplete analysis of returned audio may miss gaps. The source is always analyzed completely.
         run.audio.as_mut().unwrap().quality_dropped = 1;
         let proves_nothing = passed && limit.max_gaps.is_some();
         let expected =

@@ -207,8 +207,8 @@ fn send_is_evaluated_by_audio_alone() {
 
 #[test]
 fn audio_is_evaluated_without_the_estimated_server_delay() {
-    // The echo times are 3,002 and 3,005 ms and the smallest ping is 2 ms, so the server delay is 3,000 ms and the round trips are 2 and 5
-    // ms.
+    // The echo times are 3,002 and 3,005 ms, and the smallest ping is 2 ms. Therefore, the server delay is 3,000 ms. The round trips are 2
+    // and 5 ms.
     let run = send(None, &[3_002 * MS, 3_005 * MS], &[4 * MS, 2 * MS]);
     let report = Report::new(&run, &max_p99(5_000));
     let audio = report.audio.as_ref().unwrap();
@@ -234,7 +234,7 @@ fn configured_server_delay_takes_precedence_over_the_estimate() {
 
 #[test]
 fn negative_round_trip_meets_no_limit() {
-    // The echo times are 102 and 105 ms; --server-delay is 200 ms.
+    // The echo times are 102 and 105 ms, and --server-delay is 200 ms.
     let run = send(Some(200_000_000), &[102 * MS, 105 * MS], &[2 * MS]);
     for limits in [max_p50(5_000), max_p99(5_000)] {
         let result = only(&run, limits);

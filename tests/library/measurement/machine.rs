@@ -23,7 +23,7 @@ fn bursts_and_reordering_appear_under_their_names() {
     for (extent, late_time_offset_ns) in [(1, 2_500), (1, 1_000), (5, 500)] {
         ping.on_reordered(ReorderedPacket { extent, late_time_offset_ns });
     }
-    // The differences are +300, −100, −100, … ns: one magnitude of 300 ns and 199 of 100 ns.
+    // The differences are +300 ns once and −100 ns 199 times.
     for ns in [0, 300] {
         ping.ipdv.on_settled(Some(ns));
     }
@@ -37,9 +37,9 @@ fn bursts_and_reordering_appear_under_their_names() {
     // The mean is 7/3.
     assert_eq!((found("reorder_extent_mean"), found("reorder_extent_max")), (json!(2.333), json!(5)));
     assert_eq!(found("reorder_late_time_offset_max_us"), json!(2.5));
-    // The round trips are 5,000 to 5,999 ns in buckets that are 4 ns wide. Each percentile is rounded up to the edge of its bucket. The
-    // exact p50 of 5,499 is already an edge and stays 5,499. The exact p99 of 5,989 becomes 5,991, and the exact p99.9 of 5,998 becomes
-    // 5,999.
+    // The round trips are 5,000 to 5,999 ns in buckets that are 4 ns wide. Each percentile is rounded up to the upper edge of its bucket.
+    // The exact p50 is 5,499 ns. This value is the upper edge of a bucket and does not change. The exact p99 is rounded up from 5,989 ns to
+    // 5,991 ns. The exact p99.9 is rounded up from 5,998 ns to 5,999 ns.
     let pdv = ["p50", "p99", "p999", "max"].map(|name| found(&format!("pdv_{name}_us")));
     assert_eq!(pdv, [0.499, 0.991, 0.999, 0.999].map(Value::from));
     let ipdv = ["count", "min_us", "max_us", "abs_mean_us", "abs_p50_us", "abs_p99_us"];
@@ -80,7 +80,7 @@ fn delay_variation_needs_no_server_delay() {
     let report = Report::new(&send(AudioResults { stats: audio, ..AudioResults::default() }), &Limits::default());
     let audio = report.streams.audio.unwrap();
     assert_eq!((audio.rtt_count, audio.rtt_p50_us), (0, None));
-    // The median difference to the first echo time is 50 µs, which is in the bucket 49,984 … 50,015 ns.
+    // The median difference to the first echo time is 50 µs. This difference is in the bucket from 49,984 to 50,015 ns.
     assert_eq!((audio.pdv_p50_us, audio.pdv_max_us), (Some(50.015), Some(150.0)));
 }
 
@@ -129,22 +129,26 @@ fn machine_without_disturbances_adds_no_warnings() {
 #[test]
 fn local_receive_buffer_overflow_is_not_path_loss() {
     let dropped = |times| notes(HostTiming { kernel_dropped: Some(times), ..HostTiming::default() });
-    let rest = "the dropped datagrams count as lost, although the path delivered them; give a larger --socket-buffer";
-    assert_eq!(dropped(1), [format!("the receive buffer of this host overflowed once: {rest}")]);
-    assert_eq!(dropped(7), [format!("the receive buffer of this host overflowed 7 times: {rest}")]);
+    let message = |datagrams| {
+        format!(
+            "the receive buffer of this host was full, and {datagrams} dropped. They count as lost, although the path delivered them. \
+             Give a larger --socket-buffer"
+        )
+    };
+    assert_eq!(dropped(1), [message("1 datagram was")]);
+    assert_eq!(dropped(7), [message("7 datagrams were")]);
 }
 
 #[test]
 fn clock_jump_is_reported_with_the_affected_figures() {
     let jumped = |gains: &[i64]| notes(HostTiming { clock_jumps: clock(gains), ..HostTiming::default() });
-    let rest = "a round-trip time measured at the moment of a jump may be wrong by up to 50 ms; the start time (started_unix_ms) \
-                may differ from the time that the clock showed at the start, because the start time is calculated from the clock \
-                at the end of the run";
-    assert_eq!(jumped(&[0, 1_500]), [format!("the clock of this host jumped by +1.500 s; {rest}")]);
-    assert_eq!(jumped(&[-20]), [format!("the clock of this host jumped by -20.000 ms; {rest}")]);
+    let rest = "A round-trip time at the moment of a jump may be wrong by up to 50 ms. The start time (started_unix_ms) is \
+                calculated from the clock at the end of the run. Therefore, the start time may differ from the clock at the start";
+    assert_eq!(jumped(&[0, 1_500]), [format!("the clock of this host jumped by +1.500 s. {rest}")]);
+    assert_eq!(jumped(&[-20]), [format!("the clock of this host jumped by -20.000 ms. {rest}")]);
     assert_eq!(
         jumped(&[30, 0, -500]),
-        [format!("the clock of this host jumped 2 times, by up to -500.000 ms; {rest}")]
+        [format!("the clock of this host jumped 2 times, by up to -500.000 ms. {rest}")]
     );
 }
 
@@ -159,7 +163,7 @@ fn suspend_of_the_machine_is_reported() {
     assert_eq!(
         notes(HostTiming { clock_jumps, ..HostTiming::default() }),
         [
-            "this host was suspended for 90.000 s during the run: packets in flight were lost or have wrong round-trip times"
+            "this host was suspended for 90.000 s during the run. Packets in flight were lost or have wrong round-trip times"
         ]
     );
 }
@@ -168,31 +172,30 @@ fn suspend_of_the_machine_is_reported() {
 fn slow_send_calls_and_late_wake_ups_are_reported_by_p99() {
     let with = |calls: i64, wakes: i64| {
         let mut machine = HostTiming::default();
-        // 98 of the 100 values are small; p99 is the 99th value.
+        // 98 of the 100 values are small, and p99 is the 99th value.
         for n in 0..100 {
             machine.send_call.record(if n < 98 { 1_000 } else { calls });
             machine.timer_error.record(if n < 98 { 1_000 } else { wakes });
         }
         notes(machine)
     };
-    // The bucket of 100,000 ns ends at 100,031 and that of 1,000,000 ns at 1,000,447, but the results are limited to the maximum.
+    // The bucket of 100,000 ns ends at 100,031 ns. The bucket of 1,000,000 ns ends at 1,000,447 ns. However, a percentile is never above
+    // the largest recorded value.
     assert_eq!(with(100_000, 1_000_000), [""; 0]);
     assert_eq!(
         with(100_100, 0),
-        [
-            "send calls on this host took 100.1 µs (p99), and this time is included in the round-trip time and the jitter; a packet \
-          capture, a local firewall or another program may slow down send calls"
-        ]
+        ["send calls on this host took 100.1 µs (p99). Round-trip times and jitter include this time. A packet \
+          capture, a local firewall or another program may slow down send calls"]
     );
     assert_eq!(
         with(0, 1_100_000),
         [
-            "timers on this host fired 1.100 ms late (p99), so packets leave late and in bursts; if the kernel supplies no receive \
-          timestamps, round-trip times are also longer by this amount; close other programs or measure from a less busy host"
+            "timers on this host fired 1.100 ms late (p99), so packets leave late and in bursts. Without receive timestamps of the \
+          kernel, round-trip times are also longer by this amount. Close other programs or measure from a less busy host"
         ]
     );
-    // With fewer than 100 values, the 99th percentile (p99) would be the slowest value. The first call of a run is always slow, so this p99
-    // would describe only the first call. Therefore, a report of fewer than 100 values contains neither a p99 nor a warning.
+    // With fewer than 100 values, the 99th percentile (p99) would be the slowest value. The first call of a run is always slow. This p99
+    // would therefore describe only the first call. For this reason, a report of fewer than 100 values contains no p99 and no warning.
     let mut few = HostTiming::default();
     (0..99).for_each(|_| few.send_call.record(MS));
     assert_eq!(notes(few), [""; 0]);
@@ -219,6 +222,6 @@ fn longest_burst_is_compared_with_its_limit() {
     assert_eq!((exceeded.limits[0].measured, exceeded.limits[0].passed), (None, false));
     assert_eq!(
         exceeded.limits[0].note.as_deref(),
-        Some("no packet was sent, or all sent packets were still in flight at the end of the run")
+        Some("no packet was sent, or all sent packets were still in flight at the end")
     );
 }

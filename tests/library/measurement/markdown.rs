@@ -111,8 +111,8 @@ fn likely_causes_of_no_reply_are_a_list() {
     let list = "
 - no LATENCY\\_PONG received; possible causes:
   1. the port is closed or a firewall rejects packets (ICMP port unreachable): not received
-  2. the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): no datagram arrived, so check this cause first: run \
-`jamjam-dev probe --embedded` on this host and `jamjam-dev probe` on the server's host; if both pass, the problem is between the two hosts
+  2. the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): no datagram arrived, so check this cause first. Run \
+`jamjam-dev probe --embedded` on this host and `jamjam-dev probe` on the server's host. If both probes pass, the problem is between the two hosts
   3. the server does not answer LATENCY\\_PING: unlikely, because no other datagram arrived
 
 ";
@@ -142,7 +142,7 @@ fn hostile_target_name_is_escaped() {
     let mut lines = shown.lines();
     assert_eq!(lines.next().unwrap(), format!("## ABORTED: probe {escaped}"));
     assert_eq!(lines.nth(1).unwrap().split("; results so far").next(), Some(escaped));
-    // The fence is one backtick longer than the longest run of backticks inside the block, so that the block ends at the right place.
+    // The fence is one backtick longer than the longest run of backticks inside the block. Therefore, the block ends at the right place.
     assert!(folded.starts_with("<summary>The whole report</summary>\n\n`````text\n"), "{folded}");
     assert!(folded.ends_with("\n`````\n\n</details>\n"), "{folded}");
     assert_eq!(folded.matches("`````").count(), 2, "{folded}");

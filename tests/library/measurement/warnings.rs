@@ -27,9 +27,7 @@ fn damaged_reply_is_not_reported_as_no_reply() {
     let run = probe(StreamStats { sent: 1, damaged: 1, damaged_copies: 1, ..StreamStats::new() });
     assert_eq!(
         notes(&run),
-        [
-            "1 LATENCY_PONG datagram arrived with bytes that differ from those sent: the server or a device on the path modifies packets"
-        ]
+        ["1 LATENCY_PONG datagram arrived with changed bytes. The server or a device on the path modifies packets"]
     );
 }
 
@@ -82,9 +80,7 @@ fn each_anomaly_adds_a_warning() {
     );
     assert_eq!(
         notes(&ping(StreamStats { damaged: 1, damaged_copies: 2, ..StreamStats::new() })),
-        [
-            "2 LATENCY_PONG datagrams arrived with bytes that differ from those sent: the server or a device on the path modifies packets"
-        ]
+        ["2 LATENCY_PONG datagrams arrived with changed bytes. The server or a device on the path modifies packets"]
     );
     assert_eq!(
         notes(&ping(StreamStats { send_failed: 1, ..StreamStats::new() })),
@@ -96,10 +92,8 @@ fn each_anomaly_adds_a_warning() {
     );
     assert_eq!(
         notes(&RunResults { port_unreachable: 1, ..ping(StreamStats::new()) }),
-        [
-            "ICMP port unreachable was received during the run: the server started late or stopped early, or a firewall rejects \
-          packets intermittently"
-        ]
+        ["ICMP port unreachable was received during the run. The server started late or stopped early, or a firewall \
+          intermittently rejects packets"]
     );
 }
 
@@ -119,7 +113,7 @@ fn each_audio_anomaly_adds_a_warning() {
     assert_eq!(
         audio(|audio| audio.payload_bytes = 1_461),
         [
-            "1461 payload bytes do not fit in one Ethernet frame: packets are fragmented, and losing one fragment loses the packet"
+            "1461 payload bytes do not fit in one Ethernet frame. Packets are fragmented, and the loss of one fragment loses the packet"
         ]
     );
     assert_eq!(
@@ -136,7 +130,7 @@ fn each_audio_anomaly_adds_a_warning() {
 
 #[test]
 fn server_delay_mismatch_adds_a_warning() {
-    // The echo times are 103 ms and the pings 3 ms, so the server delay is 100 ms.
+    // The echo times are 103 ms, and the ping takes 3 ms. Therefore, the server delay is 100 ms.
     let run = |given| {
         let stream_of_audio = stream(StreamStats::with_rtt_baseline(), [103 * MS; 100]);
         let audio =
@@ -159,7 +153,7 @@ fn pacing_error_above_1_ms_adds_a_jitter_warning() {
     };
     assert_eq!(run(&[1_000, 5]), [""; 0]);
     assert_eq!(run(&[1_100, 5]), ["the pacing error on this host (maximum 1.100 ms) is part of the jitter"]);
-    // One outlier in a hundred does not affect p99; two do.
+    // One outlier in a hundred does not affect p99. Two outliers affect p99.
     let mut errors = vec![5; 100];
     errors[50] = 3_000;
     assert_eq!(run(&errors), [""; 0]);
@@ -180,7 +174,7 @@ fn local_pacing_drift_adds_a_warning() {
     assert_eq!(run(90_000), [""; 0]);
     assert_eq!(
         run(500_000),
-        ["the pacing on this host drifted: median error 1.0 µs in the first 5 s, 500.0 µs in the last 5 s"]
+        ["the pacing on this host drifted. Median error: 1.0 µs in the first 5 s, 500.0 µs in the last 5 s"]
     );
 }
 
@@ -197,7 +191,7 @@ fn server_delay_estimated_from_few_pings_adds_a_warning() {
     assert_eq!(
         run(2),
         [
-            "the server delay is estimated from only 2 pings, which makes AUDIO round-trip times less accurate: use a longer run or \
+            "the server delay is estimated from only 2 pings, so AUDIO round-trip times are less accurate. Use a longer run or \
           --server-delay"
         ]
     );

@@ -59,7 +59,7 @@ impl PayloadSource for Samples {
     }
 }
 
-/// Polls `client` at 1 s, and again while its deadline has passed. Returns the number of packets sent by each poll.
+/// Polls `client` repeatedly at the time 1 s until the next deadline is later than 1 s. Returns the number of packets sent by each poll.
 fn batches(client: &mut impl Node) -> Vec<(usize, usize)> {
     let now = Time::from_millis(1_000);
     client.poll_transmit(Time::ZERO, &mut Wire::default());
@@ -82,7 +82,7 @@ fn prober_that_is_behind_sends_its_whole_backlog_in_batches() {
     };
     let batches =
         batches(&mut ClientNode::new(run_config(StreamKind::Ping), ProbeWorkload::new(probe_config), Box::new(())));
-    // The first of the 1,001 packets was sent at 0 s; the last is due at 1 s.
+    // The first of the 1,001 packets was sent at 0 s. The last packet is due at 1 s.
     assert_eq!(batches.iter().map(|batch| batch.1).sum::<usize>(), 1_000);
     assert!(batches.iter().all(|batch| batch.1 <= 64), "{batches:?}");
 }

@@ -1,5 +1,4 @@
-//! `--loss-direction` in virtual time: when a client requests the counts, how it evaluates them, and which responses it
-//! ignores.
+//! `--loss-direction` in virtual time: the client's requests for counts, their evaluation, and ignored responses.
 
 use std::time::Duration;
 use test_support::node_driver;
@@ -44,8 +43,8 @@ fn prober_after_pings(count: u64, before: impl Fn(&[u8]) -> Vec<u8>, returns: im
     node
 }
 
-/// Polls the node at its deadlines until it ends, and answers each request with the result of `after`, or does not answer if the result is
-/// `None`. Returns the send times of the requests, and the end time.
+/// Polls the node at its deadlines until the node ends. Answers each request with the result of `after`, unless the result is `None`.
+/// Returns the send times of the requests, and the end time.
 fn run_to_end(node: &mut Prober, after: impl Fn(&[u8]) -> Option<Vec<u8>>) -> (Vec<u64>, u64) {
     let (mut requests, mut now) = (Vec::new(), 0);
     while let Some(next) = deadline(node) {
@@ -119,8 +118,8 @@ fn received_counts_of_the_server_split_the_loss() {
     // Before the run, the server had counted seven packets. The server receives eight of the ten pings, and six replies return.
     let mut node = prober_after_pings(10, |request| counts_response(request, 9, u32::MAX - 2), |n| n < 6);
     let (requests, end) = run_to_end(&mut node, |request| Some(counts_response(request, 9, 5)));
-    // The last ping was sent at 91 ms, the smallest round trip was 1 ms, and the timeout is 2 s: the run ends at 2,092 ms. The request is
-    // sent 600 ms before the end.
+    // The last ping was sent at 91 ms. The smallest round trip was 1 ms, and the timeout is 2 s. Therefore, the run ends at 2,092 ms. The
+    // request is sent 600 ms before the end.
     assert_eq!((requests, end), (vec![1_492 * MS], 2_092 * MS));
     let run = run(node);
     assert_eq!(run.stream(StreamKind::Ping).expect("pings").lost, 4);
@@ -155,7 +154,7 @@ fn server_that_reports_no_counts_gets_no_second_request() {
 
 #[test]
 fn counts_without_a_fingerprint_are_ignored() {
-    // Removes FINGERPRINT, the last 8 bytes, and reduces the length field by 8: the response is valid but has no checksum.
+    // Removes FINGERPRINT, the last 8 bytes, and reduces the length field by 8. The response is then valid but has no checksum.
     let without_fingerprint = |mut answer: Vec<u8>| {
         answer.truncate(answer.len() - 8);
         answer[3] -= 8;
@@ -191,7 +190,7 @@ fn server_that_restarted_between_the_requests_yields_no_split() {
 #[test]
 fn interrupted_run_has_no_loss_direction() {
     let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
-    // The other pings were sent at 21 and 31 ms; the deadline of the ping from 21 ms has passed.
+    // The other pings were sent at 21 and 31 ms. Only the deadline of the ping from 21 ms has passed.
     let request = poll(&mut node, 1_500 * MS).remove(0);
     deliver(&mut node, 1_501 * MS, peer(), &counts_response(&request, 9, 3));
     let run = node.into_results("", Some(Time::from_nanos(2_025 * MS)), &mut ());

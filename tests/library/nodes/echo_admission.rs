@@ -38,7 +38,7 @@ fn loopback_reply_count(echo: &mut EchoServer, at: u64, from: &str, bytes: &[u8]
     replies(echo, at, (from, Some("127.0.0.1")), bytes).len()
 }
 
-/// Returns the datagrams that are sent immediately when a datagram arrives at `at` nanoseconds with this source and destination address.
+/// Delivers a datagram at `at` nanoseconds with this source and destination address. Returns the datagrams that are sent immediately.
 fn replies(echo: &mut EchoServer, at: u64, (from, to): (&str, Option<&str>), contents: &[u8]) -> Vec<Vec<u8>> {
     let (received_at, mut sink) = (Time::from_nanos(at), RecordingSink::new());
     let dst_ip = to.map(|ip| ip.parse().expect("an address"));
@@ -67,12 +67,13 @@ fn all_ports_and_reply_types_of_an_address_share_one_bucket() {
         assert_eq!(reply_count(&mut echo, 0, &from, &packet(4, round, &[1, 2, 3, 4, 5])), 1, "route probe {round}");
         assert_eq!(reply_count(&mut echo, 0, &from, &packet(5, round, &[0; 12])), 1, "PING {round}");
     }
-    // These 1,000 replies, a quarter of them AUDIO, have used up the burst: KEEPALIVE, LATENCY_PING and route probes get no reply.
+    // These 1,000 replies, a quarter of them AUDIO, have used up the burst. Further KEEPALIVEs, LATENCY_PINGs and route probes get no
+    // reply.
     for kind in [4, 5] {
         assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(kind, 1_000, &[0; 12])), 0, "type {kind}");
     }
     assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(4, 1_000, &[1, 2, 3, 4, 5])), 0, "route probe");
-    // A packet that gets no reply is not charged to the rate limit, and is counted as ignored.
+    // A packet without a reply counts as ignored and is not charged to the rate limit.
     assert_eq!(reply_count(&mut echo, 0, "192.0.2.1:6000", &packet(2, 1, &[])), 0);
     let counters = echo.counters();
     assert_eq!(
@@ -100,8 +101,8 @@ fn ipv6_source_is_its_64_bit_prefix_and_mapped_ipv4_is_ipv4() {
 #[test]
 fn bit_rate_counts_the_reply_with_its_ip_header() {
     let admission = || AdmissionConfig { max_bit_rate: Some(8_000_000), ..AdmissionConfig::default() };
-    // An eighth of a second at 8 Mbit/s is 1,000,000 bits, which are 125 IP packets of 1,000 bytes. Each IP packet has a UDP payload of 972
-    // bytes (IPv4) or 952 bytes (IPv6).
+    // An eighth of a second at 8 Mbit/s is 1,000,000 bits. This burst has room for 125 IP packets of 1,000 bytes. Each IP packet has a UDP
+    // payload of 972 bytes (IPv4) or 952 bytes (IPv6).
     for (from, len) in [("192.0.2.1:5000", 972), ("[2001:db8::1]:5000", 952), ("[::ffff:192.0.2.1]:5000", 972)] {
         let mut echo = server(Duration::ZERO, admission());
         let sent: usize = (0..200).map(|n| reply_count(&mut echo, 0, from, &packet(1, n, &vec![0; len - 12]))).sum();
@@ -127,8 +128,8 @@ fn loopback_is_exempt_by_default_and_both_limits_can_be_off() {
         assert_eq!(returned(AdmissionConfig::default(), from, to), 5_000, "{from}");
         let limited = AdmissionConfig { limit_loopback: true, ..AdmissionConfig::default() };
         assert_eq!(returned(limited, from, to), 1_000, "{from}");
-        // The rate limit applies to a loopback source if the destination address is unknown, or if other machines can reach the destination
-        // address.
+        // The rate limit applies to a loopback source if the destination address is unknown. The rate limit also applies if other machines
+        // can reach the destination address.
         assert_eq!(returned(AdmissionConfig::default(), from, None), 1_000, "{from}");
     }
     assert_eq!(returned(AdmissionConfig::default(), "127.0.0.1:5000", Some("192.0.2.9")), 1_000);
@@ -178,8 +179,8 @@ fn source_outside_the_allowed_networks_gets_no_reply() {
 
 #[test]
 fn source_that_is_no_unicast_host_address_gets_no_reply() {
-    // Some systems treat 0.0.0.0 as one of their own addresses. On such a system, the server could receive its own reply to 0.0.0.0 from a
-    // loopback address, and no rate limits apply to loopback.
+    // Some systems treat 0.0.0.0 as one of their own addresses. On such a system, the server could receive its own reply to 0.0.0.0. The
+    // source of this reply would be a loopback address. No rate limits apply to loopback.
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let invalid_sources = [
         "0.0.0.0:5000",
@@ -199,8 +200,8 @@ fn source_that_is_no_unicast_host_address_gets_no_reply() {
 
 #[test]
 fn ipv4_mapped_source_received_over_ipv6_gets_no_reply() {
-    // If a datagram with such a source arrives from the network, Linux delivers the datagram to the server. A reply would be sent over IPv4
-    // to the address after `::ffff:`, which an attacker can choose freely, even a service on this machine.
+    // Linux delivers a datagram with such a source from the network to the server. A reply would be sent over IPv4 to the address after
+    // `::ffff:`. An attacker can choose this address freely, for example that of a service on this machine.
     for from in ["[::ffff:127.0.0.1]:5000", "[::ffff:127.0.0.1]:53", "[::ffff:192.0.2.1]:5000", "[::ffff:10.0.0.1]:1"] {
         for to in ["2001:db8::9", "fe80::9", "::1"] {
             let mut echo = server(Duration::ZERO, AdmissionConfig::default());
@@ -234,13 +235,13 @@ fn own_address_and_port_as_source_gets_no_reply() {
     ] {
         assert_eq!(answered(own.0, own.1), 0, "{own:?}");
     }
-    // A client on this machine is answered, and so is another server at another address of this machine.
+    // A client on this machine gets a reply. A server at another address of this machine also gets a reply.
     assert_eq!((answered("192.0.2.9:5001", "192.0.2.9"), answered("192.0.2.8:5000", "192.0.2.9")), (1, 1));
 }
 
-/// 1 Mbit/s. A burst is at most 524,280 bits, which is one packet of the maximum length. The server applies this limit twice: when a reply
-/// enters the delay line, and when a reply is sent. Each of these two limits has its own burst. An immediate reply does not enter the delay
-/// line, so only the second limit applies to an immediate reply.
+/// 1 Mbit/s. A burst is at most 524,280 bits, which is one packet of the maximum length. The limit applies when a reply enters the delay
+/// line and when a reply is sent. Each of these two limits has its own burst. An immediate reply does not enter the delay line. Therefore,
+/// only the second limit applies to an immediate reply.
 const MEGABIT: AdmissionConfig = AdmissionConfig {
     max_packet_rate: None,
     max_bit_rate: Some(1_000_000),
@@ -278,8 +279,8 @@ fn bits_of_a_second_copy_include_its_headers() {
     let duplicate = Impairment { duplicate: 1.0, ..Impairment::default() };
     let config = EchoConfig { delay: Duration::from_millis(100), admission: MEGABIT, ..EchoConfig::default() };
     let mut echo = EchoServer::with_impairment(config, duplicate, Box::new(()));
-    // The server returns each packet and a copy of it. The maximum burst has room for 65 IP packets of 1,000 bytes: 32 packets with their
-    // copies, and one packet without its copy.
+    // The server returns each packet and a copy of it. The maximum burst has room for 65 IP packets of 1,000 bytes. These are 32 packets
+    // with their copies and one packet without its copy.
     assert_eq!(returned_after_100_ms(&mut echo, 70, 972), 65);
 }
 
@@ -292,8 +293,8 @@ fn impairment_delay_extends_the_memory_of_repeated_datagrams() {
     for at in [0, 1, 2, 100, 609, 611] {
         reply_count(&mut echo, at * SECOND, "192.0.2.1:5000", &repeated);
     }
-    // The first three packets are answered. The fourth answer is possible only 610 s after the first packet: 10 s plus six times the
-    // reordering delay of 100 s. So the packets at 100 s and 609 s are dropped, and the packet at 611 s is answered.
+    // The first three packets are answered. The fourth answer is possible only 610 s after the first packet. These 610 s are 10 s plus six
+    // times the reordering delay of 100 s. So the packets at 100 s and 609 s are dropped. The packet at 611 s is answered.
     assert_eq!((echo.counters().received.get(), echo.counters().dropped_repeated.get()), (4, 2));
 }
 
@@ -405,8 +406,8 @@ fn only_a_source_that_returns_its_own_loop_check_is_not_answered() {
     assert_ne!(one, other);
     let mut answered = |at: u64, from, bytes: &[u8]| reply_count(&mut echo, at * SECOND, from, bytes);
     // The server has sent loop check `one` to a source. This source now sends four packets, and none of them is identical to loop check
-    // `one`. The first packet is a copy of loop check `other`, which the server had sent to a different source. The three other packets are
-    // modified copies of loop check `one`: one copy is longer, one has another flag, and one has another sequence number. The server
+    // `one`. The first packet is a copy of loop check `other`. The server had sent `other` to a different source. The three other packets
+    // are modified copies of loop check `one`. One copy is longer, one has another flag, and one has another sequence number. The server
     // answers all four packets like any KEEPALIVE.
     let (longer, mut flag, mut counted) = ([&one[..], &[0]].concat(), one.clone(), one.clone());
     flag[11] ^= 1;
@@ -415,7 +416,7 @@ fn only_a_source_that_returns_its_own_loop_check_is_not_answered() {
         assert_eq!(answered(3, "192.0.2.1:5000", bytes), 1, "{bytes:x?}");
     }
     assert_eq!(answered(3, "192.0.2.1:5000", &one), 0);
-    // KEEPALIVEs from that address and port are dropped for a minute; everything else is answered.
+    // KEEPALIVEs from that address and port are dropped for a minute. Everything else is answered.
     for at in [3, 30, 62] {
         assert_eq!(answered(at, "192.0.2.1:5000", &packet(4, 100 + at as u32, &[])), 0, "{at} s");
         assert_eq!(answered(at, "192.0.2.1:5000", &packet(1, at as u32, &[])), 1, "{at} s");
@@ -429,7 +430,7 @@ fn only_a_source_that_returns_its_own_loop_check_is_not_answered() {
 
 #[test]
 fn loop_check_returned_after_two_minutes_is_an_ordinary_keepalive() {
-    // A previous user of an address and port behind a NAT cannot prevent replies to the current user.
+    // Behind a NAT, the user of an address and port may change. The previous user cannot prevent replies to the current user.
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let mut check = Vec::new();
     for at in [0, 1, 2, 128, 129, 130] {
@@ -463,7 +464,7 @@ fn repeated_datagram_is_answered_a_limited_number_of_times() {
     let mut on_loopback = |bytes: &[u8]| loopback_reply_count(&mut echo, 0, "127.0.0.1:5000", bytes);
     let both: usize = (0..10).map(|_| on_loopback(&packet(1, 1, &[5; 200])) + on_loopback(&packet(4, 1, &[]))).sum();
     assert_eq!(both, 20);
-    // A datagram that differs in its header, its length or its first 64 payload bytes is distinct; later differences are ignored.
+    // A datagram is distinct if its header, its length or its first 64 payload bytes differ. Later differences are ignored.
     for (offset, times) in [(2, 6), (6, 6), (10, 6), (12, 6), (75, 6), (76, 3)] {
         let mut other = packet(1, 1, &[5; 200]);
         other[offset] ^= 1;

@@ -1,4 +1,4 @@
-//! The echo server returns each datagram of a received batch unchanged, in any grouping of the datagrams into send calls.
+//! The echo server returns each datagram of a received batch unchanged. The grouping of the datagrams into send calls may differ.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -33,7 +33,8 @@ fn audio(sequence: u8, len: usize) -> Vec<u8> {
     packet
 }
 
-/// Delivers each of `batches` as one buffer whose segment size is the length of its first datagram, and returns the sent datagrams.
+/// Delivers each of `batches` as one buffer and returns the sent datagrams. The segment size of a buffer is the length of its first
+/// datagram.
 fn echoed(batches: &[Vec<Vec<u8>>]) -> Wire {
     let source = SocketAddr::from(([192, 0, 2, 1], 40_000));
     let mut echo = EchoServer::new(EchoConfig { delay: Duration::from_millis(5), ..EchoConfig::default() });

@@ -1,4 +1,4 @@
-//! The echo server as a node, in virtual time: which packets it returns, at what time, to which address and in which order.
+//! The echo server as a node, in virtual time. The tests check the returned packets, their times, their destinations and their order.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -67,7 +67,7 @@ proptest! {
         for (number, (passed, age)) in steps.into_iter().enumerate() {
             now += passed;
             if let Some(age) = age {
-                // The datagram is read after it arrived, and the timestamps of adjacent datagrams may be out of order.
+                // The datagram is read after its arrival. The timestamps of adjacent datagrams may be out of order.
                 let at = Time::from_nanos(now - age);
                 let bytes = audio(number as u8);
                 let datagram = Receive { source: client(1), dst_ip: None, received_at: at, contents: &bytes, segment_size: bytes.len() };

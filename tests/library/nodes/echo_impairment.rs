@@ -168,7 +168,7 @@ fn second_copy_leaves_directly_after_the_first() {
 
 #[test]
 fn bandwidth_limit_spaces_replies_and_drops_beyond_its_queue() {
-    // A packet has 72 + 28 bytes, which are 800 bits and take 8 ms at 100 kbit/s.
+    // A packet has 72 + 28 bytes (800 bits). At 100 kbit/s, the packet takes 8 ms.
     let bandwidth = Some(BandwidthLimit { bits_per_second: 100_000, max_queue_delay: 20 * MS });
     let (mut echo, log) = server(10 * MS, Impairment { bandwidth, ..Impairment::default() });
     for n in 1..=6 {
@@ -178,8 +178,8 @@ fn bandwidth_limit_spaces_replies_and_drops_beyond_its_queue() {
     receive(&mut echo, Time::from_millis(11), client(1), &packet(5, 9, 12));
     let left = drain(&mut echo, Time::from_millis(1_000));
     let left: Vec<(u64, u32)> = left.iter().map(|(at, bytes)| (at.as_micros(), sequence(bytes))).collect();
-    // The AUDIO packets reach the queue at 10 ms. The first three packets wait 0, 8 and 16 ms, and the fourth packet would wait 24 ms. The
-    // pong reaches the queue at 11 ms and would have to wait 23 ms, until 34 ms. The limit is 20 ms.
+    // The AUDIO packets reach the queue at 10 ms. The first three packets wait 0, 8 and 16 ms. The fourth packet would wait 24 ms, but the
+    // limit is 20 ms. The pong reaches the queue at 11 ms and would wait 23 ms, until 34 ms.
     assert_eq!(left, [(18_000, 1), (26_000, 2), (34_000, 3)]);
     let counters = echo.counters();
     assert_eq!((counters.impaired_queue.get(), counters.received.get(), counters.pings.get()), (4, 6, 1));
@@ -227,8 +227,8 @@ fn outcome_is_independent_of_ports_order_batches_and_other_packets() {
 
     let (mut echo, log) = server(300 * MS, everything(5));
     let (first, second) = (SocketAddr::from(([192, 0, 2, 1], 777)), SocketAddr::from(([192, 0, 2, 2], 1)));
-    // Steps of 3 modulo 500 visit each packet exactly once, because 3 and 500 have no common divisor. This order differs from the ascending
-    // order above. The packets arrive in batches of five with KEEPALIVEs between the batches.
+    // 3 and 500 have no common divisor. Therefore, steps of 3 modulo 500 visit each packet exactly once. This order differs from the
+    // ascending order above. The packets arrive in batches of five with KEEPALIVEs between the batches.
     let order: Vec<u32> = (0..500).map(|n| n * 3 % 500).collect();
     for (n, batch) in order.chunks(5).enumerate() {
         let received_at = Time::from_millis(n as u64 * 40);
@@ -292,7 +292,7 @@ fn failed_and_stopped_replies_have_an_outcome() {
         receive(&mut echo, Time::ZERO, client(1), &audio(n));
     }
     let mut sink = RecordingSink::new();
-    // Both copies of packet 1 fail, the second copy of packet 2 fails, and the first copy of packet 3 is sent before the system reports
+    // Both copies of packet 1 and the second copy of packet 2 fail. The first copy of packet 3 is sent, and then the system reports
     // WouldBlock.
     sink.plan = [
         SendStatus::Failed,

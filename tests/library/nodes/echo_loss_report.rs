@@ -1,4 +1,4 @@
-//! On request, the echo server reports to a client how many packets it has received from this client. The tests run in virtual time.
+//! On request, the echo server reports to a client how many of the client's packets have arrived. The tests run in virtual time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -64,7 +64,8 @@ fn each_client_gets_its_own_distinct_packets_by_type() {
         Some((9, [0, 0, 0])),
         "the server had no entry for the client"
     );
-    // The next run from the same port has the same sequence numbers, but its packets do not count as copies of packets of the first run.
+    // The next run from the same port has the same sequence numbers. However, its packets do not count as copies of packets of the first
+    // run.
     receive(&mut echo, 10_000, client(1), &packet(1, 1));
     receive(&mut echo, 10_000, client(1), &packet(1, 1));
     assert_eq!(request_counts(&mut echo, 11_000, client(1)), Some((3, [5, 2, 1])));
@@ -102,7 +103,7 @@ fn beyond_1024_clients_counts_need_a_silent_client() {
     assert_eq!(request_counts(&mut echo, MS, client(5_000)), None);
     assert_eq!(echo.counters().untracked.get(), 1);
     assert_eq!(request_counts(&mut echo, 2 * MS, client(7)), Some((0, [0, 0, 1])));
-    // No source log is active, so there is no deadline for a sweep; the next datagram triggers the sweep.
+    // No source log is active, so there is no deadline for a sweep. The next datagram triggers the sweep.
     assert_eq!(echo.next_deadline(), None);
     receive(&mut echo, 11_000 * MS, client(5_000), &packet(4, 0));
     echo.poll_transmit(Time::from_millis(11_000), &mut RecordingSink::new());

@@ -1,4 +1,4 @@
-//! The echo server learns its mapped address from a STUN server. One test uses real sockets; all other tests run the server's node in
+//! The echo server learns its mapped address from a STUN server. One test uses real sockets. All other tests run the server's node in
 //! virtual time.
 
 use std::collections::HashSet;
@@ -60,7 +60,7 @@ fn poll(echo: &mut EchoServer, now: u64) -> Vec<SentDatagram> {
     sink.sent
 }
 
-/// Returns the request that is sent at `now`; nothing else may be sent.
+/// Returns the request that is sent at `now`. Nothing else may be sent.
 fn next_request(echo: &mut EchoServer, now: u64) -> Vec<u8> {
     let mut left = poll(echo, now);
     assert_eq!(left.len(), 1, "{left:02x?}");
@@ -242,7 +242,7 @@ fn truncated_or_unusable_response_is_consumed_and_not_reported() {
         unusable.push(with(0x0101, ip, 32_853));
     }
     unusable.push(with(0x0101, "192.0.2.1", 0));
-    // A success response without attributes, and a success response whose address length does not match its address family.
+    // The first success response has no attributes. The address length of the second response does not match its address family.
     unusable.push([&[1, 1, 0, 0][..], &request[4..]].concat());
     let mut family = plain.clone();
     family[25] = 2;
@@ -252,7 +252,7 @@ fn truncated_or_unusable_response_is_consumed_and_not_reported() {
     }
     assert_eq!((reported.try_iter().count(), poll(&mut echo, MS), deadline(&echo)), (0, Vec::new(), Some(500 * MS)));
     assert_eq!((echo.counters().received.get(), counts(&echo)), (0, [1, unusable.len() as u64, 0]));
-    // A response that is cut before the end of its transaction ID is treated as AUDIO, or as too short if it has less than 12 bytes.
+    // A response that is cut before the end of its transaction ID is treated as AUDIO. A response of less than 12 bytes is too short.
     for len in 0..20 {
         receive(&mut echo, 2 * MS, server(), &plain[..len]);
     }
@@ -285,7 +285,7 @@ fn other_datagrams_are_echoed_while_a_response_is_pending() {
     let audio = |sequence| [&[1, 1, 0, 0, 0, sequence, 0, 0, 0, 0, 0, 0][..], &[7; 20]].concat();
     receive(&mut echo, MS, client, &audio(1));
     assert_eq!(poll(&mut echo, MS), [SentDatagram { to: client, from: None, bytes: audio(1) }]);
-    // The AUDIO packets have the same length as a response, so that everything may arrive as one batch.
+    // The AUDIO packets have the same length as a response. Therefore, all datagrams may arrive as one batch.
     let batch = [audio(2), success(&request, MAPPED), audio(3)].concat();
     let received_at = Time::from_nanos(2 * MS);
     echo.on_datagram(

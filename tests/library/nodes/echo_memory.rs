@@ -186,9 +186,9 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![1 => noise, 4 => packet]
 }
 
-/// A step of the test: the number of the client that sends, its datagram, the segment size, the time in milliseconds since the previous
-/// step, and the error with which the next reply fails. If the error is `None`, the reply is sent. Client 0 has port 0. Client 3 is subject
-/// to the rate limit. Client 4 is not in an allowed network.
+/// A step of the test: client number, datagram, segment size, milliseconds since the previous step, and send error. The next reply fails
+/// with the send error. If the send error is `None`, the reply is sent. Client 0 has port 0. Client 3 is subject to the rate limit. Client
+/// 4 is not in an allowed network.
 type Step = (u8, Vec<u8>, usize, u64, Option<SendStatus>);
 
 fn step() -> impl Strategy<Value = Step> {

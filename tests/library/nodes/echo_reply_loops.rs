@@ -1,9 +1,10 @@
-//! Echo servers that receive each other's replies after forged datagrams, in virtual time: how often each answers, and when the loop ends.
-//! In one round of the loop, a packet passes both servers and both paths, so a round takes both server delays and both path delays. The
-//! loop ends because each server limits how often it echoes the same AUDIO packet. For this limit, the server keeps a time budget for each
-//! AUDIO packet. The budget is three intervals, and an interval is 10 s plus six times the server's delay. Each echo of the packet uses one
-//! interval of the budget. Each second that passes restores one second of the budget. If less than one interval is left, the server drops
-//! the packet. Before a server replies to the same KEEPALIVE for the third time, it sends a loop check, which only an echo server returns.
+//! Echo servers that receive each other's replies after forged datagrams, in virtual time. The tests check how often each server answers
+//! and when the loop ends. In one round of the loop, a packet passes both servers and both paths. Therefore, a round takes both server
+//! delays and both path delays. The loop ends because each server limits how often it echoes the same AUDIO packet. For this limit, the
+//! server keeps a time budget for each AUDIO packet. The budget is three intervals, and an interval is 10 s plus six times the server's
+//! delay. Each echo of the packet uses one interval of the budget. Each second that passes restores one second of the budget. If less than
+//! one interval is left, the server drops the packet. Before the third reply to the same KEEPALIVE, a server sends a loop check. Only an
+//! echo server returns a loop check.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -22,7 +23,7 @@ use recording_sink::RecordingSink;
 /// An arriving datagram: time, order, destination host, source, bytes.
 type Arrival = (u64, u64, usize, SocketAddr, Vec<u8>);
 
-/// The hosts of the network. A host without an `EchoServer` simulates an echo server of another project: it returns every datagram
+/// The hosts of the network. A host without an `EchoServer` simulates an echo server of another project. Such a host returns every datagram
 /// unchanged and immediately.
 struct Network {
     hosts: Vec<(SocketAddr, Option<EchoServer>)>,
@@ -30,7 +31,7 @@ struct Network {
     order: u64,
     /// Path delay in nanoseconds.
     path_delay: u64,
-    /// Time in nanoseconds and host of each KEEPALIVE that was sent.
+    /// For each KEEPALIVE that an `EchoServer` sent: the send time in nanoseconds, and the index of the host.
     keepalives_sent: Vec<(u64, usize)>,
 }
 
@@ -130,7 +131,7 @@ impl Network {
     }
 }
 
-/// The numbers of echoes sent, of packets dropped as repeated, and of packets dropped because of the rate limit.
+/// The numbers of sent echoes, of dropped repeated packets, and of packets above the rate limit.
 fn audio_counts(counters: &Counters) -> [u64; 3] {
     [counters.sent.get(), counters.dropped_repeated.get(), counters.dropped_packet_rate.get()]
 }
@@ -170,10 +171,10 @@ fn audio_loops_three_times() {
 
 #[test]
 fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
-    // If only the first server limited its echoes, it would echo the packet five times (in the second case, four times). In the first case,
-    // the interval of the second server is 40 s, and its budget is 120 s. Each echo uses 40 s of this budget. The packet returns 5.1 s
-    // later, and these 5.1 s restore 5.1 s of the budget. So each round uses 34.9 s. When the second server receives the packet for the
-    // fourth time, 3 × 34.9 = 104.7 s of the budget are used. Only 15.3 s are left, so the second server drops the packet.
+    // A limit in the first server alone would allow five echoes. In the second case, this limit would allow four echoes. In the first case,
+    // the interval of the second server is 40 s. The budget of the second server is 120 s. Each echo uses 40 s of this budget. The packet
+    // returns 5.1 s later, and these 5.1 s restore 5.1 s of the budget. So each round uses 34.9 s. Three rounds use 3 × 34.9 = 104.7 s of
+    // the budget. When the packet arrives for the fourth time, only 15.3 s are left. Therefore, the second server drops the packet.
     for (delays, path_delay, echoes, end) in [
         ([0, 5_000], 50, [4, 3], 50 + 3 * 5_100),
         ([10_000, 16_000], 50, [4, 3], 10_050 + 3 * 26_100),
@@ -190,8 +191,8 @@ fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
 #[test]
 fn keepalive_loop_ends_after_three_round_trips() {
     // The path delay is between 0 and 5 s. The first server sends a loop check immediately before its third echo. The second server answers
-    // this loop check, so the loop check returns to the first server before the third echo returns. The second server also sends a loop
-    // check of its own.
+    // this loop check. Therefore, the loop check returns to the first server before the third echo returns. The second server also sends a
+    // loop check of its own.
     for path_delay in [0, 1, 20, 165, 399, 400, 401, 450, 500, 750, 999, 1_000, 2_000, 5_000] {
         let mut network = Network::pair([3_000, 3_000], path_delay);
         network.forge(0, 1, packet(4, 7, &[]));
@@ -209,8 +210,8 @@ fn keepalive_loop_ends_after_three_round_trips() {
 #[test]
 fn loop_started_after_another_ends_as_quickly() {
     let mut network = Network::pair([0, 0], 1_000);
-    // The first datagram starts a loop, and the server then treats the source as an echo server for a minute. The test forges the datagram
-    // again several times: within this minute, shortly after this minute, and much later.
+    // The first datagram starts a loop. The server then treats the source as an echo server for a minute. The test forges the datagram
+    // again within this minute, shortly after this minute, and later.
     for at in [0, 20_000, 59_000, 70_000, 131_000, 500_000] {
         network.forge(at, 1, packet(4, 7, &[]));
         let end = network.run();
@@ -218,7 +219,7 @@ fn loop_started_after_another_ends_as_quickly() {
     }
 }
 
-/// The maximum number of KEEPALIVEs that a host sends in any second that begins at or after `from_ms`.
+/// The maximum number of KEEPALIVEs that a host sends within one second. The second begins at or after `from_ms`.
 fn max_per_second(network: &Network, host: usize, from_ms: u64) -> usize {
     let times: Vec<u64> = network
         .keepalives_sent
@@ -253,7 +254,7 @@ fn keepalive_storm_is_20_replies_per_second_after_its_first_round() {
 #[test]
 fn keepalive_storm_ends_the_same_beside_audio_of_fifty_clients() {
     let mut network = Network::pair([3_000, 3_000], 1_000);
-    // More sources and packets than any table holds: each of 50 sources sends 375 packets per second for 12 s.
+    // There are more sources and packets than any table holds. Each of 50 sources sends 375 packets per second for 12 s.
     for number in 0..50 * 375 * 12_u32 {
         let from = SocketAddr::from(([198, 51, 100, (number % 50) as u8], 5_000));
         network.enqueue(u64::from(number) * 1_000 * MS / 18_750, 0, from, packet(1, number / 50, &[0; 8]));
@@ -361,8 +362,8 @@ fn thousand_forged_datagrams_end_like_one() {
         assert_eq!(network.counts(0, audio_counts), [3_000, 1_000, 0], "{delays:?}");
         assert_eq!(network.counts(1, audio_counts), [3_000, 0, 0], "{delays:?}");
     }
-    // Without a delay, the packets return after 40 ms. In this time, a rate of 8,000 per second allows 320 more packets; the others are
-    // dropped and leave the loop.
+    // Without a delay, the packets return after 40 ms. In this time, a rate of 8,000 per second allows 320 more packets. The other packets
+    // are dropped and leave the loop.
     let mut network = Network::pair([0, 0], 20);
     (0..1_000).for_each(|sequence| network.forge(0, 1, packet(1, sequence, &[9; 64])));
     assert_eq!(network.run(), 120);

@@ -1,5 +1,5 @@
 //! The impaired path: its rates and distributions. A decision depends only on seed, type and index. Expected values come from the formulas
-//! of the models, with fixed seeds and a tolerance of 5 standard deviations.
+//! of the models. The seeds are fixed, and the tolerance is 5 standard deviations.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -96,8 +96,8 @@ fn bursts_have_the_lengths_and_frequency_of_the_gilbert_model() {
             })
             .collect();
         let lost = states.iter().filter(|lost| **lost).count() as f64;
-        // The share of lost packets is p / (p + r). Adjacent states correlate, which multiplies the variance by (1 + λ) / (1 − λ), where
-        // λ = 1 − p − r.
+        // The share of lost packets is p / (p + r). Adjacent states have the correlation λ = 1 − p − r. This correlation multiplies the
+        // variance by (1 + λ) / (1 − λ).
         let (share, lambda) = (p / (p + r), 1.0 - p - r);
         let n = f64::from(DRAWS);
         let deviation = (n * share * (1.0 - share) * (1.0 + lambda) / (1.0 - lambda)).sqrt();
@@ -130,7 +130,7 @@ fn burst_state_is_independent_of_the_query_order() {
             (0..10_000).rev().map(|n| backwards.decide(PacketType::Audio, n)).collect();
         reversed.reverse();
         assert_eq!(in_order, reversed);
-        // 7 and 10,000 have no common divisor, so every packet is requested once, but not directly after its predecessor.
+        // 7 and 10,000 have no common divisor. Therefore, every packet is requested once, but not directly after its predecessor.
         let mut leaping = Impairer::new(impairment.clone());
         for index in (0..10_000).map(|n| n * 7 % 10_000) {
             assert_eq!(leaping.decide(PacketType::Audio, index), in_order[index as usize]);
@@ -143,7 +143,7 @@ fn burst_state_is_independent_of_the_query_order() {
 
 #[test]
 fn bursts_continue_where_sequence_numbers_wrap() {
-    // The mean burst length is 1,000 packets, so the probability that the state changes between two given packets is only 0.001.
+    // The mean burst length is 1,000 packets. Between two given packets, the state changes with a probability of only 0.001.
     let burst_loss = Some(GilbertModel::new(0.001, 0.001).expect("a model"));
     let changes = (0..1_000).filter(|seed| {
         let mut link = Impairer::new(Impairment { burst_loss, seed: *seed, ..Impairment::default() });
@@ -212,8 +212,8 @@ fn audio_is_indexed_by_sequence_and_other_types_by_count() {
     let pings: Vec<ImpairmentDecision> =
         (0..1_000).map(|sequence| alone.decide(PacketType::LatencyPing, sequence)).collect();
     let keepalives: Vec<ImpairmentDecision> = (0..1_000).map(|_| alone.decide(PacketType::Keepalive, 0)).collect();
-    // Decisions for other AUDIO packets come between the decisions for these packets, and all pings and KEEPALIVEs have the same sequence
-    // number. The decisions stay the same.
+    // Decisions for other AUDIO packets come between the decisions for these packets. All pings have the same sequence number, and so do
+    // all KEEPALIVEs. The decisions stay the same.
     let mut crowded = Impairer::new(everything(12));
     for index in 0..1_000 {
         assert_eq!(crowded.decide(PacketType::Audio, index as u32), audio[index]);
@@ -233,7 +233,7 @@ fn audio_is_indexed_by_sequence_and_other_types_by_count() {
     assert_ne!((0..1_000).map(|sequence| other.decide(PacketType::Audio, sequence)).collect::<Vec<_>>(), audio);
 }
 
-/// A payload of 472 bytes is an IPv4 packet of 500 bytes (4,000 bits), which takes 2 ms at 2 Mbit/s.
+/// A payload of 472 bytes is an IPv4 packet of 500 bytes (4,000 bits). At 2 Mbit/s, this packet takes 2 ms.
 const LEN: usize = 472;
 
 fn narrow(max_queue_delay: Duration) -> Impairer {
@@ -287,7 +287,7 @@ fn ip_headers_count_and_a_mapped_address_is_ipv4() {
         let peer = peer.parse().expect("an address");
         link.enter_bottleneck(Time::ZERO, (12, 1), peer).expect("room").at.as_micros()
     };
-    // 12 + 8 + 20 bytes (IPv4) are 320 bits; 12 + 8 + 40 bytes (IPv6) are 480 bits.
+    // Over IPv4, 12 + 8 + 20 bytes are 320 bits. Over IPv6, 12 + 8 + 40 bytes are 480 bits.
     assert_eq!((after("192.0.2.1"), after("::ffff:192.0.2.1"), after("2001:db8::1")), (320, 320, 480));
     let mut wide = Impairer::new(Impairment::default());
     let passage = wide.enter_bottleneck(Time::from_millis(7), (LEN, 2), v4()).expect("no limit");

@@ -1,4 +1,4 @@
-//! The prober as a node, in virtual time: number, schedule and bytes of its packets, and the time at which it finishes.
+//! The prober as a node, in virtual time. The tests check its packets, their schedule, and the end of the run.
 
 use std::time::Duration;
 use test_support::node_driver;
@@ -51,7 +51,7 @@ fn each_stream_kind_has_its_bytes() {
     assert_eq!(at(StreamKind::Keepalive, 2), header(4, 2, 0));
     // sent_time_us: 20,000.
     assert_eq!(at(StreamKind::Ping, 2), [header(5, 2, 0), vec![0, 0, 0, 0, 0, 0, 0x4E, 0x20, 0, 0, 0, 2]].concat());
-    // AUDIO sequence numbers start at 1; 64 bytes are 16 samples.
+    // AUDIO sequence numbers start at 1. 64 bytes are 16 samples.
     let (first, third) = (at(StreamKind::Audio, 0), at(StreamKind::Audio, 2));
     assert_eq!((&first[..12], &third[..12]), (&header(1, 1, 0)[..], &header(1, 3, 32)[..]));
     assert_eq!((first.len(), third.len()), (76, 76));
@@ -77,8 +77,8 @@ fn complete_run_ends_100_ms_after_the_last_return() {
 fn incomplete_run_ends_at_the_deadline_of_the_last_packet() {
     let mut node = prober(StreamKind::Ping, Some(3));
     let left = follow(&mut node, 0, 11 * MS);
-    // The deadline of a ping is the time at which it is sent, plus the smallest round trip, plus the timeout of 2 s. The third ping is sent
-    // at 20 ms, and the smallest round trip is 5 ms, so the deadline is 2,025 ms.
+    // The deadline of a ping is its send time plus the smallest round trip plus timeout. The third ping is sent at 20 ms. The smallest
+    // round trip is 5 ms, and the timeout is 2 s. Therefore, the deadline is 2,025 ms.
     deliver(&mut node, 5 * MS, peer(), &pong(&left[0].1));
     follow(&mut node, 20 * MS, 21 * MS);
     assert_eq!(deadline(&node), Some(2_025 * MS));
@@ -140,12 +140,12 @@ fn packet_can_be_matched_until_262144_later_ones_have_left() {
     let mut node = prober(StreamKind::Keepalive, None);
     assert_eq!(poll(&mut node, 0).len(), 1);
     assert_eq!(poll(&mut node, 262_153 * 10 * MS).len(), 262_153);
-    // The last packet has number 262,153. 262,144 packets were sent after packet 9, and 262,143 packets were sent after packet 10.
+    // The last packet has number 262,153. After packet 9, 262,144 packets were sent. After packet 10, 262,143 packets were sent.
     deliver(&mut node, 262_153 * 10 * MS, peer(), &header(4, 9, 0));
     deliver(&mut node, 262_153 * 10 * MS, peer(), &header(4, 10, 0));
     let stream =
         node.into_results("", Some(Time::from_nanos(262_153 * 10 * MS)), &mut ()).keepalive.expect("keepalives");
     assert_eq!((stream.returned, stream.unmatched), (1, 1));
-    // Ten packets are outside the window and are lost; the deadline of the others has not passed.
+    // Ten packets are outside the window and are lost. The deadline of the other packets has not passed.
     assert_eq!((stream.lost, stream.in_flight), (10, 262_143));
 }

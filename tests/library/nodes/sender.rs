@@ -1,4 +1,4 @@
-//! The sender as a node, in virtual time: its packets, their times, and the results of the run.
+//! The sender as a node, in virtual time: packets, send times, and results of the run.
 
 mod live;
 
@@ -37,8 +37,8 @@ impl PayloadSource for ListedPackets {
     }
 }
 
-/// Creates a sender of mono at 48 kHz with 96 samples per packet: one packet every 2 ms. Returns the sender and the cell that contains the
-/// number of available packets.
+/// Creates a mono sender at 48 kHz with one packet of 96 samples every 2 ms. Returns the sender and the cell that contains the number of
+/// available packets.
 fn sender(first_sequence: u32, packets: Vec<usize>) -> (AudioSender<ListedPackets>, Rc<Cell<usize>>) {
     let ready = Rc::new(Cell::new(usize::MAX));
     let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence };
@@ -72,7 +72,7 @@ fn late_poll_does_not_shift_later_packets() {
     let start = 5 * MS;
     let (mut node, _) = sender(1, vec![384; 10]);
     let mut left = follow(&mut node, start, start + 3 * MS);
-    // The third packet is due at 4 ms; the machine wakes up at 9 ms.
+    // The third packet is due at 4 ms, but the machine wakes up at 9 ms.
     assert_eq!(deadline(&node), Some(start + 4 * MS));
     left.extend(follow(&mut node, start + 9 * MS, start + 100 * MS));
     let audio = times(&of_kind(&left, 1));
@@ -82,7 +82,7 @@ fn late_poll_does_not_shift_later_packets() {
 
     let run = node.into_results("", Some(Time::from_nanos(start + 100 * MS)), &mut ());
     let pacing = run.pacing.expect("packets were sent");
-    // The three packets due at 4, 6 and 8 ms were sent 5, 3 and 1 ms late.
+    // Three packets were due at 4, 6 and 8 ms. These packets were sent 5, 3 and 1 ms late.
     assert_eq!((pacing.all().count(), pacing.all().min(), pacing.all().max()), (10, Some(0), Some(5_000_000)));
     assert_eq!(pacing.all().mean(), Some(900_000.0));
 }
@@ -158,7 +158,7 @@ fn underrun_polls_every_millisecond_and_counts_each_packet_once() {
     let mut left = follow(&mut node, 0, 7 * MS);
     assert_eq!(times(&of_kind(&left, 1)), [0]);
     assert_eq!(deadline(&node), Some(8 * MS));
-    // The packets due at 2, 4 and 6 ms are ready too late; those due at 8 and 10 ms are on time.
+    // The packets due at 2, 4 and 6 ms are ready too late. The packets due at 8 and 10 ms are on time.
     ready.set(6);
     left.extend(follow(&mut node, 8 * MS, 100 * MS));
     assert_eq!(times(&of_kind(&left, 1)), [0, 8 * MS, 8 * MS, 8 * MS, 8 * MS, 10 * MS]);
@@ -262,7 +262,7 @@ fn replies_are_matched_across_the_sequence_wrap() {
 fn run_without_replies_ends_at_the_deadline_of_the_last_packet() {
     let (mut node, _) = sender(1, vec![384; 2]);
     follow(&mut node, 0, 2 * MS);
-    // The last packet was sent at 2 ms, 3 s are added for an unknown server delay, and the timeout is 2 s.
+    // The last packet was sent at 2 ms. The unknown server delay adds 3 s, and the timeout adds 2 s.
     assert_eq!(deadline(&node), Some(5_002 * MS));
     follow(&mut node, 5_002 * MS, 5_002 * MS);
     assert!(node.is_finished());
@@ -299,10 +299,10 @@ fn lateness_uses_the_server_delay_known_when_the_packet_arrives() {
     let left = follow(&mut node, 0, 4 * MS);
     let audio = of_kind(&left, 1);
     let ping = of_kind(&left, 5)[0].1.clone();
-    // The echo time of this packet is 200 ms. Without a pong, the server delay is unknown, so the sender cannot evaluate whether the packet
-    // is late. The sender does not count the packet as late.
+    // The echo time of this packet is 200 ms. Without a pong, the server delay is unknown. Therefore, the sender does not count the packet
+    // as late.
     deliver(&mut node, 200 * MS, peer(), &audio[0].1);
-    // The round trip of the ping is 206 ms, so the estimated server delay is 200 − 206 = −6 ms.
+    // The round trip of the ping is 206 ms. Therefore, the estimated server delay is 200 − 206 = −6 ms.
     deliver(&mut node, 206 * MS, peer(), &pong(&ping));
     // This packet was sent at 2 ms, so its echo time is just above 201 ms. The limit of 5 ms applies to the echo time minus the server
     // delay. The difference is 201 ms − (−6 ms) = 207 ms, so the packet is late.

@@ -1,4 +1,5 @@
-//! Every packet type against bytes written by hand: parsing, serialization, and the replies of an echo server with their times.
+//! Compares every packet type with bytes written by hand. The tests cover parsing, serialization, and the replies of an echo server with
+//! their times.
 
 use test_support::golden;
 mod echoing;

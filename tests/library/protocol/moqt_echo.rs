@@ -24,7 +24,7 @@ fn fifty_groups(group_interval: Duration, frame_interval: Duration) -> Sending {
     Sending { group_count: Some(50), frames_per_group: 2, group_interval, frame_interval, ..Sending::default() }
 }
 
-/// All frames of `groups` groups in order; each group has two frames.
+/// All frames of `groups` groups in order. Each group has two frames.
 fn all_of(groups: u64) -> Vec<(u64, usize)> {
     (1..=groups).flat_map(|group| [(group, 0), (group, 1)]).collect()
 }
@@ -127,8 +127,8 @@ fn delayed_echo_over_its_memory_limit_drops_the_newest_groups() {
 #[test]
 fn delayed_echo_at_a_third_of_the_memory_returns_a_third_on_time() {
     for (seed, ms) in [(1, 30), (2, 90), (3, 300), (4, 1_500)] {
-        // A group is charged 1,024 bytes, each of its two frames 1,000 + 64 and its end 64: 3,216 bytes. With one group per millisecond, a
-        // third of the groups sent during the delay fit.
+        // A group is charged 1,024 bytes, and its end 64 bytes. Each of its two frames is charged 1,000 + 64 bytes. The sum is 3,216 bytes.
+        // The client sends one group per millisecond. The buffer has space for a third of the groups that are sent during the delay.
         let max_buffered_bytes = ms as usize / 3 * 3_216;
         let echoing = Echoing { delay: ms * MS, max_buffered_bytes, ..Echoing::default() };
         let count = 4 * u64::from(ms);
@@ -179,7 +179,7 @@ fn slow_reader_loses_the_oldest_groups_whole() {
     assert_eq!(peers.returned(), [], "nothing was read");
     peers.client_is_slow = false;
     assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
-    // A group takes 4 bytes for GROUP and 2 + 1,000 bytes for each of its two frames: 9 groups of 2,008 bytes fit in 20,000.
+    // GROUP takes 4 bytes, and each of the two frames takes 2 + 1,000 bytes. Nine groups of 2,008 bytes fit in 20,000 bytes.
     let lost = peers.lost();
     assert_eq!(lost, (1..=91).collect::<Vec<_>>());
     let mut returned = positions(&peers.returned());
@@ -235,7 +235,7 @@ fn endless_run_is_ended_by_its_owner() {
         ending,
         MoqtRunOutcome::Closed { code: error_code::NO_ERROR, reason: "interrupted".to_owned(), closed_locally: true }
     );
-    // The first of 100 groups is sent at 50 ms and the others at intervals of 10 ms, until 1,040 ms.
+    // The first of 100 groups is sent at 50 ms. The other groups follow at intervals of 10 ms, until 1,040 ms.
     assert_eq!(positions(&peers.returned()), all_of(100));
 }
 
@@ -256,7 +256,7 @@ fn frames_sent_just_before_the_end_are_in_flight() {
         _ => None,
     });
     let expected = [(4, 0, Time::from_millis(3_050)), (5, 0, Time::from_millis(4_050))];
-    // At 4,100 ms, the group sent at 2,050 ms is older than the timeout of 2,000 ms, so it is lost and not in flight.
+    // At 4,100 ms, the group sent at 2,050 ms has exceeded the timeout of 2,000 ms. Therefore, this group is lost and not in flight.
     assert_eq!(in_flight.collect::<Vec<_>>(), expected);
 }
 
@@ -283,7 +283,7 @@ fn timeout_is_extended_by_the_smallest_round_trip() {
         Sending { group_count: Some(20), group_interval: 20 * MS, reply_timeout: 100 * MS, ..Sending::default() };
     let mut peers = JoinedPeers::new(Plan { echoing, sending, ..Plan::default() });
     assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
-    // The last frame is sent at 50 + 19 × 20 = 430 ms, and the first frame returns at 300 ms.
+    // The last frame is sent at 50 + 19 × 20 = 430 ms. The first frame returns at 300 ms.
     assert_eq!((peers.returned().len(), peers.lost()), (20, vec![]));
     let finished_at = peers
         .events
@@ -543,7 +543,7 @@ fn gomoqt_09_server_must_accept_within_time_after_the_first_frame() {
     assert_eq!(silent.peer.handler().outcome(), None);
     silent.until(Time::from_millis(5_050));
     assert_eq!(silent.peer.handler().outcome(), not_agreed);
-    // A run that ends before SUBSCRIBE_OK: the last frame was due at 60 ms, and the timeout is 2 s.
+    // This run ends before SUBSCRIBE_OK. The last frame was due at 60 ms, and the timeout is 2 s.
     let mut short = before_subscribe_ok(two_groups());
     short.until(Time::from_millis(2_059));
     assert_eq!(short.peer.handler().outcome(), None);

@@ -1,4 +1,4 @@
-//! The bytes of MOQT messages: golden messages are parsed and serialized, and arbitrary bytes are parsed or rejected without a panic.
+//! The bytes of MOQT messages. Golden messages are parsed and serialized. Arbitrary bytes are parsed or rejected without a panic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -38,9 +38,9 @@ impl Pieces {
         self.bytes.get(name).unwrap_or_else(|| panic!("no {name}")).clone()
     }
 
-    /// Checks that `message` is encoded to the bytes of the piece `name`, and that these bytes are decoded to `message`. If the message is
-    /// the first message of a stream, `begins` contains the stream type, and the bytes start with this stream type. If there is a piece
-    /// `{name}-bare`, checks that its bytes are also decoded to `message`.
+    /// Checks that `message` is encoded to the bytes of the piece `name`. These bytes must be decoded to `message`. For the first message
+    /// of a stream, the bytes start with the stream type in `begins`. If there is a piece `{name}-bare`, checks that its bytes are also
+    /// decoded to `message`.
     fn check<M: MessageBody + PartialEq + Debug>(&mut self, name: &str, begins: Option<u8>, message: &M) {
         let version = self.version;
         let encoded = message.encode_with_length(version);
@@ -273,8 +273,8 @@ fn round_trip_coding<M: PartialEq + Debug>(
     let body = stream.next_length_prefixed().unwrap().unwrap();
     assert_eq!(decode(&body).as_ref(), Ok(message));
     assert_eq!(stream.buffered(), 0);
-    // A truncated message is rejected or parsed as another message. The only exception: if all missing bytes are 0 (counts of 0 at the end
-    // of the message), the truncated message may be parsed as the same message.
+    // A truncated message is rejected or parsed as another message. There is one exception: counts of 0 at the end of the message. If all
+    // missing bytes are 0, the truncated message may be parsed as the same message.
     for cut in 0..body.len() {
         let (read, missing) = (decode(&body[..cut]), &body[cut..]);
         assert!(read.as_ref() != Ok(message) || missing.iter().all(|byte| *byte == 0), "{cut} of {body:02x?}");
@@ -349,7 +349,7 @@ proptest! {
         round_trip_coding(&group, &group.encode_with_length(), GroupHeader::from_bytes);
     }
 
-    /// The parsed frames equal the written frames, no matter how the bytes of a group are split into chunks.
+    /// The parsed frames equal the written frames for any split of a group's bytes into chunks.
     #[test]
     fn frames_keep_their_boundaries(
         frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),

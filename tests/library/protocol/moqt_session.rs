@@ -1,5 +1,5 @@
-//! One session with a scripted peer. The peer sends the same bytes as the original programs, sends streams in unusual orders, and violates
-//! the protocol.
+//! One session with a scripted peer. The peer sends the same bytes as the original programs. The peer also sends streams in unusual orders
+//! and violates the protocol.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -398,8 +398,8 @@ fn peer_that_does_not_read_requests_is_closed() {
         times += 1;
     }
     // Each announcement causes a subscription, whether the previous subscription has ended or not. The first 64 subscriptions take 26 bytes
-    // each. All later subscriptions take 27 bytes, because their subscription ID takes two bytes; 9,647 of them fit in the remaining
-    // memory.
+    // each. All later subscriptions take 27 bytes, because their subscription ID takes two bytes. Of these later subscriptions, 9,647 fit
+    // in the remaining memory.
     assert_eq!((times, echo.closed().0), (64 + 9_647 + 1, error_code::INTERNAL_ERROR));
 }
 
@@ -656,8 +656,8 @@ fn gomoqt_09_announcement_is_always_the_suffix_of_the_prefix() {
     let pieces = golden::pieces("gomoqt-0.9.txt");
     let mut echo = echo(Some("/echo"), SessionLimits::default());
     echo.open(0, Bi, &pieces["session-client"]);
-    // The peer announces one path. The announcement contains only the suffix "/b", which follows the requested prefix "/", so the path is
-    // "//b".
+    // The peer announces one path. The announcement contains only the suffix "/b". This suffix follows the requested prefix "/", so the
+    // path is "//b".
     echo.deliver(Local(0), b"\x04\x01\x02/b");
     assert_eq!(echo.take_written(Local(1)), b"\x02\x0c\x00\x03//b\x05index\x00");
     let announcements = echo.open(4, Bi, &pieces["announce-please"]);
@@ -725,8 +725,8 @@ proptest! {
                 PeerAction::Time(ms) => echo.until(echo.now + Duration::from_millis(ms)),
             }
             echo.act();
-            // While the endpoint has a backlog, its driver reads nothing from the peer and continues the work only when a deadline is due.
-            // Therefore, an endpoint with a backlog must return a deadline that is already due.
+            // While the endpoint has a backlog, its driver reads nothing from the peer. The driver continues the work only when a deadline
+            // is due. Therefore, an endpoint with a backlog must return a deadline that is already due.
             let deadline = echo.peer.next_deadline();
             assert!(!echo.peer.has_backlog() || deadline.is_some_and(|deadline| deadline <= echo.now), "{deadline:?}");
         }

@@ -44,8 +44,8 @@ fn with_attributes(transaction: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
 
 #[test]
 fn mapped_addresses_match_the_rfc() {
-    // The responses in the test vectors contain the attributes SOFTWARE and MESSAGE-INTEGRITY, which this program does not write. The test
-    // compares only the address attribute, which is between SOFTWARE and MESSAGE-INTEGRITY.
+    // The responses in the test vectors contain the attributes SOFTWARE and MESSAGE-INTEGRITY. This program does not write these two
+    // attributes. Therefore, the test compares only the address attribute between them.
     let vector = packet("stun-rfc5769-ipv4.hex");
     let request_bytes = with_attributes(&vector[8..20], &[]);
     assert_eq!(answer(&request_bytes, "192.0.2.1:32853")[20..], vector[36..48]);
@@ -68,14 +68,14 @@ fn stun_response_is_at_most_24_bytes_longer_than_the_request() {
         let request_bytes = with_attributes(&[7; 12], &attributes);
         let answer = answer(&request_bytes, "[2001:db8::1]:1");
         assert!(answer.len() <= request_bytes.len() + 24, "{unknown} unknown attributes: {} bytes", answer.len());
-        // The response consists of the header, the error code, and the types of at most sixteen unknown attributes.
+        // The response contains the header, the error code, and at most sixteen types of unknown attributes.
         assert_eq!(answer.len(), 20 + 8 + 4 + (2 * unknown.min(16)).next_multiple_of(4));
     }
 }
 
 #[test]
 fn only_unknown_comprehension_required_attributes_are_reported() {
-    // CHANGE-REQUEST of RFC 5780 is comprehension-required; 0x8030 and 0xc001 are optional; USERNAME is supported.
+    // CHANGE-REQUEST of RFC 5780 is comprehension-required. 0x8030 and 0xc001 are optional, and USERNAME is supported.
     let attributes: [(u16, &[u8]); 5] =
         [(0x8030, &[1]), (0x0003, &[0; 4]), (0x0006, b"me"), (0xc001, &[]), (0x7fff, &[])];
     let answer = answer(&with_attributes(&[7; 12], &attributes), "192.0.2.1:1");
@@ -154,7 +154,7 @@ fn bit_flip_fails_the_fingerprint() {
         for bit in 0..original.len() * 8 {
             let mut flipped = original.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            // A bit flip in the header of an attribute can hide the FINGERPRINT; the request then has none.
+            // A bit flip in the header of an attribute can hide the FINGERPRINT. The request then counts as a request without FINGERPRINT.
             if let Ok(StunMessage::Request(request)) = parse_message(&flipped) {
                 let answer = request.respond(SocketAddr::from(([192, 0, 2, 1], 1)), None);
                 assert!(!answer.as_bytes().windows(4).any(|four| four == [0x80, 0x28, 0, 4]), "{name}, bit {bit}");
@@ -205,7 +205,7 @@ fn counts_request_and_response_match_the_golden_bytes() {
         ResponseAttributes::parse(&response),
         Some(ResponseAttributes { mapped_address: Some(from), received_counts: Some(counts) })
     );
-    // Over IPv6 the response is as long as its request; a request without the attribute gets no counts.
+    // Over IPv6, the response is as long as its request. A request without the attribute gets no counts.
     let far = SocketAddr::from(([0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1));
     assert_eq!((request_bytes.len(), request(&request_bytes).respond(far, Some(counts)).as_bytes().len()), (76, 76));
     assert!(!request(&packet("stun-request.hex")).wants_counts());
@@ -227,7 +227,7 @@ fn counts_are_omitted_if_the_response_would_exceed_the_request() {
 
 #[test]
 fn fingerprint_counts_towards_the_response_length() {
-    // A request with a FINGERPRINT of its own; its response is 20 + 12 + 24 + 8 bytes long.
+    // The request has a FINGERPRINT. Over IPv4, the response has 20 + 12 + 24 + 8 bytes.
     let request_bytes = packet("stun-loss-report-request.hex");
     assert_eq!(request_bytes.len(), 76);
     let counts = Some(ReceivedCounts { epoch: 1, audio: 2, ping: 3, keepalive: 4 });

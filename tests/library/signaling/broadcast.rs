@@ -1,5 +1,5 @@
-//! Runs the transcripts of `fixtures/signaling/broadcast`, which were written from the specification of the protocol, against a hub in
-//! memory.
+//! Runs the transcripts of `fixtures/signaling/broadcast` against a hub in memory. The transcripts were written from the specification of
+//! the protocol.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -58,7 +58,7 @@ fn in_radio(hub: &mut Hub, secret: &Secret, conn: ConnId) -> RecordingSink {
     sink
 }
 
-/// A hub whose rooms have these settings; the room `stage` needs no token.
+/// A hub whose rooms have these settings. The room `stage` needs no token.
 fn hub(settings: BroadcastSettings) -> (Hub, Secret) {
     let secret = Secret::new("s");
     let broadcast = BroadcastSettings { secret: Some(secret.clone()), ..settings };
@@ -149,7 +149,8 @@ fn one_room_can_delay_a_quarter_of_the_bytes_including_sender_data() {
     hub.on_deadline(Time::from_millis(5_000), &mut RecordingSink::default());
     assert!(is_accepted(&mut hub, 1, &long));
     hub.on_deadline(Time::from_millis(10_000), &mut RecordingSink::default());
-    // The URL of the sender also counts, so fewer messages of a client with a long URL fit.
+    // The query of the sender's URL also counts toward the limit of 1,000 bytes. Therefore, fewer messages fit if the client has a long
+    // URL.
     connect(&mut hub, 2, "/radio", &format!("{}&q={}", token(&secret, "radio"), "y".repeat(600)));
     assert_eq!([0, 1].map(|_| is_accepted(&mut hub, 2, &long)), [true, false]);
 }
@@ -207,7 +208,7 @@ fn ten_thousand_delayed_messages_per_room_and_excess_is_rejected() {
     hub.on_deadline(Time::ZERO + Duration::from_secs(5), &mut sink);
     let received: Vec<_> = sink.messages.iter().map(|(conn, message)| (*conn, message["content"].as_u64())).collect();
     assert_eq!(received, (0..10_000).map(|number| (bob, Some(number))).collect::<Vec<_>>());
-    // The rejected message is counted. The HTTP server answers and counts the rejected post; the hub does not count it.
+    // The rejected message is counted. The HTTP server answers and counts the rejected post. The hub does not count this post.
     assert_eq!((hub.total_counters().delayed_messages, hub.total_counters().requests_rejected), (0, 1));
     assert!(hub.post_to_room(Time::ZERO.into(), "radio", PostFormat::Object, body, &mut sink).is_ok());
 }

@@ -1,5 +1,5 @@
-//! Runs the transcripts of `fixtures/signaling/control_surface`, which were written from the specification of the protocol, against a hub
-//! in memory, and tests behavior that a transcript cannot express.
+//! Runs the transcripts of `fixtures/signaling/control_surface` against a hub in memory. The transcripts were written from the
+//! specification of the protocol. Other tests check behavior that a transcript cannot express.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -75,7 +75,7 @@ impl RecordingSink {
     }
 }
 
-/// The time `seconds` after the start; the wall clock starts at a fixed time in 2026.
+/// The time `seconds` after the start. The wall clock starts at a fixed time in 2026.
 fn second(seconds: u64) -> WallClock {
     WallClock::new(Time::ZERO + Duration::from_secs(seconds), Duration::from_secs(1_795_000_000 + seconds))
 }
@@ -112,7 +112,7 @@ fn join_message(code: &str) -> Value {
     json!({"type": "join", "room_code": code})
 }
 
-/// Sends this many wrong codes from one address at second 1, at most ten on each of the connections 1 to 10.
+/// Sends `count` wrong codes from one address at second 1. Each connection, starting with connection 1, sends at most ten codes.
 fn send_wrong_codes(hub: &mut Hub, sink: &mut RecordingSink, count: u64) {
     for index in 0..count {
         if index % 10 == 0 {

@@ -1,4 +1,5 @@
-//! The echo server's room client for jamjam signaling, without a socket: the exact requests that it sends in response to server messages.
+//! The echo server's room client for jamjam signaling, without a socket. The tests check the exact requests that the client sends in
+//! response to server messages.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -234,7 +235,7 @@ fn twenty_member_events_per_second_are_logged_and_the_rest_counted() {
     });
     assert_eq!(lines[0], "INFO member joined user=\"name 0\"");
     assert_eq!(lines[19], "INFO member joined user=\"name 19\"");
-    // Only the names of the first 64 members are stored; the 65th is logged with its id.
+    // Only the names of the first 64 members are stored. The 65th member is logged with its id.
     assert_eq!(
         lines[20..],
         [

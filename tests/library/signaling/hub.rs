@@ -101,7 +101,7 @@ fn message_rate_limit_closes_the_connection_and_leaves_the_room() {
     assert_eq!(sink.last(1)["type"], "PeerLeft");
     let counts = hub.total_counters();
     assert_eq!((counts.closed_message_rate, counts.connections, counts.rooms, counts.members), (1, 1, 1, 1));
-    // Messages of a closed connection are ignored, and a client that stays within the message rate is never disconnected.
+    // Messages of a closed connection are ignored. A client that stays within the message rate is never disconnected.
     send(&mut hub, &mut sink, 2, 5_000, &create());
     (0..1_000).for_each(|turn| send(&mut hub, &mut sink, 1, turn * 100, &json!({"type": "ListRooms"})));
     assert_eq!((sink.closed.len(), hub.total_counters().rooms), (1, 1));
@@ -234,7 +234,7 @@ fn no_connection_is_closed_before_it_was_pinged() {
 #[test]
 fn silent_connection_is_closed_at_the_heartbeat_timeout() {
     let seconds = Duration::from_secs;
-    // In seconds: interval, timeout, time of the pong, times of the pings, time at which the connection is dropped.
+    // In seconds: interval, timeout, time of the pong, times of the pings, time of the disconnection.
     for (interval, timeout, answer, pings, dropped) in [
         (30, 60, 31, &[30, 60, 90][..], 91),
         (30, 10, 31, &[30, 60], 70),
@@ -260,9 +260,8 @@ fn silent_connection_is_closed_at_the_heartbeat_timeout() {
     }
 }
 
-/// The message rate limit has a burst allowance. A message uses one unit of this allowance, plus one unit for each full 16 KiB of its
-/// length. If at least one unit is left, the next message is accepted, even if the message needs more units than are left. The following
-/// messages then have to wait longer.
+/// The message rate limit has a burst allowance. A message uses one unit, plus one unit for each full 16 KiB of its length. If at least one
+/// unit is left, a message of any length is accepted. After a long message, the following messages have to wait longer.
 #[test]
 fn long_messages_count_more_towards_the_message_rate() {
     for (bytes, max_messages) in [(16, 20), ((16 << 10) - 1, 20), (16 << 10, 10), (160 << 10, 2)] {

@@ -1,4 +1,5 @@
-//! Runs the transcripts of `fixtures/signaling/jamjam`, which were written from the specification of the protocol, against a hub in memory.
+//! Runs the transcripts of `fixtures/signaling/jamjam` against a hub in memory. The transcripts were written from the specification of the
+//! protocol.
 
 use std::fmt::Write as _;
 use test_support::in_memory_hub;

@@ -1,4 +1,5 @@
-//! The room client, which finds a room, joins it and collects peer addresses: its response to each server message, and its errors.
+//! The room client finds a room, joins the room and collects peer addresses. The tests check the client's response to each server message,
+//! and the client's errors.
 
 use std::net::SocketAddr;
 
@@ -195,8 +196,8 @@ fn missing_password_is_an_error_before_joining() {
     let wrong = with_password.on_message(error("Invalid password")).unwrap_err().to_string();
     assert_eq!(wrong, "wrong password for room `vault`");
 
-    // If the room is not listed, the client sends a join request without a password. If the server rejects this request because of the
-    // password, the error message names the options for a password.
+    // If the room is not listed, the client sends a join request without a password. If the server requires a password, the error message
+    // names the options for a password.
     assert_eq!(
         join_error("ZZZZZZ", &[three(), error("Invalid password")]).to_string(),
         "room `ZZZZZZ` needs a password; give --password or --password-file"
@@ -289,8 +290,8 @@ fn addresses_per_peer_are_limited_and_multicast_is_skipped() {
         at(&"f".repeat(257), "x", "192.0.2.4:1"),
     ]);
     let addresses = addresses(&joined_client(&peers));
-    // The addresses are those of the 64 candidates with the highest priority, and the two other addresses of the peer. A server accepts at
-    // most 64 candidates per member.
+    // The 64 candidates with the highest priority give 64 addresses. The peer has two other addresses. A server accepts at most 64
+    // candidates per member.
     assert_eq!(addresses.len(), 66, "{addresses:?}");
     assert_eq!([&addresses[0], &addresses[63]], ["192.0.2.1:200", "192.0.2.1:137"]);
     assert_eq!(addresses[64..], ["192.0.2.2:1", "192.0.2.3:1"]);

@@ -7,8 +7,8 @@ use test_support::transcript;
 
 use transcript::{Progress, TranscriptServer, run_transcript};
 
-/// Relays every text to the other clients. If a client sends a binary message, closes or loses its connection, the other clients receive
-/// `"binary"`, `"closed"` or `"cut"`.
+/// Relays every text to the other clients. If a client sends a binary message, the other clients receive `"binary"`. If a client closes or
+/// loses its connection, the other clients receive `"closed"` or `"cut"`.
 #[derive(Default)]
 struct RelayServer {
     waiting: BTreeMap<String, VecDeque<String>>,

@@ -1,5 +1,5 @@
-//! Runs the transcripts of `fixtures/signaling/webrtc`, which were written from the specification of the protocol, against a hub in memory,
-//! and tests behavior that a transcript cannot express.
+//! Runs the transcripts of `fixtures/signaling/webrtc` against a hub in memory. The transcripts were written from the specification of the
+//! protocol. Other tests check behavior that a transcript cannot express.
 
 use test_support::in_memory_hub;
 use test_support::transcript_files;
@@ -86,8 +86,7 @@ fn message_nesting_is_limited_to_128_levels() {
     assert_eq!(hub.receive("bob"), Ok(format!(r#"{{"type":"offer","fromUserId":"ann","sdp":{}}}"#, deep(127))));
 }
 
-/// The order of JSON members has no meaning. The hub writes the members of a JSON object in the order of the original server, so that
-/// outputs can be compared.
+/// The order of JSON members has no meaning. The hub uses the order of the original server, so that outputs can be compared.
 #[test]
 fn members_of_every_message_are_in_the_documented_order() {
     let mut hub = InMemoryHub::new(KEY);
@@ -127,7 +126,7 @@ fn room_is_limited_to_100_members_and_a_duplicate_replaces_its_own() {
     assert!(hub.receive("next").unwrap().starts_with(r#"{"type":"welcome""#));
 }
 
-/// The first ping is sent when the interval has passed, not earlier, and no connection is closed before it was pinged.
+/// The first ping is sent when the interval has passed, not earlier. No connection is closed before its first ping.
 #[test]
 fn ping_is_sent_when_the_interval_has_passed() {
     let mut hub = InMemoryHub::new(KEY);

@@ -1,11 +1,11 @@
-//! A thousand seeded simulations in virtual time: clients and an echo server, connected by links that lose, repeat, delay, reorder and
+//! A thousand seeded simulations of clients and an echo server, in virtual time. The links between them lose, repeat, delay, reorder and
 //! damage datagrams. After a simulation, `reference_counts.rs` computes the expected numbers from the complete log. This computation is
 //! independent of the code under test and follows only the text of `docs/measuring.md`. Every number that a client reports must equal the
 //! expected number.
 //!
-//! A failing seed is printed; add it to [`PINNED`]. A seed produces the same simulation as long as `client_and_echo/scenario.rs` draws its
-//! random numbers in the same order. `SIMULATIONS=100000 cargo test --test library simulation::client_and_echo` runs more simulations;
-//! `SEED=5000000` sets the first seed.
+//! A failing seed is printed. Add this seed to [`PINNED`]. A change to the order in which `client_and_echo/scenario.rs` draws random
+//! numbers changes the simulation of each seed. `SIMULATIONS=100000 cargo test --test library simulation::client_and_echo` runs more
+//! simulations; `SEED=5000000` sets the first seed.
 
 use crate::simulation::link;
 use crate::simulation::log;
@@ -46,8 +46,8 @@ impl Drop for Seed {
     }
 }
 
-/// Runs a simulation. Returns the reports of its clients and all differences. The flag of a report is true if the number of packets that
-/// this report counts as lost upstream was compared with the server's log of arrivals.
+/// Runs a simulation. Returns the reports of its clients and all differences. Each report has a flag. The flag is true if the reported
+/// upstream loss was compared with the server's log.
 fn run_simulation(seed: u64, theme: Theme) -> (Vec<(RunResults, bool)>, Vec<String>) {
     let seed = Seed(seed);
     let mut scenario = scenario::draw(seed.0, theme);
@@ -63,7 +63,7 @@ fn run_simulation(seed: u64, theme: Theme) -> (Vec<(RunResults, bool)>, Vec<Stri
     (runs, wrong)
 }
 
-/// Runs simulations on all cores, checks that each report contains the expected numbers, and passes the reports to `inspect`.
+/// Runs simulations on all cores and passes the reports to `inspect`. Each report must contain the expected numbers.
 fn run_simulations(
     seeds: &(impl Iterator<Item = u64> + Clone + Send),
     theme: Theme,

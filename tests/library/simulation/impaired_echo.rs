@@ -1,8 +1,8 @@
 //! Seeded simulations in virtual time: clients and an impaired echo server on a lossless link. The tests count the rows of the outcome log
-//! by the definitions in `docs/measuring.md`. The report of each client and the counters of the server must have these counts, and the
-//! client's packet lines must match the rows.
+//! by the definitions in `docs/measuring.md`. The report of each client and the counters of the server must contain the same counts. The
+//! packet lines of each client must match the rows.
 //!
-//! `SIMULATIONS=10000 cargo test --test library simulation::impaired_echo` runs more simulations; `SEED=5000000` sets the first seed.
+//! `SIMULATIONS=10000 cargo test --test library simulation::impaired_echo` runs more simulations. `SEED=5000000` sets the first seed.
 
 use crate::simulation::link;
 use crate::simulation::net;
@@ -22,7 +22,7 @@ use outcome_log_counts::{Recount, Row};
 use participants::Participant;
 use scenario::{Scenario, Wire};
 
-/// A finished simulation: the rows of its outcome log, and the report and observed packets of each client.
+/// The results of a simulation: outcome log, server counters, and each client's report and observed packets.
 struct FinishedSimulation {
     rows: Vec<Row>,
     counters: BTreeMap<&'static str, u64>,
@@ -55,7 +55,7 @@ fn run_simulation(seed: u64) -> FinishedSimulation {
     FinishedSimulation { rows, counters: counters.values().collect(), clients: reports }
 }
 
-/// Compares the rows of the outcome log with the clients' reports and packet lines and with the server's counters. Returns all differences.
+/// Compares the outcome log with the clients' reports, the packet lines and the server's counters. Returns all differences.
 fn differences(finished: &FinishedSimulation) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut same = |what: String, log: u64, reported: u64| {

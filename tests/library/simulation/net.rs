@@ -1,4 +1,5 @@
-//! A simulated network in virtual time: nodes with addresses, connected by links and woken in the same way as by a driver.
+//! A simulated network in virtual time. The network consists of nodes with addresses, and of links between nodes. Nodes are woken in the
+//! same way as by a driver.
 
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -14,7 +15,7 @@ use super::log::Event;
 use super::rng::Rng;
 use super::simulated_socket::{SimulatedSocket, System};
 
-/// The behavior of the machine that runs a node. Times are in nanoseconds; all other values are probabilities.
+/// The behavior of the machine that runs a node. Times are in nanoseconds. All other values are probabilities.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Machine {
     pub(crate) system: System,

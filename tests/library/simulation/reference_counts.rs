@@ -137,7 +137,7 @@ impl StreamCounts {
     }
 }
 
-/// Returns the packet type of a datagram that has at least 12 bytes, version 1 and a known type. Returns `None` for any other datagram.
+/// Returns the packet type of a valid datagram, otherwise `None`. A valid datagram has at least 12 bytes, version 1 and a known type.
 fn packet_type(bytes: &[u8]) -> Option<u8> {
     (bytes.len() >= 12 && bytes[0] == 1 && (1..=7).contains(&bytes[1])).then(|| bytes[1])
 }

@@ -68,7 +68,7 @@ fn receive_buffer_smaller_than_requested_is_logged() {
 }
 
 /// Sends AUDIO packets of 1,000 bytes with the sequence numbers in `range`. After every 32 packets and at the end, waits until the server
-/// has read them, so that the kernel drops none. Returns the number of KEEPALIVEs that were sent for these waits.
+/// has read the packets. Therefore, the kernel drops no packets. Returns the number of KEEPALIVEs that were sent for these waits.
 fn fill(client: &mut Client, range: std::ops::Range<u32>) -> u64 {
     let mut syncs = 0;
     for sequence in range {
@@ -80,7 +80,7 @@ fn fill(client: &mut Client, range: std::ops::Range<u32>) -> u64 {
     syncs + client.sync()
 }
 
-// In these limits, a packet of 1,000 bytes is charged 1,100 bytes: each packet has an overhead of 100 bytes.
+// These limits charge 1,100 bytes for a packet of 1,000 bytes. The overhead of each packet is 100 bytes.
 
 #[test]
 fn full_buffer_drops_and_counts_audio_packets() {
@@ -158,7 +158,7 @@ fn batch_is_accepted_up_to_the_limit() {
 
 #[test]
 fn limit_can_be_disabled() {
-    // 70,000 packets of 1,000 bytes are charged 77 MB, which exceeds the default limit of 64 MiB per client.
+    // 70,000 packets of 1,000 bytes are charged 77 MB. The default limit is 64 MiB per client.
     for (options, dropped) in [(&["--max-buffer-per-client", "off"][..], 0), (&[][..], 70_000 - 67_108_864 / 1_100)] {
         let server = Server::start(&[&["--host", "127.0.0.1", "-d", "1h"], options].concat());
         fill(&mut Client::connect(server.address), 0..70_000);

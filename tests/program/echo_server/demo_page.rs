@@ -1,4 +1,4 @@
-//! `echo-server --demo-page` without a browser: which Host headers are accepted, and what the page may load and connect to.
+//! Tests `echo-server --demo-page` without a browser. Checks the accepted Host headers, and what the page may load and connect to.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -113,7 +113,7 @@ fn server_info_contains_the_echo_url_and_certificate_hash() {
     );
 }
 
-/// DNS rebinding: another site makes its host name resolve to this machine and sends requests from its page.
+/// A DNS rebinding attack. Another site makes its host name resolve to this machine. The site's page then sends requests to this machine.
 #[test]
 fn unknown_host_header_is_rejected() {
     let (_server, page) = start(&[]);

@@ -86,7 +86,7 @@ fn keepalive_and_ping_are_answered_while_audio_is_delayed() {
         client.send(&audio(1, 512));
         let payload = [0, 0, 0, 0, 0, 0x12, 0xd6, 0x87, 0, 0, 0, 7];
         let mut ping = packet(0x05, 77, &payload);
-        // Timestamp and flags of the pong are 0 for any ping, and bytes after the payload are not returned.
+        // The timestamp and the flags of a pong are always 0. Bytes after the payload of a ping are not returned.
         ping[6..12].copy_from_slice(&[1, 2, 3, 4, 5, 6]);
         ping.extend([9; 20]);
         assert_eq!(client.exchange(&ping), packet(0x06, 77, &payload), "{driver}");
@@ -113,7 +113,7 @@ fn ignored_packets_get_no_reply() {
         for kind in [0x00, 0x02, 0x03, 0x06, 0x07, 0x08, 0xff] {
             client.send(&packet(kind, 1, &[0; 40]));
         }
-        // The server sends replies in order, so a reply to one of the earlier packets would arrive before the reply to the KEEPALIVE.
+        // The server sends replies in order. A reply to an earlier packet would arrive before the reply to the KEEPALIVE.
         assert_eq!(client.exchange(&keepalive(2, &[])), keepalive(2, &[]), "{driver}");
         assert_eq!(client.exchange(&audio(3, 64)), audio(3, 64), "{driver}");
     }
@@ -146,7 +146,7 @@ fn closed_client_does_not_disturb_the_others() {
             closed.send(&audio(sequence, 64));
             open.send(&audio(sequence, 64));
         }
-        // The echoes to this client arrive at a closed port, and the operating system reports this to the server.
+        // The echoes to this client arrive at a closed port. The operating system reports the closed port to the server.
         drop(closed);
         for sequence in 0..20 {
             assert_eq!(open.recv(), audio(sequence, 64), "{driver}");

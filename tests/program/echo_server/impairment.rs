@@ -45,7 +45,7 @@ fn rows(file: &Path) -> Vec<Row> {
     lines.map(row).collect()
 }
 
-/// Three counts for each packet: how often the packet was returned, how many duplicates arrived, and whether the packet was lost (0 or 1).
+/// Three counts for each packet: the outcomes `returned`, `duplicate` and `lost`.
 type Outcomes = BTreeMap<(String, u64), [u64; 3]>;
 
 /// Compares the report and the JSON lines of a run with the outcome log of the server.

@@ -1,4 +1,4 @@
-//! Invalid impairment options are rejected with a helpful message before a socket is bound or a packet is sent.
+//! The program rejects invalid impairment options with a helpful message. Before that, the program binds no socket and sends no packet.
 
 use client::program;
 use server::process;

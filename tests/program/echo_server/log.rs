@@ -88,7 +88,7 @@ fn dropped_datagram_is_logged_with_its_fault_and_first_bytes() {
     );
 }
 
-/// The levels in the log of a server that answers one packet, with these options and this `RUST_LOG`.
+/// Starts a server with these options and this `RUST_LOG`. After one answered packet, returns the levels in the server's log.
 fn levels(options: &[&str], rust_log: Option<&str>) -> Vec<String> {
     let server = Server::start_with(&[QUIET, options].concat(), |command| {
         if let Some(level) = rust_log {

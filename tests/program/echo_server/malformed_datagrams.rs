@@ -1,5 +1,5 @@
-//! Malformed and nearly valid datagrams: the server keeps running, and each datagram is counted by exactly one counter. `DATAGRAMS=1000000
-//! cargo test --test program echo_server::malformed_datagrams` sends a million random datagrams.
+//! Malformed and nearly valid datagrams. The server keeps running, and exactly one counter counts each datagram. `DATAGRAMS=1000000 cargo
+//! test --test program echo_server::malformed_datagrams` sends a million random datagrams.
 
 use std::collections::BTreeMap;
 use test_support::server;
@@ -8,7 +8,7 @@ use server::client::{Client, at};
 use server::packet::{Random, audio, expected_counter, golden};
 use server::process::Server;
 
-/// The number of datagrams sent before waiting for the server: fewer than fit in the smallest receive buffer.
+/// The test waits for the server after this number of datagrams. These datagrams fit in the smallest receive buffer.
 const WINDOW: u64 = 32;
 
 /// A server that receives malformed datagrams, and their expected counts.
@@ -36,7 +36,7 @@ impl Fuzzer {
         }
     }
 
-    /// Sends AUDIO to check that the server still works, stops it, and compares its counts with what was sent.
+    /// Sends AUDIO to check that the server still works. Stops the server, and compares its counts with the sent datagrams.
     fn finish(mut self) {
         self.syncs += self.client.sync();
         let last_client = Client::connect(self.server.address);

@@ -44,15 +44,15 @@ fn until(server: &mut Server, is_reached: impl Fn(&Stats) -> bool) -> Stats {
     }
 }
 
-/// Fills and empties the buffer three times. Returns the overhead per packet in bytes, and a list with one value for each time that the
-/// buffer became empty. Each value is the growth of the resident memory since the start, in KiB. If the machine needs more time than
-/// `delay` to fill the buffer, returns `None`.
+/// Fills and empties the buffer three times. Returns the overhead per packet in bytes, and a list of values. The list has one value for
+/// each time that the buffer became empty. Each value is the growth of the resident memory since the start, in KiB. If the machine needs
+/// more time than `delay` to fill the buffer, returns `None`.
 fn measure(payload: usize, delay: Duration) -> Option<(f64, Vec<i64>)> {
     let delay = format!("{}s", delay.as_secs());
     let options = ["--host", "127.0.0.1", "-d", &delay, "--stats-interval", "20ms", "--max-buffer", "off"];
     let mut server = Server::start(&options);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(server.address)).collect();
-    // The address file is written before the driver allocates its buffers; a reply shows that the buffers are allocated.
+    // The server writes the address file before the driver allocates its buffers. A reply shows that the buffers are allocated.
     clients[0].sync();
     let idle = resident_kib(&server);
     let (mut cost, mut left) = (f64::MIN, Vec::new());

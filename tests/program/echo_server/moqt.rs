@@ -216,7 +216,7 @@ fn moqt_counters_are_in_the_log_and_in_the_metrics() {
 #[test]
 fn groups_over_the_memory_limit_are_logged_and_counted() {
     let (mut server, log) = start(&["--moqt-delay", "1h"]);
-    // A group is charged 1,024 bytes, its frame 100,000 + 64 and its end 64: 41 groups fit in 4 MiB.
+    // A group is charged 1,024 bytes, its frame 100,000 + 64 and its end 64. Therefore, 41 groups fit in 4 MiB.
     let many = MoqtClientConfig { payload: FramePayload::Random(100_000), frames_per_group: 1, ..groups(Some(43)) };
     let mut connect_options = connect_options(&log.quic, &log.pinned());
     // The limit is high enough that the client drops no groups even if the server reads slowly.
@@ -291,7 +291,7 @@ fn packets_dropped_by_the_kernel_are_counted_for_both_sockets() {
         let Ok(socket) = UdpSocket::bind((host, 0)) else { continue };
         server.signal("STOP");
         test_support::server::poll_until("a halt", || (server.status("State") == "T").then_some(()));
-        // The kernel's buffer has at most 16 MiB, and each datagram takes at least 512 bytes of it.
+        // The kernel's buffer has at most 16 MiB. Each datagram takes at least 512 bytes of this buffer.
         for _ in 0..40_000 {
             socket.send_to(&[0], (host, server.address.port())).unwrap();
         }

@@ -1,4 +1,4 @@
-//! Helpers for the MOQT tests: parse the log of the echo server, run this project's MOQT client, and check the echoes.
+//! Helpers for the MOQT tests. The helpers parse the echo server's log, run this project's MOQT client, and check echoes.
 
 use std::time::Duration;
 

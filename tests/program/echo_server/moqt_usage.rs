@@ -56,9 +56,9 @@ fn prefix_without_room_for_a_track_is_a_usage_error() {
 #[test]
 fn port_in_use_is_reported_in_one_line_for_each_family() {
     let reason =
-        "for MOQT: the UDP port is in use by another program; choose another port with --moqt, or 0 for any free port";
+        "for MOQT: the UDP port is in use by another program. Choose another port with --moqt, or 0 for any free port";
     for host in ["127.0.0.1", "::1"] {
-        // A test that runs at the same time may use the same port number over the other IP version.
+        // A parallel test may use the same port number over the other IP version.
         let is_reported = (0..10).any(|_| {
             let Ok(taken) = UdpSocket::bind((host, 0)) else {
                 assert_eq!(host, "::1", "no loopback");

@@ -81,7 +81,7 @@ fn help_lists_every_option_with_its_default_and_variable() {
     ];
     for (option, expected_texts) in options {
         let after = help.split_once(&format!("\n  {option}\n")).unwrap_or_else(|| panic!("{option}: {help}")).1;
-        // The help text of an option ends at the next option or heading, whose lines are indented by at most six spaces.
+        // The help text of an option ends at the next option or heading. Such a line is indented by at most six spaces.
         let is_next = |line: &&str| !line.is_empty() && !line.starts_with("          ");
         let about: Vec<&str> = after.lines().take_while(|line| !is_next(line)).collect();
         for text in *expected_texts {
@@ -117,7 +117,7 @@ fn configured_port_is_used() {
 }
 
 /// Whether AUDIO sent to this server is delayed. The delay may be hours, so the function does not wait for the echo. The function stops the
-/// server instead. If the server still holds the packet at that time, the server drops the packet and counts it in `dropped_at_stop`.
+/// server instead. A packet that the server still holds is then dropped and counted in `dropped_at_stop`.
 fn delays_audio(server: Server) -> bool {
     let mut client = Client::connect(server::client::at("127.0.0.1", server.address));
     client.send(&audio(1, 100));
@@ -235,7 +235,7 @@ fn port_in_use_is_reported_in_one_line() {
     assert_eq!(
         line,
         format!(
-            "jamjam-dev: cannot listen on {address}: the port is in use by another program; choose another port with --port, or \
+            "jamjam-dev: cannot listen on {address}: the port is in use by another program. Choose another port with --port, or \
              0 for any free port"
         )
     );
@@ -248,7 +248,7 @@ fn foreign_address_is_reported_in_one_line() {
         let line = start_error(&["--host", host, "--port", "0"], 3);
         let address = if host.contains(':') { format!("[{host}]:0") } else { format!("{host}:0") };
         assert!(
-            line.starts_with(&format!("jamjam-dev: cannot listen on {address}: this machine has no such address;")),
+            line.starts_with(&format!("jamjam-dev: cannot listen on {address}: this machine has no such address.")),
             "{line}"
         );
     }

@@ -1,5 +1,5 @@
-//! `jamjam-dev echo-server --signaling-url`: clients find the echo server by its room, and failures of the signaling server neither stop it
-//! nor delay audio.
+//! Tests `jamjam-dev echo-server --signaling-url`. Clients find the echo server by its room. Failures of the signaling server neither stop
+//! the echo server nor delay audio.
 
 #![cfg(unix)]
 
@@ -67,7 +67,7 @@ fn client_finds_the_echo_server_by_its_room_and_can_chat() {
     member.chat("hello");
     let answer = member.receive_type("ChatMessage");
     assert_eq!((&answer["content"], &answer["sender_name"]), (&json!("🔊 hello"), &json!("Echo Bot")));
-    // The time is in milliseconds, which clients expect; a time in seconds would be displayed as January 1970.
+    // Clients expect a time in milliseconds. Clients would display a time in seconds as January 1970.
     let (year_2020, year_2200) = (1_577_836_800_000, 7_258_118_400_000);
     assert!((year_2020..year_2200).contains(&answer["timestamp"].as_u64().unwrap()), "{answer}");
     assert_eq!(answer["sender_id"], echo_member["id"]);
@@ -331,7 +331,7 @@ fn one_process_runs_both_servers() {
     assert_eq!(Client::connect(echo.address).exchange(&audio(1, 480)), audio(1, 480));
     member.chat("hello");
     assert_eq!(member.receive_type("ChatMessage")["content"], "🔊 hello");
-    // A connected client does not delay the shutdown, and neither server logs a warning about the other's shutdown.
+    // A connected client does not delay the shutdown. Neither server logs a warning about the other's shutdown.
     let stopped = echo.stop("INT");
     assert_eq!(stopped.code, Some(0));
     stopped.stats();
@@ -351,7 +351,7 @@ fn invalid_registration_options_are_rejected_with_a_reason() {
         (&["--signaling-url", "ws://me:secret@host"], 2, "the URL must not contain a user name or password"),
         (&["--public-addr", "192.0.2.1"], 2, "--public-addr has no effect without a signaling server"),
         (&["--stun", "192.0.2.1"], 2, "--stun has no effect without a signaling server"),
-        (&["--with-signaling", "--signaling-url", "ws://host"], 2, "omit one of the options"),
+        (&["--with-signaling", "--signaling-url", "ws://host"], 2, "Omit one of the options"),
         (&["--ca", "x"], 2, "--ca has no effect without a signaling server"),
         (&["--insecure"], 2, "--insecure has no effect without a signaling server"),
         (&["--with-signaling=99999"], 2, "give a port from 0 to 65535"),

@@ -1,4 +1,4 @@
-//! In any state, the echo server shuts down immediately after a stop request and logs a last line.
+//! In any state, a stop request shuts the echo server down immediately. The server logs a last line.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use server::packet::audio;
 use server::poll_until;
 use server::process::{Server, ServerExit};
 
-/// Far above the documented 100 ms, for busy machines; the measured time is printed.
+/// Far above the documented 100 ms, for busy machines. The measured time is printed.
 const MAX_SHUTDOWN_TIME: Duration = Duration::from_secs(1);
 
 fn assert_clean(stopped: &ServerExit) {
@@ -83,7 +83,7 @@ fn unread_log_delays_neither_the_echo_nor_the_shutdown() {
     let file = folder.path().join("address");
     let mut program = server::process::program(&["echo-server", "-v", "--host", "127.0.0.1", "--port", "0"]);
     program.arg("--address-file").arg(&file);
-    // The other end of the pipe stays open but is not read; a pipe holds some hundreds of lines.
+    // The other end of the pipe stays open but is not read. A pipe holds a few hundred lines.
     let mut running = program.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let address = poll_until("an address", || std::fs::read_to_string(&file).ok()?.trim().parse().ok());
     let client = Client::connect(address);

@@ -34,7 +34,7 @@ fn sine(hz: f64, rate: u32, samples: usize) -> Vec<i16> {
     (0..samples).map(sample).collect()
 }
 
-/// The maximum difference between `samples`, at 48 kHz, and a sine of `hz` at half of full scale.
+/// The maximum difference between `samples` and a sine of `hz`. The sample rate is 48 kHz, and the sine has half of full scale.
 fn distance_from_sine(samples: &[f32], first: usize, hz: f64) -> f64 {
     let expected = |n: usize| 0.5 * (TAU * hz * (first + n) as f64 / 48_000.0).sin();
     samples.iter().enumerate().map(|(n, sample)| (f64::from(*sample) - expected(n)).abs()).fold(0.0, f64::max)
@@ -73,10 +73,10 @@ fn file_looped_three_times_has_no_gaps() {
     let (server, _) = send_file(&short, "--repeat 3");
     let expected: Vec<f32> = samples.repeat(3).iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
     assert_eq!(server.samples(), expected);
-    // No packet ends early at a loop point. The 3,000 samples are sent in 23 packets of 128 samples and a last packet of 56 samples.
+    // No packet ends early at a loop point. The 3,000 samples fill 23 packets of 128 samples and a last packet of 56 samples.
     assert_eq!(server.received_of(AUDIO).len(), 24);
 
-    // 4,410 samples at 44.1 kHz are 100 whole periods, so the looped file is one continuous sine, also after resampling.
+    // 4,410 samples at 44.1 kHz are 100 whole periods. Therefore, the looped file is one continuous sine, even after resampling.
     let sines = folder.path().join("sine.wav");
     wav::write(&sines, 44_100, 1, &sine(1_000.0, 44_100, 4_410));
     let (server, _) = send_file(&sines, "--repeat 3");
@@ -139,7 +139,8 @@ fn downmix_equals_hand_computed_averages() {
         .map(|frame| frame.chunks(2).map(|b| i64::from(i16::from_le_bytes([b[0], b[1]]))).collect())
         .collect();
     let sum = |frame: &[i64], channels: &[usize]| channels.iter().map(|channel| frame[*channel]).sum::<i64>() as f32;
-    // The left channel is the mix of channels 0, 2, 4 and 6, the right channel of 1, 3, 5 and 7. The sum of four 16-bit numbers is exact.
+    // The left channel is the mix of channels 0, 2, 4 and 6. The right channel is the mix of channels 1, 3, 5 and 7. The sum of four 16-bit
+    // numbers is exact.
     let stereo: Vec<f32> = frames
         .iter()
         .flat_map(|frame| [sum(frame, &[0, 2, 4, 6]), sum(frame, &[1, 3, 5, 7])].map(|sum| sum / 4.0 / 32_768.0))
@@ -190,8 +191,8 @@ fn samples_of_32_bit_integers_are_rounded_with_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("32.wav");
     wav::write(&file, 48_000, 1, &[0; 960]);
-    // The header now declares 32-bit samples (4 bytes per frame), so the same data contains half as many samples. The first two samples are
-    // set to known values.
+    // The header now declares 32-bit samples. Therefore, the same data contains half as many samples. The first two samples are set to
+    // known values.
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[28..36].copy_from_slice(&[0x00, 0xee, 0x02, 0x00, 4, 0, 32, 0]);
     bytes[44..52].copy_from_slice(&[0xff, 0xff, 0xff, 0x7f, 0x00, 0x00, 0x00, 0xc0]);

@@ -1,4 +1,4 @@
-//! `send` with malformed files: playable samples are sent with a warning, and a file without samples is rejected with one line before any
+//! Tests `send` with malformed files. Playable samples are sent with a warning. A file without samples is rejected with one line before any
 //! packet is sent.
 
 #![cfg(unix)]
@@ -8,8 +8,8 @@ use client::server::Server;
 use client::{at_once, fixture};
 use test_support::client;
 
-const SUPPORTED: &str = "supported: RIFF WAV with 8, 16, 24 or 32-bit integers or 32-bit floats; \
-                         convert it with: ffmpeg -i IN -c:a pcm_s16le OUT.wav";
+const SUPPORTED: &str = "supported: RIFF WAV with 8, 16, 24 or 32-bit integers or 32-bit floats. \
+                         To convert the file: ffmpeg -i IN -c:a pcm_s16le OUT.wav";
 
 #[test]
 fn unplayable_wav_is_rejected_in_one_line_before_sending() {
@@ -53,8 +53,8 @@ fn unplayable_wav_is_rejected_in_one_line_before_sending() {
     assert_eq!(server.received(), []);
 }
 
-/// The first samples of the sawtooth in these files. A period has 256 samples. Within a period, each sample is higher than the previous
-/// sample by 64 quantization steps of 16-bit audio.
+/// The first samples of the sawtooth in these files. A period has 256 samples. Within a period, the sample value increases by 64 from
+/// sample to sample (on a 16-bit scale).
 fn saw_tooth(samples: i16) -> Vec<f32> {
     (0..samples).map(|n| f32::from((n % 256 - 128) * 64) / 32_768.0).collect()
 }

@@ -133,7 +133,7 @@ fn pinned_fingerprint_accepts_only_its_own_certificate() {
     let other = authority.certify_for("other", (2000, 1, 1), (2200, 1, 1));
     let another = sha256(&other.cert).concat();
     let expected = format!(
-        "certificate fingerprint mismatch: expected {another}, got {}; use the fingerprint that",
+        "certificate fingerprint mismatch: expected {another}, got {}. Use the fingerprint that",
         digits.concat()
     );
     assert_untrusted(&list("localhost", port, &["--cert-sha256", &another]), &expected);

@@ -1,5 +1,5 @@
-//! The gaps that `send` reports, compared with the outcome log of the server that dropped the packets; and the damage that it reports if a
-//! server changes the samples.
+//! Compares the gaps that `send` reports with the outcome log of the server. Also tests the reported damage if a server changes the
+//! samples.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn dropped(outcomes: &Path) -> BTreeSet<u64> {
     lost.map(|cells| cells[3].parse::<u64>().unwrap() - 1).collect()
 }
 
-/// Runs `send` for `seconds` over a path that drops packets in bursts, and compares the reported gaps with the outcome log.
+/// Runs `send` for `seconds` over a path that drops packets in bursts. Compares the reported gaps with the outcome log.
 fn check_gaps(seconds: u32, min_dropped: usize) {
     let folder = tempfile::tempdir().unwrap();
     let outcomes = folder.path().join("outcomes.csv");

@@ -118,7 +118,7 @@ fn late_packet_is_a_gap_and_unexpected_echo_is_not() {
 fn interrupted_run_writes_its_page_without_gaps_for_packets_in_flight() {
     let folder = TempDir::new().unwrap();
     let page = folder.path().join("page.html");
-    // The third packet never returns, and its deadline passes after 1 s; the last hundred are in flight.
+    // The third packet never returns, and its deadline passes after 1 s. The last hundred packets are in flight.
     let server = Server::with_audio(|sequence| match sequence {
         3 => ServerAction::Silence,
         1..700 => ServerAction::Reply,

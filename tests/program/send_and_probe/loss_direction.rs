@@ -1,5 +1,5 @@
-//! `--loss-direction` on the command line: with the real echo server over a path that loses packets in a known direction, and with servers
-//! that do not answer or report false counts.
+//! Tests `--loss-direction` on the command line. The real echo server is behind a path that loses packets in a known direction. Other
+//! servers do not answer or report false counts.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
@@ -33,7 +33,7 @@ fn echo_server(folder: &tempfile::TempDir, more: &str) -> (client::program::Prog
     }
 }
 
-/// A path to a server and back that drops the packets selected by `loses(upstream, packet)`, and nothing else.
+/// A path to a server and back. The path drops only the packets that `loses(upstream, packet)` selects.
 struct Path {
     /// The address to which the client sends.
     address: SocketAddr,
@@ -130,7 +130,8 @@ fn loss_direction_matches_where_the_path_dropped_packets() {
 #[test]
 fn packets_rejected_by_the_server_count_as_received_upstream() {
     let folder = tempfile::tempdir().unwrap();
-    // A packet of 524 bytes is charged 624 bytes, so the buffer of 2,000 bytes holds three packets at a time, each for the delay of 20 ms.
+    // A packet of 524 bytes is charged 624 bytes. Therefore, the buffer of 2,000 bytes holds three packets at a time. Each packet stays in
+    // the buffer for the delay of 20 ms.
     let (_server, address) = echo_server(&folder, "--max-buffer-per-client 2000");
     let output =
         run(&format!("probe --to {address} --audio --count 40 --interval 1 --timeout 700ms --loss-direction --json"));
@@ -184,8 +185,8 @@ fn without_the_option_nothing_is_requested_and_a_warning_names_it() {
     assert_eq!(run("send --tone 440 --duration 10ms --embedded --no-echo --loss-direction").code, 2);
 }
 
-/// A server that does not answer the pings with sequence numbers 0 to 4, and answers all later pings. For each STUN request, the server
-/// calls `respond`, which may send the response from another socket.
+/// A server that answers all pings except those with sequence numbers 0 to 4. For each STUN request, the server calls `respond`, which may
+/// send the response from another socket.
 fn false_report_server(
     mut respond: impl FnMut(&[u8], &UdpSocket, SocketAddr) + Send + 'static,
 ) -> (SocketAddr, JoinHandle<()>, UdpSocket) {

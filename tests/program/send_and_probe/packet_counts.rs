@@ -75,7 +75,7 @@ fn send_counts_match_what_the_server_did_to_its_packets() {
 
 #[test]
 fn truncated_reply_is_damaged_or_unmatched() {
-    // Truncated AUDIO keeps its header and counts as damaged, a truncated pong loses its number, and a truncated KEEPALIVE is not a valid
+    // Truncated AUDIO keeps its header and counts as damaged. A truncated pong loses its number. A truncated KEEPALIVE is not a valid
     // packet.
     let names = ["lost", "damaged", "damaged_copies", "unmatched"];
     let cases = [

@@ -11,7 +11,7 @@ const SPEECH: &str = "fixtures/audio/speech-16bit-mono-48k.wav";
 
 #[test]
 fn every_wav_fixture_returns_unchanged_from_two_servers() {
-    // Packets of 128 samples at 48 kHz; the last one is short.
+    // Packets of 128 samples at 48 kHz. The last packet is short.
     let files = [
         ("speech-16bit-mono-48k", 563),
         ("music-16bit-stereo-44k1", 375),
@@ -58,7 +58,7 @@ fn packets_of_a_16_bit_file_match_the_protocol() {
     }
     assert_eq!(audio[562].payload.len(), 256);
 
-    // During 1.5 s of audio, KEEPALIVE and ping are sent at 0 and 1 s, each type with its own sequence numbers.
+    // During 1.5 s of audio, KEEPALIVE and ping are sent at 0 and 1 s. Each type has its own sequence numbers.
     let keepalives: Vec<_> = server.received_of(KEEPALIVE).iter().map(Packet::bytes).collect();
     assert_eq!(keepalives, [[1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [1, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]]);
     let pings = server.received_of(PING);
@@ -70,7 +70,7 @@ fn packets_of_a_16_bit_file_match_the_protocol() {
     }
     let sent_us = pings.iter().map(|ping| u64::from_be_bytes(ping.payload[..8].try_into().unwrap()));
     let [first, second] = sent_us.collect::<Vec<_>>()[..] else { panic!() };
-    // The two pings are due one second apart and are never sent early; a busy machine may send them late.
+    // The two pings are due one second apart. A busy machine may send a ping late, but never early.
     assert!(second > first);
 
     let infos: Vec<_> = server.received_of(INFO).iter().map(Packet::bytes).collect();

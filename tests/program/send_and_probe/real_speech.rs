@@ -17,7 +17,7 @@ const ALSA: &str = "/usr/share/sounds/alsa";
 /// A recording of a spoken sentence, from the package supercollider-common: 44.1 kHz, 16 bits, one channel.
 const SENTENCE: &str = "/usr/share/SuperCollider/sounds/a11wlk01.wav";
 
-/// Whether `path` exists. If the file does not exist, the test prints a line and is skipped; in CI the file must exist.
+/// Whether `path` exists. If the file does not exist, the test prints a line and is skipped. In CI, the file must exist.
 fn is_installed(path: &str, package: &str) -> bool {
     if Path::new(path).exists() {
         return true;
@@ -81,7 +81,7 @@ fn speech_at_44_1_khz_returns_interpolated_or_sample_for_sample() {
     // The output has the duration of the input, rounded up: 147 samples become 160.
     assert_eq!(found.len(), (input.len() * 160).div_ceil(147));
 
-    // Every 37th sample is compared. 37 and 160 have no common divisor, so all 160 phases of the resampler occur.
+    // Every 37th sample is compared. Because 37 and 160 have no common divisor, all 160 phases of the resampler occur.
     let (mut error, mut power) = (0.0, 0.0);
     for n in (0..found.len()).step_by(37) {
         let ideal = interpolated(&input, n as f64 * 147.0 / 160.0);
@@ -92,8 +92,9 @@ fn speech_at_44_1_khz_returns_interpolated_or_sample_for_sample() {
     assert!(decibels < -60.0, "{decibels:.1} dB");
 }
 
-/// Interpolates between samples: the sum of the samples, each multiplied by sin(πt)/(πt) and by a Hann window that is 400 samples wide,
-/// where t is the distance from the sample to `at` in samples. The signal is zero before the first and after the last sample.
+/// Interpolates between samples. Each sample is multiplied by sin(πt)/(πt) and by a Hann window that is 400 samples wide. In these factors,
+/// t is the distance from the sample to `at` in samples. The result is the sum of the products. The signal is zero before the first and
+/// after the last sample.
 fn interpolated(samples: &[f32], at: f64) -> f64 {
     const REACH: f64 = 200.0;
     let near = (at - REACH).ceil().max(0.0) as usize..=((at + REACH) as usize).min(samples.len() - 1);

@@ -40,7 +40,7 @@ fn recording_of_a_16_bit_file_contains_its_exact_samples() {
 #[test]
 fn integer_samples_are_recorded_as_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    // In a 24-bit file, a 16-bit sample is a zero byte followed by the two bytes of the sample (little endian).
+    // In a little-endian 24-bit file, a zero byte precedes the two bytes of a 16-bit sample.
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).data;
     let speech24 = speech.chunks(2).flat_map(|sample| [0, sample[0], sample[1]]).collect();
     let bell = Wav::read(&fixture("24bit-mono-48k.wav")).data;

@@ -171,7 +171,7 @@ fn full_disk_keeps_the_written_samples_and_reports_their_number() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
     // The file may have 100 blocks of 512 bytes, which include a header of 58 bytes. The other bytes can contain 12,785 samples of one
-    // channel, which are 99 whole packets, or 6,392 frames of two channels, which are 49 whole packets.
+    // channel, or 99 whole packets. With two channels, the same bytes can contain 6,392 frames, or 49 whole packets.
     at_once([("--record", 1, 99), ("--record-both", 2, 49)], |(option, channels, packets)| {
         let file = folder.path().join(format!("{channels}.wav"));
         let line = format!(

@@ -31,8 +31,8 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Returns a list and a line. The list contains the name and the JUnit element (`failure`, `error` or `skipped`) of each case that did not
-/// pass. The line is the first line of the summary.
+/// Returns a list and a line. The list contains the name and the JUnit element of each case that did not pass. The element is `failure`,
+/// `error` or `skipped`. The line is the first line of the summary.
 fn reported(folder: &Path) -> (Vec<(String, String)>, String) {
     assert_eq!(names(folder), ["junit.xml", "summary.md"], "no other files are left");
     let text = fs::read_to_string(folder.join("junit.xml")).unwrap();

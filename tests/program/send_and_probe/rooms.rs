@@ -1,4 +1,4 @@
-//! `send` and `probe` with `--room`, and `--list-rooms`: the program, the signaling server and the echo server on real sockets.
+//! Tests `send` and `probe` with `--room`, and `--list-rooms`. The program, the signaling server and the echo server use real sockets.
 
 #![cfg(unix)]
 
@@ -128,7 +128,7 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
         for (n, (silent_socket, _)) in silent_sockets.iter().enumerate() {
             assert_eq!(keepalives(silent_socket), usize::from(n < answering), "{n}");
         }
-        // Each silent address was tried for at least half a second; on a slow machine, this may take longer.
+        // The client tries each silent address for at least half a second. A slow machine may take longer.
         assert!(reported.elapsed() >= ADDRESS_TIMEOUT * answering as u32);
         assert_eq!(echo.received_of(KEEPALIVE).len(), 1);
         assert_eq!(echo.received_of(PING).len(), 3);
@@ -150,7 +150,7 @@ fn unresponsive_address_is_sent_one_keepalive_only() {
             1,
             &format!(
                 "no member of room `jam` replies to KEEPALIVE: {first} (no reply within 500 ms), {closed} (Connection refused (os \
-                 error 111)); no other packets were sent; if you know a member's address, give --to instead of --room"
+                 error 111)). No other packets were sent. If you know a member's address, give --to instead of --room"
             ),
         );
         assert_eq!(keepalives(&silent), 1, "{line:?}");
@@ -256,7 +256,7 @@ fn stop_request_ends_joining_at_once_with_a_message() {
         {"id": "0000000a", "name": "jam", "peer_count": 1, "max_peers": 10, "has_password": false, "invite_code": "AAAAAA"},
     ]}});
     let joined_empty = json!({"type": "RoomJoined", "data": {"room_id": "0000000a", "peer_id": "x", "peers": []}});
-    // The server goes silent before the upgrade response, after it, after the room list, or after RoomJoined for a room without other
+    // The server goes silent before or after the upgrade response, after the room list, or after RoomJoined. The joined room has no other
     // members.
     for replies in [None, Some(vec![]), Some(vec![listed.clone()]), Some(vec![listed, joined_empty])] {
         for (signal, code) in [("INT", 130), ("TERM", 143)] {
@@ -292,7 +292,8 @@ fn stop_request_ends_the_address_search() {
     socket.recv(&mut [0; 64]).unwrap();
     program.signal("INT");
     let output = program.end();
-    // The signal arrives while the program waits up to 500 ms for a reply to its KEEPALIVE, so it prints this error instead of a result.
+    // The program waits up to 500 ms for a reply to its KEEPALIVE. The signal arrives during this time. Therefore, the program prints this
+    // error instead of a result.
     let error = "interrupted while waiting for a reply from a member of room `jam`; only KEEPALIVE packets were sent";
     assert_error(&output, 130, error);
     room_member.receive_next("PeerLeft");
@@ -458,5 +459,5 @@ fn conflicting_room_options_are_rejected_before_connecting() {
         }
     }
     let output = run("send --tone 440");
-    assert!(output.stderr.contains("or --signaling-url URL with --room NAME"), "{}", output.stderr);
+    assert!(output.stderr.contains("give --signaling-url URL with --room NAME"), "{}", output.stderr);
 }

@@ -1,5 +1,5 @@
-//! Tests the statistics that `send` computes from its audio source before mixing and resampling. The tests generate audio in which the
-//! number of clipped runs and the length of silence are known.
+//! Tests the statistics that `send` computes from its audio source before mixing and resampling. In the generated audio, the number of
+//! clipped runs and the length of silence are known.
 
 use std::f64::consts::TAU;
 use std::path::Path;
@@ -11,13 +11,13 @@ use client::wav::{self, Wav};
 use client::{at_once, document};
 use serde_json::{Value, json};
 
-/// The audio quality of a file with these samples, sent with `options`, and the exit code of the run.
+/// Sends a file with these samples and `options`. Returns the reported audio quality and the exit code.
 fn quality(rate: u32, channels: u16, samples: &[i16], options: &str) -> (Value, i32) {
     let output = send_file(|file| wav::write(file, rate, channels, samples), &format!("{options} --json"));
     (document::report(&output)["audio_quality"].clone(), output.code)
 }
 
-/// Calls the closure `make`, which writes a WAV file, and runs `send` with this file and these options.
+/// Writes a WAV file with the closure `make`. Runs `send` with this file and these options.
 fn send_file(make: impl Fn(&Path), options: &str) -> ProgramOutput {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("made.wav");
@@ -27,8 +27,8 @@ fn send_file(make: impl Fn(&Path), options: &str) -> ProgramOutput {
     run_args(line.into_iter().chain(options.split_whitespace().map(AsRef::as_ref)))
 }
 
-/// A second of a sine with 120 % of full scale, starting at a quarter of its period. The sine is clipped twice per period, for 67 degrees
-/// each time.
+/// One second of a sine with 120 % of full scale. The sine starts at a quarter of its period. The sine is clipped twice per period, for 67
+/// degrees each time.
 fn clipped_sine(hz: f64, rate: u32) -> Vec<i16> {
     let sample = |n: u32| 1.2 * (TAU * (0.25 + hz * f64::from(n) / f64::from(rate))).sin();
     (0..rate).map(|n| (32_768.0 * sample(n)).clamp(-32_768.0, 32_767.0) as i16).collect()
@@ -41,8 +41,8 @@ fn with_silent_channel(samples: &[i16]) -> Vec<i16> {
 
 #[test]
 fn clipping_in_the_file_is_counted_after_any_conversion() {
-    // The sine is clipped at its maximum and at its minimum, which is twice per period. The file starts in the middle of a clipped maximum
-    // and ends in the middle of a clipped maximum. These two half runs are counted separately, so 1,000 periods have 2,001 clipped runs.
+    // The sine is clipped at its maximum and at its minimum, which is twice per period. The file starts and ends in the middle of a clipped
+    // maximum. These two half runs are counted separately, so 1,000 periods have 2,001 clipped runs.
     at_once(
         [
             (48_000, 1_000.0, 1, ""),
@@ -67,7 +67,7 @@ fn clipping_in_the_file_is_counted_after_any_conversion() {
 
 #[test]
 fn resampler_overshoot_is_not_counted_as_clipping() {
-    // A square wave at 95 % of full scale has peaks beyond full scale when the frequencies above 22 kHz are removed.
+    // This square wave has 95 % of full scale. If the frequencies above 22 kHz are removed, its peaks exceed full scale.
     let square: Vec<i16> = (0..44_100).map(|n| if n / 21 % 2 == 0 { 31_130 } else { -31_130 }).collect();
     let (quality, code) = quality(44_100, 1, &square, "--max-clips 0");
     assert!(quality["sent_levels"][0]["peak_dbfs"].as_f64().unwrap() > 0.0, "{quality}");
@@ -92,8 +92,8 @@ fn silence_has_its_length_in_the_file_and_unsent_parts_do_not_count() {
             ("--duration 500ms --max-silence 299ms", 300.0, 1),
             // The run sends 100 ms of sound and 50 ms of the silence.
             ("--duration 150ms", 50.0, 0),
-            // The file is sent twice in succession. The file begins with sound, so the silence at the end of the file ends when the file
-            // starts again, and the longest silence stays the same.
+            // The file is sent twice in succession. The file begins with sound. Therefore, the second pass ends the silence at the end of
+            // the first pass. The longest silence stays the same.
             ("--repeat 2", 400.0, 0),
         ],
         |(options, expected, code)| {
@@ -103,7 +103,7 @@ fn silence_has_its_length_in_the_file_and_unsent_parts_do_not_count() {
     );
 }
 
-/// A tenth of a second of a quiet tone, equal on all channels, with `value` at three positions.
+/// A tenth of a second of a quiet tone. `value` replaces three of its samples.
 fn with_three_values(value: f32, rate: u32, channels: u16) -> Vec<f32> {
     let samples = rate as usize / 10 * usize::from(channels);
     let mut sound: Vec<f32> = (0..samples).map(|n| (n as f32 / 50.0).sin() / 4.0).collect();
@@ -269,7 +269,7 @@ fn source_of_an_interrupted_run_is_the_part_that_was_sent() {
     let quality = &report["audio_quality"];
     let [sent, source] =
         [&quality["sent_levels"][0]["clips"], &quality["source_clips"]].map(|clips| clips.as_u64().unwrap());
-    // The source may have more clipped runs than the sent audio, because some audio was analyzed but not sent. The next packet has up to
+    // Some audio was analyzed but not sent. Therefore, the source may have more clipped runs than the sent audio. The next packet has up to
     // 250 clipped runs: 125 periods with two runs each. The 1,024 samples that are read ahead have up to 43 clipped runs.
     assert!((sent..=sent + 250 + 43 + 1).contains(&source), "{sent} {source}");
     assert!(sent >= 500, "{sent}");

@@ -138,8 +138,8 @@ fn output_to_an_open_pipe_is_flushed_at_once() {
 
 #[test]
 fn two_simultaneous_signals_act_as_one_and_keep_the_report() {
-    // The program receives the signal twice, as from coreutils' `timeout --signal INT`, which sends the signal to its child and then to the
-    // child's process group.
+    // The program receives the signal twice, as from coreutils' `timeout --signal INT`. That command sends the signal to its child and then
+    // to the child's process group.
     let mut program = program::start_line("probe --embedded --count 0 --interval 1ms --json-lines --wait-for 5s");
     let (_, mut stdout) = program.first_line();
     for _ in 0..2 {
@@ -156,7 +156,7 @@ fn two_simultaneous_signals_act_as_one_and_keep_the_report() {
 fn receive_buffer_overflow_is_reported() {
     let dropped = |report: &serde_json::Value| report["host_timing"]["kernel_dropped"].as_u64().unwrap();
     let codes = |report: &serde_json::Value| report["warnings"].to_string();
-    // 64 pings are sent in a row before a reply is read, and the smallest buffer holds only a few replies.
+    // The program sends 64 pings before it reads a reply. The smallest buffer holds only a few replies.
     let output = run("probe --embedded --count 5000 --interval 1us --timeout 200ms --socket-buffer 1 --json");
     let report = document::report(&output);
     assert!(dropped(&report) > 0 && codes(&report).contains("kernel_dropped"), "{output:?}");

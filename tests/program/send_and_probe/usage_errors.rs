@@ -98,7 +98,7 @@ fn invalid_targets_are_explained() {
         (
             "send --tone 440 --to ws://localhost",
             2,
-            "send needs a UDP target, not a signaling server (ws://, wss://); give --to HOST[:PORT]",
+            "send needs a UDP target, not a signaling server (ws://, wss://). Give --to HOST[:PORT]",
         ),
         ("probe --embedded --to moqt://127.0.0.1:4443/echo", 2, "'--embedded' cannot be used with '--to"),
         ("probe --to moqt://127.0.0.1:4443/echo --moqt", 2, "cannot be used with"),
@@ -191,7 +191,7 @@ fn invalid_quantities_are_explained() {
         ("probe --to TO --count many", 2, count),
         ("probe --to TO --count 99999999999999999999", 2, count),
         ("probe --to TO --audio --size 3", 2, "--size 3: give a multiple of 4 (AUDIO has 4-byte samples)"),
-        ("probe --to TO --audio --size 65496", 2, "up to 65492, the maximum that fits in a datagram"),
+        ("probe --to TO --audio --size 65496", 2, "The maximum that fits in a datagram is 65492"),
         ("probe --to TO --spin 101", 2, "give a whole percentage from 0 to 100"),
         ("probe --to TO --socket-buffer 1XB", 2, "unknown unit `XB`; expected B, KiB, MiB"),
         ("send --to TO --tone 0", 2, tone),

@@ -1,6 +1,6 @@
-//! Malicious clients of `signaling-server`, which runs in its own process. The server keeps running, other clients are not affected, its
-//! memory is bounded, and each kind of abuse has a counter. `CHURN=100000 cargo test --test program signaling_abuse` opens and closes ten
-//! times as many connections as the default.
+//! Malicious clients of a `signaling-server` process. The server keeps running, and its memory is bounded. Other clients are not affected.
+//! Each kind of abuse has a counter. `CHURN=100000 cargo test --test program signaling_abuse` opens and closes ten times as many
+//! connections as the default.
 
 #![cfg(target_os = "linux")]
 
@@ -18,8 +18,8 @@ use hostile::{
     Client, Duo, MAX_MESSAGE_LEN, UPGRADE, close_code, frame, frame_with_length, raw, resident_kib, upgraded,
 };
 
-/// Sends each message on its own connection. Checks that the server closes this connection with the given code and counts it, and that
-/// other clients continue to chat.
+/// Sends each message on its own connection. Checks that the server closes this connection with the given code and counts the close. Other
+/// clients must still be able to chat.
 fn each_is_closed(cases: &[(&str, u16, Vec<u8>)], count: &str) {
     let server = Server::start_signaling(&[]);
     let mut duo = Duo::new(&server);
@@ -159,7 +159,7 @@ fn total_queue_is_bounded_and_the_slowest_connection_is_closed() {
         client
     };
     let _unread: Vec<Client> = std::iter::repeat_with(|| Client::new(&server)).take(3).map(join).collect();
-    // Three clients do not read. `flooder` sends 60 MB to each of them, which is more than the socket buffers and the queue can hold.
+    // Three clients do not read. `flooder` sends 60 MB to each of these clients. The socket buffers and the queue cannot hold this amount.
     for _ in 0..300 {
         flooder.chat(&"x".repeat(MESSAGE_LEN));
     }
@@ -171,7 +171,8 @@ fn total_queue_is_bounded_and_the_slowest_connection_is_closed() {
     poll_until("nothing is queued", || (server.metric("queued_bytes") == 0).then_some(()));
 }
 
-/// Opens connections from its own process, prints their number, sends incomplete requests on them, and waits to be killed.
+/// A program that opens connections, and sends an incomplete request on each connection. The program prints the number of connections and
+/// waits to be killed.
 const HALF_OPEN: &str = "import socket,sys,time,resource
 maximum=resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE,(maximum,maximum))
@@ -198,8 +199,8 @@ fn endless_messages_are_closed_when_the_byte_budget_is_used_up() {
     }
     let mut last = upgraded(server.address);
     last.write_all(&begun).unwrap();
-    // The server closes the connection that has the most buffered bytes (if several have equally many, the newest of these), not the
-    // connection whose bytes exceeded the limit.
+    // The server closes the connection with the most buffered bytes. Among equal connections, the server closes the newest one. The
+    // connection that exceeded the limit stays open.
     assert_eq!(close_code(buffered.pop().unwrap()), Some(1_013));
     buffered.push(last);
     assert_eq!(server.metric("queue_budget_evictions_total"), 1);
@@ -245,7 +246,8 @@ fn ten_thousand_short_connections_leave_nothing_behind() {
                 scope.spawn(move || {
                     for number in 0..times / 4 {
                         let mut stream = upgraded(address);
-                        // Connections are in turn closed properly, cut, cut in the middle of a frame, and cut while in a room.
+                        // One of four connections sends a close frame. The other three disconnect without a close frame. The first of these
+                        // three sends no message. The second sends half a frame. The third requests a new room.
                         match (number + part) % 4 {
                             0 => drop(stream.write_all(&frame(0x88, b""))),
                             1 => {}

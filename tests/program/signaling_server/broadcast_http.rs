@@ -301,8 +301,8 @@ fn post_reaches_the_members_and_returns_their_number() {
     }
     assert_eq!(post("GET /radio/postcontent", "").status, 405);
     assert_eq!(post("OPTIONS /rooms/radio/post", "").status, 204);
-    // The next message that `other` receives is an error, so none of these posts was delivered to its room. For a post to an empty room,
-    // the response reports 0 receivers.
+    // The next message that `other` receives is an error. Therefore, none of these posts was delivered to its room. For a post to an empty
+    // room, the response reports 0 receivers.
     other.send("no JSON");
     assert_eq!(other.receive()["type"], "error");
     assert_eq!(request(&server, "POST /void/postcontent", &bearer("void"), "{}").json()["clientCount"], 0);
@@ -352,7 +352,7 @@ fn control_channels_are_open_only_with_the_option() {
     assert_eq!(Client::connect(&server, control).closed(), (4_001, "Authentication required".to_owned()));
     let server = Server::start_signaling(&[&SECRET[..], &["--open-control-channel"]].concat());
     assert_eq!(Client::connect(&server, control).receive()["type"], "control-welcome");
-    // Joining the room still requires a token, and a token that is given for the control channel must be valid.
+    // A client still needs a token to join the room. If a client gives a token for the control channel, the token must be valid.
     assert_eq!(Client::connect(&server, "/radio").closed().0, 4_001);
     assert_eq!(Client::connect(&server, &format!("{control}?token=a.b")).closed().0, 4_002);
 }

@@ -1,4 +1,4 @@
-//! Broadcast rooms over real sockets: the transcripts with and without TLS, and all hooks of a custom room.
+//! Broadcast rooms over real sockets. The transcripts run with and without TLS. A custom room uses all hooks.
 
 #![cfg(unix)]
 
@@ -188,7 +188,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     assert_eq!(server.connect("/myroom").expect_closed(), (4_001, "Missing clientId".to_owned()));
     // `verify_auth` can reject a client with the default code.
     assert_eq!(server.join("mallory").expect_closed(), (4_004, "Rejected by room".to_owned()));
-    // `verify_auth` receives the headers of the request, and can reject a client with a code of its own.
+    // `verify_auth` receives the headers of the request, and can reject a client with its own code.
     let mut request =
         tungstenite::client::IntoClientRequest::into_client_request(format!("ws://{}/myroom", server.address)).unwrap();
     request.headers_mut().insert("User-Agent", "myclient/1".parse().unwrap());
@@ -239,7 +239,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     );
     assert!(server.request("DELETE /rooms/myroom/stats", "").starts_with("HTTP/1.1 405 "));
     assert!(server.request("GET /rooms/myroom/more", "").starts_with("HTTP/1.1 404 "));
-    // If `has_route` returns false for the path of a request, the server rejects the request before it reads the body.
+    // If `has_route` returns false for the path, the server rejects the request without its body.
     for room in ["myroom", "lobby"] {
         let mut stream = TcpStream::connect(server.address).unwrap();
         stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
@@ -263,8 +263,8 @@ fn every_hook_of_a_custom_room_has_its_effect() {
         (json!("welcome"), notice("joined", "cat"), notice("joined", "cat"))
     );
     assert_eq!(server.join("dan").expect_closed(), (1_013, "Room is full".to_owned()));
-    // The server calls `on_leave`, or `on_control_leave` for a control channel, with the code and reason of the close
-    // frame, or with 1006 if there was no close frame.
+    // The server calls `on_leave`, or `on_control_leave` for a control channel. The arguments are the code and reason of the close frame.
+    // Without a close frame, the code is 1006.
     cat.0.close(Some(CloseFrame { code: 4_321.into(), reason: "Enough".into() })).unwrap();
     assert_eq!(
         (ann.receive(), bob.receive()),

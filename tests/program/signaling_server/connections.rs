@@ -1,4 +1,4 @@
-//! `jamjam-dev signaling-server` on real sockets: connections are accepted and closed, and no client has to wait for another.
+//! Tests `jamjam-dev signaling-server` on real sockets. Connections are accepted and closed, and no client has to wait for another client.
 
 #![cfg(unix)]
 
@@ -265,7 +265,7 @@ fn slow_reader_is_closed_and_others_receive_every_message() {
     assert_eq!(reader.room_count(), 1);
     sender.receive_type("PeerLeft");
     assert_eq!(sender.room_count(), 1);
-    // Messages sent before the close can still be read; then the stream ends.
+    // Messages sent before the close can still be read. Then the stream ends.
     assert!(server.metric("messages_dropped_slow_reader_total") > 0);
     while unresponsive.0.read().is_ok() {}
     poll_until("nothing is queued", || (server.metric("queued_bytes") == 0).then_some(()));
@@ -278,7 +278,7 @@ fn pings_of_a_client_that_does_not_read_use_little_memory() {
     let resident = || server.status("VmRSS").parse::<u64>().unwrap();
     let before = resident();
     let mut client = Client::new(&server);
-    // A ping of 125 bytes with a mask of zeros. 100 MB of pings are sent, and the socket buffers cannot hold that many pongs.
+    // A ping of 125 bytes with a mask of zeros. The client sends 100 MB of pings. The socket buffers cannot hold that many pongs.
     let ping = [&[0x89, 0x80 | 0x7d, 0, 0, 0, 0][..], &[b'p'; 125]].concat();
     let burst = ping.repeat(8_000);
     for _ in 0..100 {

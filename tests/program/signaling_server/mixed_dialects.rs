@@ -1,5 +1,4 @@
-//! All four dialects at once on one port, over sockets: no message is lost or sent to the wrong room, and each sender's messages stay in
-//! order.
+//! All four dialects at once on one port, over sockets. No message is lost or sent to the wrong room. Each sender's messages stay in order.
 //!
 //! The clients use tungstenite, and each dialect has its own thread. Every message contains its dialect, room, sender and number. Latencies
 //! are printed but not evaluated:
@@ -43,7 +42,7 @@ const JOIN_MESSAGES: [&str; 7] =
 struct Plan {
     /// The number of connections per dialect.
     connections: usize,
-    /// The number of members in a jamjam room (at most ten), and in a room of the other dialects.
+    /// The number of members in a jamjam room, and in a room of another dialect. A jamjam room has at most ten members.
     rooms: (usize, usize),
     /// The interval between the messages of each client, and their number.
     interval: Duration,
@@ -54,11 +53,11 @@ struct Member {
     socket: WebSocket<TcpStream>,
     /// The id that other clients use to send a message only to this client.
     id: String,
-    /// The last number received from each other client, separately for messages to all and for messages only to this client.
+    /// The last number received from each other client. Messages to all clients and messages only to this client have separate numbers.
     last_received: BTreeMap<(usize, bool), u32>,
 }
 
-/// The label of a message: its dialect, room and sender, and whether it is for only one client.
+/// The label of a message: its dialect, room, sender and recipients. The recipients are `one` or `all` other clients.
 fn label(dialect: Dialect, room: usize, sender: usize, alone: bool) -> String {
     format!("{dialect:?}/{room}/{sender}/{}", if alone { "one" } else { "all" })
 }
@@ -142,7 +141,7 @@ struct DialectTest<'a> {
     dialect: Dialect,
     size: usize,
     members: Vec<Member>,
-    /// Two lists of send times for each client. The first list is for messages to all clients, the second list is for messages to one
+    /// Two lists of send times for each client. The first list is for messages to all clients. The second list is for messages to one
     /// client. In both lists, element `n - 1` is the send time of message number `n`.
     sent_at: Vec<[Vec<Instant>; 2]>,
     expected: usize,
@@ -219,12 +218,12 @@ impl DialectTest<'_> {
         };
         let sender: usize = received.split('/').nth(2).and_then(|sender| sender.parse().ok()).expect("a sender");
         let alone = received.ends_with("/one");
-        // The message is of this dialect and room, and from another client there.
+        // The sender of the message is another client in the same room, with the same dialect.
         assert_eq!(received, label(self.dialect, receiver / self.size, sender, alone), "{:?} {receiver}", self.dialect);
         assert!(sender != receiver && sender / self.size == receiver / self.size, "{receiver} received {text}");
         let last = self.members[receiver].last_received.insert((sender, alone), number).unwrap_or(0);
-        // A client uses one counter for all messages that it sends to single clients, and it sends consecutive messages to different
-        // clients. Therefore, a receiver gets only some of the numbers of this counter.
+        // Some messages go to only one client. A sender numbers all these messages with the same counter. Consecutive messages of this kind
+        // go to different clients. Therefore, a receiver gets only some of the numbers of this counter.
         let next = if alone { number > last } else { number == last + 1 };
         assert!(next, "{:?} {receiver} received {number} of {sender} after {last}", self.dialect);
         self.latencies.push(self.sent_at[sender][usize::from(alone)][number as usize - 1].elapsed());

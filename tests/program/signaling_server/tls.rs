@@ -1,5 +1,5 @@
-//! `jamjam-dev signaling-server --cert --key`: errors in the two files are reported before it listens, and clients without TLS or with a
-//! slow handshake do not block other clients.
+//! Tests `jamjam-dev signaling-server --cert --key`. The server reports errors in the two files before it listens. Clients without TLS or
+//! with a slow handshake do not block other clients.
 
 #![cfg(unix)]
 

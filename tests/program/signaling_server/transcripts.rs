@@ -19,9 +19,9 @@ use transcript_files::transcripts;
 /// clock is run only up to that line.
 const DIALECTS: [(&str, usize); 2] = [("jamjam", 50), ("webrtc", 33)];
 
-/// Runs `transcript` to its end, or up to a line that this server does not support, for example a line that advances the clock. Some lines
-/// send back an id that the server assigned, with its letters changed to upper or lower case. If the id of this run contains no letters,
-/// the function runs the transcript again, because the server then assigns another id.
+/// Runs `transcript` to its end, or up to a line that this server does not support. For example, this server's clock cannot be advanced.
+/// Some lines convert an assigned id to upper or lower case and send it back. If the conversion does not change the id, the function runs
+/// the transcript again. The server then assigns another id.
 fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, String> {
     for _ in 0..20 {
         let progress = run_transcript(transcript, sockets)?;
@@ -145,8 +145,8 @@ bob< {{"type":"existing-participants","participants":[{ANN}]}}
         drop(sockets);
         Sockets::new(server.address, None).finish().unwrap();
     }
-    // A transcript fails if the server closes the connection with a code that differs from the code in the transcript. A transcript also
-    // fails if the server closes the connection and the transcript contains no close.
+    // A transcript fails if the server closes the connection with a different code. A transcript without a close fails if the server closes
+    // the connection.
     for (end, expected) in [("ann is closed 1008 x", "1008"), ("ann receives nothing", "is closed"), ("", "is closed")]
     {
         let mut sockets = Sockets::new(server.address, None);

@@ -77,11 +77,11 @@ fn client_without_pongs_is_closed_and_one_with_pongs_stays() {
     let mut unresponsive = Client::new(&server, "r", "dead");
     let mut responsive = Client::new(&server, "r", "alive");
     responsive.receive_type("existing-participants");
-    // A jamjam client that reads nothing until the end of the test, and a client whose dialect is undecided until the end of the test.
+    // The jamjam client reads nothing until the end of the test. The dialect of the other client stays undecided until then.
     let mut jamjam = Client::at(&server, "/");
     jamjam.send(&json!({"type": "ListRooms"}));
     let mut undecided = Client::at(&server, "/");
-    // `responsive` answers pings while it reads; `unresponsive` does not read.
+    // `responsive` answers pings while it reads. `unresponsive` does not read.
     let left = responsive.receive_type("participant-left");
     assert_eq!((&left["userId"], &left["userName"]), (&json!("dead"), &json!("dead X")));
     assert_eq!(left["participants"].as_array().unwrap().len(), 1);

@@ -1,4 +1,4 @@
-//! Finds cycles of imports between files. If a file uses an item through a re-export, the check counts this use as an import from the file
+//! Finds cycles of imports between files. A file may use an item through a re-export. The check counts this use as an import from the file
 //! that defines the item. The re-export itself (`pub use`, for example in a `mod.rs`) does not count as an import. Code of `mod tests` is
 //! not checked.
 
@@ -71,8 +71,8 @@ fn resolve(
     let (file, rest) =
         (0..=absolute.len()).rev().map(|end| absolute.split_at(end)).find(|(file, _)| files.contains_key(*file))?;
     let code = &files[file];
-    // The search follows at most eight re-exports. No real chain of re-exports is longer, and the limit also ends the search if re-exports
-    // form a cycle.
+    // The search follows at most eight re-exports. No real chain of re-exports is longer. The limit also ends the search if re-exports form
+    // a cycle.
     match rest.first().and_then(|name| code.imports.get(name)) {
         Some(targets) if depth < 8 => {
             targets.iter().find_map(|target| resolve(files, &file.to_vec(), target, depth + 1))

@@ -1,8 +1,9 @@
 //! Finds every path in a source file and makes it absolute. Paths occur in `use` trees, qualified paths, macro names and attributes. Token
 //! sequences in macro calls that look like a path also count as paths.
 //!
-//! Names are resolved by the file's own imports (`use std::time as t; t::Instant`), regardless of scope: an import anywhere in a file
-//! applies to the whole file. The check may therefore reject valid code, but it does not need to resolve Rust names as a compiler does.
+//! Names are resolved by the file's own imports (`use std::time as t; t::Instant`). Scopes are ignored. An import anywhere in a file
+//! applies to the whole file. Therefore, the check may reject valid code. In return, the check need not resolve Rust names as a compiler
+//! does.
 
 use std::collections::HashMap;
 
@@ -36,8 +37,8 @@ pub(crate) fn named(source: &str, module: &[String]) -> syn::Result<Vec<Named>> 
     Ok(collector.into_named())
 }
 
-/// The Rust paths that the code of one file contains, except those in `mod tests`, and the names that this file imports. A Rust path in
-/// another file may use a re-export in this file. The imported names are needed to resolve such a path.
+/// The Rust paths in the code of one file, and the names that this file imports. Paths in `mod tests` are excluded. A Rust path in another
+/// file may use a re-export in this file. The imported names are needed to resolve such a path.
 pub(crate) struct CodePaths {
     /// All paths except those of re-exports (`pub use`).
     pub(crate) named: Vec<Vec<String>>,
@@ -70,8 +71,8 @@ fn resolve(path: &[String], imports: &HashMap<String, Vec<Vec<String>>>, depth: 
     if matches!(path[0].as_str(), "core" | "alloc") {
         path[0] = String::from("std");
     }
-    // Imports may refer to each other. The search follows at most eight imports: no real chain of imports is longer, and the limit also
-    // ends the search if imports form a cycle.
+    // Imports may refer to each other. The search follows at most eight imports. No real chain of imports is longer. The limit also ends
+    // the search if imports form a cycle.
     let targets = if depth < 8 { imports.get(&path[0]) } else { None };
     let mut resolved = vec![path.clone()];
     for target in targets.into_iter().flatten().filter(|target| target[0] != path[0] || target.len() > 1) {
@@ -98,8 +99,8 @@ impl Collector {
         let Self { found, imports, .. } = self;
         let mut absolute = Vec::new();
         for Named { path, what, line } in found {
-            // Outside imports and macro calls, a single name counts as a path only if the file imports this name. If the file does not
-            // import the name `rand`, for example, `rand` may be a variable.
+            // Outside imports and macro calls, a single name counts as a path only if imported. If the file does not import the name
+            // `rand`, for example, `rand` may be a variable.
             let bare = what == What::Path && path.len() == 1;
             absolute.extend(
                 resolve(&path, &imports, 0)
@@ -130,7 +131,7 @@ impl Collector {
     }
 
     fn note(&mut self, path: &[String], what: What, span: Span) {
-        // In the body of a macro, `super` without a following `::` belongs to `pub(super)` and is not the path of an item.
+        // In a macro body, `super` without a following `::` belongs to `pub(super)`. Such a `super` is not the path of an item.
         if !path.is_empty() && path != ["super"] {
             self.found.push(Named { path: self.absolute(path), what, line: span.start().line });
         }
@@ -161,8 +162,9 @@ impl Collector {
         }
     }
 
-    /// Finds the paths in `tokens`, whose grammar is unknown: names joined by `::`, and groups of names after a `::`. If `tokens` is the
-    /// content of a group in braces, `prefix` is the path before this group. `imports` is set inside a `use`.
+    /// Finds the paths in `tokens`. The grammar of the tokens is unknown. Therefore, names joined by `::` and groups of names after a `::`
+    /// count as paths. If `tokens` is the content of a group in braces, `prefix` is the path before this group. `imports` is set inside a
+    /// `use`.
     fn tokens(&mut self, prefix: &[String], mut imports: bool, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let is = |at: usize, mark: char| matches!(tokens.get(at), Some(TokenTree::Punct(p)) if p.as_char() == mark);
@@ -187,7 +189,7 @@ impl Collector {
                 }
                 TokenTree::Literal(_) => continue,
             };
-            // A name after a dot is a field or a method, unless it is the end of a range, which has two dots before it.
+            // A name after one dot is a field or a method. A name after two dots is the end of a range.
             if at > 1 && is(at - 2, '.') && !(at > 2 && is(at - 3, '.')) {
                 continue;
             }

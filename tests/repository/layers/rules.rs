@@ -1,7 +1,7 @@
-//! The layer rules: which module may use which, which paths only I/O modules may use, and how files are named.
+//! The rules for layers, for paths that only I/O modules may use, and for file names.
 
-/// The top-level modules, the lowest layer first: a module uses modules of lower layers only, and no other module of
-/// its own layer. A new module must be added here.
+/// The top-level modules, the lowest layer first. A module uses only modules of lower layers, and no other module of its own layer. A new
+/// module must be added here.
 pub(crate) const LAYERS: &[&[&str]] = &[
     &["time"],
     &["node", "units", "address", "sanitize"],
@@ -36,7 +36,7 @@ const IO_PATHS: &[&str] = &[
     "std::time::Instant",
     "std::time::SystemTime",
     "std::time::UNIX_EPOCH",
-    // A source of entropy: the iteration order of a map that uses it would differ from run to run.
+    // A source of entropy. The iteration order of a map with a `RandomState` differs from run to run.
     "std::hash::RandomState",
     "std::collections::hash_map::RandomState",
     // Crates that perform I/O. If only some functions of a crate perform I/O, only these functions are listed.
@@ -81,7 +81,8 @@ pub(crate) fn violation(module: &str, path: &[String], glob: bool) -> Option<Str
     let reached = |what: &&&str| {
         let what: Vec<&str> = what.split("::").collect();
         let shared = what.len().min(path.len());
-        // A glob import of the parent module (`use parent::*`) also imports the item, although the path does not contain the item's name.
+        // A glob import of the parent module (`use parent::*`) also imports the item. The path of such an import does not contain the
+        // item's name.
         what[..shared] == path[..shared] && (path.len() >= what.len() || glob)
     };
     if !performs_io && let Some(what) = IO_PATHS.iter().find(reached) {
@@ -92,7 +93,7 @@ pub(crate) fn violation(module: &str, path: &[String], glob: bool) -> Option<Str
     {
         return Some(format!("only cli and main may use {what}"));
     }
-    // In the binary, `crate` is only `main.rs`; the library is `jamjam_dev`.
+    // In the binary, `crate` is only `main.rs`. The library is `jamjam_dev`.
     if path[0] != "jamjam_dev" && (path[0] != "crate" || module == "main") {
         return None;
     }
@@ -110,7 +111,7 @@ pub(crate) fn macro_violation(module: &str, path: &[String]) -> Option<String> {
     let name = match path {
         [name] => name,
         [first, name] if first == "std" => name,
-        // Macros such as `std::env!` have the same name as a module that performs I/O, but do not perform I/O.
+        // Macros such as `std::env!` have the same name as an I/O module, but perform no I/O.
         [first, ..] if first == "std" => return None,
         _ => return violation(module, path, false),
     };

@@ -2,9 +2,9 @@
 //! expected members must be present.
 //!
 //! A placeholder `$name` or `${name}` may be a whole string or a part of one. A placeholder is bound at its first use and must have the
-//! same value later. The name defines the form of the value: `room…` is a room's id, `invite…` is an invite code, `peer…` and `node…` are a
-//! peer's id. Two names must have different values, unless the names differ only in the digits at their ends: `$peer` and `$peer2` may be
-//! the same client. In a message that a client sends, `${name:upper}` and `${name:lower}` are the value in upper and in lower case. A
+//! same value later. The name defines the form of the value. `room…` is a room's id, `invite…` is an invite code, and `peer…` and `node…`
+//! are a peer's id. Two names must have different values, unless the names differ only in their final digits. For example, `$peer` and
+//! `$peer2` may be the same client. In a client's message, `${name:upper}` and `${name:lower}` are the value in upper and in lower case. A
 //! string that consists of `"$ms1"` matches a number: a time in whole milliseconds. `"$us1"` matches a time in whole microseconds.
 
 use std::collections::BTreeMap;
@@ -19,12 +19,12 @@ pub struct Bindings(BTreeMap<String, String>);
 #[derive(Debug, PartialEq, Eq)]
 pub enum Spelling {
     Text(String),
-    /// The value of a placeholder should be sent in upper or lower case, but contains no letter.
+    /// `${name:upper}` or `${name:lower}` does not change the value of the placeholder.
     NoOtherCase,
 }
 
-/// A piece of a string: literal text, or the name of a placeholder with the letter case of its value (`upper`, `lower`, or empty if the
-/// value is not changed).
+/// A piece of a string: literal text, or a placeholder's name and letter case. The letter case is `upper`, `lower`, or empty if the value
+/// is not changed.
 enum Piece<'a> {
     Text(&'a str),
     Name(&'a str, &'a str),

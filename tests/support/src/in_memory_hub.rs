@@ -21,8 +21,7 @@ pub struct InMemoryHub {
     queues: Queues,
 }
 
-/// Collects the output of the hub: the messages that each client has not read yet, the connections that the server closed or dropped, and
-/// the pings.
+/// Collects the output of the hub: each client's unread messages, the ended connections, and the pings.
 #[derive(Default)]
 struct Queues {
     waiting: BTreeMap<ConnId, VecDeque<String>>,
@@ -57,7 +56,7 @@ impl EventSink for Queues {
 }
 
 impl InMemoryHub {
-    /// Creates an empty hub whose ids are derived from `key` and whose secret verifies the tokens of the transcripts.
+    /// Creates an empty hub. The ids are derived from `key`, and the secret verifies the tokens of the transcripts.
     pub fn new(key: [u64; 4]) -> Self {
         let broadcast = BroadcastSettings { secret: Some(Secret::new("test-secret")), ..BroadcastSettings::default() };
         let hub = Hub::new(SignalingLimits { broadcast, ..SignalingLimits::default() }, key);

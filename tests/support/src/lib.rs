@@ -1,5 +1,5 @@
-//! Helpers for the test programs: they run the program as a process, provide clients and servers that use none of its code, and run
-//! transcripts.
+//! Helpers for the test programs. The helpers run the program as a process, run transcripts, and provide clients and servers. These clients
+//! and servers use none of the program's code.
 
 // A helper panics if the test cannot continue. Most helpers need no documentation because their names say what they do.
 #![allow(missing_docs, clippy::missing_panics_doc, clippy::new_without_default)]

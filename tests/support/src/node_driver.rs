@@ -16,7 +16,7 @@ pub fn peer() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 2], 5_000))
 }
 
-/// A run configuration with a timeout of two seconds and expected replies; everything else has its default.
+/// A run configuration with a timeout of two seconds and expected replies. All other fields have their defaults.
 pub fn run_config(evaluated_stream: StreamKind) -> RunConfig {
     RunConfig {
         peer: peer(),
@@ -44,7 +44,7 @@ pub fn deliver(node: &mut impl Node, at: u64, source: SocketAddr, contents: &[u8
 pub fn poll(node: &mut impl Node, now: u64) -> Vec<Vec<u8>> {
     let (mut sink, now) = (RecordingSink::new(), Time::from_nanos(now));
     let mut datagrams = Vec::new();
-    // Polls repeatedly like the driver, because a node may leave a part of the due packets for the next call.
+    // Polls repeatedly like the driver. A node may leave some of the due packets for the next call.
     loop {
         node.poll_transmit(now, &mut sink);
         let part = sink.take();

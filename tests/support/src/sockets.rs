@@ -1,22 +1,22 @@
-//! Runs a transcript against a server process: each client is a WebSocket, with or without TLS.
+//! Runs a transcript against a server process. Each client is a WebSocket, with or without TLS.
 //!
 //! `receives nothing` does not wait for a fixed time. It waits for the following two conditions instead.
 //!
-//! *Condition 1: the server has processed a message.* After a client has sent a message, it sends a ping and waits for the pong. The server
-//! processes each message of a connection before it reads the next frame, so all resulting messages are in their queues when the pong
-//! arrives. After a connection was closed or lost, the test polls the server until it counts one connection fewer. The server removes a
-//! connection and informs the other clients in one step.
+//! *Condition 1: the server has processed a message.* After each message, the client sends a ping and waits for the pong. The server
+//! processes each message of a connection before it reads the next frame. Therefore, all resulting messages are in their queues when the
+//! pong arrives. After a connection was closed or lost, the test polls the server. The test continues when the server counts one connection
+//! less. The server removes a connection and informs the other clients in one step.
 //!
 //! *Condition 2: a client has received its whole queue.* A pong cannot prove that the queue is empty, because a pong may overtake queued
-//! messages. The client therefore sends a request. The response goes through the queue, which is first in, first out: if the response is
-//! the next message that the client receives, the queue was empty. The client sends two different requests that change nothing, so that an
-//! earlier response in the queue is not mistaken for the response to the first request.
+//! messages. Therefore, the client sends a request. The response goes through the queue, which is first in, first out. If the response is
+//! the next message that the client receives, the queue was empty. The client sends two different requests, which change nothing.
+//! Therefore, an earlier response in the queue is not mistaken for the new response.
 //!
 //! These requests would decide the dialect of a connection that is still undecided. During a transcript, a client therefore sends these
-//! requests only if its dialect is decided, for example because it has received a message. There are two exceptions: immediately before a
-//! client leaves, and at the end of the transcript, the client sends these requests even if its dialect is undecided. If a client whose
-//! dialect is undecided receives an unexpected message, the test detects this message only at the next of three events: the client receives
-//! another message, the client leaves, or the transcript ends.
+//! requests only if its dialect is decided. For example, a client has a decided dialect after it has received a message. There are two
+//! exceptions: immediately before a client leaves, and at the end of the transcript. Then the client sends these requests even if its
+//! dialect is undecided. Therefore, an unexpected message to a client with an undecided dialect is detected late. The test detects such a
+//! message at the next of three events. The client receives another message, the client leaves, or the transcript ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -85,7 +85,8 @@ impl<T: Read + Write + Send> ByteStream for T {}
 pub struct Sockets {
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
-    /// If true, a client whose connection is cut sends a TCP reset; otherwise, it closes the socket without a WebSocket close frame.
+    /// If true, a client whose connection is cut sends a TCP reset. Otherwise, the client closes the socket without a WebSocket close
+    /// frame.
     pub reset: bool,
     clients: BTreeMap<String, Client>,
 }
@@ -105,7 +106,8 @@ impl Client {
         self.socket.send(message).map_err(|error| format!("cannot be sent: {error}"))
     }
 
-    /// Reads until there is a message (or, if `until_pong` is set, until the pong), or until the server closes the connection.
+    /// Reads until a message arrives or the server closes the connection. If `until_pong` is set, the function waits for the pong instead
+    /// of a message.
     fn read(&mut self, until_pong: bool) -> Result<(), String> {
         loop {
             match self.socket.read().map_err(|error| format!("receives nothing: {error}"))? {
@@ -127,7 +129,7 @@ impl Client {
         }
     }
 
-    /// A client that sends a control surface message becomes a control surface, unless its dialect is already known.
+    /// If the dialect is still undecided, a control surface message makes the client a control surface.
     fn decide(&mut self, text: &str) {
         let message: Value = serde_json::from_str(text).unwrap_or_default();
         let kind = message["type"].as_str().unwrap_or_default();
@@ -215,11 +217,11 @@ impl Sockets {
         self.clients.get_mut(name).unwrap_or_else(|| panic!("{name} is not connected"))
     }
 
-    /// The end of a transcript: every client has received all messages, and no state remains after they disconnect.
+    /// Ends a transcript, and checks that every client has received all messages. After the clients disconnect, no state may remain.
     pub fn finish(&mut self) -> Result<(), String> {
         for (name, client) in &mut self.clients {
-            // The client sends its two requests in the order 1, 2, 1, 2. The repetition detects a surplus message that follows the response
-            // to request 2.
+            // The client sends request 1 and request 2, and then both requests again. The repetition detects a surplus message that follows
+            // the response to request 2.
             client
                 .check_queue_empty()
                 .and_then(|()| client.check_queue_empty())

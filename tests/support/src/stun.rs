@@ -75,7 +75,7 @@ pub fn is_response(bytes: &[u8], transaction: &[u8; 12]) -> bool {
 /// Parses a response; `None` if it is damaged.
 pub fn read(bytes: &[u8]) -> Option<StunResponse> {
     let (found, has_fingerprint) = attributes(bytes)?;
-    // Attributes after a MESSAGE-INTEGRITY are ignored; a bit flip can turn the type of any attribute into MESSAGE-INTEGRITY.
+    // Attributes after a MESSAGE-INTEGRITY are ignored. A bit flip can turn the type of any attribute into MESSAGE-INTEGRITY.
     let covered = found.iter().take_while(|(kind, _)| !matches!(kind, 0x0008 | 0x001c));
     let parse_counts = |value: &[u8]| {
         let words: Vec<u32> = value.chunks(4).map(word).collect();

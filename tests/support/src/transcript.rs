@@ -17,8 +17,8 @@
 //! program creates room 1234 for 2 expiring 60     The embedding application creates a control surface room.
 //! ```
 //!
-//! `$name` in a string is a placeholder for a value that the server chose (see [`super::compare`]). All messages that a line causes must be
-//! received before the next line in which a client acts, and no message may be left at the end.
+//! `$name` in a string is a placeholder for a value that the server chose (see [`super::compare`]). Before a client acts again, all
+//! messages that earlier lines caused must be received. No message may be left at the end.
 
 use crate::compare::{Bindings, Spelling};
 
@@ -44,9 +44,13 @@ pub trait TranscriptServer {
     fn expect_pinged(&mut self, name: &str) -> Result<(), String>;
     /// Advances the clock by this number of seconds. Returns false if this server's clock cannot be advanced.
     fn advance(&mut self, seconds: u64) -> bool;
-    /// The embedding application acts: `creates room CODE [for MEMBERS [expiring SECONDS]]`, `closes room CODE`,
-    /// `sets NAME VALUE [in CODE]`, `declares NAME MIN MAX [at VALUE]`, `shows VALUE… [in CODE]`. Returns false if this server does not
-    /// support `command`.
+    /// The embedding application acts. Returns false if this server does not support `command`. The commands are:
+    ///
+    /// - `creates room CODE [for MEMBERS [expiring SECONDS]]`
+    /// - `closes room CODE`
+    /// - `sets NAME VALUE [in CODE]`
+    /// - `declares NAME MIN MAX [at VALUE]`
+    /// - `shows VALUE… [in CODE]`
     fn program(&mut self, command: &str) -> Result<bool, String> {
         Err(format!("this server cannot run a program that {command}"))
     }
@@ -59,11 +63,10 @@ pub trait TranscriptServer {
 pub enum Progress {
     /// Every line was run.
     Complete,
-    /// The transcript was run up to a line that advances the clock or lets the embedding application act, which this server does not
-    /// support.
+    /// The transcript was run up to a line that this server does not support. Such a line advances the clock or lets the embedding
+    /// application act.
     UntilUnsupported,
-    /// The transcript was run up to this line. The line changes the case of an id, but the id that the server
-    /// assigned contains no letter.
+    /// The transcript was run up to this line. The line changes the case of an id, but the assigned id contains no letter.
     UntilLine(usize),
 }
 

@@ -1,6 +1,6 @@
-//! `--demo-page`: a page that sends typed text to the echo server over WebTransport and shows replies and RTT. The page is one document
-//! without external resources; a content security policy allows its style and scripts by hash. The page requests the server information
-//! before each connection, because a restarted server may have a new certificate.
+//! `--demo-page`: a page that sends typed text to the echo server over WebTransport. The page shows replies and RTT. The page is one
+//! document without external resources. A content security policy allows the page's style and scripts by hash. A restarted server may have
+//! a new certificate. Therefore, the page requests the server information before each connection.
 
 use std::sync::Arc;
 
@@ -54,8 +54,8 @@ pub struct ServerInfo {
     pub certificate: CertificateInfo,
 }
 
-/// Certificate properties that a browser checks for `serverCertificateHashes`: an ECDSA P-256 key and a lifetime of
-/// at most 14 days.
+/// Certificate properties that a browser checks for `serverCertificateHashes`. The key must be ECDSA P-256, and the
+/// lifetime at most 14 days.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateInfo {
@@ -136,8 +136,8 @@ fn uncached(mut response: Response) -> Response {
 mod tests {
     use super::*;
 
-    /// Made with `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -days 10`; the expected values are
-    /// from `openssl x509 -fingerprint -sha256 -dates`.
+    /// Made with `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -days 10`. The expected values are from
+    /// `openssl x509 -fingerprint -sha256 -dates`.
     const P256_CERT: &str = "MIIBbTCCAROgAwIBAgIUTv/bpJUWjJycg8+FCfAe0Mt8MIowCgYIKoZIzj0EAwIwDDEKMAgGA1UEAwwBYTAeFw0yNjExMjAxOTM5\
         NDlaFw0yNjExMzAxOTM5NDlaMAwxCjAIBgNVBAMMAWEwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQmb+bvJb9PRu8vmInxqMq5\
         QF6yD7kLAYP10tJUdRzBpMr+lI6XvzGOMQxMasCwS2ghtFbJh9/B5CWJ3PcKe66uo1MwUTAdBgNVHQ4EFgQUv15lqJdkYI+Sm/Af\

@@ -1,6 +1,6 @@
 //! `/console`: a read-only live view of rooms, members and recent activity.
 //!
-//! The page, its script and style are embedded in the program; the script polls `/console/state` once a second.
+//! The page, its script and its style are embedded in the program. The script polls `/console/state` once a second.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ const STYLE: &str = include_str!("console/console.css");
 const SCRIPT: &str = include_str!("console/console.js");
 const ICON: &str = include_str!("console/icon.svg");
 
-/// The content security policy of the page: the page loads scripts, styles, images and data only from this server.
+/// Content security policy. The page loads scripts, styles, images and data only from this server.
 const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'";
 
 /// If a reader has not requested content for this long, its next request is logged again.
@@ -95,7 +95,7 @@ pub(super) async fn console_file(Path(name): Path<String>) -> Response {
         ("filter" = Option<String>, Query, description = "Return only rooms and connections whose name, id, address or number contains this text"),
         ("content" = Option<bool>, Query, description = "`true` includes the content of rooms with a password or token"),
     ),
-    responses((status = 200, description = "The state of the server. Each request for this state makes the server record activity, including message content, for the next ten seconds", body = Object)),
+    responses((status = 200, description = "The state of the server. After each request, the server records activity for ten seconds, including message content", body = Object)),
 )]
 pub(super) async fn console_state(
     State(console): State<Arc<Console>>,
@@ -137,8 +137,8 @@ fn is_new_reader(readers: &ContentReaders, source: IpAddr, now: Instant) -> bool
 #[serde(rename_all = "camelCase")]
 struct ConsoleState<'a> {
     version: &'static str,
-    /// Random identifier of this run of the program. The page detects a restart of the server by a new identifier, because the numbers of
-    /// the activity entries start again at 1 after a restart.
+    /// Random identifier of this run of the program. If the identifier changes, the console page reports that the server has restarted.
+    /// After a restart, the numbers of the activity entries start again at 1.
     run_id: &'a str,
     /// Milliseconds since the start.
     uptime_ms: u64,

@@ -138,7 +138,7 @@ pub(super) async fn close_room(State(hub): HubState, uri: Uri) -> Result<Respons
 #[utoipa::path(
     post, path = "/admin/bbx/param", tag = "control surfaces", security(("login" = [])), request_body = SetParamRequest,
     responses(
-        (status = 200, description = "The parameter is set. Its value was sent to all clients in `room` or, if `room` is missing, to the clients in all rooms", body = DeliveredResponse),
+        (status = 200, description = "The parameter is set. The value was sent to all clients in `room`, or in all rooms by default", body = DeliveredResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 64 KiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),
@@ -160,7 +160,7 @@ pub(super) async fn set_param(State(hub): HubState, body: Body) -> Result<Respon
     put, path = "/admin/bbx/params/{name}", tag = "control surfaces", security(("login" = [])), request_body = DeclareRangeRequest,
     params(("name" = String, Path, description = "The parameter's name")),
     responses(
-        (status = 200, description = "The parameter has the declared range in all rooms. `delivered` is the number of clients that received `value`", body = DeliveredResponse),
+        (status = 200, description = "The parameter has the declared range in all rooms. The field `delivered` is the number of clients that received `value`", body = DeliveredResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 64 KiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),
@@ -236,7 +236,7 @@ pub(super) async fn event_stream(
     permit.hold_until_closed(hub.shutdown_guard());
     let keepalive_interval = permit.max_lifetime() / KEEPALIVES_PER_LIFETIME;
     let events = stream::unfold((queue, permit), move |(queue, permit)| async move {
-        // The stream is polled again only after earlier data was written, so each poll shows that the client still reads.
+        // The stream is polled again only after earlier data was written. Therefore, each poll shows that the client still reads.
         permit.extend();
         let text = match timeout(keepalive_interval, queue.recv()).await {
             Ok(text) => text?,
@@ -245,7 +245,7 @@ pub(super) async fn event_stream(
         Some((text, (queue, permit)))
     });
     let body = Body::from_stream(stream::once(ready(CONNECTED)).chain(events).map(Ok::<_, Infallible>));
-    // The connection is closed after this response, so that it does not delay the shutdown of the server.
+    // The connection is closed after this response. An open connection would delay the shutdown of the server.
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),

@@ -1,5 +1,5 @@
-//! `/health` and `/rooms`: the state of the server as JSON, in the form that existing dashboards and clients expect. `/admin/shutdown`
-//! stops the server.
+//! `/health` and `/rooms` return the state of the server as JSON. Existing dashboards and clients expect this form. `/admin/shutdown` stops
+//! the server.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -49,7 +49,7 @@ struct Health {
     dialects: Map<String, Value>,
 }
 
-/// Schema of an object with one field per dialect, and a field for the number of undecided connections.
+/// Schema of an object with one field per dialect and one field for undecided connections.
 enum DialectHealth {}
 
 impl PartialSchema for DialectHealth {

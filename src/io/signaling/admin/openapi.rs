@@ -1,6 +1,7 @@
-//! `/docs` and `/openapi.json`: the `OpenAPI` 3.1 document of the HTTP API, and Swagger UI, both embedded in the program.
+//! `/openapi.json` returns the `OpenAPI` 3.1 document of the HTTP API. `/docs` returns Swagger UI. The program contains the document and
+//! Swagger UI.
 //!
-//! Each operation is documented next to its handler; this file adds what all operations share (login, error schema).
+//! Each operation is documented next to its handler. This file adds the parts that all operations share: the login and the error schema.
 
 use std::io::{Cursor, Read as _};
 
@@ -24,7 +25,8 @@ use crate::io::signaling::admin::{console, control_surface_api, health};
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
 
-/// Swagger UI's own start page loads its files by relative paths, which work at `/docs/` but not at `/docs`. This page uses absolute paths.
+/// Swagger UI's own start page loads its files by relative paths. Relative paths work at `/docs/` but not at `/docs`. Therefore, this page
+/// uses absolute paths.
 const PAGE: &str = include_str!("openapi/docs.html");
 const SCRIPT: &str = include_str!("openapi/docs.js");
 const STYLE: &str = include_str!("openapi/docs.css");
@@ -37,7 +39,7 @@ const SWAGGER_UI_FILES: [(&str, &str); 4] = [
     ("favicon-32x32.png", "image/png"),
 ];
 
-/// The page may load resources from this server only, except `data:` images, because Swagger UI draws arrows as such images.
+/// The page may load resources from this server only. `data:` images are also allowed, because Swagger UI draws arrows as such images.
 const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
 
 /// Redirects browsers to the page. WebSocket upgrades on `/` are handled earlier.
@@ -119,8 +121,8 @@ fn swagger_ui_file(name: &str, media_type: &'static str) -> Response {
 /// Reads a file from the ZIP archive of Swagger UI. Returns its bytes, and whether they are compressed with gzip.
 ///
 /// The archive contains each compressed file as a DEFLATE stream. A gzip file (RFC 1952) consists of a header, a DEFLATE stream, a checksum
-/// and the size of the content. To make a gzip file, this function therefore adds only the header, the checksum and the size to the DEFLATE
-/// stream. It neither decompresses nor compresses the content.
+/// and the content size. Therefore, this function only adds the header, the checksum and the size to the DEFLATE stream. It neither
+/// decompresses nor compresses the content.
 fn swagger_ui_bytes(name: &str) -> ZipResult<(Vec<u8>, bool)> {
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
     let suffix = format!("/dist/{name}");

@@ -44,8 +44,8 @@ fn each_of_eight_channels_keeps_its_own_frequency() {
     for channel in 0..8 {
         let of_channel: Vec<f32> = samples.iter().skip(channel).step_by(8).copied().collect();
         let rises = of_channel.windows(2).filter(|pair| pair[0] < 0.0 && pair[1] >= 0.0).count();
-        // A tone of 200 + 100·k Hz has 100 + 50·k rising zero crossings in half a second. The first crossing is at the start of the file
-        // and is not counted.
+        // Channel k contains half a second of a tone of 200 + 100·k Hz. The tone has 100 + 50·k rising zero crossings. The first crossing
+        // is at the start of the file and is not counted.
         assert_eq!(rises, 100 + 50 * channel - 1, "channel {channel}");
     }
 }

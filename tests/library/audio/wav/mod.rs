@@ -34,5 +34,5 @@ fn saw_tooth(samples: usize) -> Vec<f32> {
     (0..samples).map(|n| ((n % 256) as f32 - 128.0) * 64.0 / 32_768.0).collect()
 }
 
-const SUPPORTED: &str = "supported: RIFF WAV with 8, 16, 24 or 32-bit integers or 32-bit floats; \
-                         convert it with: ffmpeg -i IN -c:a pcm_s16le OUT.wav";
+const SUPPORTED: &str = "supported: RIFF WAV with 8, 16, 24 or 32-bit integers or 32-bit floats. \
+                         To convert the file: ffmpeg -i IN -c:a pcm_s16le OUT.wav";

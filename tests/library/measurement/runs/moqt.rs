@@ -36,8 +36,8 @@ fn empty(transport: Transport) -> MoqtResults {
     MoqtResults::new(transport, "japan, kyoto, text", 2)
 }
 
-/// Returns several named runs: one complete run, at least one run for each [`MoqtFailure`], one run with a retried path, and one run
-/// without replies.
+/// Returns several named runs, with at least one run for each [`MoqtFailure`]. There is also a complete run, a run with a retried path, and
+/// a run without replies.
 pub(crate) fn moqt_runs() -> Vec<(&'static str, RunResults)> {
     let lost = |lost| MoqtResults { failure: Some(lost), ..empty(Transport::Quic) };
     let closed = |code: u32| MoqtFailure::Closed { code, reason: "so".to_owned() };

@@ -25,7 +25,7 @@ const US: u64 = 1_000;
 #[derive(Clone, Default)]
 struct Deliveries(Rc<RefCell<VecDeque<u64>>>, Rc<Cell<bool>>, Rc<Cell<u32>>);
 
-/// A device that reports an age of 1 µs for the first packet of a delivery, 2 µs for the second, and so on.
+/// A device that reports the age of each packet. The n-th packet of a delivery has an age of n µs.
 struct Device {
     deliveries: Deliveries,
     now: u64,
@@ -70,10 +70,11 @@ fn audio(left: &[Vec<u8>]) -> usize {
 fn live_audio_leaves_on_delivery_and_missing_audio_is_not_awaited() {
     let (mut node, deliveries) = sender();
     let start = 5 * MS;
-    // The first ping, KEEPALIVE and LATENCY_INFO are sent; there is no audio yet.
+    // The first ping, KEEPALIVE and LATENCY_INFO are sent. There is no audio yet.
     let left = poll(&mut node, start);
     assert_eq!((left.len(), audio(&left), deliveries.2.get()), (3, 0, 1));
-    // The next poll is due at the next KEEPALIVE or when the waker wakes the loop, not after a millisecond or a packet duration.
+    // The next poll is due at the next KEEPALIVE or when the waker wakes the loop. The node does not request a poll every millisecond or
+    // once per packet duration.
     assert_eq!(deadline(&node), Some(start + 1_000 * MS));
 
     // The device delivers a single packet at 70 ms. If the audio came from a file, this packet would have been due much earlier. At 80 ms,
@@ -96,16 +97,16 @@ fn live_audio_leaves_on_delivery_and_missing_audio_is_not_awaited() {
 fn live_packet_is_due_at_its_delivery_and_due_times_increase() {
     let (mut node, deliveries) = sender();
     poll(&mut node, 0);
-    // The device reports ages of 1, 2 and 3 µs, so the packets would be due 1, 2 and 3 µs before the time at which the node is polled.
+    // The device reports ages of 1, 2 and 3 µs. With these ages, the packets would be due 1, 2 and 3 µs before the poll.
     deliveries.0.borrow_mut().extend([9 * MS; 3]);
     poll(&mut node, 9 * MS + 50 * US);
-    // The node is polled 20 µs after this delivery, but the device reports an age of 1 µs.
+    // The node is polled 20 µs after this delivery. However, the device reports an age of 1 µs.
     deliveries.0.borrow_mut().push_back(30 * MS);
     poll(&mut node, 30 * MS + 20 * US);
     let pacing = node.into_results("", Some(Time::from_millis(40)), &mut ()).pacing.expect("packets were sent");
-    // According to their larger ages, the second and third packets would be due before the first packet, but a packet is never due before
-    // the previous packet. Therefore, the second and third packets are due at the same time as the first packet: 1 µs before the poll. The
-    // last packet is also due 1 µs before its poll.
+    // The second and third packets have larger ages and would be due before the first packet. However, a packet is never due before the
+    // previous packet. Therefore, all three packets are due at the same time: 1 µs before the poll. The last packet is also due 1 µs before
+    // its poll.
     let all = pacing.all();
     assert_eq!((all.count(), all.min(), all.max()), (4, Some(1_000), Some(1_000)));
 }

@@ -108,7 +108,7 @@ fn golden_packets_are_answered_with_golden_bytes_at_their_time() {
             assert!(poll(&mut echo, READ + DELAY + DELAY).is_empty(), "{arrives} is not answered");
             continue;
         };
-        // The due time is computed from the arrival time, not from the time at which the server reads the packet.
+        // The due time depends on when the packet arrives, not on when the server reads it.
         let due = if when == When::Delayed { ARRIVAL + DELAY } else { ARRIVAL };
         assert_eq!(echo.next_deadline(), Some(due), "{arrives}");
         assert!(poll(&mut echo, due.saturating_sub(NANOSECOND)).is_empty(), "{arrives} is answered too early");

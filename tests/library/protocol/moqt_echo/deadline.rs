@@ -34,7 +34,8 @@ fn returned(sent: u64, ms: u64, intact: bool) -> MoqtClientEvent {
     }
 }
 
-/// The defaults: 5 s to subscribe, 50 ms until the first group, a group every 250 ms, a reply timeout of 2 s, and 2 s to close.
+/// The client has 5 s to subscribe and 2 s to close. The first group is due after 50 ms, and a group follows every 250 ms. The reply
+/// timeout is 2 s.
 #[test]
 fn each_event_gives_the_configured_time_for_the_next_one() {
     let mut progress = ProgressDeadline::new(Sending::default(), at(10_000));
@@ -49,7 +50,7 @@ fn each_event_gives_the_configured_time_for_the_next_one() {
         ),
         (MoqtClientEvent::Ready { at: at(1_200) }, 3_500, "the first frame to be sent"),
         (sent(0, 1_300), 3_550, "the next frame to be sent"),
-        // Only the first intact frame sets the round-trip time; damaged, later and unknown frames do not.
+        // Only the first intact frame sets the round-trip time. Damaged, later and unknown frames do not.
         (returned(1_300, 1_600, false), 3_550, "the next frame to be sent"),
         (returned(1_300, 1_700, true), 3_950, "the next frame to be sent"),
         (returned(1_300, 1_705, true), 3_950, "the next frame to be sent"),
@@ -66,7 +67,7 @@ fn each_event_gives_the_configured_time_for_the_next_one() {
         progress.on_event(&event);
         assert_eq!((progress.deadline(), progress.awaiting()), (Some(at(deadline_ms)), awaited), "{event:?}");
     }
-    // After a restart with the other path, the initial deadline of 10,000 ms applies again, no matter when the restart takes place. The
+    // After a restart with the other path, the initial deadline of 10,000 ms applies again. The time of the restart does not matter. The
     // restart also discards the measured round-trip time.
     progress.restart();
     assert_eq!((progress.deadline(), progress.awaiting()), (Some(at(10_000)), "the session setup"));
@@ -92,8 +93,8 @@ fn long_groups_extend_the_deadline_and_typed_texts_have_none() {
     assert_eq!(progress.deadline(), Some(at(94_000)), "the input has ended");
 }
 
-/// If the seed is not a multiple of five, the server stops responding. Each seed selects a different point for this: during the setup, or
-/// during a run that lasts 400 ms. If the seed is a multiple of five, the server keeps running, and the client stops receiving groups.
+/// If the seed is not a multiple of five, the server stops responding. Each seed selects a different moment, during the setup or during a
+/// run of 400 ms. For multiples of five, the server continues, but the client stops receiving groups.
 #[test]
 fn client_whose_server_vanishes_ends_within_its_deadline() {
     let mut endings = [0; 3];

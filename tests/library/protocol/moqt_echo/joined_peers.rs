@@ -1,4 +1,4 @@
-//! Two peers that are connected in memory. Streams overtake each other, bytes arrive in chunks of any size, the clock jumps from one
+//! Two peers that are connected in memory. Streams overtake each other, and bytes arrive in chunks of any size. The clock jumps from one
 //! deadline to the next, and a reader may be slow.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -47,7 +47,7 @@ impl Direction {
         self.0.entry(peer_handle(stream)).or_insert(known)
     }
 
-    /// Queues the actions of `from`, and returns the code and reason if it closed the connection.
+    /// Queues the actions of `from`. If one of these actions closes the connection, the function returns the close code and reason.
     fn load<A: SessionHandler>(&mut self, from: &mut MoqtEndpoint<A>) -> Option<(u32, String)> {
         while let Some(action) = from.poll_action() {
             match action {
@@ -73,7 +73,7 @@ impl Direction {
     }
 
     /// Delivers the next piece of one stream, which is selected at random. If the piece consists of bytes, the function may deliver only
-    /// the first bytes and leave the other bytes in the queue. Returns false if there was no piece to deliver. Groups wait while `held` is
+    /// the first bytes. The other bytes then stay in the queue. Returns false if there was no piece to deliver. Groups wait while `held` is
     /// set.
     fn deliver<A: SessionHandler, B: SessionHandler>(
         &mut self,

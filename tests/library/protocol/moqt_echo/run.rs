@@ -109,7 +109,7 @@ fn losses_order_and_copies_are_counted_separately() {
     tracker.returned(4, 1, (135, 145), true);
     tracker.returned(3, 0, (120, 150), true);
     tracker.returned(3, 1, (125, 156), false);
-    // Group 5: the first frame returns damaged and later intact; the second frame does not return.
+    // Group 5: the first frame returns damaged and later intact. The second frame of group 5 does not return.
     let returned = |group, frame, sent, returned, intact| MoqtClientEvent::FrameReturned {
         group,
         frame,
@@ -121,8 +121,8 @@ fn losses_order_and_copies_are_counted_separately() {
     };
     tracker.on_event(&returned(5, 0, 140, 157, false));
     tracker.unmatched(5, 0, 158);
-    // Unmatched frames: a second copy of a frame of group 1, a frame of a group that was not sent, a frame number that does not exist, and
-    // a frame of the lost group.
+    // The client reports four more unmatched frames. The first frame is a second copy of a frame of group 1. The second frame belongs to an
+    // unsent group. The third frame has an unknown frame number. The fourth frame belongs to the lost group.
     tracker.unmatched(1, 0, 160);
     tracker.unmatched(9, 0, 161);
     tracker.unmatched(1, 2, 162);
@@ -160,8 +160,8 @@ fn frames_under_way_at_an_interruption_are_in_flight() {
     tracker.on_event(&MoqtClientEvent::GroupLost { group: 2, sent_at: at(1_000) });
     tracker.on_event(&MoqtClientEvent::FrameInFlight { group: 3, frame: 0, sent_at: at(2_900) });
     let by_us = MoqtRunOutcome::Closed { code: 0, reason: "interrupted".to_owned(), closed_locally: true };
-    // A frame is lost if it was sent at least 2,050 ms (smallest round trip plus timeout) before the interruption; later frames are in
-    // flight.
+    // A frame is lost if it was sent at least 2,050 ms before the interruption. These 2,050 ms are the smallest round trip plus the
+    // timeout. Later frames are in flight.
     let run = tracker.end(3_051, by_us, Some(StopSignal::Interrupt));
     assert_eq!(counts(run.ping.as_ref().unwrap()), [4, 2, 1, 0, 1, 0, 0, 0, 0]);
     let moqt = run.moqt.unwrap();
@@ -262,8 +262,7 @@ fn failed_first_attempt_leaves_no_trace() {
         .end(2_020, MoqtRunOutcome::Closed { code: 1, reason: "no".to_owned(), closed_locally: true }, None)
         .moqt
         .unwrap();
-    // No state of the first connection remains. If such state remained, the result would contain at least one of three errors: the failure
-    // would not be `Rejected`, the version would be gomoqt-2025-02, or there would be a subscription time.
+    // No state of the first connection remains. The failure is that of the second connection. No version and no connect time is set.
     assert_eq!(moqt.failure, Some(MoqtFailure::Rejected("no".to_owned())));
     assert_eq!(
         (moqt.version, moqt.connect_times, moqt.retried_path),

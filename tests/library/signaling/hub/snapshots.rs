@@ -1,4 +1,4 @@
-//! The snapshots and the activity list of the hub: complete, bounded, and without events from before the first snapshot.
+//! The snapshots and the activity list of the hub are complete and bounded. Events from before the first snapshot are not included.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -344,8 +344,8 @@ fn content_of_protected_rooms_is_shown_only_on_request() {
     arrive(&mut hub, &mut sink, at(0), 2, "/");
     send(&mut hub, &mut sink, at(0), 1, &create(Some("hunter2")));
     all(&mut hub, at(1));
-    // There are three rooms: one from before the first snapshot, one that is created between two snapshots and still exists at the second,
-    // and one that no longer exists.
+    // There are three jamjam rooms. The first room is older than the first snapshot. The other two rooms are created between two snapshots.
+    // Only one of these two rooms still exists at the second snapshot.
     send(&mut hub, &mut sink, at(1), 1, &chat("known"));
     send(&mut hub, &mut sink, at(1), 2, &create(None));
     send(&mut hub, &mut sink, at(1), 2, &chat("open"));
@@ -411,7 +411,7 @@ fn room_whose_handler_needs_no_token_is_not_protected() {
     assert_eq!(texts(&all(&mut hub, at(0))), [Some(r#"{"content":"hello"}"#)]);
 }
 
-/// The log contains the counters anyway; taking a snapshot once per second must not fill the log.
+/// The log contains the counters anyway. Taking a snapshot once per second must not fill the log.
 #[test]
 fn taking_a_snapshot_logs_nothing() {
     let (mut hub, mut sink) = hub(SignalingLimits::default());

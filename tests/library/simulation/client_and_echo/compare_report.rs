@@ -25,16 +25,16 @@ struct RunFacts {
     interrupted: Option<u64>,
     /// The maximum time by which the simulated machine can delay the client.
     slack: u64,
-    /// A tolerance in nanoseconds. The test computes from the log when the run must end, and the run may end earlier by up to this
-    /// tolerance. The client's timeout for the final `--loss-direction` query begins when the client tries to send the first request. The
-    /// log contains only the time when this request leaves. This time is later if the socket blocks.
+    /// A tolerance in nanoseconds. The test computes the end of the run from the log. The run may end earlier by up to this tolerance. The
+    /// final `--loss-direction` query has a timeout. The timeout begins when the client first tries to send the request. The log does not
+    /// contain this time, but the time at which the request is sent. The request is sent later if the socket blocks.
     early: i64,
     numbers: ReferenceCounts,
     run: RunResults,
 }
 
-/// Finishes the client. Returns the report of the client, all differences, and a flag. The flag is true if the number of packets that the
-/// report counts as lost upstream was compared with the server's log of arrivals.
+/// Finishes the client. Returns the report of the client, all differences, and a flag. The flag is true if the reported upstream loss was
+/// compared with the server's log.
 pub(crate) fn client(
     host: Host<Participant>,
     facts: &ClientFacts,
@@ -163,8 +163,8 @@ impl RunFacts {
             };
             differences.stream(stream(kind), reference, reported);
         }
-        // If packets have no payload, damage to the number of a packet can make it identical to another packet. Therefore, the return times
-        // of packets without a payload are not checked.
+        // If packets have no payload, damage to a packet number can make two packets identical. Therefore, the return times of packets
+        // without a payload are not checked.
         let telling = self.run.audio.as_ref().is_some_and(|audio| audio.payload_bytes > 0);
         let audio = self.numbers.of(Stream::Audio).returns.iter().filter(|_| telling);
         if let Some((left, arrived)) = { audio }.find(|(left, arrived)| arrived - left < delay as i64) {

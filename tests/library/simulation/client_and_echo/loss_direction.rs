@@ -1,5 +1,5 @@
-//! Checks the direction of losses in a client's report. The expected counts are computed from the logs of the client and of the server, by
-//! the rules in `docs/measuring.md` and independently of the client's code.
+//! Checks the direction of losses in a client's report. The expected counts are computed from the logs of the client and of the server. The
+//! computation follows `docs/measuring.md` and is independent of the client's code.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ pub(crate) fn counts_from(log: &[Event], from: usize, peer: SocketAddr, began: i
         }
         _ => false,
     };
-    // A packet that was received exactly at `began` is not counted; a packet that was sent exactly at `began` is.
+    // A packet that was received exactly at `began` is not counted. A packet that was sent exactly at `began` is counted.
     let counts = |event: &Event| event.at() > began || event.at() == began && sent(event).is_some();
     match log[from..].iter().position(is_answer) {
         Some(answered) => from + answered + 1,
@@ -134,8 +134,8 @@ fn server_arrivals(server: &[Event], client: SocketAddr) -> Server {
         } else if let Some((stream, sequence)) = reference_counts::header(bytes) {
             streams[stream as usize].on(sequence);
             arrivals.arrived.push((arrivals.reported_counts.len(), stream, sequence));
-            // Datagrams of the same length as the request, and one shorter datagram after them, may be received in the same buffer as the
-            // request (GRO). The response then includes these datagrams.
+            // The receive buffer of the request may contain further datagrams of the same length (GRO). One shorter datagram may follow at
+            // the end of the buffer. The counts in the response then include these datagrams.
             let counts = [0, 1, 2].map(|i: usize| streams[i].count);
             arrivals.with_next.extend(last_request.map(|(id, _)| (id, counts)));
             last_request = last_request.filter(|(_, requested)| requested == at);
@@ -213,7 +213,7 @@ pub(crate) fn check(view: &ClientView<'_>, run: &RunResults, differences: &mut D
     received_counts.is_some() && compare_with_arrivals(view, &server, &ids, run, &requested, differences)
 }
 
-/// If the arrivals are unambiguous, the reported losses must equal the numbers of packets that did not arrive.
+/// If the arrivals are unambiguous, the reported losses must equal the numbers of missing packets.
 fn compare_with_arrivals(
     view: &ClientView<'_>,
     server: &Server,
@@ -224,8 +224,8 @@ fn compare_with_arrivals(
 ) -> bool {
     let firsts = |id: &[u8; 12]| server.reported_counts.iter().position(|(reported_counts, _)| reported_counts == id);
     let (Some(_), Some(end)) = (firsts(&ids[0]), firsts(&ids[1])) else { return false };
-    // The server's counts are unambiguous under two conditions: every packet of the run that arrived did so between the two requests, and
-    // no keepalive of `--wait-for` arrived after the first request.
+    // The server's counts are unambiguous under two conditions. Condition 1: no packet of the run arrived before the first or after the
+    // second request. Condition 2: no keepalive of `--wait-for` arrived after the first request.
     let between = |index: &usize| (1..=end).contains(index);
     let sent: HashSet<(Stream, u32)> = view.log[view.counted..].iter().filter_map(sent).collect();
     let counted: Vec<_> =
@@ -247,7 +247,7 @@ fn compare_with_arrivals(
             continue;
         }
         let missing = sent.iter().filter(|(of, number)| *of == stream && !there.contains(number)).count() as u64;
-        // A bit flip on the downstream link can turn a reply into the reply to a packet that never arrived at the
+        // A bit flip on the downstream link can turn a reply into another packet's reply. The other packet may never have arrived at the
         // server. Then that packet does not count as lost.
         let missing = missing.min(reported.lost);
         differences.same(&format!("{stream:?} that never arrived"), Some(missing), run.lost_upstream(kind));

@@ -30,7 +30,7 @@ pub(crate) enum Theme {
 /// The facts about one client that the checks need.
 pub(crate) struct ClientFacts {
     pub(crate) config: RunConfig,
-    /// The n-th packet of the evaluated stream is due n × `interval.0 / interval.1` seconds after the first.
+    /// Interval between the packets of the evaluated stream in seconds, as numerator and denominator.
     pub(crate) interval: (u64, u64),
     /// The times at which the AUDIO packets of a sender were ready.
     pub(crate) ready: Vec<u64>,
@@ -291,8 +291,8 @@ fn foreign_datagrams(
             bytes[1] = rng.between(0, 8) as u8;
         }
         if bytes.len() >= 6 {
-            // Selects one of three kinds of sequence number: a number that the client may have sent in the run, a number that the client
-            // may have sent in a `--wait-for` KEEPALIVE, or a random number.
+            // Selects one of three kinds of sequence number. The client may have sent the number in the run or in a `--wait-for` KEEPALIVE.
+            // Otherwise, the number is random.
             match rng.below(3) {
                 0 => bytes[2..6].copy_from_slice(&(rng.below(300) as u32).to_be_bytes()),
                 1 => bytes[2..6].copy_from_slice(&(0x8000_0000 + rng.below(30) as u32).to_be_bytes()),

@@ -28,7 +28,7 @@ fn upper_edge(value: i64) -> i64 {
 }
 
 /// Computes the statistics of `values`. The percentiles use the nearest rank. Each percentile is rounded as if a histogram stored
-/// `value - base`; `base` is added again after the rounding.
+/// `value - base`. After the rounding, `base` is added again.
 pub(crate) fn spread(values: &[i64], base: i64) -> Spread {
     let mut sorted: Vec<i64> = values.iter().map(|value| value - base).collect();
     sorted.sort_unstable();
@@ -46,7 +46,8 @@ pub(crate) fn spread(values: &[i64], base: i64) -> Spread {
     }
 }
 
-/// The number of updates, the mean and the maximum of RFC 3550's jitter estimate over (departure, arrival) times, in order of arrival.
+/// The jitter estimate of RFC 3550: number of updates, mean and maximum. `returns` contains the departure and arrival times in order of
+/// arrival.
 pub(crate) fn jitter(returns: &[(i64, i64)]) -> (u64, Option<f64>, Option<f64>) {
     let (mut j, mut estimates) = (0.0, Vec::new());
     for pair in returns.windows(2) {
@@ -60,14 +61,14 @@ pub(crate) fn jitter(returns: &[(i64, i64)]) -> (u64, Option<f64>, Option<f64>) 
     (n as u64, mean, estimates.into_iter().reduce(f64::max))
 }
 
-/// The pacing errors of all packets; and those of the first and of the last five seconds, if these do not overlap.
+/// The pacing errors of all packets. `edges` contains the errors of the first and the last five seconds, unless these seconds overlap.
 pub(crate) struct Pacing {
     pub(crate) all: Vec<i64>,
     pub(crate) edges: Option<(Vec<i64>, Vec<i64>)>,
 }
 
-/// n times the interval, which is given as numerator and denominator in seconds. The result is rounded down to nanoseconds, because
-/// 128/48,000 s, for example, is not a whole number of them.
+/// n times the interval, which is given as numerator and denominator in seconds. The result is rounded down to nanoseconds. For example,
+/// 128/48,000 s is not a whole number of nanoseconds.
 pub(crate) fn offset(n: usize, (numerator, denominator): (u64, u64)) -> i64 {
     (n as u128 * u128::from(numerator) * 1_000_000_000 / u128::from(denominator)) as i64
 }

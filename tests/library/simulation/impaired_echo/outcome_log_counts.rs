@@ -1,4 +1,4 @@
-//! The rows of an outcome log, read as `docs/measuring.md` defines its columns, and the counts that follow from them.
+//! The rows of an outcome log, and the expected counts that follow from these rows. `docs/measuring.md` defines the columns.
 
 use std::net::SocketAddr;
 
@@ -81,8 +81,8 @@ pub(crate) fn read(text: &str) -> Vec<Row> {
     lines.map(row).collect()
 }
 
-/// The expected counts of the client at the other end of `wire`, computed from the rows of this client. Each row is a packet that the
-/// client sent.
+/// Computes the expected counts of the client at the other end of `wire`. Only this client's rows are counted. Each row is a packet that
+/// the client sent.
 pub(crate) fn count(rows: &[Row], wire: &Wire) -> Recount {
     let own: Vec<&Row> = rows.iter().filter(|row| row.client == wire.client).collect();
     let mut recount = Recount { lines: Vec::new(), counts: [StreamCounts::default(); 3] };

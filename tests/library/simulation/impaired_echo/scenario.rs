@@ -1,4 +1,4 @@
-//! A scenario drawn from a seed: an impaired echo server, one or two clients, and lossless links between them.
+//! A scenario from a seed: an impaired echo server, one or two clients, and lossless links.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -116,8 +116,8 @@ fn server(rng: &mut Rng, echo_delay: u64, impairment: Impairment, events: &Event
     }
     let mut machine = machine(rng);
     // The server's simulated socket returns send errors only if there is no bandwidth limit. With a bandwidth limit, the second copy of a
-    // reply leaves later than the first copy. If a send error then discarded one of the two copies, the expected times would depend on
-    // which copy was discarded.
+    // reply leaves later than the first copy. A send error could then discard either copy. The expected times would depend on the discarded
+    // copy.
     if impairment.bandwidth.is_none() && rng.happens(0.2) {
         machine.system.failed = 0.05;
     }

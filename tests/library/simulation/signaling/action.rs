@@ -1,4 +1,4 @@
-//! The actions of a simulation: actions of clients and of the embedding application, HTTP posts, and the passing of time.
+//! The actions of a simulation. Clients and the embedding application act, messages are posted over HTTP, and time passes.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -18,14 +18,16 @@ pub(crate) const CODES: [&str; 3] = ["1111", "2222", "3333"];
 pub(crate) enum Action {
     /// Connects at path `/`.
     Connect,
-    /// Connects to a broadcast room (`None`: an invalid room) with this token, as a control channel if the flag is set.
+    /// Connects to a broadcast room with this token. `None` is an invalid room. If the flag is set, the connection is a control channel.
     ConnectBroadcast(Option<usize>, bool, Token),
-    /// Connects to a WebRTC room (an index of [`ROOMS`]) as the user with this number, 0 to 4. User 4 connects with an empty name.
+    /// Connects to a WebRTC room as the user with this number, 0 to 4. The room is an index of [`ROOMS`]. User 4 connects with an empty
+    /// name.
     ConnectWebRtc(usize, u8),
     Disconnect(bool),
     Binary,
     Activity,
-    /// Sends a text message in the connection's own dialect or in any dialect.
+    /// Sends a text message. [`TextKind::Own`] selects a message of the connection's dialect. [`TextKind::Any`] selects a message of any
+    /// dialect.
     SendText(TextKind, u8, Mutation),
     RandomText(String),
     /// Posts into a broadcast room. The flag selects `PostFormat::Typed`, whose fields are required, instead of `PostFormat::Object`.
@@ -119,7 +121,7 @@ pub(crate) fn action() -> impl Strategy<Value = (usize, Action)> {
 const KINDS: u8 = 33;
 
 /// The text that a client sends: a message of one of the dialects, or an invalid message. Most texts contain marks (`m…x`). A mark is a
-/// unique string by which the test recognizes this text in the messages of the hub. `room` is the id or code of a jamjam room.
+/// unique string that identifies the text in the messages of the hub. `room` is the id or code of a jamjam room.
 pub(crate) fn text(kind: u8, detail: u8, serial: u64, now_us: u64, room: &str) -> String {
     let m = |number: u64| format!("m{}x", serial * 8 + number);
     let pick = |from: &[&str]| from[usize::from(detail) % from.len()].to_owned();

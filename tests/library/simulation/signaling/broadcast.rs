@@ -1,4 +1,4 @@
-//! Expected messages for a text that a member of a broadcast room sends, or that is posted into one.
+//! Expected messages for a text in a broadcast room. A member sends the text, or an HTTP client posts the text.
 
 use std::time::Duration;
 
@@ -89,8 +89,8 @@ impl Model {
         }
     }
 
-    /// The radio relays a message. Returns whether this message or an earlier message of the radio contained a positive
-    /// `durationSeconds`, which is the duration of the content.
+    /// The radio relays a message. Returns whether this or an earlier radio message contained a positive `durationSeconds`. This field is
+    /// the duration of the content.
     pub(crate) fn on_radio_message(&mut self, message: &Value) -> bool {
         if message.to_string().len() <= 256 << 10 {
             self.radio.push(message.to_string());

@@ -1,4 +1,5 @@
-//! Runs the hub and the model in parallel: each action is applied to both, and all messages from the hub must match the model.
+//! Runs the hub and the model in parallel. Each action is applied to the hub and to the model. All messages from the hub must match the
+//! model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -80,7 +81,7 @@ impl HubSimulation {
         (conn, from)
     }
 
-    /// Performs an action, a millisecond after the previous one, so that no two actions are due at the same time.
+    /// Performs an action one millisecond after the previous action. Therefore, no two actions have the same time.
     pub(crate) fn perform(&mut self, slot: usize, action: &Action) -> Result<(), Fault> {
         self.model.now += Duration::from_millis(1);
         self.serial += 1;
@@ -219,8 +220,8 @@ impl HubSimulation {
                     self.model.expect_for_others(&room, None, &format!("visualization {value}"), &[]);
                 }
             }
-            // The action is skipped. Either the action needs a connection but the slot has none, or the action opens a connection but the
-            // slot already has one.
+            // The action is skipped for one of two reasons. The action needs a connection, but the slot has none. Or the action opens a
+            // connection, but the slot already has a connection.
             _ => {}
         }
         Ok(())

@@ -1,6 +1,6 @@
-//! Random sequences of actions: clients of all four dialects and the embedding application act, messages are posted over HTTP, and time
-//! passes. Each client receives exactly the messages that the protocol defines. Unique marks in the messages identify the action that
-//! caused them. After all clients have disconnected, the hub contains only the state that the protocol requires.
+//! Random sequences of actions. Clients of all four dialects and the embedding application perform actions. Other actions post messages
+//! over HTTP or advance the time. Each client receives exactly the messages that the protocol defines. Unique marks in the messages
+//! identify the action that caused them. After all clients have disconnected, the hub contains only the state that the protocol requires.
 //!
 //! A failure prints the seed and the shortest failing sequence of actions. `SEED=… CASES=… cargo test --test library simulation::signaling`
 //! runs it again.
@@ -28,7 +28,7 @@ const ACTIONS: usize = 300;
 /// Number of simulations.
 const CASES: u32 = 400;
 
-/// Every message type, error code and close code. All of them must occur in a full run; a value that never occurs is not tested.
+/// Every message type, error code and close code. All of them must occur in a full run. A value that never occurs is not tested.
 const SEEN: &str = "RoomCreated RoomJoined PeerJoined PeerUpdated PeerLeft RoomList ChatMessage Error
     welcome control-welcome radio-content chat-content lobby-content 1111-content ack error rc
     state update visualization pong closed INVALID_ROOM ROOM_FULL
@@ -47,7 +47,7 @@ fn run_actions(actions: &[(usize, Action)]) -> Result<BTreeSet<String>, Fault> {
         simulation.perform(*slot, action).map_err(|fault| format!("{action:?} at {slot}: {fault}"))?;
     }
     simulation.disconnect_all()?;
-    // A new client finds the initial state, except for the radio history and the rooms that the embedding application keeps open.
+    // A new client finds the initial state. The exceptions are the radio history and the rooms that the embedding application keeps open.
     check_initial_state(&mut simulation).map_err(|fault| format!("after all clients have disconnected: {fault}"))?;
     simulation.disconnect_all()?;
     simulation.advance(LONG)?;
@@ -58,7 +58,7 @@ fn run_actions(actions: &[(usize, Action)]) -> Result<BTreeSet<String>, Fault> {
     Ok(simulation.seen)
 }
 
-/// Creates the maximum number of rooms from every address in every dialect, tries all ids and codes that were assigned, and checks that all
+/// Creates the maximum number of rooms from every address in every dialect. Tries all ids and codes that were assigned. Checks that all
 /// chat names are available.
 fn check_initial_state(simulation: &mut HubSimulation) -> Result<(), Fault> {
     let send = |kind, detail| Action::SendText(TextKind::Any(kind), detail, Mutation::None);

@@ -100,7 +100,7 @@ pub(crate) struct Model {
     pub(crate) ranges: BTreeMap<String, (f32, f32)>,
     /// The history of the radio room: the relayed messages of at most 256 KiB, the oldest first.
     pub(crate) radio: Vec<String>,
-    /// Whether at least one message in the radio room has contained a positive `durationSeconds`, the duration of the broadcast content.
+    /// Whether any message in the radio room has contained a positive `durationSeconds`. This field is the duration of the content.
     pub(crate) is_length_known: bool,
     pub(crate) scheduled: Vec<(Time, Scheduled)>,
     pub(crate) expected: Vec<(ConnId, String)>,
@@ -147,8 +147,8 @@ impl Model {
         }
     }
 
-    /// Adds a client to the room that `membership` names. The client must not be a member of any room. If the room does not exist and is
-    /// not a control surface room, the function creates the room.
+    /// Adds a client to the room that `membership` names. The client must not be a member of any room. If the room does not exist, the
+    /// function creates the room. Control surface rooms are never created here.
     pub(crate) fn add_member(&mut self, membership: Membership) {
         let from = self.clients[&membership.conn].from;
         let room = membership.room.clone();
@@ -158,8 +158,8 @@ impl Model {
         self.memberships.push(membership);
     }
 
-    /// Removes a client from its room, and expects the messages that the remaining members receive about it. If a client created this room
-    /// and the room is now empty, the room is removed, unless its name is `except`.
+    /// Removes a client from its room, and expects the messages that the remaining members receive about it. An empty room that a client
+    /// created is then removed, unless its name is `except`.
     pub(crate) fn leave(&mut self, conn: ConnId, except: Option<&str>) {
         let Some(slot) = self.memberships.iter().position(|membership| membership.conn == conn) else { return };
         let Membership { room, control, name, nick, .. } = self.memberships.remove(slot);

@@ -50,8 +50,7 @@ pub(crate) fn marks(text: &str) -> Vec<String> {
     marks
 }
 
-/// The short form of a message: the message type `kind`, followed by all marks from the strings in `parts`, in sorted order. [`marks`]
-/// defines a mark.
+/// The short form of a message: the message type `kind` and the sorted marks from `parts`. [`marks`] defines a mark.
 pub(crate) fn delivered<'a>(kind: &str, parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut text_kind: Vec<String> = parts.into_iter().flat_map(marks).collect();
     text_kind.sort();

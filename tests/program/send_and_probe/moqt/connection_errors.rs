@@ -64,7 +64,7 @@ fn untrusted_certificate_is_reported_with_its_sha_256() {
     let server = ScriptedServer::start([]);
     let zeros = "0".repeat(64);
     let way_out = format!("give --cert-sha256 {}\n", server.sha256);
-    let another = format!("certificate fingerprint mismatch: expected {zeros}, got {}; ", server.sha256);
+    let another = format!("certificate fingerprint mismatch: expected {zeros}, got {}. ", server.sha256);
     for (options, words, times) in [(&[][..], way_out, 2), (&["--cert-sha256", &zeros], another, 1)] {
         let output = probe(&server.url, options);
         assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
@@ -140,8 +140,7 @@ fn server_unsubscribe_ends_the_run_and_is_not_counted_as_loss() {
     );
     assert!(reasons(&report).contains(words), "{report:#}");
     let [sent, returned] = document::counts(&report, "ping", ["sent", "returned"]);
-    // Groups 1 to 3 return, and then the server unsubscribes. If the machine stalls for a second, the client may send a fourth group before
-    // the server unsubscribes.
+    // Groups 1 to 3 return, and then the server unsubscribes. If the machine stalls for a second, the client may send a fourth group first.
     assert!(returned == 3 && sent <= 4, "{report:#}");
 }
 

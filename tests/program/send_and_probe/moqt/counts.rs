@@ -23,7 +23,8 @@ fn each_server_fault_is_counted_in_its_own_category() {
     let server = ScriptedServer::start(actions);
     let options = server.with(&["--count", "20", "--frames-per-group", "2", "--interval", "40", "--timeout", "1s"]);
     let report = report(1, &server.url, &options);
-    // 40 frames are sent. The 4 frames of groups 3 and 14 and the second frame of group 5 are lost; the first frame of group 7 is changed.
+    // 40 frames are sent. The 4 frames of groups 3 and 14 are lost. The second frame of group 5 is also lost. The first frame of group 7 is
+    // changed.
     let names = ["sent", "returned", "lost", "damaged", "in_flight", "duplicated", "damaged_copies", "unmatched"];
     assert_eq!(counts(&report, "ping", names), [40, 34, 5, 1, 0, 2, 1, 1], "{report:#}");
     // Group 11 returns after group 12. (On a busy machine more groups may be reordered.)
@@ -83,7 +84,7 @@ fn every_frame_has_a_json_line_with_its_number() {
     let (lines, report) = document::lines(&output);
     let outcomes = |line: &Value| (line["sequence"].as_u64().unwrap(), line["outcome"].as_str().unwrap().to_owned());
     let mut reported: Vec<_> = lines.iter().map(outcomes).collect();
-    // Losses are reported at the end; groups may overtake each other.
+    // Losses are reported at the end. Groups may overtake each other.
     assert!(reported[6..].iter().all(|(_, outcome)| outcome == "lost"), "{reported:?}");
     reported.sort_unstable();
     let expected = [

@@ -1,5 +1,5 @@
-//! `probe` and `send --text` over MOQT on the command line: with a scripted server, which sends messages written by hand and has known
-//! faults, and with the program's own echo server.
+//! Tests `probe` and `send --text` over MOQT on the command line. A scripted server sends handwritten messages and has known faults. Other
+//! tests use the program's own echo server.
 
 #![cfg(unix)]
 

@@ -71,7 +71,7 @@ impl Drop for Server {
 fn fifty_groups_of_two_return_over_both_transports_and_versions() {
     let server = Server::start(Duration::ZERO);
     let ca = server.ca();
-    // Over WebTransport, the test gives the old name of the option and the old names of the versions. All old names are hidden aliases.
+    // Over WebTransport, the test uses the old names of the option and of the versions. All old names are hidden aliases.
     let old_names = ["--moqt-flavour seed", "--moqt-flavour head"];
     let new_names = ["--moqt-version gomoqt-2025-02", "--moqt-version gomoqt-0.9"];
     let negotiated = [("gomoqt-2025-02", "japan, kyoto, text"), ("gomoqt-0.9", "/client.echo, index")];
@@ -112,7 +112,7 @@ fn custom_track_and_server_delay_are_in_the_report() {
         "60ms",
     ];
     let report = report(0, &url, &Server::with(&ca, &[&line[..], &["--late-after", "100"]].concat()));
-    // The timeout of 60 ms is shorter than the delay, but no frame is lost: the smallest round trip is added to the timeout.
+    // The timeout of 60 ms is shorter than the delay, but no frame is lost. The smallest round trip is added to the timeout.
     assert_eq!(counts(&report, "ping", ["sent", "returned", "late"]), [20, 20, 20], "{report:#}");
     assert!(report["streams"]["ping"]["rtt_min_us"].as_f64().unwrap() >= 120_000.0);
     assert_eq!(report["moqt"]["track"], json!("japan, kyoto, お囃子"));

@@ -61,8 +61,8 @@ pub(crate) enum Fault {
     Stalled,
     /// The server disappears without closing the connection, and its port is closed.
     Vanished,
-    /// The server disappears without closing the connection, and a new server that does not know the old connections takes over its port.
-    /// The new server accepts connections and then sends nothing.
+    /// The server disappears without closing the connection. A new server without the state of the old connections takes over the port. The
+    /// new server accepts connections and then sends nothing.
     Restarted,
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct ScriptedServer {
 }
 
 impl ScriptedServer {
-    /// A server that applies these actions to the groups with these sequence numbers, and sends all other groups back.
+    /// A server that applies each action to the group with this sequence number. The server sends all other groups back.
     pub(crate) fn start(actions: impl IntoIterator<Item = (u64, ServerAction)>) -> Self {
         Self::greeting(&[Greeting::Gomoqt202502], actions)
     }
@@ -187,7 +187,7 @@ struct Script {
 }
 
 impl Script {
-    /// Simulates the configured fault if it begins at this stage; otherwise returns `Ok`.
+    /// Simulates the configured fault if it begins at this stage. Otherwise, returns `Ok`.
     async fn fail_if_reached(&self, stage: u8, connection: &Connection) -> Result<(), SessionError> {
         let Some((_, fault)) = self.fault.filter(|(when, _)| *when == stage) else { return Ok(()) };
         self.received.send(0)?;
@@ -207,7 +207,7 @@ async fn byte(stream: &mut RecvStream) -> Result<u8, SessionError> {
     Ok(byte[0])
 }
 
-/// A length of one or two bytes, and that number of bytes.
+/// Reads a length field, which takes one or two bytes. Then reads and returns as many bytes as this field states.
 async fn length_prefixed(stream: &mut RecvStream) -> Result<Vec<u8>, SessionError> {
     let first = byte(stream).await?;
     let length = match first >> 6 {

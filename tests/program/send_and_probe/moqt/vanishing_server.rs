@@ -1,5 +1,5 @@
-//! Servers that vanish, stall or stop sending at every stage. The client's run ends with a report, even if a signal interrupts the run at
-//! one of these stages.
+//! Servers that vanish, stall or stop sending at every stage. The client's run always ends with a report, even if a signal interrupts the
+//! run.
 
 use std::thread;
 use std::time::Duration;
@@ -38,8 +38,8 @@ fn for_every_stage_and_fault(check: impl Fn(u8, Fault) + Sync) {
 
 /// The expected connection failure, determined by hand.
 fn expected(stage: u8, fault: Fault) -> Option<(&'static str, &'static str)> {
-    // In stages 0 to 2 the server has neither subscribed nor announced. After 2 s the client therefore connects once more with the other
-    // path, and the second connection fails.
+    // In stages 0 to 2 the server has neither subscribed nor announced. Therefore, the client connects again with the other path after 2 s.
+    // The second connection fails.
     let gone = ("unreachable", "within 5.000 s");
     match (stage, fault) {
         (0..=2, Fault::Stalled | Fault::Vanished) => Some(gone),
@@ -66,7 +66,7 @@ fn run_ends_with_a_report_when_its_server_vanishes_at_any_moment() {
             assert_eq!((lost, &report["interrupted"]), (&Value::Null, &Value::Null), "{what}");
             let [sent, returned, lost] = document::counts(&report, "ping", ["sent", "returned", "lost"]);
             assert_eq!((sent, sent - returned), (5, lost), "{what}");
-            // If two groups arrive at the same time, the fault may begin before the first group has been returned.
+            // If two groups arrive at once, the fault may begin before the first group is returned.
             let min_returned = u64::from(stage == LAST && fault == Fault::Silent);
             assert!((min_returned..=u64::from(stage == LAST)).contains(&returned), "{what}");
             assert_eq!(output.code, i32::from(returned == 0), "{what}");

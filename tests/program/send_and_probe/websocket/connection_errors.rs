@@ -51,9 +51,9 @@ fn unresolvable_host_ends_the_run_with_exit_code_3() {
 fn server_close_is_reported_with_its_code_and_a_remedy() {
     for (dialect, code, reason, advice) in [
         ("webrtc", 1008, "Rate limit exceeded", "give a longer --interval"),
-        ("webrtc", 1013, "", "try again later"),
+        ("webrtc", 1013, "", "Try again later"),
         ("broadcast", 4002, "Server shutting down", "the server is shutting down"),
-        ("bbx", 3999, "whim", "check the server's log"),
+        ("bbx", 3999, "whim", "Check the server's log"),
     ] {
         let server = serve(move |number, mut connection| {
             connection.send_text(r#"{"type":"welcome"}"#);
@@ -132,7 +132,7 @@ fn rejected_join_is_reported_with_the_server_message() {
     let end = "FAILED: nothing was sent; the server closed the connection with code 4001 (Authentication required)\n";
     assert!(output.stdout.ends_with(end), "{}", output.stdout);
     assert!(
-        output.stdout.contains("give --token-file FILE, or sign tokens with --hmac-secret-file FILE"),
+        output.stdout.contains("Give --token-file FILE, or sign tokens with --hmac-secret-file FILE"),
         "{}",
         output.stdout
     );

@@ -17,8 +17,8 @@ fn unix_us() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
 }
 
-/// A bbx server. For each pair `(index, count)` in `times`, the server sends `count` replies to the ping with this index, counted from 0.
-/// The server sends one reply to every other ping.
+/// A bbx server. `times` contains pairs `(index, count)`. The server sends `count` replies to the ping number `index`, counted from 0. If
+/// `times` does not contain the number of a ping, the server sends one reply to this ping.
 fn server_with_replies(times: &'static [(usize, usize)]) -> std::net::SocketAddr {
     serve(move |_, mut connection| {
         for index in 0.. {
@@ -90,8 +90,8 @@ fn round_trip_equals_the_reply_delay_within_a_margin() {
     assert_eq!((trips.len(), delays.len()), (12, 12));
     let beyond: Vec<f64> = trips.iter().zip(&delays).map(|(trip, hold)| trip - hold).collect();
     assert!(beyond.iter().all(|beyond| *beyond >= 0.0), "{beyond:?}");
-    // At least one of the replies that were delayed by 31 ms stays below this limit; with a wrong unit or a delay that is counted twice,
-    // all of them would exceed it.
+    // At least one reply that was delayed by 31 ms stays below this limit. With a wrong unit or a doubled delay, all replies would exceed
+    // the limit.
     assert!(beyond.iter().skip(3).step_by(4).any(|beyond| *beyond < 25_000.0), "{beyond:?}");
 }
 
@@ -102,8 +102,7 @@ fn clock_offset_is_reported_within_its_error() {
     {
         let server = serve(move |_, mut connection| {
             while let Some(ping) = connection.receive() {
-                // The server reads its clock after the client has read its own clock for the ping, and before the client reads its own
-                // clock for the pong.
+                // The client reads its clock for the ping and for the pong. The server reads its own clock between these two readings.
                 let now = unix_us();
                 connection.pong(&ping, now + ahead_us);
             }
@@ -142,8 +141,8 @@ fn time_of_day_is_sent_in_microseconds() {
     assert!(before - 1_000 <= pings[0] && pings[0] < pings[1] && pings[1] < pings[2] && pings[2] <= after + 1_000);
 }
 
-/// A server with a broadcast room of two members. Calls the closure `does` with three arguments: a channel that receives the messages that
-/// the first member sends, the connection of the first member, and the connection of the second member.
+/// A server with a broadcast room of two members. Calls the closure `does` with a channel and the connections of both members. The channel
+/// receives the messages that the first member sends.
 fn room(
     does: impl Fn(Receiver<Value>, ServerConnection, ServerConnection) + Send + Sync + 'static,
 ) -> std::net::SocketAddr {
@@ -180,7 +179,7 @@ fn reordered_duplicated_and_lost_relayed_messages_are_counted() {
         let mut late = None;
         for (index, message) in sender.iter().enumerate() {
             let text = relayed(&message);
-            // Some servers also send a message back to its sender; this does not count as a delivery to another member.
+            // Some servers also send a message back to its sender. Such a copy does not count as a delivery to another member.
             first_member.send_text(text.clone());
             match index {
                 2 => {}
@@ -225,7 +224,7 @@ fn replies_without_a_number_match_in_order_with_a_warning() {
     assert_eq!((&stream["returned"], &stream["unmatched"], &stream["duplicated"]), (&json!(8), &json!(1), &json!(0)));
     assert!(codes(&more).contains(&"replies_missing") && codes(&more).contains(&"unmatched"), "{more:#}");
 
-    // One reply is missing, so each later reply is matched to the previous request, and the last request counts as lost.
+    // One reply is missing. Each later reply is therefore matched to the previous request. The last request counts as lost.
     let server = serve(|_, mut connection| {
         connection.send_text(r#"{"type":"welcome","participants":[]}"#);
         for index in 0.. {

@@ -74,8 +74,8 @@ fn silent_server_is_reported_as_no_reply() {
     assert_eq!(report["streams"]["ping"]["lost"], 5);
     let note = &report["warnings"][0];
     assert_eq!(note["code"], "no_replies");
-    let words = "the server accepts the connection but does not answer ping with pong (no message arrived): check that it speaks bbx, or \
-                 give another --dialect";
+    let words = "the server accepts the connection but does not answer ping with pong (no message arrived). Check that the server speaks bbx, \
+                 or give another --dialect";
     assert_eq!(note["message"], words);
 }
 
@@ -96,8 +96,8 @@ fn garbage_matches_no_request_and_is_counted() {
     });
     let report = report(1, server, &FEW);
     let stream = &report["streams"]["ping"];
-    // After each ping, the server sends a pong without a timestamp, which is unmatched, and five messages that are not replies and count as
-    // stray: an empty one, a deeply nested one, two with invalid values, and a binary one.
+    // After each ping, the server sends a pong without a timestamp, which counts as unmatched. The server also sends five messages that are
+    // not replies and count as stray. One message is empty, one is deeply nested, two have invalid values, and one is binary.
     assert_eq!((&stream["returned"], &stream["lost"], &stream["unmatched"]), (&json!(0), &json!(5), &json!(5)));
     assert_eq!(report["stray"], 25);
     assert!(report["warnings"][0]["message"].as_str().unwrap().contains("other messages arrived"), "{report:#}");
@@ -149,7 +149,7 @@ fn oversized_frame_closes_the_connection_before_it_arrives() {
 #[test]
 fn protocol_violations_and_abrupt_closes_are_reported() {
     for (bytes, kind) in [
-        // A reserved opcode; a masked frame; a fragmented control frame; text that is not UTF-8; nothing at all.
+        // A reserved opcode, a masked frame, a fragmented control frame, invalid UTF-8, and no bytes.
         (&[0x83, 0][..], "broken"),
         (&[0x81, 0x81, 1, 2, 3, 4, 5], "broken"),
         (&[0x09, 0], "broken"),

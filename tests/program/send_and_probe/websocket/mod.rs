@@ -1,4 +1,5 @@
-//! `probe --to ws://…` on the command line: with scripted servers, which have known faults, and with the program's own signaling server.
+//! Tests `probe --to ws://…` on the command line. The servers are scripted servers with known faults, and the program's own signaling
+//! server.
 
 #![cfg(unix)]
 

@@ -47,8 +47,8 @@ impl ServerConnection {
     }
 }
 
-/// Starts a WebSocket server and returns its address. For each connection, the server calls the closure `does` with the number of the
-/// connection (from 0) and the connection.
+/// Starts a WebSocket server and returns its address. For each connection, the server calls the closure `does`. The arguments are the
+/// number of the connection, counted from 0, and the connection.
 pub(crate) fn serve(does: impl Fn(usize, ServerConnection) + Send + Sync + 'static) -> SocketAddr {
     raw(move |number, stream| {
         let mut requested = String::new();

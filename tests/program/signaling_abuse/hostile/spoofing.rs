@@ -8,8 +8,8 @@ use tungstenite::Message;
 use super::{Client, Duo, raw};
 use crate::signaling_abuse::server::process::Server;
 
-/// Adds JSON fields with the value `claimed_id` to a message: every field that could forge the sender, the room or the time. Fields that
-/// the message already contains stay unchanged.
+/// Adds JSON fields with the value `claimed_id` to a message. These fields could forge the sender, the room or the time. Fields that the
+/// message already contains stay unchanged.
 fn spoofed(mut message: Value, claimed_id: &str) -> Value {
     for name in [
         "fromUserId",
@@ -83,8 +83,8 @@ fn webrtc_participant_is_identified_by_its_url() {
         send(&mut eve, &spoofed(sent, "bob"));
         assert_eq!(receive(&mut ann), expected);
     }
-    // Eve sends messages of types that only the server may send, messages to a client in another room, and messages with an invalid target.
-    // The server relays none of these messages to any client.
+    // Eve sends messages of types that only the server may send. Eve also sends messages to a client in another room or to an invalid
+    // target. The server relays none of these messages to any client.
     for kind in
         ["welcome", "participant-left", "participant-joined", "existing-participants", "participants-list", "pong"]
     {

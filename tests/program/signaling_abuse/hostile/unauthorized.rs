@@ -1,13 +1,13 @@
-//! Clients without access to a broadcast room: invalid tokens, tokens in the wrong place, and names and paths that imitate others. All
-//! signatures were made independently, with Python's `hmac`, `hashlib` and `base64`.
+//! Clients without access to a broadcast room. The clients send invalid tokens or tokens in the wrong place, or imitate names and paths.
+//! All signatures were made independently, with Python's `hmac`, `hashlib` and `base64`.
 
 use super::upgrade_requests::Outcome::{self, Closed, Status, Welcome};
 use super::upgrade_requests::{request_websocket, status};
 use super::{frame, raw};
 use crate::signaling_abuse::server::process::Server;
 
-/// The payload and the signature of a token for room `radio`, valid until 2100 and signed with `test-secret`. The decoded payload is
-/// `{"clientId":"c1","room":"radio","expiresAt":4102444800000,"metadata":{},…}`.
+/// The payload and the signature of a token for room `radio`. The token is valid until 2100 and signed with `test-secret`. The decoded
+/// payload is `{"clientId":"c1","room":"radio","expiresAt":4102444800000,"metadata":{},…}`.
 const PAYLOAD: &str = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ";
 const SIGNATURE: &str = "o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
 
@@ -39,8 +39,8 @@ fn start() -> Server {
     })
 }
 
-/// Stops the server. Checks that the server's log contains none of the following: the given tokens, the secret, the payload and the
-/// signatures of the valid tokens.
+/// Stops the server. Checks that the server's log contains neither the given tokens nor the secret. The log must also not contain the
+/// payload or the signatures of the valid tokens.
 fn assert_log_has_no_secret(server: Server, tokens: &[String]) {
     let log = server.stop("TERM").lines.join("\n");
     assert!(log.contains("signaling: server stopped"), "{log}");
@@ -194,8 +194,8 @@ fn no_encoding_of_a_path_leads_into_another_room() {
         "postcontent",
     ];
     for name in reserved {
-        // At the top level, a reserved name is not a room: the path is not found, or is an endpoint such as `/ws`, which needs a `room`
-        // parameter.
+        // At the top level, a reserved name is not a room. The path is not found, or is an endpoint such as `/ws`. Such an endpoint needs a
+        // `room` parameter.
         let bare = request_websocket(&server, &format!("/{name}?token={}", token()), "");
         assert!(matches!(bare, Status(404) | Closed(4_005)), "{name}: {bare:?}");
         let encoded = format!("%{:02x}{}", name.as_bytes()[0], &name[1..]);
@@ -212,7 +212,7 @@ fn no_encoding_of_a_path_leads_into_another_room() {
                 "{path}"
             );
         }
-        // In upper case, `name` is not reserved: it names an ordinary room, for which this token is invalid.
+        // In upper case, `name` is not reserved and names an ordinary room. The token is invalid for that room.
         let capitals = request_websocket(&server, &format!("/rooms/{}?token={}", name.to_uppercase(), token()), "");
         assert_eq!(capitals, Closed(4_002), "{name}");
     }
@@ -276,8 +276,8 @@ fn chunked_post_has_the_same_length_limit() {
     assert_eq!(post(&(pieces(5) + "\r\n0\r\n\r\n")), 413);
     // A body that never ends is rejected as soon as it exceeds the limit.
     assert_eq!(post(&pieces(64)), 413);
-    // Room members have a higher message limit than other connections. This higher limit does not apply to a control channel, because a
-    // control channel must not send anything.
+    // Room members have a higher message limit than other connections. A control channel must not send anything. Therefore, the higher
+    // limit does not apply to a control channel.
     let mut control = raw(server.address);
     let head = format!("GET /rooms/radio/remotecontrol?token={} HTTP/1.1\r\n", token());
     let request = super::UPGRADE.replacen("GET / HTTP/1.1\r\n", &head, 1);

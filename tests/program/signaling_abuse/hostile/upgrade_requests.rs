@@ -13,7 +13,7 @@ pub(crate) enum Outcome {
     /// The server rejected the request with this HTTP status.
     Status(u16),
     Closed(u16),
-    /// The server accepted the connection and sent the `welcome` message of this room or of its control channel.
+    /// The server sent the `welcome` message of this room or of its control channel.
     Welcome(String),
 }
 

@@ -1,5 +1,4 @@
-//! Control surfaces of a `signaling-server` process: the options for their rooms, a client that does not read its messages, and clients
-//! that guess room codes.
+//! Control surfaces of a `signaling-server` process. The tests cover room options, a client that does not read, and guesses of room codes.
 
 #![cfg(unix)]
 
@@ -80,7 +79,8 @@ fn slow_reader_loses_stale_values_only_and_delays_no_other_client() {
         (server.metric("updates_coalesced_total") > 2_000).then_some(())
     });
     assert_eq!((server.metric("closed_slow_reader_total"), server.metric("members")), (0, 3));
-    // The system buffers contain some messages, and the queue contains at most its capacity plus one message per parameter.
+    // Some messages are in the socket buffers of the operating system. The queue contains at most its capacity plus one message per
+    // parameter.
     assert!(server.metric("queued_bytes") < (64 + 8 + 20) * 300);
     send(&mut slow, &json!({"type": "ping", "client_time": 7}));
     let (mut received, mut count) = (BTreeMap::new(), 0);

@@ -1,4 +1,5 @@
-//! A program with an embedded control surface server: commands before the server runs and while it runs, its events, and its shutdown.
+//! A program with an embedded control surface server. The tests cover commands before and during the server's run, its events, and its
+//! shutdown.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! The console over HTTP: it requires a login, rejects other sites, contains no secrets, and shows content only on request.
+//! The console over HTTP requires a login and rejects other sites. The console contains no secrets and shows content only on request.
 
 use serde_json::{Value, json};
 
@@ -56,7 +56,7 @@ fn every_file_needs_the_login_and_loads_nothing_from_elsewhere() {
     assert_eq!(request(&server, "GET", "/console/other", &[RIGHT]).status, 404);
 }
 
-/// The page contains no inline scripts, no inline styles and no URLs of other hosts, because the content security policy forbids them. The
+/// The page contains no inline scripts, no inline styles and no URLs of other hosts. The content security policy forbids all three. The
 /// script contains no function that inserts HTML or runs text as code.
 #[test]
 fn page_needs_nothing_that_its_policy_forbids() {

@@ -18,8 +18,9 @@ use test_support::server::process::{Server, program, run};
 pub(crate) const RIGHT: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
 /// The credentials are the output of `printf admin:sesam | base64`.
 pub(crate) const WRONG: &str = "Authorization: Basic YWRtaW46c2VzYW0=";
-/// {"clientId":"ann","room":"radio"}, signed with test-secret: printf '{"clientId":"ann","room":"radio"}' | basenc --base64url |
-/// tr -d = , and the HMAC of this output by openssl dgst -sha256 -hmac test-secret.
+/// A token for `{"clientId":"ann","room":"radio"}`, signed with `test-secret`. The payload is the output of
+/// `printf '{"clientId":"ann","room":"radio"}' | basenc --base64url | tr -d =`. The signature is the HMAC of this output.
+/// `openssl dgst -sha256 -hmac test-secret` computes the HMAC.
 pub(crate) const ANN: &str = "eyJjbGllbnRJZCI6ImFubiIsInJvb20iOiJyYWRpbyJ9.Y0RkkSxqDBJdB-XfxQWkbPnC3GuaOBP6yZKU3IEVKD8";
 pub(crate) const JSON: &str = "Content-Type: application/json";
 
@@ -27,7 +28,7 @@ fn start_with_password(options: &[&str]) -> Server {
     Server::start_signaling(&[&["--docs-password", "sesame"], options].concat())
 }
 
-/// Requests a shutdown of the server with these headers.
+/// Sends a shutdown request to the server. The request contains these headers.
 fn shut_down(server: &Server, headers: &[&str]) -> Response {
     send(server, "POST", "/admin/shutdown", headers, "{}")
 }

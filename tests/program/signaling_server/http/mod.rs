@@ -31,7 +31,7 @@ const UPGRADE: [&str; 4] = [
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
 
-/// The headers of a valid upgrade in which one header is replaced, or removed if `with` is empty.
+/// The headers of a valid upgrade, except that `with` replaces one header. An empty `with` removes this header.
 fn upgrade_with(replaced: &str, with: &'static str) -> Vec<&'static str> {
     let changed = UPGRADE.map(|header| if header.starts_with(replaced) { with } else { header });
     changed.into_iter().filter(|header| !header.is_empty()).collect()
@@ -104,8 +104,8 @@ fn resources_are_those_of_the_process() {
     let server = Server::start_signaling(&[]);
     let files = || std::fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap().count();
     let resources = health(&server)["resources"].take();
-    // The server counts its open files while the connection of the request is open; the test counts them later. The two numbers of open
-    // files may differ slightly.
+    // The server counts its open files while the connection of the request is open. The test counts these files later. Therefore, the two
+    // numbers may differ slightly.
     let (reported, measured) = (resources["openFiles"].as_u64().unwrap() as usize, files());
     assert!(reported.abs_diff(measured) <= 2, "{reported} reported, {measured} measured");
     let (reported, measured) =
@@ -194,7 +194,7 @@ fn head_has_the_headers_of_get() {
     ] {
         let (get, mut head) = (get(&server, path), request(&server, "HEAD", path, &[]));
         assert_eq!((get.status, head.status), (status, status), "{path}");
-        // Between the two requests, the uptime and the counts may have changed, so the length of the response may differ.
+        // The uptime and the counts may change between the two requests. Therefore, the length of the response may differ.
         for changing in ["date", "content-length"] {
             let value = head.headers.remove(changing);
             assert!(value.is_some() || status != 200, "{path}: no {changing}");

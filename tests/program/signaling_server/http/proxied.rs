@@ -21,8 +21,7 @@ fn connect(server: &Server, forwarded: &str) -> Result<tungstenite::WebSocket<Tc
     }
 }
 
-/// Requests a token, and then a page that requires the login, as a proxy does on behalf of a client. Returns the HTTP statuses of the two
-/// responses.
+/// Acts as a proxy for a client. Requests a token, and then a page that requires the login. Returns the HTTP statuses of the two responses.
 fn statuses(server: &Server, forwarded: &str, login: &str) -> (u16, u16) {
     let forwarded = format!("X-Forwarded-For: {forwarded}");
     let body = r#"{"clientId":"ann","room":"radio"}"#;

@@ -52,7 +52,7 @@ pub(crate) fn send_to(server: SocketAddr, method: &str, path: &str, headers: &[&
     }
     head.extend((!body.is_empty()).then(|| format!("Content-Length: {}", body.len())));
     head.extend(headers.iter().map(|&header| header.to_owned()));
-    // The request is sent in one write, because the server may respond before it has read the whole request.
+    // The server may respond before it has read the whole request. Therefore, the request is sent in one write.
     let request = format!("{}\r\n\r\n{body}", head.join("\r\n"));
     let _ = (&stream).write_all(request.as_bytes());
     let mut reader = BufReader::new(stream);

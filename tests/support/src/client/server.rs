@@ -64,7 +64,8 @@ impl Server {
         Self::with_actions(|_| ServerAction::Reply)
     }
 
-    /// Starts a correct echo server, except that it handles AUDIO according to the result of `decide` for the sequence number.
+    /// Starts an echo server that replies correctly to all packets except AUDIO. For AUDIO, the server performs the action that `decide`
+    /// returns for the sequence number.
     pub fn with_audio(decide: impl Fn(u32) -> ServerAction + Send + 'static) -> Self {
         Self::with_actions(
             move |packet| if packet.kind == AUDIO { decide(packet.sequence) } else { ServerAction::Reply },
@@ -179,7 +180,7 @@ impl ServerThread {
         let Some(reply) = packet.reply() else { return };
         let damaged = || {
             let mut bytes = reply.bytes();
-            // A pong ends with the number by which it is matched; the time precedes it.
+            // A pong contains a time, followed by the number by which the pong is matched. Only the time is damaged.
             let offset = if reply.kind == PONG { 12 } else { bytes.len() - 1 };
             bytes[offset] ^= 1;
             bytes
@@ -231,13 +232,13 @@ impl ServerThread {
     }
 
     fn send(&self, bytes: &[u8], to: SocketAddr) {
-        // If the client has ended, sending may fail; this error is ignored.
+        // If the client has ended, sending may fail. This error is ignored.
         let _ = self.socket.send_to(bytes, to);
     }
 }
 
-/// A port that behaves as if it were closed: its socket accepts datagrams only from one other address, so the system answers all other
-/// datagrams with "port unreachable".
+/// A port that behaves like a closed port. The socket accepts datagrams only from one other address. The system answers all other datagrams
+/// with "port unreachable".
 pub fn closed_port() -> (UdpSocket, String) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect("127.0.0.1:1").unwrap();

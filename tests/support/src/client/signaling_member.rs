@@ -48,7 +48,7 @@ impl SignalingMember {
         self.receive_type("RoomList");
     }
 
-    /// The number of members of its room in the room list.
+    /// Requests the room list. Returns the number of members that the list states for this client's room.
     pub fn members(&mut self) -> u64 {
         self.send_text(&json!({"type": "ListRooms"}));
         let list = self.receive_type("RoomList");

@@ -1,5 +1,4 @@
-//! Sends packets of equal length in one system call, and detects whether received packets were sent as one segmented batch or one at a
-//! time.
+//! Sends packets of equal length in one system call. Detects whether received packets were sent as one segmented batch or one at a time.
 
 use std::io::IoSliceMut;
 use std::net::SocketAddr;

@@ -46,8 +46,8 @@ impl Client {
         self.recv()
     }
 
-    /// Returns once the server has read everything that was sent to it before: sends KEEPALIVE until one returns, and discards
-    /// other datagrams. Returns the number of KEEPALIVEs sent.
+    /// Waits until the server has read all earlier datagrams. Sends KEEPALIVE until one returns, and discards other datagrams. Returns the
+    /// number of KEEPALIVEs sent.
     pub fn sync(&mut self) -> u64 {
         let deadline = Instant::now() + TEST_TIMEOUT;
         self.socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();

@@ -1,5 +1,5 @@
-//! Runs `jamjam-dev echo-server` and `signaling-server` as processes on real sockets, observed only through their address file, log,
-//! replies and exit code.
+//! Runs `jamjam-dev echo-server` and `signaling-server` as processes on real sockets. Tests observe only the address file, log, replies and
+//! exit code.
 //!
 //! Nothing here uses the program's code. Every wait waits for an observable event and fails after [`TEST_TIMEOUT`].
 

@@ -1,4 +1,4 @@
-//! Runs tests in their own network namespace, which has only a loopback interface with the MTU of a real path.
+//! Runs tests in their own network namespace. The namespace has only a loopback interface with the MTU of a real path.
 
 use std::env;
 use std::fs;
@@ -77,7 +77,7 @@ pub fn add_address(address: IpAddr) {
     }
 }
 
-/// Waits until a new address is usable: the kernel acknowledges the request before it has finished adding the address. A socket that is
+/// Waits until a new address is usable. The kernel acknowledges the request before it has finished adding the address. A socket that is
 /// connected too early has no route.
 fn await_route_to(address: Ipv6Addr) {
     let address = format!("{:032x}", u128::from(address));

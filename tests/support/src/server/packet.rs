@@ -37,8 +37,7 @@ pub fn golden() -> Vec<Vec<u8>> {
         // FEC and CONTROL (a key exchange).
         vec![1, 2, 0, 0, 0, 2, 0, 0, 0, 0x80, 0, 2, 0xde, 0xad, 0xbe, 0xef],
         vec![1, 3, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 1, 0x11, 0x22, 0x33],
-        // Three KEEPALIVEs: the first is empty, the second is the route probe of newer clients, and the third is the reply to a route
-        // probe.
+        // Three KEEPALIVEs: an empty one, a newer client's route probe, and the reply to a probe.
         vec![1, 4, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0],
         vec![1, 4, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 1, 0xa, 0xb, 0xc, 0xd],
         vec![1, 4, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 2, 0xa, 0xb, 0xc, 0xd],

@@ -69,7 +69,7 @@ pub fn run(arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Output {
 
 impl Server {
     /// Starts `echo-server --port 0` with more options, and waits until it listens. The server requests a receive buffer size that every
-    /// system grants, so that the log is the same everywhere.
+    /// system grants. Therefore, the log is the same everywhere.
     pub fn start(options: &[&str]) -> Self {
         Self::start_with(options, |_| {})
     }
@@ -189,8 +189,8 @@ impl Server {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// A counter in the signaling server's `/metrics`. If the name has a label (`rooms{dialect="bbx"}`), the result is the counter of that
-    /// dialect, otherwise the sum over all dialects.
+    /// A counter in the signaling server's `/metrics`. If the name has a label, such as `rooms{dialect="bbx"}`, the result is that
+    /// dialect's counter. Otherwise, the result is the sum over all dialects.
     pub fn metric(&self, name: &str) -> u64 {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();

@@ -33,8 +33,8 @@ impl SpoofedSocket {
     }
 }
 
-/// The far end of a virtual cable to this machine. The cable is a pair of veth interfaces; only the near interface has addresses. Frames
-/// that are sent at the far end arrive as if another machine had sent them, with any source address. Requires a network namespace.
+/// The far end of a virtual cable to this machine. The cable is a pair of veth interfaces. Only the near interface has addresses. Frames
+/// from the far end arrive like frames from another machine, with any source address. Requires a network namespace.
 pub struct VethCable {
     raw: OwnedFd,
     far: LinkAddr,
