@@ -93,8 +93,7 @@ fn run_audio(mut synth: Synth) -> EventConsumer {
     synth.events
 }
 
-/// Sends feedback to the connected mobile phones until the server stops. The feedback is the parameter `notes` and the
-/// level of the meter.
+/// Sends the parameter `notes` and the current gain to the connected mobile phones until the server stops.
 async fn send_feedback(
     commands: mpsc::Sender<ServerCommand>,
     meter: Arc<Meter>,

@@ -103,7 +103,7 @@ pub struct Impairer {
     bottleneck: Option<Bottleneck>,
     /// Number of packets so far, by type.
     packet_counts: [u32; PACKET_TYPES],
-    /// Index of the packet evaluated last and its state in the burst model (`true`: bad), by type.
+    /// For each packet type: the index of the last evaluated packet and the state of the burst model. `true` is the bad state.
     burst_states: [Option<(u32, bool)>; PACKET_TYPES],
 }
 

@@ -46,7 +46,8 @@
 //! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]. One segmented send transmits several packets
 //!    to one client. These packets come directly from the memory of the delay line or of the immediate line. STUN replies and loop checks
 //!    always enter the immediate line, the queue for immediate replies. If there is an impairment or an outcome log, [`impairment`] decides
-//!    about all other replies. These replies do not enter the two lines, but a single queue ordered by due time.
+//!    about all other replies. These replies do not enter the delay line or the immediate line. Instead, these replies enter one queue that
+//!    is ordered by due time.
 //! 6. The main thread logs the [`echo::Counters`] until a stop is requested ([`io::stop::StopToken`]).
 //!
 //! # Life of audio in `send`

@@ -1,5 +1,5 @@
-//! Limits how often events that a peer can cause are logged. Events beyond the limit are counted, and the next log line can report
-//! their number.
+//! Limits the number of log lines per second about events that a peer can trigger. Events beyond the limit are counted, and the next log
+//! line can report their number.
 //!
 //! The throttle reads no clock and takes no lock. Callers with several threads put the throttle behind a mutex.
 
@@ -53,7 +53,8 @@ impl LogThrottle {
         (self.suppressed > 0 && self.take_line(now)).then(|| self.take_suppressed())
     }
 
-    /// Returns and resets the number of suppressed events, for a caller whose line [`LogThrottle::allow`] has permitted.
+    /// Returns the number of suppressed events and resets this number to 0. Call this method after [`LogThrottle::allow`] has permitted a
+    /// log line.
     pub fn take_suppressed(&mut self) -> u64 {
         u64::from(std::mem::take(&mut self.suppressed))
     }

@@ -16,7 +16,8 @@ use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 const RATE_BUCKETS: usize = 8_192;
 
 /// The maximum burst is the traffic that the permitted rate allows in this time. Delayed packets and immediate packets have separate
-/// maximum bursts. At low rates, this time is too short for one packet. The maximum burst is then raised to one packet of any length.
+/// maximum bursts. At low rates, this time is too short for one packet. The maximum burst is then raised, so that a packet of any length
+/// fits.
 const BURST_TOLERANCE: Duration = Duration::from_millis(125);
 
 /// The largest IP packet, in bits.
@@ -41,8 +42,8 @@ impl Gcra {
     /// Creates a limit of `rate` units per second, with a burst of exactly `rate` times `seconds` units. A `rate` of 0 counts as 1.
     pub fn with_burst_seconds(rate: u64, seconds: u64) -> Self {
         let gcra = Self::new(rate, Duration::ZERO);
-        // The tolerance is a multiple of the rounded-up duration of one unit. Otherwise, because of the rounding, the last unit of the
-        // burst would be rejected.
+        // The duration of one unit is rounded up to whole nanoseconds. The tolerance is a multiple of this rounded duration. A
+        // tolerance of exactly `seconds` seconds could reject the last unit of the burst.
         Self { tolerance: gcra.duration_of(1).saturating_mul(gcra.rate).saturating_mul(seconds), ..gcra }
     }
 
@@ -92,11 +93,11 @@ type ArrivalTimes = [u64; 2];
 
 /// Limits packets and bits per second sent to each source, in a fixed number of buckets.
 ///
-/// A delayed packet is admitted on arrival, but sent later. Therefore, each bucket has two sets of theoretical arrival times. The first set
-/// of times is used to limit admission to the delay line. The second set of times is used to limit sending. A delayed packet always counts
-/// towards the limit on sending, even if this limit is exceeded. An immediate reply is admitted only if the limit on sending permits the
-/// reply. Therefore, the traffic in any interval is at most the permitted traffic plus two maximum bursts. The permitted traffic is the
-/// rate multiplied by the interval's length.
+/// A delayed packet is admitted on arrival, but sent later. Therefore, each bucket has separate theoretical arrival times for two limits.
+/// The admission limit applies to packets that enter the delay line. The send limit applies to packets that are sent. Each delayed
+/// packet is charged to the send limit when it is sent, even if the send limit is exceeded. An immediate reply is admitted only if the send
+/// limit permits the reply. Therefore, the traffic in any interval is at most the permitted traffic plus two maximum bursts. The permitted
+/// traffic is the rate multiplied by the interval's length.
 pub struct RateLimiter {
     packets: Option<Gcra>,
     bits: Option<Gcra>,
@@ -128,8 +129,8 @@ impl RateLimiter {
         admit(sent, self.packets, self.bits, now, len)
     }
 
-    /// Counts `packets` delayed packets towards the limits on sending, after they have been sent. The total length of these packets,
-    /// including IP headers, is `len` bytes.
+    /// Charges delayed packets to the send limits after these packets have been sent. `packets` is the number of these packets. `len` is
+    /// their total length in bytes, including IP headers.
     pub fn charge_sent(&mut self, key: u64, now: Time, packets: usize, len: usize) {
         let [_, [packet_arrival, bit_arrival]] = &mut self.buckets[key as usize % RATE_BUCKETS];
         if let Some(limit) = self.packets {
@@ -279,8 +280,8 @@ mod tests {
         limiter.charge_sent(7, Time::from_millis(1_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 1_000, 500), (0, RateExceeded::Packets));
         assert_eq!(admitted_at(&mut limiter, 1_001, 500), (8, RateExceeded::Packets));
-        // 1,000 immediate replies use up the limit on sending. Then 1,000 delayed packets are sent. Each delayed packet counts towards the
-        // limit on sending, even if this limit is used up. Therefore, the wait until the next immediate reply is admitted becomes longer.
+        // 1,000 immediate replies use up the send limit. Then 1,000 delayed packets are sent. Each delayed packet is charged to the send
+        // limit, even if this limit is already used up. Therefore, the next immediate reply is admitted later.
         assert_eq!(admitted_at(&mut limiter, 5_000, 500), (1_000, RateExceeded::Packets));
         limiter.charge_sent(7, Time::from_millis(5_000), 1_000, 500_000);
         assert_eq!(admitted_at(&mut limiter, 5_125, 500), (0, RateExceeded::Packets));

@@ -125,8 +125,8 @@ pub fn parse_size(text: &str) -> Result<u64, ParseQuantityError> {
     u64::try_from(bytes).map_err(|_| ParseQuantityError::TooLarge { text: text.to_owned(), max })
 }
 
-/// Parses `64mbit`, `2Mbit`, `500kbit`, `1.5Gbit` as bits per second, in multiples of 1,000. Every number except 0 needs a unit. A
-/// fraction of a bit per second is cut off.
+/// Parses `64mbit`, `2Mbit`, `500kbit`, `1.5Gbit` as bits per second, in multiples of 1,000. Every number except 0 needs a unit. The
+/// result is rounded down to whole bits per second.
 pub fn parse_bit_rate(text: &str) -> Result<u64, ParseQuantityError> {
     let max = "18446744073gbit";
     let number = DecimalNumber::parse(text, "a bit rate such as 64mbit or 500kbit")?;

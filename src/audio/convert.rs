@@ -278,7 +278,7 @@ impl Mixer {
         Self { inputs: usize::from(inputs.max(1)), output }
     }
 
-    /// Whether the output frames equal the input frames.
+    /// Whether mixing leaves frames unchanged, because the input and the output have the same number of channels.
     pub fn is_identity(&self) -> bool {
         self.inputs == usize::from(self.output.count())
     }

@@ -369,7 +369,7 @@ mod tests {
         samples
     }
 
-    /// Asserts that the bytes of each number decode to the sample.
+    /// Asserts for each pair `number => sample` that the bytes of the number decode to the sample.
     macro_rules! assert_decodes {
         ($format:ident: $($number:expr => $sample:expr),+ $(,)?) => {
             let bytes = [$($number.to_ne_bytes().as_slice()),+].concat();

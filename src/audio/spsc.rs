@@ -135,7 +135,7 @@ impl CaptureConsumer {
     pub fn pop(&mut self, samples: &mut Vec<f32>) -> Option<CapturedBlock> {
         let block = self.blocks.pop().ok()?;
         samples.resize(block.frames as usize * self.channels, 0.0);
-        // All samples are there: the producer adds the samples of a block before it adds the block.
+        // The ring `samples` contains all samples of this block. The producer writes them before it adds the block to the ring `blocks`.
         let _ = self.samples.pop_entire_slice(samples);
         Some(block)
     }

@@ -476,8 +476,8 @@ impl FmtChunk {
     fn plain_header(&self, data_bytes: u32) -> Option<[u8; 44]> {
         let container = self.container_bits()?;
         // If each byte of the container contains bits of the sample, the sample is left-justified. For example, 20 bits occupy 3 bytes. The
-        // sample can then be read with the width of the container. The container may also have an unused byte, such as 24 bits in 4 bytes.
-        // The header then states the bits of the sample, and `hound` reads the lower 3 bytes.
+        // sample can then be read with the width of the container. The container may also be longer than the sample, for example 4 bytes
+        // for a 24-bit sample. In this example, the header states 24 bits, and `hound` reads the lower 3 bytes.
         let bits = if self.stated_bits.div_ceil(8) == container / 8 { container } else { self.stated_bits };
         let mut header = *b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0................data\0\0\0\0";
         let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);

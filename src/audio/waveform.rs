@@ -138,7 +138,8 @@ impl Waveform {
         });
     }
 
-    /// Calls `update` for each column that overlaps the range `samples`. The second argument is the part of the range in that column.
+    /// Calls `update` for each column that overlaps the range `samples`. The second argument of `update` is the overlap of `samples` with
+    /// the column.
     fn for_each_column(&mut self, samples: Range<u64>, mut update: impl FnMut(&mut WaveformColumn, Range<u64>)) {
         self.extend_to(samples.end);
         let mut at = samples.start;

@@ -46,10 +46,10 @@ pub struct PlaybackArgs {
     #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = "play", conflicts_with = "no_echo", value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_PLAYBACK)]
     play_buffer: Option<u32>,
 
-    /// Maximum extra delay of played packets over the fastest packets: 0 to 1s or auto
+    /// Maximum delay of played packets, relative to the fastest packets: 0 to 1s or auto
     ///
-    /// In milliseconds or with a unit. A packet is not played if its extra delay over the fastest packets exceeds this value. With auto,
-    /// the value adapts to recent packets.
+    /// In milliseconds or with a unit. A packet is not played if its delay relative to the fastest packets exceeds this value. With
+    /// auto, the value adapts to recent packets.
     #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
     jitter_buffer: JitterBuffer,
 }

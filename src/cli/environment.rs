@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, Error, FromArgMatches, Parser};
 
-/// Variables with a second name, which is used if the first is not set.
+/// Environment variables with an alias. The alias is used if the variable is not set.
 const VARIABLE_ALIASES: &[(&str, &str)] = &[
     ("PORT", "PORT_ENV"),
     ("HEARTBEAT_INTERVAL", "HEARTBEAT_INTERVAL_MS"),
@@ -34,16 +34,16 @@ fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
-/// If the environment variable `name` is set only under its second name, returns the second name. Otherwise, returns `None`.
-/// [`VARIABLE_ALIASES`] contains the second names.
+/// If the environment variable `name` is not set but its alias is set, returns the alias. Otherwise, returns `None`. [`VARIABLE_ALIASES`]
+/// contains the aliases.
 fn alias_in_effect(name: &str) -> Option<&'static str> {
     let (_, second) = VARIABLE_ALIASES.iter().find(|(first, _)| *first == name)?;
     (!is_set(name) && is_set(second)).then_some(*second)
 }
 
-/// Selects the environment variable that clap reads for `argument`. If the variable is set only under its second name, clap reads the
-/// second name. If the variable is set but empty, this function removes the variable from `argument`. clap then treats the variable as not
-/// set. In all other cases, clap reads the first name.
+/// Selects the environment variable that clap reads for `argument`. If the variable is not set but its alias is set, clap reads the
+/// alias. If the variable is empty and its alias is not set, this function removes the variable from `argument`. clap then treats the
+/// variable as not set. In all other cases, clap reads the variable itself.
 fn with_effective_variable(argument: Arg) -> Arg {
     let Some(name) = argument.get_env().and_then(|name| name.to_str()) else { return argument };
     match alias_in_effect(name) {

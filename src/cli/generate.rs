@@ -41,8 +41,8 @@ impl Generate {
         let mut text = Vec::new();
         clap_complete::generate(shell, &mut cli, "jamjam-dev", &mut text);
         let text = String::from_utf8(text)?;
-        // In the bash script, clap_complete 4.6 spells the hyphen of `jamjam-dev` in two ways. Without this replacement, bash completion
-        // does not recognize the subcommands.
+        // In the bash script, clap_complete 4.6 replaces the hyphen of `jamjam-dev` with `__` or with `__subcmd__`. bash
+        // completion recognizes the subcommands only if the script uses the same replacement everywhere.
         Ok(text.replace("jamjam__subcmd__dev", "jamjam__dev"))
     }
 }
@@ -90,8 +90,8 @@ fn man(cli: Command) -> anyhow::Result<String> {
     let about = cli.get_about().map(ToString::to_string).unwrap_or_default();
     let version = format!("jamjam-dev {}", env!("CARGO_PKG_VERSION"));
     let mut page = Roff::new();
-    // The third argument is the date: a blank, because a date would make builds irreproducible. The blank keeps the arguments after it in
-    // their positions.
+    // The third argument of `TH` is the date of the man page. The date argument is a space, because a date would make builds
+    // irreproducible. Without the space, the next argument would be used as the date.
     page.control("TH", ["jamjam-dev", "1", " ", &version, "User Commands"]);
     page.control("SH", ["NAME"]);
     page.text([roman(format!("jamjam-dev - {}", about.trim_end_matches('.')))]);

@@ -267,7 +267,7 @@ fn bind(mut addresses: Vec<SocketAddr>) -> Result<BoundSockets, MoqtBindError> {
             Err(MoqtBindError::AddrNotAvailable(address) | MoqtBindError::Other { address, .. })
                 if addresses.iter().any(|other| other.ip() != address.ip()) =>
             {
-                info!(target: "moqt", address = %address.ip(), "address not available, not listening on it");
+                info!(target: "moqt", address = %address.ip(), "cannot listen on this address; trying the other addresses");
                 addresses.retain(|other| other.ip() != address.ip());
             }
             result => return result,
@@ -328,7 +328,7 @@ impl DemoPage {
 }
 
 /// Parses the address of the demo page, which must be a loopback address. The browser receives the certificate hash over plain HTTP and
-/// trusts any matching certificate. In a network, an attacker could replace the hash.
+/// trusts any matching certificate. If the page were served to other machines, an attacker could replace the hash on the way.
 fn parse_loopback_address(text: &str) -> Result<ListenAddress, String> {
     let address = ListenAddress::from_str(text)?;
     if address.0.ip().is_loopback() {

@@ -235,7 +235,7 @@ pub struct MoqtGroupArgs {
 }
 
 impl MoqtGroupArgs {
-    /// Name of the first option of this struct that was given, for error messages.
+    /// If the user gave options of this struct, returns the name of the first one, for an error message.
     pub fn first_given(&self) -> Option<&'static str> {
         let frames = self.frames_per_group.map(|_| "--frames-per-group");
         frames.or(self.frame_interval.map(|_| "--frame-interval"))

@@ -18,7 +18,8 @@ use crate::rate_limit::WindowLimit;
 use crate::signaling::Dialect;
 use crate::units::{self, ParseQuantityError, TimeUnit};
 
-/// Parser for output files. Rejects `-`, which usually means standard output and would otherwise create a file with that name.
+/// Parser for the value of an option that names an output file. Rejects `-`, which usually means standard output. Without this check, the
+/// program would create a file with the name `-`.
 pub fn output_file_parser() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|file| {
         if file.as_os_str() == "-" {

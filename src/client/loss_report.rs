@@ -134,8 +134,8 @@ impl StunTransaction {
         true
     }
 
-    /// The time at which the next request is due. After the last request, the time at which the query is abandoned. Returns `None` before
-    /// the first request.
+    /// Returns the time at which the next request is due, or `None` before the first request. After the last request, this function
+    /// returns the time at which the query times out.
     fn next_deadline(&self) -> Option<Time> {
         let wait = if self.requests_sent < MAX_REQUESTS {
             RETRANSMIT_INTERVAL * self.requests_sent

@@ -45,9 +45,9 @@ pub struct RunConfig {
     pub evaluated_stream: StreamKind,
     /// Configured delay of the server for AUDIO, if given.
     pub server_delay: Option<Duration>,
-    /// Reply time-out of AUDIO until the first echo, in addition to `timeout`.
+    /// Before the first echo arrives, an AUDIO packet times out after this time plus `timeout`.
     pub first_echo_timeout: Duration,
-    /// Reply time-out, in addition to the minimum RTT of the stream.
+    /// After the first reply, a packet times out after this time plus the minimum RTT of its stream.
     pub timeout: Duration,
     /// RTT above which a packet is late. For AUDIO the server delay is subtracted from the RTT first.
     pub late_after: Option<Duration>,

@@ -34,7 +34,7 @@ pub struct MoqtRunConfig {
 /// Tracks the frames and groups of one run.
 pub struct FrameTracker {
     config: MoqtRunConfig,
-    /// Results before the first connection attempt.
+    /// [`FrameTracker::reset_connection`] sets `results` to this value before another connection attempt.
     initial_results: MoqtResults,
     results: MoqtResults,
     sent_frames: SentPackets,

@@ -18,8 +18,8 @@ use crate::stats::StreamStats;
 use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 use crate::wire::{Header, PacketType};
 
-/// Maximum packets sent before the socket is read again. Without this limit, received datagrams and stop requests would wait if the
-/// workload is too fast.
+/// Maximum packets sent before the socket is read again. Without this limit, a fast workload could delay the handling of received
+/// datagrams and stop requests.
 pub(super) const MAX_SENDS_PER_POLL: usize = 64;
 
 /// Time between KEEPALIVE packets while waiting for the server.

@@ -189,7 +189,7 @@ impl<S: PayloadSource> AudioWorkload<S> {
         self.source.capture_age().is_some()
     }
 
-    /// When the next packet is due; `None` if a live source is pending.
+    /// The time at which the next packet is due. Returns `None` while the sender waits for audio from a live source.
     fn next_due(&self) -> Option<Time> {
         if self.is_live() {
             return (!self.next_datagram.is_empty()).then_some(self.next_datagram_due);

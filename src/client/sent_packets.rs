@@ -382,8 +382,8 @@ impl SentPackets {
     }
 
     /// Finishes the stream and returns its statistics. Packets without an intact reply are lost or damaged. `interrupted` is given if the
-    /// run was interrupted or exceeded its deadline. The pair contains the end time of the run and the configured time-out for replies. If
-    /// its time-out has not expired, a packet without a reply then counts as in flight.
+    /// run was interrupted or exceeded its deadline. The pair contains the end time of the run and the configured time-out for replies. An
+    /// unanswered packet counts as in flight if its time-out expires after the end time.
     pub(super) fn finish(
         mut self,
         interrupted: Option<(Time, Duration)>,

@@ -115,7 +115,8 @@ impl Workload for WebSocketWorkload {
         }
     }
 
-    /// Accepts messages on the sending connection of a broadcast room; responses arrive on the other connection.
+    /// In a broadcast room, a client sends requests on one connection and receives the responses on another connection. This method handles
+    /// messages that arrive on the sending connection.
     fn accept_secondary(&mut self, message: &[u8]) -> bool {
         if let Ok(text) = str::from_utf8(message) {
             self.record_server_error(text);

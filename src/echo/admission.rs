@@ -31,9 +31,9 @@ const DIGESTED_LEN: usize = HEADER_LEN + 64;
 /// Limits on replies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdmissionConfig {
-    /// Maximum packets per second sent to one source address, on all ports. An IPv6 /64 is one source. `None` is no limit.
+    /// Maximum packets per second sent to one source address, on all ports. An IPv6 /64 is one source. `None` means unlimited.
     pub max_packet_rate: Option<u64>,
-    /// Maximum bits per second sent to one source address, IP headers included. `None` is no limit.
+    /// Maximum bits per second sent to one source address, IP headers included. `None` means unlimited.
     pub max_bit_rate: Option<u64>,
     /// Networks whose datagrams get replies. If the list is empty, all networks are allowed.
     pub allowed_networks: Vec<Cidr>,
@@ -64,11 +64,11 @@ pub(super) enum KeepaliveDecision {
     Drop,
     /// The echo.
     Echo,
-    /// The reply is this loop check, followed by the echo.
+    /// The server first sends this loop check, and then the echo.
     LoopCheckThenEcho([u8; HEADER_LEN]),
 }
 
-/// Admits datagrams and replies.
+/// Decides which datagrams are handled and which replies are sent.
 pub(super) struct Admission {
     remote_sources: RemoteSourceCache,
     rate_limiter: RateLimiter,

@@ -1,9 +1,8 @@
 //! A first-in first-out byte queue that returns its memory to the system.
 //!
 //! Bytes are stored contiguously in memory-mapped chunks of a fixed size. A few empty chunks are kept for reuse. Further empty chunks are
-//! unmapped, so their memory returns to the system independently of the allocator. Growing never copies stored bytes. No bytes at the end
-//! of a chunk stay unused: stored bytes continue in the next chunk. If the bytes of a read lie in several chunks, they are copied into a
-//! scratch buffer.
+//! unmapped, so their memory returns to the system independently of the allocator. Growing never copies stored bytes. Every chunk is filled
+//! completely before bytes go into the next chunk. If the bytes of a read lie in several chunks, they are copied into a scratch buffer.
 
 use std::collections::VecDeque;
 use std::io;

@@ -2,8 +2,8 @@
 //! The node's thread writes the counters and histograms. Any thread may read them at any time.
 //!
 //! A counter NAME becomes the metric `jamjam_echo_NAME_total`. The counters with the prefix `dropped_` become one metric. The rest of the
-//! name is the label `reason`. The counters with the prefix `impaired_` become another such metric. A counter that is added to the list
-//! needs no other code to be exported.
+//! name is the label `reason`. The counters with the prefix `impaired_` become another such metric. To export a new counter, add an entry
+//! to the `counters!` list. No other code is necessary.
 
 use std::fmt;
 use std::sync::Arc;
@@ -239,7 +239,8 @@ impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollec
             log_dropped,
         )?;
         let lateness = [("audio", &self.counters.audio_lateness), ("immediate", &self.counters.immediate_lateness)];
-        let help = "Send time of replies minus their due time, for AUDIO echoes and for replies without --delay.";
+        let help = "Send time minus due time of each reply. AUDIO echoes have the label packet=audio. All other replies have \
+                    the label packet=immediate. The option --delay affects only AUDIO echoes.";
         let mut metric = encoder.encode_descriptor("lateness_seconds", help, None, MetricType::Histogram)?;
         for (kind, lateness) in lateness {
             encode_histogram(&mut metric.encode_family(&[("packet", kind)])?, lateness)?;

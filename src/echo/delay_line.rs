@@ -55,7 +55,7 @@ const PACKET_CHUNK_LEN: usize = 128 * 1024;
 /// Chunk length for entries: small, so that an idle delay line takes little memory.
 const ENTRY_CHUNK_LEN: usize = 32 * 1024;
 
-/// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. These limits are separate from AUDIO.
+/// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. AUDIO packets have separate limits.
 /// Therefore, KEEPALIVEs are answered even if the delay line is full.
 pub(super) const IMMEDIATE_REPLY_LIMITS: BufferLimits =
     BufferLimits { total: Some(16 << 20), per_client: Some(4 << 20) };

@@ -45,8 +45,8 @@ impl RepetitionLimit {
     /// permits. This server drops a copy, which ends the loop. The burst is three, because networks duplicate packets and users restart a
     /// client on a fixed port.
     pub(super) fn audio(delay: Duration) -> Self {
-        // The milliseconds wrap after 49 days. Three intervals must be much shorter than this time. Therefore, the maximum interval is one
-        // day.
+        // The milliseconds wrap after 49 days. Three times the interval must be much shorter than 49 days. Therefore, the maximum interval
+        // is one day.
         let interval = Duration::from_secs(10).saturating_add(delay.saturating_mul(6)).min(Duration::from_secs(86_400));
         Self { interval_ms: interval.as_millis() as u32, burst: 3 }
     }
@@ -76,7 +76,8 @@ impl CacheEntry {
         self.0 >> 32 & 1 == 1
     }
 
-    /// Milliseconds until the entry expires. Returns 0 if the entry has expired or is from an earlier period of the clock.
+    /// Milliseconds until the entry expires. After the expiry, the subtraction wraps around to a value above `max_remaining`. The result is
+    /// then 0.
     fn remaining_ms(self, now: u32, max_remaining: u32) -> u32 {
         let remaining = (self.0 as u32).wrapping_sub(now);
         if remaining <= max_remaining { remaining } else { 0 }
@@ -116,8 +117,8 @@ pub(super) struct RepetitionLimiter {
 }
 
 impl RepetitionLimiter {
-    /// Creates a cache for datagrams that are subject to `limits`. For the time `retention` after an entry expires, the same datagram still
-    /// counts as a repetition.
+    /// Creates a cache for datagrams that are subject to `limits`. A datagram still counts as a repetition if it arrives within `retention`
+    /// after the expiry of its entry.
     pub(super) fn new(limits: &[RepetitionLimit], retention: Duration) -> Self {
         let max_remaining_ms = limits.iter().map(|limit| limit.tolerance_ms()).max().unwrap_or(0) + 1_000;
         Self {
@@ -279,7 +280,7 @@ mod tests {
         let mut repetitions = Vec::new();
         for pass in 0..4 {
             repetitions.push(limiter.check(Time::from_millis(1 + 2_000 * pass), DIGEST, RepetitionLimit::KEEPALIVE));
-            // After each pass except the first, nine other datagrams for the same set arrive. The set has only eight entries.
+            // After each pass except the first, nine other datagrams use the same cache set. The set has only eight entries.
             for other in (0..=CACHE_WAYS as u64).filter(|_| pass > 0) {
                 limiter.check(Time::from_millis(1_000 + 2_000 * pass), (pass * 100 + other + 1) << 33 | 7, audio);
             }

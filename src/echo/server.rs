@@ -34,7 +34,7 @@ pub struct EchoConfig {
     pub delay: Duration,
     /// Memory limits of delayed AUDIO.
     pub buffer_limits: BufferLimits,
-    /// Whether to log when a source is first seen and when it becomes inactive. If true, the server needs one deadline per second.
+    /// Whether to log when a source is first seen and when it becomes inactive. If true, a timer wakes the server up to once per second.
     pub log_sources: bool,
     /// Limits on replies.
     pub admission: AdmissionConfig,
@@ -104,7 +104,7 @@ impl EchoServer {
     /// A server whose replies are impaired. `observer` receives the outcome of each reply.
     pub fn with_impairment(config: EchoConfig, impairment: Impairment, observer: Box<dyn ReplyObserver>) -> Self {
         let (limits, delay) = (config.buffer_limits, config.delay);
-        // Impairment makes each pass of a reply loop longer, so repetitions are remembered longer.
+        // With impairment, a datagram in a reply loop takes longer for each round. Therefore, the server remembers repetitions longer.
         let mut server = Self::with_max_delay(delay + impairment.max_delay(), config);
         let (impairer, counters) = (Impairer::new(impairment), server.counters());
         server.release_queue = Some(ReleaseQueue::new(impairer, observer, counters, limits));
@@ -112,8 +112,8 @@ impl EchoServer {
     }
 
     /// Starts to monitor the mapped address of the server's socket. STUN transactions take place at the first poll and then every 25 s.
-    /// `observer` receives the first mapped address, and then the new address whenever the mapped address changes. An IPv4 address has no
-    /// prefix `::ffff:`. The observer runs on the node's thread and must not block.
+    /// `observer` receives the first mapped address, and then the new address whenever the mapped address changes. An IPv4-mapped IPv6
+    /// address (`::ffff:a.b.c.d`) is first converted to IPv4. The observer runs on the node's thread and must not block.
     pub fn monitor_mapped_address(&mut self, config: StunConfig, observer: Box<dyn FnMut(SocketAddr) + Send>) {
         self.mapped_address_monitor = Some(MappedAddressMonitor::new(config, observer));
     }

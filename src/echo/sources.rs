@@ -372,8 +372,8 @@ mod tests {
             );
         }
         table.sweep(Time::from_millis(1_100));
-        // All 30 sources become inactive at the same time. Ten sources are logged at once. The number of the other sources is logged in the
-        // next second.
+        // All 30 sources become inactive at the same time. Ten of the 30 sources are logged immediately. The number of the other sources is
+        // logged in the next second.
         table.sweep(Time::from_millis(11_100));
         assert_eq!(
             (table.len(), table.throttle.remaining(Time::from_millis(11_100)), table.throttle.suppressed()),
@@ -413,7 +413,7 @@ mod tests {
         assert!(table.sources.is_empty());
     }
 
-    /// The counts of distinct packets, gaps and duplicates after packets with these sequence numbers were received.
+    /// Records packets with these sequence numbers. Returns the number of distinct packets, of gaps and of duplicates.
     fn counts_after(sequences: &[u32]) -> (u32, u64, u64) {
         let mut tracker = SequenceTracker::default();
         for sequence in sequences {

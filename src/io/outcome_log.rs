@@ -18,7 +18,7 @@ const QUEUE_CAPACITY: usize = 65_536;
 /// The columns, defined in `docs/measuring.md`.
 pub const HEADER: &str = "time_us,client,type,sequence,outcome,reordered,delay_us,copies";
 
-/// Queues rows on the node's thread. Rows that do not fit are dropped and counted.
+/// Receives each reply on the node's thread and queues a row for the writing thread. Rows that do not fit are dropped and counted.
 pub struct OutcomeQueue {
     queue: SyncSender<ReplyEvent>,
     dropped: Arc<Counter>,

@@ -37,7 +37,7 @@ pub enum PacketStatus {
     Returned,
     /// Returned intact after `--late-after`.
     Late,
-    /// Returned with other bytes.
+    /// The packet returned, but its bytes differ from the sent bytes.
     Damaged,
     /// Not returned. Packets still in flight when the run is interrupted do not count as lost.
     Lost,
@@ -253,7 +253,7 @@ impl ReturnRecording {
         self.0.write_packet(index, samples);
     }
 
-    /// Completes the file with a length of `sent_samples` per channel. Missing packets are silent, even at the end.
+    /// Completes the file so that it contains `sent_samples` samples per channel. Missing packets are silent, even at the end.
     pub fn finish(self, sent_samples: u64) -> Result<RecordingSummary, RecordingError> {
         self.0.finish(sent_samples)
     }
@@ -437,7 +437,7 @@ impl WavFile {
         }
     }
 
-    /// Completes the file with a length of `sent_samples` per channel.
+    /// Completes the file so that it contains `sent_samples` samples per channel, but at most `max_samples`.
     fn finish(mut self, sent_samples: u64) -> Result<RecordingSummary, RecordingError> {
         let samples = sent_samples.min(self.max_samples());
         let result = match self.error.take() {

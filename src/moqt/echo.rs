@@ -42,8 +42,8 @@ pub struct MoqtEchoConfig {
 
 impl Default for MoqtEchoConfig {
     /// The default prefix is `japan, kyoto` in gomoqt-2025-02. In gomoqt-0.9, the default prefix is `/` and the default track is `index`.
-    /// By default, frames are not delayed, and the buffer holds at most 4 MiB. At most 4 groups wait for each track without a subscriber. A
-    /// subscription waits at most 5 s for an announcement.
+    /// By default, frames are not delayed, and the buffer holds at most 4 MiB. The buffer holds at most 4 groups of a track that has no
+    /// subscriber. A subscription waits at most 5 s for an announcement.
     fn default() -> Self {
         Self {
             track_prefix: TrackPath::from_parts(["japan", "kyoto"]),
@@ -83,7 +83,7 @@ pub struct MoqtEcho {
 }
 
 impl MoqtEcho {
-    /// Creates the echo of one connection.
+    /// Creates an echo handler for one connection.
     pub fn new(config: MoqtEchoConfig) -> Self {
         Self {
             config,
@@ -423,7 +423,8 @@ impl RelayQueue {
 
     /// Drops whole groups until at most `max_bytes` are counted for the remaining groups. Groups without a subscriber are dropped first,
     /// starting with the oldest. After that, the newest groups are dropped, so that the older groups are relayed on time. Returns two
-    /// numbers: groups dropped because the buffer is full, and groups dropped without a subscriber.
+    /// numbers. The first counts groups dropped because the buffer is full. The second counts groups dropped because they have no
+    /// subscriber.
     fn drop_over_limit(
         &mut self,
         max_bytes: usize,

@@ -140,7 +140,7 @@ fn moqt_advice(failure: &ConnectionFailure) -> &'static str {
              the server is running. Compare with `jamjam-dev probe --embedded --moqt` on this host"
         }
         ("rejected", _) => {
-            "check the URL and its path. Check that the server supports a MOQT version of this client (see docs/moqt.md)"
+            "check the URL and its path. Check that the server supports a MOQT version that this client offers (see docs/moqt.md)"
         }
         ("not_ready", _) => {
             "the server speaks this MOQT version but does not echo this track. Check the path. Check that --moqt-track is \
@@ -188,7 +188,7 @@ fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> O
     };
     let ended = if moqt.connection_failure.is_some() { ", or the connection ended first" } else { "" };
     let rejected = if moqt.groups_lost > 0 {
-        ". A gomoqt server rejects groups that arrive before the server has registered its own subscription"
+        ". A gomoqt server must first register its subscription to the client's track. The server rejects groups that arrive earlier"
     } else {
         ""
     };

@@ -170,8 +170,8 @@ fn evaluate_gaps(run: &RunResults, allowed: u64) -> LimitResult {
     let gaps = match audio.and_then(|audio| Some((audio.quality.as_ref()?.gaps.count(), audio.quality_dropped))) {
         _ if !is_settled => Err(missing_data_reason(run, NO_OUTCOME)),
         None => Err(NOT_ANALYZED.to_owned()),
-        // The packets that were not analyzed may contain more gaps. If the count is above the limit, the limit is certainly exceeded. If
-        // the count is within the limit, the total number of gaps may still exceed the limit.
+        // The packets that were not analyzed may contain gaps that are not counted. If the counted gaps exceed the limit, the result is
+        // certain. If the counted gaps are within the limit, all gaps together may still exceed the limit.
         Some((gaps, 1..)) if gaps <= allowed => Err("this host was too slow to analyze all returned audio".to_owned()),
         Some((gaps, _)) => Ok(gaps),
     };

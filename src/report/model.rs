@@ -48,7 +48,7 @@ pub struct Report {
 
 /// The figures of each stream; `null` for a stream that was not sent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "each field has the name of its stream")]
+#[allow(missing_docs, reason = "each field is named after its stream")]
 pub struct Streams {
     pub audio: Option<StreamFigures>,
     pub ping: Option<StreamFigures>,
@@ -146,8 +146,8 @@ impl Report {
         websocket.or_else(|| self.moqt.as_ref()?.connection_failure.as_ref())
     }
 
-    /// Returns the result as one word, and an introduction to the explanation of the verdict. If the run did not complete, the introduction
-    /// contains the cause. If the run completed, the introduction is empty. `error` is the error that ended the run early.
+    /// Returns two texts: the status of the run as one word, and a prefix for the reason of the verdict. If the run did not complete, the
+    /// prefix contains the cause. If the run completed, the prefix is empty. `error` is the error that ended the run early.
     pub(super) fn status_line(&self, error: Option<&str>) -> (&'static str, String) {
         match (error, self.interrupted) {
             (Some(error), _) => ("ABORTED", format!("{error}; results so far: ")),

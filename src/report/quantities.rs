@@ -14,7 +14,7 @@ use crate::stats::{Histogram, HistogramBar, StreamStats};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// The figure is a text, a boolean or a list. Numbers that are printed only as part of another figure's text also have this unit.
+    /// The figure is a text, a boolean or a list. A number that is printed only inside a longer text also has the unit `None`.
     None,
     /// A plain number.
     Count,
@@ -68,7 +68,7 @@ pub(super) fn micros(ns: i64) -> f64 {
     ns as f64 / 1e3
 }
 
-/// Fractional nanoseconds as microseconds, rounded to the nanosecond.
+/// Rounds a time to whole nanoseconds, then converts the time to microseconds.
 pub(super) fn rounded_micros(ns: f64) -> f64 {
     // Adding zero turns -0.0 into 0.0.
     ns.round() / 1e3 + 0.0
@@ -114,8 +114,8 @@ pub(super) fn format_time(us: f64) -> String {
     }
 }
 
-/// Formats a time, which is given in microseconds. A time of 1 ms or longer is written in milliseconds. A shorter time is written like in
-/// [`format_time`].
+/// Formats a time, which is given in microseconds. A time of 1 ms or longer is written in milliseconds. [`format_time`] formats
+/// shorter times.
 pub(super) fn format_time_ms(us: f64) -> String {
     if us.abs() < 1e3 { format_time(us) } else { format!("{:.3} ms", us / 1e3) }
 }
@@ -231,7 +231,7 @@ impl<T> Figure<T> {
     }
 }
 
-/// The rows of a group below the stream table: label and text.
+/// The rows (label and text) of a group of figures. The report prints these rows below the stream table.
 pub(super) fn rows<T>(figures: &[Figure<T>], group: &T) -> Vec<(&'static str, String)> {
     let printed: Vec<&Figure<T>> =
         figures.iter().filter(|figure| !matches!(figure.shown, Shown::JsonOnly | Shown::Cell(..))).collect();

@@ -62,7 +62,7 @@ pub fn summary(report: &Report, color: bool) -> String {
     parts.join("\n")
 }
 
-/// The report in a few lines: replies, round trips and problems. Used by subcommands whose other output is more important.
+/// The report in a few lines: replies, round trips and problems. `send` prints this short report if received text is its main output.
 pub fn brief(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(stream) = report.streams.get(report.evaluated_stream).filter(|stream| stream.sent > 0) {

@@ -29,7 +29,7 @@ const SEND_CALL_WARNING_US: f64 = 100.0;
 /// Threshold in microseconds above which a timer error is reported. Packets with 64 samples at 48 kHz have an interval of 1,333 µs. If the
 /// timer error approaches this interval, such packets leave in bursts.
 const TIMER_ERROR_WARNING_US: f64 = 1_000.0;
-/// Number of late packets, in percent of the played packets, above which a larger jitter buffer helps.
+/// If late packets exceed this percentage of the played packets, a warning recommends a larger jitter buffer.
 const LATE_WARNING_PERCENT: u64 = 1;
 
 /// The warnings of a report, the most serious first.
@@ -77,12 +77,12 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
     let (request, reply) = (report.evaluated_stream.name(), report.evaluated_stream.reply_name());
     let closed_port = match port_unreachable {
         0 => "not received".to_owned(),
-        n => format!("received {}, so check this cause first", format_count(n, "time")),
+        n => format!("received {}, so check the port and the firewall first", format_count(n, "time")),
     };
     let unreachable = if other.is_some() || unmatched > 0 {
-        "ruled out, because other datagrams arrived"
+        "this cause is ruled out, because other datagrams arrived"
     } else if port_unreachable > 0 {
-        "unlikely, because ICMP port unreachable was received"
+        "this cause is unlikely, because ICMP port unreachable was received"
     } else {
         "no datagram arrived, so check this cause first. Run `jamjam-dev probe --embedded` on this host and `jamjam-dev probe` \
          on the server's host. If both probes pass, the problem is between the two hosts"
@@ -95,15 +95,18 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
         (Some((kind, stream)), _) => {
             let replies = stream.returned.max(stream.damaged);
             format!(
-                "likely, because {} arrived; give --server-delay or a longer --timeout",
+                "this cause is likely, because {} arrived; give --server-delay or a longer --timeout",
                 format_count(replies, &report.labels(kind).reply_noun())
             )
         }
         (None, 1..) => {
-            format!("likely, because {} arrived without a matching request", format_count(unmatched, "datagram"))
+            format!(
+                "this cause is likely, because {} arrived without a matching request",
+                format_count(unmatched, "datagram")
+            )
         }
         (None, 0) if port_unreachable > 0 => "check cause 1 first".to_owned(),
-        (None, 0) => "unlikely, because no other datagram arrived".to_owned(),
+        (None, 0) => "this cause is unlikely, because no other datagram arrived".to_owned(),
     };
     Some(Warning {
         code: WarningCode::NoReplies,
@@ -226,8 +229,8 @@ fn slow_send_calls(host: &HostTimingFigures) -> Option<Warning> {
 fn timer_errors(host: &HostTimingFigures) -> Option<Warning> {
     let p99 = host.timer_error_p99_us.filter(|p99| *p99 > TIMER_ERROR_WARNING_US)?;
     let message = format!(
-        "timers on this host fired {} late (p99), so packets leave late and in bursts. Without receive timestamps of the kernel, \
-         round-trip times are also longer by this amount. Close other programs or measure from a less busy host",
+        "timers on this host fired {} late (p99), so packets leave late and in bursts. If the kernel does not timestamp received \
+         packets, round-trip times are also longer by this amount. Close other programs or measure from a less busy host",
         format_time(p99)
     );
     Some(Warning::new(WarningCode::TimerError, message))
@@ -242,7 +245,8 @@ fn capture_warnings(capture: &CaptureFigures) -> Vec<Warning> {
     if capture.overruns > 0 {
         let (times, frames) = (format_count(capture.overruns, "time"), format_count(capture.overrun_frames, "frame"));
         let message = format!(
-            "the sender did not read the capture device in time ({times}). The sent audio lacks {frames}. No silence was sent instead"
+            "the sender did not read the capture device in time ({times}). The sent audio lacks {frames}. The missing audio was not \
+             replaced with silence"
         );
         found.push(Warning::new(WarningCode::CaptureOverruns, message));
     }

@@ -48,7 +48,7 @@ impl ActivityScope {
 /// Recent activity, while a console is open.
 #[derive(Default)]
 pub(super) struct ActivityLog {
-    /// The time at which the log becomes inactive. Each snapshot for a console sets it to the time of the snapshot plus [`RETENTION`].
+    /// The time at which the log becomes inactive. Each snapshot for a console extends this time to [`RETENTION`] after the snapshot.
     active_until: Time,
     /// Whether [`TimerEvent::ActivityLogExpiry`] is scheduled.
     expiry_scheduled: bool,
@@ -227,8 +227,8 @@ pub enum ActivityKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivityOutcome {
-    /// The server accepted the message. New connections have the same result. Connections that ended without a reason from the server also
-    /// have this result.
+    /// The server accepted the message or the new connection. A connection that ended without a reason from the server also has this
+    /// result.
     Accepted,
     /// The message had no effect, and its sender received no reply.
     Ignored,

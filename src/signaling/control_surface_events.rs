@@ -90,7 +90,7 @@ impl<const N: usize> fmt::Display for InlineStr<N> {
     }
 }
 
-/// A [`ControlSurfaceEvent`] of a fixed size of at most 350 bytes. Compare and match strings as `&*event.name`.
+/// A copy of a [`ControlSurfaceEvent`] without heap memory. The copy takes at most 350 bytes. Compare and match strings as `&*event.name`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InlineEvent {
     /// The room code.

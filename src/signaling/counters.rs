@@ -58,7 +58,7 @@ dialect_counters! {
     Counter control_surface_events,
     /// Messages and requests rejected because of a limit, a room handler, the token or the content.
     Counter requests_rejected,
-    /// Number of checks that timers started. The timers check for missed heartbeats, idle connections, old connections and expired rooms.
+    /// Number of periodic or scheduled checks for missed heartbeats, idle connections, old connections and expired rooms.
     Counter cleanup_runs,
     /// Connections closed because they exceeded the message rate.
     Counter closed_message_rate,

@@ -91,23 +91,23 @@ pub struct ProbeProtocol {
 pub enum ResponseMatching {
     /// Responses are matched by the order of messages, which TCP preserves.
     Order,
-    /// By the timestamp of the request, which the response repeats.
+    /// Responses are matched by timestamp. Each response repeats the timestamp of its request.
     Timestamp,
-    /// By a marker in the content of the message.
+    /// Responses are matched by a marker in the content of the message.
     Marker,
 }
 
 /// The room in which a prober measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeRoom {
-    /// The prober joins no room, because the server answers requests from clients that are in no room.
+    /// The prober joins no room. The server also answers requests from clients that are in no room.
     None,
-    /// The room that the first message joins by a room code. Without a code, the prober joins no room.
+    /// The prober joins a room with its first message, which contains the room code. Without a room code, the prober joins no room.
     Code,
     /// The room in the query of the URL. The join is complete when the welcome message arrives.
     Query,
-    /// The room in the URL. The prober joins this room with a sending member and a receiving member. A join is complete when its welcome
-    /// message arrives.
+    /// The room in the URL. The prober joins this room as two members: one member sends, and the other member receives. A join is complete
+    /// when its welcome message arrives.
     TwoMembers,
 }
 

@@ -14,7 +14,7 @@ pub struct UpdateKey(pub NonZeroU64);
 
 /// Receives the messages that the hub sends to connections.
 pub trait EventSink {
-    /// Sends the same text message to these connections, after all messages sent to them before.
+    /// Sends the same text message to each of these connections. Earlier messages to a connection arrive before this message.
     fn send(&mut self, to: &[ConnId], text: String);
 
     /// Sends a text message that supersedes unsent messages with the same key.

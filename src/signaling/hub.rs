@@ -586,8 +586,8 @@ impl Hub {
         }
         let mut next = last_ping + interval;
         if connection.awaiting_pong {
-            // When the ping is sent, the silence may already be longer than the time-out. In this case, the connection has another full
-            // time-out to answer. This time-out starts when the ping is sent.
+            // When the ping is sent, the silence may already be longer than the time-out. In this case, a new full time-out starts
+            // when the ping is sent. The connection must answer before the new time-out ends.
             let expires_at = connection.last_seen + timeout;
             next = next.min(if expires_at > now.monotonic { expires_at } else { now.monotonic + timeout });
         }

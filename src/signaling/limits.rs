@@ -6,7 +6,7 @@ use super::dialect::DialectSet;
 use super::token::Secret;
 use crate::rate_limit::Gcra;
 
-/// The maximum message burst of a connection is its permitted message rate multiplied by these seconds.
+/// Maximum message burst of a connection, as seconds of traffic at its permitted message rate.
 const MESSAGE_BURST_SECONDS: u64 = 2;
 
 /// Default maximum length of a message, in bytes.

@@ -60,7 +60,7 @@ pub struct Snapshot {
     pub addresses: Vec<AddressSnapshot>,
     /// Recent activity, the oldest first.
     pub activity: Vec<ActivityEntry>,
-    /// The number of the latest activity.
+    /// The sequence number ([`ActivityEntry::number`]) of the latest activity; 0 if there was no activity yet.
     pub last_activity: u64,
 }
 

@@ -158,7 +158,7 @@ pub fn verify(secret: &Secret, token: &str, room: &str, now_ms: u64) -> Result<C
         return Err(TokenError::InvalidSignature);
     }
     let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::InvalidPayload)?;
-    // Parsed as a map, because serde would also accept an array of the field values for `Claims`.
+    // The payload must be a JSON object. Deserialized directly, `Claims` would also accept a JSON array of its field values.
     let payload: Map<String, Value> = serde_json::from_slice(&payload).map_err(|_| TokenError::InvalidPayload)?;
     let other_room = payload.get("room").is_none_or(|named| named != room);
     let claims = match payload.get("expiresAt") {

@@ -27,7 +27,7 @@ impl ClockReading {
         (self.before.as_nanos() + saturating_nanos(self.after.duration_since(self.before)) / 2).cast_signed()
     }
 
-    /// Duration of the reading. Each clock was read at an unknown moment within this duration.
+    /// How long reading the clocks took. Each clock was read at an unknown moment within this duration.
     fn uncertainty(&self) -> Duration {
         self.after.duration_since(self.before)
     }
@@ -120,9 +120,9 @@ impl LeastSquaresFit {
 /// Estimates the drift of a device's sample clock against the monotonic clock. The input is the number of frames and the time of each
 /// callback.
 ///
-/// A callback may be late, but never early. Therefore, only one callback in each second of audio is used, the *earliest* callback. The
-/// earliest callback has the smallest lateness relative to its nominal time. The drift is the slope of a least-squares fit to the earliest
-/// callbacks. After a discontinuity the number of lost frames is unknown, so a new fit starts. All fits share one slope.
+/// A callback may be late, but never early. Therefore, only one callback in each second of audio is used, the *earliest* callback.
+/// "Earliest" means the smallest lateness relative to the callback's nominal time. The drift is the slope of a least-squares fit to the
+/// earliest callbacks. After a discontinuity the number of lost frames is unknown, so a new fit starts. All fits share one slope.
 #[derive(Clone, Debug)]
 pub struct DriftEstimator {
     rate: f64,
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn no_drift_estimate_before_ten_seconds_of_audio() {
-        // The estimator ends the tenth second at the first callback of the eleventh second.
+        // The tenth second of audio is added to the estimate only when a callback of the eleventh second arrives.
         assert_eq!(simulated_device(48_004.8, 10, |_| 0).estimate(), None);
         let drift = simulated_device(48_004.8, 11, |_| 0);
         assert!(drift.estimate().is_some());

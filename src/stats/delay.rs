@@ -106,7 +106,7 @@ impl PacingStats {
         let error = sent.signed_nanos_since(due);
         let origin = *self.origin.get_or_insert(due);
         let second = due.as_nanos().saturating_sub(origin.as_nanos()) / NANOS_PER_SECOND;
-        // Clears the ring entries since the previous packet, including seconds in which no packet was due.
+        // Clears the histogram of each second after the previous packet's second, up to this packet's second.
         for passed in (self.second + 1..=second).take(PACING_EDGE_SECONDS as usize) {
             self.recent[ring_index(passed)].clear();
         }

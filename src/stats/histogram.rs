@@ -1,8 +1,8 @@
 //! A log-linear histogram of nanosecond values: fixed memory, bucket width at most 0.1 % of the value.
 //!
-//! Magnitudes below 2,048 have one bucket each. Larger magnitudes have 1,024 equal buckets per octave. The counts of an octave (8 KiB) are
-//! allocated with the first value of the octave. A typical path needs only a few octaves. The worst case needs less than one megabyte.
-//! Negative values use the same scale, mirrored.
+//! Magnitudes below 2,048 have one bucket each. Larger magnitudes have 1,024 equal buckets per octave. The counters of an octave take
+//! 8 KiB. These counters are allocated when the first value of the octave is recorded. A typical path needs only a few octaves. The worst
+//! case needs less than one megabyte. Negative values use the same scale, mirrored.
 
 use std::iter;
 
@@ -102,7 +102,8 @@ impl Histogram {
         if enough { self.percentile(p) } else { None }
     }
 
-    /// Upper bound (at most the maximum) and count of each bucket with values, in ascending order.
+    /// The upper bound and the count of each bucket that is not empty, in ascending order. An upper bound above the largest recorded value
+    /// is reduced to that value.
     fn buckets(&self) -> impl Iterator<Item = (i64, u64)> {
         let max = self.max().unwrap_or(0);
         // The upper bound of a mirrored bucket is the end that is closer to zero.
@@ -119,7 +120,8 @@ fn millionths(p: f64) -> u128 {
     (p.clamp(0.0, 1.0) * MILLION as f64).round() as u128
 }
 
-/// Number of values per magnitude. A [`Histogram`] has one of these tables for positive values and one for negative values.
+/// Number of recorded values in each bucket. The magnitude (absolute value) of a value selects the bucket. A [`Histogram`] has one of these
+/// tables for negative values and one for all other values.
 #[derive(Clone, Debug)]
 struct MagnitudeCounts {
     octaves: [Option<Box<[u64; SUB_BUCKETS]>>; OCTAVES],

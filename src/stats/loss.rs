@@ -3,7 +3,7 @@
 use crate::time::Time;
 use std::collections::VecDeque;
 
-/// Number of burst lengths counted separately. The last bucket contains all longer bursts.
+/// Number of buckets for burst lengths. Each bucket counts bursts of one length. The last bucket also counts all longer bursts.
 pub const BURST_LENGTH_BUCKETS: usize = 10;
 
 /// Loss bursts by length, from the outcome of every packet in the order of sending.
@@ -85,7 +85,8 @@ pub struct Reordering {
 
 impl Reordering {
     /// Records the first copy of packet `index`. Returns `Some` if the packet is reordered (RFC 4737: Type-P-Reordered). A reordered packet
-    /// arrives after a packet that was sent later. A packet after a gap is not reordered, because the missing packets may be lost.
+    /// arrives after a packet that was sent later. A packet after a gap does not count as reordered, because the missing packets may be
+    /// lost.
     pub fn on_arrival(&mut self, index: u64, arrived_at: Time) -> Option<ReorderedPacket> {
         let arrival_index = self.arrived;
         self.arrived += 1;

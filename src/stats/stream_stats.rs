@@ -17,7 +17,7 @@ pub struct StreamStats {
     /// Packets that were not settled at the end of the run. Either the run was interrupted while a reply was possible, or `--no-echo` was
     /// set. In all other runs, `in_flight` is 0.
     pub in_flight: u64,
-    /// Datagrams for a packet for which an undamaged copy had already returned.
+    /// Datagrams that returned after an undamaged copy of the same packet.
     pub duplicated: u64,
     /// Datagrams whose bytes differ from the sent bytes. No undamaged copy of the packet had returned before these datagrams.
     pub damaged_copies: u64,

@@ -65,8 +65,8 @@ pub enum KeepaliveAction {
 /// The reply to a KEEPALIVE with this payload.
 ///
 /// Payloads are echoed unchanged, except for the route probe of newer clients. A route probe has exactly five bytes. A probe request starts
-/// with 1, and its echo starts with 2. The 2 marks the echo as a reply. Replies are not answered, because two servers would answer each
-/// other forever.
+/// with 1, and its echo starts with 2. A first byte of 2 marks the echo as a reply. Replies are not answered, because two servers
+/// would answer each other forever.
 pub fn keepalive_action(payload: &[u8]) -> KeepaliveAction {
     match *payload {
         [1, a, b, c, d] => KeepaliveAction::EchoWith([2, a, b, c, d]),

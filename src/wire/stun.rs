@@ -224,8 +224,8 @@ const RECEIVED_COUNTS: u16 = 0xc0ec;
 const RECEIVED_COUNTS_LEN: usize = 20;
 
 /// Length of the attribute's value in a request, in bytes. The value consists of zeros. A response contains the counts and the client's
-/// mapped address. For an IPv6 client, these two values take as many bytes as the zeros. Therefore, the response is not longer than the
-/// request.
+/// mapped address. For an IPv6 client, the counts and the mapped address together take as many bytes as the zeros in the request.
+/// Therefore, the response is not longer than the request.
 const PLACEHOLDER_LEN: usize = RECEIVED_COUNTS_LEN + 24;
 
 /// The first bytes of the attribute's value in a response. A value that starts with these bytes contains counts. In a request, the value
@@ -235,7 +235,7 @@ const RECEIVED_COUNTS_MAGIC: [u8; 4] = *b"jam1";
 /// For each type of packet, how many distinct packets a server received from one address and port. All counts wrap at 2^32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReceivedCounts {
-    /// Identifies the start of counting. Two responses are comparable if their epochs are equal.
+    /// A number that identifies when the server started to count packets. Two responses are comparable if their epochs are equal.
     pub epoch: u32,
     /// AUDIO packets.
     pub audio: u32,

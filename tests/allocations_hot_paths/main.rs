@@ -157,7 +157,7 @@ fn events_of_control_surfaces() -> usize {
         at: Some(1),
         received_at: 1,
     };
-    // The event is stored, as an audio thread does with events that are not due yet.
+    // The test stores the event. An audio thread also stores events that are not due yet.
     let mut stored = None;
     let count = allocations(|_| {
         assert_eq!((0..14).filter(|_| producer.push(&event)).count(), 10);

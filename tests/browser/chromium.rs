@@ -21,7 +21,7 @@ pub(crate) struct Chromium {
     calls: u64,
     /// Responses that no call has read yet.
     responses: BTreeMap<u64, Value>,
-    /// Events of the enabled domains.
+    /// Events that the browser sent for the enabled `DevTools` domains, such as `Network`.
     events: Vec<Value>,
     /// Credentials for pages that request a login.
     login: Option<[String; 2]>,

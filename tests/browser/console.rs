@@ -176,7 +176,7 @@ fn protected_room_content_is_hidden_until_enabled_and_after_reload() {
     let shown = "until(() => { all('#notes details').forEach((one) => { one.open = true; }); return \
                  document.querySelector('#notes').textContent.includes('nobody else reads this'); })";
     assert_eq!(browser.evaluate(&page, shown), true);
-    let line = server.line_starting_with("console: content of protected rooms shown to=127.0.0.1");
+    let line = server.line_starting_with("console: response includes content of protected rooms to=127.0.0.1");
     assert_eq!(line.level, "INFO");
     browser.evaluate(&page, "document.querySelector('#content').click()");
     browser.evaluate(
@@ -227,7 +227,7 @@ fn every_control_is_reachable_by_keyboard_with_visible_focus() {
     assert_eq!(browser.evaluate(&page, "note('Bob') === undefined"), true);
     press(&mut browser, &page, "p");
     browser.evaluate(&page, "until(() => note('Bob'))");
-    // Searching for the name of a member finds rooms and messages. Escape shows everything again.
+    // Searching for the name of a member finds rooms and messages. The Escape key shows all rooms and messages again.
     press(&mut browser, &page, "/");
     assert_eq!(browser.evaluate(&page, "document.activeElement.id"), "find");
     browser.command(&page, "Input.insertText", &json!({"text": "bOB"}));
@@ -344,7 +344,7 @@ fn page_size_stays_bounded_under_load() {
         );
         browser.evaluate(&page, &format!("until(() => {total})"));
     }
-    // Only ordinary messages are limited to 500. Connections and gaps are listed in addition.
+    // The console keeps at most 500 ordinary messages. Connections and gaps have a separate maximum.
     let notes = browser.evaluate(
         &page,
         "[notes.filter(isOrdinary).length, all('#notes > li').length - notes.length, notes.length < 510, words('#notes .gap').length > 0]",

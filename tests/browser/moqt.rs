@@ -132,8 +132,9 @@ fn errors_are_reported_and_a_restarted_server_is_reconnected() {
     drop(server);
 }
 
-/// Checks the page's error texts for certificate problems. The problems are: expired, not yet valid, valid for too long, no P-256 key. The
-/// certificate of the test server has none of these problems. Therefore, the test passes invented certificate data to the page.
+/// Checks the error text that the page shows for each certificate problem. The problems are: expired, not yet valid, valid for too long, no
+/// P-256 key. The certificate of the test server has none of these problems. Therefore, the test passes invented certificate data to the
+/// page.
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
 fn certificate_errors_are_reported() {

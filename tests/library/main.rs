@@ -1,4 +1,4 @@
-//! State machines, statistics, formats and protocols, most of them in memory and in virtual time.
+//! Tests of state machines, statistics, formats and protocols. Most of these tests run in memory and in virtual time.
 
 #![recursion_limit = "256"]
 

@@ -24,9 +24,9 @@ fn long_timeouts() -> MoqtServerConfig {
     }
 }
 
-/// Five floods of bytes without content. Three floods consist of empty frames: of type DATA, of a reserved type, or of an unknown type. The
-/// fourth flood consists of empty capsules in DATA frames. The fifth flood begins with a `CLOSE_WEBTRANSPORT_SESSION` capsule without a
-/// code, and continues like the fourth flood.
+/// Returns the bytes of five floods that carry no application data. Three floods consist of empty frames: of type DATA, of a reserved type,
+/// or of an unknown type. The fourth flood consists of empty capsules in DATA frames. The fifth flood begins with a
+/// `CLOSE_WEBTRANSPORT_SESSION` capsule without a code, and continues like the fourth flood.
 fn flood_bytes() -> [Vec<u8>; 5] {
     let capsules = [&b"\x00\x7f\xfe"[..], &b"\x17\x00".repeat(8_191)].concat();
     let repeated = |bytes: &[u8]| bytes.repeat(ENOUGH.div_ceil(bytes.len()));

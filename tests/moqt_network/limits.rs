@@ -100,7 +100,7 @@ fn rejected_path_is_retried_without_its_leading_slash() {
     drop(silent);
 }
 
-/// The same retry as in the previous test, but in a complete run. The results contain the retried path.
+/// The same retry as in the previous test, but in a complete run. The results contain the path of the second connection attempt.
 #[test]
 fn path_retry_is_recorded_in_the_run() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

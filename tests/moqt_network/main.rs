@@ -1,4 +1,5 @@
-//! MOQT over real loopback sockets. The tests run our client and server over both transports, and manual peers that misbehave.
+//! MOQT over real loopback sockets. Some tests connect our client to our server over raw QUIC and over WebTransport. Other tests use
+//! hand-coded peers, which can violate the protocol.
 
 mod echo;
 mod flooding;

@@ -187,7 +187,7 @@ impl ClientRun {
     }
 }
 
-/// All frames of this number of groups, in order.
+/// Maps each group number from 1 to `groups` to the indexes of all frames of the group, in order.
 pub(crate) fn all_frames(groups: u64, frames: usize) -> BTreeMap<u64, Vec<usize>> {
     (1..=groups).map(|group| (group, (0..frames).collect())).collect()
 }

@@ -33,7 +33,8 @@ fn blocks(page: &str) -> Vec<(Handling, String)> {
         let handling = match remark {
             "<!-- until ctrl-c -->" => Handling::UntilInterrupted,
             _ if remark.starts_with("<!-- not run: ") => Handling::NotRun,
-            // `scripts/check` runs the first of these two blocks. `.ci/run` runs the second block, which runs this test.
+            // This test runs neither of these two blocks. `scripts/check` runs the block after `run:begin`. `.ci/run` runs the block after
+            // `test:begin`. That block contains the command that starts all tests, including this test.
             "<!-- run:begin -->" | "<!-- test:begin -->" => Handling::NotRun,
             _ => Handling::Run,
         };

@@ -182,7 +182,8 @@ fn given_server_is_probed_and_none_is_started() {
 fn input_text_is_never_executed() {
     let names =
         ["to", "delay", "count", "interval", "wait-for", "max-loss", "max-p99", "max-jitter", "args", "directory"];
-    // The first value injects a command if the input is not quoted. The second value injects a command if the input is between quotes.
+    // The first value injects a command if a script inserts the input without quotes. The second value injects a command if a script
+    // inserts the input between quotes.
     let hostile = ["$(touch owned)", "'; touch owned; \"`touch owned` * ${IFS}"];
     for (name, hostile) in names.iter().flat_map(|name| hostile.map(|hostile| (*name, hostile))) {
         let mut job = Job::with(&[("count", "1"), ("interval", "1ms"), (name, hostile)]);

@@ -1,9 +1,10 @@
 //! Checks the layers of the crate. Only `io`, `cli` and the program perform I/O. The other modules are pure. No import goes to a higher
-//! layer. Files do not import each other in a cycle. Each file below `src/` has a specific name. If such a file has more than `MAX_LINES`
-//! lines, `docs/ARCHITECTURE.md` states the reason.
+//! layer. Files do not import each other in a cycle. No file name below `src/` contains a general word such as `util` or `common`. If a
+//! file below `src/` has more than `MAX_LINES` lines, `docs/ARCHITECTURE.md` states the reason.
 //!
-//! The test reads every path of every file (`layers/paths.rs`). The test then applies the rules (`layers/rules.rs`) and searches for cycles
-//! (`layers/cycles.rs`). The test cannot detect methods, or names that a macro from another crate generates.
+//! The test finds every Rust path, such as `std::fs::read`, in every source file (`layers/paths.rs`). The test then applies the rules
+//! (`layers/rules.rs`) and searches for cycles (`layers/cycles.rs`). The test cannot detect methods, or names that a macro from another
+//! crate generates.
 
 mod cycles;
 mod paths;

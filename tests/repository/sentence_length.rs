@@ -17,8 +17,8 @@ fn comment_paragraphs(text: &str) -> Vec<(usize, String)> {
     }))
 }
 
-/// Joins the lines of each paragraph. A blank line, a heading, a list item, a table row and a code block end a paragraph. `None` is a line of
-/// code.
+/// Joins the lines of each paragraph. A blank line, a heading, a list item, a table row and a code block end a paragraph. A line of code
+/// also ends a paragraph. In `lines`, the value `None` represents a line of code.
 fn paragraphs<'a>(lines: impl Iterator<Item = Option<&'a str>>) -> Vec<(usize, String)> {
     let mut paragraphs: Vec<(usize, String)> = Vec::new();
     let (mut continues, mut in_code_block) = (false, false);
@@ -41,8 +41,8 @@ fn paragraphs<'a>(lines: impl Iterator<Item = Option<&'a str>>) -> Vec<(usize, S
     paragraphs
 }
 
-/// The sentences of a paragraph. A sentence ends with a period, colon, exclamation mark or question mark. Closing emphasis and parentheses may
-/// follow the mark.
+/// The sentences of a paragraph. A sentence ends with a period, colon, exclamation mark or question mark. The characters
+/// `*`, `)` and `"` may follow this punctuation mark.
 fn sentences(paragraph: &str) -> Vec<Vec<&str>> {
     let ends_sentence = |word: &&str| word.trim_end_matches(['*', ')', '"']).ends_with(['.', ':', '!', '?']);
     let words: Vec<&str> = paragraph.split_whitespace().collect();

@@ -50,8 +50,8 @@ impl std::fmt::Debug for AdaptiveResampler {
     }
 }
 
-/// Returns the longest allowed chunk length that divides the device block evenly. With this length, each callback plays all input that the
-/// callback takes. Returns [`MIN_CHUNK_FRAMES`] if there is no such length.
+/// Returns the longest allowed chunk length that divides the device block evenly. With this length, no resampler output is left over at
+/// the end of a callback. Returns [`MIN_CHUNK_FRAMES`] if there is no such length.
 fn chunk_frames(block: u32) -> u32 {
     let chunks = block.div_ceil(MAX_CHUNK_FRAMES).max(1)..=block / MIN_CHUNK_FRAMES;
     chunks

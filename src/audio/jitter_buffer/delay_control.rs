@@ -370,9 +370,9 @@ mod tests {
             histogram.commit_pending(true);
             histogram.p999() > 0.001
         });
-        // The 99.9th percentile ignores late packets up to a thousandth of all packets. In each second, all counts are multiplied by 0.9
-        // and 100 packets are added. The sum of the counts therefore rises to almost 1,000. A thousandth of 1,000 is 1. After n seconds,
-        // the count of the 100 late packets has decayed to 100 × 0.9^n. This count is less than 1 if n is above 43.7.
+        // Late packets do not change the 99.9th percentile while at most one packet in a thousand is late. In each second, all counts are
+        // multiplied by 0.9 and 100 packets are added. The sum of the counts therefore rises to almost 1,000. A thousandth of 1,000 is 1.
+        // After n seconds, the count of the 100 late packets has decayed to 100 × 0.9^n. This count is less than 1 if n is above 43.7.
         assert_eq!(seconds.count(), 43);
     }
 

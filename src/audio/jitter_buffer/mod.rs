@@ -242,13 +242,13 @@ impl JitterBuffer {
         self.play_position = Some(position);
     }
 
-    /// Whether no packet is buffered. After the last packet was taken from the buffer, its output continues for up to
+    /// Whether no packet is buffered. After the last packet is removed, the jitter buffer continues to output audio for up to
     /// [`Self::drain_duration`].
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// Maximum time from taking the last packet to the end of its output.
+    /// Maximum time from the removal of the last buffered packet to the end of the audio output.
     pub fn drain_duration(&self) -> Duration {
         Duration::from_secs(1) / FADE_OUT_DIVISOR
             + Duration::from_secs_f64(self.resampler.max_buffered_frames() as f64 / self.rate)
@@ -276,7 +276,7 @@ impl JitterBuffer {
 enum InsertResult {
     /// The packet is buffered.
     Inserted,
-    /// The packet was buffered before.
+    /// The buffer already contains this packet.
     Duplicate,
     /// Another packet occupies the slot.
     SlotOccupied,

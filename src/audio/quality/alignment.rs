@@ -21,12 +21,11 @@ const MIN_DAMAGED_SAMPLES: usize = 1 << 12;
 /// Minimum correlation of a match.
 const MIN_CORRELATION: f64 = 0.5;
 
-/// The result is ambiguous if there is a second peak with two properties. The correlation of the second peak is at least this fraction of
-/// the best correlation. A valley ([`VALLEY_RATIO`]) separates the second peak from the best peak.
+/// Minimum correlation of a second peak that makes the result ambiguous. The value is a fraction of the best correlation. A valley
+/// ([`VALLEY_RATIO`]) must separate the second peak from the best peak.
 const AMBIGUITY_RATIO: f64 = 0.95;
 
-/// There is a valley between two peaks if the correlation between them falls low enough. The limit is this fraction of the best
-/// correlation.
+/// Maximum correlation in a valley between two peaks of the correlation curve. The value is a fraction of the best correlation.
 const VALLEY_RATIO: f64 = 0.7;
 
 /// Result of the comparison of returned and sent audio.

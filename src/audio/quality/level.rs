@@ -108,19 +108,19 @@ impl LevelMeter {
 pub const MIN_CLIP_SAMPLES: u64 = 3;
 
 /// Maximum number of open clips. An open clip is a run of full-scale samples at the edge of a packet. Such a run may continue in the
-/// adjacent packet. If one more clip is opened, the open clip with the lowest offset is closed. The closed clip is counted with the samples
-/// found so far. If a packet that is added later continues this closed clip, the continuation counts as another clip.
+/// adjacent packet. If one more clip is opened, the open clip with the lowest offset is removed from the list. The removed clip is counted
+/// with its current length. If a packet that is added later continues the removed clip, the continuation counts as another clip.
 const MAX_OPEN_CLIPS: usize = 1_024;
 
 /// Consecutive full-scale samples at the edge of a packet.
 #[derive(Clone, Debug)]
 struct OpenClip {
     samples: Range<u64>,
-    /// Whether the clip may begin in an earlier packet. In this case, `samples` starts at the start of a packet. Set to false when the
-    /// preceding packet is added without a full-scale sample at its end.
+    /// Whether this run of full-scale samples may begin in an earlier packet. In this case, `samples` starts at the start of a packet.
+    /// Becomes false if the packet directly before `samples` is added and its last sample is not at full scale.
     may_extend_before: bool,
-    /// Whether the clip may continue in a later packet. In this case, `samples` ends at the end of a packet. Set to false when the
-    /// following packet is added without a full-scale sample at its start.
+    /// Whether this run of full-scale samples may continue in a later packet. In this case, `samples` ends at the end of a packet. Becomes
+    /// false if the packet directly after `samples` is added and its first sample is not at full scale.
     may_extend_after: bool,
 }
 
@@ -229,8 +229,8 @@ impl ClipDetector {
         }
     }
 
-    /// Number of clips, number of samples in them, and start of the first clip. An open clip may continue in an adjacent packet. The totals
-    /// include the open clips that already have [`MIN_CLIP_SAMPLES`] samples.
+    /// Number of clips, number of samples in them, and start of the first clip. The totals include each [`OpenClip`] that already has
+    /// [`MIN_CLIP_SAMPLES`] samples.
     fn totals(&self) -> (u64, u64, Option<u64>) {
         let open = self.open_clips.iter().map(|clip| &clip.samples);
         let clipped = open

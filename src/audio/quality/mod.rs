@@ -26,7 +26,7 @@ pub struct PacketFormat {
     pub frame_samples: u32,
 }
 
-/// How a packet returned.
+/// Whether a returned packet is intact, late or damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReturnStatus {
     /// The packet came back unchanged.

@@ -93,7 +93,7 @@ fn parse_track(text: &str) -> Result<TrackPath, String> {
 }
 
 impl MoqtClientArgs {
-    /// Name of the first option of this struct that was given, for error messages.
+    /// If the user gave options of this struct, returns the name of the first one, for an error message.
     pub fn first_given(&self) -> Option<&'static str> {
         let all = [
             ("--moqt", self.moqt.is_some()),
@@ -126,8 +126,8 @@ impl MoqtClientArgs {
         self.moqt_delay.map_or(Duration::ZERO, |Millis(delay)| delay)
     }
 
-    /// The offered versions in order of preference. With --moqt-track only gomoqt-2025-02 is offered, because the track of gomoqt-0.9 is
-    /// fixed.
+    /// The offered versions in order of preference. If --moqt-track is given, the only offered version is gomoqt-2025-02, because
+    /// gomoqt-0.9 has a fixed track.
     pub fn offered_versions(&self) -> Result<Vec<MoqtVersion>, Failure> {
         match (self.moqt_version, &self.moqt_track) {
             (Some(MoqtVersionArg::Gomoqt09), Some(_)) => Err(Failure::usage(

@@ -70,7 +70,7 @@ impl fmt::Debug for WebSocketProbeArgs {
 }
 
 impl WebSocketProbeArgs {
-    /// Name of the first option of this struct that was given, for error messages.
+    /// If the user gave options of this struct, returns the name of the first one, for an error message.
     pub fn first_given(&self) -> Option<&'static str> {
         let dialect = self.dialect.map(|_| "--dialect");
         dialect.or(self.token_option()).or(self.room_code.as_ref().map(|_| "--room-code"))
@@ -188,7 +188,7 @@ impl WebSocketProbeArgs {
             let secret = Secret::new(&secret);
             let now_ms = clock::unix_ms();
             let member = |name| sign(&secret, &Claims::new(name, room, Map::new(), now_ms, DEFAULT_LIFETIME_SECONDS));
-            return Ok(["jamjam-dev probe speaking", "jamjam-dev probe listening"].map(|name| Some(member(name))));
+            return Ok(["jamjam-dev probe sender", "jamjam-dev probe receiver"].map(|name| Some(member(name))));
         }
         let token = read_secret_text("--token", self.token.as_deref(), self.token_file.as_deref())?;
         Ok([token.clone(), token])

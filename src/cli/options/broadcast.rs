@@ -31,10 +31,10 @@ const HEADING: &str = "Broadcast rooms";
 /// Format of relayed messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Envelope {
-    /// An object of type NAME-content
+    /// An object whose type field is the room name plus -content
     #[default]
     Document,
-    /// An object of type broadcast, for Dynode players
+    /// An object whose type field is broadcast, for Dynode players
     Dynode,
 }
 

@@ -124,8 +124,8 @@ pub struct LoginArgs {
 
     /// Maximum failed logins per source address, as N/TIME (20/15m), or off
     ///
-    /// Beyond this limit, every login from the address is rejected, even with the right password. Logins are accepted again when TIME has
-    /// passed since the first of these failures.
+    /// After N failed logins within TIME, every login from the address is rejected, even with the right password. Logins are accepted
+    /// again when TIME has passed since the first of the N failed logins.
     #[arg(long, hide_short_help = true, env = "RATE_LIMIT_LOGIN", value_name = "RATE", value_parser = parse_request_rate, default_value = "20/15m", help_heading = HEADING_LOGIN)]
     rate_limit_login: OrOff<RequestRate>,
 }
@@ -238,7 +238,7 @@ impl TrustArgs {
         self.insecure
     }
 
-    /// Name of the first option of this struct that was given, for error messages.
+    /// If the user gave options of this struct, returns the name of the first one, for an error message.
     pub fn first_given(&self) -> Option<&'static str> {
         let given =
             [("--ca", self.ca.is_some()), ("--cert-sha256", self.cert_sha256.is_some()), ("--insecure", self.insecure)];

@@ -87,7 +87,7 @@ pub struct OutcomeLogFile {
 }
 
 impl ImpairmentArgs {
-    /// Name of the first option of this struct that was given, for error messages.
+    /// If the user gave options of this struct, returns the name of the first one, for an error message.
     pub fn first_given(&self) -> Option<&'static str> {
         let Self { loss, burst_loss, drop_packets, jitter, reorder, duplicate, bandwidth, seed, outcome_log } = self;
         [

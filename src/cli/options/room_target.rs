@@ -209,7 +209,7 @@ fn interrupted_error(code: u8, url: &WebSocketUrl) -> Failure {
 }
 
 fn search_interrupted_error(code: u8, room: &str) -> Failure {
-    let message = "interrupted while waiting for a reply from a member of room";
+    let message = "interrupted while waiting for a reply from a member of the room";
     Failure { code, error: anyhow::anyhow!("{message} `{room}`; only KEEPALIVE packets were sent") }
 }
 

@@ -1,4 +1,4 @@
-//! Rejects requests that pages of other sites cause a browser to send.
+//! Rejects cross-site requests. A browser sends a cross-site request on behalf of a page from another site.
 //!
 //! A request that changes something must have the header `Content-Type: application/json`. An HTML form cannot send this header. A script
 //! of another site can send this header only after a CORS preflight. The server never grants the preflight for these requests. If the

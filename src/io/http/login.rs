@@ -132,7 +132,7 @@ impl Login {
         self.rate_limited_count.load(Ordering::Relaxed)
     }
 
-    /// Checks the login of a request. The first request of a browser contains no login, which does not count as failed.
+    /// Checks the login of a request. The first request of a browser contains no login. Such a request does not count as a failed login.
     pub fn check(&self, headers: &HeaderMap, source: IpAddr, now: Time) -> Result<(), LoginError> {
         let Some(expected) = &self.credentials else { return Err(LoginError::NoPasswordSet) };
         let mut values = headers.get_all(header::AUTHORIZATION).into_iter();

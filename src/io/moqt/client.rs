@@ -37,8 +37,8 @@ use crate::time::{Time, saturating_nanos};
 /// Timeout of name resolution. The system resolver tries a second server after 5 s.
 const DNS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum time per address before the next address is tried. The last address has the whole setup time-out. If a server has many
-/// addresses, the time per address is shorter. All attempts together take at most twice the setup time-out.
+/// Maximum time per address before the next address is tried. The attempt with the last address may take the full setup time-out. If a
+/// server has many addresses, the time per address is shorter. All attempts together take at most twice the setup time-out.
 const NEXT_ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum time without a reply over raw QUIC before the alternative path is tried.
@@ -186,7 +186,7 @@ impl ClientThread {
         if has_ended {
             error = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
-        // The progress is always `Some` here. Only `join` removes the progress, and `join` consumes `self`.
+        // `progress` is always `Some` here. Only `join` sets `progress` to `None`. `join` runs only once, because it consumes `self`.
         let Some(RunProgress { mut frame_tracker, deadline }) = progress.lock().take() else { unreachable!() };
         let (now, established) = (clock.now(), frame_tracker.established_at());
         if !has_ended && !frame_tracker.is_finished() {

@@ -386,7 +386,8 @@ impl MoqtConnections {
         let (status, reason) = match &request.path {
             Ok(path) if path_matches(&self.config.path, path) => {
                 let path = path.clone();
-                // A client may grant no flow-control credit for the response. Therefore, the same time limit applies to the response.
+                // If a client grants no flow-control credit, the response cannot be sent. Therefore, the same time limit applies to the
+                // response.
                 let Ok(accepted) = tokio::time::timeout(timeout, request.accept()).await else {
                     self.on_request_rejected(
                         source,
@@ -437,7 +438,7 @@ impl MoqtConnections {
     }
 }
 
-/// Counts an open connection until it is dropped.
+/// Guard for a connection. The connection counts as open until the guard is dropped.
 struct OpenConnection<'a>(&'a ServerCounters);
 
 impl Drop for OpenConnection<'_> {

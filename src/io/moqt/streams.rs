@@ -178,7 +178,7 @@ pub(super) struct ConnectionStreams {
     openers: [StreamOpener; 2],
     /// The futures that accept the peer's next bidirectional stream and its next unidirectional stream.
     accept_futures: [Option<BoxFuture<'static, AcceptResult>>; 2],
-    /// Streams of the peer whose header has not arrived.
+    /// Pending reads of stream headers: one future for each stream that the peer opened.
     header_reads: FuturesUnordered<BoxFuture<'static, (StreamDir, PeerStream)>>,
     /// Whether the first bidirectional stream, which is the session stream, was accepted.
     first_bi_accepted: bool,
@@ -390,8 +390,8 @@ impl ConnectionStreams {
 /// Data that has not yet been sent on our side of a stream. The stream may not be open yet.
 ///
 /// `STOP_SENDING` is noticed at the next write. quinn's `SendStream::stopped` would report `STOP_SENDING` at once. However,
-/// `SendStream::stopped` keeps 100 bytes for each reset stream until the connection ends. Each group dropped for a slow reader resets its
-/// stream.
+/// `SendStream::stopped` keeps 100 bytes for each reset stream until the connection ends. If a peer reads too slowly, groups are dropped
+/// and their streams are reset.
 struct SendBuffer {
     stream: Option<SendStream>,
     unsent: BytesMut,

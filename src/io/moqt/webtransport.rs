@@ -351,9 +351,9 @@ async fn read_varint<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Resul
     read.map_err(|_| if recv.exceeded() { limit_exceeded().into() } else { ConnectError::UnexpectedEnd })
 }
 
-/// Decodes a CONNECT request. Later drafts use the protocol name `webtransport-h3`, but the library accepts only `webtransport`. If the
-/// request has the later name, this function appends a second `:protocol` field with `webtransport`. The library uses only the last of two
-/// fields with the same key. Therefore, the library accepts the request.
+/// Decodes a CONNECT request. Later drafts use the protocol name `webtransport-h3`, but the library accepts only `webtransport`. If a
+/// request uses the name `webtransport-h3`, this function appends a second `:protocol` field with the value `webtransport`. The library
+/// uses only the last of two fields with the same key. Therefore, the library accepts the request.
 fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, ConnectError> {
     /// A literal field line with a literal name (RFC 9204, section 4.5.6). The name has 9 bytes, and the value has 12 bytes.
     const WEBTRANSPORT_PROTOCOL_FIELD: &[u8] = b"\x27\x02:protocol\x0cwebtransport";
@@ -397,7 +397,7 @@ impl<R: AsyncRead> BoundedReader<R> {
         self.remaining
     }
 
-    /// Whether the limit was exceeded. Reads fail after the limit was exceeded.
+    /// Whether a read has failed because it exceeded the limit.
     fn exceeded(&self) -> bool {
         self.exceeded
     }

@@ -125,7 +125,7 @@ struct PostResponse {
     delay_ms: Option<u64>,
 }
 
-/// The response to an accepted typed post.
+/// The response to an accepted post with a `type` field.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct TypedPostResponse {
@@ -140,7 +140,7 @@ struct TypedPostResponse {
     echo: Option<Box<RawValue>>,
 }
 
-/// A typed post.
+/// A post with a `type` field.
 #[expect(dead_code, reason = "only the API schema uses this type; the hub parses the JSON without it")]
 #[derive(ToSchema)]
 struct TypedPost {
@@ -174,7 +174,7 @@ pub(in crate::io) async fn post_content(
     post_or_reject(&state, &client, PostFormat::Object, request).await
 }
 
-/// Post a typed message to a room
+/// Post a message with a `type` field to a room
 #[utoipa::path(
     post, path = "/rooms/{room}/post", operation_id = "postTyped", tag = "broadcast", security(("room" = [])), request_body = TypedPost,
     params(("room" = String, Path, description = "Room name")),
@@ -446,7 +446,7 @@ impl HttpRejection {
         Self::with_response(reason, body::json_response(status, body))
     }
 
-    /// Rejects with 401 and requires a bearer token.
+    /// Rejects the request with status 401. The response contains `WWW-Authenticate: Bearer`.
     fn unauthorized(reason: &'static str, error: &str) -> Self {
         let mut response = body::error_response(StatusCode::UNAUTHORIZED, error);
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

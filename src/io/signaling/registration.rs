@@ -22,7 +22,7 @@ use crate::io::websocket::handshake::WebSocketUrl;
 use crate::signaling::client::{AddressCandidates, EchoParticipant, RoomRejected};
 use crate::signaling::jamjam::ClientMessage;
 
-/// Maximum time until the room is joined, and for sending a message.
+/// Maximum time for joining the room. Also the maximum time for sending one message.
 const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A room that lasted this long resets the backoff. A connection alone does not reset the backoff, because even a server that hangs accepts
@@ -267,8 +267,8 @@ fn address_for_peer(listening: SocketAddr, local: IpAddr, peer: IpAddr) -> Optio
     usable.then_some(SocketAddr::new(local, port))
 }
 
-/// Whether an address belongs to a private network. The clients of a signaling server with a private address are in this host's network.
-/// Such clients can reach this host's local address.
+/// Whether an address belongs to a private network. If a signaling server has a private address, its clients are in the
+/// same network as this host. These clients can reach this host's local address.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || is_shared_address_space(ip),
@@ -344,8 +344,8 @@ mod tests {
             ("127.0.0.1:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
             ("127.0.0.1:5000", "192.0.2.1", "198.51.100.7", None),
             ("127.0.0.1:5000", "192.168.1.5", "192.168.1.9", None),
-            // These listen addresses are unspecified. A signaling server on this host or in a private network receives the local address. A
-            // signaling server with a public address on another host receives no address.
+            // These listen addresses are wildcard addresses (`0.0.0.0`). A signaling server on this host or in a private network receives
+            // the local address. If the signaling server is another host with a public IP address, no address is advertised.
             ("0.0.0.0:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
             ("0.0.0.0:6000", "192.168.1.5", "192.168.1.9", Some("192.168.1.5:6000")),
             ("0.0.0.0:5000", "100.100.1.2", "100.101.0.1", Some("100.100.1.2:5000")),

@@ -286,10 +286,11 @@ const SLOW_READER: &str = "the client reads too slowly";
 #[derive(Default)]
 struct OutboundQueues {
     pub(in crate::io) queues: HashMap<ConnId, Arc<SendQueue>>,
-    /// Connections closed during the current call of the hub. After the call has returned, the hub is notified that these connections are
+    /// Connections closed during the current call to the hub. After the call has returned, the hub is notified that these connections are
     /// closed.
     evicted: Vec<Eviction>,
-    /// Number of updates dropped during the current call of the hub, by connection.
+    /// Updates dropped during the current call to the hub. Each item contains a connection and the number of updates dropped from its
+    /// queue.
     pub(in crate::io) coalesced: Vec<(ConnId, usize)>,
     /// Listeners for control surface events.
     pub(in crate::io) listeners: EventListeners,

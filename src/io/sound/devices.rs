@@ -156,7 +156,8 @@ impl DeviceDirection {
             let id = device_id(&device);
             let supported: Vec<SupportedConfig> =
                 self.supported_configs(&device).ok()?.iter().filter_map(supported_config).collect();
-            // For a device of the other direction, ALSA returns an error, and other systems list no configurations.
+            // If the device does not support this direction (input or output), ALSA returns an error. All other audio systems return an
+            // empty list.
             if id == ALSA_NULL_DEVICE || (supported.is_empty() && !cfg!(target_os = "linux")) {
                 return None;
             }

@@ -27,7 +27,7 @@ const DRAIN_TIMEOUT: Duration = MAX_JITTER_ALLOWANCE.saturating_add(Duration::fr
 /// Maximum number of blocks that a device buffers.
 const MAX_DEVICE_LATENCY_BLOCKS: u32 = 4;
 
-/// Duration of a sleep in each callback of a failed device. Such a device may call back without a pause.
+/// After a device failure, each playback callback sleeps this long. A failed device may repeat the callback without a pause.
 const FAILED_CALLBACK_DELAY: Duration = Duration::from_millis(10);
 
 /// Interval at which [`Speaker::finish`] checks whether all audio is played.
@@ -310,7 +310,7 @@ mod tests {
                 payload,
             });
         };
-        // Packet 0 is truncated and then complete, packet 1 is empty, and packet 2 is lost.
+        // Packet 0 arrives twice: first truncated, then complete. Packet 1 is empty. Packet 2 is lost.
         receive(0, PacketOutcome::Damaged, true, &[0, 0, 128, 63, 0]);
         receive(0, PacketOutcome::Returned, false, &[0, 0, 128, 63, 0, 0, 128, 63]);
         receive(1, PacketOutcome::Damaged, true, &[]);

@@ -33,7 +33,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const CERTIFICATE_LIFETIME: Duration = DAY.saturating_mul(10);
 /// Age at which a certificate is renewed.
 const RENEW_AFTER: Duration = DAY.saturating_mul(8);
-/// How much earlier than its time of issue a certificate becomes valid. The early start allows for a client whose clock is slow.
+/// The validity of a certificate starts this long before the certificate is issued. The early start allows for a client whose clock is
+/// slow.
 const CLOCK_SKEW_ALLOWANCE: Duration = Duration::from_secs(60 * 60);
 
 /// File names in the certificate directory.

@@ -160,7 +160,7 @@ impl ServerIdentity {
         Ok(Self { tls_config: Arc::new(config), resolver })
     }
 
-    /// Resolves to the current certificate in handshakes.
+    /// Returns a resolver that supplies the current certificate for each TLS handshake.
     pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
         Arc::<CertResolver>::clone(&self.resolver)
     }
@@ -190,7 +190,7 @@ impl ServerIdentity {
     }
 }
 
-/// Accepts TLS handshakes of one server.
+/// Performs the server side of TLS handshakes. Counts and logs failed handshakes.
 pub struct HandshakeAcceptor {
     acceptor: TlsAcceptor,
     failed: Counter,
@@ -241,7 +241,7 @@ impl HandshakeAcceptor {
     }
 }
 
-/// Resolves to the current certificate, regardless of the requested name.
+/// Supplies the current certificate for each TLS handshake, regardless of the requested name.
 #[derive(Debug)]
 struct CertResolver {
     current: Mutex<CertificateWithKey>,
@@ -347,7 +347,7 @@ fn check_validity(
     if now < valid_from.to_unix_duration() {
         return Err(IdentityError::NotYetValid { path: path.to_owned(), valid_from });
     }
-    // Valid through its last second (RFC 5280, section 4.1.2.5).
+    // A certificate is still valid during the last second of its validity period (RFC 5280, section 4.1.2.5).
     if now >= valid_until.to_unix_duration() + Duration::from_secs(1) {
         return Err(IdentityError::Expired { path: path.to_owned(), valid_until });
     }

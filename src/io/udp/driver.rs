@@ -236,7 +236,7 @@ mod tests {
         }
     }
 
-    /// A node that sends one packet at each of its times.
+    /// A node that sends one packet at each time in `times`.
     struct TimetableNode {
         log: CallLog,
         times: Vec<Time>,

@@ -25,8 +25,9 @@ const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// change of the wall clock.
 const MAX_TIMESTAMP_AGE: Duration = Duration::from_millis(50);
 
-/// Maximum length of a datagram in a segmented send (GSO): the minimum MTU of IPv6 without headers. A segmented send fails if its
-/// datagrams exceed the MTU, because they cannot be fragmented. After one failure, quinn-udp disables segmented sends for the socket.
+/// Maximum length of a datagram in a segmented send (GSO). The value is the minimum IPv6 MTU (1,280 bytes) minus the IPv6 and UDP headers.
+/// A segmented send fails if its datagrams exceed the MTU, because they cannot be fragmented. After one failure, quinn-udp disables
+/// segmented sends for the socket.
 const MAX_SEGMENT_BYTES: usize = 1_280 - 40 - 8;
 
 /// The index of the loopback interface in every network namespace.
@@ -207,9 +208,9 @@ fn event_waker(event: &Arc<OwnedFd>) -> impl Fn() + Send + Sync + 'static {
     }
 }
 
-/// Whether the socket is still usable after this error. The socket is usable if there was nothing to read or a signal interrupted the call.
-/// The socket is also usable if the error reports an ICMP message about an earlier datagram. Any host on the path may have sent such a
-/// message.
+/// Whether the socket is still usable after this error. The socket remains usable if there was nothing to read or a signal interrupted
+/// the call. An error may report an ICMP message about an earlier datagram. The socket remains usable after such an error, too. Any host on
+/// the path may have sent the ICMP message.
 fn is_transient(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(

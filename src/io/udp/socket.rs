@@ -1,8 +1,8 @@
 //! Opens UDP sockets, dual-stack and with the requested buffers. Reads the kernel's drop count of a socket.
 //!
 //! For each socket, Linux counts receive buffer overflows, in the last column of `/proc/self/net/udp` and `udp6`. The line of a socket
-//! contains the socket's inode. (`/proc/net` is a link to `/proc/self/net`, but does not exist in a service with `ProcSubset=pid`. The
-//! kernel can also report the count with each packet, but quinn-udp does not provide it.)
+//! contains the socket's inode. The link `/proc/net` is not used, because it does not exist in a service with `ProcSubset=pid`. The
+//! kernel can also report the count with each packet, but quinn-udp does not provide this count.
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;

@@ -398,7 +398,8 @@ mod tests {
         })
     }
 
-    /// Splits `bytes` into pieces and passes them to the decoder one by one. `pieces` contains the lengths of the pieces and is repeated.
+    /// Splits `bytes` into pieces and passes them to the decoder one by one. `pieces` lists the lengths of the pieces. After the last
+    /// length, the list starts again.
     fn decode_with_ours(bytes: &[u8], pieces: &[usize]) -> Vec<DecodedEvent> {
         let (mut decoder, mut events) = (FrameDecoder::default(), Vec::new());
         let (mut rest, mut lengths) = (bytes.to_vec(), pieces.iter().cycle());
@@ -422,8 +423,9 @@ mod tests {
                 break;
             }
         }
-        // If `tungstenite` does not allow the code of a close frame, it reports the code 1002 instead. This decoder accepts 1014 (bad
-        // gateway), which IANA has assigned, but `tungstenite` does not. Both codes therefore count as a protocol error in this comparison.
+        // If `tungstenite` does not allow the code of a close frame, it reports the code 1002 instead. This decoder accepts the close code
+        // 1014 (bad gateway), but `tungstenite` rejects it. IANA has assigned this code. Therefore, both 1002 and 1014 count as a protocol
+        // error in this comparison.
         if let Some(last @ DecodedEvent::Close(Some(CloseCode::PROTOCOL_ERROR | CloseCode(1014)))) = events.last_mut() {
             *last = DecodedEvent::Error(FrameError::Protocol);
         }

@@ -269,7 +269,7 @@ impl SendQueue {
         NextWrite::Empty
     }
 
-    /// Records that the first `bytes` unwritten bytes of the queue have been written.
+    /// Marks the next `bytes` bytes of the queue as written.
     pub(in crate::io) fn advance(&self, bytes: usize) {
         let done = self.lock().frames.advance(bytes);
         self.budget.used_bytes.fetch_sub(done as u64, Ordering::Relaxed);

@@ -60,9 +60,10 @@ pub struct MoqtClientConfig {
     /// Payload of the frames.
     pub payload: FramePayload,
     /// Time limit for the server to subscribe, announce the echo and accept our subscription. The time starts when the session setup is
-    /// complete. In gomoqt-0.9, the time to accept our subscription starts only when we send the first frame.
+    /// complete. In gomoqt-0.9, the server's time limit for accepting our subscription starts when we send our first frame.
     pub subscribe_timeout: Duration,
-    /// Delay before the first group. gomoqt rejects groups that arrive before it has registered its own subscription.
+    /// Delay before the first group. A gomoqt server must first register its subscription to our track. The server rejects groups that
+    /// arrive earlier.
     pub start_delay: Duration,
     /// Maximum time to wait for the echo of a frame, in addition to the minimum RTT.
     pub reply_timeout: Duration,
@@ -309,7 +310,8 @@ impl MoqtClient {
                     MoqtRunOutcome::Completed
                 }
             }
-            // Without a subscriber, frames are not sent and must not count as lost, so the run ends.
+            // The server has unsubscribed from our track, so no more frames can be sent. If the run continued, the unsent frames
+            // would count as lost.
             ClientPhase::Sending { .. } if self.subscribe_streams.is_empty() => {
                 MoqtRunOutcome::NotReady(SERVER_UNSUBSCRIBED)
             }
@@ -471,7 +473,7 @@ impl ProgressDeadline {
                 self.min_rtt = Some(at - sent_at);
                 (self.deadline.map(|deadline| deadline + (at - sent_at)), self.awaiting)
             }
-            MoqtClientEvent::Finished { at, .. } => (Some(at + CLOSE_TIMEOUT), "the connection to close"),
+            MoqtClientEvent::Finished { at, .. } => (Some(at + CLOSE_TIMEOUT), "the end of the connection"),
             _ => return,
         };
     }

@@ -134,7 +134,7 @@ impl FrameSource {
         Self { payload, frame_count, queued: VecDeque::new(), first_queued: 0, poll_at: Some(Time::ZERO) }
     }
 
-    /// Polls the text queue if the text of `frame` has not been taken from the queue yet. Returns whether the queue supplied a text.
+    /// If `frame` has no text yet, takes the next text from the text queue. Returns whether the queue supplied a text.
     pub(super) fn poll_queue(&mut self, frame: u64, now: Time) -> bool {
         let FramePayload::Queue(queue) = &self.payload else { return false };
         if self.next_frame(frame) == NextFrame::Ready || self.poll_at.is_none() {

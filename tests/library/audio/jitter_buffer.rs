@@ -233,8 +233,8 @@ fn late_first_callback_starts_playback_there_without_backlog() {
         assert_eq!(wrong, None, "{late}");
         // The sound is faded in.
         assert!(output[first_sample(&output)].abs() < 0.02, "{late}");
-        // In the next run, the late device makes all overdue callbacks at once. Later callbacks are on time again. Playback has then
-        // started too early and pauses once to correct its start.
+        // In the next run, the late device makes all overdue callbacks at once. Later callbacks are on time again. In this run, playback
+        // starts too early. A single pause corrects the depth of the buffer.
         let caught_up = |n: u64| (1.0 + late - 0.9 - n as f64 * 0.005).max(0.0);
         let (output, played) = simulation.play_late(|_| Some(0.003), |n| if n > 20 { caught_up(n) } else { 0.0 });
         assert_eq!((played.early, played.resyncs, played.concealed), (0, 1, played.late), "{late}: {played:?}");

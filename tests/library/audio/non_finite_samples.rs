@@ -81,8 +81,8 @@ fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
         (767_999, 48_000),
         (767_957, 768_000),
     ];
-    // Samples of the largest possible magnitude. The first samples have the same sign (0 Hz). The other samples have alternating signs
-    // (half the sample rate).
+    // Samples of the largest possible magnitude. The first samples all have the same sign and form a signal of 0 Hz. The other samples
+    // have alternating signs and form a signal of half the sample rate.
     let loudest =
         |same: usize, alternating: usize| [vec![f32::MAX; same], [f32::MAX, f32::MIN].repeat(alternating / 2)].concat();
     for (from, to) in rates {

@@ -114,8 +114,8 @@ fn full_scale_sine_period_has_a_mean_square_of_one_half() {
 fn three_full_scale_samples_in_a_row_are_clipped_across_packets() {
     const FULL: f32 = 32_767.0 / 32_768.0;
     let mut analyzer = Analyzer::new(PacketFormat { frame_samples: 8, ..MONO });
-    // Two consecutive samples at full scale are a peak, not clipping. Then follow runs of three negative and five positive samples. The
-    // last negative sample is in the next packet.
+    // Two consecutive samples at full scale are a peak, not clipping. After the peak, there are two clipped runs: three negative samples,
+    // and then five positive samples. The last of the negative samples is in the next packet.
     analyzer.on_sent(0, &[0.0, 1.0, FULL, 0.9, 0.0, 0.0, -1.0, -FULL]);
     analyzer.on_sent(1, &[-1.5, 0.0, FULL, FULL, FULL, FULL, FULL, 0.0]);
     // Samples just below full scale are never clipped, however many follow each other.

@@ -47,12 +47,12 @@ fn clock_step_in_either_direction_is_a_jump_of_its_size() {
 
 #[test]
 fn clock_slew_is_not_a_jump() {
-    // Over 60 s, the tolerance is 500 ppm (30 ms) plus 1 ms.
+    // For an interval of 60 s, the tolerance is 500 ppm of the interval (30 ms) plus 1 ms.
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S + 31 * MS)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S - 31 * MS)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S + 31 * MS + 1)]).1.max_jump_ns(), Some(31 * MS + 1));
     assert_eq!(jumps(&[(0, 0), (60 * S, 60 * S - 31 * MS - 1)]).1.max_jump_ns(), Some(-31 * MS - 1));
-    // Over 50 ms, the tolerance is 500 ppm (25 µs) plus 1 ms.
+    // For an interval of 50 ms, the tolerance is 500 ppm of the interval (25 µs) plus 1 ms.
     assert_eq!(jumps(&[(0, 0), (50 * MS, 51 * MS + 25_000)]).1.count(), 0);
     assert_eq!(jumps(&[(0, 0), (50 * MS, 51 * MS + 25_001)]).1.count(), 1);
 }

@@ -51,7 +51,8 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
     text.split(start).skip(1).filter_map(|rest| rest.split_once(end)).map(|(between, _)| between).collect()
 }
 
-/// The bands that mark gaps in the waveform of sent or returned audio (`side`). A band is its first column and its number of columns.
+/// The bands that mark gaps in the waveform of sent or returned audio (`side`). Each pair is a band's first column and
+/// number of columns.
 fn bands(page: &str, side: &str) -> Vec<(u64, u64)> {
     let figure = between(page, &format!("<figure class=\"{side}\">"), "</figure>")[0];
     let number = |rect: &str, name| between(rect, &format!(" {name}=\""), "\"")[0].parse().unwrap();

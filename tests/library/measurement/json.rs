@@ -70,7 +70,7 @@ fn run_without_anomalies() -> RunResults {
     }
 }
 
-/// A run with sound from a device with all possible capture events.
+/// A run that captures sound from a device. In this run, every kind of capture event occurs.
 fn captured() -> RunResults {
     let mut run = run_without_anomalies();
     run.audio.as_mut().unwrap().capture = Some(CaptureResults {
@@ -351,7 +351,8 @@ fn every_text_label_is_defined_in_measuring_md() {
             seen.insert(label.to_owned());
         }
     }
-    // There are 53 labels. The table of streams has 24 labels. Single rows have 17 labels:
+    // There are 53 labels. The table of streams has 24 labels. Capture, playback and audio quality have 12 labels, listed below. The other
+    // 17 labels are:
     // - Six delays: server delay, echo time, PDV, IPDV, pacing error, p50 of the pacing error.
     // - Six counts: recorded, loss bursts, reordering, groups, port unreachable, stray.
     // - Five others: send call, timer error, connection setup, clock offset, mapped address.
@@ -381,8 +382,8 @@ fn moqt_run_is_printed_with_its_fields() {
         "connection setup      DNS 3.000 ms, QUIC 4.000 ms, CONNECT 5.000 ms, session 6.000 ms, subscription 7.000 ms",
         "warning: QUIC loses no data, so missing frames have another cause. The server did not return 2 groups and 3 frames in other \
          groups in time. If a client reads too slowly, a jamjam-dev server drops the oldest groups. If --moqt-delay makes a jamjam-dev \
-         server store too much data, the server drops the newest groups. A gomoqt server rejects groups that arrive before the server \
-         has registered its own subscription",
+         server store too much data, the server drops the newest groups. A gomoqt server must first register its subscription to the \
+         client's track. The server rejects groups that arrive earlier",
     ] {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");
     }
@@ -476,8 +477,8 @@ fn input_device_statistics_appear_in_json_and_text() {
         "capture xruns         1",
         "capture clock         -12.3 ppm, ± 0.1, over 28 s",
         "warning: the capture device was lost during the run: it has disappeared",
-        "warning: the sender did not read the capture device in time (2 times). The sent audio lacks 300 frames. No silence was sent \
-         instead",
+        "warning: the sender did not read the capture device in time (2 times). The sent audio lacks 300 frames. The missing audio \
+         was not replaced with silence",
         "warning: the capture device or its driver lost audio of unknown length (1 time): try a larger --mic-buffer",
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");

@@ -80,7 +80,8 @@ fn delay_variation_needs_no_server_delay() {
     let report = Report::new(&send(AudioResults { stats: audio, ..AudioResults::default() }), &Limits::default());
     let audio = report.streams.audio.unwrap();
     assert_eq!((audio.rtt_count, audio.rtt_p50_us), (0, None));
-    // The median difference to the first echo time is 50 µs. This difference is in the bucket from 49,984 to 50,015 ns.
+    // The echo times exceed the first echo time by 0 µs, 150 µs and 50 µs. The median is 50 µs. This value is in the bucket from 49,984 to
+    // 50,015 ns.
     assert_eq!((audio.pdv_p50_us, audio.pdv_max_us), (Some(50.015), Some(150.0)));
 }
 
@@ -190,8 +191,8 @@ fn slow_send_calls_and_late_wake_ups_are_reported_by_p99() {
     assert_eq!(
         with(0, 1_100_000),
         [
-            "timers on this host fired 1.100 ms late (p99), so packets leave late and in bursts. Without receive timestamps of the \
-          kernel, round-trip times are also longer by this amount. Close other programs or measure from a less busy host"
+            "timers on this host fired 1.100 ms late (p99), so packets leave late and in bursts. If the kernel does not timestamp \
+          received packets, round-trip times are also longer by this amount. Close other programs or measure from a less busy host"
         ]
     );
     // With fewer than 100 values, the 99th percentile (p99) would be the slowest value. The first call of a run is always slow. This p99

@@ -35,7 +35,10 @@ fn damaged_reply_is_not_reported_as_no_reply() {
 fn closed_port_is_distinguished_from_a_silent_path() {
     let lost = || probe(StreamStats { sent: 100, lost: 100, ..StreamStats::new() });
     let [port, path, _] = reasons(&RunResults { port_unreachable: 12, ..lost() });
-    assert!(port.ends_with("(ICMP port unreachable): received 12 times, so check this cause first"), "{port}");
+    assert!(
+        port.ends_with("(ICMP port unreachable): received 12 times, so check the port and the firewall first"),
+        "{port}"
+    );
     assert!(path.ends_with("unlikely, because ICMP port unreachable was received"), "{path}");
     let [port, path, _] = reasons(&lost());
     assert!(port.ends_with("not received") && path.contains("check this cause first"), "{port} {path}");

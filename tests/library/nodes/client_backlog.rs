@@ -59,7 +59,8 @@ impl PayloadSource for Samples {
     }
 }
 
-/// Polls `client` repeatedly at the time 1 s until the next deadline is later than 1 s. Returns the number of packets sent by each poll.
+/// Polls `client` repeatedly while the test's clock stays at 1 s. Stops when the client has no deadline at or before 1 s. Returns how many
+/// AUDIO packets and pings each poll sent.
 fn batches(client: &mut impl Node) -> Vec<(usize, usize)> {
     let now = Time::from_millis(1_000);
     client.poll_transmit(Time::ZERO, &mut Wire::default());

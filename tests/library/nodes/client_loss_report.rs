@@ -26,8 +26,8 @@ fn counts_response(request: &[u8], since: u32, pings: u32) -> Vec<u8> {
 }
 
 /// Answers the first request at 1 ms with `before`. A ping for which `returns` is true is answered 1 ms after it was sent. The function
-/// ends, and returns the node, after the node has sent its last ping. If `returns` is true for the last ping, the node has then also
-/// received the pong.
+/// returns the node after the node has sent its last ping. If the last ping is answered, the returned node has already received the last
+/// pong.
 fn prober_after_pings(count: u64, before: impl Fn(&[u8]) -> Vec<u8>, returns: impl Fn(u64) -> bool) -> Prober {
     let mut node = prober_with_report(StreamKind::Ping, count);
     let request = poll(&mut node, 0).remove(0);
@@ -190,7 +190,7 @@ fn server_that_restarted_between_the_requests_yields_no_split() {
 #[test]
 fn interrupted_run_has_no_loss_direction() {
     let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
-    // The other pings were sent at 21 and 31 ms. Only the deadline of the ping from 21 ms has passed.
+    // The pings without a pong were sent at 21 and 31 ms. At 2,025 ms, only the ping sent at 21 ms has passed its deadline.
     let request = poll(&mut node, 1_500 * MS).remove(0);
     deliver(&mut node, 1_501 * MS, peer(), &counts_response(&request, 9, 3));
     let run = node.into_results("", Some(Time::from_nanos(2_025 * MS)), &mut ());
@@ -219,7 +219,7 @@ fn only_a_response_to_own_transaction_from_the_target_counts() {
     deliver(&mut node, 3 * MS, peer(), &right);
     assert_eq!(poll(&mut node, 3 * MS).remove(0)[..2], [1, 1]);
 
-    // Now AUDIO is expected: a response with another cookie or another transaction ID is treated as AUDIO.
+    // From now on, the client expects AUDIO. It treats a STUN response with a wrong cookie or transaction ID as AUDIO.
     deliver(&mut node, 4 * MS, unknown_source, &right);
     for mismatch in &mismatches[..2] {
         deliver(&mut node, 4 * MS, peer(), mismatch);

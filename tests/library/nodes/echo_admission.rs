@@ -200,8 +200,8 @@ fn source_that_is_no_unicast_host_address_gets_no_reply() {
 
 #[test]
 fn ipv4_mapped_source_received_over_ipv6_gets_no_reply() {
-    // Linux delivers a datagram with such a source from the network to the server. A reply would be sent over IPv4 to the address after
-    // `::ffff:`. An attacker can choose this address freely, for example that of a service on this machine.
+    // Linux accepts an IPv6 datagram from the network even if its source address is IPv4-mapped. A reply would be sent over IPv4 to the
+    // address after `::ffff:`. An attacker can choose this address freely, for example that of a service on this machine.
     for from in ["[::ffff:127.0.0.1]:5000", "[::ffff:127.0.0.1]:53", "[::ffff:192.0.2.1]:5000", "[::ffff:10.0.0.1]:1"] {
         for to in ["2001:db8::9", "fe80::9", "::1"] {
             let mut echo = server(Duration::ZERO, AdmissionConfig::default());

@@ -1,10 +1,10 @@
 //! Echo servers that receive each other's replies after forged datagrams, in virtual time. The tests check how often each server answers
 //! and when the loop ends. In one round of the loop, a packet passes both servers and both paths. Therefore, a round takes both server
-//! delays and both path delays. The loop ends because each server limits how often it echoes the same AUDIO packet. For this limit, the
-//! server keeps a time budget for each AUDIO packet. The budget is three intervals, and an interval is 10 s plus six times the server's
-//! delay. Each echo of the packet uses one interval of the budget. Each second that passes restores one second of the budget. If less than
-//! one interval is left, the server drops the packet. Before the third reply to the same KEEPALIVE, a server sends a loop check. Only an
-//! echo server returns a loop check.
+//! delays and both path delays. The loop ends because each server limits how often it echoes the same AUDIO packet. Each server
+//! keeps a separate time budget for each AUDIO packet. A new budget has three intervals. An interval is 10 s plus six times the server's
+//! delay. Each echo of a packet subtracts one interval from the packet's budget. Each second that passes adds one second to the budget, up
+//! to three intervals. If less than one interval is left, the server drops the packet. Before the third reply to the same KEEPALIVE, a
+//! server sends a loop check. Only an echo server returns a loop check.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -113,7 +113,7 @@ impl Network {
     }
 
     fn send(&mut self, now: u64, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
-        // A datagram to an address without a host, for example the address of a client, is discarded.
+        // A datagram is discarded if no simulated host has its destination address. A client, for example, is not a simulated host.
         if let Some(host) = self.hosts.iter().position(|(address, _)| *address == to) {
             self.enqueue(now + self.path_delay, host, from, bytes);
         }
@@ -219,7 +219,7 @@ fn loop_started_after_another_ends_as_quickly() {
     }
 }
 
-/// The maximum number of KEEPALIVEs that a host sends within one second. The second begins at or after `from_ms`.
+/// The maximum number of KEEPALIVEs that a host sends within any period of one second. Only KEEPALIVEs sent at or after `from_ms` count.
 fn max_per_second(network: &Network, host: usize, from_ms: u64) -> usize {
     let times: Vec<u64> = network
         .keepalives_sent
@@ -233,7 +233,7 @@ fn max_per_second(network: &Network, host: usize, from_ms: u64) -> usize {
 
 #[test]
 fn keepalive_storm_is_20_replies_per_second_after_its_first_round() {
-    // The forged packets of one round trip, at a rate of 8,000 per second.
+    // For the duration of one round trip, 8,000 forged packets per second arrive.
     for path_delay in [100, 400, 415, 500, 1_000] {
         let mut network = Network::pair([0, 0], path_delay);
         let last_forged = 2 * path_delay;

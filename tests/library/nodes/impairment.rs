@@ -261,7 +261,7 @@ fn packets_leave_a_limited_bandwidth_one_after_the_other() {
     assert_eq!(pass(&mut link, 5_000, 1), Some(7_000));
     // The link is idle again.
     assert_eq!(pass(&mut link, 20_000, 1), Some(22_000));
-    // A copy takes its own transmission time, and the next packet waits for it.
+    // A duplicate also occupies the link for 2 ms. The next packet waits until the link is free.
     assert_eq!(pass(&mut link, 21_000, 2), Some(24_000));
     assert_eq!(pass(&mut link, 21_000, 1), Some(28_000));
 }

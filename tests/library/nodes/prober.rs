@@ -140,7 +140,7 @@ fn packet_can_be_matched_until_262144_later_ones_have_left() {
     let mut node = prober(StreamKind::Keepalive, None);
     assert_eq!(poll(&mut node, 0).len(), 1);
     assert_eq!(poll(&mut node, 262_153 * 10 * MS).len(), 262_153);
-    // The last packet has number 262,153. After packet 9, 262,144 packets were sent. After packet 10, 262,143 packets were sent.
+    // The last packet has number 262,153. The client sent 262,144 packets after packet 9 and 262,143 packets after packet 10.
     deliver(&mut node, 262_153 * 10 * MS, peer(), &header(4, 9, 0));
     deliver(&mut node, 262_153 * 10 * MS, peer(), &header(4, 10, 0));
     let stream =

@@ -121,7 +121,8 @@ fn keepalive_and_ping_leave_every_second_and_latency_info_once() {
     }
     let info = of_kind(&left, 7);
     assert_eq!(times(&info), [start]);
-    // Five delays of 0.0, 96 samples, 48,000 Hz, the codec "pcm", one channel.
+    // The LATENCY_INFO payload: five delays (all 0.0), the frame size (96 samples) and the sample rate (48,000 Hz). The codec ("pcm") and
+    // the number of channels (1) follow.
     let payload = [&[0; 20][..], &[0, 0, 0, 96], &[0, 0, 0xBB, 0x80], &[3], b"pcm", &[1]].concat();
     assert_eq!(info[0].1, [header(7, 0, 0), payload].concat());
 }

@@ -108,7 +108,8 @@ fn delay_applies_to_each_frame_and_keeps_the_order() {
 
 #[test]
 fn delayed_echo_over_its_memory_limit_drops_the_newest_groups() {
-    // A group is charged 1,024 bytes, its frame 1,000 + 64 and its end 64: 2,152 bytes. Eight groups fit, and the next is dropped.
+    // The overhead of a group is 1,024 bytes. Its frame counts as 1,000 + 64 bytes, and its end counts as 64 bytes. The sum is 2,152 bytes.
+    // Eight groups fit, and the next group is dropped.
     let echoing = Echoing { delay: 5_000 * MS, max_buffered_bytes: 8 * 2_152, ..Echoing::default() };
     let sending = Sending {
         group_count: Some(20),
@@ -127,8 +128,9 @@ fn delayed_echo_over_its_memory_limit_drops_the_newest_groups() {
 #[test]
 fn delayed_echo_at_a_third_of_the_memory_returns_a_third_on_time() {
     for (seed, ms) in [(1, 30), (2, 90), (3, 300), (4, 1_500)] {
-        // A group is charged 1,024 bytes, and its end 64 bytes. Each of its two frames is charged 1,000 + 64 bytes. The sum is 3,216 bytes.
-        // The client sends one group per millisecond. The buffer has space for a third of the groups that are sent during the delay.
+        // The overhead of a group is 1,024 bytes. Its end counts as 64 bytes. Each of its two frames counts as 1,000 + 64 bytes. The sum
+        // is 3,216 bytes. The client sends one group per millisecond. The buffer has space for a third of the groups that are sent
+        // during the delay.
         let max_buffered_bytes = ms as usize / 3 * 3_216;
         let echoing = Echoing { delay: ms * MS, max_buffered_bytes, ..Echoing::default() };
         let count = 4 * u64::from(ms);
@@ -144,8 +146,8 @@ fn delayed_echo_at_a_third_of_the_memory_returns_a_third_on_time() {
         let mut peers = JoinedPeers::new(Plan { seed, echoing, sending, ..Plan::default() });
         peers.max_buffered_bytes = max_buffered_bytes;
         assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
-        // The memory is full after a third of the delay. Groups are then dropped until the first buffered group leaves the echo, after the
-        // delay. This pattern repeats.
+        // The memory is full after a third of the delay. The echo server then drops each new group until the delay is over. After the
+        // delay, the echo server sends the first buffered group and frees its memory. This pattern repeats.
         let (accepted, refused): (Vec<u64>, Vec<u64>) =
             (1..=count).partition(|group| (group - 1) % u64::from(ms) < u64::from(ms) / 3);
         let expected: Vec<_> = accepted.iter().flat_map(|group| [(*group, 0), (*group, 1)]).collect();

@@ -38,9 +38,9 @@ impl Pieces {
         self.bytes.get(name).unwrap_or_else(|| panic!("no {name}")).clone()
     }
 
-    /// Checks that `message` is encoded to the bytes of the piece `name`. These bytes must be decoded to `message`. For the first message
-    /// of a stream, the bytes start with the stream type in `begins`. If there is a piece `{name}-bare`, checks that its bytes are also
-    /// decoded to `message`.
+    /// Checks that `message` is encoded to the bytes of the piece `name`. These bytes must be decoded to `message`. The bytes of a
+    /// stream's first message start with the stream type. For this message, the parameter `begins` is the stream type. If there is a piece
+    /// `{name}-bare`, checks that its bytes are also decoded to `message`.
     fn check<M: MessageBody + PartialEq + Debug>(&mut self, name: &str, begins: Option<u8>, message: &M) {
         let version = self.version;
         let encoded = message.encode_with_length(version);
@@ -258,7 +258,7 @@ fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0..=64_u64, 0..=codec::MAX_VARINT]
 }
 
-/// Checks that a message that is serialized in a version is parsed as the same message.
+/// Serializes a message and parses the result in the same protocol version. Checks that the parsed message equals the original.
 fn round_trip<M: MessageBody + PartialEq + Debug>(version: MoqtVersion, message: &M) {
     round_trip_coding(message, &message.encode_with_length(version), |body| M::from_bytes(version, body));
 }

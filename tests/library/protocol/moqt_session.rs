@@ -613,7 +613,7 @@ fn delayed(max_buffered_bytes: usize) -> ManualPeer<MoqtEcho> {
 
 #[test]
 fn group_over_the_memory_limit_is_aborted_after_it_began_to_leave() {
-    // A group is charged 1,024 bytes, a frame 64 bytes and its length.
+    // The overhead of a group is 1,024 bytes. Each frame counts as 64 bytes plus the length of the frame.
     let mut echo = delayed(1_024 + 2 * 74);
     let coming = echo.open(2, Uni, &group(&["0123456789"]));
     echo.until(Time::from_millis(10));

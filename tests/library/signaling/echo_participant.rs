@@ -34,7 +34,7 @@ fn as_json(request: &ClientMessage) -> Value {
     serde_json::to_value(request).unwrap()
 }
 
-/// The time of all messages, in milliseconds since 1970: the unit of chat timestamps.
+/// The time at which all messages arrive, in milliseconds since 1970. Chat timestamps use the same unit.
 const NOW: u64 = 1_795_181_823_047;
 
 /// Returns the participant's response to `message` at [`NOW`].

@@ -15,7 +15,7 @@ use jamjam_dev::time::Time;
 use logged::logged;
 use serde_json::{Value, json};
 
-/// Records the messages sent to every connection, and closed connections.
+/// Records the messages sent to each connection. Also records which connections the hub closes, pings or aborts.
 #[derive(Default)]
 struct RecordingSink {
     messages: BTreeMap<ConnId, Vec<Value>>,

@@ -1,6 +1,6 @@
 //! Seeded simulations in virtual time: clients and an impaired echo server on a lossless link. The tests count the rows of the outcome log
 //! by the definitions in `docs/measuring.md`. The report of each client and the counters of the server must contain the same counts. The
-//! packet lines of each client must match the rows.
+//! packet outcomes that each client reports must match the rows of the outcome log.
 //!
 //! `SIMULATIONS=10000 cargo test --test library simulation::impaired_echo` runs more simulations. `SEED=5000000` sets the first seed.
 
@@ -55,7 +55,7 @@ fn run_simulation(seed: u64) -> FinishedSimulation {
     FinishedSimulation { rows, counters: counters.values().collect(), clients: reports }
 }
 
-/// Compares the outcome log with the clients' reports, the packet lines and the server's counters. Returns all differences.
+/// Compares the outcome log with the clients' reports, the reported packet outcomes and the server's counters. Returns all differences.
 fn differences(finished: &FinishedSimulation) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut same = |what: String, log: u64, reported: u64| {

@@ -156,7 +156,7 @@ pub(crate) fn sent_packet(bytes: &[u8]) -> Option<(Stream, u32)> {
     }
 }
 
-/// The stream of a packet from the server's point of view, and the number in its header.
+/// The stream to which the server assigns a packet, and the sequence number in the packet's header.
 pub(crate) fn header(bytes: &[u8]) -> Option<(Stream, u32)> {
     let stream = match packet_type(bytes)? {
         1 => Stream::Audio,

@@ -26,7 +26,7 @@ pub(crate) struct Sent {
     pub(crate) refused: bool,
 }
 
-/// The sink of one poll.
+/// Collects the packets that a node sends during one call of `poll_transmit`. Simulates send errors.
 pub(crate) struct SimulatedSocket<'a> {
     system: System,
     rng: &'a mut Rng,

@@ -68,7 +68,8 @@ fn receive_buffer_smaller_than_requested_is_logged() {
 }
 
 /// Sends AUDIO packets of 1,000 bytes with the sequence numbers in `range`. After every 32 packets and at the end, waits until the server
-/// has read the packets. Therefore, the kernel drops no packets. Returns the number of KEEPALIVEs that were sent for these waits.
+/// has read the packets. Therefore, the kernel drops no packets. During each wait, the client sends KEEPALIVEs until the server returns
+/// one. The function returns the total number of sent KEEPALIVEs.
 fn fill(client: &mut Client, range: std::ops::Range<u32>) -> u64 {
     let mut syncs = 0;
     for sequence in range {
@@ -158,7 +159,7 @@ fn batch_is_accepted_up_to_the_limit() {
 
 #[test]
 fn limit_can_be_disabled() {
-    // 70,000 packets of 1,000 bytes are charged 77 MB. The default limit is 64 MiB per client.
+    // A packet of 1,000 bytes counts as 1,100 bytes. 70,000 of these packets count as 77 MB. The default limit is 64 MiB per client.
     for (options, dropped) in [(&["--max-buffer-per-client", "off"][..], 0), (&[][..], 70_000 - 67_108_864 / 1_100)] {
         let server = Server::start(&[&["--host", "127.0.0.1", "-d", "1h"], options].concat());
         fill(&mut Client::connect(server.address), 0..70_000);

@@ -45,7 +45,7 @@ fn rows(file: &Path) -> Vec<Row> {
     lines.map(row).collect()
 }
 
-/// Three counts for each packet: the outcomes `returned`, `duplicate` and `lost`.
+/// For each packet: how often its outcome was `returned`, `duplicate` and `lost`. The key is the stream and the sequence number.
 type Outcomes = BTreeMap<(String, u64), [u64; 3]>;
 
 /// Compares the report and the JSON lines of a run with the outcome log of the server.
@@ -166,7 +166,7 @@ fn report_and_outcome_log_agree_on_every_packet() {
     }
 }
 
-/// Sequence, outcome, reordering and copies of AUDIO, by sequence.
+/// For each AUDIO packet: sequence number, outcome, reordering and number of copies. The packets are sorted by sequence number.
 fn audio_outcomes(rows: &[Row]) -> Vec<(u64, String, String, u64)> {
     let audio = rows.iter().filter(|row| row.stream == "audio");
     let mut outcomes: Vec<_> =

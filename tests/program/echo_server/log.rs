@@ -141,7 +141,7 @@ fn statistics_can_be_disabled_except_for_the_last() {
     // This test detects only intervals below 600 ms. The test cannot distinguish `off` from the default of 60 s.
     assert_eq!(client.exchange(&audio(1, 64)), audio(1, 64));
     let lines = server.stop("TERM").lines;
-    // The lines are: listening, a source, and the last statistics.
+    // The first line reports the listening address. The second line reports a new source. The third line contains the final statistics.
     assert_eq!(lines.len(), 3, "{lines:?}");
 }
 

@@ -1,5 +1,5 @@
-//! Malformed and nearly valid datagrams. The server keeps running, and exactly one counter counts each datagram. `DATAGRAMS=1000000 cargo
-//! test --test program echo_server::malformed_datagrams` sends a million random datagrams.
+//! Malformed and nearly valid datagrams. The server keeps running. Each datagram increments exactly one of the server's arrival counters.
+//! `DATAGRAMS=1000000 cargo test --test program echo_server::malformed_datagrams` sends a million random datagrams.
 
 use std::collections::BTreeMap;
 use test_support::server;

@@ -1,5 +1,5 @@
-//! Tests `send` with malformed files. Playable samples are sent with a warning. A file without samples is rejected with one line before any
-//! packet is sent.
+//! Tests `send` with malformed files. The program sends all complete samples of a damaged file. If the audio data ends early or in the
+//! middle of a frame, the program prints a warning. A file without samples is rejected with one line before any packet is sent.
 
 #![cfg(unix)]
 

@@ -31,8 +31,9 @@ fn bursts_and_reordering_extents_match_what_the_server_caused() {
         assert_eq!(document::counts(&report, name, ["sent", "returned", "lost", "damaged"]), [40, 21, 18, 1]);
         // The damaged packet ends the burst before it and is not part of a burst.
         assert_eq!(stream["burst_lengths"], json!([1, 1, 0, 1, 1, 1, 0, 0, 0, 0]), "{driver}");
-        // `ipdv_count` is the number of pairs of consecutive packets that both returned. Packets 0 to 2 form 2 such pairs, and packets 4 to
-        // 9 form 5 pairs. Packets 12 to 19 form 7 pairs, and packets 32 to 35 form 3 pairs.
+        // `ipdv_count` is the number of pairs of consecutive packets that both returned. Such pairs overlap: packets 0 to 2 form the pairs
+        // (0, 1) and (1, 2). Packets 4 to 9 form 5 overlapping pairs, and packets 12 to 19 form 7 overlapping pairs. Packets 32 to 35 form
+        // 3 overlapping pairs.
         let names = ["burst_max", "reordered", "reorder_extent_max", "ipdv_count"];
         assert_eq!(document::counts(&report, name, names), [6, 1, 1, 17], "{driver}");
         assert_eq!((&stream["reordered_ratio"], &stream["reorder_extent_mean"]), (&json!(1.0 / 21.0), &json!(1.0)));

@@ -41,8 +41,8 @@ fn assert_untrusted(output: &Output, why: &str) {
     assert!(error.contains(why), "{error}");
 }
 
-/// A server that presents a certificate that our client rejects. `key` may belong to another certificate. The server accepts any number of
-/// handshakes.
+/// A server that presents a certificate that our client rejects. The server does not check that `key` matches `certificate`. The server
+/// accepts any number of handshakes.
 fn showing(certificate: &Path, key: &Path) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

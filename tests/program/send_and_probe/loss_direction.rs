@@ -1,5 +1,5 @@
-//! Tests `--loss-direction` on the command line. The real echo server is behind a path that loses packets in a known direction. Other
-//! servers do not answer or report false counts.
+//! Tests `--loss-direction` on the command line. The real echo server is behind a path that loses packets in a known direction. Some test
+//! servers do not answer the request for packet counts. Other test servers send false packet counts.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};

@@ -191,7 +191,8 @@ fn closed_port_is_reported() {
         assert!(report["port_unreachable"].as_u64().unwrap() >= 1, "{report:#}");
         let [closed, _, server] = reasons(&report);
         assert!(
-            closed.contains("port unreachable): received") && closed.ends_with("so check this cause first"),
+            closed.contains("port unreachable): received")
+                && closed.ends_with("so check the port and the firewall first"),
             "{closed}"
         );
         assert!(server.ends_with("check cause 1 first"), "{server}");

@@ -12,7 +12,8 @@ use client::{at_once, document};
 use roxmltree::Document;
 use tempfile::TempDir;
 
-/// Runs `line`, split at spaces, with both files in `folder`.
+/// Runs the program with the arguments in `line`, which are separated by spaces. The program writes `junit.xml` and `summary.md` to
+/// `folder`.
 fn with_files(line: &str, folder: &Path) -> ProgramOutput {
     program::start(&mut command(line, folder)).end()
 }
@@ -31,8 +32,8 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Returns a list and a line. The list contains the name and the JUnit element of each case that did not pass. The element is `failure`,
-/// `error` or `skipped`. The line is the first line of the summary.
+/// Returns the cases in `junit.xml` that did not pass, and the first line of `summary.md`. Each case consists of its name and its JUnit
+/// element. The element is `failure`, `error` or `skipped`.
 fn reported(folder: &Path) -> (Vec<(String, String)>, String) {
     assert_eq!(names(folder), ["junit.xml", "summary.md"], "no other files are left");
     let text = fs::read_to_string(folder.join("junit.xml")).unwrap();

@@ -294,7 +294,8 @@ fn stop_request_ends_the_address_search() {
     let output = program.end();
     // The program waits up to 500 ms for a reply to its KEEPALIVE. The signal arrives during this time. Therefore, the program prints this
     // error instead of a result.
-    let error = "interrupted while waiting for a reply from a member of room `jam`; only KEEPALIVE packets were sent";
+    let error =
+        "interrupted while waiting for a reply from a member of the room `jam`; only KEEPALIVE packets were sent";
     assert_error(&output, 130, error);
     room_member.receive_next("PeerLeft");
 }

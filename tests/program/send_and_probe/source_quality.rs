@@ -67,7 +67,7 @@ fn clipping_in_the_file_is_counted_after_any_conversion() {
 
 #[test]
 fn resampler_overshoot_is_not_counted_as_clipping() {
-    // This square wave has 95 % of full scale. If the frequencies above 22 kHz are removed, its peaks exceed full scale.
+    // The amplitude of this square wave is 95 % of full scale. If the frequencies above 22 kHz are removed, its peaks exceed full scale.
     let square: Vec<i16> = (0..44_100).map(|n| if n / 21 % 2 == 0 { 31_130 } else { -31_130 }).collect();
     let (quality, code) = quality(44_100, 1, &square, "--max-clips 0");
     assert!(quality["sent_levels"][0]["peak_dbfs"].as_f64().unwrap() > 0.0, "{quality}");
@@ -90,10 +90,10 @@ fn silence_has_its_length_in_the_file_and_unsent_parts_do_not_count() {
             ("--max-silence 399ms", 400.0, 1),
             ("--duration 500ms --max-silence 300ms", 300.0, 0),
             ("--duration 500ms --max-silence 299ms", 300.0, 1),
-            // The run sends 100 ms of sound and 50 ms of the silence.
+            // The run sends 100 ms of sound and then 50 ms of silence. The rest of the file is not sent.
             ("--duration 150ms", 50.0, 0),
-            // The file is sent twice in succession. The file begins with sound. Therefore, the second pass ends the silence at the end of
-            // the first pass. The longest silence stays the same.
+            // The file is sent twice in succession. The file begins with sound and ends with silence. Therefore, the final silence of pass
+            // 1 stops when pass 2 begins. The longest silence stays the same.
             ("--repeat 2", 400.0, 0),
         ],
         |(options, expected, code)| {

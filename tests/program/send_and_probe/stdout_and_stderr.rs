@@ -122,7 +122,7 @@ fn probe_without_a_target_uses_localhost_port_5000() {
 
 #[test]
 fn output_to_an_open_pipe_is_flushed_at_once() {
-    // A line appears during the run, so lines are not buffered.
+    // The test receives a line while the program still runs. Therefore, the program does not hold its output in a buffer.
     let server = Server::correct();
     let line = format!("probe --count 0 --interval 1s --json-lines --to {}", server.to());
     let mut program = program::start_line(&line);

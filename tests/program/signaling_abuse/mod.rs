@@ -246,8 +246,9 @@ fn ten_thousand_short_connections_leave_nothing_behind() {
                 scope.spawn(move || {
                     for number in 0..times / 4 {
                         let mut stream = upgraded(address);
-                        // One of four connections sends a close frame. The other three disconnect without a close frame. The first of these
-                        // three sends no message. The second sends half a frame. The third requests a new room.
+                        // In each group of four connections, connection 0 sends a close frame. Connections 1 to 3 disconnect without a
+                        // close frame. Connection 1 sends no message. Connection 2 sends an incomplete frame. Connection 3 requests a new
+                        // room.
                         match (number + part) % 4 {
                             0 => drop(stream.write_all(&frame(0x88, b""))),
                             1 => {}

@@ -42,10 +42,12 @@ const JOIN_MESSAGES: [&str; 7] =
 struct Plan {
     /// The number of connections per dialect.
     connections: usize,
-    /// The number of members in a jamjam room, and in a room of another dialect. A jamjam room has at most ten members.
+    /// The first value is the number of members in each jamjam room. The second value is the number of members in each room of the other
+    /// dialects. A jamjam room has at most ten members.
     rooms: (usize, usize),
-    /// The interval between the messages of each client, and their number.
+    /// The interval between the messages of each client.
     interval: Duration,
+    /// The number of messages of each client.
     times: u32,
 }
 
@@ -57,7 +59,8 @@ struct Member {
     last_received: BTreeMap<(usize, bool), u32>,
 }
 
-/// The label of a message: its dialect, room, sender and recipients. The recipients are `one` or `all` other clients.
+/// The label of a message contains its dialect, room, sender and recipients. `alone` is set for a message to only one client. The label of
+/// such a message ends with `/one`. The label of a message to all other clients in the room ends with `/all`.
 fn label(dialect: Dialect, room: usize, sender: usize, alone: bool) -> String {
     format!("{dialect:?}/{room}/{sender}/{}", if alone { "one" } else { "all" })
 }

@@ -15,7 +15,8 @@ mod webrtc;
 
 use test_support::server::process::run;
 
-/// Starts a server with each of these environment variables alone. The server must exit with a usage error that names the variable.
+/// For each item of `variables`, starts a server with only this environment variable. Each server must exit with a usage error that names
+/// its variable.
 fn assert_variables_are_rejected(variables: &[(&str, &str)]) {
     for (variable, value) in variables {
         let output = run(&["signaling-server", "--host", "127.0.0.1"], |command| {

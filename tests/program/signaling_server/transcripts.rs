@@ -15,8 +15,8 @@ use sockets::Sockets;
 use transcript::{Progress, run_transcript};
 use transcript_files::transcripts;
 
-/// Each dialect, with the minimum number of its transcripts that are run to the last line. On real sockets, a transcript that advances the
-/// clock is run only up to that line.
+/// Each entry is a dialect and a minimum. At least this number of the dialect's transcripts must run to the last line. On real sockets, the
+/// clock cannot be advanced. Therefore, a transcript stops at a line that advances the clock.
 const DIALECTS: [(&str, usize); 2] = [("jamjam", 50), ("webrtc", 33)];
 
 /// Runs `transcript` to its end, or up to a line that this server does not support. For example, this server's clock cannot be advanced.
@@ -33,8 +33,8 @@ fn run_complete(transcript: &str, sockets: &mut Sockets) -> Result<Progress, Str
     Err("no id has a letter".to_owned())
 }
 
-/// Runs those transcripts of a dialect that the filter `which` accepts. At least `min_complete` of these transcripts must run to the last
-/// line.
+/// Runs each transcript of `dialect` for which the function `which` returns true. At least `min_complete` of these transcripts must run to
+/// the last line.
 fn run_all(sockets: &mut Sockets, dialect: &str, min_complete: usize, which: impl Fn(&str) -> bool) {
     let (mut failures, mut complete) = (String::new(), 0);
     for (name, transcript) in transcripts(dialect).into_iter().filter(|(_, transcript)| which(transcript)) {

@@ -27,7 +27,7 @@ pub(crate) fn cycles(sources: &[(Module, String)]) -> syn::Result<Vec<String>> {
     Ok(groups.into_iter().collect())
 }
 
-/// The files that `file` imports directly or through other files. Contains `file` only if it is part of a cycle.
+/// The files that `file` imports directly or through other files. The result contains `file` only if `file` is part of a cycle.
 fn reachable<'a>(graph: &'a BTreeMap<Module, BTreeSet<Module>>, file: &Module) -> BTreeSet<&'a Module> {
     let mut reached = BTreeSet::new();
     let mut pending: Vec<&Module> = graph[file].iter().collect();

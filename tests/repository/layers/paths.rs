@@ -65,7 +65,8 @@ pub(crate) fn code_paths(source: &str, module: &[String]) -> syn::Result<CodePat
     Ok(CodePaths { named: collector.into_named().into_iter().map(|named| named.path).collect(), imports })
 }
 
-/// `path` with its first name replaced by the path that the file imported under that name.
+/// Returns `path` and its expanded forms. An expanded form exists if the file imports the first name of `path`. The imported path then
+/// replaces this name. If the first name is `core` or `alloc`, every result contains `std` instead.
 fn resolve(path: &[String], imports: &HashMap<String, Vec<Vec<String>>>, depth: usize) -> Vec<Vec<String>> {
     let mut path = path.to_vec();
     if matches!(path[0].as_str(), "core" | "alloc") {
@@ -94,13 +95,13 @@ impl Collector {
         Self { module: module.to_vec(), found: Vec::new(), imports: HashMap::new() }
     }
 
-    /// The found paths, with imported names replaced by their paths.
+    /// Returns the paths in the file. If a path begins with an imported name, the result also contains the expanded path: see [`resolve`].
     fn into_named(self) -> Vec<Named> {
         let Self { found, imports, .. } = self;
         let mut absolute = Vec::new();
         for Named { path, what, line } in found {
-            // Outside imports and macro calls, a single name counts as a path only if imported. If the file does not import the name
-            // `rand`, for example, `rand` may be a variable.
+            // A single name in code, such as `rand`, may be a variable. Such a name counts as a path only if the file imports the name. A
+            // single name in a `use` always counts as a path. The name of a called macro also always counts as a path.
             let bare = what == What::Path && path.len() == 1;
             absolute.extend(
                 resolve(&path, &imports, 0)

@@ -62,7 +62,7 @@ const IO_PATHS: &[&str] = &[
     "jiff::tz::TimeZone::system",
 ];
 
-/// Macros that print. These macros are called without a path, so they are a separate list.
+/// Macros that print. Code usually calls these macros without a path. Therefore, this list contains names instead of paths.
 const PRINT_MACROS: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 
 /// Crates that only `cli` and `main` may use.
@@ -93,7 +93,7 @@ pub(crate) fn violation(module: &str, path: &[String], glob: bool) -> Option<Str
     {
         return Some(format!("only cli and main may use {what}"));
     }
-    // In the binary, `crate` is only `main.rs`. The library is `jamjam_dev`.
+    // In `main.rs`, `crate` does not refer to the library: the path of the library is `jamjam_dev`.
     if path[0] != "jamjam_dev" && (path[0] != "crate" || module == "main") {
         return None;
     }

@@ -19,7 +19,8 @@ pub struct Bindings(BTreeMap<String, String>);
 #[derive(Debug, PartialEq, Eq)]
 pub enum Spelling {
     Text(String),
-    /// `${name:upper}` or `${name:lower}` does not change the value of the placeholder.
+    /// The conversion by `${name:upper}` or `${name:lower}` does not change the placeholder's value. The value already
+    /// has the requested letter case, or the value has no letters.
     NoOtherCase,
 }
 

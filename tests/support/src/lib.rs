@@ -32,7 +32,7 @@ pub fn repository() -> &'static Path {
 /// The program that was built together with the running test program.
 ///
 /// # Panics
-/// If it was not built.
+/// Panics if the `jamjam-dev` program has not been built.
 pub fn built_program() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test program");
     let program = test

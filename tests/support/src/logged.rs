@@ -20,9 +20,9 @@ impl Write for Lines {
     }
 }
 
-/// Keeps a second dispatcher alive. `tracing` stores for each callsite whether the callsite is enabled. With only one dispatcher, the first
-/// thread at the callsite would decide for all threads. A parallel test without a subscriber could then disable the callsite for all
-/// threads.
+/// Keeps a second dispatcher alive. `tracing` stores for each callsite whether the callsite is enabled. With only one dispatcher, this
+/// stored value would come from the first thread that reaches the callsite. A parallel test without a subscriber could then disable the
+/// callsite for all threads.
 pub fn keep_callsites_enabled() {
     static SECOND: OnceLock<Dispatch> = OnceLock::new();
     SECOND.get_or_init(|| Dispatch::new(NoSubscriber::default()));

@@ -1,6 +1,7 @@
 //! Runs a transcript against a server process. Each client is a WebSocket, with or without TLS.
 //!
-//! `receives nothing` does not wait for a fixed time. It waits for the following two conditions instead.
+//! At a transcript line such as `ann receives nothing`, the test does not wait for a fixed duration. The test waits for the following two
+//! conditions instead.
 //!
 //! *Condition 1: the server has processed a message.* After each message, the client sends a ping and waits for the pong. The server
 //! processes each message of a connection before it reads the next frame. Therefore, all resulting messages are in their queues when the
@@ -13,10 +14,11 @@
 //! Therefore, an earlier response in the queue is not mistaken for the new response.
 //!
 //! These requests would decide the dialect of a connection that is still undecided. During a transcript, a client therefore sends these
-//! requests only if its dialect is decided. For example, a client has a decided dialect after it has received a message. There are two
-//! exceptions: immediately before a client leaves, and at the end of the transcript. Then the client sends these requests even if its
-//! dialect is undecided. Therefore, an unexpected message to a client with an undecided dialect is detected late. The test detects such a
-//! message at the next of three events. The client receives another message, the client leaves, or the transcript ends.
+//! requests only if its dialect is decided. For example, if a client has received a message, the server has already decided the client's
+//! dialect. There are two exceptions: immediately before a client leaves, and at the end of the transcript. Then the client sends these
+//! requests even if its dialect is undecided. Therefore, an unexpected message to a client with an undecided dialect is detected late.
+//! The test detects such a message as soon as one of three events occurs. The three events are: the client receives another message, the
+//! client leaves, or the transcript ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -55,7 +57,8 @@ const BBX: Requests = [
     (r#"{"type":"ping","client_time":-1002}"#, r#"{"type":"pong","client_time":-1002,"#),
 ];
 
-/// Broadcast rooms define no requests, so these are invalid messages, which the server answers with an error.
+/// The protocol of broadcast rooms has no requests. Therefore, this list contains invalid messages. The server answers each invalid message
+/// with an error.
 const BROADCAST: Requests = [
     ("no JSON", r#"{"type":"error","error":"Invalid JSON payload"}"#),
     ("1", r#"{"type":"error","error":"Payload must be a JSON object"}"#),
@@ -179,7 +182,7 @@ impl Sockets {
         Self { address, tls, reset: false, clients: BTreeMap::new() }
     }
 
-    /// Disconnects all clients. Returns a new [`Sockets`] without clients, which connects to the same server.
+    /// Disconnects all clients. Returns a new [`Sockets`] for the same server. The new [`Sockets`] has no clients.
     #[must_use]
     pub fn without_clients(&mut self) -> Self {
         self.clients.clear();
@@ -220,8 +223,8 @@ impl Sockets {
     /// Ends a transcript, and checks that every client has received all messages. After the clients disconnect, no state may remain.
     pub fn finish(&mut self) -> Result<(), String> {
         for (name, client) in &mut self.clients {
-            // The client sends request 1 and request 2, and then both requests again. The repetition detects a surplus message that follows
-            // the response to request 2.
+            // The client sends request 1 and request 2, and then both requests again. A surplus message may follow the first response to
+            // request 2. The repeated requests reveal such a message.
             client
                 .check_queue_empty()
                 .and_then(|()| client.check_queue_empty())
@@ -307,8 +310,8 @@ impl TranscriptServer for Sockets {
         client.close_reason.map(Some).ok_or_else(|| format!("{name} is not closed, and receives {:?}", client.inbox))
     }
 
-    /// Only the action `creates room` is supported. It needs no further step here, because the server was started with options that create
-    /// these rooms.
+    /// Supports only the command `creates room`, and does nothing for this command. The server created these rooms when it started, because
+    /// its options specify them.
     fn program(&mut self, command: &str) -> Result<bool, String> {
         Ok(command.starts_with("creates room "))
     }

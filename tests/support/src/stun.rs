@@ -54,7 +54,7 @@ fn attributes(message: &[u8]) -> Option<(Vec<Attribute<'_>>, bool)> {
     Some((found, false))
 }
 
-/// Whether this is a complete loss report request.
+/// Whether `bytes` is a complete STUN request for a loss report. Such a request ends with a FINGERPRINT.
 pub fn is_loss_report_request(bytes: &[u8]) -> bool {
     let is_request =
         |(found, has_fingerprint): (Vec<Attribute<'_>>, bool)| has_fingerprint && found == [(0xc0ec, &[0; 44][..])];

@@ -44,7 +44,8 @@ pub trait TranscriptServer {
     fn expect_pinged(&mut self, name: &str) -> Result<(), String>;
     /// Advances the clock by this number of seconds. Returns false if this server's clock cannot be advanced.
     fn advance(&mut self, seconds: u64) -> bool;
-    /// The embedding application acts. Returns false if this server does not support `command`. The commands are:
+    /// The application that embeds the server executes `command`. Returns false if this server does not support `command`. The commands
+    /// are:
     ///
     /// - `creates room CODE [for MEMBERS [expiring SECONDS]]`
     /// - `closes room CODE`
@@ -54,7 +55,7 @@ pub trait TranscriptServer {
     fn program(&mut self, command: &str) -> Result<bool, String> {
         Err(format!("this server cannot run a program that {command}"))
     }
-    /// Called before a client acts: `Err` if a message is known to be waiting for any client.
+    /// Returns `Err` if at least one client is known to have an unread message. Called before each action and at the end of the transcript.
     fn no_messages(&mut self) -> Result<(), String>;
 }
 
@@ -63,10 +64,11 @@ pub trait TranscriptServer {
 pub enum Progress {
     /// Every line was run.
     Complete,
-    /// The transcript was run up to a line that this server does not support. Such a line advances the clock or lets the embedding
-    /// application act.
+    /// The transcript was run up to a line that this server does not support. Such a line advances the clock, or runs a command in the
+    /// embedding application.
     UntilUnsupported,
-    /// The transcript was run up to this line. The line changes the case of an id, but the assigned id contains no letter.
+    /// The transcript was run up to this line. The line converts an id to upper or lower case. The conversion does not change
+    /// the assigned id, for example because the id contains no letter.
     UntilLine(usize),
 }
 

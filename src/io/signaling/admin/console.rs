@@ -104,7 +104,7 @@ pub(super) async fn console_state(
 ) -> Response {
     let query = parse_query(&query.unwrap_or_default());
     if query.include_content && is_new_reader(&console.content_readers, client.source.ip(), Instant::now()) {
-        info!(target: "console", to = %client.source.ip(), "content of protected rooms shown");
+        info!(target: "console", to = %client.source.ip(), "response includes content of protected rooms");
     }
     let mut response = page_response("application/json", CSP, state_json(&console.hub, &console.run_id, &query));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

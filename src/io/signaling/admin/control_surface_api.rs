@@ -138,7 +138,7 @@ pub(super) async fn close_room(State(hub): HubState, uri: Uri) -> Result<Respons
 #[utoipa::path(
     post, path = "/admin/bbx/param", tag = "control surfaces", security(("login" = [])), request_body = SetParamRequest,
     responses(
-        (status = 200, description = "The parameter is set. The value was sent to all clients in `room`, or in all rooms by default", body = DeliveredResponse),
+        (status = 200, description = "The parameter is set. The clients in `room` receive the value. If the request has no `room`, the clients in all rooms receive the value", body = DeliveredResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 64 KiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),
@@ -160,7 +160,7 @@ pub(super) async fn set_param(State(hub): HubState, body: Body) -> Result<Respon
     put, path = "/admin/bbx/params/{name}", tag = "control surfaces", security(("login" = [])), request_body = DeclareRangeRequest,
     params(("name" = String, Path, description = "The parameter's name")),
     responses(
-        (status = 200, description = "The parameter has the declared range in all rooms. The field `delivered` is the number of clients that received `value`", body = DeliveredResponse),
+        (status = 200, description = "The range now applies to the parameter in all rooms. The field `delivered` is the number of clients to which `value` is sent", body = DeliveredResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 64 KiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),
@@ -184,7 +184,7 @@ pub(super) async fn declare_range(State(hub): HubState, uri: Uri, body: Body) ->
 #[utoipa::path(
     post, path = "/admin/bbx/visualization", tag = "control surfaces", security(("login" = [])), request_body = VisualizationRequest,
     responses(
-        (status = 200, description = "The data was sent to all clients in `room`, or in all rooms by default", body = DeliveredResponse),
+        (status = 200, description = "The clients in `room` receive the data. If the request has no `room`, the clients in all rooms receive the data", body = DeliveredResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 2 MiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),
@@ -210,8 +210,8 @@ const CONNECTED: Bytes = Bytes::from_static(b": connected\n\n");
 /// Sent when there are no events, so that both ends detect a lost connection.
 const KEEPALIVE_COMMENT: Bytes = Bytes::from_static(b": keepalive\n\n");
 
-/// Number of keepalives that are sent within `max_lifetime`. If a client reads nothing for this lifetime, the server closes the client's
-/// connection.
+/// Number of keepalives that are sent within `max_lifetime`. If a client reads nothing for the duration `max_lifetime`, the server closes
+/// the client's connection.
 const KEEPALIVES_PER_LIFETIME: u32 = 4;
 
 /// Receive control surface events as a stream

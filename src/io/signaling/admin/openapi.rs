@@ -229,7 +229,7 @@ impl Modify for SecuritySchemes {
     }
 }
 
-/// Adds the responses that all operations with login share.
+/// Adds the error responses of all operations that require a login.
 struct LoginResponses;
 
 impl Modify for LoginResponses {

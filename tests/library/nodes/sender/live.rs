@@ -73,8 +73,8 @@ fn live_audio_leaves_on_delivery_and_missing_audio_is_not_awaited() {
     // The first ping, KEEPALIVE and LATENCY_INFO are sent. There is no audio yet.
     let left = poll(&mut node, start);
     assert_eq!((left.len(), audio(&left), deliveries.2.get()), (3, 0, 1));
-    // The next poll is due at the next KEEPALIVE or when the waker wakes the loop. The node does not request a poll every millisecond or
-    // once per packet duration.
+    // The next poll is due at the next KEEPALIVE or when the waker wakes the loop. The node does not use a fixed poll
+    // interval, such as a millisecond or a packet duration.
     assert_eq!(deadline(&node), Some(start + 1_000 * MS));
 
     // The device delivers a single packet at 70 ms. If the audio came from a file, this packet would have been due much earlier. At 80 ms,

@@ -1,5 +1,5 @@
-//! The deadline of a run. One group of tests checks its values. Another test checks that a client ends within the deadline, no matter when
-//! its server vanishes.
+//! The deadline of a run. Some tests check the computed deadlines. Another test checks that a client ends within the deadline, no matter
+//! when its server vanishes.
 
 use std::time::Duration;
 
@@ -50,7 +50,8 @@ fn each_event_gives_the_configured_time_for_the_next_one() {
         ),
         (MoqtClientEvent::Ready { at: at(1_200) }, 3_500, "the first frame to be sent"),
         (sent(0, 1_300), 3_550, "the next frame to be sent"),
-        // Only the first intact frame sets the round-trip time. Damaged, later and unknown frames do not.
+        // Only the first intact frame sets the round-trip time. Damaged frames, unknown frames and further intact frames do not
+        // change the round-trip time.
         (returned(1_300, 1_600, false), 3_550, "the next frame to be sent"),
         (returned(1_300, 1_700, true), 3_950, "the next frame to be sent"),
         (returned(1_300, 1_705, true), 3_950, "the next frame to be sent"),
@@ -61,7 +62,7 @@ fn each_event_gives_the_configured_time_for_the_next_one() {
         (
             MoqtClientEvent::Finished { at: at(3_000), outcome: MoqtRunOutcome::Completed },
             5_000,
-            "the connection to close",
+            "the end of the connection",
         ),
     ] {
         progress.on_event(&event);
@@ -117,8 +118,8 @@ fn client_whose_server_vanishes_ends_within_its_deadline() {
                 break ending.clone();
             }
         };
-        // The setup and the subscriptions take at most 5 s. A run without a reply ends after 50 ms + 19 × 20 ms + 4 s. A run whose groups
-        // have all returned ends 100 ms after the last one. One simulation step of 1 ms is added to each of these times.
+        // The setup and the subscriptions take at most 5 s. A run without a reply ends after 50 ms + 19 × 20 ms + 4 s. If all groups
+        // return, the run ends 100 ms after the last group returned. One simulation step of 1 ms is added to each of these times.
         let (which, max_ms) = match ending {
             MoqtRunOutcome::Closed { closed_locally: true, .. } => (0, 5_001),
             MoqtRunOutcome::NotReady("the server did not accept our subscription") if taken > 3 => (1, 4_431),

@@ -72,9 +72,9 @@ impl Direction {
         None
     }
 
-    /// Delivers the next piece of one stream, which is selected at random. If the piece consists of bytes, the function may deliver only
-    /// the first bytes. The other bytes then stay in the queue. Returns false if there was no piece to deliver. Groups wait while `held` is
-    /// set.
+    /// Delivers the next piece of one stream, which is selected at random. A piece is either data or an event, for example a stream reset.
+    /// If the piece contains data, the function delivers the first bytes of the piece. The number of these bytes is random. The remaining
+    /// bytes stay at the front of the queue. Returns false if there was no piece to deliver. Groups wait while `held` is set.
     fn deliver<A: SessionHandler, B: SessionHandler>(
         &mut self,
         now: Time,
@@ -271,7 +271,7 @@ impl JoinedPeers {
         panic!("the client is not finished after {:?}", self.now)
     }
 
-    /// Group, frame and duration of every returned frame, in order of return.
+    /// The group number, frame number and round-trip time of each returned frame, in order of return.
     pub(crate) fn returned(&self) -> Vec<(u64, usize, Duration)> {
         let returned = self.events.iter().filter_map(|event| match *event {
             MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, .. } => {

@@ -109,7 +109,8 @@ fn losses_order_and_copies_are_counted_separately() {
     tracker.returned(4, 1, (135, 145), true);
     tracker.returned(3, 0, (120, 150), true);
     tracker.returned(3, 1, (125, 156), false);
-    // Group 5: the first frame returns damaged and later intact. The second frame of group 5 does not return.
+    // Group 5: the first frame returns twice. The first copy is damaged, and the second copy is intact. The second frame of group 5 does
+    // not return.
     let returned = |group, frame, sent, returned, intact| MoqtClientEvent::FrameReturned {
         group,
         frame,
@@ -160,8 +161,8 @@ fn frames_under_way_at_an_interruption_are_in_flight() {
     tracker.on_event(&MoqtClientEvent::GroupLost { group: 2, sent_at: at(1_000) });
     tracker.on_event(&MoqtClientEvent::FrameInFlight { group: 3, frame: 0, sent_at: at(2_900) });
     let by_us = MoqtRunOutcome::Closed { code: 0, reason: "interrupted".to_owned(), closed_locally: true };
-    // A frame is lost if it was sent at least 2,050 ms before the interruption. These 2,050 ms are the smallest round trip plus the
-    // timeout. Later frames are in flight.
+    // A frame without an echo is lost if it was sent at least 2,050 ms before the interruption. These 2,050 ms are the smallest round trip
+    // plus the timeout. A frame sent less than 2,050 ms before the interruption counts as in flight if its echo is missing.
     let run = tracker.end(3_051, by_us, Some(StopSignal::Interrupt));
     assert_eq!(counts(run.ping.as_ref().unwrap()), [4, 2, 1, 0, 1, 0, 0, 0, 0]);
     let moqt = run.moqt.unwrap();

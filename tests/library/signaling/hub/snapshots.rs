@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::{RecordingSink, hub};
 
-/// Seconds after the start, which is at 1,000,000 s since 1970.
+/// Returns the time that is `seconds` after the start of the test. At the start, the wall clock is 1,000,000 s after the beginning of 1970.
 fn at(seconds: u64) -> WallClock {
     WallClock::new(Time::from_millis(1_000 * seconds), Duration::from_secs(1_000_000 + seconds))
 }

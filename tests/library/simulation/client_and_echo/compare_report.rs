@@ -1,4 +1,4 @@
-//! Finishes a client, and compares its report with the expected numbers that `reference_counts` computes from the log.
+//! Compares the report of a client with the expected numbers. `reference_counts` computes the expected numbers from the client's log.
 
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ struct RunFacts {
     run: RunResults,
 }
 
-/// Finishes the client. Returns the report of the client, all differences, and a flag. The flag is true if the reported upstream loss was
-/// compared with the server's log.
+/// Ends the client's run, and compares the client's report with the expected numbers. Returns the report, all differences, and whether the
+/// reported upstream loss was compared with the server's log.
 pub(crate) fn client(
     host: Host<Participant>,
     facts: &ClientFacts,

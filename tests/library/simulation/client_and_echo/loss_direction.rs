@@ -158,7 +158,7 @@ pub(crate) struct ClientView<'a> {
     pub(crate) peer: SocketAddr,
     pub(crate) log: &'a [Event],
     pub(crate) server: &'a [Event],
-    /// Whether the upstream link damages no packet.
+    /// True if the upstream link never damages or truncates packets.
     pub(crate) clean: bool,
     /// The index in the log at which counting started.
     pub(crate) counted: usize,
@@ -224,8 +224,9 @@ fn compare_with_arrivals(
 ) -> bool {
     let firsts = |id: &[u8; 12]| server.reported_counts.iter().position(|(reported_counts, _)| reported_counts == id);
     let (Some(_), Some(end)) = (firsts(&ids[0]), firsts(&ids[1])) else { return false };
-    // The server's counts are unambiguous under two conditions. Condition 1: no packet of the run arrived before the first or after the
-    // second request. Condition 2: no keepalive of `--wait-for` arrived after the first request.
+    // The server's counts are unambiguous under two conditions. Condition 1: all packets of the run arrived between the first and the
+    // second request. Condition 2: no keepalive arrived after the first request. With `--wait-for`, the client sends keepalives before the
+    // first request.
     let between = |index: &usize| (1..=end).contains(index);
     let sent: HashSet<(Stream, u32)> = view.log[view.counted..].iter().filter_map(sent).collect();
     let counted: Vec<_> =

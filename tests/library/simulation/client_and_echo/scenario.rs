@@ -40,7 +40,7 @@ pub(crate) struct ClientFacts {
     pub(crate) samples: Option<u64>,
     pub(crate) start: u64,
     pub(crate) recorder: OutcomeRecorder,
-    /// Whether the upstream link damages no packet.
+    /// True if the upstream link never damages or truncates packets.
     pub(crate) clean: bool,
 }
 
@@ -291,8 +291,8 @@ fn foreign_datagrams(
             bytes[1] = rng.between(0, 8) as u8;
         }
         if bytes.len() >= 6 {
-            // Selects one of three kinds of sequence number. The client may have sent the number in the run or in a `--wait-for` KEEPALIVE.
-            // Otherwise, the number is random.
+            // Selects one of three kinds of sequence number. The first kind is a number that the client may use in the run. The second kind
+            // is a number that the client may use in a `--wait-for` KEEPALIVE. The third kind is a random number.
             match rng.below(3) {
                 0 => bytes[2..6].copy_from_slice(&(rng.below(300) as u32).to_be_bytes()),
                 1 => bytes[2..6].copy_from_slice(&(0x8000_0000 + rng.below(30) as u32).to_be_bytes()),

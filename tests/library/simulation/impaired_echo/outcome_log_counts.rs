@@ -91,8 +91,8 @@ pub(crate) fn count(rows: &[Row], wire: &Wire) -> Recount {
         let echo_delay = if stream == Stream::Audio { wire.echo_delay } else { 0 };
         let mut sent: Vec<(usize, &Row)> =
             own.iter().copied().enumerate().filter(|(_, row)| row.stream == stream).collect();
-        // Rows are in the order in which outcomes were determined. Sorting by arrival restores the order of sending, which the lossless
-        // upstream link preserves.
+        // Rows are in the order in which outcomes were determined. The upstream link loses no packets and preserves their order. Therefore,
+        // the rows are sorted by arrival time at the server to get the order of sending.
         sent.sort_by_key(|(_, row)| row.time);
         counts.sent = sent.len() as u64;
         let mut arrivals: Vec<(i64, usize, usize)> = Vec::new();
@@ -125,7 +125,7 @@ pub(crate) fn count(rows: &[Row], wire: &Wire) -> Recount {
     recount
 }
 
-/// The server counters that follow from the rows alone.
+/// Computes those server counters that require only the rows of the outcome log.
 pub(crate) fn counters(rows: &[Row]) -> Vec<(&'static str, u64)> {
     let count = |counts: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| counts(row)).count() as u64;
     let packet_outcome = |packet_outcome: &str| count(&|row| row.packet_outcome == packet_outcome);

@@ -18,10 +18,11 @@ pub(crate) const CODES: [&str; 3] = ["1111", "2222", "3333"];
 pub(crate) enum Action {
     /// Connects at path `/`.
     Connect,
-    /// Connects to a broadcast room with this token. `None` is an invalid room. If the flag is set, the connection is a control channel.
+    /// Connects to a broadcast room with this token. If the room is `None`, the URL contains an invalid room name. If the flag is set, the
+    /// connection is a control channel.
     ConnectBroadcast(Option<usize>, bool, Token),
-    /// Connects to a WebRTC room as the user with this number, 0 to 4. The room is an index of [`ROOMS`]. User 4 connects with an empty
-    /// name.
+    /// Connects to a WebRTC room as the user with this number, 0 to 4. The first field is the index of the room in [`ROOMS`]. User 4
+    /// connects with an empty name.
     ConnectWebRtc(usize, u8),
     Disconnect(bool),
     Binary,
@@ -74,7 +75,7 @@ impl TextKind {
     }
 }
 
-/// A change of a text in transit.
+/// A modification of a client's text message before the hub receives the message.
 #[derive(Clone, Debug)]
 pub(crate) enum Mutation {
     None,

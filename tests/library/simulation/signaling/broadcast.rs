@@ -1,4 +1,5 @@
-//! Expected messages for a text in a broadcast room. A member sends the text, or an HTTP client posts the text.
+//! The messages that clients must receive after a text is sent to a broadcast room. A member sends the text, or an HTTP client posts the
+//! text.
 
 use std::time::Duration;
 

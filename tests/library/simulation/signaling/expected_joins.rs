@@ -13,8 +13,8 @@ impl Model {
         self.clients.insert(conn, client);
     }
 
-    /// A connection at path `/`. The server sends nothing to a new connection. Above the limit of undecided connections, the oldest of them
-    /// is closed.
+    /// A connection at path `/`. The server sends nothing to a new connection. If the dialect of [`MAX_UNDECIDED`] connections is still
+    /// undecided, the server closes the oldest of these connections.
     pub(crate) fn on_connect(&mut self, conn: ConnId, from: u8) {
         let undecided = self.clients.iter().filter(|(_, client)| client.dialect == ClientDialect::Undecided);
         let undecided: Vec<ConnId> = undecided.map(|(conn, _)| *conn).collect();

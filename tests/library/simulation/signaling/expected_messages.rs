@@ -1,4 +1,4 @@
-//! Expected messages for a text of a jamjam client, a control surface or a WebRTC participant.
+//! The messages that are expected after a jamjam client, control surface or WebRTC participant sends a text message.
 
 use std::net::SocketAddr;
 

@@ -220,8 +220,8 @@ impl HubSimulation {
                     self.model.expect_for_others(&room, None, &format!("visualization {value}"), &[]);
                 }
             }
-            // The action is skipped for one of two reasons. The action needs a connection, but the slot has none. Or the action opens a
-            // connection, but the slot already has a connection.
+            // The action is skipped in two cases. In the first case, the action needs a connection, but the slot has none. In the second
+            // case, the action opens a connection, but the slot already has a connection.
             _ => {}
         }
         Ok(())

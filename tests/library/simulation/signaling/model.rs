@@ -98,7 +98,7 @@ pub(crate) struct Model {
     pub(crate) opened: Vec<ProgramRoom>,
     pub(crate) ever_opened: usize,
     pub(crate) ranges: BTreeMap<String, (f32, f32)>,
-    /// The history of the radio room: the relayed messages of at most 256 KiB, the oldest first.
+    /// The relayed messages of the radio room, oldest message first. Messages longer than 256 KiB are not stored.
     pub(crate) radio: Vec<String>,
     /// Whether any message in the radio room has contained a positive `durationSeconds`. This field is the duration of the content.
     pub(crate) is_length_known: bool,
@@ -194,7 +194,7 @@ impl Model {
         self.clients.remove(&conn);
     }
 
-    /// The server closes a connection, which leaves its room first.
+    /// The server removes a connection from its room and then closes the connection.
     pub(crate) fn close(&mut self, conn: ConnId, code: u16) {
         self.on_disconnect(conn);
         self.closed.push((conn, code));

@@ -21,7 +21,7 @@ const INFO: &[u8] = &[3, 0, 0, 0];
 /// The server's reaction to a group that it receives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ServerAction {
-    /// Sends no frame of the group back.
+    /// Does not send the group back.
     Drop,
     /// Sends this many frames back and resets the stream.
     Truncate(usize),
@@ -33,9 +33,9 @@ pub(crate) enum ServerAction {
     AfterNext,
     /// Sends the group back. Then sends group 63, which the client never sent.
     UnknownGroup,
-    /// Stops reading the group after its header, and sends no frame of the group back.
+    /// Stops reading the group after its header, and does not send the group back.
     Stop,
-    /// Closes the connection with this code, and sends no frame of the group back.
+    /// Closes the connection with this code, and does not send the group back.
     Close(u32),
     /// Sends the group back, and unsubscribes from the track.
     Unsubscribe,
@@ -81,7 +81,8 @@ pub(crate) struct ScriptedServer {
 }
 
 impl ScriptedServer {
-    /// A server that applies each action to the group with this sequence number. The server sends all other groups back.
+    /// A server with special actions for some groups. Each item of `actions` contains the sequence number of a group and the action for
+    /// that group. The server sends all other groups back.
     pub(crate) fn start(actions: impl IntoIterator<Item = (u64, ServerAction)>) -> Self {
         Self::greeting(&[Greeting::Gomoqt202502], actions)
     }

@@ -22,7 +22,7 @@ fn probe(stage: u8, fault: Fault, at_fault: impl FnOnce(&Program)) -> ProgramOut
     let program = start_line(&format!("probe --to {url} --cert-sha256 {sha256} {options}"));
     while server.groups.recv_timeout(Duration::from_secs(30)).unwrap() > 0 {}
     at_fault(&program);
-    // The run must end without a signal.
+    // `Program::end` sends no signal to the program. The function only waits until the program exits.
     program.end()
 }
 

@@ -242,7 +242,8 @@ fn replies_without_a_number_match_in_order_with_a_warning() {
     let lost: Vec<&Value> =
         lines.iter().filter(|line| line["outcome"] == "lost").map(|line| &line["sequence"]).collect();
     assert_eq!(lost, [5]);
-    // The third request was matched with the reply to the fourth, which was sent later.
+    // The program matches the third request with the reply to the fourth request. Therefore, this reply arrives after the fourth request
+    // was sent.
     let [third, fourth] = [2, 3].map(|index| lines.iter().find(|line| line["sequence"] == index).unwrap());
     assert!(third["returned_us"].as_f64().unwrap() > fourth["sent_us"].as_f64().unwrap(), "{third} {fourth}");
 }

@@ -1,4 +1,5 @@
-//! Hostile servers: their messages and silence are counted, bounded and reported.
+//! Tests with hostile WebSocket servers. The client counts unexpected messages, and limits the message size and the waiting time. The
+//! client reports failures and missing replies.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};

@@ -47,8 +47,8 @@ impl ServerConnection {
     }
 }
 
-/// Starts a WebSocket server and returns its address. For each connection, the server calls the closure `does`. The arguments are the
-/// number of the connection, counted from 0, and the connection.
+/// Starts a WebSocket server and returns its address. For each connection, the server calls the function in the parameter `does`. The
+/// function receives the number of the connection, counted from 0, and the connection.
 pub(crate) fn serve(does: impl Fn(usize, ServerConnection) + Send + Sync + 'static) -> SocketAddr {
     raw(move |number, stream| {
         let mut requested = String::new();
@@ -64,7 +64,7 @@ pub(crate) fn serve(does: impl Fn(usize, ServerConnection) + Send + Sync + 'stat
     })
 }
 
-/// Like [`serve`], but without a WebSocket handshake: the closure `does` receives the TCP stream of each connection.
+/// Like [`serve`], but without a WebSocket handshake. The function in `does` receives the number and the TCP stream of each connection.
 pub(crate) fn raw(does: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::raw;
 use crate::signaling_abuse::server::process::Server;
 
-/// The first result of a WebSocket request.
+/// The server's reaction to a WebSocket request: an HTTP rejection, a close frame or a `welcome` message.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outcome {
     /// The server rejected the request with this HTTP status.

@@ -94,7 +94,7 @@ fn event_stream_is_counted_and_ends_cleanly_at_shutdown() {
     );
     let stopped = server.stop("TERM");
     assert_eq!(stopped.code, Some(0));
-    // The remaining line is 0, the length of the last chunk. The last chunk marks the end of a complete stream.
+    // Only one line with text remains: `0`. This line is the length of the last chunk, which marks the end of a complete stream.
     let rest: Vec<String> = stream.filter(|line| !line.is_empty()).collect();
     assert_eq!(rest, ["0"]);
 }

@@ -26,7 +26,8 @@ use super::assert_variables_are_rejected;
 
 type Surface = WebSocket<TcpStream>;
 
-/// A surface in a room. If `receive_buffer` is given, its receive buffer has about that many bytes.
+/// A control surface that has joined a room. `receive_buffer` is the approximate size of its TCP receive buffer in bytes. `None` keeps the
+/// default size of the operating system.
 fn joined(address: SocketAddr, code: &str, receive_buffer: Option<usize>) -> Surface {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     if let Some(bytes) = receive_buffer {
@@ -79,8 +80,8 @@ fn slow_reader_loses_stale_values_only_and_delays_no_other_client() {
         (server.metric("updates_coalesced_total") > 2_000).then_some(())
     });
     assert_eq!((server.metric("closed_slow_reader_total"), server.metric("members")), (0, 3));
-    // Some messages are in the socket buffers of the operating system. The queue contains at most its capacity plus one message per
-    // parameter.
+    // The metric does not count bytes in the socket buffers of the operating system. The limit is the sum of three numbers of messages:
+    // 64 that are being written, 8 from `--broadcast-capacity`, and one for each of the 20 parameters.
     assert!(server.metric("queued_bytes") < (64 + 8 + 20) * 300);
     send(&mut slow, &json!({"type": "ping", "client_time": 7}));
     let (mut received, mut count) = (BTreeMap::new(), 0);

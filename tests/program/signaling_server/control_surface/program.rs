@@ -1,5 +1,5 @@
-//! A program with an embedded control surface server. The tests cover commands before and during the server's run, its events, and its
-//! shutdown.
+//! A program with an embedded control surface server. The tests send commands to the server before it runs and while it runs. The tests
+//! also check the events and the shutdown of the server.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};

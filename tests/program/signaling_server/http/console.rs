@@ -152,10 +152,10 @@ fn protected_content_is_given_on_request_and_logged_once() {
         assert!(shown.to_string().contains("between us") && !shown.to_string().contains("hunter2"), "{shown}");
         assert_eq!(shown["content"], json!(true));
     }
-    let line = server.line_starting_with("console: content of protected rooms shown to=127.0.0.1");
+    let line = server.line_starting_with("console: response includes content of protected rooms to=127.0.0.1");
     assert_eq!(line.level, "INFO");
     let lines = server.stop("TERM").lines.concat();
-    assert_eq!(lines.matches("content of protected rooms shown").count(), 1, "{lines}");
+    assert_eq!(lines.matches("response includes content of protected rooms").count(), 1, "{lines}");
     assert!(!lines.contains("hunter2"));
 }
 

@@ -1,5 +1,5 @@
-//! Helpers for the tests of `send` and `probe`. The helpers run the program from its command line. The helpers also provide servers,
-//! packets and WAV files. The servers, packets and files use none of the program's code.
+//! Helpers for the tests of `send` and `probe`. The helpers start the built program with command-line arguments. The helpers also provide
+//! servers, packets and WAV files. The helpers do not use the library `jamjam_dev`, which contains the program's code.
 
 pub mod document;
 pub mod packet;

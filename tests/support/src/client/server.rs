@@ -32,9 +32,10 @@ pub enum ServerAction {
     AfterNext,
     /// Reply after this additional delay.
     Later(Duration),
-    /// Reply with a sequence number that was never sent.
+    /// Reply with a sequence number that the client never used.
     UnknownSequence,
-    /// Reply, and also send three datagrams that match no packet: three bytes, another version, and FEC.
+    /// Send three datagrams that match no sent packet, and then reply. The first datagram has only three bytes. The second
+    /// datagram has another protocol version. The third datagram is an FEC packet.
     WithUnmatched,
 }
 

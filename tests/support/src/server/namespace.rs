@@ -60,7 +60,7 @@ fn set_up_loopback(mtu: u32) {
     }
 }
 
-/// `RTM_NEWADDR`: adds an address to the loopback interface, which can be used immediately.
+/// `RTM_NEWADDR`: adds an address to the loopback interface. The address is usable as soon as this function returns.
 pub fn add_address(address: IpAddr) {
     let no_duplicate_check = 2;
     let (family, octets) = match address {
