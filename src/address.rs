@@ -29,7 +29,7 @@ pub enum ParseCidrError {
         /// Length of the address in bits.
         max: u8,
     },
-    /// Bits after the prefix are 1, so the input could mean the network or the single address.
+    /// At least one address bit after the prefix is not 0. The input could therefore mean the network or the single address.
     #[error("`{text}` is ambiguous; use {network} for the network or {address} for the single address")]
     HostBitsSet {
         /// The input.

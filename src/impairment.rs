@@ -2,8 +2,9 @@
 //!
 //! The decision about a packet depends only on the seed and the packet's type and index. Other packets, ports and timing have no effect.
 //! Therefore, two runs with the same seed are impaired in the same way. The index of an AUDIO packet is its sequence number, so all clients
-//! lose the same packets. For any other type, the index is the number of earlier packets of that type. Packets of all clients are counted,
-//! because their sequence numbers may be constant. Only the bandwidth limit depends on time and on other packets.
+//! lose the same packets. For any other type, the index is the number of earlier packets of that type. This number includes the packets of
+//! all clients. The sequence number is not used, because these packets may have a constant sequence number. Only the bandwidth limit
+//! depends on time and on other packets.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -169,10 +170,11 @@ const MIN_PROBABILITY_SUM: f64 = 0.001;
 /// The state at a packet depends on the state at the previous packet. Nevertheless, the computation of a state need not start at the first
 /// packet. Each packet has a uniform random number u. The good state becomes bad if u < P. The bad state stays bad if u < 1 − R. If both
 /// inequalities hold, the new state is bad. If neither inequality holds, the new state is good. In these two cases, the new state does not
-/// depend on the previous state. If exactly one inequality holds, the new state depends on the previous state. The two states are equal if
-/// P + R < 1, and opposite if P + R > 1. To determine the state at a packet, the search starts at this packet and goes backward. The search
-/// ends at the nearest packet whose state does not depend on the previous state. This method is called coupling from the past. On average,
-/// the search visits 1 / (P + R) packets. If P + R > 1, the average is 1 / (2 − P − R).
+/// depend on the previous state. If exactly one inequality holds, the new state depends on the previous state. In this case, if P + R < 1,
+/// the new state equals the previous state. If P + R > 1, the new state is the opposite of the previous state. To determine the state at a
+/// packet, the search starts at this packet and goes backward. The search ends at the nearest packet whose state does not depend on the
+/// previous state. This method is called coupling from the past. On average, the search visits 1 / (P + R) packets. If P + R > 1, the
+/// average is 1 / (2 − P − R).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GilbertModel {
     p: f64,
@@ -211,7 +213,7 @@ impl GilbertModel {
     }
 
     /// Whether the packet `index` is lost. `cached` contains the index and the state of an earlier packet. If the backward search reaches
-    /// this earlier packet, the search ends there. The call then stores the index and the state of the packet `index` in `cached`.
+    /// this earlier packet, the search ends there. The call then stores `index` and the state at this packet in `cached`.
     fn is_lost(self, rng: PacketRng, index: u32, cached: &mut Option<(u32, bool)>) -> bool {
         let (mut at, mut inverted) = (index, false);
         let bad = loop {

@@ -34,7 +34,7 @@
 //! test that simulates an hour. Pure modules may use the traits of `std::io` and emit `tracing` events. Only [`cli`] and `main.rs` use
 //! `clap` and `anyhow`.
 //!
-//! # Life of a packet in `echo-server`
+//! # Path of a packet through `echo-server`
 //!
 //! 1. [`cli::echo_server`] converts options to an [`echo::EchoConfig`]. Then, [`cli::echo_server`] binds the socket ([`io::udp::bind`]) and
 //!    starts the driver on a thread ([`io::udp::spawn_node`]).
@@ -50,7 +50,7 @@
 //!    is ordered by due time.
 //! 6. The main thread logs the [`echo::Counters`] until a stop is requested ([`io::stop::StopToken`]).
 //!
-//! # Life of audio in `send`
+//! # Path of the audio through `send`
 //!
 //! 1. [`cli::send`] opens the WAV file ([`audio::wav`]). A thread of [`io`] mixes and resamples the audio ahead of time ([`audio`]). The
 //!    thread splits the audio into payloads for a bounded queue, the [`client::PayloadSource`]. A microphone ([`io::sound`]) is another
@@ -60,7 +60,7 @@
 //! 3. Each sent packet is tracked with its send time and a digest of the expected echo. Echoes are matched by sequence number, compared
 //!    and counted in [`stats`]. A [`client::PacketObserver`] receives each packet and each echo, for recordings ([`io::recorder`]) and
 //!    playback ([`io::sound`]).
-//! 4. When all echoes have returned or timed out, the node has no deadline. The driver then ends.
+//! 4. When all echoes have returned or timed out, the node has no deadline. Without a deadline, the driver ends.
 //! 5. [`report::Report`] evaluates the result (`client::RunResults`) against the limits. The output formats print it, and the exit code
 //!    is 1 if a limit is exceeded.
 //!

@@ -24,8 +24,8 @@ fn main() -> ExitCode {
 /// Default maximum duration of a shutdown: long enough to complete a recording.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Signals within this time count as one signal. The reason is `timeout` of coreutils, which signals its child and the child's process
-/// group.
+/// Signals within this time count as one signal. The coreutils command `timeout` sends a signal twice: first to its child, then to the
+/// child's process group.
 const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(250);
 
 /// Handles SIGINT and SIGTERM on a thread. The first signal requests a stop. The process exits immediately on a second signal or when the
@@ -91,7 +91,7 @@ impl Signals {
     }
 
     async fn next(&mut self) -> StopSignal {
-        // If the signal handler cannot be installed, `ctrl_c` fails at once. The program then stops as after an interrupt.
+        // If the signal handler cannot be installed, `ctrl_c` fails at once. The program then stops as if it were interrupted.
         let _ = tokio::signal::ctrl_c().await;
         StopSignal::Interrupt
     }

@@ -94,10 +94,10 @@ type ArrivalTimes = [u64; 2];
 /// Limits packets and bits per second sent to each source, in a fixed number of buckets.
 ///
 /// A delayed packet is admitted on arrival, but sent later. Therefore, each bucket has separate theoretical arrival times for two limits.
-/// The admission limit applies to packets that enter the delay line. The send limit applies to packets that are sent. Each delayed
-/// packet is charged to the send limit when it is sent, even if the send limit is exceeded. An immediate reply is admitted only if the send
-/// limit permits the reply. Therefore, the traffic in any interval is at most the permitted traffic plus two maximum bursts. The permitted
-/// traffic is the rate multiplied by the interval's length.
+/// The admission limit counts packets that enter the delay line. The send limit counts delayed packets and immediate replies at the time of
+/// sending. Each delayed packet is charged to the send limit when it is sent, even if the send limit is exceeded. An immediate reply is
+/// admitted only if the send limit permits the reply. Therefore, the traffic in any interval is at most the permitted traffic plus two
+/// maximum bursts. The permitted traffic is the rate multiplied by the interval's length.
 pub struct RateLimiter {
     packets: Option<Gcra>,
     bits: Option<Gcra>,

@@ -1,5 +1,5 @@
-//! Types that represent a point in time. [`Time`] counts nanoseconds from an arbitrary origin. [`WallClock`] relates a [`Time`] to 1970.
-//! This module reads no clock.
+//! Types that represent a point in time. [`Time`] counts nanoseconds from an arbitrary origin. [`WallClock`] converts a [`Time`] to
+//! nanoseconds since 1970-01-01 UTC. This module reads no clock.
 //!
 //! Pure modules read no clock. A driver or a test passes a [`Time`] in, and every deadline is an absolute [`Time`]. Therefore, the same
 //! code runs on a socket and in a simulator. A test can cover a whole day.
@@ -50,7 +50,7 @@ impl Time {
         self.0.wrapping_sub(earlier.0) as i64
     }
 
-    /// Subtracts `duration` from `self`. A result before the origin becomes the origin.
+    /// Subtracts `duration` from `self`. If the result would be before the origin, returns the origin.
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(saturating_nanos(duration)))

@@ -128,8 +128,8 @@ pub struct Packetizer {
     /// Sample rate in Hz and channels.
     input_format: (u32, u16),
     input_tap: Option<InputTap>,
-    /// Number of further input samples, all channels, that are passed to `input_tap`. Later samples are not passed to the tap, because they
-    /// are not sent.
+    /// Number of input samples, counted over all channels, that may still be passed to `input_tap`. Later samples are not sent, so they are
+    /// not passed to `input_tap`.
     input_samples_left: u64,
     mixer: Mixer,
     resampler: Option<Resampler>,
@@ -428,8 +428,8 @@ impl Resampler {
         let (frames_in, frames_out) = (self.fft.input_frames_next(), self.fft.output_frames_next());
         let source = InterleavedSlice::new(&self.block_in, self.channels, frames_in);
         let target = InterleavedSlice::new_mut(&mut self.block_out, self.channels, frames_out);
-        let (source, mut target) = source.ok().zip(target.ok()).expect("block lengths come from the filter");
-        self.fft.process_into_buffer(&source, &mut target, None).expect("block lengths come from the filter");
+        let (source, mut target) = source.ok().zip(target.ok()).expect("both buffers have the required lengths");
+        self.fft.process_into_buffer(&source, &mut target, None).expect("both buffers have the required lengths");
         self.block_in.clear();
 
         let skipped = self.delay_left.min(frames_out);

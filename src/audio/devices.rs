@@ -225,7 +225,7 @@ const SCHEMA_VERSION: u32 = 1;
 
 /// Printed for a device that has no supported format.
 pub const UNKNOWN_FORMAT_HINT: &str = "no supported sample format (packed 24-bit samples, for example, are not supported). Use a device \
-                             that converts formats, such as plughw:... instead of hw:..., or default";
+                             that converts formats, such as \"default\" or \"plughw:...\" (not \"hw:...\")";
 
 /// An audio device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -544,7 +544,7 @@ mod tests {
       1 channel; 44100, 48000 Hz; I32, I16
    2  hw:1: A [2JCard
       no supported sample format (packed 24-bit samples, for example, are not supported). Use a device that converts formats, such as \
-plughw:... instead of hw:..., or default
+\"default\" or \"plughw:...\" (not \"hw:...\")
 no output devices: no driver
 ";
         assert_eq!(devices.to_text("no driver"), expected);

@@ -14,8 +14,8 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use super::devices::DeviceSampleFormat;
 use crate::time::Time;
 
-/// Expected minimum frames per callback. If callbacks deliver fewer frames, the ring becomes full before it contains its maximum number of
-/// frames.
+/// Expected minimum frames per callback. Each callback adds one block. The maximum number of blocks in a ring is its maximum number of
+/// frames divided by this constant. If callbacks deliver fewer frames, the ring reaches its maximum number of blocks first.
 const MIN_BLOCK_FRAMES: usize = 16;
 
 /// The frames of one callback.

@@ -375,8 +375,8 @@ fn read_header(reader: &mut impl Read) -> Result<WavHeader, WavError> {
     }
     let (fmt, length) = found?;
     let (data_bytes, peeked) = match length {
-        // Programs that write to a pipe cannot correct the length later. Their placeholders: 0 (GStreamer), 2 GiB and slightly less (sox,
-        // arecord), 4 GiB (ffmpeg).
+        // Programs that write to a pipe cannot correct the length later. They write a placeholder length instead. GStreamer writes 0. The
+        // programs sox and arecord write 2 GiB or slightly less. ffmpeg writes about 4 GiB.
         0x7fff_f000..=0x8000_0000 | 0xffff_f000.. => (None, Vec::new()),
         0 => {
             let mut next = [0; 4];
@@ -475,9 +475,9 @@ impl FmtChunk {
     /// ends within a frame. Returns `None` if a plain header cannot express the format.
     fn plain_header(&self, data_bytes: u32) -> Option<[u8; 44]> {
         let container = self.container_bits()?;
-        // If each byte of the container contains bits of the sample, the sample is left-justified. For example, 20 bits occupy 3 bytes. The
-        // sample can then be read with the width of the container. The container may also be longer than the sample, for example 4 bytes
-        // for a 24-bit sample. In this example, the header states 24 bits, and `hound` reads the lower 3 bytes.
+        // If each byte of the container contains bits of the sample, the sample is left-justified. The sample can then be read with the
+        // width of the container. For example, 20 bits occupy 3 bytes. The container may also have an unused byte, for example 4 bytes for
+        // a 24-bit sample. In this example, the header states 24 bits, and `hound` reads the lower 3 bytes.
         let bits = if self.stated_bits.div_ceil(8) == container / 8 { container } else { self.stated_bits };
         let mut header = *b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0................data\0\0\0\0";
         let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);

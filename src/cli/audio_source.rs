@@ -92,7 +92,7 @@ impl FromStr for Repeat {
             "forever" => Ok(Self::Forever),
             number => match number.parse() {
                 Ok(times) if times > 0 => Ok(Self::Times(times)),
-                _ => Err("give a number above 0, or forever".to_owned()),
+                _ => Err("give a number above 0, or \"forever\"".to_owned()),
             },
         }
     }

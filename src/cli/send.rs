@@ -222,7 +222,7 @@ struct PacketSource {
     packets: Option<u64>,
 }
 
-const HEADING_TEXT: &str = "Text messages (instead of audio, to a MOQT echo server)";
+const HEADING_TEXT: &str = "Text messages to a MOQT echo server, instead of audio";
 
 /// Audio options, which conflict with --text. The list must also contain the options that require another audio option. For example,
 /// --mic-device requires --mic. If --text is given, clap does not report that --mic is missing, because --mic conflicts with --text. So

@@ -30,7 +30,8 @@ const HEADING_LOG: &str = "Log";
 #[derive(Debug, clap::Args)]
 pub struct Args {
     // Records whether the values of the options `port` and `host` come from the environment. This field must precede the fields `port` and
-    // `host`. The field reads clap's `ArgMatches`, and parsing an option removes the option from `ArgMatches`.
+    // `host`. This field is filled from clap's `ArgMatches`. When clap fills the field of an option, clap removes the option from
+    // `ArgMatches`.
     #[command(flatten)]
     address_source: AddressSource,
 
@@ -62,8 +63,8 @@ pub struct Args {
     #[command(flatten)]
     limits: ConnectionLimitArgs,
 
-    // Records whether the options of `heartbeats` were given. This field must precede `heartbeats`. The field reads clap's `ArgMatches`,
-    // and parsing an option removes the option from `ArgMatches`.
+    // Records whether the options of `heartbeats` were given. This field must precede `heartbeats`. This field is filled from clap's
+    // `ArgMatches`. When clap fills the field of an option, clap removes the option from `ArgMatches`.
     #[command(flatten)]
     bbx: ControlSurfaceArgs,
 
@@ -76,7 +77,7 @@ pub struct Args {
     #[command(flatten)]
     login: LoginArgs,
 
-    /// Log sent messages, created rooms and joins (level debug)
+    /// Log sent messages, rooms, joins and token errors (level debug)
     ///
     /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,signaling=debug.
     #[arg(short, long, help_heading = HEADING_LOG)]

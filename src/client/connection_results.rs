@@ -160,8 +160,8 @@ pub struct GroupCounts {
     pub returned: u64,
     /// Groups of which no frame returned before the time-out.
     pub lost: u64,
-    /// Lost frames whose group is not counted in `lost`. At least one other frame of such a group was not lost. That frame
-    /// returned, or may still have been in flight when the run ended.
+    /// Lost frames of groups that lost only some of their frames. Such groups are not counted in `lost`. At least one frame of
+    /// such a group returned, or may still have been in flight when the run ended.
     pub frames_missing: u64,
     /// Groups that the server stopped (QUIC `STOP_SENDING`) while they were being sent.
     pub stopped: u64,

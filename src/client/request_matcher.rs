@@ -215,8 +215,8 @@ impl TimestampMatcher {
     }
 }
 
-/// Matches broadcast messages between two members of a room by a marker. The marker contains the nonce of the run,
-/// followed by the sequence number.
+/// Uses a marker to match sent and received broadcast messages between two members of a room. The marker contains the
+/// nonce of the run. In each message, the sequence number follows the marker.
 #[derive(Debug)]
 struct MarkerMatcher {
     /// The marker contains no characters that JSON escapes, so it appears unchanged in every envelope.

@@ -135,7 +135,7 @@ pub struct RunResults {
 }
 
 impl RunResults {
-    /// Empty results of a run against `target`, with the default time-out of 2 s and replies expected.
+    /// Creates empty results of a run against `target`. Initially, replies are expected, and the time-out is the default of 2 s.
     pub fn new(run_kind: RunKind, target: impl Into<String>, evaluated_stream: StreamKind) -> Self {
         Self {
             run_kind,
@@ -224,8 +224,8 @@ pub struct AudioResults {
     pub payload_bytes: u32,
     /// Samples sent per channel.
     pub sent_samples: u64,
-    /// Value of `--server-delay`, or else the delay of the embedded server, in nanoseconds. If there is neither, `probe --audio` sets 0.
-    /// This mode sends no pings from which the delay could be estimated. Other modes set `None`.
+    /// Value of `--server-delay`, or else the delay of the embedded server, in nanoseconds. If neither delay is known, `probe --audio`
+    /// stores 0 in this field, and other modes store `None`. `probe --audio` sends no pings from which the delay could be estimated.
     pub configured_server_delay_ns: Option<u64>,
     /// Packets that were sent late because their samples were not ready when they were due.
     pub underruns: u64,

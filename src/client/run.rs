@@ -28,7 +28,7 @@ const READINESS_INTERVAL: Duration = Duration::from_millis(100);
 /// First sequence number of the KEEPALIVE packets of `--wait-for`, far from the numbers of counted packets.
 const FIRST_READINESS_SEQUENCE: u32 = 0x8000_0000;
 
-/// How long a run that has received all replies continues to receive duplicates.
+/// Maximum time that a run waits for duplicates after all replies have arrived.
 pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
 
 /// Result of polling a workload.
@@ -204,7 +204,8 @@ impl<S: Workload> Node for ClientNode<S> {
                 let is_loss_report = receive.source == peer
                     && self.loss_report_requester.as_mut().is_some_and(|requester| requester.handle_response(datagram));
                 match &self.phase {
-                    // Any datagram from the peer ends the wait; earlier datagrams are not counted.
+                    // The first datagram from the peer ends the wait for the server. This datagram and earlier datagrams are not
+                    // counted.
                     Phase::WaitingForServer(wait) if receive.source == peer => {
                         self.readiness_wait = Some(wait.result(receive.received_at, true));
                         self.tracker.readiness_sequences = wait.sequences_sent();

@@ -46,8 +46,8 @@ pub enum SourcePoll {
 
 /// Supplies the payloads of AUDIO packets. Each payload has the frame length of the stream; the last payload may be shorter.
 ///
-/// A *live* source delivers audio at its own rate. A packet is due when its last sample was captured, not on a
-/// schedule. Therefore, a pending packet is not an underrun.
+/// A *live* source delivers audio at its own rate. A packet of a live source is due as soon as its last sample has been
+/// captured. Such a packet has no scheduled time. Therefore, a pending packet of a live source is not an underrun.
 pub trait PayloadSource {
     /// Appends the next payload in wire format to `payload`.
     fn poll_next(&mut self, payload: &mut Vec<u8>) -> SourcePoll;

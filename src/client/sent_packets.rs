@@ -359,7 +359,7 @@ impl SentPackets {
         matches!(state, Some(PacketState::Returned { .. } | PacketState::Damaged { .. }))
     }
 
-    /// Records a datagram of the reply type that matches no packet.
+    /// Counts an unmatched reply. Such a datagram or frame has the type of a reply, but is assigned to no sent packet.
     pub(super) fn on_unmatched(&mut self) {
         self.stats.unmatched += 1;
     }

@@ -85,7 +85,7 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Creates the admission of a server that delays AUDIO by at most `delay`. Drops are counted in `counters`.
+    /// Creates the admission control for a server that delays AUDIO by at most `delay`. Drops are counted in `counters`.
     pub(super) fn new(config: AdmissionConfig, delay: Duration, counters: Arc<Counters>) -> Self {
         let AdmissionConfig { max_packet_rate, max_bit_rate, allowed_networks, limit_loopback, hash_key } = config;
         let audio_limit = RepetitionLimit::audio(delay);

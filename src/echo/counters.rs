@@ -22,9 +22,11 @@ macro_rules! counters {
         /// Every received datagram is counted exactly once. Its counter is `received`, `keepalives`, `pings`, `stun_requests`,
         /// `latency_infos`, `ignored`, `mapped_address_responses` or a `dropped_` counter other than `dropped_at_stop`.
         ///
-        /// A second rule applies to loop checks, to duplicates (`impaired_duplicated`), and to replies to counted packets. Each of these
-        /// packets is either still queued or counted in exactly one of the following counters: `sent`, `immediate_replies`, `send_failed`,
-        /// `dropped_at_stop`, `impaired_lost`, `impaired_burst`, `impaired_listed`, `impaired_queue`.
+        /// A second rule applies to three kinds of outgoing packets: loop checks, duplicates, and replies. Duplicates are counted in
+        /// `impaired_duplicated`. The rule covers replies to packets that are counted in `received`, `keepalives`, `pings` or
+        /// `stun_requests`. Each outgoing packet of these kinds is either still queued or counted in exactly one of the following counters:
+        /// `sent`, `immediate_replies`, `send_failed`, `dropped_at_stop`, `impaired_lost`, `impaired_burst`, `impaired_listed`,
+        /// `impaired_queue`.
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[doc = $doc])+ pub $name: Counter,)+

@@ -49,10 +49,10 @@ impl DelayLineEntry {
     }
 }
 
-/// Chunk length for packet bytes. At most one packet in 128 KiB crosses a boundary and is copied.
+/// Packet bytes are stored in memory chunks of this length. At most one packet in 128 KiB crosses a boundary and is copied.
 const PACKET_CHUNK_LEN: usize = 128 * 1024;
 
-/// Chunk length for entries: small, so that an idle delay line takes little memory.
+/// Queue entries are stored in memory chunks of this length. The chunks are small, so that an idle delay line takes little memory.
 const ENTRY_CHUNK_LEN: usize = 32 * 1024;
 
 /// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. AUDIO packets have separate limits.
@@ -196,7 +196,7 @@ pub const PACKET_OVERHEAD: usize = 100;
 pub struct BufferLimits {
     /// Limit for all clients together.
     pub total: Option<u64>,
-    /// Limit for one client (address and port). Therefore, one client cannot use the memory of all other clients.
+    /// Limit for one client (address and port). Therefore, one client cannot use up the memory for all clients.
     pub per_client: Option<u64>,
 }
 
@@ -240,8 +240,8 @@ impl BufferAccount {
         self.charged
     }
 
-    /// Returns the number of charged datagram bytes. If not all bytes were charged, also returns the limit that was reached. Splits `len`
-    /// bytes into datagrams of `segment_size` bytes. Charges as many datagrams as the limits permit.
+    /// Splits `len` bytes into datagrams of `segment_size` bytes. Charges as many datagrams as the limits permit. Returns the number of
+    /// charged datagram bytes. If not all bytes were charged, also returns the limit that was reached.
     pub(super) fn charge(&mut self, peer: SocketAddr, len: usize, segment_size: usize) -> (usize, Option<BufferFull>) {
         let client = client_digest(peer);
         let charged = self.charged_by_client.get(&client).copied().unwrap_or(0);

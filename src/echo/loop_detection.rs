@@ -11,12 +11,13 @@ use crate::time::Time;
 
 /// Number of sets in the cache. Each set has [`CACHE_WAYS`] entries of 8 bytes. The 16,384 sets therefore have an address range of 1 MiB. A
 /// page of this range takes physical memory only after it has been written. The cache has room for the 16,000 datagrams that one address
-/// may send in 2 s. With four entries per set, some sets would overflow. Dozens of the 16,000 datagrams would then displace other
-/// datagrams.
+/// may send in 2 s. With four entries per set, some sets would overflow. Dozens of the 16,000 datagrams would then evict the
+/// entries of other datagrams from the cache.
 const CACHE_SETS: usize = 16_384;
 const CACHE_WAYS: usize = 8;
 
-/// How often the same datagram is answered: `burst` times at once, then once per interval.
+/// Limits how often the same datagram is answered. At most `burst` copies are answered at once. After that, at most one copy is answered
+/// per interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RepetitionLimit {
     /// Interval in milliseconds.
@@ -309,8 +310,8 @@ mod tests {
         );
     }
 
-    /// Simulates a datagram with this digest in a loop between two servers. The round-trip time is 1 ms. Returns the number of replies
-    /// before the limiter blocks the datagram. `others` passes other datagrams to the limiter before each reply.
+    /// Simulates a datagram with this digest in a loop between two servers. The round-trip time is 1 ms. Returns how many times the
+    /// datagram is answered before the limiter blocks the datagram. `others` passes other datagrams to the limiter before each reply.
     fn replies_until_blocked(
         limiter: &mut RepetitionLimiter,
         digest: u64,

@@ -22,8 +22,8 @@ use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
 use crate::wire::{self, PacketType};
 
-/// Overhead in bytes that is charged for a queued reply and for each of its copies. The overhead covers the reply's share of a tree node,
-/// which may be half empty. The rest is for the allocation of the reply and the client's hash table entry.
+/// Bytes charged for a queued reply and each copy, in addition to the reply's bytes. These bytes cover the reply's share of a tree node,
+/// which may be half empty. They also cover the overhead of the allocator and the client's hash table entry.
 pub const IMPAIRED_PACKET_OVERHEAD: usize = 500;
 
 /// The outcome of a reply.

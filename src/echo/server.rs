@@ -34,7 +34,7 @@ pub struct EchoConfig {
     pub delay: Duration,
     /// Memory limits of delayed AUDIO.
     pub buffer_limits: BufferLimits,
-    /// Whether to log when a source is first seen and when it becomes inactive. If true, a timer wakes the server up to once per second.
+    /// Whether to log when a source is first seen and when it becomes inactive. If true, a timer wakes the server at most once per second.
     pub log_sources: bool,
     /// Limits on replies.
     pub admission: AdmissionConfig,
@@ -104,7 +104,8 @@ impl EchoServer {
     /// A server whose replies are impaired. `observer` receives the outcome of each reply.
     pub fn with_impairment(config: EchoConfig, impairment: Impairment, observer: Box<dyn ReplyObserver>) -> Self {
         let (limits, delay) = (config.buffer_limits, config.delay);
-        // With impairment, a datagram in a reply loop takes longer for each round. Therefore, the server remembers repetitions longer.
+        // With impairment, a datagram in a reply loop takes longer for each round. Therefore, the limit on repeated AUDIO packets uses a
+        // longer interval.
         let mut server = Self::with_max_delay(delay + impairment.max_delay(), config);
         let (impairer, counters) = (Impairer::new(impairment), server.counters());
         server.release_queue = Some(ReleaseQueue::new(impairer, observer, counters, limits));

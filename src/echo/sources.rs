@@ -32,8 +32,8 @@ const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
 /// within the window.
 const SEQUENCE_WINDOW: u32 = u128::BITS;
 
-/// A larger distance from the newest sequence number restarts the window. The client has restarted, or has sent `--wait-for`
-/// packets before the run.
+/// A larger distance from the newest sequence number restarts the window. In this case, the client has restarted, or has sent
+/// `--wait-for` packets before the run.
 const MAX_SEQUENCE_JUMP: u32 = 1 << 16;
 
 /// Counters of one source.
@@ -50,7 +50,7 @@ pub(super) struct SourceStats {
     ping: SequenceTracker,
     keepalive: SequenceTracker,
     malformed: MalformedCounts,
-    /// Start of the current second, and number of count reports to the source in this second.
+    /// Start time of the current second, and how often the server has reported packet counts to the source in this second.
     count_reports: (Time, u32),
 }
 
@@ -113,7 +113,7 @@ struct SequenceTracker {
     window: Option<(u32, u128)>,
     /// Number of packets, duplicates not counted. The number wraps around at 2^32.
     distinct: u32,
-    /// Number of skipped sequence numbers that have not arrived later.
+    /// Number of skipped sequence numbers. A skipped packet that arrives later, but within the window, reduces this number by one.
     gaps: u64,
     /// Packets whose sequence number was received before, within the window.
     duplicates: u64,

@@ -27,7 +27,7 @@ impl StopToken {
         }
     }
 
-    /// The signal if a stop was requested.
+    /// Returns the signal that requested the stop, or `None` if no stop was requested.
     pub fn signal(&self) -> Option<StopSignal> {
         match self.0.signal.load(Ordering::SeqCst) {
             0 => None,

@@ -313,7 +313,7 @@ struct GroupRelay {
 }
 
 impl GroupRelay {
-    /// Returns true until the relay starts. The start of the relay opens the outgoing streams.
+    /// Returns true until the relay starts. The outgoing streams are opened when the relay starts.
     fn is_unstarted(&self) -> bool {
         self.destinations.is_none()
     }
@@ -423,8 +423,8 @@ impl RelayQueue {
 
     /// Drops whole groups until at most `max_bytes` are counted for the remaining groups. Groups without a subscriber are dropped first,
     /// starting with the oldest. After that, the newest groups are dropped, so that the older groups are relayed on time. Returns two
-    /// numbers. The first counts groups dropped because the buffer is full. The second counts groups dropped because they have no
-    /// subscriber.
+    /// numbers. The first number is how many groups were dropped because the buffer is full. The second number is how many groups were
+    /// dropped because they had no subscriber.
     fn drop_over_limit(
         &mut self,
         max_bytes: usize,

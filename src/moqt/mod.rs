@@ -106,8 +106,8 @@ pub mod error_code {
     //! Error codes that close connections, reset streams and reject requests. If gomoqt defines a code for an error, the value is the same
     //! here. Connections, streams, subscriptions and groups have separate codes, so equal values have different meanings.
 
-    /// Closes a connection without an error. When a subscription ends, `STOP_SENDING` with this code stops the peer's sending on the
-    /// subscription's stream.
+    /// Closes a connection without an error. When a subscription ends, `STOP_SENDING` is also sent with this code. The peer then
+    /// stops sending on the subscription's stream.
     pub const NO_ERROR: u32 = 0x0;
     /// Closes a connection because of an internal error. This code is also sent if the peer does not read our messages.
     pub const INTERNAL_ERROR: u32 = 0x1;

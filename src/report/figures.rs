@@ -1,7 +1,7 @@
 //! The figures of the report: one table with a row per figure. Each row contains the JSON name, type, value, unit, label and place in the
 //! text report. Every output format iterates over this table.
 //!
-//! `docs/measuring.md` defines each figure under its JSON name. Times have at most three decimals in microseconds. A figure without data is
+//! `docs/measuring.md` defines each figure under its JSON name. A time in microseconds has at most three decimals. A figure without data is
 //! `null`. A new row must also be added to `docs/report.schema.json` and `docs/measuring.md`. `tests/library/measurement/json.rs` checks
 //! these two files.
 
@@ -104,8 +104,8 @@ figures! {
         ipdv_abs_p99_us: Option<f64> = ipdv_percentile(0.99);
     }
 
-    /// A bar of the round-trip histogram. `count` round trips took at least `from_us` and less than `to_us`. The last bar has no upper
-    /// edge.
+    /// A bar of the round-trip histogram. `count` round trips took at least `from_us` and less than `to_us`. The last bar also
+    /// counts all longer round trips, so its `to_us` is `None`.
     "rtt_histogram": HistogramBarFigures from bar: HistogramBar {
         from_us: f64 = micros(bar.lower);
         to_us: Option<f64> = bar.upper.map(micros);

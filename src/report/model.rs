@@ -129,7 +129,7 @@ impl Warning {
 }
 
 impl Report {
-    /// The names of a stream's packets.
+    /// Returns the words that the report uses for the packets of a stream, for example `packet` or `frame`.
     pub(super) fn labels(&self, kind: StreamKind) -> StreamLabels {
         let dialect = self.websocket.as_ref().map(|websocket| websocket.dialect);
         StreamLabels::new(RunProtocol::new(dialect, self.moqt.is_some()), kind)

@@ -63,8 +63,8 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     found
 }
 
-/// If no expected reply arrived, returns three possible causes. Each cause comes with evidence for or against that cause. In all other
-/// cases, returns a warning if ICMP port unreachable was received.
+/// If replies were expected but none arrived, returns three possible causes. Each cause comes with evidence for or against that cause.
+/// In all other cases, returns a warning if ICMP port unreachable was received.
 fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
     let port_unreachable = report.datagrams.port_unreachable;
     if !report.replies_expected || stream.is_some_and(StreamFigures::has_replies) {
@@ -84,8 +84,8 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
     } else if port_unreachable > 0 {
         "this cause is unlikely, because ICMP port unreachable was received"
     } else {
-        "no datagram arrived, so check this cause first. Run `jamjam-dev probe --embedded` on this host and `jamjam-dev probe` \
-         on the server's host. If both probes pass, the problem is between the two hosts"
+        "of the possible causes, check this cause first, because no datagram arrived. Run `jamjam-dev probe --embedded` on \
+         this host and `jamjam-dev probe` on the server's host. If both probes pass, the problem is between the two hosts"
     };
     let wrong_server = match report.evaluated_stream {
         StreamKind::Audio => "no echo server listens there, or the server delay exceeds the run duration".to_owned(),
@@ -185,9 +185,9 @@ fn host_timing_warnings(host: &HostTimingFigures) -> Vec<Warning> {
 fn kernel_dropped(host: &HostTimingFigures) -> Option<Warning> {
     let dropped = host.kernel_dropped.filter(|dropped| *dropped > 0)?;
     let message = format!(
-        "the receive buffer of this host was full, and {} dropped. They count as lost, although the path delivered them. \
+        "the receive buffer of this host overflowed {}. The dropped datagrams count as lost, although the path delivered them. \
          Give a larger --socket-buffer",
-        if dropped == 1 { "1 datagram was".to_owned() } else { format!("{dropped} datagrams were") }
+        if dropped == 1 { "once".to_owned() } else { format!("{dropped} times") }
     );
     Some(Warning::new(WarningCode::KernelDropped, message))
 }
@@ -298,7 +298,7 @@ fn audio_quality_warnings(quality: &AudioQualityFigures, is_live: bool) -> Vec<W
     let mut found = Vec::new();
     if quality.sent_silent {
         let message = if is_live {
-            "the microphone delivered only digital silence. The microphone may be muted or not permitted for this program"
+            "the microphone delivered only digital silence. The microphone may be muted, or this program may lack permission"
         } else {
             "the sent audio is digital silence: check the source"
         };
@@ -367,7 +367,7 @@ fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
     found.extend(server_delay_warnings(report, audio));
     if audio.payload_bytes > MAX_UNFRAGMENTED_AUDIO_PAYLOAD {
         let message = format!(
-            "{} payload bytes do not fit in one Ethernet frame. Packets are fragmented, and the loss of one fragment loses the packet",
+            "{} payload bytes do not fit in one Ethernet frame. Packets are fragmented, and a packet is lost if one fragment is lost",
             audio.payload_bytes
         );
         found.push(Warning::new(WarningCode::Fragmented, message));

@@ -185,7 +185,7 @@ impl ActivityLog {
         );
     }
 
-    /// Records the end of a connection, with the reason of the server or the peer.
+    /// Records that a connection ended. The entry contains the reasons that the server and the peer gave.
     pub(super) fn record_close(
         &mut self,
         now: WallClock,
@@ -227,13 +227,12 @@ pub enum ActivityKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivityOutcome {
-    /// The server accepted the message or the new connection. A connection that ended without a reason from the server also has this
-    /// result.
+    /// The server accepted the message or the new connection. The end of a connection also has this result if the server gave no reason.
     Accepted,
     /// The message had no effect, and its sender received no reply.
     Ignored,
-    /// The message had no effect, and its sender received an error. This is also the result of a connection that the server closed for a
-    /// stated reason.
+    /// The message had no effect, and its sender received an error. The end of a connection also has this result if the server gave a
+    /// reason.
     Rejected,
 }
 

@@ -191,7 +191,7 @@ impl RoomClient {
     }
 
     /// The usable addresses of the other members without duplicates. Echo servers come first. For each member, the candidates are sorted by
-    /// descending priority. The public address and the local address follow the candidates.
+    /// descending priority. After the candidates, the list contains the member's public address and then its local address.
     pub fn peer_addresses(&self) -> Vec<SocketAddr> {
         let mut others: Vec<&KnownPeer> = self.peers.iter().collect();
         others.sort_by_key(|other| other.name != PEER_NAME);

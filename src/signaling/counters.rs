@@ -56,7 +56,7 @@ dialect_counters! {
     Counter messages_ignored,
     /// Control surface events produced for event listeners.
     Counter control_surface_events,
-    /// Messages and requests rejected because of a limit, a room handler, the token or the content.
+    /// Rejected messages and requests. Reasons are limits, room handlers, missing or invalid tokens, and invalid content.
     Counter requests_rejected,
     /// Number of periodic or scheduled checks for missed heartbeats, idle connections, old connections and expired rooms.
     Counter cleanup_runs,

@@ -102,7 +102,7 @@ pub enum ResponseMatching {
 pub enum ProbeRoom {
     /// The prober joins no room. The server also answers requests from clients that are in no room.
     None,
-    /// The prober joins a room with its first message, which contains the room code. Without a room code, the prober joins no room.
+    /// With its first message, the prober joins a room by the room code. Without a room code, the prober joins no room.
     Code,
     /// The room in the query of the URL. The join is complete when the welcome message arrives.
     Query,

@@ -594,8 +594,8 @@ impl Hub {
         self.schedule(next, TimerEvent::Heartbeat { conn, last_ping });
     }
 
-    /// Schedules the idle time-out and the maximum age of the new connection `conn`. `created` is the key of the room that this connection
-    /// created. This method also schedules the heartbeat of the created room.
+    /// Schedules the idle time-out and the maximum age of the new connection `conn`. If this connection created a room, `created`
+    /// is the key of this room. This method then also schedules the heartbeat of the room.
     pub(super) fn start_member_timers(&mut self, now: Time, conn: ConnId, dialect: Dialect, created: Option<RoomKey>) {
         if let (Some(room), Some(interval)) = (created, self.limits.heartbeat.interval) {
             self.schedule(now + interval, TimerEvent::Dialect(dialect, DialectTimer::RoomHeartbeat(room)));

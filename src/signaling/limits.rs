@@ -68,8 +68,8 @@ impl Default for Heartbeat {
 }
 
 impl Default for SignalingLimits {
-    /// By default, a message has at most 256 KiB, and at most 1,024 connections are undecided. A connection may send 1,000 messages per
-    /// second. One address may create 1,000 rooms per dialect. A WebRTC room has at most 100 participants.
+    /// By default, a message has at most 256 KiB. At most 1,024 connections may exist that have not selected a dialect. A connection may
+    /// send 1,000 messages per second. One address may create 1,000 rooms per dialect. A WebRTC room has at most 100 participants.
     fn default() -> Self {
         Self {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,

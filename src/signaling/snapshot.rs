@@ -222,8 +222,7 @@ impl Hub {
         error: Option<&MessageError>,
     ) {
         let after = self.activity_scope(sender.0).unwrap_or_else(|| before.clone());
-        // If the sender leaves a room with this message, the message is recorded for that room. The same applies if the sender changes
-        // rooms.
+        // A message can cause its sender to leave or change its room. The message is then recorded for the room that the sender left.
         let scope = ActivityScope { dialect: after.dialect, ..if before.room.is_some() { before } else { after } };
         let outcome = |error: &MessageError| {
             if error.is_rejection() { ActivityOutcome::Rejected } else { ActivityOutcome::Ignored }

@@ -4,7 +4,7 @@ use super::{ClockJumps, Histogram};
 use crate::time::{NANOS_PER_SECOND, Time};
 
 /// Inter-packet delay variation (RFC 5481, section 4.1). For two successively sent packets, the variation is the second round trip minus
-/// the first. Both packets must have returned, but in any order.
+/// the first. Both packets must have returned, in any order.
 #[derive(Clone, Debug, Default)]
 pub struct Ipdv {
     previous: Option<i64>,
@@ -39,7 +39,7 @@ impl Ipdv {
     }
 }
 
-/// Interarrival jitter (RFC 3550, section 6.4.1). Each arrival updates the running estimate: `J += (|D| − J) / 16`.
+/// Interarrival jitter (RFC 3550, section 6.4.1). Each arrival after the first updates the running estimate: `J += (|D| − J) / 16`.
 ///
 /// `D` is the difference between two successive transit times. Therefore, a constant clock offset and a constant server delay cancel out.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -68,7 +68,7 @@ impl Jitter {
         self.count
     }
 
-    /// The mean of the estimate after each update, in nanoseconds.
+    /// The mean of all jitter estimates so far, in nanoseconds. Each update adds one estimate to the mean.
     pub fn mean(&self) -> Option<f64> {
         (self.count > 0).then(|| self.sum / self.count as f64)
     }
@@ -106,7 +106,7 @@ impl PacingStats {
         let error = sent.signed_nanos_since(due);
         let origin = *self.origin.get_or_insert(due);
         let second = due.as_nanos().saturating_sub(origin.as_nanos()) / NANOS_PER_SECOND;
-        // Clears the histogram of each second after the previous packet's second, up to this packet's second.
+        // If a packet starts a new second, the histogram of the new second is cleared. The histograms of skipped seconds are also cleared.
         for passed in (self.second + 1..=second).take(PACING_EDGE_SECONDS as usize) {
             self.recent[ring_index(passed)].clear();
         }
@@ -148,6 +148,6 @@ pub struct HostTiming {
     pub timer_error: Histogram,
     /// Jumps of the wall clock.
     pub clock_jumps: ClockJumps,
-    /// Datagrams that the kernel dropped because our receive buffer was full. `None` if the system does not report this number.
+    /// Overflows of our receive buffer. A batch of dropped datagrams counts as one. `None` if the system does not report overflows.
     pub kernel_dropped: Option<u64>,
 }

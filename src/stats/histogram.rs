@@ -1,6 +1,6 @@
 //! A log-linear histogram of nanosecond values: fixed memory, bucket width at most 0.1 % of the value.
 //!
-//! Magnitudes below 2,048 have one bucket each. Larger magnitudes have 1,024 equal buckets per octave. The counters of an octave take
+//! Magnitudes below 2,048 have one bucket each. Magnitudes from 2,048 have 1,024 equal buckets per octave. The counters of an octave take
 //! 8 KiB. These counters are allocated when the first value of the octave is recorded. A typical path needs only a few octaves. The worst
 //! case needs less than one megabyte. Negative values use the same scale, mirrored.
 

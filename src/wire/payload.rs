@@ -33,7 +33,8 @@ impl PingPayload {
         bytes
     }
 
-    /// The LATENCY_PONG datagram that answers a ping with this payload and header sequence number.
+    /// Builds the LATENCY_PONG datagram that answers a ping. `self` is the payload of the ping. `sequence` is the sequence number in the
+    /// header of the ping. The pong contains the same payload and sequence number.
     pub fn to_pong_datagram(self, sequence: u32) -> [u8; HEADER_LEN + PING_PAYLOAD_LEN] {
         self.datagram(PacketType::LatencyPong, sequence)
     }

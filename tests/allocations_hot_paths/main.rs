@@ -254,8 +254,8 @@ fn sound_on_a_device() -> usize {
     count
 }
 
-/// The node's end of the recorder. In some turns, the recorder's queue is full, and further packets are dropped. The recorder thread writes
-/// both recordings. Allocations of the recorder thread are also counted.
+/// The node passes sent and returned packets to the recorder through a queue. In some turns, this queue is full, and further packets are
+/// dropped. The recorder thread writes both recordings. Allocations of the recorder thread are also counted.
 fn recorder_of_both_sides() -> usize {
     let folder = tempfile::tempdir().expect("a folder");
     let form = AudioStreamConfig { sample_rate: 48_000, channels: 2, frame_samples: 128, first_sequence: 1 };

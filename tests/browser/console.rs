@@ -344,7 +344,7 @@ fn page_size_stays_bounded_under_load() {
         );
         browser.evaluate(&page, &format!("until(() => {total})"));
     }
-    // The console keeps at most 500 ordinary messages. Connections and gaps have a separate maximum.
+    // The console keeps at most 500 accepted messages. All other entries, such as connections and gaps, share a separate maximum.
     let notes = browser.evaluate(
         &page,
         "[notes.filter(isOrdinary).length, all('#notes > li').length - notes.length, notes.length < 510, words('#notes .gap').length > 0]",

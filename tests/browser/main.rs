@@ -36,8 +36,8 @@ fn check_data_channel(server: &Server, scheme: &str) {
         (&ann["greeting"], &bob["greeting"]),
         (&json!("hello ann, this is bob"), &json!("hello bob, this is ann"))
     );
-    // The page that joined second received the list of participants and made the call. The other page was informed that a participant
-    // joined.
+    // The second page to join received the list of participants. The second page then made the call. The first page to join was informed
+    // that a participant joined.
     let mut types = [ann["types"].clone(), bob["types"].clone()];
     types.sort_by_key(ToString::to_string);
     assert_eq!(types, [json!(["welcome", "existing-participants"]), json!(["welcome", "participant-joined"])]);

@@ -53,7 +53,7 @@ impl Alsa {
         Self { text: format!("pcm_type.sound_card {{ lib \"{}\" }}\n", plug_in.display()), ..Self::empty() }
     }
 
-    /// Adds a card called `name` that delivers `sound`, with these fields.
+    /// Adds a capture card called `name` that delivers `sound`. `fields` contains further ALSA settings of the card.
     pub fn with_card(mut self, name: &str, sound: &[u8], fields: &str) -> Self {
         let file = self.folder.path().join(format!("{name}.raw"));
         std::fs::write(&file, sound).unwrap();
@@ -67,7 +67,7 @@ impl Alsa {
         self.written()
     }
 
-    /// Adds a card called `name` for playback, with these fields.
+    /// Adds a playback card called `name`. `fields` contains further ALSA settings of the card.
     pub fn with_playback_card(mut self, name: &str, fields: &str) -> Self {
         let file = self.folder.path().join(format!("{name}.played"));
         writeln!(

@@ -286,7 +286,7 @@ fn devices_are_listed_as_text_and_as_json() {
             "  default [default]: The card default\n      2 channels; 48000 Hz; F32",
             "  line: The card line\n      6 channels; 96000 Hz; I32",
             "  odd: The card odd\n      no supported sample format (packed 24-bit samples, for example, are not supported). \
-             Use a device that converts formats, such as plughw:... instead of hw:..., or default",
+             Use a device that converts formats, such as \"default\" or \"plughw:...\" (not \"hw:...\")",
         ]
     );
 

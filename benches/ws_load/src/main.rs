@@ -2,11 +2,11 @@
 //!
 //!     ws_load ADDRESS MEMBERS RATE SECONDS BYTES < PATHS
 //!
-//! Each input line up to the first empty line is the URL path of a connection. MEMBERS consecutive connections form a room. When all
-//! clients are connected, the program prints `ready`. Each further input line starts a run of SECONDS seconds. In a run, all members take
-//! turns to send messages. The total is RATE messages per second, with BYTES bytes each. After the run, the program prints one line of JSON
-//! with the results. It exits at an empty line or at the end of the input. If RATE is `inf`, there is no pause between messages. At most
-//! ten messages per room are then in flight.
+//! Each input line up to the first empty line is the URL path of a connection. The first MEMBERS connections form one room, the next
+//! MEMBERS connections form the next room. When all clients are connected, the program prints `ready`. Each further input line starts a run
+//! of SECONDS seconds. In a run, all members take turns to send messages. The total is RATE messages per second, with BYTES bytes each.
+//! After the run, the program prints one line of JSON with the results. The program exits at an empty line or at the end of the input. If
+//! RATE is `inf`, there is no pause between messages. At most ten messages per room are then in flight.
 //!
 //! Frames are encoded and parsed without a library. Each message contains a number that identifies its send time, room and sender.
 //! Misrouted, duplicate and reordered messages count as wrong. Lost messages count neither as wrong nor as delivered.
@@ -26,7 +26,7 @@ const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 /// How long to wait for outstanding messages, and for a response during connection setup.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Messages in flight per room at a rate of `inf`.
+/// Maximum number of messages in flight per room if RATE is `inf`, which means no pause between messages.
 const WINDOW: usize = 10;
 
 struct Client {

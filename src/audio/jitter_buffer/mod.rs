@@ -43,8 +43,8 @@ pub struct JitterBufferConfig {
     pub device_rate: u32,
     /// Expected frames per device callback.
     pub device_block_frames: u32,
-    /// Maximum delay, relative to the fastest packets, of a packet that is still played. `None` if the jitter allowance is measured from
-    /// recent packets.
+    /// Maximum delay of played packets, relative to the fastest packets. A packet with a larger delay is not played. `None` if the jitter
+    /// allowance is measured from recent packets.
     pub jitter_allowance: Option<Duration>,
 }
 

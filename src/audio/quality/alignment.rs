@@ -25,7 +25,8 @@ const MIN_CORRELATION: f64 = 0.5;
 /// ([`VALLEY_RATIO`]) must separate the second peak from the best peak.
 const AMBIGUITY_RATIO: f64 = 0.95;
 
-/// Maximum correlation in a valley between two peaks of the correlation curve. The value is a fraction of the best correlation.
+/// Maximum correlation at the lowest point of a valley between two peaks of the correlation curve. The value is a fraction of the
+/// best correlation.
 const VALLEY_RATIO: f64 = 0.7;
 
 /// Result of the comparison of returned and sent audio.
@@ -56,8 +57,8 @@ pub struct CorrelationPeak {
     pub gain: f64,
 }
 
-/// Collects the windows of damaged and sent audio, mixed to mono. The window of sent audio extends beyond the window of damaged audio by
-/// [`MAX_SHIFT`].
+/// Collects a window of the damaged audio and a window of the sent audio. Both windows are mixed to mono. The window of sent audio extends
+/// beyond the window of damaged audio by [`MAX_SHIFT`].
 #[derive(Debug)]
 pub(super) struct Correlator {
     channels: usize,

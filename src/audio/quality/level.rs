@@ -117,10 +117,12 @@ const MAX_OPEN_CLIPS: usize = 1_024;
 struct OpenClip {
     samples: Range<u64>,
     /// Whether this run of full-scale samples may begin in an earlier packet. In this case, `samples` starts at the start of a packet.
-    /// Becomes false if the packet directly before `samples` is added and its last sample is not at full scale.
+    /// The packet directly before `samples` may be added later. If the last sample of that packet is not at full scale, this field becomes
+    /// false.
     may_extend_before: bool,
-    /// Whether this run of full-scale samples may continue in a later packet. In this case, `samples` ends at the end of a packet. Becomes
-    /// false if the packet directly after `samples` is added and its first sample is not at full scale.
+    /// Whether this run of full-scale samples may continue in a later packet. In this case, `samples` ends at the end of a packet. The
+    /// packet directly after `samples` may be added later. If the first sample of that packet is not at full scale, this field becomes
+    /// false.
     may_extend_after: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Audio quality of a run: gaps, level, clipping and silence. Also aligns the returned audio with the sent audio.
+//! Audio quality of a run: gaps, level, clipping and silence. Also measures the alignment of the returned audio with the sent audio.
 //!
 //! A [`SourceMeter`] measures the input before it is converted. An [`Analyzer`] receives packets by index: sent packets in order, returned
 //! packets in any order. The meter and the analyzer store only sums, bounded lists and a bounded comparison window. Therefore, memory does

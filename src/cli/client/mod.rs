@@ -70,8 +70,8 @@ pub struct ClientArgs {
 
     /// Maximum wait for missing replies, in seconds or with a unit
     ///
-    /// After the last packet, the run waits for missing replies. The maximum wait is this time plus the smallest round-trip time so far.
-    /// A packet without a reply counts as lost when the wait ends.
+    /// After the last packet, the run waits for missing replies. The maximum wait is the value of --timeout plus the smallest round-trip
+    /// time so far. A packet without a reply counts as lost when the wait ends.
     #[arg(long, value_name = "DURATION", default_value_t = Seconds(Duration::from_secs(2)), help_heading = HEADING_TIMING)]
     pub timeout: Seconds,
 

@@ -147,7 +147,7 @@ impl WebSocketProbeArgs {
         if let (Some(url_room), Some(room)) = (url_room, room)
             && url_room != room
         {
-            return Err(Failure::usage("--room: the URL names another room; omit one of them"));
+            return Err(Failure::usage("--room: the URL names another room; omit --room or the room in the URL"));
         }
         if let Some(option) = self.token_option().filter(|_| params.token.is_some()) {
             return Err(Failure::usage(format!("{option}: the URL already contains a token; omit one of them")));

@@ -31,10 +31,10 @@ const HEADING: &str = "Broadcast rooms";
 /// Format of relayed messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Envelope {
-    /// An object whose type field is the room name plus -content
+    /// For room NAME, an object whose type field is "NAME-content"
     #[default]
     Document,
-    /// An object whose type field is broadcast, for Dynode players
+    /// An object whose type field is "broadcast", for Dynode players
     Dynode,
 }
 
@@ -62,8 +62,8 @@ pub struct BroadcastArgs {
 
     /// Print a token for a client and room, and exit
     ///
-    /// The token is valid for 3600 seconds unless SECONDS is given. Requires the server's secret: --hmac-secret-file, or HMAC_SECRET in
-    /// the environment.
+    /// The token is valid for 3600 seconds unless SECONDS is given. This option needs the secret of the server. Give the secret
+    /// with --hmac-secret-file or in the environment variable HMAC_SECRET.
     #[arg(long, value_name = "CLIENT:ROOM[:SECONDS]", help_heading = HEADING)]
     print_token: Option<String>,
 

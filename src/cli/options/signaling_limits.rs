@@ -256,8 +256,8 @@ pub struct ControlSurfaceArgs {
 
     /// Queue length above which outdated parameter values are dropped
     ///
-    /// The queue contains the messages that wait to be sent to one control surface. Outdated visualizations are dropped too. The limit for
-    /// messages that cannot be dropped is --send-queue-messages.
+    /// The queue contains the messages that wait to be sent to one control surface. Above this length, outdated parameter values and
+    /// outdated visualizations are dropped. The option --send-queue-messages limits the total queue length.
     #[arg(long, hide_short_help = true, env = "BROADCAST_CAPACITY", value_name = "N", value_parser = parse_positive, default_value_t = SendQueueLimits::default().max_updates, help_heading = HEADING_CONTROL_SURFACES)]
     broadcast_capacity: usize,
 }

@@ -259,8 +259,8 @@ impl MoqtConnectOptions {
     }
 
     /// Maximum duration of [`run_session`] until a session is set up or has failed. For each tried URL path, the steps are name resolution,
-    /// QUIC handshakes, WebTransport request, MOQT setup and close. The QUIC handshakes take at most two setup time-outs. One is for the
-    /// last address, and one is for all other addresses together.
+    /// QUIC handshakes, WebTransport request, MOQT setup and close. The QUIC handshakes together take at most twice the setup time-out.
+    /// The last address takes at most one setup time-out. All other addresses together also take at most one setup time-out.
     pub(super) fn max_connect_time(&self) -> Duration {
         let name = if self.url.host.parse::<IpAddr>().is_ok() { Duration::ZERO } else { DNS_TIMEOUT };
         let parts = if self.url.transport == Transport::Quic { 3 } else { 4 };
@@ -436,8 +436,8 @@ pub fn run_session<A: SessionHandler>(
 }
 
 /// One connection attempt. Also returns whether the server did not reply, for example because the setup timed out. A
-/// server must announce a path or subscribe within `no_reply_timeout` after the connection is open. (gomoqt's server
-/// accepts every path, but serves only paths that it has registered.)
+/// server must announce a path or subscribe within `no_reply_timeout` after the connection is open. Otherwise, this
+/// also counts as no reply. (gomoqt's server accepts every path, but serves only paths that it has registered.)
 async fn try_session<A: SessionHandler>(
     options: &MoqtConnectOptions,
     path: &str,

@@ -20,8 +20,8 @@ use crate::moqt::{ALPN_QUIC, ALPN_WEBTRANSPORT, SessionLimits, Transport};
 const CONNECTION_RECEIVE_WINDOW: u32 = 4 << 20;
 const STREAM_RECEIVE_WINDOW: u32 = 1 << 20;
 
-/// Maximum number of unacknowledged bytes. If the reader is slow, data in the QUIC send buffer cannot be dropped. Therefore, the limit is
-/// low.
+/// Maximum number of unacknowledged bytes. Data that is already in the QUIC send buffer cannot be dropped for a slow reader. Therefore,
+/// the limit is low.
 const SEND_WINDOW: u64 = 1 << 20;
 
 /// Receive buffer for QUIC datagrams, in bytes. The datagrams are not read, but WebTransport requires support for them.

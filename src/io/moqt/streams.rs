@@ -70,8 +70,8 @@ pub(super) struct SessionClose {
 }
 
 /// Runs an endpoint until either end closes the session. Closes the session without an error when `stop` completes. `observe` is called
-/// after each turn and once more at the end. `observe` also receives the number of rejected streams so far. Rejected streams did not belong
-/// to the session.
+/// after each turn and once more at the end. `observe` also receives the number of rejected streams so far. A stream is rejected if its
+/// header is late, incomplete or not of this session.
 pub(super) async fn drive_session<A: SessionHandler>(
     mut streams: ConnectionStreams,
     endpoint: &mut MoqtEndpoint<A>,
@@ -178,7 +178,7 @@ pub(super) struct ConnectionStreams {
     openers: [StreamOpener; 2],
     /// The futures that accept the peer's next bidirectional stream and its next unidirectional stream.
     accept_futures: [Option<BoxFuture<'static, AcceptResult>>; 2],
-    /// Pending reads of stream headers: one future for each stream that the peer opened.
+    /// Pending header reads of the peer's streams over WebTransport. Control and reserved streams also stay here until they end.
     header_reads: FuturesUnordered<BoxFuture<'static, (StreamDir, PeerStream)>>,
     /// Whether the first bidirectional stream, which is the session stream, was accepted.
     first_bi_accepted: bool,
@@ -621,7 +621,7 @@ fn stream_header(session_id: Option<u64>, dir: StreamDir) -> Vec<u8> {
 fn encode_error_code(session_id: Option<u64>, code: u32) -> VarInt {
     match session_id {
         None => VarInt::from_u32(code),
-        // The end of the range is far below 2^62.
+        // WebTransport's range of HTTP/3 error codes ends far below 2^62, so `VarInt::MAX` is never used.
         Some(_) => VarInt::from_u64(error_to_http3(code)).unwrap_or(VarInt::MAX),
     }
 }

@@ -69,7 +69,8 @@ impl FromStr for MoqtUrl {
             }
         };
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        // WebTransport can send only a normalized path. Therefore, the path is normalized as in a URL for both transports.
+        // WebTransport can send only a normalized path. Therefore, for both transports, the path is normalized like the path of an HTTPS
+        // URL.
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let url: Url = format!("https://localhost{path}").parse().map_err(|_| ParseMoqtUrlError::Malformed)?;
         let path = &url[Position::BeforePath..Position::AfterQuery];

@@ -193,7 +193,7 @@ async fn upgrade_middleware(
     let (source, uri, log_state) = (client.source, uri.clone(), state.clone());
     let serve = async move |io| {
         let served = state.hub.on_connect(client.source.ip().to_canonical(), route);
-        // The hub does not count pings and fragments. Therefore, `serve` limits pings and fragments to the maximum message rate.
+        // The hub does not count pings and fragments. Therefore, `connection::serve` limits their rate to the maximum message rate.
         connection::serve(io, &served, &*state.hub, state.limits.message_limit()).await;
         // Frees the slot at the end of the connection.
         drop(client.permit);

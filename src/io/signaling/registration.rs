@@ -339,7 +339,8 @@ mod tests {
     #[test]
     fn unreachable_addresses_are_never_advertised() {
         for (listening, local, peer, expected) in [
-            // A specific listen address is advertised. Exception: if it is a loopback address, the server must be on loopback too.
+            // A listen address that is neither a wildcard nor a link-local address is advertised. Exception: a loopback address is
+            // advertised only if the signaling server is on loopback too.
             ("192.0.2.1:5000", "192.0.2.1", "198.51.100.7", Some("192.0.2.1:5000")),
             ("127.0.0.1:5000", "127.0.0.1", "127.0.0.1", Some("127.0.0.1:5000")),
             ("127.0.0.1:5000", "192.0.2.1", "198.51.100.7", None),

@@ -74,7 +74,7 @@ impl SharedHub {
             let max_message_bytes = state.hub.max_message_bytes(conn);
             ServedConnection { conn, queue, max_message_bytes, _shutdown_guard: state.shutdown_guard.clone() }
         })
-        .unwrap_or_else(|| unreachable!("no connection is required"))
+        .unwrap_or_else(|| unreachable!("`with_state` always returns a value if `required` is `None`"))
     }
 
     /// Runs the hub's timers until the future is dropped.
@@ -128,7 +128,7 @@ impl SharedHub {
     /// Calls the hub for work that does not belong to a connection.
     pub(in crate::io) fn with_hub<T>(&self, action: impl FnOnce(WallClock, &mut Hub, &mut dyn EventSink) -> T) -> T {
         self.with_state(None, |now, state| action(now, &mut state.hub, &mut state.queues))
-            .unwrap_or_else(|| unreachable!("no connection is required"))
+            .unwrap_or_else(|| unreachable!("`with_state` always returns a value if `required` is `None`"))
     }
 
     /// Shutdown waits until the guard is dropped, as it does for connections. `None` after shutdown has started.

@@ -122,7 +122,8 @@ impl SelfSignedIssuer {
         Ok((certified, certificate.pem()))
     }
 
-    /// The stored certificate, if it is valid at `time`, has all names and belongs to `key`.
+    /// Returns the stored certificate if it can be reused, or else `None`. A reusable certificate contains all names and belongs to `key`.
+    /// At `time`, a reusable certificate is already valid and not yet due for renewal.
     fn reusable(&self, stored: CertificateDer<'static>, key: &KeyPair, time: SystemTime) -> Option<CertificateWithKey> {
         let parsed = ParsedCertificate::try_from(&stored).ok()?;
         let covers = |name: &String| {
@@ -193,7 +194,8 @@ fn create_private_dir(dir: &Path) -> io::Result<()> {
     builder.recursive(true).create(dir)
 }
 
-/// Reads the key of `file`, or creates it, readable by the owner only.
+/// Reads the private key from `file`. If `file` does not exist, generates a key and writes it to `file`. On Unix, only the owner can read
+/// the new file.
 fn load_or_generate_key(file: &Path) -> Result<KeyPair, SelfSignedError> {
     let cannot = |operation| move |error| SelfSignedError::File { operation, path: file.to_owned(), error };
     let invalid = || SelfSignedError::InvalidKey(file.to_owned());

@@ -67,7 +67,7 @@ pub enum IdentityError {
     /// The key is encrypted.
     #[error(
         "the key in {path} is encrypted, and the server cannot request a passphrase. \
-         Decrypt the key and restrict the permissions of key.pem: openssl pkey -in {path} -out key.pem",
+         Decrypt the key, then restrict the permissions of key.pem. To decrypt the key, run: openssl pkey -in {path} -out key.pem",
         path = .0.display()
     )]
     EncryptedKey(PathBuf),
@@ -260,7 +260,8 @@ impl CertResolver {
         Self { issuer: Some(issuer), ..Self::fixed(certificate) }
     }
 
-    /// The certificate at `time`. Renews the certificate if necessary, every few days; concurrent handshakes wait until it is renewed.
+    /// Returns the certificate for a handshake at `time`. Certificates from `issuer` are due for renewal every few days. If the renewal is
+    /// due, this call renews the certificate first. Other handshakes wait until the renewal is complete.
     fn current_at(&self, time: SystemTime) -> CertificateWithKey {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(issuer) = self.issuer.as_ref().filter(|_| current.renew_at.is_some_and(|renew| time >= renew)) {

@@ -90,8 +90,8 @@ impl DriverIo for LinuxIo {
             }
             Err(error) => return Err(error),
         };
-        // The order matters. If time passes between the two reads, packets seem to have arrived later. Therefore, replies may be late, but
-        // are never early.
+        // The order matters. If time passes between the two reads, packets seem to have arrived later than they did. Therefore, replies
+        // may be late, but are never early.
         let wall = clock_ns(ClockId::Realtime);
         let now = Time::from_nanos(clock_ns(ClockId::Monotonic));
         let unspecified = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
@@ -127,12 +127,12 @@ impl DriverIo for LinuxIo {
         if kind == InvalidInput
             && let Ok(state) = new_socket_state(&self.socket)
         {
-            // After this error, quinn-udp disables segmented sends to all clients. However, the cause may be the addresses of one packet.
-            // Replacing the quinn-udp socket state enables segmented sends again.
+            // After this error, quinn-udp disables segmented sends to all clients. However, the error may be due to an address in this one
+            // packet. Replacing the quinn-udp socket state enables segmented sends again.
             self.state = state;
         }
         let retry = if transmit.src_ip.is_some() && matches!(kind, InvalidInput | NetworkUnreachable) {
-            // The kernel may have rejected `src_ip`: a broadcast address or a former address of this host. Without `src_ip`, the kernel
+            // The kernel may have rejected `src_ip` as a broadcast address or former address of this host. Without `src_ip`, the kernel
             // selects the source address.
             Transmit { src_ip: None, ..transmit }
         } else if is_transient(&error) {

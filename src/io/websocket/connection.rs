@@ -86,7 +86,7 @@ pub(in crate::io) async fn serve<H: MessageHandler>(
         control_limit,
         control_arrival: Time::ZERO,
     };
-    // The guard also reports the end after a panic in a handler. The member then leaves its room.
+    // Even if a handler panics, the guard reports the end of the connection. The member then leaves its room.
     let _guard = DisconnectGuard { handler, conn: served.conn };
     // A lost connection is a normal end.
     let _: io::Result<()> = poll_fn(|cx| connection.poll(cx)).await;

@@ -24,7 +24,7 @@ const FIN: u8 = 0x80;
 /// Header bit that is set if the frame contains a masking key.
 const MASKED: u8 = 0x80;
 
-/// Values of the 7-bit length that announce a length of 16 or 64 bits (section 5.2).
+/// Special values of the 7-bit length field: another length field of 16 or 64 bits follows (section 5.2).
 const LENGTH_16: u8 = 126;
 const LENGTH_64: u8 = 127;
 

@@ -208,8 +208,8 @@ impl SendQueue {
         discarded
     }
 
-    /// A close is pending until the writer receives the request. If a close is pending, returns the maximum time for the closing handshake.
-    /// If no close is pending, returns `None`, and a later close wakes `writer`.
+    /// A requested close is pending until the writer receives it. If a close is pending, returns the maximum time for the closing
+    /// handshake. If no close is pending, returns `None`, and a later close wakes `writer`.
     pub(in crate::io) fn poll_pending_close(&self, writer: &Waker) -> Option<Duration> {
         let mut inner = self.lock();
         // The caller writes nothing now, because the socket accepts no data.
@@ -298,7 +298,7 @@ impl Drop for SendQueue {
 /// Capacity that an empty queue keeps, so that an idle connection stays small after a burst.
 const IDLE_CAPACITY: usize = 4;
 
-/// Queued frames, oldest first. A frame stays until its last byte was written.
+/// Queued frames, oldest first. A partly written frame remains in the queue until its last byte has been written.
 #[derive(Debug, Default)]
 struct FrameQueue {
     frames: VecDeque<QueuedFrame>,

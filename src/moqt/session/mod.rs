@@ -1,8 +1,8 @@
 //! One MOQT session as a state machine: stream events go in, [`SessionAction`]s and [`SessionEvent`]s come out.
 //! [`MoqtEndpoint`] combines a session and its [`SessionHandler`].
 //!
-//! This file negotiates the version and path. `streams` dispatches incoming data by stream and sends groups. `subscriptions` handles
-//! announcements and subscriptions of both ends.
+//! This file negotiates the version and path. The module `streams` processes incoming data according to the role of the stream. The module
+//! `streams` also sends groups. The module `subscriptions` handles announcements and subscriptions of both ends.
 
 mod events;
 mod stream_state;
@@ -226,7 +226,7 @@ pub struct Session {
     reassembly_bytes: usize,
     /// Bytes written to `streams` and `finishing_streams` that the transport has not accepted yet.
     unsent_message_bytes: usize,
-    /// Removed streams whose last bytes the transport has not accepted yet.
+    /// Finished streams that are no longer in `streams`. The value is the number of bytes that the transport has not accepted yet.
     finishing_streams: BTreeMap<StreamHandle, usize>,
     /// Streams that have more items than one turn processes.
     backlog: VecDeque<StreamHandle>,

@@ -11,7 +11,7 @@ use crate::moqt::message::{Subscribe, TrackPath};
 /// Role of a stream.
 #[derive(Debug)]
 pub(super) enum StreamRole {
-    /// The type byte has not arrived or must not be read before the setup is complete.
+    /// The type byte has not been read yet. Before the setup is complete, this byte is read only on the session stream.
     Untyped,
     /// The session stream during the setup.
     SessionSetup,
@@ -126,8 +126,8 @@ pub(super) enum StreamEnd {
 /// Bytes charged per unsent frame in addition to its payload, for its entry in `unsent_frames`.
 pub(super) const FRAME_OVERHEAD: usize = 8;
 
-/// Capacity that `unsent_frames` may keep even if it contains fewer frames. A larger capacity is reduced when it exceeds four times the
-/// number of frames.
+/// `unsent_frames` may keep this capacity even if it contains fewer frames. The capacity is reduced if it exceeds both this value and four
+/// times the number of frames.
 const MIN_FRAME_CAPACITY: usize = 64;
 
 /// A group that is not finished, or that the transport has not accepted completely.

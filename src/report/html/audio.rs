@@ -19,8 +19,9 @@ const AXIS_PARTS: u32 = 4;
 
 /// Height of the SVG drawing, in SVG units. A waveform column is one unit wide.
 const HEIGHT: f32 = 200.0;
-/// Upper edge of the wave. The gap bands extend into the space above the wave. A column that lacks only some samples has both a wave and a
-/// gap band. The gap band is taller than the wave. Therefore, the top of the gap band is always visible.
+/// SVG y coordinate of the highest point that a wave can reach. The gap bands extend into the space above the wave. A column that lacks
+/// only some samples has both a wave and a gap band. The gap band is taller than the wave. Therefore, the top of the gap band is always
+/// visible.
 const TOP: f32 = 20.0;
 const BOTTOM: f32 = HEIGHT - 4.0;
 const MIDDLE: f32 = f32::midpoint(TOP, BOTTOM);
@@ -91,7 +92,7 @@ impl AudioSection<'_> {
     }
 }
 
-/// The sample value at the upper edge of both waveforms. Also returns the peaks of the sent and the returned audio.
+/// Returns the sample value that is drawn at the top of both waveforms. Also returns the peaks of the sent and the returned audio.
 fn scale(columns: &[WaveformColumn]) -> (f32, [f32; 2]) {
     let peak = |side: fn(&WaveformColumn) -> PeakRange| {
         let ranges = columns.iter().map(side).filter(|range| range.has_samples());
@@ -168,7 +169,7 @@ fn gap_table(quality: &AudioQualityFigures) -> String {
 }
 
 /// Returns the part of a waveform's SVG element between `<svg` and `</svg>`: the attributes and the content. `samples_per_column`
-/// determines the CSS class of each band that marks a gap. `scale` is the sample value that is drawn at the upper edge of the wave.
+/// determines the CSS class of each band that marks a gap. A sample with the value `scale` is drawn at the y coordinate `TOP`.
 fn waveform_svg(columns: &[WaveformColumn], samples_per_column: u64, side: WaveformSide, scale: f32) -> String {
     let n = columns.len();
     let mut text = format!(
@@ -210,8 +211,8 @@ fn outline(text: &mut String, start: usize, run: &[PeakRange], scale: f32) {
     text.push('z');
 }
 
-/// Draws shaded bands over the columns with missing samples. The CSS class of a band depends on the proportion of missing samples in its
-/// columns. The proportion is rounded up to the next quarter.
+/// Draws shaded bands over the columns with missing samples. The CSS class of a band depends on the missing samples in each of its columns.
+/// Their proportion is rounded up to the next quarter.
 fn gap_bands(text: &mut String, columns: &[WaveformColumn], samples_per_column: u64) {
     let quarters = |column: &WaveformColumn| (4 * column.lost_samples).div_ceil(samples_per_column.max(1)).min(4);
     let mut start = 0;

@@ -61,7 +61,7 @@ pub(super) fn on_text(
     if let Err(error) = handler.validate_message(&room, &client, &payload) {
         ctx.count_rejection();
         ctx.reply(&ServerMessage::Error { error: &error });
-        // The handler's own text may quote the message, so it is not logged.
+        // The error text of the room handler may quote the client's message. Therefore, this text is not logged.
         return Err(MessageError::Rejected("rejected by the room handler"));
     }
     if let Some(kind) = payload.get("type").and_then(Value::as_str)

@@ -93,13 +93,13 @@ pub(super) struct DelayedMessage {
     pub(super) sender: Option<Arc<ClientInfo>>,
     /// The receive time, which the envelope contains.
     pub(super) received_at: WallClock,
-    /// The constructor of the [`RelayPayload`] variant, which builds the relay payload from `payload`.
+    /// The constructor of a [`RelayPayload`] variant. When the message is relayed, the constructor is called with the parsed `payload`.
     pub(super) variant: fn(Value) -> RelayPayload,
     pub(super) payload: String,
     pub(super) charged_bytes: usize,
 }
 
-/// The delayed messages of one room may use a quarter of the byte limit for all rooms.
+/// The delayed messages of one room may use at most a quarter of the byte limit for all rooms.
 const ROOM_SHARE_DIVISOR: usize = 4;
 
 /// The delayed messages of all rooms, by id.

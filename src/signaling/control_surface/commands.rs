@@ -84,7 +84,10 @@ pub enum CommandError {
     NameTooLong,
     /// A value is not a finite 32-bit number, or there are too many values. This error also covers a range whose minimum exceeds its
     /// maximum.
-    #[error("values must be at most 65536 finite 32-bit numbers. The minimum of a range must not exceed its maximum")]
+    #[error(
+        "at most 65536 values are permitted. Each value must be a finite 32-bit number. The minimum of a range must not \
+         exceed its maximum"
+    )]
     InvalidValue,
     /// The maximum number of parameters is reached.
     #[error("the maximum number of parameters (4096) is reached")]

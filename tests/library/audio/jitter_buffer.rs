@@ -455,8 +455,9 @@ fn path_delay_change_causes_a_pause_or_a_skip() {
     let (output, longer) = simulation.play(|index| Some(if index < 750 { 0.003 } else { 0.303 }));
     assert_eq!(longer.resyncs, 1, "{longer:?}");
     // Packets on the longer path arrive 300 ms later, but the buffer covers only 27.5 ms. Therefore, the first packet on the longer path
-    // arrives 272.5 ms after its due time. Playback pauses at most 100 ms after this arrival. On the longer path, each packet with a due
-    // time before the pause arrives too late. Together, these packets last 272.5 to 372.5 ms. Therefore, 102 to 140 packets are late.
+    // arrives 272.5 ms after its due time. A pause in playback starts no later than 100 ms after this arrival. On the longer path, each
+    // packet with a due time before the pause arrives too late. Together, these packets last 272.5 to 372.5 ms. Therefore, 102 to 140
+    // packets are late.
     assert!((102..=140).contains(&longer.late), "{longer:?}");
     assert_eq!(longer.concealed, longer.late);
     // Later packets are played: the last second is correct.
@@ -512,7 +513,7 @@ fn device_never_receives_non_finite_or_out_of_range_samples() {
 #[test]
 fn non_finite_samples_are_played_as_zero_at_any_rate_and_counted() {
     for device_rate in [RATE, 44_100, 96_000] {
-        // The samples of packets 700 to 703 are damaged. Packet 702 is also lost. The jitter buffer conceals packet 702 with samples of the
+        // Packets 700 to 703 contain damaged samples. Packet 702 is also lost. The jitter buffer conceals packet 702 with samples of the
         // previous packets. Some of these samples are damaged.
         let play = |damage: &[f32]| {
             let config = JitterBufferConfig {
@@ -574,8 +575,8 @@ fn next() -> impl Strategy<Value = Next> {
 }
 
 proptest! {
-    /// The input contains unsent packets, times that go backwards, any audio and any block size. The output must always be finite and
-    /// within full scale. Each packet must be played or counted at most once.
+    /// The input is random: audio samples and block sizes are arbitrary. Times can go backwards. Packets can arrive that were never sent.
+    /// The output must always be finite and within full scale. Each packet must be played or counted at most once.
     #[test]
     fn any_input_sequence_causes_no_panic(
         events in prop::collection::vec(next(), 0..300),

@@ -1,4 +1,4 @@
-//! The resampler compared with the exact result, which is computed without it.
+//! Compares the output of the resampler with the exact result. The tests compute the exact result without the resampler.
 
 use std::f64::consts::TAU;
 

@@ -1,4 +1,4 @@
-//! Jumps of the wall clock and suspends of the machine, in handwritten series of readings.
+//! Detection of wall-clock jumps and of times when the machine was suspended. The tests use handwritten series of clock readings.
 
 use jamjam_dev::stats::{ClockJumps, ClockReading};
 use jamjam_dev::time::Time;

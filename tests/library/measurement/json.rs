@@ -180,7 +180,7 @@ fn run_with_all_anomalies() -> RunResults {
     }
 }
 
-/// Of 1,000 pings 30 were lost, and the server received 980.
+/// The client sent 1,000 pings, and 30 pings received no reply. The server received 980 of the 1,000 pings.
 fn reported() -> RunResults {
     let server_report = LossReport {
         response_received: true,
@@ -683,7 +683,7 @@ fn silent_microphone_adds_a_warning() {
         note(&run)
     );
     run.audio.as_mut().unwrap().capture = Some(CaptureResults::default());
-    let server_report = "warning: the microphone delivered only digital silence. The microphone may be muted or not permitted for this program";
+    let server_report = "warning: the microphone delivered only digital silence. The microphone may be muted, or this program may lack permission";
     assert!(note(&run).contains(server_report), "{}", note(&run));
 }
 

@@ -130,14 +130,14 @@ fn machine_without_disturbances_adds_no_warnings() {
 #[test]
 fn local_receive_buffer_overflow_is_not_path_loss() {
     let dropped = |times| notes(HostTiming { kernel_dropped: Some(times), ..HostTiming::default() });
-    let message = |datagrams| {
+    let message = |overflows| {
         format!(
-            "the receive buffer of this host was full, and {datagrams} dropped. They count as lost, although the path delivered them. \
-             Give a larger --socket-buffer"
+            "the receive buffer of this host overflowed {overflows}. The dropped datagrams count as lost, although the path \
+             delivered them. Give a larger --socket-buffer"
         )
     };
-    assert_eq!(dropped(1), [message("1 datagram was")]);
-    assert_eq!(dropped(7), [message("7 datagrams were")]);
+    assert_eq!(dropped(1), [message("once")]);
+    assert_eq!(dropped(7), [message("7 times")]);
 }
 
 #[test]
@@ -223,6 +223,6 @@ fn longest_burst_is_compared_with_its_limit() {
     assert_eq!((exceeded.limits[0].measured, exceeded.limits[0].passed), (None, false));
     assert_eq!(
         exceeded.limits[0].note.as_deref(),
-        Some("no packet was sent, or all sent packets were still in flight at the end")
+        Some("no packet was sent, or all sent packets were in flight when the run ended")
     );
 }

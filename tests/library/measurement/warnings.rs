@@ -116,7 +116,7 @@ fn each_audio_anomaly_adds_a_warning() {
     assert_eq!(
         audio(|audio| audio.payload_bytes = 1_461),
         [
-            "1461 payload bytes do not fit in one Ethernet frame. Packets are fragmented, and the loss of one fragment loses the packet"
+            "1461 payload bytes do not fit in one Ethernet frame. Packets are fragmented, and a packet is lost if one fragment is lost"
         ]
     );
     assert_eq!(

@@ -242,7 +242,7 @@ fn truncated_or_unusable_response_is_consumed_and_not_reported() {
         unusable.push(with(0x0101, ip, 32_853));
     }
     unusable.push(with(0x0101, "192.0.2.1", 0));
-    // The first success response has no attributes. The address length of the second response does not match its address family.
+    // One success response has no attributes. In another success response, the address length does not match the address family.
     unusable.push([&[1, 1, 0, 0][..], &request[4..]].concat());
     let mut family = plain.clone();
     family[25] = 2;
@@ -252,7 +252,8 @@ fn truncated_or_unusable_response_is_consumed_and_not_reported() {
     }
     assert_eq!((reported.try_iter().count(), poll(&mut echo, MS), deadline(&echo)), (0, Vec::new(), Some(500 * MS)));
     assert_eq!((echo.counters().received.get(), counts(&echo)), (0, [1, unusable.len() as u64, 0]));
-    // A response that is cut before the end of its transaction ID is treated as AUDIO. A response of less than 12 bytes is too short.
+    // A response that is cut before the end of its transaction ID is treated as AUDIO. A response of less than 12 bytes counts as
+    // too short.
     for len in 0..20 {
         receive(&mut echo, 2 * MS, server(), &plain[..len]);
     }

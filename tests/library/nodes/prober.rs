@@ -77,8 +77,8 @@ fn complete_run_ends_100_ms_after_the_last_return() {
 fn incomplete_run_ends_at_the_deadline_of_the_last_packet() {
     let mut node = prober(StreamKind::Ping, Some(3));
     let left = follow(&mut node, 0, 11 * MS);
-    // The deadline of a ping is its send time plus the smallest round trip plus timeout. The third ping is sent at 20 ms. The smallest
-    // round trip is 5 ms, and the timeout is 2 s. Therefore, the deadline is 2,025 ms.
+    // The deadline of a ping is its send time plus the smallest round trip plus the timeout. The third ping is sent at 20 ms. The
+    // smallest round trip is 5 ms, and the timeout is 2 s. Therefore, the deadline is 2,025 ms.
     deliver(&mut node, 5 * MS, peer(), &pong(&left[0].1));
     follow(&mut node, 20 * MS, 21 * MS);
     assert_eq!(deadline(&node), Some(2_025 * MS));

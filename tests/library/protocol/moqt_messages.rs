@@ -38,9 +38,9 @@ impl Pieces {
         self.bytes.get(name).unwrap_or_else(|| panic!("no {name}")).clone()
     }
 
-    /// Checks that `message` is encoded to the bytes of the piece `name`. These bytes must be decoded to `message`. The bytes of a
-    /// stream's first message start with the stream type. For this message, the parameter `begins` is the stream type. If there is a piece
-    /// `{name}-bare`, checks that its bytes are also decoded to `message`.
+    /// Checks that encoding `message` results in the bytes that the fixture file lists under `name`. Decoding these bytes must result in
+    /// `message`. The bytes of a stream's first message start with the stream type. For this message, the parameter `begins` is the stream
+    /// type. If the fixture file also lists `{name}-bare`, decoding those bytes must also result in `message`.
     fn check<M: MessageBody + PartialEq + Debug>(&mut self, name: &str, begins: Option<u8>, message: &M) {
         let version = self.version;
         let encoded = message.encode_with_length(version);

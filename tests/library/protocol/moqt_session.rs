@@ -643,8 +643,8 @@ fn groups_without_subscriber_are_dropped_before_subscribed_ones() {
     for (id, subscription, sequence) in [(2, 1, 1), (6, 0, 1), (10, 1, 2), (14, 0, 2), (18, 0, 3), (22, 0, 4)] {
         echo.open(id, Uni, &[0, 2, subscription, sequence, 1, b'x']);
     }
-    // Three of six groups fit within the limit. While the limit is exceeded, the echo drops the oldest group without a subscriber. If every
-    // group has a subscriber, the echo drops the newest group.
+    // Three of six groups fit within the limit. While the limit is exceeded, the echo drops groups. The groups that have no subscriber are
+    // dropped first, starting with the oldest. If every group has a subscriber, the echo drops the newest group.
     assert_eq!(echo.counts.groups_dropped(), [0, 1, 2]);
     echo.until(Time::from_millis(10));
     let received: Vec<_> = (3..6).map(|handle| echo.take_written(Local(handle))).collect();

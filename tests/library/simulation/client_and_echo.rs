@@ -32,7 +32,7 @@ use jamjam_dev::client::{RunResults, StreamKind};
 
 use scenario::Theme;
 
-/// Seeds that failed once.
+/// Seeds whose simulations failed in the past. A test runs these simulations again to detect regressions.
 const PINNED: [u64; 3] = [17_399, 1_004_977, 2_032_601];
 
 /// Prints the seed of the simulation on a panic.

@@ -1,4 +1,5 @@
-//! The participants: echo servers, senders and probers behind one type, their audio sources and outcome recorders.
+//! The participants of a simulation: echo servers, senders and probers. The type [`Participant`] wraps all three kinds of nodes. This
+//! module also contains the audio sources and the outcome recorders of the participants.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -52,7 +53,7 @@ impl Node for Participant {
 pub(crate) struct Sound {
     /// Payload length in bytes of each packet, and the time at which it is ready.
     pub(crate) packets: Vec<(usize, u64)>,
-    /// Whether every payload is the same.
+    /// If true, every payload is silence: all its bytes are zero.
     pub(crate) silent: bool,
     pub(crate) clock: Rc<Cell<u64>>,
     pub(crate) next: usize,

@@ -87,7 +87,7 @@ fn fill(client: &mut Client, range: std::ops::Range<u32>) -> u64 {
 fn full_buffer_drops_and_counts_audio_packets() {
     let server = Server::start(&["--host", "127.0.0.1", "-d", "1h", "--max-buffer", "1MiB"]);
     let mut clients = [Client::connect(server.address), Client::connect(server.address)];
-    // 1,048,576 / 1,100 = 953.25.
+    // Each packet counts as 1,100 bytes. The limit of 1 MiB admits 953 packets, because 1,048,576 / 1,100 = 953.25.
     let mut syncs = fill(&mut clients[0], 0..900);
     for sequence in 0..60 {
         clients[1].send(&audio(sequence, 988));
@@ -116,7 +116,7 @@ fn flood_of_one_client_leaves_the_memory_of_the_others() {
         "64KiB",
     ]);
     let (flood, modest) = (Client::connect(server.address), Client::connect(server.address));
-    // 65,536 / 1,100 = 59.6.
+    // Each packet counts as 1,100 bytes. The limit of 64 KiB admits 59 packets, because 65,536 / 1,100 = 59.6.
     for sequence in 0..100 {
         flood.send(&audio(sequence, 988));
     }
@@ -159,7 +159,8 @@ fn batch_is_accepted_up_to_the_limit() {
 
 #[test]
 fn limit_can_be_disabled() {
-    // A packet of 1,000 bytes counts as 1,100 bytes. 70,000 of these packets count as 77 MB. The default limit is 64 MiB per client.
+    // A packet of 1,000 bytes counts as 1,100 bytes. 70,000 of these packets count as 77 MB. This exceeds the default limit of 64 MiB per
+    // client.
     for (options, dropped) in [(&["--max-buffer-per-client", "off"][..], 0), (&[][..], 70_000 - 67_108_864 / 1_100)] {
         let server = Server::start(&[&["--host", "127.0.0.1", "-d", "1h"], options].concat());
         fill(&mut Client::connect(server.address), 0..70_000);

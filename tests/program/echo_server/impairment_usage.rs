@@ -1,4 +1,4 @@
-//! The program rejects invalid impairment options with a helpful message. Before that, the program binds no socket and sends no packet.
+//! The program rejects invalid impairment options with a helpful message. The check precedes the first socket and the first packet.
 
 use client::program;
 use server::process;

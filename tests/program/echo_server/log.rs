@@ -88,7 +88,8 @@ fn dropped_datagram_is_logged_with_its_fault_and_first_bytes() {
     );
 }
 
-/// Starts a server with these options and this `RUST_LOG`. After one answered packet, returns the levels in the server's log.
+/// Starts a server with these options and this `RUST_LOG`. Stops the server after it has answered one packet. Returns the distinct log
+/// levels of the lines in the server's log.
 fn levels(options: &[&str], rust_log: Option<&str>) -> Vec<String> {
     let server = Server::start_with(&[QUIET, options].concat(), |command| {
         if let Some(level) = rust_log {

@@ -34,7 +34,7 @@ fn sine(hz: f64, rate: u32, samples: usize) -> Vec<i16> {
     (0..samples).map(sample).collect()
 }
 
-/// The maximum difference between `samples` and a sine of `hz`. The sample rate is 48 kHz, and the sine has half of full scale.
+/// The maximum difference between `samples` and a sine of `hz`. The sample rate is 48 kHz. The amplitude of the sine is half of full scale.
 fn distance_from_sine(samples: &[f32], first: usize, hz: f64) -> f64 {
     let expected = |n: usize| 0.5 * (TAU * hz * (first + n) as f64 / 48_000.0).sin();
     samples.iter().enumerate().map(|(n, sample)| (f64::from(*sample) - expected(n)).abs()).fold(0.0, f64::max)

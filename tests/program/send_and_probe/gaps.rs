@@ -1,5 +1,5 @@
-//! Compares the gaps that `send` reports with the outcome log of the server. Another test uses a server that changes the samples, and
-//! checks the damage that `send` reports.
+//! Compares the gaps that `send` reports with the dropped packets in the server's outcome log. Another test uses a server that changes
+//! the samples, and checks the damage that `send` reports.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -11,7 +11,7 @@ use client::wav::{self, Wav};
 use client::{at_once, document};
 use serde_json::{Value, json};
 
-/// Sends a file with these samples and `options`. Returns the reported audio quality and the exit code.
+/// Writes `samples` to a WAV file. Runs `send` with this file and `options`. Returns the reported audio quality and the exit code.
 fn quality(rate: u32, channels: u16, samples: &[i16], options: &str) -> (Value, i32) {
     let output = send_file(|file| wav::write(file, rate, channels, samples), &format!("{options} --json"));
     (document::report(&output)["audio_quality"].clone(), output.code)

@@ -230,11 +230,11 @@ fn invalid_quantities_are_explained() {
             "--duration is shorter than one sample, so there is nothing to send",
         ),
         ("send --to TO --tone 440 --first-sequence 4294967296", 2, "4294967296 is not in 0..=4294967295"),
-        ("send --to TO --wav fixtures/audio/24bit-mono-48k.wav --repeat 0", 2, "give a number above 0, or forever"),
+        ("send --to TO --wav fixtures/audio/24bit-mono-48k.wav --repeat 0", 2, "give a number above 0, or \"forever\""),
         (
             "send --to TO --wav fixtures/audio/24bit-mono-48k.wav --repeat forevr",
             2,
-            "give a number above 0, or forever",
+            "give a number above 0, or \"forever\"",
         ),
     ]);
 }

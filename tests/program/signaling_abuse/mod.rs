@@ -199,8 +199,8 @@ fn endless_messages_are_closed_when_the_byte_budget_is_used_up() {
     }
     let mut last = upgraded(server.address);
     last.write_all(&begun).unwrap();
-    // The server closes the connection with the most buffered bytes. Among equal connections, the server closes the newest one. The
-    // connection that exceeded the limit stays open.
+    // The server closes the connection with the most buffered bytes. Among equal connections, the server closes the newest one.
+    // Here, the connection whose bytes exceeded the limit stays open.
     assert_eq!(close_code(buffered.pop().unwrap()), Some(1_013));
     buffered.push(last);
     assert_eq!(server.metric("queue_budget_evictions_total"), 1);

@@ -239,7 +239,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     );
     assert!(server.request("DELETE /rooms/myroom/stats", "").starts_with("HTTP/1.1 405 "));
     assert!(server.request("GET /rooms/myroom/more", "").starts_with("HTTP/1.1 404 "));
-    // If `has_route` returns false for the path, the server rejects the request without its body.
+    // If `has_route` returns false for the path, the server rejects the request without reading the body.
     for room in ["myroom", "lobby"] {
         let mut stream = TcpStream::connect(server.address).unwrap();
         stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();

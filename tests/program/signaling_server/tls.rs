@@ -1,5 +1,5 @@
-//! Tests `jamjam-dev signaling-server --cert --key`. The server reports errors in the two files before it listens. Clients without TLS or
-//! with a slow handshake do not block other clients.
+//! Tests `jamjam-dev signaling-server --cert --key`. The server checks the certificate file and the key file before it listens. If a
+//! file has an error, the server reports the error and exits. Clients without TLS or with a slow handshake do not block other clients.
 
 #![cfg(unix)]
 

@@ -65,8 +65,9 @@ pub(crate) fn code_paths(source: &str, module: &[String]) -> syn::Result<CodePat
     Ok(CodePaths { named: collector.into_named().into_iter().map(|named| named.path).collect(), imports })
 }
 
-/// Returns `path` and its expanded forms. An expanded form exists if the file imports the first name of `path`. The imported path then
-/// replaces this name. If the first name is `core` or `alloc`, every result contains `std` instead.
+/// Returns `path` and its expanded paths. If the file imports the first segment of `path`, the imported path replaces this segment. For
+/// example, `use a::b` expands the path `b::c` to `a::b::c`. If a result would start with `core` or `alloc`, the result
+/// starts with `std` instead.
 fn resolve(path: &[String], imports: &HashMap<String, Vec<Vec<String>>>, depth: usize) -> Vec<Vec<String>> {
     let mut path = path.to_vec();
     if matches!(path[0].as_str(), "core" | "alloc") {

@@ -56,7 +56,7 @@ impl EventSink for Queues {
 }
 
 impl InMemoryHub {
-    /// Creates an empty hub. The ids are derived from `key`, and the secret verifies the tokens of the transcripts.
+    /// Creates an empty hub. The ids are derived from `key`. The hub's fixed secret verifies the tokens of the transcripts.
     pub fn new(key: [u64; 4]) -> Self {
         let broadcast = BroadcastSettings { secret: Some(Secret::new("test-secret")), ..BroadcastSettings::default() };
         let hub = Hub::new(SignalingLimits { broadcast, ..SignalingLimits::default() }, key);

@@ -45,7 +45,8 @@ pub fn built_program() -> PathBuf {
     program
 }
 
-/// Environment variables that a tested program inherits. Every other variable could be a setting of the program and is therefore removed.
+/// Environment variables that a tested program inherits. All other environment variables are removed, because they could be settings of
+/// the program.
 const INHERITED_VARIABLES: [&str; 8] =
     ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "RUST_BACKTRACE", "SSL_CERT_DIR", "SSL_CERT_FILE", "SYSTEMROOT"];
 

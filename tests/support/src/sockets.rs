@@ -6,7 +6,7 @@
 //! *Condition 1: the server has processed a message.* After each message, the client sends a ping and waits for the pong. The server
 //! processes each message of a connection before it reads the next frame. Therefore, all resulting messages are in their queues when the
 //! pong arrives. After a connection was closed or lost, the test polls the server. The test continues when the server counts one connection
-//! less. The server removes a connection and informs the other clients in one step.
+//! fewer. The server removes a connection and informs the other clients in one step.
 //!
 //! *Condition 2: a client has received its whole queue.* A pong cannot prove that the queue is empty, because a pong may overtake queued
 //! messages. Therefore, the client sends a request. The response goes through the queue, which is first in, first out. If the response is
@@ -310,8 +310,8 @@ impl TranscriptServer for Sockets {
         client.close_reason.map(Some).ok_or_else(|| format!("{name} is not closed, and receives {:?}", client.inbox))
     }
 
-    /// Supports only the command `creates room`, and does nothing for this command. The server created these rooms when it started, because
-    /// its options specify them.
+    /// Returns true for the command `creates room`, and false for all other commands. The command `creates room` causes no
+    /// action here. The options of the server specify these rooms, so the server created the rooms when it started.
     fn program(&mut self, command: &str) -> Result<bool, String> {
         Ok(command.starts_with("creates room "))
     }

@@ -30,7 +30,7 @@ const MAX_BODY_BYTES: usize = 64 << 10;
 /// Maximum size of the body of a visualization, in bytes.
 const MAX_VISUALIZATION_BODY_BYTES: usize = 2 << 20;
 
-/// The routes, without the login.
+/// Returns the routes of this API. The routes do not check the login; the caller adds the check.
 pub(super) fn router(hub: Arc<SharedHub>) -> Router {
     Router::new()
         .route("/admin/bbx/rooms", get(list_rooms).post(create_room))

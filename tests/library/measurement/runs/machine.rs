@@ -6,7 +6,7 @@ use jamjam_dev::time::Time;
 const MS: i64 = 1_000_000;
 
 /// Records 1,000 send calls and 1,000 timer errors. Send call n takes n ns, and timer error n is 2n ns. The clock is set forward by 3 s and
-/// back by 4 s. The machine is suspended for 2 s, and the kernel drops 12 datagrams.
+/// back by 4 s. The machine is suspended for 2 s, and the receive buffer overflows 12 times.
 pub(crate) fn machine() -> HostTiming {
     let mut machine = HostTiming { kernel_dropped: Some(12), ..HostTiming::default() };
     for ns in 1..=1_000 {

@@ -34,8 +34,8 @@ fn returned(sent: u64, ms: u64, intact: bool) -> MoqtClientEvent {
     }
 }
 
-/// The client has 5 s to subscribe and 2 s to close. The first group is due after 50 ms, and a group follows every 250 ms. The reply
-/// timeout is 2 s.
+/// Uses the defaults. The client has 5 s to subscribe and 2 s to close. The first group is due after 50 ms, and a group follows every
+/// 250 ms. The reply timeout is 2 s.
 #[test]
 fn each_event_gives_the_configured_time_for_the_next_one() {
     let mut progress = ProgressDeadline::new(Sending::default(), at(10_000));

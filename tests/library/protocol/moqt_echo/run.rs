@@ -263,7 +263,7 @@ fn failed_first_attempt_leaves_no_trace() {
         .end(2_020, MoqtRunOutcome::Closed { code: 1, reason: "no".to_owned(), closed_locally: true }, None)
         .moqt
         .unwrap();
-    // No state of the first connection remains. The failure is that of the second connection. No version and no connect time is set.
+    // No state of the first connection remains. The failure is that of the second connection. Neither a version nor a connect time is set.
     assert_eq!(moqt.failure, Some(MoqtFailure::Rejected("no".to_owned())));
     assert_eq!(
         (moqt.version, moqt.connect_times, moqt.retried_path),

@@ -12,7 +12,7 @@ use super::participants;
 use super::reference_counts::{self, Stream};
 use super::stun;
 
-/// Returns the index of the first event that is counted. Only events at or after index `from` can be the first `--loss-direction` request.
+/// Returns the index of the first event that is counted. Ignores all events before index `from`, including `--loss-direction` requests.
 /// `began` is the time when counting began.
 pub(crate) fn counts_from(log: &[Event], from: usize, peer: SocketAddr, began: i64) -> usize {
     let requested = transactions(&log[from..]);
@@ -225,8 +225,8 @@ fn compare_with_arrivals(
     let firsts = |id: &[u8; 12]| server.reported_counts.iter().position(|(reported_counts, _)| reported_counts == id);
     let (Some(_), Some(end)) = (firsts(&ids[0]), firsts(&ids[1])) else { return false };
     // The server's counts are unambiguous under two conditions. Condition 1: all packets of the run arrived between the first and the
-    // second request. Condition 2: no keepalive arrived after the first request. With `--wait-for`, the client sends keepalives before the
-    // first request.
+    // second request. Condition 2: no keepalive of `--wait-for` arrived after the first request. The client sends these keepalives before
+    // the first request.
     let between = |index: &usize| (1..=end).contains(index);
     let sent: HashSet<(Stream, u32)> = view.log[view.counted..].iter().filter_map(sent).collect();
     let counted: Vec<_> =

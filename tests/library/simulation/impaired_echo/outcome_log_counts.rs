@@ -117,7 +117,7 @@ pub(crate) fn count(rows: &[Row], wire: &Wire) -> Recount {
             }
             arrivals.push((received_at, *row_position, index));
         }
-        // Replies that leave in the same nanosecond leave in the order of the rows.
+        // If the server sends several replies in the same nanosecond, their rows determine the order of sending.
         arrivals.sort_unstable();
         let passed = |index: usize| arrivals[..index].iter().any(|(.., before)| *before > arrivals[index].2);
         counts.reordered = (0..arrivals.len()).filter(|index| passed(*index)).count() as u64;

@@ -138,7 +138,8 @@ impl Model {
     }
 
     /// Expects that the members of a room receive a message of type `kind`. The message must contain exactly the identifiers of the form
-    /// `m…x` that occur in `parts`. `but` is the connection of the member that does not receive the message, if there is one.
+    /// `m…x` that occur in `parts`. The member with the connection `but` does not receive the message. If `but` is `None`, all members
+    /// receive the message.
     pub(crate) fn expect_for_others(&mut self, room: &str, but: Option<ConnId>, kind: &str, parts: &[&str]) {
         for membership in self.members(room) {
             if Some(membership.conn) != but {
@@ -158,8 +159,8 @@ impl Model {
         self.memberships.push(membership);
     }
 
-    /// Removes a client from its room, and expects the messages that the remaining members receive about it. An empty room that a client
-    /// created is then removed, unless its name is `except`.
+    /// Removes a client from its room, and expects the messages that the remaining members receive about it. Then removes all
+    /// empty rooms that clients created. The room whose name equals the argument `except` is not removed.
     pub(crate) fn leave(&mut self, conn: ConnId, except: Option<&str>) {
         let Some(slot) = self.memberships.iter().position(|membership| membership.conn == conn) else { return };
         let Membership { room, control, name, nick, .. } = self.memberships.remove(slot);
@@ -180,7 +181,7 @@ impl Model {
         self.sweep(except);
     }
 
-    /// Removes empty rooms that clients created, except the room named `except`.
+    /// Removes all empty rooms that clients created. The room whose name equals the argument `except` is not removed.
     pub(crate) fn sweep(&mut self, except: Option<&str>) {
         let Self { created, memberships, .. } = self;
         created.retain(|created| {

@@ -112,7 +112,7 @@ fn custom_track_and_server_delay_are_in_the_report() {
         "60ms",
     ];
     let report = report(0, &url, &Server::with(&ca, &[&line[..], &["--late-after", "100"]].concat()));
-    // The timeout of 60 ms is shorter than the delay, but no frame is lost. The smallest round trip is added to the timeout.
+    // The timeout of 60 ms is shorter than the delay. No frame is lost, because the smallest round trip is added to the timeout.
     assert_eq!(counts(&report, "ping", ["sent", "returned", "late"]), [20, 20, 20], "{report:#}");
     assert!(report["streams"]["ping"]["rtt_min_us"].as_f64().unwrap() >= 120_000.0);
     assert_eq!(report["moqt"]["track"], json!("japan, kyoto, お囃子"));

@@ -1,5 +1,5 @@
-//! A MOQT echo server of version gomoqt-2025-02 over raw QUIC, written by hand from the protocol tables. The server handles each group as a
-//! test defines.
+//! A MOQT echo server of version gomoqt-2025-02 over raw QUIC, written by hand from the protocol tables. Each test defines how the server
+//! handles each received group.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};

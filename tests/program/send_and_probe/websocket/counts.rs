@@ -17,7 +17,7 @@ fn unix_us() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
 }
 
-/// A bbx server. `times` contains pairs `(index, count)`. The server sends `count` replies to the ping number `index`, counted from 0. If
+/// A bbx server. `times` contains pairs `(index, count)`. The server sends `count` replies to ping number `index`, counted from 0. If
 /// `times` does not contain the number of a ping, the server sends one reply to this ping.
 fn server_with_replies(times: &'static [(usize, usize)]) -> std::net::SocketAddr {
     serve(move |_, mut connection| {
@@ -141,8 +141,8 @@ fn time_of_day_is_sent_in_microseconds() {
     assert!(before - 1_000 <= pings[0] && pings[0] < pings[1] && pings[1] < pings[2] && pings[2] <= after + 1_000);
 }
 
-/// A server with a broadcast room of two members. Calls the closure `does` with a channel and the connections of both members. The channel
-/// receives the messages that the first member sends.
+/// A server with a broadcast room of two members. Calls the closure `does` with a channel and both connections. The channel receives the
+/// messages that the first member sends. The first member's connection precedes the second member's connection.
 fn room(
     does: impl Fn(Receiver<Value>, ServerConnection, ServerConnection) + Send + Sync + 'static,
 ) -> std::net::SocketAddr {

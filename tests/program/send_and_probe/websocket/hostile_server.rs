@@ -75,8 +75,8 @@ fn silent_server_is_reported_as_no_reply() {
     assert_eq!(report["streams"]["ping"]["lost"], 5);
     let note = &report["warnings"][0];
     assert_eq!(note["code"], "no_replies");
-    let words = "the server accepts the connection but does not answer ping with pong (no message arrived). Check that the server speaks bbx, \
-                 or give another --dialect";
+    let words = "the server accepts the connection but does not answer ping with pong (no message arrived). Check that the \
+                 server speaks bbx, or give another --dialect";
     assert_eq!(note["message"], words);
 }
 

@@ -1,5 +1,5 @@
-//! Clients without access to a broadcast room. The clients send invalid tokens or tokens in the wrong place, or imitate names and paths.
-//! All signatures were made independently, with Python's `hmac`, `hashlib` and `base64`.
+//! Clients without access to a broadcast room. The clients send invalid tokens or tokens in the wrong place. Some clients use names and
+//! paths that imitate others. All signatures were made independently, with Python's `hmac`, `hashlib` and `base64`.
 
 use super::upgrade_requests::Outcome::{self, Closed, Status, Welcome};
 use super::upgrade_requests::{request_websocket, status};

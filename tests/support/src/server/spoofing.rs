@@ -70,7 +70,7 @@ impl VethCable {
         Self { raw: raw.unwrap(), far: link("far"), near: link("near").addr().unwrap() }
     }
 
-    /// Sends one datagram on the cable, over the IP version of the addresses.
+    /// Sends one datagram on the cable. `from` and `to` must have the same IP version. The datagram also uses this IP version.
     pub fn send(&self, from: SocketAddr, to: SocketAddr, payload: &[u8]) {
         let len = (8 + payload.len()) as u16;
         let (ether_type, addresses) = match (from.ip(), to.ip()) {
