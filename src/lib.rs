@@ -44,10 +44,10 @@
 //!    These replies enter a second queue, the *immediate line*.
 //! 4. The driver sleeps until shortly before [`node::Node::next_deadline`], then busy-waits within the limit of `--spin`.
 //! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]. One segmented send transmits several packets
-//!    to one client. These packets come directly from the memory of the delay line or of the immediate line. STUN replies and loop checks
-//!    always enter the immediate line, the queue for immediate replies. If there is an impairment or an outcome log, [`impairment`] decides
-//!    about all other replies. These replies do not enter the delay line or the immediate line. Instead, these replies enter one queue that
-//!    is ordered by due time.
+//!    to one client. The driver sends these packets directly from the memory of the delay line or the immediate line, without a copy.
+//!    STUN replies and loop checks always enter the immediate line, the queue for immediate replies. If there is an impairment or an
+//!    outcome log, [`impairment`] decides about all other replies. These replies do not enter the delay line or the immediate line.
+//!    Instead, these replies enter one queue that is ordered by due time.
 //! 6. The main thread logs the [`echo::Counters`] until a stop is requested ([`io::stop::StopToken`]).
 //!
 //! # Path of the audio through `send`
@@ -61,8 +61,8 @@
 //!    and counted in [`stats`]. A [`client::PacketObserver`] receives each packet and each echo, for recordings ([`io::recorder`]) and
 //!    playback ([`io::sound`]).
 //! 4. When all echoes have returned or timed out, the node has no deadline. Without a deadline, the driver ends.
-//! 5. [`report::Report`] evaluates the result (`client::RunResults`) against the limits. The output formats print it, and the exit code
-//!    is 1 if a limit is exceeded.
+//! 5. [`report::Report`] evaluates the result (`client::RunResults`) against the limits. Each output format shows this evaluation. If a
+//!    completed run exceeds a limit, the exit code is 1.
 //!
 //! # Glossary
 //!

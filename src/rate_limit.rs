@@ -53,12 +53,14 @@ impl Gcra {
         Self { tolerance: gcra.tolerance.max(gcra.duration_of(min_burst)), ..gcra }
     }
 
-    /// The theoretical arrival time after `amount` more units at `now`. The result is returned even if these units exceed the limit.
+    /// Computes the theoretical arrival time that results if `amount` more units arrive at `now`. The result is returned even if these
+    /// units exceed the limit.
     pub fn advance(self, arrival: Time, now: Time, amount: u64) -> Time {
         Time::from_nanos(self.advance_nanos(arrival.as_nanos(), now, amount))
     }
 
-    /// The theoretical arrival time after `amount` more units at `now`. `None` if these units exceed the limit.
+    /// Computes the theoretical arrival time that results if `amount` more units arrive at `now`. Returns `None` if these units exceed the
+    /// limit.
     pub fn try_advance(self, arrival: Time, now: Time, amount: u64) -> Option<Time> {
         self.try_advance_nanos(arrival.as_nanos(), now, amount).map(Time::from_nanos)
     }

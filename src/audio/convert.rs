@@ -262,10 +262,12 @@ impl ChannelLayout {
 ///
 /// - Same number of channels: copied bit for bit.
 /// - Mono to stereo: the sample is copied to both channels.
-/// - To mono: the average of all channels. NaN and infinite samples count as 0.
-/// - More than two channels to stereo: left is the average of the even channels, right of the odd channels. The first channel is channel 0.
-///   This mix cannot clip and keeps the front pair of every layout separate. Speaker positions are not needed, and few files contain such
-///   positions.
+/// - To mono: the average of all channels.
+/// - More than two channels to stereo: the left output is the average of the even channels. The right output is the average of the odd
+///   channels. The first channel is channel 0. This mix cannot clip and keeps the front pair of every layout separate. Speaker positions
+///   are not needed, and few files contain such positions.
+///
+/// In all averages, NaN and infinite samples count as 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Mixer {
     inputs: usize,

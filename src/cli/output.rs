@@ -83,8 +83,8 @@ impl From<PacketEvent<'_>> for PacketRecord {
     }
 }
 
-/// Adds packet records to the queue between the node and the printer. The node's thread uses this sender, so it never blocks: excess
-/// records are dropped and counted.
+/// Adds packet records to the queue between the node and the printer. The node's thread uses this sender and must not block. Therefore, if
+/// the queue is full, new records are dropped and counted.
 pub struct PacketLineSender {
     queue: SyncSender<PacketRecord>,
     dropped: Arc<Counter>,

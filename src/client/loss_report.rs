@@ -51,7 +51,7 @@ impl LossReportRequester {
     }
 
     /// Sends the query for the baseline when the query is due. Returns true while the query is in progress. Returns false when the server
-    /// has answered the query or the query is abandoned. The caller may start counting after this method has returned false.
+    /// has answered the query or the query is abandoned. The caller must not start counting before this method returns false.
     pub(super) fn poll_baseline(&mut self, now: Time, destination: SocketAddr, sink: &mut dyn TransmitSink) -> bool {
         self.baseline.poll_transmit(now, destination, sink)
     }

@@ -41,7 +41,7 @@ pub use websocket::{JoinHandshake, JoinRejected, WebSocketProber, WebSocketWorkl
 pub struct RunConfig {
     /// Address of the server. Datagrams from other addresses count as stray, unless the workload accepts them.
     pub peer: SocketAddr,
-    /// The stream whose results the limits and the progress bar use.
+    /// The stream whose results are checked against the limits and shown in the progress bar.
     pub evaluated_stream: StreamKind,
     /// Configured delay of the server for AUDIO, if given.
     pub server_delay: Option<Duration>,

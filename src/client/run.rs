@@ -18,8 +18,8 @@ use crate::stats::StreamStats;
 use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
 use crate::wire::{Header, PacketType};
 
-/// Maximum packets sent before the socket is read again. Without this limit, a fast workload could delay the handling of received
-/// datagrams and stop requests.
+/// Maximum packets sent before the socket is read again. Without this limit, a fast workload could delay the handling of stop
+/// requests and of received datagrams.
 pub(super) const MAX_SENDS_PER_POLL: usize = 64;
 
 /// Time between KEEPALIVE packets while waiting for the server.

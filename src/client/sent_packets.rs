@@ -189,8 +189,8 @@ pub struct ReceivedReply<'a> {
 /// Parses a datagram from the peer. If the datagram is not a reply, the result is `None`. If the datagram is a reply, the result is the
 /// stream and the parsed reply. If the reply is malformed, the result is the stream with `None` instead of a reply.
 ///
-/// AUDIO and KEEPALIVE are compared as a whole. For LATENCY_PONG, only the twelve payload bytes are compared, because its header
-/// differs between servers.
+/// The digest of an AUDIO or KEEPALIVE reply covers all bytes of the datagram. The digest of a LATENCY_PONG covers only the twelve payload
+/// bytes, because the LATENCY_PONG header differs between servers.
 pub(super) fn parse_reply(datagram: &[u8], received_at: Time) -> Option<(StreamKind, Option<ReceivedReply<'_>>)> {
     let packet = wire::parse_packet(datagram).ok()?;
     let payload = packet.payload;

@@ -22,7 +22,8 @@ use crate::wire::{self, HEADER_LEN};
 /// Maximum round-trip time of a KEEPALIVE loop that can be detected.
 const MAX_LOOP_ROUND_TRIP: Duration = Duration::from_secs(10);
 
-/// Length of a loop-check token period in seconds. A token is valid in the period in which it was created and in the next period.
+/// Time is divided into periods of this length, in seconds. Each period has a different token for loop checks. A token is valid in the
+/// period in which the token was created and in the next period.
 const LOOP_CHECK_TOKEN_PERIOD_SECONDS: u64 = 64;
 
 /// Number of leading bytes that identify a datagram: the header and up to 64 bytes of payload.

@@ -110,7 +110,7 @@ impl DelayLine {
     }
 
     /// Appends as many datagrams of one client as the limits permit. No datagram may be empty. If `due` is earlier than the last entry's
-    /// due time, `due` is raised to that time. Timestamps from two receive queues may be out of order, but replies may not.
+    /// due time, `due` is raised to that time. Timestamps from two receive queues can be out of order. Replies must be sent in order.
     pub(super) fn push(&mut self, due: Time, reply_path: ReplyPath, bytes: &[u8], segment_size: usize) -> PushResult {
         let count = bytes.len().div_ceil(segment_size);
         let (len, full) = self.account.charge(reply_path.peer, bytes.len(), segment_size);

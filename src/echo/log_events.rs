@@ -164,7 +164,8 @@ pub(super) fn log_reply_sent(transmit: &Transmit<'_>) {
     if enabled!(target: "echo", Level::DEBUG) {
         let destination = canonical_socket_addr(transmit.destination);
         for datagram in transmit.contents.chunks(transmit.segment_size.max(1)) {
-            // Immediate replies are never AUDIO. If the bytes of an immediate reply parse as AUDIO, the reply is a STUN response.
+            // Immediate replies are never AUDIO. A STUN success response starts with the same two bytes as AUDIO, and
+            // therefore also parses as AUDIO.
             match wire::parse_packet(datagram).map(|packet| packet.header) {
                 Ok(header) if matches!(header.packet_type, PacketType::Keepalive | PacketType::LatencyPong) => debug!(
                     target: "echo",

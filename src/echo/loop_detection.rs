@@ -16,8 +16,8 @@ use crate::time::Time;
 const CACHE_SETS: usize = 16_384;
 const CACHE_WAYS: usize = 8;
 
-/// Limits how often the same datagram is answered. At most `burst` copies are answered at once. After that, at most one copy is answered
-/// per interval.
+/// Limits how often the same datagram is answered. If several copies arrive at the same time, only the first `burst` copies are answered.
+/// After that, at most one copy is answered per interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RepetitionLimit {
     /// Interval in milliseconds.
@@ -28,13 +28,13 @@ pub(super) struct RepetitionLimit {
 
 impl RepetitionLimit {
     /// Limit for identical KEEPALIVEs. A client may send the same KEEPALIVE once per second forever. In addition, a network may deliver ten
-    /// copies at once.
+    /// copies at the same time.
     pub(super) const KEEPALIVE: Self = Self { interval_ms: 800, burst: 10 };
 
     /// All repeated KEEPALIVEs of one source: at most 20 replies in any second.
     pub(super) const REPEATED_KEEPALIVES: Self = Self { interval_ms: 100, burst: 10 };
 
-    /// Loop checks sent to one source: two at once, because one may be lost.
+    /// Loop checks sent to one source. Two checks may follow each other without a pause, because one check may be lost.
     pub(super) const LOOP_CHECK: Self = Self { interval_ms: 30_000, burst: 2 };
 
     /// How long a source that returned a loop check is treated as an echo server.
@@ -46,8 +46,8 @@ impl RepetitionLimit {
     /// permits. This server drops a copy, which ends the loop. The burst is three, because networks duplicate packets and users restart a
     /// client on a fixed port.
     pub(super) fn audio(delay: Duration) -> Self {
-        // The milliseconds wrap after 49 days. Three times the interval must be much shorter than 49 days. Therefore, the maximum interval
-        // is one day.
+        // The milliseconds wrap after 49 days. The interval multiplied by three (the burst) must be much shorter than 49 days. Therefore,
+        // the maximum interval is one day.
         let interval = Duration::from_secs(10).saturating_add(delay.saturating_mul(6)).min(Duration::from_secs(86_400));
         Self { interval_ms: interval.as_millis() as u32, burst: 3 }
     }

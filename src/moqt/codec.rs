@@ -34,7 +34,7 @@ const MIN_BUFFER_CAPACITY: usize = 4 << 10;
 /// Reason why bytes cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// The data ends before a field or message is complete. The value is the name of this field or message.
+    /// The data ends before a field or message is complete. The string is the name of the incomplete field or message.
     #[error("{0} is truncated")]
     UnexpectedEnd(&'static str),
     /// A length exceeds its limit.

@@ -203,7 +203,10 @@ fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> O
 fn groups_dropped(moqt: &MoqtFigures) -> Option<Warning> {
     let message = match (moqt.groups_stopped, moqt.groups_dropped) {
         (0, 0) => return None,
-        (stopped, 0) => format!("the server stopped {} before all data was sent", format_count(stopped, "group")),
+        (stopped, 0) => format!(
+            "the server sent STOP_SENDING for {} before all group data was sent",
+            format_count(stopped, "group")
+        ),
         (_, dropped) => format!(
             "{} could not be sent completely because the server or the path was too slow. Give a longer --interval or a smaller --size",
             format_count(dropped, "group")

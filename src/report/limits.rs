@@ -320,7 +320,8 @@ impl Verdict {
         let protocol = RunProtocol::of_run(run);
         let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
-        // If there is a `no_reply_reason`, it also explains why limits have no data. Limits without data are then not reported.
+        // If there is a `no_reply_reason`, limits without a measured value are not listed as exceeded. The `no_reply_reason` already
+        // explains why these values are missing.
         let exceeded = limits
             .iter()
             .filter(|limit| !limit.passed && (no_reply_reason.is_none() || limit.measured.is_some()))

@@ -341,7 +341,7 @@ enum ParticipantState {
     },
 }
 
-/// The echo server's member in its room: publishes the server's addresses and echoes chat messages.
+/// The room member that represents the echo server. This member publishes the server's addresses and echoes chat messages.
 #[derive(Debug)]
 pub struct EchoParticipant {
     room_name: String,

@@ -90,7 +90,8 @@ impl<const N: usize> fmt::Display for InlineStr<N> {
     }
 }
 
-/// A copy of a [`ControlSurfaceEvent`] without heap memory. The copy takes at most 350 bytes. Compare and match strings as `&*event.name`.
+/// A copy of a [`ControlSurfaceEvent`] without heap memory. The copy takes at most 350 bytes. To compare or match a string field,
+/// dereference the field to `str`, for example `&*event.name`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InlineEvent {
     /// The room code.

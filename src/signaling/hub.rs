@@ -197,7 +197,8 @@ impl Hub {
         Ok(dialect)
     }
 
-    /// Counts, limits and logs a message, and handles it with `effect`.
+    /// Counts a message and checks the message rate limit. If the limit is exceeded, the connection is closed. Otherwise, `effect` handles
+    /// the message, and the message is logged.
     fn process_message(
         &mut self,
         now: WallClock,

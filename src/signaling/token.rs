@@ -88,7 +88,8 @@ fn object_or_empty<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Map<Str
 }
 
 impl Claims {
-    /// Claims that expire `seconds` after `now_ms`, but at most one year later. `now_ms` counts milliseconds since the Unix epoch.
+    /// Creates claims with a lifetime of `seconds`, which starts at `now_ms`. A lifetime above one year is reduced to one year. `now_ms`
+    /// counts milliseconds since the Unix epoch.
     pub fn new(client_id: &str, room: &str, metadata: Map<String, Value>, now_ms: u64, seconds: f64) -> Self {
         let expires_at = now_ms.saturating_add((seconds.min(MAX_LIFETIME_SECONDS) * 1e3) as u64);
         Self {

@@ -16,7 +16,7 @@ pub struct ClockReading {
     pub before: Time,
     /// The wall clock, in nanoseconds since 1970.
     pub wall_ns: i64,
-    /// A monotonic clock that includes suspension, in nanoseconds, if the system has one.
+    /// A monotonic clock that continues during suspension, in nanoseconds. `None` if the system has no such clock.
     pub boot_ns: Option<i64>,
     /// The monotonic clock, read after the other clocks.
     pub after: Time,
@@ -37,7 +37,8 @@ impl ClockReading {
 ///
 /// Each interval on the wall clock is compared with the same interval on the monotonic clock. The tolerance is one millisecond plus the
 /// maximum slew plus the duration of both readings. If the difference exceeds the tolerance, the wall clock jumped or the machine was
-/// suspended. A jump and a suspension are distinguished only if the system has a clock that includes suspension.
+/// suspended. To distinguish a wall clock jump from a suspension, a clock is needed that continues during suspension. On a system without
+/// such a clock, every detected difference counts as a jump.
 #[derive(Clone, Debug, Default)]
 pub struct ClockJumps {
     last: Option<ClockReading>,
@@ -120,9 +121,10 @@ impl LeastSquaresFit {
 /// Estimates the drift of a device's sample clock against the monotonic clock. The input is the number of frames and the time of each
 /// callback.
 ///
-/// A callback may be late, but never early. Therefore, only one callback in each second of audio is used, the *earliest* callback.
-/// "Earliest" means the smallest lateness relative to the callback's nominal time. The drift is the slope of a least-squares fit to the
-/// earliest callbacks. After a discontinuity the number of lost frames is unknown, so a new fit starts. All fits share one slope.
+/// A callback may be late, but never early. Therefore, for each second of audio, only the callback with the smallest lateness is used.
+/// Lateness is relative to the callback's nominal time. The callback with the smallest lateness is called the *earliest* callback. The
+/// drift is the slope of a least-squares fit to the earliest callbacks. After a discontinuity the number of lost frames is unknown, so a
+/// new fit starts. All fits share one slope.
 #[derive(Clone, Debug)]
 pub struct DriftEstimator {
     rate: f64,
@@ -136,7 +138,7 @@ pub struct DriftEstimator {
     /// nanoseconds.
     earliest: Option<(f64, f64)>,
     fit: LeastSquaresFit,
-    /// Sums over all fits that ended with a discontinuity; `finished_fit_count` is the number of these fits.
+    /// The totals of all fits that ended at a discontinuity. `finished_fit_count` is the number of these fits.
     finished_fits: LeastSquaresFit,
     finished_fit_count: f64,
 }

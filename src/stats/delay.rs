@@ -89,8 +89,9 @@ pub const PACING_EDGE_SECONDS: u64 = 5;
 
 /// Pacing errors: send time minus due time in nanoseconds, negative if early.
 ///
-/// Seconds count from the due time of the first packet. The start is seconds 0 to 4. The end is the last five seconds. A ring with one
-/// small histogram per second stores the errors of these last five seconds.
+/// A run is divided into seconds, counted from the due time of the first packet. The start of the run is the first five of these seconds.
+/// The end of the run is the last five of these seconds. A ring with one small histogram per second stores the errors of the last five
+/// seconds.
 #[derive(Clone, Debug, Default)]
 pub struct PacingStats {
     all: Histogram,
@@ -148,6 +149,7 @@ pub struct HostTiming {
     pub timer_error: Histogram,
     /// Jumps of the wall clock.
     pub clock_jumps: ClockJumps,
-    /// Overflows of our receive buffer. A batch of dropped datagrams counts as one. `None` if the system does not report overflows.
+    /// Overflows of our receive buffer. A batch of dropped datagrams counts as one overflow. `None` if the system does not report
+    /// overflows.
     pub kernel_dropped: Option<u64>,
 }

@@ -1,8 +1,8 @@
 //! A log-linear histogram of nanosecond values: fixed memory, bucket width at most 0.1 % of the value.
 //!
 //! Magnitudes below 2,048 have one bucket each. Magnitudes from 2,048 have 1,024 equal buckets per octave. The counters of an octave take
-//! 8 KiB. These counters are allocated when the first value of the octave is recorded. A typical path needs only a few octaves. The worst
-//! case needs less than one megabyte. Negative values use the same scale, mirrored.
+//! 8 KiB. These counters are allocated when the first value of the octave is recorded. The values that are measured on a typical network
+//! path fall into only a few octaves. The worst case needs less than one megabyte. Negative values use the same scale, mirrored.
 
 use std::iter;
 
@@ -204,8 +204,9 @@ impl Histogram {
     /// The possible bar widths are 1, 2, 5, 10 … µs. The result has the smallest width with which `n` bars cover the range. The range
     /// extends from the minimum to the 99th percentile. With fewer than 100 values, the range extends to the maximum. All bounds are
     /// multiples of the bar width. The last bar has no upper bound, so that a single outlier does not flatten the others. All values of a
-    /// bucket are counted in the same bar. A bucket that extends over the bound between two bars contains values of both bars. Therefore, a
-    /// value near a bound may be counted in the neighboring bar. The distance to the bound is then less than a bucket's width (0.1 %).
+    /// bucket are counted in the same bar. A bucket may contain values on both sides of the boundary between two bars. Therefore, a value
+    /// near a boundary may be counted in the neighboring bar. The value's distance to the boundary is then less than a bucket's width
+    /// (0.1 %).
     pub fn bars(&self, n: usize, offset: i64) -> Vec<HistogramBar> {
         let Some((min, max)) = self.min().zip(self.max()) else { return Vec::new() };
         let low = min.saturating_add(offset);

@@ -39,8 +39,8 @@ pub struct StreamStats {
     pub loss_bursts: LossBursts,
     /// Reordering extents, in packets.
     pub reorder_extent: Histogram,
-    /// How late each reordered packet arrived, in nanoseconds. The value counts from the arrival of the first packet that overtook the
-    /// reordered packet. RFC 4737 calls this value the late time offset.
+    /// How late each reordered packet arrived, in nanoseconds. The lateness is the time since the arrival of the first packet that overtook
+    /// the reordered packet. RFC 4737 calls this time the late time offset.
     pub reorder_late_time_offset: Histogram,
     /// Delay variation of the settled packets.
     pub ipdv: Ipdv,

@@ -76,8 +76,9 @@ pub fn keepalive_action(payload: &[u8]) -> KeepaliveAction {
     }
 }
 
-/// A KEEPALIVE that only an echo server returns. Clients do not answer loop checks, and no other host has the token. The sequence number
-/// and the timestamp contain the token. Therefore, the packet is only a header, the shortest possible KEEPALIVE.
+/// A KEEPALIVE that only an echo server returns. Clients do not answer loop checks, and no other host has the token. The sequence number is
+/// the upper half of the token, and the timestamp is the lower half. Therefore, the packet is only a header, the shortest possible
+/// KEEPALIVE.
 pub fn loop_check(token: u64) -> [u8; HEADER_LEN] {
     Header::new(PacketType::Keepalive, (token >> 32) as u32, token as u32).to_bytes()
 }

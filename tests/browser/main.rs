@@ -97,7 +97,7 @@ fn idle_page_stays_connected_and_reads_health() {
     let joins = joins.replace("URL", &format!("'{ws}?roomId=r&userId=page&userName=Page'"));
     assert_eq!(browser.evaluate(&page, &joins), "page");
     // A second client connects later than the page, never reads, and is dropped. If the page did not answer pings, the server would drop
-    // the page first.
+    // the page before the second client.
     let deaf = TcpStream::connect(server.address).unwrap();
     let (_slow_reader, _) = tungstenite::client(format!("{ws}?roomId=r&userId=deaf&userName=Deaf"), deaf).unwrap();
     assert_eq!(browser.evaluate(&page, "left"), "deaf");

@@ -294,7 +294,7 @@ fn trailing_byte_after_many_long_messages_retains_none_of_them() {
     run_async(async {
         let (manual_client, _session) = open_session(&server, Transport::Quic, TransportConfig::default()).await;
         let (memory, resident) = (memory::now(), memory::resident());
-        // A prefix of one segment of a million bytes.
+        // The client requests announcements for a path prefix. The prefix is a single segment that is a million bytes long.
         let (_send, mut recv) =
             manual_client.bidi(&[&[1], &message(&[&[1], &million_byte_field()[..]].concat())[..]].concat()).await;
         assert_eq!(recv.read(&mut [0]).await, Err(ReadError::Reset(VarInt::from_u32(0x11))));

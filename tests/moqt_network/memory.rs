@@ -14,14 +14,14 @@ pub(crate) fn now() -> isize {
     stats.bytes_allocated as isize - stats.bytes_deallocated as isize
 }
 
-/// Additional bytes since an earlier reading.
+/// The growth of the allocated memory in bytes since an earlier call of [`now`]. `earlier` is the result of that call.
 pub(crate) fn since(earlier: isize) -> isize {
     now() - earlier
 }
 
-/// Waits until the allocated memory is less than `limit` bytes above the reading `earlier`. Returns the growth since this reading. On a
-/// busy machine, both ends may release their buffers late. Waiting distinguishes these buffers from leaked memory, which is never released.
-/// After a minute, the function returns the current growth even if it is not below the limit.
+/// Waits until the allocated memory is less than `limit` bytes above `earlier`, the result of an earlier call of [`now`]. Returns the
+/// growth since that call. On a busy machine, both ends may release their buffers late. Waiting distinguishes these buffers from leaked
+/// memory, which is never released. After a minute, the function returns the current growth even if it is not below the limit.
 pub(crate) async fn settle_below(earlier: isize, limit: isize) -> isize {
     let began = Instant::now();
     while since(earlier) >= limit && began.elapsed() < Duration::from_secs(60) {

@@ -103,8 +103,8 @@ fn device_period_equals_the_packet_or_the_configured_frames() {
             {
                 assert_eq!(capture[name], frames, "{options}: {name}");
             }
-            // The device delivers whole callbacks, and one more callback may come while the run ends. Therefore, the device may deliver
-            // more than the 4,800 sent frames.
+            // Each callback delivers a whole block of frames. One more callback may occur while the run ends. Therefore, the device may
+            // deliver more than the 4,800 sent frames.
             assert!(capture["captured_frames"].as_u64().unwrap() >= 4_800, "{capture}");
             let refused = output.stderr.contains("the device does not support a buffer of 1 frame");
             assert_eq!(refused, options == "--mic-buffer 1", "{}", output.stderr);

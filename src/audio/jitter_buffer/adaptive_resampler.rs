@@ -95,7 +95,7 @@ impl AdaptiveResampler {
         self.resampler.input_frames_max()
     }
 
-    /// Maximum number of input frames whose audio waits in the filter or as unread output.
+    /// Maximum number of input frames that the resampler holds, in its filter or as unread output.
     pub(super) fn max_buffered_frames(&self) -> usize {
         self.max_input_frames() + SINC_LEN
     }

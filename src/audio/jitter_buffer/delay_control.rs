@@ -2,8 +2,9 @@
 //!
 //! A packet that arrives at `t` and starts at offset `x` has the delay `t - x`. A device callback at `t` that plays from offset `p` has the
 //! delay `t - p`. Scheduling can only add delay. Therefore, each second yields two values: the minimum packet delay and the minimum
-//! callback delay. The *depth* is the difference between these two minima: the maximum time that the fastest packet waits. The target depth
-//! is one device block, plus the jitter allowance, plus a tolerance. Within the tolerance, nothing is adjusted.
+//! callback delay. The *depth* is the minimum callback delay minus the minimum packet delay. Without scheduling delay, a packet with the
+//! minimum delay waits at most this long in the buffer. The target depth is one device block, plus the jitter allowance, plus a tolerance.
+//! Until the depth first differs from the target by more than the tolerance, the playback speed is not adjusted.
 
 use crate::time::{Time, saturating_nanos};
 use std::time::Duration;

@@ -3,8 +3,8 @@
 //! Each packet waits in the slot for its index until the device takes it. A missing packet is concealed (`concealment`). A packet that
 //! arrives after its turn is late. The waiting time of the fastest packets is the *depth*. `delay_control` derives a target depth from the
 //! configured or measured jitter allowance. To correct the depth, the buffer plays slightly faster or slower (`adaptive_resampler`). If
-//! that would take too long, playback pauses or skips. If the device has the rate of the packets, samples are unchanged while no correction
-//! is needed.
+//! that would take too long, playback pauses or skips. Samples pass unchanged if no correction is needed and the device has the packets'
+//! sample rate.
 //!
 //! Device callbacks can call the methods of the buffer. Time is passed in as an argument. After its creation, the buffer allocates no
 //! memory.
@@ -43,8 +43,8 @@ pub struct JitterBufferConfig {
     pub device_rate: u32,
     /// Expected frames per device callback.
     pub device_block_frames: u32,
-    /// Maximum delay of played packets, relative to the fastest packets. A packet with a larger delay is not played. `None` if the jitter
-    /// allowance is measured from recent packets.
+    /// Packets up to this much slower than the fastest packets are played. Packets that are slower by more than this value can arrive too
+    /// late to be played. `None` if the jitter allowance is measured from recent packets.
     pub jitter_allowance: Option<Duration>,
 }
 

@@ -15,7 +15,7 @@ pub const MAX_SHIFT: usize = 1 << 14;
 /// Length of the FFT: long enough for the window and all shifts without wrap-around.
 const FFT_LEN: usize = 1 << 18;
 
-/// Minimum number of damaged samples for a comparison.
+/// If the window contains fewer damaged samples, the damaged audio is not compared with the sent audio.
 const MIN_DAMAGED_SAMPLES: usize = 1 << 12;
 
 /// Minimum correlation of a match.
@@ -25,8 +25,8 @@ const MIN_CORRELATION: f64 = 0.5;
 /// ([`VALLEY_RATIO`]) must separate the second peak from the best peak.
 const AMBIGUITY_RATIO: f64 = 0.95;
 
-/// Maximum correlation at the lowest point of a valley between two peaks of the correlation curve. The value is a fraction of the
-/// best correlation.
+/// Two peaks of the correlation curve count as separate if the correlation between them drops to this value or below. The value is a
+/// fraction of the best correlation.
 const VALLEY_RATIO: f64 = 0.7;
 
 /// Result of the comparison of returned and sent audio.
@@ -65,7 +65,7 @@ pub(super) struct Correlator {
     /// Start of the window: the first sent packet that is not silent.
     start: Option<u64>,
     sent: Vec<f32>,
-    /// The damaged sample for each position in the window. The flag is false if the position has no damaged sample.
+    /// For each position in the window, the sample of the damaged audio. The flag is false if the damaged audio has no sample there.
     damaged: Vec<(f32, bool)>,
 }
 

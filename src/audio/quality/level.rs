@@ -116,12 +116,12 @@ const MAX_OPEN_CLIPS: usize = 1_024;
 #[derive(Clone, Debug)]
 struct OpenClip {
     samples: Range<u64>,
-    /// Whether this run of full-scale samples may begin in an earlier packet. In this case, `samples` starts at the start of a packet.
+    /// Whether this run of full-scale samples possibly began in an earlier packet. In this case, `samples` starts at the start of a packet.
     /// The packet directly before `samples` may be added later. If the last sample of that packet is not at full scale, this field becomes
     /// false.
     may_extend_before: bool,
-    /// Whether this run of full-scale samples may continue in a later packet. In this case, `samples` ends at the end of a packet. The
-    /// packet directly after `samples` may be added later. If the first sample of that packet is not at full scale, this field becomes
+    /// Whether this run of full-scale samples possibly continues in a later packet. In this case, `samples` ends at the end of a packet.
+    /// The packet directly after `samples` may be added later. If the first sample of that packet is not at full scale, this field becomes
     /// false.
     may_extend_after: bool,
 }

@@ -45,7 +45,7 @@ pub struct Analyzer {
     returned_meter: LevelMeter,
     gaps: Gaps,
     correlator: Correlator,
-    /// Samples per channel sent.
+    /// Number of sent samples per channel.
     sent_samples: u64,
     /// Packets that returned with different bytes.
     damaged_packets: u64,
@@ -62,7 +62,7 @@ pub struct AudioQuality {
     pub returned_levels: Option<Vec<ChannelLevel>>,
     /// Packets that did not return in time.
     pub gaps: Gaps,
-    /// Samples per channel sent.
+    /// Number of sent samples per channel.
     pub sent_samples: u64,
     /// Packets that returned with different bytes.
     pub damaged_packets: u64,
@@ -184,7 +184,7 @@ pub struct Gaps {
     overflow_packets: u64,
     /// Samples per channel in a packet.
     frame_samples: u64,
-    /// Samples per channel sent in the run.
+    /// Number of sent samples per channel in the run.
     sent_samples: u64,
 }
 

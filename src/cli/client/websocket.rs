@@ -165,8 +165,8 @@ impl WebSocketProbeArgs {
             ));
         }
         let room_path = format!("/rooms/{encoded}");
-        // A URL that contains the room keeps its path and query. Otherwise, the room replaces the path `/`. If the URL has another path,
-        // such as /ws, the room is added to the query.
+        // A URL that contains the room keeps its path and query. If the URL contains no room, its path determines where the room is added.
+        // The path `/` becomes `/rooms/NAME`. If the URL has another path, such as /ws, the room is added to the query.
         let (path, query) = match (url_room, url.path()) {
             (Some(_), path) => (path, None),
             (None, "/") => (room_path.as_str(), None),

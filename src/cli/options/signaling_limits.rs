@@ -70,8 +70,8 @@ pub struct ConnectionLimitArgs {
 
     /// Maximum messages per second per connection, as N/s, or off
     ///
-    /// A separate limit with the same rate applies to pings and fragments. Bursts of twice the rate are accepted. Larger bursts close the
-    /// connection.
+    /// A separate limit with the same rate applies to pings and fragments. A burst may contain twice the number of messages permitted per
+    /// second. A larger burst closes the connection.
     #[arg(long, env = "RATE_LIMIT_MESSAGES", value_name = "RATE", value_parser = parse_message_rate, default_value_t = OrOff(SignalingLimits::default().message_rate.map(MessageRate)), help_heading = HEADING_LIMITS)]
     rate_limit_messages: OrOff<MessageRate>,
 
@@ -294,8 +294,8 @@ impl ControlSurfaceArgs {
         SignalingLimits { control_surface, ..limits.clone() }
     }
 
-    /// Returns a copy of `limits` in which `broadcast_capacity` replaces `max_updates`. Above this queue length, outdated parameter values
-    /// are dropped.
+    /// Returns a copy of `limits` whose `max_updates` has the value of `broadcast_capacity`. If a queue would exceed this length, outdated
+    /// parameter values and outdated visualizations are dropped.
     pub fn apply_to_queue(&self, limits: SendQueueLimits) -> SendQueueLimits {
         SendQueueLimits { max_updates: self.broadcast_capacity, ..limits }
     }

@@ -70,7 +70,7 @@ pub fn method_not_allowed() -> Response {
 pub const PAGE_STYLE: &str = include_str!("page.css");
 
 /// Content security policy of all pages. A page loads only the resources that its own directives allow. A page cannot
-/// be displayed in a frame or submit forms.
+/// be displayed in a frame. A page cannot submit forms.
 const CSP_DEFAULT: &str = "default-src 'none'";
 const CSP_ALWAYS: &str = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

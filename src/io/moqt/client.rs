@@ -102,7 +102,7 @@ impl SharedProgress {
     }
 }
 
-/// A MOQT client run on its own thread.
+/// A separate thread that executes one run of a MOQT client.
 ///
 /// The caller and the thread share the recorded events. A thread is abandoned if it exceeds its [`ProgressDeadline`] or
 /// does not stop on request. The run then consists of the events recorded so far. Therefore the caller does not hang if
@@ -147,7 +147,7 @@ impl ClientThread {
         Ok(Self { thread, finished, progress, clock, started_at, wait_for, stop, overdue_since: None })
     }
 
-    /// Waits at most `timeout` for the end of the run. Returns true if it finished or is abandoned.
+    /// Waits at most `timeout` for the end of the run. Returns true if the run has finished, or if the run is abandoned.
     pub fn finished_within(&mut self, timeout: Duration) -> bool {
         self.finished.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected) || self.is_abandoned()
     }
@@ -166,7 +166,7 @@ impl ClientThread {
         self.overdue_since.get_or_insert_with(Instant::now).elapsed() >= timeout
     }
 
-    /// The deadline for the next progress of the run, and a description of the awaited event.
+    /// The time by which the run must make progress, and a description of the event that the run waits for.
     fn deadline(&self) -> Option<(Time, &'static str)> {
         self.progress
             .lock()

@@ -212,7 +212,7 @@ impl MoqtConnections {
         }
     }
 
-    /// Whether the source is not allowed.
+    /// Returns true if the source of the connection attempt is not allowed.
     fn is_unknown_source(&self, incoming: &Incoming) -> bool {
         let allow = &self.config.allow;
         !allow.is_empty() && !allow.iter().any(|network| network.contains(incoming.remote_address().ip()))

@@ -178,7 +178,8 @@ pub(super) struct ConnectionStreams {
     openers: [StreamOpener; 2],
     /// The futures that accept the peer's next bidirectional stream and its next unidirectional stream.
     accept_futures: [Option<BoxFuture<'static, AcceptResult>>; 2],
-    /// Pending header reads of the peer's streams over WebTransport. Control and reserved streams also stay here until they end.
+    /// Over WebTransport: unfinished futures, each of which reads the header of a stream opened by the peer. Control, QPACK and reserved
+    /// streams also stay here until they end.
     header_reads: FuturesUnordered<BoxFuture<'static, (StreamDir, PeerStream)>>,
     /// Whether the first bidirectional stream, which is the session stream, was accepted.
     first_bi_accepted: bool,
@@ -217,7 +218,7 @@ impl ConnectionStreams {
         self.transport.close(code, reason).await;
     }
 
-    /// Closes the connection after the peer closed the session. Returns whether this end had already closed the connection.
+    /// Closes the connection after the peer closed the session. Returns true if this side closed the connection before this call.
     fn close_after_peer(self) -> bool {
         self.transport.close_after_peer()
     }

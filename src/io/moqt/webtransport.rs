@@ -106,7 +106,7 @@ impl TransportConnection {
         }
     }
 
-    /// Closes the connection after the peer ended the session. Returns true if this end had closed the connection before.
+    /// Closes the connection after the peer ended the session. Returns true if this side closed the connection before this call.
     pub(super) fn close_after_peer(self) -> bool {
         let closed = self.connection().close_reason();
         // A second close would hide the first reason.

@@ -14,7 +14,7 @@ const INITIAL_TIMER_ERROR_NS: f64 = 40_000.0;
 /// Maximum time between an early wake-up of the driver and the deadline, in nanoseconds.
 const MAX_EARLINESS_NS: f64 = 80_000.0;
 
-/// Maximum timer error, in nanoseconds. Larger measured errors are caused by load and are limited to this value.
+/// Maximum timer error, in nanoseconds. A measured error above this value is caused by load and is reduced to this value.
 const MAX_TIMER_ERROR_NS: f64 = 300_000.0;
 
 /// Maximum accumulated spin time.
@@ -56,7 +56,8 @@ impl EarlyWake {
         }
     }
 
-    /// Plans the time from `now` to `deadline`. After [`WakePlan::Spin`] the time until the next call is charged to the budget.
+    /// Plans the time from `now` to `deadline`. If the result is [`WakePlan::Spin`], the next call subtracts the time between
+    /// the two calls from the budget.
     pub(super) fn plan(&mut self, now: Time, deadline: Time) -> WakePlan {
         self.update_credit(now);
         if deadline <= now {

@@ -16,7 +16,8 @@ pub const DEFAULT_RECEIVE_BUFFER: usize = 8 << 20;
 /// Requested send buffer in bytes. The buffer must hold at least one datagram of maximum length.
 const SEND_BUFFER: usize = 8 << 20;
 
-/// A UDP socket whose options are set and whose local address is assigned. A node can use the socket.
+/// A UDP socket whose options are set and whose local address is assigned. The driver of a node can send and receive on
+/// this socket.
 #[derive(Debug)]
 pub struct BoundSocket {
     /// The socket.

@@ -1,6 +1,6 @@
 //! One WebSocket connection. Its task reads frames, passes messages to a [`MessageHandler`], and writes the frames of the send queue.
 //!
-//! The task is one poll function. Between two polls, the task keeps incomplete frames and messages but no read buffer.
+//! A single poll function performs the whole task. Between two polls, the task keeps incomplete frames and messages but no read buffer.
 //! Therefore, an idle connection takes little memory.
 
 use std::convert::Infallible;

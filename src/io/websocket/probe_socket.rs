@@ -137,7 +137,7 @@ impl DriverIo for WebSocketIo {
 
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
         if self.is_closed() {
-            // The driver reads next, and that read returns the error.
+            // The driver then reads from the sockets. One of the next reads returns the error.
             return SendStatus::WouldBlock;
         }
         let socket = &mut self.sockets[0];
@@ -447,7 +447,7 @@ impl Poller {
     }
 
     /// Waits with nanosecond resolution if the system supports this resolution. A `mio` timeout may expire up to a millisecond late.
-    /// Returns the timeout that remains for `mio`.
+    /// Returns the timeout for the `mio` poll that follows: zero, because this function has already waited.
     #[cfg(target_os = "linux")]
     fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -431,7 +431,7 @@ impl SessionHandler for MoqtClient {
 #[derive(Debug)]
 pub struct ProgressDeadline {
     config: MoqtClientConfig,
-    /// When all connection attempts must have ended.
+    /// All connection attempts must end before this time.
     connect_deadline: Time,
     /// RTT of the first intact frame that returned.
     min_rtt: Option<Duration>,

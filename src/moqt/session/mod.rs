@@ -228,7 +228,7 @@ pub struct Session {
     unsent_message_bytes: usize,
     /// Finished streams that are no longer in `streams`. The value is the number of bytes that the transport has not accepted yet.
     finishing_streams: BTreeMap<StreamHandle, usize>,
-    /// Streams that have more items than one turn processes.
+    /// Streams that may still have unprocessed items, because each turn processes at most `MAX_ITEMS_PER_TURN` items.
     backlog: VecDeque<StreamHandle>,
     actions: VecDeque<SessionAction>,
     events: VecDeque<SessionEvent>,

@@ -149,8 +149,8 @@ impl OutgoingGroup {
         self.unsent_bytes + FRAME_OVERHEAD * self.unsent_frames.len()
     }
 
-    /// Records that the transport has accepted `bytes` more bytes of this group. Returns the number and payload bytes of the frames that
-    /// are now complete.
+    /// Records that the transport has accepted `bytes` more bytes of this group. Returns how many frames are now complete, and the total
+    /// payload bytes of these frames.
     fn on_bytes_written(&mut self, bytes: usize) -> (u64, u64) {
         self.unsent_bytes -= bytes;
         self.first_frame_written += bytes as isize;
@@ -186,8 +186,8 @@ impl OutgoingGroups {
         Some(outgoing)
     }
 
-    /// Records that the transport has accepted `bytes` more bytes of a group. Returns the number and payload bytes of the frames that are
-    /// now complete.
+    /// Records that the transport has accepted `bytes` more bytes of a group. Returns how many frames are now complete, and the total
+    /// payload bytes of these frames.
     pub(super) fn on_bytes_written(&mut self, group: StreamHandle, bytes: usize) -> (u64, u64) {
         let Some(outgoing) = self.groups.get_mut(&group) else { return (0, 0) };
         self.cost -= outgoing.cost();

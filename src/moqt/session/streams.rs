@@ -113,7 +113,7 @@ impl Session {
         !self.backlog.is_empty()
     }
 
-    /// Processes one turn of the backlog.
+    /// Processes at most `MAX_ITEMS_PER_TURN` items of the streams in the backlog.
     pub(super) fn process_backlog(&mut self) {
         let mut left = MAX_ITEMS_PER_TURN;
         while left > 0

@@ -131,7 +131,7 @@ fn axis(picture: &Waveform) -> String {
     axis + "</div>\n"
 }
 
-/// Formats `time` for the axis of audio with the length `length`. Both values are in seconds.
+/// Formats `time` as a label of the time axis of the audio. The axis ends at `length`. Both values are in seconds.
 fn axis_label(time: f64, length: f64) -> String {
     if length < 600.0 {
         return seconds(time);

@@ -126,10 +126,11 @@ pub enum RoomAction {
 /// The payload of a relayed message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RelayPayload {
-    /// In the documented envelope, the value's `content` is relayed. If there is no `content`, the value's `data` is relayed. If `content`
-    /// and `data` are missing, the whole value is relayed. In the Dynode envelope, the whole value is relayed.
+    /// In the documented envelope format, only the field `content` of this JSON value is the relayed content. If there is no `content`, the
+    /// field `data` is the relayed content. If both fields are missing, the whole JSON value is the relayed content. In the Dynode envelope
+    /// format, the whole JSON value is relayed.
     Message(Value),
-    /// In both envelopes, the whole value is relayed.
+    /// In both envelope formats (documented and Dynode), the whole JSON value is relayed.
     Content(Value),
 }
 

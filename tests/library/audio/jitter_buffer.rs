@@ -403,7 +403,8 @@ fn end_of_stream_fades_out_without_concealment() {
 
 #[test]
 fn any_block_length_adds_only_the_necessary_delay() {
-    // 521 is prime. 513, 735 and 1,025 have no divisor close to half their value.
+    // The resampler returns chunks of 16 to 512 frames. 521 is prime, so no chunk length divides this block evenly. The longest chunks that
+    // divide blocks of 513, 735 and 1,025 frames evenly have only 171, 245 and 205 frames.
     for block in [1, 15, 16, 17, 511, 513, 521, 735, 1_025, 4_096] {
         let simulation = Simulation { block, seconds: 10.0, ..Simulation::default() };
         let (_, played) = simulation.play(|_| Some(0.003));
@@ -442,7 +443,8 @@ fn allowance_follows_the_path_delay() {
     // This run has up to 12 ms of jitter. Packets are concealed only at the start, before the jitter buffer has estimated the jitter.
     assert!(rough.concealed > 0 && rough.concealed < 300, "{rough:?}");
     assert_eq!(rough.concealed, rough.late, "every packet arrived");
-    // The jitter ends after 10 s. After 80 s without jitter, the first 10 s have a weight of 0.9^80 = 0.0002.
+    // The first 10 s of this run have jitter, and the next 80 s have no jitter. At the end of the run, the first 10 s have a weight of at
+    // most 0.9^80 = 0.0002.
     let simulation = Simulation { seconds: 90.0, ..simulation };
     let (_, calmed) =
         simulation.play(|index| Some(0.003 + if index < 3_750 { pseudo_random(index) * 0.012 } else { 0.0 }));
@@ -456,8 +458,8 @@ fn path_delay_change_causes_a_pause_or_a_skip() {
     assert_eq!(longer.resyncs, 1, "{longer:?}");
     // Packets on the longer path arrive 300 ms later, but the buffer covers only 27.5 ms. Therefore, the first packet on the longer path
     // arrives 272.5 ms after its due time. A pause in playback starts no later than 100 ms after this arrival. On the longer path, each
-    // packet with a due time before the pause arrives too late. Together, these packets last 272.5 to 372.5 ms. Therefore, 102 to 140
-    // packets are late.
+    // packet with a due time before the pause arrives too late. The total duration of these packets is between 272.5 ms and 372.5 ms.
+    // Therefore, 102 to 140 packets are late.
     assert!((102..=140).contains(&longer.late), "{longer:?}");
     assert_eq!(longer.concealed, longer.late);
     // Later packets are played: the last second is correct.

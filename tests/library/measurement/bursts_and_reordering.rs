@@ -1,4 +1,4 @@
-//! Bursts of loss, and reordering by RFC 4737's definitions, against values computed by hand.
+//! Tests of loss bursts, and of reordering by the definitions of RFC 4737. The expected values are computed by hand.
 
 use jamjam_dev::stats::{LossBursts, ReorderedPacket, Reordering, StreamStats};
 use jamjam_dev::time::Time;
@@ -53,15 +53,15 @@ fn overtaken(arrivals: &[(u64, u64)]) -> Vec<(u64, u64, i64)> {
 
 #[test]
 fn packet_overtaken_by_four_has_extent_four() {
-    // Packet 4 arrives at 210 ms, after 5 to 8. Of the packets 5 to 8, packet 5 arrived first, at 148 ms. By RFC 4737, the extent (section
-    // 4.2) and the late time offset (section 4.3) count from this arrival.
+    // Packets 5 to 8 overtake packet 4, which arrives at 210 ms. Of packets 5 to 8, packet 5 arrives first, at 148 ms. By RFC 4737, the
+    // extent (section 4.2) and the late time offset (section 4.3) count from this arrival.
     let arrivals = [(1, 68), (2, 88), (3, 108), (5, 148), (6, 168), (7, 188), (8, 208), (4, 210), (9, 228), (10, 248)];
     assert_eq!(overtaken(&arrivals), [(4, 4, 62)]);
 }
 
 #[test]
 fn two_packets_overtaken_by_one_have_extents_one_and_two() {
-    // Packets 5 and 6 arrive directly after 7, which arrived at 188 ms.
+    // Packets 5 and 6 arrive directly after packet 7, which arrives at 188 ms.
     let arrivals = [(1, 68), (2, 88), (3, 108), (4, 128), (7, 188), (5, 189), (6, 190), (8, 208), (9, 228), (10, 248)];
     assert_eq!(overtaken(&arrivals), [(5, 1, 1), (6, 2, 2)]);
 }

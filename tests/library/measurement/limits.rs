@@ -21,7 +21,8 @@ fn probe(sent: u64, round_trips: &[i64]) -> RunResults {
     RunResults { ping: Some(ping), ..RunResults::new(RunKind::Probe, "127.0.0.1:5000", StreamKind::Ping) }
 }
 
-/// A run of `send` whose AUDIO returned after `echo_times` and whose pings returned after `pings`, in nanoseconds.
+/// A run of `send` in which every packet returned. `echo_times` contains the echo times of the AUDIO packets. `pings` contains the
+/// round-trip times of the pings. All times are in nanoseconds.
 fn send(configured_server_delay_ns: Option<u64>, echo_times: &[i64], pings: &[i64]) -> RunResults {
     let mut audio =
         AudioResults { stats: StreamStats::with_rtt_baseline(), configured_server_delay_ns, ..AudioResults::default() };

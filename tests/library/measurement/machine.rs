@@ -38,8 +38,8 @@ fn bursts_and_reordering_appear_under_their_names() {
     assert_eq!((found("reorder_extent_mean"), found("reorder_extent_max")), (json!(2.333), json!(5)));
     assert_eq!(found("reorder_late_time_offset_max_us"), json!(2.5));
     // The round trips are 5,000 to 5,999 ns in buckets that are 4 ns wide. Each percentile is rounded up to the upper edge of its bucket.
-    // The exact p50 is 5,499 ns. This value is the upper edge of a bucket and does not change. The exact p99 is rounded up from 5,989 ns to
-    // 5,991 ns. The exact p99.9 is rounded up from 5,998 ns to 5,999 ns.
+    // The exact p50 is 5,499 ns. This value is the upper edge of a bucket and does not change. The exact p99 is 5,989 ns, and the upper
+    // edge of its bucket is 5,991 ns. The exact p99.9 is 5,998 ns, and the upper edge of its bucket is 5,999 ns.
     let pdv = ["p50", "p99", "p999", "max"].map(|name| found(&format!("pdv_{name}_us")));
     assert_eq!(pdv, [0.499, 0.991, 0.999, 0.999].map(Value::from));
     let ipdv = ["count", "min_us", "max_us", "abs_mean_us", "abs_p50_us", "abs_p99_us"];
@@ -80,8 +80,8 @@ fn delay_variation_needs_no_server_delay() {
     let report = Report::new(&send(AudioResults { stats: audio, ..AudioResults::default() }), &Limits::default());
     let audio = report.streams.audio.unwrap();
     assert_eq!((audio.rtt_count, audio.rtt_p50_us), (0, None));
-    // The echo times exceed the first echo time by 0 µs, 150 µs and 50 µs. The median is 50 µs. This value is in the bucket from 49,984 to
-    // 50,015 ns.
+    // If the first echo time is subtracted, the three echo times are 0 µs, 150 µs and 50 µs. The median of the differences is 50 µs. This
+    // value is in the bucket from 49,984 to 50,015 ns.
     assert_eq!((audio.pdv_p50_us, audio.pdv_max_us), (Some(50.015), Some(150.0)));
 }
 

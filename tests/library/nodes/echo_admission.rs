@@ -1,4 +1,5 @@
-//! The echo server limits its replies to one address and ends reply loops between two servers. The tests run nodes in virtual time.
+//! The echo server limits the packet rate and the bit rate of its replies to each address. The server also ends reply loops between two
+//! servers. The tests run nodes in virtual time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -293,8 +294,9 @@ fn impairment_delay_extends_the_memory_of_repeated_datagrams() {
     for at in [0, 1, 2, 100, 609, 611] {
         reply_count(&mut echo, at * SECOND, "192.0.2.1:5000", &repeated);
     }
-    // The first three packets are answered. The fourth answer is possible only 610 s after the first packet. These 610 s are 10 s plus six
-    // times the reordering delay of 100 s. So the packets at 100 s and 609 s are dropped. The packet at 611 s is answered.
+    // The first three packets are answered. The server can send the fourth answer no earlier than 610 s after the first packet. These 610 s
+    // are 10 s plus six times the reordering delay of 100 s. So the packets at 100 s and 609 s are dropped. The packet at 611 s is
+    // answered.
     assert_eq!((echo.counters().received.get(), echo.counters().dropped_repeated.get()), (4, 2));
 }
 

@@ -67,8 +67,8 @@ proptest! {
         for (number, (passed, age)) in steps.into_iter().enumerate() {
             now += passed;
             if let Some(age) = age {
-                // The server reads the datagram `age` nanoseconds after its arrival. The timestamps of adjacent datagrams may be out of
-                // order.
+                // The datagram arrives at `now - age`, and the server reads the datagram at `now`. Both times are in nanoseconds. The
+                // timestamps of adjacent datagrams may be out of order.
                 let at = Time::from_nanos(now - age);
                 let bytes = audio(number as u8);
                 let datagram = Receive { source: client(1), dst_ip: None, received_at: at, contents: &bytes, segment_size: bytes.len() };

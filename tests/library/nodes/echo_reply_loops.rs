@@ -1,10 +1,10 @@
 //! Echo servers that receive each other's replies after forged datagrams, in virtual time. The tests check how often each server answers
-//! and when the loop ends. In one round of the loop, a packet passes both servers and both paths. Therefore, a round takes both server
-//! delays and both path delays. The loop ends because each server limits how often it echoes the same AUDIO packet. Each server
-//! keeps a separate time budget for each AUDIO packet. A new time budget equals three intervals. An interval is 10 s plus six times the
-//! server's delay. Each echo of a packet subtracts one interval from the packet's budget. Each second that passes adds one second to the
-//! budget, up to three intervals. If less than one interval is left, the server drops the packet. Before the third reply to the same
-//! KEEPALIVE, a server sends a loop check. Only an echo server returns a loop check.
+//! and when the loop ends. In one round of the loop, a packet passes both servers and both paths. Therefore, the duration of a round is the
+//! sum of both server delays and both path delays. The loop ends because each server limits how often it echoes the same AUDIO packet. For
+//! this limit, each server keeps one time budget for each AUDIO packet. A new time budget equals three intervals. An interval is 10 s plus
+//! six times the server's delay. Each echo of a packet subtracts one interval from the packet's budget. The budget grows by one second for
+//! each second that passes. The budget never exceeds three intervals. If less than one interval is left, the server drops the packet.
+//! Before the third reply to the same KEEPALIVE, a server sends a loop check. Only an echo server returns a loop check.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -171,10 +171,11 @@ fn audio_loops_three_times() {
 
 #[test]
 fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
-    // A limit only in the first server would allow five echoes (second case: four echoes). In the first case, the interval of the second
-    // server is 40 s. The budget of the second server is 120 s. Each echo uses 40 s of this budget. The packet returns after 5.1 s. In this
-    // time, the budget increases by 5.1 s. So each round uses 34.9 s. Three rounds use 3 × 34.9 = 104.7 s of the budget. When the packet
-    // arrives for the fourth time, only 15.3 s are left. Therefore, the second server drops the packet.
+    // If only the first server had a limit, each server would send five echoes. In the second test case, each server would send four
+    // echoes. In the first test case, the interval of the second server is 40 s. The budget of the second server is 120 s. Each echo uses
+    // 40 s of this budget. The packet returns after 5.1 s. In this time, the budget increases by 5.1 s. So each round uses 34.9 s. Three
+    // rounds use 3 × 34.9 = 104.7 s of the budget. When the packet arrives for the fourth time, only 15.3 s are left. Therefore, the second
+    // server drops the packet.
     for (delays, path_delay, echoes, end) in [
         ([0, 5_000], 50, [4, 3], 50 + 3 * 5_100),
         ([10_000, 16_000], 50, [4, 3], 10_050 + 3 * 26_100),

@@ -128,9 +128,9 @@ fn delayed_echo_over_its_memory_limit_drops_the_newest_groups() {
 #[test]
 fn delayed_echo_at_a_third_of_the_memory_returns_a_third_on_time() {
     for (seed, ms) in [(1, 30), (2, 90), (3, 300), (4, 1_500)] {
-        // The overhead of a group is 1,024 bytes. Its end counts as 64 bytes. Each of its two frames counts as 1,000 + 64 bytes. The sum
-        // is 3,216 bytes. The client sends one group per millisecond. The buffer has space for a third of the groups that are sent
-        // during the delay.
+        // In the buffer, the overhead of a group is 1,024 bytes. The end marker of the group counts as 64 bytes. Each of the group's two
+        // frames counts as 1,000 + 64 bytes. The sum is 3,216 bytes. The client sends one group per millisecond. The buffer has space for a
+        // third of the groups that are sent during the delay.
         let max_buffered_bytes = ms as usize / 3 * 3_216;
         let echoing = Echoing { delay: ms * MS, max_buffered_bytes, ..Echoing::default() };
         let count = 4 * u64::from(ms);

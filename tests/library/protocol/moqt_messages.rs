@@ -273,8 +273,8 @@ fn round_trip_coding<M: PartialEq + Debug>(
     let body = stream.next_length_prefixed().unwrap().unwrap();
     assert_eq!(decode(&body).as_ref(), Ok(message));
     assert_eq!(stream.buffered(), 0);
-    // A truncated message is rejected or parsed as another message. There is one exception: counts of 0 at the end of the message. If all
-    // missing bytes are 0, the truncated message may be parsed as the same message.
+    // A truncated message is rejected or parsed as another message. There is one exception: counts of 0 at the end of the message. If only
+    // zero bytes are cut off, parsing can still return the complete message.
     for cut in 0..body.len() {
         let (read, missing) = (decode(&body[..cut]), &body[cut..]);
         assert!(read.as_ref() != Ok(message) || missing.iter().all(|byte| *byte == 0), "{cut} of {body:02x?}");

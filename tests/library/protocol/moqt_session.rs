@@ -58,7 +58,7 @@ fn group(frames: &[&str]) -> Vec<u8> {
 #[test]
 fn client_of_gomoqt_2025_02_is_answered_byte_for_byte() {
     let (mut echo, pieces) = established(SessionLimits::default());
-    // The peer requests announcements and subscribes immediately, before it has announced a track.
+    // The peer immediately requests announcements and subscribes to the echoed track. At this time, the peer has not announced a track.
     let announcements = echo.open(4, Bi, &pieces["announce-please-bare"]);
     let subscriber = echo.open(8, Bi, &pieces["subscribe-bare"]);
     assert_eq!(
@@ -644,7 +644,7 @@ fn groups_without_subscriber_are_dropped_before_subscribed_ones() {
         echo.open(id, Uni, &[0, 2, subscription, sequence, 1, b'x']);
     }
     // Three of six groups fit within the limit. While the limit is exceeded, the echo drops groups. The groups that have no subscriber are
-    // dropped first, starting with the oldest. If every group has a subscriber, the echo drops the newest group.
+    // dropped first, starting with the oldest. If the limit is exceeded and every group has a subscriber, the echo drops the newest group.
     assert_eq!(echo.counts.groups_dropped(), [0, 1, 2]);
     echo.until(Time::from_millis(10));
     let received: Vec<_> = (3..6).map(|handle| echo.take_written(Local(handle))).collect();
@@ -725,8 +725,8 @@ proptest! {
                 PeerAction::Time(ms) => echo.until(echo.now + Duration::from_millis(ms)),
             }
             echo.act();
-            // While the endpoint has a backlog, its driver reads nothing from the peer. The driver continues the work only when a deadline
-            // is due. Therefore, an endpoint with a backlog must return a deadline that is already due.
+            // While the endpoint has a backlog, its driver reads nothing from the peer. The driver processes the backlog only when a
+            // deadline is due. Therefore, an endpoint with a backlog must return a deadline that is already due.
             let deadline = echo.peer.next_deadline();
             assert!(!echo.peer.has_backlog() || deadline.is_some_and(|deadline| deadline <= echo.now), "{deadline:?}");
         }

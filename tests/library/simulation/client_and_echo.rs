@@ -46,8 +46,8 @@ impl Drop for Seed {
     }
 }
 
-/// Runs a simulation. Returns the reports of its clients and all differences. Each report has a flag. The flag is true if the reported
-/// upstream loss was compared with the server's log.
+/// Runs a simulation. Returns one report per client, and every difference between the reports and the expected results. Each report has a
+/// flag. The flag is true if the reported upstream loss was compared with the server's log.
 fn run_simulation(seed: u64, theme: Theme) -> (Vec<(RunResults, bool)>, Vec<String>) {
     let seed = Seed(seed);
     let mut scenario = scenario::draw(seed.0, theme);

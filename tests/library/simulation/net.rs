@@ -52,7 +52,8 @@ pub(crate) struct Host<N> {
 }
 
 impl<N> Host<N> {
-    /// A host that is first woken at `start`. `ends` is true for a client, whose run ends, and false for a server.
+    /// A host that is first woken at `start`. `ends` is true for a client and false for a server. If `ends` is false, the host continues to
+    /// run when its node has no deadline left.
     pub(crate) fn new(address: SocketAddr, node: N, machine: Machine, start: u64, ends: bool) -> Self {
         Self {
             address,

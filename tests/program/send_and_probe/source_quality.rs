@@ -1,5 +1,5 @@
 //! Tests the statistics that `send` computes from its audio source before mixing and resampling. In the generated audio, the number of
-//! clipped runs and the length of silence are known.
+//! sequences of clipped samples and the length of silence are known.
 
 use std::f64::consts::TAU;
 use std::path::Path;
@@ -42,7 +42,7 @@ fn with_silent_channel(samples: &[i16]) -> Vec<i16> {
 #[test]
 fn clipping_in_the_file_is_counted_after_any_conversion() {
     // The sine is clipped at its maximum and at its minimum, which is twice per period. The file starts and ends in the middle of a clipped
-    // maximum. These two half runs are counted separately, so 1,000 periods have 2,001 clipped runs.
+    // maximum. These two halves are counted separately, so 1,000 periods have 2,001 sequences of clipped samples.
     at_once(
         [
             (48_000, 1_000.0, 1, ""),
@@ -269,8 +269,8 @@ fn source_of_an_interrupted_run_is_the_part_that_was_sent() {
     let quality = &report["audio_quality"];
     let [sent, source] =
         [&quality["sent_levels"][0]["clips"], &quality["source_clips"]].map(|clips| clips.as_u64().unwrap());
-    // Some audio was analyzed but not sent. Therefore, the source may have more clipped runs than the sent audio. The next packet has up to
-    // 250 clipped runs: 125 periods with two runs each. The 1,024 samples that are read ahead have up to 43 clipped runs.
+    // Some audio was analyzed but not sent. Therefore, the source may have more sequences of clipped samples than the sent audio. The next
+    // packet has up to 250 such sequences: two in each of 125 periods. The 1,024 samples that are read ahead have up to 43 such sequences.
     assert!((sent..=sent + 250 + 43 + 1).contains(&source), "{sent} {source}");
     assert!(sent >= 500, "{sent}");
 }

@@ -55,7 +55,8 @@ struct Member {
     socket: WebSocket<TcpStream>,
     /// The id that other clients use to send a message only to this client.
     id: String,
-    /// The last number received from each other client. Messages to all clients and messages only to this client have separate numbers.
+    /// For each sender, the last number received from that sender. Messages to all clients and messages only to this client have separate
+    /// numbers.
     last_received: BTreeMap<(usize, bool), u32>,
 }
 

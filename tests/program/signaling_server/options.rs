@@ -16,8 +16,8 @@ fn set(variables: &'static [(&'static str, &'static str)]) -> impl FnOnce(&mut C
     }
 }
 
-/// Starts a server with these options and environment variables. Returns the end of the log line that contains the listen address: the text
-/// after this address.
+/// Starts a server with these options and environment variables. Finds the log line with the server's listen address. Returns the text
+/// after the address in this line.
 fn start_line_suffix(options: &[&str], variables: &'static [(&'static str, &'static str)]) -> String {
     let mut server = Server::start_signaling_as(options, set(variables));
     let line = server.line_starting_with("Signaling server listening on ");

@@ -102,7 +102,7 @@ impl Collector {
         let mut absolute = Vec::new();
         for Named { path, what, line } in found {
             // A single name in code, such as `rand`, may be a variable. Such a name counts as a path only if the file imports the name. A
-            // single name in a `use` always counts as a path. The name of a called macro also always counts as a path.
+            // single name in a `use` always counts as a path. In a macro call, the macro's name counts as a path even without an import.
             let bare = what == What::Path && path.len() == 1;
             absolute.extend(
                 resolve(&path, &imports, 0)

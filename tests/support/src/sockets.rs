@@ -13,12 +13,12 @@
 //! the next message that the client receives, the queue was empty. The client sends two different requests, which change nothing.
 //! Therefore, an earlier response in the queue is not mistaken for the new response.
 //!
-//! These requests would decide the dialect of a connection that is still undecided. During a transcript, a client therefore sends these
-//! requests only if its dialect is decided. For example, if a client has received a message, the server has already decided the client's
-//! dialect. There are two exceptions: immediately before a client leaves, and at the end of the transcript. Then the client sends these
-//! requests even if its dialect is undecided. Therefore, an unexpected message to a client with an undecided dialect is detected late.
-//! The test detects such a message as soon as one of three events occurs. The three events are: the client receives another message, the
-//! client leaves, or the transcript ends.
+//! These requests would decide the dialect of a connection that is still undecided. While the test runs a transcript, a client therefore
+//! sends these requests only if its dialect is decided. For example, if a client has received a message, the server has already decided the
+//! client's dialect. There are two exceptions: immediately before a client leaves, and at the end of the transcript. Then the client sends
+//! these requests even if its dialect is undecided. Therefore, an unexpected message to a client with an undecided dialect is detected
+//! late. The test detects such a message as soon as one of three events occurs. The three events are: the client receives another message,
+//! the client leaves, or the transcript ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};

@@ -104,9 +104,9 @@ fn live_packet_is_due_at_its_delivery_and_due_times_increase() {
     deliveries.0.borrow_mut().push_back(30 * MS);
     poll(&mut node, 30 * MS + 20 * US);
     let pacing = node.into_results("", Some(Time::from_millis(40)), &mut ()).pacing.expect("packets were sent");
-    // The second and third packets have larger ages and would be due before the first packet. However, a packet is never due before the
-    // previous packet. Therefore, all three packets are due at the same time: 1 µs before the poll. The last packet is also due 1 µs before
-    // its poll.
+    // A packet is due at the time of the poll minus the packet's age. The second and third packets are older than the first packet. By
+    // their ages, both packets would be due before the first packet. However, a packet is never due before the previous packet. Therefore,
+    // all three packets are due at the same time: 1 µs before the poll. The last packet is also due 1 µs before its poll.
     let all = pacing.all();
     assert_eq!((all.count(), all.min(), all.max()), (4, Some(1_000), Some(1_000)));
 }

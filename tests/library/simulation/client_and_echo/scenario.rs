@@ -291,8 +291,9 @@ fn foreign_datagrams(
             bytes[1] = rng.between(0, 8) as u8;
         }
         if bytes.len() >= 6 {
-            // Selects one of three kinds of sequence number. The first kind is a number that the client may use in the run. The second kind
-            // is a number that the client may use in a `--wait-for` KEEPALIVE. The third kind is a random number.
+            // Selects one of three kinds of sequence number. Numbers of the first kind are those that the client may use in the run.
+            // Numbers of the second kind are those that the client may use in a `--wait-for` KEEPALIVE. Numbers of the third kind are
+            // random.
             match rng.below(3) {
                 0 => bytes[2..6].copy_from_slice(&(rng.below(300) as u32).to_be_bytes()),
                 1 => bytes[2..6].copy_from_slice(&(0x8000_0000 + rng.below(30) as u32).to_be_bytes()),

@@ -31,7 +31,7 @@ pub(crate) enum ServerAction {
     Twice,
     /// Sends the group back only after the next group has been sent back.
     AfterNext,
-    /// Sends the group back. Then sends group 63, which the client never sent.
+    /// Sends the group back. Then the server also sends a group 63, although the client sent no group 63.
     UnknownGroup,
     /// Stops reading the group after its header, and does not send the group back.
     Stop,

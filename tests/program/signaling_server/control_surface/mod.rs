@@ -212,7 +212,7 @@ fn code_guessing_fails_and_blocks_new_connections_only() {
     let server = Server::start_signaling(&["--bbx-room", "1234"]);
     let mut member = joined(server.address, "1234", None);
     let connect = || tungstenite::client("ws://x/", TcpStream::connect(server.address).unwrap()).unwrap().0;
-    // Digits of other scripts are invalid, and nothing is trimmed.
+    // In a room code, digits of other writing systems are invalid. The server does not remove spaces or other characters from the code.
     let spelled = ["１２３４", "١٢٣٤", "1234\u{0}", " 1234", "+1234", "1234.0", "0x4d2", "𝟏𝟐𝟑𝟒"];
     for _ in 0..5 {
         let mut guesser = connect();

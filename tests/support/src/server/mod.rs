@@ -24,7 +24,7 @@ pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Polls until `observe` returns a value.
 ///
 /// # Panics
-/// If there is no value in time.
+/// Panics if `observe` returns no value within [`TEST_TIMEOUT`].
 pub fn poll_until<T>(what: &str, mut observe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
