@@ -12,8 +12,8 @@ use crate::moqt::{MoqtVersion, SessionCounters};
 use crate::stats::{PacingStats, StreamStats};
 use crate::time::{Time, saturating_nanos};
 
-/// Placeholder for the digest of an intact frame; any other value means a damaged frame. No digest is computed, because the MOQT client
-/// has already compared the bytes.
+/// This value is stored instead of the digest of an intact frame. No digest is computed, because the MOQT client has already compared the
+/// bytes. All other values mean that the frame is damaged.
 const INTACT_DIGEST: u64 = 0;
 
 /// Configuration of a MOQT run.

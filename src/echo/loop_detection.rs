@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(check(&[0, 0, 0, 0]), [First, Second, Later, Later]);
         assert_eq!(check(&[0; 11])[9..], [Later, Exceeded]);
         assert_eq!(check(&[0, 2_000, 4_000, 6_000]), [First, Second, Later, Later]);
-        // The entry expires after 800 ms.
+        // The entry expires 10 s after the end of the 800 ms interval.
         assert_eq!(check(&[0, 10_799, 21_598]), [First, Second, Later]);
         assert_eq!(check(&[0, 10_800, 21_600]), [First, First, First]);
     }

@@ -101,8 +101,8 @@ enum ReplyClass {
 
 /// A queued reply.
 struct QueuedReply {
-    /// The event that is reported when the reply leaves the queue. While the reply is queued, each sent copy increases `copies_sent`. In
-    /// addition, the bandwidth limit may increase `added_delay`.
+    /// The event that is reported when the reply leaves the queue. A duplicated reply is sent twice: the first send increases
+    /// `copies_sent` and leaves the reply in the queue. The bandwidth limit may increase `added_delay`.
     event: ReplyEvent,
     reply_path: ReplyPath,
     contents: Box<[u8]>,

@@ -198,7 +198,7 @@ impl Hub {
     }
 
     /// Counts a message and checks the message rate limit. If the limit is exceeded, the connection is closed. Otherwise, `effect` handles
-    /// the message, and the message is logged.
+    /// the message. The activity log, if active, then records the message.
     fn process_message(
         &mut self,
         now: WallClock,

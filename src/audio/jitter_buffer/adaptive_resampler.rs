@@ -95,7 +95,7 @@ impl AdaptiveResampler {
         self.resampler.input_frames_max()
     }
 
-    /// Maximum number of input frames that the resampler holds, in its filter or as unread output.
+    /// Maximum number of frames that the resampler holds, in its filter or as unread output. Output is counted in input frames.
     pub(super) fn max_buffered_frames(&self) -> usize {
         self.max_input_frames() + SINC_LEN
     }

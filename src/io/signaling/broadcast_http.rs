@@ -247,7 +247,7 @@ fn rejection(error: &PostError) -> HttpRejection {
     match error {
         PostError::InvalidJson => HttpRejection::new(StatusCode::BAD_REQUEST, "Invalid JSON"),
         PostError::NotAnObject => HttpRejection::new(StatusCode::UNPROCESSABLE_ENTITY, "Payload must be a JSON object"),
-        // The error of a room handler may quote the post, so it is not logged.
+        // The error text of a room handler is not logged, because it may contain parts of the posted message.
         PostError::RejectedByRoom(reason) => HttpRejection::with_body(
             "rejected by the room handler",
             StatusCode::UNPROCESSABLE_ENTITY,

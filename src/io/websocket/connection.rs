@@ -129,7 +129,7 @@ struct WebSocketConnection<'a, H> {
     close_sent: bool,
     close_timer: Option<Pin<Box<Sleep>>>,
     control_limit: Option<Gcra>,
-    /// Theoretical arrival time of the next control frame or fragment.
+    /// State of `control_limit` (GCRA): the theoretical arrival time of the next control frame or fragment.
     control_arrival: Time,
 }
 

@@ -447,7 +447,7 @@ impl Poller {
     }
 
     /// Waits with nanosecond resolution if the system supports this resolution. A `mio` timeout may expire up to a millisecond late.
-    /// Returns the timeout for the `mio` poll that follows: zero, because this function has already waited.
+    /// Returns the timeout for the `mio` poll that follows: zero after a wait, otherwise `remaining`.
     #[cfg(target_os = "linux")]
     fn sleep_precisely(&self, remaining: Option<Duration>) -> io::Result<Option<Duration>> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};

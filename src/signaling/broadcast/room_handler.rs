@@ -126,7 +126,7 @@ pub enum RoomAction {
 /// The payload of a relayed message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RelayPayload {
-    /// In the documented envelope format, only the field `content` of this JSON value is the relayed content. If there is no `content`, the
+    /// In the documented envelope format, the field `content` of this JSON value is the relayed content. If there is no `content`, the
     /// field `data` is the relayed content. If both fields are missing, the whole JSON value is the relayed content. In the Dynode envelope
     /// format, the whole JSON value is relayed.
     Message(Value),

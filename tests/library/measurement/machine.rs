@@ -80,8 +80,8 @@ fn delay_variation_needs_no_server_delay() {
     let report = Report::new(&send(AudioResults { stats: audio, ..AudioResults::default() }), &Limits::default());
     let audio = report.streams.audio.unwrap();
     assert_eq!((audio.rtt_count, audio.rtt_p50_us), (0, None));
-    // If the first echo time is subtracted, the three echo times are 0 µs, 150 µs and 50 µs. The median of the differences is 50 µs. This
-    // value is in the bucket from 49,984 to 50,015 ns.
+    // The differences between the three echo times and the first echo time are 0 µs, 150 µs and 50 µs. The median of the differences is
+    // 50 µs. This value is in the bucket from 49,984 to 50,015 ns.
     assert_eq!((audio.pdv_p50_us, audio.pdv_max_us), (Some(50.015), Some(150.0)));
 }
 

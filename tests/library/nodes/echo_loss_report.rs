@@ -108,7 +108,7 @@ fn beyond_1024_clients_counts_need_a_silent_client() {
     receive(&mut echo, 11_000 * MS, client(5_000), &packet(4, 0));
     echo.poll_transmit(Time::from_millis(11_000), &mut RecordingSink::new());
     assert!(request_counts(&mut echo, 11_001 * MS, client(5_000)).is_some());
-    // A client whose entry was removed detects this from the new start time of the counts.
+    // If the server removes the entry of a client, the counts restart. The client detects this from their new start time.
     receive(&mut echo, 11_002 * MS, client(7), &packet(4, 0));
     assert_eq!(request_counts(&mut echo, 11_003 * MS, client(7)), Some((11_002_000, [0, 0, 1])));
 }

@@ -188,7 +188,7 @@ fn every_hook_of_a_custom_room_has_its_effect() {
     assert_eq!(server.connect("/myroom").expect_closed(), (4_001, "Missing clientId".to_owned()));
     // `verify_auth` can reject a client with the default code.
     assert_eq!(server.join("mallory").expect_closed(), (4_004, "Rejected by room".to_owned()));
-    // `verify_auth` receives the headers of the request, and can reject a client with its own code.
+    // `verify_auth` receives the headers of the request, and can reject a client with a close code of its choice.
     let mut request =
         tungstenite::client::IntoClientRequest::into_client_request(format!("ws://{}/myroom", server.address)).unwrap();
     request.headers_mut().insert("User-Agent", "myclient/1".parse().unwrap());

@@ -167,7 +167,7 @@ pub(super) fn router(hub: &Arc<SharedHub>, login: &Arc<Login>) -> Router {
 /// Server health
 #[utoipa::path(
     get, path = "/health", tag = "monitoring", security((), ("login" = [])),
-    params(("detailed" = Option<bool>, Query, description = "`true` adds the members of broadcast rooms; requires the login")),
+    params(("detailed" = Option<bool>, Query, description = "`true` also lists the members of broadcast rooms, and requires a login")),
     responses((status = 200, description = "The server is running", body = Health)),
 )]
 pub(super) async fn health(

@@ -95,7 +95,7 @@ fn long_groups_extend_the_deadline_and_typed_texts_have_none() {
 }
 
 /// If the seed is not a multiple of five, the server stops responding. Each seed selects a different moment, during the setup or during a
-/// run of 400 ms. For multiples of five, the server continues, but the client stops receiving groups.
+/// run of 400 ms. If the seed is a multiple of five, the server still responds, but the client reads no more groups.
 #[test]
 fn client_whose_server_vanishes_ends_within_its_deadline() {
     let mut endings = [0; 3];

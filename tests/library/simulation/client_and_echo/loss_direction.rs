@@ -95,7 +95,7 @@ impl Distinct {
 
 /// The packets that the server received from a client.
 struct Server {
-    /// The transaction IDs of complete requests, with the packet counts at their arrival.
+    /// Loss-report requests that arrived undamaged: their transaction IDs, and the packet counts when each request arrived.
     reported_counts: Vec<([u8; 12], [u32; 3])>,
     /// Like `reported_counts`, but including packets that were received after the request in the same buffer (GRO).
     with_next: Vec<([u8; 12], [u32; 3])>,

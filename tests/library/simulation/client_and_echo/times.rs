@@ -27,8 +27,8 @@ fn upper_edge(value: i64) -> i64 {
     if value < 0 { -lower } else { lower + width - 1 }
 }
 
-/// Computes the statistics of `values`. The percentiles use the nearest rank. Each percentile is rounded as if a histogram stored
-/// `value - base`. After the rounding, `base` is added again.
+/// Computes the statistics of `values`. The percentiles use the nearest rank. The program's
+/// histogram stores `value - base`. Therefore, `base` is subtracted from each percentile, the difference is rounded, and `base` is added.
 pub(crate) fn spread(values: &[i64], base: i64) -> Spread {
     let mut sorted: Vec<i64> = values.iter().map(|value| value - base).collect();
     sorted.sort_unstable();
