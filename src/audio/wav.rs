@@ -475,9 +475,10 @@ impl FmtChunk {
     /// ends within a frame. Returns `None` if a plain header cannot express the format.
     fn plain_header(&self, data_bytes: u32) -> Option<[u8; 44]> {
         let container = self.container_bits()?;
-        // If each byte of the container contains bits of the sample, the sample is left-justified. The plain header then states the width
-        // of the container. For example, a 20-bit sample in 3 bytes is read as a 24-bit sample. The container may also have an unused byte,
-        // for example 4 bytes for a 24-bit sample. In this example, the plain header states 24 bits, and `hound` reads the lower 3 bytes.
+        // If each byte of the container contains bits of the sample, the sample is left-justified. For left-justified samples, the
+        // returned header states the container width as bits per sample. For example, a 20-bit sample in 3 bytes is read as a 24-bit
+        // sample. The container may also have an unused byte, for example 4 bytes for a 24-bit sample. In this example, the returned
+        // header states 24 bits, and `hound` reads the lower 3 bytes.
         let bits = if self.stated_bits.div_ceil(8) == container / 8 { container } else { self.stated_bits };
         let mut header = *b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0................data\0\0\0\0";
         let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);

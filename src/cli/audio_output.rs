@@ -46,10 +46,10 @@ pub struct PlaybackArgs {
     #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = "play", conflicts_with = "no_echo", value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_PLAYBACK)]
     play_buffer: Option<u32>,
 
-    /// Play packets up to this much slower than the fastest: 0 to 1s or auto
+    /// Maximum extra delay over the fastest packets: 0 to 1s or auto
     ///
-    /// In milliseconds or with a unit. Packets that are slower by more than this value can arrive too late to be played. With auto,
-    /// the value adapts to recent packets.
+    /// In milliseconds or with a unit. Packets with more extra delay can arrive too late to be played. With auto, the value adapts to
+    /// recent packets.
     #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
     jitter_buffer: JitterBuffer,
 }

@@ -332,7 +332,7 @@ impl WaitForServer {
         WaitResult { waited_ns: saturating_nanos(at.duration_since(self.started_at)), reply_received }
     }
 
-    /// Sequence numbers sent so far. Replies to packets with these numbers are not counted.
+    /// Sequence numbers of the KEEPALIVE packets that `--wait-for` has sent so far. Replies to these KEEPALIVE packets are not counted.
     fn sequences_sent(&self) -> Range<u32> {
         FIRST_READINESS_SEQUENCE..self.sequence
     }

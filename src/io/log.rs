@@ -150,8 +150,8 @@ impl FormatTime for UtcMillis {
 }
 
 /// Formats a line as `TIME LEVEL area: event key=value` if the target of the event is in [`AREAS`]. For any other target, the line contains
-/// only the time, the level and the message. The fields of such an event appear only in the JSON format. Log lines with the
-/// wording of the original server belong to no area, for example `Received audio packet`.
+/// only the time, the level and the message. The fields of such an event appear only in the JSON format. Log lines that
+/// copy the wording of the original server have no area. `Received audio packet` is such a line.
 struct TextFormat;
 
 impl<S, N> FormatEvent<S, N> for TextFormat

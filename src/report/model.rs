@@ -108,7 +108,7 @@ pub enum WarningCode {
 /// A problem with the run, or a reason to interpret its figures with care.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
-    /// The subject, as an identifier for programs that read the report.
+    /// Identifies the subject of the warning for programs that read the report.
     pub code: WarningCode,
     /// The problem, its cause and its remedy.
     pub message: String,

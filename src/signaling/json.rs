@@ -70,7 +70,7 @@ pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
         return Err(JsonError::TooLarge);
     }
     let mut deserializer = Deserializer::from_str(text);
-    // serde_json's depth limit is one less than [`MAX_DEPTH`], which was checked above.
+    // The depth is already limited to [`MAX_DEPTH`]. serde_json's own depth limit is one less, and is therefore disabled.
     deserializer.disable_recursion_limit();
     let value = Value::deserialize(&mut deserializer).map_err(|_| JsonError::Syntax)?;
     deserializer.end().map_err(|_| JsonError::Syntax)?;

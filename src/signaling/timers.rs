@@ -28,7 +28,7 @@ pub(super) enum DialectTimer {
     RoomHeartbeat(RoomKey),
     /// Relays the message with this id, whose delay is over.
     DelayedMessage(u64),
-    /// Closes the room with this code.
+    /// Closes the expired room that has this room code.
     RoomExpiry(Box<str>),
     /// Sets a parameter.
     ScheduledUpdate { room: RoomKey, sender: ConnId, name: Box<str>, value: f32 },

@@ -73,9 +73,9 @@ struct MissingRange {
 
 /// Detects reordering from the first copies of a stream's packets. A packet's index is its position in the order of sending.
 ///
-/// The first packet that overtakes a missing packet is always the newest packet so far. The arrival of this newest packet creates a missing
-/// range. So every packet that is still missing belongs to exactly one range. Each range stores the arrival time of the packet that created
-/// the range. This packet is the first that overtook the missing packets of the range.
+/// The first packet that overtakes a missing packet always has the highest index received so far. The arrival of such a packet
+/// creates a missing range. So every packet that is still missing belongs to exactly one range. Each range stores the arrival time of the
+/// packet that created the range. This packet is the first that overtook the missing packets of the range.
 #[derive(Clone, Debug, Default)]
 pub struct Reordering {
     next_expected: u64,

@@ -24,9 +24,9 @@ const MAX_RATIO_CHANGE: f64 = 1.01;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("cannot convert {channels}-channel audio from {from_hz} Hz to {to_hz} Hz")]
 pub struct UnsupportedRates {
-    /// Rate of the packets in Hz.
+    /// Sample rate of the audio in the packets, in Hz.
     pub from_hz: u32,
-    /// Rate of the device in Hz.
+    /// Sample rate of the device in Hz.
     pub to_hz: u32,
     /// Number of channels.
     pub channels: u16,

@@ -43,7 +43,7 @@ pub struct JitterBufferConfig {
     pub device_rate: u32,
     /// Expected frames per device callback.
     pub device_block_frames: u32,
-    /// Packets up to this much slower than the fastest packets are played. Packets that are slower by more than this value can arrive too
+    /// Extra delay, compared with the fastest packets, up to which a packet is played. A packet with a longer extra delay can arrive too
     /// late to be played. `None` if the jitter allowance is measured from recent packets.
     pub jitter_allowance: Option<Duration>,
 }
@@ -81,9 +81,9 @@ pub struct JitterBufferStats {
     pub resyncs: u64,
     /// Waiting time of the fastest packet in each second; `None` before the first measurement.
     pub depth: Option<BufferDepth>,
-    /// Jitter allowance at the end.
+    /// Jitter allowance when these statistics were read.
     pub jitter_allowance: Duration,
-    /// Rate correction at the end, in ppm; positive values play faster.
+    /// Rate correction when these statistics were read, in ppm; positive values play faster.
     pub rate_correction_ppm: f64,
 }
 

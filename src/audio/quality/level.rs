@@ -214,8 +214,8 @@ impl ClipDetector {
         }
     }
 
-    /// Called if the packet that ends at `offset` does not end with a full-scale sample. An open clip that starts at `offset` therefore has
-    /// no samples in this packet.
+    /// Called if the packet that ends at `offset` does not end with a full-scale sample. If an open clip starts at
+    /// `offset`, this clip does not extend back into the packet.
     fn close_clip_starting_at(&mut self, offset: u64) {
         let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
         if self.open_clips.get(at).is_some_and(|clip| clip.samples.start == offset) {

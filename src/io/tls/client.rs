@@ -53,7 +53,7 @@ pub enum TrustError {
         /// Reason.
         error: Error,
     },
-    /// Any certificate would be accepted from a remote server.
+    /// The user combined `--insecure` with a remote server. The client refuses, because `--insecure` accepts any certificate.
     #[error(
         "--insecure requires a server on this machine, but {0} is remote. Use --cert-sha256 with the fingerprint that the \
          server prints, or --ca FILE with the CA of the certificate"

@@ -272,7 +272,8 @@ mod tests {
         (calls.take(), stats)
     }
 
-    /// Runs the timetable with a clock that starts at 1 ms, and returns the `DriverIo`.
+    /// Runs a [`TimetableNode`] that sends at `times_ms`. The scripted clock starts at 1 ms. Returns the [`ScriptedIo`] after the run, and
+    /// the statistics of the driver.
     fn run_scripted(script: ScriptedIo, times_ms: &[u64], idle: IdlePolicy) -> (ScriptedIo, DriverStats) {
         let (mut io, stop) = (ScriptedIo { now: Time::from_millis(1), ..script }, StopToken::default());
         io.stop = stop.clone();

@@ -96,8 +96,8 @@ pub enum MoqtClientEvent {
         frame: usize,
         /// When the frame was received.
         at: Time,
-        /// Whether the payload equals the payload of the run's frame at this position. The comparison also covers frames that were not sent
-        /// yet.
+        /// Whether the received payload equals the payload of the run's frame at this position. If that frame was not sent yet, its
+        /// future payload is used for the comparison.
         intact: bool,
         /// Received payload.
         payload: Bytes,

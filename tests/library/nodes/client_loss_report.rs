@@ -25,9 +25,9 @@ fn counts_response(request: &[u8], since: u32, pings: u32) -> Vec<u8> {
     response(&request[8..20], &counts_attribute(since, [0, pings, 0]))
 }
 
-/// Answers the first request at 1 ms with `before`. A ping for which `returns` is true is answered 1 ms after it was sent. The function
-/// returns the node after the node has sent its last ping. If the last ping is answered, the returned node has already received the last
-/// pong.
+/// The function `before` builds the response to the first request. The node receives this response at 1 ms. A ping for which `returns` is
+/// true is answered 1 ms after it was sent. `prober_after_pings` returns the node after the node has sent its last ping. If the last ping
+/// is answered, the returned node has already received the last pong.
 fn prober_after_pings(count: u64, before: impl Fn(&[u8]) -> Vec<u8>, returns: impl Fn(u64) -> bool) -> Prober {
     let mut node = prober_with_report(StreamKind::Ping, count);
     let request = poll(&mut node, 0).remove(0);

@@ -212,8 +212,8 @@ fn audio_is_indexed_by_sequence_and_other_types_by_count() {
     let pings: Vec<ImpairmentDecision> =
         (0..1_000).map(|sequence| alone.decide(PacketType::LatencyPing, sequence)).collect();
     let keepalives: Vec<ImpairmentDecision> = (0..1_000).map(|_| alone.decide(PacketType::Keepalive, 0)).collect();
-    // Decisions for other AUDIO packets come between the decisions for these packets. All pings have the same sequence number, and so do
-    // all KEEPALIVEs. The decisions stay the same.
+    // The impairer `crowded` also decides on other AUDIO packets in between. All its pings have the same sequence number, and so do all
+    // its KEEPALIVEs. The decisions are the same as the decisions of `alone`.
     let mut crowded = Impairer::new(everything(12));
     for index in 0..1_000 {
         assert_eq!(crowded.decide(PacketType::Audio, index as u32), audio[index]);

@@ -44,8 +44,8 @@ fn with_attributes(transaction: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
 
 #[test]
 fn mapped_addresses_match_the_rfc() {
-    // The responses in the test vectors contain the attributes SOFTWARE and MESSAGE-INTEGRITY. This program does not write these two
-    // attributes. Therefore, the test compares only the address attribute between them.
+    // In the test vectors, the address attribute of a response is between the attributes SOFTWARE and MESSAGE-INTEGRITY. This program does
+    // not write SOFTWARE and MESSAGE-INTEGRITY. Therefore, the test compares only the address attribute.
     let vector = packet("stun-rfc5769-ipv4.hex");
     let request_bytes = with_attributes(&vector[8..20], &[]);
     assert_eq!(answer(&request_bytes, "192.0.2.1:32853")[20..], vector[36..48]);

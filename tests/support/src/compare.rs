@@ -19,8 +19,8 @@ pub struct Bindings(BTreeMap<String, String>);
 #[derive(Debug, PartialEq, Eq)]
 pub enum Spelling {
     Text(String),
-    /// `${name:upper}` or `${name:lower}` results in the same text as `$name`. The placeholder's value already has the requested letter
-    /// case, or the value has no letters.
+    /// There is no text, because `${name:upper}` or `${name:lower}` would not change the placeholder's value. The value already has the
+    /// requested letter case, or the value has no letters.
     NoOtherCase,
 }
 

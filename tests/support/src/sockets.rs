@@ -10,8 +10,9 @@
 //!
 //! *Condition 2: a client has received its whole queue.* A pong cannot prove that the queue is empty, because a pong may overtake queued
 //! messages. Therefore, the client sends a request. The response goes through the queue, which is first in, first out. If the response is
-//! the next message that the client receives, the queue was empty. The client sends two different requests, which change nothing.
-//! Therefore, an earlier response in the queue is not mistaken for the new response.
+//! the next message that the client receives, the queue was empty. The client sends two requests, which change nothing. Except on
+//! control channels, the two requests have different responses. If an old response is in the queue, one of the two requests receives a
+//! wrong response. Then the test fails.
 //!
 //! These requests would decide the dialect of a connection that is still undecided. While the test runs a transcript, a client therefore
 //! sends these requests only if its dialect is decided. For example, if a client has received a message, the server has already decided the

@@ -141,8 +141,9 @@ fn time_of_day_is_sent_in_microseconds() {
     assert!(before - 1_000 <= pings[0] && pings[0] < pings[1] && pings[1] < pings[2] && pings[2] <= after + 1_000);
 }
 
-/// A server with a broadcast room of two members. Calls the closure `does` with a channel and both connections. The channel receives the
-/// messages that the first member sends. The first member's connection precedes the second member's connection.
+/// A server with a broadcast room of two members. Calls the closure `does` with three arguments. The first argument is a channel that
+/// receives the messages of the first member. The second argument is the first member's connection. The third argument is the second
+/// member's connection.
 fn room(
     does: impl Fn(Receiver<Value>, ServerConnection, ServerConnection) + Send + Sync + 'static,
 ) -> std::net::SocketAddr {
