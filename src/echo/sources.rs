@@ -439,7 +439,7 @@ mod tests {
     fn sequence_jump_above_the_maximum_restarts_the_window() {
         assert_eq!(counts_after(&[0, 65_536]), (2, 65_535, 0));
         assert_eq!(counts_after(&[0, 65_537]), (2, 0, 0));
-        // A packet of `--wait-for`, then the first three packets of a run, of which two arrive twice.
+        // First, a packet that a client sends while it waits (`--wait-for`). Then, packets 0 to 2 of its run. Two of these arrive twice.
         assert_eq!(counts_after(&[0x8000_0000, 0, 0, 1, 1, 2]), (4, 0, 2));
         assert_eq!(counts_after(&[0x8000_0001, 0, 0, 1, 1, 2]), (4, 0, 2));
         assert_eq!(counts_after(&[100_000, 1, 2, 4, 4]), (4, 1, 1));

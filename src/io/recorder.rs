@@ -1,8 +1,8 @@
 //! A thread that passes sent and returned audio to the recordings, the waveform and the analyzer.
 //!
 //! The node's thread pushes packets to a bounded queue with preallocated buffers. Packets that do not fit are dropped and counted.
-//! The recorder thread decodes each packet once and writes it to the [`AudioSinks`]. This thread polls the queue, so that the node's thread
-//! never has to wake the recorder thread. Sent packets enter the queue in the order of their positions. Returned packets enter the queue in
+//! The recorder thread decodes each packet once and writes it to the [`AudioSinks`]. It polls the queue, so that the node's thread never has
+//! to wake it. Sent packets enter the queue in the order of their positions. Returned packets enter the queue in
 //! any order.
 
 use std::fmt;

@@ -310,7 +310,7 @@ pub enum AnnounceStatus {
 pub struct Announce {
     /// New status.
     pub status: AnnounceStatus,
-    /// In gomoqt-2025-02, the full path. In gomoqt-0.9, a single part: the rest of the path after the prefix.
+    /// In gomoqt-2025-02, the full path. In gomoqt-0.9, the path has only one part: the rest after the prefix.
     pub path: TrackPath,
     /// Parameters; gomoqt-2025-02 only.
     pub parameters: Parameters,

@@ -70,7 +70,7 @@ pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
         return Err(JsonError::TooLarge);
     }
     let mut deserializer = Deserializer::from_str(text);
-    // The depth is already limited to [`MAX_DEPTH`]. serde_json's own depth limit is one less, and is therefore disabled.
+    // The depth was limited to [`MAX_DEPTH`] above. serde_json's own limit is disabled, because it is lower by one level.
     deserializer.disable_recursion_limit();
     let value = Value::deserialize(&mut deserializer).map_err(|_| JsonError::Syntax)?;
     deserializer.end().map_err(|_| JsonError::Syntax)?;

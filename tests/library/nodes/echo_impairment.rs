@@ -179,7 +179,7 @@ fn bandwidth_limit_spaces_replies_and_drops_beyond_its_queue() {
     let left = drain(&mut echo, Time::from_millis(1_000));
     let left: Vec<(u64, u32)> = left.iter().map(|(at, bytes)| (at.as_micros(), sequence(bytes))).collect();
     // The AUDIO packets reach the queue at 10 ms. The first three packets wait 0, 8 and 16 ms. The fourth packet would wait 24 ms, but the
-    // limit is 20 ms. The pong reaches the queue at 11 ms and would wait 23 ms, until 34 ms.
+    // limit is 20 ms. The pong reaches the queue at 11 ms and would wait 23 ms. Both are dropped.
     assert_eq!(left, [(18_000, 1), (26_000, 2), (34_000, 3)]);
     let counters = echo.counters();
     assert_eq!((counters.impaired_queue.get(), counters.received.get(), counters.pings.get()), (4, 6, 1));

@@ -131,8 +131,8 @@ impl Model {
         self.created.iter().filter(|created| created.from == from && created.room.starts_with(dialect.name())).count()
     }
 
-    /// Expects that a client receives a message of type `kind`. The message must contain exactly the identifiers of the form `m…x` that
-    /// occur in `parts`.
+    /// Expects that a client receives a message of type `kind`. Identifiers begin with `m` and end with `x`. The message must
+    /// contain the identifiers of `parts` and no others.
     pub(crate) fn expect_message(&mut self, conn: ConnId, kind: &str, parts: &[&str]) {
         self.expected.push((conn, delivered(kind, parts.iter().copied())));
     }
