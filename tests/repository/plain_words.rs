@@ -32,6 +32,13 @@ pub(crate) fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// README.md and all pages in `docs/`.
+pub(crate) fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![root().join("README.md")];
+    files(&root().join("docs"), "md", &mut pages);
+    pages
+}
+
 /// The part of a line of Rust that people read: its comment and its string literals.
 fn prose_of_rust(line: &str) -> String {
     let mut prose = String::new();
@@ -95,9 +102,7 @@ fn comments_docs_and_messages_use_plain_words() {
     let mut found = Vec::new();
     let mut rust = Vec::new();
     files(&root().join("src"), "rs", &mut rust);
-    let mut pages = vec![root().join("README.md")];
-    pages.extend(fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path()));
-    pages.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let pages = pages();
     for (path, is_rust) in rust.iter().map(|path| (path, true)).chain(pages.iter().map(|path| (path, false))) {
         let name = path.strip_prefix(root()).unwrap().display().to_string();
         found.extend(violations(&name, &fs::read_to_string(path).unwrap(), is_rust, &rejected));

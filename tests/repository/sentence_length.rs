@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::plain_words::{files, root};
+use super::plain_words::{files, pages, root};
 
 /// Maximum number of words in a sentence.
 const MAX_WORDS: usize = 24;
@@ -71,9 +71,7 @@ fn sentences_in_comments_and_docs_are_short() {
             check(path, comment_paragraphs);
         }
     }
-    let mut pages = vec![root().join("README.md")];
-    files(&root().join("docs"), "md", &mut pages);
-    for path in &pages {
+    for path in &pages() {
         check(path, |text| paragraphs(text.lines().map(Some)));
     }
     assert!(found.is_empty(), "{} sentences:\n{}", found.len(), found.join("\n"));
