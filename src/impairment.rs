@@ -187,10 +187,10 @@ pub enum GilbertModelError {
     /// Bursts would never start or never end.
     #[error("P and R must be greater than 0. A burst starts with probability P and ends with probability R")]
     ZeroProbability,
-    /// Bursts and the intervals between them would last for more than 1,000 packets on average.
+    /// The state would change too rarely: bursts and intervals would each last for more than 1,000 packets on average.
     #[error("P and R are too small: their sum must be at least 0.1%")]
     SumTooSmall,
-    /// The state would change after almost every packet.
+    /// The state would change too often: after almost every packet.
     #[error("P and R are too close to 100%: their sum must be at most 199.9%")]
     SumTooLarge,
 }

@@ -299,7 +299,8 @@ mod tests {
 
     #[test]
     fn rejected_packet_is_charged_to_no_limit() {
-        // At 1 Mbit/s, one packet of 65,535 bytes (524,280 bits) takes more than 125 ms.
+        // At 1 Mbit/s, a packet of 65,535 bytes (524,280 bits) exceeds the burst tolerance of 125 ms. However, an unused limiter admits
+        // one such packet.
         let mut limiter = RateLimiter::new(Some(16), Some(1_000_000));
         assert_eq!(limiter.admit_immediate(7, Time::ZERO, 65_535), Ok(()));
         for _ in 0..10 {

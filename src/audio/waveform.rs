@@ -71,7 +71,7 @@ pub struct Waveform {
     rate: u32,
     channels: u16,
     frame_samples: u32,
-    /// Samples per channel sent.
+    /// Number of sent samples per channel.
     sent_samples: u64,
     /// Samples per channel in each column.
     samples_per_column: u64,
@@ -175,7 +175,7 @@ impl Waveform {
         self.samples_per_column
     }
 
-    /// Samples per channel sent.
+    /// Number of sent samples per channel.
     pub fn sent_samples(&self) -> u64 {
         self.sent_samples
     }

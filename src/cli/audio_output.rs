@@ -46,10 +46,10 @@ pub struct PlaybackArgs {
     #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = "play", conflicts_with = "no_echo", value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_PLAYBACK)]
     play_buffer: Option<u32>,
 
-    /// Maximum extra delay over the fastest packets: 0 to 1s or auto
+    /// Time to wait for slow packets: 0 to 1s or auto
     ///
-    /// In milliseconds or with a unit. Packets with more extra delay can arrive too late to be played. With auto, the value adapts to
-    /// recent packets.
+    /// In milliseconds or with a unit. A packet that is slower than the fastest packets by more than this time can arrive too late to be
+    /// played. With auto, the value adapts to recent packets.
     #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
     jitter_buffer: JitterBuffer,
 }
@@ -57,10 +57,10 @@ pub struct PlaybackArgs {
 /// Maximum delay of the packets that are still played (--jitter-buffer).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum JitterBuffer {
-    /// The maximum adapts to recent packets.
+    /// The maximum delay is measured from recent packets.
     #[default]
     Auto,
-    /// A fixed maximum.
+    /// The maximum delay is this duration.
     Fixed(Duration),
 }
 

@@ -277,7 +277,7 @@ pub struct TextArgs {
 }
 
 impl TextArgs {
-    /// Whether there are texts.
+    /// Whether `--text` was given.
     pub fn is_given(&self) -> bool {
         !self.texts.is_empty()
     }

@@ -47,7 +47,7 @@ pub struct RunConfig {
     pub server_delay: Option<Duration>,
     /// Before the first echo arrives, an AUDIO packet times out after this time plus `timeout`.
     pub first_echo_timeout: Duration,
-    /// After the first reply, a packet times out after this time plus the minimum RTT of its stream.
+    /// Time-out of a packet. Once the stream has received a reply, the stream's minimum RTT is added.
     pub timeout: Duration,
     /// RTT above which a packet is late. For AUDIO the server delay is subtracted from the RTT first.
     pub late_after: Option<Duration>,

@@ -17,7 +17,7 @@ use crate::wire::PacketType;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunKind {
-    /// `jamjam-dev send`: audio as a jamjam client sends it (evaluates AUDIO), or texts over MOQT.
+    /// `jamjam-dev send`: sends AUDIO packets, as a jamjam client does, and evaluates their echoes; or sends texts over MOQT.
     Send,
     /// `jamjam-dev probe`: one stream of probe packets.
     Probe,

@@ -30,7 +30,7 @@ pub(super) fn log_ignored(source: SocketAddr, header: Header) {
         PacketType::Fec => "not used by an echo server",
         PacketType::Control => "no key exchange on this server",
         PacketType::LatencyPong => "no matching LATENCY_PING",
-        PacketType::Keepalive => "the packet is itself a reply to a route probe",
+        PacketType::Keepalive => "replies to a route probe are not answered",
         PacketType::Audio | PacketType::LatencyPing | PacketType::LatencyInfo => "no reply needed",
     };
     debug!(

@@ -118,8 +118,8 @@ pub(super) struct RepetitionLimiter {
 }
 
 impl RepetitionLimiter {
-    /// Creates a cache for datagrams that are subject to `limits`. A datagram still counts as a repetition if it arrives within `retention`
-    /// after the expiry of its entry.
+    /// Creates a cache for datagrams that are subject to `limits`. An expired entry is kept for `retention`. During this time, the same
+    /// datagram still counts as a repetition.
     pub(super) fn new(limits: &[RepetitionLimit], retention: Duration) -> Self {
         let max_remaining_ms = limits.iter().map(|limit| limit.tolerance_ms()).max().unwrap_or(0) + 1_000;
         Self {

@@ -408,9 +408,9 @@ mod tests {
 
     #[test]
     fn overhead_covers_the_memory_of_a_queued_reply() {
-        // Every node of the B-tree has room for 11 entries. Every node except the root contains at least 5 entries. The allocator adds 16
-        // bytes to the contents. A hash table doubles its slots when 7 of 8 slots are in use. Therefore, 16 slots may be allocated for only
-        // 7 clients.
+        // Every node of the B-tree has room for 11 entries. Every node except the root contains at least 5 entries. The allocator
+        // adds 16 bytes to the `contents` of each reply. A hash table doubles its slots when 7 of 8 slots are in use. Therefore, 16 slots
+        // may be allocated for only 7 clients.
         let entry = size_of::<((Time, u64), QueuedReply)>() * 11 / 6 + 16;
         let client = (size_of::<((ReplyClass, SocketAddr), ClientOrder)>() + 1) * 16 / 7;
         assert!(entry + client <= IMPAIRED_PACKET_OVERHEAD, "{entry} + {client}");

@@ -151,7 +151,7 @@ pub fn spawn(mut sinks: AudioSinks, config: AudioStreamConfig) -> io::Result<(Re
     let (return_buffer, free_buffers) = mpsc::sync_channel(QUEUE_CAPACITY + 2);
     let payload_bytes = config.frame_samples as usize * usize::from(config.channels) * BYTES_PER_SAMPLE;
     for _ in 0..QUEUE_CAPACITY + 2 {
-        // Cannot fail: the channel has this capacity.
+        // Cannot fail: the loop fills the channel exactly to its capacity.
         let _ = return_buffer.try_send(Vec::with_capacity(payload_bytes));
     }
     let thread = std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {

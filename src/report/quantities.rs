@@ -182,7 +182,7 @@ pub enum Shown<T: 'static> {
 pub enum When {
     /// The figure is shown even if it has no value. A missing value is shown as `-`.
     Always,
-    /// The figure is shown only if it has a value. If a part of this kind has no value, its whole row is hidden.
+    /// The figure is shown only if it has a value. Without the value, the whole row of the figure is hidden.
     Present,
     /// A part that is omitted if there is no value. If all parts of a row are omitted, the row is hidden.
     OptionalPart,

@@ -84,7 +84,7 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
     } else if port_unreachable > 0 {
         "this cause is unlikely, because ICMP port unreachable was received"
     } else {
-        "of the possible causes, check this cause first, because no datagram arrived. Run `jamjam-dev probe --embedded` on \
+        "check this cause first, because no datagram arrived. Run `jamjam-dev probe --embedded` on \
          this host and `jamjam-dev probe` on the server's host. If both probes pass, the problem is between the two hosts"
     };
     let wrong_server = match report.evaluated_stream {
@@ -95,7 +95,7 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
         (Some((kind, stream)), _) => {
             let replies = stream.returned.max(stream.damaged);
             format!(
-                "this cause is likely, because {} arrived; give --server-delay or a longer --timeout",
+                "this cause is likely, because {} arrived. Give --server-delay or a longer --timeout",
                 format_count(replies, &report.labels(kind).reply_noun())
             )
         }

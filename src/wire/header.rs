@@ -24,7 +24,7 @@ pub enum PacketType {
     Keepalive = 0x04,
     /// Requests a [`PacketType::LatencyPong`].
     LatencyPing = 0x05,
-    /// Returns the payload of a [`PacketType::LatencyPing`].
+    /// Reply to a [`PacketType::LatencyPing`], with the same payload.
     LatencyPong = 0x06,
     /// The latencies of a client, for display.
     LatencyInfo = 0x07,

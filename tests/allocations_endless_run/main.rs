@@ -73,8 +73,8 @@ fn memory_stays_constant_after_a_million_pings() {
     // ms.
     assert_eq!((stream.lost, stream.in_flight), (249_500, 500));
     assert_eq!((stream.min_rtt(), stream.rtt.max()), (Some(500_000), Some(500_900)));
-    // Each loss is isolated. Between two losses, three pings in a row return: two pairs of adjacent pings. The round trip decreases by at
-    // most 900 ns, for example from ping 9 to 10.
+    // Each loss is isolated. Between two losses, three consecutive pings return. They form two pairs of adjacent pings. The round trip
+    // decreases by at most 900 ns, for example from ping 9 to 10.
     assert_eq!((stream.loss_bursts.lengths()[0], stream.loss_bursts.longest()), (249_500, 1));
     let ipdv = (stream.ipdv.magnitudes().count(), stream.ipdv.min(), stream.ipdv.max());
     assert_eq!(ipdv, (500_000, Some(-900), Some(100)));

@@ -111,7 +111,7 @@ impl Job {
         ProgramOutput { code: 0, log }
     }
 
-    /// The action's output `name`, as a file in the workspace.
+    /// Returns the text of the file whose path is the action's output `name`.
     fn output(&self, name: &str) -> String {
         let value = action()["outputs"][name]["value"].as_str().unwrap().to_owned();
         let file = self.path("work").join(self.expanded(&value));

@@ -107,7 +107,7 @@ fn import_cycle_is_found() {
         [("", "mod x; fn f() { x::g(); }"), ("x", "use super::f;"), ("y", "")],
         // Parent and child.
         [("x", "pub mod y; use y::B; struct A;"), ("x::y", "use super::A; struct B;"), ("z", "")],
-        // Through a third file, and through a re-export.
+        // The first cycle passes through a third file. The second cycle passes through a re-export.
         [("x", "use crate::y::B;"), ("y", "use crate::z::C;"), ("z", "use crate::x::A;")],
         [("x", "mod y; mod z; pub use z::C;"), ("x::y", "use super::C;"), ("x::z", "use super::y::B;")],
     ] {
@@ -126,7 +126,7 @@ fn imports_without_a_cycle_are_permitted() {
         ],
         // A child uses its parent, and another module uses the child.
         [("x", "mod y; struct A;"), ("x::y", "use super::A;"), ("z", "use crate::x::y::B;")],
-        // Tests, visibilities and comments.
+        // An import in a test module, the path of a visibility and a link in a comment do not count as imports.
         [("x", "use crate::y::B;"), ("y", "mod tests { use crate::x::A; }"), ("z", "")],
         [("x", "mod y; use y::B;"), ("x::y", "pub(in crate::x) struct B;"), ("z", "//! [`crate::x`]")],
     ] {

@@ -2,9 +2,9 @@
 //!
 //! A packet that arrives at `t` and starts at offset `x` has the delay `t - x`. A device callback at `t` that plays from offset `p` has the
 //! delay `t - p`. Scheduling can only add delay. Therefore, each second yields two values: the minimum packet delay and the minimum
-//! callback delay. The *depth* is the minimum callback delay minus the minimum packet delay. Without scheduling delay, a packet with the
-//! minimum delay waits at most this long in the buffer. The target depth is one device block, plus the jitter allowance, plus a tolerance.
-//! Until the depth first differs from the target by more than the tolerance, the playback speed is not adjusted.
+//! callback delay. The *depth* is the minimum callback delay minus the minimum packet delay. If scheduling adds no delay to the callback, a
+//! packet with the minimum delay waits for at most this depth. The target depth is one device block, plus the jitter allowance, plus a
+//! tolerance. Until the depth first differs from the target by more than the tolerance, the playback speed is not adjusted.
 
 use crate::time::{Time, saturating_nanos};
 use std::time::Duration;
@@ -116,7 +116,7 @@ pub(super) struct DelayController {
     evaluate_next: bool,
     /// Time of the last device callback. During one callback, `on_fill` may be called several times with the same time.
     last_fill_at: Option<Time>,
-    /// Number of frames that the last callback has taken so far. The sum covers all parts of the callback's output that are already filled.
+    /// Number of frames that the last callback has taken so far. One callback's output can be filled in several parts.
     frames_this_fill: usize,
     /// Maximum frames per callback in each of the latest windows.
     block_history: [usize; BLOCK_HISTORY_LEN],

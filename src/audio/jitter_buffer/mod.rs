@@ -43,8 +43,8 @@ pub struct JitterBufferConfig {
     pub device_rate: u32,
     /// Expected frames per device callback.
     pub device_block_frames: u32,
-    /// Extra delay, compared with the fastest packets, up to which a packet is played. A packet with a longer extra delay can arrive too
-    /// late to be played. `None` if the jitter allowance is measured from recent packets.
+    /// A packet is played if it is slower than the fastest packets by at most this time. Packets that are even slower can arrive too late.
+    /// `None` if the jitter allowance is measured from recent packets.
     pub jitter_allowance: Option<Duration>,
 }
 

@@ -15,7 +15,7 @@ pub const MAX_SHIFT: usize = 1 << 14;
 /// Length of the FFT: long enough for the window and all shifts without wrap-around.
 const FFT_LEN: usize = 1 << 18;
 
-/// If the window contains fewer damaged samples, the damaged audio is not compared with the sent audio.
+/// Minimum number of damaged samples in the window. With fewer samples, the damaged audio is not compared with the sent audio.
 const MIN_DAMAGED_SAMPLES: usize = 1 << 12;
 
 /// Minimum correlation of a match.

@@ -109,7 +109,7 @@ pub const MIN_CLIP_SAMPLES: u64 = 3;
 
 /// Maximum number of open clips. An open clip is a run of full-scale samples at the edge of a packet. Such a run may continue in the
 /// adjacent packet. If one more clip is opened, the open clip with the lowest offset is removed from the list. The removed clip is counted
-/// with its current length. If a packet that is added later continues the removed clip, the continuation counts as another clip.
+/// with its current length. If a packet added later contains more samples of this run, they count as another clip.
 const MAX_OPEN_CLIPS: usize = 1_024;
 
 /// Consecutive full-scale samples at the edge of a packet.

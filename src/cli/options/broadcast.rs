@@ -31,10 +31,10 @@ const HEADING: &str = "Broadcast rooms";
 /// Format of relayed messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Envelope {
-    /// For room NAME, an object whose type field is "NAME-content"
+    /// In room NAME: {"type": "NAME-content", …}
     #[default]
     Document,
-    /// An object whose type field is "broadcast", for Dynode players
+    /// For Dynode players: {"type": "broadcast", …}
     Dynode,
 }
 

@@ -205,9 +205,8 @@ fn spawn_signaling_server(listener: TcpListener, stop: StopToken) -> io::Result<
 }
 
 /// URL at which the echo server connects to the signaling server in this process. If the echo server listens on all addresses, it
-/// advertises the local address of this connection. Clients must be able to reach that address. If the signaling server listens on all
-/// addresses, a loopback address would therefore be wrong. Instead, the URL contains the source address of the default route, if there is
-/// one.
+/// advertises the local address of this connection. Clients on other hosts cannot reach a loopback address. Therefore, if the signaling
+/// server listens on all addresses, the URL contains the source address of the default route, if there is one.
 fn local_signaling_url(address: SocketAddr) -> Result<WebSocketUrl, Failure> {
     let ip = if address.ip().is_unspecified() {
         default_route_address().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))

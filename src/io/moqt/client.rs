@@ -41,7 +41,7 @@ const DNS_TIMEOUT: Duration = Duration::from_secs(10);
 /// server has many addresses, the time per address is shorter. All attempts together take at most twice the setup time-out.
 const NEXT_ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Maximum time without a reply over raw QUIC before the alternative path is tried.
+/// If the server does not reply over raw QUIC within this time, the client tries the URL's path without the leading slash.
 const NO_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Close reason for a server that does not reply.

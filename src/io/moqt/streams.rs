@@ -580,8 +580,8 @@ fn reject_stream(send: Option<SendStream>, mut recv: RecvStream, code: u32) -> P
     PeerStream::Rejected
 }
 
-/// Polls the values in the order of their handles, starting after the value that was ready last. If no value is ready, the next call starts
-/// after `Local(0)`. That call first polls this end's other streams, oldest first, and then the peer's streams.
+/// Polls the values in the order of their handles, starting after the value that was ready last. If no value is ready, the next call
+/// starts after `Local(0)` and ends with `Local(0)`. Handles of the peer's streams follow those of local streams.
 fn poll_round_robin<V, T>(
     streams: &mut BTreeMap<StreamHandle, V>,
     last_ready: &mut StreamHandle,

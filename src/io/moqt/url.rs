@@ -33,7 +33,7 @@ pub enum ParseMoqtUrlError {
     Port(String),
     /// The host is missing, or the text is not a URL.
     #[error(
-        "invalid URL; expected moqt://HOST:PORT/PATH, with IPv6 addresses in brackets and spaces in the path as %20"
+        "invalid URL; expected moqt://HOST:PORT/PATH. Write IPv6 addresses in brackets, and a space in the path as %20"
     )]
     Malformed,
     /// The URL contains a user name or password, which other users of the machine could see.

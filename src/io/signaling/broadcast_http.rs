@@ -383,7 +383,8 @@ async fn token_response(
     // No client can join a room with this name, so the caller most likely made a mistake.
     if !is_valid_room_name(room) {
         return Err(bad_request(
-            "Invalid request: room must be at most 128 bytes without / or control characters. Reserved names are not allowed",
+            "Invalid request: room must have at most 128 bytes and must not contain '/' or control characters. Reserved \
+             names are not allowed",
         ));
     }
     let seconds = match body.get("expiresIn") {

@@ -137,7 +137,7 @@ const MAX_TABLE_READS: usize = 5;
 #[derive(Debug)]
 pub struct KernelDrops {
     inode: Option<String>,
-    /// Keeps the socket open, so that its line stays in the kernel's table until the last read.
+    /// Keeps the socket open. The kernel's table contains the drop count only while the socket is open.
     _socket: Option<UdpSocket>,
 }
 

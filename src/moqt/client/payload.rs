@@ -30,7 +30,7 @@ impl FramePayload {
         match self {
             Self::Texts(texts) if texts.is_empty() => Bytes::new(),
             Self::Texts(texts) => texts[(frame % texts.len() as u64) as usize].clone(),
-            // Not used: `FrameSource` stores the texts taken from the queue.
+            // This value is never used: `FrameSource` stores the texts taken from the queue.
             Self::Queue(_) => Bytes::new(),
             Self::Random(size) => {
                 let words = (0..size.div_ceil(8) as u64).flat_map(|word| splitmix64(frame << 20 ^ word).to_be_bytes());

@@ -139,8 +139,8 @@ fn every_sample_is_played_unchanged_and_in_order() {
 fn packet_is_played_up_to_its_allowance_plus_block_and_tolerance() {
     let simulation = Simulation::default();
     // In the first run, packet 700 arrives 20 ms late, which equals the allowance. In the second run, packet 700 arrives 35 ms late, which
-    // is too late. The limit is the sum of allowance (20 ms), block (5 ms) and tolerance (2.5 ms). A few samples that are read beyond the
-    // block also count.
+    // is too late. The limit is the sum of allowance (20 ms), block (5 ms) and tolerance (2.5 ms). The resampler also reads a few
+    // samples beyond the block, which makes the limit slightly stricter.
     let with = |late: f64| simulation.play(|index| Some(if index == 700 { 0.003 + late } else { 0.003 })).1;
     let at_the_limit = with(0.020);
     assert_eq!((at_the_limit.concealed, at_the_limit.late), (0, 0), "{at_the_limit:?}");

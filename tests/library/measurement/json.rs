@@ -603,7 +603,7 @@ fn json_lines_are_single_lines_and_the_last_is_the_document() {
 
 #[test]
 fn audio_quality_appears_in_json_and_text() {
-    // A square wave at full scale. The sign alternates with every sample, so all consecutive samples are clipped. 128 samples are 2.667 ms.
+    // A square wave at full scale: every sample is 1.0 or −1.0, so all samples count as clipped. 128 samples are 2.667 ms.
     let run = analyzed(|n| if n % 2 == 0 { 1.0 } else { -1.0 });
     let limits = audio_limits(AudioLimits { max_gaps: Some(1), ..AudioLimits::default() });
     let report = Report::new(&run, &limits);

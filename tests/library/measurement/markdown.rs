@@ -111,7 +111,7 @@ fn likely_causes_of_no_reply_are_a_list() {
     let list = "
 - no LATENCY\\_PONG received; possible causes:
   1. the port is closed or a firewall rejects packets (ICMP port unreachable): not received
-  2. the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): of the possible causes, \
+  2. the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): \
 check this cause first, because no datagram arrived. Run \
 `jamjam-dev probe --embedded` on this host and `jamjam-dev probe` on the server's host. If both probes pass, the problem is between the two hosts
   3. the server does not answer LATENCY\\_PING: this cause is unlikely, because no other datagram arrived

@@ -55,7 +55,7 @@ fn pongs_without_audio_replies_indicate_the_server() {
     assert!(path.ends_with("ruled out, because other datagrams arrived"), "{path}");
     assert!(server.starts_with("no echo server listens there, or the server delay exceeds"), "{server}");
     assert!(
-        server.ends_with("likely, because 2 LATENCY_PONG datagrams arrived; give --server-delay or a longer --timeout"),
+        server.ends_with("likely, because 2 LATENCY_PONG datagrams arrived. Give --server-delay or a longer --timeout"),
         "{server}"
     );
 }

@@ -1,10 +1,11 @@
-//! Echo servers that receive each other's replies after forged datagrams, in virtual time. The tests check how often each server answers
-//! and when the loop ends. In one round of the loop, a packet passes both servers and both paths. Therefore, the duration of a round is the
-//! sum of both server delays and both path delays. The loop ends because each server limits how often it echoes the same AUDIO packet. For
-//! this limit, each server keeps one time budget for each AUDIO packet. A new time budget equals three intervals. An interval is 10 s plus
-//! six times the server's delay. Each echo of a packet subtracts one interval from the packet's budget. The budget grows by one second for
-//! each second that passes. The budget never exceeds three intervals. If less than one interval is left, the server drops the packet.
-//! Before the third reply to the same KEEPALIVE, a server sends a loop check. Only an echo server returns a loop check.
+//! Loops between two echo servers, in virtual time. A datagram with the forged source address of one server is sent to the other server.
+//! Then, the servers answer each other's replies. The tests check how often each server answers and when the loop ends. In one round of the
+//! loop, a packet passes both servers and both paths. Therefore, the duration of a round is the sum of both server delays and both path
+//! delays. The loop ends because each server limits how often it echoes the same AUDIO packet. For this limit, each server keeps one time
+//! budget for each AUDIO packet. A new time budget equals three intervals. An interval is 10 s plus six times the server's delay. Each echo
+//! of a packet subtracts one interval from the packet's budget. The budget grows by one second for each second that passes. The budget
+//! never exceeds three intervals. If less than one interval is left, the server drops the packet. Before the third reply to the same
+//! KEEPALIVE, a server sends a loop check. Only an echo server returns a loop check.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -263,7 +263,7 @@ fn replies_are_matched_across_the_sequence_wrap() {
 fn run_without_replies_ends_at_the_deadline_of_the_last_packet() {
     let (mut node, _) = sender(1, vec![384; 2]);
     follow(&mut node, 0, 2 * MS);
-    // The last packet was sent at 2 ms. The unknown server delay adds 3 s, and the timeout adds 2 s.
+    // The last packet was sent at 2 ms. The server delay is unknown, so the sender waits for 3 s plus the timeout of 2 s.
     assert_eq!(deadline(&node), Some(5_002 * MS));
     follow(&mut node, 5_002 * MS, 5_002 * MS);
     assert!(node.is_finished());
@@ -306,7 +306,7 @@ fn lateness_uses_the_server_delay_known_when_the_packet_arrives() {
     // The round trip of the ping is 206 ms. Therefore, the estimated server delay is 200 − 206 = −6 ms.
     deliver(&mut node, 206 * MS, peer(), &pong(&ping));
     // This packet was sent at 2 ms, so its echo time is just above 201 ms. The limit of 5 ms applies to the echo time minus the server
-    // delay. The difference is 201 ms − (−6 ms) = 207 ms, so the packet is late.
+    // delay of −6 ms. The difference is 201 ms − (−6 ms) = 207 ms, so the packet is late.
     deliver(&mut node, 203 * MS + 1, peer(), &audio[1].1);
     let stream = node.into_results("", Some(Time::from_millis(300)), &mut ()).audio.expect("a sender has audio").stats;
     assert_eq!((stream.returned, stream.late), (2, 1));

@@ -103,7 +103,7 @@ fn invalid_targets_are_explained() {
         ("probe --embedded --to moqt://127.0.0.1:4443/echo", 2, "'--embedded' cannot be used with '--to"),
         ("probe --to moqt://127.0.0.1:4443/echo --moqt", 2, "cannot be used with"),
         ("probe --to 127.0.0.1:4443/echo", 2, "a MOQT echo server as moqt://127.0.0.1:4443/echo"),
-        ("probe --to moqt://", 2, "invalid URL; expected moqt://HOST:PORT/PATH, with IPv6 addresses in brackets"),
+        ("probe --to moqt://", 2, "invalid URL; expected moqt://HOST:PORT/PATH. Write IPv6 addresses in brackets"),
         ("probe --to ws://", 2, "--to: invalid URL; expected ws://HOST:PORT, with IPv6 addresses in brackets"),
         ("probe --to ws://me:secret@localhost", 2, "--to: the URL must not contain a user name or password"),
         ("probe --to http://localhost", 2, "unknown scheme `http://`"),

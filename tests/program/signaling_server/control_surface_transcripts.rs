@@ -17,8 +17,8 @@ use transcript::{Progress, run_transcript};
 use transcript_files::transcripts;
 
 /// The options that create the rooms of a transcript. Returns `None` if the transcript advances the clock, because a real server does not
-/// support this. If the transcript creates several rooms, a maximum number of members for any room also results in `None`. A real
-/// server applies `--bbx-max-clients` to all rooms.
+/// support this. Also returns `None` if the transcript creates several rooms and limits the members of one of them. A real server applies
+/// `--bbx-max-clients` to all rooms.
 fn rooms(transcript: &str) -> Option<Vec<String>> {
     let mut options = Vec::new();
     if transcript.lines().any(|line| line.ends_with("s pass")) {

@@ -67,8 +67,8 @@ pub enum Progress {
     /// The transcript was run up to a line that this server does not support. Such a line advances the clock, or runs a command in the
     /// embedding application.
     UntilUnsupported,
-    /// The run stopped before this line of the transcript. This transcript line converts an id to upper or lower case. The conversion
-    /// does not change the assigned id, for example because the id contains no letter.
+    /// The run stopped before this line of the transcript. The line expects that an id changes when it is converted to upper or lower case.
+    /// The id that the server assigned does not change, for example because it contains no letter.
     UntilLine(usize),
 }
 

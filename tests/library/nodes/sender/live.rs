@@ -100,7 +100,7 @@ fn live_packet_is_due_at_its_delivery_and_due_times_increase() {
     // The device reports ages of 1, 2 and 3 µs. With these ages, the packets would be due 1, 2 and 3 µs before the poll.
     deliveries.0.borrow_mut().extend([9 * MS; 3]);
     poll(&mut node, 9 * MS + 50 * US);
-    // The node is polled 20 µs after this delivery. However, the device reports an age of 1 µs.
+    // The node is polled 20 µs after these samples were delivered. According to the device, the samples are only 1 µs old.
     deliveries.0.borrow_mut().push_back(30 * MS);
     poll(&mut node, 30 * MS + 20 * US);
     let pacing = node.into_results("", Some(Time::from_millis(40)), &mut ()).pacing.expect("packets were sent");

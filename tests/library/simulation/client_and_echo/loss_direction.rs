@@ -120,8 +120,8 @@ fn server_arrivals(server: &[Event], client: SocketAddr) -> Server {
         if stun::is_loss_report_request(bytes) {
             arrivals.reported_counts.push((stun::transaction(bytes), [0, 1, 2].map(|i: usize| streams[i].count)));
             last_request = Some((stun::transaction(bytes), *at));
-            // The server sends at most ten loss reports per second. Each report that the server sends restarts its detection of repeated
-            // sequence numbers.
+            // The server sends at most ten loss reports per second. After each report, the server forgets which sequence
+            // numbers it has received.
             if window.is_none_or(|(begin, _)| at - begin >= 1_000_000_000) {
                 window = Some((*at, 0));
             }

@@ -2,7 +2,7 @@
 
 use super::reference_counts::StreamCounts;
 
-/// The lengths of all "maximal runs of lost packets in order of sending".
+/// Returns the length of each run of consecutive lost packets, in the order of sending.
 pub(crate) fn bursts(losses: &[bool]) -> Vec<usize> {
     losses.split(|lost| !lost).map(<[bool]>::len).filter(|length| *length > 0).collect()
 }

@@ -315,9 +315,8 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
     }
 }
 
-/// Waits until the client has read everything that the server wrote. Therefore, the server sends two requests, one after the other. The
-/// client may answer the first request before it reads data that arrived together with this request. The client has read the data before
-/// it answers the second request.
+/// Waits until the client has read everything that the server wrote. One request is not enough, because the client may answer it before it
+/// reads other data that arrived together with the request. Therefore, the server sends a second request after the first answer.
 async fn wait_until_read(connection: &Connection) -> Result<(), SessionError> {
     for _ in 0..2 {
         let (mut requester, mut answered) = connection.open_bi().await?;

@@ -46,7 +46,7 @@ fn expected(stage: u8, fault: Fault) -> Option<(&'static str, &'static str)> {
         (0, Fault::Silent) | (0..=2, Fault::Restarted) => Some(("rejected", "setup timed out after 5 s")),
         (1 | 2, Fault::Silent) => Some(("not_ready", "the server did not subscribe to our track")),
         (4, Fault::Silent) => Some(("not_ready", "the server did not accept our subscription")),
-        // The fault stops the server before its last written message is sent.
+        // At stage 3, the announcement is not yet written. At stage 4, it is written, but the fault begins before it is sent.
         (3 | 4, _) => Some(("not_ready", "the server did not announce the echo")),
         (5, Fault::Silent) => None,
         (5, _) => Some(("not_ready", "the server did not accept our subscription")),

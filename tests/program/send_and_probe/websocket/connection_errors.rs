@@ -58,7 +58,8 @@ fn server_close_is_reported_with_its_code_and_a_remedy() {
         let server = serve(move |number, mut connection| {
             connection.send_text(r#"{"type":"welcome"}"#);
             if number == 1 {
-                // Connection 1, which only receives in the broadcast dialect, gets no messages and is not closed.
+                // In the broadcast dialect, connection 1 never sends. After the welcome, the server sends nothing to it and does not
+                // close it.
                 while connection.receive().is_some() {}
                 return;
             }
