@@ -187,10 +187,11 @@ pub enum GilbertModelError {
     /// Bursts would never start or never end.
     #[error("P and R must be greater than 0. A burst starts with probability P and ends with probability R")]
     ZeroProbability,
-    /// The state would change too rarely: bursts and intervals would each last for more than 1,000 packets on average.
+    /// P + R is too small: the state of the model would change too rarely. On average, bursts and the intervals between bursts would
+    /// each last for more than 1,000 packets.
     #[error("P and R are too small: their sum must be at least 0.1%")]
     SumTooSmall,
-    /// The state would change too often: after almost every packet.
+    /// P + R is too large: the state of the model would change after almost every packet.
     #[error("P and R are too close to 100%: their sum must be at most 199.9%")]
     SumTooLarge,
 }
@@ -212,8 +213,9 @@ impl GilbertModel {
         (self.p, self.r)
     }
 
-    /// Whether the packet `index` is lost. `cached` contains the index and the state of an earlier packet. If the backward search reaches
-    /// this earlier packet, the search ends there. The call then stores `index` and the state at this packet in `cached`.
+    /// Whether the packet `index` is lost. `cached` contains the index and the state of an earlier packet. The search for a known
+    /// state goes backward from `index`. If the search reaches the cached packet, the search ends there. In all cases, the
+    /// call stores `index` and the state at this packet in `cached`.
     fn is_lost(self, rng: PacketRng, index: u32, cached: &mut Option<(u32, bool)>) -> bool {
         let (mut at, mut inverted) = (index, false);
         let bad = loop {

@@ -45,9 +45,9 @@
 //! 4. The driver sleeps until shortly before [`node::Node::next_deadline`], then busy-waits within the limit of `--spin`.
 //! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]. One segmented send transmits several packets
 //!    to one client. The driver sends these packets directly from the memory of the delay line or the immediate line, without a copy.
-//!    STUN replies and loop checks always enter the immediate line, the queue for immediate replies. If there is an impairment or an
-//!    outcome log, [`impairment`] decides about all other replies. These replies do not enter the delay line or the immediate line.
-//!    Instead, these replies enter one queue that is ordered by due time.
+//!    STUN replies and loop checks always enter the immediate line, the queue for immediate replies. If an impairment or an outcome
+//!    log is configured, all other replies pass through [`impairment`]. An impairment may drop, delay or duplicate these replies. These
+//!    replies do not enter the delay line or the immediate line. Instead, these replies enter one queue that is ordered by due time.
 //! 6. The main thread logs the [`echo::Counters`] until a stop is requested ([`io::stop::StopToken`]).
 //!
 //! # Path of the audio through `send`

@@ -41,7 +41,7 @@ fn listen_for_signals(stop: StopToken) -> Result<(), Failure> {
                 let reason = signals.next().await;
                 stop.request(reason);
                 if !stop.has_callbacks() {
-                    // Still starting, for example waiting for a name server or a pipe.
+                    // The program is still starting. For example, it may be waiting for a name server or a pipe.
                     std::process::exit(reason.exit_code().into());
                 }
                 let timeout = stop.grace_period().unwrap_or(SHUTDOWN_TIMEOUT);

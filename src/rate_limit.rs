@@ -23,7 +23,7 @@ const BURST_TOLERANCE: Duration = Duration::from_millis(125);
 /// The largest IP packet, in bits.
 const MAX_IP_PACKET_BITS: u64 = 65_535 * 8;
 
-/// A rate limit by the generic cell rate algorithm. The caller keeps the theoretical arrival time of each stream, which starts at
+/// A rate limit by the generic cell rate algorithm. The caller stores one theoretical arrival time per stream, initially
 /// [`Time::ZERO`].
 #[derive(Clone, Copy, Debug)]
 pub struct Gcra {

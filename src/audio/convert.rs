@@ -214,7 +214,8 @@ impl Packetizer {
         }
     }
 
-    /// Whether all samples of the next payload are available. Also true after `max_samples` samples have been returned.
+    /// Whether all samples of the next payload are available. When `max_samples` samples have been returned, the next payload is empty,
+    /// so the result is true.
     pub fn has_payload(&self) -> bool {
         self.ready.len() - self.consumed >= self.next_payload_len()
     }
@@ -351,8 +352,8 @@ pub struct ResamplerError {
 /// Resamples a stream of interleaved frames.
 ///
 /// The filter is `rubato`'s synchronous resampler. The ratio is exact (147:160 for 44.1 to 48 kHz), so the output never drifts. The filter
-/// delay is removed: second 1.000 of the input is second 1.000 of the output. If the rates are equal, copy the samples instead: copying
-/// preserves every bit.
+/// delay is removed: second 1.000 of the input is second 1.000 of the output. If the rates are equal, the caller
+/// copies the samples instead of using a `Resampler`. Copying preserves every bit.
 ///
 /// The output is always finite. A NaN or infinite sample would spread over its whole block and make the filter panic. Therefore, such a
 /// sample counts as 0. Magnitudes above 1e15 count as 1e15.
@@ -380,8 +381,8 @@ impl Resampler {
             return Err(error);
         }
         // If the block length is odd, the center of the filter lies between two samples. The output is then shifted by half a sample.
-        // Therefore, a block consists of an even number of `smallest` units. A unit is the shortest duration that is a whole number of
-        // frames at both rates.
+        // Therefore, the block length is a multiple of two units. A unit is the shortest duration that is a whole number of frames at both
+        // rates. `smallest` contains the length of one unit in frames at each rate.
         let divisor = gcd(from_hz, to_hz);
         let smallest = [from_hz / divisor, to_hz / divisor].map(|frames| frames as usize);
         let blocks = BLOCK_FRAMES.div_ceil(smallest[0].min(smallest[1])).next_multiple_of(2);

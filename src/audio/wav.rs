@@ -121,7 +121,7 @@ pub struct WavStream<R> {
     samples: Take<Chain<Cursor<Vec<u8>>, R>>,
     fmt: FmtChunk,
     format: WavFormat,
-    /// A plain header and the samples of one block: a small, valid WAV file for `hound`.
+    /// A plain header, followed by the samples of one block. Together they form a valid WAV file, which `hound` decodes.
     block: Vec<u8>,
     frames_read: u64,
     /// Bytes of the incomplete frame at the end; `None` before the end.
@@ -194,7 +194,8 @@ impl<R: Read> WavStream<R> {
         Ok(frames)
     }
 
-    /// Returns a one-line warning if the data is shorter than stated or ends inside a frame. Returns `None` before the end of the data.
+    /// Returns a one-line warning if the data is shorter than stated or ends inside a frame. Returns `None` if not all data has been
+    /// read yet.
     pub fn warning(&self) -> Option<String> {
         let cut = self.partial_frame_bytes?;
         let short = self.format.frames.filter(|stated| self.frames_read < *stated);
@@ -445,8 +446,8 @@ impl FmtChunk {
         Ok(fmt)
     }
 
-    /// The format tag. An extensible format has its tag in the GUID; standard and Ambisonic GUIDs contain the same tags. `None` if the
-    /// GUID does not contain a tag.
+    /// The format tag. If the format is extensible, the GUID contains the tag. A standard GUID and an Ambisonic GUID use the same tag
+    /// values. `None` if the GUID does not contain a tag.
     fn format_tag(&self) -> Option<u16> {
         const PCM_GUID_SUFFIX: [u8; 14] = *b"\x00\x00\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71";
         const AMBISONIC_GUID_SUFFIX: [u8; 14] = *b"\x00\x00\x21\x07\xd3\x11\x86\x44\xc8\xc1\xca\x00\x00\x00";

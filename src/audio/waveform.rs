@@ -150,7 +150,7 @@ impl Waveform {
         }
     }
 
-    /// Adds columns up to sample `samples`, and merges pairs of columns if there are too many.
+    /// Adds columns until they cover `samples` samples. If there would be too many columns, merges pairs of columns.
     fn extend_to(&mut self, samples: u64) {
         while samples.div_ceil(self.samples_per_column) > MAX_COLUMNS as u64 {
             let half = self.columns.len().div_ceil(2);

@@ -54,13 +54,13 @@ pub struct PlaybackArgs {
     jitter_buffer: JitterBuffer,
 }
 
-/// Maximum delay of the packets that are still played (--jitter-buffer).
+/// Delay allowed for a packet, relative to the fastest packets (--jitter-buffer). Slower packets can arrive too late to be played.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum JitterBuffer {
-    /// The maximum delay is measured from recent packets.
+    /// The allowed delay adapts to the delays of recent packets.
     #[default]
     Auto,
-    /// The maximum delay is this duration.
+    /// The allowed delay is this duration.
     Fixed(Duration),
 }
 

@@ -1,4 +1,5 @@
-//! Options from the environment: variables with two names, and empty variables. Errors name the variable that contains an invalid value.
+//! Options from the environment. Some variables have an alias, and an empty variable counts as not set. Errors name the variable that
+//! contains an invalid value.
 
 use std::env;
 use std::ffi::OsString;

@@ -37,7 +37,7 @@ pub struct Args {
 
     /// TCP port to listen on; 0 selects a free port
     ///
-    /// If the environment variable PORT is unset or empty, the environment variable PORT_ENV is used.
+    /// If the environment variable PORT is unset or empty, the program reads the variable PORT_ENV instead.
     #[arg(short, long, env = "PORT", value_parser = parse_port, default_value_t = DEFAULT_SIGNALING_PORT)]
     port: u16,
 

@@ -27,8 +27,8 @@ pub struct LossReport {
     pub response_received: bool,
     /// The client's address as seen by the server (XOR-MAPPED-ADDRESS).
     pub mapped_address: Option<SocketAddr>,
-    /// Distinct packets that the server received during the run, indexed by `StreamKind`, modulo 2^32. `None` if a
-    /// response is missing or the server restarted its counters.
+    /// Number of packets that the server received during the run, without duplicates. The array index is a `StreamKind`. Each number
+    /// wraps at 2^32. `None` if a response is missing or the server restarted its counters.
     pub received: Option<[u32; 3]>,
 }
 

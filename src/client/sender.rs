@@ -170,7 +170,8 @@ impl<S: PayloadSource> AudioWorkload<S> {
             SourcePoll::Ready => {
                 self.next_digest = reply_digest(&self.next_datagram);
                 // `now` and the capture age come from separate clock readings. Therefore, the calculated capture time may be slightly too
-                // early. Due times must not decrease, so the previous due time is the minimum.
+                // early. Due times must not decrease. Therefore, a time before the previous due time is replaced with the previous due
+                // time.
                 let captured_at =
                     self.source.capture_age().map(|age| now.saturating_sub(age).max(self.next_datagram_due));
                 self.next_datagram_due = captured_at.unwrap_or_else(|| self.audio_schedule.due(self.position));

@@ -46,7 +46,7 @@ pub struct AdmissionConfig {
 }
 
 impl Default for AdmissionConfig {
-    /// 8,000 packets and 64 Mbit per second, all networks, loopback exempt, key 0.
+    /// The limits are 8,000 packets and 64 Mbit per second. All networks are allowed, loopback is exempt, and `hash_key` is 0.
     fn default() -> Self {
         Self {
             max_packet_rate: Some(8_000),
@@ -309,13 +309,13 @@ struct RemoteSource {
 /// The purpose of a source digest.
 #[derive(Clone, Copy, Hash)]
 enum DigestPurpose {
-    /// The loop-check token for the token period with this number.
+    /// The token of a loop check. The value is the number of the token period.
     LoopCheckToken(u64),
     /// Loop checks sent to the source.
     LoopCheck,
     /// The source has returned a loop check.
     EchoServer,
-    /// Replies to repeated KEEPALIVEs of the source.
+    /// Limit on the replies to repeated KEEPALIVEs from the source.
     RepeatedKeepalives,
 }
 

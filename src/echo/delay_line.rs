@@ -224,8 +224,8 @@ pub(super) struct BufferAccount {
     /// Bytes charged for each datagram in addition to its own bytes.
     packet_overhead: usize,
     charged: u64,
-    /// Bytes charged to each client; the key is a digest of the client's address. Clients with equal digests share a limit. The overhead of
-    /// each packet includes the 17 bytes of an entry. Therefore, a client with a single packet also pays for its entry.
+    /// Bytes charged to each client; the key is a digest of the client's address. Clients with equal digests share a limit.
+    /// `packet_overhead` includes the 17 bytes of one entry in this map. Therefore, a client with a single packet also pays for its entry.
     charged_by_client: HashMap<u64, u64>,
 }
 

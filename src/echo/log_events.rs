@@ -28,9 +28,9 @@ pub(super) fn log_audio_received<'a>(source: SocketAddr, datagrams: impl Iterato
 pub(super) fn log_ignored(source: SocketAddr, header: Header) {
     let reason = match header.packet_type {
         PacketType::Fec => "not used by an echo server",
-        PacketType::Control => "no key exchange on this server",
+        PacketType::Control => "key exchange (CONTROL packets) is not supported",
         PacketType::LatencyPong => "no matching LATENCY_PING",
-        PacketType::Keepalive => "replies to a route probe are not answered",
+        PacketType::Keepalive => "this KEEPALIVE is a reply to a route probe",
         PacketType::Audio | PacketType::LatencyPing | PacketType::LatencyInfo => "no reply needed",
     };
     debug!(

@@ -41,10 +41,10 @@ impl RepetitionLimit {
     pub(super) const ECHO_SERVER: Self = Self { interval_ms: 60_000, burst: 1 };
 
     /// The limit on copies of one AUDIO packet at a server that delays AUDIO by `delay`. In a loop between two servers, one pass takes both
-    /// delays plus the round-trip time. The server with the longer delay has the longer `interval_ms`. If the round-trip time is below 3.3
-    /// s, three passes take less time than this interval. The server with the longer delay then receives more copies than its limit
-    /// permits. This server drops a copy, which ends the loop. The burst is three, because networks duplicate packets and users restart a
-    /// client on a fixed port.
+    /// delays plus the round-trip time. At the server with the longer delay, the interval between answered copies is also longer. If the
+    /// round-trip time is below 3.3 s, three passes take less time than this interval. The server with the longer delay then receives more
+    /// copies than its limit permits. This server drops a copy, which ends the loop. The burst is three, because copies also occur without
+    /// a loop. Networks duplicate packets. A client that is restarted on a fixed port may repeat packets.
     pub(super) fn audio(delay: Duration) -> Self {
         // The milliseconds wrap after 49 days. The interval multiplied by three (the burst) must be much shorter than 49 days. Therefore,
         // the maximum interval is one day.
@@ -52,7 +52,8 @@ impl RepetitionLimit {
         Self { interval_ms: interval.as_millis() as u32, burst: 3 }
     }
 
-    /// Maximum lead of the theoretical arrival time over the clock, in milliseconds.
+    /// Tolerance of the generic cell rate algorithm (GCRA) in milliseconds. The theoretical arrival time may exceed the current time by at
+    /// most this tolerance.
     const fn tolerance_ms(self) -> u32 {
         self.interval_ms * self.burst
     }
@@ -110,7 +111,7 @@ pub(super) struct RepetitionLimiter {
     sets: Vec<[u64; CACHE_WAYS]>,
     /// Maximum lifetime of an entry, with a margin for unordered timestamps.
     max_remaining_ms: u32,
-    /// For this many milliseconds after an entry expires, the same datagram still counts as a repetition.
+    /// An expired entry is kept for this many milliseconds. During this time, the same datagram still counts as a repetition.
     retention_ms: u32,
     next_way: usize,
     /// This state depends on all earlier datagrams. Therefore, a sender cannot predict which entry is evicted.
@@ -246,7 +247,7 @@ mod tests {
         assert_eq!(audio, RepetitionLimit { interval_ms: 28_000, burst: 3 });
         let at = [0, 1, 6_000, 27_999, 28_000, 28_001, 56_000];
         assert_eq!(admissions(&mut limiter, DIGEST, audio, &at), [true, true, true, false, true, false, true]);
-        // The entry has expired: three intervals of 28 s have passed since the last datagram.
+        // The last copy, at 56 s, moved the expiry of the cache entry to 140 s. The retention of 10 s also ends before 200 s.
         assert_eq!(admissions(&mut limiter, DIGEST, audio, &[200_000; 4]), [true, true, true, false]);
     }
 
@@ -270,7 +271,7 @@ mod tests {
         assert_eq!(check(&[0, 0, 0, 0]), [First, Second, Later, Later]);
         assert_eq!(check(&[0; 11])[9..], [Later, Exceeded]);
         assert_eq!(check(&[0, 2_000, 4_000, 6_000]), [First, Second, Later, Later]);
-        // The entry expires 10 s after the end of the 800 ms interval.
+        // The cache entry expires after 800 ms (`interval_ms` of KEEPALIVE). The expired entry is kept for another 10 s.
         assert_eq!(check(&[0, 10_799, 21_598]), [First, Second, Later]);
         assert_eq!(check(&[0, 10_800, 21_600]), [First, First, First]);
     }

@@ -1,9 +1,9 @@
 //! Queue of impaired replies. Each reply has its own delay, jitter and reordering. Each reply is sent as a single datagram.
 //!
 //! A reply is either dropped immediately (simulated loss) or becomes due later. When a reply is due, it enters the queue of the bandwidth
-//! limit, if there is one. Replies to one client keep their order within their class (AUDIO, immediate). Jitter cannot let a reply overtake
-//! the previous reply. Instead, the due time of the previous reply applies to both replies. Only a reply that is reordered on purpose may
-//! be overtaken.
+//! limit, if there is one. Replies to one client form two classes: AUDIO replies and all other replies. Each class keeps its order. Jitter
+//! cannot let a reply overtake the previous reply of its class. Instead, the due time of the previous reply applies to both replies.
+//! Within a class, only a reply that is reordered on purpose may be overtaken.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -181,8 +181,9 @@ impl ReleaseQueue {
         self.queued.first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// Queues the reply to a packet that arrived at `received_at`, to be sent `delay` later. A reply lost by impairment counts as
-    /// admitted. `copy_admitted` is called only before a duplicate is made, and returns whether it may be made.
+    /// Queues the reply to a packet that arrived at `received_at`, to be sent `delay` later. If impairment drops the reply, the
+    /// result still reports the reply as admitted. `copy_admitted` is called only if impairment duplicates the reply. The callback returns
+    /// whether the rate limits admit the copy.
     pub(super) fn push(
         &mut self,
         received_at: Time,

@@ -25,7 +25,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of log lines per second about sources. Without this limit, a flood of forged sources could fill the log.
 const MAX_LOG_LINES_PER_SECOND: u16 = 10;
 
-/// Maximum number of reports that one source receives per second. A report contains the numbers of packets received from the source.
+/// Maximum number of reports that one source receives per second. A report contains counts of the packets received from the source.
 const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
 
 /// Length of the window of sequence numbers. The window ends at the newest number. Late packets are distinguished from duplicates only

@@ -13,7 +13,7 @@ use super::codec::{
 pub enum MoqtVersion {
     /// Version `0xffffff00`: track paths are tuples.
     Gomoqt202502,
-    /// Version `0xfeedbabe`: a track is a broadcast path and a track name.
+    /// Version `0xfeedbabe`: a broadcast path and a track name together identify a track.
     Gomoqt09,
 }
 

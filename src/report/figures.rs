@@ -486,7 +486,7 @@ fn jitter_buffer(playback: &PlaybackFigures) -> String {
         0 => String::new(),
         resyncs => format!("; {}", format_count(resyncs, "resync")),
     };
-    format!("{depth}, allowance {auto}{allowance}{resyncs}")
+    format!("{depth}, jitter allowance {auto}{allowance}{resyncs}")
 }
 
 fn playback_latency(playback: &PlaybackFigures) -> String {
@@ -563,7 +563,7 @@ fn alignment_row(quality: &AudioQualityFigures) -> Option<String> {
         "shifted" => format!("{shift}{correlation}{gain}"),
         "ambiguous" => format!("{shift}{correlation}{gain}, ambiguous by multiples of the signal's period"),
         UNCORRELATED => format!("none: the returned audio does not match the sent audio{correlation}"),
-        _ => "- (the damaged audio is too short or silent)".to_owned(),
+        _ => "- (the returned audio of damaged packets is too short or silent)".to_owned(),
     };
     (quality.damaged_packets > 0).then_some(text)
 }

@@ -365,7 +365,7 @@ fn connection_failure_reason(run: &RunResults, stream: Option<&StreamStats>) -> 
 fn damage_reason(labels: StreamLabels, stream: &StreamStats) -> Option<String> {
     match (stream.damaged, stream.damaged_copies) {
         (0, 0) => None,
-        (0, copies) => Some(format!("{copies} damaged {}s arrived before an intact copy", labels.reply_noun())),
+        (0, copies) => Some(format!("{copies} damaged {}s arrived, each before its intact copy", labels.reply_noun())),
         (packets, _) => Some(format!("{packets} of {} {}s returned damaged", stream.sent, labels.request_noun())),
     }
 }

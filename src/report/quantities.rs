@@ -28,12 +28,12 @@ pub enum Unit {
     Clips,
     /// A ratio, 0 to 1.
     Ratio,
-    /// Microseconds, printed in the unit that suits their size.
+    /// A time in microseconds, printed in ns, µs, ms or s, depending on its size.
     Us,
     /// A time in microseconds, printed in milliseconds if it is 1 ms or longer. An echo time of several seconds is not printed in seconds.
     /// The rounding would hide the network's part, which may be only some milliseconds.
     FineUs,
-    /// Milliseconds, printed in the unit that suits their size.
+    /// A time in milliseconds, printed in ns, µs, ms or s, depending on its size.
     Ms,
 }
 
@@ -104,7 +104,7 @@ pub(super) fn thousandths(value: f64) -> f64 {
     (value * 1e3).round() / 1e3 + 0.0
 }
 
-/// Writes microseconds in the unit that suits their size.
+/// Writes a time, given in microseconds, in ns, µs, ms or s, depending on its size.
 pub(super) fn format_time(us: f64) -> String {
     match us.abs() {
         size if size > 0.0 && size < 0.1 => format!("{:.0} ns", us * 1e3),
@@ -439,7 +439,8 @@ impl StreamLabels {
 pub struct RoundTrip<'a> {
     /// The measured round trips, each minus a baseline.
     histogram: &'a Histogram,
-    /// The number to add to each value of `histogram`: the baseline minus the server delay.
+    /// Added to each value of `histogram` to restore the baseline. For AUDIO, `RoundTrip::of` also subtracts the server delay from this
+    /// offset.
     offset: i64,
 }
 

@@ -106,7 +106,7 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
             )
         }
         (None, 0) if port_unreachable > 0 => "check cause 1 first".to_owned(),
-        (None, 0) => "this cause is unlikely, because no other datagram arrived".to_owned(),
+        (None, 0) => "this cause is unlikely, because no datagram arrived".to_owned(),
     };
     Some(Warning {
         code: WarningCode::NoReplies,

@@ -227,13 +227,13 @@ pub enum ActivityKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivityOutcome {
-    /// The server accepted the message or the new connection. `Accepted` also marks the end of a connection for which the server gave no
-    /// reason.
+    /// The server accepted the message or the new connection. A connection's end is also `Accepted` if the server gave no reason for the
+    /// end.
     Accepted,
     /// The message had no effect, and its sender received no reply.
     Ignored,
-    /// The message had no effect, and its sender received an error. `Rejected` also marks the end of a connection for which the server gave
-    /// a reason.
+    /// The message had no effect, and its sender received an error. A connection's end is also `Rejected` if the server gave a reason for
+    /// the end.
     Rejected,
 }
 

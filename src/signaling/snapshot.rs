@@ -212,7 +212,7 @@ impl Hub {
         Some(ActivityScope { dialect, room: Some(room.to_owned()), room_key: Some(key), protected })
     }
 
-    /// Records a message. `before` is the sender's scope before the message took effect.
+    /// Records a message. `before` is the sender's dialect and room before the message took effect.
     pub(super) fn record_message(
         &mut self,
         now: WallClock,

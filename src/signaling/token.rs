@@ -1,7 +1,7 @@
 //! Tokens that admit a client to a broadcast room until they expire, signed with the server's secret.
 //!
-//! The format is `P.S`. `P` is the payload's JSON in unpadded base64url. `S` is the HMAC-SHA256 of the text `P` in the same encoding. The
-//! signature covers the text, so order and spacing of the JSON do not matter.
+//! The format is `P.S`. `P` is the payload's JSON in unpadded base64url. `S` is the HMAC-SHA256 of the text `P` in the same encoding.
+//! Because `S` covers the text `P`, the JSON may have any field order and spacing.
 
 use std::fmt;
 

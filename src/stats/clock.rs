@@ -77,7 +77,7 @@ impl ClockJumps {
         self.max_jump_ns
     }
 
-    /// Time that the machine was suspended, in nanoseconds, if the system has a clock that includes it.
+    /// Time that the machine was suspended, in nanoseconds. Always 0 on a system without a clock that continues during suspension.
     pub fn suspended_ns(&self) -> u64 {
         self.suspended_ns
     }

@@ -106,7 +106,7 @@ impl Histogram {
     /// is reduced to that value.
     fn buckets(&self) -> impl Iterator<Item = (i64, u64)> {
         let max = self.max().unwrap_or(0);
-        // The upper bound of a mirrored bucket is the end that is closer to zero.
+        // For negative values, the bucket's lowest magnitude gives the upper bound.
         let negative =
             self.negative.ascending().rev().map(|(lower, _, count)| (0i64.saturating_sub_unsigned(lower), count));
         let positive =

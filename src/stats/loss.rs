@@ -63,7 +63,7 @@ pub struct ReorderedPacket {
 /// range.
 #[derive(Clone, Copy, Debug)]
 struct MissingRange {
-    /// Index of the first missing packet. The last missing packet is the one sent just before the overtaking packet.
+    /// Index of the first missing packet. The last missing packet was sent directly before the packet that overtook this range.
     first: u64,
     /// Position of the overtaking packet in the order of arrival.
     arrival_index: u64,
@@ -73,9 +73,9 @@ struct MissingRange {
 
 /// Detects reordering from the first copies of a stream's packets. A packet's index is its position in the order of sending.
 ///
-/// The first packet that overtakes a missing packet always has the highest index received so far. The arrival of such a packet
-/// creates a missing range. So every packet that is still missing belongs to exactly one range. Each range stores the arrival time of the
-/// packet that created the range. This packet is the first that overtook the missing packets of the range.
+/// An arriving packet whose index exceeds the next expected index creates a range of missing packets. The ranges do not overlap, so each
+/// missing packet belongs to exactly one range. Each range stores the arrival time of the packet that created the range. This packet is the
+/// first that overtook the missing packets of the range.
 #[derive(Clone, Debug, Default)]
 pub struct Reordering {
     next_expected: u64,

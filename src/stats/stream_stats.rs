@@ -19,7 +19,8 @@ pub struct StreamStats {
     pub in_flight: u64,
     /// Datagrams that returned after an undamaged copy of the same packet.
     pub duplicated: u64,
-    /// Datagrams whose bytes differ from the sent bytes. No undamaged copy of the packet had returned before these datagrams.
+    /// Datagrams whose bytes differ from the sent bytes. A damaged datagram that returns after an undamaged copy of its packet counts as
+    /// `duplicated` instead.
     pub damaged_copies: u64,
     /// Returned packets whose first undamaged copy was overtaken.
     pub reordered: u64,

@@ -42,7 +42,7 @@ pub enum StunError {
     /// The length field is not a multiple of 4 or does not match the datagram's length.
     #[error("STUN length field is {length}, but {found} bytes follow the header")]
     Length {
-        /// Value of the field.
+        /// Value of the length field.
         length: u16,
         /// Bytes after the header.
         found: usize,

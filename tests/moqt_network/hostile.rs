@@ -135,7 +135,7 @@ fn streams_without_a_session_are_buffered_up_to_a_limit() {
             for _ in 0..1_000 {
                 let _ = manual_client.uni(b"\x00\x02").await.finish();
             }
-            // 128 streams are buffered for a session that may still start.
+            // 128 streams are buffered in case the client starts the session later.
             server.until("the others are refused", |reading| reading.sessions.streams_rejected == refused * 872).await;
         });
         server.ordinary_echo(over);

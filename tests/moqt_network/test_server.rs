@@ -205,8 +205,8 @@ pub(crate) fn run_client(
 
 /// Starts a server over raw QUIC. A client matches if its first stream begins with the bytes `wanted`. The server ends after the connection
 /// to the first matching client has ended. Without `replies_to_all`, the server sends the response of gomoqt-2025-02 only to a matching
-/// client. With `replies_to_all`, the server sends this response to every client. The server then closes the connection to a matching
-/// client.
+/// client. With `replies_to_all`, the server sends this response to every client. Only in this case, the server then closes the connection
+/// to a matching client.
 pub(crate) fn scripted_server(
     socket: UdpSocket,
     wanted: &'static [u8],

@@ -101,7 +101,7 @@ fn cycles_of(sources: &[(&str, &str)]) -> Vec<String> {
 #[test]
 fn import_cycle_is_found() {
     for sources in [
-        // Siblings: one uses an import, the other uses a qualified path.
+        // Siblings use each other: `x` through an import, `y` through a qualified path.
         [("", ""), ("x", "use crate::y::B;"), ("y", "fn f() { crate::x::g(); }")],
         // The crate root uses a path that starts with the name of its child module.
         [("", "mod x; fn f() { x::g(); }"), ("x", "use super::f;"), ("y", "")],
@@ -126,7 +126,7 @@ fn imports_without_a_cycle_are_permitted() {
         ],
         // A child uses its parent, and another module uses the child.
         [("x", "mod y; struct A;"), ("x::y", "use super::A;"), ("z", "use crate::x::y::B;")],
-        // An import in a test module, the path of a visibility and a link in a comment do not count as imports.
+        // The check ignores imports in test modules, paths in `pub(in …)` and links in comments.
         [("x", "use crate::y::B;"), ("y", "mod tests { use crate::x::A; }"), ("z", "")],
         [("x", "mod y; use y::B;"), ("x::y", "pub(in crate::x) struct B;"), ("z", "//! [`crate::x`]")],
     ] {

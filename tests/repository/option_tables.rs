@@ -35,7 +35,7 @@ fn tables(command: &Command) -> String {
 
 fn row(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    // A default that depends on another option is part of the help text.
+    // If clap does not know an option's default, the option's help text contains the default.
     let (meaning, reported) = match help.split_once(" [default: ") {
         Some((meaning, reported)) => (meaning.to_owned(), reported.strip_suffix(']').map(str::to_owned)),
         None => (help, None),

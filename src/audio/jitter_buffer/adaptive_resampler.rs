@@ -8,7 +8,8 @@ use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Adjustable, Async, FixedAsync, SincInterpolationParameters, SincInterpolationType, Slip, WindowFunction};
 use thiserror::Error;
 
-/// Maximum output frames per call of the resampler. With more frames, the crossfades of the resampler `Slip` do not become longer.
+/// Maximum output frames per call of the resampler. A larger maximum has no benefit: the crossfades of the resampler `Slip`
+/// would not become longer.
 const MAX_CHUNK_FRAMES: u32 = 512;
 
 /// Minimum output frames per call of the resampler.

@@ -2,9 +2,9 @@
 //!
 //! A packet that arrives at `t` and starts at offset `x` has the delay `t - x`. A device callback at `t` that plays from offset `p` has the
 //! delay `t - p`. Scheduling can only add delay. Therefore, each second yields two values: the minimum packet delay and the minimum
-//! callback delay. The *depth* is the minimum callback delay minus the minimum packet delay. If scheduling adds no delay to the callback, a
-//! packet with the minimum delay waits for at most this depth. The target depth is one device block, plus the jitter allowance, plus a
-//! tolerance. Until the depth first differs from the target by more than the tolerance, the playback speed is not adjusted.
+//! callback delay. The *depth* is the minimum callback delay minus the minimum packet delay. If callbacks are on time, the fastest packets
+//! are buffered for the depth or less. The target depth is one device block, plus the jitter allowance, plus a tolerance. Speed control
+//! starts when the depth first differs from the target by more than the tolerance.
 
 use crate::time::{Time, saturating_nanos};
 use std::time::Duration;
@@ -34,13 +34,13 @@ const MAX_SPEED_CHANGE: f64 = 0.002;
 /// Proportional and integral gain per second. With these values, the depth settles within half a minute without oscillation.
 const CONTROL_GAINS: (f64, f64) = (0.25, 0.015);
 
-/// Playback pauses after late packets if target depth minus depth exceeds this value. The value is in seconds.
+/// After late packets, playback pauses if the depth is more than this value below the target. The value is in seconds.
 const PAUSE_THRESHOLD: f64 = 0.001;
 
-/// Playback skips frames if depth minus target depth exceeds this value plus the tolerance. The value is in seconds.
+/// Playback skips frames if the depth exceeds target plus tolerance by more than this value. The value is in seconds.
 const SKIP_THRESHOLD: f64 = 0.05;
 
-/// Waiting time of the fastest packet in each window of one second. All values are in seconds.
+/// Time that the fastest packet of each window (one second) waits in the jitter buffer. All values are in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BufferDepth {
     /// Minimum waiting time over all windows.
@@ -116,7 +116,7 @@ pub(super) struct DelayController {
     evaluate_next: bool,
     /// Time of the last device callback. During one callback, `on_fill` may be called several times with the same time.
     last_fill_at: Option<Time>,
-    /// Number of frames that the last callback has taken so far. One callback's output can be filled in several parts.
+    /// Number of frames that the most recent callback has taken. One callback can take its frames in several parts, which are added.
     frames_this_fill: usize,
     /// Maximum frames per callback in each of the latest windows.
     block_history: [usize; BLOCK_HISTORY_LEN],

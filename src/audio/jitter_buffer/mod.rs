@@ -79,7 +79,7 @@ pub struct JitterBufferStats {
     pub non_finite_samples: u64,
     /// Number of times that playback paused or skipped to correct the depth of the buffer.
     pub resyncs: u64,
-    /// Waiting time of the fastest packet in each second; `None` before the first measurement.
+    /// Time that the fastest packet of each second waits in the jitter buffer; `None` before the first measurement.
     pub depth: Option<BufferDepth>,
     /// Jitter allowance when these statistics were read.
     pub jitter_allowance: Duration,

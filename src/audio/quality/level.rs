@@ -116,12 +116,12 @@ const MAX_OPEN_CLIPS: usize = 1_024;
 #[derive(Clone, Debug)]
 struct OpenClip {
     samples: Range<u64>,
-    /// Whether this run of full-scale samples possibly began in an earlier packet. In this case, `samples` starts at the start of a packet.
-    /// The packet directly before `samples` may be added later. If the last sample of that packet is not at full scale, this field becomes
-    /// false.
+    /// Whether this run of full-scale samples possibly began in an earlier packet. If so, the first of `samples` is also the first sample
+    /// of a packet. The preceding packet may arrive out of order and be analyzed later. If the last sample of that packet is not at full
+    /// scale, this field becomes false.
     may_extend_before: bool,
-    /// Whether this run of full-scale samples possibly continues in a later packet. In this case, `samples` ends at the end of a packet.
-    /// The packet directly after `samples` may be added later. If the first sample of that packet is not at full scale, this field becomes
+    /// Whether this run of full-scale samples possibly continues in a later packet. If so, the last of `samples` is also the last sample of
+    /// a packet. The following packet may be analyzed later. If the first sample of that packet is not at full scale, this field becomes
     /// false.
     may_extend_after: bool,
 }
@@ -214,8 +214,8 @@ impl ClipDetector {
         }
     }
 
-    /// Called if the packet that ends at `offset` does not end with a full-scale sample. If an open clip starts at
-    /// `offset`, this clip does not extend back into the packet.
+    /// Called if the packet that ends at `offset` does not end with a full-scale sample. An open clip that starts
+    /// at `offset` did not begin in this packet.
     fn close_clip_starting_at(&mut self, offset: u64) {
         let at = self.open_clips.partition_point(|clip| clip.samples.start < offset);
         if self.open_clips.get(at).is_some_and(|clip| clip.samples.start == offset) {

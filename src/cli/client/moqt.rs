@@ -225,7 +225,7 @@ impl ClientArgs {
                 event
             {
                 // Blocks while the queue is full, so that no text is lost. A command that does not print received texts drops the receiver
-                // of this queue. `send` then fails immediately.
+                // of this queue. `sender.send` then returns an error immediately, and the text is discarded.
                 let _ = sender.send(payload.clone());
             }
         };

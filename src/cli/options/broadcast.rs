@@ -31,10 +31,10 @@ const HEADING: &str = "Broadcast rooms";
 /// Format of relayed messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Envelope {
-    /// In room NAME: {"type": "NAME-content", …}
+    /// In room NAME: {"type": "NAME-content", ...}
     #[default]
     Document,
-    /// For Dynode players: {"type": "broadcast", …}
+    /// For Dynode players: {"type": "broadcast", ...}
     Dynode,
 }
 

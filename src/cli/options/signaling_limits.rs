@@ -271,8 +271,8 @@ struct HeartbeatSource {
 
 impl ControlSurfaceArgs {
     /// Applies the options to the hub's limits. `limits` must already contain the heartbeat interval and time-out for all dialects except
-    /// control surfaces. An interval that the user gave for those dialects is the default for control surfaces. The same rule applies to
-    /// the time-out.
+    /// control surfaces. If the user gave `--heartbeat-interval`, its value is also the default for control surfaces. The same rule applies
+    /// to `--client-timeout`.
     pub fn apply_to(&self, limits: &SignalingLimits) -> SignalingLimits {
         let Heartbeat { interval, timeout } = ControlSurfaceLimits::default().heartbeat;
         let interval = match self.bbx_ping_interval {

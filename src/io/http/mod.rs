@@ -155,7 +155,7 @@ where
             Ok(Err(error)) if error.is_timeout() => return permit.on_header_timeout(),
             Ok(_) => return,
             Err(_) if permit.deadline() <= Instant::now() => return,
-            // The lifetime was extended.
+            // The permit's deadline was extended during the wait, so the loop waits again.
             Err(_) => {}
         }
     }

@@ -327,7 +327,7 @@ impl ConnectionStreams {
                     self.accept_futures[dir as usize].as_mut().map(|future| future.as_mut().poll(context))
             {
                 self.accept_futures[dir as usize] = None;
-                // The `closed` future reports a lost connection.
+                // The error is ignored here, because the `closed` future reports a lost connection.
                 let Ok((send, recv)) = accepted else { break };
                 self.accept_futures[dir as usize] = Some(accept_stream(dir, self.transport.connection().clone()));
                 match self.session_id {
@@ -381,7 +381,7 @@ impl ConnectionStreams {
                 Err(ReadError::Reset(code)) => {
                     return Poll::Ready(TransportEvent::Reset(stream, decode_error_code(self.session_id, code)));
                 }
-                // The `closed` future reports a lost connection.
+                // The error is ignored here, because the `closed` future reports a lost connection.
                 Err(_) => {}
             }
         }
@@ -520,7 +520,7 @@ impl StreamOpener {
             let next = self.in_progress.get_or_insert_with(|| open_stream(self.dir, connection.clone()));
             let opened = ready!(next.as_mut().poll(context));
             self.in_progress = None;
-            // The `closed` future reports a lost connection.
+            // The error is ignored here, because the `closed` future reports a lost connection.
             self.spare = opened.ok();
         }
         let Some(opened) = self.spare.take() else { return Poll::Pending };
@@ -580,8 +580,9 @@ fn reject_stream(send: Option<SendStream>, mut recv: RecvStream, code: u32) -> P
     PeerStream::Rejected
 }
 
-/// Polls the values in the order of their handles, starting after the value that was ready last. If no value is ready, the next call
-/// starts after `Local(0)` and ends with `Local(0)`. Handles of the peer's streams follow those of local streams.
+/// Polls the values in the order of their handles, starting after the value that was ready last. If no value is ready,
+/// `last_ready` is reset to `Local(0)`. The next call then polls `Local(0)` last. Handles of the peer's streams follow those of local
+/// streams.
 fn poll_round_robin<V, T>(
     streams: &mut BTreeMap<StreamHandle, V>,
     last_ready: &mut StreamHandle,

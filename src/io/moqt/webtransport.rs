@@ -444,7 +444,7 @@ mod tests {
         [header, b"\x17\x00".repeat(payload / 2)].concat()
     }
 
-    /// Runs a future on a stream that always has data. Returns its result and the number of polls.
+    /// Runs a future that reads from memory, where data is always available. Returns the future's result and the number of polls.
     fn run_counting_polls<T>(future: impl Future<Output = T>) -> (T, usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
         let mut polls = 0;

@@ -376,8 +376,8 @@ impl OutboundQueues {
         }
     }
 
-    /// Closes a connection that does not read, or does not complete its messages. The queued messages and `more` further messages count as
-    /// dropped.
+    /// Closes a connection that does not read, or does not complete its messages. The number of dropped messages is the number
+    /// of queued messages plus `more`.
     fn evict(&mut self, conn: ConnId, more: usize, is_over_budget: bool) {
         if let Some(queue) = self.queues.remove(&conn) {
             let discarded = queue.close_discarding(pending_close(CloseCode::TRY_AGAIN_LATER, SLOW_READER));
@@ -431,11 +431,11 @@ mod tests {
         for conn in 1..=4 {
             assert_eq!(charge(&queues, conn, 20), Ok(()));
         }
-        // Ten bytes are sent to each of four connections, so two connections with incomplete messages are closed.
+        // The budget has no room for four frames of ten bytes. Therefore, two connections with incomplete messages are closed.
         queues.send(&[ConnId(5), ConnId(6), ConnId(7), ConnId(8)], "12345678".to_owned());
         let evicted = |queues: &OutboundQueues| queues.evicted.iter().map(|evicted| evicted.conn).collect::<Vec<_>>();
         assert_eq!((evicted(&queues), budget.used_bytes()), (vec![ConnId(4), ConnId(3)], 80));
-        // Connections 1 and 2 stay open: when their messages are complete, their bytes are no longer charged.
+        // Connections 1 and 2 are still open. When their messages are complete, the bytes of these messages are no longer charged.
         assert_eq!((charge(&queues, 1, 0), charge(&queues, 2, 0), budget.used_bytes()), (Ok(()), Ok(()), 40));
         let large = Arc::clone(&queues.queues[&ConnId(6)]);
         assert_eq!((large.charge_partial_message(35), charge(&queues, 7, 8)), (Ok(()), Err(QueueFull::Budget)));

@@ -17,7 +17,7 @@ const MAX_EARLINESS_NS: f64 = 80_000.0;
 /// Maximum timer error, in nanoseconds. A measured error above this value is caused by load and is reduced to this value.
 const MAX_TIMER_ERROR_NS: f64 = 300_000.0;
 
-/// Maximum accumulated spin time.
+/// Maximum spin budget: the spin time that the driver can save for later.
 const MAX_SPIN_CREDIT: Duration = Duration::from_millis(2);
 
 /// What to do until a deadline.

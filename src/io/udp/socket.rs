@@ -147,7 +147,8 @@ impl KernelDrops {
         Self { inode: socket_inode(socket), _socket: socket.try_clone().ok() }
     }
 
-    /// Receive buffer overflows so far. A batch of datagrams counts once. Returns `None` if the system does not report overflows.
+    /// Receive buffer overflows so far. If the kernel drops a buffer that contains several datagrams (GRO), the buffer counts once.
+    /// Returns `None` if the system does not report overflows.
     pub fn read(&self) -> Option<u64> {
         let inode = self.inode.as_deref()?;
         let read = |table: &str| parse_drops(&std::fs::read_to_string(table).ok()?, inode);

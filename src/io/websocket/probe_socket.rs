@@ -33,8 +33,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Placeholder for the source address of messages that arrive on any connection except the last one. The prober ignores messages with this
-/// source address.
+/// Placeholder source address of messages from all connections except the last in `WebSocketIo::sockets`. The prober ignores messages with
+/// this source address.
 const IGNORED_SOURCE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// Connections to one server. Requests are sent on the first connection, and responses are received on the last. A single connection does

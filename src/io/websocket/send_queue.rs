@@ -112,7 +112,7 @@ struct SendQueueState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WakeOn {
     Anything,
-    /// The socket accepts no data now, so only a close wakes the writer.
+    /// The socket accepts no data now. A new frame does not wake the writer, but a close does.
     CloseOnly,
 }
 
@@ -302,7 +302,7 @@ const IDLE_CAPACITY: usize = 4;
 #[derive(Debug, Default)]
 struct FrameQueue {
     frames: VecDeque<QueuedFrame>,
-    /// Keys of queued updates. With this index, the queue is searched only if a frame is superseded.
+    /// Keys of queued updates. This map avoids a search of the queue if no frame is superseded.
     update_keys: BTreeMap<UpdateKey, UpdateKeyEntry>,
     /// Number of superseded frames.
     superseded: u32,

@@ -237,7 +237,7 @@ impl MoqtClient {
             }
             let (group, frame, mut due) = self.next_frame(start);
             if was_queued && due < now {
-                // The text was queued after the due time of its frame, so the schedule is shifted.
+                // The text of this frame became available after the due time. The schedule is shifted by this delay.
                 start += now - due;
                 (due, self.phase) = (now, ClientPhase::Sending { start });
             }

@@ -96,8 +96,8 @@ pub enum MoqtClientEvent {
         frame: usize,
         /// When the frame was received.
         at: Time,
-        /// Whether the received payload equals the payload of the run's frame at this position. If that frame was not sent yet, its
-        /// future payload is used for the comparison.
+        /// Whether the received payload equals the run's payload for the same group and frame number. If that frame was not sent yet,
+        /// its future payload is used for the comparison.
         intact: bool,
         /// Received payload.
         payload: Bytes,

@@ -28,7 +28,7 @@ const MAX_ITEMS_PER_TURN: usize = 64;
 /// Role of this end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointRole {
-    /// The connection was accepted.
+    /// This end accepted the connection.
     Server {
         /// The served path, such as `/echo`.
         served_path: String,
@@ -36,7 +36,7 @@ pub enum EndpointRole {
         /// contains the path.
         connect_path: Option<String>,
     },
-    /// The connection was opened.
+    /// This end opened the connection.
     Client {
         /// Offered versions, the preferred one first; not empty.
         offered_versions: Vec<MoqtVersion>,
@@ -210,7 +210,7 @@ enum SessionState {
 
 /// One end of one session.
 #[derive(Debug)]
-#[expect(clippy::struct_field_names, reason = "the protocol has a session stream")]
+#[expect(clippy::struct_field_names, reason = "the field name `session_stream` is a term of the protocol")]
 pub struct Session {
     role: EndpointRole,
     limits: SessionLimits,

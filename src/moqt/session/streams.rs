@@ -1,8 +1,8 @@
 //! Handles incoming streams: opens, buffers, splits and ends streams, and dispatches messages by the stream's role. A turn processes a
 //! limited number of items. The other items wait in a backlog.
 //!
-//! The last part sends and receives groups. Unsent bytes are limited. If a subscriber is slow, the oldest group is dropped as a whole.
-//! Therefore, the remaining data is recent.
+//! The second `impl` block sends and receives groups. Unsent bytes are limited. If a subscriber is slow, the oldest group is dropped as a
+//! whole. Therefore, the remaining data is recent.
 
 use std::collections::VecDeque;
 

@@ -130,7 +130,7 @@ pub enum RelayPayload {
     /// field `data` is the relayed content. If both fields are missing, the whole JSON value is the relayed content. In the Dynode envelope
     /// format, the whole JSON value is relayed.
     Message(Value),
-    /// In both envelope formats (documented and Dynode), the whole JSON value is relayed.
+    /// This complete JSON value is the relayed content, in the documented and in the Dynode envelope format.
     Content(Value),
 }
 

@@ -334,7 +334,7 @@ fn set_param(
     Ok(())
 }
 
-/// The room of the connection, if `name` is not too long.
+/// Returns the connection's room. Fails if there is no room, or if the parameter or event name is too long.
 fn member_room(
     ctx: &ConnectionContext<'_>,
     dialect: &ControlSurfaceDialect,

@@ -37,7 +37,7 @@ fn pseudo_random(n: u64) -> f64 {
     (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1_u64 << 24) as f64
 }
 
-/// Sample `n` of the sound: noise, so that every position is distinct, and never zero.
+/// Sample `n` of the sound. The sound is noise, so that every position is distinct. No sample is zero.
 fn sound(n: usize) -> f32 {
     (0.1 + pseudo_random(n as u64) * 0.8) as f32 * if n.is_multiple_of(2) { 0.5 } else { -0.5 }
 }
@@ -403,8 +403,8 @@ fn end_of_stream_fades_out_without_concealment() {
 
 #[test]
 fn any_block_length_adds_only_the_necessary_delay() {
-    // The resampler returns chunks of 16 to 512 frames. 521 is prime, so no chunk length divides this block evenly. The longest chunks that
-    // divide blocks of 513, 735 and 1,025 frames evenly have only 171, 245 and 205 frames.
+    // The resampler returns chunks of 16 to 512 frames. 521 is prime, so no chunk length divides this block evenly. Chunks that divide a
+    // block of 513 frames evenly have at most 171 frames. For 735 frames, the maximum is 245. For 1,025 frames, the maximum is 205.
     for block in [1, 15, 16, 17, 511, 513, 521, 735, 1_025, 4_096] {
         let simulation = Simulation { block, seconds: 10.0, ..Simulation::default() };
         let (_, played) = simulation.play(|_| Some(0.003));

@@ -18,7 +18,7 @@ fn resampled(from: u32, to: u32, channels: u16, samples: &[f32], piece: usize) -
     out
 }
 
-/// The error of `found` relative to a sine of level 0.5, excluding 60 ms at either end.
+/// The RMS of `found` minus `wanted`, in dB, without the first and last 60 ms. 0 dB is the RMS of a sine with amplitude 0.5.
 fn error_db(found: &[f32], wanted: &[f32], rate: u32) -> f64 {
     let edge = rate as usize * 60 / 1000;
     let inner = edge..wanted.len() - edge;

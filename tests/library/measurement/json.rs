@@ -501,7 +501,7 @@ fn playback_statistics_appear_in_json_and_text() {
     for line in [
         "playback device: loud , I16, 2 channels, 44100 Hz",
         "played                900 packets; 17 concealed; 11 late, by up to 4.250 ms; 5 skipped; 2 early; 216 unplayed at the end",
-        "jitter buffer         depth 15.1 ms (14.7 to 15.8), allowance 10.000 ms; 1 resync",
+        "jitter buffer         depth 15.1 ms (14.7 to 15.8), jitter allowance 10.000 ms; 1 resync",
         "playback latency      5.333 ms, reported by the device",
         "playback xruns        2",
         "playback clock        +37.5 ppm, ± 1.9, over 11 s; played 45.3 ppm slower at the end",
@@ -532,7 +532,7 @@ fn playback_statistics_appear_in_json_and_text() {
     let text = text::summary(&report, false);
     for line in [
         "played                0 packets; 0 concealed",
-        "jitter buffer         nothing played, allowance auto, 5.000 ms",
+        "jitter buffer         nothing played, jitter allowance auto, 5.000 ms",
         "playback clock        - (needs 10 s); no rate correction",
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
@@ -636,7 +636,7 @@ fn audio_quality_appears_in_json_and_text() {
     for line in [
         "gaps                  2, 8.000 ms in total (30 %), longest 5.333 ms; at 0.003 s (5.333 ms), 0.013 s (2.667 ms)",
         "level                 sent peak 0.0 dBFS, RMS 0.0 dBFS, clipped 1 time; returned peak 0.0 dBFS, RMS -0.7 dBFS, clipped 4 times",
-        "alignment             - (the damaged audio is too short or silent)",
+        "alignment             - (the returned audio of damaged packets is too short or silent)",
         "limit --max-gaps 1 gap: 2 gaps, exceeded",
         "warning: the sent audio is clipped 1 time, first at 0.0 \u{b5}s: the source is too loud",
         "warning: gaps, levels and alignment do not cover 2 packets: this host was too slow to analyze all audio",

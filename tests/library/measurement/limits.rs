@@ -179,7 +179,7 @@ fn damage_fails_with_and_without_limits() {
 fn damaged_copy_before_an_intact_copy_fails() {
     let mut run = probe(100, &[MS; 100]);
     run.ping.as_mut().unwrap().damaged_copies = 2;
-    assert_eq!(reasons(&run, max_loss(0.0)), ["2 damaged LATENCY_PONG datagrams arrived before an intact copy"]);
+    assert_eq!(reasons(&run, max_loss(0.0)), ["2 damaged LATENCY_PONG datagrams arrived, each before its intact copy"]);
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn likely_causes_of_no_reply_are_a_list() {
   2. the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): \
 check this cause first, because no datagram arrived. Run \
 `jamjam-dev probe --embedded` on this host and `jamjam-dev probe` on the server's host. If both probes pass, the problem is between the two hosts
-  3. the server does not answer LATENCY\\_PING: this cause is unlikely, because no other datagram arrived
+  3. the server does not answer LATENCY\\_PING: this cause is unlikely, because no datagram arrived
 
 ";
     assert!(shown.ends_with(list), "{shown}");

@@ -163,7 +163,7 @@ warning: no LATENCY_PONG received; possible causes:
   2. the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): \
 check this cause first, because no datagram arrived. Run \
 `jamjam-dev probe --embedded` on this host and `jamjam-dev probe` on the server's host. If both probes pass, the problem is between the two hosts
-  3. the server does not answer LATENCY_PING: this cause is unlikely, because no other datagram arrived
+  3. the server does not answer LATENCY_PING: this cause is unlikely, because no datagram arrived
 
 FAILED: no replies received
 ";

@@ -131,7 +131,8 @@ fn received_counts_of_the_server_split_the_loss() {
 fn run_end_waits_at_most_a_second_for_the_loss_report() {
     let mut node = prober_after_pings(2, |request| counts_response(request, 9, 0), |n| n == 0);
     let (requests, end) = run_to_end(&mut node, |_| None);
-    // The last ping was sent at 11 ms, so its deadline is 2,012 ms.
+    // The last ping was sent at 11 ms. The smallest round trip was 1 ms, and the timeout is 2 s. Therefore, the deadline of the last ping
+    // is 2,012 ms.
     assert_eq!((requests, end), (vec![1_412 * MS, 1_612 * MS, 1_812 * MS], 2_412 * MS));
     let run = run(node);
     assert_eq!(

@@ -173,10 +173,10 @@ fn audio_loops_three_times() {
 #[test]
 fn longer_delay_ends_the_loop_that_the_shorter_one_would_continue() {
     // Suppose that only the first server had a limit. Then each server would send five echoes in the first and third test cases. In the
-    // second test case, each server would send four echoes. However, both servers have a limit. In the first test case, the interval of the
-    // second server is 40 s. The budget of the second server is 120 s. Each echo uses 40 s of this budget. The packet returns after 5.1 s.
-    // In this time, the budget increases by 5.1 s. So each round uses 34.9 s. Three rounds use 3 × 34.9 = 104.7 s of the budget. When the
-    // packet arrives for the fourth time, only 15.3 s are left. Therefore, the second server drops the packet.
+    // second test case, each server would send four echoes. However, both servers have a limit. In the first test case, the second server's
+    // time budget for the packet is 120 s. Each echo of the packet uses 40 s of this budget. The packet returns after 5.1 s. In this time,
+    // the budget increases by 5.1 s. So each round uses 34.9 s. Three rounds use 3 × 34.9 = 104.7 s of the budget. When the packet arrives
+    // for the fourth time, only 15.3 s are left. Therefore, the second server drops the packet.
     for (delays, path_delay, echoes, end) in [
         ([0, 5_000], 50, [4, 3], 50 + 3 * 5_100),
         ([10_000, 16_000], 50, [4, 3], 10_050 + 3 * 26_100),

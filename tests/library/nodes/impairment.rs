@@ -143,7 +143,7 @@ fn burst_state_is_independent_of_the_query_order() {
 
 #[test]
 fn bursts_continue_where_sequence_numbers_wrap() {
-    // The mean burst length is 1,000 packets. Between two given packets, the state changes with a probability of only 0.001.
+    // The mean burst length is 1,000 packets. From one packet to the next, the state changes with a probability of only 0.001.
     let burst_loss = Some(GilbertModel::new(0.001, 0.001).expect("a model"));
     let changes = (0..1_000).filter(|seed| {
         let mut link = Impairer::new(Impairment { burst_loss, seed: *seed, ..Impairment::default() });
@@ -212,8 +212,9 @@ fn audio_is_indexed_by_sequence_and_other_types_by_count() {
     let pings: Vec<ImpairmentDecision> =
         (0..1_000).map(|sequence| alone.decide(PacketType::LatencyPing, sequence)).collect();
     let keepalives: Vec<ImpairmentDecision> = (0..1_000).map(|_| alone.decide(PacketType::Keepalive, 0)).collect();
-    // The impairer `crowded` also decides on other AUDIO packets in between. All its pings have the same sequence number, and so do all
-    // its KEEPALIVEs. The decisions are the same as the decisions of `alone`.
+    // The impairer `crowded` decides on the three packet types in turn. It also decides on AUDIO packets that `alone` does not receive. All
+    // pings of `crowded` have the same sequence number, and so do all its KEEPALIVEs. The decisions are the same as the decisions of
+    // `alone`.
     let mut crowded = Impairer::new(everything(12));
     for index in 0..1_000 {
         assert_eq!(crowded.decide(PacketType::Audio, index as u32), audio[index]);

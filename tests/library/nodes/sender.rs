@@ -276,7 +276,8 @@ fn run_without_replies_ends_at_the_deadline_of_the_last_packet() {
 fn interrupted_run_separates_lost_from_in_flight_by_the_deadline() {
     let (mut node, _) = sender(1, vec![384; 2]);
     let left = follow(&mut node, 0, 2 * MS);
-    // The second AUDIO packet returns after 40 ms, so the first one's deadline is 2,040 ms.
+    // The first AUDIO packet was sent at 0 ms. The smallest echo time is 40 ms, and the timeout is 2 s. Therefore, the deadline of the
+    // first AUDIO packet is 2,040 ms.
     let second = left.iter().rfind(|(_, bytes)| bytes[1] == 1).expect("audio").1.clone();
     deliver(&mut node, 42 * MS, peer(), &second);
     poll(&mut node, 42 * MS);

@@ -39,8 +39,8 @@ impl Pieces {
     }
 
     /// Checks that encoding `message` results in the bytes that the fixture file lists under `name`. Decoding these bytes must result in
-    /// `message`. The bytes of a stream's first message start with the stream type. For this message, the parameter `begins` is the stream
-    /// type. If the fixture file also lists `{name}-bare`, decoding those bytes must also result in `message`.
+    /// `message`. The bytes of a stream's first message start with the stream type. If `message` is the first message of its stream,
+    /// `begins` contains the stream type. If the fixture file also lists `{name}-bare`, decoding those bytes must also result in `message`.
     fn check<M: MessageBody + PartialEq + Debug>(&mut self, name: &str, begins: Option<u8>, message: &M) {
         let version = self.version;
         let encoded = message.encode_with_length(version);

@@ -263,7 +263,7 @@ fn wrong_codes_are_counted_for_4096_addresses() {
     };
     (0..4_095).for_each(|number| wrong_code_from_another_address(number, &mut sink));
     assert_eq!(sink.last(1)["code"], "INVALID_ROOM");
-    // A further address replaces the address whose period ends first.
+    // A wrong code from a new address now replaces the address whose counting period ends first.
     wrong_code_from_another_address(4_095, &mut sink);
     assert_eq!(sink.last(1)["type"], "welcome");
 }

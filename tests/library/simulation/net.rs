@@ -95,7 +95,7 @@ impl<N: Node> Net<N> {
         self.in_flight.push(Reverse((at, self.serial, to, from, bytes)));
     }
 
-    /// Runs until every host whose `ends` is true has ended.
+    /// Runs the simulation until all clients (hosts with `ends`) have ended.
     pub(crate) fn run(&mut self) {
         let mut steps = 0u64;
         while self.hosts.iter().any(|host| host.ends && host.ended.is_none()) {
@@ -162,7 +162,7 @@ impl<N: Node> Host<N> {
         for (at, from, bytes) in std::mem::take(&mut self.inbox) {
             let joins = self.machine.segment_runs && rng.happens(0.7);
             match segment_runs.last_mut() {
-                // A receive buffer ends with the first datagram that is shorter than the datagrams before it.
+                // In a segment run (GRO), only the last datagram may be shorter than the others.
                 Some((last, peer, segment_run, stride, open))
                     if joins && *open && *peer == from && !bytes.is_empty() && bytes.len() <= *stride =>
                 {

@@ -166,7 +166,7 @@ fn batch_is_returned_packet_by_packet_for_any_contents() {
         let client = BatchClient::connect(server.address);
         client.send(&packets.concat(), 112);
         let (mut received, _) = client.recv(4);
-        // Immediate replies may overtake delayed ones, even with a delay of 0.
+        // The KEEPALIVE reply may overtake AUDIO echoes. AUDIO echoes enter the delay line even if the delay is 0.
         received.sort_by_key(|packet| packet[5]);
         assert_eq!(received, [&packets[0], &packets[1], &packets[2], &packets[4]].map(Vec::clone), "{driver}");
         let stats = server.stop("TERM").stats();

@@ -81,7 +81,7 @@ fn help_lists_every_option_with_its_default_and_variable() {
     ];
     for (option, expected_texts) in options {
         let after = help.split_once(&format!("\n  {option}\n")).unwrap_or_else(|| panic!("{option}: {help}")).1;
-        // The help text of an option ends at the next option or heading. Such a line is indented by at most six spaces.
+        // The help text of an option ends at the next option or heading. Options and headings are indented by at most six spaces.
         let is_next = |line: &&str| !line.is_empty() && !line.starts_with("          ");
         let about: Vec<&str> = after.lines().take_while(|line| !is_next(line)).collect();
         for text in *expected_texts {

@@ -127,7 +127,7 @@ fn address_reachable_from_this_machine_only_is_not_published() {
             (&echo_member["public_addr"], &echo_member["local_addr"], &echo_member["candidates"]),
             (&json!(null), &json!(null), &json!([]))
         );
-        // An update of the addresses would arrive before the answer to this message.
+        // If the addresses had been updated, the update would arrive before the answer to this message.
         member.chat("where are you?");
         assert_eq!(member.receive_type("ChatMessage")["content"], "🔊 where are you?");
     });
@@ -229,8 +229,8 @@ fn many_member_events_do_not_fill_the_log() {
     }
     server.chat("over");
     server.receive_type("ChatMessage");
-    // At most 20 lines are logged per second. The elapsed time is rounded down to whole seconds. Two seconds are added for the incomplete
-    // seconds at its beginning and at its end.
+    // At most 20 lines are logged per second. The elapsed time is rounded down to whole seconds. The first and the last second may be
+    // incomplete. Therefore, two seconds are added.
     let maximum = 20 * (began.elapsed().as_secs() as usize + 2);
     let stopped = echo.stop("INT");
     let logged = stopped.lines.iter().filter(|line| line.contains("member left")).count();

@@ -363,7 +363,7 @@ fn limits_close_with_their_codes() {
     assert_eq!(Client::join(&server, "lobby").closed(), (4_000, "Idle timeout".to_owned()));
     let server = Server::start_signaling(&[&SECRET[..], &["--max-payload", "300KiB"]].concat());
     let (mut ann, mut bob) = (Client::join(&server, "lobby"), Client::join(&server, "lobby"));
-    // This message is longer than the limit for other clients.
+    // This message is longer than 256 KiB, the maximum for clients without a token.
     ann.send(&format!(r#"{{"content":"{}"}}"#, "x".repeat(290 << 10)));
     assert_eq!(bob.receive()["content"].as_str().unwrap().len(), 290 << 10);
     ann.send(&"x".repeat(301 << 10));

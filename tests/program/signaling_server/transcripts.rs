@@ -105,7 +105,7 @@ fn transcript_that_omits_a_received_message_fails() {
     };
     // Ann received a message about bob, but the transcript states that she did not.
     fails_with(&["ann receives nothing"], "line 7: ", "PeerJoined");
-    // The transcript omits the message, and the next line is an action of another client.
+    // The transcript omits the `PeerJoined` that ann received. The next line is an action of bob.
     fails_with(&["bob sends binary"], "line 7: ", "PeerJoined");
     fails_with(&["bob closes"], "line 7: ", "PeerJoined");
     fails_with(&[], "at the end", "PeerJoined");

@@ -19,8 +19,8 @@ pub struct Bindings(BTreeMap<String, String>);
 #[derive(Debug, PartialEq, Eq)]
 pub enum Spelling {
     Text(String),
-    /// There is no text, because `${name:upper}` or `${name:lower}` would not change the placeholder's value. The value already has the
-    /// requested letter case, or the value has no letters.
+    /// No text is built for the client, because `${name:upper}` or `${name:lower}` would not change the placeholder's value. The value
+    /// already has the requested letter case, or the value has no letters.
     NoOtherCase,
 }
 

@@ -16,10 +16,10 @@
 //!
 //! These requests would decide the dialect of a connection that is still undecided. While the test runs a transcript, a client therefore
 //! sends these requests only if its dialect is decided. For example, if a client has received a message, the server has already decided the
-//! client's dialect. There are two exceptions: immediately before a client leaves, and at the end of the transcript. Then the client sends
-//! these requests even if its dialect is undecided. Therefore, an unexpected message to a client with an undecided dialect is detected
-//! late. The test detects such a message as soon as one of three events occurs. The three events are: the client receives another message,
-//! the client leaves, or the transcript ends.
+//! client's dialect. There are two exceptions: immediately before a client leaves, and at the end of the transcript. In both cases, the
+//! client sends these requests even if its dialect is undecided. Before these moments, no request reveals an unexpected message to a client
+//! with an undecided dialect. The test detects such a message as soon as one of three events occurs. The three events are: the client
+//! receives another message, the client leaves, or the transcript ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
@@ -67,8 +67,8 @@ const BROADCAST: Requests = [
 
 const CONTROL: Requests = [("", r#"{"type":"error","error":"Control channel is receive-only"}"#); 2];
 
-/// The requests that a client can send in its dialect. `to` is the path and query with which the client connected. The path determines
-/// every dialect except jamjam and bbx.
+/// The requests that a client can send in its dialect. `to` is the path and query with which the client connected. `to` distinguishes
+/// all dialects, but not jamjam from bbx.
 fn requests(to: &str) -> Requests {
     if ["roomId=", "userId=", "userName="].iter().any(|parameter| to.contains(parameter)) {
         WEBRTC
@@ -224,8 +224,8 @@ impl Sockets {
     /// Ends a transcript, and checks that every client has received all messages. After the clients disconnect, no state may remain.
     pub fn finish(&mut self) -> Result<(), String> {
         for (name, client) in &mut self.clients {
-            // The client sends request 1 and request 2, and then both requests again. A surplus message may follow the first response to
-            // request 2. The repeated requests reveal such a message.
+            // The client sends request 1 and request 2, and then both requests again. The repeated requests reveal a surplus message after
+            // the first response to request 2.
             client
                 .check_queue_empty()
                 .and_then(|()| client.check_queue_empty())

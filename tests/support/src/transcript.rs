@@ -68,7 +68,7 @@ pub enum Progress {
     /// embedding application.
     UntilUnsupported,
     /// The run stopped before this line of the transcript. The line expects that an id changes when it is converted to upper or lower case.
-    /// The id that the server assigned does not change, for example because it contains no letter.
+    /// The conversion leaves the assigned id unchanged, for example because the id contains no letter.
     UntilLine(usize),
 }
 

@@ -139,7 +139,7 @@ fn losses_order_and_copies_are_counted_separately() {
     assert_eq!(counts(stream), [10, 6, 4, 0, 0, 1, 1, 2, 3]);
     assert_eq!(stream.late, 2, "30 and 31 ms exceed the limit of 20 ms");
     assert_eq!((stream.rtt.min(), stream.rtt.max()), (Some(4_000_000), Some(31_000_000)));
-    // 2/0 and 2/1 are one burst; 4/0 and 5/1 are isolated losses.
+    // The lost frames 0 and 1 of group 2 are one burst. Frame 0 of group 4 and frame 1 of group 5 are isolated losses.
     assert_eq!((stream.loss_bursts.lengths()[..3].to_vec(), stream.loss_bursts.longest()), (vec![2, 1, 0], 2));
     let moqt = run.moqt.unwrap();
     let groups = GroupCounts { sent: 5, returned: 4, lost: 1, frames_missing: 2, stopped: 0, dropped: 0 };

@@ -411,7 +411,7 @@ fn room_whose_handler_needs_no_token_is_not_protected() {
     assert_eq!(texts(&all(&mut hub, at(0))), [Some(r#"{"content":"hello"}"#)]);
 }
 
-/// The log contains the counters anyway. Taking a snapshot once per second must not fill the log.
+/// Taking a snapshot once per second must not fill the log.
 #[test]
 fn taking_a_snapshot_logs_nothing() {
     let (mut hub, mut sink) = hub(SignalingLimits::default());

@@ -26,8 +26,8 @@ struct RunFacts {
     /// The maximum time by which the simulated machine can delay the client.
     slack: u64,
     /// A tolerance in nanoseconds. The test computes the end of the run from the log. The run may end earlier by up to this tolerance. The
-    /// final `--loss-direction` query has a timeout. The timeout begins when the client first tries to send the request. The log does not
-    /// contain this time, but the time at which the request is sent. The request is sent later if the socket blocks.
+    /// final `--loss-direction` query has a timeout. The timeout begins when the client first tries to send the request. The log contains
+    /// only the time at which the request is sent. If the socket blocks, this time is later than the first attempt.
     early: i64,
     numbers: ReferenceCounts,
     run: RunResults,
@@ -113,7 +113,7 @@ impl RunFacts {
         self.ended as i64 - self.run.duration_ns as i64
     }
 
-    /// The maximum time by which the first request of `--loss-direction` delays the start of counting.
+    /// The maximum time from the first `--loss-direction` request to the start of counting; 0 without `--loss-direction`.
     fn requester(&self, facts: &ClientFacts) -> i64 {
         facts.config.loss_report_nonce.map_or(0, |_| 1_000_000_000 + 2 * self.slack as i64)
     }

@@ -9,10 +9,10 @@ const GRACE: i64 = 100_000_000;
 
 /// The times at which a run may end if no stop signal interrupts it. `counted` is the run's log from the start of counting. Sending is
 /// complete when the last packet has been sent. After each later packet that the client reads, the run's end time is computed again. If the
-/// new end time is before the time of that packet, the run ends at once. The simulated machine can wake the client up to `slack`
-/// nanoseconds late. When a late client wakes after the end time, it may read a reply before it checks the deadline. The run may
-/// end with or without this reply. The final request of `--loss-direction` can extend the run. `closed` is the earliest end time of an
-/// extended run. If `closed` is `None`, the run is not extended.
+/// new end time is before the time of that packet, the run ends at once. The simulated machine can wake the client late, by at most `slack`
+/// nanoseconds. When a late client wakes after the end time, it may read a reply before it checks the deadline. The run may end with or
+/// without this reply. The final request of `--loss-direction` can extend the run. `closed` is the earliest end time of an extended run. If
+/// `closed` is `None`, the run is not extended.
 pub(crate) fn possible_ends(config: &ReferenceConfig, counted: &[Event], slack: i64, closed: Option<i64>) -> Vec<i64> {
     let config = ReferenceConfig { wait_for: false, begin: None, interrupted: None, ..config.clone() };
     let sent = |event: &Event| matches!(event, Event::Sent { bytes, .. } if !stun::is_loss_report_request(bytes));

@@ -99,7 +99,7 @@ struct Server {
     reported_counts: Vec<([u8; 12], [u32; 3])>,
     /// Like `reported_counts`, but including packets that were received after the request in the same buffer (GRO).
     with_next: Vec<([u8; 12], [u32; 3])>,
-    /// The packets that arrived, each with the number of requests before it.
+    /// Each packet that arrived, with the number of loss-report requests that arrived before this packet.
     arrived: Vec<(usize, Stream, u32)>,
     /// Whether the server may have removed the source, as it does after 10 s without a packet.
     paused: bool,
@@ -170,7 +170,7 @@ pub(crate) struct ClientView<'a> {
 pub(crate) fn check(view: &ClientView<'_>, run: &RunResults, differences: &mut Differences) -> bool {
     let Some(requested) = run.loss_report else { return false };
     let ids = transactions(view.log);
-    // A response to the first request is not used if it arrived after counting had begun.
+    // If counting has already begun, the client discards the response to its first loss-report request.
     let used = |id: &[u8; 12]| {
         let (at, answer) = answer(view.log, view.peer, *id)?;
         let in_time = *id != ids[0] || view.log.get(view.counted).is_none_or(|first| at <= first.at());
@@ -225,8 +225,8 @@ fn compare_with_arrivals(
     let firsts = |id: &[u8; 12]| server.reported_counts.iter().position(|(reported_counts, _)| reported_counts == id);
     let (Some(_), Some(end)) = (firsts(&ids[0]), firsts(&ids[1])) else { return false };
     // The server's counts are unambiguous under two conditions. Condition 1: all packets of the run arrived between the first and the
-    // second request. Condition 2: no keepalive of `--wait-for` arrived after the first request. The client sends these keepalives before
-    // the first request.
+    // second request. Condition 2: no keepalive of `--wait-for` arrived after the first request. These keepalives are sent before the first
+    // request, but the network may delay them.
     let between = |index: &usize| (1..=end).contains(index);
     let sent: HashSet<(Stream, u32)> = view.log[view.counted..].iter().filter_map(sent).collect();
     let counted: Vec<_> =

@@ -28,7 +28,7 @@ fn upper_edge(value: i64) -> i64 {
 }
 
 /// Computes the statistics of `values`. The percentiles use the nearest rank. The program's
-/// histogram stores `value - base`. Therefore, `base` is subtracted from each percentile, the difference is rounded, and `base` is added.
+/// histogram stores `value - base`. Therefore, the percentiles of `value - base` are computed and rounded. Then, `base` is added again.
 pub(crate) fn spread(values: &[i64], base: i64) -> Spread {
     let mut sorted: Vec<i64> = values.iter().map(|value| value - base).collect();
     sorted.sort_unstable();

@@ -116,8 +116,8 @@ fn server(rng: &mut Rng, echo_delay: u64, impairment: Impairment, events: &Event
     }
     let mut machine = machine(rng);
     // The server's simulated socket returns send errors only if there is no bandwidth limit. With a bandwidth limit, the second copy of a
-    // reply leaves later than the first copy. A send error could then discard either copy. The expected times would depend on the discarded
-    // copy.
+    // reply leaves later than the first copy. A send error could then discard either copy. The expected times would depend on which of the
+    // two copies the error discards.
     if impairment.bandwidth.is_none() && rng.happens(0.2) {
         machine.system.failed = 0.05;
     }

@@ -57,7 +57,7 @@ pub(crate) enum TextKind {
 }
 
 impl TextKind {
-    /// The kind of text that a client of this dialect sends.
+    /// The number of the message type that `self` selects for a client of this dialect.
     pub(crate) fn kind(self, dialect: ClientDialect) -> u8 {
         let (kind, own) = match self {
             Self::Own(kind) => (kind, dialect),

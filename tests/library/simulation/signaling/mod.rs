@@ -58,8 +58,8 @@ fn run_actions(actions: &[(usize, Action)]) -> Result<BTreeSet<String>, Fault> {
     Ok(simulation.seen)
 }
 
-/// Creates the maximum number of rooms from every address in every dialect. Tries all ids and codes that were assigned. Checks that all
-/// chat names are available.
+/// Creates the maximum number of rooms from every address in every dialect. Tries all ids and codes that were assigned. Checks that the
+/// `chat` room lists no user names.
 fn check_initial_state(simulation: &mut HubSimulation) -> Result<(), Fault> {
     let send = |kind, detail| Action::SendText(TextKind::Any(kind), detail, Mutation::None);
     for address in 0..ADDRESSES {

@@ -31,7 +31,7 @@ fn each_server_fault_is_counted_in_its_own_category() {
     assert!(counts(&report, "ping", ["reordered"])[0] >= 2, "{report:#}");
     assert_eq!(moqt(&report, GROUPS), [20, 18, 2, 1, 0]);
     let stream = &report["streams"]["ping"];
-    // The bursts (group/frame) are 3/0 and 3/1; 5/1; 14/0 and 14/1.
+    // The three bursts (group/frame) are {3/0, 3/1}, {5/1} and {14/0, 14/1}.
     assert_eq!(
         (&stream["burst_lengths"][0], &stream["burst_lengths"][1], &stream["burst_max"]),
         (&json!(1), &json!(2), &json!(2))

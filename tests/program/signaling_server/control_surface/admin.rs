@@ -1,4 +1,4 @@
-//! `/admin/bbx/…` in the program itself: access control, and the effects of the requests.
+//! Tests `/admin/bbx/…` of the running program: access control, and the effects of the requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

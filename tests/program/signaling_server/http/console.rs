@@ -1,4 +1,5 @@
-//! The console over HTTP requires a login and rejects other sites. The console contains no secrets and shows content only on request.
+//! The console over HTTP requires a login and rejects other sites. The console contains no secrets. The server sends the
+//! content of protected rooms only with `?content=true`.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! The `OpenAPI` document and its page. The program serves everything that the document describes, and every spelling of a path requires
-//! the login.
+//! The `OpenAPI` document and its page. The program serves everything that the document describes. Alternative spellings of a path do
+//! not bypass the login.
 
 use boon::{Compiler, Schemas};
 use jamjam_dev::signaling::Dialect;

@@ -1,4 +1,4 @@
-//! Packets parsed and answered by code that is written only from the description of the protocol.
+//! Parses and answers packets. This code is written only from the description of the protocol.
 
 pub const AUDIO: u8 = 1;
 pub const FEC: u8 = 2;
