@@ -31,10 +31,10 @@ const HEADING: &str = "Broadcast rooms";
 /// Format of relayed messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Envelope {
-    /// In room NAME: {"type": "NAME-content", ...}
+    /// {"type": "NAME-content", ...}, where NAME is the room
     #[default]
     Document,
-    /// For Dynode players: {"type": "broadcast", ...}
+    /// {"type": "broadcast", ...}, for Dynode players
     Dynode,
 }
 

@@ -45,7 +45,7 @@ pub struct SecretArgs {
 
     /// Key that POST /auth/token requires
     ///
-    /// Without a key, every request gets a token. Other users of this machine can see the command line: prefer
+    /// Without a key, everyone can get tokens. Other users of this machine can see the command line: prefer
     /// --token-issuer-key-file or the environment.
     #[arg(long, hide_short_help = true, env = "TOKEN_ISSUER_KEY", value_name = "KEY", hide_env_values = true, help_heading = HEADING_BROADCAST)]
     token_issuer_key: Option<String>,

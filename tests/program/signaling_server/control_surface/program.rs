@@ -158,7 +158,9 @@ async fn full_event_queue_drops_the_newest_and_counts_them() {
 async fn rooms_without_a_code_receiver_are_closed_and_limited_to_1000() {
     let program = Program::start(loopback_config(), RoomConfig::default(), 1);
     for _ in 0..1_500 {
-        program.send(ServerCommand::CreateRoom { response: oneshot::channel().0 }).await;
+        // The receiver is dropped before the command is sent.
+        let (response, _) = oneshot::channel();
+        program.send(ServerCommand::CreateRoom { response }).await;
     }
     for number in 0..1_000 {
         assert!(program.room().await.is_some(), "{number}");
