@@ -117,7 +117,7 @@ impl ConnectionLimitArgs {
         }
     }
 
-    /// The server's connection limits and send queue limits, without TLS.
+    /// Server options with these connection limits and send queue limits. TLS is not enabled.
     pub fn server_options(&self) -> SignalingServerConfig {
         let connection_limits = ConnectionLimits {
             max_connections: self.max_connections.0,

@@ -67,7 +67,7 @@ pub enum IdentityError {
     /// The key is encrypted.
     #[error(
         "the key in {path} is encrypted, and the server cannot request a passphrase. \
-         Decrypt the key, then restrict the permissions of key.pem. To decrypt the key, run: openssl pkey -in {path} -out key.pem",
+         To decrypt it, run `openssl pkey -in {path} -out key.pem` and restrict the permissions of key.pem",
         path = .0.display()
     )]
     EncryptedKey(PathBuf),

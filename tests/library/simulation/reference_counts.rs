@@ -47,7 +47,7 @@ pub(crate) struct Line {
 pub(crate) struct ReferenceConfig {
     pub(crate) peer: SocketAddr,
     pub(crate) echo_delay: Option<i64>,
-    /// Until the first AUDIO packet returns, AUDIO deadlines assume this echo time, including the server delay.
+    /// Echo time, which includes the server delay, that AUDIO deadlines assume until the first AUDIO packet returns.
     pub(crate) expected_server_delay: i64,
     pub(crate) timeout: i64,
     pub(crate) late_after: Option<i64>,

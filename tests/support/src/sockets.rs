@@ -17,9 +17,9 @@
 //! These requests would decide the dialect of a connection that is still undecided. While the test runs a transcript, a client therefore
 //! sends these requests only if its dialect is decided. For example, if a client has received a message, the server has already decided the
 //! client's dialect. There are two exceptions: immediately before a client leaves, and at the end of the transcript. In both cases, the
-//! client sends these requests even if its dialect is undecided. Before these moments, no request reveals an unexpected message to a client
-//! with an undecided dialect. The test detects such a message as soon as one of three events occurs. The three events are: the client
-//! receives another message, the client leaves, or the transcript ends.
+//! client sends these requests even if its dialect is undecided. Until then, no request detects that the server has sent an unexpected
+//! message to such a client. The test detects the message when the client receives another message, when the client leaves, or when the
+//! transcript ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};

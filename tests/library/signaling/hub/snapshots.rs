@@ -86,7 +86,7 @@ fn activity_is_recorded_only_while_snapshots_are_taken() {
     hub.on_deadline(at(20), &mut sink);
     let snapshot = all(&mut hub, at(21));
     assert_eq!((snapshot.activity.len(), snapshot.last_activity, snapshot.rooms[0].message_count), (0, 2, 0));
-    // The numbering continues, so that a later snapshot shows what is new.
+    // The numbers continue although the activity log was emptied. Therefore, a later snapshot shows what is new.
     send(&mut hub, &mut sink, at(22), 1, &ping);
     assert_eq!(all(&mut hub, at(22)).activity[0].number, 3);
 }
