@@ -1,5 +1,6 @@
 //! A UDP client: one socket connected to one address.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,13 @@ impl Client {
     /// Receives the next datagram.
     pub fn recv(&self) -> Vec<u8> {
         let mut buffer = vec![0; 65_536];
-        let len = self.socket.recv(&mut buffer).expect("a reply in time");
+        let len = loop {
+            match self.socket.recv(&mut buffer) {
+                // A signal interrupts every receive call that has a timeout.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result.expect("a reply in time"),
+            }
+        };
         buffer.truncate(len);
         buffer
     }
