@@ -1,7 +1,7 @@
 //! Computes the expected numbers of a run as `docs/measuring.md` defines them. After the run, the numbers are computed from the complete
 //! log with vectors, maps and sorts. The computation follows only the text of that page and uses none of the code under test.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use super::log::Event;
@@ -216,23 +216,19 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
     let answered = first.flatten().map(|i| log[i].at());
 
     let mut packets: [Vec<Packet<'_>>; 3] = Default::default();
-    // The newest packet with each sequence number.
-    let mut newest: [HashMap<u32, usize>; 3] = Default::default();
     let mut counts: [StreamCounts; 3] = Default::default();
     let mut numbers = ReferenceCounts { counts: Default::default(), stray: 0, answered, begin, lines: Vec::new() };
     for event in counted {
         match event {
             Event::Sent { at, bytes, refused } => {
                 let Some((stream, number)) = sent_packet(bytes) else { continue };
-                newest[stream as usize].insert(number, packets[stream as usize].len());
-                packets[stream as usize].push(Packet {
-                    number,
-                    bytes,
-                    left: *at,
-                    refused: *refused,
-                    intact_at: None,
-                    damaged_copies: 0,
-                });
+                let sent = &mut packets[stream as usize];
+                let previous = sent.last().map(|packet| packet.number);
+                assert!(
+                    previous.is_none_or(|previous| number == previous.wrapping_add(1)),
+                    "{stream:?} skips a number"
+                );
+                sent.push(Packet { number, bytes, left: *at, refused: *refused, intact_at: None, damaged_copies: 0 });
             }
             // Requests and responses of `--loss-direction` are not included in any other count.
             Event::Received { from, bytes, .. } if *from == config.peer && is_reported(&config.requested, bytes) => {}
@@ -242,8 +238,8 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
                     continue;
                 };
                 let sent = &mut packets[stream as usize];
-                let known = number.and_then(|number| newest[stream as usize].get(&number).copied());
-                let known = known.filter(|index| sent.len() - 1 - index < WINDOW);
+                let known = number.zip(sent.first()).map(|(number, first)| number.wrapping_sub(first.number) as usize);
+                let known = known.filter(|index| *index < sent.len() && sent.len() - 1 - index < WINDOW);
                 match known {
                     None if number.is_some_and(|number| keepalives.contains(&(stream, number))) => {}
                     None if sent.is_empty() => numbers.stray += 1,
