@@ -70,7 +70,7 @@ fn non_finite_sample_is_resampled_as_zero() {
 
 #[test]
 fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
-    // The last pair has no common divisor, so its filter is long: it converts blocks of 383,998 samples.
+    // The last two pairs have a long filter because 191,999 has no common divisor with the other rate. Their blocks have 383,998 samples.
     let rates = [
         (44_100, 48_000),
         (96_000, 48_000),
@@ -78,6 +78,7 @@ fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
         (48_000, 44_100),
         (47_999, 48_000),
         (1_000, 768_000),
+        (191_999, 48_000),
         (191_999, 192_000),
     ];
     // Samples of the largest possible magnitude. The first samples all have the same sign and form a signal of 0 Hz. The other samples
@@ -85,8 +86,7 @@ fn largest_samples_are_resampled_to_finite_ones_at_every_rate() {
     let loudest =
         |same: usize, alternating: usize| [vec![f32::MAX; same], [f32::MAX, f32::MIN].repeat(alternating / 2)].concat();
     for (from, to) in rates {
-        // With the last two pairs, the whole first block repeats one sample. The blocks at 1,000 Hz have 1,024 samples. They are kept few,
-        // because each sample becomes 768 samples.
+        // At 1,000 Hz and 191,999 Hz, the whole first block repeats one sample. A block at 1,000 Hz has 1,024 samples.
         let samples = match from {
             1_000 => loudest(1_024, 1_024),
             191_999 => loudest(383_998, 3_000),

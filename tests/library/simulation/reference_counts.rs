@@ -1,5 +1,5 @@
 //! Computes the expected numbers of a run as `docs/measuring.md` defines them. After the run, the numbers are computed from the complete
-//! log with vectors, maps and sorts. The computation follows only the text of that page and uses none of the code under test.
+//! log with vectors and sorts. The computation follows only the text of that page and uses none of the code under test.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
