@@ -330,8 +330,8 @@ pub fn map_to_device(frames: &[f32], of: ChannelLayout, channels: u16) -> impl I
 /// 1,024 frames, the passband at 48 kHz extends beyond 23 kHz.
 const BLOCK_FRAMES: usize = 1024;
 
-/// Maximum sample magnitude that enters the filter, 300 dB above full scale. The peaks of the filtered
-/// signal can be higher than those of its input. With this limit, they never overflow an `f32`.
+/// Maximum sample magnitude that enters the filter, 300 dB above full scale. The peaks of the filtered signal can be
+/// higher than those of its input. With this limit, they never overflow an `f32`.
 const MAX_MAGNITUDE: f64 = 1e15;
 
 /// Unsupported sample rates or channels.
