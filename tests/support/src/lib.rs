@@ -29,11 +29,15 @@ pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// The program that was built together with the running test program.
+/// The program that was built together with the running test program: cargo 1.94 and later name it; earlier versions write it to the
+/// folder above that of the test program.
 ///
 /// # Panics
 /// Panics if the `jamjam-dev` program has not been built.
 pub fn built_program() -> PathBuf {
+    if let Some(program) = std::env::var_os("CARGO_BIN_EXE_jamjam-dev") {
+        return program.into();
+    }
     let test = std::env::current_exe().expect("the path of this test program");
     let program = test
         .ancestors()
