@@ -29,8 +29,9 @@ pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
-/// The program that was built together with the running test program: cargo 1.94 and later name it; earlier versions write it to the
-/// folder above that of the test program.
+/// The program that was built together with the running test program. cargo 1.94 and later pass its path in a variable. Without the
+/// variable (older cargo, or a test program started directly), the program in the folder above the test program is used. That is another
+/// build if `scripts/check` built the test program.
 ///
 /// # Panics
 /// Panics if the `jamjam-dev` program has not been built.

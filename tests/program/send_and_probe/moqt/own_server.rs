@@ -28,17 +28,20 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(delay: Duration) -> Self {
-        Self::start_at(0, delay)
+        Self::start_in_place_of(None, delay)
     }
 
-    /// Starts a server on this port, or on any free port if the port is 0.
-    fn start_at(port: u16, delay: Duration) -> Self {
+    /// Starts a server on the port of `socket`, or on any free port. The socket stays open until the server binds, because otherwise
+    /// another test could take the port.
+    fn start_in_place_of(socket: Option<UdpSocket>, delay: Duration) -> Self {
         let authority = Authority::new();
         let pair = authority.certify();
         let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
         let certificate =
             server::fixed_certificate(vec![CertificateDer::from_pem_file(&pair.cert).unwrap()], key).unwrap();
-        let bound = bind_all(&[SocketAddr::from((Ipv4Addr::LOCALHOST, port))]).unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let address = socket.map_or(address, |socket| socket.local_addr().unwrap());
+        let bound = bind_all(&[address]).unwrap();
         let port = bound.addresses().next().unwrap().port();
         let config = MoqtServerConfig {
             echo: echo::MoqtEchoConfig { delay, ..echo::MoqtEchoConfig::default() },
@@ -200,8 +203,7 @@ fn run_waits_for_a_server_that_starts_later() {
     let line = "--insecure --wait-for 30s --count 3 --interval 5 --json";
     let program = start_line(&format!("probe --to moqt://127.0.0.1:{port}/echo {line}"));
     unused_address.recv(&mut [0; 2_048]).unwrap();
-    drop(unused_address);
-    let _server = Server::start_at(port, Duration::ZERO);
+    let _server = Server::start_in_place_of(Some(unused_address), Duration::ZERO);
     let output = program.end();
     assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
     let report = document::report(&output);
