@@ -7,10 +7,12 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use test_support::client;
 use test_support::server;
 
 use serde_json::{Value, json};
 
+use client::server::closed_tcp_port;
 use server::client::Client;
 use server::member::Member;
 use server::packet::{audio, keepalive};
@@ -153,7 +155,7 @@ fn stun_mapped_address_is_published_in_the_room() {
 
 #[test]
 fn unreachable_signaling_server_affects_neither_audio_nor_shutdown() {
-    let closed_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_socket, closed_port) = closed_tcp_port();
     // This server accepts connections but sends nothing.
     let unresponsive = TcpListener::bind("127.0.0.1:0").unwrap();
     // This server upgrades connections but sends nothing afterwards.

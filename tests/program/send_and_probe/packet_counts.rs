@@ -5,7 +5,7 @@ use test_support::client;
 
 use client::packet::{AUDIO, KEEPALIVE, Packet};
 use client::program::run;
-use client::server::{Server, ServerAction, closed_port};
+use client::server::{Server, ServerAction, closed_udp_port};
 use client::{at_once, document};
 use serde_json::Value;
 
@@ -184,7 +184,7 @@ fn closed_port_is_reported() {
     let lines = ["probe --count 5 --interval 1", "send --tone 440 --duration 20ms --server-delay 0"];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
     at_once(cases, |(line, driver)| {
-        let (_reserved, address) = closed_port();
+        let (_reserved, address) = closed_udp_port();
         let output = run(&format!("{line} --timeout 100ms --to {address} --driver {driver} --json"));
         assert_eq!(output.code, 1, "{output:?}");
         let report = document::report(&output);

@@ -7,7 +7,7 @@ use test_support::client;
 
 use client::packet::AUDIO;
 use client::program::{self, ProgramOutput, run_args};
-use client::server::{Server, ServerAction, closed_port};
+use client::server::{Server, ServerAction, closed_udp_port};
 use client::{at_once, document};
 use roxmltree::Document;
 use tempfile::TempDir;
@@ -78,7 +78,7 @@ fn exceeded_limit_and_run_without_replies_are_written_to_the_files() {
     let bad = vec![pair("--max-p50 1.000 ms", "failure")];
     assert_eq!(reported(folder.path()), (bad, format!("## FAILED: probe {}", slow.to())));
 
-    let (_socket, closed) = closed_port();
+    let (_socket, closed) = closed_udp_port();
     let folder = TempDir::new().unwrap();
     let line = format!("send --tone 440 --duration 20ms --server-delay 0 --timeout 0.1 --max-loss 5% --to {closed}");
     let output = with_files(&line, folder.path());

@@ -13,7 +13,7 @@ use tungstenite::Message;
 
 use client::packet::{KEEPALIVE, PING};
 use client::program::{ProgramOutput, command, run, run_args, start, start_line};
-use client::server::Server as Echo;
+use client::server::{Server as Echo, closed_tcp_port, closed_udp_port};
 use client::signaling_member::SignalingMember;
 use client::{at_once, document};
 use server::process::Server;
@@ -105,7 +105,7 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
         let silent_sockets = [silent_socket(), silent_socket(), silent_socket(), silent_socket()];
         let at = |n: usize| if n == answering { echo.address } else { silent_sockets[n].1 };
         // The port is closed, which is detected immediately.
-        let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (_socket, closed) = closed_udp_port();
         let candidate = |address: SocketAddr, priority: u32| json!({"address": address, "candidate_type": "Host", "priority": priority});
         let candidates = json!([
             candidate(at(1), 1),
@@ -139,7 +139,7 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
 fn unresponsive_address_is_sent_one_keepalive_only() {
     let signaling = Server::start_signaling(&[]);
     let (silent, first) = silent_socket();
-    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_socket, closed) = closed_udp_port();
     let mut room_member = SignalingMember::with_room(signaling.address, "jam", None);
     room_member.publish_addresses(&json!([]), Some(first), Some(closed));
     let url = format!("ws://{}", signaling.address);
@@ -302,7 +302,7 @@ fn stop_request_ends_the_address_search() {
 
 #[test]
 fn server_that_is_not_a_signaling_server_is_reported() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_socket, closed) = closed_tcp_port();
     let closing = server_that(|stream| {
         let mut socket = tungstenite::accept(stream).unwrap();
         socket.read().unwrap();

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::send_and_probe::websocket::scripted_server::{raw, serve, unused_address};
+use crate::send_and_probe::websocket::scripted_server::{raw, serve};
 use crate::send_and_probe::websocket::{codes, probe, report};
 use test_support::client::document;
 use test_support::client::program::start_line;
+use test_support::client::server::closed_tcp_port;
 
 fn reasons(report: &Value) -> &Value {
     &report["verdict"]["reasons"]
@@ -20,20 +21,17 @@ fn reasons(report: &Value) -> &Value {
 
 #[test]
 fn closed_port_is_reported_as_no_reply() {
-    let unused_address = unused_address();
+    let (_socket, closed) = closed_tcp_port();
     let folder = tempfile::tempdir().unwrap();
     let [junit, markdown] = ["junit.xml", "report.md"].map(|name| folder.path().join(name).display().to_string());
-    let report = report(1, unused_address, &["--junit", &junit, "--markdown", &markdown]);
-    let cannot = format!("cannot connect to {unused_address}: Connection refused (os error 111)");
+    let report = report(1, closed, &["--junit", &junit, "--markdown", &markdown]);
+    let cannot = format!("cannot connect to {closed}: Connection refused (os error 111)");
     assert_eq!(reasons(&report), &json!(["nothing was sent", cannot]));
     assert_eq!(
         report["websocket"]["connection_failure"],
         json!({"kind": "unreachable", "close_code": null, "message": cannot})
     );
-    assert_eq!(
-        (codes(&report), &report["target"]),
-        (vec!["connection_failure"], &json!(format!("ws://{unused_address}")))
-    );
+    assert_eq!((codes(&report), &report["target"]), (vec!["connection_failure"], &json!(format!("ws://{closed}"))));
     let (junit, markdown) = (fs::read_to_string(junit).unwrap(), fs::read_to_string(markdown).unwrap());
     assert!(junit.contains(&format!("<error message=\"{cannot}\"")), "{junit}");
     assert!(markdown.starts_with("## FAILED: probe ws://"), "{markdown}");
@@ -166,8 +164,8 @@ fn connection_is_retried_until_the_server_is_available() {
 
 #[test]
 fn missing_server_is_given_up_after_the_timeout() {
-    let unused_address = unused_address();
-    let report = report(1, unused_address, &["--wait-for", "250ms"]);
+    let (_socket, closed) = closed_tcp_port();
+    let report = report(1, closed, &["--wait-for", "250ms"]);
     assert_eq!(report["readiness_wait"]["reply_received"], json!(false));
     let reported = reasons(&report);
     assert!(reported[0].as_str().unwrap().starts_with("no reply within "), "{reported}");

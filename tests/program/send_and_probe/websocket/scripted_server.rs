@@ -87,8 +87,3 @@ pub(crate) fn answers(bytes: &'static [u8]) -> SocketAddr {
         let _ = stream.read(&mut request);
     })
 }
-
-/// An address without a listener.
-pub(crate) fn unused_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}

@@ -6,6 +6,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use super::packet::{AUDIO, FEC, PONG, Packet};
 
 /// The timeout of every wait, longer than any wait should take.
@@ -238,11 +240,19 @@ impl ServerThread {
     }
 }
 
-/// A port that behaves like a closed port. The socket accepts datagrams only from one other address. The system answers all other datagrams
-/// with "port unreachable".
-pub fn closed_port() -> (UdpSocket, String) {
+/// A UDP port that behaves like a closed port while the socket exists. The socket accepts datagrams only from one other address. The system
+/// answers all other datagrams with "port unreachable".
+pub fn closed_udp_port() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect("127.0.0.1:1").unwrap();
-    let address = socket.local_addr().unwrap().to_string();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// A TCP port that refuses connections while the socket exists. The socket has the port but does not listen, so no other socket gets it.
+pub fn closed_tcp_port() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
     (socket, address)
 }
