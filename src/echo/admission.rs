@@ -148,22 +148,26 @@ impl Admission {
             self.count_repetition(received);
             return KeepaliveDecision::Drop;
         }
+        // A repeated datagram without a reply is not charged to the rate limit. A datagram above the rate limit is not counted as received.
+        let (datagram, repeats) = (digests.for_datagram(bytes), digests.for_purpose(DigestPurpose::RepeatedKeepalives));
+        let repetition = self.keepalive_repetitions.peek(now, datagram, RepetitionLimit::KEEPALIVE);
+        let is_exceeded = match repetition {
+            Repetition::Exceeded => true,
+            Repetition::First => false,
+            Repetition::Second | Repetition::Later => {
+                self.keepalive_sources.peek(now, repeats, RepetitionLimit::REPEATED_KEEPALIVES) == Repetition::Exceeded
+            }
+        };
+        if is_exceeded {
+            self.count_repetition(received);
+            return KeepaliveDecision::Drop;
+        }
         if !self.check_rate(RateLimiter::admit_immediate, received, bytes.len()) {
             return KeepaliveDecision::Drop;
         }
-        let repetition = self.keepalive_repetitions.check(now, digests.for_datagram(bytes), RepetitionLimit::KEEPALIVE);
-        let admitted = match repetition {
-            Repetition::Exceeded => false,
-            Repetition::First => true,
-            Repetition::Second | Repetition::Later => self.keepalive_sources.admit(
-                now,
-                digests.for_purpose(DigestPurpose::RepeatedKeepalives),
-                RepetitionLimit::REPEATED_KEEPALIVES,
-            ),
-        };
-        if !admitted {
-            self.count_repetition(received);
-            return KeepaliveDecision::Drop;
+        self.keepalive_repetitions.check(now, datagram, RepetitionLimit::KEEPALIVE);
+        if repetition != Repetition::First {
+            self.keepalive_sources.check(now, repeats, RepetitionLimit::REPEATED_KEEPALIVES);
         }
         if repetition == Repetition::Later && self.keepalive_sources.admit(now, loop_check, RepetitionLimit::LOOP_CHECK)
         {
@@ -179,7 +183,21 @@ impl Admission {
     /// Whether an AUDIO packet may be delayed and echoed. If not, the packet is counted as dropped. Call [`Admission::on_sent`] when the
     /// echo is sent.
     pub(super) fn admit_audio(&mut self, received: &Receive<'_>, bytes: &[u8]) -> bool {
-        self.check_rate(RateLimiter::admit_delayed, received, bytes.len()) && self.check_repetition(received, bytes)
+        let source = self.remote_sources.lookup(received.source, received.dst_ip);
+        if !source.is_rate_limited {
+            return true;
+        }
+        let (now, digest) = (received.received_at, source.digests.for_datagram(bytes));
+        // A repeated packet without an echo is not charged to the rate limit. A packet above the rate limit is not counted as received.
+        if self.audio_repetitions.peek(now, digest, self.audio_limit) == Repetition::Exceeded {
+            self.count_repetition(received);
+            return false;
+        }
+        let is_admitted = self.check_rate(RateLimiter::admit_delayed, received, bytes.len());
+        if is_admitted {
+            self.audio_repetitions.check(now, digest, self.audio_limit);
+        }
+        is_admitted
     }
 
     /// Whether a duplicate of an immediate reply may be sent. A rejected duplicate is not counted.
@@ -233,19 +251,6 @@ impl Admission {
         dropped.add(1);
         self.rate_limit_drops.record(received.source, 1);
         false
-    }
-
-    fn check_repetition(&mut self, received: &Receive<'_>, bytes: &[u8]) -> bool {
-        let source = self.remote_sources.lookup(received.source, received.dst_ip);
-        if !source.is_rate_limited {
-            return true;
-        }
-        let digest = source.digests.for_datagram(bytes);
-        let admitted = self.audio_repetitions.admit(received.received_at, digest, self.audio_limit);
-        if !admitted {
-            self.count_repetition(received);
-        }
-        admitted
     }
 
     fn count_repetition(&mut self, received: &Receive<'_>) {

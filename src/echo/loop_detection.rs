@@ -140,18 +140,17 @@ impl RepetitionLimiter {
     /// datagrams cannot displace a detected loop. If all entries of a set belong to repeated datagrams, a random entry is replaced.
     /// Otherwise, a sender could fill a set permanently.
     pub(super) fn check(&mut self, now: Time, digest: u64, limit: RepetitionLimit) -> Repetition {
-        let now = wrapping_millis(now);
-        let set = &mut self.sets[digest as usize % CACHE_SETS];
-        let tag = tag(digest);
+        let repetition = self.peek(now, digest, limit);
+        if repetition == Repetition::Exceeded {
+            return repetition;
+        }
+        let (now_ms, tag) = (wrapping_millis(now), tag(digest));
         let (max_remaining, retention) = (self.max_remaining_ms, self.retention_ms);
-        let is_live = |entry: &u64| CacheEntry(*entry).is_live(now, max_remaining, retention);
+        let set = &mut self.sets[digest as usize % CACHE_SETS];
+        let is_live = |entry: &u64| CacheEntry(*entry).is_live(now_ms, max_remaining, retention);
         if let Some(entry) = set.iter_mut().find(|entry| CacheEntry(**entry).tag() == tag && is_live(entry)) {
-            let remaining = CacheEntry(*entry).remaining_ms(now, max_remaining) + limit.interval_ms;
-            if remaining > limit.tolerance_ms() {
-                return Repetition::Exceeded;
-            }
-            let repetition = if CacheEntry(*entry).is_repeated() { Repetition::Later } else { Repetition::Second };
-            *entry = CacheEntry::new(tag, true, now.wrapping_add(remaining)).0;
+            let remaining = CacheEntry(*entry).remaining_ms(now_ms, max_remaining) + limit.interval_ms;
+            *entry = CacheEntry::new(tag, true, now_ms.wrapping_add(remaining)).0;
             return repetition;
         }
         self.next_way = (self.next_way + 1) % CACHE_WAYS;
@@ -163,9 +162,26 @@ impl RepetitionLimiter {
         let way =
             way.or_else(|| set.iter().all(is_repeated).then_some((self.eviction_state >> 61) as usize % CACHE_WAYS));
         if let Some(way) = way {
-            set[way] = CacheEntry::new(tag, false, now.wrapping_add(limit.interval_ms)).0;
+            set[way] = CacheEntry::new(tag, false, now_ms.wrapping_add(limit.interval_ms)).0;
         }
         Repetition::First
+    }
+
+    /// The result of [`RepetitionLimiter::check`], without counting the datagram.
+    pub(super) fn peek(&self, now: Time, digest: u64, limit: RepetitionLimit) -> Repetition {
+        let (now, tag) = (wrapping_millis(now), tag(digest));
+        let set = &self.sets[digest as usize % CACHE_SETS];
+        let mut entries = set.iter().map(|entry| CacheEntry(*entry)).filter(|entry| entry.tag() == tag);
+        match entries.find(|entry| entry.is_live(now, self.max_remaining_ms, self.retention_ms)) {
+            None => Repetition::First,
+            Some(entry)
+                if entry.remaining_ms(now, self.max_remaining_ms) + limit.interval_ms > limit.tolerance_ms() =>
+            {
+                Repetition::Exceeded
+            }
+            Some(entry) if entry.is_repeated() => Repetition::Later,
+            Some(_) => Repetition::Second,
+        }
     }
 
     /// Counts a datagram with this digest towards `limit`, and returns whether it may be answered at `now`.

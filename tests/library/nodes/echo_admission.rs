@@ -89,6 +89,31 @@ fn all_ports_and_reply_types_of_an_address_share_one_bucket() {
 }
 
 #[test]
+fn repeated_datagrams_without_a_reply_are_not_charged_to_the_rate_limit() {
+    // Of 5,000 copies, three AUDIO packets or ten KEEPALIVEs are answered. The server also sends loop checks to the sender of KEEPALIVEs.
+    for (kind, answered, loop_checks) in [(1, 3, 0), (4, 10, 2)] {
+        let mut echo = server(Duration::ZERO, AdmissionConfig::default());
+        let copies = |echo: &mut EchoServer, at, sequence, count: usize| -> usize {
+            let bytes = packet(kind, sequence, &[0; 8]);
+            (0..count).map(|_| reply_count(echo, at, "192.0.2.1:5000", &bytes)).sum()
+        };
+        assert_eq!(copies(&mut echo, 0, 70_000, 5_000), answered + loop_checks, "type {kind}");
+        let counters = echo.counters();
+        assert_eq!(counters.dropped_repeated.get(), 5_000 - answered as u64, "type {kind}");
+        assert_eq!(counters.dropped_packet_rate.get(), 0, "type {kind}");
+        // The rest of the burst of 1,000 replies is available.
+        let distinct = (0..5_000).map(|sequence| packet(kind, sequence, &[0; 8]));
+        let rest: usize = distinct.map(|bytes| reply_count(&mut echo, 0, "192.0.2.1:5000", &bytes)).sum();
+        assert_eq!(rest, 1_000 - answered - loop_checks, "type {kind}");
+        // A datagram above the rate limit does not count as received. Later, its copies are answered as usual.
+        assert_eq!(copies(&mut echo, 0, 80_000, 20), 0, "type {kind}");
+        let before = echo.counters().dropped_repeated.get();
+        copies(&mut echo, 20 * SECOND, 80_000, 20);
+        assert_eq!(echo.counters().dropped_repeated.get() - before, 20 - answered as u64, "type {kind}");
+    }
+}
+
+#[test]
 fn ipv6_source_is_its_64_bit_prefix_and_mapped_ipv4_is_ipv4() {
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     assert_eq!(returned_at_once(&mut echo, "[2001:db8:0:1::1]:5000"), 1_000);
