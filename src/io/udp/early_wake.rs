@@ -39,7 +39,8 @@ pub(super) struct EarlyWake {
     spin_share: f64,
     spin_credit: f64,
     last_plan: Option<Time>,
-    spinning: bool,
+    /// The end of the spin that the last plan requested.
+    spin_until: Option<Time>,
 }
 
 impl EarlyWake {
@@ -52,12 +53,13 @@ impl EarlyWake {
             spin_share,
             spin_credit: 0.0,
             last_plan: None,
-            spinning: false,
+            spin_until: None,
         }
     }
 
     /// Plans the time from `now` to `deadline`. If the result is [`WakePlan::Spin`], the next call subtracts the time between
-    /// the two calls from the budget.
+    /// the two calls from the budget. A spin ends at its deadline at the latest, so later time is not subtracted: the driver may have been
+    /// idle or may have read datagrams.
     pub(super) fn plan(&mut self, now: Time, deadline: Time) -> WakePlan {
         self.update_credit(now);
         if deadline <= now {
@@ -69,8 +71,11 @@ impl EarlyWake {
         let early =
             Duration::from_nanos((self.mean_error + 2.0 * self.error_deviation).clamp(0.0, MAX_EARLINESS_NS) as u64);
         let wake_at = deadline.saturating_sub(early);
-        self.spinning = wake_at <= now;
-        if self.spinning { WakePlan::Spin } else { WakePlan::Sleep(wake_at) }
+        if wake_at > now {
+            return WakePlan::Sleep(wake_at);
+        }
+        self.spin_until = Some(deadline);
+        WakePlan::Spin
     }
 
     /// Records a sleep that was not interrupted. `requested` is the planned end of the sleep, and `woken` is the actual end.
@@ -83,7 +88,8 @@ impl EarlyWake {
     fn update_credit(&mut self, now: Time) {
         if let Some(before) = self.last_plan.replace(now) {
             let passed = saturating_nanos(now.duration_since(before)) as f64;
-            let spun = if std::mem::take(&mut self.spinning) { passed } else { 0.0 };
+            let spun = self.spin_until.take().map_or(Duration::ZERO, |until| until.min(now).duration_since(before));
+            let spun = saturating_nanos(spun) as f64;
             self.spin_credit =
                 (self.spin_credit + passed * self.spin_share - spun).min(saturating_nanos(MAX_SPIN_CREDIT) as f64);
         }
@@ -131,6 +137,17 @@ mod tests {
         wake.plan(Time::from_nanos(90 * MS), deadline);
         let WakePlan::Sleep(at) = wake.plan(Time::from_nanos(99 * MS), deadline) else { panic!("expected sleep") };
         assert_eq!(deadline.duration_since(at), Duration::from_micros(80));
+    }
+
+    /// After a spin, the driver may wait without a deadline or read datagrams for a long time before it plans again.
+    #[test]
+    fn time_after_a_spin_is_not_charged() {
+        let mut wake = EarlyWake::new(25);
+        let at = |micros: u64| Time::from_nanos(micros * 1_000);
+        wake.plan(at(0), at(10_000));
+        assert_eq!(wake.plan(at(9_990), at(10_000)), WakePlan::Spin);
+        let later = 60_000_000;
+        assert_eq!(wake.plan(at(later), at(later + 10)), WakePlan::Spin);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -35,6 +35,7 @@ pub(super) struct PortableIo {
     local: Option<IpAddr>,
     origin: Instant,
     port_unreachable: u64,
+    error_policy: ErrorPolicy,
 }
 
 impl PortableIo {
@@ -59,6 +60,7 @@ impl PortableIo {
             local,
             origin: Instant::now(),
             port_unreachable: 0,
+            error_policy: ErrorPolicy::default(),
         })
     }
 }
@@ -73,9 +75,9 @@ impl DriverIo for PortableIo {
         let mut batch =
             [Receive { source: unspecified, dst_ip: None, received_at: Time::ZERO, contents: &[], segment_size: 0 };
                 RECV_BATCH];
-        let (mut received, mut more, mut failed) = (0, true, None);
+        let (mut received, mut more) = (0, true);
         let mut slots = self.buffer.chunks_exact_mut(MAX_DATAGRAM_BYTES);
-        // An error, such as ICMP port unreachable for an earlier datagram, also uses up a slot. Therefore, the loop always ends.
+        // An error also uses up a slot. Therefore, the loop always ends.
         while let Some(slot) = slots.next().filter(|_| more) {
             match self.socket.recv_from(slot) {
                 Ok((len, source)) => {
@@ -83,18 +85,20 @@ impl DriverIo for PortableIo {
                     batch[received] =
                         Receive { source, dst_ip: self.local, received_at, contents: &slot[..len], segment_size: len };
                     received += 1;
+                    self.error_policy.on_datagram();
                 }
                 Err(error) => {
-                    more = error.kind() != io::ErrorKind::WouldBlock;
-                    self.port_unreachable += u64::from(error.kind() == io::ErrorKind::ConnectionRefused);
-                    failed = Some(error);
+                    self.port_unreachable += u64::from(is_port_unreachable(error.kind()));
+                    match self.error_policy.on_error(&error) {
+                        AfterError::Wait => more = false,
+                        AfterError::ReadAgain(Duration::ZERO) => {}
+                        AfterError::ReadAgain(pause) => std::thread::sleep(pause),
+                        AfterError::Fail if received == 0 => return Err(error),
+                        // The next call returns the error.
+                        AfterError::Fail => break,
+                    }
                 }
             }
-        }
-        if let (0, true, Some(error)) = (received, more, failed) {
-            // The system reports each ICMP error only once. Therefore, if all receive calls of a batch return errors, the socket itself has
-            // failed.
-            return Err(error);
         }
         if received > 0 {
             take(Time::from_nanos(saturating_nanos(self.origin.elapsed())), &batch[..received]);
@@ -110,7 +114,7 @@ impl DriverIo for PortableIo {
         match sent {
             Ok(_) => SendStatus::Sent,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => SendStatus::WouldBlock,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && self.peer.is_some() => {
+            Err(error) if is_port_unreachable(error.kind()) && self.peer.is_some() => {
                 self.port_unreachable += 1;
                 if self.socket.send(transmit.contents).is_ok() { SendStatus::Sent } else { SendStatus::Failed }
             }
@@ -145,11 +149,103 @@ impl DriverIo for PortableIo {
     }
 }
 
+/// Whether the error reports an ICMP port unreachable message. Windows reports the message as a reset connection (WSAECONNRESET), even for
+/// sockets that are not connected.
+fn is_port_unreachable(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset)
+}
+
+/// Number of consecutive errors after which the driver pauses.
+const ERRORS_BEFORE_PAUSE: u32 = 16;
+
+/// The first pause. Each further pause is twice as long, up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(1);
+const MAX_PAUSE: Duration = Duration::from_millis(64);
+
+/// Decides what to do after a receive error. Datagrams of one departed client can cause many errors, which must not end the server.
+#[derive(Debug, Default)]
+struct ErrorPolicy {
+    /// Number of errors since the last datagram.
+    consecutive: u32,
+}
+
+/// What to do after a receive error.
+#[derive(Debug, PartialEq, Eq)]
+enum AfterError {
+    /// There is nothing to read. Wait for the next datagram.
+    Wait,
+    /// The error is about an earlier datagram. Read again after this time.
+    ReadAgain(Duration),
+    /// The socket is unusable.
+    Fail,
+}
+
+impl ErrorPolicy {
+    fn on_datagram(&mut self) {
+        self.consecutive = 0;
+    }
+
+    /// The Linux driver accepts the same errors.
+    fn on_error(&mut self, error: &io::Error) -> AfterError {
+        use io::ErrorKind::{
+            ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkUnreachable, PermissionDenied,
+            WouldBlock,
+        };
+        // Windows: the time to live of an earlier datagram expired (WSAENETRESET), or a datagram was too long (WSAEMSGSIZE).
+        let is_windows_transient = cfg!(windows) && matches!(error.raw_os_error(), Some(10_052 | 10_040));
+        match error.kind() {
+            WouldBlock => {
+                self.consecutive = 0;
+                AfterError::Wait
+            }
+            ConnectionRefused | ConnectionReset | HostUnreachable | Interrupted | NetworkUnreachable
+            | PermissionDenied => self.pause(),
+            _ if is_windows_transient => self.pause(),
+            _ => AfterError::Fail,
+        }
+    }
+
+    fn pause(&mut self) -> AfterError {
+        self.consecutive = self.consecutive.saturating_add(1);
+        let pauses = self.consecutive / ERRORS_BEFORE_PAUSE;
+        let is_due = pauses > 0 && self.consecutive.is_multiple_of(ERRORS_BEFORE_PAUSE);
+        let pause = MIN_PAUSE.saturating_mul(1 << (pauses.saturating_sub(1)).min(16)).min(MAX_PAUSE);
+        AfterError::ReadAgain(if is_due { pause } else { Duration::ZERO })
+    }
+}
+
 /// Returns a function that ends a wait from any thread.
 fn poll_waker(waker: &Arc<Waker>) -> impl Fn() + Send + Sync + 'static {
     let waker = Arc::clone(waker);
     move || {
         // Fails only after the driver has ended.
         let _ = waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use io::ErrorKind::{ConnectionReset, InvalidInput, WouldBlock};
+
+    use super::*;
+
+    #[test]
+    fn errors_of_departed_clients_cause_pauses_but_never_end_the_driver() {
+        let mut policy = ErrorPolicy::default();
+        let mut on_error = |kind: io::ErrorKind| policy.on_error(&kind.into());
+        let mut pauses = Vec::new();
+        for count in 1..=16 * 9 {
+            match on_error(ConnectionReset) {
+                AfterError::ReadAgain(pause) if count % 16 == 0 => pauses.push(pause.as_millis()),
+                after => assert_eq!(after, AfterError::ReadAgain(Duration::ZERO), "{count}"),
+            }
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+        assert_eq!(on_error(WouldBlock), AfterError::Wait);
+        assert_eq!(on_error(ConnectionReset), AfterError::ReadAgain(Duration::ZERO));
+        assert_eq!(on_error(InvalidInput), AfterError::Fail);
+        (0..15).for_each(|_| drop(policy.on_error(&ConnectionReset.into())));
+        policy.on_datagram();
+        assert_eq!(policy.on_error(&ConnectionReset.into()), AfterError::ReadAgain(Duration::ZERO));
     }
 }
