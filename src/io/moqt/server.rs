@@ -143,13 +143,16 @@ async fn run(endpoints: Vec<Endpoint>, config: MoqtServerConfig, counters: Arc<S
     let connections = Arc::new(MoqtConnections::new(config, counters));
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
+    let mut next_endpoint = 0_usize;
     loop {
         tokio::select! {
             biased;
             () = stopped.notified() => break,
             // Removes finished tasks even while connections keep arriving.
             Some(_) = tasks.join_next() => {}
-            incoming = accept_any(&endpoints) => {
+            incoming = accept_any(&endpoints, next_endpoint) => {
+                // Otherwise, a flood on the first socket would prevent connections on the other sockets.
+                next_endpoint = next_endpoint.wrapping_add(1);
                 if connections.is_unknown_source(&incoming) {
                     connections.drop_unknown_source(incoming);
                     continue;
@@ -173,16 +176,22 @@ async fn run(endpoints: Vec<Endpoint>, config: MoqtServerConfig, counters: Arc<S
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, join_all(endpoints.iter().map(Endpoint::wait_idle))).await;
 }
 
-/// The next connection attempt on any socket.
-async fn accept_any(endpoints: &[Endpoint]) -> Incoming {
+/// The next connection attempt on any socket. If attempts wait on several sockets, the first of them from index `first` on is accepted.
+async fn accept_any(endpoints: &[Endpoint], first: usize) -> Incoming {
     if endpoints.is_empty() {
         return pending().await;
     }
-    match select_all(endpoints.iter().map(Endpoint::accept).map(Box::pin)).await.0 {
+    match select_all(rotated(endpoints, first).map(Endpoint::accept).map(Box::pin)).await.0 {
         Some(incoming) => incoming,
         // Endpoints are not closed before the server stops.
         None => pending().await,
     }
+}
+
+/// All `items`, which must not be empty, in order from the index `first` modulo their number.
+fn rotated<T>(items: &[T], first: usize) -> impl Iterator<Item = &T> {
+    let (before, after) = items.split_at(first % items.len());
+    after.iter().chain(before)
 }
 
 /// State shared by all connections of a server.
@@ -444,5 +453,16 @@ struct OpenConnection<'a>(&'a ServerCounters);
 impl Drop for OpenConnection<'_> {
     fn drop(&mut self) {
         self.0.update(|counters| counters.connections_open -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_socket_is_first_in_turn() {
+        let order = |first| rotated(&['a', 'b', 'c'], first).collect::<String>();
+        assert_eq!([0, 1, 2, 3, usize::MAX].map(order), ["abc", "bca", "cab", "abc", "abc"]);
     }
 }
