@@ -16,7 +16,7 @@ use super::values::output_file_parser;
 use crate::audio::waveform::Waveform;
 use crate::client::StreamKind;
 use crate::client::{PacketEvent, PacketObserver, PacketOutcome, ProgressCounters};
-use crate::io::atomic_file;
+use crate::io::files;
 use crate::io::http::body::PAGE_STYLE;
 use crate::report::html::{self, AudioSection};
 use crate::report::json::{JsonLine, PacketLine};
@@ -185,7 +185,7 @@ impl ReportFileArgs {
         let error = error.as_deref();
         let mut result = Ok(());
         let mut write = |option, file, text: anyhow::Result<String>| {
-            let written = text.and_then(|text| Ok(atomic_file::write(file, &text)?));
+            let written = text.and_then(|text| Ok(files::write(file, &text)?));
             let result = &mut result;
             *result = std::mem::replace(result, Ok(())).and(written.with_context(|| write_error(option, file)));
         };
@@ -218,7 +218,7 @@ pub struct HtmlPage {
 
 /// Checks that a file can be written and removes the file left by an earlier run.
 pub fn remove_stale(option: &str, file: &Path) -> Result<(), Failure> {
-    atomic_file::prepare(file).with_context(|| write_error(option, file)).map_err(Failure::unusable)
+    files::prepare(file).with_context(|| write_error(option, file)).map_err(Failure::unusable)
 }
 
 fn write_error(option: &str, file: &Path) -> String {

@@ -19,7 +19,7 @@ use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
 use crate::io::stop::StopToken;
 use crate::io::udp::{BindError, KernelDrops};
-use crate::io::{atomic_file, http, resolve};
+use crate::io::{files, http, resolve};
 use crate::stats::Counter;
 
 /// Starts the log. `--verbose` overrides `RUST_LOG`.
@@ -75,7 +75,7 @@ pub struct AddressFile<'a>(Option<&'a Path>);
 impl<'a> AddressFile<'a> {
     /// Removes the file of an earlier server. Otherwise, scripts that wait for the file could read a stale address.
     pub fn clear(file: Option<&'a Path>) -> Result<Self, Failure> {
-        file.map_or(Ok(()), |file| atomic_file::prepare(file).with_context(|| cannot_write(file)))
+        file.map_or(Ok(()), |file| files::prepare(file).with_context(|| cannot_write(file)))
             .map_err(Failure::unusable)?;
         Ok(Self(file))
     }
@@ -83,7 +83,7 @@ impl<'a> AddressFile<'a> {
     /// Writes the listen address.
     pub fn write(&self, address: SocketAddr) -> Result<(), Failure> {
         let Some(file) = self.0 else { return Ok(()) };
-        atomic_file::write(file, &format!("{address}\n")).with_context(|| cannot_write(file)).map_err(Failure::unusable)
+        files::write(file, &format!("{address}\n")).with_context(|| cannot_write(file)).map_err(Failure::unusable)
     }
 }
 
@@ -137,8 +137,8 @@ impl ServerStatistics {
         if let Some(totals) = &self.moqt {
             moqt::register_metrics(Arc::clone(totals), &mut registry);
         }
-        let text = http::metrics_encoder(registry);
-        http::spawn("metrics", listener, http::metrics_router(text).merge(http::healthz_router()), stop)
+        let text = http::metrics::encoder(registry);
+        http::spawn("metrics", listener, http::metrics::router(text).merge(http::healthz_router()), stop)
     }
 
     /// Logs one line per protocol. The UDP line is last.

@@ -1,8 +1,8 @@
 //! Everything that performs I/O: sockets, threads, clocks, files and devices.
 
-pub mod atomic_file;
 pub mod clock;
 pub mod connection_permit;
+pub mod files;
 pub mod http;
 pub mod log;
 pub mod moqt;

@@ -14,9 +14,8 @@ use tracing::{info, warn};
 use super::credentials::SecretArgs;
 use crate::cli::output::Failure;
 use crate::cli::values::{ByteSize, Millis, OrOff, RequestRate, parse_nonzero_size, parse_request_rate};
-use crate::io::clock;
-use crate::io::os;
 use crate::io::signaling::broadcast_http::{BroadcastHttpConfig, DEFAULT_MAX_POST_BYTES};
+use crate::io::{clock, files, os};
 use crate::signaling::broadcast::RoomHandlers;
 use crate::signaling::broadcast::{
     self, BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, DEFAULT_SUPPRESSED_TYPES, MAX_BROADCAST_DELAY,
@@ -253,7 +252,7 @@ fn parse_room_file(path: &Path) -> anyhow::Result<(String, DeclaredRoom)> {
         );
         return Err(error.context(cannot()));
     }
-    let text = fs::read_to_string(path).with_context(cannot)?;
+    let text = files::read_text(path).with_context(cannot)?;
     let file: RoomFile = toml::from_str(&text).with_context(cannot)?;
     let default = DeclaredRoom::default();
     let line = |span: Range<usize>| text.get(..span.start).unwrap_or_default().lines().count().max(1);

@@ -2,12 +2,12 @@
 //! secrets.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
-use std::{fmt, fs};
 
 use anyhow::Context;
 use base64::Engine;
@@ -19,10 +19,10 @@ use tracing::info;
 use crate::cli::output::Failure;
 use crate::cli::values::{OrOff, RequestRate, parse_request_rate};
 use crate::io::http::login::{Credentials, Login};
-use crate::io::os;
 use crate::io::tls::Fingerprint;
 use crate::io::tls::client::TrustPolicy;
 use crate::io::tls::server::ServerIdentity;
+use crate::io::{files, os};
 use crate::signaling::token::Secret;
 
 const HEADING_BROADCAST: &str = "Broadcast rooms";
@@ -83,7 +83,7 @@ fn read_secret(option: &str, given: Option<&str>, file: Option<&Path>) -> Result
 /// may come from an environment variable. The file always comes from the command line.
 pub fn read_secret_text(option: &str, given: Option<&str>, file: Option<&Path>) -> Result<Option<String>, Failure> {
     if let Some(file) = file {
-        let text = fs::read_to_string(file)
+        let text = files::read_text(file)
             .with_context(|| format!("{option}-file: cannot read {}", file.display()))
             .map_err(Failure::unusable)?;
         let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));

@@ -17,6 +17,7 @@ use thiserror::Error;
 use tracing::debug;
 
 use super::{Fingerprint, crypto_provider};
+use crate::io::files;
 
 const UNTRUSTED_HINT: &str = "trust its CA with --ca FILE, or use --insecure for a test";
 
@@ -107,8 +108,9 @@ impl TrustPolicy {
 fn add_root_certificates(roots: &mut RootCertStore, file: &Path) -> Result<(), TrustError> {
     let owned = || file.to_owned();
     let read_error = |error| TrustError::ReadCa { file: owned(), error };
+    let pem = files::read(file).map_err(|error| read_error(pem::Error::Io(error)))?;
     let mut is_empty = true;
-    for certificate in CertificateDer::pem_file_iter(file).map_err(read_error)? {
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(read_error)?;
         roots.add(certificate).map_err(|error| TrustError::InvalidCa { file: owned(), error })?;
         is_empty = false;

@@ -26,7 +26,7 @@ use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::der::Decode;
 
 use super::{CertificateWithKey, crypto_provider};
-use crate::io::{atomic_file, os};
+use crate::io::{files, os};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Lifetime of a certificate.
@@ -98,7 +98,7 @@ impl SelfSignedIssuer {
             return Ok(certified);
         }
         let (issued, pem) = self.issue(&key, time)?;
-        atomic_file::write(&file, &pem).map_err(cannot("write", &file))?;
+        files::write(&file, &pem).map_err(cannot("write", &file))?;
         Ok(issued)
     }
 
@@ -202,7 +202,7 @@ fn load_or_generate_key(file: &Path) -> Result<KeyPair, SelfSignedError> {
     let open = match File::open(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-            atomic_file::write_private(file, &key.serialize_pem()).map_err(cannot("write"))?;
+            files::write_private(file, &key.serialize_pem()).map_err(cannot("write"))?;
             return Ok(key);
         }
         opened => opened.map_err(cannot("read"))?,
@@ -348,7 +348,7 @@ mod tests {
         assert!(third != second && !verifies(&second, &third, "localhost", at_day(1)));
         for invalid in ["", "a diary", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
             let _ = fs::remove_file(at(KEY_FILE_NAME));
-            atomic_file::write_private(&at(KEY_FILE_NAME), invalid).expect("a file");
+            files::write_private(&at(KEY_FILE_NAME), invalid).expect("a file");
             let error = issuer.load_or_issue(at_day(0)).expect_err("no key").to_string();
             assert!(error.contains(KEY_FILE_NAME) && error.contains("remove the file"), "{error}");
             assert_eq!(fs::read_to_string(at(KEY_FILE_NAME)).expect("a file"), invalid);

@@ -1,8 +1,7 @@
 //! Server identities and TLS handshakes. A [`ServerIdentity`] is read from PEM files, or is self-signed and renewed while the server runs.
 //! Errors in the PEM files are reported before the server listens.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,11 +24,9 @@ use x509_cert::time::Time;
 
 use super::self_signed::{SelfSignedError, SelfSignedIssuer};
 use super::{CertificateWithKey, Fingerprint, crypto_provider};
+use crate::io::files;
 use crate::io::log::SharedLogThrottle;
 use crate::stats::Counter;
-
-/// Maximum number of bytes read from a PEM file. The path could name a device without an end, such as `/dev/zero`.
-const MAX_PEM_BYTES: u64 = 4 << 20;
 
 /// Reason why a certificate or key cannot be used, with a remedy.
 #[derive(Debug, Error)]
@@ -297,7 +294,7 @@ fn invalid_certificate(path: &Path, reason: &dyn std::fmt::Display) -> IdentityE
 
 /// All certificates of the file, in order.
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-    CertificateDer::pem_slice_iter(&read_limited(path)?)
+    CertificateDer::pem_slice_iter(&read_file(path)?)
         .collect::<Result<_, _>>()
         .map_err(|error| malformed_pem(path, &error))
 }
@@ -313,7 +310,7 @@ fn malformed_pem(path: &Path, error: &PemError) -> IdentityError {
 
 /// The first private key of the file.
 fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
-    let text = read_limited(path)?;
+    let text = read_file(path)?;
     // Text that marks an encrypted key, in PKCS #8 and in the older OpenSSL format.
     let marks: [&[u8]; 2] = [b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED"];
     if marks.iter().any(|mark| text.windows(mark.len()).any(|window| window == *mark)) {
@@ -325,12 +322,8 @@ fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError
     })
 }
 
-fn read_limited(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    let mut text = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_PEM_BYTES).read_to_end(&mut text))
-        .map_err(|error| IdentityError::Read { path: path.to_owned(), error })?;
-    Ok(text)
+fn read_file(path: &Path) -> Result<Vec<u8>, IdentityError> {
+    files::read(path).map_err(|error| IdentityError::Read { path: path.to_owned(), error })
 }
 
 /// End of validity of a certificate that is valid `now`, and whether it is a CA certificate.

@@ -136,3 +136,39 @@ fn verbose_log_contains_room_changes_and_rejections() {
         ]
     );
 }
+
+#[test]
+fn devices_pipes_and_long_files_are_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    std::fs::write(path("long"), "a".repeat((1 << 20) + 1)).unwrap();
+    std::fs::write(path("longest"), "a".repeat(1 << 20)).unwrap();
+    std::fs::create_dir(path("rooms")).unwrap();
+    let output = run(&["signaling-server", "--print-token", "a:b", "--hmac-secret-file", &path("longest")], |_| {});
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for (file, reason) in [
+        ("/dev/zero", "not a regular file"),
+        (&path("pipe"), "not a regular file"),
+        (&path("rooms"), "is a directory"),
+        (&path("long"), "longer than 1 MiB"),
+    ] {
+        let room = path("rooms/stage.toml");
+        std::os::unix::fs::symlink(file, &room).unwrap();
+        let (rooms, server) = (path("rooms"), ["signaling-server", "--host", "127.0.0.1", "--port", "0"]);
+        for (arguments, named) in [
+            ([&server[..], &["--hmac-secret-file", file]].concat(), file),
+            ([&server[..], &["--token-issuer-key-file", file]].concat(), file),
+            ([&server[..], &["--docs-password-file", file]].concat(), file),
+            ([&server[..], &["--cert", file, "--key", file]].concat(), file),
+            ([&server[..], &["--rooms", &rooms]].concat(), &room),
+            (vec!["probe", "--to", "wss://127.0.0.1:1", "--ca", file], file),
+        ] {
+            let output = run(&arguments, |_| {});
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(3), "{arguments:?}: {stderr}");
+            assert!(stderr.contains(reason) && stderr.contains(named), "{arguments:?}: {stderr}");
+        }
+        std::fs::remove_file(&room).unwrap();
+    }
+}

@@ -1,11 +1,42 @@
-//! Writes files atomically: writes a temporary file in the same folder and renames it.
+//! Reads small files with a size limit, and writes files atomically: writes a temporary file in the same folder and renames it.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Replaces the contents of `file` with `text`. Other processes never read a partial file.
+/// Maximum size of a file that is read as a whole: certificates, secrets and room files.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Reads a regular file of at most [`MAX_FILE_BYTES`]. Fails with [`io::ErrorKind::InvalidInput`] for devices and pipes, which may have no
+/// end, and with [`io::ErrorKind::FileTooLarge`] for longer files.
+pub fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let require_regular = |metadata: fs::Metadata| match metadata {
+        metadata if metadata.is_file() => Ok(()),
+        metadata if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+    };
+    // Opening a pipe without a writer would block.
+    require_regular(fs::metadata(file)?)?;
+    let open = File::open(file)?;
+    // The name may refer to another file by now.
+    require_regular(open.metadata()?)?;
+    let mut contents = Vec::new();
+    open.take(MAX_FILE_BYTES + 1).read_to_end(&mut contents)?;
+    if contents.len() as u64 > MAX_FILE_BYTES {
+        let message = format!("longer than {} MiB", MAX_FILE_BYTES >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(contents)
+}
+
+/// Like [`read`], for UTF-8 text. Fails with [`io::ErrorKind::InvalidData`] for other contents.
+pub fn read_text(file: &Path) -> io::Result<String> {
+    String::from_utf8(read(file)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
+}
+
+/// Replaces the contents of `file` with `text`. Other processes never read a partial file. After a power loss, the file has either its
+/// previous contents or `text`.
 pub fn write(file: &Path, text: &str) -> io::Result<()> {
     write_with(file, text, &create_new_options())
 }
@@ -23,12 +54,32 @@ fn write_with(file: &Path, text: &str, options: &OpenOptions) -> io::Result<()> 
     let target = resolve_links(file);
     let temp = temp_path(&target);
     let mut open = create_temp_file(&temp, options)?;
-    let result = open.write_all(text.as_bytes()).and_then(|()| fs::rename(&temp, &target));
+    // Without `sync_all`, the new name could be stored before the contents. After a power loss, the file would then be empty.
+    let result =
+        open.write_all(text.as_bytes()).and_then(|()| open.sync_all()).and_then(|()| fs::rename(&temp, &target));
     if result.is_err() {
         // Reports the first error, even if the removal also fails.
         let _ = fs::remove_file(&temp);
     }
-    result
+    result?;
+    sync_folder(&target)
+}
+
+/// Stores the new name of a file permanently.
+#[cfg(unix)]
+fn sync_folder(file: &Path) -> io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        // A folder may be writable but not readable, and some file systems do not support this call. The file itself is complete.
+        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => Ok(()),
+        synced => synced,
+    }
+}
+
+/// Other systems have no such call.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Options that create a new file and fail if a file already exists at the path. Another user of a shared folder may have placed a link at
