@@ -1,18 +1,22 @@
-//! The log on standard error. Each event is one line of text or one JSON object. The text has the format of the original server.
+//! The log on standard error. Each event is one line of text or one JSON object. The text has the format of the original server. The number
+//! of lines per second is limited, because clients cause most of them.
 
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
-use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
+use std::io::{IsTerminal, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use thiserror::Error;
+use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::writer::OptionalWriter;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
@@ -21,6 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::io::clock;
 use crate::log_throttle::LogThrottle;
 use crate::sanitize::is_control_or_bidi;
+use crate::time::Time;
 
 /// Format of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,10 +59,101 @@ impl SharedLogThrottle {
 /// Maximum number of queued lines. Logging never waits for a slow reader of standard error.
 const LINE_QUEUE_CAPACITY: usize = 8_192;
 
+/// Maximum number of lines per second that one log statement writes. A flood of one kind of line therefore hides no lines of other kinds.
+/// Lines of the levels DEBUG and TRACE, which must be enabled, are not limited.
+const MAX_LINES_PER_SECOND: u16 = 100;
+
+/// The limit of each log statement.
+#[derive(Default)]
+struct LineLimits {
+    by_statement: HashMap<Identifier, LogThrottle>,
+    /// Counts the discarded lines of all statements.
+    discarded: LogThrottle,
+}
+
+impl LineLimits {
+    /// Whether a line of this statement may be written at `now`. If not, the line is counted as discarded.
+    fn allow(&mut self, statement: Identifier, now: Time) -> bool {
+        let limit = self.by_statement.entry(statement).or_insert_with(|| LogThrottle::new(MAX_LINES_PER_SECOND));
+        let is_allowed = limit.allow(now);
+        self.discarded.record(u64::from(!is_allowed));
+        is_allowed
+    }
+}
+
+/// A writer for each line, which discards lines above [`MAX_LINES_PER_SECOND`]. Once per second, a line contains their number.
+struct LimitedLines<W> {
+    inner: W,
+    format: LogFormat,
+    limits: Arc<Mutex<LineLimits>>,
+}
+
+impl<W> LimitedLines<W> {
+    fn new(inner: W, format: LogFormat) -> Self {
+        Self { inner, format, limits: Arc::default() }
+    }
+}
+
+impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for LimitedLines<W> {
+    type Writer = OptionalWriter<W::Writer>;
+
+    fn make_writer(&'w self) -> Self::Writer {
+        OptionalWriter::some(self.inner.make_writer())
+    }
+
+    fn make_writer_for(&'w self, metadata: &Metadata<'_>) -> Self::Writer {
+        let mut writer = self.inner.make_writer_for(metadata);
+        if *metadata.level() > Level::INFO {
+            return OptionalWriter::some(writer);
+        }
+        let now = clock::monotonic_now();
+        let discarded = {
+            let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+            if !limits.allow(metadata.callsite(), now) {
+                return OptionalWriter::none();
+            }
+            limits.discarded.take_due(now)
+        };
+        if let Some(lines) = discarded {
+            // If the line cannot be written, neither can the next one, whose error is reported.
+            let _ = writer.write_all(discarded_line(self.format, lines).as_bytes());
+        }
+        OptionalWriter::some(writer)
+    }
+}
+
+/// The line with the number of discarded lines.
+fn discarded_line(format: LogFormat, lines: u64) -> String {
+    let (time, message) = (utc_now(), "log lines discarded");
+    match format {
+        LogFormat::Text => {
+            format!("{time} WARN {message}: more than {MAX_LINES_PER_SECOND} of one kind per second lines={lines}\n")
+        }
+        LogFormat::Json => {
+            format!(
+                "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"message\":\"{message}\",\"lines\":{lines},\"target\":\"log\"}}\n"
+            )
+        }
+    }
+}
+
 /// The log is written while this value exists. When this guard is dropped, it writes the queued lines for at most a second.
 pub struct LogGuard {
     dropped_lines: ErrorCounter,
-    _writer: WorkerGuard,
+    limits: Arc<Mutex<LineLimits>>,
+    format: LogFormat,
+    writer: NonBlocking,
+    _worker: WorkerGuard,
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let lines = self.limits.lock().unwrap_or_else(PoisonError::into_inner).discarded.take_suppressed();
+        if lines > 0 {
+            // There is no further place to report an error to.
+            let _ = self.writer.write_all(discarded_line(self.format, lines).as_bytes());
+        }
+    }
 }
 
 impl LogGuard {
@@ -79,8 +175,10 @@ pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<LogGuard, Lo
         .finish(std::io::stderr());
     let dropped_lines = writer.error_counter();
     let has_color = color && std::io::stderr().is_terminal();
-    subscriber(filter, format, has_color, writer).init();
-    Ok(LogGuard { dropped_lines, _writer: guard })
+    let lines = LimitedLines::new(writer.clone(), format);
+    let limits = Arc::clone(&lines.limits);
+    subscriber(filter, format, has_color, lines).init();
+    Ok(LogGuard { dropped_lines, limits, format, writer, _worker: guard })
 }
 
 /// Creates the subscriber. `filter` is the only level filter. Therefore, the most verbose level in `filter` becomes the global maximum
@@ -145,8 +243,12 @@ struct UtcMillis;
 
 impl FormatTime for UtcMillis {
     fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        write!(writer, "{}", jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ"))
+        write!(writer, "{}", utc_now())
     }
+}
+
+fn utc_now() -> impl fmt::Display {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 /// Formats a line as `TIME LEVEL area: event key=value` if the target of the event is in [`AREAS`]. For any other target, the line contains
@@ -243,21 +345,23 @@ impl Visit for LineVisitor<'_> {
 mod tests {
     use super::*;
 
+    /// Collects what is written.
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
     /// Returns the line of an event without its time.
     fn line_of(log: impl FnOnce()) -> String {
-        use std::sync::{Arc, Mutex};
-        #[derive(Clone, Default)]
-        struct Sink(Arc<Mutex<Vec<u8>>>);
-        impl std::io::Write for Sink {
-            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-                self.0.lock().expect("no panic").extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
-
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
-        }
         let sink = Sink::default();
         let writer = sink.clone();
         let filter = parse_filter("info").expect("a filter");
@@ -305,6 +409,33 @@ mod tests {
                     Some(level),
                     "{format:?}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn lines_above_the_limit_are_counted_and_hide_no_other_lines() {
+        for (format, expected) in [
+            (LogFormat::Text, " WARN log lines discarded: more than 100 of one kind per second lines=200"),
+            (LogFormat::Json, r#""level":"WARN","message":"log lines discarded","lines":200,"target":"log"}"#),
+        ] {
+            let sink = Sink::default();
+            let writer = sink.clone();
+            let lines = LimitedLines::new(move || writer.clone(), format);
+            let subscriber = subscriber(parse_filter("trace").expect("a filter"), format, false, lines);
+            tracing::subscriber::with_default(subscriber, || {
+                (0..300).for_each(|number| tracing::info!(target: "echo", number, "flood"));
+                (0..300).for_each(|number| tracing::debug!(target: "echo", number, "details"));
+                tracing::info!(target: "echo", "other line");
+            });
+            let text = String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("UTF-8");
+            let lines: Vec<&str> = text.lines().collect();
+            let count = |text| lines.iter().filter(|line| line.contains(text)).count();
+            // A second begins during the flood if the machine is slow, which permits further lines.
+            assert!(count("flood") >= 100 && count("details") == 300, "{format:?}: {text}");
+            assert!(lines.last().is_some_and(|line| line.contains("other line")), "{format:?}: {text}");
+            if count("flood") == 100 {
+                assert!(lines[lines.len() - 2].ends_with(expected), "{format:?}: {text}");
             }
         }
     }
