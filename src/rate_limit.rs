@@ -200,13 +200,19 @@ impl WindowLimiter {
     /// Counts one event of `source`. An event above the limit is not counted. In this case, the `Err` value is the time that the source has
     /// to wait.
     pub fn check(&mut self, now: Time, source: IpAddr) -> Result<(), Duration> {
+        self.check_weighted(now, source, 1)
+    }
+
+    /// Like [`WindowLimiter::check`], for an event that counts as `weight` events. The event is admitted if at least one of them is below the
+    /// limit.
+    pub fn check_weighted(&mut self, now: Time, source: IpAddr, weight: u32) -> Result<(), Duration> {
         self.remove_expired(now);
         let source = source_network(source);
         if let Some((end, events)) = self.windows.get_mut(&source) {
             if *events >= self.limit.count {
                 return Err(end.duration_since(now));
             }
-            *events += 1;
+            *events = events.saturating_add(weight);
             return Ok(());
         }
         if self.limit.count == 0 {
@@ -218,7 +224,7 @@ impl WindowLimiter {
             self.windows.remove(&first);
         }
         let end = now + self.limit.period;
-        self.windows.insert(source, (end, 1));
+        self.windows.insert(source, (end, weight));
         self.expiry.push_back((end, source));
         Ok(())
     }
@@ -369,6 +375,20 @@ mod tests {
         // An expired window is removed from both collections.
         assert_eq!(limiter.retry_after(at(20), one), None);
         assert!(limiter.windows.is_empty() && limiter.expiry.is_empty());
+    }
+
+    #[test]
+    fn weighted_events_use_up_the_window() {
+        let mut limiter = WindowLimiter::new(WindowLimit { count: 10, period: Duration::from_secs(1) }, 100);
+        let source = IpAddr::from([192, 0, 2, 1]);
+        assert_eq!(
+            (limiter.check_weighted(Time::ZERO, source, 9), limiter.check(Time::ZERO, source)),
+            (Ok(()), Ok(()))
+        );
+        assert_eq!(limiter.check(Time::ZERO, source), Err(Duration::from_secs(1)));
+        let later = Time::from_millis(1_000);
+        assert_eq!(limiter.check_weighted(later, source, u32::MAX), Ok(()));
+        assert_eq!(limiter.check_weighted(later, source, u32::MAX), Err(Duration::from_secs(1)));
     }
 
     #[test]

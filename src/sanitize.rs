@@ -12,6 +12,19 @@ pub fn sanitize(text: &str) -> String {
         .collect()
 }
 
+/// Maximum length of a name in the log, in characters. Clients choose names, and many clients fill the log.
+const MAX_LOGGED_NAME_CHARS: usize = 48;
+
+/// Like [`sanitize`], for a name in the log: truncates the name to 48 characters and an ellipsis.
+pub fn sanitize_name(name: &str) -> String {
+    let mut sanitized = sanitize(name);
+    if let Some((end, _)) = sanitized.char_indices().nth(MAX_LOGGED_NAME_CHARS) {
+        sanitized.truncate(end);
+        sanitized.push('\u{2026}');
+    }
+    sanitized
+}
+
 /// Whether a terminal acts on this character: controls, line separators, and marks that change the writing direction.
 pub fn is_control_or_bidi(letter: char) -> bool {
     letter.is_control()
@@ -57,6 +70,8 @@ mod tests {
     fn control_and_bidi_characters_are_replaced_and_length_is_limited() {
         assert_eq!(sanitize("a\u{1b}[31m\n\u{202e}b"), "a\u{fffd}[31m\u{fffd}\u{fffd}b");
         assert_eq!(sanitize(&"x".repeat(300)).len(), 256);
+        assert_eq!(sanitize_name(&"ä".repeat(48)), "ä".repeat(48));
+        assert_eq!(sanitize_name(&"ä".repeat(49)), "ä".repeat(48) + "…");
     }
 
     #[test]

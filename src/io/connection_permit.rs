@@ -16,28 +16,37 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::address::source_network;
+use crate::io::clock;
+use crate::io::http::forwarded::TrustedProxies;
 use crate::io::log::SharedLogThrottle;
+use crate::rate_limit::{WindowLimit, WindowLimiter};
 
 /// Maximum number of pending QUIC handshakes before source addresses must be validated with a Retry packet. Spoofed sources cannot occupy
 /// more permits than this. They cannot use the Retry for amplification, because it is shorter than the packet that it answers.
 const MAX_UNVALIDATED_HANDSHAKES: usize = 8;
 
+/// Maximum number of sources whose new connections are counted.
+const MAX_LIMITED_SOURCES: usize = 100_000;
+
 /// Limits for the connections of one server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ConnectionLimits {
     /// Maximum number of concurrent connections. `None` is no limit.
     pub max_connections: Option<usize>,
     /// Maximum number of concurrent connections per source address. Further connections are closed at once. Loopback is exempt. `None` is
     /// no limit.
     pub max_connections_per_address: Option<usize>,
+    /// Maximum number of new connections per source address in a period. Further connections are closed at once. Loopback is exempt.
+    /// `None` is no limit.
+    pub max_new_connections: Option<WindowLimit>,
     /// Total time for the TLS handshake and the head of a request. Also the maximum idle time of a connection.
     pub handshake_timeout: Duration,
     /// Maximum lifetime of a connection, even of a busy connection. Otherwise, a client that never reads could keep its slot. An upgraded
     /// connection has no maximum lifetime. During an endless response, the lifetime restarts whenever the client reads
     /// ([`ConnectionPermit::extend`]).
     pub max_lifetime: Duration,
-    /// Whether a reverse proxy sets `X-Forwarded-For`, which then names the source address of a request.
-    pub trust_proxy: bool,
+    /// The reverse proxies whose `X-Forwarded-For` names the source address of a request. `None`: the header is ignored.
+    pub trusted_proxies: Option<TrustedProxies>,
 }
 
 impl Default for ConnectionLimits {
@@ -46,9 +55,10 @@ impl Default for ConnectionLimits {
         Self {
             max_connections: Some(64),
             max_connections_per_address: None,
+            max_new_connections: None,
             handshake_timeout,
             max_lifetime,
-            trust_proxy: false,
+            trusted_proxies: None,
         }
     }
 }
@@ -59,6 +69,7 @@ pub struct ConnectionLimiter {
     limits: ConnectionLimits,
     semaphore: Arc<Semaphore>,
     open_by_source: Mutex<HashMap<IpAddr, usize>>,
+    new_by_source: Option<Mutex<WindowLimiter>>,
     /// QUIC handshakes that are not complete.
     pending_handshakes: AtomicUsize,
     rejected: AtomicU64,
@@ -100,10 +111,12 @@ impl ConnectionLimiter {
     pub fn new(limits: ConnectionLimits) -> Arc<Self> {
         let limit = limits.max_connections.unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let semaphore = Arc::new(Semaphore::new(limit));
+        let new_by_source = limits.max_new_connections.map(|limit| WindowLimiter::new(limit, MAX_LIMITED_SOURCES));
         Arc::new(Self {
             limits,
             semaphore,
             open_by_source: Mutex::default(),
+            new_by_source: new_by_source.map(Mutex::new),
             pending_handshakes: AtomicUsize::new(0),
             rejected: AtomicU64::new(0),
             handshake_timeouts: AtomicU64::new(0),
@@ -112,8 +125,8 @@ impl ConnectionLimiter {
     }
 
     /// The configured limits.
-    pub fn limits(&self) -> ConnectionLimits {
-        self.limits
+    pub fn limits(&self) -> &ConnectionLimits {
+        &self.limits
     }
 
     /// TCP connections closed because of the limit per source address.
@@ -131,14 +144,15 @@ impl ConnectionLimiter {
         Arc::clone(&self.semaphore).acquire_owned().await.expect("the semaphore is never closed")
     }
 
-    /// Assigns a free slot to `address`; `None` if the limit per address is reached. Behind a trusted proxy, `address` is not counted;
-    /// [`ConnectionPermit::assign_forwarded`] counts the forwarded address.
+    /// Assigns a free slot to `address`; `None` if the limit per address is reached. The address of a trusted proxy is not counted;
+    /// [`ConnectionPermit::assign_client`] counts the address of its client.
     pub(in crate::io) fn assign(
         self: &Arc<Self>,
         free: OwnedSemaphorePermit,
         address: IpAddr,
     ) -> Option<ConnectionPermit> {
-        let counted = if self.limits.trust_proxy { None } else { self.count_tcp_source(address).ok()? };
+        let is_proxy = self.limits.trusted_proxies.as_ref().is_some_and(|proxies| proxies.trusts(address));
+        let counted = if is_proxy { None } else { self.count_tcp_source(address, true).ok()? };
         Some(self.permit(free, counted, false))
     }
 
@@ -149,7 +163,7 @@ impl ConnectionLimiter {
         if !validated && self.pending_handshakes.load(Ordering::Relaxed) >= max_unvalidated {
             return QuicAdmission::Retry;
         }
-        let Ok(counted) = self.count_source(address) else { return QuicAdmission::AddressLimit };
+        let Ok(counted) = self.count_source(address, true) else { return QuicAdmission::AddressLimit };
         self.pending_handshakes.fetch_add(1, Ordering::Relaxed);
         QuicAdmission::Accepted(self.permit(free, counted, true))
     }
@@ -172,41 +186,61 @@ impl ConnectionLimiter {
     }
 
     /// Counts one more TCP connection for `address`. If the limit is reached, counts and logs the rejection.
-    fn count_tcp_source(&self, address: IpAddr) -> Result<Option<IpAddr>, SourceLimitReached> {
-        let counted = self.count_source(address);
-        if let Err(SourceLimitReached(limit)) = counted {
+    fn count_tcp_source(&self, address: IpAddr, exempt_loopback: bool) -> Result<Option<IpAddr>, SourceLimitReached> {
+        let counted = self.count_source(address, exempt_loopback);
+        if let Err(reached) = counted {
             self.rejected.fetch_add(1, Ordering::Relaxed);
             if self.log_throttle.allow() {
-                let source = source_network(address);
-                warn!(target: "http", source = %source, reason = "too many connections from this address", limit, "connection rejected");
+                let (source, reason) = (source_network(address), reached.reason());
+                let limit = if let SourceLimitReached::Count(limit) = reached { Some(limit) } else { None };
+                warn!(target: "http", source = %source, reason, limit, "connection rejected");
             }
         }
         counted
     }
 
     /// Counts one more connection for `address`. `Ok(None)` if the address is exempt.
-    fn count_source(&self, address: IpAddr) -> Result<Option<IpAddr>, SourceLimitReached> {
+    fn count_source(&self, address: IpAddr, exempt_loopback: bool) -> Result<Option<IpAddr>, SourceLimitReached> {
         let address = source_network(address);
         // Loopback is exempt, because a proxy on this host connects from loopback for all its clients.
-        let Some(limit) = self.limits.max_connections_per_address.filter(|_| !address.is_loopback()) else {
-            return Ok(None);
-        };
+        let is_exempt = exempt_loopback && address.is_loopback();
+        if let Some(new) = self.new_by_source.as_ref().filter(|_| !is_exempt) {
+            let checked = new.lock().unwrap_or_else(PoisonError::into_inner).check(clock::monotonic_now(), address);
+            if checked.is_err() {
+                return Err(SourceLimitReached::Rate);
+            }
+        }
+        let Some(limit) = self.limits.max_connections_per_address.filter(|_| !is_exempt) else { return Ok(None) };
         let mut open = self.open_by_source.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_default();
         if *count >= limit {
             if limit == 0 {
                 open.remove(&address);
             }
-            return Err(SourceLimitReached(limit));
+            return Err(SourceLimitReached::Count(limit));
         }
         *count += 1;
         Ok(Some(address))
     }
 }
 
-/// The limit per source address is reached. Contains the limit.
+/// A limit per source address is reached.
 #[derive(Clone, Copy, Debug)]
-struct SourceLimitReached(usize);
+enum SourceLimitReached {
+    /// This number of open connections.
+    Count(usize),
+    /// The rate of new connections.
+    Rate,
+}
+
+impl SourceLimitReached {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Count(_) => "too many connections from this address",
+            Self::Rate => "too many new connections from this address",
+        }
+    }
+}
 
 impl ConnectionPermit {
     /// Keeps `what` until the connection has ended and its data has been sent, and then drops it. Only the value of the first call is kept.
@@ -214,12 +248,13 @@ impl ConnectionPermit {
         let _ = self.held.set(Box::new(what));
     }
 
-    /// Counts the connection for the address that the proxy forwarded. False if the limit of that address is reached.
-    pub fn assign_forwarded(&self, address: IpAddr) -> bool {
-        if !self.limiter.limits.trust_proxy || self.source.get().is_some() {
+    /// Counts a connection of a trusted proxy for the address of its client. False if the limit of that address is reached. A forwarded
+    /// address is never exempt.
+    pub fn assign_client(&self, address: IpAddr, is_forwarded: bool) -> bool {
+        if !is_forwarded || self.source.get().is_some() {
             return true;
         }
-        let counted = self.limiter.count_tcp_source(address);
+        let counted = self.limiter.count_tcp_source(address, false);
         if let Ok(Some(address)) = counted {
             let _ = self.source.set(address);
         }
@@ -277,6 +312,7 @@ impl Drop for ConnectionPermit {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
     use std::time::Duration;
 
     use super::*;
@@ -333,26 +369,27 @@ mod tests {
             let limits = ConnectionLimits {
                 max_connections: None,
                 max_connections_per_address: Some(1),
-                trust_proxy: true,
+                trusted_proxies: Some(TrustedProxies::Hops(NonZeroUsize::MIN)),
                 ..ConnectionLimits::default()
             };
             let limiter = ConnectionLimiter::new(limits);
-            let [proxy, one, other] = [9, 1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
+            let [one, other] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
+            let proxy = IpAddr::from([127, 0, 0, 1]);
             let mut permits = Vec::new();
-            for _ in 0..4 {
+            for _ in 0..5 {
                 permits.push(limiter.assign(limiter.acquire().await, proxy).expect("a free slot"));
             }
-            assert!(
-                permits[0].assign_forwarded(one)
-                    && !permits[1].assign_forwarded(one)
-                    && permits[2].assign_forwarded(other)
-            );
+            assert!(permits[0].assign_client(one, true) && !permits[1].assign_client(one, true));
+            assert!(permits[2].assign_client(other, true));
             // A permit counts towards the limit of the first address that is assigned to it. Assigning a second address has no effect.
-            assert!(permits[0].assign_forwarded(other));
+            assert!(permits[0].assign_client(other, true));
             assert_eq!(limiter.rejected(), 1);
+            // A forwarded loopback address is counted. The proxy's own address is not.
+            assert!(permits[3].assign_client(proxy, true) && !permits[4].assign_client(proxy, true));
+            assert!(permits[1].assign_client(proxy, false));
+            assert!(limiter.assign(limiter.acquire().await, one).is_none(), "not from the proxy");
             drop(permits.remove(0));
-            assert!(permits[0].assign_forwarded(one));
-            assert!(limiter.assign(limiter.acquire().await, one).is_some(), "a connection without a forwarded address");
+            assert!(limiter.assign(limiter.acquire().await, one).is_some());
         });
     }
 

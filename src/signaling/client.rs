@@ -14,15 +14,18 @@ use thiserror::Error;
 use tracing::{debug, info};
 
 use super::jamjam::{
-    Candidate, CandidateType, ChatMessage, ClientMessage, MAX_CANDIDATES, MAX_NAME_BYTES, Peer, RoomInfo, ServerMessage,
+    Candidate, CandidateType, ChatMessage, ClientMessage, MAX_NAME_BYTES, Peer, RoomInfo, ServerMessage,
 };
 use super::rooms;
 use crate::log_throttle::LogThrottle;
-use crate::sanitize::{sanitize, truncate_bytes};
+use crate::sanitize::{sanitize, sanitize_name, truncate_bytes};
 use crate::time::{Time, WallClock};
 
 /// Maximum number of other members that are stored. The known servers admit fewer members than this to a room.
 const MAX_PEERS: usize = 64;
+
+/// Maximum number of candidates of a member that are used. Servers other than ours may accept more candidates than ours.
+const MAX_CANDIDATES: usize = 64;
 
 /// Maximum number of rooms that an error message lists.
 const MAX_LISTED_ROOMS: usize = 20;
@@ -473,7 +476,7 @@ impl EchoParticipant {
         if count > 0 {
             info!(target: "registration", count, "suppressed log lines about members");
         }
-        let user = sanitize(name);
+        let user = sanitize_name(name);
         if joined {
             info!(target: "registration", user, "member joined");
         } else {

@@ -56,6 +56,10 @@ dialect_counters! {
     Counter messages_ignored,
     /// Control surface events produced for event listeners.
     Counter control_surface_events,
+    /// Room codes rejected without a check because of too many wrong codes.
+    Counter codes_not_checked,
+    /// New control surface parameters rejected because the room or the address has its maximum number.
+    Counter parameters_rejected,
     /// Rejected messages and requests. Reasons are limits, room handlers, missing or invalid tokens, and invalid content.
     Counter requests_rejected,
     /// Number of periodic or scheduled checks for missed heartbeats, idle connections, old connections and expired rooms.

@@ -23,9 +23,15 @@ pub(super) trait DialectHandler {
     /// The rooms of the dialect.
     fn rooms(&self) -> &dyn RoomDirectory;
 
-    /// The message types that select this dialect for an undecided connection.
+    /// The message types that can select this dialect for an undecided connection.
     fn message_types(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// Whether a message of this type selects this dialect for an undecided connection.
+    fn is_selected_by(&self, message_type: &str, text: &str) -> bool {
+        let _ = text;
+        self.message_types().contains(&message_type)
     }
 
     /// Whether the hub ignores messages that are too long or not a JSON object. If false, the dialect handler checks its messages itself.
@@ -123,8 +129,8 @@ pub(super) struct ConnectionState {
     pub(super) last_seen: Time,
     /// Whether a ping has been sent since `last_seen`.
     pub(super) awaiting_pong: bool,
-    /// Wrong room codes so far.
-    pub(super) wrong_codes: u32,
+    /// Wrong room codes and passwords so far.
+    pub(super) failed_guesses: u32,
     /// Time of the last message; before the first message, the connect time.
     pub(super) last_message: Time,
     pub(super) connected_at: Time,

@@ -6,7 +6,7 @@
 //! connection only after a ping, whatever the interval and the time-out are.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
@@ -20,11 +20,13 @@ use super::counters::CountersByDialect;
 use super::dialect::Dialect;
 use super::dialect_handler::{ConnectionContext, ConnectionHandle, ConnectionState, Connections};
 use super::event_sink::{ConnId, EventSink, UpdateKey};
+use super::foreign_protocol::ForeignProtocol;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::rooms::{IdGenerator, RoomKey};
 use super::route::Route;
 use super::timers::{DialectTimer, TimerEvent, Timers};
+use super::undecided::UndecidedConnections;
 use crate::log_throttle::LogThrottle;
 use crate::rate_limit::Gcra;
 use crate::time::{Time, WallClock};
@@ -32,6 +34,9 @@ use crate::time::{Time, WallClock};
 /// Each message counts as one unit against the rate limit. For each full block of this many bytes, the message counts as one additional
 /// unit.
 const BYTES_PER_RATE_UNIT: usize = 16 << 10;
+
+/// Number of wrong room codes or passwords after which a connection is closed.
+const MAX_FAILED_GUESSES: u32 = 20;
 
 /// The connection number for work that no connection caused. No connection has this number.
 const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
@@ -51,8 +56,7 @@ pub struct Hub {
     /// The limit on the message rate of each connection.
     message_limit: Option<Gcra>,
     pub(super) connections: Connections,
-    /// The undecided connections, the oldest first.
-    undecided: BTreeSet<ConnId>,
+    undecided: UndecidedConnections,
     pub(super) timers: Timers,
     pub(super) ids: IdGenerator,
     pub(super) dialects: DialectHandlers,
@@ -76,7 +80,7 @@ impl Hub {
             message_limit: limits.message_limit(),
             limits,
             connections: HashMap::new(),
-            undecided: BTreeSet::new(),
+            undecided: UndecidedConnections::default(),
             timers: Timers::default(),
             ids: IdGenerator::new(key),
             dialects: DialectHandlers::default(),
@@ -111,9 +115,14 @@ impl Hub {
                     ctx.reject_and_close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed");
                 }
             }
+            (None, Route::Foreign(protocol)) => {
+                if let Some((mut ctx, ..)) = self.context(now, conn, sink) {
+                    ctx.reject_and_close(CloseCode::POLICY_VIOLATION, protocol.close_reason());
+                }
+            }
             (None, _) => {
-                self.evict_oldest_undecided(now, sink);
-                self.undecided.insert(conn);
+                self.evict_oldest_undecided(now, source, sink);
+                self.undecided.insert(conn, source);
             }
             (Some(dialect), route) => {
                 let Some((mut ctx, dialects, limits)) = self.context(now, conn, sink) else { return };
@@ -129,11 +138,13 @@ impl Hub {
         }
     }
 
-    /// Closes the oldest undecided connection if the maximum number of undecided connections is reached.
-    fn evict_oldest_undecided(&mut self, now: WallClock, sink: &mut dyn EventSink) {
-        if self.undecided.len() >= self.limits.max_undecided
-            && let Some(oldest) = self.undecided.pop_first()
-        {
+    /// Closes an undecided connection if their maximum number is reached: the oldest one from `source` if this address has used up its
+    /// share, otherwise the oldest one. Loopback has no share, because a proxy connects from loopback for all its clients.
+    fn evict_oldest_undecided(&mut self, now: WallClock, source: IpAddr, sink: &mut dyn EventSink) {
+        let SignalingLimits { max_undecided, max_undecided_per_address, .. } = self.limits;
+        let per_address = if source.is_loopback() { max_undecided } else { max_undecided_per_address };
+        let oldest = self.undecided.oldest_of_source(source, per_address);
+        if let Some(oldest) = oldest.or_else(|| self.undecided.oldest(max_undecided)) {
             self.counters[None].closed_undecided_limit += 1;
             self.close_connection(
                 now,
@@ -163,7 +174,10 @@ impl Hub {
                 dialect
             } else {
                 let MessageType { message_type } = serde_json::from_str(text)?;
-                hub.choose_dialect(now.monotonic, conn, &message_type)?
+                match hub.choose_dialect(now.monotonic, conn, &message_type, text) {
+                    Some(dialect) => dialect,
+                    None => return Err(hub.on_unknown_first_message(now, conn, (&message_type, text), sink)),
+                }
             };
             let Some((mut ctx, dialects, limits)) = hub.context(now, conn, sink) else { return Ok(()) };
             dialects.get_mut(dialect).on_text(&mut ctx, limits, text)
@@ -183,18 +197,32 @@ impl Hub {
     }
 
     /// Selects the dialect of an undecided connection by the type of its first message.
-    fn choose_dialect(&mut self, now: Time, conn: ConnId, message_type: &str) -> Result<Dialect, MessageError> {
-        let enabled = Dialect::ALL.into_iter().filter(|dialect| self.limits.dialects.contains(*dialect));
-        let dialect = enabled
-            .into_iter()
-            .find(|dialect| self.dialects.get(*dialect).message_types().contains(&message_type))
-            .ok_or(MessageError::UnknownType)?;
-        self.undecided.remove(&conn);
+    fn choose_dialect(&mut self, now: Time, conn: ConnId, message_type: &str, text: &str) -> Option<Dialect> {
+        let mut enabled = Dialect::ALL.into_iter().filter(|dialect| self.limits.dialects.contains(*dialect));
+        let dialect = enabled.find(|dialect| self.dialects.get(*dialect).is_selected_by(message_type, text))?;
+        self.undecided.remove(conn);
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.dialect = Some(dialect);
         }
         self.start_heartbeat(now, conn);
-        Ok(dialect)
+        Some(dialect)
+    }
+
+    /// Closes the connection if its first message belongs to the protocol of another server. Other unknown messages are ignored.
+    fn on_unknown_first_message(
+        &mut self,
+        now: WallClock,
+        conn: ConnId,
+        (message_type, text): (&str, &str),
+        sink: &mut dyn EventSink,
+    ) -> MessageError {
+        let Some(protocol) = ForeignProtocol::of_first_message(message_type, text) else {
+            return MessageError::UnknownType;
+        };
+        let reason = protocol.close_reason();
+        self.counters[None].requests_rejected += 1;
+        self.close_connection(now, conn, CloseCode::POLICY_VIOLATION, reason, sink);
+        MessageError::Rejected(reason)
     }
 
     /// Counts a message and checks the message rate limit. If the limit is exceeded, the connection is closed. Otherwise, `effect` handles
@@ -303,7 +331,7 @@ impl Hub {
         if let (Some(dialect), Some((mut ctx, dialects, limits))) = (dialect, self.context(now, conn, sink)) {
             dialects.get_mut(dialect).on_disconnect(&mut ctx, limits, code, reason);
         }
-        self.undecided.remove(&conn);
+        self.undecided.remove(conn);
         if let Some(connection) = self.connections.remove(&conn) {
             let logged = Some(server_reason.unwrap_or(reason)).filter(|reason| !reason.is_empty());
             let closed_by = server_reason.map(|_| "server");
@@ -400,7 +428,7 @@ impl ConnectionState {
             log_throttle: LogThrottle::default(),
             last_seen: at,
             awaiting_pong: false,
-            wrong_codes: 0,
+            failed_guesses: 0,
             last_message: at,
             connected_at: at,
         }
@@ -460,11 +488,11 @@ impl ConnectionContext<'_> {
         self.counters.requests_rejected += 1;
     }
 
-    /// Counts a wrong room code. Returns the number of wrong codes from this connection so far.
-    pub(super) fn count_wrong_code(&mut self) -> u32 {
-        self.connections.get_mut(&self.conn).map_or(0, |connection| {
-            connection.wrong_codes += 1;
-            connection.wrong_codes
+    /// Counts a wrong room code or password. Returns true if the connection must be closed, because it has guessed too often.
+    pub(super) fn count_failed_guess(&mut self) -> bool {
+        self.connections.get_mut(&self.conn).is_some_and(|connection| {
+            connection.failed_guesses += 1;
+            connection.failed_guesses >= MAX_FAILED_GUESSES
         })
     }
 

@@ -178,10 +178,13 @@ pub enum CandidateType {
 const MAX_PEERS_PER_ROOM: usize = 10;
 
 /// Maximum number of candidates of a peer.
-pub(super) const MAX_CANDIDATES: usize = 64;
+const MAX_CANDIDATES: usize = 16;
 
 /// Maximum length of names, in bytes. Longer names are truncated.
 pub(super) const MAX_NAME_BYTES: usize = 256;
+
+/// Maximum length of a password, in bytes. A longer password is rejected: truncating it would let other passwords open the room.
+const MAX_PASSWORD_BYTES: usize = 256;
 
 /// Message types that select this dialect.
 const MESSAGE_TYPES: [&str; 6] = ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];
@@ -263,7 +266,7 @@ fn on_text(
         ClientMessage::LeaveRoom => leave_room(ctx, rooms, None),
         ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
             if candidates.len() > MAX_CANDIDATES {
-                return Err(MessageError::TooMany("candidates"));
+                return reject(ctx, "Too many candidates");
             }
             let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
             if !candidates.is_empty() {
@@ -300,6 +303,9 @@ fn create_room(
         ctx.count_rejection();
         return reject(ctx, "Too many rooms");
     }
+    if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
+        return reject(ctx, "Password too long");
+    }
     leave_room(ctx, rooms, None);
     let id = ctx.generate_unique(IdGenerator::room_id, |id| rooms.contains_name(id));
     let invite_code = ctx.generate_unique(IdGenerator::invite_code, |code| rooms.contains_name(code));
@@ -327,7 +333,12 @@ fn join_room(
         let given = password.unwrap_or_default();
         // The comparison takes constant time for passwords of equal length.
         if password.is_none() || !bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
-            return reject(ctx, "Invalid password");
+            let rejected = reject(ctx, "Invalid password");
+            if ctx.count_failed_guess() {
+                leave_room(ctx, rooms, None);
+                ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong passwords");
+            }
+            return rejected;
         }
     }
     if room.members.len() >= MAX_PEERS_PER_ROOM {

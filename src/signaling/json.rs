@@ -135,8 +135,6 @@ pub(super) enum MessageError {
     MessageTooBig(usize),
     #[error("name longer than {0} bytes")]
     NameTooLong(usize),
-    #[error("too many {0}")]
-    TooMany(&'static str),
     #[error("nested deeper than {0} levels")]
     TooDeep(usize),
     #[error("target not in the room")]

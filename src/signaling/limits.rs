@@ -19,6 +19,9 @@ pub struct SignalingLimits {
     pub max_message_bytes: usize,
     /// Maximum number of connections that have not selected a dialect.
     pub max_undecided: usize,
+    /// Maximum number of such connections from one address (IPv6: one /64). Loopback is exempt, because a proxy connects from loopback for
+    /// all its clients.
+    pub max_undecided_per_address: usize,
     /// Maximum number of messages per second from one connection. A burst may contain twice as many messages.
     pub message_rate: Option<u32>,
     /// Maximum number of open rooms that one address may have created in each dialect.
@@ -68,12 +71,14 @@ impl Default for Heartbeat {
 }
 
 impl Default for SignalingLimits {
-    /// By default, a message has at most 256 KiB. At most 1,024 connections may exist that have not selected a dialect. A connection may
-    /// send 1,000 messages per second. One address may create 1,000 rooms per dialect. A WebRTC room has at most 100 participants.
+    /// By default, a message has at most 256 KiB. At most 1,024 connections may exist that have not selected a dialect, at most 128 of them
+    /// from one address. A connection may send 1,000 messages per second. One address may create 1,000 rooms per dialect. A WebRTC room has
+    /// at most 100 participants.
     fn default() -> Self {
         Self {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             max_undecided: 1_024,
+            max_undecided_per_address: 128,
             message_rate: Some(1_000),
             max_rooms_per_address: 1_000,
             max_webrtc_members: 100,

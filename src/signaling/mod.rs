@@ -21,6 +21,7 @@ mod counters;
 mod dialect;
 mod dialect_handler;
 mod event_sink;
+mod foreign_protocol;
 mod hub;
 pub mod jamjam;
 mod json;
@@ -30,6 +31,7 @@ mod route;
 mod snapshot;
 mod timers;
 pub mod token;
+mod undecided;
 mod webrtc;
 
 use dialect_handler::DialectHandler;
@@ -46,6 +48,7 @@ pub use control_surface_events::{
 pub use counters::{DialectCounters, UNDECIDED};
 pub use dialect::{Dialect, DialectSet, ProbeProtocol, ProbeRoom, ResponseMatching};
 pub use event_sink::{ConnId, EventSink, UpdateKey};
+pub use foreign_protocol::ForeignProtocol;
 pub use hub::{Hub, NewConnection};
 pub use limits::{ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, Heartbeat, SignalingLimits};
 pub use route::{

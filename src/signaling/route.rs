@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
 use super::dialect::{Dialect, DialectSet, UrlSelection};
+use super::foreign_protocol::ForeignProtocol;
 use super::token::Secret;
 
 /// The dialect and parameters that the path and query of a request select.
@@ -21,13 +22,15 @@ pub enum Route {
     /// The page's origin is not [allowed](super::SignalingLimits::allows_origin). The upgrade succeeds, and the connection is closed at
     /// once. A browser script can read a close code, but not an HTTP status.
     OriginNotAllowed,
+    /// A client of another server. The upgrade succeeds, and the connection is closed at once.
+    Foreign(ForeignProtocol),
 }
 
 impl Route {
     /// The dialect that the URL selects.
     pub fn dialect(&self) -> Option<Dialect> {
         match self {
-            Self::Undecided | Self::OriginNotAllowed => None,
+            Self::Undecided | Self::OriginNotAllowed | Self::Foreign(_) => None,
             Self::Selected(dialect, _) => Some(*dialect),
             Self::Broadcast(_) => Some(Dialect::Broadcast),
         }
@@ -49,6 +52,9 @@ pub enum RouteError {
 pub fn route(path: &str, query: &str, dialects: DialectSet) -> Result<Route, RouteError> {
     if let Some(only) = dialects.single() {
         return Ok(route_of(only, path, query));
+    }
+    if let Some(protocol) = ForeignProtocol::of_url(path, |name| has_parameter(query, &[name])) {
+        return Ok(Route::Foreign(protocol));
     }
     let is_common_path = is_common_path(path);
     // If a URL selects several dialects, the last of them in `Dialect::ALL` is used.

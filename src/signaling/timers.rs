@@ -1,13 +1,14 @@
 //! Timers in the order of their deadlines.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::dialect::Dialect;
 use super::event_sink::ConnId;
 use super::rooms::RoomKey;
 use crate::time::Time;
 
-/// What a timer of the hub triggers. Most connections have a timer. To keep this type small, texts are stored as `Box<str>`.
+/// What a timer of the hub triggers. Most connections have a timer. Boxes keep this type small.
 pub(super) enum TimerEvent {
     /// Pings or drops a connection. `last_ping` is the time of the last ping. Before the first ping, `last_ping` is the start time of the
     /// heartbeat.
@@ -31,7 +32,21 @@ pub(super) enum DialectTimer {
     /// Closes the expired room that has this room code.
     RoomExpiry(Box<str>),
     /// Sets a parameter.
-    ScheduledUpdate { room: RoomKey, sender: ConnId, name: Box<str>, value: f32 },
+    ScheduledUpdate { room: RoomKey, update: Box<ScheduledUpdate> },
+}
+
+/// A parameter update that waits for its scheduled time.
+pub(super) struct ScheduledUpdate {
+    pub(super) sender: ParameterSender,
+    pub(super) name: String,
+    pub(super) value: f32,
+}
+
+/// The member that sets a parameter, and its address.
+#[derive(Clone, Copy)]
+pub(super) struct ParameterSender {
+    pub(super) conn: ConnId,
+    pub(super) source: IpAddr,
 }
 
 impl DialectTimer {

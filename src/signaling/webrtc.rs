@@ -14,11 +14,11 @@ use super::close_code::CloseCode;
 use super::dialect::Dialect;
 use super::dialect_handler::{ConnectionContext, DialectHandler};
 use super::event_sink::ConnId;
-use super::json::{self, MessageError, to_json};
+use super::json::{self, MessageError, to_string_limited};
 use super::limits::SignalingLimits;
 use super::rooms::{MemberData, MemberInfo, RoomDirectory, RoomKey, RoomMap};
 use super::route::Route;
-use crate::sanitize::sanitize;
+use crate::sanitize::sanitize_name;
 
 /// Maximum length of user ids and user names, in bytes.
 const MAX_USER_BYTES: usize = 256;
@@ -166,16 +166,27 @@ impl DialectHandler for WebRtcDialect {
 }
 
 impl WebRtcDialect {
-    /// The rooms with their participants as a JSON array. Cached until a room changes.
-    pub(super) fn rooms_json(&mut self) -> &str {
-        self.rooms.json(|rooms| {
-            let rooms = rooms.map(|room| RoomInfo {
+    /// The rooms with their participants as a JSON array of at most `max_bytes`, and whether rooms are missing.
+    pub(super) fn rooms_json(&self, max_bytes: usize) -> (String, bool) {
+        let (mut json, mut is_truncated) = ("[".to_owned(), false);
+        for room in self.rooms.iter() {
+            let info = RoomInfo {
                 room_id: room.name(),
                 participant_count: room.members.len(),
                 participants: room.members.iter().map(|member| &member.data).collect(),
-            });
-            to_json(&rooms.collect::<Vec<_>>())
-        })
+            };
+            // The comma and the closing bracket.
+            let Some(info) = to_string_limited(&info, max_bytes.saturating_sub(json.len() + 2)) else {
+                is_truncated = true;
+                break;
+            };
+            if json.len() > 1 {
+                json.push(',');
+            }
+            json.push_str(&info);
+        }
+        json.push(']');
+        (json, is_truncated)
     }
 }
 
@@ -219,8 +230,8 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &Signa
         target: "signaling",
         dialect = Dialect::WebRtc.name(),
         conn = ctx.conn.0,
-        room = sanitize(&room_id),
-        user = sanitize(user_id),
+        room = sanitize_name(&room_id),
+        user = sanitize_name(user_id),
         "member joined"
     );
     ctx.send(&others, &ServerMessage::ParticipantJoined { user_id, user_name, participants: participants.clone() });
@@ -279,14 +290,14 @@ fn on_text(ctx: &mut ConnectionContext<'_>, rooms: &WebRtcRooms, text: &str) -> 
 fn leave(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, code: CloseCode, reason: &str) {
     let reason = if code == CloseCode::ABNORMAL_CLOSURE { "connection lost" } else { reason };
     let Some(key) = rooms.room_of(ctx.conn) else { return };
-    let room_id = rooms.get(key).map_or_else(String::new, |room| sanitize(room.name()));
+    let room_id = rooms.get(key).map_or_else(String::new, |room| sanitize_name(room.name()));
     let Some((left, others)) = rooms.leave(ctx.conn, None) else { return };
     info!(
         target: "signaling",
         dialect = Dialect::WebRtc.name(),
         conn = ctx.conn.0,
         room = room_id,
-        user = sanitize(&left.id),
+        user = sanitize_name(&left.id),
         reason,
         remaining_members = others.len(),
         "member left"

@@ -1,22 +1,25 @@
 //! Limits of `signaling-server`: connections, messages, queues and heartbeats, and the rooms of control surfaces.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, Error, FromArgMatches};
 
+use crate::address::ParseCidrError;
 use crate::cli::output::{self, Failure};
 use crate::cli::values::{
-    ByteSize, MessageRate, Millis, OrOff, Seconds, parse_message_rate, parse_nonzero_size, parse_origin,
-    parse_positive, parse_positive_or_off,
+    ByteSize, MessageRate, Millis, OrOff, RequestRate, Seconds, parse_message_rate, parse_nonzero_size, parse_origin,
+    parse_positive, parse_positive_or_off, parse_request_rate,
 };
 use crate::io::clock;
 use crate::io::connection_permit::ConnectionLimits;
+use crate::io::http::forwarded::TrustedProxies;
 use crate::io::signaling::SignalingServerConfig;
 use crate::io::websocket::send_queue::SendQueueLimits;
+use crate::rate_limit::WindowLimit;
 use crate::signaling::{ControlSurfaceLimits, CreateRoomOptions, Heartbeat, Hub, ROOM_CODE_DIGITS, SignalingLimits};
 use crate::time::Time;
 use crate::units::{self, TimeUnit};
@@ -25,6 +28,9 @@ const HEADING_LIMITS: &str = "Limits";
 
 const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
 const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 256;
+
+/// Maximum rate of new connections per source address. All permitted connections of an address can be opened again at once.
+const DEFAULT_CONNECTION_RATE: WindowLimit = WindowLimit { count: 300, period: Duration::from_secs(10) };
 
 /// Maximum time from accepting a connection to the end of its first request.
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,12 +50,19 @@ pub struct ConnectionLimitArgs {
     #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = parse_positive_or_off, default_value_t = OrOff(Some(DEFAULT_MAX_CONNECTIONS_PER_ADDRESS)), help_heading = HEADING_LIMITS)]
     max_connections_per_address: OrOff<usize>,
 
-    /// Take the client address from X-Forwarded-For
+    /// Maximum new connections per source address, as N/TIME, or off
     ///
-    /// The first entry of this header is used for limits, logins and the log. Enable this option only behind a proxy that overwrites the
-    /// header. Otherwise, clients can forge the header.
-    #[arg(long, env = "TRUST_PROXY", value_parser = BoolishValueParser::new(), help_heading = HEADING_LIMITS)]
-    trust_proxy: bool,
+    /// For IPv6, a /64 counts as one address. Further connections are closed. Loopback is exempt.
+    #[arg(long, hide_short_help = true, env = "RATE_LIMIT_CONNECTIONS", value_name = "RATE", value_parser = parse_request_rate, default_value_t = OrOff(Some(RequestRate(DEFAULT_CONNECTION_RATE))), help_heading = HEADING_LIMITS)]
+    rate_limit_connections: OrOff<RequestRate>,
+
+    /// Take the client address from X-Forwarded-For [default: off]
+    ///
+    /// Without a value or with the number of proxies, the entry that the first of these proxies appended is used. Connections from
+    /// addresses other than loopback are then not trusted. With networks, separated by commas, the last entry outside of these networks is
+    /// used. Connections from these networks are trusted.
+    #[arg(long, env = "TRUST_PROXY", value_name = "HOPS|NETWORKS", value_parser = parse_trusted_proxies, num_args = 0..=1, require_equals = true, default_missing_value = "1", help_heading = HEADING_LIMITS)]
+    trust_proxy: Option<OrOff<TrustedProxies>>,
 
     /// Origins of web pages that may connect [default: all]
     ///
@@ -60,7 +73,8 @@ pub struct ConnectionLimitArgs {
 
     /// Maximum number of connections that have not sent a valid message yet
     ///
-    /// Connections whose URL determines the dialect are not counted. Beyond this number, the oldest counted connection is closed.
+    /// Connections whose URL determines the dialect are not counted. Beyond this number, the oldest counted connection is closed. One
+    /// address may have at most an eighth of this number. Loopback is exempt.
     #[arg(long, hide_short_help = true, env = "MAX_UNDECIDED", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_undecided, help_heading = HEADING_LIMITS)]
     max_undecided: usize,
 
@@ -99,6 +113,7 @@ pub fn default_connection_limits() -> ConnectionLimits {
     ConnectionLimits {
         max_connections: Some(DEFAULT_MAX_CONNECTIONS),
         max_connections_per_address: Some(DEFAULT_MAX_CONNECTIONS_PER_ADDRESS),
+        max_new_connections: Some(DEFAULT_CONNECTION_RATE),
         handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
         ..ConnectionLimits::default()
     }
@@ -111,6 +126,7 @@ impl ConnectionLimitArgs {
         let allowed_origins = self.origin.iter().filter(|origin| !origin.is_empty()).cloned().collect();
         SignalingLimits {
             max_undecided: self.max_undecided,
+            max_undecided_per_address: (self.max_undecided / 8).max(1),
             message_rate,
             allowed_origins,
             ..SignalingLimits::default()
@@ -122,8 +138,9 @@ impl ConnectionLimitArgs {
         let connection_limits = ConnectionLimits {
             max_connections: self.max_connections.0,
             max_connections_per_address: self.max_connections_per_address.0,
+            max_new_connections: self.rate_limit_connections.0.map(|RequestRate(limit)| limit),
             handshake_timeout: self.handshake_timeout.0,
-            trust_proxy: self.trust_proxy,
+            trusted_proxies: self.trust_proxy.clone().and_then(|OrOff(proxies)| proxies),
             ..ConnectionLimits::default()
         };
         let max_bytes = usize::try_from(self.send_queue_bytes.0).unwrap_or(usize::MAX);
@@ -134,6 +151,23 @@ impl ConnectionLimitArgs {
             ..SendQueueLimits::default()
         };
         SignalingServerConfig { connection_limits, send_queue, ..SignalingServerConfig::default() }
+    }
+}
+
+/// Parses a number of proxies or a list of networks. The words for yes stand for one proxy.
+fn parse_trusted_proxies(text: &str) -> Result<OrOff<TrustedProxies>, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "" | "0" | "off" | "false" | "no" | "n" | "f" => return Ok(OrOff(None)),
+        "on" | "true" | "yes" | "y" | "t" => return Ok(OrOff(Some(TrustedProxies::Hops(NonZeroUsize::MIN)))),
+        _ => {}
+    }
+    if let Ok(hops) = text.parse() {
+        return Ok(OrOff(Some(TrustedProxies::Hops(hops))));
+    }
+    let networks: Result<_, ParseCidrError> = text.split(',').map(|network| network.trim().parse()).collect();
+    match networks {
+        Ok(networks) => Ok(OrOff(Some(TrustedProxies::Networks(networks)))),
+        Err(error) => Err(format!("{error}, or a number of proxies")),
     }
 }
 

@@ -34,11 +34,19 @@ pub(in crate::io) struct TooManyRequestsBody<'a> {
 
 /// A response with `body` as JSON.
 pub fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
-    match serde_json::to_string(body) {
-        Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text).into_response(),
-        // The bodies contain only strings, numbers and lists, which always serialize.
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    json_text_response(status, to_json(body).into())
+}
+
+/// A response with a body that is already JSON.
+pub fn json_text_response(status: StatusCode, json: Bytes) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], json).into_response()
+}
+
+/// A body as JSON.
+pub fn to_json(body: &impl Serialize) -> String {
+    serde_json::to_string(body).unwrap_or_else(|error| {
+        unreachable!("a body of strings, numbers and lists must be serializable as JSON: {error}")
+    })
 }
 
 /// A response with the JSON body `{"error": error}`.

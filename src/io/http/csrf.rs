@@ -1,9 +1,10 @@
 //! Rejects cross-site requests. A browser sends a cross-site request on behalf of a page from another site.
 //!
-//! A request that changes something must have the header `Content-Type: application/json`. An HTML form cannot send this header. A script
-//! of another site can send this header only after a CORS preflight. The server never grants the preflight for these requests. If the
-//! browser sends an `Origin` header, that origin must match `Host`. Another site's name can resolve to loopback (DNS rebinding). Therefore,
-//! pages that are available only on this machine also require a loopback `Host`.
+//! The body of a request that changes something must have the header `Content-Type: application/json`. An HTML form always sends another
+//! content type, even without fields. A script of another site can send this header only after a CORS preflight. The server never grants
+//! the preflight for these requests. For a request without a body, the browser sends an `Origin` header, which must match `Host`. Another
+//! site's name can resolve to loopback (DNS rebinding). Therefore, pages that are available only on this machine also require a loopback
+//! `Host`.
 
 use std::net::IpAddr;
 
@@ -39,7 +40,9 @@ pub fn check(method: &Method, headers: &HeaderMap) -> Result<(), CsrfError> {
         let is_subresource = is("sec-fetch-site", "cross-site")? && !is("sec-fetch-mode", "navigate")?;
         return if is_subresource { Err(CsrfError::Origin) } else { Ok(()) };
     }
-    if !single_header(headers, header::CONTENT_TYPE).is_ok_and(|value| value.is_some_and(is_json)) {
+    let content_type = single_header(headers, header::CONTENT_TYPE).map_err(|_| CsrfError::ContentType)?;
+    let is_allowed = content_type.map_or_else(|| !has_body(headers), is_json);
+    if !is_allowed {
         return Err(CsrfError::ContentType);
     }
     match single_header(headers, header::ORIGIN)? {
@@ -49,6 +52,12 @@ pub fn check(method: &Method, headers: &HeaderMap) -> Result<(), CsrfError> {
         }
         Some(_) => Err(CsrfError::Origin),
     }
+}
+
+/// Whether the headers announce a body (RFC 9112, section 6.3).
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length.as_bytes() != b"0")
 }
 
 /// The value of a header that may occur only once. A repeated header or one that is not text is an error, because it is ambiguous.
@@ -132,7 +141,13 @@ mod tests {
         }
         let odd: Method = "BREW".parse().expect("a method");
         for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::TRACE, odd] {
-            assert_eq!(check(&method, &HeaderMap::new()), Err(CsrfError::ContentType), "{method}");
+            for body in [("content-length", "2"), ("transfer-encoding", "chunked")] {
+                assert_eq!(check(&method, &headers(&[body])), Err(CsrfError::ContentType), "{method}");
+            }
+            let cross_site = [("origin", "https://evil.example"), ("host", "a.example")];
+            assert_eq!(check(&method, &headers(&cross_site)), Err(CsrfError::Origin), "{method}");
+            assert_eq!(check(&method, &headers(&[("content-length", "0")])), Ok(()), "{method}");
+            assert_eq!(check(&method, &HeaderMap::new()), Ok(()), "{method}");
         }
     }
 

@@ -2,23 +2,21 @@
 //! and the demo page.
 //!
 //! Connections are limited in number and time. The time limits do not apply to an upgraded connection, which keeps its permit. Every server
-//! has the routes `/metrics` (`OpenMetrics`) and `/healthz`.
+//! has the routes `/metrics` and `/healthz`.
 
 pub mod body;
 pub mod csrf;
+pub mod forwarded;
 pub mod login;
+pub mod metrics;
 
-use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -26,7 +24,6 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use prometheus_client::registry::Registry;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -42,6 +39,8 @@ use crate::io::tls::server::HandshakeAcceptor;
 pub struct ConnectionInfo {
     /// The client's address. Behind a trusted proxy, the source is the forwarded address with the proxy's port.
     pub source: SocketAddr,
+    /// Whether a trusted proxy reported the source.
+    pub is_forwarded: bool,
     /// The permit of the connection. An upgraded connection keeps its permit until it closes.
     pub permit: Arc<ConnectionPermit>,
 }
@@ -106,7 +105,6 @@ pub async fn accept_loop(
     tls: Option<Arc<HandshakeAcceptor>>,
 ) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let limits = limiter.limits();
     loop {
         let slot = limiter.acquire().await;
         let Ok((stream, source)) = listener.accept().await else {
@@ -115,7 +113,8 @@ pub async fn accept_loop(
         };
         let Some(permit) = limiter.assign(slot, source.ip()) else { continue };
         configure_tcp(&stream);
-        let client = ConnectionInfo { source, permit: Arc::new(permit) };
+        let client = ConnectionInfo { source, is_forwarded: false, permit: Arc::new(permit) };
+        let limits = limiter.limits().clone();
         let (router, tls) = (router.clone(), tls.clone());
         tokio::spawn(async move {
             let Some(tls) = tls else { return serve_connection(stream, client, router, limits).await };
@@ -139,8 +138,10 @@ where
     let service = service_fn(move |mut request: Request<Incoming>| {
         client.permit.on_request();
         let mut client = client.clone();
-        if let Some(address) = limits.trust_proxy.then(|| forwarded_address(request.headers())).flatten() {
+        let proxies = limits.trusted_proxies.as_ref().filter(|proxies| proxies.trusts(client.source.ip()));
+        if let Some(address) = proxies.and_then(|proxies| proxies.client_address(request.headers())) {
             client.source.set_ip(address);
+            client.is_forwarded = true;
         }
         request.extensions_mut().insert(client);
         router.call(request)
@@ -170,58 +171,9 @@ fn configure_tcp(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
-/// Any client can send this header; it is used only behind a trusted proxy, which overwrites it.
-const FORWARDED_FOR: &str = "x-forwarded-for";
-
-/// The first address in the header, which may include a port.
-fn forwarded_address(headers: &HeaderMap) -> Option<IpAddr> {
-    let first = headers.get(FORWARDED_FOR)?.to_str().ok()?.split(',').next()?.trim();
-    let bare = first.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(first);
-    let address = bare.parse().or_else(|_| first.parse().map(|address: SocketAddr| address.ip()));
-    address.ok().map(|address| address.to_canonical())
-}
-
-/// `OpenMetrics` 1.0, supported by Prometheus since version 2.5.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Produces the text of a scrape.
-type Encoder = Arc<dyn Fn() -> Result<String, fmt::Error> + Send + Sync>;
-
-/// Serves `/metrics` with the result of `text`.
-pub fn metrics_router(text: impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static) -> Router {
-    let text: Encoder = Arc::new(text);
-    Router::new().route("/metrics", get(serve_metrics)).with_state(text)
-}
-
-/// An encoder for all metrics of `registry`.
-pub fn metrics_encoder(registry: Registry) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static {
-    move || {
-        let mut page = String::new();
-        prometheus_client::encoding::text::encode(&mut page, &registry)?;
-        Ok(page)
-    }
-}
-
 /// Serves `/healthz` with `ok`.
 pub fn healthz_router() -> Router {
     Router::new().route("/healthz", get(serve_healthz))
-}
-
-/// Metrics
-#[utoipa::path(
-    get, path = "/metrics", operation_id = "metrics", tag = "monitoring", security((), ("login" = [])),
-    responses((
-        status = 200, content_type = "application/openmetrics-text", body = String,
-        description = "OpenMetrics 1.0. Requires no login if the server listens on loopback without a proxy",
-    )),
-)]
-pub(in crate::io) async fn serve_metrics(State(text): State<Encoder>) -> Response {
-    match text() {
-        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Err(error) => {
-            body::error_response(StatusCode::INTERNAL_SERVER_ERROR, &format!("Cannot encode the metrics: {error}"))
-        }
-    }
 }
 
 /// Liveness
@@ -336,35 +288,5 @@ mod tests {
             assert!(client.join().expect("a response").ends_with("ok"));
         }
         assert_eq!(seen.load(Ordering::SeqCst), 3);
-    }
-
-    fn forwarded(values: &[&str]) -> Option<String> {
-        let headers: HeaderMap = values
-            .iter()
-            .map(|value| (FORWARDED_FOR.parse().expect("a name"), value.parse().expect("a value")))
-            .collect();
-        forwarded_address(&headers).map(|address| address.to_string())
-    }
-
-    #[test]
-    fn first_valid_forwarded_address_is_used() {
-        for (value, address) in [
-            ("192.0.2.1", "192.0.2.1"),
-            (" 192.0.2.1 , 198.51.100.7", "192.0.2.1"),
-            ("192.0.2.1:5000,198.51.100.7", "192.0.2.1"),
-            ("2001:db8::a", "2001:db8::a"),
-            ("[2001:db8::a]", "2001:db8::a"),
-            ("[2001:db8::a]:5000", "2001:db8::a"),
-            ("::ffff:192.0.2.1", "192.0.2.1"),
-        ] {
-            assert_eq!(forwarded(&[value]).as_deref(), Some(address), "{value}");
-        }
-        for value in
-            ["", ",192.0.2.1", "unknown", "_hidden, 192.0.2.1", "192.0.2", "192.0.2.1;", "[192.0.2.1", "example.org"]
-        {
-            assert_eq!(forwarded(&[value]), None, "{value}");
-        }
-        assert_eq!(forwarded(&["192.0.2.1", "192.0.2.2"]).as_deref(), Some("192.0.2.1"));
-        assert_eq!(forwarded(&[]), None);
     }
 }

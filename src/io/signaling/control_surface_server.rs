@@ -116,6 +116,11 @@ pub enum ServerCommand {
         /// half has been dropped, the server closes the new room again.
         response: oneshot::Sender<String>,
     },
+    /// Removes all parameters of a room.
+    ClearParameters {
+        /// The room code.
+        code: String,
+    },
     /// Closes a room and disconnects its clients.
     CloseRoom {
         /// The room code.
@@ -234,6 +239,9 @@ async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<Shar
                         }
                     }),
                 )
+            }
+            ServerCommand::ClearParameters { code } => {
+                ("clear parameters", hub.with_hub(|_, inner, out| inner.clear_parameters(&code, out)).map(drop))
             }
             ServerCommand::CloseRoom { code } => {
                 ("close room", hub.with_hub(|_, inner, out| inner.close_room(&code, out)).map(drop))

@@ -102,13 +102,14 @@ async fn serve_hub(
     stopped: impl Future<Output = ()>,
 ) {
     let close_guard = CloseAllGuard(hub);
+    let has_trusted_proxies = options.connection_limits.trusted_proxies.is_some();
     let limiter = ConnectionLimiter::new(options.connection_limits);
     let limits = Arc::new(hub.with_hub(|_, hub, _| hub.limits().clone()));
     let dialects = limits.dialects;
     let SignalingServerConfig { tls, login, broadcast, .. } = options;
     // On loopback without a proxy only local users can connect, so metrics need no login.
     let is_local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
-    let metrics_are_public = is_local && !options.connection_limits.trust_proxy;
+    let metrics_are_public = is_local && !has_trusted_proxies;
     let collector = SignalingCollector {
         hub: Arc::clone(hub),
         connection_limiter: Arc::clone(&limiter),
@@ -187,7 +188,7 @@ async fn upgrade_middleware(
             return body::not_found();
         }
     };
-    if !client.permit.assign_forwarded(client.source.ip()) {
+    if !client.permit.assign_client(client.source.ip(), client.is_forwarded) {
         return body::too_many_requests("Too many connections", Duration::ZERO);
     }
     let (source, uri, log_state) = (client.source, uri.clone(), state.clone());
@@ -214,9 +215,11 @@ fn rejection_response(error: UpgradeError) -> Response {
             response
         }
         UpgradeError::HttpVersion => upgrade_required(&error.to_string()),
-        UpgradeError::NotExclusive | UpgradeError::Connection | UpgradeError::Key => {
-            body::error_response(StatusCode::BAD_REQUEST, &error.to_string())
-        }
+        UpgradeError::NotExclusive
+        | UpgradeError::Connection
+        | UpgradeError::Key
+        | UpgradeError::Host
+        | UpgradeError::Body => body::error_response(StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -168,6 +169,13 @@ impl SharedHub {
         counters
     }
 
+    /// The body of a response that several requests share. Until the last response was sent, its bytes count towards the budget of all
+    /// queues.
+    pub(in crate::io) fn charged_body(&self, text: String) -> Bytes {
+        self.queue_budget.used_bytes.fetch_add(text.len() as u64, Ordering::Relaxed);
+        Bytes::from_owner(ChargedBody { text, budget: Arc::clone(&self.queue_budget) })
+    }
+
     /// Bytes queued for all connections, including those that are closing.
     pub(in crate::io) fn queued_bytes(&self) -> u64 {
         self.queue_budget.used_bytes()
@@ -273,6 +281,24 @@ impl SharedHub {
             }
         }
         (snapshot, self.counters_by_dialect())
+    }
+}
+
+/// The text of a response, charged to the budget.
+struct ChargedBody {
+    text: String,
+    budget: Arc<QueueBudget>,
+}
+
+impl AsRef<[u8]> for ChargedBody {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+impl Drop for ChargedBody {
+    fn drop(&mut self) {
+        self.budget.used_bytes.fetch_sub(self.text.len() as u64, Ordering::Relaxed);
     }
 }
 

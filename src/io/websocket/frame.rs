@@ -2,6 +2,8 @@
 //!
 //! The decoder stores nothing between two messages. A declared length reserves no memory: the buffer grows with the bytes that arrive.
 
+use std::ops::RangeInclusive;
+
 use axum::body::Bytes;
 use thiserror::Error;
 
@@ -27,6 +29,11 @@ const MASKED: u8 = 0x80;
 /// Special values of the 7-bit length field: another length field of 16 or 64 bits follows (section 5.2).
 const LENGTH_16: u8 = 126;
 const LENGTH_64: u8 = 127;
+
+/// Values allowed in the longer length fields: a length must be encoded in the shortest field that fits, and the highest bit of the 64-bit
+/// field must be 0 (section 5.2).
+const ALLOWED_16: RangeInclusive<u64> = LENGTH_16 as u64..=u16::MAX as u64;
+const ALLOWED_64: RangeInclusive<u64> = u16::MAX as u64 + 1..=i64::MAX as u64;
 
 /// Longest frame header without a masking key, in bytes.
 const MAX_HEADER_BYTES: usize = 10;
@@ -178,17 +185,20 @@ impl FrameDecoder {
         if !is_allowed {
             return Err(FrameError::Protocol);
         }
-        let (len, payload_offset) = match short_len {
+        let (len, allowed, payload_offset) = match short_len {
             LENGTH_16 => {
                 let Some(len) = more.first_chunk() else { return Ok(None) };
-                (u64::from(u16::from_be_bytes(*len)), 4)
+                (u64::from(u16::from_be_bytes(*len)), ALLOWED_16, 4)
             }
             LENGTH_64 => {
                 let Some(len) = more.first_chunk() else { return Ok(None) };
-                (u64::from_be_bytes(*len), 10)
+                (u64::from_be_bytes(*len), ALLOWED_64, 10)
             }
-            short => (short.into(), 2),
+            short => (short.into(), 0..=u64::MAX, 2),
         };
+        if !allowed.contains(&len) {
+            return Err(FrameError::Protocol);
+        }
         let before = self.fragmented.map_or(0, |(_, len)| len);
         let len =
             usize::try_from(len).ok().filter(|len| opcode >= CLOSE || *len <= max_message_bytes.saturating_sub(before));
@@ -344,8 +354,6 @@ mod tests {
         first: u8,
         mask: Option<[u8; 4]>,
         payload: Vec<u8>,
-        /// Width of the extended length field in bytes: 0, 2 or 8. With width 0, the second byte of the frame contains the length.
-        length_bytes: usize,
     }
 
     impl TestFrame {
@@ -353,17 +361,11 @@ mod tests {
             let len = self.payload.len();
             let mask = if self.mask.is_some() { 0x80 } else { 0 };
             let mut bytes = vec![self.first];
-            // `tungstenite` accepts a short control frame with a long length field; RFC 6455 does not (section 5.2).
-            match if self.first & 0x08 == 0 { self.length_bytes } else { 0 } {
-                0 if len < 126 => bytes.push(mask | len as u8),
-                0 | 2 => {
-                    bytes.push(mask | 0x7e);
-                    bytes.extend((len as u16).to_be_bytes());
-                }
-                _ => {
-                    bytes.push(mask | 0x7f);
-                    bytes.extend((len as u64).to_be_bytes());
-                }
+            if len < 126 {
+                bytes.push(mask | len as u8);
+            } else {
+                bytes.push(mask | 0x7e);
+                bytes.extend((len as u16).to_be_bytes());
             }
             bytes.extend(self.mask.iter().flatten());
             let key = self.mask.unwrap_or_default();
@@ -388,13 +390,12 @@ mod tests {
             2 => Just(0x89), 2 => Just(0x8a), 1 => Just(0x88), 1 => any::<u8>(),
         ];
         let mask = prop_oneof![20 => any::<[u8; 4]>().prop_map(Some), 1 => Just(None)];
-        let length_bytes = prop_oneof![8 => Just(0), 1 => Just(2), 1 => Just(8)];
-        (first, mask, payload_strategy(), length_bytes).prop_map(|(first, mask, mut payload, length_bytes)| {
+        (first, mask, payload_strategy()).prop_map(|(first, mask, mut payload)| {
             // If both the code and the reason are invalid, either error may be reported.
             if first & 0x0f == 0x08 && std::str::from_utf8(payload.get(2..).unwrap_or_default()).is_err() {
                 payload.truncate(2);
             }
-            TestFrame { first, mask, payload, length_bytes }
+            TestFrame { first, mask, payload }
         })
     }
 
@@ -479,6 +480,32 @@ mod tests {
             });
             if matches!(events.last(), Some(DecodedEvent::Close(_) | DecodedEvent::Error(_))) {
                 return events;
+            }
+        }
+    }
+
+    /// `tungstenite` accepts these frames.
+    #[test]
+    fn length_in_a_longer_field_than_needed_is_a_protocol_error() {
+        let decode = |sender, first: u8, length: &[u8]| {
+            let (mask_bit, key): (u8, &[u8]) = if sender == Sender::Client { (MASKED, &[0; 4]) } else { (0, &[]) };
+            let mut bytes = [&[first, mask_bit | length[0]], &length[1..], key].concat();
+            FrameDecoder::default().decode(&mut bytes, sender, 1 << 20, |_| true)
+        };
+        for sender in [Sender::Client, Sender::Server] {
+            for first in [0x81, 0x01, 0x82] {
+                for len in [0, 1, 125] {
+                    let short = [&[LENGTH_16][..], &u16::to_be_bytes(len)].concat();
+                    assert_eq!(decode(sender, first, &short), Err(FrameError::Protocol), "{sender:?} {first:#x} {len}");
+                }
+                for len in [0, 125, 126, 0xffff, 1 << 63, u64::MAX] {
+                    let long = [&[LENGTH_64][..], &u64::to_be_bytes(len)].concat();
+                    assert_eq!(decode(sender, first, &long), Err(FrameError::Protocol), "{sender:?} {first:#x} {len}");
+                }
+                assert_eq!(decode(sender, first, &[LENGTH_16, 0, 126]), Ok(()));
+                assert_eq!(decode(sender, first, &[LENGTH_64, 0, 0, 0, 0, 0, 1, 0, 0]), Ok(()));
+                let too_long = [&[LENGTH_64][..], &i64::MAX.to_be_bytes()].concat();
+                assert_eq!(decode(sender, first, &too_long), Err(FrameError::MessageTooBig));
             }
         }
     }

@@ -11,8 +11,8 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::{Engine, alphabet};
 use http::Uri;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -39,8 +39,12 @@ pub(in crate::io) enum UpgradeError {
     Connection,
     #[error("Sec-WebSocket-Version must be 13")]
     Version,
-    #[error("Sec-WebSocket-Key is missing")]
+    #[error("send exactly one Sec-WebSocket-Key, with 16 bytes in base64")]
     Key,
+    #[error("send exactly one Host header")]
+    Host,
+    #[error("a WebSocket request has no body")]
+    Body,
     #[error("WebSocket requires HTTP/1.1")]
     HttpVersion,
 }
@@ -70,9 +74,16 @@ pub(in crate::io) fn accept_upgrade<F: Future<Output = ()> + Send>(
     if !header_contains(headers, header::SEC_WEBSOCKET_VERSION, "13") {
         return Err(UpgradeError::Version);
     }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or(UpgradeError::Key)?;
+    let key =
+        single_value(headers, header::SEC_WEBSOCKET_KEY).filter(|key| is_valid_key(key)).ok_or(UpgradeError::Key)?;
+    single_value(headers, header::HOST).ok_or(UpgradeError::Host)?;
+    // The server would interpret a body as frames.
+    let length = headers.get(header::CONTENT_LENGTH);
+    if headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length.as_bytes() != b"0") {
+        return Err(UpgradeError::Body);
+    }
     let upgrade = upgrade.ok_or(UpgradeError::HttpVersion)?;
-    let accepted = accept_key(key.as_bytes());
+    let accepted = accept_key(key);
     tokio::spawn(async move {
         // An error means that the client left before the response was sent.
         if let Ok(upgraded) = upgrade.await {
@@ -94,6 +105,20 @@ pub(in crate::io) fn accept_upgrade<F: Future<Output = ()> + Send>(
 fn header_contains(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(word))
+}
+
+/// The value of a header that occurs exactly once.
+fn single_value(headers: &HeaderMap, name: HeaderName) -> Option<&[u8]> {
+    let mut values = headers.get_all(name).into_iter();
+    values.next().filter(|_| values.next().is_none()).map(HeaderValue::as_bytes)
+}
+
+/// Whether a `Sec-WebSocket-Key` encodes 16 bytes (section 4.2.1).
+fn is_valid_key(key: &[u8]) -> bool {
+    // Simple clients set the unused bits of the last character at random.
+    const LENIENT: GeneralPurpose =
+        GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+    LENIENT.decode(key).is_ok_and(|key| key.len() == 16)
 }
 
 /// Describes a failed TLS handshake, with a remedy where there is one.

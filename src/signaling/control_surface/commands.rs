@@ -6,9 +6,7 @@ use serde::Serialize;
 use thiserror::Error;
 use tracing::info;
 
-use super::{
-    ControlSurfaceRoom, ParameterRange, ParameterValues, ServerMessage, TooManyParameters, store_and_broadcast,
-};
+use super::{ControlSurfaceRoom, ParameterLimit, ParameterRange, ParameterValues, ServerMessage, store_and_broadcast};
 use crate::signaling::control_surface_events::{MAX_PARAMETER_NAME_BYTES, ROOM_CODE_DIGITS};
 use crate::signaling::dialect::Dialect;
 use crate::signaling::dialect_handler::ConnectionHandle;
@@ -94,8 +92,8 @@ pub enum CommandError {
     TooManyParameters,
 }
 
-impl From<TooManyParameters> for CommandError {
-    fn from(TooManyParameters: TooManyParameters) -> Self {
+impl From<ParameterLimit> for CommandError {
+    fn from(_: ParameterLimit) -> Self {
         Self::TooManyParameters
     }
 }
@@ -189,11 +187,24 @@ impl Hub {
         for key in rooms {
             match store_and_broadcast(&mut self.dialects.control_surface.rooms, &mut handle, key, None, name, value) {
                 Ok(added) => receivers += added,
-                Err(TooManyParameters) if code.is_some() => return Err(CommandError::TooManyParameters),
-                Err(TooManyParameters) => handle.counters.requests_rejected += 1,
+                Err(limit) if code.is_some() => return Err(limit.into()),
+                Err(_) => handle.counters.parameters_rejected += 1,
             }
         }
         Ok(receivers)
+    }
+
+    /// Removes all parameters of the room with `code`. The members receive the empty `state`. Returns the number of removed parameters.
+    pub fn clear_parameters(&mut self, code: &str, sink: &mut dyn EventSink) -> Result<usize, CommandError> {
+        let rooms = &mut self.dialects.control_surface.rooms;
+        let room = rooms.find(code).and_then(|key| rooms.get_mut(key)).ok_or(CommandError::RoomNotFound)?;
+        let removed = room.data.parameters.clear();
+        let members: Vec<ConnId> = room.members.iter().map(|member| member.conn).collect();
+        let mut handle = ConnectionHandle { counters: &mut self.counters[Some(Dialect::ControlSurface)], sink };
+        if !members.is_empty() {
+            handle.send_text(&members, to_json(&ServerMessage::State { params: Vec::new() }));
+        }
+        Ok(removed)
     }
 
     /// Declares the range of a parameter for all rooms. If there is a `value`, also sets the parameter. Returns the number of receivers.

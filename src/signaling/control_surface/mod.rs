@@ -5,14 +5,17 @@
 //! client to the event listeners as a [`ControlSurfaceEvent`]. Each new value is also sent to the other clients of the room.
 
 mod commands;
+mod guesses;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, HashMap, btree_map};
+use std::net::IpAddr;
 use std::time::Duration;
 
+use guesses::CodeGuesses;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::close_code::CloseCode;
 use super::control_surface_events::{ControlSurfaceEvent, ControlSurfaceEventKind, MAX_PARAMETER_NAME_BYTES};
@@ -22,7 +25,8 @@ use super::event_sink::ConnId;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::rooms::{IdGenerator, MemberData, MemberInfo, RoomData, RoomDirectory, RoomKey, RoomMap};
-use super::timers::{DialectTimer, TimerEvent, TimerKey, Timers};
+use super::timers::{DialectTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey, Timers};
+use crate::address::source_network;
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 
 pub use commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, MAX_VISUALIZATION_VALUES};
@@ -92,8 +96,13 @@ pub(super) const INVALID_ROOM: ServerMessage<'static> =
 pub(super) const ROOM_FULL: ServerMessage<'static> =
     ServerMessage::Error { code: "ROOM_FULL", message: "Room is at capacity" };
 
-/// Number of wrong codes after which a connection is closed.
-const MAX_WRONG_CODES: u32 = 20;
+/// The reply to `sync` above the limit.
+const RATE_LIMITED: ServerMessage<'static> =
+    ServerMessage::Error { code: "RATE_LIMITED", message: "Too many sync requests" };
+
+/// The reply to a new parameter above a limit.
+const TOO_MANY_PARAMETERS: ServerMessage<'static> =
+    ServerMessage::Error { code: "TOO_MANY_PARAMETERS", message: "Too many parameters" };
 
 /// Maximum number of scheduled updates per room.
 const MAX_SCHEDULED_UPDATES: usize = 1_000;
@@ -106,7 +115,9 @@ const MAX_SCHEDULE_AHEAD: Duration = Duration::from_secs(60);
 pub(super) struct ControlSurfaceDialect {
     pub(super) rooms: RoomMap<ControlSurfaceRoom, ControlSurfaceMember>,
     pub(super) ranges: ParameterRanges,
-    pub(super) wrong_codes: WindowLimiter,
+    guesses: CodeGuesses,
+    /// Limits the bytes of `state` that members request with `sync`.
+    sync_bytes: WindowLimiter,
 }
 
 impl Default for ControlSurfaceDialect {
@@ -114,7 +125,8 @@ impl Default for ControlSurfaceDialect {
         Self {
             rooms: RoomMap::default(),
             ranges: ParameterRanges::default(),
-            wrong_codes: WindowLimiter::new(WRONG_CODE_LIMIT, MAX_WRONG_CODE_SOURCES),
+            guesses: CodeGuesses::default(),
+            sync_bytes: WindowLimiter::new(SYNC_LIMIT, MAX_LIMITED_SOURCES),
         }
     }
 }
@@ -153,6 +165,12 @@ impl DialectHandler for ControlSurfaceDialect {
         &MESSAGE_TYPES
     }
 
+    /// Other protocols have a `ping` as well, but without `client_time`.
+    fn is_selected_by(&self, message_type: &str, text: &str) -> bool {
+        MESSAGE_TYPES.contains(&message_type)
+            && (message_type != "ping" || serde_json::from_str::<PingMessage<'_>>(text).is_ok())
+    }
+
     fn on_text(
         &mut self,
         ctx: &mut ConnectionContext<'_>,
@@ -173,13 +191,14 @@ impl DialectHandler for ControlSurfaceDialect {
                 let mut handle = ConnectionHandle { counters: ctx.counters, sink: ctx.sink };
                 self.close_room(&code, ctx.connections, ctx.timers, &mut handle);
             }
-            DialectTimer::ScheduledUpdate { room, sender, name, value } => {
+            DialectTimer::ScheduledUpdate { room, update } => {
+                let ScheduledUpdate { sender, name, value } = *update;
                 if let Some(room) = self.rooms.get_mut(room) {
                     room.data.scheduled_updates -= 1;
                 }
-                let stored = store_and_broadcast(&mut self.rooms, &mut ctx.handle(), room, Some(sender), &name, value);
-                if stored.is_err() {
-                    ctx.counters.messages_ignored += 1;
+                if store_and_broadcast(&mut self.rooms, &mut ctx.handle(), room, Some(sender), &name, value).is_err() {
+                    ctx.counters.parameters_rejected += 1;
+                    ctx.send(&[sender.conn], &TOO_MANY_PARAMETERS);
                 }
             }
             DialectTimer::RoomHeartbeat(_) | DialectTimer::DelayedMessage(_) => {}
@@ -236,7 +255,7 @@ fn on_text(
         }
         "sync" => {
             let key = dialect.rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
-            let ControlSurfaceDialect { rooms, ranges, .. } = dialect;
+            let ControlSurfaceDialect { rooms, ranges, sync_bytes, .. } = dialect;
             let room = rooms.get_mut(key).ok_or(MessageError::NotInRoom)?;
             let state = room.data.parameters.state_json(|all| {
                 let shown = all.map(|(name, parameter)| {
@@ -245,6 +264,12 @@ fn on_text(
                 });
                 to_json(&ServerMessage::State { params: shown.collect() })
             });
+            // The length of a state is below 2 GiB, because there are at most `MAX_PARAMETERS`.
+            if sync_bytes.check_weighted(ctx.now.monotonic, ctx.source, state.len() as u32).is_err() {
+                ctx.count_rejection();
+                ctx.reply(&RATE_LIMITED);
+                return Err(MessageError::Rejected("too many sync requests from this address"));
+            }
             ctx.reply_text(state);
         }
         "ping" => {
@@ -270,20 +295,23 @@ fn join(
     JoinMessage { room_code }: JoinMessage<'_>,
 ) -> Result<(), MessageError> {
     let (now, from, conn) = (ctx.now.monotonic, ctx.source, ctx.conn);
-    let is_checked = dialect.wrong_codes.retry_after(now, from).is_none();
-    let found = dialect.rooms.find(&room_code).filter(|_| is_checked);
+    let checked = dialect.guesses.may_check(now, from);
+    let found = dialect.rooms.find(&room_code).filter(|_| checked.is_ok());
     let Some((key, room)) = found.and_then(|key| Some((key, dialect.rooms.get(key)?))) else {
-        // If the limit of wrong codes is reached, a further wrong code is not counted.
-        let _ = dialect.wrong_codes.check(now, from);
+        if checked.is_err() {
+            ctx.counters.codes_not_checked += 1;
+        } else if dialect.guesses.on_wrong_code(now, from) {
+            warn!(target: "signaling", dialect = Dialect::ControlSurface.name(), "too many wrong room codes; only addresses that joined before can join");
+        }
+        // The reply does not show whether the code was checked.
         ctx.reply(&INVALID_ROOM);
-        if ctx.count_wrong_code() < MAX_WRONG_CODES {
-            ctx.count_rejection();
-        } else {
+        if ctx.count_failed_guess() {
             dialect.rooms.leave(ctx.conn, None);
             ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong codes");
+        } else {
+            ctx.count_rejection();
         }
-        let reason = if is_checked { "no room has this code" } else { "too many wrong codes from this address" };
-        return Err(MessageError::Rejected(reason));
+        return Err(MessageError::Rejected(checked.err().unwrap_or("no room has this code")));
     };
     // A member that joins the same room again is not counted twice.
     let others = room.members.iter().filter(|member| member.conn != conn).count();
@@ -298,6 +326,7 @@ fn join(
     ctx.reply(&ServerMessage::Welcome { node_id: &node_id, server_time });
     info!(target: "signaling", dialect = Dialect::ControlSurface.name(), conn = conn.0, node_id, "member joined");
     dialect.rooms.join(key, conn, ControlSurfaceMember { node_id });
+    dialect.guesses.on_join(from);
     Ok(())
 }
 
@@ -311,9 +340,10 @@ fn set_param(
         return Err(MessageError::Invalid("value is not a finite 32-bit number".to_owned()));
     }
     let key = member_room(ctx, dialect, name)?;
+    let sender = ParameterSender { conn: ctx.conn, source: ctx.source };
     let room = dialect.rooms.get_mut(key).ok_or(MessageError::NotInRoom)?;
-    if !room.data.parameters.has_capacity_for(name) {
-        return Err(MessageError::TooMany("parameters"));
+    if let Err(limit) = room.data.parameters.check_capacity(name, Some(sender.source)) {
+        return reject_parameter(ctx, limit);
     }
     let ahead = at.map(|at| Duration::from_micros((at as u64).saturating_sub(ctx.now.unix_us())));
     let ahead = ahead.filter(|ahead| {
@@ -321,17 +351,27 @@ fn set_param(
     });
     if let Some(ahead) = ahead {
         room.data.scheduled_updates += 1;
-        let (room, sender, name, value) = (key, ctx.conn, name.as_ref().into(), *value);
-        let timer = DialectTimer::ScheduledUpdate { room, sender, name, value };
+        let update = Box::new(ScheduledUpdate { sender, name: name.as_ref().to_owned(), value: *value });
+        let timer = DialectTimer::ScheduledUpdate { room: key, update };
         ctx.timers.insert(ctx.now.monotonic + ahead, TimerEvent::Dialect(Dialect::ControlSurface, timer));
     }
     emit_event(ctx, dialect, key, ControlSurfaceEventKind::Param, name, Some(*value), *at);
     if ahead.is_none() {
-        let sender = Some(ctx.conn);
-        store_and_broadcast(&mut dialect.rooms, &mut ctx.handle(), key, sender, name, *value)
-            .map_err(|TooManyParameters| MessageError::TooMany("parameters"))?;
+        let stored = store_and_broadcast(&mut dialect.rooms, &mut ctx.handle(), key, Some(sender), name, *value);
+        if let Err(limit) = stored {
+            return reject_parameter(ctx, limit);
+        }
     }
     Ok(())
+}
+
+fn reject_parameter(ctx: &mut ConnectionContext<'_>, limit: ParameterLimit) -> Result<(), MessageError> {
+    ctx.counters.parameters_rejected += 1;
+    ctx.reply(&TOO_MANY_PARAMETERS);
+    Err(MessageError::Rejected(match limit {
+        ParameterLimit::Room => "the room has the maximum number of parameters",
+        ParameterLimit::Address => "this address has created its share of the parameters",
+    }))
 }
 
 /// Returns the connection's room. Fails if there is no room, or if the parameter or event name is too long.
@@ -377,12 +417,13 @@ pub(super) fn store_and_broadcast(
     rooms: &mut RoomMap<ControlSurfaceRoom, ControlSurfaceMember>,
     handle: &mut ConnectionHandle<'_>,
     key: RoomKey,
-    sender: Option<ConnId>,
+    sender: Option<ParameterSender>,
     name: &str,
     value: f32,
-) -> Result<usize, TooManyParameters> {
+) -> Result<usize, ParameterLimit> {
     let Some(room) = rooms.get_mut(key) else { return Ok(0) };
-    let index = room.data.parameters.set(name, value)?;
+    let index = room.data.parameters.set(name, value, sender.map(|sender| sender.source))?;
+    let sender = sender.map(|sender| sender.conn);
     let others = room.members.iter().map(|member| member.conn).filter(|conn| Some(*conn) != sender);
     let others: Vec<ConnId> = others.collect();
     if !others.is_empty() {
@@ -394,12 +435,20 @@ pub(super) fn store_and_broadcast(
 /// Maximum number of parameters in one room. The same maximum applies to the number of declared ranges.
 const MAX_PARAMETERS: usize = 4_096;
 
+/// Maximum number of parameters in one room that members from one address (IPv6: one /64) have created.
+const MAX_PARAMETERS_PER_ADDRESS: usize = MAX_PARAMETERS / 4;
+
 /// The range of a parameter that has no declared range.
 const DEFAULT_RANGE: ParameterRange = ParameterRange { min: 0.0, max: 1.0 };
 
-/// The maximum number of parameters or ranges is reached.
+/// The limit that a new parameter would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooManyParameters;
+pub(super) enum ParameterLimit {
+    /// [`MAX_PARAMETERS`].
+    Room,
+    /// [`MAX_PARAMETERS_PER_ADDRESS`].
+    Address,
+}
 
 /// A parameter of a room.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -413,21 +462,31 @@ pub(super) struct ParameterValue {
 #[derive(Debug, Default)]
 pub(super) struct ParameterValues {
     by_name: BTreeMap<String, ParameterValue>,
+    /// Number of parameters that members from each address have created. The share of an address does not grow if its members leave.
+    created_by: HashMap<IpAddr, usize>,
     /// The cached `state` message.
     cached_state: Option<String>,
 }
 
 impl ParameterValues {
-    /// Whether the parameter exists or may be added.
-    pub(super) fn has_capacity_for(&self, name: &str) -> bool {
-        self.by_name.len() < MAX_PARAMETERS || self.by_name.contains_key(name)
+    /// Checks that the parameter exists or may be created by a member from `source` (`None`: by the program).
+    pub(super) fn check_capacity(&self, name: &str, source: Option<IpAddr>) -> Result<(), ParameterLimit> {
+        if self.by_name.contains_key(name) {
+            return Ok(());
+        }
+        if self.by_name.len() >= MAX_PARAMETERS {
+            return Err(ParameterLimit::Room);
+        }
+        let created = source.and_then(|source| self.created_by.get(&source_network(source)));
+        if created.is_some_and(|created| *created >= MAX_PARAMETERS_PER_ADDRESS) {
+            return Err(ParameterLimit::Address);
+        }
+        Ok(())
     }
 
-    /// Sets a parameter and returns its index.
-    pub(super) fn set(&mut self, name: &str, value: f32) -> Result<usize, TooManyParameters> {
-        if !self.has_capacity_for(name) {
-            return Err(TooManyParameters);
-        }
+    /// Sets a parameter for a member from `source` (`None`: for the program) and returns its index.
+    pub(super) fn set(&mut self, name: &str, value: f32, source: Option<IpAddr>) -> Result<usize, ParameterLimit> {
+        self.check_capacity(name, source)?;
         self.cached_state = None;
         if let Some(parameter) = self.by_name.get_mut(name) {
             parameter.value = value;
@@ -435,7 +494,18 @@ impl ParameterValues {
         }
         let index = self.by_name.len() + 1;
         self.by_name.insert(name.to_owned(), ParameterValue { index, value });
+        if let Some(source) = source {
+            *self.created_by.entry(source_network(source)).or_default() += 1;
+        }
         Ok(index)
+    }
+
+    /// Removes all parameters and the shares of all addresses. Returns the number of parameters. A new parameter may have
+    /// the index of a removed one. Its first update then also replaces a queued update of the removed parameter.
+    pub(super) fn clear(&mut self) -> usize {
+        self.cached_state = None;
+        self.created_by.clear();
+        std::mem::take(&mut self.by_name).len()
     }
 
     /// All parameters sorted by name, serialized by `write`. Cached until a change.
@@ -470,20 +540,20 @@ impl ParameterRanges {
     }
 
     /// Declares the range of a parameter.
-    pub(super) fn declare(&mut self, name: &str, range: ParameterRange) -> Result<(), TooManyParameters> {
+    pub(super) fn declare(&mut self, name: &str, range: ParameterRange) -> Result<(), ParameterLimit> {
         if self.0.len() >= MAX_PARAMETERS && !self.0.contains_key(name) {
-            return Err(TooManyParameters);
+            return Err(ParameterLimit::Room);
         }
         self.0.insert(name.to_owned(), range);
         Ok(())
     }
 }
 
-/// Maximum number of wrong room codes per source in one period. A period starts with the first wrong code.
-const WRONG_CODE_LIMIT: WindowLimit = WindowLimit { count: 100, period: Duration::from_secs(15 * 60) };
+/// Maximum number of bytes of `state` per source and second. A longer state is sent once per second.
+const SYNC_LIMIT: WindowLimit = WindowLimit { count: 1 << 20, period: Duration::from_secs(1) };
 
-/// Maximum number of sources whose wrong codes are counted.
-const MAX_WRONG_CODE_SOURCES: usize = 4_096;
+/// Maximum number of sources whose `sync` bytes are counted.
+const MAX_LIMITED_SOURCES: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
@@ -493,10 +563,10 @@ mod tests {
     fn existing_parameters_can_be_set_at_the_limit() {
         let mut parameters = ParameterValues::default();
         for index in 0..4_096 {
-            assert_eq!(parameters.set(&format!("p{index}"), 0.5), Ok(index + 1));
+            assert_eq!(parameters.set(&format!("p{index}"), 0.5, None), Ok(index + 1));
         }
-        assert_eq!(parameters.set("one more", 0.5), Err(TooManyParameters));
-        assert_eq!(parameters.set("p7", 0.25), Ok(8));
+        assert_eq!(parameters.set("one more", 0.5, None), Err(ParameterLimit::Room));
+        assert_eq!(parameters.set("p7", 0.25, None), Ok(8));
         let mut values = Vec::new();
         parameters.state_json(|all| {
             values.extend(all.take(2).map(|(name, parameter)| (name.clone(), parameter.value)));
@@ -506,8 +576,29 @@ mod tests {
         let mut ranges = ParameterRanges::default();
         let range = ParameterRange { min: -1.0, max: 2.0 };
         assert!((0..4_096).all(|index| ranges.declare(&format!("p{index}"), range).is_ok()));
-        assert_eq!((ranges.declare("one more", range), ranges.declare("p7", range)), (Err(TooManyParameters), Ok(())));
+        assert_eq!(
+            (ranges.declare("one more", range), ranges.declare("p7", range)),
+            (Err(ParameterLimit::Room), Ok(()))
+        );
         assert_eq!((ranges.get("p7"), ranges.get("one more")), (range, DEFAULT_RANGE));
+    }
+
+    #[test]
+    fn one_address_creates_at_most_a_quarter_of_the_parameters() {
+        let [a, same_as_a, b] =
+            ["2001:db8::1", "2001:db8::2", "192.0.2.1"].map(|text| Some(text.parse().expect("an address")));
+        let mut parameters = ParameterValues::default();
+        for index in 0..1_024 {
+            assert_eq!(
+                parameters.set(&format!("a{index}"), 0.5, if index % 2 == 0 { a } else { same_as_a }),
+                Ok(index + 1)
+            );
+        }
+        assert_eq!(parameters.set("one more", 0.5, same_as_a), Err(ParameterLimit::Address));
+        assert_eq!(parameters.set("a7", 0.25, a), Ok(8));
+        assert_eq!((parameters.set("b", 0.5, b), parameters.set("c", 0.5, None)), (Ok(1_025), Ok(1_026)));
+        assert_eq!(parameters.clear(), 1_026);
+        assert_eq!((parameters.set("one more", 0.5, a), parameters.clear()), (Ok(1), 1));
     }
 
     #[test]
@@ -515,7 +606,7 @@ mod tests {
         let mut parameters = ParameterValues::default();
         assert_eq!(parameters.state_json(|_| "first".to_owned()), "first");
         assert_eq!(parameters.state_json(|_| "second".to_owned()), "first");
-        assert_eq!(parameters.set("a", 1.0), Ok(1));
+        assert_eq!(parameters.set("a", 1.0, None), Ok(1));
         assert_eq!(parameters.state_json(|_| "third".to_owned()), "third");
         parameters.invalidate_state();
         assert_eq!(parameters.state_json(|_| "fourth".to_owned()), "fourth");

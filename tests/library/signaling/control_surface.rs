@@ -208,16 +208,32 @@ fn a_thousand_scheduled_values_per_room_and_excess_applies_immediately() {
 fn room_is_limited_to_4096_parameters_which_can_still_be_set() {
     let (mut hub, mut sink) = hub(ControlSurfaceLimits::default());
     room(&mut hub, "1234");
-    join(&mut hub, &mut sink, 1, "1234");
-    let set = |name: u32| json!({"type": "param", "param": format!("p{name}"), "value": 0.5});
-    (0..4_096).for_each(|name| send(&mut hub, &mut sink, 1, 0, &set(name)));
-    assert_eq!((hub.total_counters().messages_ignored, sink.events.len()), (0, 4_096));
-    send(&mut hub, &mut sink, 1, 0, &set(4_096));
-    assert_eq!((hub.total_counters().messages_ignored, sink.events.len()), (1, 4_096));
-    send(&mut hub, &mut sink, 1, 0, &set(7));
-    assert_eq!((hub.total_counters().messages_ignored, sink.events.len()), (1, 4_097));
+    for conn in 1..=5 {
+        connect(&mut hub, &mut sink, conn, [192, 0, 2, conn as u8]);
+        send(&mut hub, &mut sink, conn, 0, &join_message("1234"));
+    }
+    let set = |name: u64| json!({"type": "param", "param": format!("p{name}"), "value": 0.5});
+    let error = json!({"type": "error", "code": "TOO_MANY_PARAMETERS", "message": "Too many parameters"});
+    let rejected = |hub: &Hub| hub.total_counters().parameters_rejected;
+    // One address creates at most a quarter of the parameters.
+    (0..1_024).for_each(|name| send(&mut hub, &mut sink, 1, 0, &set(name)));
+    assert_eq!((rejected(&hub), sink.events.len()), (0, 1_024));
+    send(&mut hub, &mut sink, 1, 0, &set(1_024));
+    assert_eq!((rejected(&hub), sink.events.len(), sink.last(1)), (1, 1_024, error.clone()));
+    (1_024..4_096).for_each(|name| send(&mut hub, &mut sink, 1 + name / 1_024, 0, &set(name)));
+    assert_eq!((rejected(&hub), sink.events.len()), (1, 4_096));
+    send(&mut hub, &mut sink, 5, 0, &set(4_096));
+    assert_eq!((rejected(&hub), sink.events.len(), sink.last(5)), (2, 4_096, error));
+    send(&mut hub, &mut sink, 5, 0, &set(7));
+    assert_eq!((rejected(&hub), sink.events.len()), (2, 4_097));
     assert_eq!(hub.broadcast_param(Some("1234"), "one more", 0.5, &mut sink), Err(CommandError::TooManyParameters));
-    assert_eq!(hub.broadcast_param(Some("1234"), "p7", 0.5, &mut sink), Ok(1));
+    assert_eq!(hub.broadcast_param(Some("1234"), "p7", 0.5, &mut sink), Ok(5));
+    // The host program removes the parameters. Then, there is space for new ones.
+    assert_eq!(hub.clear_parameters("1234", &mut sink), Ok(4_096));
+    assert_eq!(sink.last(1), json!({"type": "state", "params": []}));
+    send(&mut hub, &mut sink, 1, 0, &set(1_024));
+    assert_eq!((rejected(&hub), sink.events.len()), (2, 4_098));
+    assert_eq!(hub.clear_parameters("0000", &mut sink), Err(CommandError::RoomNotFound));
 }
 
 #[test]
@@ -246,26 +262,6 @@ fn correct_code_is_accepted_after_99_wrong_ones() {
     send_wrong_codes(&mut hub, &mut sink, 99);
     send(&mut hub, &mut sink, 10, 1, &join_message("1234"));
     assert_eq!(sink.last(10)["type"], "welcome");
-}
-
-#[test]
-fn wrong_codes_are_counted_for_4096_addresses() {
-    let (mut hub, mut sink) = hub(ControlSurfaceLimits::default());
-    room(&mut hub, "1234");
-    send_wrong_codes(&mut hub, &mut sink, 100);
-    let mut wrong_code_from_another_address = |number: u16, sink: &mut _| {
-        let [high, low] = number.to_be_bytes();
-        connect(&mut hub, sink, 100 + u64::from(number), [10, 0, high, low]);
-        send(&mut hub, sink, 100 + u64::from(number), 2, &join_message("0000"));
-        if number >= 4_094 {
-            send(&mut hub, sink, 1, 2, &join_message("1234"));
-        }
-    };
-    (0..4_095).for_each(|number| wrong_code_from_another_address(number, &mut sink));
-    assert_eq!(sink.last(1)["code"], "INVALID_ROOM");
-    // A wrong code from a new address now replaces the address whose counting period ends first.
-    wrong_code_from_another_address(4_095, &mut sink);
-    assert_eq!(sink.last(1)["type"], "welcome");
 }
 
 #[test]

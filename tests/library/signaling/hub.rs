@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 struct RecordingSink {
     messages: BTreeMap<ConnId, Vec<Value>>,
     closed: Vec<(ConnId, u16)>,
+    close_reasons: Vec<String>,
     pinged: Vec<ConnId>,
     aborted: Vec<ConnId>,
 }
@@ -31,8 +32,9 @@ impl EventSink for RecordingSink {
         }
     }
 
-    fn close(&mut self, conn: ConnId, code: u16, _: &str) {
+    fn close(&mut self, conn: ConnId, code: u16, reason: &str) {
         self.closed.push((conn, code));
+        self.close_reasons.push(reason.to_owned());
     }
 
     fn ping(&mut self, conn: ConnId) {
@@ -150,6 +152,22 @@ fn undecided_limit_closes_the_oldest_connection() {
 }
 
 #[test]
+fn undecided_connections_per_address_are_limited_except_loopback() {
+    let (mut hub, mut sink) = hub(SignalingLimits { max_undecided_per_address: 2, ..SignalingLimits::default() });
+    let mut connect_from = |conn, source: &str, hub: &mut Hub| {
+        let source = source.parse().expect("an address");
+        hub.on_connect(Time::ZERO, ConnId(conn), NewConnection { source, route: Route::Undecided }, &mut sink);
+    };
+    connect_from(1, "192.0.2.9", &mut hub);
+    for (conn, last) in [(2, 1), (3, 2), (4, 3)] {
+        connect_from(conn, &format!("2001:db8::{last}"), &mut hub);
+    }
+    (5..15).for_each(|conn| connect_from(conn, "127.0.0.1", &mut hub));
+    // Connection 2 is the oldest of the three from one /64.
+    assert_eq!(sink.closed, [(ConnId(2), 1013)]);
+}
+
+#[test]
 fn rooms_per_address_are_limited_and_a_closed_room_frees_a_slot() {
     let (mut hub, mut sink) = hub(SignalingLimits { max_rooms_per_address: 2, ..SignalingLimits::default() });
     for conn in 1..=3 {
@@ -192,15 +210,37 @@ fn oversized_and_binary_messages_are_ignored_and_counted() {
         (hub.total_counters().messages_ignored, hub.total_counters().messages_received, sink.messages.len()),
         (2, 2, 0)
     );
-    // A message may contain up to 64 candidates. A message with 65 candidates is ignored.
+    // A message may contain up to 16 candidates. A message with 17 candidates is rejected with a reply.
     let (mut hub, mut sink) = self::hub(SignalingLimits::default());
     (1..=2).for_each(|conn| connect(&mut hub, &mut sink, conn));
     send(&mut hub, &mut sink, 1, 0, &create());
-    for (many, ignored) in [(64, 0), (65, 1)] {
+    let reply_count = |sink: &RecordingSink| sink.messages[&ConnId(1)].len();
+    let created = reply_count(&sink);
+    for (many, replies) in [(16, 0), (17, 1)] {
         let data = json!({"candidates": vec![candidate.clone(); many], "public_addr": null, "local_addr": null});
         send(&mut hub, &mut sink, 1, 0, &json!({"type": "UpdatePeerInfo", "data": data}));
-        assert_eq!(hub.total_counters().messages_ignored, ignored, "{many}");
+        assert_eq!((hub.total_counters().messages_ignored, reply_count(&sink) - created), (0, replies), "{many}");
     }
+}
+
+#[test]
+fn clients_of_other_protocols_are_closed_and_their_pings_select_no_dialect() {
+    let (mut hub, mut sink) = hub(SignalingLimits::default());
+    (1..=3).for_each(|conn| connect(&mut hub, &mut sink, conn));
+    send(&mut hub, &mut sink, 1, 0, &json!({"type": "ping"}));
+    send(&mut hub, &mut sink, 2, 0, &json!({"type": "subscribe", "topics": ["doc"]}));
+    send(&mut hub, &mut sink, 3, 0, &json!({"type": "HEARTBEAT"}));
+    let route = route("/socket.io/", "EIO=4&transport=websocket", DialectSet::default()).expect("a route");
+    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route };
+    hub.on_connect(Time::ZERO, ConnId(4), connection, &mut sink);
+    let reason = |name| format!("{name} clients are not supported");
+    assert_eq!(sink.closed, [(ConnId(2), 1_008), (ConnId(3), 1_008), (ConnId(4), 1_008)]);
+    assert_eq!(sink.close_reasons, [reason("y-webrtc"), reason("PeerJS"), reason("Socket.IO")]);
+    assert_eq!((hub.total_counters().requests_rejected, hub.total_counters().messages_ignored), (3, 1));
+    // Connection 1 is still undecided.
+    send(&mut hub, &mut sink, 1, 0, &create());
+    assert_eq!(sink.last(1)["type"], "RoomCreated");
+    assert_eq!(hub.total_counters().connections, 1);
 }
 
 /// Connects a WebRTC client as connection 1 at time 0.

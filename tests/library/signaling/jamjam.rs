@@ -51,7 +51,7 @@ fn every_message_type_and_error_text_is_in_a_transcript() {
     for kind in &kinds[..6] {
         assert!(sent.iter().any(|message| message["type"] == *kind), "no client tries to send {kind}");
     }
-    for text in ["Room not found", "Invalid password", "Room is full"] {
+    for text in ["Room not found", "Invalid password", "Room is full", "Password too long", "Too many candidates"] {
         assert!(received.iter().any(|message| message["data"]["message"] == text), "no client receives {text:?}");
     }
 }

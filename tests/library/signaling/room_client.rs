@@ -290,8 +290,7 @@ fn addresses_per_peer_are_limited_and_multicast_is_skipped() {
         at(&"f".repeat(257), "x", "192.0.2.4:1"),
     ]);
     let addresses = addresses(&joined_client(&peers));
-    // The 64 candidates with the highest priority give 64 addresses. The peer has two other addresses. A server accepts at most 64
-    // candidates per member.
+    // The 64 candidates with the highest priority give 64 addresses. The peer has two other addresses.
     assert_eq!(addresses.len(), 66, "{addresses:?}");
     assert_eq!([&addresses[0], &addresses[63]], ["192.0.2.1:200", "192.0.2.1:137"]);
     assert_eq!(addresses[64..], ["192.0.2.2:1", "192.0.2.3:1"]);

@@ -30,7 +30,12 @@ fn request(address: SocketAddr, request: &[u8]) -> String {
 }
 
 fn get(address: SocketAddr, path: &str) -> (String, String) {
-    let answer = request(address, format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes());
+    get_as(address, path, "*/*")
+}
+
+fn get_as(address: SocketAddr, path: &str, accept: &str) -> (String, String) {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: {accept}\r\n\r\n");
+    let answer = request(address, head.as_bytes());
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     (head.to_owned(), body.to_owned())
 }
@@ -68,8 +73,19 @@ fn metrics_have_every_log_counter_and_lateness_every_sent_packet() {
     page_with(address, "jamjam_echo_buffered_bytes", 0.0);
     let (head, page) = get(address, "/metrics");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    // Each sample has a help text and a type under its own name. The samples of a histogram have suffixes.
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let name = line.split(['{', ' ']).next().unwrap();
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+        for kind in ["HELP", "TYPE"] {
+            assert!(page.contains(&format!("# {kind} {family} ")), "no {kind} of {name} in\n{page}");
+        }
+    }
+    let (head, open_metrics) = get_as(address, "/metrics", "application/openmetrics-text;version=1.0.0,*/*;q=0.1");
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
-    assert!(page.ends_with("\n# EOF\n"), "{page}");
+    assert!(open_metrics.ends_with("\n# EOF\n"), "{open_metrics}");
+    assert_eq!(sample(&open_metrics, "jamjam_echo_received_total"), Some(50.0), "{open_metrics}");
     for (name, value) in [
         ("jamjam_echo_received_total", 50.0),
         ("jamjam_echo_sent_total", 50.0),

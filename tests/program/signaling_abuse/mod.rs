@@ -41,7 +41,7 @@ fn oversized_message_is_closed_with_1009_for_any_declared_length() {
         &[
             ("one frame", 1009, frame(0x81, &vec![b' '; MAX_MESSAGE_LEN + 1])),
             ("only its header", 1009, frame_with_length(0x81, MAX_MESSAGE_LEN as u64 + 1, b"")),
-            ("the longest there could be", 1009, frame_with_length(0x82, u64::MAX, b"")),
+            ("the longest there could be", 1009, frame_with_length(0x82, i64::MAX as u64, b"")),
             ("two fragments", 1009, [half, other_half].concat()),
         ],
         "closed_message_too_big_total",
@@ -57,6 +57,8 @@ fn protocol_violation_is_closed_with_1002() {
             ("a compressed message, which was not negotiated", 1002, frame(0xc1, &[0xaa, 0x56, 0x4a, 0x04])),
             ("a reserved opcode", 1002, frame(0x83, b"x")),
             ("a reserved control opcode", 1002, frame(0x8b, b"x")),
+            ("a length in more bytes than needed", 1002, vec![0x81, 0xfe, 0, 5]),
+            ("a length with the highest bit", 1002, frame_with_length(0x82, u64::MAX, b"")),
             ("a long ping", 1002, frame(0x89, &[0; 126])),
             ("a ping in fragments", 1002, frame(0x09, b"x")),
             ("a continuation of nothing", 1002, frame(0x80, b"x")),

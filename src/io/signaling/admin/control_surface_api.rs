@@ -35,6 +35,7 @@ pub(super) fn router(hub: Arc<SharedHub>) -> Router {
     Router::new()
         .route("/admin/bbx/rooms", get(list_rooms).post(create_room))
         .route("/admin/bbx/rooms/{code}", delete(close_room))
+        .route("/admin/bbx/rooms/{code}/params", delete(clear_parameters))
         .route("/admin/bbx/param", post(set_param))
         .route("/admin/bbx/params/{name}", put(declare_range))
         .route("/admin/bbx/visualization", post(broadcast_visualization))
@@ -74,7 +75,10 @@ async fn read_fields(body: Body, max_bytes: usize) -> Result<JsonFields, BodyErr
 
 /// The last segment of the path, percent-decoded once.
 fn last_path_segment(uri: &Uri) -> Result<String, BodyError> {
-    let segment = uri.path().rsplit('/').next().unwrap_or_default();
+    decode_segment(uri.path().rsplit('/').next().unwrap_or_default())
+}
+
+fn decode_segment(segment: &str) -> Result<String, BodyError> {
     let is_broken = |rest: &str| rest.len() < 2 || !rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     if segment.split('%').skip(1).any(is_broken) {
         return Err(BodyError::InvalidField("In the path, % must be followed by two hexadecimal digits".to_owned()));
@@ -132,6 +136,22 @@ pub(super) async fn close_room(State(hub): HubState, uri: Uri) -> Result<Respons
     let code = last_path_segment(&uri)?;
     let clients = hub.with_hub(|_, inner, out| inner.close_room(&code, out))?;
     Ok(body::json_response(StatusCode::OK, &json!({"closed": true, "clients": clients})))
+}
+
+/// Remove all parameters of a control surface room
+#[utoipa::path(
+    delete, path = "/admin/bbx/rooms/{code}/params", tag = "control surfaces", security(("login" = [])),
+    params(("code" = String, Path, description = "The room's code")),
+    responses(
+        (status = 200, description = "The parameters are removed. The clients receive an empty `state`", body = ClearParametersResponse),
+        (status = 404, description = "No room has this code"),
+        (status = 422, description = "The room code in the URL path is not valid percent-encoded UTF-8"),
+    ),
+)]
+pub(super) async fn clear_parameters(State(hub): HubState, uri: Uri) -> Result<Response, ApiError> {
+    let code = decode_segment(uri.path().rsplit('/').nth(1).unwrap_or_default())?;
+    let cleared = hub.with_hub(|_, inner, out| inner.clear_parameters(&code, out))?;
+    Ok(body::json_response(StatusCode::OK, &json!({ "cleared": cleared })))
 }
 
 /// Set a parameter
@@ -306,6 +326,14 @@ pub(super) struct CloseRoomResponse {
     closed: bool,
     /// Number of clients that were in the room.
     clients: u64,
+}
+
+/// Removed parameters.
+#[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
+#[derive(ToSchema)]
+pub(super) struct ClearParametersResponse {
+    /// Number of parameters that were removed.
+    cleared: u64,
 }
 
 /// A new parameter value.

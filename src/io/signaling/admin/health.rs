@@ -3,9 +3,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -40,6 +41,9 @@ struct Health {
     connections: u64,
     #[schema(value_type = Vec<WebRtcRoom>)]
     room_details: Box<RawValue>,
+    /// Present and true if rooms are missing because the response would be longer than 1 MiB.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
     /// Connections of all dialects, including undecided ones.
     clients: u64,
     version: &'static str,
@@ -150,17 +154,57 @@ struct BroadcastMember {
 struct WebRtcRoomList {
     #[schema(value_type = Vec<WebRtcRoom>)]
     rooms: Box<RawValue>,
+    /// Present and true if rooms are missing because the response would be longer than 1 MiB.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+}
+
+/// Maximum length of the WebRTC rooms in a response, and of the room counts of broadcast rooms. A response has at most 1 MiB.
+const MAX_LIST_BYTES: usize = 500 << 10;
+
+/// Maximum length of a body that is not shared. The system's send buffer has room for such a body, so a client that does not read occupies
+/// no memory of the server.
+const MAX_UNSHARED_BYTES: usize = 16 << 10;
+
+/// Maximum age of a shared body.
+const MAX_SHARED_AGE: Duration = Duration::from_secs(1);
+
+/// A long body that all requests within [`MAX_SHARED_AGE`] share. Clients that read slowly therefore keep few copies in memory.
+#[derive(Default)]
+struct SharedBody(Mutex<Option<(Instant, Bytes)>>);
+
+impl SharedBody {
+    /// The shared body, or a new one from `build`.
+    fn get(&self, hub: &SharedHub, build: impl FnOnce() -> String) -> Bytes {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((built_at, body)) = &*shared
+            && built_at.elapsed() < MAX_SHARED_AGE
+        {
+            return body.clone();
+        }
+        *shared = None;
+        let text = build();
+        if text.len() <= MAX_UNSHARED_BYTES {
+            return text.into();
+        }
+        let body = hub.charged_body(text);
+        *shared = Some((Instant::now(), body.clone()));
+        body
+    }
 }
 
 #[derive(Clone)]
 pub(super) struct HealthState {
     hub: Arc<SharedHub>,
     login: Arc<Login>,
+    health: Arc<SharedBody>,
+    rooms: Arc<SharedBody>,
 }
 
 /// The routes of `/health` and `/rooms`, readable from any origin. Details need the login.
 pub(super) fn router(hub: &Arc<SharedHub>, login: &Arc<Login>) -> Router {
-    let state = HealthState { hub: Arc::clone(hub), login: Arc::clone(login) };
+    let state =
+        HealthState { hub: Arc::clone(hub), login: Arc::clone(login), health: Arc::default(), rooms: Arc::default() };
     Router::new().route("/health", get(health)).route("/rooms", get(rooms)).with_state(state)
 }
 
@@ -178,7 +222,8 @@ pub(super) async fn health(
 ) -> Response {
     let is_detailed = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == "detailed" && value == "true";
     if !form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(is_detailed) {
-        return allow_any_origin(body::json_response(StatusCode::OK, &current_health(&state.hub, false)));
+        let shared = state.health.get(&state.hub, || body::to_json(&current_health(&state.hub, false)));
+        return allow_any_origin(body::json_text_response(StatusCode::OK, shared));
     }
     if let Err(error) = state.login.check(&headers, client.source.ip(), clock::monotonic_now()) {
         return no_store(error.into_response());
@@ -192,22 +237,34 @@ pub(super) async fn health(
     responses((status = 200, description = "All WebRTC rooms with their participants", body = WebRtcRoomList)),
 )]
 pub(super) async fn rooms(State(state): State<HealthState>) -> Response {
-    let rooms = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms_json().to_owned());
-    allow_any_origin(body::json_response(StatusCode::OK, &WebRtcRoomList { rooms: raw_json(rooms) }))
+    let shared = state.rooms.get(&state.hub, || {
+        let (rooms, truncated) = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms_json(2 * MAX_LIST_BYTES));
+        body::to_json(&WebRtcRoomList { rooms: raw_json(rooms), truncated })
+    });
+    allow_any_origin(body::json_text_response(StatusCode::OK, shared))
 }
 
 fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
     // All values are read under one lock, so that they describe the same point in time.
-    let (counters, rooms, broadcast, details) = hub.with_hub(|now, inner, _| {
+    let (counters, (rooms, mut truncated), mut broadcast, details) = hub.with_hub(|now, inner, _| {
         let details = is_detailed.then(|| inner.broadcast_details(now));
-        (inner.counters_by_dialect(), inner.webrtc_rooms_json().to_owned(), inner.broadcast_counters(), details)
+        let rooms = inner.webrtc_rooms_json(MAX_LIST_BYTES);
+        (inner.counters_by_dialect(), rooms, inner.broadcast_counters(), details)
     });
     let counters_of = |dialect| {
         counters.iter().find(|(name, _)| *name == dialect).map_or(DialectCounters::default(), |(_, counts)| *counts)
     };
+    let clients = broadcast.clients.values().sum();
+    let mut bytes = 0;
+    broadcast.clients.retain(|name, _| {
+        // A character has up to six bytes in JSON. Quotes, colon, number and comma add up to 24 bytes.
+        bytes += 6 * name.len() + 24;
+        bytes <= MAX_LIST_BYTES
+    });
+    truncated |= bytes > MAX_LIST_BYTES;
     let broadcast = BroadcastHealth {
         rooms: broadcast.rooms,
-        clients: broadcast.clients.values().sum(),
+        clients,
         control_clients: broadcast.control_clients,
         room_counts: broadcast.clients,
         details,
@@ -232,6 +289,7 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
         rooms: webrtc.rooms,
         connections: webrtc.connections,
         room_details: raw_json(rooms),
+        truncated,
         clients: counters.iter().map(|(_, counts)| counts.connections).sum(),
         version: env!("CARGO_PKG_VERSION"),
         resources: os::process_resources(),

@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 
 use crate::io::connection_permit::ConnectionLimiter;
 use crate::io::http::login::Login;
-use crate::io::http::metrics_encoder;
+use crate::io::http::metrics;
 use crate::io::signaling::event_stream::EventListenerCounters;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::tls::server::HandshakeAcceptor;
@@ -30,7 +30,7 @@ impl SignalingCollector {
     pub(super) fn into_encoder(self) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static {
         let mut registry = Registry::with_prefix("jamjam_signaling");
         registry.register_collector(Box::new(self));
-        metrics_encoder(registry)
+        metrics::encoder(registry)
     }
 }
 

@@ -45,7 +45,7 @@ impl HttpRoutes {
             protected
         };
         let protected = protected.merge(console::router(&hub));
-        let metrics_router = http::metrics_router(collector.into_encoder());
+        let metrics_router = http::metrics::router(collector.into_encoder());
         let (public, protected) = if metrics_are_public {
             (public.merge(metrics_router), protected)
         } else {
@@ -196,7 +196,7 @@ mod tests {
             let (shutdown, limiter) = (Arc::new(Notify::new()), ConnectionLimiter::new(ConnectionLimits::default()));
             let source = SocketAddr::from(([192, 0, 2, 1], 5_000));
             let permit = limiter.assign(limiter.acquire().await, source.ip()).expect("a permit");
-            let client = ConnectionInfo { source, permit: Arc::new(permit) };
+            let client = ConnectionInfo { source, is_forwarded: false, permit: Arc::new(permit) };
             let mut request = Request::post("/admin/shutdown").body(Body::empty()).expect("a request");
             request.extensions_mut().insert(client.clone());
             let router = TowerToHyperService::new(health::shutdown_router(&hub, &shutdown));

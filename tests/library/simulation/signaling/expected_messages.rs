@@ -40,6 +40,7 @@ impl Model {
         if client.dialect == ClientDialect::Undecided {
             client.dialect = match &*kind {
                 kind if JAMJAM.contains(&kind) => ClientDialect::Jamjam,
+                "ping" if message.get("client_time").is_none() => return,
                 kind if BBX.contains(&kind) => ClientDialect::Bbx,
                 _ => return,
             };
@@ -50,6 +51,16 @@ impl Model {
             ClientDialect::Bbx => self.on_control_surface_message(conn, &kind, &message),
             _ => self.on_webrtc_message(conn, &kind, &message),
         };
+    }
+
+    /// The 20th wrong room code or password closes the connection.
+    fn count_failed_guess(&mut self, conn: ConnId) -> Option<()> {
+        let client = self.clients.get_mut(&conn)?;
+        client.failed_guesses += 1;
+        if client.failed_guesses >= 20 {
+            self.close(conn, 1_008);
+        }
+        Some(())
     }
 
     fn on_jamjam_message(&mut self, conn: ConnId, kind: &str, data: &Value, received: &ReceivedMessages) -> Option<()> {
@@ -94,10 +105,14 @@ impl Model {
                 let known = self.known.iter().find(|(_, id, code)| [id, code].contains(&&wanted.to_owned()));
                 let created =
                     known.and_then(|(room, ..)| self.created.iter().find(|created| created.room == *room)).cloned();
+                let has_password = created.is_some();
                 let Some(created) =
                     created.filter(|created| created.password.is_none() || created.password.as_deref() == password)
                 else {
                     self.expect_message(conn, "Error", &[]);
+                    if has_password {
+                        self.count_failed_guess(conn)?;
+                    }
                     return Some(());
                 };
                 if self.members(&created.room).len() >= 10 {
@@ -156,11 +171,7 @@ impl Model {
                     self.opened.iter().find(|opened| opened.code == wanted).map(|opened| opened.room.clone())
                 else {
                     self.expect_message(conn, "error INVALID_ROOM", &[]);
-                    let client = self.clients.get_mut(&conn)?;
-                    client.wrong_codes += 1;
-                    if client.wrong_codes >= 20 {
-                        self.close(conn, 1_008);
-                    }
+                    self.count_failed_guess(conn)?;
                     return Some(());
                 };
                 if self.members(&found).iter().filter(|membership| membership.conn != conn).count() >= MAX_MEMBERS {

@@ -43,7 +43,7 @@ pub(crate) struct Client {
     /// The time of the client's last activity, and the time of its last text message.
     pub(crate) last_activity: Time,
     pub(crate) last_text: Time,
-    pub(crate) wrong_codes: u32,
+    pub(crate) failed_guesses: u32,
 }
 
 /// A member of a room. [`Model::memberships`] is in the order of joining.

@@ -29,12 +29,13 @@ fn request_json(server: &Server, method: &str, path: &str, headers: &[&str], bod
     (head["HTTP/1.1 ".len()..][..3].parse().unwrap(), serde_json::from_str(body).unwrap())
 }
 
-const ROUTES: [(&str, &str, &str); 7] = [
+const ROUTES: [(&str, &str, &str); 8] = [
     ("GET", "/admin/bbx/rooms", ""),
     ("POST", "/admin/bbx/rooms", "{}"),
     ("POST", "/admin/bbx/param", r#"{"name":"freq","value":0.7}"#),
     ("PUT", "/admin/bbx/params/freq", r#"{"min":20,"max":20000}"#),
     ("POST", "/admin/bbx/visualization", r#"{"data":[0.1,0.2]}"#),
+    ("DELETE", "/admin/bbx/rooms/1234/params", ""),
     ("DELETE", "/admin/bbx/rooms/1234", ""),
     ("GET", "/admin/bbx/events", ""),
 ];
@@ -50,19 +51,27 @@ fn commands_need_the_login_and_reject_other_sites() {
             assert!(status == 401 && error["error"].is_string(), "{method} {path}: {status} {error}");
         }
         if method != "GET" {
-            for headers in [&[LOGIN][..], &[LOGIN, JSON, "Origin: https://evil.example"]] {
+            let other_site = "Origin: https://evil.example";
+            let form = "Content-Type: application/x-www-form-urlencoded";
+            for headers in [&[LOGIN, form][..], &[LOGIN, other_site], &[LOGIN, JSON, other_site]] {
                 assert_eq!(request_json(&server, method, path, headers, body).0, 403, "{method} {path} {headers:?}");
+            }
+            // Only a request without a body needs no content type.
+            if !body.is_empty() {
+                assert_eq!(request_json(&server, method, path, &[LOGIN], body).0, 403, "{method} {path}");
             }
         }
     }
     send(&mut surface, &json!({"type": "sync"}));
     assert_eq!(receive(&mut surface), json!({"type": "state", "params": []}));
     // With the login, every command takes effect, and the last one closes the room.
-    let statuses =
-        ROUTES[..6].iter().map(|(method, path, body)| request_json(&server, method, path, &[LOGIN, JSON], body).0);
-    assert_eq!(statuses.collect::<Vec<_>>(), [200, 201, 200, 200, 200, 200]);
-    let types: Vec<Value> = (0..3).map(|_| receive(&mut surface)["type"].clone()).collect();
-    assert_eq!(types, ["update", "visualization", "closed"]);
+    let statuses = ROUTES[..7].iter().map(|(method, path, body)| {
+        let headers = if body.is_empty() { &[LOGIN][..] } else { &[LOGIN, JSON] };
+        request_json(&server, method, path, headers, body).0
+    });
+    assert_eq!(statuses.collect::<Vec<_>>(), [200, 201, 200, 200, 200, 200, 200]);
+    let types: Vec<Value> = (0..4).map(|_| receive(&mut surface)["type"].clone()).collect();
+    assert_eq!(types, ["update", "visualization", "state", "closed"]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod login;
 mod proxied;
 mod request;
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use jamjam_dev::signaling::Dialect;
@@ -16,6 +17,7 @@ use serde_json::{Map, Value, json};
 use tungstenite::Message;
 
 use request::{get, request};
+use server::TEST_TIMEOUT;
 use server::member::Member;
 use server::poll_until;
 use server::process::Server;
@@ -252,15 +254,43 @@ fn invalid_upgrade_is_rejected_in_json() {
         ("Sec-WebSocket-Version", "Sec-WebSocket-Version: 8", 426),
         ("Sec-WebSocket-Version", "", 426),
         ("Sec-WebSocket-Key", "", 400),
+        // 15 and 17 bytes, no base64, and two keys.
+        ("Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j", 400),
+        ("Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTE=", 400),
+        ("Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ", 400),
+        ("Sec-WebSocket-Key", "Sec-WebSocket-Key: x", 400),
+        (
+            "Sec-WebSocket-Key",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            400,
+        ),
+        // The unused bits of the last character do not matter.
+        ("Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==", 101),
         ("Connection", "Connection: keep-alive", 400),
         ("Upgrade", "Upgrade: websocket, h2c", 400),
     ] {
         let response = request(&server, "GET", "/", &upgrade_with(replaced, with));
         assert_eq!(response.status, status, "{with}: {response:?}");
-        assert!(!response.error().is_empty());
+        assert!(status == 101 || !response.error().is_empty());
         let version = if status == 426 { "13" } else { "" };
         assert_eq!(response.header("sec-websocket-version"), version, "{with}");
     }
+    for (more, status) in [
+        ("Host: x\r\nHost: x", 400),
+        ("Content-Length: 2", 400),
+        ("Transfer-Encoding: chunked", 400),
+        ("Content-Length: 0", 101),
+    ] {
+        let headers = [&UPGRADE[..], &[more]].concat();
+        assert_eq!(request(&server, "GET", "/", &headers).status, status, "{more}");
+    }
+    let without_host = format!("GET / HTTP/1.1\r\n{}\r\n\r\n", UPGRADE.join("\r\n"));
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    stream.write_all(without_host.as_bytes()).unwrap();
+    let mut status_line = [0; 12];
+    stream.read_exact(&mut status_line).unwrap();
+    assert_eq!(&status_line, b"HTTP/1.1 400");
     let posted = request(&server, "POST", "/", &UPGRADE);
     assert_eq!((posted.status, posted.header("allow")), (405, "GET"));
     assert_eq!(posted.error(), "Method not allowed");

@@ -44,7 +44,7 @@ fn forwarded_address_without_trust_has_no_effect() {
 fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
     let options = ["--trust-proxy", "--max-connections-per-address", "1"];
     let mut server = Server::start_signaling(&[&ONE_EACH[..], &options].concat());
-    let first = connect(&server, "192.0.2.1, 198.51.100.7").unwrap();
+    let first = connect(&server, "198.51.100.7, 192.0.2.1").unwrap();
     server.line_starting_with("signaling: connection opened conn=0 source=192.0.2.1");
     let _second = connect(&server, "[2001:db8::1]:5000").unwrap();
     server.line_starting_with("signaling: connection opened conn=1 source=2001:db8::1");
@@ -53,7 +53,7 @@ fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
         "http: connection rejected source=192.0.2.1 reason=\"too many connections from this address\" limit=1",
     );
     // Without a valid forwarded address, the proxy's address is the source.
-    for forwarded in ["", "unknown", "192.0.2.999, 192.0.2.1"] {
+    for forwarded in ["", "unknown", "192.0.2.1, 192.0.2.999"] {
         drop(connect(&server, forwarded).unwrap());
         let line = server.line_starting_with("signaling: connection opened ");
         assert!(line.message.ends_with(" source=127.0.0.1"), "{}", line.message);
@@ -69,7 +69,15 @@ fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
 
 #[test]
 fn variable_is_equivalent_to_the_option() {
-    for (value, from) in [("true", "192.0.2.1"), ("on", "192.0.2.1"), ("off", "127.0.0.1"), ("", "127.0.0.1")] {
+    for (value, from) in [
+        ("true", "192.0.2.1"),
+        ("on", "192.0.2.1"),
+        ("1", "192.0.2.1"),
+        ("2", "127.0.0.1"),
+        ("192.0.2.0/24", "192.0.2.1"),
+        ("off", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ] {
         let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
             command.env("TRUST_PROXY", value);
         });
