@@ -15,6 +15,7 @@
 //! | 2 | [`sanitize`] | replacement of control characters in untrusted text |
 //! | 3 | [`rate_limit`] | limits on packets, requests and failed attempts |
 //! | 3 | [`log_throttle`] | limits on log lines |
+//! | 3 | [`memory_budget`] | the limit on the memory that clients make a process hold |
 //! | 4 | [`wire`] | jamjam packets and STUN messages |
 //! | 4 | [`audio`] | WAV, devices, mixing, resampling; [`audio::quality`] analysis; [`audio::jitter_buffer`] |
 //! | 4 | [`stats`] | counters, percentiles, loss, reordering, jitter, delay variation, pacing, clock drift |
@@ -92,6 +93,7 @@ pub mod echo;
 pub mod impairment;
 pub mod io;
 pub mod log_throttle;
+pub mod memory_budget;
 pub mod moqt;
 pub mod node;
 pub mod rate_limit;

@@ -12,6 +12,7 @@ use tracing::{Level, enabled, info, warn};
 
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
+use super::options::memory::MemoryArgs;
 use super::options::registration::RegistrationArgs;
 use super::output::Failure;
 use super::output::check_distinct_files;
@@ -67,6 +68,9 @@ pub struct Args {
     /// If only a port is given, the address is 127.0.0.1.
     #[arg(long, value_name = "[ADDR:]PORT")]
     metrics: Option<ListenAddress>,
+
+    #[command(flatten)]
+    memory: MemoryArgs,
 
     /// Maximum memory for delayed packets: a size, or off
     ///
@@ -147,18 +151,20 @@ impl Args {
         };
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
         let bound = self.bind()?;
-        let moqt = BoundMoqtServer::prepare(&self.moqt, self.protection.allow(), Some(bound.address))?;
+        let memory_budget = self.memory.budget();
+        let moqt = BoundMoqtServer::prepare(&self.moqt, self.protection.allow(), Some(bound.address), &memory_budget)?;
         let local_port = Some(bound.address.port());
         let config = EchoConfig {
             delay: self.delay.0,
             buffer_limits,
+            memory_budget: Arc::clone(&memory_budget),
             log_sources: enabled!(Level::INFO),
             admission,
             local_port,
         };
         // Opens the outcome log only after binding. A server that already uses the port may be writing the same file.
         let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
-        let registration = self.announce.prepare(&self.host, bound.address)?;
+        let registration = self.announce.prepare(&self.host, bound.address, &memory_budget)?;
         let metrics = self.bind_metrics()?;
         // From here on, a stop request starts an orderly shutdown instead of ending the process.
         stop.on_stop(|| ());
@@ -166,7 +172,7 @@ impl Args {
         let outcome_log_dropped = outcome_log.as_ref().map(OutcomeLogFile::dropped);
         let kernel = Arc::new(KernelDrops::for_socket(&bound.socket));
         let udp = Some(UdpStatistics { counters: echo.counters(), kernel, outcome_log_dropped });
-        let statistics = ServerStatistics { udp, moqt: moqt.as_ref().map(BoundMoqtServer::counts), log };
+        let statistics = ServerStatistics { udp, moqt: moqt.as_ref().map(BoundMoqtServer::counts), memory_budget, log };
         info!("Echo server listening on {}", bound.address);
         if let Some(options) = reproduce_options {
             info!(target: "echo", options, "impairment enabled");
@@ -210,12 +216,15 @@ impl Args {
     /// Serves MOQT only.
     fn run_moqt(self, log: LogGuard, interval: Option<Duration>, stop: &StopToken) -> Result<u8, Failure> {
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
+        let memory_budget = self.memory.budget();
         // With --moqt-only, `prepare` always returns a server.
-        let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, self.protection.allow(), None)? else { return Ok(0) };
+        let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, self.protection.allow(), None, &memory_budget)? else {
+            return Ok(0);
+        };
         let metrics = self.bind_metrics()?;
         stop.on_stop(|| ());
         moqt.address().map_or(Ok(()), |address| address_file.write(address))?;
-        let statistics = ServerStatistics { udp: None, moqt: Some(moqt.counts()), log };
+        let statistics = ServerStatistics { udp: None, moqt: Some(moqt.counts()), memory_budget, log };
         let running = moqt.start(stop).context("cannot serve MOQT").map_err(Failure::unusable)?;
         statistics.serve(metrics, stop)?;
         let mut clock = ClockMonitor::start();

@@ -23,6 +23,7 @@ use crate::io::moqt::{BoundSockets, MoqtBindError, MoqtUrl, ServerCounters, bind
 use crate::io::stop::StopToken;
 use crate::io::tls::self_signed::SelfSignedIssuer;
 use crate::io::tls::server::{CA_CERTIFICATE_WARNING, ServerIdentity};
+use crate::memory_budget::MemoryBudget;
 use crate::moqt::codec::MAX_PATH_PARTS;
 use crate::moqt::{SessionLimits, TrackPath, Transport, echo};
 
@@ -118,13 +119,19 @@ impl MoqtArgs {
     }
 
     /// Configuration of the server. `allow` restricts the sources.
-    fn server_config(&self, allow: &[Cidr]) -> MoqtServerConfig {
+    fn server_config(&self, allow: &[Cidr], memory_budget: &Arc<MemoryBudget>) -> MoqtServerConfig {
         let echo = echo::MoqtEchoConfig {
             track_prefix: self.moqt_prefix.clone(),
             delay: self.moqt_delay.0,
             ..echo::MoqtEchoConfig::default()
         };
-        MoqtServerConfig { path: self.moqt_path.clone(), echo, allow: allow.to_owned(), ..MoqtServerConfig::default() }
+        MoqtServerConfig {
+            path: self.moqt_path.clone(),
+            echo,
+            allow: allow.to_owned(),
+            memory_budget: Arc::clone(memory_budget),
+            ..MoqtServerConfig::default()
+        }
     }
 }
 
@@ -169,7 +176,12 @@ pub struct BoundMoqtServer {
 impl BoundMoqtServer {
     /// Loads the certificate and binds the sockets, if MOQT is enabled. `allow` restricts the sources. `udp` is the address of the UDP
     /// echo, for the error message about a port conflict.
-    pub fn prepare(options: &MoqtArgs, allow: &[Cidr], udp: Option<SocketAddr>) -> Result<Option<Self>, Failure> {
+    pub fn prepare(
+        options: &MoqtArgs,
+        allow: &[Cidr],
+        udp: Option<SocketAddr>,
+        memory_budget: &Arc<MemoryBudget>,
+    ) -> Result<Option<Self>, Failure> {
         let Some(address) = options.listen_address() else { return Ok(None) };
         let identity = options.load_identity(&address)?;
         let bound = bind(address.addresses()?).map_err(|error| match error {
@@ -182,7 +194,7 @@ impl BoundMoqtServer {
             error => Failure::unusable(error),
         })?;
         let demo_page = options.demo_page.bind()?;
-        let (certificate_file, config) = (options.certificate_file(), options.server_config(allow));
+        let (certificate_file, config) = (options.certificate_file(), options.server_config(allow, memory_budget));
         Ok(Some(Self { address, bound, identity, certificate_file, config, counts: Arc::default(), demo_page }))
     }
 

@@ -19,7 +19,8 @@ use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
 use crate::io::stop::StopToken;
 use crate::io::udp::{BindError, KernelDrops};
-use crate::io::{files, http, resolve};
+use crate::io::{files, http, memory, resolve};
+use crate::memory_budget::MemoryBudget;
 use crate::stats::Counter;
 
 /// Starts the log. `--verbose` overrides `RUST_LOG`.
@@ -100,6 +101,8 @@ pub struct ServerStatistics {
     pub udp: Option<UdpStatistics>,
     /// The MOQT echo server, if it is enabled.
     pub moqt: Option<Arc<ServerCounters>>,
+    /// The memory budget.
+    pub memory_budget: Arc<MemoryBudget>,
     /// The log, which counts the log lines that it has dropped.
     pub log: LogGuard,
 }
@@ -137,6 +140,7 @@ impl ServerStatistics {
         if let Some(totals) = &self.moqt {
             moqt::register_metrics(Arc::clone(totals), &mut registry);
         }
+        memory::register_metrics(Arc::clone(&self.memory_budget), &mut registry);
         let text = http::metrics::encoder(registry);
         http::spawn("metrics", listener, http::metrics::router(text).merge(http::healthz_router()), stop)
     }

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::environment::AddressSource;
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
+use super::options::memory::MemoryArgs;
 use super::options::signaling_limits::{ConnectionLimitArgs, ControlSurfaceArgs, HeartbeatArgs};
 use super::output::Failure;
 use super::server::{self, AddressFile, bind_tcp};
@@ -59,6 +60,9 @@ pub struct Args {
 
     #[command(flatten)]
     tls: ServerTlsArgs,
+
+    #[command(flatten)]
+    memory: MemoryArgs,
 
     #[command(flatten)]
     limits: ConnectionLimitArgs,
@@ -113,7 +117,9 @@ impl Args {
         let options = SignalingServerConfig { tls, broadcast, ..self.limits.server_options() };
         let options = SignalingServerConfig { send_queue: self.bbx.apply_to_queue(options.send_queue), ..options };
         let limits = self.bbx.apply_to(&limits);
-        let mut hub = Hub::new(SignalingLimits { dialects, ..limits }, os::random_u64s()).with_handlers(handlers);
+        let mut hub =
+            Hub::new(SignalingLimits { dialects, memory_budget: self.memory.budget(), ..limits }, os::random_u64s())
+                .with_handlers(handlers);
         self.bbx.create_rooms(&mut hub, dialects.contains(Dialect::ControlSurface))?;
         // From here on, a stop request starts an orderly shutdown instead of ending the process.
         stop.on_stop(|| ());

@@ -107,6 +107,8 @@ counters! {
     Counter dropped_client_buffer_full,
     /// Replies (to KEEPALIVE, LATENCY_PING or STUN) that were dropped because too many replies were already queued.
     Counter dropped_reply_buffer_full,
+    /// Packets that would exceed the share of their address in the memory budget.
+    Counter dropped_memory_budget,
     /// Packets dropped because memory allocation failed.
     Counter dropped_out_of_memory,
     /// Packets that could not be sent.

@@ -6,8 +6,10 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
 
 use super::byte_fifo::ByteFifo;
+use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget};
 use crate::node::{Receive, Transmit};
 use crate::time::Time;
 
@@ -81,11 +83,11 @@ pub(super) struct DelayLine {
 }
 
 impl DelayLine {
-    /// An empty line.
-    pub(super) fn new(limits: BufferLimits) -> Self {
+    /// An empty line, which also charges its datagrams to `budget`.
+    pub(super) fn new(limits: BufferLimits, budget: Arc<MemoryBudget>) -> Self {
         let (entries, bytes) = (ByteFifo::default(), ByteFifo::default());
         Self {
-            account: BufferAccount::new(limits, PACKET_OVERHEAD),
+            account: BufferAccount::new(limits, PACKET_OVERHEAD, budget),
             entries,
             bytes,
             packets: 0,
@@ -201,9 +203,9 @@ pub struct BufferLimits {
 }
 
 impl Default for BufferLimits {
-    /// 1 GiB in total, 64 MiB per client.
+    /// 160 MiB in total, which is half of the default memory budget, and 64 MiB per client.
     fn default() -> Self {
-        Self { total: Some(1 << 30), per_client: Some(64 << 20) }
+        Self { total: Some(DEFAULT_MEMORY_BUDGET / 2), per_client: Some(64 << 20) }
     }
 }
 
@@ -214,6 +216,8 @@ pub(super) enum BufferFull {
     Total,
     /// The limit of the client is reached.
     Client,
+    /// The source address holds its share of the memory budget.
+    MemoryBudget,
     /// Allocation failed.
     OutOfMemory,
 }
@@ -227,12 +231,14 @@ pub(super) struct BufferAccount {
     /// Bytes charged to each client; the key is a digest of the client's address. Clients with equal digests share a limit.
     /// `packet_overhead` includes the 17 bytes of one entry in this map. Therefore, a client with a single packet also pays for its entry.
     charged_by_client: HashMap<u64, u64>,
+    /// The budget of the process, which the datagrams are also charged to.
+    budget: Arc<MemoryBudget>,
 }
 
 impl BufferAccount {
     /// An empty account. Each datagram is charged `packet_overhead` bytes in addition to its own bytes.
-    pub(super) fn new(limits: BufferLimits, packet_overhead: usize) -> Self {
-        Self { limits, packet_overhead, charged: 0, charged_by_client: HashMap::new() }
+    pub(super) fn new(limits: BufferLimits, packet_overhead: usize, budget: Arc<MemoryBudget>) -> Self {
+        Self { limits, packet_overhead, charged: 0, charged_by_client: HashMap::new(), budget }
     }
 
     /// Total bytes charged.
@@ -256,6 +262,9 @@ impl BufferAccount {
         };
         if admitted > 0 {
             let cost = self.cost(admitted, admitted.div_ceil(segment_size));
+            if self.budget.try_charge(peer.ip(), cost).is_err() {
+                return (0, Some(BufferFull::MemoryBudget));
+            }
             self.charged += cost;
             *self.charged_by_client.entry(client).or_default() += cost;
         }
@@ -265,6 +274,7 @@ impl BufferAccount {
     /// Releases the charge of `packets` datagrams of `bytes` bytes in total.
     pub(super) fn release(&mut self, peer: SocketAddr, bytes: usize, packets: usize) {
         let cost = self.cost(bytes, packets);
+        self.budget.release(peer.ip(), cost);
         self.charged -= cost;
         let client = client_digest(peer);
         if let Some(charged) = self.charged_by_client.get_mut(&client) {

@@ -201,9 +201,15 @@ pub(super) fn log_malformed(source: SocketAddr, bytes: &[u8], error: PacketError
     }
 }
 
-/// `totals`: buffer full, client buffer full, reply buffer full, out of memory.
-pub(super) fn log_buffer_full(newly_dropped: u64, totals: [u64; 4]) {
-    let [dropped_buffer_full, dropped_client_buffer_full, dropped_reply_buffer_full, dropped_out_of_memory] = totals;
+/// `totals`: buffer full, client buffer full, reply buffer full, memory budget, out of memory.
+pub(super) fn log_buffer_full(newly_dropped: u64, totals: [u64; 5]) {
+    let [
+        dropped_buffer_full,
+        dropped_client_buffer_full,
+        dropped_reply_buffer_full,
+        dropped_memory_budget,
+        dropped_out_of_memory,
+    ] = totals;
     warn!(
         target: "echo",
         newly_dropped,
@@ -211,6 +217,7 @@ pub(super) fn log_buffer_full(newly_dropped: u64, totals: [u64; 4]) {
         dropped_buffer_full_total = dropped_buffer_full,
         dropped_client_buffer_full_total = dropped_client_buffer_full,
         dropped_reply_buffer_full_total = dropped_reply_buffer_full,
+        dropped_memory_budget_total = dropped_memory_budget,
         dropped_out_of_memory_total = dropped_out_of_memory,
         "packets dropped"
     );

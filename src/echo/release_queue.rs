@@ -18,6 +18,7 @@ use super::delay_line::{BufferAccount, BufferFull, BufferLimits, IMMEDIATE_REPLY
 use super::log_events;
 use crate::address::canonical_socket_addr;
 use crate::impairment::{Impairer, LossCause};
+use crate::memory_budget::MemoryBudget;
 use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
 use crate::wire::{self, PacketType};
@@ -146,19 +147,20 @@ pub(super) struct ReleaseQueue {
 }
 
 impl ReleaseQueue {
-    /// An empty queue. `limits` are the buffer limits for AUDIO only.
+    /// An empty queue. `limits` are the buffer limits for AUDIO only. All replies are charged to `budget`.
     pub(super) fn new(
         impairer: Impairer,
         observer: Box<dyn ReplyObserver>,
         counters: Arc<Counters>,
         limits: BufferLimits,
+        budget: &Arc<MemoryBudget>,
     ) -> Self {
         Self {
             impairer,
             observer,
             counters,
-            audio_account: BufferAccount::new(limits, IMPAIRED_PACKET_OVERHEAD),
-            immediate_account: BufferAccount::new(IMMEDIATE_REPLY_LIMITS, IMPAIRED_PACKET_OVERHEAD),
+            audio_account: BufferAccount::new(limits, IMPAIRED_PACKET_OVERHEAD, Arc::clone(budget)),
+            immediate_account: BufferAccount::new(IMMEDIATE_REPLY_LIMITS, IMPAIRED_PACKET_OVERHEAD, Arc::clone(budget)),
             queued: BTreeMap::new(),
             next_arrival: 0,
             order_by_client: HashMap::new(),

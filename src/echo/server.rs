@@ -19,6 +19,7 @@ use super::sources::SourceTable;
 use crate::address::{is_invalid_source, is_ipv4_source_over_ipv6};
 use crate::impairment::{Impairer, Impairment};
 use crate::log_throttle::LogThrottle;
+use crate::memory_budget::MemoryBudget;
 use crate::node::{MAX_SENDS_PER_POLL, Node, Receive, SendStatus, TransmitSink};
 use crate::stats::Counter;
 use crate::time::Time;
@@ -28,12 +29,14 @@ use crate::wire::{self, HEADER_LEN, Header, LatencyInfo, Packet, PacketError, Pa
 pub const DEFAULT_DELAY: Duration = Duration::from_secs(3);
 
 /// Configuration of an echo server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct EchoConfig {
     /// Delay of AUDIO.
     pub delay: Duration,
     /// Memory limits of delayed AUDIO.
     pub buffer_limits: BufferLimits,
+    /// The memory budget of the process.
+    pub memory_budget: Arc<MemoryBudget>,
     /// Whether to log when a source is first seen and when it becomes inactive. If true, a timer wakes the server at most once per second.
     pub log_sources: bool,
     /// Limits on replies.
@@ -47,6 +50,7 @@ impl Default for EchoConfig {
         Self {
             delay: DEFAULT_DELAY,
             buffer_limits: BufferLimits::default(),
+            memory_budget: MemoryBudget::new(None),
             log_sources: false,
             admission: AdmissionConfig::default(),
             local_port: None,
@@ -88,8 +92,8 @@ impl EchoServer {
         Self {
             delay: config.delay,
             local_port: config.local_port,
-            delay_line: DelayLine::new(config.buffer_limits),
-            immediate_line: DelayLine::new(IMMEDIATE_REPLY_LIMITS),
+            delay_line: DelayLine::new(config.buffer_limits, Arc::clone(&config.memory_budget)),
+            immediate_line: DelayLine::new(IMMEDIATE_REPLY_LIMITS, Arc::clone(&config.memory_budget)),
             release_queue: None,
             admission: Admission::new(config.admission, max_delay, Arc::clone(&counters)),
             counters,
@@ -103,12 +107,12 @@ impl EchoServer {
 
     /// A server whose replies are impaired. `observer` receives the outcome of each reply.
     pub fn with_impairment(config: EchoConfig, impairment: Impairment, observer: Box<dyn ReplyObserver>) -> Self {
-        let (limits, delay) = (config.buffer_limits, config.delay);
+        let (limits, delay, budget) = (config.buffer_limits, config.delay, Arc::clone(&config.memory_budget));
         // With impairment, a datagram in a reply loop takes longer for each round. Therefore, the limit on repeated AUDIO packets uses a
         // longer interval.
         let mut server = Self::with_max_delay(delay + impairment.max_delay(), config);
         let (impairer, counters) = (Impairer::new(impairment), server.counters());
-        server.release_queue = Some(ReleaseQueue::new(impairer, observer, counters, limits));
+        server.release_queue = Some(ReleaseQueue::new(impairer, observer, counters, limits, &budget));
         server
     }
 
@@ -231,6 +235,7 @@ impl EchoServer {
             match dropped {
                 Some((BufferFull::Total, packets)) => self.counters.dropped_buffer_full.add(packets),
                 Some((BufferFull::Client, packets)) => self.counters.dropped_client_buffer_full.add(packets),
+                Some((BufferFull::MemoryBudget, packets)) => self.counters.dropped_memory_budget.add(packets),
                 Some((BufferFull::OutOfMemory, packets)) => self.counters.dropped_out_of_memory.add(packets),
                 None => {}
             }
@@ -347,6 +352,7 @@ impl EchoServer {
     fn count_dropped_reply(&self, dropped: Option<(BufferFull, usize)>) -> bool {
         match dropped {
             Some((BufferFull::Total | BufferFull::Client, _)) => self.counters.dropped_reply_buffer_full.add(1),
+            Some((BufferFull::MemoryBudget, _)) => self.counters.dropped_memory_budget.add(1),
             Some((BufferFull::OutOfMemory, _)) => self.counters.dropped_out_of_memory.add(1),
             None => {}
         }
@@ -372,6 +378,7 @@ impl EchoServer {
             &self.counters.dropped_buffer_full,
             &self.counters.dropped_client_buffer_full,
             &self.counters.dropped_reply_buffer_full,
+            &self.counters.dropped_memory_budget,
             &self.counters.dropped_out_of_memory,
         ];
         let totals = counters.map(Counter::get);

@@ -19,6 +19,7 @@ use crate::address::source_network;
 use crate::io::clock;
 use crate::io::http::forwarded::TrustedProxies;
 use crate::io::log::SharedLogThrottle;
+use crate::memory_budget::{BudgetExceeded, MemoryBudget, MemoryCharge};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 
 /// Maximum number of pending QUIC handshakes before source addresses must be validated with a Retry packet. Spoofed sources cannot occupy
@@ -27,6 +28,12 @@ const MAX_UNVALIDATED_HANDSHAKES: usize = 8;
 
 /// Maximum number of sources whose new connections are counted.
 const MAX_LIMITED_SOURCES: usize = 100_000;
+
+/// Memory of a TCP connection without TLS, in bytes: the state of its task and a request head.
+const PLAIN_CONNECTION_BYTES: u64 = 8 << 10;
+
+/// Memory of a TCP connection with TLS, in bytes: also the TLS state and buffers of one record each.
+pub(in crate::io) const TLS_CONNECTION_BYTES: u64 = 40 << 10;
 
 /// Limits for the connections of one server.
 #[derive(Clone, Debug)]
@@ -45,6 +52,10 @@ pub struct ConnectionLimits {
     /// connection has no maximum lifetime. During an endless response, the lifetime restarts whenever the client reads
     /// ([`ConnectionPermit::extend`]).
     pub max_lifetime: Duration,
+    /// The memory budget of the process.
+    pub memory_budget: Arc<MemoryBudget>,
+    /// Memory that is charged for each TCP connection, in bytes.
+    pub bytes_per_connection: u64,
     /// The reverse proxies whose `X-Forwarded-For` names the source address of a request. `None`: the header is ignored.
     pub trusted_proxies: Option<TrustedProxies>,
 }
@@ -58,6 +69,8 @@ impl Default for ConnectionLimits {
             max_new_connections: None,
             handshake_timeout,
             max_lifetime,
+            memory_budget: Arc::default(),
+            bytes_per_connection: PLAIN_CONNECTION_BYTES,
             trusted_proxies: None,
         }
     }
@@ -96,6 +109,8 @@ pub struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
     /// The source address whose limit the connection counts towards.
     source: OnceLock<IpAddr>,
+    /// The charge for the connection, to its source address.
+    memory: OnceLock<MemoryCharge>,
     /// Whether the connection is among the pending QUIC handshakes.
     in_handshake: AtomicBool,
     /// Whether a complete request head has arrived.
@@ -129,7 +144,7 @@ impl ConnectionLimiter {
         &self.limits
     }
 
-    /// TCP connections closed because of the limit per source address.
+    /// TCP connections closed because of a limit of their source address, or because of the memory budget.
     pub fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
     }
@@ -152,8 +167,12 @@ impl ConnectionLimiter {
         address: IpAddr,
     ) -> Option<ConnectionPermit> {
         let is_proxy = self.limits.trusted_proxies.as_ref().is_some_and(|proxies| proxies.trusts(address));
-        let counted = if is_proxy { None } else { self.count_tcp_source(address, true).ok()? };
-        Some(self.permit(free, counted, false))
+        if is_proxy {
+            return Some(self.permit(free, None, false));
+        }
+        let counted = self.count_tcp_source(address, true).ok()?;
+        let permit = self.permit(free, counted, false);
+        permit.charge(address).then_some(permit)
     }
 
     /// Decides on a QUIC connection attempt from `address`. `validated` is true if the client has answered a Retry packet.
@@ -177,6 +196,7 @@ impl ConnectionLimiter {
         ConnectionPermit {
             limiter: Arc::clone(self),
             source: counted.map_or_else(OnceLock::new, OnceLock::from),
+            memory: OnceLock::new(),
             in_handshake: AtomicBool::new(in_handshake),
             has_request: AtomicBool::new(false),
             deadline: Mutex::new(Instant::now() + self.limits.max_lifetime),
@@ -189,14 +209,18 @@ impl ConnectionLimiter {
     fn count_tcp_source(&self, address: IpAddr, exempt_loopback: bool) -> Result<Option<IpAddr>, SourceLimitReached> {
         let counted = self.count_source(address, exempt_loopback);
         if let Err(reached) = counted {
-            self.rejected.fetch_add(1, Ordering::Relaxed);
-            if self.log_throttle.allow() {
-                let (source, reason) = (source_network(address), reached.reason());
-                let limit = if let SourceLimitReached::Count(limit) = reached { Some(limit) } else { None };
-                warn!(target: "http", source = %source, reason, limit, "connection rejected");
-            }
+            let limit = if let SourceLimitReached::Count(limit) = reached { Some(limit) } else { None };
+            self.reject(address, reached.reason(), limit);
         }
         counted
+    }
+
+    /// Counts and logs a rejected TCP connection.
+    fn reject(&self, address: IpAddr, reason: &str, limit: Option<usize>) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+        if self.log_throttle.allow() {
+            warn!(target: "http", source = %source_network(address), reason, limit, "connection rejected");
+        }
     }
 
     /// Counts one more connection for `address`. `Ok(None)` if the address is exempt.
@@ -254,11 +278,31 @@ impl ConnectionPermit {
         if !is_forwarded || self.source.get().is_some() {
             return true;
         }
-        let counted = self.limiter.count_tcp_source(address, false);
-        if let Ok(Some(address)) = counted {
+        let Ok(counted) = self.limiter.count_tcp_source(address, false) else { return false };
+        if let Some(address) = counted {
             let _ = self.source.set(address);
         }
-        counted.is_ok()
+        self.charge(address)
+    }
+
+    /// Charges the connection to `address`. If the memory budget refuses this, counts and logs the rejection.
+    fn charge(&self, address: IpAddr) -> bool {
+        let ConnectionLimits { memory_budget, bytes_per_connection, .. } = &self.limiter.limits;
+        match MemoryCharge::new(memory_budget, address, *bytes_per_connection) {
+            Ok(charge) => {
+                let _ = self.memory.set(charge);
+                true
+            }
+            Err(BudgetExceeded) => {
+                self.limiter.reject(address, "memory budget", None);
+                false
+            }
+        }
+    }
+
+    /// An empty charge to `address`, for the body of a request.
+    pub(in crate::io) fn body_charge(&self, address: IpAddr) -> MemoryCharge {
+        MemoryCharge::empty(&self.limiter.limits.memory_budget, address)
     }
 
     /// The QUIC handshake is complete.

@@ -198,13 +198,14 @@ where
 }
 
 /// The areas of the log: events with these targets are printed as `area: event key=value`.
-const AREAS: [&str; 12] = [
+const AREAS: [&str; 13] = [
     "echo",
     "signaling",
     "control_surface",
     "http",
     "console",
     "demo_page",
+    "memory",
     "metrics",
     "registration",
     "room",

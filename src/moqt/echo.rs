@@ -77,6 +77,8 @@ pub struct MoqtEcho {
     /// Subscriptions to tracks that are not announced yet, with their deadline.
     pending_subscribes: BTreeMap<StreamHandle, (Time, TrackPath)>,
     relay_queue: RelayQueue,
+    /// Maximum of [`MoqtEcho::buffered_bytes`], at most [`MoqtEchoConfig::max_buffered_bytes`].
+    max_buffered_bytes: usize,
     /// Whether due items remain in the queue because a turn relays at most [`MAX_ITEMS_PER_TURN`] items.
     has_backlog: bool,
     counters: SessionCounters,
@@ -86,6 +88,7 @@ impl MoqtEcho {
     /// Creates an echo handler for one connection.
     pub fn new(config: MoqtEchoConfig) -> Self {
         Self {
+            max_buffered_bytes: config.max_buffered_bytes,
             config,
             tracks: BTreeMap::new(),
             announce_streams: BTreeMap::new(),
@@ -100,6 +103,13 @@ impl MoqtEcho {
     /// being handled.
     pub fn buffered_bytes(&self) -> usize {
         self.relay_queue.cost()
+    }
+
+    /// From the next turn on, the queued groups may have at most `max_growth` bytes more than now, and in any case at most
+    /// [`MoqtEchoConfig::max_buffered_bytes`].
+    pub fn limit_growth(&mut self, max_growth: u64) {
+        let max_growth = usize::try_from(max_growth).unwrap_or(usize::MAX);
+        self.max_buffered_bytes = self.buffered_bytes().saturating_add(max_growth).min(self.config.max_buffered_bytes);
     }
 
     fn on_announced(&mut self, session: &mut Session, path: TrackPath) {
@@ -169,7 +179,7 @@ impl MoqtEcho {
         let progress = self.relay_queue.relay_due(now, session, subscribers);
         self.has_backlog = progress.has_backlog;
         let (buffer_full, no_subscriber) =
-            self.relay_queue.drop_over_limit(self.config.max_buffered_bytes, session, |id| !subscribers(id).is_empty());
+            self.relay_queue.drop_over_limit(self.max_buffered_bytes, session, |id| !subscribers(id).is_empty());
         self.counters.groups_dropped_buffer_full += buffer_full;
         self.counters.groups_dropped_no_subscriber += no_subscriber + progress.no_subscriber;
         let relay_queue = &self.relay_queue;

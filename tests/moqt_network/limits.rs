@@ -1,16 +1,18 @@
 //! Tests connection limits of the server. Also tests errors that the client reports: rejection, missing responses and untrusted server
 //! certificates.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::select;
 use jamjam_dev::client::RunKind;
 use jamjam_dev::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
 use jamjam_dev::io::moqt::client::{ClientThread, MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
-use jamjam_dev::io::moqt::{MoqtBindError, bind_all};
+use jamjam_dev::io::moqt::{CounterSnapshot, MoqtBindError, bind_all};
 use jamjam_dev::io::stop::StopToken;
+use jamjam_dev::memory_budget::MemoryBudget;
 use jamjam_dev::moqt::client::MoqtRunOutcome;
 use jamjam_dev::moqt::{MoqtVersion, SessionLimits, Transport};
 use quinn::TransportConfig;
@@ -38,6 +40,59 @@ fn connection_limit_applies_and_a_closed_connection_frees_a_slot() {
         server.ordinary_echo(Transport::Quic);
         drop(two);
     });
+}
+
+#[test]
+fn longest_idle_connection_is_closed_for_a_new_client() {
+    let min_idle = Duration::from_millis(300);
+    let server = TestServer::start(MoqtServerConfig { max_connections: 2, min_idle, ..MoqtServerConfig::default() });
+    run_async(async {
+        let mut keep_alive = TransportConfig::default();
+        keep_alive.keep_alive_interval(Some(min_idle / 4));
+        let oldest = ManualClient::open_with(&server, Transport::Quic, keep_alive).await;
+        server.until("one is there", |reading| reading.connections_open == 1).await;
+        let other = ManualClient::open(&server, Transport::WebTransport).await;
+        server.until("both are there", |reading| reading.connections_open == 2).await;
+        tokio::time::sleep(min_idle).await;
+        // Keep-alives do not end the idle time.
+        server.ordinary_echo(Transport::Quic);
+        let reason = oldest.connection.closed().await.to_string();
+        assert!(reason.contains("idle, and other clients need the place"), "{reason}");
+        assert_eq!(server.totals.snapshot().connections.connections_closed_idle, 1);
+        assert!(other.connection.close_reason().is_none());
+    });
+}
+
+#[test]
+fn connections_are_rejected_or_closed_when_memory_is_scarce() {
+    let memory_budget = MemoryBudget::new(Some(8 << 20));
+    let config = MoqtServerConfig { memory_budget: Arc::clone(&memory_budget), ..MoqtServerConfig::default() };
+    let server = TestServer::start(config);
+    run_async(async {
+        let clients = [
+            ManualClient::open(&server, Transport::Quic).await,
+            ManualClient::open(&server, Transport::WebTransport).await,
+        ];
+        server.until("both are there", |reading| reading.connections_open == 2).await;
+        // Packets of another address use most of the memory that is left.
+        let other = IpAddr::from([192, 0, 2, 1]);
+        memory_budget.charge(other, 9 << 19);
+        let is_closed = |counts: &CounterSnapshot| counts.connections.connections_closed_memory == 1;
+        server.until("one is closed", |reading| is_closed(reading) && reading.connections_open == 1).await;
+        let [first, second] = clients.each_ref().map(|client| Box::pin(client.connection.closed()));
+        let (reason, _) = select(first, second).await.factor_first();
+        assert!(reason.to_string().contains("the server has no memory left"), "{reason}");
+        let options = server.connect_options(Transport::Quic);
+        let third_client = std::thread::spawn(move || run_client(&options, &groups(1, 1)).err()).join().unwrap();
+        assert!(matches!(third_client, Some(MoqtConnectError::Failed { .. })), "{third_client:?}");
+        let reading = server.totals.snapshot();
+        assert_eq!((reading.connections.connections_rejected_memory, reading.connections_open), (1, 1));
+        memory_budget.release(other, 9 << 19);
+        server.ordinary_echo(Transport::Quic);
+        drop(clients);
+    });
+    drop(server);
+    assert_eq!(memory_budget.usage().used, 0);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use test_support::server;
 
 use clap::{CommandFactory, Parser};
 use jamjam_dev::cli::Cli;
-use jamjam_dev::echo::BufferLimits;
+use jamjam_dev::memory_budget::DEFAULT_MEMORY_BUDGET;
 use serde_json::Value;
 use server::process::{self, Server};
 
@@ -222,12 +222,11 @@ fn systemd_unit_uses_existing_commands_and_variables() {
 }
 
 #[test]
-fn memory_limits_exceed_the_packet_buffer_by_a_quarter() {
-    let packets = BufferLimits::default().total.unwrap() / (1 << 20);
-    let limit = |file: &str, key: &str| {
-        let text = read(file);
-        mebibytes(text.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap())
+fn memory_limits_exceed_the_memory_budget_by_192_mib() {
+    let limits = |file: &str, key: &str| -> Vec<u64> {
+        read(file).lines().filter_map(|line| line.trim().strip_prefix(key)).map(mebibytes).collect()
     };
-    assert_eq!(limit("compose.yaml", "mem_limit: "), packets + packets / 4);
-    assert_eq!(limit("packaging/jamjam-echo.service", "MemoryMax="), packets + packets / 4);
+    let limit = DEFAULT_MEMORY_BUDGET / (1 << 20) + 192;
+    assert_eq!(limits("compose.yaml", "mem_limit: "), [limit, limit]);
+    assert_eq!(limits("packaging/jamjam-echo.service", "MemoryMax="), [limit]);
 }

@@ -23,6 +23,7 @@ use crate::io::signaling::{self, SignalingServerConfig};
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::io::{os, resolve};
+use crate::memory_budget::MemoryBudget;
 use crate::signaling::client::{AddressCandidates, EchoParticipant};
 use crate::signaling::{DialectSet, Hub, SignalingLimits};
 
@@ -113,7 +114,13 @@ impl RegistrationArgs {
     }
 
     /// Resolves addresses, binds sockets and loads certificates for an echo server that listens on `listen_address`.
-    pub fn prepare(&self, host: &str, listen_address: SocketAddr) -> Result<Option<PreparedRegistration>, Failure> {
+    /// The clients of a signaling server in this process are charged to `memory_budget`.
+    pub fn prepare(
+        &self,
+        host: &str,
+        listen_address: SocketAddr,
+        memory_budget: &Arc<MemoryBudget>,
+    ) -> Result<Option<PreparedRegistration>, Failure> {
         let (url, server) = match (self.signaling_url()?, self.with_signaling) {
             (Some(url), _) => (url, None),
             (None, Some(port)) => {
@@ -130,6 +137,7 @@ impl RegistrationArgs {
         if self.trust.is_insecure() && url.is_secure() {
             warn!(target: "tls", %url, "certificate verification disabled");
         }
+        let server = server.map(|listener| (listener, Arc::clone(memory_budget)));
         Ok(Some(PreparedRegistration { url, tls, own, stun, server, room_name: self.room_name.clone() }))
     }
 }
@@ -140,7 +148,8 @@ pub struct PreparedRegistration {
     tls: Arc<ClientConfig>,
     own: AdvertisedAddress,
     stun: Option<SocketAddr>,
-    server: Option<TcpListener>,
+    /// The listener of a signaling server in this process, and its memory budget.
+    server: Option<(TcpListener, Arc<MemoryBudget>)>,
     room_name: String,
 }
 
@@ -154,8 +163,9 @@ impl PreparedRegistration {
     pub fn start(self, echo: &mut EchoServer, delay: Duration, stop: &StopToken) -> io::Result<RunningRegistration> {
         // The closure `url` determines the signaling server's URL again before each connection attempt. The URL of a signaling server in
         // this process contains this machine's address. The address changes when the machine changes networks.
-        let own_server = self.server.as_ref().and_then(|server| server.local_addr().ok());
-        let server_done = self.server.map(|listener| spawn_signaling_server(listener, stop.clone())).transpose()?;
+        let own_server = self.server.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
+        let server_done =
+            self.server.map(|(listener, budget)| spawn_signaling_server(listener, budget, stop.clone())).transpose()?;
         let mapped_address = self.stun.map(|server| {
             let (sender, receiver) = watch::channel(None);
             let config = StunConfig { server, hash_key: os::random_u64s() };
@@ -186,11 +196,16 @@ impl RunningRegistration {
 }
 
 /// Runs a signaling server on its own thread. When the server stops, the channel of the returned receiver is closed.
-fn spawn_signaling_server(listener: TcpListener, stop: StopToken) -> io::Result<Receiver<()>> {
+fn spawn_signaling_server(
+    listener: TcpListener,
+    memory_budget: Arc<MemoryBudget>,
+    stop: StopToken,
+) -> io::Result<Receiver<()>> {
     info!("Signaling server listening on ws://{}", listener.local_addr()?);
     let (running, stopped) = channel::<()>();
     thread::Builder::new().name("signaling".to_owned()).spawn(move || {
-        let limits = SignalingLimits { dialects: DialectSet::JAMJAM_ONLY, ..SignalingLimits::default() };
+        let dialects = DialectSet::JAMJAM_ONLY;
+        let limits = SignalingLimits { dialects, memory_budget, ..SignalingLimits::default() };
         let hub = Hub::new(limits, os::random_u64s());
         let options = SignalingServerConfig {
             connection_limits: signaling_limits::default_connection_limits(),

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use utoipa::ToSchema;
 
+use crate::memory_budget::MemoryCharge;
 use crate::signaling::MAX_VISUALIZATION_VALUES;
 
 /// The body of every error response.
@@ -109,6 +110,15 @@ pub(in crate::io) enum BodyError {
     InvalidJson(String),
     #[error("{0}")]
     InvalidField(String),
+    #[error("Not enough memory now")]
+    Memory,
+}
+
+/// A request body, charged to the memory budget until this value is dropped.
+#[derive(Debug)]
+pub(in crate::io) struct ChargedBody {
+    pub(in crate::io) bytes: Bytes,
+    pub(in crate::io) _charge: MemoryCharge,
 }
 
 /// Maximum number of bytes of a rejected body that are still read. Closing a connection with unread data sends a reset. A client that is
@@ -116,12 +126,13 @@ pub(in crate::io) enum BodyError {
 const MAX_DRAIN_BYTES: usize = 1 << 20;
 
 /// Reads a body of at most `max_bytes`. A body with a larger `Content-Length` is rejected before it arrives. If the request has an
-/// `Expect` header (`100-continue`), such a body is not read at all.
+/// `Expect` header (`100-continue`), such a body is not read at all. The body is added to `charge`.
 pub(in crate::io) async fn read_body(
     headers: &HeaderMap,
     mut body: Body,
     max_bytes: usize,
-) -> Result<Bytes, BodyError> {
+    mut charge: MemoryCharge,
+) -> Result<ChargedBody, BodyError> {
     if body.size_hint().lower() > max_bytes as u64 {
         if !headers.contains_key(header::EXPECT) {
             tokio::spawn(drain(body));
@@ -135,9 +146,13 @@ pub(in crate::io) async fn read_body(
             tokio::spawn(drain(body));
             return Err(BodyError::TooLarge(max_bytes));
         }
+        if charge.grow(data.len() as u64).is_err() {
+            tokio::spawn(drain(body));
+            return Err(BodyError::Memory);
+        }
         whole.extend_from_slice(&data);
     }
-    Ok(whole.into())
+    Ok(ChargedBody { bytes: whole.into(), _charge: charge })
 }
 
 /// The next data of a body. Trailers count as empty data.

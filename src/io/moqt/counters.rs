@@ -23,6 +23,12 @@ ConnectionCounters {
     connections_rejected_limit,
     /// Connections rejected because of the limit per address.
     connections_rejected_address_limit,
+    /// Connections rejected because of the memory budget.
+    connections_rejected_memory,
+    /// Connections closed because they were idle and another client needed the place.
+    connections_closed_idle,
+    /// Connections closed because of the memory budget.
+    connections_closed_memory,
     /// Connection attempts dropped because the source is not allowed.
     connections_dropped_not_allowed,
     /// Retry packets sent to validate the source address.

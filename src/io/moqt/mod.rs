@@ -8,6 +8,7 @@
 pub mod client;
 mod counters;
 pub mod demo_page;
+mod open_connections;
 mod quic;
 pub mod server;
 mod streams;

@@ -16,13 +16,17 @@ use crate::io::tls::crypto_provider;
 use crate::io::udp;
 use crate::moqt::{ALPN_QUIC, ALPN_WEBTRANSPORT, SessionLimits, Transport};
 
-/// Flow-control windows in bytes: per connection and per stream.
-const CONNECTION_RECEIVE_WINDOW: u32 = 4 << 20;
-const STREAM_RECEIVE_WINDOW: u32 = 1 << 20;
+/// Flow-control window of a connection and of each stream, in bytes. The peer can make the transport hold this number of bytes by
+/// sending them out of order. 512 KiB permit 80 Mbit/s at a round-trip time of 50 ms.
+const RECEIVE_WINDOW: u32 = 512 << 10;
 
 /// Maximum number of unacknowledged bytes. Data that is already in the QUIC send buffer cannot be dropped for a slow reader. Therefore,
 /// the limit is low.
-const SEND_WINDOW: u64 = 1 << 20;
+const SEND_WINDOW: u64 = 512 << 10;
+
+/// Memory of a connection without the data of its session, in bytes. The transport may hold 1.5 times as much as the receive window,
+/// because it merges the parts of datagrams only above this factor.
+pub(super) const CONNECTION_BYTES: u64 = (64 << 10) + RECEIVE_WINDOW as u64 * 3 / 2 + SEND_WINDOW;
 
 /// Receive buffer for QUIC datagrams, in bytes. The datagrams are not read, but WebTransport requires support for them.
 const DATAGRAM_RECEIVE_BUFFER_BYTES: usize = 16 << 10;
@@ -180,8 +184,8 @@ fn transport_config(limits: &SessionLimits, idle_timeout: Duration) -> Transport
         // HTTP/3's own streams count towards these limits.
         .max_concurrent_bidi_streams(count(limits.max_bidi_streams))
         .max_concurrent_uni_streams(count(limits.max_incoming_groups))
-        .receive_window(VarInt::from_u32(CONNECTION_RECEIVE_WINDOW))
-        .stream_receive_window(VarInt::from_u32(STREAM_RECEIVE_WINDOW))
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
+        .stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER_BYTES))
         // A timeout that QUIC cannot represent is disabled.

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use super::ServerCounters;
+use super::open_connections::{OpenConnections, Registration};
 use super::quic::{self, BoundSockets};
 use super::streams::{ConnectionStreams, SessionClock, SessionClose, drive_session};
 use super::webtransport::{H3_EXCESSIVE_LOAD, H3_NO_ERROR, SessionRequest, TransportConnection, WebTransportSession};
@@ -30,6 +31,7 @@ use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, Connecti
 use crate::io::log::SharedLogThrottle;
 use crate::io::stop::StopToken;
 use crate::io::tls::crypto_provider;
+use crate::memory_budget::{ConnectionMemory, MemoryBudget};
 use crate::moqt::echo::{MoqtEcho, MoqtEchoConfig};
 use crate::moqt::{
     ALPN_WEBTRANSPORT, EndpointRole, MoqtEndpoint, Session, SessionCounters, SessionLimits, Transport, error_code,
@@ -62,10 +64,15 @@ pub struct MoqtServerConfig {
     pub max_connections_per_source: usize,
     /// Idle timeout of a connection.
     pub idle_timeout: Duration,
+    /// Minimum idle time of a connection that is closed for a new one. This happens if the maximum number of connections is reached, to the
+    /// connection whose session has been idle for the longest time. Keep-alives of QUIC do not end the idle time.
+    pub min_idle: Duration,
+    /// The memory budget of the process.
+    pub memory_budget: Arc<MemoryBudget>,
 }
 
 impl Default for MoqtServerConfig {
-    /// `/echo`; 128 connections, 32 per source, idle timeout of one minute.
+    /// `/echo`; 128 connections, 32 per source, idle timeout of one minute, closed for others after ten seconds; no memory budget.
     fn default() -> Self {
         Self {
             path: "/echo".to_owned(),
@@ -75,6 +82,8 @@ impl Default for MoqtServerConfig {
             max_connections: 128,
             max_connections_per_source: 32,
             idle_timeout: Duration::from_secs(60),
+            min_idle: Duration::from_secs(10),
+            memory_budget: MemoryBudget::new(None),
         }
     }
 }
@@ -141,6 +150,9 @@ async fn run(endpoints: Vec<Endpoint>, config: MoqtServerConfig, counters: Arc<S
         ..ConnectionLimits::default()
     });
     let connections = Arc::new(MoqtConnections::new(config, counters));
+    let pressure = Arc::new(Notify::new());
+    let notified = Arc::clone(&pressure);
+    connections.config.memory_budget.on_pressure(move || notified.notify_one());
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut next_endpoint = 0_usize;
@@ -148,6 +160,7 @@ async fn run(endpoints: Vec<Endpoint>, config: MoqtServerConfig, counters: Arc<S
         tokio::select! {
             biased;
             () = stopped.notified() => break,
+            () = pressure.notified() => connections.close_for_memory(),
             // Removes finished tasks even while connections keep arriving.
             Some(_) = tasks.join_next() => {}
             incoming = accept_any(&endpoints, next_endpoint) => {
@@ -162,6 +175,9 @@ async fn run(endpoints: Vec<Endpoint>, config: MoqtServerConfig, counters: Arc<S
                         tasks.spawn(Arc::clone(&connections).handle(incoming, permit, stopping.clone()));
                     }
                     QuicAdmission::Retry => connections.send_retry(incoming),
+                    QuicAdmission::ConnectionLimit if connections.open.has_idle(connections.config.min_idle) => {
+                        connections.replace_idle(incoming);
+                    }
                     decision => connections.reject(incoming, &decision),
                 }
             }
@@ -198,6 +214,7 @@ fn rotated<T>(items: &[T], first: usize) -> impl Iterator<Item = &T> {
 struct MoqtConnections {
     config: MoqtServerConfig,
     counters: Arc<ServerCounters>,
+    open: OpenConnections,
     rejection_throttle: SharedLogThrottle,
     failure_throttle: SharedLogThrottle,
     connection_throttle: SharedLogThrottle,
@@ -213,6 +230,7 @@ impl MoqtConnections {
         Self {
             config,
             counters,
+            open: OpenConnections::default(),
             rejection_throttle,
             failure_throttle,
             connection_throttle,
@@ -241,6 +259,35 @@ impl MoqtConnections {
         self.counters.update(|counters| counters.connections.retries_sent += 1);
         if let Err(error) = incoming.retry() {
             error.into_incoming().refuse();
+        }
+    }
+
+    /// Makes place for a client by closing an idle connection. Only a client with a validated address gets the place, because forged packets
+    /// would otherwise close all idle connections. Its packet is ignored: when the client repeats it, the place is free.
+    fn replace_idle(&self, incoming: Incoming) {
+        if !incoming.remote_address_validated() {
+            self.send_retry(incoming);
+        } else if let Some(source) = self.open.close_longest_idle(self.config.min_idle) {
+            self.counters.update(|counters| counters.connections.connections_closed_idle += 1);
+            if self.rejection_throttle.allow() {
+                warn!(target: "moqt", %source, reason = "idle, and another client needs the place", "connection closed");
+            }
+            incoming.ignore();
+        }
+    }
+
+    /// Closes connections of the address that holds most memory, until no address holds more than is free.
+    fn close_for_memory(&self) {
+        let budget = &self.config.memory_budget;
+        while let Some(source) = budget.source_to_cut() {
+            if !self.open.close_largest_of(source) {
+                return;
+            }
+            budget.count_closed_connection();
+            self.counters.update(|counters| counters.connections.connections_closed_memory += 1);
+            if self.failure_throttle.allow() {
+                warn!(target: "moqt", %source, reason = "memory budget", "connection closed");
+            }
         }
     }
 
@@ -275,6 +322,14 @@ impl MoqtConnections {
         mut stopping: watch::Receiver<bool>,
     ) {
         let source = canonical_socket_addr(incoming.remote_address());
+        let Ok(memory) = ConnectionMemory::open(&self.config.memory_budget, source.ip(), quic::CONNECTION_BYTES) else {
+            self.counters.update(|counters| counters.connections.connections_rejected_memory += 1);
+            if self.rejection_throttle.allow() {
+                warn!(target: "moqt", %source, reason = "memory budget", "connection rejected");
+            }
+            return incoming.refuse();
+        };
+        let memory = Arc::new(memory);
         let mut stop = pin!(async move {
             let _ = stopping.wait_for(|stopping| *stopping).await;
             SHUTDOWN_REASON
@@ -289,6 +344,7 @@ impl MoqtConnections {
         permit.finish_handshake();
         let is_webtransport = quic::negotiated_alpn(&connection).is_some_and(|alpn| alpn == ALPN_WEBTRANSPORT);
         let _open = self.count_open(is_webtransport);
+        let registration = self.open.register(connection.clone(), Arc::clone(&memory));
         let (transport, connect_path) = if is_webtransport {
             tokio::select! {
                 session = self.accept_webtransport(&connection, source) => match session {
@@ -305,7 +361,7 @@ impl MoqtConnections {
             info!(target: "moqt", %source, transport = transport.name(), "connected");
         }
         let SessionClose { code, reason, closed_locally } =
-            self.run_session(transport, source, connect_path, stop).await;
+            self.run_session(transport, source, connect_path, stop, &registration, &memory).await;
         if matches!(connection.close_reason(), Some(ConnectionError::TimedOut)) {
             self.counters.update(|counters| counters.connections.connections_timed_out += 1);
         }
@@ -334,6 +390,8 @@ impl MoqtConnections {
         source: SocketAddr,
         connect_path: Option<String>,
         stop: impl Future<Output = &'static str>,
+        registration: &Registration<'_>,
+        memory: &ConnectionMemory,
     ) -> SessionClose {
         let MoqtServerConfig { path, echo, limits, .. } = &self.config;
         let clock = SessionClock(Instant::now());
@@ -343,7 +401,14 @@ impl MoqtConnections {
         let mut counted = 0;
         let close =
             drive_session(ConnectionStreams::new(transport), &mut endpoint, clock, stop, |endpoint, rejected| {
-                self.add_session_counters(source, &endpoint.take_counters());
+                let counters = endpoint.take_counters();
+                if counters != SessionCounters::default() {
+                    registration.on_activity();
+                }
+                self.add_session_counters(source, &counters);
+                let held = endpoint.session().held_bytes() + endpoint.handler().buffered_bytes();
+                let allowance = memory.set(quic::CONNECTION_BYTES + held as u64);
+                endpoint.handler().limit_growth(allowance / 2);
                 if rejected > counted {
                     self.counters.update(|counters| counters.connections.streams_stray += rejected - counted);
                     counted = rejected;
@@ -433,7 +498,7 @@ impl MoqtConnections {
         }
     }
 
-    fn count_open(&self, is_webtransport: bool) -> OpenConnection<'_> {
+    fn count_open(&self, is_webtransport: bool) -> OpenCount<'_> {
         self.counters.update(|counters| {
             counters.connections_open += 1;
             let connections = &mut counters.connections;
@@ -443,14 +508,14 @@ impl MoqtConnections {
                 &mut connections.connections_quic
             }) += 1;
         });
-        OpenConnection(&self.counters)
+        OpenCount(&self.counters)
     }
 }
 
 /// Guard for a connection. The connection counts as open until the guard is dropped.
-struct OpenConnection<'a>(&'a ServerCounters);
+struct OpenCount<'a>(&'a ServerCounters);
 
-impl Drop for OpenConnection<'_> {
+impl Drop for OpenCount<'_> {
     fn drop(&mut self) {
         self.0.update(|counters| counters.connections_open -= 1);
     }

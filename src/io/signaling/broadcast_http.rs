@@ -17,7 +17,7 @@ use tracing::warn;
 use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::http::body::{BodyError, read_body};
+use crate::io::http::body::{BodyError, ChargedBody, read_body};
 use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES, body};
 use crate::io::log::SharedLogThrottle;
 use crate::io::signaling::shared_hub::SharedHub;
@@ -228,9 +228,10 @@ async fn accept_post(
         .with_hub(|now, hub, _| hub.authorize(now, &room, &token))
         .map_err(|reason| HttpRejection::unauthorized(reason.log_reason(), "Invalid or expired token"))?;
     let (parts, body) = request.into_parts();
-    let body = read_body(&parts.headers, body, state.config.max_post_bytes).await?;
+    let charge = client.permit.body_charge(client.source.ip());
+    let body = read_body(&parts.headers, body, state.config.max_post_bytes, charge).await?;
     let (posted, now_ms) =
-        state.hub.with_hub(|now, hub, out| (hub.post_to_room(now, &room, format, &body, out), now.unix_ms()));
+        state.hub.with_hub(|now, hub, out| (hub.post_to_room(now, &room, format, &body.bytes, out), now.unix_ms()));
     let AcceptedPost { recipients, delay, message } = posted.map_err(|error| rejection(&error))?;
     let delay_ms = delay.as_millis() as u64;
     let has_delay = format == PostFormat::Typed || delay > Duration::ZERO;
@@ -294,11 +295,13 @@ pub(in crate::io) async fn room_route(
         return body::not_found();
     }
     let (parts, body) = request.into_parts();
-    let body = match read_body(&parts.headers, body, state.config.max_post_bytes).await {
-        Ok(body) => body,
-        Err(error) => return HttpRejection::from(error).into_logged_response(&state, &client, &parts.uri),
-    };
-    let request = Request::from_parts(parts, body);
+    let charge = client.permit.body_charge(client.source.ip());
+    let ChargedBody { bytes, _charge } =
+        match read_body(&parts.headers, body, state.config.max_post_bytes, charge).await {
+            Ok(body) => body,
+            Err(error) => return HttpRejection::from(error).into_logged_response(&state, &client, &parts.uri),
+        };
+    let request = Request::from_parts(parts, bytes);
     let response = state.hub.with_hub(|now, hub, _| hub.handle_room_route(now, &room, &rest, &request));
     response.map_or_else(body::not_found, |response| response.map(Body::from))
 }
@@ -370,9 +373,10 @@ async fn token_response(
         let error = "The token issuer key is required";
         return Err(HttpRejection::unauthorized(error, error));
     }
-    let body = read_body(headers, body, state.config.max_post_bytes).await?;
+    let charge = client.permit.body_charge(client.source.ip());
+    let body = read_body(headers, body, state.config.max_post_bytes, charge).await?;
     let body: Value =
-        serde_json::from_slice(&body).map_err(|_| bad_request("Invalid request: the body is not JSON"))?;
+        serde_json::from_slice(&body.bytes).map_err(|_| bad_request("Invalid request: the body is not JSON"))?;
     let string_field = |name| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let (Some(client_id), Some(room)) = (string_field("clientId"), string_field("room")) else {
         return Err(missing_fields());
@@ -426,6 +430,7 @@ impl From<BodyError> for HttpRejection {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
+            BodyError::Memory => Self::new(StatusCode::SERVICE_UNAVAILABLE, "Not enough memory now"),
             _ => Self::new(StatusCode::BAD_REQUEST, "The body is incomplete or malformed"),
         }
     }

@@ -26,7 +26,7 @@ use axum::{Extension, Router};
 use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
-use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits};
+use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, TLS_CONNECTION_BYTES};
 use crate::io::http::login::Login;
 use crate::io::http::{self, ConnectionInfo, body};
 use crate::io::log::SharedLogThrottle;
@@ -103,8 +103,13 @@ async fn serve_hub(
 ) {
     let close_guard = CloseAllGuard(hub);
     let has_trusted_proxies = options.connection_limits.trusted_proxies.is_some();
-    let limiter = ConnectionLimiter::new(options.connection_limits);
     let limits = Arc::new(hub.with_hub(|_, hub, _| hub.limits().clone()));
+    let mut connection_limits =
+        ConnectionLimits { memory_budget: Arc::clone(&limits.memory_budget), ..options.connection_limits };
+    if options.tls.is_some() {
+        connection_limits.bytes_per_connection = TLS_CONNECTION_BYTES;
+    }
+    let limiter = ConnectionLimiter::new(connection_limits);
     let dialects = limits.dialects;
     let SignalingServerConfig { tls, login, broadcast, .. } = options;
     // On loopback without a proxy only local users can connect, so metrics need no login.
@@ -191,16 +196,20 @@ async fn upgrade_middleware(
     if !client.permit.assign_client(client.source.ip(), client.is_forwarded) {
         return body::too_many_requests("Too many connections", Duration::ZERO);
     }
-    let (source, uri, log_state) = (client.source, uri.clone(), state.clone());
+    let (source, log_uri, log_state) = (client.source, uri.clone(), state.clone());
+    let uri = uri.clone();
     let serve = async move |io| {
-        let served = state.hub.on_connect(client.source.ip().to_canonical(), route);
+        let served = match state.hub.on_connect(client.source.ip().to_canonical(), route) {
+            Ok(served) => served,
+            Err(error) => return state.log_rejection(client.source, &uri, &error),
+        };
         // The hub does not count pings and fragments. Therefore, `connection::serve` limits their rate to the maximum message rate.
         connection::serve(io, &served, &*state.hub, state.limits.message_limit()).await;
         // Frees the slot at the end of the connection.
         drop(client.permit);
     };
     handshake::accept_upgrade(&mut request, serve).unwrap_or_else(|error| {
-        log_state.log_rejection(source, &uri, &error);
+        log_state.log_rejection(source, &log_uri, &error);
         rejection_response(error)
     })
 }

@@ -5,8 +5,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::IpAddr;
-use std::sync::atomic::Ordering;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use crate::io::signaling::event_stream::{EventListenerCounters, EventListeners, 
 use crate::io::websocket::connection::{MessageHandler, ServedConnection};
 use crate::io::websocket::frame::{self, FrameError};
 use crate::io::websocket::send_queue::{PendingClose, QueueBudget, QueueFull, SendQueue, SendQueueLimits};
+use crate::memory_budget::{BudgetExceeded, ConnectionMemory, MemoryBudget};
 use crate::signaling::{
     CloseCode, ConnId, ControlSurfaceEvent, DialectCounters, EventProducer, EventSink, Hub, NewConnection, Route,
     Snapshot, SnapshotQuery, UpdateKey,
@@ -30,6 +30,9 @@ pub(in crate::io) struct SharedHub {
     started: Instant,
     state: Mutex<LockedHub>,
     queue_budget: Arc<QueueBudget>,
+    memory_budget: Arc<MemoryBudget>,
+    /// Notified when a client has reached its share of the memory budget.
+    memory_pressure: Arc<Notify>,
     /// Notified when the hub's next deadline is earlier than before.
     deadline_changed: Notify,
 }
@@ -46,24 +49,31 @@ impl SharedHub {
     /// Returns the shared hub, and a channel that closes when all connections have ended after [`SharedHub::close_all`].
     pub(in crate::io) fn new(hub: Hub, limits: SendQueueLimits) -> (Arc<Self>, mpsc::Receiver<Infallible>) {
         let (shutdown_guard, all_closed) = mpsc::channel(1);
-        let state =
-            LockedHub { hub, queues: OutboundQueues::default(), next_conn: 0, shutdown_guard: Some(shutdown_guard) };
+        let memory_budget = Arc::clone(&hub.limits().memory_budget);
+        let memory_pressure = Arc::new(Notify::new());
+        let notified = Arc::clone(&memory_pressure);
+        memory_budget.on_pressure(move || notified.notify_one());
+        let queues = OutboundQueues { memory_budget: Arc::clone(&memory_budget), ..OutboundQueues::default() };
+        let state = LockedHub { hub, queues, next_conn: 0, shutdown_guard: Some(shutdown_guard) };
         let state = Mutex::new(state);
         (
             Arc::new(Self {
                 started: Instant::now(),
                 state,
                 queue_budget: QueueBudget::new(limits),
+                memory_budget,
+                memory_pressure,
                 deadline_changed: Notify::new(),
             }),
             all_closed,
         )
     }
 
-    /// Adds a connection.
-    pub(in crate::io) fn on_connect(&self, source: IpAddr, route: Route) -> ServedConnection {
-        let queue = Arc::new(SendQueue::new(Arc::clone(&self.queue_budget)));
-        self.with_state(None, |now, state| {
+    /// Adds a connection, unless the memory budget refuses it.
+    pub(in crate::io) fn on_connect(&self, source: IpAddr, route: Route) -> Result<ServedConnection, BudgetExceeded> {
+        let memory = ConnectionMemory::open(&self.memory_budget, source, STATE_BYTES)?;
+        let queue = Arc::new(SendQueue::new(Arc::clone(&self.queue_budget), memory));
+        let served = self.with_state(None, |now, state| {
             let conn = ConnId(state.next_conn);
             state.next_conn += 1;
             if state.shutdown_guard.is_some() {
@@ -74,8 +84,8 @@ impl SharedHub {
             }
             let max_message_bytes = state.hub.max_message_bytes(conn);
             ServedConnection { conn, queue, max_message_bytes, _shutdown_guard: state.shutdown_guard.clone() }
-        })
-        .unwrap_or_else(|| unreachable!("`with_state` always returns a value if `required` is `None`"))
+        });
+        Ok(served.unwrap_or_else(|| unreachable!("`with_state` always returns a value if `required` is `None`")))
     }
 
     /// Runs the hub's timers until the future is dropped.
@@ -90,6 +100,7 @@ impl SharedHub {
             };
             tokio::select! {
                 () = wait => { self.with_state(None, |now, state| state.hub.on_deadline(now, &mut state.queues)); }
+                () = self.memory_pressure.notified() => self.enforce_budget(),
                 () = self.deadline_changed.notified() => {}
             }
         }
@@ -169,11 +180,14 @@ impl SharedHub {
         counters
     }
 
-    /// The body of a response that several requests share. Until the last response was sent, its bytes count towards the budget of all
-    /// queues.
+    /// The body of a response that several requests share. Until the last response was sent, its bytes count towards the memory budget.
     pub(in crate::io) fn charged_body(&self, text: String) -> Bytes {
-        self.queue_budget.used_bytes.fetch_add(text.len() as u64, Ordering::Relaxed);
-        Bytes::from_owner(ChargedBody { text, budget: Arc::clone(&self.queue_budget) })
+        self.memory_budget.charge(SHARED_BODY_SOURCE, text.len() as u64);
+        Bytes::from_owner(ChargedBody { text, budget: Arc::clone(&self.memory_budget) })
+    }
+
+    pub(in crate::io) fn memory_budget(&self) -> Arc<MemoryBudget> {
+        Arc::clone(&self.memory_budget)
     }
 
     /// Bytes queued for all connections, including those that are closing.
@@ -257,7 +271,14 @@ impl MessageHandler for SharedHub {
     }
 
     fn enforce_budget(&self) {
-        self.with_state(None, |_, state| state.queues.enforce_budget(&self.queue_budget));
+        self.with_state(None, |_, state| {
+            state.queues.enforce_budget(&self.queue_budget);
+            while let Some(source) = self.memory_budget.source_to_cut() {
+                let Some(largest) = state.queues.largest_queue_of(source) else { return };
+                self.memory_budget.count_closed_connection();
+                state.queues.evict(largest, 0, true);
+            }
+        });
     }
 
     fn on_disconnect(&self, conn: ConnId) {
@@ -284,10 +305,16 @@ impl SharedHub {
     }
 }
 
+/// Memory of a WebSocket connection without its queue, in bytes: its state in the hub and in its room.
+const STATE_BYTES: u64 = 4 << 10;
+
+/// Bodies that several clients share are not charged to any of them.
+const SHARED_BODY_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// The text of a response, charged to the budget.
 struct ChargedBody {
     text: String,
-    budget: Arc<QueueBudget>,
+    budget: Arc<MemoryBudget>,
 }
 
 impl AsRef<[u8]> for ChargedBody {
@@ -298,7 +325,7 @@ impl AsRef<[u8]> for ChargedBody {
 
 impl Drop for ChargedBody {
     fn drop(&mut self) {
-        self.budget.used_bytes.fetch_sub(self.text.len() as u64, Ordering::Relaxed);
+        self.budget.release(SHARED_BODY_SOURCE, self.text.len() as u64);
     }
 }
 
@@ -320,6 +347,7 @@ struct OutboundQueues {
     pub(in crate::io) coalesced: Vec<(ConnId, usize)>,
     /// Listeners for control surface events.
     pub(in crate::io) listeners: EventListeners,
+    memory_budget: Arc<MemoryBudget>,
 }
 
 /// A connection closed because of a full queue or an exceeded budget.
@@ -382,6 +410,13 @@ impl OutboundQueues {
                         let largest = self.largest_queue().unwrap_or(*conn);
                         self.evict(largest, usize::from(largest == *conn), true);
                     }
+                    Err(QueueFull::Memory) => {
+                        let source = self.memory_budget.source_to_cut().unwrap_or(queue.source());
+                        // The address that holds most may be that of a client of another server in this process.
+                        let largest = self.largest_queue_of(source).unwrap_or(*conn);
+                        self.memory_budget.count_closed_connection();
+                        self.evict(largest, usize::from(largest == *conn), true);
+                    }
                 }
             }
         }
@@ -392,6 +427,12 @@ impl OutboundQueues {
     fn largest_queue(&self) -> Option<ConnId> {
         let charged = self.queues.iter().map(|(conn, queue)| (queue.charged_bytes(), *conn));
         charged.max().filter(|(bytes, _)| *bytes > 0).map(|(_, conn)| conn)
+    }
+
+    /// The connection from `source` that holds most memory.
+    fn largest_queue_of(&self, source: IpAddr) -> Option<ConnId> {
+        let of_source = self.queues.iter().filter(|(_, queue)| queue.source() == source);
+        of_source.map(|(conn, queue)| (queue.charged_bytes(), *conn)).max().map(|(_, conn)| conn)
     }
 
     /// Closes the connections with the most charged bytes until the budget is met.
@@ -419,7 +460,7 @@ pub(in crate::io) fn pending_close(code: CloseCode, reason: &str) -> PendingClos
 
 #[cfg(test)]
 mod tests {
-    use crate::io::websocket::send_queue::SendQueueLimits;
+    use crate::io::websocket::send_queue::{SendQueueLimits, new_queue};
 
     use super::*;
 
@@ -429,7 +470,7 @@ mod tests {
             QueueBudget::new(SendQueueLimits { max_messages: 9, max_bytes: 99, budget_bytes: 30, max_updates: 9 });
         let mut queues = OutboundQueues::default();
         for conn in [ConnId(1), ConnId(2)] {
-            queues.queues.insert(conn, Arc::new(SendQueue::new(Arc::clone(&budget))));
+            queues.queues.insert(conn, Arc::new(new_queue(&budget)));
         }
         // Frames of ten bytes each.
         for conn in [1, 1, 2, 2] {
@@ -440,6 +481,33 @@ mod tests {
         assert_eq!(budget.used_bytes(), 20);
     }
 
+    /// Three connections of one address hold more than one of another address. Messages to a third address do not fit.
+    #[test]
+    fn memory_budget_evicts_from_the_address_that_holds_most() {
+        let memory_budget = MemoryBudget::new(Some(100));
+        let limits = SendQueueLimits { max_messages: 99, max_bytes: 999, budget_bytes: 999, max_updates: 99 };
+        let budget = QueueBudget::new(limits);
+        let mut queues = OutboundQueues { memory_budget: Arc::clone(&memory_budget), ..OutboundQueues::default() };
+        for (conn, host) in [(1, 1), (2, 1), (3, 1), (4, 2), (5, 3)] {
+            let memory = ConnectionMemory::open(&memory_budget, IpAddr::from([192, 0, 2, host]), 0).expect("0 bytes");
+            queues.queues.insert(ConnId(conn), Arc::new(SendQueue::new(Arc::clone(&budget), memory)));
+        }
+        // Frames of ten bytes each: 40 bytes for address 1, and 30 for address 2, which has the largest queue.
+        for conn in [1, 2, 2, 3, 4, 4, 4] {
+            queues.send(&[ConnId(conn)], "12345678".to_owned());
+        }
+        assert_eq!((queues.evicted.len(), memory_budget.usage().used), (0, 70));
+        for _ in 0..3 {
+            queues.send(&[ConnId(5)], "12345678".to_owned());
+        }
+        // For the second message to address 3, the largest queue of address 1 is evicted.
+        let evicted: Vec<_> = queues.evicted.iter().map(|evicted| (evicted.conn, evicted.dropped_messages)).collect();
+        assert_eq!((evicted, memory_budget.usage().connections_closed), (vec![(ConnId(2), 2)], 1));
+        assert_eq!(memory_budget.usage().used, 20 + 30 + 30);
+        drop(queues);
+        assert_eq!(memory_budget.usage().used, 0);
+    }
+
     /// Four connections use up the budget with incomplete messages. Only connections that sent incomplete messages are closed.
     #[test]
     fn partial_messages_are_charged_to_their_senders() {
@@ -447,7 +515,7 @@ mod tests {
             QueueBudget::new(SendQueueLimits { max_messages: 9, max_bytes: 99, budget_bytes: 80, max_updates: 9 });
         let mut queues = OutboundQueues::default();
         for conn in 1..=8 {
-            queues.queues.insert(ConnId(conn), Arc::new(SendQueue::new(Arc::clone(&budget))));
+            queues.queues.insert(ConnId(conn), Arc::new(new_queue(&budget)));
         }
         // In the server, the task of each connection keeps a reference to its queue. In this test, `served` keeps these references.
         let served: Vec<Arc<SendQueue>> = queues.queues.values().map(Arc::clone).collect();

@@ -218,7 +218,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
         if self.read_state == ReadState::Open {
             let buffered = self.decoder.buffered_bytes();
             let mut charged = self.served.queue.charge_partial_message(buffered);
-            if charged == Err(QueueFull::Budget) {
+            if matches!(charged, Err(QueueFull::Budget | QueueFull::Memory)) {
                 self.handler.enforce_budget();
                 charged = self.served.queue.charge_partial_message(buffered);
             }

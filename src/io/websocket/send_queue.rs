@@ -5,6 +5,7 @@
 //! is closed with 1013 (`evict` in `io/signaling/shared_hub.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 
+use crate::memory_budget::ConnectionMemory;
 use crate::signaling::{CloseCode, UpdateKey};
 
 /// Limits on the outbound queues.
@@ -76,8 +78,10 @@ pub(in crate::io) struct PendingClose {
 pub(in crate::io) enum QueueFull {
     /// The queue limit of this connection is reached.
     Connection,
-    /// The budget of all connections is used up.
+    /// The budget of all queues is used up.
     Budget,
+    /// The source address holds its share of the memory budget.
+    Memory,
 }
 
 /// The next data that the connection writes.
@@ -97,6 +101,7 @@ pub(in crate::io) enum NextWrite {
 pub(in crate::io) struct SendQueue {
     inner: Mutex<SendQueueState>,
     budget: Arc<QueueBudget>,
+    memory: ConnectionMemory,
 }
 
 #[derive(Debug, Default)]
@@ -126,8 +131,18 @@ enum CloseState {
 }
 
 impl SendQueue {
-    pub(in crate::io) fn new(budget: Arc<QueueBudget>) -> Self {
-        Self { inner: Mutex::default(), budget }
+    pub(in crate::io) fn new(budget: Arc<QueueBudget>, memory: ConnectionMemory) -> Self {
+        Self { inner: Mutex::default(), budget, memory }
+    }
+
+    /// The address that the queue's memory is charged to.
+    pub(in crate::io) fn source(&self) -> IpAddr {
+        self.memory.source()
+    }
+
+    fn release(&self, bytes: usize) {
+        self.budget.used_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+        self.memory.shrink(bytes as u64);
     }
 
     /// Appends a frame. After a close, the frame is dropped silently.
@@ -146,7 +161,7 @@ impl SendQueue {
         let mut dropped = 0;
         while inner.frames.len() >= max_updates || inner.frames.bytes() + frame.len() > max_bytes {
             let Some(len) = inner.frames.coalesce(key) else { break };
-            self.budget.used_bytes.fetch_sub(len as u64, Ordering::Relaxed);
+            self.release(len);
             dropped += 1;
         }
         self.append(inner, frame, Some(key)).map(|()| dropped)
@@ -170,6 +185,10 @@ impl SendQueue {
         if self.budget.used_bytes.fetch_add(len, Ordering::Relaxed) + len > budget_bytes {
             self.budget.used_bytes.fetch_sub(len, Ordering::Relaxed);
             return Err(QueueFull::Budget);
+        }
+        if self.memory.grow(len).is_err() {
+            self.budget.used_bytes.fetch_sub(len, Ordering::Relaxed);
+            return Err(QueueFull::Memory);
         }
         inner.frames.push(frame, key);
         if matches!(inner.writer, Some((_, WakeOn::Anything))) {
@@ -201,7 +220,8 @@ impl SendQueue {
             // The connection's task frees the incomplete received message only when the task runs next. However, the bytes of this
             // message no longer count against the shared budget.
             let partial = std::mem::take(&mut inner.partial_message_bytes);
-            self.budget.used_bytes.fetch_sub((bytes + partial) as u64, Ordering::Relaxed);
+            self.release(bytes + partial);
+            self.memory.close();
             discarded = frames;
         }
         wake_writer(inner);
@@ -233,25 +253,27 @@ impl SendQueue {
     }
 
     /// Sets the size of the incomplete received message. The bytes of this message count against the shared budget. Bytes above the budget
-    /// also count, but [`QueueFull::Budget`] is returned. If the connection is closing, the bytes do not count, and
+    /// also count, but [`QueueFull::Budget`] or [`QueueFull::Memory`] is returned. If the connection is closing, the bytes do not count, and
     /// [`QueueFull::Connection`] is returned.
     pub(in crate::io) fn charge_partial_message(&self, bytes: usize) -> Result<(), QueueFull> {
         let mut inner = self.lock();
         let is_open = matches!(inner.close, CloseState::Open);
         let bytes = if is_open { bytes } else { 0 };
         let before = std::mem::replace(&mut inner.partial_message_bytes, bytes);
-        let total = if bytes <= before {
-            self.budget.used_bytes.fetch_sub((before - bytes) as u64, Ordering::Relaxed);
-            0
+        if bytes <= before {
+            self.release(before - bytes);
         } else {
             let more = (bytes - before) as u64;
-            self.budget.used_bytes.fetch_add(more, Ordering::Relaxed) + more
-        };
-        match is_open {
-            _ if total > self.budget.limits.budget_bytes => Err(QueueFull::Budget),
-            true => Ok(()),
-            false => Err(QueueFull::Connection),
+            let total = self.budget.used_bytes.fetch_add(more, Ordering::Relaxed) + more;
+            let is_within_share = self.memory.grow_held(more);
+            if total > self.budget.limits.budget_bytes {
+                return Err(QueueFull::Budget);
+            }
+            if !is_within_share {
+                return Err(QueueFull::Memory);
+            }
         }
+        if is_open { Ok(()) } else { Err(QueueFull::Connection) }
     }
 
     /// What to write next. If there is nothing to write, `writer` is woken as soon as there is.
@@ -272,7 +294,7 @@ impl SendQueue {
     /// Marks the next `bytes` bytes of the queue as written.
     pub(in crate::io) fn advance(&self, bytes: usize) {
         let done = self.lock().frames.advance(bytes);
-        self.budget.used_bytes.fetch_sub(done as u64, Ordering::Relaxed);
+        self.release(done);
     }
 
     fn lock(&self) -> MutexGuard<'_, SendQueueState> {
@@ -450,6 +472,13 @@ impl FrameQueue {
     }
 }
 
+/// A queue without a memory limit.
+#[cfg(test)]
+pub(in crate::io) fn new_queue(budget: &Arc<QueueBudget>) -> SendQueue {
+    let memory = ConnectionMemory::open(&Arc::default(), IpAddr::from([192, 0, 2, 1]), 0);
+    SendQueue::new(Arc::clone(budget), memory.expect("no limit"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU64;
@@ -464,7 +493,7 @@ mod tests {
 
     fn queue(max_messages: usize, max_bytes: usize, budget_bytes: u64) -> (SendQueue, Arc<QueueBudget>) {
         let budget = QueueBudget::new(SendQueueLimits { max_messages, max_bytes, budget_bytes, max_updates: 2 });
-        (SendQueue::new(Arc::clone(&budget)), budget)
+        (new_queue(&budget), budget)
     }
 
     fn next(queue: &SendQueue) -> NextWrite {
@@ -519,7 +548,7 @@ mod tests {
     #[test]
     fn budget_holds_for_all_queues_and_is_returned_on_drop() {
         let (one, budget) = queue(9, 6, 10);
-        let other = SendQueue::new(Arc::clone(&budget));
+        let other = new_queue(&budget);
         assert!(one.push("abcdef".into()).is_ok() && other.push("abcd".into()).is_ok());
         assert_eq!(other.push("e".into()), Err(QueueFull::Budget));
         assert_eq!(budget.used_bytes(), 10);

@@ -236,6 +236,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// Bytes that are held for the peer: received and not processed yet, or not accepted by the transport yet.
+    pub fn held_bytes(&self) -> usize {
+        self.reassembly_bytes + self.unsent_message_bytes + self.outgoing_groups.cost()
+    }
+
     /// Creates a session whose setup starts `now`.
     pub fn new(now: Time, role: EndpointRole, limits: SessionLimits) -> Self {
         let state = SessionState::SettingUp { deadline: now + limits.setup_timeout };

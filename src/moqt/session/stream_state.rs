@@ -199,6 +199,11 @@ impl OutgoingGroups {
         complete
     }
 
+    /// Bytes counted for the unsent data of all groups.
+    pub(super) fn cost(&self) -> usize {
+        self.cost
+    }
+
     /// The groups of one subscription.
     pub(super) fn of_subscription(&self, subscriber: StreamHandle) -> Vec<StreamHandle> {
         self.groups

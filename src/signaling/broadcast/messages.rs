@@ -9,6 +9,7 @@ use tracing::debug;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomView};
 use super::room_state::{BroadcastDialect, DelayedMessage, Membership};
+use crate::memory_budget::MemoryCharge;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::dialect_handler::ConnectionContext;
 use crate::signaling::json::{self, JsonError, MessageError, to_json};
@@ -112,8 +113,17 @@ pub(super) fn relay_or_delay(
     let payload = json::to_string_limited(relay.value(), settings.max_delayed_bytes).ok_or(DelayQueueFull)?;
     // The sender's data is kept until the message is relayed, even if the sender leaves.
     let charged_bytes = payload.len() + name.len() + sender.map_or(0, |client| retained_bytes(client));
-    let message =
-        DelayedMessage { room: name.to_owned(), sender: sender.cloned(), received_at, variant, payload, charged_bytes };
+    let memory =
+        MemoryCharge::new(&limits.memory_budget, ctx.source, charged_bytes as u64).map_err(|_| DelayQueueFull)?;
+    let message = DelayedMessage {
+        room: name.to_owned(),
+        sender: sender.cloned(),
+        received_at,
+        variant,
+        payload,
+        charged_bytes,
+        _memory: memory,
+    };
     let id = dialect.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes);
     let timer = DialectTimer::DelayedMessage(id.ok_or(DelayQueueFull)?);
     debug!(target: "signaling", delay_ms = delay.as_millis() as u64, "message delayed");

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::builtin_rooms::RoomHandlers;
 use super::room_handler::{ClientInfo, RelayPayload, RoomView};
+use crate::memory_budget::MemoryCharge;
 use crate::signaling::event_sink::ConnId;
 use crate::signaling::rooms::{MemberData, MemberInfo, RoomData, RoomKey, RoomMap};
 use crate::time::WallClock;
@@ -97,6 +98,8 @@ pub(super) struct DelayedMessage {
     pub(super) variant: fn(Value) -> RelayPayload,
     pub(super) payload: String,
     pub(super) charged_bytes: usize,
+    /// Charged to the address of the sender.
+    pub(super) _memory: MemoryCharge,
 }
 
 /// The delayed messages of one room may use at most a quarter of the byte limit for all rooms.

@@ -8,8 +8,9 @@ mod commands;
 mod guesses;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, btree_map};
+use std::collections::{BTreeMap, HashMap, btree_map, hash_map};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use guesses::CodeGuesses;
@@ -27,6 +28,7 @@ use super::limits::{Heartbeat, SignalingLimits};
 use super::rooms::{IdGenerator, MemberData, MemberInfo, RoomData, RoomDirectory, RoomKey, RoomMap};
 use super::timers::{DialectTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey, Timers};
 use crate::address::source_network;
+use crate::memory_budget::{BudgetExceeded, MemoryBudget, MemoryCharge};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 
 pub use commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, MAX_VISUALIZATION_VALUES};
@@ -371,6 +373,7 @@ fn reject_parameter(ctx: &mut ConnectionContext<'_>, limit: ParameterLimit) -> R
     Err(MessageError::Rejected(match limit {
         ParameterLimit::Room => "the room has the maximum number of parameters",
         ParameterLimit::Address => "this address has created its share of the parameters",
+        ParameterLimit::Memory => "this address holds its share of the memory budget",
     }))
 }
 
@@ -448,6 +451,8 @@ pub(super) enum ParameterLimit {
     Room,
     /// [`MAX_PARAMETERS_PER_ADDRESS`].
     Address,
+    /// The memory budget of the process.
+    Memory,
 }
 
 /// A parameter of a room.
@@ -462,13 +467,29 @@ pub(super) struct ParameterValue {
 #[derive(Debug, Default)]
 pub(super) struct ParameterValues {
     by_name: BTreeMap<String, ParameterValue>,
-    /// Number of parameters that members from each address have created. The share of an address does not grow if its members leave.
-    created_by: HashMap<IpAddr, usize>,
+    /// What members from each address have created. The share of an address does not grow if its members leave.
+    created_by: HashMap<IpAddr, CreatedParameters>,
+    memory_budget: Arc<MemoryBudget>,
     /// The cached `state` message.
     cached_state: Option<String>,
 }
 
+/// The parameters that members from one address have created.
+#[derive(Debug)]
+struct CreatedParameters {
+    count: usize,
+    memory: MemoryCharge,
+}
+
+/// Bytes that are charged for each parameter in addition to three times its name: the parameter and its part of the `state` message.
+const PARAMETER_BYTES: usize = 256;
+
 impl ParameterValues {
+    /// No parameters yet. Parameters that members create are charged to `memory_budget`.
+    pub(super) fn new(memory_budget: Arc<MemoryBudget>) -> Self {
+        Self { memory_budget, ..Self::default() }
+    }
+
     /// Checks that the parameter exists or may be created by a member from `source` (`None`: by the program).
     pub(super) fn check_capacity(&self, name: &str, source: Option<IpAddr>) -> Result<(), ParameterLimit> {
         if self.by_name.contains_key(name) {
@@ -478,7 +499,7 @@ impl ParameterValues {
             return Err(ParameterLimit::Room);
         }
         let created = source.and_then(|source| self.created_by.get(&source_network(source)));
-        if created.is_some_and(|created| *created >= MAX_PARAMETERS_PER_ADDRESS) {
+        if created.is_some_and(|created| created.count >= MAX_PARAMETERS_PER_ADDRESS) {
             return Err(ParameterLimit::Address);
         }
         Ok(())
@@ -492,11 +513,23 @@ impl ParameterValues {
             parameter.value = value;
             return Ok(parameter.index);
         }
+        if let Some(source) = source.map(source_network) {
+            let bytes = (3 * name.len() + PARAMETER_BYTES) as u64;
+            match self.created_by.entry(source) {
+                hash_map::Entry::Occupied(created) => {
+                    let created = created.into_mut();
+                    created.memory.grow(bytes).map_err(|BudgetExceeded| ParameterLimit::Memory)?;
+                    created.count += 1;
+                }
+                hash_map::Entry::Vacant(created) => {
+                    let memory = MemoryCharge::new(&self.memory_budget, source, bytes);
+                    let memory = memory.map_err(|BudgetExceeded| ParameterLimit::Memory)?;
+                    created.insert(CreatedParameters { count: 1, memory });
+                }
+            }
+        }
         let index = self.by_name.len() + 1;
         self.by_name.insert(name.to_owned(), ParameterValue { index, value });
-        if let Some(source) = source {
-            *self.created_by.entry(source_network(source)).or_default() += 1;
-        }
         Ok(index)
     }
 

@@ -1,10 +1,12 @@
 //! The memory limits of the echo server, in total and per client. Each datagram is counted once, in the counter for its outcome.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use test_support::recording_sink;
 
 use jamjam_dev::echo::{AdmissionConfig, BufferLimits, Counters, EchoConfig, EchoServer};
+use jamjam_dev::memory_budget::MemoryBudget;
 use jamjam_dev::node::{Node, Receive, SendStatus};
 use jamjam_dev::time::Time;
 use proptest::prelude::*;
@@ -145,12 +147,38 @@ fn packets_buffered_at_the_stop_are_counted() {
     assert_eq!((counters.dropped_at_stop.get(), counters.buffered.get(), counters.buffered_bytes.get()), (4, 0, 0));
 }
 
+#[test]
+fn address_that_holds_its_share_of_the_memory_budget_is_refused() {
+    let memory_budget = MemoryBudget::new(Some(10_000));
+    let mut echo = EchoServer::new(EchoConfig {
+        delay: Duration::from_millis(10),
+        memory_budget: Arc::clone(&memory_budget),
+        ..EchoConfig::default()
+    });
+    for port in 0..100 {
+        receive(&mut echo, SocketAddr::from(([127, 0, 2, 1], 5_000 + port)), &audio(), 100);
+    }
+    let counters = echo.counters();
+    assert_eq!((counters.received.get(), counters.dropped_memory_budget.get()), (25, 75));
+    // KEEPALIVEs of this address are refused as well, but another address can use half of the rest.
+    let keepalive = [1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    receive(&mut echo, client(1), &keepalive, 12);
+    assert_eq!((counters.keepalives.get(), counters.dropped_memory_budget.get()), (0, 76));
+    (0..100).for_each(|_| receive(&mut echo, client(2), &audio(), 100));
+    receive(&mut echo, client(3), &keepalive, 12);
+    assert_eq!((counters.received.get(), counters.keepalives.get()), (25 + 13, 1));
+    assert_eq!(memory_budget.usage().used, 38 * 200 + 112);
+    assert_eq!(drain(&mut echo), 39);
+    assert_eq!(memory_budget.usage().used, 0);
+}
+
 /// The number of datagrams that reached the node, from the counters of their outcomes.
 fn arrived(counters: &Counters) -> u64 {
     let drops = [&counters.dropped_short, &counters.dropped_version, &counters.dropped_type, &counters.dropped_payload];
     let buffer_drops = [
         &counters.dropped_buffer_full,
         &counters.dropped_client_buffer_full,
+        &counters.dropped_memory_budget,
         &counters.dropped_out_of_memory,
         &counters.dropped_reply_buffer_full,
     ];

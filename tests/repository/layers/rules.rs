@@ -5,7 +5,7 @@
 pub(crate) const LAYERS: &[&[&str]] = &[
     &["time"],
     &["node", "units", "address", "sanitize"],
-    &["rate_limit", "log_throttle"],
+    &["rate_limit", "log_throttle", "memory_budget"],
     &["wire", "audio", "stats"],
     &["impairment", "moqt"],
     &["echo", "signaling"],

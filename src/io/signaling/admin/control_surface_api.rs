@@ -57,6 +57,7 @@ impl IntoResponse for ApiError {
         let status = match self {
             Self::Body(BodyError::InvalidJson(_) | BodyError::Incomplete) => StatusCode::BAD_REQUEST,
             Self::Body(BodyError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(BodyError::Memory) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Command(CommandError::RoomNotFound) => StatusCode::NOT_FOUND,
             Self::Command(CommandError::TooManyRooms(_) | CommandError::TooManyParameters) => {
                 StatusCode::INSUFFICIENT_STORAGE

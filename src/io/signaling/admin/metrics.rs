@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 use crate::io::connection_permit::ConnectionLimiter;
 use crate::io::http::login::Login;
 use crate::io::http::metrics;
+use crate::io::memory;
 use crate::io::signaling::event_stream::EventListenerCounters;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::tls::server::HandshakeAcceptor;
@@ -28,8 +29,9 @@ pub(in crate::io::signaling) struct SignalingCollector {
 impl SignalingCollector {
     /// The encoder for `/metrics`.
     pub(super) fn into_encoder(self) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static {
-        let mut registry = Registry::with_prefix("jamjam_signaling");
-        registry.register_collector(Box::new(self));
+        let mut registry = Registry::default();
+        memory::register_metrics(self.hub.memory_budget(), &mut registry);
+        registry.sub_registry_with_prefix("jamjam_signaling").register_collector(Box::new(self));
         metrics::encoder(registry)
     }
 }
@@ -64,7 +66,7 @@ impl Collector for SignalingCollector {
         encode_counter(
             &mut encoder,
             "connections_rejected_address_limit",
-            "Connections closed because of the limit per source address.",
+            "Connections closed because of a limit per source address or the memory budget.",
             self.connection_limiter.rejected(),
         )?;
         let help = "Connections closed because no complete request arrived in time.";

@@ -1,0 +1,413 @@
+//! One budget for all memory that remote clients make a process hold: delayed packets, queues, rooms, requests and connections.
+//!
+//! Memory is charged to the source address that causes it; an IPv6 /64 is one source. A source may hold at most as many bytes as are free.
+//! Alone, it can use half of the budget; `n` equally greedy sources can use `n / (n + 1)` of it. Therefore, some memory always remains for
+//! another client, and the source that holds most reaches its limit first. Its new data is refused. If the free memory shrinks below what
+//! a source holds already, connections of the source that holds most are closed ([`MemoryBudget::source_to_cut`]).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use thiserror::Error;
+
+use crate::address::source_network;
+
+/// Default budget in bytes. With it, the process fits in a container of 512 MiB.
+pub const DEFAULT_MEMORY_BUDGET: u64 = 320 << 20;
+
+/// The source may not hold more memory now.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("the memory budget is used up")]
+pub struct BudgetExceeded;
+
+/// Called after a source has reached its share.
+type PressureListener = Box<dyn Fn() + Send + Sync>;
+
+/// The memory that all clients of a process hold, and its limit.
+pub struct MemoryBudget {
+    limit: u64,
+    state: Mutex<BudgetState>,
+    listeners: Mutex<Vec<PressureListener>>,
+}
+
+#[derive(Debug, Default)]
+struct BudgetState {
+    used: u64,
+    refused: u64,
+    connections_closed: u64,
+    sources: HashMap<IpAddr, SourceMemory>,
+}
+
+/// What one source holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct SourceMemory {
+    bytes: u64,
+    /// Number of connections that can be closed to free memory.
+    connections: u32,
+}
+
+/// The state of a budget at one point in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BudgetUsage {
+    /// Charged bytes.
+    pub used: u64,
+    /// Number of charges that were refused.
+    pub refused: u64,
+    /// Number of connections that were closed to free memory.
+    pub connections_closed: u64,
+}
+
+impl MemoryBudget {
+    /// A budget of `limit` bytes. `None`: no limit.
+    pub fn new(limit: Option<u64>) -> Arc<Self> {
+        Arc::new(Self { limit: limit.unwrap_or(u64::MAX), ..Self::default() })
+    }
+
+    /// The limit in bytes, if there is one.
+    pub fn limit(&self) -> Option<u64> {
+        (self.limit != u64::MAX).then_some(self.limit)
+    }
+
+    /// The current usage.
+    pub fn usage(&self) -> BudgetUsage {
+        let state = self.lock();
+        BudgetUsage { used: state.used, refused: state.refused, connections_closed: state.connections_closed }
+    }
+
+    /// Calls `listener` each time a source has reached its share. The listener must not call the budget.
+    pub fn on_pressure(&self, listener: impl Fn() + Send + Sync + 'static) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
+    }
+
+    /// Charges `bytes` to `source`, unless the source would then hold more than was free before.
+    pub fn try_charge(&self, source: IpAddr, bytes: u64) -> Result<(), BudgetExceeded> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let mut state = self.lock();
+        let free = self.limit.saturating_sub(state.used);
+        let memory = state.sources.entry(source_network(source)).or_default();
+        if memory.bytes.saturating_add(bytes) <= free {
+            memory.bytes += bytes;
+            state.used += bytes;
+            return Ok(());
+        }
+        state.remove_unused(source);
+        state.refused += 1;
+        drop(state);
+        self.notify_listeners();
+        Err(BudgetExceeded)
+    }
+
+    /// Charges `bytes`, which are held already, to `source`. Returns false if the source holds more than is free.
+    pub fn charge(&self, source: IpAddr, bytes: u64) -> bool {
+        let mut state = self.lock();
+        state.used += bytes;
+        let free = self.limit.saturating_sub(state.used);
+        let memory = state.sources.entry(source_network(source)).or_default();
+        memory.bytes += bytes;
+        let is_within_share = memory.bytes <= free;
+        drop(state);
+        if !is_within_share {
+            self.notify_listeners();
+        }
+        is_within_share
+    }
+
+    /// The largest number of bytes that [`MemoryBudget::try_charge`] would accept from `source` now.
+    pub fn allowance(&self, source: IpAddr) -> u64 {
+        let state = self.lock();
+        let held = state.sources.get(&source_network(source)).map_or(0, |memory| memory.bytes);
+        self.limit.saturating_sub(state.used).saturating_sub(held)
+    }
+
+    /// Releases `bytes` that were charged to `source`.
+    pub fn release(&self, source: IpAddr, bytes: u64) {
+        let mut state = self.lock();
+        state.used -= bytes;
+        if let Some(memory) = state.sources.get_mut(&source_network(source)) {
+            memory.bytes -= bytes;
+        }
+        state.remove_unused(source);
+    }
+
+    /// The source that holds most among those with connections, if it holds more than is free. Its largest connection is to be closed.
+    pub fn source_to_cut(&self) -> Option<IpAddr> {
+        let state = self.lock();
+        let free = self.limit.saturating_sub(state.used);
+        let closable = state.sources.iter().filter(|(_, memory)| memory.connections > 0);
+        let (source, memory) = closable.max_by_key(|(source, memory)| (memory.bytes, **source))?;
+        (memory.bytes > free).then_some(*source)
+    }
+
+    /// Counts a connection that was closed because of [`MemoryBudget::source_to_cut`].
+    pub fn count_closed_connection(&self) {
+        self.lock().connections_closed += 1;
+    }
+
+    fn notify_listeners(&self) {
+        for listener in &*self.listeners.lock().unwrap_or_else(PoisonError::into_inner) {
+            listener();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BudgetState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryBudget {
+    /// No limit.
+    fn default() -> Self {
+        Self { limit: u64::MAX, state: Mutex::default(), listeners: Mutex::default() }
+    }
+}
+
+impl BudgetState {
+    fn remove_unused(&mut self, source: IpAddr) {
+        let source = source_network(source);
+        if self.sources.get(&source).is_some_and(|memory| *memory == SourceMemory::default()) {
+            self.sources.remove(&source);
+        }
+    }
+}
+
+/// Two configurations are equal if their budgets have the same limit.
+impl PartialEq for MemoryBudget {
+    fn eq(&self, other: &Self) -> bool {
+        self.limit == other.limit
+    }
+}
+
+impl Eq for MemoryBudget {}
+
+impl fmt::Debug for MemoryBudget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("MemoryBudget").field("limit", &self.limit).field("usage", &self.usage()).finish()
+    }
+}
+
+/// Memory that is charged until this value is dropped.
+#[derive(Debug)]
+pub struct MemoryCharge {
+    budget: Arc<MemoryBudget>,
+    source: IpAddr,
+    bytes: u64,
+}
+
+impl MemoryCharge {
+    /// Charges `bytes` to `source`, unless the budget refuses them.
+    pub fn new(budget: &Arc<MemoryBudget>, source: IpAddr, bytes: u64) -> Result<Self, BudgetExceeded> {
+        let mut charge = Self::empty(budget, source);
+        charge.grow(bytes)?;
+        Ok(charge)
+    }
+
+    /// A charge of 0 bytes to `source`.
+    pub fn empty(budget: &Arc<MemoryBudget>, source: IpAddr) -> Self {
+        Self { budget: Arc::clone(budget), source, bytes: 0 }
+    }
+
+    /// Charges `bytes` more, unless the budget refuses them.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), BudgetExceeded> {
+        self.budget.try_charge(self.source, bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for MemoryCharge {
+    fn drop(&mut self) {
+        self.budget.release(self.source, self.bytes);
+    }
+}
+
+/// The memory of one connection that can be closed to free it. Dropping this value releases the memory.
+#[derive(Debug)]
+pub struct ConnectionMemory {
+    budget: Arc<MemoryBudget>,
+    source: IpAddr,
+    /// Charged bytes; `None` after [`ConnectionMemory::close`].
+    bytes: Mutex<Option<u64>>,
+}
+
+impl ConnectionMemory {
+    /// Charges a new connection of `source` with `bytes`, unless the budget refuses them.
+    pub fn open(budget: &Arc<MemoryBudget>, source: IpAddr, bytes: u64) -> Result<Self, BudgetExceeded> {
+        let source = source_network(source);
+        budget.try_charge(source, bytes)?;
+        budget.lock().sources.entry(source).or_default().connections += 1;
+        Ok(Self { budget: Arc::clone(budget), source, bytes: Mutex::new(Some(bytes)) })
+    }
+
+    /// The source that the memory is charged to.
+    pub fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// Charged bytes.
+    pub fn bytes(&self) -> u64 {
+        self.lock().unwrap_or_default()
+    }
+
+    /// Charges `bytes` more, unless the budget refuses them. After [`ConnectionMemory::close`], nothing is charged.
+    pub fn grow(&self, bytes: u64) -> Result<(), BudgetExceeded> {
+        let mut charged = self.lock();
+        let Some(charged) = &mut *charged else { return Ok(()) };
+        self.budget.try_charge(self.source, bytes)?;
+        *charged += bytes;
+        Ok(())
+    }
+
+    /// Charges `bytes`, which are held already. Returns false if the source holds more than is free.
+    pub fn grow_held(&self, bytes: u64) -> bool {
+        let mut charged = self.lock();
+        let Some(charged) = &mut *charged else { return true };
+        *charged += bytes;
+        self.budget.charge(self.source, bytes)
+    }
+
+    /// Releases `bytes`.
+    pub fn shrink(&self, bytes: u64) {
+        if let Some(charged) = &mut *self.lock() {
+            *charged -= bytes;
+            self.budget.release(self.source, bytes);
+        }
+    }
+
+    /// Changes the charge to `bytes`, which are held already, unless the connection was closed. Returns the number of bytes that the source
+    /// may hold in addition.
+    pub fn set(&self, bytes: u64) -> u64 {
+        let mut charged = self.lock();
+        let Some(before) = *charged else { return 0 };
+        *charged = Some(bytes);
+        if bytes > before {
+            self.budget.charge(self.source, bytes - before);
+        } else if bytes < before {
+            self.budget.release(self.source, before - bytes);
+        }
+        self.budget.allowance(self.source)
+    }
+
+    /// Releases the memory, because the connection is being closed. Later changes have no effect.
+    pub fn close(&self) {
+        let Some(bytes) = self.lock().take() else { return };
+        if let Some(memory) = self.budget.lock().sources.get_mut(&self.source) {
+            memory.connections -= 1;
+        }
+        self.budget.release(self.source, bytes);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<u64>> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ConnectionMemory {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn source(number: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, number])
+    }
+
+    /// Charges units of ten bytes to `from` until the budget refuses. Returns the charged bytes.
+    fn fill(budget: &MemoryBudget, from: IpAddr) -> u64 {
+        (0..).take_while(|_| budget.try_charge(from, 10).is_ok()).count() as u64 * 10
+    }
+
+    #[test]
+    fn each_further_source_gets_half_of_the_free_memory() {
+        let budget = MemoryBudget::new(Some(1_000));
+        let filled: Vec<u64> = (1..=4).map(|number| fill(&budget, source(number))).collect();
+        assert_eq!(filled, [500, 250, 130, 60]);
+        assert_eq!(budget.usage(), BudgetUsage { used: 940, refused: 4, connections_closed: 0 });
+        budget.release(source(1), 500);
+        assert_eq!((fill(&budget, source(1)), fill(&budget, source(4))), (280, 110));
+    }
+
+    #[test]
+    fn addresses_of_an_ipv6_64_share_their_memory() {
+        let budget = MemoryBudget::new(Some(1_000));
+        let [a, b, c] = ["2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"].map(|text| text.parse().expect("an IP"));
+        assert_eq!((fill(&budget, a), fill(&budget, b), fill(&budget, c)), (500, 0, 250));
+        assert_eq!(MemoryBudget::new(None).try_charge(a, u64::MAX / 2), Ok(()));
+    }
+
+    #[test]
+    fn connections_of_the_largest_source_are_cut_until_each_holds_at_most_what_is_free() {
+        let budget = MemoryBudget::new(Some(1_000));
+        let mut connections: Vec<ConnectionMemory> = (1..=4)
+            .map(|number| ConnectionMemory::open(&budget, source(number), 10).expect("within the budget"))
+            .collect();
+        assert_eq!(budget.source_to_cut(), None);
+        // Packets without a connection cannot be cut.
+        budget.charge(source(9), 400);
+        assert_eq!((connections[0].set(200), connections[1].set(150)), (170, 80));
+        assert_eq!(budget.source_to_cut(), None);
+        assert_eq!((connections[2].set(80), connections[3].set(120)), (80, 0));
+        let mut cut = Vec::new();
+        while let Some(source) = budget.source_to_cut() {
+            cut.push(source);
+            connections.retain(|connection| connection.source() != source);
+        }
+        assert_eq!(cut, [source(1)]);
+        assert_eq!((budget.usage().used, connections.len()), (750, 3));
+        // A closed connection is released at once and can no longer be charged.
+        connections[0].close();
+        assert_eq!((connections[0].set(500), connections[0].bytes(), budget.usage().used), (0, 0, 600));
+        drop(connections);
+        budget.release(source(9), 400);
+        assert!(budget.lock().sources.is_empty());
+    }
+
+    #[test]
+    fn listeners_are_called_under_pressure_only() {
+        let budget = MemoryBudget::new(Some(100));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let listened = Arc::clone(&calls);
+        budget.on_pressure(move || {
+            listened.fetch_add(1, Ordering::Relaxed);
+        });
+        assert!(budget.try_charge(source(1), 40).is_ok() && budget.charge(source(2), 20));
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
+        assert!(budget.try_charge(source(1), 30).is_err() && !budget.charge(source(2), 70));
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn sums_match_and_refusable_charges_never_exceed_the_limit(
+            steps in prop::collection::vec((1_u8..5, 0_u64..400, any::<bool>()), 1..200)
+        ) {
+            let budget = MemoryBudget::new(Some(1_000));
+            let mut held = [0_u64; 5];
+            for (number, bytes, is_charge) in steps {
+                let held_by_source = &mut held[usize::from(number)];
+                if !is_charge {
+                    let released = bytes.min(*held_by_source);
+                    budget.release(source(number), released);
+                    *held_by_source -= released;
+                } else if budget.try_charge(source(number), bytes).is_ok() {
+                    *held_by_source += bytes;
+                }
+                let used = budget.usage().used;
+                prop_assert_eq!(used, held.iter().sum::<u64>());
+                prop_assert!(used <= 1_000);
+                prop_assert_eq!(budget.lock().sources.len(), held.iter().filter(|bytes| **bytes > 0).count());
+            }
+        }
+    }
+}
