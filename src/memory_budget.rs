@@ -81,7 +81,7 @@ impl MemoryBudget {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
     }
 
-    /// Charges `bytes` to `source`, unless the source would then hold more than was free before.
+    /// Charges `bytes` to `source`, unless the source would then hold more than is free.
     pub fn try_charge(&self, source: IpAddr, bytes: u64) -> Result<(), BudgetExceeded> {
         if bytes == 0 {
             return Ok(());
@@ -89,7 +89,7 @@ impl MemoryBudget {
         let mut state = self.lock();
         let free = self.limit.saturating_sub(state.used);
         let memory = state.sources.entry(source_network(source)).or_default();
-        if memory.bytes.saturating_add(bytes) <= free {
+        if memory.bytes.saturating_add(bytes) <= free.saturating_sub(bytes) {
             memory.bytes += bytes;
             state.used += bytes;
             return Ok(());
@@ -120,7 +120,7 @@ impl MemoryBudget {
     pub fn allowance(&self, source: IpAddr) -> u64 {
         let state = self.lock();
         let held = state.sources.get(&source_network(source)).map_or(0, |memory| memory.bytes);
-        self.limit.saturating_sub(state.used).saturating_sub(held)
+        self.limit.saturating_sub(state.used).saturating_sub(held) / 2
     }
 
     /// Releases `bytes` that were charged to `source`.
@@ -332,8 +332,8 @@ mod tests {
     fn each_further_source_gets_half_of_the_free_memory() {
         let budget = MemoryBudget::new(Some(1_000));
         let filled: Vec<u64> = (1..=4).map(|number| fill(&budget, source(number))).collect();
-        assert_eq!(filled, [500, 250, 130, 60]);
-        assert_eq!(budget.usage(), BudgetUsage { used: 940, refused: 4, connections_closed: 0 });
+        assert_eq!(filled, [500, 250, 120, 60]);
+        assert_eq!(budget.usage(), BudgetUsage { used: 930, refused: 4, connections_closed: 0 });
         budget.release(source(1), 500);
         assert_eq!((fill(&budget, source(1)), fill(&budget, source(4))), (280, 110));
     }
@@ -355,9 +355,9 @@ mod tests {
         assert_eq!(budget.source_to_cut(), None);
         // Packets without a connection cannot be cut.
         budget.charge(source(9), 400);
-        assert_eq!((connections[0].set(200), connections[1].set(150)), (170, 80));
+        assert_eq!((connections[0].set(200), connections[1].set(150)), (85, 40));
         assert_eq!(budget.source_to_cut(), None);
-        assert_eq!((connections[2].set(80), connections[3].set(120)), (80, 0));
+        assert_eq!((connections[2].set(80), connections[3].set(120)), (40, 0));
         let mut cut = Vec::new();
         while let Some(source) = budget.source_to_cut() {
             cut.push(source);

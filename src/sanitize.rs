@@ -25,6 +25,12 @@ pub fn sanitize_name(name: &str) -> String {
     sanitized
 }
 
+/// Replaces control and bidirectional characters other than line feeds with U+FFFD.
+pub fn sanitize_lines(text: &str) -> String {
+    let replaced = |letter| letter != '\n' && is_control_or_bidi(letter);
+    text.chars().map(|letter| if replaced(letter) { char::REPLACEMENT_CHARACTER } else { letter }).collect()
+}
+
 /// Whether a terminal acts on this character: controls, line separators, and marks that change the writing direction.
 pub fn is_control_or_bidi(letter: char) -> bool {
     letter.is_control()
@@ -70,6 +76,7 @@ mod tests {
     fn control_and_bidi_characters_are_replaced_and_length_is_limited() {
         assert_eq!(sanitize("a\u{1b}[31m\n\u{202e}b"), "a\u{fffd}[31m\u{fffd}\u{fffd}b");
         assert_eq!(sanitize(&"x".repeat(300)).len(), 256);
+        assert_eq!(sanitize_lines("a\u{1b}[31m\n\u{202e}b"), "a\u{fffd}[31m\n\u{fffd}b");
         assert_eq!(sanitize_name(&"ä".repeat(48)), "ä".repeat(48));
         assert_eq!(sanitize_name(&"ä".repeat(49)), "ä".repeat(48) + "…");
     }

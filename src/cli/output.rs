@@ -21,6 +21,7 @@ use crate::io::http::body::PAGE_STYLE;
 use crate::report::html::{self, AudioSection};
 use crate::report::json::{JsonLine, PacketLine};
 use crate::report::{Report, json, junit, markdown};
+use crate::sanitize::sanitize_lines;
 use crate::stats::Counter;
 use crate::time::Time;
 
@@ -57,9 +58,9 @@ pub fn print(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Prints a notice to standard error. Write errors are ignored.
+/// Prints a notice to standard error. File names in the text may contain control characters, which are replaced. Write errors are ignored.
 pub fn print_notice(text: &str) {
-    let _ = writeln!(io::stderr(), "jamjam-dev: {text}");
+    let _ = writeln!(io::stderr(), "jamjam-dev: {}", sanitize_lines(text));
 }
 
 pub(super) const HEADING_REPORT: &str = "Report";

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
 use super::byte_fifo::ByteFifo;
-use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget};
+use crate::memory_budget::{BudgetExceeded, DEFAULT_MEMORY_BUDGET, MemoryBudget};
 use crate::node::{Receive, Transmit};
 use crate::time::Time;
 
@@ -196,7 +196,7 @@ pub const PACKET_OVERHEAD: usize = 100;
 /// Memory limits in bytes; `None` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferLimits {
-    /// Limit for all clients together.
+    /// Limit for all clients together. One source address may hold at most as much as is free.
     pub total: Option<u64>,
     /// Limit for one client (address and port). Therefore, one client cannot use up the memory for all clients.
     pub per_client: Option<u64>,
@@ -224,26 +224,28 @@ pub(super) enum BufferFull {
 
 /// Memory charged for queued datagrams.
 pub(super) struct BufferAccount {
-    limits: BufferLimits,
+    per_client: Option<u64>,
     /// Bytes charged for each datagram in addition to its own bytes.
     packet_overhead: usize,
-    charged: u64,
     /// Bytes charged to each client; the key is a digest of the client's address. Clients with equal digests share a limit.
     /// `packet_overhead` includes the 17 bytes of one entry in this map. Therefore, a client with a single packet also pays for its entry.
     charged_by_client: HashMap<u64, u64>,
-    /// The budget of the process, which the datagrams are also charged to.
+    /// The limit for all clients of this queue.
+    total: Arc<MemoryBudget>,
+    /// The budget of the process.
     budget: Arc<MemoryBudget>,
 }
 
 impl BufferAccount {
     /// An empty account. Each datagram is charged `packet_overhead` bytes in addition to its own bytes.
     pub(super) fn new(limits: BufferLimits, packet_overhead: usize, budget: Arc<MemoryBudget>) -> Self {
-        Self { limits, packet_overhead, charged: 0, charged_by_client: HashMap::new(), budget }
+        let total = MemoryBudget::new(limits.total);
+        Self { per_client: limits.per_client, packet_overhead, charged_by_client: HashMap::new(), total, budget }
     }
 
     /// Total bytes charged.
     pub(super) fn charged(&self) -> u64 {
-        self.charged
+        self.total.usage().used
     }
 
     /// Splits `len` bytes into datagrams of `segment_size` bytes. Charges as many datagrams as the limits permit. Returns the number of
@@ -251,31 +253,40 @@ impl BufferAccount {
     pub(super) fn charge(&mut self, peer: SocketAddr, len: usize, segment_size: usize) -> (usize, Option<BufferFull>) {
         let client = client_digest(peer);
         let charged = self.charged_by_client.get(&client).copied().unwrap_or(0);
-        let free = |limit: Option<u64>, charged: u64| limit.map_or(u64::MAX, |limit| limit.saturating_sub(charged));
-        let (total, per_client) = (free(self.limits.total, self.charged), free(self.limits.per_client, charged));
-        let (free, full) =
-            if per_client < total { (per_client, BufferFull::Client) } else { (total, BufferFull::Total) };
-        let (admitted, full) = if self.cost(len, len.div_ceil(segment_size)) <= free {
-            (len, None)
-        } else {
-            ((free / self.cost(segment_size, 1)) as usize * segment_size, Some(full))
-        };
-        if admitted > 0 {
-            let cost = self.cost(admitted, admitted.div_ceil(segment_size));
-            if self.budget.try_charge(peer.ip(), cost).is_err() {
-                return (0, Some(BufferFull::MemoryBudget));
-            }
-            self.charged += cost;
+        let (cost, one) = (self.cost(len, len.div_ceil(segment_size)), self.cost(segment_size, 1));
+        let free = self.per_client.map_or(u64::MAX, |limit| limit.saturating_sub(charged));
+        let source = peer.ip();
+        if cost <= free && self.try_charge(source, cost).is_ok() {
             *self.charged_by_client.entry(client).or_default() += cost;
+            return (len, None);
         }
-        (admitted, full)
+        // Charges as many whole datagrams as fit.
+        let limits = [
+            (free, BufferFull::Client),
+            (self.total.allowance(source), BufferFull::Total),
+            (self.budget.allowance(source), BufferFull::MemoryBudget),
+        ];
+        let [first, second, third] = limits;
+        let lower = |a: (u64, BufferFull), b: (u64, BufferFull)| if b.0 < a.0 { b } else { a };
+        let (free, reason) = lower(lower(first, second), third);
+        let count = (free / one).min((len / segment_size) as u64);
+        if count == 0 || self.try_charge(source, count * one).is_err() {
+            return (0, Some(reason));
+        }
+        *self.charged_by_client.entry(client).or_default() += count * one;
+        (count as usize * segment_size, Some(reason))
+    }
+
+    fn try_charge(&self, source: IpAddr, cost: u64) -> Result<(), BudgetExceeded> {
+        self.total.try_charge(source, cost)?;
+        self.budget.try_charge(source, cost).inspect_err(|BudgetExceeded| self.total.release(source, cost))
     }
 
     /// Releases the charge of `packets` datagrams of `bytes` bytes in total.
     pub(super) fn release(&mut self, peer: SocketAddr, bytes: usize, packets: usize) {
         let cost = self.cost(bytes, packets);
+        self.total.release(peer.ip(), cost);
         self.budget.release(peer.ip(), cost);
-        self.charged -= cost;
         let client = client_digest(peer);
         if let Some(charged) = self.charged_by_client.get_mut(&client) {
             *charged -= cost;

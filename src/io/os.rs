@@ -18,6 +18,30 @@ pub fn set_process_name(name: &str) {
     let _ = CString::new(name);
 }
 
+/// Settings of the allocator of glibc. Blocks of 128 KiB and more are mapped separately, and at most four threads allocate from own heaps.
+/// By default, the first limit rises to 32 MiB after such a block was freed. The heaps then keep most of the memory that they ever used.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const ALLOCATOR_SETTINGS: &str = "glibc.malloc.mmap_threshold=131072:glibc.malloc.arena_max=4";
+
+/// Lets the allocator return freed memory to the system. glibc reads its settings when a program starts. Therefore, the process executes
+/// this program again, with the same arguments, unless the environment already contains settings. Call this function before doing
+/// anything else. If it fails, the process only uses more memory.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn return_freed_memory() {
+    use std::os::unix::process::CommandExt;
+    const VARIABLE: &str = "GLIBC_TUNABLES";
+    if std::env::var_os(VARIABLE).is_none() {
+        let mut arguments = std::env::args_os();
+        let mut again = std::process::Command::new("/proc/self/exe");
+        again.arg0(arguments.next().unwrap_or_default());
+        let _ = again.args(arguments).env(VARIABLE, ALLOCATOR_SETTINGS).exec();
+    }
+}
+
+/// Other allocators return freed memory without settings.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn return_freed_memory() {}
+
 /// Raises the limit of open files to the maximum (Linux only). Each connection needs an open file.
 pub fn raise_descriptor_limit() {
     #[cfg(target_os = "linux")]

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
 use std::thread::JoinHandle;
 
+use tracing::warn;
+
 use crate::echo::{ReplyEvent, ReplyObserver, ReplyOutcome};
 use crate::stats::Counter;
 use crate::time::{Time, saturating_nanos};
@@ -30,27 +32,62 @@ pub struct OutcomeLog {
     thread: JoinHandle<io::Result<()>>,
 }
 
-/// Creates the file and starts the writing thread.
-pub fn spawn(path: &Path) -> io::Result<(OutcomeQueue, OutcomeLog)> {
+/// Creates the file and starts the writing thread. The file has at most `max_bytes`; `None` is no limit.
+pub fn spawn(path: &Path, max_bytes: Option<u64>) -> io::Result<(OutcomeQueue, OutcomeLog)> {
     let mut out = BufWriter::new(File::create(path)?);
     writeln!(out, "{HEADER}").and_then(|()| out.flush())?;
     let (queue, rows) = mpsc::sync_channel(QUEUE_CAPACITY);
-    let thread =
-        std::thread::Builder::new().name("outcome-log".to_owned()).spawn(move || write_rows(&rows, &mut out))?;
     let dropped = Arc::<Counter>::default();
+    let not_written = Arc::clone(&dropped);
+    let thread = std::thread::Builder::new().name("outcome-log".to_owned()).spawn(move || {
+        let mut file = OutcomeFile {
+            out,
+            left: max_bytes.unwrap_or(u64::MAX).saturating_sub(HEADER.len() as u64 + 1),
+            row: Vec::new(),
+            dropped: not_written,
+        };
+        write_rows(&rows, &mut file)
+    })?;
     Ok((OutcomeQueue { queue, dropped: Arc::clone(&dropped) }, OutcomeLog { dropped, thread }))
 }
 
+/// The file, which has a maximum length.
+struct OutcomeFile<W> {
+    out: W,
+    /// Number of bytes that may still be written; 0 after a row did not fit.
+    left: u64,
+    row: Vec<u8>,
+    dropped: Arc<Counter>,
+}
+
+impl<W: Write> OutcomeFile<W> {
+    /// Writes a row. The first row that does not fit is logged. This row and all later rows are counted as dropped.
+    fn write(&mut self, reply: &ReplyEvent) -> io::Result<()> {
+        if self.left > 0 {
+            self.row.clear();
+            write_row(&mut self.row, reply)?;
+            if let Some(left) = self.left.checked_sub(self.row.len() as u64) {
+                self.left = left;
+                return self.out.write_all(&self.row);
+            }
+            self.left = 0;
+            warn!(target: "echo", "the outcome log has its maximum size; further rows are discarded");
+        }
+        self.dropped.add(1);
+        Ok(())
+    }
+}
+
 /// Writes rows until the queue is closed. Flushes whenever the queue is empty.
-fn write_rows(rows: &Receiver<ReplyEvent>, out: &mut impl Write) -> io::Result<()> {
+fn write_rows<W: Write>(rows: &Receiver<ReplyEvent>, file: &mut OutcomeFile<W>) -> io::Result<()> {
     loop {
         match rows.try_recv() {
-            Ok(reply) => write_row(out, &reply)?,
-            Err(TryRecvError::Disconnected) => return out.flush(),
+            Ok(reply) => file.write(&reply)?,
+            Err(TryRecvError::Disconnected) => return file.out.flush(),
             Err(TryRecvError::Empty) => {
-                out.flush()?;
+                file.out.flush()?;
                 if let Ok(reply) = rows.recv() {
-                    write_row(out, &reply)?;
+                    file.write(&reply)?;
                 }
             }
         }
@@ -82,7 +119,7 @@ impl ReplyObserver for OutcomeQueue {
 }
 
 impl OutcomeLog {
-    /// Number of rows that were not written because the disk was too slow or failed.
+    /// Number of rows that were not written because the file has its maximum size, or because the disk was too slow or failed.
     pub fn dropped(&self) -> Arc<Counter> {
         Arc::clone(&self.dropped)
     }
@@ -152,7 +189,7 @@ mod tests {
     fn all_rows_are_in_the_file_after_finish() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("outcomes.csv");
-        let (mut queue, log) = spawn(&path).expect("a file");
+        let (mut queue, log) = spawn(&path, None).expect("a file");
         (0..10_000).for_each(|sequence| queue.on_reply(&reply_event(sequence)));
         drop(queue);
         let dropped = log.dropped();
@@ -177,5 +214,23 @@ mod tests {
         drop(rows);
         full.on_reply(&reply_event(6));
         assert_eq!(dropped.get(), 4);
+    }
+
+    #[test]
+    fn rows_beyond_the_maximum_size_are_counted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("outcomes.csv");
+        let mut row = Vec::new();
+        write_row(&mut row, &reply_event(7)).expect("memory");
+        let max_bytes = HEADER.len() + 1 + 3 * row.len() + row.len() / 2;
+        let (mut queue, log) = spawn(&path, Some(max_bytes as u64)).expect("a file");
+        // The last row would fit if rows after the first discarded one were still written.
+        (0..9).for_each(|_| queue.on_reply(&reply_event(7)));
+        queue.on_reply(&ReplyEvent { outcome: ReplyOutcome::Dropped, ..reply_event(7) });
+        drop(queue);
+        let dropped = log.dropped();
+        log.finish().expect("written");
+        let text = std::fs::read_to_string(&path).expect("a file");
+        assert_eq!((text.lines().count(), dropped.get()), (4, 7));
     }
 }

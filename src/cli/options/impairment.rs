@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use crate::cli::output::Failure;
 use crate::cli::output::print_notice;
-use crate::cli::values::{BitRate, Millis, Percent, output_file_parser};
+use crate::cli::values::{BitRate, ByteSize, Millis, OrOff, Percent, output_file_parser};
 use crate::echo::{EchoConfig, EchoServer};
 use crate::impairment::{
     BandwidthLimit, DEFAULT_MAX_QUEUE_DELAY, DEFAULT_REORDER_DELAY, GilbertModel, Impairment, SequenceSet,
@@ -68,7 +68,16 @@ pub struct ImpairmentArgs {
     /// Write the outcome of each reply to this CSV file
     #[arg(long, alias = "fate-log", value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
     outcome_log: Option<PathBuf>,
+
+    /// Maximum size of the outcome log, or off
+    ///
+    /// Further rows are discarded and counted.
+    #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = OrOff(Some(ByteSize(DEFAULT_MAX_OUTCOME_LOG_BYTES))), help_heading = HEADING)]
+    outcome_log_max: OrOff<ByteSize>,
 }
+
+/// Default maximum size of the outcome log in bytes: about 10 million rows.
+const DEFAULT_MAX_OUTCOME_LOG_BYTES: u64 = 1 << 30;
 
 /// An echo server with the impairment of these options.
 pub struct PreparedEcho {
@@ -89,7 +98,8 @@ pub struct OutcomeLogFile {
 impl ImpairmentArgs {
     /// If the user gave options of this struct, returns the name of the first one, for an error message.
     pub fn first_given(&self) -> Option<&'static str> {
-        let Self { loss, burst_loss, drop_packets, jitter, reorder, duplicate, bandwidth, seed, outcome_log } = self;
+        let Self { loss, burst_loss, drop_packets, jitter, reorder, duplicate, bandwidth, seed, outcome_log, .. } =
+            self;
         [
             ("--loss", loss.is_some()),
             ("--burst-loss", burst_loss.is_some()),
@@ -137,7 +147,7 @@ impl ImpairmentArgs {
             };
             return Ok(PreparedEcho { echo, reproduce_options, outcome_log: None });
         };
-        let (queue, log) = outcome_log::spawn(path)
+        let (queue, log) = outcome_log::spawn(path, self.outcome_log_max.0.map(|ByteSize(size)| size))
             .with_context(|| format!("cannot write the outcome log to {}", path.display()))
             .map_err(Failure::unusable)?;
         let echo = EchoServer::with_impairment(config, impairment, Box::new(queue));
@@ -201,7 +211,10 @@ impl OutcomeLogFile {
         let dropped = self.dropped();
         let result = self.log.finish();
         if dropped.get() > 0 {
-            print_notice(&format!("{} rows are missing from the outcome log: the disk was too slow", dropped.get()));
+            print_notice(&format!(
+                "{} rows are missing from the outcome log: it has its maximum size, or the disk was too slow",
+                dropped.get()
+            ));
         }
         result.with_context(|| format!("cannot write the outcome log to {}", self.path.display()))
     }

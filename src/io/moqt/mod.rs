@@ -9,6 +9,7 @@ pub mod client;
 mod counters;
 pub mod demo_page;
 mod open_connections;
+mod pseudo_headers;
 mod quic;
 pub mod server;
 mod streams;

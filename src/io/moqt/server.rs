@@ -408,7 +408,7 @@ impl MoqtConnections {
                 self.add_session_counters(source, &counters);
                 let held = endpoint.session().held_bytes() + endpoint.handler().buffered_bytes();
                 let allowance = memory.set(quic::CONNECTION_BYTES + held as u64);
-                endpoint.handler().limit_growth(allowance / 2);
+                endpoint.handler().limit_growth(allowance);
                 if rejected > counted {
                     self.counters.update(|counters| counters.connections.streams_stray += rejected - counted);
                     counted = rejected;

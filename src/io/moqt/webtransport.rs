@@ -20,6 +20,7 @@ use web_transport_proto::{
     Capsule, ConnectError, ConnectRequest, ConnectResponse, Frame, Http3CapsuleReader, Setting, Settings, VarInt,
 };
 
+use super::pseudo_headers::{self, PseudoHeaderError};
 use crate::moqt::codec::write_varint;
 use crate::moqt::error_code;
 use crate::sanitize::prefix;
@@ -194,10 +195,19 @@ impl From<ConnectError> for WebTransportError {
     }
 }
 
+/// Why a request is rejected with 400.
+#[derive(Debug, Error)]
+pub(super) enum RequestError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    PseudoHeader(#[from] PseudoHeaderError),
+}
+
 /// A received request that is not answered yet.
 pub(super) struct SessionRequest {
     /// The requested path, or the reason why this is not a WebTransport request.
-    pub(super) path: Result<String, ConnectError>,
+    pub(super) path: Result<String, RequestError>,
     session: WebTransportSession,
 }
 
@@ -209,7 +219,7 @@ impl SessionRequest {
         let mut recv = BoundedReader::new(recv, MAX_HEADER_BYTES);
         let path = match read_headers(&mut recv).await {
             Ok(headers) => decode_request(headers).map(|request| request.url.path().to_owned()),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
         Ok(Self { path, session: WebTransportSession::new(send, recv, settings) })
     }
@@ -354,16 +364,18 @@ async fn read_varint<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Resul
 /// Decodes a CONNECT request. Later drafts use the protocol name `webtransport-h3`, but the library accepts only `webtransport`. If a
 /// request uses the name `webtransport-h3`, this function appends a second `:protocol` field with the value `webtransport`. The library
 /// uses only the last of two fields with the same key. Therefore, the library accepts the request.
-fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, ConnectError> {
+fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, RequestError> {
     /// A literal field line with a literal name (RFC 9204, section 4.5.6). The name has 9 bytes, and the value has 12 bytes.
     const WEBTRANSPORT_PROTOCOL_FIELD: &[u8] = b"\x27\x02:protocol\x0cwebtransport";
-    match decode_header_block(&headers) {
+    pseudo_headers::check(&headers)?;
+    let decoded = match decode_header_block(&headers) {
         Err(ConnectError::WrongProtocol(Some(protocol))) if protocol == "webtransport-h3" => {
             headers.extend_from_slice(WEBTRANSPORT_PROTOCOL_FIELD);
             decode_header_block(&headers)
         }
         decoded => decoded,
-    }
+    };
+    Ok(decoded?)
 }
 
 fn decode_header_block(headers: &[u8]) -> Result<ConnectRequest, ConnectError> {

@@ -73,7 +73,7 @@ fn each_client_gets_its_own_distinct_packets_by_type() {
 
 #[test]
 fn dropped_packets_are_counted_as_received() {
-    let buffer_limits = BufferLimits { total: Some(150), per_client: None };
+    let buffer_limits = BufferLimits { total: Some(300), per_client: None };
     let mut echo = EchoServer::new(EchoConfig { buffer_limits, ..EchoConfig::default() });
     for sequence in 0..10 {
         receive(&mut echo, 0, client(1), &packet(1, sequence));

@@ -1,0 +1,201 @@
+//! Checks the pseudo-headers of an HTTP/3 request (RFC 9114, section 4.3). The library keeps only the last of several fields with one name,
+//! and ignores their order.
+
+use thiserror::Error;
+
+/// Why a request is malformed.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub(super) enum PseudoHeaderError {
+    #[error("the pseudo-header {0} occurs twice")]
+    Duplicate(&'static str),
+    #[error("a pseudo-header follows a regular field")]
+    Misplaced,
+    #[error("a request has no such pseudo-header")]
+    Unknown,
+    #[error("the field section is truncated or uses an unsupported encoding")]
+    Encoding,
+}
+
+/// A pseudo-header of a request.
+struct PseudoHeader {
+    name: &'static str,
+    /// The name in Huffman code (RFC 7541, appendix B).
+    huffman: &'static [u8],
+    /// The indexes of its fields in the static table of QPACK (RFC 9204, appendix A).
+    indexes: std::ops::RangeInclusive<u64>,
+}
+
+const PSEUDO_HEADERS: [PseudoHeader; 5] = [
+    PseudoHeader { name: ":method", huffman: &[0xb9, 0x49, 0x53, 0x39, 0xe4], indexes: 15..=21 },
+    PseudoHeader { name: ":scheme", huffman: &[0xb8, 0x82, 0x4e, 0x5a, 0x4b], indexes: 22..=23 },
+    PseudoHeader { name: ":authority", huffman: &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f], indexes: 0..=0 },
+    PseudoHeader { name: ":path", huffman: &[0xb9, 0x58, 0xd3, 0x3f], indexes: 1..=1 },
+    // RFC 9220. Not in the static table.
+    PseudoHeader {
+        name: ":protocol",
+        huffman: &[0xb9, 0x5d, 0x87, 0x49, 0xc8, 0x7a, 0x3f],
+        indexes: u64::MAX..=u64::MAX,
+    },
+];
+
+/// The indexes of `:status` in the static table. A request has no such field.
+const STATUS_INDEXES: [std::ops::RangeInclusive<u64>; 2] = [24..=28, 63..=71];
+
+/// The first seven bits of a name in Huffman code that begins with a colon.
+const HUFFMAN_COLON: u8 = 0x5c;
+
+/// The name of a field.
+enum FieldName<'a> {
+    StaticTable(u64),
+    Literal { name: &'a [u8], is_huffman: bool },
+}
+
+impl FieldName<'_> {
+    /// The index in [`PSEUDO_HEADERS`]. `Ok(None)` for a regular field.
+    fn pseudo_header(&self) -> Result<Option<usize>, PseudoHeaderError> {
+        let (found, is_pseudo) = match self {
+            Self::StaticTable(index) => (
+                PSEUDO_HEADERS.iter().position(|pseudo| pseudo.indexes.contains(index)),
+                STATUS_INDEXES.iter().any(|indexes| indexes.contains(index)),
+            ),
+            Self::Literal { name, is_huffman: false } => {
+                (PSEUDO_HEADERS.iter().position(|pseudo| pseudo.name.as_bytes() == *name), name.first() == Some(&b':'))
+            }
+            Self::Literal { name, is_huffman: true } => (
+                PSEUDO_HEADERS.iter().position(|pseudo| pseudo.huffman == *name),
+                name.first().is_some_and(|first| first >> 1 == HUFFMAN_COLON),
+            ),
+        };
+        if found.is_none() && is_pseudo { Err(PseudoHeaderError::Unknown) } else { Ok(found) }
+    }
+}
+
+/// Checks an encoded field section (RFC 9204, section 4.5).
+pub(super) fn check(section: &[u8]) -> Result<(), PseudoHeaderError> {
+    let mut reader = Reader(section);
+    // Required insert count and base. The dynamic table is not used.
+    reader.integer(8)?;
+    reader.integer(7)?;
+    let (mut seen, mut has_regular_field) = ([false; PSEUDO_HEADERS.len()], false);
+    while let Some(first) = reader.0.first().copied() {
+        let name = if first & 0b1100_0000 == 0b1100_0000 {
+            FieldName::StaticTable(reader.integer(6)?)
+        } else if first & 0b1101_0000 == 0b0101_0000 {
+            let name = FieldName::StaticTable(reader.integer(4)?);
+            reader.string(8)?;
+            name
+        } else if first & 0b1110_0000 == 0b0010_0000 {
+            let is_huffman = first & 0b0000_1000 != 0;
+            let name = FieldName::Literal { name: reader.string(4)?, is_huffman };
+            reader.string(8)?;
+            name
+        } else {
+            return Err(PseudoHeaderError::Encoding);
+        };
+        let Some(pseudo_header) = name.pseudo_header()? else {
+            has_regular_field = true;
+            continue;
+        };
+        if has_regular_field {
+            return Err(PseudoHeaderError::Misplaced);
+        }
+        if std::mem::replace(&mut seen[pseudo_header], true) {
+            return Err(PseudoHeaderError::Duplicate(PSEUDO_HEADERS[pseudo_header].name));
+        }
+    }
+    Ok(())
+}
+
+/// The rest of a field section.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// Reads an integer whose first byte has a prefix of `bits` bits (RFC 7541, section 5.1).
+    fn integer(&mut self, bits: u32) -> Result<u64, PseudoHeaderError> {
+        let (first, rest) = self.0.split_first().ok_or(PseudoHeaderError::Encoding)?;
+        self.0 = rest;
+        let max = (1_u64 << bits) - 1;
+        let mut value = u64::from(*first) & max;
+        if value < max {
+            return Ok(value);
+        }
+        for shift in (0..35).step_by(7) {
+            let (byte, rest) = self.0.split_first().ok_or(PseudoHeaderError::Encoding)?;
+            self.0 = rest;
+            value += u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(PseudoHeaderError::Encoding)
+    }
+
+    /// Reads a string whose first byte has a prefix of `bits` bits. The first of these bits is set if the string is in Huffman code.
+    fn string(&mut self, bits: u32) -> Result<&'a [u8], PseudoHeaderError> {
+        let len = self.integer(bits - 1)?;
+        let len = usize::try_from(len).ok().filter(|len| *len <= self.0.len()).ok_or(PseudoHeaderError::Encoding)?;
+        let (string, rest) = self.0.split_at(len);
+        self.0 = rest;
+        Ok(string)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const METHOD: &[u8] = &[0xcf];
+    const SCHEME: &[u8] = &[0xd7];
+    const AUTHORITY: &[u8] = b"\x50\x09localhost";
+    const PATH: &[u8] = b"\x51\x05/echo";
+    const PROTOCOL: &[u8] = b"\x27\x02:protocol\x0cwebtransport";
+    /// `:protocol` in Huffman code, as Chromium sends it.
+    const HUFFMAN_PROTOCOL: &[u8] = b"\x2f\x00\xb9\x5d\x87\x49\xc8\x7a\x3f\x0cwebtransport";
+    /// `origin` from the static table, with a value.
+    const ORIGIN: &[u8] = b"\x5f\x4b\x01x";
+
+    fn section(fields: &[&[u8]]) -> Vec<u8> {
+        [&[&[0, 0][..]], fields].concat().concat()
+    }
+
+    #[test]
+    fn duplicate_misplaced_and_unknown_pseudo_headers_are_rejected() {
+        let valid = [METHOD, SCHEME, AUTHORITY, PATH, PROTOCOL, ORIGIN];
+        assert_eq!(check(&section(&valid)), Ok(()));
+        assert_eq!(check(&section(&[METHOD, SCHEME, AUTHORITY, PATH, HUFFMAN_PROTOCOL, ORIGIN, ORIGIN])), Ok(()));
+        // In each encoding of the name.
+        for (field, name) in [
+            (METHOD, ":method"),
+            (b"\xd4", ":method"),
+            (b"\x5f\x00\x03GET", ":method"),
+            (SCHEME, ":scheme"),
+            (AUTHORITY, ":authority"),
+            (b"\x2f\x01\xb8\x3b\x53\x39\xec\x32\x7d\x7f\x01x", ":authority"),
+            (b"\x25:path\x01/", ":path"),
+            (HUFFMAN_PROTOCOL, ":protocol"),
+        ] {
+            let with = |at: usize| section(&[&valid[..at], &[field], &valid[at..]].concat());
+            assert_eq!(check(&with(5)), Err(PseudoHeaderError::Duplicate(name)), "{field:x?}");
+            assert_eq!(check(&with(6)), Err(PseudoHeaderError::Misplaced), "{field:x?}");
+        }
+        for field in
+            [&b"\xd9"[..], b"\xff\x00", b"\x27\x00:status\x03200", b"\x24:foo\x00", b"\x2c\xb9\x00\x00\x00\x00"]
+        {
+            assert_eq!(check(&section(&[METHOD, field])), Err(PseudoHeaderError::Unknown), "{field:x?}");
+        }
+        for field in [&b"\x80"[..], b"\x10", b"\x00", b"\x51", b"\x51\x05ab", b"\x3f", b"\xff\xff\xff\xff\xff\xff\xff"]
+        {
+            assert_eq!(check(&section(&[METHOD, field])), Err(PseudoHeaderError::Encoding), "{field:x?}");
+        }
+        assert_eq!((check(&[]), check(&[0])), (Err(PseudoHeaderError::Encoding), Err(PseudoHeaderError::Encoding)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_section_has_a_result(section in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = check(&section);
+        }
+    }
+}
