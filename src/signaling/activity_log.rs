@@ -304,9 +304,10 @@ pub(super) fn redact(text: &str) -> Redacted {
     let (mut stored, mut message_type, mut depth) = (String::new(), None, 0_i32);
     while !rest.is_empty() {
         let (outside, literal, after) = split_string_literal(rest);
-        // Outside strings, valid JSON has no words except `true`, `false` and `null`. So if the name of a secret field is found here, the
-        // JSON is malformed.
-        if let Some(position) = SECRET_FIELDS.iter().filter_map(|secret| find_ignore_case(outside, secret)).min() {
+        // Outside strings, valid JSON has no words except `true`, `false` and `null`, and no backslash. So if the name of a secret field or
+        // an escape sequence is found here, the JSON is malformed.
+        let secret_names = SECRET_FIELDS.iter().filter_map(|secret| find_ignore_case(outside, secret));
+        if let Some(position) = secret_names.chain(outside.find('\\')).min() {
             stored.push_str(&outside[..position]);
             stored.push_str(REST_REDACTED);
             break;
@@ -398,7 +399,11 @@ fn decode_literal(literal: &str) -> String {
     serde_json::from_str(literal).unwrap_or_else(|_| literal.trim_matches('"').to_owned())
 }
 
+/// Whether this is the name of a secret field. If a quote in malformed JSON is escaped, the name follows the text before this quote.
 fn is_secret_field(name: &str) -> bool {
+    let name = name.rsplit('"').next().unwrap_or(name);
+    // If the text before the quote is malformed, the name has not been decoded yet.
+    let name = decode_literal(&format!("\"{name}\""));
     SECRET_FIELDS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
 }
 
@@ -469,6 +474,9 @@ mod tests {
             r#"{"a":"b, "password":"hunter2"}"#,
             r#"{"password":{"a":"hunter2""#,
             r#"{"password":[["hunter2"]}"#,
+            r#"{"a":"b\"password":"hunter2"}"#,
+            r#"{"a: "p\u0061ssword":"hunter2"}"#,
+            "{\"a\":\"b\u{1}\\\"p\\u0061ssword\":\"hunter2\"}",
             "password=hunter2&room=1",
         ] {
             assert!(!redacted_text(input).contains("hunter2"), "{input}: {}", redacted_text(input));

@@ -57,7 +57,7 @@ impl FromStr for MoqtUrl {
         }
         // Only a colon and a number from 1 to 65535 may follow the host.
         let host = authority.host();
-        if host.is_empty() {
+        if matches!(host, "" | "[]") {
             return Err(ParseMoqtUrlError::Malformed);
         }
         let port = match authority.as_str().strip_prefix(host) {
@@ -122,7 +122,7 @@ mod tests {
                 );
             }
         }
-        for wrong in ["moqt://", "moqt:///echo", "moqt://::1:4443/echo", "moqt://h h/", "moqt://h/a b"] {
+        for wrong in ["moqt://", "moqt:///echo", "moqt://::1:4443/echo", "moqt://h h/", "moqt://h/a b", "https://[]"] {
             assert_eq!(read(wrong), Err(ParseMoqtUrlError::Malformed), "{wrong}");
         }
         for (wrong, port) in

@@ -30,7 +30,8 @@ use crate::sanitize::sanitize;
 
 /// Why an upgrade request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(in crate::io) enum UpgradeError {
+#[doc(hidden)]
+pub enum UpgradeError {
     #[error("WebSocket requires GET")]
     Method,
     #[error("the Upgrade header must contain only `websocket`")]
@@ -50,13 +51,15 @@ pub(in crate::io) enum UpgradeError {
 }
 
 /// Whether a request is for an upgrade to WebSocket.
-pub(in crate::io) fn is_upgrade_request(headers: &HeaderMap) -> bool {
+#[doc(hidden)]
+pub fn is_upgrade_request(headers: &HeaderMap) -> bool {
     header_contains(headers, header::UPGRADE, "websocket")
 }
 
 /// The response to an upgrade request, without extensions or subprotocols. After the response has been sent, `serve` runs in its own task
 /// with the connection.
-pub(in crate::io) fn accept_upgrade<F: Future<Output = ()> + Send>(
+#[doc(hidden)]
+pub fn accept_upgrade<F: Future<Output = ()> + Send>(
     request: &mut Request,
     serve: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
 ) -> Result<Response, UpgradeError> {
@@ -190,14 +193,15 @@ const MAX_RESPONSE_BYTES: usize = 64 << 10;
 const MAX_RESPONSE_HEADERS: usize = 128;
 
 /// The client's opening handshake, without I/O.
-pub(in crate::io) struct ClientHandshake {
+#[doc(hidden)]
+pub struct ClientHandshake {
     request: Vec<u8>,
     accept_key: String,
     response: Vec<u8>,
 }
 
 impl ClientHandshake {
-    pub(in crate::io) fn new(url: &WebSocketUrl) -> Self {
+    pub fn new(url: &WebSocketUrl) -> Self {
         let key = STANDARD.encode(os::random_u64s::<2>().map(u64::to_ne_bytes).concat());
         let path = url.uri.path_and_query().map_or("/", |path| path.as_str());
         let host = url.uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
@@ -209,13 +213,13 @@ impl ClientHandshake {
     }
 
     /// The bytes of the upgrade request. The caller writes them to the connection.
-    pub(in crate::io) fn request(&self) -> &[u8] {
+    pub fn request(&self) -> &[u8] {
         &self.request
     }
 
     /// Adds bytes of the response. An empty slice means that the server closed the connection. Returns the open connection when the
     /// response is complete.
-    pub(in crate::io) fn on_read(&mut self, bytes: &[u8]) -> Result<Option<WebSocketClient>, UpgradeFailure> {
+    pub fn on_read(&mut self, bytes: &[u8]) -> Result<Option<WebSocketClient>, UpgradeFailure> {
         const HTTP: &[u8] = b"HTTP/1.";
         const END: &[u8] = b"\r\n\r\n";
         // The end marker may have begun in earlier bytes.
@@ -435,7 +439,7 @@ impl FromStr for WebSocketUrl {
         // Only a port may follow the host.
         let after_host = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
         let is_valid_port = after_host.is_empty() || authority.port_u16().is_some_and(|port| port != 0);
-        if authority.host().is_empty() || !is_valid_port {
+        if matches!(authority.host(), "" | "[]") || !is_valid_port {
             return Err(UrlError::Malformed);
         }
         Ok(Self { uri, is_secure })
@@ -571,6 +575,7 @@ mod tests {
             ("ws:///path", UrlError::Malformed),
             ("ws://:8080", UrlError::Malformed),
             ("ws://host:", UrlError::Malformed),
+            ("ws://[]:8080", UrlError::Malformed),
             ("ws://host:0", UrlError::Malformed),
             ("ws://host:65536", UrlError::Malformed),
             ("ws://host:http", UrlError::Malformed),
