@@ -155,17 +155,15 @@ impl ConnectionLimiter {
     }
 
     /// Waits for a free slot for a TCP connection.
-    pub(in crate::io) async fn acquire(&self) -> OwnedSemaphorePermit {
+    #[doc(hidden)]
+    pub async fn acquire(&self) -> OwnedSemaphorePermit {
         Arc::clone(&self.semaphore).acquire_owned().await.expect("the semaphore is never closed")
     }
 
     /// Assigns a free slot to `address`; `None` if the limit per address is reached. The address of a trusted proxy is not counted;
     /// [`ConnectionPermit::assign_client`] counts the address of its client.
-    pub(in crate::io) fn assign(
-        self: &Arc<Self>,
-        free: OwnedSemaphorePermit,
-        address: IpAddr,
-    ) -> Option<ConnectionPermit> {
+    #[doc(hidden)]
+    pub fn assign(self: &Arc<Self>, free: OwnedSemaphorePermit, address: IpAddr) -> Option<ConnectionPermit> {
         let is_proxy = self.limits.trusted_proxies.as_ref().is_some_and(|proxies| proxies.trusts(address));
         if is_proxy {
             return Some(self.permit(free, None, false));

@@ -20,9 +20,11 @@ pub mod udp;
 pub mod websocket {
     //! WebSocket (RFC 6455): codec, connections, opening handshake, send queues, and the probe's client.
 
-    pub(in crate::io) mod client;
+    #[doc(hidden)]
+    pub mod client;
     pub(in crate::io) mod connection;
-    pub(in crate::io) mod frame;
+    #[doc(hidden)]
+    pub mod frame;
     pub mod handshake;
     pub mod probe;
     mod probe_socket;

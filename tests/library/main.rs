@@ -3,6 +3,7 @@
 #![recursion_limit = "256"]
 
 mod audio;
+mod fuzz_corpus;
 mod measurement;
 mod nodes;
 mod protocol;

@@ -107,7 +107,10 @@ fn image_build_contains_all_that_cargo_needs() {
             words
         })
         .collect();
-    assert_eq!(sources, ["Cargo.toml", "Cargo.lock", "tests/support", "src"]);
+    assert_eq!(
+        sources,
+        ["Cargo.toml", "Cargo.lock", "tests/fuzz/Cargo.toml", "tests/fuzz/src", "tests/support", "src"]
+    );
     let ignored = read(".dockerignore");
     let let_in: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
     assert!(ignored.lines().any(|line| line == "*"));
@@ -128,6 +131,7 @@ fn copy(from: &Path, to: &Path) {
             copy(&entry.path(), &to.join(entry.file_name()));
         }
     } else {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::copy(from, to).unwrap();
         let text = fs::read_to_string(from).unwrap();
         let includes_parent =

@@ -253,7 +253,13 @@ fn parse_room_file(path: &Path) -> anyhow::Result<(String, DeclaredRoom)> {
         return Err(error.context(cannot()));
     }
     let text = files::read_text(path).with_context(cannot)?;
-    let file: RoomFile = toml::from_str(&text).with_context(cannot)?;
+    Ok((stem.to_owned(), parse_room(&text).with_context(cannot)?))
+}
+
+/// Parses the contents of a room file.
+#[doc(hidden)]
+pub fn parse_room(text: &str) -> anyhow::Result<DeclaredRoom> {
+    let file: RoomFile = toml::from_str(text)?;
     let default = DeclaredRoom::default();
     let line = |span: Range<usize>| text.get(..span.start).unwrap_or_default().lines().count().max(1);
     let broadcast_delay = file.broadcast_delay.map(|delay| {
@@ -271,17 +277,16 @@ fn parse_room_file(path: &Path) -> anyhow::Result<(String, DeclaredRoom)> {
         )),
         count => Ok(count),
     });
-    let declared = DeclaredRoom {
+    Ok(DeclaredRoom {
         requires_auth: file.requires_auth.unwrap_or(default.requires_auth),
-        broadcast_delay: broadcast_delay.transpose().with_context(cannot)?.unwrap_or(default.broadcast_delay),
+        broadcast_delay: broadcast_delay.transpose()?.unwrap_or(default.broadcast_delay),
         welcome: file
             .welcome
             .map(|table| table.into_iter().map(|(key, value)| (key, toml_to_json(value))).collect())
             .unwrap_or_default(),
-        max_clients: max_clients.transpose().with_context(cannot)?,
+        max_clients: max_clients.transpose()?,
         stamp: file.stamp.unwrap_or(default.stamp),
-    };
-    Ok((stem.to_owned(), declared))
+    })
 }
 
 /// Converts TOML to JSON. Dates and times become strings.

@@ -129,7 +129,8 @@ pub async fn accept_loop(
 }
 
 /// Serves one connection until it ends or is upgraded.
-async fn serve_connection<S>(stream: S, client: ConnectionInfo, router: Router, limits: ConnectionLimits)
+#[doc(hidden)]
+pub async fn serve_connection<S>(stream: S, client: ConnectionInfo, router: Router, limits: ConnectionLimits)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

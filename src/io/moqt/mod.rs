@@ -14,7 +14,8 @@ mod quic;
 pub mod server;
 mod streams;
 mod url;
-mod webtransport;
+#[doc(hidden)]
+pub mod webtransport;
 
 pub use self::url::{MoqtUrl, ParseMoqtUrlError};
 pub use counters::{ConnectionCounters, CounterSnapshot, ServerCounters, register_metrics};

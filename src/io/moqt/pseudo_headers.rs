@@ -5,13 +5,17 @@ use thiserror::Error;
 
 /// Why a request is malformed.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub(super) enum PseudoHeaderError {
+pub enum PseudoHeaderError {
+    /// A pseudo-header occurs twice.
     #[error("the pseudo-header {0} occurs twice")]
     Duplicate(&'static str),
+    /// A pseudo-header follows a regular field.
     #[error("a pseudo-header follows a regular field")]
     Misplaced,
+    /// A request has no such pseudo-header.
     #[error("a request has no such pseudo-header")]
     Unknown,
+    /// The field section cannot be decoded.
     #[error("the field section is truncated or uses an unsupported encoding")]
     Encoding,
 }

@@ -35,11 +35,11 @@ pub(super) const H3_REQUEST_REJECTED: u32 = 0x10b;
 pub(super) const WT_BUFFERED_STREAM_REJECTED: u32 = 0x3994_bd84;
 
 /// Maximum number of bytes up to the end of the request or response headers. Other frames before the headers also count.
-const MAX_HEADER_BYTES: u64 = 16 << 10;
+pub const MAX_HEADER_BYTES: u64 = 16 << 10;
 
 /// Maximum number of bytes on the CONNECT stream after the headers, for the whole session. A normal peer sends a few dozen bytes at the end
 /// of the session.
-const MAX_CONNECT_STREAM_BYTES: u64 = 64 << 10;
+pub const MAX_CONNECT_STREAM_BYTES: u64 = 64 << 10;
 
 /// Maximum length of the reason for closing a session, in bytes.
 const MAX_CLOSE_REASON_BYTES: usize = 1_024;
@@ -163,7 +163,7 @@ pub(super) struct WebTransportSession {
 
 /// How a CONNECT stream ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum ConnectStreamEnd {
+pub enum ConnectStreamEnd {
     /// The peer ended it, with the code and reason of a `CLOSE_WEBTRANSPORT_SESSION` capsule if it sent one.
     Closed(u32, String),
     /// The stream was reset.
@@ -197,9 +197,11 @@ impl From<ConnectError> for WebTransportError {
 
 /// Why a request is rejected with 400.
 #[derive(Debug, Error)]
-pub(super) enum RequestError {
+pub enum RequestError {
+    /// The library cannot decode the request.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// A pseudo-header is invalid.
     #[error(transparent)]
     PseudoHeader(#[from] PseudoHeaderError),
 }
@@ -300,7 +302,8 @@ impl WebTransportSession {
     }
 }
 
-async fn send_settings(connection: &Connection) -> Result<SendStream, io::Error> {
+/// The stream type and the SETTINGS frame that both ends send.
+pub fn encoded_settings() -> Vec<u8> {
     let mut settings = Settings::default();
     settings.enable_webtransport(1);
     for setting in EXTRA_SETTINGS {
@@ -308,13 +311,17 @@ async fn send_settings(connection: &Connection) -> Result<SendStream, io::Error>
     }
     let mut bytes = Vec::new();
     settings.encode(&mut bytes);
+    bytes
+}
+
+async fn send_settings(connection: &Connection) -> Result<SendStream, io::Error> {
     let mut stream = connection.open_uni().await?;
-    stream.write_all(&bytes).await?;
+    stream.write_all(&encoded_settings()).await?;
     Ok(stream)
 }
 
 /// Reads the CONNECT stream to its end.
-async fn read_connect_stream<R: AsyncRead + Unpin>(mut recv: BoundedReader<R>) -> ConnectStreamEnd {
+pub async fn read_connect_stream<R: AsyncRead + Unpin>(mut recv: BoundedReader<R>) -> ConnectStreamEnd {
     let mut capsules = Http3CapsuleReader::new(&mut recv);
     loop {
         match capsules.read().await {
@@ -335,7 +342,7 @@ async fn read_connect_stream<R: AsyncRead + Unpin>(mut recv: BoundedReader<R>) -
 }
 
 /// The payload of the first HEADERS frame. Reserved frames before the HEADERS frame are skipped (RFC 9114, section 7.2.8).
-async fn read_headers<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Result<Vec<u8>, ConnectError> {
+pub async fn read_headers<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Result<Vec<u8>, ConnectError> {
     loop {
         let frame_type = Frame(read_varint(recv).await?);
         let length = read_varint(recv).await?.into_inner();
@@ -364,7 +371,7 @@ async fn read_varint<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Resul
 /// Decodes a CONNECT request. Later drafts use the protocol name `webtransport-h3`, but the library accepts only `webtransport`. If a
 /// request uses the name `webtransport-h3`, this function appends a second `:protocol` field with the value `webtransport`. The library
 /// uses only the last of two fields with the same key. Therefore, the library accepts the request.
-fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, RequestError> {
+pub fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, RequestError> {
     /// A literal field line with a literal name (RFC 9204, section 4.5.6). The name has 9 bytes, and the value has 12 bytes.
     const WEBTRANSPORT_PROTOCOL_FIELD: &[u8] = b"\x27\x02:protocol\x0cwebtransport";
     pseudo_headers::check(&headers)?;
@@ -387,7 +394,7 @@ fn decode_header_block(headers: &[u8]) -> Result<ConnectRequest, ConnectError> {
 }
 
 /// Limits the total bytes read. Yields after 128 reads, because tokio's task budget allows 128 operations per poll.
-struct BoundedReader<R> {
+pub struct BoundedReader<R> {
     inner: BufReader<R>,
     remaining: u64,
     exceeded: bool,
@@ -395,7 +402,7 @@ struct BoundedReader<R> {
 
 impl<R: AsyncRead> BoundedReader<R> {
     /// Allows `remaining` bytes, including frame headers.
-    fn new(inner: R, remaining: u64) -> Self {
+    pub fn new(inner: R, remaining: u64) -> Self {
         Self { inner: BufReader::with_capacity(READ_BUFFER_BYTES, inner), remaining, exceeded: false }
     }
 
@@ -405,7 +412,7 @@ impl<R: AsyncRead> BoundedReader<R> {
     }
 
     /// Bytes that may still be read.
-    fn remaining(&self) -> u64 {
+    pub fn remaining(&self) -> u64 {
         self.remaining
     }
 

@@ -10,14 +10,14 @@ use crate::io::websocket::frame::{self, FrameDecoder, FrameError, FrameEvent, Se
 use crate::signaling::CloseCode;
 
 /// Maximum size of a message from a server, in bytes. A list of ten thousand rooms fits into one message.
-pub(in crate::io) const MAX_MESSAGE_BYTES: usize = 16 << 20;
+pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// Size of the read buffer, in bytes.
-pub(in crate::io) const READ_BUFFER_BYTES: usize = 8 << 10;
+pub const READ_BUFFER_BYTES: usize = 8 << 10;
 
 /// A received message, or the end of the connection.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::io) enum Received {
+pub enum Received {
     /// A text message.
     Text(Bytes),
     /// A binary message. The content of a binary message is not used.
@@ -35,7 +35,7 @@ pub(in crate::io) enum Received {
 
 /// An open connection.
 #[derive(Debug, Default)]
-pub(in crate::io) struct WebSocketClient {
+pub struct WebSocketClient {
     decoder: FrameDecoder,
     received: VecDeque<Received>,
     /// Whether the last item added to `received` was the end of the connection.
@@ -49,7 +49,7 @@ pub(in crate::io) struct WebSocketClient {
 
 impl WebSocketClient {
     /// Decodes bytes from the server. After the end of the connection, bytes are discarded.
-    pub(in crate::io) fn on_read(&mut self, bytes: &mut [u8]) {
+    pub fn on_read(&mut self, bytes: &mut [u8]) {
         if self.is_read_closed {
             return;
         }
@@ -84,22 +84,22 @@ impl WebSocketClient {
     }
 
     /// The next message.
-    pub(in crate::io) fn next_received(&mut self) -> Option<Received> {
+    pub fn next_received(&mut self) -> Option<Received> {
         self.received.pop_front()
     }
 
     /// Queues a text message.
-    pub(in crate::io) fn send_text(&mut self, text: &str) {
+    pub fn send_text(&mut self, text: &str) {
         self.queue(frame::text_frame(text, Some(random_mask())));
     }
 
     /// Queues a ping.
-    pub(in crate::io) fn send_ping(&mut self) {
+    pub fn send_ping(&mut self) {
         self.queue(frame::ping_frame(Some(random_mask())));
     }
 
     /// Queues a close frame, once. Later messages are discarded.
-    pub(in crate::io) fn send_close(&mut self, code: Option<CloseCode>) {
+    pub fn send_close(&mut self, code: Option<CloseCode>) {
         self.queue(frame::close_frame(code, "", Some(random_mask())));
         self.is_close_sent = true;
     }
@@ -111,7 +111,7 @@ impl WebSocketClient {
     }
 
     /// The next bytes to write; empty if everything was written.
-    pub(in crate::io) fn unsent(&mut self) -> &[u8] {
+    pub fn unsent(&mut self) -> &[u8] {
         if self.unsent.is_empty()
             && let Some(pong) = self.pending_pong.take()
         {
@@ -121,7 +121,7 @@ impl WebSocketClient {
     }
 
     /// Removes `written` bytes of [`Self::unsent`].
-    pub(in crate::io) fn advance(&mut self, written: usize) {
+    pub fn advance(&mut self, written: usize) {
         if let Some(frame) = self.unsent.front_mut() {
             frame.advance(written);
             if frame.is_empty() {

@@ -40,7 +40,7 @@ const MAX_HEADER_BYTES: usize = 10;
 
 /// Why the rest of a stream cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(in crate::io) enum FrameError {
+pub enum FrameError {
     #[error("invalid WebSocket frame")]
     Protocol,
     #[error("text is not UTF-8")]
@@ -51,7 +51,7 @@ pub(in crate::io) enum FrameError {
 
 impl FrameError {
     /// The close code for this error (section 7.4.1).
-    pub(in crate::io) fn close_code(self) -> CloseCode {
+    pub fn close_code(self) -> CloseCode {
         match self {
             Self::Protocol => CloseCode::PROTOCOL_ERROR,
             Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
@@ -62,7 +62,7 @@ impl FrameError {
 
 /// A decoded frame or message.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::io) enum FrameEvent<'a> {
+pub enum FrameEvent<'a> {
     /// A whole text message.
     Text(&'a str),
     /// A whole binary message. The content of the message is not used.
@@ -77,14 +77,14 @@ pub(in crate::io) enum FrameEvent<'a> {
 
 /// The side that sends a frame. A client masks its frames, a server does not (section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::io) enum Sender {
+pub enum Sender {
     Client,
     Server,
 }
 
 /// Incremental decoder of the frames of one sender. Between two reads, it stores only incomplete frames and messages.
 #[derive(Debug, Default)]
-pub(in crate::io) struct FrameDecoder {
+pub struct FrameDecoder {
     /// A frame that has not arrived completely.
     partial_frame: Vec<u8>,
     /// Opcode and length so far of a fragmented message.
@@ -94,7 +94,7 @@ pub(in crate::io) struct FrameDecoder {
 }
 
 /// The masking key of a client frame; `None` for a server frame.
-pub(in crate::io) type MaskKey = Option<[u8; 4]>;
+pub type MaskKey = Option<[u8; 4]>;
 
 struct FrameHeader {
     fin: bool,
@@ -107,7 +107,7 @@ struct FrameHeader {
 
 impl FrameDecoder {
     /// Decodes `read` and passes each event to `on_event` until `on_event` returns false.
-    pub(in crate::io) fn decode(
+    pub fn decode(
         &mut self,
         read: &mut [u8],
         sender: Sender,
@@ -132,7 +132,7 @@ impl FrameDecoder {
     }
 
     /// Bytes of incomplete frames and messages.
-    pub(in crate::io) fn buffered_bytes(&self) -> usize {
+    pub fn buffered_bytes(&self) -> usize {
         self.partial_frame.len() + self.fragment_text.len()
     }
 
@@ -276,20 +276,20 @@ fn apply_mask(payload: &mut [u8], key: [u8; 4]) {
 }
 
 /// A text message in one frame.
-pub(in crate::io) fn text_frame(text: &str, mask: MaskKey) -> Bytes {
+pub fn text_frame(text: &str, mask: MaskKey) -> Bytes {
     encode_frame(TEXT, &[text.as_bytes()], mask)
 }
 
-pub(in crate::io) fn ping_frame(mask: MaskKey) -> Bytes {
+pub fn ping_frame(mask: MaskKey) -> Bytes {
     encode_frame(PING, &[], mask)
 }
 
-pub(in crate::io) fn pong_frame(payload: &[u8], mask: MaskKey) -> Bytes {
+pub fn pong_frame(payload: &[u8], mask: MaskKey) -> Bytes {
     encode_frame(PONG, &[payload], mask)
 }
 
 /// A close frame; without a code its payload is empty.
-pub(in crate::io) fn close_frame(code: Option<CloseCode>, reason: &str, mask: MaskKey) -> Bytes {
+pub fn close_frame(code: Option<CloseCode>, reason: &str, mask: MaskKey) -> Bytes {
     match code {
         Some(code) => encode_frame(CLOSE, &[&code.get().to_be_bytes(), reason.as_bytes()], mask),
         None => encode_frame(CLOSE, &[], mask),

@@ -58,6 +58,7 @@ fn help_lists_every_option_with_its_default_and_variable() {
         ("    --bandwidth <BITRATE[,DURATION]>", &["such as 2Mbit", "for up to 250ms, or up to DURATION"]),
         ("    --seed <N>", &["[default: random, printed]"]),
         ("    --outcome-log <FILE>", &["CSV"]),
+        ("    --outcome-log-max <SIZE>", &["[default: 1GiB]"]),
         ("-v, --verbose", &["Overrides RUST_LOG"]),
         ("    --log-format <FORMAT>", &["[default: text]"]),
         ("    --stats-interval <DURATION>", &["[default: 60s]"]),

@@ -39,6 +39,57 @@ fn upgrade_with(replaced: &str, with: &'static str) -> Vec<&'static str> {
     changed.into_iter().filter(|header| !header.is_empty()).collect()
 }
 
+/// 400 WebRTC members, whose names have 256 control characters. Each of them takes six bytes in JSON.
+#[test]
+fn long_lists_are_truncated_shared_and_charged_to_the_memory_budget() {
+    let server = Server::start_signaling(&[]);
+    let upgrade = UPGRADE.join("\r\n");
+    let connect = |number| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let name = "%01".repeat(256);
+        write!(stream, "GET /?roomId=r{number}&userId=u&userName={name} HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n\r\n")
+            .unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 101");
+        stream
+    };
+    let members: Vec<TcpStream> = (0..400).map(connect).collect();
+    poll_until("all are members", || (server.metric("rooms") == 400).then_some(()));
+    // Responses may be one second old.
+    let body = poll_until("the new list", || {
+        let body = get(&server, "/health").body;
+        body.contains(r#""truncated":true"#).then_some(body)
+    });
+    assert!((400_000..1 << 20).contains(&body.len()), "{}", body.len());
+    let charged = || {
+        let metrics = get(&server, "/metrics").body;
+        let value = metrics.lines().find_map(|line| line.strip_prefix("jamjam_memory_charged_bytes ")).unwrap();
+        value.parse::<usize>().unwrap()
+    };
+    // Each connection counts 12 KiB.
+    assert!(charged() >= 400 * (12 << 10) + body.len(), "{}", charged());
+    poll_until("two requests share a response", || {
+        let [one, other] = [(); 2].map(|()| health(&server)["timestamp"].clone());
+        (one == other).then_some(())
+    });
+    let rooms: Value = serde_json::from_str(&get(&server, "/rooms").body).unwrap();
+    let room_count = rooms["rooms"].as_array().unwrap().len();
+    assert!(rooms["truncated"].is_null() && room_count == 400, "{room_count}");
+    drop(members);
+    poll_until("all have left", || (server.metric("rooms") == 0).then_some(()));
+    let short = poll_until("the short list", || {
+        let health = health(&server);
+        health["truncated"].is_null().then_some(health)
+    });
+    assert_eq!((&short["rooms"], &short["roomDetails"]), (&json!(0), &json!([])));
+    // A shared response is kept until the next request.
+    poll_until("nothing is charged any more", || {
+        get(&server, "/rooms");
+        (charged() < 64 << 10).then_some(())
+    });
+}
+
 #[test]
 fn health_has_the_documented_form() {
     let server = Server::start_signaling(&[]);

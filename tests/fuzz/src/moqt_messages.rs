@@ -1,0 +1,180 @@
+//! MOQT messages and framing. What is decoded is encoded and decoded again, and the result is the same. A stream is split into the same
+//! messages, however its bytes arrive.
+
+use std::fmt::Debug;
+
+use jamjam_dev::moqt::codec::{
+    FieldReader, GROUP_STREAM_TYPE, GroupHeader, MAX_BODY_BYTES, MAX_PARAMETERS, MAX_PATH_PARTS, MAX_SUFFIXES,
+    MAX_VARINT, MAX_VARINT_LEN, MAX_VERSIONS, Parameters, read_varint, varint_len, write_varint,
+};
+use jamjam_dev::moqt::message::{
+    Announce, AnnounceInit, AnnouncePlease, MessageBody, SessionClient, SessionServer, SessionUpdate, StreamType,
+    Subscribe, SubscribeGap, SubscribeOk, SubscribeUpdate,
+};
+use jamjam_dev::moqt::{DecodeError, Deframer, GroupDeframer, GroupItem, MoqtVersion, TrackPath, path_matches};
+
+use crate::input::Input;
+
+/// The first byte selects the version and the message, or the framing. The rest is the body or the stream.
+pub(crate) fn run(data: &[u8]) {
+    let mut input = Input::new(data);
+    let config = input.byte();
+    let version = MoqtVersion::ALL[usize::from(config & 1)];
+    let kind = config >> 1;
+    if kind >= 12 {
+        let piece = 1 + usize::from(input.byte());
+        return if kind & 1 == 1 { check_groups(input.rest(), piece) } else { check_deframer(input.rest(), piece) };
+    }
+    let body = input.rest();
+    match kind {
+        0 => drop(round_trip::<SessionClient>(version, body).inspect(|message| {
+            check_parameters(&message.parameters);
+            assert!(message.versions.len() <= MAX_VERSIONS);
+            let path = message.path().unwrap_or_default();
+            assert!(path.contains('?') || path_matches(path, path) && path_matches(path, &format!("{path}?x")));
+        })),
+        1 => drop(round_trip::<SessionServer>(version, body).inspect(|message| check_parameters(&message.parameters))),
+        2 => drop(round_trip::<SessionUpdate>(version, body)),
+        3 => drop(round_trip::<AnnouncePlease>(version, body).inspect(|message| check_track(&message.prefix, version))),
+        4 => drop(round_trip::<AnnounceInit>(version, body).inspect(|message| {
+            assert!(version == MoqtVersion::Gomoqt09 && message.suffixes.len() <= MAX_SUFFIXES);
+        })),
+        5 => drop(round_trip::<Announce>(version, body).inspect(|message| check_track(&message.path, version))),
+        6 => drop(round_trip::<SubscribeUpdate>(version, body).inspect(|message| {
+            assert!(message.max == 0 || message.min > message.max || message.contains(message.max));
+            assert!(message.max == 0 || !message.contains(message.max + 1));
+        })),
+        7 => drop(round_trip::<Subscribe>(version, body).inspect(|message| check_track(&message.track, version))),
+        8 => drop(round_trip::<SubscribeOk>(version, body)),
+        9 => drop(round_trip::<SubscribeGap>(version, body)),
+        10 => check_varint(body),
+        _ => check_text(body, version),
+    }
+}
+
+fn round_trip<T: MessageBody + PartialEq + Debug>(version: MoqtVersion, body: &[u8]) -> Option<T> {
+    let mut fields = FieldReader::new(body);
+    let message = match T::decode(version, &mut fields) {
+        Ok(message) => message,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            return None;
+        }
+    };
+    let mut encoded = Vec::new();
+    message.encode(version, &mut encoded);
+    assert!(encoded.len() <= body.len() + 2, "the numbers of parts and parameters are optional");
+    assert_eq!(T::from_bytes(version, &encoded).as_ref(), Ok(&message));
+    let framed = message.encode_with_length(version);
+    assert_eq!(read_varint(&framed), Some((encoded.len() as u64, framed.len() - encoded.len())));
+    // Every strict prefix of the shortest encoding is incomplete, or ends before the optional parameters.
+    if let Some(shorter) = encoded.len().checked_sub(1).and_then(|len| T::from_bytes(version, &encoded[..len]).ok()) {
+        assert_eq!(encoded.last(), Some(&0), "{shorter:?}");
+    }
+    Some(message)
+}
+
+fn check_parameters(parameters: &Parameters) {
+    assert!(parameters.len() <= MAX_PARAMETERS);
+}
+
+fn check_track(path: &TrackPath, version: MoqtVersion) {
+    assert!(path.0.len() <= MAX_PATH_PARTS);
+    let root = TrackPath::default();
+    assert!(path.has_prefix(&root, version) && path.has_prefix(path, version));
+    let longer = path.join("x");
+    assert!(longer.has_prefix(path, version) && longer.byte_len() == path.byte_len() + 1 && !longer.is_empty());
+    assert!(!path.has_prefix(&longer, version), "{path}");
+    if longer.has_prefix(path, MoqtVersion::Gomoqt09) {
+        let whole = path.to_slash_string() + &longer.suffix_after(path);
+        assert_eq!(whole, longer.to_slash_string());
+    }
+}
+
+fn check_varint(bytes: &[u8]) {
+    let Some((value, len)) = read_varint(bytes) else {
+        return assert!(bytes.first().is_none_or(|first| bytes.len() < 1 << (first >> 6)));
+    };
+    assert!(value <= MAX_VARINT && varint_len(value) <= len && len <= MAX_VARINT_LEN);
+    let mut encoded = Vec::new();
+    write_varint(value, &mut encoded);
+    assert_eq!((read_varint(&encoded), encoded.len()), (Some((value, varint_len(value))), varint_len(value)));
+    encoded.clear();
+    write_varint(value | 0xf << 60, &mut encoded);
+    assert_eq!(read_varint(&encoded), Some((MAX_VARINT.min(value | 0xf << 60), 8)));
+}
+
+fn check_text(bytes: &[u8], version: MoqtVersion) {
+    let text = String::from_utf8_lossy(bytes);
+    let path = TrackPath::parse_list(&text);
+    assert!(path.0.iter().all(|part| !part.is_empty() && part.trim() == part && !part.contains(',')));
+    assert_eq!(TrackPath::parse_list(&path.to_string()), path);
+    assert_eq!(MoqtVersion::from_code(version.code()), Some(version));
+    assert!(!version.name().is_empty());
+    let byte = bytes.first().copied().unwrap_or_default();
+    assert_eq!(StreamType::from_byte(byte).map(|kind| kind as u8), (byte < 5).then_some(byte));
+}
+
+/// The messages of a stream, and how the stream ends.
+type Split<T> = (Vec<T>, Result<(), DecodeError>);
+
+fn split<T>(
+    stream: &[u8],
+    piece: usize,
+    mut next: impl FnMut(&mut Deframer) -> Result<Option<T>, DecodeError>,
+    end: impl FnOnce(&Deframer) -> Result<(), DecodeError>,
+) -> Split<T> {
+    let (mut deframer, mut items) = (Deframer::default(), Vec::new());
+    for bytes in stream.chunks(piece) {
+        deframer.push(bytes);
+        loop {
+            let before = deframer.buffered();
+            match next(&mut deframer) {
+                Ok(Some(item)) => items.push(item),
+                Ok(None) => break,
+                Err(error) => return (items, Err(error)),
+            }
+            assert!(deframer.buffered() < before);
+        }
+    }
+    let end = end(&deframer);
+    (items, end)
+}
+
+fn check_deframer(stream: &[u8], piece: usize) {
+    let read = |piece| split(stream, piece, Deframer::next_length_prefixed, Deframer::check_end);
+    let (messages, end) = read(piece);
+    assert_eq!((&messages, &end), (&read(stream.len().max(1)).0, &read(stream.len().max(1)).1));
+    let total: usize = messages.iter().map(|message| message.len() + varint_len(message.len() as u64)).sum();
+    assert!(total <= stream.len() && messages.iter().all(|message| message.len() <= MAX_BODY_BYTES));
+    if let Err(DecodeError::TooLong { len, max }) = end {
+        assert!(len > max as u64 && max == MAX_BODY_BYTES);
+    }
+    let mut bytes = Deframer::default();
+    bytes.push(stream);
+    assert_eq!(bytes.next_byte(), stream.first().copied());
+    assert_eq!(bytes.buffered(), stream.len().saturating_sub(1));
+}
+
+fn check_groups(stream: &[u8], piece: usize) {
+    assert_eq!(GROUP_STREAM_TYPE, 0);
+    let read = |piece: usize| {
+        let group = std::cell::RefCell::new(GroupDeframer::default());
+        split(
+            stream,
+            piece,
+            |deframer| group.borrow_mut().next(deframer),
+            |deframer| group.borrow().check_end(deframer),
+        )
+    };
+    let (items, end) = read(piece);
+    let (at_once, end_at_once) = read(stream.len().max(1));
+    assert_eq!((&items, end), (&at_once, end_at_once));
+    for (index, item) in items.iter().enumerate() {
+        assert_eq!(matches!(item, GroupItem::Header(_)), index == 0);
+        if let GroupItem::Header(header) = item {
+            let encoded = header.encode_with_length();
+            assert_eq!(GroupHeader::from_bytes(&encoded[1..]), Ok(*header));
+        }
+    }
+}

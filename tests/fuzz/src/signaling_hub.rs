@@ -1,0 +1,435 @@
+//! The hub with all dialects: a script of connections, messages, requests and time. No message leaves a room, limits hold, deadlines move
+//! forward, every message is JSON, and nothing remains after the last client has left.
+//!
+//! A script is text, one action per line:
+//!
+//! ```text
+//! =0123                 Settings, in the first line: each digit or letter changes a limit or the dialects.
+//! a+/ws?roomId=r        The client "a" connects to this path and query.
+//! a>{"type":"sync"}     The client sends a text. `$1` to `$9` are ids that the server has sent, in order.
+//! a!                    The client sends a binary message.
+//! a.                    The client sends a pong.
+//! a-  a/bye             The connection is lost, or closed with this reason.
+//! @1500                 The clock advances by 1,500 ms.
+//! #chat {"x":1}         A post to a broadcast room.
+//! C1234 2 60            The program creates a control surface room for two members, which expires after 60 s.
+//! X1234                 The program closes the room.
+//! Pfreq 0.5 1234        The program sets a parameter in this room; without a room, in all rooms.
+//! Rfreq 0 1 0.5         The program declares the range and the value of a parameter.
+//! V0.1 0.2              The program sends a visualization.
+//! K1234                 The program removes the parameters of the room.
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use jamjam_dev::memory_budget::MemoryBudget;
+use jamjam_dev::signaling::broadcast::{
+    BroadcastSettings, DeclaredRoom, Envelope, PostFormat, RadioRoom, RelayRoom, RoomHandlers,
+};
+use jamjam_dev::signaling::token::Secret;
+use jamjam_dev::signaling::{
+    ConnId, ControlSurfaceEvent, ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventSink, Heartbeat,
+    Hub, NewConnection, Route, SignalingLimits, SnapshotQuery, UpdateKey, route,
+};
+use jamjam_dev::time::{Time, WallClock};
+use serde_json::Value;
+
+/// Limits of a script.
+const MAX_LINES: usize = 32;
+const MAX_ADVANCE_MS: u64 = 100_000_000;
+const MAX_DEADLINES: usize = 300;
+
+/// Bytes sent to one connection per byte of a message, with a constant for lists of rooms, members and parameters.
+const MAX_SENT_BYTES: usize = 1 << 20;
+
+pub(crate) fn run(data: &[u8]) {
+    let script = String::from_utf8_lossy(data);
+    let mut lines = script.lines().take(MAX_LINES).peekable();
+    let settings = lines.next_if(|line| line.starts_with('=')).unwrap_or_default();
+    let mut run = Run::new(settings);
+    for line in lines {
+        run.act(line);
+    }
+    run.leave();
+}
+
+/// A room: the name of the dialect and the id of the room.
+type Room = (&'static str, String);
+
+/// Collects the output of the hub.
+#[derive(Default)]
+struct Sink {
+    open: BTreeSet<ConnId>,
+    /// Receivers of messages since the last action.
+    receivers: BTreeSet<ConnId>,
+    /// Ids in messages, in order.
+    ids: Vec<String>,
+    sent_bytes: BTreeMap<ConnId, usize>,
+}
+
+impl Sink {
+    /// Remembers strings in fields that contain ids.
+    fn remember_ids(&mut self, value: &Value) {
+        match value {
+            Value::Array(values) => values.iter().for_each(|value| self.remember_ids(value)),
+            Value::Object(members) => {
+                for (name, value) in members {
+                    let is_id = matches!(name.as_str(), "room_id" | "peer_id" | "invite_code" | "node_id" | "clientId");
+                    if let (true, Value::String(id)) = (is_id, value)
+                        && !self.ids.contains(id)
+                    {
+                        self.ids.push(id.clone());
+                    }
+                    self.remember_ids(value);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl EventSink for Sink {
+    fn send(&mut self, to: &[ConnId], text: String) {
+        let message: Value = serde_json::from_str(&text).expect("every message is JSON");
+        assert!(message.is_object(), "{text}");
+        self.remember_ids(&message);
+        for conn in to {
+            assert!(self.open.contains(conn), "{conn:?} is not connected and receives {text}");
+            self.receivers.insert(*conn);
+            let sent = self.sent_bytes.entry(*conn).or_default();
+            *sent += text.len();
+            assert!(*sent <= MAX_SENT_BYTES, "one action sends {sent} bytes to {conn:?}");
+        }
+        assert_eq!(to.len(), to.iter().collect::<BTreeSet<_>>().len(), "a message is sent twice: {text}");
+    }
+
+    fn send_update(&mut self, to: &[ConnId], text: String, _: UpdateKey) {
+        self.send(to, text);
+    }
+
+    fn control_surface_event(&mut self, event: ControlSurfaceEvent) {
+        drop(event);
+    }
+
+    fn close(&mut self, conn: ConnId, code: u16, reason: &str) {
+        assert!(self.open.remove(&conn), "{conn:?} is closed twice");
+        assert!(matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999), "{code}");
+        assert!(reason.len() <= 123, "{reason}");
+    }
+
+    fn ping(&mut self, conn: ConnId) {
+        assert!(self.open.contains(&conn), "{conn:?} is not connected and is pinged");
+    }
+
+    fn abort(&mut self, conn: ConnId) {
+        assert!(self.open.remove(&conn), "{conn:?} is dropped twice");
+    }
+}
+
+struct Run {
+    hub: Hub,
+    now: Time,
+    sink: Sink,
+    last_conn: u64,
+    clients: BTreeMap<char, ConnId>,
+    /// The room of each member after the last action; `None` if the console is not open in this run.
+    rooms: Option<BTreeMap<ConnId, Room>>,
+}
+
+/// The memory budget that the settings may select, in bytes: enough for a few parameters or delayed messages.
+const MEMORY_BUDGET: u64 = 2_048;
+
+fn limits(settings: &str) -> SignalingLimits {
+    let has = |digit: char| settings.contains(digit);
+    let heartbeat =
+        Heartbeat { interval: (!has('1')).then(|| Duration::from_secs(30)), timeout: Duration::from_secs(61) };
+    let broadcast = BroadcastSettings {
+        secret: (!has('2')).then(|| Secret::new("test-secret")),
+        envelope: if has('3') { Envelope::Dynode } else { Envelope::Document },
+        idle_timeout: has('4').then(|| Duration::from_secs(40)),
+        max_connection_age: has('4').then(|| Duration::from_secs(100)),
+        open_control_channel: has('5'),
+        max_delayed_messages: 4,
+        max_delayed_bytes: 2_048,
+        ..BroadcastSettings::default()
+    };
+    let mut dialects = DialectSet::ALL;
+    for (digit, dialect) in ['A', 'B', 'C', 'D'].into_iter().zip(Dialect::ALL) {
+        if has(digit) {
+            dialects = dialects.without(dialect);
+        }
+    }
+    SignalingLimits {
+        max_message_bytes: 4_096,
+        max_undecided: 4,
+        max_undecided_per_address: 2,
+        message_rate: if has('6') { None } else { Some(5) },
+        max_rooms_per_address: if has('7') { 1 } else { 3 },
+        max_webrtc_members: 3,
+        dialects,
+        control_surface: ControlSurfaceLimits { max_members: 3, max_rooms: 3, ..ControlSurfaceLimits::default() },
+        heartbeat,
+        broadcast,
+        allowed_origins: Vec::new(),
+        memory_budget: MemoryBudget::new(has('E').then_some(MEMORY_BUDGET)),
+    }
+}
+
+fn handlers(settings: &str) -> RoomHandlers {
+    let mut handlers = RoomHandlers::default();
+    let envelope = if settings.contains('3') { Envelope::Dynode } else { Envelope::Document };
+    handlers.insert("radio", RadioRoom::new(Duration::from_millis(700), envelope));
+    let broadcast_delay = Duration::from_secs(1);
+    let open = DeclaredRoom { requires_auth: false, max_clients: Some(2), stamp: true, ..DeclaredRoom::default() };
+    handlers.insert("open", open.clone());
+    handlers.insert("late", DeclaredRoom { broadcast_delay, ..open });
+    handlers.insert("relay", RelayRoom);
+    handlers
+}
+
+impl Run {
+    fn new(settings: &str) -> Self {
+        let hub = Hub::new(limits(settings), [1, 2, 3, 4]).with_handlers(handlers(settings));
+        let has_console = !settings.contains('9');
+        Self {
+            hub,
+            now: Time::from_millis(1),
+            sink: Sink::default(),
+            last_conn: 0,
+            clients: BTreeMap::new(),
+            rooms: has_console.then(BTreeMap::new),
+        }
+    }
+
+    fn act(&mut self, line: &str) {
+        self.now += Duration::from_millis(1);
+        self.sink.receivers.clear();
+        self.sink.sent_bytes.clear();
+        let Some(first) = line.chars().next() else { return };
+        let rest = &line[first.len_utf8()..];
+        match first {
+            'a'..='h' => self.act_of_client(first, rest),
+            '@' => self.advance(rest.parse().unwrap_or(1_000).min(MAX_ADVANCE_MS)),
+            '#' => self.post(rest),
+            _ => self.act_of_program(first, rest),
+        }
+        self.check();
+    }
+
+    fn act_of_client(&mut self, name: char, action: &str) {
+        let Some(operation) = action.chars().next() else { return };
+        let rest = &action[operation.len_utf8()..];
+        if operation == '+' {
+            return self.connect(name, rest);
+        }
+        let Some(conn) = self.clients.get(&name).copied() else { return };
+        match operation {
+            '>' => {
+                let text = self.with_ids(rest);
+                self.hub.on_text(self.now, conn, &text, &mut self.sink);
+            }
+            '!' => self.hub.on_binary(self.now, conn, &mut self.sink),
+            '.' => self.hub.on_activity(self.now, conn),
+            '-' | '/' => {
+                self.sink.open.remove(&conn);
+                self.clients.remove(&name);
+                if operation == '-' {
+                    self.hub.on_disconnect(self.now, conn, &mut self.sink);
+                } else {
+                    self.hub.on_close(self.now, conn, 1000, rest, &mut self.sink);
+                }
+            }
+            _ => return,
+        }
+        self.check_receivers(Some(conn));
+    }
+
+    fn connect(&mut self, name: char, target: &str) {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let dialects = self.hub.limits().dialects;
+        let Ok(route) = route(path, query, dialects) else { return };
+        assert!(route.dialect().is_none_or(|dialect| dialects.contains(dialect)));
+        if let Route::Broadcast(params) = &route {
+            assert!(params.room.as_ref().is_none_or(|room| !room.is_empty() && !room.contains('/')));
+        }
+        if let Some(conn) = self.clients.remove(&name) {
+            self.sink.open.remove(&conn);
+            self.hub.on_disconnect(self.now, conn, &mut self.sink);
+            self.check_receivers(Some(conn));
+            self.sink.receivers.clear();
+        }
+        self.last_conn += 1;
+        let conn = ConnId(self.last_conn);
+        let source = match name {
+            'a' | 'b' | 'c' => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+            'd' | 'e' => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, name as u16)),
+            _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        self.clients.insert(name, conn);
+        self.sink.open.insert(conn);
+        self.hub.on_connect(self.now, conn, NewConnection { source, route }, &mut self.sink);
+        self.check_receivers(Some(conn));
+    }
+
+    /// Replaces `$1` to `$9` by ids.
+    fn with_ids(&self, text: &str) -> String {
+        let mut replaced = String::with_capacity(text.len());
+        let mut letters = text.chars().peekable();
+        while let Some(letter) = letters.next() {
+            let index = letters.peek().and_then(|digit| digit.to_digit(10)).filter(|digit| letter == '$' && *digit > 0);
+            match index.and_then(|index| self.sink.ids.get(index as usize - 1)) {
+                Some(id) => {
+                    replaced.push_str(id);
+                    letters.next();
+                }
+                None => replaced.push(letter),
+            }
+        }
+        replaced
+    }
+
+    fn post(&mut self, rest: &str) {
+        let (room, body) = rest.split_once(' ').unwrap_or((rest, ""));
+        let format = if self.last_conn.is_multiple_of(2) { PostFormat::Object } else { PostFormat::Typed };
+        let now = WallClock::from(self.now);
+        let posted = self.hub.post_to_room(now, room, format, body.as_bytes(), &mut self.sink);
+        if let Ok(posted) = posted {
+            serde_json::from_str::<Value>(&posted.message).expect("the relayed message is JSON");
+            assert!(posted.delay > Duration::ZERO || self.sink.receivers.len() <= 8);
+        }
+        if let Some(rooms) = &self.rooms {
+            let room: Room = (Dialect::Broadcast.name(), room.to_owned());
+            assert!(self.sink.receivers.iter().all(|conn| rooms.get(conn) == Some(&room)), "a post left its room");
+            self.rooms = Some(self.members());
+        }
+    }
+
+    fn act_of_program(&mut self, command: char, rest: &str) {
+        let words: Vec<&str> = rest.split(' ').collect();
+        let number = |index: usize| words.get(index).and_then(|word| word.parse::<f32>().ok());
+        let code = words[0];
+        let Self { hub, sink, now, .. } = self;
+        match command {
+            'C' => {
+                let options = CreateRoomOptions {
+                    code: (!code.is_empty()).then(|| code.to_owned()),
+                    max_members: words.get(1).and_then(|word| word.parse().ok()),
+                    lifetime: words.get(2).and_then(|word| word.parse().ok()).map(Duration::from_secs),
+                };
+                if let Ok(room) = hub.create_room(*now, options) {
+                    assert!((4..=6).contains(&room.code.len()) && room.code.bytes().all(|byte| byte.is_ascii_digit()));
+                }
+            }
+            'X' => _ = hub.close_room(code, sink),
+            'P' => _ = hub.broadcast_param(words.get(2).copied(), code, number(1).unwrap_or_default(), sink),
+            'R' => {
+                let range = (number(1).unwrap_or_default(), number(2).unwrap_or_default());
+                let _ = hub.declare_range(code, range, number(3), sink);
+            }
+            'V' => {
+                let values: Vec<f32> = words.iter().filter_map(|word| word.parse().ok()).collect();
+                let _ = hub.broadcast_visualization(None, &values, sink);
+            }
+            'K' => _ = hub.clear_parameters(code, sink),
+            _ => return,
+        }
+        let rooms = hub.control_surface_rooms();
+        assert!(rooms.len() <= hub.limits().control_surface.max_rooms);
+        self.check_receivers(None);
+    }
+
+    fn advance(&mut self, ms: u64) {
+        let until = self.now + Duration::from_millis(ms);
+        for _ in 0..MAX_DEADLINES {
+            let Some(next) = self.hub.next_deadline().filter(|next| *next <= until) else { break };
+            self.now = self.now.max(next);
+            self.sink.sent_bytes.clear();
+            self.hub.on_deadline(self.now, &mut self.sink);
+            assert!(self.hub.next_deadline().is_none_or(|next| next > self.now), "the deadline does not move forward");
+        }
+        self.now = until;
+        self.hub.on_deadline(self.now, &mut self.sink);
+        if self.rooms.is_some() {
+            self.rooms = Some(self.members());
+        }
+    }
+
+    /// The room of each member.
+    fn members(&mut self) -> BTreeMap<ConnId, Room> {
+        let query = SnapshotQuery { after: u64::MAX, ..SnapshotQuery::default() };
+        let snapshot = self.hub.snapshot(WallClock::from(self.now), &query);
+        let mut members = BTreeMap::new();
+        let limits = self.hub.limits();
+        for room in snapshot.rooms {
+            let max = match room.dialect {
+                "webrtc" => limits.max_webrtc_members,
+                "broadcast" if matches!(room.id.as_str(), "open" | "late") => 2,
+                _ => usize::MAX,
+            };
+            assert!(room.member_count <= max || room.dialect == "broadcast" && room.members.len() <= 8, "{room:?}");
+            assert_eq!(room.members.len(), room.member_count);
+            for member in room.members {
+                let conn = ConnId(member.connection);
+                assert!(self.sink.open.contains(&conn), "{conn:?} is a member, but not connected");
+                assert_eq!(members.insert(conn, (room.dialect, room.id.clone())), None, "{conn:?} is in two rooms");
+            }
+        }
+        let undecided = snapshot.unjoined.iter().filter(|conn| conn.dialect == "undecided");
+        assert!(undecided.count() <= limits.max_undecided);
+        assert_eq!(members.len() + snapshot.unjoined.len(), self.sink.open.len());
+        members
+    }
+
+    /// An action of a connection reaches only the connection itself and the members of its room, before or after the action.
+    fn check_receivers(&mut self, conn: Option<ConnId>) {
+        let Some(before) = self.rooms.take() else { return };
+        let after = self.members();
+        for receiver in &self.sink.receivers {
+            let shared = |rooms: &BTreeMap<ConnId, Room>| match conn {
+                Some(conn) => rooms.get(&conn).is_some_and(|room| rooms.get(receiver) == Some(room)),
+                None => rooms.get(receiver).is_some_and(|(dialect, _)| *dialect == Dialect::ControlSurface.name()),
+            };
+            // The receiver may have joined with this action, or the connection may have left.
+            let crossed = conn.is_some_and(|conn| {
+                let (left, joined) = (before.get(&conn), after.get(&conn));
+                [left, joined]
+                    .into_iter()
+                    .flatten()
+                    .any(|room| [before.get(receiver), after.get(receiver)].contains(&Some(room)))
+            });
+            assert!(
+                conn == Some(*receiver) || shared(&before) || shared(&after) || crossed,
+                "an action of {conn:?} reaches {receiver:?}: {before:?} {after:?}"
+            );
+        }
+        self.rooms = Some(after);
+    }
+
+    fn check(&mut self) {
+        self.clients.retain(|_, conn| self.sink.open.contains(conn));
+        let totals = self.hub.total_counters();
+        assert_eq!(totals.connections_opened, self.last_conn);
+        let budget = &self.hub.limits().memory_budget;
+        assert!(budget.limit().is_none_or(|limit| budget.usage().used <= limit), "{budget:?}");
+    }
+
+    /// All clients leave, and all deadlines pass.
+    fn leave(mut self) {
+        for (_, conn) in std::mem::take(&mut self.clients) {
+            self.sink.open.remove(&conn);
+            self.hub.on_disconnect(self.now, conn, &mut self.sink);
+        }
+        assert!(self.sink.open.is_empty());
+        let query = SnapshotQuery::default();
+        let snapshot = self.hub.snapshot(WallClock::from(self.now), &query);
+        assert!(snapshot.unjoined.is_empty() && snapshot.addresses.is_empty(), "{snapshot:?}");
+        let is_permanent = |dialect: &str| dialect == Dialect::ControlSurface.name();
+        assert!(
+            snapshot.rooms.iter().all(|room| is_permanent(room.dialect) && room.members.is_empty()),
+            "{snapshot:?}"
+        );
+        self.advance(MAX_ADVANCE_MS);
+    }
+}

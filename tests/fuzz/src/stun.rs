@@ -1,0 +1,135 @@
+//! STUN messages as a server and as a client receives them. A second, simpler parser determines what the server must answer.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use jamjam_dev::wire::stun::{
+    HEADER_LEN, MAX_MESSAGE_LEN, ReceivedCounts, ResponseAttributes, StunMessage, TransactionId, binding_request,
+    counts_request, is_error_response, is_response_to, is_stun, parse_message,
+};
+
+use crate::input::Input;
+
+/// Maximum length of a response in bytes: header, IPv6 address, counts and FINGERPRINT.
+const MAX_RESPONSE_LEN: usize = 20 + 24 + 24 + 8;
+
+/// Comprehension-required attributes of RFC 8489.
+const KNOWN: [u16; 11] = [1, 6, 8, 9, 10, 0x14, 0x15, 0x1c, 0x1d, 0x1e, 0x20];
+
+/// The first bytes of an input select the source address and whether the server has counts. The rest is the datagram.
+pub(crate) fn run(data: &[u8]) {
+    let mut input = Input::new(data);
+    let (config, port) = (input.byte(), input.u16());
+    let source = match config & 3 {
+        0 => IpAddr::V4(Ipv4Addr::new(192, 0, 2, config)),
+        1 => IpAddr::V6(Ipv4Addr::new(192, 0, 2, config).to_ipv6_mapped()),
+        _ => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, config.into())),
+    };
+    let source = SocketAddr::new(source, port);
+    let counts =
+        (config & 4 != 0).then_some(ReceivedCounts { epoch: 1, audio: 2, ping: u32::from(port), keepalive: 4 });
+    let datagram = input.rest();
+    if is_stun(datagram) {
+        check_server(datagram, source, counts);
+    }
+    check_client(datagram);
+}
+
+/// What a request contains.
+#[derive(Default)]
+struct Expected {
+    unknown: Vec<u16>,
+    wants_counts: bool,
+    has_fingerprint: bool,
+}
+
+/// Parses a request; `None` if it is malformed.
+fn parse_again(datagram: &[u8]) -> Option<Expected> {
+    let length = usize::from(u16::from_be_bytes([*datagram.get(2)?, *datagram.get(3)?]));
+    if datagram.len() < HEADER_LEN || datagram.len() > MAX_MESSAGE_LEN || length != datagram.len() - HEADER_LEN {
+        return None;
+    }
+    let (mut expected, mut at, mut is_protected) = (Expected::default(), HEADER_LEN, false);
+    while at < datagram.len() {
+        let field = |at: usize| Some(u16::from_be_bytes([*datagram.get(at)?, *datagram.get(at + 1)?]));
+        let (kind, len) = (field(at)?, usize::from(field(at + 2)?));
+        let value = datagram.get(at + 4..at + 4 + len)?;
+        if kind == 0x8028 {
+            let crc = crc32(&datagram[..at]) ^ 0x5354_554e;
+            expected.has_fingerprint = true;
+            return (at + 8 == datagram.len() && value == crc.to_be_bytes()).then_some(expected);
+        }
+        if !is_protected {
+            expected.wants_counts |= kind == 0xc0ec;
+            if kind < 0x8000 && !KNOWN.contains(&kind) {
+                expected.unknown.push(kind);
+            }
+        }
+        is_protected |= kind == 8 || kind == 0x1c;
+        at += 4 + len.next_multiple_of(4);
+    }
+    (at == datagram.len()).then_some(expected)
+}
+
+/// CRC-32 of ISO 3309, bit by bit.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc: u32, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
+    })
+}
+
+fn check_server(datagram: &[u8], source: SocketAddr, counts: Option<ReceivedCounts>) {
+    let parsed = parse_message(datagram);
+    let kind = u16::from_be_bytes([datagram[0], datagram[1]]);
+    let expected = parse_again(datagram).filter(|_| kind == 1 || kind == 0x11);
+    let (request, expected) = match (parsed, expected) {
+        (Err(_), None) => return,
+        (Ok(StunMessage::Indication), Some(_)) if kind == 0x11 => return,
+        (Ok(StunMessage::Request(request)), Some(expected)) if kind == 1 => (request, expected),
+        (parsed, expected) => panic!("{parsed:?}, expected to be valid: {}", expected.is_some()),
+    };
+    let transaction: TransactionId = datagram[8..HEADER_LEN].try_into().expect("12 bytes");
+    let response = request.respond(source, counts);
+    let response = response.as_bytes();
+    assert!(response.len() <= MAX_RESPONSE_LEN && response.len().is_multiple_of(4));
+    assert!(is_response_to(response, &transaction));
+    let mut changed = transaction;
+    changed[11] ^= 1;
+    assert!(!is_response_to(response, &changed));
+    assert_eq!(parse_again(response).map(|parsed| parsed.has_fingerprint), Some(expected.has_fingerprint));
+    assert_eq!(is_error_response(response), !expected.unknown.is_empty());
+    assert_eq!(request.wants_counts(), expected.wants_counts && expected.unknown.is_empty());
+    let attributes = ResponseAttributes::parse(response).expect("the response is valid");
+    if expected.unknown.is_empty() {
+        let canonical = SocketAddr::new(source.ip().to_canonical(), source.port());
+        assert_eq!(attributes.mapped_address, Some(canonical));
+        let received = attributes.received_counts;
+        assert!(received.is_none() || (received == counts && response.len() <= datagram.len()));
+        if expected.has_fingerprint {
+            let with_counts = HEADER_LEN + if canonical.is_ipv4() { 12 } else { 24 } + 24 + 8;
+            assert_eq!(received, counts.filter(|_| with_counts <= datagram.len()));
+        }
+    } else {
+        assert_eq!(attributes, ResponseAttributes::default());
+        let listed = expected.unknown.len().min(16);
+        let value = &response[HEADER_LEN + 8 + 4..][..2 * listed];
+        let list: Vec<u16> = value.as_chunks().0.iter().map(|kind| u16::from_be_bytes(*kind)).collect();
+        assert_eq!(list, expected.unknown[..listed]);
+    }
+}
+
+fn check_client(datagram: &[u8]) {
+    let transaction: TransactionId = datagram.get(8..HEADER_LEN).and_then(|id| id.try_into().ok()).unwrap_or_default();
+    assert!(!is_response_to(&binding_request(transaction), &transaction));
+    for request in [&binding_request(transaction)[..], &counts_request(transaction)] {
+        assert!(matches!(parse_message(request), Ok(StunMessage::Request(_))));
+    }
+    if !is_response_to(datagram, &transaction) {
+        return;
+    }
+    let attributes = ResponseAttributes::parse(datagram);
+    let expected = parse_again(datagram);
+    assert_eq!(attributes.is_some(), expected.is_some());
+    if let (Some(attributes), Some(expected)) = (attributes, expected) {
+        assert!(attributes.received_counts.is_none() || expected.has_fingerprint);
+    }
+}

@@ -1,0 +1,180 @@
+//! WebTransport over HTTP/3: the settings, the CONNECT request before a session, and the CONNECT stream of a session. The bytes arrive in
+//! pieces, no limit is exceeded, and a valid request is understood with either protocol name.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{BufMut, Bytes};
+use jamjam_dev::io::moqt::webtransport::{
+    BoundedReader, ConnectStreamEnd, MAX_CONNECT_STREAM_BYTES, MAX_HEADER_BYTES, decode_request, encoded_settings,
+    read_connect_stream, read_headers,
+};
+use jamjam_dev::moqt::codec::{read_varint, write_varint};
+use tokio::io::{AsyncRead, ReadBuf};
+use web_transport_proto::{Capsule, ConnectRequest, Frame, Settings};
+
+use crate::input::Input;
+
+/// The limits of this target. Inputs are too short for the limits of the server.
+const MAX_HEADERS: u64 = 400;
+const MAX_STREAM: u64 = 300;
+const _: () = assert!(MAX_HEADERS < MAX_HEADER_BYTES && MAX_STREAM < MAX_CONNECT_STREAM_BYTES);
+
+/// The first byte selects the part, and the second byte is the length of the pieces.
+pub(crate) fn run(data: &[u8]) {
+    let mut input = Input::new(data);
+    let (kind, piece) = (input.below(5), 1 + usize::from(input.byte()));
+    match kind {
+        0 => check_headers(input.rest(), piece),
+        1 => check_connect_stream(input.rest(), piece),
+        2 => check_request(&mut input),
+        3 => check_end(&mut input, piece),
+        _ => check_settings(input.rest()),
+    }
+}
+
+/// A stream that is finished after its bytes. Every second read must be repeated.
+struct Stream<'a> {
+    rest: &'a [u8],
+    piece: usize,
+    is_ready: bool,
+}
+
+impl AsyncRead for Stream<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        self.is_ready = !self.is_ready;
+        if !self.is_ready {
+            return Poll::Pending;
+        }
+        let (bytes, rest) = self.rest.split_at(self.rest.len().min(self.piece).min(buffer.remaining()));
+        buffer.put_slice(bytes);
+        self.rest = rest;
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn reader(rest: &[u8], piece: usize, max: u64) -> BoundedReader<Stream<'_>> {
+    BoundedReader::new(Stream { rest, piece, is_ready: false }, max)
+}
+
+/// Polls a future until it completes. Each poll reads at least one piece.
+fn complete<T>(future: impl Future<Output = T>, max_polls: usize) -> T {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..=max_polls {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+    }
+    panic!("not complete after {max_polls} polls")
+}
+
+/// The payload of the first HEADERS frame, if only reserved frames precede it.
+fn headers_again(stream: &[u8]) -> Option<&[u8]> {
+    let mut rest = stream;
+    loop {
+        let (kind, used) = read_varint(rest)?;
+        let (len, used_by_len) = read_varint(&rest[used..])?;
+        let start = used + used_by_len;
+        let end = usize::try_from(len).ok().and_then(|len| start.checked_add(len))?;
+        let payload = rest.get(start..end)?;
+        if end as u64 > MAX_HEADERS.checked_sub((stream.len() - rest.len()) as u64)? {
+            return None;
+        }
+        if kind == 1 {
+            return Some(payload);
+        }
+        // Reserved frame types (RFC 9114, section 7.2.8).
+        if kind < 0x21 || (kind - 0x21) % 0x1f != 0 {
+            return None;
+        }
+        rest = &rest[end..];
+    }
+}
+
+fn check_headers(stream: &[u8], piece: usize) {
+    let mut recv = reader(stream, piece, MAX_HEADERS);
+    let headers = complete(read_headers(&mut recv), 8 + 4 * stream.len());
+    assert!(recv.remaining() <= MAX_HEADERS);
+    assert_eq!(headers.as_deref().ok(), headers_again(stream), "{headers:?}");
+    if let Ok(headers) = headers {
+        let _ = decode_request(headers);
+    }
+}
+
+fn check_connect_stream(stream: &[u8], piece: usize) {
+    let end = |piece: usize| {
+        let recv = reader(stream, piece, MAX_STREAM);
+        let mut reading = pin!(read_connect_stream(recv));
+        complete(poll_fn(|context| reading.as_mut().poll(context)), 16 + 8 * stream.len())
+    };
+    let whole = end(1 << 20);
+    match &whole {
+        ConnectStreamEnd::ExcessiveLoad => assert!(stream.len() as u64 > MAX_STREAM),
+        ConnectStreamEnd::Closed(_, reason) => assert!(reason.len() <= stream.len().max(32)),
+        ConnectStreamEnd::Reset => {}
+    }
+    // A stream beyond the limit may end with an error of the library before the limit is reached.
+    if stream.len() as u64 <= MAX_STREAM {
+        assert_eq!(end(piece), whole);
+    }
+}
+
+/// Encodes a request with a path, in which the protocol has either name, and decodes it.
+fn check_request(input: &mut Input<'_>) {
+    let is_new_name = input.flag();
+    let path: String = input.rest().iter().take(100).map(|byte| char::from(b'!' + byte % 94)).collect();
+    let Ok(url) = format!("https://example.org/{path}").parse::<url::Url>() else { return };
+    let expected = url.path().to_owned();
+    let mut frame = Vec::new();
+    ConnectRequest::new(url).encode(&mut frame).expect("a valid request");
+    let (_, used) = read_varint(&frame).expect("a type");
+    let (_, used_by_len) = read_varint(&frame[used..]).expect("a length");
+    let mut headers = frame.split_off(used + used_by_len);
+    if is_new_name {
+        let old_name = b"\x0cwebtransport";
+        let position = headers.windows(old_name.len()).position(|window| window == old_name).expect("a protocol");
+        headers.splice(position..position + old_name.len(), *b"\x0fwebtransport-h3");
+    }
+    let request = decode_request(headers.clone()).expect("a valid request");
+    assert_eq!(request.url.path(), expected);
+    // A repeated pseudo-header and one after a regular field (`origin`) are invalid.
+    for more in [&b"\x27\x02:protocol\x0cwebtransport"[..], b"\xcf", b"\x5f\x4b\x01x\x25:path\x01/"] {
+        assert!(decode_request([&headers, more].concat()).is_err(), "{more:x?}");
+    }
+}
+
+/// Closes a session as either end does, with other frames and capsules before the close.
+fn check_end(input: &mut Input<'_>, piece: usize) {
+    let (code, before) = (input.u32(), input.below(6));
+    let reason: String = String::from_utf8_lossy(input.rest()).chars().take(40).collect();
+    let mut stream = Vec::new();
+    for index in 0..before {
+        // A reserved frame with content, or a DATA frame with an empty reserved capsule.
+        stream.extend_from_slice(if index & 1 == 0 { b"\x21\x03abc" } else { b"\x00\x02\x17\x00" });
+    }
+    let mut capsule = Vec::new();
+    Capsule::CloseWebTransportSession { code, reason: reason.clone() }.encode(&mut capsule);
+    Frame::DATA.encode(&mut stream);
+    write_varint(capsule.len() as u64, &mut stream);
+    stream.extend_from_slice(&capsule);
+    let end = complete(read_connect_stream(reader(&stream, piece, MAX_STREAM)), 16 + 8 * stream.len());
+    assert_eq!(end, ConnectStreamEnd::Closed(code, reason));
+}
+
+/// The settings of this server are understood, also with other settings of a peer after them.
+fn check_settings(more: &[u8]) {
+    let settings = encoded_settings();
+    let ours = Settings::decode(&mut Bytes::from(settings.clone())).expect("valid settings");
+    assert_eq!(ours.supports_webtransport(), 1);
+    let mut again = Vec::new();
+    ours.encode(&mut again);
+    assert_eq!(settings.len(), again.len());
+    let mut bytes = Vec::new();
+    bytes.put_slice(&settings);
+    bytes.put_slice(more);
+    let mut rest = Bytes::from(bytes);
+    assert!(Settings::decode(&mut rest).is_ok() && rest == more);
+    let _ = Settings::decode(&mut Bytes::copy_from_slice(more));
+}
