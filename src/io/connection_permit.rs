@@ -19,7 +19,7 @@ use crate::address::source_network;
 use crate::io::clock;
 use crate::io::http::forwarded::TrustedProxies;
 use crate::io::log::SharedLogThrottle;
-use crate::memory_budget::{BudgetExceeded, MemoryBudget, MemoryCharge};
+use crate::memory_budget::{MemoryBudget, MemoryCharge};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 
 /// Maximum number of pending QUIC handshakes before source addresses must be validated with a Retry packet. Spoofed sources cannot occupy
@@ -286,16 +286,13 @@ impl ConnectionPermit {
     /// Charges the connection to `address`. If the memory budget refuses this, counts and logs the rejection.
     fn charge(&self, address: IpAddr) -> bool {
         let ConnectionLimits { memory_budget, bytes_per_connection, .. } = &self.limiter.limits;
-        match MemoryCharge::new(memory_budget, address, *bytes_per_connection) {
-            Ok(charge) => {
-                let _ = self.memory.set(charge);
-                true
-            }
-            Err(BudgetExceeded) => {
-                self.limiter.reject(address, "memory budget", None);
-                false
-            }
-        }
+        let charge = MemoryCharge::new(memory_budget, address, *bytes_per_connection);
+        let Ok(charge) = charge else {
+            self.limiter.reject(address, "memory budget", None);
+            return false;
+        };
+        let _ = self.memory.set(charge);
+        true
     }
 
     /// An empty charge to `address`, for the body of a request.

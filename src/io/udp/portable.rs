@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(on_error(WouldBlock), AfterError::Wait);
         assert_eq!(on_error(ConnectionReset), AfterError::ReadAgain(Duration::ZERO));
         assert_eq!(on_error(InvalidInput), AfterError::Fail);
-        (0..15).for_each(|_| drop(policy.on_error(&ConnectionReset.into())));
+        (0..15).for_each(|_| _ = policy.on_error(&ConnectionReset.into()));
         policy.on_datagram();
         assert_eq!(policy.on_error(&ConnectionReset.into()), AfterError::ReadAgain(Duration::ZERO));
     }
