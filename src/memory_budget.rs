@@ -19,7 +19,7 @@ pub const DEFAULT_MEMORY_BUDGET: u64 = 320 << 20;
 
 /// The source may not hold more memory now.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("the memory budget is used up")]
+#[error("this address has reached its share of the memory budget")]
 pub struct BudgetExceeded;
 
 /// Called after a source has reached its share.
@@ -76,7 +76,8 @@ impl MemoryBudget {
         BudgetUsage { used: state.used, refused: state.refused, connections_closed: state.connections_closed }
     }
 
-    /// Calls `listener` each time a source has reached its share. The listener must not call the budget.
+    /// Calls `listener` each time a source has reached its share. The listener may read the budget, but must not charge
+    /// memory: this could call the listeners again.
     pub fn on_pressure(&self, listener: impl Fn() + Send + Sync + 'static) {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
     }

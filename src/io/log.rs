@@ -81,7 +81,7 @@ impl LineLimits {
     }
 }
 
-/// A writer for each line, which discards lines above [`MAX_LINES_PER_SECOND`]. Once per second, a line contains their number.
+/// A writer for each line, which discards lines above [`MAX_LINES_PER_SECOND`]. At most once per second, an extra line reports how many lines were discarded.
 struct LimitedLines<W> {
     inner: W,
     format: LogFormat,
@@ -127,7 +127,9 @@ fn discarded_line(format: LogFormat, lines: u64) -> String {
     let (time, message) = (utc_now(), "log lines discarded");
     match format {
         LogFormat::Text => {
-            format!("{time} WARN {message}: more than {MAX_LINES_PER_SECOND} of one kind per second lines={lines}\n")
+            format!(
+                "{time} WARN {message}: limit of {MAX_LINES_PER_SECOND} per second for each log message lines={lines}\n"
+            )
         }
         LogFormat::Json => {
             format!(
@@ -417,7 +419,7 @@ mod tests {
     #[test]
     fn lines_above_the_limit_are_counted_and_hide_no_other_lines() {
         for (format, expected) in [
-            (LogFormat::Text, " WARN log lines discarded: more than 100 of one kind per second lines=200"),
+            (LogFormat::Text, " WARN log lines discarded: limit of 100 per second for each log message lines=200"),
             (LogFormat::Json, r#""level":"WARN","message":"log lines discarded","lines":200,"target":"log"}"#),
         ] {
             let sink = Sink::default();

@@ -18,8 +18,8 @@ pub fn set_process_name(name: &str) {
     let _ = CString::new(name);
 }
 
-/// Settings of the allocator of glibc. Blocks of 128 KiB and more are mapped separately, and at most four threads allocate from own heaps.
-/// By default, the first limit rises to 32 MiB after such a block was freed. The heaps then keep most of the memory that they ever used.
+/// Settings of the allocator of glibc. Blocks of 128 KiB and more are mapped separately, and all threads share at most four arenas. By
+/// default, freeing a mapped block raises the first limit to its size (at most 32 MiB). The arenas then keep most memory that was ever used.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const ALLOCATOR_SETTINGS: &str = "glibc.malloc.mmap_threshold=131072:glibc.malloc.arena_max=4";
 
@@ -38,7 +38,7 @@ pub fn return_freed_memory() {
     }
 }
 
-/// Other allocators return freed memory without settings.
+/// Does nothing: these settings exist only in glibc.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn return_freed_memory() {}
 

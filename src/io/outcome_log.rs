@@ -71,7 +71,7 @@ impl<W: Write> OutcomeFile<W> {
                 return self.out.write_all(&self.row);
             }
             self.left = 0;
-            warn!(target: "echo", "the outcome log has its maximum size; further rows are discarded");
+            warn!(target: "echo", "the outcome log has reached --outcome-log-max; further rows are discarded");
         }
         self.dropped.add(1);
         Ok(())

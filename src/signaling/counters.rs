@@ -86,7 +86,7 @@ dialect_counters! {
     Counter closed_slow_reader,
     /// Messages dropped because the receiving connection read too slowly and was therefore closed.
     Counter messages_dropped_slow_reader,
-    /// Connections closed because the queued bytes of all connections exceeded the budget.
+    /// Connections closed because of the budget of all queues or the memory budget.
     Counter queue_budget_evictions,
     /// Parameter updates replaced by a newer value before a slow client read them.
     Counter updates_coalesced,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::event_sink::ConnId;
 use crate::address::source_network;
 
-/// The connections whose first message has not selected a dialect yet. Connection numbers are in the order of connecting.
+/// Connections that have not selected a dialect yet. Connection numbers are in the order of connecting.
 #[derive(Default)]
 pub(super) struct UndecidedConnections {
     sources: BTreeMap<ConnId, IpAddr>,

@@ -3,6 +3,7 @@
 
 mod echo;
 mod flooding;
+mod greedy;
 mod hostile;
 mod limits;
 mod manual_client;

@@ -212,7 +212,7 @@ impl OutcomeLogFile {
         let result = self.log.finish();
         if dropped.get() > 0 {
             print_notice(&format!(
-                "{} rows are missing from the outcome log: it has its maximum size, or the disk was too slow",
+                "{} rows are missing from the outcome log: the log reached --outcome-log-max, or the disk was too slow or failed",
                 dropped.get()
             ));
         }

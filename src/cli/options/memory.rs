@@ -11,8 +11,8 @@ use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget};
 pub struct MemoryArgs {
     /// Maximum memory for the data of all clients: a size, or off
     ///
-    /// One address (IPv6: /64) may hold at most as much as is free. Its further data is refused, and if memory becomes scarce, its
-    /// connections are closed. The process needs up to 64 MiB more.
+    /// New data is refused if its address (IPv6: /64) would then hold more than remains free. If memory becomes scarce, connections of the
+    /// largest address are closed. Set the memory limit of the container or unit to this size plus 192 MiB.
     #[arg(long, env = "MEMORY_BUDGET", value_name = "SIZE", default_value_t = OrOff(Some(ByteSize(DEFAULT_MEMORY_BUDGET))), help_heading = "Memory")]
     memory_budget: OrOff<ByteSize>,
 }

@@ -25,7 +25,7 @@ ConnectionCounters {
     connections_rejected_address_limit,
     /// Connections rejected because of the memory budget.
     connections_rejected_memory,
-    /// Connections closed because they were idle and another client needed the place.
+    /// Idle connections closed because the connection limit was reached.
     connections_closed_idle,
     /// Connections closed because of the memory budget.
     connections_closed_memory,

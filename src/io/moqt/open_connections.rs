@@ -1,4 +1,4 @@
-//! The open connections of a server, and which of them to close when there is no place or no memory for others.
+//! The open connections of a server, and which of them to close if the connection limit is reached or memory is scarce.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -57,7 +57,7 @@ impl OpenConnections {
             return None;
         }
         let id = *id;
-        table.close(id, "idle, and other clients need the place")
+        table.close(id, "closed as idle, because the connection limit was reached")
     }
 
     /// Closes the connection of `source` that holds most memory. Returns whether there was one.
@@ -66,7 +66,7 @@ impl OpenConnections {
         let of_source = table.connections.iter().filter(|(_, open)| open.memory.source() == source);
         let Some((id, _)) = of_source.max_by_key(|(_, open)| open.memory.bytes()) else { return false };
         let id = *id;
-        table.close(id, "the server has no memory left, and this address holds most of it").is_some()
+        table.close(id, "this address has reached its share of the memory budget").is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, ConnectionTable> {

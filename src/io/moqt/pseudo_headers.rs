@@ -1,5 +1,5 @@
-//! Checks the pseudo-headers of an HTTP/3 request (RFC 9114, section 4.3). The library keeps only the last of several fields with one name,
-//! and ignores their order.
+//! Checks the pseudo-headers of an HTTP/3 request (RFC 9114, section 4.3). The crate `web-transport-proto` keeps only the last of repeated
+//! fields, and ignores the order of fields.
 
 use thiserror::Error;
 
@@ -12,8 +12,8 @@ pub enum PseudoHeaderError {
     /// A pseudo-header follows a regular field.
     #[error("a pseudo-header follows a regular field")]
     Misplaced,
-    /// A request has no such pseudo-header.
-    #[error("a request has no such pseudo-header")]
+    /// Unknown, or only allowed in responses.
+    #[error("unknown pseudo-header, or one that is only allowed in responses")]
     Unknown,
     /// The field section cannot be decoded.
     #[error("the field section is truncated or uses an unsupported encoding")]

@@ -262,15 +262,15 @@ impl MoqtConnections {
         }
     }
 
-    /// Makes place for a client by closing an idle connection. Only a client with a validated address gets the place, because forged packets
-    /// would otherwise close all idle connections. Its packet is ignored: when the client repeats it, the place is free.
+    /// Closes an idle connection for a new client. The address of the client must be validated, because forged packets would otherwise close
+    /// all idle connections. The client's packet is ignored. When the client repeats it, a slot is free.
     fn replace_idle(&self, incoming: Incoming) {
         if !incoming.remote_address_validated() {
             self.send_retry(incoming);
         } else if let Some(source) = self.open.close_longest_idle(self.config.min_idle) {
             self.counters.update(|counters| counters.connections.connections_closed_idle += 1);
             if self.rejection_throttle.allow() {
-                warn!(target: "moqt", %source, reason = "idle, and another client needs the place", "connection closed");
+                warn!(target: "moqt", %source, reason = "idle, and the connection limit is reached", "connection closed");
             }
             incoming.ignore();
         }

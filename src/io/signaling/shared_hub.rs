@@ -221,7 +221,7 @@ impl SharedHub {
                 counts.messages_dropped_slow_reader += dropped_messages as u64;
                 counts.queue_budget_evictions += u64::from(is_over_budget);
             });
-            hub.on_server_close(now, conn, CloseCode::TRY_AGAIN_LATER.get(), SLOW_READER, queues);
+            hub.on_server_close(now, conn, CloseCode::TRY_AGAIN_LATER.get(), close_reason(is_over_budget), queues);
             evicted += 1;
         }
         let next = hub.next_deadline();
@@ -332,8 +332,14 @@ impl Drop for ChargedBody {
 /// Time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Close reason of a slow reader.
-const SLOW_READER: &str = "the client reads too slowly";
+/// Close reason of a connection whose queue is full, or which was chosen because a budget is exceeded.
+fn close_reason(is_over_budget: bool) -> &'static str {
+    if is_over_budget {
+        "the server has too little memory for the data of this client"
+    } else {
+        "the client reads too slowly"
+    }
+}
 
 /// The send queues of all connections.
 #[derive(Default)]
@@ -447,7 +453,8 @@ impl OutboundQueues {
     /// of queued messages plus `more`.
     fn evict(&mut self, conn: ConnId, more: usize, is_over_budget: bool) {
         if let Some(queue) = self.queues.remove(&conn) {
-            let discarded = queue.close_discarding(pending_close(CloseCode::TRY_AGAIN_LATER, SLOW_READER));
+            let reason = close_reason(is_over_budget);
+            let discarded = queue.close_discarding(pending_close(CloseCode::TRY_AGAIN_LATER, reason));
             self.evicted.push(Eviction { conn, dropped_messages: discarded + more, is_over_budget });
         }
     }
