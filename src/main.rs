@@ -10,6 +10,7 @@ use jamjam_dev::io::stop::StopToken;
 
 fn main() -> ExitCode {
     let cli: Cli = environment::parse();
+    cli.prepare();
     let stop = StopToken::default();
     let result = listen_for_signals(stop.clone()).and_then(|()| cli.run(&stop));
     match result {

@@ -129,7 +129,6 @@ pub struct Args {
 impl Args {
     /// Serves until `stop` is requested.
     pub fn run(self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        os::return_freed_memory();
         self.announce.validate()?;
         self.reject_unused_options()?;
         let interval = match self.stats_interval.0 {

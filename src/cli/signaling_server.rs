@@ -99,7 +99,6 @@ impl Args {
             println!("{token}");
             return Ok(0);
         }
-        os::return_freed_memory();
         // Dropping the guard flushes the log.
         let _log = server::start_log(self.verbose, self.log_format, color)?;
         os::set_process_name("signaling-server");

@@ -175,7 +175,11 @@ impl ConnectionLimiter {
 
     /// Decides on a QUIC connection attempt from `address`. `validated` is true if the client has answered a Retry packet.
     pub(in crate::io) fn admit_quic(self: &Arc<Self>, address: IpAddr, validated: bool) -> QuicAdmission {
-        let Ok(free) = Arc::clone(&self.semaphore).try_acquire_owned() else { return QuicAdmission::ConnectionLimit };
+        let Ok(free) = Arc::clone(&self.semaphore).try_acquire_owned() else {
+            // No other connection is closed for an address that has reached its own limit.
+            let is_full = self.is_address_full(address);
+            return if is_full { QuicAdmission::AddressLimit } else { QuicAdmission::ConnectionLimit };
+        };
         let max_unvalidated = MAX_UNVALIDATED_HANDSHAKES.min(self.limits.max_connections.unwrap_or(usize::MAX) / 2);
         if !validated && self.pending_handshakes.load(Ordering::Relaxed) >= max_unvalidated {
             return QuicAdmission::Retry;
@@ -183,6 +187,14 @@ impl ConnectionLimiter {
         let Ok(counted) = self.count_source(address, true) else { return QuicAdmission::AddressLimit };
         self.pending_handshakes.fetch_add(1, Ordering::Relaxed);
         QuicAdmission::Accepted(self.permit(free, counted, true))
+    }
+
+    /// Whether the limit of open connections is reached for `address`.
+    fn is_address_full(&self, address: IpAddr) -> bool {
+        let address = source_network(address);
+        let open = self.open_by_source.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.get(&address).copied().unwrap_or(0);
+        !address.is_loopback() && self.limits.max_connections_per_address.is_some_and(|limit| count >= limit)
     }
 
     fn permit(

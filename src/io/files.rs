@@ -71,9 +71,14 @@ fn sync_folder(file: &Path) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match File::open(folder).and_then(|folder| folder.sync_all()) {
         // A folder may be writable but not readable, and some file systems do not support this call. The file itself is complete.
-        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput) => Ok(()),
+        Err(error) if is_no_error(error.kind()) => Ok(()),
         synced => synced,
     }
+}
+
+#[cfg(unix)]
+fn is_no_error(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }
 
 /// Other systems have no such call.

@@ -29,13 +29,22 @@ const ALLOCATOR_SETTINGS: &str = "glibc.malloc.mmap_threshold=131072:glibc.mallo
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn return_freed_memory() {
     use std::os::unix::process::CommandExt;
-    const VARIABLE: &str = "GLIBC_TUNABLES";
-    if std::env::var_os(VARIABLE).is_none() {
-        let mut arguments = std::env::args_os();
-        let mut again = std::process::Command::new("/proc/self/exe");
-        again.arg0(arguments.next().unwrap_or_default());
-        let _ = again.args(arguments).env(VARIABLE, ALLOCATOR_SETTINGS).exec();
+    const SETTINGS: &str = "GLIBC_TUNABLES";
+    // glibc removes the settings from the environment of a program with file capabilities. This variable prevents an endless loop.
+    const DONE: &str = "JAMJAM_ALLOCATOR_SET";
+    const PROGRAM: &str = "/proc/self/exe";
+    if [SETTINGS, DONE].into_iter().any(|variable| std::env::var_os(variable).is_some()) {
+        return;
     }
+    // A program that was started by an explicit dynamic loader cannot be executed this way.
+    let name = std::fs::read_link(PROGRAM).unwrap_or_default();
+    if name.file_name().is_none_or(|name| name.to_string_lossy().starts_with("ld")) {
+        return;
+    }
+    let mut arguments = std::env::args_os();
+    let mut again = std::process::Command::new(PROGRAM);
+    again.arg0(arguments.next().unwrap_or_default());
+    let _ = again.args(arguments).env(SETTINGS, ALLOCATOR_SETTINGS).env(DONE, "1").exec();
 }
 
 /// Does nothing: these settings exist only in glibc.

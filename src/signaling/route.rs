@@ -155,11 +155,14 @@ pub struct BroadcastParams {
     pub is_control_channel: bool,
     /// The token from the query or, if the query has none, from the `Authorization` header.
     pub token: Option<BearerToken>,
-    /// The other query parameters.
+    /// The other query parameters, at most 64.
     pub query: Vec<(String, String)>,
     /// The headers that the room handler may see, with names in lower case.
     pub headers: Vec<(String, String)>,
 }
+
+/// Maximum number of query parameters that are kept for the room handler.
+const MAX_QUERY_PARAMETERS: usize = 64;
 
 /// Headers with credentials, which room handlers do not see.
 const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
@@ -188,6 +191,7 @@ impl BroadcastParams {
                 "room" if room_in_query.is_none() => room_in_query = Some(check_room_name(value.into_owned())),
                 // If a parameter is repeated, its first value counts.
                 "token" | "room" => {}
+                _ if params.query.len() >= MAX_QUERY_PARAMETERS => {}
                 _ => params.query.push((name.into_owned(), value.into_owned())),
             }
         }

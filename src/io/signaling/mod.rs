@@ -197,9 +197,9 @@ async fn upgrade_middleware(
         return body::too_many_requests("Too many connections", Duration::ZERO);
     }
     let (source, log_uri, log_state) = (client.source, uri.clone(), state.clone());
-    let uri = uri.clone();
+    let (uri, url_bytes) = (uri.clone(), uri.path().len() + uri.query().map_or(0, str::len));
     let serve = async move |io| {
-        let served = match state.hub.on_connect(client.source.ip().to_canonical(), route) {
+        let served = match state.hub.on_connect(client.source.ip().to_canonical(), route, url_bytes) {
             Ok(served) => served,
             Err(error) => return state.log_rejection(client.source, &uri, &error),
         };

@@ -69,9 +69,14 @@ impl SharedHub {
         )
     }
 
-    /// Adds a connection, unless the memory budget refuses it.
-    pub(in crate::io) fn on_connect(&self, source: IpAddr, route: Route) -> Result<ServedConnection, BudgetExceeded> {
-        let memory = ConnectionMemory::open(&self.memory_budget, source, STATE_BYTES)?;
+    /// Adds a connection, unless the memory budget refuses it. `url_bytes` is the length of its URL, whose parameters may be kept.
+    pub(in crate::io) fn on_connect(
+        &self,
+        source: IpAddr,
+        route: Route,
+        url_bytes: usize,
+    ) -> Result<ServedConnection, BudgetExceeded> {
+        let memory = ConnectionMemory::open(&self.memory_budget, source, STATE_BYTES + 2 * url_bytes as u64)?;
         let queue = Arc::new(SendQueue::new(Arc::clone(&self.queue_budget), memory));
         let served = self.with_state(None, |now, state| {
             let conn = ConnId(state.next_conn);
@@ -491,7 +496,7 @@ mod tests {
     /// Three connections of one address hold more than one of another address. Messages to a third address do not fit.
     #[test]
     fn memory_budget_evicts_from_the_address_that_holds_most() {
-        let memory_budget = MemoryBudget::new(Some(100));
+        let memory_budget = MemoryBudget::new(Some(1_380));
         let limits = SendQueueLimits { max_messages: 99, max_bytes: 999, budget_bytes: 999, max_updates: 99 };
         let budget = QueueBudget::new(limits);
         let mut queues = OutboundQueues { memory_budget: Arc::clone(&memory_budget), ..OutboundQueues::default() };
@@ -499,18 +504,18 @@ mod tests {
             let memory = ConnectionMemory::open(&memory_budget, IpAddr::from([192, 0, 2, host]), 0).expect("0 bytes");
             queues.queues.insert(ConnId(conn), Arc::new(SendQueue::new(Arc::clone(&budget), memory)));
         }
-        // Frames of ten bytes each: 40 bytes for address 1, and 30 for address 2, which has the largest queue.
+        // Frames of ten bytes, each charged 138 bytes: four for address 1, and three for address 2, which has the largest queue.
         for conn in [1, 2, 2, 3, 4, 4, 4] {
             queues.send(&[ConnId(conn)], "12345678".to_owned());
         }
-        assert_eq!((queues.evicted.len(), memory_budget.usage().used), (0, 70));
+        assert_eq!((queues.evicted.len(), memory_budget.usage().used), (0, 7 * 138));
         for _ in 0..2 {
             queues.send(&[ConnId(5)], "12345678".to_owned());
         }
         // For the second message to address 3, the largest queue of address 1 is evicted.
         let evicted: Vec<_> = queues.evicted.iter().map(|evicted| (evicted.conn, evicted.dropped_messages)).collect();
         assert_eq!((evicted, memory_budget.usage().connections_closed), (vec![(ConnId(2), 2)], 1));
-        assert_eq!(memory_budget.usage().used, 20 + 30 + 20);
+        assert_eq!(memory_budget.usage().used, (2 + 3 + 2) * 138);
         drop(queues);
         assert_eq!(memory_budget.usage().used, 0);
     }

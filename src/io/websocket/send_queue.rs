@@ -59,6 +59,9 @@ impl QueueBudget {
     }
 }
 
+/// Bytes that are charged to the memory budget for each queued frame in addition to its own bytes: its queue entry and its shared buffer.
+const FRAME_OVERHEAD: usize = 128;
+
 /// Maximum number of frames per vectored write.
 const MAX_FRAMES_PER_WRITE: usize = 64;
 
@@ -140,9 +143,10 @@ impl SendQueue {
         self.memory.source()
     }
 
-    fn release(&self, bytes: usize) {
+    /// Releases `bytes` of `frames` frames. An incomplete message is not a frame.
+    fn release(&self, bytes: usize, frames: usize) {
         self.budget.used_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
-        self.memory.shrink(bytes as u64);
+        self.memory.shrink((bytes + frames * FRAME_OVERHEAD) as u64);
     }
 
     /// Appends a frame. After a close, the frame is dropped silently.
@@ -161,7 +165,7 @@ impl SendQueue {
         let mut dropped = 0;
         while inner.frames.len() >= max_updates || inner.frames.bytes() + frame.len() > max_bytes {
             let Some(len) = inner.frames.coalesce(key) else { break };
-            self.release(len);
+            self.release(len, 1);
             dropped += 1;
         }
         self.append(inner, frame, Some(key)).map(|()| dropped)
@@ -186,7 +190,7 @@ impl SendQueue {
             self.budget.used_bytes.fetch_sub(len, Ordering::Relaxed);
             return Err(QueueFull::Budget);
         }
-        if self.memory.grow(len).is_err() {
+        if self.memory.grow(len + FRAME_OVERHEAD as u64).is_err() {
             self.budget.used_bytes.fetch_sub(len, Ordering::Relaxed);
             return Err(QueueFull::Memory);
         }
@@ -220,7 +224,7 @@ impl SendQueue {
             // The connection's task frees the incomplete received message only when the task runs next. However, the bytes of this
             // message no longer count against the shared budget.
             let partial = std::mem::take(&mut inner.partial_message_bytes);
-            self.release(bytes + partial);
+            self.release(bytes + partial, frames);
             self.memory.close();
             discarded = frames;
         }
@@ -261,7 +265,7 @@ impl SendQueue {
         let bytes = if is_open { bytes } else { 0 };
         let before = std::mem::replace(&mut inner.partial_message_bytes, bytes);
         if bytes <= before {
-            self.release(before - bytes);
+            self.release(before - bytes, 0);
         } else {
             let more = (bytes - before) as u64;
             let total = self.budget.used_bytes.fetch_add(more, Ordering::Relaxed) + more;
@@ -293,8 +297,12 @@ impl SendQueue {
 
     /// Marks the next `bytes` bytes of the queue as written.
     pub(in crate::io) fn advance(&self, bytes: usize) {
-        let done = self.lock().frames.advance(bytes);
-        self.release(done);
+        let mut inner = self.lock();
+        let before = inner.frames.len();
+        let done = inner.frames.advance(bytes);
+        let frames = before - inner.frames.len();
+        drop(inner);
+        self.release(done, frames);
     }
 
     fn lock(&self) -> MutexGuard<'_, SendQueueState> {

@@ -259,6 +259,12 @@ fn on_text(
             let key = dialect.rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
             let ControlSurfaceDialect { rooms, ranges, sync_bytes, .. } = dialect;
             let room = rooms.get_mut(key).ok_or(MessageError::NotInRoom)?;
+            // Checked first, because building a state takes time under the hub's lock.
+            if sync_bytes.retry_after(ctx.now.monotonic, ctx.source).is_some() {
+                ctx.count_rejection();
+                ctx.reply(&RATE_LIMITED);
+                return Err(MessageError::Rejected("too many sync requests from this address"));
+            }
             let state = room.data.parameters.state_json(|all| {
                 let shown = all.map(|(name, parameter)| {
                     let range = ranges.get(name);
@@ -267,11 +273,7 @@ fn on_text(
                 to_json(&ServerMessage::State { params: shown.collect() })
             });
             // The length of a state is below 2 GiB, because there are at most `MAX_PARAMETERS`.
-            if sync_bytes.check_weighted(ctx.now.monotonic, ctx.source, state.len() as u32).is_err() {
-                ctx.count_rejection();
-                ctx.reply(&RATE_LIMITED);
-                return Err(MessageError::Rejected("too many sync requests from this address"));
-            }
+            let _ = sync_bytes.check_weighted(ctx.now.monotonic, ctx.source, state.len() as u32);
             ctx.reply_text(state);
         }
         "ping" => {

@@ -205,6 +205,37 @@ fn a_thousand_scheduled_values_per_room_and_excess_applies_immediately() {
 }
 
 #[test]
+fn sync_is_limited_by_bytes_per_address() {
+    let (mut hub, mut sink) = hub(ControlSurfaceLimits::default());
+    room(&mut hub, "1234");
+    join(&mut hub, &mut sink, 1, "1234");
+    connect(&mut hub, &mut sink, 2, [192, 0, 2, 2]);
+    send(&mut hub, &mut sink, 2, 0, &join_message("1234"));
+    // A state of about 430 kB.
+    for number in 0..1_024 {
+        let name = format!("{number:0>256}");
+        send(&mut hub, &mut sink, 1, 0, &json!({"type": "param", "param": name, "value": 0.5}));
+    }
+    let sync = json!({"type": "sync"});
+    let kind = |sink: &RecordingSink, conn| sink.last(conn)["type"].clone();
+    let limited = json!({"type": "error", "code": "RATE_LIMITED", "message": "Too many sync requests"});
+    let mut states = 0;
+    while kind(&sink, 1) != "error" {
+        send(&mut hub, &mut sink, 1, 0, &sync);
+        states += 1;
+    }
+    assert_eq!((states - 1, sink.last(1)), (4, limited.clone()));
+    // A new value does not make the state available again.
+    send(&mut hub, &mut sink, 1, 0, &json!({"type": "param", "param": "x", "value": 0.5}));
+    send(&mut hub, &mut sink, 1, 0, &sync);
+    assert_eq!(sink.last(1), limited);
+    // Another address is not affected. A second later, the first address is served again.
+    send(&mut hub, &mut sink, 2, 0, &sync);
+    send(&mut hub, &mut sink, 1, 1, &sync);
+    assert_eq!((kind(&sink, 1), kind(&sink, 2)), (json!("state"), json!("state")));
+}
+
+#[test]
 fn room_is_limited_to_4096_parameters_which_can_still_be_set() {
     let (mut hub, mut sink) = hub(ControlSurfaceLimits::default());
     room(&mut hub, "1234");
