@@ -215,6 +215,12 @@ impl MemoryCharge {
         Self { budget: Arc::clone(budget), source, bytes: 0 }
     }
 
+    /// Charges `bytes`, which are held already, to `source`.
+    pub fn held(budget: &Arc<MemoryBudget>, source: IpAddr, bytes: u64) -> Self {
+        budget.charge(source, bytes);
+        Self { budget: Arc::clone(budget), source, bytes }
+    }
+
     /// Charges `bytes` more, unless the budget refuses them.
     pub fn grow(&mut self, bytes: u64) -> Result<(), BudgetExceeded> {
         self.budget.try_charge(self.source, bytes)?;

@@ -12,11 +12,10 @@ use tracing::{Level, enabled, info, warn};
 
 use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
-use super::options::memory::MemoryArgs;
 use super::options::registration::RegistrationArgs;
 use super::output::Failure;
 use super::output::check_distinct_files;
-use super::server::{self, AddressFile, ServerStatistics, UdpStatistics};
+use super::server::{self, AddressFile, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
     BitRate, ByteSize, ListenAddress, LogFormat, Millis, OrOff, PacketRate, Seconds, UdpDriver, output_file_parser,
     parse_percent,
@@ -69,7 +68,7 @@ pub struct Args {
     #[arg(long, value_name = "[ADDR:]PORT")]
     metrics: Option<ListenAddress>,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = HEADING_MEMORY)]
     memory: MemoryArgs,
 
     /// Maximum memory for delayed packets: a size, or off

@@ -14,7 +14,6 @@ pub mod options {
     pub mod broadcast;
     pub mod credentials;
     pub mod impairment;
-    pub mod memory;
     pub mod registration;
     pub mod room_target;
     pub mod signaling_limits;

@@ -1,4 +1,4 @@
-//! Parts that both servers share: log, listen addresses and `--address-file`. Also writes the statistics of `echo-server` to the log and
+//! Parts that both servers share: log, memory budget, listen addresses and `--address-file`. Also writes the statistics of `echo-server` to the log and
 //! the metrics.
 
 use std::fmt::Write;
@@ -13,14 +13,14 @@ use prometheus_client::registry::Registry;
 use tracing::info;
 
 use super::output::Failure;
-use super::values::{LogFormat, use_color};
+use super::values::{ByteSize, LogFormat, OrOff, use_color};
 use crate::echo::{Counters, EchoCollector, ExternalCounts};
 use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
 use crate::io::stop::StopToken;
 use crate::io::udp::{BindError, KernelDrops};
 use crate::io::{files, http, memory, resolve};
-use crate::memory_budget::MemoryBudget;
+use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget};
 use crate::stats::Counter;
 
 /// Starts the log. `--verbose` overrides `RUST_LOG`.
@@ -90,6 +90,24 @@ impl<'a> AddressFile<'a> {
 
 fn cannot_write(file: &Path) -> String {
     format!("cannot write the address to {}", file.display())
+}
+
+/// The memory budget of a server. Flatten this group with the heading of the subcommand.
+#[derive(Debug, clap::Args)]
+pub struct MemoryArgs {
+    /// Maximum memory for the data of all clients: a size, or off
+    ///
+    /// New data is refused if its address (IPv6: /64) would then hold more than remains free. If memory becomes scarce, connections of the
+    /// largest address are closed. Set the memory limit of the container or unit to this size plus 192 MiB.
+    #[arg(long, env = "MEMORY_BUDGET", value_name = "SIZE", default_value_t = OrOff(Some(ByteSize(DEFAULT_MEMORY_BUDGET))))]
+    memory_budget: OrOff<ByteSize>,
+}
+
+impl MemoryArgs {
+    /// Creates the budget.
+    pub fn budget(&self) -> Arc<MemoryBudget> {
+        memory::logged_budget(self.memory_budget.0.map(|ByteSize(size)| size))
+    }
 }
 
 /// MOQT counters that are always logged. The other counters are logged only if they are not zero.

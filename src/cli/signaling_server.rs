@@ -12,10 +12,9 @@ use tracing::{info, warn};
 use super::environment::AddressSource;
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
-use super::options::memory::MemoryArgs;
-use super::options::signaling_limits::{ConnectionLimitArgs, ControlSurfaceArgs, HeartbeatArgs};
+use super::options::signaling_limits::{ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs};
 use super::output::Failure;
-use super::server::{self, AddressFile, bind_tcp};
+use super::server::{self, AddressFile, MemoryArgs, bind_tcp};
 use super::values::{DEFAULT_SIGNALING_PORT, LogFormat, TrimmedEnumParser, output_file_parser, parse_port};
 use crate::io::os;
 use crate::io::signaling::{self, SHUTDOWN_TIMEOUT, SignalingServerConfig};
@@ -61,7 +60,7 @@ pub struct Args {
     #[command(flatten)]
     tls: ServerTlsArgs,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = HEADING_LIMITS)]
     memory: MemoryArgs,
 
     #[command(flatten)]

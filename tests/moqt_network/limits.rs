@@ -65,7 +65,7 @@ fn longest_idle_connection_is_closed_for_a_new_client() {
 
 #[test]
 fn connections_are_rejected_or_closed_when_memory_is_scarce() {
-    let memory_budget = MemoryBudget::new(Some(8 << 20));
+    let memory_budget = MemoryBudget::new(Some(10 << 20));
     let config = MoqtServerConfig { memory_budget: Arc::clone(&memory_budget), ..MoqtServerConfig::default() };
     let server = TestServer::start(config);
     run_async(async {

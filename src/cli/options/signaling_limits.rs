@@ -24,7 +24,8 @@ use crate::signaling::{ControlSurfaceLimits, CreateRoomOptions, Heartbeat, Hub, 
 use crate::time::Time;
 use crate::units::{self, TimeUnit};
 
-const HEADING_LIMITS: &str = "Limits";
+/// Help heading of the limits.
+pub const HEADING_LIMITS: &str = "Limits";
 
 const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
 const DEFAULT_MAX_CONNECTIONS_PER_ADDRESS: usize = 256;

@@ -24,9 +24,12 @@ const RECEIVE_WINDOW: u32 = 512 << 10;
 /// the limit is low.
 const SEND_WINDOW: u64 = 512 << 10;
 
-/// Memory of a connection without the data of its session, in bytes. The transport may hold 1.5 times as much as the receive window,
-/// because it merges the parts of datagrams only above this factor.
-pub(super) const CONNECTION_BYTES: u64 = (64 << 10) + RECEIVE_WINDOW as u64 * 3 / 2 + SEND_WINDOW;
+/// Memory of a connection without its streams and the data of its session, in bytes. Received data that waits for earlier data pins whole
+/// datagrams. quinn copies this data only when the datagrams have 1.5 times its length more. Therefore, the receive window counts 2.5 times.
+pub(super) const CONNECTION_BYTES: u64 = (64 << 10) + RECEIVE_WINDOW as u64 * 5 / 2 + SEND_WINDOW;
+
+/// Bytes of datagrams that each stream of the peer may pin even if it has received little data.
+pub(super) const STREAM_BYTES: u64 = 32 << 10;
 
 /// Receive buffer for QUIC datagrams, in bytes. The datagrams are not read, but WebTransport requires support for them.
 const DATAGRAM_RECEIVE_BUFFER_BYTES: usize = 16 << 10;

@@ -400,18 +400,19 @@ impl MoqtConnections {
         let mut endpoint = MoqtEndpoint::new(session, MoqtEcho::new(echo.clone()));
         let mut counted = 0;
         let close =
-            drive_session(ConnectionStreams::new(transport), &mut endpoint, clock, stop, |endpoint, rejected| {
+            drive_session(ConnectionStreams::new(transport), &mut endpoint, clock, stop, |endpoint, streams| {
                 let counters = endpoint.take_counters();
                 if counters != SessionCounters::default() {
                     registration.on_activity();
                 }
                 self.add_session_counters(source, &counters);
                 let held = endpoint.session().held_bytes() + endpoint.handler().buffered_bytes();
-                let allowance = memory.set(quic::CONNECTION_BYTES + held as u64);
+                let transport = quic::CONNECTION_BYTES + streams.open as u64 * quic::STREAM_BYTES;
+                let allowance = memory.set(transport + held as u64);
                 endpoint.handler().limit_growth(allowance);
-                if rejected > counted {
-                    self.counters.update(|counters| counters.connections.streams_stray += rejected - counted);
-                    counted = rejected;
+                if streams.rejected > counted {
+                    self.counters.update(|counters| counters.connections.streams_stray += streams.rejected - counted);
+                    counted = streams.rejected;
                 }
             })
             .await;

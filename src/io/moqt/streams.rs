@@ -69,15 +69,23 @@ pub(super) struct SessionClose {
     pub(super) closed_locally: bool,
 }
 
+/// Numbers of the peer's streams.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamCounts {
+    /// Streams that were rejected so far, because their header was late, incomplete or not of this session.
+    pub(super) rejected: u64,
+    /// Streams that the peer may still send on.
+    pub(super) open: usize,
+}
+
 /// Runs an endpoint until either end closes the session. Closes the session without an error when `stop` completes. `observe` is called
-/// after each turn and once more at the end. `observe` also receives the number of rejected streams so far. A stream is rejected if its
-/// header is late, incomplete or not of this session.
+/// after each turn and once more at the end.
 pub(super) async fn drive_session<A: SessionHandler>(
     mut streams: ConnectionStreams,
     endpoint: &mut MoqtEndpoint<A>,
     clock: SessionClock,
     stop: impl Future<Output = &'static str>,
-    mut observe: impl FnMut(&mut MoqtEndpoint<A>, u64),
+    mut observe: impl FnMut(&mut MoqtEndpoint<A>, StreamCounts),
 ) -> SessionClose {
     let mut stop = pin!(stop);
     let mut stopping = false;
@@ -87,13 +95,13 @@ pub(super) async fn drive_session<A: SessionHandler>(
         iterations = iterations.wrapping_add(1);
         while let Some(action) = endpoint.poll_action() {
             if let SessionAction::Close { code, reason } = action {
-                observe(endpoint, rejected);
+                observe(endpoint, StreamCounts { rejected, open: streams.open_count() });
                 streams.close(code, &reason).await;
                 return SessionClose { code, reason, closed_locally: true };
             }
             streams.apply(action);
         }
-        observe(endpoint, rejected);
+        observe(endpoint, StreamCounts { rejected, open: streams.open_count() });
         let (deadline, has_backlog) = (endpoint.next_deadline(), endpoint.has_backlog());
         if iterations.is_multiple_of(ITERATIONS_PER_YIELD) {
             tokio::task::yield_now().await;
@@ -117,7 +125,7 @@ pub(super) async fn drive_session<A: SessionHandler>(
                     } else {
                         endpoint.on_connection_closed(clock.now(), code, &reason);
                     }
-                    observe(endpoint, rejected);
+                    observe(endpoint, StreamCounts { rejected, open: 0 });
                     return SessionClose { code, reason, closed_locally };
                 }
                 event => dispatch(endpoint, clock.now(), event),
@@ -211,6 +219,11 @@ impl ConnectionStreams {
             last_polled_send: StreamHandle::Local(0),
             last_polled_recv: StreamHandle::Local(0),
         }
+    }
+
+    /// Number of streams that the peer may still send on.
+    fn open_count(&self) -> usize {
+        self.recv_streams.len() + self.header_reads.len()
     }
 
     /// Closes the session and the connection.

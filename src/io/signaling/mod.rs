@@ -196,20 +196,24 @@ async fn upgrade_middleware(
     if !client.permit.assign_client(client.source.ip(), client.is_forwarded) {
         return body::too_many_requests("Too many connections", Duration::ZERO);
     }
-    let (source, log_uri, log_state) = (client.source, uri.clone(), state.clone());
-    let (uri, url_bytes) = (uri.clone(), uri.path().len() + uri.query().map_or(0, str::len));
+    let url_bytes = uri.path().len() + uri.query().map_or(0, str::len);
+    let memory = match state.hub.charge_connection(client.source.ip().to_canonical(), url_bytes) {
+        Ok(memory) => memory,
+        Err(error) => {
+            state.log_rejection(client.source, uri, &error);
+            return body::too_many_requests("Too many connections", Duration::ZERO);
+        }
+    };
+    let (source, uri, log_state) = (client.source, uri.clone(), state.clone());
     let serve = async move |io| {
-        let served = match state.hub.on_connect(client.source.ip().to_canonical(), route, url_bytes) {
-            Ok(served) => served,
-            Err(error) => return state.log_rejection(client.source, &uri, &error),
-        };
+        let served = state.hub.on_connect(client.source.ip().to_canonical(), route, memory);
         // The hub does not count pings and fragments. Therefore, `connection::serve` limits their rate to the maximum message rate.
         connection::serve(io, &served, &*state.hub, state.limits.message_limit()).await;
         // Frees the slot at the end of the connection.
         drop(client.permit);
     };
     handshake::accept_upgrade(&mut request, serve).unwrap_or_else(|error| {
-        log_state.log_rejection(source, &log_uri, &error);
+        log_state.log_rejection(source, &uri, &error);
         rejection_response(error)
     })
 }

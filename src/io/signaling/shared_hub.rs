@@ -18,7 +18,7 @@ use crate::io::signaling::event_stream::{EventListenerCounters, EventListeners, 
 use crate::io::websocket::connection::{MessageHandler, ServedConnection};
 use crate::io::websocket::frame::{self, FrameError};
 use crate::io::websocket::send_queue::{PendingClose, QueueBudget, QueueFull, SendQueue, SendQueueLimits};
-use crate::memory_budget::{BudgetExceeded, ConnectionMemory, MemoryBudget};
+use crate::memory_budget::{BudgetExceeded, ConnectionMemory, MemoryBudget, MemoryCharge};
 use crate::signaling::{
     CloseCode, ConnId, ControlSurfaceEvent, DialectCounters, EventProducer, EventSink, Hub, NewConnection, Route,
     Snapshot, SnapshotQuery, UpdateKey,
@@ -69,16 +69,20 @@ impl SharedHub {
         )
     }
 
-    /// Adds a connection, unless the memory budget refuses it. `url_bytes` is the length of its URL, whose parameters may be kept.
-    pub(in crate::io) fn on_connect(
+    /// Charges a new connection to `source`, unless the memory budget refuses it. `url_bytes` is the length of its URL, whose parameters may
+    /// be kept.
+    pub(in crate::io) fn charge_connection(
         &self,
         source: IpAddr,
-        route: Route,
         url_bytes: usize,
-    ) -> Result<ServedConnection, BudgetExceeded> {
-        let memory = ConnectionMemory::open(&self.memory_budget, source, STATE_BYTES + 2 * url_bytes as u64)?;
+    ) -> Result<ConnectionMemory, BudgetExceeded> {
+        ConnectionMemory::open(&self.memory_budget, source, STATE_BYTES + 2 * url_bytes as u64)
+    }
+
+    /// Adds a connection, whose memory was charged before.
+    pub(in crate::io) fn on_connect(&self, source: IpAddr, route: Route, memory: ConnectionMemory) -> ServedConnection {
         let queue = Arc::new(SendQueue::new(Arc::clone(&self.queue_budget), memory));
-        let served = self.with_state(None, |now, state| {
+        self.with_state(None, |now, state| {
             let conn = ConnId(state.next_conn);
             state.next_conn += 1;
             if state.shutdown_guard.is_some() {
@@ -89,8 +93,8 @@ impl SharedHub {
             }
             let max_message_bytes = state.hub.max_message_bytes(conn);
             ServedConnection { conn, queue, max_message_bytes, _shutdown_guard: state.shutdown_guard.clone() }
-        });
-        Ok(served.unwrap_or_else(|| unreachable!("`with_state` always returns a value if `required` is `None`")))
+        })
+        .unwrap_or_else(|| unreachable!("`with_state` always returns a value if `required` is `None`"))
     }
 
     /// Runs the hub's timers until the future is dropped.
@@ -187,8 +191,8 @@ impl SharedHub {
 
     /// The body of a response that several requests share. Until the last response was sent, its bytes count towards the memory budget.
     pub(in crate::io) fn charged_body(&self, text: String) -> Bytes {
-        self.memory_budget.charge(SHARED_BODY_SOURCE, text.len() as u64);
-        Bytes::from_owner(ChargedBody { text, budget: Arc::clone(&self.memory_budget) })
+        let charge = MemoryCharge::held(&self.memory_budget, SHARED_BODY_SOURCE, text.len() as u64);
+        Bytes::from_owner(SharedText { text, _charge: charge })
     }
 
     pub(in crate::io) fn memory_budget(&self) -> Arc<MemoryBudget> {
@@ -280,8 +284,7 @@ impl MessageHandler for SharedHub {
             state.queues.enforce_budget(&self.queue_budget);
             while let Some(source) = self.memory_budget.source_to_cut() {
                 let Some(largest) = state.queues.largest_queue_of(source) else { return };
-                self.memory_budget.count_closed_connection();
-                state.queues.evict(largest, 0, true);
+                state.queues.evict_for_memory(largest, 0);
             }
         });
     }
@@ -316,21 +319,15 @@ const STATE_BYTES: u64 = 4 << 10;
 /// Bodies that several clients share are not charged to any of them.
 const SHARED_BODY_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// The text of a response, charged to the budget.
-struct ChargedBody {
+/// The text of a shared response.
+struct SharedText {
     text: String,
-    budget: Arc<MemoryBudget>,
+    _charge: MemoryCharge,
 }
 
-impl AsRef<[u8]> for ChargedBody {
+impl AsRef<[u8]> for SharedText {
     fn as_ref(&self) -> &[u8] {
         self.text.as_bytes()
-    }
-}
-
-impl Drop for ChargedBody {
-    fn drop(&mut self) {
-        self.budget.release(SHARED_BODY_SOURCE, self.text.len() as u64);
     }
 }
 
@@ -425,8 +422,7 @@ impl OutboundQueues {
                         let source = self.memory_budget.source_to_cut().unwrap_or(queue.source());
                         // The address that holds most may be that of a client of another server in this process.
                         let largest = self.largest_queue_of(source).unwrap_or(*conn);
-                        self.memory_budget.count_closed_connection();
-                        self.evict(largest, usize::from(largest == *conn), true);
+                        self.evict_for_memory(largest, usize::from(largest == *conn));
                     }
                 }
             }
@@ -452,6 +448,12 @@ impl OutboundQueues {
             let Some(largest) = self.largest_queue() else { return };
             self.evict(largest, 0, true);
         }
+    }
+
+    /// Like [`OutboundQueues::evict`], because of the memory budget.
+    fn evict_for_memory(&mut self, conn: ConnId, more: usize) {
+        self.memory_budget.count_closed_connection();
+        self.evict(conn, more, true);
     }
 
     /// Closes a connection that does not read, or does not complete its messages. The number of dropped messages is the number

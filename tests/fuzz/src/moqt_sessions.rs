@@ -2,16 +2,13 @@
 //! are lost or changed. Buffers stay within their limits, no action follows a close, and an undisturbed run completes with every frame
 //! intact.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use jamjam_dev::moqt::client::{FramePayload, MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_dev::moqt::echo::{MoqtEcho, MoqtEchoConfig};
-use jamjam_dev::moqt::{
-    EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionAction, SessionHandler, SessionLimits, StreamDir,
-    StreamHandle,
-};
+use jamjam_dev::moqt::{EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle};
 use jamjam_dev::time::Time;
+use test_support::moqt_in_memory::{Direction, Fault};
 
 use crate::input::Input;
 
@@ -29,142 +26,6 @@ pub(crate) fn run(data: &[u8]) {
         peers.step(&mut input);
     }
     peers.finish();
-}
-
-/// What is in flight on a stream.
-enum Piece {
-    Bytes(Vec<u8>),
-    Finish,
-    Reset(u32),
-    Stop(u32),
-}
-
-struct StreamQueue {
-    /// Set for a stream that the sender opened, until the receiver has been notified.
-    is_unopened: bool,
-    dir: StreamDir,
-    pieces: VecDeque<Piece>,
-}
-
-/// The streams to one peer, with the handles of this peer.
-#[derive(Default)]
-struct Direction {
-    streams: BTreeMap<StreamHandle, StreamQueue>,
-    has_closed: bool,
-    actions: usize,
-}
-
-fn peer_handle(stream: StreamHandle) -> StreamHandle {
-    match stream {
-        StreamHandle::Local(id) => StreamHandle::Remote(id),
-        StreamHandle::Remote(id) => StreamHandle::Local(id),
-    }
-}
-
-/// A fault on the way.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    None,
-    /// The rest of the piece is lost, and the stream is reset.
-    Truncated,
-    /// A byte is changed.
-    Changed(u8),
-}
-
-impl Direction {
-    fn queue(&mut self, stream: StreamHandle) -> &mut StreamQueue {
-        let known = StreamQueue { is_unopened: false, dir: StreamDir::Bi, pieces: VecDeque::new() };
-        self.streams.entry(peer_handle(stream)).or_insert(known)
-    }
-
-    /// Queues the actions of `from`. Returns the code and the reason if one of them closes the connection.
-    fn load<A: SessionHandler>(&mut self, from: &mut MoqtEndpoint<A>) -> Option<(u32, String)> {
-        let mut closed = None;
-        while let Some(action) = from.poll_action() {
-            assert!(!self.has_closed, "an action follows the close: {action:?}");
-            self.actions += 1;
-            assert!(self.actions <= MAX_ACTIONS, "too many actions");
-            match action {
-                SessionAction::OpenStream(stream, dir) => {
-                    let queue = StreamQueue { is_unopened: true, dir, pieces: VecDeque::new() };
-                    assert!(self.streams.insert(peer_handle(stream), queue).is_none(), "{stream:?} is opened twice");
-                }
-                SessionAction::Write(stream, bytes) => {
-                    self.queue(stream).pieces.push_back(Piece::Bytes(bytes.to_vec()));
-                }
-                SessionAction::Finish(stream) => self.queue(stream).pieces.push_back(Piece::Finish),
-                SessionAction::Reset(stream, code) => {
-                    let queue = self.queue(stream);
-                    queue.pieces.clear();
-                    queue.pieces.push_back(Piece::Reset(code));
-                }
-                SessionAction::StopSending(stream, code) => self.queue(stream).pieces.push_front(Piece::Stop(code)),
-                SessionAction::Close { code, reason } => {
-                    self.has_closed = true;
-                    closed = Some((code, reason));
-                }
-            }
-        }
-        closed
-    }
-
-    /// Delivers at most `len` bytes, or an event, of the stream with this index among those with something in flight. Returns false if
-    /// there is none.
-    fn deliver<A: SessionHandler, B: SessionHandler>(
-        &mut self,
-        now: Time,
-        (from, to): (&mut MoqtEndpoint<B>, &mut MoqtEndpoint<A>),
-        (index, len): (usize, usize),
-        fault: Fault,
-    ) -> bool {
-        let ready: Vec<StreamHandle> =
-            self.streams.iter().filter(|(_, queue)| !queue.pieces.is_empty()).map(|(stream, _)| *stream).collect();
-        if ready.is_empty() {
-            return false;
-        }
-        let stream = ready[index % ready.len()];
-        let dir = self.streams[&stream].dir;
-        // As in QUIC, a new stream also opens all earlier streams of its kind.
-        for (earlier, queue) in
-            self.streams.range_mut(..=stream).filter(|(_, queue)| queue.dir == dir && queue.is_unopened)
-        {
-            let StreamHandle::Remote(id) = earlier else { continue };
-            queue.is_unopened = false;
-            to.on_stream_opened(now, *id, dir);
-        }
-        let Some(queue) = self.streams.get_mut(&stream) else { return true };
-        match queue.pieces.pop_front() {
-            Some(Piece::Bytes(mut bytes)) => {
-                let rest = bytes.split_off(bytes.len().min(len.max(1)));
-                from.on_bytes_written(now, peer_handle(stream), bytes.len());
-                if let (Fault::Changed(by), Some(last)) = (fault, bytes.last_mut()) {
-                    *last ^= by;
-                }
-                if fault == Fault::Truncated {
-                    self.streams.remove(&stream);
-                    to.on_stream_data(now, stream, &bytes);
-                    to.on_stream_reset(now, stream, 0);
-                    from.on_stop_sending(now, peer_handle(stream), 0);
-                    return true;
-                }
-                if !rest.is_empty() {
-                    queue.pieces.push_front(Piece::Bytes(rest));
-                }
-                to.on_stream_data(now, stream, &bytes);
-            }
-            Some(Piece::Finish) => {
-                self.streams.remove(&stream);
-                to.on_stream_finished(now, stream);
-            }
-            Some(Piece::Reset(code)) => {
-                self.streams.remove(&stream);
-                to.on_stream_reset(now, stream, code);
-            }
-            Some(Piece::Stop(code)) => to.on_stop_sending(now, stream, code),
-            None => {}
-        }
-        true
-    }
 }
 
 struct Peers {
@@ -299,19 +160,26 @@ impl Peers {
         if self.is_closed {
             return false;
         }
-        let delivered = if to_server {
-            self.to_server.deliver(self.now, (&mut self.client, &mut self.server), (index, len), fault)
+        let direction = if to_server { &mut self.to_server } else { &mut self.to_client };
+        let ready = direction.ready(|_| true);
+        if ready.is_empty() {
+            return false;
+        }
+        let selected = (ready[index % ready.len()], |_| len);
+        if to_server {
+            direction.deliver(self.now, (&mut self.client, &mut self.server), selected, fault);
         } else {
-            self.to_client.deliver(self.now, (&mut self.server, &mut self.client), (index, len), fault)
-        };
+            direction.deliver(self.now, (&mut self.server, &mut self.client), selected, fault);
+        }
         self.load();
-        delivered
+        true
     }
 
     /// Exchanges the actions, and checks the state of both ends.
     fn load(&mut self) {
         let closed_by_client = self.to_server.load(&mut self.client);
         let closed_by_server = self.to_client.load(&mut self.server);
+        assert!(self.to_server.actions.max(self.to_client.actions) <= MAX_ACTIONS, "too many actions");
         while let Some(event) = self.client.handler().poll_event() {
             if let MoqtClientEvent::FrameReturned { intact, payload, .. } = event {
                 assert!(intact || self.has_fault, "a frame is damaged: {payload:?}");

@@ -16,6 +16,7 @@ pub mod in_memory_hub;
 pub mod logged;
 pub mod manual_peer;
 pub mod moqt_golden;
+pub mod moqt_in_memory;
 pub mod node_driver;
 pub mod recording_sink;
 pub mod server;

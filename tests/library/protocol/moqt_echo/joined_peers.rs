@@ -1,132 +1,13 @@
 //! Two peers that are connected in memory. Streams overtake each other, and bytes arrive in chunks of any size. The clock jumps from one
 //! deadline to the next, and a reader may be slow.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use jamjam_dev::moqt::client::{MoqtClient, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_dev::moqt::echo::{MoqtEcho, MoqtEchoConfig as Echoing};
-use jamjam_dev::moqt::{
-    EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionAction, SessionCounters, SessionHandler, SessionLimits,
-    StreamDir, StreamHandle,
-};
+use jamjam_dev::moqt::{EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionCounters, SessionLimits, StreamDir};
 use jamjam_dev::time::Time;
-
-/// An action that one peer takes on a stream.
-enum Piece {
-    Bytes(Vec<u8>),
-    Finish,
-    Reset(u32),
-    Stop(u32),
-}
-
-/// A stream from its receiver's point of view.
-struct StreamQueue {
-    /// Set for a stream that the sender opened, until the receiver has been notified.
-    unopened: bool,
-    kind: StreamDir,
-    pieces: VecDeque<Piece>,
-}
-
-/// The actions in flight to one peer.
-#[derive(Default)]
-struct Direction(BTreeMap<StreamHandle, StreamQueue>);
-
-/// Converts between the local and the remote handle of a stream.
-fn peer_handle(stream: StreamHandle) -> StreamHandle {
-    match stream {
-        StreamHandle::Local(id) => StreamHandle::Remote(id),
-        StreamHandle::Remote(id) => StreamHandle::Local(id),
-    }
-}
-
-impl Direction {
-    fn stream_queue(&mut self, stream: StreamHandle) -> &mut StreamQueue {
-        // The receiver opened this stream itself, so the stream is not reported to the receiver as new.
-        let known = StreamQueue { unopened: false, kind: StreamDir::Bi, pieces: VecDeque::new() };
-        self.0.entry(peer_handle(stream)).or_insert(known)
-    }
-
-    /// Queues the actions of `from`. If one of these actions closes the connection, the function returns the close code and reason.
-    fn load<A: SessionHandler>(&mut self, from: &mut MoqtEndpoint<A>) -> Option<(u32, String)> {
-        while let Some(action) = from.poll_action() {
-            match action {
-                SessionAction::OpenStream(stream, kind) => {
-                    self.0.insert(peer_handle(stream), StreamQueue { unopened: true, kind, pieces: VecDeque::new() });
-                }
-                SessionAction::Write(stream, bytes) => {
-                    self.stream_queue(stream).pieces.push_back(Piece::Bytes(bytes.to_vec()));
-                }
-                SessionAction::Finish(stream) => self.stream_queue(stream).pieces.push_back(Piece::Finish),
-                SessionAction::Reset(stream, code) => {
-                    let stream_queue = self.stream_queue(stream);
-                    stream_queue.pieces.clear();
-                    stream_queue.pieces.push_back(Piece::Reset(code));
-                }
-                SessionAction::StopSending(stream, code) => {
-                    self.stream_queue(stream).pieces.push_front(Piece::Stop(code));
-                }
-                SessionAction::Close { code, reason } => return Some((code, reason)),
-            }
-        }
-        None
-    }
-
-    /// Delivers the next piece of one stream, which is selected at random. A piece is either data or an event, for example a stream reset.
-    /// If the piece contains data, the function delivers the first bytes of the piece. The number of these bytes is random. The remaining
-    /// bytes stay at the front of the queue. Returns false if there was no piece to deliver. Groups wait while `held` is set.
-    fn deliver<A: SessionHandler, B: SessionHandler>(
-        &mut self,
-        now: Time,
-        from: &mut MoqtEndpoint<B>,
-        to: &mut MoqtEndpoint<A>,
-        held: bool,
-        random: &mut Random,
-    ) -> bool {
-        let ready: Vec<StreamHandle> = self
-            .0
-            .iter()
-            .filter(|(_, stream_queue)| {
-                !(stream_queue.pieces.is_empty() || held && stream_queue.kind == StreamDir::Uni)
-            })
-            .map(|(stream, _)| *stream)
-            .collect();
-        if ready.is_empty() {
-            return false;
-        }
-        let stream = ready[random.below(ready.len())];
-        let kind = self.0[&stream].kind;
-        // As in QUIC, a new stream also opens all earlier streams of its kind.
-        for (earlier, stream_queue) in
-            self.0.range_mut(..=stream).filter(|(_, stream_queue)| stream_queue.kind == kind && stream_queue.unopened)
-        {
-            let StreamHandle::Remote(id) = earlier else { continue };
-            stream_queue.unopened = false;
-            to.on_stream_opened(now, *id, kind);
-        }
-        let stream_queue = self.0.get_mut(&stream).unwrap();
-        match stream_queue.pieces.pop_front().unwrap() {
-            Piece::Bytes(bytes) => {
-                let (chunk, rest) = bytes.split_at(1 + random.below(bytes.len()));
-                if !rest.is_empty() {
-                    stream_queue.pieces.push_front(Piece::Bytes(rest.to_vec()));
-                }
-                from.on_bytes_written(now, peer_handle(stream), chunk.len());
-                to.on_stream_data(now, stream, chunk);
-            }
-            Piece::Finish => {
-                self.0.remove(&stream);
-                to.on_stream_finished(now, stream);
-            }
-            Piece::Reset(code) => {
-                self.0.remove(&stream);
-                to.on_stream_reset(now, stream, code);
-            }
-            Piece::Stop(code) => to.on_stop_sending(now, stream, code),
-        }
-        true
-    }
-}
+use test_support::moqt_in_memory::{Direction, Fault};
 
 /// A random number generator (`xorshift64*`).
 struct Random(u64);
@@ -231,12 +112,21 @@ impl JoinedPeers {
             self.left = left;
             let (now, slow, random) = (self.now, self.client_is_slow, &mut self.random);
             let to_server_first = random.below(2) == 0;
+            // Delivers a random part of a random stream. Returns false if there is nothing to deliver. A slow client reads no groups.
             let mut deliver = |to_server: bool| {
-                if to_server {
-                    self.to_server.deliver(now, &mut self.client, &mut self.server, false, random)
-                } else {
-                    self.to_client.deliver(now, &mut self.server, &mut self.client, slow, random)
+                let direction = if to_server { &mut self.to_server } else { &mut self.to_client };
+                let ready = direction.ready(|dir| to_server || !slow || dir == StreamDir::Bi);
+                if ready.is_empty() {
+                    return false;
                 }
+                let stream = ready[random.below(ready.len())];
+                let selected = (stream, |len| 1 + random.below(len));
+                if to_server {
+                    direction.deliver(now, (&mut self.client, &mut self.server), selected, Fault::None);
+                } else {
+                    direction.deliver(now, (&mut self.server, &mut self.client), selected, Fault::None);
+                }
+                true
             };
             if !deliver(to_server_first) && !deliver(!to_server_first) {
                 return;
