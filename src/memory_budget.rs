@@ -2,12 +2,12 @@
 //!
 //! Memory is charged to the source address that causes it; an IPv6 /64 is one source. A source may hold at most as many bytes as are free.
 //! Alone, it can use half of the budget; `n` equally greedy sources can use `n / (n + 1)` of it. Therefore, some memory always remains for
-//! another client, and the source that holds most reaches its limit first. Its new data is refused. If the free memory shrinks below what
-//! a source holds already, connections of the source that holds most are closed ([`MemoryBudget::source_to_cut`]).
+//! another client, and the source that holds most reaches its limit first. Its new data is refused. If the connections of a source
+//! already hold more than is free, some are closed, first those of the source that holds most ([`MemoryBudget::source_to_cut`]).
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
@@ -16,6 +16,9 @@ use crate::address::source_network;
 
 /// Default budget in bytes. With it, the process fits in a container of 512 MiB.
 pub const DEFAULT_MEMORY_BUDGET: u64 = 320 << 20;
+
+/// The source of memory that no single client causes.
+pub const NO_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The source may not hold more memory now.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -44,8 +47,16 @@ struct BudgetState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct SourceMemory {
     bytes: u64,
-    /// Number of connections that can be closed to free memory.
-    connections: u32,
+    /// The part of `bytes` that is freed if the connections of the source are closed.
+    connection_bytes: u64,
+}
+
+/// What holds memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    /// A connection that can be closed.
+    Connection,
+    Other,
 }
 
 /// The state of a budget at one point in time.
@@ -84,32 +95,31 @@ impl MemoryBudget {
 
     /// Charges `bytes` to `source`, unless the source would then hold more than is free.
     pub fn try_charge(&self, source: IpAddr, bytes: u64) -> Result<(), BudgetExceeded> {
+        self.try_add(source, bytes, Holder::Other)
+    }
+
+    fn try_add(&self, source: IpAddr, bytes: u64, holder: Holder) -> Result<(), BudgetExceeded> {
         if bytes == 0 {
             return Ok(());
         }
         let mut state = self.lock();
         let free = self.limit.saturating_sub(state.used);
-        let memory = state.sources.entry(source_network(source)).or_default();
-        if memory.bytes.saturating_add(bytes) <= free.saturating_sub(bytes) {
-            memory.bytes += bytes;
-            state.used += bytes;
+        let held = state.sources.get(&source_network(source)).map_or(0, |memory| memory.bytes);
+        if held.saturating_add(bytes) <= free.saturating_sub(bytes) {
+            state.add(source, bytes, holder);
             return Ok(());
         }
-        state.remove_unused(source);
         state.refused += 1;
         drop(state);
         self.notify_listeners();
         Err(BudgetExceeded)
     }
 
-    /// Charges `bytes`, which are held already, to `source`. Returns false if the source holds more than is free.
-    pub fn charge(&self, source: IpAddr, bytes: u64) -> bool {
+    /// Charges `bytes`, which are held already, to `source`. Notifies the listeners if the source holds more than is free.
+    fn add_held(&self, source: IpAddr, bytes: u64, holder: Holder) -> bool {
         let mut state = self.lock();
-        state.used += bytes;
-        let free = self.limit.saturating_sub(state.used);
-        let memory = state.sources.entry(source_network(source)).or_default();
-        memory.bytes += bytes;
-        let is_within_share = memory.bytes <= free;
+        let held = state.add(source, bytes, holder);
+        let is_within_share = held <= self.limit.saturating_sub(state.used);
         drop(state);
         if !is_within_share {
             self.notify_listeners();
@@ -126,21 +136,15 @@ impl MemoryBudget {
 
     /// Releases `bytes` that were charged to `source`.
     pub fn release(&self, source: IpAddr, bytes: u64) {
-        let mut state = self.lock();
-        state.used -= bytes;
-        if let Some(memory) = state.sources.get_mut(&source_network(source)) {
-            memory.bytes -= bytes;
-        }
-        state.remove_unused(source);
+        self.lock().remove(source, bytes, Holder::Other);
     }
 
-    /// The source that holds most among those with connections, if it holds more than is free. Its largest connection is to be closed.
+    /// The source whose connections hold most, if they hold more than is free. Its largest connection is to be closed.
     pub fn source_to_cut(&self) -> Option<IpAddr> {
         let state = self.lock();
         let free = self.limit.saturating_sub(state.used);
-        let closable = state.sources.iter().filter(|(_, memory)| memory.connections > 0);
-        let (source, memory) = closable.max_by_key(|(source, memory)| (memory.bytes, **source))?;
-        (memory.bytes > free).then_some(*source)
+        let held = state.sources.iter().map(|(source, memory)| (memory.connection_bytes, *source));
+        held.max().filter(|(bytes, _)| *bytes > free).map(|(_, source)| source)
     }
 
     /// Counts a connection that was closed because of [`MemoryBudget::source_to_cut`].
@@ -167,9 +171,26 @@ impl Default for MemoryBudget {
 }
 
 impl BudgetState {
-    fn remove_unused(&mut self, source: IpAddr) {
+    /// Returns the number of bytes that the source then holds.
+    fn add(&mut self, source: IpAddr, bytes: u64, holder: Holder) -> u64 {
+        self.used += bytes;
+        let memory = self.sources.entry(source_network(source)).or_default();
+        memory.bytes += bytes;
+        if holder == Holder::Connection {
+            memory.connection_bytes += bytes;
+        }
+        memory.bytes
+    }
+
+    fn remove(&mut self, source: IpAddr, bytes: u64, holder: Holder) {
+        self.used -= bytes;
         let source = source_network(source);
-        if self.sources.get(&source).is_some_and(|memory| *memory == SourceMemory::default()) {
+        let Some(memory) = self.sources.get_mut(&source) else { return };
+        memory.bytes -= bytes;
+        if holder == Holder::Connection {
+            memory.connection_bytes -= bytes;
+        }
+        if memory.bytes == 0 {
             self.sources.remove(&source);
         }
     }
@@ -217,7 +238,7 @@ impl MemoryCharge {
 
     /// Charges `bytes`, which are held already, to `source`.
     pub fn held(budget: &Arc<MemoryBudget>, source: IpAddr, bytes: u64) -> Self {
-        budget.charge(source, bytes);
+        budget.add_held(source, bytes, Holder::Other);
         Self { budget: Arc::clone(budget), source, bytes }
     }
 
@@ -226,6 +247,16 @@ impl MemoryCharge {
         self.budget.try_charge(self.source, bytes)?;
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// Charges the same bytes to a connection that can be closed from now on.
+    pub fn into_connection(mut self) -> ConnectionMemory {
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut state = self.budget.lock();
+        state.remove(self.source, bytes, Holder::Other);
+        state.add(self.source, bytes, Holder::Connection);
+        drop(state);
+        ConnectionMemory::held(&self.budget, self.source, bytes)
     }
 }
 
@@ -247,10 +278,13 @@ pub struct ConnectionMemory {
 impl ConnectionMemory {
     /// Charges a new connection of `source` with `bytes`, unless the budget refuses them.
     pub fn open(budget: &Arc<MemoryBudget>, source: IpAddr, bytes: u64) -> Result<Self, BudgetExceeded> {
-        let source = source_network(source);
-        budget.try_charge(source, bytes)?;
-        budget.lock().sources.entry(source).or_default().connections += 1;
-        Ok(Self { budget: Arc::clone(budget), source, bytes: Mutex::new(Some(bytes)) })
+        budget.try_add(source, bytes, Holder::Connection)?;
+        Ok(Self::held(budget, source, bytes))
+    }
+
+    /// The memory of a connection that is charged already.
+    fn held(budget: &Arc<MemoryBudget>, source: IpAddr, bytes: u64) -> Self {
+        Self { budget: Arc::clone(budget), source: source_network(source), bytes: Mutex::new(Some(bytes)) }
     }
 
     /// The source that the memory is charged to.
@@ -267,7 +301,7 @@ impl ConnectionMemory {
     pub fn grow(&self, bytes: u64) -> Result<(), BudgetExceeded> {
         let mut charged = self.lock();
         let Some(charged) = &mut *charged else { return Ok(()) };
-        self.budget.try_charge(self.source, bytes)?;
+        self.budget.try_add(self.source, bytes, Holder::Connection)?;
         *charged += bytes;
         Ok(())
     }
@@ -277,14 +311,14 @@ impl ConnectionMemory {
         let mut charged = self.lock();
         let Some(charged) = &mut *charged else { return true };
         *charged += bytes;
-        self.budget.charge(self.source, bytes)
+        self.budget.add_held(self.source, bytes, Holder::Connection)
     }
 
     /// Releases `bytes`.
     pub fn shrink(&self, bytes: u64) {
         if let Some(charged) = &mut *self.lock() {
             *charged -= bytes;
-            self.budget.release(self.source, bytes);
+            self.budget.lock().remove(self.source, bytes, Holder::Connection);
         }
     }
 
@@ -295,20 +329,18 @@ impl ConnectionMemory {
         let Some(before) = *charged else { return 0 };
         *charged = Some(bytes);
         if bytes > before {
-            self.budget.charge(self.source, bytes - before);
+            self.budget.add_held(self.source, bytes - before, Holder::Connection);
         } else if bytes < before {
-            self.budget.release(self.source, before - bytes);
+            self.budget.lock().remove(self.source, before - bytes, Holder::Connection);
         }
         self.budget.allowance(self.source)
     }
 
     /// Releases the memory, because the connection is being closed. Later changes have no effect.
     pub fn close(&self) {
-        let Some(bytes) = self.lock().take() else { return };
-        if let Some(memory) = self.budget.lock().sources.get_mut(&self.source) {
-            memory.connections -= 1;
+        if let Some(bytes) = self.lock().take() {
+            self.budget.lock().remove(self.source, bytes, Holder::Connection);
         }
-        self.budget.release(self.source, bytes);
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<u64>> {
@@ -364,8 +396,8 @@ mod tests {
             .map(|number| ConnectionMemory::open(&budget, source(number), 10).expect("within the budget"))
             .collect();
         assert_eq!(budget.source_to_cut(), None);
-        // Packets without a connection cannot be cut.
-        budget.charge(source(9), 400);
+        // Closing connections would not free the packets of addresses 4 and 9.
+        let packets = [4, 9].map(|number| MemoryCharge::held(&budget, source(number), 200));
         assert_eq!((connections[0].set(200), connections[1].set(150)), (85, 40));
         assert_eq!(budget.source_to_cut(), None);
         assert_eq!((connections[2].set(80), connections[3].set(120)), (40, 0));
@@ -379,8 +411,7 @@ mod tests {
         // A closed connection is released at once and can no longer be charged.
         connections[0].close();
         assert_eq!((connections[0].set(500), connections[0].bytes(), budget.usage().used), (0, 0, 600));
-        drop(connections);
-        budget.release(source(9), 400);
+        drop((connections, packets));
         assert!(budget.lock().sources.is_empty());
     }
 
@@ -392,9 +423,10 @@ mod tests {
         budget.on_pressure(move || {
             listened.fetch_add(1, Ordering::Relaxed);
         });
-        assert!(budget.try_charge(source(1), 40).is_ok() && budget.charge(source(2), 20));
+        let mut charges = vec![MemoryCharge::held(&budget, source(1), 40), MemoryCharge::held(&budget, source(2), 20)];
         assert_eq!(calls.load(Ordering::Relaxed), 0);
-        assert!(budget.try_charge(source(1), 30).is_err() && !budget.charge(source(2), 70));
+        assert_eq!(budget.try_charge(source(1), 30), Err(BudgetExceeded));
+        charges.push(MemoryCharge::held(&budget, source(2), 70));
         assert_eq!(calls.load(Ordering::Relaxed), 2);
     }
 

@@ -151,6 +151,10 @@ impl Args {
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
         let bound = self.bind()?;
         let memory_budget = self.memory.budget();
+        let has_own_limit = buffer_limits.total != BufferLimits::default().total;
+        if has_own_limit && buffer_limits.total.zip(memory_budget.limit()).is_some_and(|(buffer, all)| buffer > all) {
+            warn!("--max-buffer has no effect, because it is larger than --memory-budget");
+        }
         let moqt = BoundMoqtServer::prepare(&self.moqt, self.protection.allow(), Some(bound.address), &memory_budget)?;
         let local_port = Some(bound.address.port());
         let config = EchoConfig {

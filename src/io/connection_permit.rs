@@ -109,8 +109,8 @@ pub struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
     /// The source address whose limit the connection counts towards.
     source: OnceLock<IpAddr>,
-    /// The charge for the connection, to its source address.
-    memory: OnceLock<MemoryCharge>,
+    /// The charge for the connection, to its source address. A connection of a trusted proxy is charged to the proxy until it is upgraded.
+    memory: Mutex<Option<MemoryCharge>>,
     /// Whether the connection is among the pending QUIC handshakes.
     in_handshake: AtomicBool,
     /// Whether a complete request head has arrived.
@@ -166,7 +166,10 @@ impl ConnectionLimiter {
     pub fn assign(self: &Arc<Self>, free: OwnedSemaphorePermit, address: IpAddr) -> Option<ConnectionPermit> {
         let is_proxy = self.limits.trusted_proxies.as_ref().is_some_and(|proxies| proxies.trusts(address));
         if is_proxy {
-            return Some(self.permit(free, None, false));
+            let permit = self.permit(free, None, false);
+            let ConnectionLimits { memory_budget, bytes_per_connection, .. } = &self.limits;
+            permit.set_charge(MemoryCharge::held(memory_budget, address, *bytes_per_connection));
+            return Some(permit);
         }
         let counted = self.count_tcp_source(address, true).ok()?;
         let permit = self.permit(free, counted, false);
@@ -206,7 +209,7 @@ impl ConnectionLimiter {
         ConnectionPermit {
             limiter: Arc::clone(self),
             source: counted.map_or_else(OnceLock::new, OnceLock::from),
-            memory: OnceLock::new(),
+            memory: Mutex::default(),
             in_handshake: AtomicBool::new(in_handshake),
             has_request: AtomicBool::new(false),
             deadline: Mutex::new(Instant::now() + self.limits.max_lifetime),
@@ -303,8 +306,12 @@ impl ConnectionPermit {
             self.limiter.reject(address, "memory budget", None);
             return false;
         };
-        let _ = self.memory.set(charge);
+        self.set_charge(charge);
         true
+    }
+
+    fn set_charge(&self, charge: MemoryCharge) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Some(charge);
     }
 
     /// An empty charge to `address`, for the body of a request.
@@ -441,6 +448,30 @@ mod tests {
             assert!(limiter.assign(limiter.acquire().await, one).is_none(), "not from the proxy");
             drop(permits.remove(0));
             assert!(limiter.assign(limiter.acquire().await, one).is_some());
+        });
+    }
+
+    #[test]
+    fn connections_of_a_proxy_are_charged_to_it_until_they_are_assigned_to_a_client() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let memory_budget = MemoryBudget::new(Some(6_000));
+            let limiter = ConnectionLimiter::new(ConnectionLimits {
+                memory_budget: Arc::clone(&memory_budget),
+                bytes_per_connection: 1_000,
+                trusted_proxies: Some(TrustedProxies::Hops(NonZeroUsize::MIN)),
+                ..ConnectionLimits::default()
+            });
+            let mut permits = Vec::new();
+            // The fourth connection exceeds the share of an address, but a proxy has no share.
+            for _ in 0..4 {
+                permits.push(limiter.assign(limiter.acquire().await, address("127.0.0.1")).expect("a free slot"));
+            }
+            assert_eq!(memory_budget.usage().used, 4_000);
+            assert!(permits[0].assign_client(address("192.0.2.1"), true));
+            assert_eq!((memory_budget.usage().used, memory_budget.allowance(address("192.0.2.1"))), (4_000, 500));
+            drop(permits);
+            assert_eq!(memory_budget.usage().used, 0);
         });
     }
 

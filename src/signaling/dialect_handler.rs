@@ -16,6 +16,7 @@ use super::rooms::{IdGenerator, RoomDirectory, RoomKey};
 use super::route::Route;
 use super::timers::{DialectTimer, Timers};
 use crate::log_throttle::LogThrottle;
+use crate::rate_limit::WindowLimiter;
 use crate::time::{Time, WallClock};
 
 /// One signaling dialect: its rooms, and its reaction to connections, messages and timers.
@@ -145,6 +146,8 @@ pub(super) struct ConnectionContext<'a> {
     pub(super) ids: &'a mut IdGenerator,
     pub(super) timers: &'a mut Timers,
     pub(super) counters: &'a mut DialectCounters,
+    /// Bytes of the states and lists that each source has requested.
+    pub(super) requested_bytes: &'a mut WindowLimiter,
     /// Limits log lines about rejected connections.
     pub(super) log_throttle: &'a mut LogThrottle,
     pub(super) activity_log: &'a mut ActivityLog,

@@ -7,7 +7,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
@@ -28,7 +29,8 @@ use super::route::Route;
 use super::timers::{DialectTimer, TimerEvent, Timers};
 use super::undecided::UndecidedConnections;
 use crate::log_throttle::LogThrottle;
-use crate::rate_limit::Gcra;
+use crate::memory_budget::NO_SOURCE;
+use crate::rate_limit::{Gcra, WindowLimit, WindowLimiter};
 use crate::time::{Time, WallClock};
 
 /// Each message counts as one unit against the rate limit. For each full block of this many bytes, the message counts as one additional
@@ -38,6 +40,12 @@ const BYTES_PER_RATE_UNIT: usize = 16 << 10;
 /// Number of wrong room codes or passwords after which a connection is closed.
 const MAX_FAILED_GUESSES: u32 = 20;
 
+/// Maximum number of bytes of states and lists that a source may request per second. Only the last of them may exceed the limit.
+const REQUEST_LIMIT: WindowLimit = WindowLimit { count: 1 << 20, period: Duration::from_secs(1) };
+
+/// Maximum number of sources whose requested bytes are counted.
+const MAX_LIMITED_SOURCES: usize = 4_096;
+
 /// The connection number for work that no connection caused. No connection has this number.
 const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
 
@@ -46,6 +54,8 @@ const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
 pub struct NewConnection {
     /// The client's address.
     pub source: IpAddr,
+    /// Whether a trusted proxy reported the address.
+    pub is_forwarded: bool,
     /// The route that the path and query of the upgrade request select.
     pub route: Route,
 }
@@ -61,6 +71,7 @@ pub struct Hub {
     pub(super) ids: IdGenerator,
     pub(super) dialects: DialectHandlers,
     pub(super) counters: CountersByDialect,
+    requested_bytes: WindowLimiter,
     /// Limits log lines about rejected connections.
     log_throttle: LogThrottle,
     pub(super) activity_log: ActivityLog,
@@ -85,6 +96,7 @@ impl Hub {
             ids: IdGenerator::new(key),
             dialects: DialectHandlers::default(),
             counters: CountersByDialect::default(),
+            requested_bytes: WindowLimiter::new(REQUEST_LIMIT, MAX_LIMITED_SOURCES),
             log_throttle: LogThrottle::default(),
             activity_log: ActivityLog::default(),
         }
@@ -104,7 +116,7 @@ impl Hub {
         sink: &mut dyn EventSink,
     ) {
         let now = now.into();
-        let NewConnection { source, route } = connection;
+        let NewConnection { source, is_forwarded, route } = connection;
         info!(target: "signaling", conn = conn.0, source = %source, "connection opened");
         let dialect = route.dialect();
         self.counters[dialect].connections_opened += 1;
@@ -121,7 +133,7 @@ impl Hub {
                 }
             }
             (None, _) => {
-                self.evict_oldest_undecided(now, source, sink);
+                self.evict_oldest_undecided(now, source, source.is_loopback() && !is_forwarded, sink);
                 self.undecided.insert(conn, source);
             }
             (Some(dialect), route) => {
@@ -139,10 +151,10 @@ impl Hub {
     }
 
     /// Closes an undecided connection if their maximum number is reached: the oldest one from `source` if this address has used up its
-    /// share, otherwise the oldest one. Loopback has no share, because a proxy connects from loopback for all its clients.
-    fn evict_oldest_undecided(&mut self, now: WallClock, source: IpAddr, sink: &mut dyn EventSink) {
+    /// share, otherwise the oldest one. Loopback is exempt, because a proxy that is not trusted connects from loopback for all its clients.
+    fn evict_oldest_undecided(&mut self, now: WallClock, source: IpAddr, is_exempt: bool, sink: &mut dyn EventSink) {
         let SignalingLimits { max_undecided, max_undecided_per_address, .. } = self.limits;
-        let per_address = if source.is_loopback() { max_undecided } else { max_undecided_per_address };
+        let per_address = if is_exempt { max_undecided } else { max_undecided_per_address };
         let oldest = self.undecided.oldest_of_source(source, per_address);
         if let Some(oldest) = oldest.or_else(|| self.undecided.oldest(max_undecided)) {
             self.counters[None].closed_undecided_limit += 1;
@@ -377,7 +389,7 @@ impl Hub {
         dialect: Dialect,
         sink: &'a mut dyn EventSink,
     ) -> (ConnectionContext<'a>, &'a mut DialectHandlers, &'a SignalingLimits) {
-        self.context_of(now, (SYSTEM_CONN, IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(dialect)), sink)
+        self.context_of(now, (SYSTEM_CONN, NO_SOURCE, Some(dialect)), sink)
     }
 
     fn context_of<'a>(
@@ -386,21 +398,20 @@ impl Hub {
         (conn, source, dialect): (ConnId, IpAddr, Option<Dialect>),
         sink: &'a mut dyn EventSink,
     ) -> (ConnectionContext<'a>, &'a mut DialectHandlers, &'a SignalingLimits) {
-        let Self { limits, connections, ids, timers, dialects, counters, log_throttle, activity_log, .. } = self;
-        let counters = &mut counters[dialect];
         let ctx = ConnectionContext {
             now,
             conn,
             source,
-            connections,
-            ids,
-            timers,
-            counters,
-            log_throttle,
-            activity_log,
+            connections: &mut self.connections,
+            ids: &mut self.ids,
+            timers: &mut self.timers,
+            counters: &mut self.counters[dialect],
+            requested_bytes: &mut self.requested_bytes,
+            log_throttle: &mut self.log_throttle,
+            activity_log: &mut self.activity_log,
             sink,
         };
-        (ctx, dialects, limits)
+        (ctx, &mut self.dialects, &self.limits)
     }
 
     /// Schedules a timer. Occasionally removes the timers of connections and rooms that no longer exist.
@@ -523,6 +534,23 @@ impl ConnectionContext<'_> {
     /// Sends a serialized message to the connection.
     pub(super) fn reply_text(&mut self, text: impl Into<String>) {
         self.send_text(&[self.conn], text.into());
+    }
+
+    /// Fails if the source has requested too many bytes of states and lists. Checked before such a reply is built, because this takes time
+    /// under the hub's lock.
+    pub(super) fn check_requested_bytes(&mut self) -> Result<(), MessageError> {
+        match self.requested_bytes.retry_after(self.now.monotonic, self.source) {
+            Some(_) => Err(MessageError::Rejected("too many requests from this address")),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a requested state or list to the connection, and charges its length to the source.
+    pub(super) fn reply_requested(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        let bytes = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let _ = self.requested_bytes.check_weighted(self.now.monotonic, self.source, bytes);
+        self.reply_text(text);
     }
 
     /// Serializes a message once and sends it to these connections.

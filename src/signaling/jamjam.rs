@@ -180,6 +180,9 @@ const MAX_PEERS_PER_ROOM: usize = 10;
 /// Maximum number of candidates of a peer.
 const MAX_CANDIDATES: usize = 16;
 
+/// Length of a candidate address, in bytes, above which the client receives an error. Other unreadable addresses are ignored.
+const MAX_ADDRESS_BYTES: usize = 256;
+
 /// Maximum length of names, in bytes. Longer names are truncated.
 pub(super) const MAX_NAME_BYTES: usize = 256;
 
@@ -256,7 +259,12 @@ fn on_text(
     limits: &SignalingLimits,
     text: &str,
 ) -> Result<(), MessageError> {
-    match serde_json::from_str(text)? {
+    let message = match serde_json::from_str(text) {
+        Ok(message) => message,
+        Err(_) if has_overlong_candidate(text) => return reject(ctx, "Candidate address too long"),
+        Err(error) => return Err(error.into()),
+    };
+    match message {
         ClientMessage::CreateRoom { room_name, password, peer_name } => {
             return create_room(ctx, rooms, limits, (room_name, password), peer_name);
         }
@@ -275,7 +283,7 @@ fn on_text(
             (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
             ctx.send(&others, &ServerMessage::PeerUpdated { peer: peer.clone() });
         }
-        ClientMessage::ListRooms => list_rooms(ctx, rooms),
+        ClientMessage::ListRooms => return list_rooms(ctx, rooms),
         ClientMessage::ChatMessage(mut chat) => {
             let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
             (chat.sender_id, chat.sender_name) = (peer.id.clone(), peer.name.clone());
@@ -283,6 +291,22 @@ fn on_text(
         }
     }
     Ok(())
+}
+
+/// Whether an unreadable message is an `UpdatePeerInfo` with a candidate address above [`MAX_ADDRESS_BYTES`].
+fn has_overlong_candidate(text: &str) -> bool {
+    #[derive(Deserialize)]
+    #[serde(tag = "type", content = "data")]
+    enum Message {
+        UpdatePeerInfo { candidates: Vec<CandidateText> },
+    }
+    #[derive(Deserialize)]
+    struct CandidateText {
+        address: String,
+    }
+    serde_json::from_str(text).is_ok_and(|Message::UpdatePeerInfo { candidates }| {
+        candidates.iter().any(|candidate| candidate.address.len() > MAX_ADDRESS_BYTES)
+    })
 }
 
 fn leave_room(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms, keep: Option<RoomKey>) {
@@ -357,7 +381,11 @@ fn join_room(
     Ok(())
 }
 
-fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) {
+fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> Result<(), MessageError> {
+    if ctx.check_requested_bytes().is_err() {
+        ctx.count_rejection();
+        return reject(ctx, "Too many requests");
+    }
     let info = |room: &Room<JamjamRoom, Peer>| RoomInfo {
         id: room.data.id.clone(),
         name: room.data.name.clone(),
@@ -366,7 +394,8 @@ fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) {
         has_password: room.data.password.is_some(),
         invite_code: room.data.invite_code.clone(),
     };
-    ctx.reply_text(rooms.json(|rooms| to_json(&ServerMessage::RoomList { rooms: rooms.map(info).collect() })));
+    ctx.reply_requested(rooms.json(|rooms| to_json(&ServerMessage::RoomList { rooms: rooms.map(info).collect() })));
+    Ok(())
 }
 
 fn reject(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<(), MessageError> {

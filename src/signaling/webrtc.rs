@@ -14,7 +14,7 @@ use super::close_code::CloseCode;
 use super::dialect::Dialect;
 use super::dialect_handler::{ConnectionContext, DialectHandler};
 use super::event_sink::ConnId;
-use super::json::{self, MessageError, to_string_limited};
+use super::json::{self, MessageError, to_json, to_string_limited};
 use super::limits::SignalingLimits;
 use super::rooms::{MemberData, MemberInfo, RoomDirectory, RoomKey, RoomMap};
 use super::route::Route;
@@ -270,8 +270,9 @@ fn on_text(ctx: &mut ConnectionContext<'_>, rooms: &WebRtcRooms, text: &str) -> 
             return Ok(());
         }
         "request-participants" => {
+            ctx.check_requested_bytes().inspect_err(|_| ctx.count_rejection())?;
             let (_, participants) = others_and_participants(rooms, key, ctx.conn);
-            ctx.reply(&ServerMessage::ParticipantsList { participants });
+            ctx.reply_requested(to_json(&ServerMessage::ParticipantsList { participants }));
             return Ok(());
         }
         "ping" => {

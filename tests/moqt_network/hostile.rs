@@ -90,7 +90,11 @@ fn unknown_or_non_text_path_is_rejected_by_the_session() {
 }
 
 /// A manual client with a session. The session stream stays open.
-async fn open_session(server: &TestServer, over: Transport, transport: TransportConfig) -> (ManualClient, impl Sized) {
+pub(crate) async fn open_session(
+    server: &TestServer,
+    over: Transport,
+    transport: TransportConfig,
+) -> (ManualClient, impl Sized) {
     let manual_client = ManualClient::open_with(server, over, transport).await;
     let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     let hello = if over == Transport::Quic { "session-client-quic" } else { "session-client" };

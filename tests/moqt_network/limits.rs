@@ -12,7 +12,7 @@ use jamjam_dev::io::moqt::client::{ClientThread, MoqtConnectError, MoqtConnectOp
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::io::moqt::{CounterSnapshot, MoqtBindError, bind_all};
 use jamjam_dev::io::stop::StopToken;
-use jamjam_dev::memory_budget::MemoryBudget;
+use jamjam_dev::memory_budget::{MemoryBudget, MemoryCharge};
 use jamjam_dev::moqt::client::MoqtRunOutcome;
 use jamjam_dev::moqt::{MoqtVersion, SessionLimits, Transport};
 use quinn::TransportConfig;
@@ -20,6 +20,7 @@ use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
 
+use crate::hostile::open_session;
 use crate::manual_client::{ManualClient, connect, run_async};
 use crate::test_server::{BOTH, TestServer, groups, run_client, shared_access, trusting_verifier};
 
@@ -49,12 +50,16 @@ fn longest_idle_connection_is_closed_for_a_new_client() {
     run_async(async {
         let mut keep_alive = TransportConfig::default();
         keep_alive.keep_alive_interval(Some(min_idle / 4));
-        let oldest = ManualClient::open_with(&server, Transport::Quic, keep_alive).await;
+        let (oldest, _session) = open_session(&server, Transport::Quic, keep_alive).await;
         server.until("one is there", |reading| reading.connections_open == 1).await;
         let other = ManualClient::open(&server, Transport::WebTransport).await;
         server.until("both are there", |reading| reading.connections_open == 2).await;
-        tokio::time::sleep(min_idle).await;
-        // Keep-alives do not end the idle time.
+        // Neither keep-alives nor streams without a group end the idle time.
+        for _ in 0..4 {
+            tokio::time::sleep(min_idle / 4).await;
+            let _ = oldest.uni(b"\x09").await.finish();
+        }
+        server.until("the streams are rejected", |reading| reading.sessions.streams_unknown_type == 4).await;
         server.ordinary_echo(Transport::Quic);
         let reason = oldest.connection.closed().await.to_string();
         assert!(reason.contains("closed as idle"), "{reason}");
@@ -76,7 +81,7 @@ fn connections_are_rejected_or_closed_when_memory_is_scarce() {
         server.until("both are there", |reading| reading.connections_open == 2).await;
         // Packets of another address use most of the memory that is left.
         let other = IpAddr::from([192, 0, 2, 1]);
-        memory_budget.charge(other, 9 << 19);
+        let packets = MemoryCharge::held(&memory_budget, other, 9 << 19);
         let is_closed = |counts: &CounterSnapshot| counts.connections.connections_closed_memory == 1;
         server.until("one is closed", |reading| is_closed(reading) && reading.connections_open == 1).await;
         let [first, second] = clients.each_ref().map(|client| Box::pin(client.connection.closed()));
@@ -87,7 +92,7 @@ fn connections_are_rejected_or_closed_when_memory_is_scarce() {
         assert!(matches!(third_client, Some(MoqtConnectError::Failed { .. })), "{third_client:?}");
         let reading = server.totals.snapshot();
         assert_eq!((reading.connections.connections_rejected_memory, reading.connections_open), (1, 1));
-        memory_budget.release(other, 9 << 19);
+        drop(packets);
         server.ordinary_echo(Transport::Quic);
         drop(clients);
     });

@@ -31,7 +31,7 @@ use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, Connecti
 use crate::io::log::SharedLogThrottle;
 use crate::io::stop::StopToken;
 use crate::io::tls::crypto_provider;
-use crate::memory_budget::{ConnectionMemory, MemoryBudget};
+use crate::memory_budget::{ConnectionMemory, MemoryBudget, MemoryCharge};
 use crate::moqt::echo::{MoqtEcho, MoqtEchoConfig};
 use crate::moqt::{
     ALPN_WEBTRANSPORT, EndpointRole, MoqtEndpoint, Session, SessionCounters, SessionLimits, Transport, error_code,
@@ -322,14 +322,13 @@ impl MoqtConnections {
         mut stopping: watch::Receiver<bool>,
     ) {
         let source = canonical_socket_addr(incoming.remote_address());
-        let Ok(memory) = ConnectionMemory::open(&self.config.memory_budget, source.ip(), quic::CONNECTION_BYTES) else {
+        let Ok(memory) = MemoryCharge::new(&self.config.memory_budget, source.ip(), quic::CONNECTION_BYTES) else {
             self.counters.update(|counters| counters.connections.connections_rejected_memory += 1);
             if self.rejection_throttle.allow() {
                 warn!(target: "moqt", %source, reason = "memory budget", "connection rejected");
             }
             return incoming.refuse();
         };
-        let memory = Arc::new(memory);
         let mut stop = pin!(async move {
             let _ = stopping.wait_for(|stopping| *stopping).await;
             SHUTDOWN_REASON
@@ -344,6 +343,7 @@ impl MoqtConnections {
         permit.finish_handshake();
         let is_webtransport = quic::negotiated_alpn(&connection).is_some_and(|alpn| alpn == ALPN_WEBTRANSPORT);
         let _open = self.count_open(is_webtransport);
+        let memory = Arc::new(memory.into_connection());
         let registration = self.open.register(connection.clone(), Arc::clone(&memory));
         let (transport, connect_path) = if is_webtransport {
             tokio::select! {
@@ -402,7 +402,7 @@ impl MoqtConnections {
         let close =
             drive_session(ConnectionStreams::new(transport), &mut endpoint, clock, stop, |endpoint, streams| {
                 let counters = endpoint.take_counters();
-                if counters != SessionCounters::default() {
+                if counters.groups_received + counters.frames_received + counters.frames_sent > 0 {
                     registration.on_activity();
                 }
                 self.add_session_counters(source, &counters);

@@ -230,8 +230,9 @@ async fn accept_post(
     let (parts, body) = request.into_parts();
     let charge = client.permit.body_charge(client.source.ip());
     let body = read_body(&parts.headers, body, state.config.max_post_bytes, charge).await?;
+    let (source, post) = (client.source.ip(), (format, &*body.bytes));
     let (posted, now_ms) =
-        state.hub.with_hub(|now, hub, out| (hub.post_to_room(now, &room, format, &body.bytes, out), now.unix_ms()));
+        state.hub.with_hub(|now, hub, out| (hub.post_to_room(now, source, &room, post, out), now.unix_ms()));
     let AcceptedPost { recipients, delay, message } = posted.map_err(|error| rejection(&error))?;
     let delay_ms = delay.as_millis() as u64;
     let has_delay = format == PostFormat::Typed || delay > Duration::ZERO;

@@ -40,7 +40,7 @@ use crate::io::websocket::handshake::UpgradeError;
 use crate::io::websocket::send_queue::SendQueueLimits;
 use crate::io::websocket::{connection, handshake};
 use crate::sanitize::sanitize;
-use crate::signaling::{self, DialectSet, Hub, Route, SignalingLimits};
+use crate::signaling::{self, DialectSet, Hub, NewConnection, Route, SignalingLimits};
 
 /// Maximum time for closing all connections at shutdown.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -206,7 +206,9 @@ async fn upgrade_middleware(
     };
     let (source, uri, log_state) = (client.source, uri.clone(), state.clone());
     let serve = async move |io| {
-        let served = state.hub.on_connect(client.source.ip().to_canonical(), route, memory);
+        let source = client.source.ip().to_canonical();
+        let connection = NewConnection { source, is_forwarded: client.is_forwarded, route };
+        let served = state.hub.on_connect(connection, memory);
         // The hub does not count pings and fragments. Therefore, `connection::serve` limits their rate to the maximum message rate.
         connection::serve(io, &served, &*state.hub, state.limits.message_limit()).await;
         // Frees the slot at the end of the connection.

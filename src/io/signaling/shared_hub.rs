@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,10 @@ use crate::io::signaling::event_stream::{EventListenerCounters, EventListeners, 
 use crate::io::websocket::connection::{MessageHandler, ServedConnection};
 use crate::io::websocket::frame::{self, FrameError};
 use crate::io::websocket::send_queue::{PendingClose, QueueBudget, QueueFull, SendQueue, SendQueueLimits};
-use crate::memory_budget::{BudgetExceeded, ConnectionMemory, MemoryBudget, MemoryCharge};
+use crate::memory_budget::{BudgetExceeded, ConnectionMemory, MemoryBudget};
 use crate::signaling::{
-    CloseCode, ConnId, ControlSurfaceEvent, DialectCounters, EventProducer, EventSink, Hub, NewConnection, Route,
-    Snapshot, SnapshotQuery, UpdateKey,
+    CloseCode, ConnId, ControlSurfaceEvent, DialectCounters, EventProducer, EventSink, Hub, NewConnection, Snapshot,
+    SnapshotQuery, UpdateKey,
 };
 use crate::time::{Time, WallClock, saturating_nanos};
 
@@ -80,14 +80,14 @@ impl SharedHub {
     }
 
     /// Adds a connection, whose memory was charged before.
-    pub(in crate::io) fn on_connect(&self, source: IpAddr, route: Route, memory: ConnectionMemory) -> ServedConnection {
+    pub(in crate::io) fn on_connect(&self, connection: NewConnection, memory: ConnectionMemory) -> ServedConnection {
         let queue = Arc::new(SendQueue::new(Arc::clone(&self.queue_budget), memory));
         self.with_state(None, |now, state| {
             let conn = ConnId(state.next_conn);
             state.next_conn += 1;
             if state.shutdown_guard.is_some() {
                 state.queues.queues.insert(conn, Arc::clone(&queue));
-                state.hub.on_connect(now, conn, NewConnection { source, route }, &mut state.queues);
+                state.hub.on_connect(now, conn, connection, &mut state.queues);
             } else {
                 queue.close(pending_close(CloseCode::GOING_AWAY, ""));
             }
@@ -187,12 +187,6 @@ impl SharedHub {
             }
         }
         counters
-    }
-
-    /// The body of a response that several requests share. Until the last response was sent, its bytes count towards the memory budget.
-    pub(in crate::io) fn charged_body(&self, text: String) -> Bytes {
-        let charge = MemoryCharge::held(&self.memory_budget, SHARED_BODY_SOURCE, text.len() as u64);
-        Bytes::from_owner(SharedText { text, _charge: charge })
     }
 
     pub(in crate::io) fn memory_budget(&self) -> Arc<MemoryBudget> {
@@ -315,21 +309,6 @@ impl SharedHub {
 
 /// Memory of a WebSocket connection without its queue, in bytes: its state in the hub and in its room.
 const STATE_BYTES: u64 = 4 << 10;
-
-/// Bodies that several clients share are not charged to any of them.
-const SHARED_BODY_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-
-/// The text of a shared response.
-struct SharedText {
-    text: String,
-    _charge: MemoryCharge,
-}
-
-impl AsRef<[u8]> for SharedText {
-    fn as_ref(&self) -> &[u8] {
-        self.text.as_bytes()
-    }
-}
 
 /// Time for the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

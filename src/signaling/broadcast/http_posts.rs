@@ -1,5 +1,6 @@
 //! Broadcast rooms over HTTP: posts, tokens, routes of room handlers, and statistics.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -137,16 +138,17 @@ impl Hub {
         verify_token(&self.limits.broadcast, token.as_str(), room, now.unix_ms()).map(|_| ())
     }
 
-    /// Relays a post to a broadcast room. The caller has verified the token.
+    /// Relays a post from the address `source` to a broadcast room. The caller has verified the token.
     pub fn post_to_room(
         &mut self,
         now: WallClock,
+        source: IpAddr,
         room: &str,
-        format: PostFormat,
-        body: &[u8],
+        (format, body): (PostFormat, &[u8]),
         sink: &mut dyn EventSink,
     ) -> Result<AcceptedPost, PostError> {
         let (mut ctx, dialects, limits) = self.system_context(now, Dialect::Broadcast, sink);
+        ctx.source = source;
         let posted = post(&mut ctx, &mut dialects.broadcast, limits, room, format, body);
         self.record_post(now, room, body, &posted);
         posted

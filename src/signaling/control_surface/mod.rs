@@ -9,6 +9,7 @@ mod guesses;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, btree_map, hash_map};
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,6 @@ use super::rooms::{IdGenerator, MemberData, MemberInfo, RoomData, RoomDirectory,
 use super::timers::{DialectTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey, Timers};
 use crate::address::source_network;
 use crate::memory_budget::{BudgetExceeded, MemoryBudget, MemoryCharge};
-use crate::rate_limit::{WindowLimit, WindowLimiter};
 
 pub use commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, MAX_VISUALIZATION_VALUES};
 
@@ -106,6 +106,9 @@ const RATE_LIMITED: ServerMessage<'static> =
 const TOO_MANY_PARAMETERS: ServerMessage<'static> =
     ServerMessage::Error { code: "TOO_MANY_PARAMETERS", message: "Too many parameters" };
 
+/// In rooms with at most this number of parameters, the first `sync` of a connection never fails.
+const MAX_EXEMPT_PARAMETERS: usize = 256;
+
 /// Maximum number of scheduled updates per room.
 const MAX_SCHEDULED_UPDATES: usize = 1_000;
 
@@ -114,23 +117,11 @@ const MAX_SCHEDULED_UPDATES: usize = 1_000;
 const MAX_SCHEDULE_AHEAD: Duration = Duration::from_secs(60);
 
 /// The control surface dialect.
+#[derive(Default)]
 pub(super) struct ControlSurfaceDialect {
     pub(super) rooms: RoomMap<ControlSurfaceRoom, ControlSurfaceMember>,
     pub(super) ranges: ParameterRanges,
     guesses: CodeGuesses,
-    /// Limits the bytes of `state` that members request with `sync`.
-    sync_bytes: WindowLimiter,
-}
-
-impl Default for ControlSurfaceDialect {
-    fn default() -> Self {
-        Self {
-            rooms: RoomMap::default(),
-            ranges: ParameterRanges::default(),
-            guesses: CodeGuesses::default(),
-            sync_bytes: WindowLimiter::new(SYNC_LIMIT, MAX_LIMITED_SOURCES),
-        }
-    }
 }
 
 /// The data of a room; its name is its code.
@@ -148,6 +139,8 @@ pub(super) struct ControlSurfaceRoom {
 /// The data of a member.
 pub(super) struct ControlSurfaceMember {
     pub(super) node_id: String,
+    /// Whether the connection has sent `sync`.
+    pub(super) has_synced: bool,
 }
 
 impl RoomData for ControlSurfaceRoom {}
@@ -222,6 +215,7 @@ impl ControlSurfaceDialect {
         handle: &mut ConnectionHandle<'_>,
     ) -> Option<usize> {
         let (room, members) = self.rooms.find(code).and_then(|key| self.rooms.close(key))?;
+        self.guesses.on_room_closed(code);
         timers.remove(room.expiry_timer);
         handle.send_text(&members, to_json(&ServerMessage::Closed));
         for conn in &members {
@@ -257,13 +251,18 @@ fn on_text(
         }
         "sync" => {
             let key = dialect.rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
-            let ControlSurfaceDialect { rooms, ranges, sync_bytes, .. } = dialect;
+            let ControlSurfaceDialect { rooms, ranges, .. } = dialect;
             let room = rooms.get_mut(key).ok_or(MessageError::NotInRoom)?;
-            // Checked first, because building a state takes time under the hub's lock.
-            if sync_bytes.retry_after(ctx.now.monotonic, ctx.source).is_some() {
+            let member = room.members.iter_mut().find(|member| member.conn == ctx.conn);
+            let is_first = member.is_some_and(|member| !mem::replace(&mut member.data.has_synced, true));
+            // Many clients behind one address may connect at the same time.
+            let is_exempt = is_first && room.data.parameters.by_name.len() <= MAX_EXEMPT_PARAMETERS;
+            if let Err(error) = ctx.check_requested_bytes()
+                && !is_exempt
+            {
                 ctx.count_rejection();
                 ctx.reply(&RATE_LIMITED);
-                return Err(MessageError::Rejected("too many sync requests from this address"));
+                return Err(error);
             }
             let state = room.data.parameters.state_json(|all| {
                 let shown = all.map(|(name, parameter)| {
@@ -272,9 +271,7 @@ fn on_text(
                 });
                 to_json(&ServerMessage::State { params: shown.collect() })
             });
-            // The length of a state is below 2 GiB, because there are at most `MAX_PARAMETERS`.
-            let _ = sync_bytes.check_weighted(ctx.now.monotonic, ctx.source, state.len() as u32);
-            ctx.reply_text(state);
+            ctx.reply_requested(state);
         }
         "ping" => {
             let PingMessage { client_time } = serde_json::from_str(text)?;
@@ -304,7 +301,7 @@ fn join(
     let Some((key, room)) = found.and_then(|key| Some((key, dialect.rooms.get(key)?))) else {
         if checked.is_err() {
             ctx.counters.codes_not_checked += 1;
-        } else if dialect.guesses.on_wrong_code(now, from) {
+        } else if dialect.guesses.on_wrong_code(now, from, &room_code) {
             warn!(target: "signaling", dialect = Dialect::ControlSurface.name(), "too many wrong room codes; only addresses that joined before can join");
         }
         // The reply does not show whether the code was checked.
@@ -324,13 +321,13 @@ fn join(
         ctx.reply(&ROOM_FULL);
         return Err(MessageError::Rejected("the room is full"));
     }
-    dialect.rooms.leave(ctx.conn, None);
+    let has_synced = dialect.rooms.leave(ctx.conn, None).is_some_and(|(member, _)| member.has_synced);
     let node_id = ctx.generate_unique(IdGenerator::uuid, |_| false);
     let server_time = ctx.now.unix_us();
     ctx.reply(&ServerMessage::Welcome { node_id: &node_id, server_time });
     info!(target: "signaling", dialect = Dialect::ControlSurface.name(), conn = conn.0, node_id, "member joined");
-    dialect.rooms.join(key, conn, ControlSurfaceMember { node_id });
-    dialect.guesses.on_join(from);
+    dialect.rooms.join(key, conn, ControlSurfaceMember { node_id, has_synced });
+    dialect.guesses.on_join(now, from);
     Ok(())
 }
 
@@ -583,12 +580,6 @@ impl ParameterRanges {
         Ok(())
     }
 }
-
-/// Maximum number of bytes of `state` per source and second. A longer state is sent once per second.
-const SYNC_LIMIT: WindowLimit = WindowLimit { count: 1 << 20, period: Duration::from_secs(1) };
-
-/// Maximum number of sources whose `sync` bytes are counted.
-const MAX_LIMITED_SOURCES: usize = 4_096;
 
 #[cfg(test)]
 mod tests {

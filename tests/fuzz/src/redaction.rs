@@ -112,7 +112,8 @@ fn shown_in_console(text: &str) -> Vec<Shown> {
     let now = WallClock::from(Time::from_millis(1));
     let query = SnapshotQuery { after: 0, include_content: true, filter: String::new() };
     hub.snapshot(now, &query);
-    let connection = NewConnection { source: IpAddr::V4(Ipv4Addr::LOCALHOST), route: Route::Undecided };
+    let connection =
+        NewConnection { source: IpAddr::V4(Ipv4Addr::LOCALHOST), route: Route::Undecided, is_forwarded: false };
     hub.on_connect(now, ConnId(1), connection, &mut NoSink);
     hub.on_text(now, ConnId(1), text, &mut NoSink);
     hub.on_close(now, ConnId(1), 1000, text, &mut NoSink);

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use jamjam_dev::cli::options::broadcast::parse_room;
+use jamjam_dev::memory_budget::NO_SOURCE;
 use jamjam_dev::signaling::broadcast::{DeclaredRoom, MAX_BROADCAST_DELAY, PostFormat, RoomHandlers};
 use jamjam_dev::signaling::{ConnId, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route};
 use jamjam_dev::time::{Time, WallClock};
@@ -79,11 +80,12 @@ fn check_room(room: &DeclaredRoom, table: &toml::Table) {
     let mut hub = Hub::new(SignalingLimits::default(), [0; 4]).with_handlers(handlers);
     let (now, mut sink) = (WallClock::from(Time::from_millis(1)), Sink::default());
     let route = route("/r", "", DialectSet::ALL).expect("the path of a room");
-    let connection = NewConnection { source: IpAddr::V4(Ipv4Addr::LOCALHOST), route };
+    let connection = NewConnection { source: IpAddr::V4(Ipv4Addr::LOCALHOST), route, is_forwarded: false };
     hub.on_connect(now, ConnId(1), connection, &mut sink);
     let frame: Value = serde_json::from_str(&sink.0[0]).expect("the welcome message is JSON");
     assert!(room.welcome.iter().all(|(name, value)| frame[name] == *value));
-    let posted = hub.post_to_room(now, "r", PostFormat::Object, br#"{"x":1}"#, &mut sink).expect("an object");
+    let posted =
+        hub.post_to_room(now, NO_SOURCE, "r", (PostFormat::Object, br#"{"x":1}"#), &mut sink).expect("an object");
     assert_eq!(posted.delay, room.broadcast_delay);
     let message: Value = serde_json::from_str(&posted.message).expect("the relayed message is JSON");
     assert!(message.is_object());

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use jamjam_dev::memory_budget::MemoryBudget;
+use jamjam_dev::memory_budget::{MemoryBudget, NO_SOURCE};
 use jamjam_dev::signaling::broadcast::{
     BroadcastSettings, DeclaredRoom, Envelope, PostFormat, RadioRoom, RelayRoom, RoomHandlers,
 };
@@ -269,7 +269,7 @@ impl Run {
         };
         self.clients.insert(name, conn);
         self.sink.open.insert(conn);
-        self.hub.on_connect(self.now, conn, NewConnection { source, route }, &mut self.sink);
+        self.hub.on_connect(self.now, conn, NewConnection { source, route, is_forwarded: false }, &mut self.sink);
         self.check_receivers(Some(conn));
     }
 
@@ -294,7 +294,7 @@ impl Run {
         let (room, body) = rest.split_once(' ').unwrap_or((rest, ""));
         let format = if self.last_conn.is_multiple_of(2) { PostFormat::Object } else { PostFormat::Typed };
         let now = WallClock::from(self.now);
-        let posted = self.hub.post_to_room(now, room, format, body.as_bytes(), &mut self.sink);
+        let posted = self.hub.post_to_room(now, NO_SOURCE, room, (format, body.as_bytes()), &mut self.sink);
         if let Ok(posted) = posted {
             serde_json::from_str::<Value>(&posted.message).expect("the relayed message is JSON");
             assert!(posted.delay > Duration::ZERO || self.sink.receivers.len() <= 8);

@@ -2,12 +2,14 @@
 //! the protocol.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use test_support::in_memory_hub;
 use test_support::logged;
 use test_support::transcript_files;
 
 use in_memory_hub::InMemoryHub;
+use jamjam_dev::memory_budget::{MemoryBudget, NO_SOURCE};
 use jamjam_dev::signaling::broadcast::{BroadcastSettings, DeclaredRoom, PostError, PostFormat, RoomHandlers};
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use jamjam_dev::signaling::{ConnId, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route};
@@ -52,7 +54,7 @@ impl EventSink for RecordingSink {
 fn in_radio(hub: &mut Hub, secret: &Secret, conn: ConnId) -> RecordingSink {
     let token = sign(secret, &Claims::new("c", "radio", Map::new(), 1, 1e6));
     let route = route("/radio", &format!("token={token}"), DialectSet::default()).unwrap();
-    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route };
+    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route, is_forwarded: false };
     let mut sink = RecordingSink::default();
     hub.on_connect(Time::ZERO, conn, connection, &mut sink);
     sink
@@ -71,7 +73,7 @@ fn hub(settings: BroadcastSettings) -> (Hub, Secret) {
 /// Connects a client to this path with this query.
 fn connect(hub: &mut Hub, conn: u64, path: &str, query: &str) {
     let route = route(path, query, DialectSet::default()).unwrap();
-    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route };
+    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route, is_forwarded: false };
     hub.on_connect(Time::ZERO, ConnId(conn), connection, &mut RecordingSink::default());
 }
 
@@ -194,7 +196,8 @@ fn ten_thousand_delayed_messages_per_room_and_excess_is_rejected() {
     let error = json!({"type": "error", "error": "Too many delayed messages are waiting"});
     assert_eq!(sink.messages, [(ann, error)]);
     let body = br#"{"type":"post","content":"posted","delay":5}"#;
-    let posted = hub.post_to_room(Time::ZERO.into(), "radio", PostFormat::Object, body, &mut sink);
+    let post = (PostFormat::Object, &body[..]);
+    let posted = hub.post_to_room(Time::ZERO.into(), NO_SOURCE, "radio", post, &mut sink);
     assert_eq!(posted, Err(PostError::DelayQueueFull));
     // None of these messages has been relayed yet.
     let newcomer = in_radio(&mut hub, &secret, ConnId(3));
@@ -210,5 +213,21 @@ fn ten_thousand_delayed_messages_per_room_and_excess_is_rejected() {
     assert_eq!(received, (0..10_000).map(|number| (bob, Some(number))).collect::<Vec<_>>());
     // The counter contains only the rejected message. The HTTP server counts rejected posts, but this test has no HTTP server.
     assert_eq!((hub.total_counters().delayed_messages, hub.total_counters().requests_rejected), (0, 1));
-    assert!(hub.post_to_room(Time::ZERO.into(), "radio", PostFormat::Object, body, &mut sink).is_ok());
+    assert!(hub.post_to_room(Time::ZERO.into(), NO_SOURCE, "radio", post, &mut sink).is_ok());
+}
+
+#[test]
+fn delayed_posts_are_charged_to_their_senders() {
+    let broadcast = BroadcastSettings { secret: Some(Secret::new("s")), ..BroadcastSettings::default() };
+    let memory_budget = MemoryBudget::new(Some(1_000));
+    let limits = SignalingLimits { broadcast, memory_budget: Arc::clone(&memory_budget), ..SignalingLimits::default() };
+    let (mut hub, mut sink) = (Hub::new(limits, [1, 2, 3, 4]), RecordingSink::default());
+    let body = br#"{"type":"post","content":"posted","delay":5}"#;
+    let mut post_from = |host| {
+        let source = IpAddr::from([192, 0, 2, host]);
+        hub.post_to_room(Time::ZERO.into(), source, "radio", (PostFormat::Object, body), &mut sink).is_ok()
+    };
+    // Each post counts 49 bytes. The first address uses its half of the budget, and the second address half of the rest.
+    let accepted = [1, 2].map(|host| (0..100).take_while(|_| post_from(host)).count());
+    assert_eq!((accepted, memory_budget.usage().used), ([10, 5], 15 * 49));
 }

@@ -99,7 +99,7 @@ fn connect(hub: &mut Hub, sink: &mut RecordingSink, conn: u64, from: [u8; 4]) {
     hub.on_connect(
         second(0),
         ConnId(conn),
-        NewConnection { source: IpAddr::from(from), route: Route::Undecided },
+        NewConnection { source: IpAddr::from(from), route: Route::Undecided, is_forwarded: false },
         sink,
     );
 }
@@ -112,13 +112,13 @@ fn join_message(code: &str) -> Value {
     json!({"type": "join", "room_code": code})
 }
 
-/// Sends `count` wrong codes from one address at second 1. Each connection, starting with connection 1, sends at most ten codes.
+/// Sends `count` different wrong codes from one address at second 1. Each connection, starting with connection 1, sends at most ten codes.
 fn send_wrong_codes(hub: &mut Hub, sink: &mut RecordingSink, count: u64) {
     for index in 0..count {
         if index % 10 == 0 {
             connect(hub, sink, 1 + index / 10, [192, 0, 2, 1]);
         }
-        send(hub, sink, 1 + index / 10, 1, &join_message("0000"));
+        send(hub, sink, 1 + index / 10, 1, &join_message(&format!("9{index:03}")));
     }
 }
 
@@ -233,6 +233,30 @@ fn sync_is_limited_by_bytes_per_address() {
     send(&mut hub, &mut sink, 2, 0, &sync);
     send(&mut hub, &mut sink, 1, 1, &sync);
     assert_eq!((kind(&sink, 1), kind(&sink, 2)), (json!("state"), json!("state")));
+}
+
+#[test]
+fn first_sync_of_a_connection_succeeds_in_a_small_room() {
+    let (mut hub, mut sink) = hub(ControlSurfaceLimits::default());
+    room(&mut hub, "1234");
+    join(&mut hub, &mut sink, 1, "1234");
+    let set = |number: u32| json!({"type": "param", "param": format!("{number:0>256}"), "value": 0.5});
+    (0..256).for_each(|number| send(&mut hub, &mut sink, 1, 0, &set(number)));
+    let sync = json!({"type": "sync"});
+    let sync_type = |hub: &mut Hub, sink: &mut RecordingSink, conn| {
+        send(hub, sink, conn, 0, &sync);
+        sink.last(conn)["type"].clone()
+    };
+    while sync_type(&mut hub, &mut sink, 1) != "error" {}
+    join(&mut hub, &mut sink, 2, "1234");
+    assert_eq!(sync_type(&mut hub, &mut sink, 2), "state");
+    assert_eq!(sync_type(&mut hub, &mut sink, 2), "error");
+    // Another join of the same connection does not count as a new connection.
+    send(&mut hub, &mut sink, 2, 0, &join_message("1234"));
+    assert_eq!(sync_type(&mut hub, &mut sink, 2), "error");
+    send(&mut hub, &mut sink, 1, 0, &set(256));
+    join(&mut hub, &mut sink, 3, "1234");
+    assert_eq!(sync_type(&mut hub, &mut sink, 3), "error");
 }
 
 #[test]

@@ -57,7 +57,8 @@ fn hub(limits: SignalingLimits) -> (Hub, RecordingSink) {
 }
 
 fn connect(hub: &mut Hub, sink: &mut RecordingSink, conn: u64) {
-    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: Route::Undecided };
+    let connection =
+        NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: Route::Undecided, is_forwarded: false };
     hub.on_connect(Time::ZERO, ConnId(conn), connection, sink);
 }
 
@@ -113,7 +114,7 @@ fn message_rate_limit_closes_the_connection_and_leaves_the_room() {
 #[test]
 fn messages_are_counted_for_the_dialect_of_the_connection() {
     let (mut hub, mut sink) = hub(SignalingLimits::default());
-    let connection = |route| NewConnection { source: IpAddr::from([192, 0, 2, 1]), route };
+    let connection = |route| NewConnection { source: IpAddr::from([192, 0, 2, 1]), route, is_forwarded: false };
     let webrtc = route("/", "roomId=r&userId=u&userName=n", DialectSet::default()).unwrap();
     hub.on_connect(Time::ZERO, ConnId(1), connection(Route::Undecided), &mut sink);
     hub.on_connect(Time::ZERO, ConnId(2), connection(webrtc), &mut sink);
@@ -154,17 +155,20 @@ fn undecided_limit_closes_the_oldest_connection() {
 #[test]
 fn undecided_connections_per_address_are_limited_except_loopback() {
     let (mut hub, mut sink) = hub(SignalingLimits { max_undecided_per_address: 2, ..SignalingLimits::default() });
-    let mut connect_from = |conn, source: &str, hub: &mut Hub| {
+    let mut connect_from = |conn, source: &str, is_forwarded| {
         let source = source.parse().expect("an address");
-        hub.on_connect(Time::ZERO, ConnId(conn), NewConnection { source, route: Route::Undecided }, &mut sink);
+        let connection = NewConnection { source, route: Route::Undecided, is_forwarded };
+        hub.on_connect(Time::ZERO, ConnId(conn), connection, &mut sink);
     };
-    connect_from(1, "192.0.2.9", &mut hub);
+    connect_from(1, "192.0.2.9", false);
     for (conn, last) in [(2, 1), (3, 2), (4, 3)] {
-        connect_from(conn, &format!("2001:db8::{last}"), &mut hub);
+        connect_from(conn, &format!("2001:db8::{last}"), false);
     }
-    (5..15).for_each(|conn| connect_from(conn, "127.0.0.1", &mut hub));
-    // Connection 2 is the oldest of the three from one /64.
-    assert_eq!(sink.closed, [(ConnId(2), 1013)]);
+    (5..7).for_each(|conn| connect_from(conn, "127.0.0.1", false));
+    connect_from(7, "127.0.0.1", true);
+    (8..18).for_each(|conn| connect_from(conn, "127.0.0.1", false));
+    // Connection 2 is the oldest of the three from one /64. A proxy reported the address of connection 7, which has a share.
+    assert_eq!(sink.closed, [(ConnId(2), 1013), (ConnId(5), 1013)]);
 }
 
 #[test]
@@ -221,6 +225,45 @@ fn oversized_and_binary_messages_are_ignored_and_counted() {
         send(&mut hub, &mut sink, 1, 0, &json!({"type": "UpdatePeerInfo", "data": data}));
         assert_eq!((hub.total_counters().messages_ignored, reply_count(&sink) - created), (0, replies), "{many}");
     }
+    // Unreadable addresses are ignored, but addresses above 256 bytes are rejected with a reply.
+    for (len, ignored, replies) in [(256, 1, 1), (257, 1, 2)] {
+        let candidate = json!({"address": "x".repeat(len), "candidate_type": "Host", "priority": 1});
+        let data = json!({"candidates": [candidate], "public_addr": null, "local_addr": null});
+        send(&mut hub, &mut sink, 1, 0, &json!({"type": "UpdatePeerInfo", "data": data}));
+        assert_eq!((hub.total_counters().messages_ignored, reply_count(&sink) - created), (ignored, replies), "{len}");
+    }
+    assert_eq!(sink.last(1), &json!({"type": "Error", "data": {"message": "Candidate address too long"}}));
+}
+
+#[test]
+fn requested_lists_are_limited_by_bytes_per_address() {
+    let (mut hub, mut sink) = hub(SignalingLimits { message_rate: None, ..SignalingLimits::default() });
+    for conn in 1..=101 {
+        connect(&mut hub, &mut sink, conn);
+        let data = json!({"room_name": "r".repeat(256), "password": null, "peer_name": "p"});
+        send(&mut hub, &mut sink, conn, 0, &json!({"type": "CreateRoom", "data": data}));
+    }
+    let list = json!({"type": "ListRooms"});
+    let too_many = json!({"type": "Error", "data": {"message": "Too many requests"}});
+    let mut bytes = 0;
+    loop {
+        send(&mut hub, &mut sink, 1, 0, &list);
+        if sink.last(1) == &too_many {
+            break;
+        }
+        bytes += sink.last(1).to_string().len();
+    }
+    assert!((1 << 20..(1 << 20) + 50_000).contains(&bytes), "{bytes}");
+    assert_eq!(hub.total_counters().requests_rejected, 1);
+    // The limit also applies to the list of participants.
+    connect_webrtc(&mut hub, &mut sink, 200);
+    let participants = json!({"type": "request-participants"});
+    let received = sink.messages[&ConnId(200)].len();
+    send(&mut hub, &mut sink, 200, 0, &participants);
+    assert_eq!((sink.messages[&ConnId(200)].len(), hub.total_counters().requests_rejected), (received, 2));
+    send(&mut hub, &mut sink, 200, 1_000, &participants);
+    send(&mut hub, &mut sink, 1, 1_000, &list);
+    assert_eq!((&sink.last(200)["type"], &sink.last(1)["type"]), (&json!("participants-list"), &json!("RoomList")));
 }
 
 #[test]
@@ -231,7 +274,7 @@ fn clients_of_other_protocols_are_closed_and_their_pings_select_no_dialect() {
     send(&mut hub, &mut sink, 2, 0, &json!({"type": "subscribe", "topics": ["doc"]}));
     send(&mut hub, &mut sink, 3, 0, &json!({"type": "HEARTBEAT"}));
     let route = route("/socket.io/", "EIO=4&transport=websocket", DialectSet::default()).expect("a route");
-    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route };
+    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route, is_forwarded: false };
     hub.on_connect(Time::ZERO, ConnId(4), connection, &mut sink);
     let reason = |name| format!("{name} clients are not supported");
     assert_eq!(sink.closed, [(ConnId(2), 1_008), (ConnId(3), 1_008), (ConnId(4), 1_008)]);
@@ -243,11 +286,11 @@ fn clients_of_other_protocols_are_closed_and_their_pings_select_no_dialect() {
     assert_eq!(hub.total_counters().connections, 1);
 }
 
-/// Connects a WebRTC client as connection 1 at time 0.
-fn connect_webrtc(hub: &mut Hub, sink: &mut RecordingSink) {
+/// Connects a WebRTC client at time 0.
+fn connect_webrtc(hub: &mut Hub, sink: &mut RecordingSink, conn: u64) {
     let route = route("/", "roomId=r&userId=u&userName=n", DialectSet::default()).expect("a route");
-    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route };
-    hub.on_connect(Time::ZERO, ConnId(1), connection, sink);
+    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route, is_forwarded: false };
+    hub.on_connect(Time::ZERO, ConnId(conn), connection, sink);
 }
 
 #[test]
@@ -255,7 +298,7 @@ fn no_connection_is_closed_before_it_was_pinged() {
     // The heartbeat timeout is shorter than the interval.
     let heartbeat = Heartbeat { interval: Some(Duration::from_secs(30)), timeout: Duration::from_secs(10) };
     let (mut hub, mut sink) = hub(SignalingLimits { heartbeat, ..SignalingLimits::default() });
-    connect_webrtc(&mut hub, &mut sink);
+    connect_webrtc(&mut hub, &mut sink, 1);
     let mut at = |seconds: u64, hub: &mut Hub| {
         hub.on_deadline(Time::from_millis(seconds * 1_000), &mut sink);
         (sink.pinged.len(), sink.aborted.len())
@@ -284,7 +327,7 @@ fn silent_connection_is_closed_at_the_heartbeat_timeout() {
     ] {
         let heartbeat = Heartbeat { interval: Some(seconds(interval)), timeout: seconds(timeout) };
         let (mut hub, mut sink) = hub(SignalingLimits { heartbeat, ..SignalingLimits::default() });
-        connect_webrtc(&mut hub, &mut sink);
+        connect_webrtc(&mut hub, &mut sink, 1);
         let (mut pinged_at, mut aborted_at) = (Vec::new(), None);
         for second in 1..200 {
             let before = sink.pinged.len();
@@ -309,7 +352,7 @@ fn long_messages_count_more_towards_the_message_rate() {
         hub.on_connect(
             Time::ZERO,
             ConnId(1),
-            NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: Route::Undecided },
+            NewConnection { source: IpAddr::from([192, 0, 2, 1]), route: Route::Undecided, is_forwarded: false },
             &mut sink,
         );
         let text = " ".repeat(bytes);

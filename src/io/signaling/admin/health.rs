@@ -27,6 +27,7 @@ use crate::io::http::login::Login;
 use crate::io::http::{ConnectionInfo, body};
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
+use crate::memory_budget::{MemoryBudget, MemoryCharge, NO_SOURCE};
 use crate::signaling::{Dialect, DialectCounters, UNDECIDED};
 
 /// Server state. For compatibility, `rooms`, `connections` and `roomDetails` describe only WebRTC.
@@ -162,6 +163,9 @@ struct WebRtcRoomList {
 /// Maximum length of the WebRTC rooms in a response, and of the room counts of broadcast rooms. A response has at most 1 MiB.
 const MAX_LIST_BYTES: usize = 500 << 10;
 
+/// Instead of [`MAX_LIST_BYTES`], while clients have not read [`MAX_SHARED_BODIES`].
+const MAX_SHORT_LIST_BYTES: usize = 6 << 10;
+
 /// Maximum length of a body that is not shared. The system's send buffer has room for such a body, so a client that does not read occupies
 /// no memory of the server.
 const MAX_UNSHARED_BYTES: usize = 16 << 10;
@@ -169,27 +173,49 @@ const MAX_UNSHARED_BYTES: usize = 16 << 10;
 /// Maximum age of a shared body.
 const MAX_SHARED_AGE: Duration = Duration::from_secs(1);
 
+/// Maximum number of shared bodies of one page in memory. Further bodies are short until clients have read the earlier ones.
+const MAX_SHARED_BODIES: usize = 8;
+
 /// A long body that all requests within [`MAX_SHARED_AGE`] share. Clients that read slowly therefore keep few copies in memory.
 #[derive(Default)]
-struct SharedBody(Mutex<Option<(Instant, Bytes)>>);
+struct SharedBody {
+    latest: Mutex<Option<(Instant, Bytes)>>,
+    /// Each body in memory has a reference to this value.
+    bodies: Arc<()>,
+}
 
 impl SharedBody {
-    /// The shared body, or a new one from `build`.
-    fn get(&self, hub: &SharedHub, build: impl FnOnce() -> String) -> Bytes {
-        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((built_at, body)) = &*shared
-            && built_at.elapsed() < MAX_SHARED_AGE
+    /// The shared body, or a new one from `build` with lists of at most the given length.
+    fn get(&self, now: Instant, budget: &Arc<MemoryBudget>, build: impl FnOnce(usize) -> String) -> Bytes {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((built_at, body)) = &*latest
+            && now.duration_since(*built_at) < MAX_SHARED_AGE
         {
             return body.clone();
         }
-        *shared = None;
-        let text = build();
+        *latest = None;
+        let has_room = Arc::strong_count(&self.bodies) <= MAX_SHARED_BODIES;
+        let text = build(if has_room { MAX_LIST_BYTES } else { MAX_SHORT_LIST_BYTES });
         if text.len() <= MAX_UNSHARED_BYTES {
             return text.into();
         }
-        let body = hub.charged_body(text);
-        *shared = Some((Instant::now(), body.clone()));
+        let charge = MemoryCharge::held(budget, NO_SOURCE, text.len() as u64);
+        let body = Bytes::from_owner(SharedText { text, _charge: charge, _counted: Arc::clone(&self.bodies) });
+        *latest = Some((now, body.clone()));
         body
+    }
+}
+
+/// The text of a shared body. It counts towards the memory budget until the last client has received it.
+struct SharedText {
+    text: String,
+    _charge: MemoryCharge,
+    _counted: Arc<()>,
+}
+
+impl AsRef<[u8]> for SharedText {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
     }
 }
 
@@ -222,13 +248,15 @@ pub(super) async fn health(
 ) -> Response {
     let is_detailed = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == "detailed" && value == "true";
     if !form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(is_detailed) {
-        let shared = state.health.get(&state.hub, || body::to_json(&current_health(&state.hub, false)));
+        let shared = state.health.get(Instant::now(), &state.hub.memory_budget(), |max_bytes| {
+            body::to_json(&current_health(&state.hub, false, max_bytes))
+        });
         return allow_any_origin(body::json_text_response(StatusCode::OK, shared));
     }
     if let Err(error) = state.login.check(&headers, client.source.ip(), clock::monotonic_now()) {
         return no_store(error.into_response());
     }
-    no_store(body::json_response(StatusCode::OK, &current_health(&state.hub, true)))
+    no_store(body::json_response(StatusCode::OK, &current_health(&state.hub, true, MAX_LIST_BYTES)))
 }
 
 /// List WebRTC rooms
@@ -237,18 +265,19 @@ pub(super) async fn health(
     responses((status = 200, description = "All WebRTC rooms with their participants", body = WebRtcRoomList)),
 )]
 pub(super) async fn rooms(State(state): State<HealthState>) -> Response {
-    let shared = state.rooms.get(&state.hub, || {
-        let (rooms, truncated) = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms_json(2 * MAX_LIST_BYTES));
+    let shared = state.rooms.get(Instant::now(), &state.hub.memory_budget(), |max_bytes| {
+        let (rooms, truncated) = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms_json(2 * max_bytes));
         body::to_json(&WebRtcRoomList { rooms: raw_json(rooms), truncated })
     });
     allow_any_origin(body::json_text_response(StatusCode::OK, shared))
 }
 
-fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
+/// The two lists of rooms have at most `max_bytes` each.
+fn current_health(hub: &SharedHub, is_detailed: bool, max_bytes: usize) -> Health {
     // All values are read under one lock, so that they describe the same point in time.
     let (counters, (rooms, mut truncated), mut broadcast, details) = hub.with_hub(|now, inner, _| {
         let details = is_detailed.then(|| inner.broadcast_details(now));
-        let rooms = inner.webrtc_rooms_json(MAX_LIST_BYTES);
+        let rooms = inner.webrtc_rooms_json(max_bytes);
         (inner.counters_by_dialect(), rooms, inner.broadcast_counters(), details)
     });
     let counters_of = |dialect| {
@@ -259,9 +288,9 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
     broadcast.clients.retain(|name, _| {
         // A character has up to six bytes in JSON. Quotes, colon, number and comma add up to 24 bytes.
         bytes += 6 * name.len() + 24;
-        bytes <= MAX_LIST_BYTES
+        bytes <= max_bytes
     });
-    truncated |= bytes > MAX_LIST_BYTES;
+    truncated |= bytes > max_bytes;
     let broadcast = BroadcastHealth {
         rooms: broadcast.rooms,
         clients,
@@ -369,4 +398,27 @@ async fn shut_down(
     let mut response = body::json_response(StatusCode::ACCEPTED, &ShutdownResponse { stopping: true });
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_shared_for_a_second_and_short_while_eight_are_not_read() {
+        let (shared, budget, start) = (SharedBody::default(), MemoryBudget::new(None), Instant::now());
+        let body_at = |ms| {
+            let body = shared.get(start + Duration::from_millis(ms), &budget, |max_bytes| "x".repeat(max_bytes));
+            (body.len(), body)
+        };
+        let mut unread: Vec<Bytes> = (0..8_000).step_by(500).map(|ms| body_at(ms).1).collect();
+        assert!(unread.iter().all(|body| body.len() == MAX_LIST_BYTES));
+        assert_eq!(budget.usage().used, 8 * MAX_LIST_BYTES as u64);
+        assert_eq!((body_at(8_000).0, body_at(8_001).0), (MAX_SHORT_LIST_BYTES, MAX_SHORT_LIST_BYTES));
+        // Two clients have read the first body.
+        unread.drain(..2);
+        assert_eq!(body_at(8_002).0, MAX_LIST_BYTES);
+        drop(unread);
+        assert_eq!(budget.usage().used, MAX_LIST_BYTES as u64);
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use jamjam_dev::memory_budget::NO_SOURCE;
 use jamjam_dev::signaling::broadcast::{BroadcastSettings, PostError, PostFormat};
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use jamjam_dev::signaling::{
@@ -76,7 +77,7 @@ impl HubSimulation {
         let (conn, from) = (ConnId(self.last), (slot % ADDRESSES) as u8);
         self.slots.insert(slot, conn);
         let route = route(path, query, DialectSet::default()).expect("a route");
-        let new_connection = NewConnection { source: IpAddr::from([192, 0, 2, from]), route };
+        let new_connection = NewConnection { source: IpAddr::from([192, 0, 2, from]), route, is_forwarded: false };
         self.hub.on_connect(self.model.now, conn, new_connection, received);
         (conn, from)
     }
@@ -139,7 +140,8 @@ impl HubSimulation {
             (Action::Post(room, typed, kind), _) => {
                 let body = body(*kind, &mark(0), &mark(1));
                 let form = if *typed { PostFormat::Typed } else { PostFormat::Object };
-                let posted = self.hub.post_to_room(now.into(), ROOMS[*room], form, body.as_bytes(), &mut received);
+                let posted =
+                    self.hub.post_to_room(now.into(), NO_SOURCE, ROOMS[*room], (form, body.as_bytes()), &mut received);
                 let posted = posted.map(|posted| posted.recipients).map_err(|refusal| match refusal {
                     PostError::InvalidJson => "not JSON",
                     PostError::NotAnObject => "no object",
