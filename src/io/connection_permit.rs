@@ -421,6 +421,30 @@ mod tests {
     }
 
     #[test]
+    fn new_connections_per_address_are_limited_except_loopback() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let limiter = ConnectionLimiter::new(ConnectionLimits {
+                max_new_connections: Some(WindowLimit { count: 3, period: Duration::from_secs(3_600) }),
+                ..ConnectionLimits::default()
+            });
+            // Each connection is closed at once, but still counts.
+            let is_accepted = async |text| limiter.assign(limiter.acquire().await, address(text)).is_some();
+            for [first, second] in [["192.0.2.1", "::ffff:192.0.2.1"], ["2001:db8::1", "2001:db8::2"]] {
+                assert!(is_accepted(first).await && is_accepted(second).await && is_accepted(first).await);
+                assert!(!is_accepted(first).await && !is_accepted(second).await, "{first}");
+                assert!(matches!(limiter.admit_quic(address(first), true), QuicAdmission::AddressLimit), "{first}");
+            }
+            assert!(is_accepted("192.0.2.2").await && is_accepted("2001:db8:0:1::1").await);
+            for _ in 0..9 {
+                assert!(is_accepted("127.0.0.1").await && is_accepted("::1").await);
+            }
+            // QUIC servers count their rejections themselves.
+            assert_eq!(limiter.rejected(), 4);
+        });
+    }
+
+    #[test]
     fn forwarded_connections_count_for_the_forwarded_address() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {

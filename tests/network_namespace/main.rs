@@ -1,4 +1,5 @@
 //! Tests that rerun themselves in a network namespace.
 
 mod admission;
+mod connection_rate;
 mod echo;

@@ -8,6 +8,7 @@ use tungstenite::http::Uri;
 
 use crate::signaling_server::http::login::{JSON, RIGHT, WRONG};
 use crate::signaling_server::http::request::{request, send};
+use test_support::server::poll_until;
 use test_support::server::process::Server;
 
 /// Connects on behalf of a client, like a proxy. Returns the status if the connection is rejected.
@@ -60,11 +61,65 @@ fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
     }
     drop(first);
     server.line_starting_with("signaling: connection closed conn=0 ");
-    test_support::server::poll_until("a free slot", || connect(&server, "192.0.2.1").ok());
+    poll_until("a free slot", || connect(&server, "192.0.2.1").ok());
     assert_eq!(statuses(&server, "192.0.2.1", WRONG), (200, 401));
     assert_eq!(statuses(&server, "192.0.2.1", RIGHT), (429, 429));
     server.line_starting_with("http: login rejected source=192.0.2.1 reason=");
     assert_eq!(statuses(&server, "192.0.2.2", RIGHT), (200, 200));
+}
+
+/// Starts a server with these options and a password for its metrics.
+fn start_with_password(options: &[&str]) -> Server {
+    Server::start_signaling(&[&["--docs-password", "sesame"], options].concat())
+}
+
+/// The connections rejected because of a limit per address.
+fn rejected(server: &Server) -> u64 {
+    let metrics = request(server, "GET", "/metrics", &[RIGHT]).body;
+    let name = "jamjam_signaling_connections_rejected_address_limit_total ";
+    metrics.lines().find_map(|line| line.strip_prefix(name)).expect(&metrics).parse().unwrap()
+}
+
+#[test]
+fn new_connections_of_a_forwarded_source_are_limited_even_from_loopback() {
+    let mut server = start_with_password(&["--trust-proxy", "--rate-limit-connections", "3/1h"]);
+    for source in ["192.0.2.1", "127.0.0.1", "::1"] {
+        let rejections = [(); 5].map(|()| connect(&server, source).err());
+        assert_eq!(rejections, [None, None, None, Some(429), Some(429)], "{source}");
+    }
+    server.line_starting_with(
+        "http: connection rejected source=192.0.2.1 reason=\"too many new connections from this address\"",
+    );
+    // The proxy's own connections are exempt.
+    for _ in 0..9 {
+        connect(&server, "unknown").unwrap();
+    }
+    assert_eq!(rejected(&server), 6);
+}
+
+#[test]
+fn forwarded_source_is_accepted_again_after_the_period() {
+    let server = start_with_password(&["--trust-proxy", "--rate-limit-connections", "3/1s"]);
+    poll_until("a rejection", || connect(&server, "192.0.2.1").err());
+    let mut rejections = 1;
+    poll_until("the next period", || {
+        let result = connect(&server, "192.0.2.1");
+        rejections += u64::from(result.is_err());
+        result.ok()
+    });
+    assert_eq!(rejected(&server), rejections);
+}
+
+#[test]
+fn limit_of_new_connections_needs_a_trusted_proxy_and_can_be_off() {
+    // The default is 300 in 10 s.
+    for options in [&["--rate-limit-connections", "3/1h"][..], &["--trust-proxy", "--rate-limit-connections", "off"]] {
+        let server = start_with_password(options);
+        for _ in 0..400 {
+            connect(&server, "192.0.2.1").unwrap();
+        }
+        assert_eq!(rejected(&server), 0, "{options:?}");
+    }
 }
 
 #[test]

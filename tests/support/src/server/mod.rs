@@ -14,6 +14,8 @@ pub mod packet;
 pub mod process;
 #[cfg(target_os = "linux")]
 pub mod spoofing;
+#[cfg(target_os = "linux")]
+pub mod wrapper;
 
 use std::thread;
 use std::time::{Duration, Instant};

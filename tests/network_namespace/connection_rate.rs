@@ -1,0 +1,99 @@
+//! The limit of new connections to the signaling server, for sources that are not loopback.
+
+#![cfg(target_os = "linux")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use test_support::server;
+
+use server::client::at;
+use server::namespace::{add_address, in_network_namespace};
+use server::process::Server;
+use server::{TEST_TIMEOUT, poll_until};
+
+/// A client that connects to an address of its own machine has the same address.
+const SOURCES: [&str; 2] = ["10.9.0.1", "10.9.0.2"];
+
+fn start(rate: &str) -> Server {
+    for source in SOURCES {
+        add_address(source.parse().unwrap());
+    }
+    let options = ["--host", "0.0.0.0", "--docs-password", "sesame", "--rate-limit-connections", rate];
+    Server::start_signaling(&options)
+}
+
+/// Sends a request on a new connection, with the login `admin:sesame`. Returns the response, or nothing if the connection is closed.
+fn get(server: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    let login = "Authorization: Basic YWRtaW46c2VzYW1l";
+    // Sending fails if the connection is already closed.
+    let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n{login}\r\nConnection: close\r\n\r\n");
+    let mut response = String::new();
+    match stream.read_to_string(&mut response) {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+        result => drop(result.unwrap()),
+    }
+    response
+}
+
+/// Whether a request on a new connection is answered. Otherwise, the server must close the connection without an answer.
+fn is_served(server: SocketAddr) -> bool {
+    let response = get(server, "/healthz");
+    assert!(response.is_empty() || response.ends_with("\r\n\r\nok\n"), "{response}");
+    !response.is_empty()
+}
+
+/// The connections rejected because of a limit per address.
+fn rejected(server: &Server) -> u64 {
+    let metrics = get(at("127.0.0.1", server.address), "/metrics");
+    let name = "jamjam_signaling_connections_rejected_address_limit_total ";
+    metrics.lines().find_map(|line| line.strip_prefix(name)).expect(&metrics).parse().unwrap()
+}
+
+#[test]
+fn connections_above_the_rate_are_closed_at_once_except_on_loopback() {
+    in_network_namespace("connections_above_the_rate_are_closed_at_once_except_on_loopback", || {
+        let mut server = start("3/1h");
+        for (number, source) in (1..).zip(SOURCES) {
+            let served = [(); 5].map(|()| is_served(at(source, server.address)));
+            assert_eq!(served, [true, true, true, false, false], "{source}");
+            assert_eq!(rejected(&server), 2 * number);
+        }
+        server.line_starting_with(
+            "http: connection rejected source=10.9.0.1 reason=\"too many new connections from this address\"",
+        );
+        // The connection is closed before any request.
+        let mut silent = TcpStream::connect(at(SOURCES[0], server.address)).unwrap();
+        silent.set_read_timeout(Some(TEST_TIMEOUT / 4)).unwrap();
+        assert_eq!(silent.read(&mut [0]).unwrap(), 0);
+        assert!((0..9).all(|_| is_served(at("127.0.0.1", server.address))));
+        assert_eq!(rejected(&server), 5);
+    });
+}
+
+#[test]
+fn connections_are_accepted_again_after_the_period() {
+    in_network_namespace("connections_are_accepted_again_after_the_period", || {
+        let server = start("3/1s");
+        let source = at(SOURCES[0], server.address);
+        poll_until("a rejection", || (!is_served(source)).then_some(()));
+        let mut rejections = 1;
+        poll_until("the next period", || {
+            let served = is_served(source);
+            rejections += u64::from(!served);
+            served.then_some(())
+        });
+        assert_eq!(rejected(&server), rejections);
+    });
+}
+
+#[test]
+fn off_disables_the_limit_of_new_connections() {
+    in_network_namespace("off_disables_the_limit_of_new_connections", || {
+        let server = start("off");
+        // The default is 300 in 10 s.
+        assert!((0..400).all(|_| is_served(at(SOURCES[0], server.address))));
+        assert_eq!(rejected(&server), 0);
+    });
+}
