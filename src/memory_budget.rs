@@ -38,6 +38,8 @@ pub struct MemoryBudget {
 #[derive(Debug, Default)]
 struct BudgetState {
     used: u64,
+    /// The part of `used` that is freed soon, because its connections are being closed.
+    closing: u64,
     refused: u64,
     connections_closed: u64,
     sources: HashMap<IpAddr, SourceMemory>,
@@ -56,6 +58,8 @@ struct SourceMemory {
 enum Holder {
     /// A connection that can be closed.
     Connection,
+    /// A connection that is being closed.
+    ClosedConnection,
     Other,
 }
 
@@ -142,7 +146,7 @@ impl MemoryBudget {
     /// The source whose connections hold most, if they hold more than is free. Its largest connection is to be closed.
     pub fn source_to_cut(&self) -> Option<IpAddr> {
         let state = self.lock();
-        let free = self.limit.saturating_sub(state.used);
+        let free = self.limit.saturating_sub(state.used - state.closing);
         let held = state.sources.iter().map(|(source, memory)| (memory.connection_bytes, *source));
         held.max().filter(|(bytes, _)| *bytes > free).map(|(_, source)| source)
     }
@@ -176,8 +180,10 @@ impl BudgetState {
         self.used += bytes;
         let memory = self.sources.entry(source_network(source)).or_default();
         memory.bytes += bytes;
-        if holder == Holder::Connection {
-            memory.connection_bytes += bytes;
+        match holder {
+            Holder::Connection => memory.connection_bytes += bytes,
+            Holder::ClosedConnection => self.closing += bytes,
+            Holder::Other => {}
         }
         memory.bytes
     }
@@ -187,8 +193,10 @@ impl BudgetState {
         let source = source_network(source);
         let Some(memory) = self.sources.get_mut(&source) else { return };
         memory.bytes -= bytes;
-        if holder == Holder::Connection {
-            memory.connection_bytes -= bytes;
+        match holder {
+            Holder::Connection => memory.connection_bytes -= bytes,
+            Holder::ClosedConnection => self.closing -= bytes,
+            Holder::Other => {}
         }
         if memory.bytes == 0 {
             self.sources.remove(&source);
@@ -249,6 +257,17 @@ impl MemoryCharge {
         Ok(())
     }
 
+    /// The source that the memory is charged to.
+    pub fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// Releases `bytes`.
+    pub fn shrink(&mut self, bytes: u64) {
+        self.bytes -= bytes;
+        self.budget.release(self.source, bytes);
+    }
+
     /// Charges the same bytes to a connection that can be closed from now on.
     pub fn into_connection(mut self) -> ConnectionMemory {
         let bytes = std::mem::take(&mut self.bytes);
@@ -271,8 +290,14 @@ impl Drop for MemoryCharge {
 pub struct ConnectionMemory {
     budget: Arc<MemoryBudget>,
     source: IpAddr,
-    /// Charged bytes; `None` after [`ConnectionMemory::close`].
-    bytes: Mutex<Option<u64>>,
+    charge: Mutex<ConnectionCharge>,
+}
+
+#[derive(Debug)]
+struct ConnectionCharge {
+    bytes: u64,
+    /// Whether the connection is being closed. The bytes no longer change.
+    is_closed: bool,
 }
 
 impl ConnectionMemory {
@@ -284,7 +309,8 @@ impl ConnectionMemory {
 
     /// The memory of a connection that is charged already.
     fn held(budget: &Arc<MemoryBudget>, source: IpAddr, bytes: u64) -> Self {
-        Self { budget: Arc::clone(budget), source: source_network(source), bytes: Mutex::new(Some(bytes)) }
+        let charge = Mutex::new(ConnectionCharge { bytes, is_closed: false });
+        Self { budget: Arc::clone(budget), source: source_network(source), charge }
     }
 
     /// The source that the memory is charged to.
@@ -294,30 +320,28 @@ impl ConnectionMemory {
 
     /// Charged bytes.
     pub fn bytes(&self) -> u64 {
-        self.lock().unwrap_or_default()
+        self.lock().bytes
     }
 
-    /// Charges `bytes` more, unless the budget refuses them. After [`ConnectionMemory::close`], nothing is charged.
+    /// Charges `bytes` more, unless the budget refuses them.
     pub fn grow(&self, bytes: u64) -> Result<(), BudgetExceeded> {
-        let mut charged = self.lock();
-        let Some(charged) = &mut *charged else { return Ok(()) };
+        let Some(mut charge) = self.lock_open() else { return Ok(()) };
         self.budget.try_add(self.source, bytes, Holder::Connection)?;
-        *charged += bytes;
+        charge.bytes += bytes;
         Ok(())
     }
 
     /// Charges `bytes`, which are held already. Returns false if the source holds more than is free.
     pub fn grow_held(&self, bytes: u64) -> bool {
-        let mut charged = self.lock();
-        let Some(charged) = &mut *charged else { return true };
-        *charged += bytes;
+        let Some(mut charge) = self.lock_open() else { return true };
+        charge.bytes += bytes;
         self.budget.add_held(self.source, bytes, Holder::Connection)
     }
 
     /// Releases `bytes`.
     pub fn shrink(&self, bytes: u64) {
-        if let Some(charged) = &mut *self.lock() {
-            *charged -= bytes;
+        if let Some(mut charge) = self.lock_open() {
+            charge.bytes -= bytes;
             self.budget.lock().remove(self.source, bytes, Holder::Connection);
         }
     }
@@ -325,9 +349,8 @@ impl ConnectionMemory {
     /// Changes the charge to `bytes`, which are held already, unless the connection was closed. Returns the number of bytes that the source
     /// may hold in addition.
     pub fn set(&self, bytes: u64) -> u64 {
-        let mut charged = self.lock();
-        let Some(before) = *charged else { return 0 };
-        *charged = Some(bytes);
+        let Some(mut charge) = self.lock_open() else { return 0 };
+        let before = std::mem::replace(&mut charge.bytes, bytes);
         if bytes > before {
             self.budget.add_held(self.source, bytes - before, Holder::Connection);
         } else if bytes < before {
@@ -336,21 +359,31 @@ impl ConnectionMemory {
         self.budget.allowance(self.source)
     }
 
-    /// Releases the memory, because the connection is being closed. Later changes have no effect.
+    /// The connection is being closed. Its memory stays charged until this value is dropped, but no other connection is closed in its place.
+    /// Later changes have no effect.
     pub fn close(&self) {
-        if let Some(bytes) = self.lock().take() {
-            self.budget.lock().remove(self.source, bytes, Holder::Connection);
-        }
+        let Some(mut charge) = self.lock_open() else { return };
+        charge.is_closed = true;
+        let mut state = self.budget.lock();
+        state.remove(self.source, charge.bytes, Holder::Connection);
+        state.add(self.source, charge.bytes, Holder::ClosedConnection);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<u64>> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ConnectionCharge> {
+        self.charge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` if the connection is being closed.
+    fn lock_open(&self) -> Option<MutexGuard<'_, ConnectionCharge>> {
+        Some(self.lock()).filter(|charge| !charge.is_closed)
     }
 }
 
 impl Drop for ConnectionMemory {
     fn drop(&mut self) {
         self.close();
+        let bytes = self.bytes();
+        self.budget.lock().remove(self.source, bytes, Holder::ClosedConnection);
     }
 }
 
@@ -408,9 +441,11 @@ mod tests {
         }
         assert_eq!(cut, [source(1)]);
         assert_eq!((budget.usage().used, connections.len()), (750, 3));
-        // A closed connection is released at once and can no longer be charged.
-        connections[0].close();
-        assert_eq!((connections[0].set(500), connections[0].bytes(), budget.usage().used), (0, 0, 600));
+        // A closed connection cannot grow. No other connection is closed while it still holds its memory.
+        connections[1].set(260);
+        assert_eq!((budget.source_to_cut(), budget.usage().used), (Some(source(3)), 930));
+        connections[1].close();
+        assert_eq!((budget.source_to_cut(), connections[1].set(500), budget.usage().used), (None, 0, 930));
         drop((connections, packets));
         assert!(budget.lock().sources.is_empty());
     }

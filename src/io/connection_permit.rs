@@ -8,7 +8,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -29,8 +29,11 @@ const MAX_UNVALIDATED_HANDSHAKES: usize = 8;
 /// Maximum number of sources whose new connections are counted.
 const MAX_LIMITED_SOURCES: usize = 100_000;
 
-/// Memory of a TCP connection without TLS, in bytes: the state of its task and a request head.
+/// Memory of a TCP connection without TLS, in bytes: the state of its task.
 const PLAIN_CONNECTION_BYTES: u64 = 8 << 10;
+
+/// Memory for the head of a request, in bytes: the buffer, and its copy while it grows. An upgraded connection has no such buffer.
+const REQUEST_HEAD_BYTES: u64 = 24 << 10;
 
 /// Memory of a TCP connection with TLS, in bytes: also the TLS state and buffers of one record each.
 pub(in crate::io) const TLS_CONNECTION_BYTES: u64 = 40 << 10;
@@ -54,7 +57,7 @@ pub struct ConnectionLimits {
     pub max_lifetime: Duration,
     /// The memory budget of the process.
     pub memory_budget: Arc<MemoryBudget>,
-    /// Memory that is charged for each TCP connection, in bytes.
+    /// Memory that is charged for each TCP connection in addition to the head of a request, in bytes.
     pub bytes_per_connection: u64,
     /// The reverse proxies whose `X-Forwarded-For` names the source address of a request. `None`: the header is ignored.
     pub trusted_proxies: Option<TrustedProxies>,
@@ -168,7 +171,7 @@ impl ConnectionLimiter {
         if is_proxy {
             let permit = self.permit(free, None, false);
             let ConnectionLimits { memory_budget, bytes_per_connection, .. } = &self.limits;
-            permit.set_charge(MemoryCharge::held(memory_budget, address, *bytes_per_connection));
+            permit.set_charge(MemoryCharge::held(memory_budget, address, bytes_per_connection + REQUEST_HEAD_BYTES));
             return Some(permit);
         }
         let counted = self.count_tcp_source(address, true).ok()?;
@@ -285,6 +288,11 @@ impl ConnectionPermit {
         let _ = self.held.set(Box::new(what));
     }
 
+    /// Charges a connection of a trusted proxy to the client that sent the current request. False if the memory budget refuses this.
+    pub(in crate::io) fn charge_client(&self, address: IpAddr) -> bool {
+        self.lock_memory().as_ref().is_some_and(|charge| charge.source() == address) || self.charge(address)
+    }
+
     /// Counts a connection of a trusted proxy for the address of its client. False if the limit of that address is reached. A forwarded
     /// address is never exempt.
     pub fn assign_client(&self, address: IpAddr, is_forwarded: bool) -> bool {
@@ -295,13 +303,13 @@ impl ConnectionPermit {
         if let Some(address) = counted {
             let _ = self.source.set(address);
         }
-        self.charge(address)
+        true
     }
 
     /// Charges the connection to `address`. If the memory budget refuses this, counts and logs the rejection.
     fn charge(&self, address: IpAddr) -> bool {
         let ConnectionLimits { memory_budget, bytes_per_connection, .. } = &self.limiter.limits;
-        let charge = MemoryCharge::new(memory_budget, address, *bytes_per_connection);
+        let charge = MemoryCharge::new(memory_budget, address, bytes_per_connection + REQUEST_HEAD_BYTES);
         let Ok(charge) = charge else {
             self.limiter.reject(address, "memory budget", None);
             return false;
@@ -311,7 +319,18 @@ impl ConnectionPermit {
     }
 
     fn set_charge(&self, charge: MemoryCharge) {
-        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Some(charge);
+        *self.lock_memory() = Some(charge);
+    }
+
+    fn lock_memory(&self) -> MutexGuard<'_, Option<MemoryCharge>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection is being upgraded: it has no request head any more.
+    pub(in crate::io) fn on_upgrade(&self) {
+        if let Some(charge) = &mut *self.lock_memory() {
+            charge.shrink(REQUEST_HEAD_BYTES);
+        }
     }
 
     /// An empty charge to `address`, for the body of a request.
@@ -479,7 +498,8 @@ mod tests {
     fn connections_of_a_proxy_are_charged_to_it_until_they_are_assigned_to_a_client() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
-            let memory_budget = MemoryBudget::new(Some(6_000));
+            let connection_bytes = 1_000 + REQUEST_HEAD_BYTES;
+            let memory_budget = MemoryBudget::new(Some(7 * connection_bytes));
             let limiter = ConnectionLimiter::new(ConnectionLimits {
                 memory_budget: Arc::clone(&memory_budget),
                 bytes_per_connection: 1_000,
@@ -487,13 +507,18 @@ mod tests {
                 ..ConnectionLimits::default()
             });
             let mut permits = Vec::new();
-            // The fourth connection exceeds the share of an address, but a proxy has no share.
-            for _ in 0..4 {
+            // The fifth connection exceeds the share of an address, but a proxy has no share.
+            for _ in 0..5 {
                 permits.push(limiter.assign(limiter.acquire().await, address("127.0.0.1")).expect("a free slot"));
             }
-            assert_eq!(memory_budget.usage().used, 4_000);
-            assert!(permits[0].assign_client(address("192.0.2.1"), true));
-            assert_eq!((memory_budget.usage().used, memory_budget.allowance(address("192.0.2.1"))), (4_000, 500));
+            assert_eq!(memory_budget.usage().used, 5 * connection_bytes);
+            // A client may hold the memory of one connection.
+            let client = address("192.0.2.1");
+            assert!(permits[0].charge_client(client) && permits[0].charge_client(client));
+            assert!(!permits[1].charge_client(client));
+            assert_eq!(memory_budget.usage().used, 5 * connection_bytes);
+            permits[0].on_upgrade();
+            assert_eq!(memory_budget.usage().used, 5 * connection_bytes - REQUEST_HEAD_BYTES);
             drop(permits);
             assert_eq!(memory_budget.usage().used, 0);
         });

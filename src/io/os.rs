@@ -18,10 +18,10 @@ pub fn set_process_name(name: &str) {
     let _ = CString::new(name);
 }
 
-/// Settings of the allocator of glibc. Blocks of 128 KiB and more are mapped separately, and all threads share at most four arenas. By
-/// default, freeing a mapped block raises the first limit to its size (at most 32 MiB). The arenas then keep most memory that was ever used.
+/// Settings of the allocator of glibc. Blocks of 8 KiB and more, such as read buffers and bodies, are mapped separately and return to the
+/// system at once. Smaller blocks do not, so the arenas keep most memory that they ever used. All threads share at most four arenas.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const ALLOCATOR_SETTINGS: &str = "glibc.malloc.mmap_threshold=131072:glibc.malloc.arena_max=4";
+const ALLOCATOR_SETTINGS: &str = "glibc.malloc.mmap_threshold=8192:glibc.malloc.arena_max=4";
 
 /// Lets the allocator return freed memory to the system. glibc reads its settings when a program starts. Therefore, the process executes
 /// this program again, with the same arguments, unless the environment already contains settings. Call this function before doing

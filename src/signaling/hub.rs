@@ -31,6 +31,7 @@ use super::undecided::UndecidedConnections;
 use crate::log_throttle::LogThrottle;
 use crate::memory_budget::NO_SOURCE;
 use crate::rate_limit::{Gcra, WindowLimit, WindowLimiter};
+use crate::sanitize::sanitize_name;
 use crate::time::{Time, WallClock};
 
 /// Each message counts as one unit against the rate limit. For each full block of this many bytes, the message counts as one additional
@@ -345,7 +346,8 @@ impl Hub {
         }
         self.undecided.remove(conn);
         if let Some(connection) = self.connections.remove(&conn) {
-            let logged = Some(server_reason.unwrap_or(reason)).filter(|reason| !reason.is_empty());
+            let logged = server_reason.map_or_else(|| sanitize_name(reason), str::to_owned);
+            let logged = Some(logged).filter(|reason| !reason.is_empty());
             let closed_by = server_reason.map(|_| "server");
             info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by, "connection closed");
             if let Some(scope) = scope {

@@ -49,9 +49,15 @@ fn measure(text: &str) -> JsonSize {
     size
 }
 
-/// Whether a JSON text is nested deeper than [`MAX_DEPTH`].
+/// Whether a JSON text is nested deeper than [`MAX_DEPTH`] or has more than [`MAX_VALUES`].
 pub(super) fn is_too_deep(text: &str) -> bool {
-    measure(text).depth > MAX_DEPTH
+    let JsonSize { depth, values } = measure(text);
+    depth > MAX_DEPTH || values > MAX_VALUES
+}
+
+/// Approximate number of values of a JSON text.
+pub(super) fn value_count(text: &str) -> usize {
+    measure(text).values
 }
 
 /// Why JSON is rejected.
@@ -206,6 +212,8 @@ mod tests {
         let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert_eq!((parse(&deep(128)).err(), parse(&deep(129)).err()), (None, Some(JsonError::TooLarge)));
         assert!(!is_too_deep(&deep(128)) && is_too_deep(&deep(129)));
+        // Brackets after too many values are not counted.
+        assert!(is_too_deep(&format!("[{}{}]", "0,".repeat(MAX_VALUES), deep(1_000))));
         let many = |values: usize| format!("[1{}]", ",1".repeat(values - 2));
         assert_eq!((parse(&many(100_000)).err(), parse(&many(100_002)).err()), (None, Some(JsonError::TooLarge)));
         for text in ["", "[1", "[1]]", "nul", "1 2", "{\"a\":1,}"] {

@@ -14,11 +14,16 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
+use super::json;
+
 /// Default lifetime of a token, in seconds.
 pub const DEFAULT_LIFETIME_SECONDS: f64 = 3_600.0;
 
 /// Maximum lifetime of a token that the server issues: one year, in seconds.
 pub const MAX_LIFETIME_SECONDS: f64 = 31_536_000.0;
+
+/// Maximum number of values in the payload of a token. A parsed value takes much more memory than its text.
+pub const MAX_TOKEN_VALUES: usize = 100;
 
 /// The key that signs tokens. `Debug` does not print the key.
 #[derive(Clone, PartialEq, Eq)]
@@ -101,6 +106,11 @@ impl Claims {
         }
     }
 
+    /// Whether a token with these claims is rejected because of its number of values.
+    pub fn has_too_many_values(&self) -> bool {
+        json::value_count(&json::to_json(self)) > MAX_TOKEN_VALUES
+    }
+
     /// Expiry in milliseconds since the Unix epoch.
     pub fn expires_ms(&self) -> Option<u64> {
         self.expires_at.as_ref()?.as_u64()
@@ -159,8 +169,12 @@ pub fn verify(secret: &Secret, token: &str, room: &str, now_ms: u64) -> Result<C
         return Err(TokenError::InvalidSignature);
     }
     let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::InvalidPayload)?;
+    let payload = str::from_utf8(&payload).map_err(|_| TokenError::InvalidPayload)?;
+    if json::value_count(payload) > MAX_TOKEN_VALUES {
+        return Err(TokenError::InvalidPayload);
+    }
     // The payload must be a JSON object. Deserialized directly, `Claims` would also accept a JSON array of its field values.
-    let payload: Map<String, Value> = serde_json::from_slice(&payload).map_err(|_| TokenError::InvalidPayload)?;
+    let payload: Map<String, Value> = serde_json::from_str(payload).map_err(|_| TokenError::InvalidPayload)?;
     let other_room = payload.get("room").is_none_or(|named| named != room);
     let claims = match payload.get("expiresAt") {
         None | Some(Value::Null) => Ok(()),

@@ -126,7 +126,7 @@ pub(in crate::io) struct ChargedBody {
 const MAX_DRAIN_BYTES: usize = 1 << 20;
 
 /// Reads a body of at most `max_bytes`. A body with a larger `Content-Length` is rejected before it arrives. If the request has an
-/// `Expect` header (`100-continue`), such a body is not read at all. The body is added to `charge`.
+/// `Expect` header (`100-continue`), such a body is not read at all. The body is added to `charge`, as soon as its length is known.
 pub(in crate::io) async fn read_body(
     headers: &HeaderMap,
     mut body: Body,
@@ -139,16 +139,28 @@ pub(in crate::io) async fn read_body(
         }
         return Err(BodyError::TooLarge(max_bytes));
     }
-    let mut whole = Vec::new();
+    let announced = body.size_hint().lower();
+    if charge.grow(announced).is_err() {
+        tokio::spawn(drain(body));
+        return Err(BodyError::Memory);
+    }
+    // Allocated at once: a buffer that grows leaves holes in the memory of the process.
+    let mut whole = Vec::with_capacity(announced as usize);
     while let Some(data) = next_data(&mut body).await {
         let data = data.map_err(|_| BodyError::Incomplete)?;
         if whole.len() + data.len() > max_bytes {
             tokio::spawn(drain(body));
             return Err(BodyError::TooLarge(max_bytes));
         }
-        if charge.grow(data.len() as u64).is_err() {
-            tokio::spawn(drain(body));
-            return Err(BodyError::Memory);
+        let more = (whole.len() + data.len()).saturating_sub(whole.capacity());
+        if more > 0 {
+            // Without `Content-Length`, the capacity doubles, but does not exceed the maximum.
+            let more = more.max(whole.capacity()).min(max_bytes - whole.capacity());
+            if charge.grow(more as u64).is_err() {
+                tokio::spawn(drain(body));
+                return Err(BodyError::Memory);
+            }
+            whole.reserve_exact(whole.capacity() - whole.len() + more);
         }
         whole.extend_from_slice(&data);
     }

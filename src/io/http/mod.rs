@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
@@ -50,6 +50,10 @@ const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 #[cfg(not(windows))]
 const TCP_KEEPALIVE_PROBES: u32 = 4;
+
+/// Size of the send buffer of a connection. The kernel uses up to twice as much. Without this limit, each client that does not read could
+/// occupy megabytes of kernel memory, which count towards the memory limit of a container.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// Length of the listen queue.
 const LISTEN_BACKLOG: i32 = 1024;
@@ -144,8 +148,15 @@ where
             client.source.set_ip(address);
             client.is_forwarded = true;
         }
+        let is_charged = !client.is_forwarded || client.permit.charge_client(client.source.ip());
         request.extensions_mut().insert(client);
-        router.call(request)
+        let response = is_charged.then(|| router.call(request));
+        async move {
+            match response {
+                Some(response) => response.await,
+                None => Ok(body::error_response(StatusCode::SERVICE_UNAVAILABLE, "Not enough memory now")),
+            }
+        }
     });
     let mut http = http1::Builder::new();
     http.max_buf_size(MAX_HEADER_BYTES).timer(TokioTimer::new()).header_read_timeout(limits.handshake_timeout);
@@ -163,9 +174,11 @@ where
     }
 }
 
-/// Disables Nagle's algorithm and enables keepalive. Errors are ignored, because the connection works without these options.
+/// Disables Nagle's algorithm, enables keepalive and limits the send buffer. Errors are ignored, because the connection works without these
+/// options.
 fn configure_tcp(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES);
     let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE_IDLE).with_interval(TCP_KEEPALIVE_INTERVAL);
     #[cfg(not(windows))]
     let keepalive = keepalive.with_retries(TCP_KEEPALIVE_PROBES);

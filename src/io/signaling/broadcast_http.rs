@@ -23,7 +23,7 @@ use crate::io::log::SharedLogThrottle;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 use crate::sanitize::sanitize;
-use crate::signaling::broadcast::{AcceptedPost, PostError, PostFormat};
+use crate::signaling::broadcast::{AcceptedPost, IssueError, PostError, PostFormat};
 use crate::signaling::token::{DEFAULT_LIFETIME_SECONDS, Secret};
 use crate::signaling::{BearerToken, decode_room_name, is_valid_room_name};
 
@@ -406,7 +406,12 @@ async fn token_response(
     let (token, expires_at) = state
         .hub
         .with_hub(|now, hub, _| hub.issue_token(now, client_id, room, metadata, seconds))
-        .ok_or_else(|| HttpRejection::new(StatusCode::SERVICE_UNAVAILABLE, "This server has no signing secret"))?;
+        .map_err(|error| match error {
+            IssueError::NoSecret => {
+                HttpRejection::new(StatusCode::SERVICE_UNAVAILABLE, "This server has no signing secret")
+            }
+            IssueError::TooManyValues => bad_request("Invalid request: metadata may have at most 100 values"),
+        })?;
     Ok(body::json_response(StatusCode::OK, &TokenResponse { token, expires_at, client_id, room }))
 }
 

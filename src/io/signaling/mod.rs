@@ -196,6 +196,7 @@ async fn upgrade_middleware(
     if !client.permit.assign_client(client.source.ip(), client.is_forwarded) {
         return body::too_many_requests("Too many connections", Duration::ZERO);
     }
+    client.permit.on_upgrade();
     let url_bytes = uri.path().len() + uri.query().map_or(0, str::len);
     let memory = match state.hub.charge_connection(client.source.ip().to_canonical(), url_bytes) {
         Ok(memory) => memory,

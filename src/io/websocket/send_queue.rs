@@ -224,8 +224,9 @@ impl SendQueue {
             // The connection's task frees the incomplete received message only when the task runs next. However, the bytes of this
             // message no longer count against the shared budget.
             let partial = std::mem::take(&mut inner.partial_message_bytes);
-            self.release(bytes + partial, frames);
+            self.release(bytes, frames);
             self.memory.close();
+            self.budget.used_bytes.fetch_sub(partial as u64, Ordering::Relaxed);
             discarded = frames;
         }
         wake_writer(inner);

@@ -72,6 +72,15 @@ pub enum PostError {
     DelayQueueFull,
 }
 
+/// Why no token is issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IssueError {
+    /// The server has no secret.
+    NoSecret,
+    /// The token would be rejected, because it has too many values.
+    TooManyValues,
+}
+
 /// Validates a post and relays it. The caller has verified the token.
 fn post(
     ctx: &mut ConnectionContext<'_>,
@@ -120,7 +129,7 @@ impl Hub {
         self
     }
 
-    /// A token that is valid for `seconds`, and its expiry in milliseconds since the Unix epoch. `None` if the server has no secret.
+    /// A token that is valid for `seconds`, and its expiry in milliseconds since the Unix epoch.
     pub fn issue_token(
         &self,
         now: WallClock,
@@ -128,9 +137,13 @@ impl Hub {
         room: &str,
         metadata: Map<String, Value>,
         seconds: f64,
-    ) -> Option<(String, u64)> {
+    ) -> Result<(String, u64), IssueError> {
         let claims = Claims::new(client_id, room, metadata, now.unix_ms(), seconds);
-        Some((sign(self.limits.broadcast.secret.as_ref()?, &claims), claims.expires_ms()?))
+        if claims.has_too_many_values() {
+            return Err(IssueError::TooManyValues);
+        }
+        let secret = self.limits.broadcast.secret.as_ref().ok_or(IssueError::NoSecret)?;
+        Ok((sign(secret, &claims), claims.expires_ms().unwrap_or(u64::MAX)))
     }
 
     /// Verifies a token for a broadcast room.

@@ -7,8 +7,11 @@ use serde::Serialize;
 use thiserror::Error;
 use tracing::info;
 
-use super::{ControlSurfaceRoom, ParameterLimit, ParameterRange, ParameterValues, ServerMessage, store_and_broadcast};
-use crate::signaling::control_surface_events::{MAX_PARAMETER_NAME_BYTES, ROOM_CODE_DIGITS};
+use super::{
+    ControlSurfaceRoom, ParameterLimit, ParameterRange, ParameterValues, ServerMessage, is_name_too_long,
+    store_and_broadcast,
+};
+use crate::signaling::control_surface_events::ROOM_CODE_DIGITS;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::dialect_handler::ConnectionHandle;
 use crate::signaling::event_sink::{ConnId, EventSink};
@@ -79,7 +82,7 @@ pub enum CommandError {
     #[error("no room has this code")]
     RoomNotFound,
     /// The parameter name is too long.
-    #[error("name longer than 256 bytes")]
+    #[error("name longer than 256 bytes in JSON")]
     NameTooLong,
     /// A value is not a finite 32-bit number, or there are too many values. This error also covers a range whose minimum exceeds its
     /// maximum.
@@ -260,7 +263,7 @@ impl Hub {
 }
 
 fn check_name(name: &str) -> Result<(), CommandError> {
-    if name.len() > MAX_PARAMETER_NAME_BYTES { Err(CommandError::NameTooLong) } else { Ok(()) }
+    if is_name_too_long(name) { Err(CommandError::NameTooLong) } else { Ok(()) }
 }
 
 fn check_values(values: &[f32]) -> Result<(), CommandError> {

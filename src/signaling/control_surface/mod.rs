@@ -24,7 +24,7 @@ use super::control_surface_events::{ControlSurfaceEvent, ControlSurfaceEventKind
 use super::dialect::Dialect;
 use super::dialect_handler::{ConnectionContext, ConnectionHandle, Connections, DialectHandler};
 use super::event_sink::ConnId;
-use super::json::{MessageError, to_json};
+use super::json::{MessageError, serialized_len, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::rooms::{IdGenerator, MemberData, MemberInfo, RoomData, RoomDirectory, RoomKey, RoomMap};
 use super::timers::{DialectTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey, Timers};
@@ -383,11 +383,13 @@ fn member_room(
     name: &str,
 ) -> Result<RoomKey, MessageError> {
     let key = dialect.rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
-    if name.len() > MAX_PARAMETER_NAME_BYTES {
-        Err(MessageError::NameTooLong(MAX_PARAMETER_NAME_BYTES))
-    } else {
-        Ok(key)
-    }
+    if is_name_too_long(name) { Err(MessageError::NameTooLong(MAX_PARAMETER_NAME_BYTES)) } else { Ok(key) }
+}
+
+/// Whether a name has more than [`MAX_PARAMETER_NAME_BYTES`] in JSON, where a character has up to six bytes.
+fn is_name_too_long(name: &str) -> bool {
+    let quotes = 2;
+    name.len() > MAX_PARAMETER_NAME_BYTES / 6 && serialized_len(&name) - quotes > MAX_PARAMETER_NAME_BYTES
 }
 
 /// Reports an action of a member as a [`ControlSurfaceEvent`]. The time `at` is truncated to whole microseconds.

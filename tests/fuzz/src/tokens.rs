@@ -68,10 +68,17 @@ fn expected(token: &str) -> Result<Map<String, Value>, TokenError> {
     Ok(claims)
 }
 
+/// Whether the payload may have more than 100 values.
+fn is_long(token: &str) -> bool {
+    let payload = token.split('.').next().and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok()).unwrap_or_default();
+    payload.iter().filter(|byte| b",[{".contains(byte)).count() > 100
+}
+
 fn check(token: &str) {
     let secret = Secret::new(SECRET);
     let verified = verify(&secret, token, ROOM, NOW_MS);
     match (&verified, expected(token)) {
+        (Err(TokenError::InvalidPayload), _) if is_long(token) => {}
         (Ok(claims), Ok(payload)) => {
             let client_id = match payload.get("clientId") {
                 Some(Value::String(text)) => text.clone(),
@@ -80,8 +87,11 @@ fn check(token: &str) {
             };
             assert_eq!((&claims.client_id, claims.room.as_str()), (&client_id, ROOM));
             assert!(claims.expires_ms().is_none_or(|at| at > NOW_MS));
-            let again = verify(&secret, &sign(&secret, claims), ROOM, NOW_MS);
-            assert_eq!(again.as_ref(), Ok(claims));
+            // The signed claims may contain more fields than the payload did.
+            if !claims.has_too_many_values() {
+                let again = verify(&secret, &sign(&secret, claims), ROOM, NOW_MS);
+                assert_eq!(again.as_ref(), Ok(claims));
+            }
         }
         (Err(error), Err(expected)) => {
             assert_eq!(*error, expected, "{token}");

@@ -360,9 +360,14 @@ fn invalid_program_commands_are_rejected_and_not_sent() {
     let (mut hub, mut sink) = hub(ControlSurfaceLimits::default());
     room(&mut hub, "1234");
     join(&mut hub, &mut sink, 1, "1234");
-    let long = "x".repeat(257);
-    assert_eq!(hub.broadcast_param(None, &long, 0.5, &mut sink), Err(CommandError::NameTooLong));
-    assert_eq!(hub.declare_range(&long, (0.0, 1.0), None, &mut sink), Err(CommandError::NameTooLong));
+    // A control character has six bytes in JSON.
+    for long in ["x".repeat(257), "\u{1}".repeat(43)] {
+        assert_eq!(hub.broadcast_param(None, &long, 0.5, &mut sink), Err(CommandError::NameTooLong));
+        assert_eq!(hub.declare_range(&long, (0.0, 1.0), None, &mut sink), Err(CommandError::NameTooLong));
+    }
+    for name in ["x".repeat(256), "\u{1}".repeat(42)] {
+        assert_eq!(hub.declare_range(&name, (0.0, 1.0), None, &mut sink), Ok(0));
+    }
     for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         assert_eq!(hub.broadcast_param(None, "a", wrong, &mut sink), Err(CommandError::InvalidValue));
         assert_eq!(hub.declare_range("a", (wrong, 1.0), None, &mut sink), Err(CommandError::InvalidValue));

@@ -127,3 +127,18 @@ proptest! {
         prop_assert!(verified(&token).is_err());
     }
 }
+
+/// Parsed values take much more memory than their text, and a connection keeps them.
+#[test]
+fn tokens_with_more_than_100_values_are_rejected() {
+    // The payload is an object with five fields, `metadata` another object with one field, whose value is a list.
+    let token = |values: usize| {
+        let metadata = json!({"list": vec![json!([]); values]}).as_object().unwrap().clone();
+        let claims = Claims::new("c1", "radio", metadata, NOW, 60.0);
+        (sign(&secret(), &claims), claims.has_too_many_values())
+    };
+    // Each empty list counts as one value, and each comma as one more.
+    let ((allowed, false), (rejected, true)) = (token(47), token(48)) else { panic!("the limit has moved") };
+    assert!(verified(&allowed).is_ok());
+    assert_eq!(verified(&rejected), Err(TokenError::InvalidPayload));
+}

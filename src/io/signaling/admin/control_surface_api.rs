@@ -5,8 +5,8 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::State;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use crate::io::http::body::{BodyError, JsonFields, MAX_CLIENTS, NUMBER, NUMBERS, SECONDS, TEXT};
+use crate::io::http::body::{BodyError, JsonFields, MAX_CLIENTS, NUMBER, NUMBERS, SECONDS, TEXT, read_body};
 use crate::io::http::{ConnectionInfo, body};
 use crate::io::signaling::event_stream::MAX_EVENT_STREAMS;
 use crate::io::signaling::shared_hub::SharedHub;
@@ -69,9 +69,11 @@ impl IntoResponse for ApiError {
 }
 
 /// Reads the fields of a body of at most `max_bytes`.
-async fn read_fields(body: Body, max_bytes: usize) -> Result<JsonFields, BodyError> {
-    let body = to_bytes(body, max_bytes).await.map_err(|_| BodyError::TooLarge(max_bytes))?;
-    JsonFields::parse(&body)
+async fn read_fields(client: &ConnectionInfo, request: Request, max_bytes: usize) -> Result<JsonFields, BodyError> {
+    let (parts, body) = request.into_parts();
+    let charge = client.permit.body_charge(client.source.ip());
+    let body = read_body(&parts.headers, body, max_bytes, charge).await?;
+    JsonFields::parse(&body.bytes)
 }
 
 /// The last segment of the path, percent-decoded once.
@@ -113,8 +115,12 @@ pub(super) async fn list_rooms(State(hub): HubState) -> Response {
         (status = 507, description = "The limit --bbx-max-rooms is reached"),
     ),
 )]
-pub(super) async fn create_room(State(hub): HubState, body: Body) -> Result<Response, ApiError> {
-    let mut body = read_fields(body, MAX_BODY_BYTES).await?;
+pub(super) async fn create_room(
+    State(hub): HubState,
+    Extension(client): Extension<ConnectionInfo>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let mut body = read_fields(&client, request, MAX_BODY_BYTES).await?;
     let max_members = body.optional("maxClients", &MAX_CLIENTS)?;
     let lifetime = body.optional("expiresIn", &SECONDS)?.map(Duration::from_secs_f64);
     body.finish()?;
@@ -167,8 +173,12 @@ pub(super) async fn clear_parameters(State(hub): HubState, uri: Uri) -> Result<R
         (status = 507, description = "The limit of 4096 parameters is reached"),
     ),
 )]
-pub(super) async fn set_param(State(hub): HubState, body: Body) -> Result<Response, ApiError> {
-    let mut body = read_fields(body, MAX_BODY_BYTES).await?;
+pub(super) async fn set_param(
+    State(hub): HubState,
+    Extension(client): Extension<ConnectionInfo>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let mut body = read_fields(&client, request, MAX_BODY_BYTES).await?;
     let (name, value) = (body.required("name", &TEXT)?, body.required("value", &NUMBER)?);
     let room = body.optional("room", &TEXT)?;
     body.finish()?;
@@ -188,9 +198,14 @@ pub(super) async fn set_param(State(hub): HubState, body: Body) -> Result<Respon
         (status = 507, description = "The limit of 4096 declared ranges is reached"),
     ),
 )]
-pub(super) async fn declare_range(State(hub): HubState, uri: Uri, body: Body) -> Result<Response, ApiError> {
+pub(super) async fn declare_range(
+    State(hub): HubState,
+    Extension(client): Extension<ConnectionInfo>,
+    uri: Uri,
+    request: Request,
+) -> Result<Response, ApiError> {
     let name = last_path_segment(&uri)?;
-    let mut body = read_fields(body, MAX_BODY_BYTES).await?;
+    let mut body = read_fields(&client, request, MAX_BODY_BYTES).await?;
     let (min, max) = (body.required("min", &NUMBER)?, body.required("max", &NUMBER)?);
     let value = body.optional("value", &NUMBER)?;
     body.finish()?;
@@ -212,8 +227,12 @@ pub(super) async fn declare_range(State(hub): HubState, uri: Uri, body: Body) ->
         (status = 404, description = "No room has this code"),
     ),
 )]
-pub(super) async fn broadcast_visualization(State(hub): HubState, body: Body) -> Result<Response, ApiError> {
-    let mut body = read_fields(body, MAX_VISUALIZATION_BODY_BYTES).await?;
+pub(super) async fn broadcast_visualization(
+    State(hub): HubState,
+    Extension(client): Extension<ConnectionInfo>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let mut body = read_fields(&client, request, MAX_VISUALIZATION_BODY_BYTES).await?;
     let data = body.required("data", &NUMBERS)?;
     let room = body.optional("room", &TEXT)?;
     body.finish()?;

@@ -166,21 +166,24 @@ const MAX_LIST_BYTES: usize = 500 << 10;
 /// Instead of [`MAX_LIST_BYTES`], while clients have not read [`MAX_SHARED_BODIES`].
 const MAX_SHORT_LIST_BYTES: usize = 6 << 10;
 
-/// Maximum length of a body that is not shared. The system's send buffer has room for such a body, so a client that does not read occupies
-/// no memory of the server.
-const MAX_UNSHARED_BYTES: usize = 16 << 10;
+/// Maximum length of a short body. The system's send buffer has room for such a body, so a client that does not read occupies no memory of
+/// the server.
+const MAX_SHORT_BYTES: usize = 16 << 10;
 
-/// Maximum age of a shared body.
+/// Maximum age of a long shared body.
 const MAX_SHARED_AGE: Duration = Duration::from_secs(1);
+
+/// Maximum age of a short body. Building a body takes time under the hub's lock.
+const MAX_SHORT_AGE: Duration = Duration::from_millis(50);
 
 /// Maximum number of shared bodies of one page in memory. Further bodies are short until clients have read the earlier ones.
 const MAX_SHARED_BODIES: usize = 8;
 
-/// A long body that all requests within [`MAX_SHARED_AGE`] share. Clients that read slowly therefore keep few copies in memory.
+/// A body that all requests within a short time share. Clients that read slowly therefore keep few long bodies in memory.
 #[derive(Default)]
 struct SharedBody {
     latest: Mutex<Option<(Instant, Bytes)>>,
-    /// Each body in memory has a reference to this value.
+    /// Each long body in memory has a reference to this value.
     bodies: Arc<()>,
 }
 
@@ -188,25 +191,27 @@ impl SharedBody {
     /// The shared body, or a new one from `build` with lists of at most the given length.
     fn get(&self, now: Instant, budget: &Arc<MemoryBudget>, build: impl FnOnce(usize) -> String) -> Bytes {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((built_at, body)) = &*latest
-            && now.duration_since(*built_at) < MAX_SHARED_AGE
-        {
-            return body.clone();
+        if let Some((built_at, body)) = &*latest {
+            let max_age = if body.len() > MAX_SHORT_BYTES { MAX_SHARED_AGE } else { MAX_SHORT_AGE };
+            if now.duration_since(*built_at) < max_age {
+                return body.clone();
+            }
         }
         *latest = None;
         let has_room = Arc::strong_count(&self.bodies) <= MAX_SHARED_BODIES;
         let text = build(if has_room { MAX_LIST_BYTES } else { MAX_SHORT_LIST_BYTES });
-        if text.len() <= MAX_UNSHARED_BYTES {
-            return text.into();
-        }
-        let charge = MemoryCharge::held(budget, NO_SOURCE, text.len() as u64);
-        let body = Bytes::from_owner(SharedText { text, _charge: charge, _counted: Arc::clone(&self.bodies) });
+        let body = if text.len() > MAX_SHORT_BYTES {
+            let charge = MemoryCharge::held(budget, NO_SOURCE, text.len() as u64);
+            Bytes::from_owner(SharedText { text, _charge: charge, _counted: Arc::clone(&self.bodies) })
+        } else {
+            text.into()
+        };
         *latest = Some((now, body.clone()));
         body
     }
 }
 
-/// The text of a shared body. It counts towards the memory budget until the last client has received it.
+/// The text of a long body. It counts towards the memory budget until the last client has received it.
 struct SharedText {
     text: String,
     _charge: MemoryCharge,
@@ -414,10 +419,10 @@ mod tests {
         let mut unread: Vec<Bytes> = (0..8_000).step_by(500).map(|ms| body_at(ms).1).collect();
         assert!(unread.iter().all(|body| body.len() == MAX_LIST_BYTES));
         assert_eq!(budget.usage().used, 8 * MAX_LIST_BYTES as u64);
-        assert_eq!((body_at(8_000).0, body_at(8_001).0), (MAX_SHORT_LIST_BYTES, MAX_SHORT_LIST_BYTES));
-        // Two clients have read the first body.
+        assert_eq!(body_at(8_000).0, MAX_SHORT_LIST_BYTES);
+        // Two clients have read the first body. A short body has a maximum age, too.
         unread.drain(..2);
-        assert_eq!(body_at(8_002).0, MAX_LIST_BYTES);
+        assert_eq!((body_at(8_049).0, body_at(8_050).0), (MAX_SHORT_LIST_BYTES, MAX_LIST_BYTES));
         drop(unread);
         assert_eq!(budget.usage().used, MAX_LIST_BYTES as u64);
     }

@@ -247,7 +247,7 @@ fn invalid_requests_are_rejected_without_effect() {
         ("POST", param, r#"{"name":"a","value":1,"rom":"1"}"#, 422, r#""rom" is not a known field"#),
         ("POST", param, r#"{"name":"a","value":1,"room":1234}"#, 422, r#""room" must be a string"#),
         ("POST", param, r#"{"name":"a","value":1,"room":"x"}"#, 404, "no room has this code"),
-        ("POST", param, &json!({"name": name, "value": 1}).to_string(), 422, "name longer than 256 bytes"),
+        ("POST", param, &json!({"name": name, "value": 1}).to_string(), 422, "name longer than 256 bytes in JSON"),
         ("PUT", range, r#"{"min":0}"#, 422, r#""max" is missing"#),
         ("PUT", range, r#"{"min":1,"max":0}"#, 422, r#""min" must not be above "max""#),
         ("PUT", range, r#"{"min":0,"max":1,"value":"x"}"#, 422, r#""value" must be a finite 32-bit number"#),
