@@ -464,6 +464,23 @@ mod tests {
     }
 
     #[test]
+    fn an_address_at_its_own_limit_causes_no_connection_limit() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let limiter = ConnectionLimiter::new(ConnectionLimits {
+                max_connections: Some(1),
+                max_connections_per_address: Some(1),
+                ..ConnectionLimits::default()
+            });
+            let QuicAdmission::Accepted(_permit) = limiter.admit_quic(address("2001:db8::1"), true) else {
+                panic!("not accepted")
+            };
+            assert!(matches!(limiter.admit_quic(address("2001:db8::2"), true), QuicAdmission::AddressLimit));
+            assert!(matches!(limiter.admit_quic(address("192.0.2.1"), true), QuicAdmission::ConnectionLimit));
+        });
+    }
+
+    #[test]
     fn forwarded_connections_count_for_the_forwarded_address() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {

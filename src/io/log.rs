@@ -444,6 +444,18 @@ mod tests {
     }
 
     #[test]
+    fn discarded_lines_that_were_not_reported_are_reported_at_the_end() {
+        let sink = Sink::default();
+        let (writer, worker) = NonBlockingBuilder::default().finish(sink.clone());
+        let limits = Arc::<Mutex<LineLimits>>::default();
+        limits.lock().expect("no panic").discarded.record(7);
+        let (dropped_lines, format) = (writer.error_counter(), LogFormat::Text);
+        drop(LogGuard { dropped_lines, limits, format, writer, _worker: worker });
+        let text = String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("UTF-8");
+        assert!(text.contains(" WARN log lines discarded: ") && text.ends_with(" lines=7\n"), "{text}");
+    }
+
+    #[test]
     fn fixed_line_is_printed_without_area_and_fields() {
         assert_eq!(line_of(|| tracing::info!(received = 1, "Stats: received=1")), "INFO Stats: received=1\n");
     }

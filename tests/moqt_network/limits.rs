@@ -22,7 +22,7 @@ use rustls::crypto::ring;
 
 use crate::hostile::open_session;
 use crate::manual_client::{ManualClient, connect, run_async};
-use crate::test_server::{BOTH, TestServer, groups, run_client, shared_access, trusting_verifier};
+use crate::test_server::{BOTH, TIMEOUT, TestServer, groups, run_client, shared_access, trusting_verifier};
 
 #[test]
 fn connection_limit_applies_and_a_closed_connection_frees_a_slot() {
@@ -66,6 +66,85 @@ fn longest_idle_connection_is_closed_for_a_new_client() {
         assert_eq!(server.totals.snapshot().connections.connections_closed_idle, 1);
         assert!(other.connection.close_reason().is_none());
     });
+}
+
+#[test]
+fn connection_that_transfers_groups_is_not_idle() {
+    let min_idle = Duration::from_millis(500);
+    let server = TestServer::start(MoqtServerConfig { max_connections: 2, min_idle, ..MoqtServerConfig::default() });
+    run_async(async {
+        let options = server.connect_options(Transport::Quic);
+        let active = std::thread::spawn(move || run_client(&options, &groups(800, 1)));
+        server.until("one is there", |reading| reading.connections_open == 1).await;
+        let (idle, _session) = open_session(&server, Transport::Quic, TransportConfig::default()).await;
+        server.until("both are there", |reading| reading.connections_open == 2).await;
+        tokio::time::sleep(2 * min_idle).await;
+        server.ordinary_echo(Transport::Quic);
+        idle.connection.closed().await;
+        assert_eq!(server.totals.snapshot().connections.connections_closed_idle, 1);
+        let run = active.join().unwrap().unwrap();
+        assert_eq!(run.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
+    });
+}
+
+/// The first packet of a client to a socket that never answers.
+fn first_packet() -> Vec<u8> {
+    let to = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let url = format!("moqt://{}/echo", to.local_addr().unwrap()).parse().unwrap();
+    let mut options = MoqtConnectOptions::new(url, trusting_verifier());
+    options.limits = SessionLimits { setup_timeout: Duration::from_millis(100), ..SessionLimits::default() };
+    run_client(&options, &groups(1, 1)).err().expect("no answer");
+    let mut packet = vec![0; 2_048];
+    let len = to.recv(&mut packet).unwrap();
+    packet.truncate(len);
+    packet
+}
+
+#[test]
+fn packet_of_an_unvalidated_address_closes_no_idle_connection() {
+    let config = MoqtServerConfig { max_connections: 2, min_idle: Duration::ZERO, ..MoqtServerConfig::default() };
+    let server = TestServer::start(config);
+    run_async(async {
+        let one = ManualClient::open(&server, Transport::Quic).await;
+        let other = ManualClient::open(&server, Transport::Quic).await;
+        server.until("both are there", |reading| reading.connections_open == 2).await;
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let packet = std::thread::spawn(first_packet).join().unwrap();
+        let retries = server.totals.snapshot().connections.retries_sent;
+        socket.send_to(&packet, server.address).unwrap();
+        let is_sent = |counts: &CounterSnapshot| counts.connections.retries_sent > retries;
+        let reading = server.until("a Retry packet", is_sent).await;
+        assert_eq!((reading.connections.connections_closed_idle, reading.connections_open), (0, 2));
+        assert!(one.connection.close_reason().is_none() && other.connection.close_reason().is_none());
+    });
+}
+
+#[test]
+fn attempts_on_all_sockets_are_accepted_in_turn() {
+    let packets = [(); 4].map(|()| first_packet());
+    let bound = bind_all(&[([127, 0, 0, 1], 0).into(), ([127, 0, 0, 2], 0).into()]).unwrap();
+    // All attempts wait before the server starts.
+    let clients: Vec<Vec<UdpSocket>> = bound
+        .addresses()
+        .map(|address| {
+            let client = |packet: &Vec<u8>| {
+                let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+                client.set_read_timeout(Some(TIMEOUT)).unwrap();
+                client.send_to(packet, address).unwrap();
+                client
+            };
+            packets.iter().map(client).collect()
+        })
+        .collect();
+    // The server accepts two attempts, and answers the others with Retry packets.
+    let _server = TestServer::start_on(bound, MoqtServerConfig { max_connections: 4, ..MoqtServerConfig::default() });
+    let is_accepted = |client: &&UdpSocket| {
+        let mut answer = [0; 2_048];
+        client.recv(&mut answer).unwrap();
+        answer[0] & 0xf0 != 0xf0
+    };
+    let accepted: Vec<usize> = clients.iter().map(|clients| clients.iter().filter(is_accepted).count()).collect();
+    assert_eq!(accepted, [1, 1]);
 }
 
 #[test]

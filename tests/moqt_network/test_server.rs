@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use jamjam_dev::client::StopSignal;
 use jamjam_dev::io::moqt::client::{self, MoqtConnectError, MoqtConnectOptions, SessionResult};
 use jamjam_dev::io::moqt::server::{self, MoqtServerConfig, ServerThread};
-use jamjam_dev::io::moqt::{CounterSnapshot, ServerCounters, bind_all};
+use jamjam_dev::io::moqt::{BoundSockets, CounterSnapshot, ServerCounters, bind_all};
 use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::moqt::Transport;
 use jamjam_dev::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
@@ -67,8 +67,16 @@ impl TestServer {
         Self::start_in(Access::None { _held: guard }, config)
     }
 
+    /// Starts a server on sockets that are bound already.
+    pub(crate) fn start_on(bound: BoundSockets, config: MoqtServerConfig) -> Self {
+        Self::start_with(Access::Any { _held: shared_access() }, bound, config)
+    }
+
     fn start_in(access: Access, config: MoqtServerConfig) -> Self {
-        let bound = bind_all(&[SocketAddr::from(([127, 0, 0, 1], 0))]).unwrap();
+        Self::start_with(access, bind_all(&[SocketAddr::from(([127, 0, 0, 1], 0))]).unwrap(), config)
+    }
+
+    fn start_with(access: Access, bound: BoundSockets, config: MoqtServerConfig) -> Self {
         let address = bound.addresses().next().unwrap();
         let (chain, key) = &*IDENTITY;
         let key = PrivatePkcs8KeyDer::from(key.clone()).into();

@@ -68,6 +68,29 @@ fn request_that_is_not_for_a_session_gets_400() {
 }
 
 #[test]
+fn request_with_duplicate_misplaced_or_unknown_pseudo_headers_gets_400() {
+    let server = TestServer::start(MoqtServerConfig::default());
+    let with = |mut head: Vec<u8>, fields: &[u8]| {
+        head[2] += fields.len() as u8;
+        head.extend(fields);
+        head
+    };
+    let valid = request("CONNECT", b"webtransport", b"/echo");
+    for (head, status) in [
+        (with(valid.clone(), b"\x23foo\x01x"), 200),
+        (with(valid.clone(), b"\x25:path\x05/echo"), 400),
+        (with(request("CONNECT", b"", b"/echo"), b"\x23foo\x01x\x27\x02:protocol\x0cwebtransport"), 400),
+        (with(valid, b"\x24:foo\x01x"), 400),
+    ] {
+        run_async(async {
+            let mut manual_client = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
+            assert_eq!(manual_client.status().await, status, "{head:x?}");
+        });
+    }
+    assert_eq!(server.totals.snapshot().connections.requests_rejected, 3);
+}
+
+#[test]
 fn both_protocol_names_are_accepted_without_webtransport_settings() {
     let server = TestServer::start(MoqtServerConfig::default());
     for protocol in ["webtransport", "webtransport-h3"] {

@@ -97,3 +97,20 @@ fn off_disables_the_limit_of_new_connections() {
         assert_eq!(rejected(&server), 0);
     });
 }
+
+#[test]
+fn both_servers_limit_new_connections_by_default() {
+    in_network_namespace("both_servers_limit_new_connections_by_default", || {
+        add_address(SOURCES[0].parse().unwrap());
+        let signaling = Server::start_signaling(&["--host", "0.0.0.0"]);
+        let mut echo = Server::start(&["--host", "0.0.0.0", "--with-signaling=0"]);
+        let line = echo.line_starting_with("Signaling server listening on ws://");
+        let embedded = line.message.rsplit_once('/').unwrap().1.parse().unwrap();
+        for (address, mut server) in [(signaling.address, signaling), (embedded, echo)] {
+            assert!((0..1_000).any(|_| !is_served(at(SOURCES[0], address))), "{address}");
+            server.line_starting_with(
+                "http: connection rejected source=10.9.0.1 reason=\"too many new connections from this address\"",
+            );
+        }
+    });
+}

@@ -225,7 +225,10 @@ fn poll_waker(waker: &Arc<Waker>) -> impl Fn() + Send + Sync + 'static {
 
 #[cfg(test)]
 mod tests {
-    use io::ErrorKind::{ConnectionReset, InvalidInput, WouldBlock};
+    use io::ErrorKind::{
+        ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, InvalidInput, NetworkUnreachable,
+        PermissionDenied, WouldBlock,
+    };
 
     use super::*;
 
@@ -244,8 +247,21 @@ mod tests {
         assert_eq!(on_error(WouldBlock), AfterError::Wait);
         assert_eq!(on_error(ConnectionReset), AfterError::ReadAgain(Duration::ZERO));
         assert_eq!(on_error(InvalidInput), AfterError::Fail);
+        let mut policy = ErrorPolicy::default();
         (0..15).for_each(|_| _ = policy.on_error(&ConnectionReset.into()));
         policy.on_datagram();
         assert_eq!(policy.on_error(&ConnectionReset.into()), AfterError::ReadAgain(Duration::ZERO));
+    }
+
+    #[test]
+    fn errors_about_earlier_datagrams_do_not_end_the_driver() {
+        for kind in [HostUnreachable, Interrupted, NetworkUnreachable, PermissionDenied] {
+            let after = ErrorPolicy::default().on_error(&kind.into());
+            assert_eq!((after, is_port_unreachable(kind)), (AfterError::ReadAgain(Duration::ZERO), false), "{kind}");
+        }
+        for kind in [ConnectionRefused, ConnectionReset] {
+            let after = ErrorPolicy::default().on_error(&kind.into());
+            assert_eq!((after, is_port_unreachable(kind)), (AfterError::ReadAgain(Duration::ZERO), true), "{kind}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 use test_support::in_memory_hub;
+use test_support::logged;
 use test_support::transcript_files;
 
 use in_memory_hub::InMemoryHub;
@@ -13,6 +14,7 @@ use jamjam_dev::signaling::{
     EventSink, Hub, NewConnection, Route, SignalingLimits, UpdateKey,
 };
 use jamjam_dev::time::{Time, WallClock};
+use logged::logged;
 use serde_json::{Value, json};
 use transcript_files::{assert_transcripts_pass, sent_and_received};
 
@@ -223,6 +225,7 @@ fn sync_is_limited_by_bytes_per_address() {
     while kind(&sink, 1) != "error" {
         send(&mut hub, &mut sink, 1, 0, &sync);
         states += 1;
+        assert!(states < 10, "sync is not limited");
     }
     assert_eq!((states - 1, sink.last(1)), (4, limited.clone()));
     // A new value does not make the state available again.
@@ -247,7 +250,8 @@ fn first_sync_of_a_connection_succeeds_in_a_small_room() {
         send(hub, sink, conn, 0, &sync);
         sink.last(conn)["type"].clone()
     };
-    while sync_type(&mut hub, &mut sink, 1) != "error" {}
+    let is_limited = (0..100).any(|_| sync_type(&mut hub, &mut sink, 1) == "error");
+    assert!(is_limited, "sync is not limited");
     join(&mut hub, &mut sink, 2, "1234");
     assert_eq!(sync_type(&mut hub, &mut sink, 2), "state");
     assert_eq!(sync_type(&mut hub, &mut sink, 2), "error");
@@ -289,6 +293,65 @@ fn room_is_limited_to_4096_parameters_which_can_still_be_set() {
     send(&mut hub, &mut sink, 1, 0, &set(1_024));
     assert_eq!((rejected(&hub), sink.events.len()), (2, 4_098));
     assert_eq!(hub.clear_parameters("0000", &mut sink), Err(CommandError::RoomNotFound));
+}
+
+#[test]
+fn values_that_become_due_in_a_full_room_are_rejected_and_counted() {
+    let (mut hub, mut sink) = hub(ControlSurfaceLimits::default());
+    room(&mut hub, "1234");
+    join(&mut hub, &mut sink, 1, "1234");
+    let later = json!({"type": "param", "param": "late", "value": 0.5, "at": second(10).unix_us()});
+    send(&mut hub, &mut sink, 1, 0, &later);
+    for number in 0..4_096 {
+        assert_eq!(hub.broadcast_param(Some("1234"), &format!("p{number}"), 0.5, &mut sink), Ok(1));
+    }
+    hub.on_deadline(second(10), &mut sink);
+    let error = json!({"type": "error", "code": "TOO_MANY_PARAMETERS", "message": "Too many parameters"});
+    assert_eq!((sink.last(1), hub.total_counters().parameters_rejected), (error, 1));
+    // A command for all rooms counts each full room.
+    assert_eq!(hub.broadcast_param(None, "one more", 0.5, &mut sink), Ok(0));
+    assert_eq!(hub.total_counters().parameters_rejected, 2);
+}
+
+#[test]
+fn state_is_empty_after_the_parameters_are_removed() {
+    let (mut hub, mut sink) = hub(ControlSurfaceLimits::default());
+    room(&mut hub, "1234");
+    join(&mut hub, &mut sink, 1, "1234");
+    send(&mut hub, &mut sink, 1, 0, &json!({"type": "param", "param": "freq", "value": 0.5}));
+    send(&mut hub, &mut sink, 1, 0, &json!({"type": "sync"}));
+    assert_eq!(sink.last(1)["params"][0]["name"], "freq");
+    assert_eq!(hub.clear_parameters("1234", &mut sink), Ok(1));
+    send(&mut hub, &mut sink, 1, 0, &json!({"type": "sync"}));
+    assert_eq!(sink.last(1), json!({"type": "state", "params": []}));
+}
+
+#[test]
+fn two_hundred_wrong_codes_of_all_addresses_keep_out_new_addresses() {
+    let (mut hub, mut sink) = hub(ControlSurfaceLimits::default());
+    room(&mut hub, "1234");
+    room(&mut hub, "4321");
+    join(&mut hub, &mut sink, 1, "1234");
+    assert_eq!(hub.close_room("4321", &mut sink), Ok(0));
+    let lines = logged(|| {
+        // Each of 20 addresses sends ten wrong codes and the code of the closed room, which is not counted.
+        for number in 0..20 {
+            connect(&mut hub, &mut sink, 10 + number, [198, 51, 100, number as u8]);
+            let codes = (0..10).map(|index| format!("9{:03}", 10 * number + index));
+            for code in ["4321".to_owned()].into_iter().chain(codes) {
+                send(&mut hub, &mut sink, 10 + number, 1, &join_message(&code));
+            }
+        }
+    });
+    let warnings = lines.iter().filter(|line| line.starts_with("WARN too many wrong room codes")).count();
+    assert_eq!((warnings, hub.total_counters().codes_not_checked), (1, 0));
+    connect(&mut hub, &mut sink, 2, [192, 0, 2, 2]);
+    send(&mut hub, &mut sink, 2, 2, &join_message("1234"));
+    let invalid = json!({"type": "error", "code": "INVALID_ROOM", "message": "Invalid room code"});
+    assert_eq!((sink.last(2), hub.total_counters().codes_not_checked), (invalid, 1));
+    // An address that joined before can join again.
+    join(&mut hub, &mut sink, 3, "1234");
+    assert!(sink.closed.is_empty());
 }
 
 #[test]

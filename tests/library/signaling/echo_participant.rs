@@ -221,6 +221,14 @@ fn messages_outside_the_joined_room_are_ignored() {
 }
 
 #[test]
+fn long_names_of_members_are_truncated_in_the_log() {
+    let mut participant = joined_participant();
+    let peer = json!({"id": OTHER, "name": "n".repeat(200), "candidates": []});
+    let lines = logged(|| _ = respond(&mut participant, json!({"type": "PeerJoined", "data": {"peer": peer}})));
+    assert_eq!(lines, [format!("INFO member joined user=\"{}…\"", "n".repeat(48))]);
+}
+
+#[test]
 fn twenty_member_events_per_second_are_logged_and_the_rest_counted() {
     let mut participant = joined_participant();
     let lines = logged(|| {

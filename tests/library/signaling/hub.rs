@@ -252,6 +252,7 @@ fn requested_lists_are_limited_by_bytes_per_address() {
             break;
         }
         bytes += sink.last(1).to_string().len();
+        assert!(bytes < 2 << 20, "the list is not limited");
     }
     assert!((1 << 20..(1 << 20) + 50_000).contains(&bytes), "{bytes}");
     assert_eq!(hub.total_counters().requests_rejected, 1);
@@ -291,6 +292,23 @@ fn connect_webrtc(hub: &mut Hub, sink: &mut RecordingSink, conn: u64) {
     let route = route("/", "roomId=r&userId=u&userName=n", DialectSet::default()).expect("a route");
     let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route, is_forwarded: false };
     hub.on_connect(Time::ZERO, ConnId(conn), connection, sink);
+}
+
+#[test]
+fn long_names_of_webrtc_members_and_rooms_are_truncated_in_the_log() {
+    let (mut hub, mut sink) = hub(SignalingLimits::default());
+    let query = format!("roomId={}&userId={}&userName=n", "r".repeat(128), "u".repeat(200));
+    let route = route("/", &query, DialectSet::default()).expect("a route");
+    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route, is_forwarded: false };
+    let lines = logged(|| {
+        hub.on_connect(Time::ZERO, ConnId(1), connection, &mut sink);
+        hub.on_disconnect(Time::ZERO, ConnId(1), &mut sink);
+    });
+    let names = format!("room=\"{}…\" user=\"{}…\"", "r".repeat(48), "u".repeat(48));
+    for event in ["joined", "left"] {
+        let logged = lines.iter().any(|line| line.contains(&format!("member {event}")) && line.contains(&names));
+        assert!(logged, "{event}: {lines:#?}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod moqt;
 mod moqt_client;
 mod moqt_usage;
 mod options;
+mod receive_errors;
 mod registration;
 mod shutdown;
 mod stun;

@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use test_support::server;
 
 use serde_json::{Value, json};
@@ -93,6 +93,34 @@ fn get(server: &Server, path: &str) -> String {
     let mut response = String::new();
     stream.read_to_string(&mut response).unwrap();
     response
+}
+
+#[test]
+fn log_lines_of_a_flood_are_limited_and_the_others_counted() {
+    const CONNECTIONS: usize = 1_000;
+    let server = Server::start_signaling(&["--max-connections", "off"]);
+    let began = Instant::now();
+    for _ in 0..CONNECTIONS {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let headers = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
+        write!(stream, "GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+            .unwrap();
+        // The server closes the connection only after the upgrade.
+        stream.read_exact(&mut [0; 12]).unwrap();
+    }
+    let is_over =
+        || server.metric("connections_opened_total") == CONNECTIONS as u64 && server.metric("connections") == 0;
+    poll_until("all have left", || is_over().then_some(()));
+    let seconds = began.elapsed().as_secs() as usize;
+    let lines = server.stop("TERM").lines;
+    let count = |text| lines.iter().filter(|line| line.contains(text)).count();
+    let (opened, closed) = (count("connection opened"), count("connection closed"));
+    let most = 100 * (seconds + 2);
+    assert!((100..=most).contains(&opened) && (100..=most).contains(&closed), "{opened} {closed} {seconds}");
+    let discarded = lines
+        .iter()
+        .filter_map(|line| line.split_once("log lines discarded")?.1.rsplit_once("lines=")?.1.parse::<usize>().ok());
+    assert_eq!(opened + closed + discarded.sum::<usize>(), 2 * CONNECTIONS);
 }
 
 #[test]

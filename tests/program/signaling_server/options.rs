@@ -138,6 +138,14 @@ fn verbose_log_contains_room_changes_and_rejections() {
 }
 
 #[test]
+fn control_characters_in_file_names_are_replaced_in_errors() {
+    let output = run(&["signaling-server", "--docs-password-file", "no\u{1b}[2J\u{202e}file"], |_| {});
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{stderr:?}");
+    assert!(stderr.contains("no\u{fffd}[2J\u{fffd}file") && !stderr.contains('\u{1b}'), "{stderr:?}");
+}
+
+#[test]
 fn devices_pipes_and_long_files_are_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

@@ -407,7 +407,63 @@ async fn shut_down(
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+    use crate::io::websocket::send_queue::SendQueueLimits;
+    use crate::signaling::broadcast::{DeclaredRoom, RoomHandlers};
+    use crate::signaling::{ConnId, DialectSet, Hub, NewConnection, SignalingLimits, route};
+
+    /// The name of a broadcast room, with the maximum length.
+    fn room_name(number: u64) -> String {
+        format!("{number:0>128}")
+    }
+
+    /// A hub with these clients, each of which has its own room. The name of each WebRTC member has 1,536 bytes in JSON.
+    fn hub_with(webrtc: u64, broadcast: u64) -> Arc<SharedHub> {
+        let mut handlers = RoomHandlers::default();
+        for number in 0..broadcast {
+            handlers.insert(&room_name(number), DeclaredRoom { requires_auth: false, ..DeclaredRoom::default() });
+        }
+        let hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]).with_handlers(handlers);
+        let (hub, _) = SharedHub::new(hub, SendQueueLimits::default());
+        let member = |room| ("/".to_owned(), format!("roomId={room}&userId=u&userName={}", "%01".repeat(256)));
+        let listener = |number| (format!("/rooms/{}", room_name(number)), String::new());
+        let clients = (0..webrtc).map(member).chain((0..broadcast).map(listener));
+        for (conn, (path, query)) in (0..).zip(clients) {
+            let route = route(&path, &query, DialectSet::default()).expect("a route");
+            let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), is_forwarded: false, route };
+            hub.with_hub(|now, inner, out| inner.on_connect(now, ConnId(conn), connection, out));
+        }
+        hub
+    }
+
+    #[test]
+    fn each_list_has_at_most_its_share_of_a_response() {
+        for (count, is_long) in [(100, false), (700, true)] {
+            let health = current_health(&hub_with(count, 0), false, MAX_LIST_BYTES);
+            assert_eq!((health.rooms, health.truncated), (count, is_long));
+            assert!(health.room_details.get().len() <= MAX_LIST_BYTES);
+            let health = body::to_json(&current_health(&hub_with(0, count), false, MAX_LIST_BYTES));
+            assert_eq!(health.contains(r#""truncated":true"#), is_long);
+            let listed = health.matches(&room_name(0)[..100]).count() as u64;
+            // 646 rooms with 792 bytes each have less than 500 KiB.
+            assert_eq!(listed, count.min(646));
+        }
+    }
+
+    #[tokio::test]
+    async fn list_of_rooms_is_shared_and_has_at_most_one_mebibyte() {
+        for (count, is_long) in [(100, false), (700, true)] {
+            let (shared, login) = (Arc::<SharedBody>::default(), Arc::new(Login::new(None, None)));
+            let state =
+                HealthState { hub: hub_with(count, 0), login, health: Arc::default(), rooms: Arc::clone(&shared) };
+            let body = to_bytes(rooms(State(state)).await.into_body(), usize::MAX).await.expect("a body");
+            assert!(shared.latest.lock().expect("no panic").as_ref().is_some_and(|(_, latest)| *latest == body));
+            let text = std::str::from_utf8(&body).expect("UTF-8");
+            assert_eq!((body.len() <= 1 << 20, text.contains(r#""truncated":true"#)), (true, is_long));
+        }
+    }
 
     #[test]
     fn bodies_are_shared_for_a_second_and_short_while_eight_are_not_read() {

@@ -138,6 +138,23 @@ async fn every_command_takes_effect_and_invalid_ones_are_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn program_removes_the_parameters_of_one_room() {
+    let program = Program::start(loopback_config(), RoomConfig::default(), 16);
+    let (one, other) = (program.room().await.unwrap(), program.room().await.unwrap());
+    let (mut ann, mut bob) = (joined(program.address, &one, None), joined(program.address, &other, None));
+    program.send(ServerCommand::BroadcastParam { name: "freq".to_owned(), value: 0.5 }).await;
+    program.send(ServerCommand::ClearParameters { code: one }).await;
+    program.send(ServerCommand::BroadcastParam { name: "gain".to_owned(), value: 0.5 }).await;
+    assert_eq!(receive(&mut ann)["param"], "freq");
+    assert_eq!(receive(&mut ann), json!({"type": "state", "params": []}));
+    assert_eq!(receive(&mut ann)["param"], "gain");
+    assert_eq!(
+        (receive(&mut bob)["param"].clone(), receive(&mut bob)["param"].clone()),
+        (json!("freq"), json!("gain"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn full_event_queue_drops_the_newest_and_counts_them() {
     let mut program = Program::start(loopback_config(), RoomConfig::default(), 4);
     let code = program.room().await.unwrap();

@@ -42,7 +42,7 @@ fn upgrade_with(replaced: &str, with: &'static str) -> Vec<&'static str> {
 /// 400 WebRTC members, whose names have 256 control characters. Each of them takes six bytes in JSON.
 #[test]
 fn long_lists_are_truncated_shared_and_charged_to_the_memory_budget() {
-    let server = Server::start_signaling(&[]);
+    let server = Server::start_signaling(&["--docs-password", "sesame"]);
     let upgrade = UPGRADE.join("\r\n");
     let connect = |number| {
         let mut stream = TcpStream::connect(server.address).unwrap();
@@ -62,6 +62,9 @@ fn long_lists_are_truncated_shared_and_charged_to_the_memory_budget() {
         body.contains(r#""truncated":true"#).then_some(body)
     });
     assert!((400_000..1 << 20).contains(&body.len()), "{}", body.len());
+    let detailed = request(&server, "GET", "/health?detailed=true", &[login::RIGHT]);
+    let detailed: Value = serde_json::from_str(&detailed.body).unwrap();
+    assert_eq!((&detailed["truncated"], &detailed["rooms"]), (&json!(true), &json!(400)));
     let charged = || {
         let metrics = get(&server, "/metrics").body;
         let value = metrics.lines().find_map(|line| line.strip_prefix("jamjam_memory_charged_bytes ")).unwrap();

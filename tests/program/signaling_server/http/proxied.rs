@@ -4,12 +4,13 @@ use std::net::TcpStream;
 
 use tungstenite::ClientRequestBuilder;
 use tungstenite::Error;
+use tungstenite::Message;
 use tungstenite::http::Uri;
 
 use crate::signaling_server::http::login::{JSON, RIGHT, WRONG};
 use crate::signaling_server::http::request::{request, send};
-use test_support::server::poll_until;
 use test_support::server::process::Server;
+use test_support::server::{TEST_TIMEOUT, poll_until};
 
 /// Connects on behalf of a client, like a proxy. Returns the status if the connection is rejected.
 fn connect(server: &Server, forwarded: &str) -> Result<tungstenite::WebSocket<TcpStream>, u16> {
@@ -66,6 +67,18 @@ fn trusted_proxy_determines_the_source_for_limits_and_the_log() {
     assert_eq!(statuses(&server, "192.0.2.1", RIGHT), (429, 429));
     server.line_starting_with("http: login rejected source=192.0.2.1 reason=");
     assert_eq!(statuses(&server, "192.0.2.2", RIGHT), (200, 200));
+}
+
+#[test]
+fn forwarded_source_has_an_eighth_of_the_undecided_connections() {
+    let server = Server::start_signaling(&["--trust-proxy", "--max-undecided", "16"]);
+    for source in ["192.0.2.1", "127.0.0.1"] {
+        let mut oldest = connect(&server, source).unwrap();
+        let _others = [(); 2].map(|()| connect(&server, source).unwrap());
+        oldest.get_ref().set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        let Ok(Message::Close(Some(frame))) = oldest.read() else { panic!("{source}: no close frame") };
+        assert_eq!(u16::from(frame.code), 1_013);
+    }
 }
 
 /// Starts a server with these options and a password for its metrics.
