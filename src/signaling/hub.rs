@@ -509,7 +509,7 @@ impl ConnectionContext<'_> {
         })
     }
 
-    /// A handle that sends messages to connections.
+    /// Sends messages to connections.
     pub(super) fn handle(&mut self) -> ConnectionHandle<'_> {
         ConnectionHandle { counters: self.counters, sink: self.sink }
     }
@@ -538,13 +538,10 @@ impl ConnectionContext<'_> {
         self.send_text(&[self.conn], text.into());
     }
 
-    /// Fails if the source has requested too many bytes of states and lists. Checked before such a reply is built, because this takes time
-    /// under the hub's lock.
+    /// Fails if the source has requested too many bytes of states and lists. Checked before a reply is built under the hub's lock.
     pub(super) fn check_requested_bytes(&mut self) -> Result<(), MessageError> {
-        match self.requested_bytes.retry_after(self.now.monotonic, self.source) {
-            Some(_) => Err(MessageError::Rejected("too many requests from this address")),
-            None => Ok(()),
-        }
+        let wait = self.requested_bytes.retry_after(self.now.monotonic, self.source);
+        wait.map_or(Ok(()), |_| Err(MessageError::Rejected("too many requests from this address")))
     }
 
     /// Sends a requested state or list to the connection, and charges its length to the source.

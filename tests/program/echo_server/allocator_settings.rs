@@ -15,7 +15,7 @@ use server::wrapper::{can_record_system_calls, record_system_calls, replace_prog
 
 /// The variables that the server sets. `GLIBC_TUNABLES` is split at its colons.
 const SET_BY_SERVER: [&str; 3] =
-    ["GLIBC_TUNABLES=glibc.malloc.mmap_threshold=131072", "glibc.malloc.arena_max=4", "JAMJAM_ALLOCATOR_SET=1"];
+    ["GLIBC_TUNABLES=glibc.malloc.mmap_threshold=8192", "glibc.malloc.arena_max=4", "JAMJAM_ALLOCATOR_SET=1"];
 
 /// The strings in `/proc/PID/cmdline` or `/proc/PID/environ`, which change when the process executes a program.
 fn strings(server: &Server, file: &str) -> Vec<OsString> {
