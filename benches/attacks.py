@@ -526,7 +526,7 @@ def churn(attack, many):
 
 def parameter(number):
     """A `param` message with a name of 256 bytes."""
-    return frame(f'{{"type":"param","param":"{number:08}{CONTROL * 248}","value":0.5}}')
+    return frame(f'{{"type":"param","param":"{number:0256}","value":0.5}}')
 
 
 def join(code):
@@ -701,7 +701,7 @@ def sync(attack, addresses, count=6, changes=False):
         nonlocal sent
         for _ in range(pace.take(count)):
             if changes:
-                setter.write(frame(f'{{"type":"param","param":"{0:08}{CONTROL * 248}","value":{sent % 100 / 100}}}'))
+                setter.write(frame(f'{{"type":"param","param":"{0:0256}","value":{sent % 100 / 100}}}'))
             member = members[sent % count]
             if member.socket.fileno() >= 0 and not member.output:
                 member.write(request)
