@@ -4,6 +4,9 @@
 //! Alone, it can use half of the budget; `n` equally greedy sources can use `n / (n + 1)` of it. Therefore, some memory always remains for
 //! another client, and the source that holds most reaches its limit first. Its new data is refused. If the connections of a source
 //! already hold more than is free, some are closed, first those of the source that holds most ([`MemoryBudget::source_to_cut`]).
+//!
+//! Thousands of sources can leave so little free that moderate clients would hold more. Therefore, a source that already holds memory may
+//! hold a small amount ([`SMALL_SHARE`]) even then, until the limit is reached.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,6 +19,9 @@ use crate::address::source_network;
 
 /// Default budget in bytes. With it, the process fits in a container of 512 MiB.
 pub const DEFAULT_MEMORY_BUDGET: u64 = 320 << 20;
+
+/// The part of the budget that a source may hold even if less is free: 160 KiB of the default budget.
+const SMALL_SHARE: u64 = 2_048;
 
 /// The source of memory that no single client causes.
 pub const NO_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -97,7 +103,7 @@ impl MemoryBudget {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
     }
 
-    /// Charges `bytes` to `source`, unless the source would then hold more than is free.
+    /// Charges `bytes` to `source`, unless the source would then hold more than is free and more than a small amount.
     pub fn try_charge(&self, source: IpAddr, bytes: u64) -> Result<(), BudgetExceeded> {
         self.try_add(source, bytes, Holder::Other)
     }
@@ -109,7 +115,8 @@ impl MemoryBudget {
         let mut state = self.lock();
         let free = self.limit.saturating_sub(state.used);
         let held = state.sources.get(&source_network(source)).map_or(0, |memory| memory.bytes);
-        if held.saturating_add(bytes) <= free.saturating_sub(bytes) {
+        let is_small = held > 0 && bytes <= free && held.saturating_add(bytes) <= self.limit / SMALL_SHARE;
+        if is_small || held.saturating_add(bytes) <= free.saturating_sub(bytes) {
             state.add(source, bytes, holder);
             return Ok(());
         }
@@ -143,12 +150,15 @@ impl MemoryBudget {
         self.lock().remove(source, bytes, Holder::Other);
     }
 
-    /// The source whose connections hold most, if they hold more than is free. Its largest connection is to be closed.
+    /// The source whose connections hold most, if they hold more than is free. Its largest connection is to be closed. Within the limit, a
+    /// source that holds a small amount is not cut.
     pub fn source_to_cut(&self) -> Option<IpAddr> {
         let state = self.lock();
-        let free = self.limit.saturating_sub(state.used - state.closing);
+        let used = state.used - state.closing;
+        let free = self.limit.saturating_sub(used);
+        let permitted = if used > self.limit { 0 } else { free.max(self.limit / SMALL_SHARE) };
         let held = state.sources.iter().map(|(source, memory)| (memory.connection_bytes, *source));
-        held.max().filter(|(bytes, _)| *bytes > free).map(|(_, source)| source)
+        held.max().filter(|(bytes, _)| *bytes > permitted).map(|(_, source)| source)
     }
 
     /// Counts a connection that was closed because of [`MemoryBudget::source_to_cut`].
@@ -448,6 +458,32 @@ mod tests {
         assert_eq!((budget.source_to_cut(), connections[1].set(500), budget.usage().used), (None, 0, 930));
         drop((connections, packets));
         assert!(budget.lock().sources.is_empty());
+    }
+
+    #[test]
+    fn sources_that_hold_little_are_served_beside_thousands_of_others() {
+        // A small amount is 10 bytes.
+        let budget = MemoryBudget::new(Some(20_480));
+        let moderate = ConnectionMemory::open(&budget, source(1), 6).expect("within the budget");
+        let others: Vec<MemoryCharge> = (0..5_000)
+            .filter_map(|n| MemoryCharge::new(&budget, IpAddr::from([10, 0, (n >> 8) as u8, n as u8]), 5).ok())
+            .collect();
+        // The next source could not hold more than is free: 9 bytes.
+        assert_eq!((others.len(), budget.usage().used), (4_093, 20_471));
+        let packets = MemoryCharge::held(&budget, source(2), 6);
+        assert_eq!(budget.source_to_cut(), None);
+        assert_eq!((moderate.grow(2), moderate.grow(2)), (Ok(()), Err(BudgetExceeded)));
+        assert_eq!(budget.try_charge(source(3), 1), Err(BudgetExceeded));
+        // More than a small amount.
+        drop(packets);
+        assert_eq!((moderate.grow(3), moderate.grow(2), budget.source_to_cut()), (Err(BudgetExceeded), Ok(()), None));
+        assert!(!moderate.grow_held(1));
+        assert_eq!(budget.source_to_cut(), Some(source(1)));
+        // More than the limit.
+        moderate.shrink(5);
+        assert_eq!(budget.source_to_cut(), None);
+        let _packets = MemoryCharge::held(&budget, source(2), 10);
+        assert_eq!(budget.source_to_cut(), Some(source(1)));
     }
 
     #[test]

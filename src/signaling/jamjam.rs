@@ -3,6 +3,7 @@
 //! Messages are JSON with the variant in `type` and its fields in `data`. Unreadable messages are ignored.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
@@ -14,6 +15,7 @@ use super::dialect_handler::{ConnectionContext, DialectHandler};
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::rooms::{IdGenerator, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomKey, RoomMap};
+use crate::rate_limit::{WindowLimit, WindowLimiter};
 use crate::sanitize::truncate_bytes;
 
 /// A message from a client.
@@ -192,12 +194,25 @@ const MAX_PASSWORD_BYTES: usize = 256;
 /// Message types that select this dialect.
 const MESSAGE_TYPES: [&str; 6] = ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];
 
+/// Maximum number of wrong passwords per source address. Each wrong password also counts towards the limit of its connection.
+const WRONG_PASSWORD_LIMIT: WindowLimit = WindowLimit { count: 100, period: Duration::from_secs(15 * 60) };
+
+/// Maximum number of sources whose wrong passwords are counted.
+const MAX_GUESSING_SOURCES: usize = 4_096;
+
 type JamjamRooms = RoomMap<JamjamRoom, Peer>;
 
 /// The jamjam dialect.
-#[derive(Default)]
 pub(super) struct JamjamDialect {
     rooms: JamjamRooms,
+    wrong_passwords: WindowLimiter,
+}
+
+impl Default for JamjamDialect {
+    fn default() -> Self {
+        let wrong_passwords = WindowLimiter::new(WRONG_PASSWORD_LIMIT, MAX_GUESSING_SOURCES);
+        Self { rooms: JamjamRooms::default(), wrong_passwords }
+    }
 }
 
 /// A room with the data that only this dialect has.
@@ -239,7 +254,7 @@ impl DialectHandler for JamjamDialect {
         limits: &SignalingLimits,
         text: &str,
     ) -> Result<(), MessageError> {
-        on_text(ctx, &mut self.rooms, limits, text)
+        on_text(ctx, self, limits, text)
     }
 
     fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, _: CloseCode, _: &str) {
@@ -255,7 +270,7 @@ impl DialectHandler for JamjamDialect {
 /// Handles a message.
 fn on_text(
     ctx: &mut ConnectionContext<'_>,
-    rooms: &mut JamjamRooms,
+    JamjamDialect { rooms, wrong_passwords }: &mut JamjamDialect,
     limits: &SignalingLimits,
     text: &str,
 ) -> Result<(), MessageError> {
@@ -269,7 +284,7 @@ fn on_text(
             return create_room(ctx, rooms, limits, (room_name, password), peer_name);
         }
         ClientMessage::JoinRoom { room_id, password, peer_name } => {
-            return join_room(ctx, rooms, &room_id, password.as_deref(), peer_name);
+            return join_room(ctx, (rooms, wrong_passwords), &room_id, password.as_deref(), peer_name);
         }
         ClientMessage::LeaveRoom => leave_room(ctx, rooms, None),
         ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
@@ -345,7 +360,7 @@ fn create_room(
 
 fn join_room(
     ctx: &mut ConnectionContext<'_>,
-    rooms: &mut JamjamRooms,
+    (rooms, wrong_passwords): (&mut JamjamRooms, &mut WindowLimiter),
     name: &str,
     password: Option<&str>,
     peer_name: String,
@@ -354,9 +369,15 @@ fn join_room(
     // A room id is longer than an invite code, so `name` cannot match both.
     let Some((key, room)) = found else { return reject(ctx, "Room not found") };
     if let Some(expected) = &room.data.password {
+        if wrong_passwords.retry_after(ctx.now.monotonic, ctx.source).is_some() {
+            ctx.count_rejection();
+            return reject(ctx, "Too many wrong passwords from this address");
+        }
         let given = password.unwrap_or_default();
         // The comparison takes constant time for passwords of equal length.
         if password.is_none() || !bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
+            // The limit is not reached yet, so the password is counted.
+            let _ = wrong_passwords.check(ctx.now.monotonic, ctx.source);
             let rejected = reject(ctx, "Invalid password");
             if ctx.count_failed_guess() {
                 leave_room(ctx, rooms, None);

@@ -21,7 +21,7 @@ use axum::routing::get;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper::{Request, StatusCode};
+use hyper::{Request, StatusCode, Version, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
@@ -148,13 +148,21 @@ where
             client.source.set_ip(address);
             client.is_forwarded = true;
         }
+        let has_valid_host =
+            request.version() != Version::HTTP_11 || request.headers().get_all(header::HOST).iter().count() == 1;
         let is_charged = !client.is_forwarded || client.permit.charge_client(client.source.ip());
         request.extensions_mut().insert(client);
-        let response = is_charged.then(|| router.call(request));
+        let response = if !has_valid_host {
+            Err((StatusCode::BAD_REQUEST, "Send exactly one Host header"))
+        } else if !is_charged {
+            Err((StatusCode::SERVICE_UNAVAILABLE, "Not enough memory now"))
+        } else {
+            Ok(router.call(request))
+        };
         async move {
             match response {
-                Some(response) => response.await,
-                None => Ok(body::error_response(StatusCode::SERVICE_UNAVAILABLE, "Not enough memory now")),
+                Ok(response) => response.await,
+                Err((status, reason)) => Ok(body::error_response(status, reason)),
             }
         }
     });

@@ -28,8 +28,9 @@ const SEND_WINDOW: u64 = 512 << 10;
 /// datagrams. quinn copies this data only when the datagrams have 1.5 times its length more. Therefore, the receive window counts 2.5 times.
 pub(super) const CONNECTION_BYTES: u64 = (64 << 10) + RECEIVE_WINDOW as u64 * 5 / 2 + SEND_WINDOW;
 
-/// Bytes of datagrams that each stream of the peer may pin even if it has received little data.
-pub(super) const STREAM_BYTES: u64 = 32 << 10;
+/// Bytes that each stream of the peer may pin even if it has received little data: datagrams of which only one byte is data, and the list of
+/// the ranges that have arrived.
+pub(super) const STREAM_BYTES: u64 = 96 << 10;
 
 /// Receive buffer for QUIC datagrams, in bytes. The datagrams are not read, but WebTransport requires support for them.
 const DATAGRAM_RECEIVE_BUFFER_BYTES: usize = 16 << 10;

@@ -74,7 +74,7 @@ pub fn accept_upgrade<F: Future<Output = ()> + Send>(
     if !header_contains(headers, header::CONNECTION, "upgrade") {
         return Err(UpgradeError::Connection);
     }
-    if !header_contains(headers, header::SEC_WEBSOCKET_VERSION, "13") {
+    if single_value(headers, header::SEC_WEBSOCKET_VERSION) != Some(b"13") {
         return Err(UpgradeError::Version);
     }
     let key =

@@ -110,6 +110,39 @@ fn message_rate_limit_closes_the_connection_and_leaves_the_room() {
     assert_eq!((sink.closed.len(), hub.total_counters().rooms), (1, 1));
 }
 
+#[test]
+fn wrong_passwords_are_limited_per_address_even_over_many_connections() {
+    let (mut hub, mut sink) = hub(SignalingLimits::default());
+    let mut join_as = |conn: u64, host: u8, at_ms: u64, message: &Value| {
+        let source = IpAddr::from([192, 0, 2, host]);
+        let connection = NewConnection { source, route: Route::Undecided, is_forwarded: false };
+        hub.on_connect(Time::from_millis(at_ms), ConnId(conn), connection, &mut sink);
+        send(&mut hub, &mut sink, conn, at_ms, message);
+        sink.last(conn)["data"].clone()
+    };
+    let room = json!({"room_name": "r", "password": "sesame", "peer_name": "p"});
+    let created = join_as(1, 1, 0, &json!({"type": "CreateRoom", "data": room}));
+    let join = |password: &str| json!({"type": "JoinRoom", "data": {"room_id": created["room_id"], "password": password, "peer_name": "q"}});
+    // The first wrong password starts the period of 900 s.
+    for attempt in 0..100 {
+        assert_eq!(join_as(100 + attempt, 7, 1_000 + attempt, &join("x"))["message"], "Invalid password");
+    }
+    let limited = "Too many wrong passwords from this address";
+    for password in ["x", "sesame"] {
+        assert_eq!(join_as(200, 7, 900_999, &join(password))["message"], limited);
+    }
+    assert_eq!(join_as(201, 8, 900_999, &join("sesame"))["room_id"], created["room_id"]);
+    assert_eq!(join_as(202, 7, 901_000, &join("sesame"))["room_id"], created["room_id"]);
+    // Rooms without a password are not affected.
+    (300..400).for_each(|conn| drop(join_as(conn, 7, 902_000, &join("x"))));
+    let open = join_as(2, 1, 902_000, &create());
+    let join_open =
+        json!({"type": "JoinRoom", "data": {"room_id": open["room_id"], "password": null, "peer_name": "q"}});
+    assert_eq!(join_as(203, 7, 902_000, &join("sesame"))["message"], limited);
+    assert_eq!(join_as(204, 7, 902_000, &join_open)["room_id"], open["room_id"]);
+    assert_eq!(hub.total_counters().requests_rejected, 3);
+}
+
 /// The expected byte counts are the lengths of the literals.
 #[test]
 fn messages_are_counted_for_the_dialect_of_the_connection() {

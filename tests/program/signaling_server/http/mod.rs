@@ -306,6 +306,8 @@ fn invalid_upgrade_is_rejected_in_json() {
     assert_eq!(request(&server, "GET", "/", &UPGRADE).status, 101);
     for (replaced, with, status) in [
         ("Sec-WebSocket-Version", "Sec-WebSocket-Version: 8", 426),
+        ("Sec-WebSocket-Version", "Sec-WebSocket-Version: 13, 8", 426),
+        ("Sec-WebSocket-Version", "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13", 426),
         ("Sec-WebSocket-Version", "", 426),
         ("Sec-WebSocket-Key", "", 400),
         // 15 and 17 bytes, no base64, and two keys.
@@ -338,13 +340,22 @@ fn invalid_upgrade_is_rejected_in_json() {
         let headers = [&UPGRADE[..], &[more]].concat();
         assert_eq!(request(&server, "GET", "/", &headers).status, status, "{more}");
     }
-    let without_host = format!("GET / HTTP/1.1\r\n{}\r\n\r\n", UPGRADE.join("\r\n"));
-    let mut stream = TcpStream::connect(server.address).unwrap();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    stream.write_all(without_host.as_bytes()).unwrap();
-    let mut status_line = [0; 12];
-    stream.read_exact(&mut status_line).unwrap();
-    assert_eq!(&status_line, b"HTTP/1.1 400");
+    // Only HTTP/1.0 requests need no Host header.
+    let upgrade = UPGRADE.join("\r\n");
+    for (head, status) in [
+        (format!("GET / HTTP/1.1\r\n{upgrade}"), "HTTP/1.1 400"),
+        ("GET /healthz HTTP/1.1\r\nX: x".to_owned(), "HTTP/1.1 400"),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x".to_owned(), "HTTP/1.1 400"),
+        ("GET /healthz HTTP/1.1\r\nHost: x".to_owned(), "HTTP/1.1 200"),
+        ("GET /healthz HTTP/1.0\r\nX: x".to_owned(), "HTTP/1.0 200"),
+    ] {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+        stream.write_all(format!("{head}\r\n\r\n").as_bytes()).unwrap();
+        let mut status_line = [0; 12];
+        stream.read_exact(&mut status_line).unwrap();
+        assert_eq!(str::from_utf8(&status_line), Ok(status), "{head}");
+    }
     let posted = request(&server, "POST", "/", &UPGRADE);
     assert_eq!((posted.status, posted.header("allow")), (405, "GET"));
     assert_eq!(posted.error(), "Method not allowed");
