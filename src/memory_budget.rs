@@ -66,6 +66,8 @@ enum Holder {
     Connection,
     /// A connection that is being closed.
     ClosedConnection,
+    /// A connection of a proxy, whose client is not known yet. A proxy may hold all that is free.
+    Proxy,
     Other,
 }
 
@@ -116,7 +118,8 @@ impl MemoryBudget {
         let free = self.limit.saturating_sub(state.used);
         let held = state.sources.get(&source_network(source)).map_or(0, |memory| memory.bytes);
         let is_small = held > 0 && bytes <= free && held.saturating_add(bytes) <= self.limit / SMALL_SHARE;
-        if is_small || held.saturating_add(bytes) <= free.saturating_sub(bytes) {
+        let is_unshared = holder == Holder::Proxy && bytes <= free;
+        if is_small || is_unshared || held.saturating_add(bytes) <= free.saturating_sub(bytes) {
             state.add(source, bytes, holder);
             return Ok(());
         }
@@ -126,11 +129,11 @@ impl MemoryBudget {
         Err(BudgetExceeded)
     }
 
-    /// Charges `bytes`, which are held already, to `source`. Notifies the listeners if the source holds more than is free.
+    /// Charges `bytes`, which are held already, to `source`. Notifies the listeners if the source holds more than its share.
     fn add_held(&self, source: IpAddr, bytes: u64, holder: Holder) -> bool {
         let mut state = self.lock();
         let held = state.add(source, bytes, holder);
-        let is_within_share = held <= self.limit.saturating_sub(state.used);
+        let is_within_share = held <= self.max_held(state.used);
         drop(state);
         if !is_within_share {
             self.notify_listeners();
@@ -154,11 +157,14 @@ impl MemoryBudget {
     /// source that holds a small amount is not cut.
     pub fn source_to_cut(&self) -> Option<IpAddr> {
         let state = self.lock();
-        let used = state.used - state.closing;
-        let free = self.limit.saturating_sub(used);
-        let permitted = if used > self.limit { 0 } else { free.max(self.limit / SMALL_SHARE) };
+        let max_held = self.max_held(state.used - state.closing);
         let held = state.sources.iter().map(|(source, memory)| (memory.connection_bytes, *source));
-        held.max().filter(|(bytes, _)| *bytes > permitted).map(|(_, source)| source)
+        held.max().filter(|(bytes, _)| *bytes > max_held).map(|(_, source)| source)
+    }
+
+    /// The number of bytes that a source may hold while all sources hold `used` bytes: what is free, or a small amount.
+    fn max_held(&self, used: u64) -> u64 {
+        self.limit.checked_sub(used).map_or(0, |free| free.max(self.limit / SMALL_SHARE))
     }
 
     /// Counts a connection that was closed because of [`MemoryBudget::source_to_cut`].
@@ -193,7 +199,7 @@ impl BudgetState {
         match holder {
             Holder::Connection => memory.connection_bytes += bytes,
             Holder::ClosedConnection => self.closing += bytes,
-            Holder::Other => {}
+            Holder::Proxy | Holder::Other => {}
         }
         memory.bytes
     }
@@ -206,7 +212,7 @@ impl BudgetState {
         match holder {
             Holder::Connection => memory.connection_bytes -= bytes,
             Holder::ClosedConnection => self.closing -= bytes,
-            Holder::Other => {}
+            Holder::Proxy | Holder::Other => {}
         }
         if memory.bytes == 0 {
             self.sources.remove(&source);
@@ -247,6 +253,12 @@ impl MemoryCharge {
         let mut charge = Self::empty(budget, source);
         charge.grow(bytes)?;
         Ok(charge)
+    }
+
+    /// Charges `bytes` to a proxy for a connection whose client is not known yet, unless the limit would be exceeded.
+    pub fn new_for_proxy(budget: &Arc<MemoryBudget>, proxy: IpAddr, bytes: u64) -> Result<Self, BudgetExceeded> {
+        budget.try_add(proxy, bytes, Holder::Proxy)?;
+        Ok(Self { budget: Arc::clone(budget), source: proxy, bytes })
     }
 
     /// A charge of 0 bytes to `source`.
@@ -341,7 +353,7 @@ impl ConnectionMemory {
         Ok(())
     }
 
-    /// Charges `bytes`, which are held already. Returns false if the source holds more than is free.
+    /// Charges `bytes`, which are held already. Returns false if the source holds more than its share.
     pub fn grow_held(&self, bytes: u64) -> bool {
         let Some(mut charge) = self.lock_open() else { return true };
         charge.bytes += bytes;
@@ -461,6 +473,16 @@ mod tests {
     }
 
     #[test]
+    fn proxy_may_hold_all_that_is_free() {
+        let budget = MemoryBudget::new(Some(100));
+        let mut connections: Vec<MemoryCharge> =
+            (0..20).filter_map(|_| MemoryCharge::new_for_proxy(&budget, source(1), 9).ok()).collect();
+        assert_eq!((connections.len(), budget.usage().used, budget.source_to_cut()), (11, 99, None));
+        connections.truncate(2);
+        assert_eq!(budget.usage().used, 18);
+    }
+
+    #[test]
     fn sources_that_hold_little_are_served_beside_thousands_of_others() {
         // A small amount is 10 bytes.
         let budget = MemoryBudget::new(Some(20_480));
@@ -479,9 +501,10 @@ mod tests {
         assert_eq!((moderate.grow(3), moderate.grow(2), budget.source_to_cut()), (Err(BudgetExceeded), Ok(()), None));
         assert!(!moderate.grow_held(1));
         assert_eq!(budget.source_to_cut(), Some(source(1)));
-        // More than the limit.
         moderate.shrink(5);
+        assert!(moderate.grow_held(4));
         assert_eq!(budget.source_to_cut(), None);
+        // More than the limit.
         let _packets = MemoryCharge::held(&budget, source(2), 10);
         assert_eq!(budget.source_to_cut(), Some(source(1)));
     }

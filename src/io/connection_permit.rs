@@ -19,7 +19,7 @@ use crate::address::source_network;
 use crate::io::clock;
 use crate::io::http::forwarded::TrustedProxies;
 use crate::io::log::SharedLogThrottle;
-use crate::memory_budget::{MemoryBudget, MemoryCharge};
+use crate::memory_budget::{BudgetExceeded, MemoryBudget, MemoryCharge};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 
 /// Maximum number of pending QUIC handshakes before source addresses must be validated with a Retry packet. Spoofed sources cannot occupy
@@ -170,13 +170,11 @@ impl ConnectionLimiter {
         let is_proxy = self.limits.trusted_proxies.as_ref().is_some_and(|proxies| proxies.trusts(address));
         if is_proxy {
             let permit = self.permit(free, None, false);
-            let ConnectionLimits { memory_budget, bytes_per_connection, .. } = &self.limits;
-            permit.set_charge(MemoryCharge::held(memory_budget, address, bytes_per_connection + REQUEST_HEAD_BYTES));
-            return Some(permit);
+            return permit.charge(address, MemoryCharge::new_for_proxy).then_some(permit);
         }
         let counted = self.count_tcp_source(address, true).ok()?;
         let permit = self.permit(free, counted, false);
-        permit.charge(address).then_some(permit)
+        permit.charge(address, MemoryCharge::new).then_some(permit)
     }
 
     /// Decides on a QUIC connection attempt from `address`. `validated` is true if the client has answered a Retry packet.
@@ -290,7 +288,8 @@ impl ConnectionPermit {
 
     /// Charges a connection of a trusted proxy to the client that sent the current request. False if the memory budget refuses this.
     pub(in crate::io) fn charge_client(&self, address: IpAddr) -> bool {
-        self.lock_memory().as_ref().is_some_and(|charge| charge.source() == address) || self.charge(address)
+        self.lock_memory().as_ref().is_some_and(|charge| charge.source() == address)
+            || self.charge(address, MemoryCharge::new)
     }
 
     /// Counts a connection of a trusted proxy for the address of its client. False if the limit of that address is reached. A forwarded
@@ -307,19 +306,18 @@ impl ConnectionPermit {
     }
 
     /// Charges the connection to `address`. If the memory budget refuses this, counts and logs the rejection.
-    fn charge(&self, address: IpAddr) -> bool {
+    fn charge(
+        &self,
+        address: IpAddr,
+        charge: fn(&Arc<MemoryBudget>, IpAddr, u64) -> Result<MemoryCharge, BudgetExceeded>,
+    ) -> bool {
         let ConnectionLimits { memory_budget, bytes_per_connection, .. } = &self.limiter.limits;
-        let charge = MemoryCharge::new(memory_budget, address, bytes_per_connection + REQUEST_HEAD_BYTES);
-        let Ok(charge) = charge else {
+        let Ok(charge) = charge(memory_budget, address, bytes_per_connection + REQUEST_HEAD_BYTES) else {
             self.limiter.reject(address, "memory budget", None);
             return false;
         };
-        self.set_charge(charge);
-        true
-    }
-
-    fn set_charge(&self, charge: MemoryCharge) {
         *self.lock_memory() = Some(charge);
+        true
     }
 
     fn lock_memory(&self) -> MutexGuard<'_, Option<MemoryCharge>> {

@@ -19,9 +19,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper::{Request, StatusCode, Version, header};
+use hyper::{Request, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
@@ -162,7 +163,12 @@ where
         async move {
             match response {
                 Ok(response) => response.await,
-                Err((status, reason)) => Ok(body::error_response(status, reason)),
+                Err((status, reason)) => {
+                    let mut response = body::error_response(status, reason);
+                    // The proxy's connection would hold memory while it is idle.
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    Ok(response)
+                }
             }
         }
     });
