@@ -5,8 +5,8 @@
 //! another client, and the source that holds most reaches its limit first. Its new data is refused. If the connections of a source
 //! already hold more than is free, some are closed, first those of the source that holds most ([`MemoryBudget::source_to_cut`]).
 //!
-//! Thousands of sources can leave so little free that moderate clients would hold more. Therefore, a source that already holds memory may
-//! hold a small amount ([`SMALL_SHARE`]) even then, until the limit is reached.
+//! Thousands of sources can leave so little free that moderate clients would hold more. Therefore, a source may also hold the geometric mean
+//! of what is free and a small amount, a 2,048th of the budget. What is free can then become small, but never 0.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,8 +20,8 @@ use crate::address::source_network;
 /// Default budget in bytes. With it, the process fits in a container of 512 MiB.
 pub const DEFAULT_MEMORY_BUDGET: u64 = 320 << 20;
 
-/// The part of the budget that a source may hold even if less is free: 160 KiB of the default budget.
-const SMALL_SHARE: u64 = 2_048;
+/// The small amount is the limit divided by this number: 160 KiB of the default budget.
+const SMALL_AMOUNT_DIVISOR: u64 = 2_048;
 
 /// The source of memory that no single client causes.
 pub const NO_SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -66,7 +66,7 @@ enum Holder {
     Connection,
     /// A connection that is being closed.
     ClosedConnection,
-    /// A connection of a proxy, whose client is not known yet. A proxy may hold all that is free.
+    /// A connection of a proxy, whose client is not known yet. Only the limit of the budget applies.
     Proxy,
     Other,
 }
@@ -105,7 +105,7 @@ impl MemoryBudget {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
     }
 
-    /// Charges `bytes` to `source`, unless the source would then hold more than is free and more than a small amount.
+    /// Charges `bytes` to `source`, unless the source would then hold more than its share.
     pub fn try_charge(&self, source: IpAddr, bytes: u64) -> Result<(), BudgetExceeded> {
         self.try_add(source, bytes, Holder::Other)
     }
@@ -115,11 +115,9 @@ impl MemoryBudget {
             return Ok(());
         }
         let mut state = self.lock();
-        let free = self.limit.saturating_sub(state.used);
-        let held = state.sources.get(&source_network(source)).map_or(0, |memory| memory.bytes);
-        let is_small = held > 0 && bytes <= free && held.saturating_add(bytes) <= self.limit / SMALL_SHARE;
-        let is_unshared = holder == Holder::Proxy && bytes <= free;
-        if is_small || is_unshared || held.saturating_add(bytes) <= free.saturating_sub(bytes) {
+        let used = state.used.saturating_add(bytes);
+        let held = state.held_by(source).saturating_add(bytes);
+        if used <= self.limit && (holder == Holder::Proxy || self.is_within_share(held, used)) {
             state.add(source, bytes, holder);
             return Ok(());
         }
@@ -133,7 +131,7 @@ impl MemoryBudget {
     fn add_held(&self, source: IpAddr, bytes: u64, holder: Holder) -> bool {
         let mut state = self.lock();
         let held = state.add(source, bytes, holder);
-        let is_within_share = held <= self.max_held(state.used);
+        let is_within_share = self.is_within_share(held, state.used);
         drop(state);
         if !is_within_share {
             self.notify_listeners();
@@ -141,11 +139,27 @@ impl MemoryBudget {
         is_within_share
     }
 
+    /// Whether a source may hold `held` bytes while all sources hold `used` bytes.
+    fn is_within_share(&self, held: u64, used: u64) -> bool {
+        let free = self.limit.saturating_sub(used);
+        held <= free || u128::from(held).pow(2) <= u128::from(self.small_amount()) * u128::from(free)
+    }
+
+    fn small_amount(&self) -> u64 {
+        self.limit / SMALL_AMOUNT_DIVISOR
+    }
+
     /// The largest number of bytes that [`MemoryBudget::try_charge`] would accept from `source` now.
     pub fn allowance(&self, source: IpAddr) -> u64 {
         let state = self.lock();
-        let held = state.sources.get(&source_network(source)).map_or(0, |memory| memory.bytes);
-        self.limit.saturating_sub(state.used).saturating_sub(held) / 2
+        let held = state.held_by(source);
+        let free = self.limit.saturating_sub(state.used);
+        drop(state);
+        // Solves `total² <= small * (free - (total - held))` for `total`, the bytes that the source then holds.
+        let small = u128::from(self.small_amount());
+        let total = ((small.pow(2) + 4 * small * (u128::from(held) + u128::from(free))).isqrt() - small) / 2;
+        let total = u64::try_from(total).unwrap_or(u64::MAX);
+        (free.saturating_sub(held) / 2).max(total.saturating_sub(held))
     }
 
     /// Releases `bytes` that were charged to `source`.
@@ -153,18 +167,12 @@ impl MemoryBudget {
         self.lock().remove(source, bytes, Holder::Other);
     }
 
-    /// The source whose connections hold most, if they hold more than is free. Its largest connection is to be closed. Within the limit, a
-    /// source that holds a small amount is not cut.
+    /// The source whose connections hold most, if they hold more than its share. Its largest connection is to be closed.
     pub fn source_to_cut(&self) -> Option<IpAddr> {
         let state = self.lock();
-        let max_held = self.max_held(state.used - state.closing);
+        let used = state.used - state.closing;
         let held = state.sources.iter().map(|(source, memory)| (memory.connection_bytes, *source));
-        held.max().filter(|(bytes, _)| *bytes > max_held).map(|(_, source)| source)
-    }
-
-    /// The number of bytes that a source may hold while all sources hold `used` bytes: what is free, or a small amount.
-    fn max_held(&self, used: u64) -> u64 {
-        self.limit.checked_sub(used).map_or(0, |free| free.max(self.limit / SMALL_SHARE))
+        held.max().filter(|(bytes, _)| !self.is_within_share(*bytes, used)).map(|(_, source)| source)
     }
 
     /// Counts a connection that was closed because of [`MemoryBudget::source_to_cut`].
@@ -191,6 +199,10 @@ impl Default for MemoryBudget {
 }
 
 impl BudgetState {
+    fn held_by(&self, source: IpAddr) -> u64 {
+        self.sources.get(&source_network(source)).map_or(0, |memory| memory.bytes)
+    }
+
     /// Returns the number of bytes that the source then holds.
     fn add(&mut self, source: IpAddr, bytes: u64, holder: Holder) -> u64 {
         self.used += bytes;
@@ -484,28 +496,29 @@ mod tests {
 
     #[test]
     fn sources_that_hold_little_are_served_beside_thousands_of_others() {
-        // A small amount is 10 bytes.
-        let budget = MemoryBudget::new(Some(20_480));
-        let moderate = ConnectionMemory::open(&budget, source(1), 6).expect("within the budget");
-        let others: Vec<MemoryCharge> = (0..5_000)
-            .filter_map(|n| MemoryCharge::new(&budget, IpAddr::from([10, 0, (n >> 8) as u8, n as u8]), 5).ok())
-            .collect();
-        // The next source could not hold more than is free: 9 bytes.
-        assert_eq!((others.len(), budget.usage().used), (4_093, 20_471));
-        let packets = MemoryCharge::held(&budget, source(2), 6);
-        assert_eq!(budget.source_to_cut(), None);
-        assert_eq!((moderate.grow(2), moderate.grow(2)), (Ok(()), Err(BudgetExceeded)));
-        assert_eq!(budget.try_charge(source(3), 1), Err(BudgetExceeded));
-        // More than a small amount.
-        drop(packets);
-        assert_eq!((moderate.grow(3), moderate.grow(2), budget.source_to_cut()), (Err(BudgetExceeded), Ok(()), None));
-        assert!(!moderate.grow_held(1));
+        // A small amount is 1,000 bytes.
+        let budget = MemoryBudget::new(Some(2_048_000));
+        let moderate = ConnectionMemory::open(&budget, source(1), 100).expect("within the budget");
+        let other = |number: u32| IpAddr::V4(number.into());
+        while (1_000..6_000).filter(|number| budget.try_charge(other(*number), 10).is_ok()).count() > 0 {}
+        // Without the small amount, each of the 5,000 sources could hold 409 bytes, and the moderate client as well. With it, they can hold
+        // 400, and 400² / 1,000 = 160 bytes stay free.
+        let free = |budget: &MemoryBudget| 2_048_000 - budget.usage().used;
+        assert!((100..300).contains(&free(&budget)), "{}", free(&budget));
+        // Clients that hold less are served.
+        assert_eq!((moderate.grow(50), budget.source_to_cut()), (Ok(()), None));
+        moderate.shrink(50);
+        assert!(moderate.grow_held(50));
+        moderate.shrink(50);
+        assert_eq!(budget.try_charge(source(2), 50), Ok(()));
+        budget.release(source(2), 50);
+        // More than the share, and more than the limit.
+        let grown = 300;
+        assert!(!moderate.grow_held(grown));
         assert_eq!(budget.source_to_cut(), Some(source(1)));
-        moderate.shrink(5);
-        assert!(moderate.grow_held(4));
+        moderate.shrink(grown);
         assert_eq!(budget.source_to_cut(), None);
-        // More than the limit.
-        let _packets = MemoryCharge::held(&budget, source(2), 10);
+        let _packets = MemoryCharge::held(&budget, source(2), 400);
         assert_eq!(budget.source_to_cut(), Some(source(1)));
     }
 
@@ -525,6 +538,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn allowance_is_the_largest_accepted_charge(
+            limit in 1_u64..1 << 40, used in 0_u64..1 << 40, held in prop_oneof![0_u64..1 << 40, 0_u64..1_000_000]
+        ) {
+            let budget = MemoryBudget::new(Some(limit));
+            let _used = MemoryCharge::held(&budget, source(1), used);
+            let _held = MemoryCharge::held(&budget, source(2), held);
+            let allowance = budget.allowance(source(2));
+            prop_assert_eq!(budget.try_charge(source(2), allowance + 1), Err(BudgetExceeded));
+            prop_assert_eq!(budget.try_charge(source(2), allowance), Ok(()));
+        }
+
         #[test]
         fn sums_match_and_refusable_charges_never_exceed_the_limit(
             steps in prop::collection::vec((1_u8..5, 0_u64..400, any::<bool>()), 1..200)

@@ -198,7 +198,7 @@ const MESSAGE_TYPES: [&str; 6] = ["CreateRoom", "JoinRoom", "LeaveRoom", "Update
 const WRONG_PASSWORD_LIMIT: WindowLimit = WindowLimit { count: 100, period: Duration::from_secs(15 * 60) };
 
 /// Maximum number of sources whose wrong passwords are counted.
-const MAX_GUESSING_SOURCES: usize = 4_096;
+const MAX_GUESSING_SOURCES: usize = 100_000;
 
 type JamjamRooms = RoomMap<JamjamRoom, Peer>;
 

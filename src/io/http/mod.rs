@@ -149,8 +149,8 @@ where
             client.source.set_ip(address);
             client.is_forwarded = true;
         }
-        let has_valid_host =
-            request.version() != Version::HTTP_11 || request.headers().get_all(header::HOST).iter().count() == 1;
+        let hosts = request.headers().get_all(header::HOST).iter().count();
+        let has_valid_host = hosts == 1 || hosts == 0 && request.version() == Version::HTTP_10;
         let is_charged = !client.is_forwarded || client.permit.charge_client(client.source.ip());
         request.extensions_mut().insert(client);
         let response = if !has_valid_host {
@@ -165,7 +165,7 @@ where
                 Ok(response) => response.await,
                 Err((status, reason)) => {
                     let mut response = body::error_response(status, reason);
-                    // The proxy's connection would hold memory while it is idle.
+                    // An open connection would hold memory that was refused to its client.
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                     Ok(response)
                 }

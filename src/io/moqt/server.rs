@@ -276,7 +276,7 @@ impl MoqtConnections {
         }
     }
 
-    /// Closes connections of the address that holds most memory, until no address holds more than is free.
+    /// Closes connections of the address that holds most memory, until no address holds more than its share.
     fn close_for_memory(&self) {
         let budget = &self.config.memory_budget;
         while let Some(source) = budget.source_to_cut() {

@@ -340,7 +340,7 @@ fn invalid_upgrade_is_rejected_in_json() {
         let headers = [&UPGRADE[..], &[more]].concat();
         assert_eq!(request(&server, "GET", "/", &headers).status, status, "{more}");
     }
-    // Only HTTP/1.0 requests need no Host header.
+    // Only a request of HTTP/1.0 needs no Host header.
     let upgrade = UPGRADE.join("\r\n");
     for (head, status) in [
         (format!("GET / HTTP/1.1\r\n{upgrade}"), "HTTP/1.1 400"),
@@ -348,6 +348,7 @@ fn invalid_upgrade_is_rejected_in_json() {
         ("GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x".to_owned(), "HTTP/1.1 400"),
         ("GET /healthz HTTP/1.1\r\nHost: x".to_owned(), "HTTP/1.1 200"),
         ("GET /healthz HTTP/1.0\r\nX: x".to_owned(), "HTTP/1.0 200"),
+        ("GET /healthz HTTP/1.0\r\nHost: x\r\nHost: x".to_owned(), "HTTP/1.0 400"),
     ] {
         let mut stream = TcpStream::connect(server.address).unwrap();
         stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
