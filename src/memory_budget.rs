@@ -5,8 +5,9 @@
 //! another client, and the source that holds most reaches its limit first. Its new data is refused. If the connections of a source
 //! already hold more than is free, some are closed, first those of the source that holds most ([`MemoryBudget::source_to_cut`]).
 //!
-//! Thousands of sources can leave so little free that moderate clients would hold more. Therefore, a source may also hold the geometric mean
-//! of what is free and a small amount, a 2,048th of the budget. What is free can then become small, but never 0.
+//! Thousands of sources can leave so little free that moderate clients would hold more. Therefore, a source that already holds memory may
+//! also hold the geometric mean of what is free and a small amount. The small amount is a 2,048th of the budget. What is free can then become
+//! small, but never 0.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -116,8 +117,14 @@ impl MemoryBudget {
         }
         let mut state = self.lock();
         let used = state.used.saturating_add(bytes);
-        let held = state.held_by(source).saturating_add(bytes);
-        if used <= self.limit && (holder == Holder::Proxy || self.is_within_share(held, used)) {
+        let before = state.held_by(source);
+        let is_allowed = match holder {
+            Holder::Proxy => true,
+            // A new source may hold less. Otherwise, new attackers would leave too little for other new clients.
+            _ if before == 0 => bytes <= self.limit.saturating_sub(used),
+            _ => self.is_within_share(before.saturating_add(bytes), used),
+        };
+        if is_allowed && used <= self.limit {
             state.add(source, bytes, holder);
             return Ok(());
         }
@@ -155,6 +162,9 @@ impl MemoryBudget {
         let held = state.held_by(source);
         let free = self.limit.saturating_sub(state.used);
         drop(state);
+        if held == 0 {
+            return free / 2;
+        }
         // Solves `total² <= small * (free - (total - held))` for `total`, the bytes that the source then holds.
         let small = u128::from(self.small_amount());
         let total = ((small.pow(2) + 4 * small * (u128::from(held) + u128::from(free))).isqrt() - small) / 2;
