@@ -146,6 +146,16 @@ impl MemoryBudget {
         is_within_share
     }
 
+    /// An error if `source` holds more than its share.
+    fn check(&self, source: IpAddr) -> Result<(), BudgetExceeded> {
+        let mut state = self.lock();
+        if self.is_within_share(state.held_by(source), state.used) {
+            return Ok(());
+        }
+        state.refused += 1;
+        Err(BudgetExceeded)
+    }
+
     /// Whether a source may hold `held` bytes while all sources hold `used` bytes.
     fn is_within_share(&self, held: u64, used: u64) -> bool {
         let free = self.limit.saturating_sub(used);
@@ -299,6 +309,11 @@ impl MemoryCharge {
         self.budget.try_charge(self.source, bytes)?;
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// An error if the source holds more than its share. The share becomes smaller when other sources need memory.
+    pub fn check(&self) -> Result<(), BudgetExceeded> {
+        self.budget.check(self.source)
     }
 
     /// The source that the memory is charged to.
@@ -528,8 +543,13 @@ mod tests {
         assert_eq!(budget.source_to_cut(), Some(source(1)));
         moderate.shrink(grown);
         assert_eq!(budget.source_to_cut(), None);
-        let _packets = MemoryCharge::held(&budget, source(2), 400);
+        let packets = MemoryCharge::held(&budget, source(2), 400);
         assert_eq!(budget.source_to_cut(), Some(source(1)));
+        // A source that holds more than its share is told so until it holds less.
+        assert_eq!(packets.check(), Err(BudgetExceeded));
+        drop(packets);
+        let packets = MemoryCharge::held(&budget, source(2), 40);
+        assert_eq!(packets.check(), Ok(()));
     }
 
     #[test]

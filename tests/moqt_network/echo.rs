@@ -104,7 +104,7 @@ fn long_session_uses_no_more_memory_than_a_short_one() {
     // A busy machine may queue frames. The limits are high enough that nothing is dropped.
     let limits = SessionLimits { max_outgoing_groups: 10_000, ..SessionLimits::default() };
     let server = TestServer::start_alone(MoqtServerConfig { limits: limits.clone(), ..MoqtServerConfig::default() });
-    let config = MoqtClientConfig { group_interval: Duration::from_micros(200), ..groups(10_000, 1) };
+    let config = MoqtClientConfig { group_interval: Duration::from_micros(500), ..groups(10_000, 1) };
     let (mut returned_frames, mut early, mut grown) = (0, 0, 0);
     let observe = |client: &mut MoqtClient| {
         for event in std::iter::from_fn(|| client.poll_event()) {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use thiserror::Error;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::memory_budget::MemoryCharge;
@@ -125,8 +126,12 @@ pub(in crate::io) struct ChargedBody {
 /// still sending might then never read the response.
 const MAX_DRAIN_BYTES: usize = 1 << 20;
 
+/// How often the memory budget is checked while no data of a body arrives.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Reads a body of at most `max_bytes`. A body with a larger `Content-Length` is rejected before it arrives. If the request has an
-/// `Expect` header (`100-continue`), such a body is not read at all. The body is added to `charge`, as soon as its length is known.
+/// `Expect` header (`100-continue`), such a body is not read at all. The body is added to `charge`, as soon as its length is known. While no
+/// data arrives, the body is given up if its source holds more than its share.
 pub(in crate::io) async fn read_body(
     headers: &HeaderMap,
     mut body: Body,
@@ -146,7 +151,12 @@ pub(in crate::io) async fn read_body(
     }
     // Allocated at once: a buffer that grows leaves holes in the memory of the process.
     let mut whole = Vec::with_capacity(announced as usize);
-    while let Some(data) = next_data(&mut body).await {
+    loop {
+        let Ok(data) = timeout(CHECK_INTERVAL, next_data(&mut body)).await else {
+            charge.check().map_err(|_| BodyError::Memory)?;
+            continue;
+        };
+        let Some(data) = data else { break };
         let data = data.map_err(|_| BodyError::Incomplete)?;
         if whole.len() + data.len() > max_bytes {
             tokio::spawn(drain(body));
@@ -259,9 +269,16 @@ impl JsonFields {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::future::ready;
+    use std::net::IpAddr;
+    use std::pin::pin;
+
+    use futures_util::{StreamExt, stream};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::memory_budget::MemoryBudget;
 
     fn error_text(result: Result<impl Sized, BodyError>) -> String {
         result.err().map_or_else(String::new, |error| error.to_string())
@@ -285,6 +302,19 @@ mod tests {
         for body in ["[]", "1", "null", r#""text""#, r#"{"value":1e999}"#, &("[".repeat(200) + &"]".repeat(200))] {
             assert!(matches!(JsonFields::parse(body.as_bytes()), Err(BodyError::InvalidField(_))), "{body}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stalled_body_is_given_up_when_others_need_memory() {
+        let budget = MemoryBudget::new(Some(1_000));
+        let [stalled, other] = [1, 2].map(|host| IpAddr::from([192, 0, 2, host]));
+        let data = stream::once(ready(Ok::<_, Infallible>(vec![b'x'; 400]))).chain(stream::pending());
+        let headers = HeaderMap::new();
+        let mut body = pin!(read_body(&headers, Body::from_stream(data), 1_000, MemoryCharge::empty(&budget, stalled)));
+        assert!(timeout(Duration::from_secs(5), &mut body).await.is_err());
+        let _held = MemoryCharge::held(&budget, other, 300);
+        assert_eq!(body.await.map(drop), Err(BodyError::Memory));
+        assert_eq!((budget.usage().used, budget.usage().refused), (300, 1));
     }
 
     proptest! {
