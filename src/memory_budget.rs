@@ -135,7 +135,7 @@ impl MemoryBudget {
     }
 
     /// Charges `bytes`, which are held already, to `source`. Notifies the listeners if the source holds more than its share.
-    fn add_held(&self, source: IpAddr, bytes: u64, holder: Holder) -> bool {
+    fn add_held(&self, source: IpAddr, bytes: u64, holder: Holder) {
         let mut state = self.lock();
         let held = state.add(source, bytes, holder);
         let is_within_share = self.is_within_share(held, state.used);
@@ -143,7 +143,6 @@ impl MemoryBudget {
         if !is_within_share {
             self.notify_listeners();
         }
-        is_within_share
     }
 
     /// An error if `source` holds more than its share.
@@ -390,13 +389,6 @@ impl ConnectionMemory {
         Ok(())
     }
 
-    /// Charges `bytes`, which are held already. Returns false if the source holds more than its share.
-    pub fn grow_held(&self, bytes: u64) -> bool {
-        let Some(mut charge) = self.lock_open() else { return true };
-        charge.bytes += bytes;
-        self.budget.add_held(self.source, bytes, Holder::Connection)
-    }
-
     /// Releases `bytes`.
     pub fn shrink(&self, bytes: u64) {
         if let Some(mut charge) = self.lock_open() {
@@ -533,15 +525,12 @@ mod tests {
         // Clients that hold less are served.
         assert_eq!((moderate.grow(50), budget.source_to_cut()), (Ok(()), None));
         moderate.shrink(50);
-        assert!(moderate.grow_held(50));
-        moderate.shrink(50);
         assert_eq!(budget.try_charge(source(2), 50), Ok(()));
         budget.release(source(2), 50);
         // More than the share, and more than the limit.
-        let grown = 300;
-        assert!(!moderate.grow_held(grown));
+        moderate.set(400);
         assert_eq!(budget.source_to_cut(), Some(source(1)));
-        moderate.shrink(grown);
+        moderate.set(100);
         assert_eq!(budget.source_to_cut(), None);
         let packets = MemoryCharge::held(&budget, source(2), 400);
         assert_eq!(budget.source_to_cut(), Some(source(1)));

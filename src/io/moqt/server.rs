@@ -21,11 +21,11 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use super::ServerCounters;
-use super::open_connections::{OpenConnections, Registration};
+use super::open_connections::{OpenConnections, Registration, Replaced};
 use super::quic::{self, BoundSockets};
 use super::streams::{ConnectionStreams, SessionClock, SessionClose, drive_session};
 use super::webtransport::{H3_EXCESSIVE_LOAD, H3_NO_ERROR, SessionRequest, TransportConnection, WebTransportSession};
+use super::{CounterSnapshot, ServerCounters};
 use crate::address::{Cidr, canonical_socket_addr};
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, QuicAdmission};
 use crate::io::log::SharedLogThrottle;
@@ -175,8 +175,8 @@ async fn run(endpoints: Vec<Endpoint>, config: MoqtServerConfig, counters: Arc<S
                         tasks.spawn(Arc::clone(&connections).handle(incoming, permit, stopping.clone()));
                     }
                     QuicAdmission::Retry => connections.send_retry(incoming),
-                    QuicAdmission::ConnectionLimit if connections.open.has_idle(connections.config.min_idle) => {
-                        connections.replace_idle(incoming);
+                    QuicAdmission::ConnectionLimit if connections.can_replace(&incoming) => {
+                        connections.replace(incoming);
                     }
                     decision => connections.reject(incoming, &decision),
                 }
@@ -262,18 +262,30 @@ impl MoqtConnections {
         }
     }
 
-    /// Closes an idle connection for a new client. The address of the client must be validated, because forged packets would otherwise close
-    /// all idle connections. The client's packet is ignored. When the client repeats it, a slot is free.
-    fn replace_idle(&self, incoming: Incoming) {
+    /// Whether a connection may be closed for this connection attempt.
+    fn can_replace(&self, incoming: &Incoming) -> bool {
+        self.open.can_replace(incoming.remote_address().ip(), self.config.min_idle)
+    }
+
+    /// Closes a connection for a new client. The address of the client must be validated, because forged packets would otherwise close many
+    /// connections. The client's packet is ignored. When the client repeats it, a slot is free.
+    fn replace(&self, incoming: Incoming) {
         if !incoming.remote_address_validated() {
-            self.send_retry(incoming);
-        } else if let Some(source) = self.open.close_longest_idle(self.config.min_idle) {
-            self.counters.update(|counters| counters.connections.connections_closed_idle += 1);
-            if self.rejection_throttle.allow() {
-                warn!(target: "moqt", %source, reason = "idle, and the connection limit is reached", "connection closed");
-            }
-            incoming.ignore();
+            return self.send_retry(incoming);
         }
+        let Some(replaced) = self.open.replace(incoming.remote_address().ip(), self.config.min_idle) else { return };
+        let (source, reason) = match replaced {
+            Replaced::Idle(source) => (source, "idle, and the connection limit is reached"),
+            Replaced::Largest(source) => (source, "most connections, and the connection limit is reached"),
+        };
+        self.counters.update(|CounterSnapshot { connections, .. }| match replaced {
+            Replaced::Idle(_) => connections.connections_closed_idle += 1,
+            Replaced::Largest(_) => connections.connections_closed_for_others += 1,
+        });
+        if self.rejection_throttle.allow() {
+            warn!(target: "moqt", %source, reason, "connection closed");
+        }
+        incoming.ignore();
     }
 
     /// Closes connections of the address that holds most memory, until no address holds more than its share.

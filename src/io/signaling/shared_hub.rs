@@ -283,6 +283,10 @@ impl MessageHandler for SharedHub {
         });
     }
 
+    fn on_memory_refused(&self, conn: ConnId) {
+        self.with_state(Some(conn), |_, state| state.queues.evict_for_memory(conn, 0));
+    }
+
     fn on_disconnect(&self, conn: ConnId) {
         self.with_state(Some(conn), |now, state| {
             state.queues.queues.remove(&conn);

@@ -51,6 +51,8 @@ pub(in crate::io) trait MessageHandler {
     fn on_frame_rate_exceeded(&self, served: &ServedConnection);
     /// The buffered bytes of all connections together exceed the shared budget.
     fn enforce_budget(&self);
+    /// The memory budget refuses the incomplete message of the connection. The connection reads nothing more.
+    fn on_memory_refused(&self, conn: ConnId);
     /// The connection has ended. This is the last call for a connection, and it is made once.
     fn on_disconnect(&self, conn: ConnId);
 }
@@ -221,6 +223,10 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
             if matches!(charged, Err(QueueFull::Budget | QueueFull::Memory)) {
                 self.handler.enforce_budget();
                 charged = self.served.queue.charge_partial_message(buffered);
+            }
+            if charged == Err(QueueFull::Memory) {
+                self.handler.on_memory_refused(self.served.conn);
+                charged = Err(QueueFull::Connection);
             }
             if charged == Err(QueueFull::Connection) {
                 self.read_state = ReadState::Discarding;

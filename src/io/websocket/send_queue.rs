@@ -258,24 +258,24 @@ impl SendQueue {
     }
 
     /// Sets the size of the incomplete received message. The bytes of this message count against the shared budget. Bytes above the budget
-    /// also count, but [`QueueFull::Budget`] or [`QueueFull::Memory`] is returned. If the connection is closing, the bytes do not count, and
-    /// [`QueueFull::Connection`] is returned.
+    /// also count, but [`QueueFull::Budget`] is returned. If the memory budget refuses the bytes, they do not count, and
+    /// [`QueueFull::Memory`] is returned. If the connection is closing, the bytes do not count, and [`QueueFull::Connection`] is returned.
     pub(in crate::io) fn charge_partial_message(&self, bytes: usize) -> Result<(), QueueFull> {
         let mut inner = self.lock();
         let is_open = matches!(inner.close, CloseState::Open);
         let bytes = if is_open { bytes } else { 0 };
-        let before = std::mem::replace(&mut inner.partial_message_bytes, bytes);
+        let before = inner.partial_message_bytes;
+        if bytes > before && self.memory.grow((bytes - before) as u64).is_err() {
+            return Err(QueueFull::Memory);
+        }
+        inner.partial_message_bytes = bytes;
         if bytes <= before {
             self.release(before - bytes, 0);
         } else {
             let more = (bytes - before) as u64;
             let total = self.budget.used_bytes.fetch_add(more, Ordering::Relaxed) + more;
-            let is_within_share = self.memory.grow_held(more);
             if total > self.budget.limits.budget_bytes {
                 return Err(QueueFull::Budget);
-            }
-            if !is_within_share {
-                return Err(QueueFull::Memory);
             }
         }
         if is_open { Ok(()) } else { Err(QueueFull::Connection) }

@@ -185,6 +185,34 @@ fn oversized_message_closes_its_sender_only() {
     assert_eq!(first.room_count(), 1);
 }
 
+/// A text frame with a mask of zeros.
+fn long_frame(text: &str) -> Vec<u8> {
+    [&[0x81, 0xFF], &(text.len() as u64).to_be_bytes()[..], &[0; 4], text.as_bytes()].concat()
+}
+
+/// Two clients of one address send long messages. Together, the messages exceed the share of the address.
+#[test]
+fn incomplete_message_above_the_memory_share_closes_its_sender_only() {
+    let server = Server::start_signaling(&["--memory-budget", "768KiB"]);
+    let [mut first, mut second] = [(); 2].map(|()| Client::new(&server));
+    let name = "x".repeat(250_000);
+    let message = json!({"type": "CreateRoom", "data": {"room_name": name, "password": null, "peer_name": "a"}});
+    let frame = long_frame(&message.to_string());
+    let (part, rest) = frame.split_at(frame.len() - 1);
+    first.0.get_mut().write_all(part).unwrap();
+    let charged = |server: &Server| {
+        let metrics = get(server, "/metrics");
+        let line = metrics.lines().find_map(|line| line.strip_prefix("jamjam_memory_charged_bytes ")).unwrap();
+        line.parse::<u64>().unwrap()
+    };
+    poll_until("the incomplete message is charged", || (charged(&server) > 250_000).then_some(()));
+    // The server may close the connection before it has read everything.
+    let _ = second.0.get_mut().write_all(part);
+    assert_eq!(second.closed(), 1013);
+    first.0.get_mut().write_all(rest).unwrap();
+    first.receive_type("RoomCreated");
+}
+
 #[test]
 fn binary_is_ignored_and_a_ping_is_answered() {
     let server = Server::start_signaling(&[]);
