@@ -534,7 +534,7 @@ mod tests {
         assert_eq!(budget.source_to_cut(), None);
         let packets = MemoryCharge::held(&budget, source(2), 400);
         assert_eq!(budget.source_to_cut(), Some(source(1)));
-        // A source that holds more than its share is told so until it holds less.
+        // The check fails until the source holds less than its share.
         assert_eq!(packets.check(), Err(BudgetExceeded));
         drop(packets);
         let packets = MemoryCharge::held(&budget, source(2), 40);

@@ -33,8 +33,8 @@ struct OpenConnection {
 pub(super) enum Replaced {
     /// The connection that had been idle for the longest time.
     Idle(IpAddr),
-    /// No connection was idle for long enough. This is the longest idle connection of the source with most connections, which has at least
-    /// two more than the source of the new client.
+    /// No connection was idle for long enough. This is the longest idle connection of the source with most connections. That source has at
+    /// least two more than the source of the new client.
     Largest(IpAddr),
 }
 
