@@ -44,8 +44,9 @@ pub struct MemoryBudget {
 
 #[derive(Debug, Default)]
 struct BudgetState {
+    /// Bytes charged to sources.
     used: u64,
-    /// The part of `used` that is freed soon, because its connections are being closed.
+    /// Further bytes, of connections that are being closed. They are freed soon and count towards no source.
     closing: u64,
     refused: u64,
     connections_closed: u64,
@@ -65,8 +66,6 @@ struct SourceMemory {
 enum Holder {
     /// A connection that can be closed.
     Connection,
-    /// A connection that is being closed.
-    ClosedConnection,
     /// A connection of a proxy, whose client is not known yet. Only the limit of the budget applies.
     Proxy,
     Other,
@@ -77,7 +76,7 @@ enum Holder {
 pub struct BudgetUsage {
     /// Charged bytes.
     pub used: u64,
-    /// Number of charges that were refused.
+    /// Number of charges that were refused, and of failed checks.
     pub refused: u64,
     /// Number of connections that were closed to free memory.
     pub connections_closed: u64,
@@ -97,7 +96,11 @@ impl MemoryBudget {
     /// The current usage.
     pub fn usage(&self) -> BudgetUsage {
         let state = self.lock();
-        BudgetUsage { used: state.used, refused: state.refused, connections_closed: state.connections_closed }
+        BudgetUsage {
+            used: state.used + state.closing,
+            refused: state.refused,
+            connections_closed: state.connections_closed,
+        }
     }
 
     /// Calls `listener` each time a source has reached its share. The listener may read the budget, but must not charge
@@ -189,9 +192,8 @@ impl MemoryBudget {
     /// The source whose connections hold most, if they hold more than its share. Its largest connection is to be closed.
     pub fn source_to_cut(&self) -> Option<IpAddr> {
         let state = self.lock();
-        let used = state.used - state.closing;
         let held = state.sources.iter().map(|(source, memory)| (memory.connection_bytes, *source));
-        held.max().filter(|(bytes, _)| !self.is_within_share(*bytes, used)).map(|(_, source)| source)
+        held.max().filter(|(bytes, _)| !self.is_within_share(*bytes, state.used)).map(|(_, source)| source)
     }
 
     /// Counts a connection that was closed because of [`MemoryBudget::source_to_cut`].
@@ -229,7 +231,6 @@ impl BudgetState {
         memory.bytes += bytes;
         match holder {
             Holder::Connection => memory.connection_bytes += bytes,
-            Holder::ClosedConnection => self.closing += bytes,
             Holder::Proxy | Holder::Other => {}
         }
         memory.bytes
@@ -242,7 +243,6 @@ impl BudgetState {
         memory.bytes -= bytes;
         match holder {
             Holder::Connection => memory.connection_bytes -= bytes,
-            Holder::ClosedConnection => self.closing -= bytes,
             Holder::Proxy | Holder::Other => {}
         }
         if memory.bytes == 0 {
@@ -410,14 +410,14 @@ impl ConnectionMemory {
         self.budget.allowance(self.source)
     }
 
-    /// The connection is being closed. Its memory stays charged until this value is dropped, but no other connection is closed in its place.
-    /// Later changes have no effect.
+    /// The connection is being closed. Its memory stays in use until this value is dropped, but no longer counts towards its source, and no
+    /// other connection is closed in its place. Later changes have no effect.
     pub fn close(&self) {
         let Some(mut charge) = self.lock_open() else { return };
         charge.is_closed = true;
         let mut state = self.budget.lock();
         state.remove(self.source, charge.bytes, Holder::Connection);
-        state.add(self.source, charge.bytes, Holder::ClosedConnection);
+        state.closing += charge.bytes;
     }
 
     fn lock(&self) -> MutexGuard<'_, ConnectionCharge> {
@@ -434,7 +434,7 @@ impl Drop for ConnectionMemory {
     fn drop(&mut self) {
         self.close();
         let bytes = self.bytes();
-        self.budget.lock().remove(self.source, bytes, Holder::ClosedConnection);
+        self.budget.lock().closing -= bytes;
     }
 }
 
@@ -534,7 +534,7 @@ mod tests {
         assert_eq!(budget.source_to_cut(), None);
         let packets = MemoryCharge::held(&budget, source(2), 400);
         assert_eq!(budget.source_to_cut(), Some(source(1)));
-        // The check fails until the source holds less than its share.
+        // The check fails until the source holds at most its share.
         assert_eq!(packets.check(), Err(BudgetExceeded));
         drop(packets);
         let packets = MemoryCharge::held(&budget, source(2), 40);

@@ -188,9 +188,18 @@ impl ConnectionLimiter {
         if !validated && self.pending_handshakes.load(Ordering::Relaxed) >= max_unvalidated {
             return QuicAdmission::Retry;
         }
-        let Ok(counted) = self.count_source(address, true) else { return QuicAdmission::AddressLimit };
+        self.permit_quic(free, address).map_or(QuicAdmission::AddressLimit, QuicAdmission::Accepted)
+    }
+
+    /// Waits until a slot is free for a QUIC connection of a validated `address`. `None` if the limit per address is reached.
+    pub(in crate::io) async fn admit_quic_when_free(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionPermit> {
+        self.permit_quic(self.acquire().await, address)
+    }
+
+    fn permit_quic(self: &Arc<Self>, free: OwnedSemaphorePermit, address: IpAddr) -> Option<ConnectionPermit> {
+        let counted = self.count_source(address, true).ok()?;
         self.pending_handshakes.fetch_add(1, Ordering::Relaxed);
-        QuicAdmission::Accepted(self.permit(free, counted, true))
+        Some(self.permit(free, counted, true))
     }
 
     /// Whether the limit of open connections is reached for `address`.

@@ -344,7 +344,7 @@ pub(super) fn redact(text: &str) -> Redacted {
             }
         } else if name == "type" && depth == 1 && value.starts_with('"') {
             let (_, literal, _) = split_string_literal(value);
-            message_type = Some(truncate_bytes(decode_literal(literal), MAX_TYPE_BYTES));
+            message_type = (!contains_secret(literal)).then(|| truncate_bytes(decode_literal(literal), MAX_TYPE_BYTES));
         }
     }
     is_truncated |= stored.len() > MAX_KEPT_BYTES;
@@ -407,10 +407,14 @@ fn is_secret_field(name: &str) -> bool {
     SECRET_FIELDS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
 }
 
-/// Whether a string, such as nested JSON or a URL, contains a secret field with a value.
+/// Whether a literal, such as nested JSON or a URL, contains a secret field with a value.
 fn contains_secret(literal: &str) -> bool {
+    has_secret_value(literal) || literal.contains("\\u") && has_secret_value(&decode_literal(literal))
+}
+
+fn has_secret_value(text: &str) -> bool {
     SECRET_FIELDS.iter().any(|secret| {
-        let mut rest = literal;
+        let mut rest = text;
         while let Some(position) = find_ignore_case(rest, secret) {
             rest = &rest[position + secret.len()..];
             if rest.trim_start_matches(['\\', '"', '\'', ' ']).starts_with([':', '=']) {
@@ -510,6 +514,8 @@ mod tests {
             (r#"[{"type":"x"}]"#, None),
             (r#"{"t\u0079pe":"\u0061"}"#, Some("a")),
             ("", None),
+            (r#"{"type":"ws://x/radio?token=s"}"#, None),
+            (r#"{"type":"{\"tok\u0065n\":\"s\"}"}"#, None),
         ] {
             assert_eq!(redact(input).message_type.as_deref(), kind, "{input}");
         }

@@ -1,7 +1,7 @@
 //! Tests connection limits of the server. Also tests errors that the client reports: rejection, missing responses and untrusted server
 //! certificates.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::memory_budget::{MemoryBudget, MemoryCharge};
 use jamjam_dev::moqt::client::MoqtRunOutcome;
 use jamjam_dev::moqt::{MoqtVersion, SessionLimits, Transport};
-use quinn::{ConnectionError, TransportConfig};
+use quinn::TransportConfig;
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
 
 use crate::hostile::open_session;
-use crate::manual_client::{ManualClient, connect, run_async, try_connect};
+use crate::manual_client::{ManualClient, connect, run_async};
 use crate::test_server::{BOTH, TIMEOUT, TestServer, groups, run_client, shared_access, trusting_verifier};
 
 #[test]
@@ -84,32 +84,6 @@ fn connection_that_transfers_groups_is_not_idle() {
         assert_eq!(server.totals.snapshot().connections.connections_closed_idle, 1);
         let run = active.join().unwrap().unwrap();
         assert_eq!(run.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
-    });
-}
-
-#[test]
-fn connection_of_the_address_with_most_is_closed_for_another_address() {
-    let server = TestServer::start(MoqtServerConfig { max_connections: 3, ..MoqtServerConfig::default() });
-    run_async(async {
-        let connect = async |host| {
-            try_connect(Ipv4Addr::new(127, 0, 0, host), &server, b"moq-00", TransportConfig::default()).await
-        };
-        let first = connect(1).await.unwrap();
-        server.until("the first is there", |reading| reading.connections_open == 1).await;
-        let others = [connect(1).await.unwrap(), connect(2).await.unwrap()];
-        server.until("three are there", |reading| reading.connections_open == 3).await;
-        let newcomer = connect(3).await.unwrap();
-        let reason = first.1.closed().await.to_string();
-        assert!(reason.contains("closed for another address"), "{reason}");
-        let is_full = |reading: &CounterSnapshot| {
-            (reading.connections.connections_closed_for_others, reading.connections_open) == (1, 3)
-        };
-        server.until("the new client has replaced it", is_full).await;
-        // Now each address has one connection.
-        let rejected = connect(4).await.err();
-        assert!(matches!(rejected, Some(ConnectionError::ConnectionClosed(_))), "{rejected:?}");
-        assert_eq!(server.totals.snapshot().connections.connections_rejected_limit, 1);
-        assert!([&others[0], &others[1], &newcomer].iter().all(|(_, open)| open.close_reason().is_none()));
     });
 }
 

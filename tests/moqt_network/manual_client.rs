@@ -35,16 +35,6 @@ pub(crate) fn run_async<T>(test: impl Future<Output = T>) -> T {
 
 /// A connection on which nothing has been sent yet.
 pub(crate) async fn connect(server: &TestServer, alpn: &[u8], transport: TransportConfig) -> (Endpoint, Connection) {
-    try_connect(Ipv4Addr::LOCALHOST, server, alpn, transport).await.unwrap()
-}
-
-/// Like [`connect`], from the address `source`.
-pub(crate) async fn try_connect(
-    source: Ipv4Addr,
-    server: &TestServer,
-    alpn: &[u8],
-    transport: TransportConfig,
-) -> Result<(Endpoint, Connection), ConnectionError> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate()).unwrap();
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -55,9 +45,9 @@ pub(crate) async fn try_connect(
     tls.alpn_protocols = vec![alpn.to_vec()];
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     config.transport_config(Arc::new(transport));
-    let endpoint = Endpoint::client((source, 0).into()).unwrap();
-    let connection = endpoint.connect_with(config, server.address, "localhost").unwrap().await?;
-    Ok((endpoint, connection))
+    let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let connection = endpoint.connect_with(config, server.address, "localhost").unwrap().await.unwrap();
+    (endpoint, connection)
 }
 
 /// A manually driven client.

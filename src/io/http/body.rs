@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{Instant, interval_at};
 use utoipa::ToSchema;
 
 use crate::memory_budget::MemoryCharge;
@@ -126,12 +126,12 @@ pub(in crate::io) struct ChargedBody {
 /// still sending might then never read the response.
 const MAX_DRAIN_BYTES: usize = 1 << 20;
 
-/// How often the memory budget is checked while no data of a body arrives.
+/// Interval of memory checks while a body arrives.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads a body of at most `max_bytes`. A body with a larger `Content-Length` is rejected before it arrives. If the request has an
-/// `Expect` header (`100-continue`), such a body is not read at all. The body is added to `charge`, as soon as its length is known. While no
-/// data arrives, the body is given up if its source holds more than its share.
+/// `Expect` header (`100-continue`), such a body is not read at all. The body is added to `charge`, as soon as its length is known. Reading stops
+/// if the client's address holds more than its share of the memory budget.
 pub(in crate::io) async fn read_body(
     headers: &HeaderMap,
     mut body: Body,
@@ -151,10 +151,18 @@ pub(in crate::io) async fn read_body(
     }
     // Allocated at once: a buffer that grows leaves holes in the memory of the process.
     let mut whole = Vec::with_capacity(announced as usize);
+    let mut checks = interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
     loop {
-        let Ok(data) = timeout(CHECK_INTERVAL, next_data(&mut body)).await else {
-            charge.check().map_err(|_| BodyError::Memory)?;
-            continue;
+        let data = tokio::select! {
+            biased;
+            _ = checks.tick() => {
+                if charge.check().is_err() {
+                    tokio::spawn(drain(body));
+                    return Err(BodyError::Memory);
+                }
+                continue;
+            }
+            data = next_data(&mut body) => data,
         };
         let Some(data) = data else { break };
         let data = data.map_err(|_| BodyError::Incomplete)?;
@@ -276,6 +284,7 @@ mod tests {
 
     use futures_util::{StreamExt, stream};
     use proptest::prelude::*;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
     use crate::memory_budget::MemoryBudget;
@@ -305,15 +314,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stalled_body_is_given_up_when_others_need_memory() {
+    async fn slow_body_is_given_up_when_others_need_memory() {
         let budget = MemoryBudget::new(Some(1_000));
-        let [stalled, other] = [1, 2].map(|host| IpAddr::from([192, 0, 2, host]));
-        let data = stream::once(ready(Ok::<_, Infallible>(vec![b'x'; 400]))).chain(stream::pending());
+        let [slow, other] = [1, 2].map(|host| IpAddr::from([192, 0, 2, host]));
+        // 400 bytes, then one byte every 0.9 s.
+        let first = stream::once(ready(Ok::<_, Infallible>(vec![b'x'; 400])));
+        let rest = stream::repeat(()).then(|()| sleep(Duration::from_millis(900))).map(|()| Ok(vec![b'x']));
         let headers = HeaderMap::new();
-        let mut body = pin!(read_body(&headers, Body::from_stream(data), 1_000, MemoryCharge::empty(&budget, stalled)));
+        let body = Body::from_stream(first.chain(rest));
+        let mut body = pin!(read_body(&headers, body, 450, MemoryCharge::empty(&budget, slow)));
         assert!(timeout(Duration::from_secs(5), &mut body).await.is_err());
         let _held = MemoryCharge::held(&budget, other, 300);
-        assert_eq!(body.await.map(drop), Err(BodyError::Memory));
+        let given_up = timeout(CHECK_INTERVAL, body).await.expect("one check");
+        assert_eq!(given_up.map(drop), Err(BodyError::Memory));
         assert_eq!((budget.usage().used, budget.usage().refused), (300, 1));
     }
 

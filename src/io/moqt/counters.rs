@@ -27,8 +27,6 @@ ConnectionCounters {
     connections_rejected_memory,
     /// Idle connections closed because the connection limit was reached.
     connections_closed_idle,
-    /// Connections of the address with most connections, closed for another address because the connection limit was reached.
-    connections_closed_for_others,
     /// Connections closed because of the memory budget.
     connections_closed_memory,
     /// Connection attempts dropped because the source is not allowed.

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use quinn::{Connection, VarInt};
 
 use super::webtransport::H3_EXCESSIVE_LOAD;
-use crate::address::source_network;
 use crate::memory_budget::ConnectionMemory;
 
 /// All open connections of a server.
@@ -28,16 +27,6 @@ struct OpenConnection {
     last_active: Instant,
 }
 
-/// A connection closed for a new client, with its source.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Replaced {
-    /// The connection that had been idle for the longest time.
-    Idle(IpAddr),
-    /// No connection was idle for long enough. This is the longest idle connection of the source with most connections. That source has at
-    /// least two more than the source of the new client.
-    Largest(IpAddr),
-}
-
 /// A connection in the table, until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Registration<'a> {
@@ -55,21 +44,20 @@ impl OpenConnections {
         Registration { table: self, id }
     }
 
-    /// Whether [`OpenConnections::replace`] would close a connection.
-    pub(super) fn can_replace(&self, newcomer: IpAddr, min_idle: Duration) -> bool {
-        self.lock().replaceable(newcomer, min_idle).is_some()
+    /// Whether a connection has been idle for at least `min_idle`.
+    pub(super) fn has_idle(&self, min_idle: Duration) -> bool {
+        self.lock().connections.values().any(|open| open.last_active.elapsed() >= min_idle)
     }
 
-    /// Closes a connection for a new client, if possible.
-    pub(super) fn replace(&self, newcomer: IpAddr, min_idle: Duration) -> Option<Replaced> {
+    /// Closes the connection that has been idle for the longest time, if this is at least `min_idle`. Returns its source.
+    pub(super) fn close_longest_idle(&self, min_idle: Duration) -> Option<IpAddr> {
         let mut table = self.lock();
-        let (id, replaced) = table.replaceable(newcomer, min_idle)?;
-        let reason = match replaced {
-            Replaced::Idle(_) => "closed as idle, because the connection limit was reached",
-            Replaced::Largest(_) => "closed for another address, because the connection limit was reached",
-        };
-        table.close(id, reason);
-        Some(replaced)
+        let (id, open) = table.connections.iter().min_by_key(|(_, open)| open.last_active)?;
+        if open.last_active.elapsed() < min_idle {
+            return None;
+        }
+        let id = *id;
+        table.close(id, "closed as idle, because the connection limit was reached")
     }
 
     /// Closes the connection of `source` that holds most memory. Returns whether there was one.
@@ -87,27 +75,6 @@ impl OpenConnections {
 }
 
 impl ConnectionTable {
-    /// The connection that a new client may replace.
-    fn replaceable(&self, newcomer: IpAddr, min_idle: Duration) -> Option<(u64, Replaced)> {
-        let longest_idle = |source: Option<IpAddr>| {
-            let candidates =
-                self.connections.iter().filter(|(_, open)| source.is_none_or(|it| it == open.memory.source()));
-            candidates.min_by_key(|(_, open)| open.last_active)
-        };
-        let (id, open) = longest_idle(None)?;
-        if open.last_active.elapsed() >= min_idle {
-            return Some((*id, Replaced::Idle(open.memory.source())));
-        }
-        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        for open in self.connections.values() {
-            *counts.entry(open.memory.source()).or_default() += 1;
-        }
-        let own = counts.get(&source_network(newcomer)).copied().unwrap_or(0);
-        let (largest, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
-        let (id, _) = longest_idle(Some(largest)).filter(|_| count >= own + 2)?;
-        Some((*id, Replaced::Largest(largest)))
-    }
-
     fn close(&mut self, id: u64, reason: &str) -> Option<IpAddr> {
         let OpenConnection { connection, memory, .. } = self.connections.remove(&id)?;
         connection.close(VarInt::from_u32(H3_EXCESSIVE_LOAD), reason.as_bytes());

@@ -21,11 +21,11 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use super::open_connections::{OpenConnections, Registration, Replaced};
+use super::ServerCounters;
+use super::open_connections::{OpenConnections, Registration};
 use super::quic::{self, BoundSockets};
 use super::streams::{ConnectionStreams, SessionClock, SessionClose, drive_session};
 use super::webtransport::{H3_EXCESSIVE_LOAD, H3_NO_ERROR, SessionRequest, TransportConnection, WebTransportSession};
-use super::{CounterSnapshot, ServerCounters};
 use crate::address::{Cidr, canonical_socket_addr};
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, QuicAdmission};
 use crate::io::log::SharedLogThrottle;
@@ -38,6 +38,9 @@ use crate::moqt::{
     path_matches,
 };
 use crate::time::display_seconds;
+
+/// Maximum time until the slot of a closed idle connection is free.
+const REPLACE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Maximum time for sessions to close after a stop.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1_200);
@@ -175,8 +178,9 @@ async fn run(endpoints: Vec<Endpoint>, config: MoqtServerConfig, counters: Arc<S
                         tasks.spawn(Arc::clone(&connections).handle(incoming, permit, stopping.clone()));
                     }
                     QuicAdmission::Retry => connections.send_retry(incoming),
-                    QuicAdmission::ConnectionLimit if connections.can_replace(&incoming) => {
-                        connections.replace(incoming);
+                    QuicAdmission::ConnectionLimit if connections.open.has_idle(connections.config.min_idle) => {
+                        let (limiter, stopping) = (Arc::clone(&limiter), stopping.clone());
+                        tasks.spawn(Arc::clone(&connections).replace_idle(incoming, limiter, stopping));
                     }
                     decision => connections.reject(incoming, &decision),
                 }
@@ -262,30 +266,29 @@ impl MoqtConnections {
         }
     }
 
-    /// Whether a connection may be closed for this connection attempt.
-    fn can_replace(&self, incoming: &Incoming) -> bool {
-        self.open.can_replace(incoming.remote_address().ip(), self.config.min_idle)
-    }
-
-    /// Closes a connection for a new client. The address of the client must be validated, because forged packets would otherwise close many
-    /// connections. The client's packet is ignored. When the client repeats it, a slot is free.
-    fn replace(&self, incoming: Incoming) {
+    /// Closes an idle connection for a new client, and handles the client's connection. The address of the client must be validated, because
+    /// forged packets would otherwise close all idle connections.
+    async fn replace_idle(
+        self: Arc<Self>,
+        incoming: Incoming,
+        limiter: Arc<ConnectionLimiter>,
+        stopping: watch::Receiver<bool>,
+    ) {
         if !incoming.remote_address_validated() {
             return self.send_retry(incoming);
         }
-        let Some(replaced) = self.open.replace(incoming.remote_address().ip(), self.config.min_idle) else { return };
-        let (source, reason) = match replaced {
-            Replaced::Idle(source) => (source, "idle, and the connection limit is reached"),
-            Replaced::Largest(source) => (source, "most connections, and the connection limit is reached"),
-        };
-        self.counters.update(|CounterSnapshot { connections, .. }| match replaced {
-            Replaced::Idle(_) => connections.connections_closed_idle += 1,
-            Replaced::Largest(_) => connections.connections_closed_for_others += 1,
-        });
+        let Some(source) = self.open.close_longest_idle(self.config.min_idle) else { return incoming.refuse() };
+        self.counters.update(|counters| counters.connections.connections_closed_idle += 1);
         if self.rejection_throttle.allow() {
-            warn!(target: "moqt", %source, reason, "connection closed");
+            warn!(target: "moqt", %source, reason = "idle, and the connection limit is reached", "connection closed");
         }
-        incoming.ignore();
+        // The new client waits for the slot of the closed connection. Otherwise, the address of that connection could take it again.
+        let admitted = limiter.admit_quic_when_free(incoming.remote_address().ip());
+        match tokio::time::timeout(REPLACE_TIMEOUT, admitted).await {
+            Ok(Some(permit)) => self.handle(incoming, permit, stopping).await,
+            Ok(None) => self.reject(incoming, &QuicAdmission::AddressLimit),
+            Err(_) => self.reject(incoming, &QuicAdmission::ConnectionLimit),
+        }
     }
 
     /// Closes connections of the address that holds most memory, until no address holds more than its share.

@@ -46,7 +46,7 @@ impl FromStr for MoqtUrl {
 
     fn from_str(text: &str) -> Result<Self, ParseMoqtUrlError> {
         // Ignores surrounding white space, such as a line feed from a file.
-        let (scheme, rest) = text.trim().split_once("://").ok_or(ParseMoqtUrlError::Scheme)?;
+        let (scheme, rest) = text.trim_ascii().split_once("://").ok_or(ParseMoqtUrlError::Scheme)?;
         let has_scheme = |transport: &Transport| scheme.eq_ignore_ascii_case(transport.scheme());
         let transport =
             [Transport::Quic, Transport::WebTransport].into_iter().find(has_scheme).ok_or(ParseMoqtUrlError::Scheme)?;

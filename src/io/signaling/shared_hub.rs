@@ -284,7 +284,11 @@ impl MessageHandler for SharedHub {
     }
 
     fn on_memory_refused(&self, conn: ConnId) {
-        self.with_state(Some(conn), |_, state| state.queues.evict_for_memory(conn, 0));
+        self.with_state(Some(conn), |_, state| {
+            let source = state.queues.queues.get(&conn).map(|queue| queue.source());
+            let largest = source.and_then(|source| state.queues.largest_queue_of(source)).unwrap_or(conn);
+            state.queues.evict_for_memory(largest, 0);
+        });
     }
 
     fn on_disconnect(&self, conn: ConnId) {

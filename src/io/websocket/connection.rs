@@ -51,7 +51,8 @@ pub(in crate::io) trait MessageHandler {
     fn on_frame_rate_exceeded(&self, served: &ServedConnection);
     /// The buffered bytes of all connections together exceed the shared budget.
     fn enforce_budget(&self);
-    /// The memory budget refuses the incomplete message of the connection. The connection reads nothing more.
+    /// The memory budget refuses the incomplete message of the connection. The largest connection of the same address is closed, which may
+    /// be this connection.
     fn on_memory_refused(&self, conn: ConnId);
     /// The connection has ended. This is the last call for a connection, and it is made once.
     fn on_disconnect(&self, conn: ConnId);
@@ -224,9 +225,10 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                 self.handler.enforce_budget();
                 charged = self.served.queue.charge_partial_message(buffered);
             }
-            if charged == Err(QueueFull::Memory) {
+            // Ends at the latest when this connection is closed.
+            while matches!(charged, Err(QueueFull::Budget | QueueFull::Memory)) {
                 self.handler.on_memory_refused(self.served.conn);
-                charged = Err(QueueFull::Connection);
+                charged = self.served.queue.charge_partial_message(buffered);
             }
             if charged == Err(QueueFull::Connection) {
                 self.read_state = ReadState::Discarding;

@@ -423,8 +423,8 @@ impl FromStr for WebSocketUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        // `trim` removes surrounding spaces and, in a URL read from a file, the line feed.
-        let (scheme, rest) = text.trim().split_once("://").ok_or(UrlError::Scheme)?;
+        // `trim_ascii` removes surrounding spaces and, in a URL read from a file, the line feed.
+        let (scheme, rest) = text.trim_ascii().split_once("://").ok_or(UrlError::Scheme)?;
         let scheme = scheme.to_ascii_lowercase();
         let is_secure = match &*scheme {
             "ws" => false,

@@ -257,8 +257,8 @@ impl SendQueue {
         inner.frames.bytes() + inner.partial_message_bytes
     }
 
-    /// Sets the size of the incomplete received message. The bytes of this message count against the shared budget. Bytes above the budget
-    /// also count, but [`QueueFull::Budget`] is returned. If the memory budget refuses the bytes, they do not count, and
+    /// Sets the size of the incomplete received message. The bytes of this message count against the shared budget. Bytes above that
+    /// budget also count, but [`QueueFull::Budget`] is returned. If the memory budget refuses the bytes, they do not count, and
     /// [`QueueFull::Memory`] is returned. If the connection is closing, the bytes do not count, and [`QueueFull::Connection`] is returned.
     pub(in crate::io) fn charge_partial_message(&self, bytes: usize) -> Result<(), QueueFull> {
         let mut inner = self.lock();

@@ -3,6 +3,7 @@
 
 use std::fmt::Debug;
 
+use bytes::Bytes;
 use jamjam_dev::moqt::codec::{
     FieldReader, GROUP_STREAM_TYPE, GroupHeader, MAX_BODY_BYTES, MAX_PARAMETERS, MAX_PATH_PARTS, MAX_SUFFIXES,
     MAX_VARINT, MAX_VARINT_LEN, MAX_VERSIONS, Parameters, read_varint, varint_len, write_varint,
@@ -141,10 +142,28 @@ fn split<T>(
     (items, end)
 }
 
+/// Splits a complete stream with a second, simpler implementation.
+fn split_again(stream: &[u8]) -> Split<Bytes> {
+    let (mut messages, mut rest) = (Vec::new(), stream);
+    while let Some(first) = rest.first() {
+        let prefix = 1_usize << (first >> 6);
+        let Some(bytes) = rest.get(..prefix) else { break };
+        let len = bytes.iter().fold(0_u64, |len, byte| len << 8 | u64::from(*byte)) & (u64::MAX >> (66 - 8 * prefix));
+        if len > MAX_BODY_BYTES as u64 {
+            return (messages, Err(DecodeError::TooLong { len, max: MAX_BODY_BYTES }));
+        }
+        let Some(message) = rest[prefix..].get(..len as usize) else { break };
+        messages.push(Bytes::copy_from_slice(message));
+        rest = &rest[prefix + len as usize..];
+    }
+    (messages, if rest.is_empty() { Ok(()) } else { Err(DecodeError::TruncatedStream(rest.len())) })
+}
+
 fn check_deframer(stream: &[u8], piece: usize) {
     let read = |piece| split(stream, piece, Deframer::next_length_prefixed, Deframer::check_end);
     let (messages, end) = read(piece);
     assert_eq!((&messages, &end), (&read(stream.len().max(1)).0, &read(stream.len().max(1)).1));
+    assert_eq!((&messages, &end), (&split_again(stream).0, &split_again(stream).1));
     let total: usize = messages.iter().map(|message| message.len() + varint_len(message.len() as u64)).sum();
     assert!(total <= stream.len() && messages.iter().all(|message| message.len() <= MAX_BODY_BYTES));
     if let Err(DecodeError::TooLong { len, max }) = end {

@@ -54,7 +54,7 @@ pub(crate) fn run(data: &[u8]) {
 /// Whether each occurrence of the secret is in the value of a secret field.
 fn is_only_in_secret_fields(value: &Value, is_secret: bool) -> bool {
     match value {
-        Value::String(text) => is_secret || !text.contains(SECRET),
+        Value::String(text) => is_secret || !text.contains(SECRET) || is_labelled(text),
         Value::Array(values) => values.iter().all(|value| is_only_in_secret_fields(value, is_secret)),
         Value::Object(members) => members.iter().all(|(name, value)| {
             let is_secret =
@@ -65,12 +65,30 @@ fn is_only_in_secret_fields(value: &Value, is_secret: bool) -> bool {
     }
 }
 
+/// Whether each occurrence of the secret in a string, such as nested JSON or a URL, directly follows the name of a secret field.
+fn is_labelled(text: &str) -> bool {
+    const FILLING: [char; 4] = ['\\', '"', '\'', ' '];
+    !text.contains("\\u")
+        && text.match_indices(SECRET).all(|(at, _)| {
+            let name = text[..at].trim_end_matches(FILLING).strip_suffix([':', '=']);
+            let name = name.map(|name| name.trim_end_matches(FILLING).to_ascii_lowercase()).unwrap_or_default();
+            ["password", "token", "room_code"].iter().any(|field| name.ends_with(field))
+        })
+}
+
 /// Whether each occurrence of the secret in malformed JSON is in the value of a secret field. The value starts with a quote after the name
 /// and a colon, and it has no character that could end it.
 fn is_after_secret_name(text: &str) -> bool {
     let mut rest = text;
     while let Some(at) = rest.find(SECRET) {
         let before = &rest[..at];
+        let is_name_at_end =
+            |name: &str| NAMES.iter().any(|field| name.strip_suffix(field).is_some_and(|before| before.ends_with('"')));
+        // This cannot be the start of a valid value, so the rest is redacted.
+        if before.rsplit_once("\":'").is_some_and(|(name, _)| is_name_at_end(name)) {
+            rest = &rest[at + SECRET.len()..];
+            continue;
+        }
         let (name, value) = before.rsplit_once("\":\"").unwrap_or_default();
         if value.contains([',', '}', ']', '{', '[', ':', '\\']) {
             return false;

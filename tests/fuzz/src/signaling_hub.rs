@@ -68,6 +68,8 @@ struct Sink {
     /// Ids in messages, in order.
     ids: Vec<String>,
     sent_bytes: BTreeMap<ConnId, usize>,
+    /// The receivers of each message since the last action.
+    groups: Vec<Vec<ConnId>>,
 }
 
 impl Sink {
@@ -99,6 +101,7 @@ impl EventSink for Sink {
         if let Ok(message) = serde_json::from_str(&text) {
             self.remember_ids(&message);
         }
+        self.groups.push(to.to_vec());
         for conn in to {
             assert!(self.open.contains(conn), "{conn:?} is not connected and receives {text}");
             self.receivers.insert(*conn);
@@ -211,6 +214,7 @@ impl Run {
         self.now += Duration::from_millis(1);
         self.sink.receivers.clear();
         self.sink.sent_bytes.clear();
+        self.sink.groups.clear();
         let Some(first) = line.chars().next() else { return };
         let rest = &line[first.len_utf8()..];
         match first {
@@ -355,7 +359,13 @@ impl Run {
         }
         self.now = until;
         self.hub.on_deadline(self.now, &mut self.sink);
-        if self.rooms.is_some() {
+        if let Some(before) = self.rooms.take() {
+            // Time changes no membership except that connections are closed.
+            for group in &self.sink.groups {
+                let mut rooms = group.iter().map(|conn| before.get(conn));
+                let first = rooms.next().flatten();
+                assert!(rooms.all(|room| room == first), "a delayed message left its room: {group:?} {before:?}");
+            }
             self.rooms = Some(self.members());
         }
     }
@@ -370,9 +380,11 @@ impl Run {
             let max = match room.dialect {
                 "webrtc" => limits.max_webrtc_members,
                 "broadcast" if matches!(room.id.as_str(), "open" | "late") => 2,
+                name if name == Dialect::ControlSurface.name() => limits.control_surface.max_members,
                 _ => usize::MAX,
             };
-            assert!(room.member_count <= max || room.dialect == "broadcast" && room.members.len() <= 8, "{room:?}");
+            let count = room.members.iter().filter(|member| !member.is_control_channel).count();
+            assert!(count <= max, "{room:?}");
             assert_eq!(room.members.len(), room.member_count);
             for member in room.members {
                 let conn = ConnId(member.connection);

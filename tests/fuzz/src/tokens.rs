@@ -129,6 +129,8 @@ fn check_changed_token(input: &mut Input<'_>) {
         match byte {
             0 if at < changed.len() => drop(changed.remove(at)),
             1..=127 if at < changed.len() => changed[at] = byte,
+            // The other case of a letter.
+            128..=191 if at < changed.len() => changed[at] ^= 0x20,
             _ => changed.insert(at.min(changed.len()), byte & 0x7f),
         }
     }

@@ -235,6 +235,13 @@ fn check_client(stream: &[u8], piece: usize) {
     if has_ended {
         assert!(client.unsent().is_empty(), "a frame follows the close frame");
     }
+    // The decoder stops at the close frame, so what follows is checked here. Replies are masked and short.
+    let mut rest = &written[..];
+    while let [first, second, ..] = *rest {
+        let len = 6 + usize::from(second & 0x7f);
+        assert!(first & 0x0f != 8 || rest.len() == len, "a frame follows the close frame");
+        rest = &rest[len..];
+    }
     let replies = decode(&written, Sender::Client, &[written.len().max(1)]);
     assert_eq!(replies.last().is_some_and(|reply| matches!(reply, Event::Close(..))), has_ended);
     assert!(replies.iter().all(|reply| matches!(reply, Event::Pong | Event::Close(..))), "{replies:?}");
