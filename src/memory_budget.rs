@@ -410,8 +410,8 @@ impl ConnectionMemory {
         self.budget.allowance(self.source)
     }
 
-    /// The connection is being closed. Its memory stays in use until this value is dropped, but no longer counts towards its source, and no
-    /// other connection is closed in its place. Later changes have no effect.
+    /// The connection is being closed. Its memory stays in use until this value is dropped, but no longer counts towards its source. No other
+    /// connection is closed in its place. Later changes have no effect.
     pub fn close(&self) {
         let Some(mut charge) = self.lock_open() else { return };
         charge.is_closed = true;
