@@ -17,6 +17,9 @@ const FRAME_OVERHEAD: usize = 64;
 /// also counted for a group that has no frames. Therefore, the byte limit also bounds the number of waiting groups. The number of waiting
 /// groups must be bounded, because the echo often scans all waiting groups.
 const GROUP_OVERHEAD: usize = 1 << 10;
+
+/// Bytes that the groups of a connection may always have. 128 connections can exceed the memory budget by 8 MiB.
+pub const MIN_BUFFERED_BYTES: usize = 64 << 10;
 /// Maximum number of items that one turn relays. An item is a frame or the end of a group. Each item is relayed to all subscribers of the
 /// track. The limit must not be lower than the number of items that one turn receives. Otherwise, the queue of items would grow.
 const MAX_ITEMS_PER_TURN: usize = 64;
@@ -105,11 +108,12 @@ impl MoqtEcho {
         self.relay_queue.cost()
     }
 
-    /// From the next turn on, the queued groups may have at most `max_growth` bytes more than now, and in any case at most
-    /// [`MoqtEchoConfig::max_buffered_bytes`].
+    /// From the next turn on, the queued groups may have at most `max_growth` bytes more than now, or [`MIN_BUFFERED_BYTES`] if that is more.
+    /// In any case, they may have at most [`MoqtEchoConfig::max_buffered_bytes`].
     pub fn limit_growth(&mut self, max_growth: u64) {
         let max_growth = usize::try_from(max_growth).unwrap_or(usize::MAX);
-        self.max_buffered_bytes = self.buffered_bytes().saturating_add(max_growth).min(self.config.max_buffered_bytes);
+        let limit = self.buffered_bytes().saturating_add(max_growth).max(MIN_BUFFERED_BYTES);
+        self.max_buffered_bytes = limit.min(self.config.max_buffered_bytes);
     }
 
     fn on_announced(&mut self, session: &mut Session, path: TrackPath) {

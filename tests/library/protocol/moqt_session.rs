@@ -6,7 +6,7 @@ use std::time::Duration;
 use test_support::manual_peer;
 use test_support::moqt_golden as golden;
 
-use jamjam_dev::moqt::echo::{MoqtEcho, MoqtEchoConfig};
+use jamjam_dev::moqt::echo::{MIN_BUFFERED_BYTES, MoqtEcho, MoqtEchoConfig};
 use jamjam_dev::moqt::{
     EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle, error_code, path_matches,
 };
@@ -632,6 +632,18 @@ fn group_over_the_memory_limit_is_aborted_after_it_began_to_leave() {
         (echo.peer.handler().buffered_bytes(), echo.counts.groups_dropped(), echo.counts.frames_sent),
         (0, [0, 1, 0], 1)
     );
+}
+
+#[test]
+fn small_group_is_echoed_when_the_memory_budget_allows_no_growth() {
+    for (len, dropped) in [(MIN_BUFFERED_BYTES / 2, [0, 0, 0]), (MIN_BUFFERED_BYTES, [0, 1, 0])] {
+        let mut echo = delayed(1 << 20);
+        echo.peer.handler().limit_growth(0);
+        let frame = [&(len as u32 | 0x8000_0000).to_be_bytes()[..], &vec![7; len]].concat();
+        let coming = echo.open(2, Uni, &[&[0, 2, 0, 1], &frame[..]].concat());
+        echo.finish(coming);
+        assert_eq!(echo.counts.groups_dropped(), dropped, "{len} bytes");
+    }
 }
 
 #[test]
