@@ -131,6 +131,10 @@ impl MemoryBudget {
             state.add(source, bytes, holder);
             return Ok(());
         }
+        self.refuse(state)
+    }
+
+    fn refuse(&self, mut state: MutexGuard<'_, BudgetState>) -> Result<(), BudgetExceeded> {
         state.refused += 1;
         drop(state);
         self.notify_listeners();
@@ -150,12 +154,11 @@ impl MemoryBudget {
 
     /// An error if `source` holds more than its share.
     fn check(&self, source: IpAddr) -> Result<(), BudgetExceeded> {
-        let mut state = self.lock();
+        let state = self.lock();
         if self.is_within_share(state.held_by(source), state.used) {
             return Ok(());
         }
-        state.refused += 1;
-        Err(BudgetExceeded)
+        self.refuse(state)
     }
 
     /// Whether a source may hold `held` bytes while all sources hold `used` bytes.

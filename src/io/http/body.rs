@@ -130,8 +130,8 @@ const MAX_DRAIN_BYTES: usize = 1 << 20;
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads a body of at most `max_bytes`. A body with a larger `Content-Length` is rejected before it arrives. If the request has an
-/// `Expect` header (`100-continue`), such a body is not read at all. The body is added to `charge`, as soon as its length is known. Reading stops
-/// if the client's address holds more than its share of the memory budget.
+/// `Expect` header (`100-continue`), such a body is not read at all. The body is added to `charge`, as soon as its length is known.
+/// Reading stops if the client's address holds more than its share of the memory budget.
 pub(in crate::io) async fn read_body(
     headers: &HeaderMap,
     mut body: Body,

@@ -179,6 +179,11 @@ async fn run(endpoints: Vec<Endpoint>, config: MoqtServerConfig, counters: Arc<S
                     }
                     QuicAdmission::Retry => connections.send_retry(incoming),
                     QuicAdmission::ConnectionLimit if connections.open.has_idle(connections.config.min_idle) => {
+                        if !incoming.remote_address_validated() {
+                            // Otherwise, forged packets would close all idle connections.
+                            connections.send_retry(incoming);
+                            continue;
+                        }
                         let (limiter, stopping) = (Arc::clone(&limiter), stopping.clone());
                         tasks.spawn(Arc::clone(&connections).replace_idle(incoming, limiter, stopping));
                     }
@@ -266,17 +271,13 @@ impl MoqtConnections {
         }
     }
 
-    /// Closes an idle connection for a new client, and handles the client's connection. The address of the client must be validated, because
-    /// forged packets would otherwise close all idle connections.
+    /// Closes an idle connection for a new client with a validated address, and handles the client's connection.
     async fn replace_idle(
         self: Arc<Self>,
         incoming: Incoming,
         limiter: Arc<ConnectionLimiter>,
         stopping: watch::Receiver<bool>,
     ) {
-        if !incoming.remote_address_validated() {
-            return self.send_retry(incoming);
-        }
         let Some(source) = self.open.close_longest_idle(self.config.min_idle) else { return incoming.refuse() };
         self.counters.update(|counters| counters.connections.connections_closed_idle += 1);
         if self.rejection_throttle.allow() {

@@ -283,12 +283,8 @@ impl MessageHandler for SharedHub {
         });
     }
 
-    fn on_memory_refused(&self, conn: ConnId) {
-        self.with_state(Some(conn), |_, state| {
-            let source = state.queues.queues.get(&conn).map(|queue| queue.source());
-            let largest = source.and_then(|source| state.queues.largest_queue_of(source)).unwrap_or(conn);
-            state.queues.evict_for_memory(largest, 0);
-        });
+    fn on_memory_refused(&self, conn: ConnId) -> bool {
+        self.with_state(Some(conn), |_, state| state.queues.evict_for_memory_of(conn, 0)).is_some()
     }
 
     fn on_disconnect(&self, conn: ConnId) {
@@ -405,12 +401,7 @@ impl OutboundQueues {
                         let largest = self.largest_queue().unwrap_or(*conn);
                         self.evict(largest, usize::from(largest == *conn), true);
                     }
-                    Err(QueueFull::Memory) => {
-                        let source = self.memory_budget.source_to_cut().unwrap_or(queue.source());
-                        // The address that holds most may be that of a client of another server in this process.
-                        let largest = self.largest_queue_of(source).unwrap_or(*conn);
-                        self.evict_for_memory(largest, usize::from(largest == *conn));
-                    }
+                    Err(QueueFull::Memory) => self.evict_for_memory_of(*conn, 1),
                 }
             }
         }
@@ -435,6 +426,16 @@ impl OutboundQueues {
             let Some(largest) = self.largest_queue() else { return };
             self.evict(largest, 0, true);
         }
+    }
+
+    /// Closes a connection because the memory budget refuses data of `conn`. `refused` is the number of refused messages to `conn`, which are
+    /// lost if `conn` itself is closed.
+    fn evict_for_memory_of(&mut self, conn: ConnId, refused: usize) {
+        let own = self.queues.get(&conn).map(|queue| queue.source());
+        let source = self.memory_budget.source_to_cut().or(own);
+        // The address that holds most may be that of a client of another server in this process.
+        let largest = source.and_then(|source| self.largest_queue_of(source)).unwrap_or(conn);
+        self.evict_for_memory(largest, if largest == conn { refused } else { 0 });
     }
 
     /// Like [`OutboundQueues::evict`], because of the memory budget.

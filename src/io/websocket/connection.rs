@@ -51,9 +51,9 @@ pub(in crate::io) trait MessageHandler {
     fn on_frame_rate_exceeded(&self, served: &ServedConnection);
     /// The buffered bytes of all connections together exceed the shared budget.
     fn enforce_budget(&self);
-    /// The memory budget refuses the incomplete message of the connection. The largest connection of the same address is closed, which may
-    /// be this connection.
-    fn on_memory_refused(&self, conn: ConnId);
+    /// The memory budget refuses the incomplete message of the connection. Another connection, or this one, is closed. Returns
+    /// false if this connection was closed or lost before.
+    fn on_memory_refused(&self, conn: ConnId) -> bool;
     /// The connection has ended. This is the last call for a connection, and it is made once.
     fn on_disconnect(&self, conn: ConnId);
 }
@@ -220,18 +220,17 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
         }
         if self.read_state == ReadState::Open {
             let buffered = self.decoder.buffered_bytes();
-            let mut charged = self.served.queue.charge_partial_message(buffered);
-            if matches!(charged, Err(QueueFull::Budget | QueueFull::Memory)) {
-                self.handler.enforce_budget();
-                charged = self.served.queue.charge_partial_message(buffered);
-            }
-            // Ends at the latest when this connection is closed.
-            while matches!(charged, Err(QueueFull::Budget | QueueFull::Memory)) {
-                self.handler.on_memory_refused(self.served.conn);
-                charged = self.served.queue.charge_partial_message(buffered);
-            }
-            if charged == Err(QueueFull::Connection) {
-                self.read_state = ReadState::Discarding;
+            // Each step frees memory. The loop ends at the latest when this connection is closed.
+            loop {
+                match self.served.queue.charge_partial_message(buffered) {
+                    Ok(()) => break,
+                    Err(QueueFull::Budget) => self.handler.enforce_budget(),
+                    Err(QueueFull::Memory) if self.handler.on_memory_refused(self.served.conn) => {}
+                    Err(QueueFull::Memory | QueueFull::Connection) => {
+                        self.read_state = ReadState::Discarding;
+                        break;
+                    }
+                }
             }
         }
         self.release_if_discarding();
