@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::iter;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,11 +27,11 @@ use crate::rate_limit::Gcra;
 use crate::signaling::{CloseCode, ConnId};
 use crate::time::Time;
 
-/// Size of the read buffer, which is on the stack.
+/// Size of the read buffer, which is on the stack. A poll reads at most this number of bytes, so that other tasks get their turn.
 const READ_BUFFER_BYTES: usize = 16 << 10;
 
-/// Maximum number of reads per poll, so that other tasks get their turn.
-const MAX_READS_PER_POLL: usize = 4;
+/// Maximum number of bytes that a poll writes, so that other tasks get their turn.
+const MAX_WRITE_BYTES_PER_POLL: usize = 64 << 10;
 
 /// Maximum time for sending the reply to a close frame.
 const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -165,12 +166,14 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
     /// Reads what is available. Returns `Poll::Ready` at the end of the stream.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut storage = [MaybeUninit::uninit(); READ_BUFFER_BYTES];
-        for _ in 0..MAX_READS_PER_POLL {
-            let mut buffer = ReadBuf::uninit(&mut storage);
+        let mut left = READ_BUFFER_BYTES;
+        while left > 0 {
+            let mut buffer = ReadBuf::uninit(&mut storage[..left]);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
             if buffer.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            left -= buffer.filled().len();
             if self.read_state == ReadState::Open {
                 self.decode(buffer.filled_mut());
             }
@@ -244,8 +247,9 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
         }
     }
 
-    /// Writes all queued bytes. Ready when the queue is empty.
+    /// Writes queued bytes. Ready when the queue is empty.
     fn write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut left = MAX_WRITE_BYTES_PER_POLL;
         loop {
             if !self.control_frame.is_empty() {
                 let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.control_frame))?;
@@ -255,6 +259,11 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
             if self.close_sent {
                 break;
             }
+            if left == 0 {
+                // Yields to other tasks.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             match self.served.queue.next_write(cx.waker()) {
                 // A pong cannot be sent inside another frame.
                 NextWrite::Frames { written: 0, .. } | NextWrite::Empty if self.pending_pong.is_some() => {
@@ -262,14 +271,20 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                 }
                 NextWrite::Frames { frames, written } => {
                     let io = Pin::new(&mut self.io);
-                    let written = if let [frame] = &*frames {
+                    let first = &frames[0][written..];
+                    let written = if frames.len() == 1 || first.len() >= left {
                         // A single frame is the usual case, and a plain write is cheaper than a vectored write.
-                        ready!(io.poll_write(cx, &frame[written..]))?
+                        ready!(io.poll_write(cx, &first[..first.len().min(left)]))?
                     } else {
-                        let mut slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
-                        slices[0].advance(written);
+                        let others = frames[1..].iter().scan(left - first.len(), |left, frame| {
+                            let len = frame.len().min(*left);
+                            *left -= len;
+                            (len > 0).then(|| IoSlice::new(&frame[..len]))
+                        });
+                        let slices: Vec<IoSlice<'_>> = iter::once(IoSlice::new(first)).chain(others).collect();
                         ready!(io.poll_write_vectored(cx, &slices))?
                     };
+                    left -= written;
                     self.served.queue.advance(nonzero(written)?);
                 }
                 NextWrite::Empty => break,
