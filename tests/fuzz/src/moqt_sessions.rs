@@ -57,7 +57,7 @@ impl Peers {
             group_count: Some(groups),
             frames_per_group,
             group_interval: Duration::from_millis(20),
-            payload: FramePayload::Random(usize::from(input.byte())),
+            payload: FramePayload::Random(8 * usize::from(input.byte())),
             ..MoqtClientConfig::default()
         };
         let is_tight = config & 8 != 0;
@@ -72,7 +72,7 @@ impl Peers {
             max_incoming_groups: if is_tight { 2 } else { 8 },
             max_announcements: 2,
             max_subscriptions: 2,
-            max_reassembly_bytes: 2 << 10,
+            max_reassembly_bytes: if is_tight { 2 << 10 } else { 16 << 10 },
             max_outgoing_groups: if is_tight { 2 } else { 8 },
             max_unsent_group_bytes: if is_tight { 400 } else { 1 << 20 },
             ..SessionLimits::default()

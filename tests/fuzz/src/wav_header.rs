@@ -81,8 +81,9 @@ fn read(file: &[u8], piece: usize, frames_per_call: usize) -> Result<Audio, WavE
 
 fn check_audio(audio: &Audio, file: &[u8]) {
     let frames = (audio.samples.len() / usize::from(audio.channels)) as u64;
-    let (frame_bytes, data) = data_of(file).expect("the file has samples");
+    let (frame_bytes, stated, data) = data_of(file).expect("the file has samples");
     assert_eq!(frames, (data.len() / usize::from(frame_bytes)) as u64);
+    assert_eq!(audio.stated_frames, stated.map(|bytes| u64::from(bytes / u32::from(frame_bytes))));
     assert!(audio.samples.len() * usize::from(audio.bits.div_ceil(8)) <= data.len(), "more samples than bytes");
     if let Some(stated) = audio.stated_frames {
         assert!(frames <= stated);
@@ -96,8 +97,8 @@ fn check_audio(audio: &Audio, file: &[u8]) {
     }
 }
 
-/// The bytes per frame and the samples of a file, found by a second, simpler reader.
-fn data_of(file: &[u8]) -> Option<(u16, &[u8])> {
+/// The bytes per frame, the length of the samples if their writer knew it, and the samples. Found by a second, simpler reader.
+fn data_of(file: &[u8]) -> Option<(u16, Option<u32>, &[u8])> {
     let (mut rest, mut frame_bytes) = (file.get(12..)?, None);
     loop {
         let (id, len) = (rest.get(..4)?, u32::from_le_bytes(rest.get(4..8)?.try_into().ok()?));
@@ -107,8 +108,9 @@ fn data_of(file: &[u8]) -> Option<(u16, &[u8])> {
                 // A length that its writer did not know, unless a chunk follows that programs write after the samples.
                 let is_unknown = matches!(len, 0 | 0x7fff_f000..=0x8000_0000 | 0xffff_f000..);
                 let has_chunk = TRAILING_CHUNKS.iter().any(|chunk| after.starts_with(*chunk));
-                let len = if is_unknown && !(len == 0 && has_chunk) { usize::MAX } else { len as usize };
-                return Some((frame_bytes?, &after[..len.min(after.len())]));
+                let stated = (!is_unknown || len == 0 && has_chunk).then_some(len);
+                let data = &after[..stated.map_or(after.len(), |len| after.len().min(len as usize))];
+                return Some((frame_bytes?, stated, data));
             }
             b"fmt " => frame_bytes = Some(u16::from_le_bytes(after.get(12..14)?.try_into().ok()?)),
             _ => {}
