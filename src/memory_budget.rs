@@ -131,14 +131,15 @@ impl MemoryBudget {
             state.add(source, bytes, holder);
             return Ok(());
         }
-        self.refuse(state)
+        Err(self.refuse(state))
     }
 
-    fn refuse(&self, mut state: MutexGuard<'_, BudgetState>) -> Result<(), BudgetExceeded> {
+    /// Counts a refusal, and notifies the listeners after the lock is released.
+    fn refuse(&self, mut state: MutexGuard<'_, BudgetState>) -> BudgetExceeded {
         state.refused += 1;
         drop(state);
         self.notify_listeners();
-        Err(BudgetExceeded)
+        BudgetExceeded
     }
 
     /// Charges `bytes`, which are held already, to `source`. Notifies the listeners if the source holds more than its share.
@@ -158,7 +159,7 @@ impl MemoryBudget {
         if self.is_within_share(state.held_by(source), state.used) {
             return Ok(());
         }
-        self.refuse(state)
+        Err(self.refuse(state))
     }
 
     /// Whether a source may hold `held` bytes while all sources hold `used` bytes.
@@ -557,6 +558,8 @@ mod tests {
         assert_eq!(budget.try_charge(source(1), 30), Err(BudgetExceeded));
         charges.push(MemoryCharge::held(&budget, source(2), 70));
         assert_eq!(calls.load(Ordering::Relaxed), 2);
+        assert_eq!(charges[2].check(), Err(BudgetExceeded));
+        assert_eq!(calls.load(Ordering::Relaxed), 3);
     }
 
     proptest! {

@@ -179,13 +179,13 @@ async fn run(endpoints: Vec<Endpoint>, config: MoqtServerConfig, counters: Arc<S
                     }
                     QuicAdmission::Retry => connections.send_retry(incoming),
                     QuicAdmission::ConnectionLimit if connections.open.has_idle(connections.config.min_idle) => {
-                        if !incoming.remote_address_validated() {
-                            // Otherwise, forged packets would close all idle connections.
+                        if incoming.remote_address_validated() {
+                            let (limiter, stopping) = (Arc::clone(&limiter), stopping.clone());
+                            tasks.spawn(Arc::clone(&connections).replace_idle(incoming, limiter, stopping));
+                        } else {
+                            // Forged packets must not close idle connections.
                             connections.send_retry(incoming);
-                            continue;
                         }
-                        let (limiter, stopping) = (Arc::clone(&limiter), stopping.clone());
-                        tasks.spawn(Arc::clone(&connections).replace_idle(incoming, limiter, stopping));
                     }
                     decision => connections.reject(incoming, &decision),
                 }

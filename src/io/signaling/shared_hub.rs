@@ -432,9 +432,9 @@ impl OutboundQueues {
     /// lost if `conn` itself is closed.
     fn evict_for_memory_of(&mut self, conn: ConnId, refused: usize) {
         let own = self.queues.get(&conn).map(|queue| queue.source());
-        let source = self.memory_budget.source_to_cut().or(own);
-        // The address that holds most may be that of a client of another server in this process.
-        let largest = source.and_then(|source| self.largest_queue_of(source)).unwrap_or(conn);
+        // The first address may be that of a client of another server in this process.
+        let mut sources = self.memory_budget.source_to_cut().into_iter().chain(own);
+        let largest = sources.find_map(|source| self.largest_queue_of(source)).unwrap_or(conn);
         self.evict_for_memory(largest, if largest == conn { refused } else { 0 });
     }
 
@@ -506,7 +506,14 @@ mod tests {
         let evicted: Vec<_> = queues.evicted.iter().map(|evicted| (evicted.conn, evicted.dropped_messages)).collect();
         assert_eq!((evicted, memory_budget.usage().connections_closed), (vec![(ConnId(2), 2)], 1));
         assert_eq!(memory_budget.usage().used, (2 + 3 + 2) * 138);
-        drop(queues);
+        // A connection of another server holds most. Therefore, the refused address itself loses its largest queue.
+        let other = ConnectionMemory::open(&memory_budget, IpAddr::from([192, 0, 2, 9]), 0).expect("0 bytes");
+        other.set(9_999);
+        let (largest, smallest) =
+            if queues.largest_queue_of(IpAddr::from([192, 0, 2, 1])) == Some(ConnId(1)) { (1, 3) } else { (3, 1) };
+        queues.evict_for_memory_of(ConnId(smallest), 0);
+        assert_eq!(queues.evicted.last().map(|evicted| evicted.conn), Some(ConnId(largest)));
+        drop((queues, other));
         assert_eq!(memory_budget.usage().used, 0);
     }
 

@@ -6,7 +6,6 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::iter;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,8 +29,11 @@ use crate::time::Time;
 /// Size of the read buffer, which is on the stack. A poll reads at most this number of bytes, so that other tasks get their turn.
 const READ_BUFFER_BYTES: usize = 16 << 10;
 
-/// Maximum number of bytes that a poll writes, so that other tasks get their turn.
+/// Maximum number of bytes of queued frames that a poll writes, so that other tasks get their turn.
 const MAX_WRITE_BYTES_PER_POLL: usize = 64 << 10;
+
+/// Maximum number of frames per vectored write.
+const MAX_FRAMES_PER_WRITE: usize = 64;
 
 /// Maximum time for sending the reply to a close frame.
 const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -111,9 +113,11 @@ impl<H: MessageHandler> Drop for DisconnectGuard<'_, H> {
 /// How received bytes are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadState {
-    /// Bytes are decoded.
+    /// Messages and control frames are handled.
     Open,
-    /// Bytes are discarded until the peer closes: the stream is invalid or the connection is closing.
+    /// The connection is closing: everything before the peer's close frame is ignored.
+    Closing,
+    /// Bytes are discarded until the stream ends: it is invalid, or too long a message precedes the peer's close frame.
     Discarding,
     /// The peer has sent its close frame.
     CloseReceived,
@@ -138,7 +142,7 @@ struct WebSocketConnection<'a, H> {
 }
 
 impl<H: MessageHandler> WebSocketConnection<'_, H> {
-    /// Reads and writes as much as possible. Returns `Ready` when the connection has ended.
+    /// Reads and writes what is possible, within the limits per poll. Returns `Ready` when the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Poll::Ready(result) = self.read(cx) {
             return Poll::Ready(result);
@@ -163,7 +167,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
         }
     }
 
-    /// Reads what is available. Returns `Poll::Ready` at the end of the stream.
+    /// Reads what is available, at most [`READ_BUFFER_BYTES`]. Returns `Poll::Ready` at the end of the stream.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut storage = [MaybeUninit::uninit(); READ_BUFFER_BYTES];
         let mut left = READ_BUFFER_BYTES;
@@ -174,7 +178,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                 return Poll::Ready(Ok(()));
             }
             left -= buffer.filled().len();
-            if self.read_state == ReadState::Open {
+            if matches!(self.read_state, ReadState::Open | ReadState::Closing) {
                 self.decode(buffer.filled_mut());
             }
         }
@@ -186,6 +190,9 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
     fn decode(&mut self, bytes: &mut [u8]) {
         let Self { served, handler, decoder, read_state, pending_pong, control_limit, control_arrival, .. } = self;
         let result = decoder.decode(bytes, Sender::Client, served.max_message_bytes, |event| {
+            if *read_state == ReadState::Closing && !matches!(event, FrameEvent::Close(..)) {
+                return true;
+            }
             match event {
                 FrameEvent::Text(text) => handler.on_text(served.conn, text),
                 FrameEvent::Binary => handler.on_binary(served.conn),
@@ -230,7 +237,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                     Err(QueueFull::Budget) => self.handler.enforce_budget(),
                     Err(QueueFull::Memory) if self.handler.on_memory_refused(self.served.conn) => {}
                     Err(QueueFull::Memory | QueueFull::Connection) => {
-                        self.read_state = ReadState::Discarding;
+                        self.read_state = ReadState::Closing;
                         break;
                     }
                 }
@@ -239,15 +246,19 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
         self.release_if_discarding();
     }
 
-    /// Frees the decoder when the rest of the stream is discarded.
+    /// Frees the decoder when the rest of the stream is discarded. A closing connection is no longer charged for incomplete messages, so it
+    /// may hold only a short one.
     fn release_if_discarding(&mut self) {
-        if self.read_state != ReadState::Open {
+        if self.read_state == ReadState::Closing && self.decoder.buffered_bytes() > READ_BUFFER_BYTES {
+            self.read_state = ReadState::Discarding;
+        }
+        if matches!(self.read_state, ReadState::Discarding | ReadState::CloseReceived) {
             self.decoder = FrameDecoder::default();
             let _ = self.served.queue.charge_partial_message(0);
         }
     }
 
-    /// Writes queued bytes. Ready when the queue is empty.
+    /// Writes queued bytes. Ready unless the socket accepts no more data.
     fn write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut left = MAX_WRITE_BYTES_PER_POLL;
         loop {
@@ -262,26 +273,22 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
             if left == 0 {
                 // Yields to other tasks.
                 cx.waker().wake_by_ref();
-                return Poll::Pending;
+                break;
             }
-            match self.served.queue.next_write(cx.waker()) {
-                // A pong cannot be sent inside another frame.
+            // A pong cannot be sent inside another frame. It is sent after the first frame.
+            let max_frames = if self.pending_pong.is_some() { 1 } else { MAX_FRAMES_PER_WRITE };
+            match self.served.queue.next_write(max_frames, left, cx.waker()) {
                 NextWrite::Frames { written: 0, .. } | NextWrite::Empty if self.pending_pong.is_some() => {
                     self.control_frame = self.pending_pong.take().unwrap_or_default();
                 }
                 NextWrite::Frames { frames, written } => {
                     let io = Pin::new(&mut self.io);
-                    let first = &frames[0][written..];
-                    let written = if frames.len() == 1 || first.len() >= left {
+                    let written = if let [frame] = &*frames {
                         // A single frame is the usual case, and a plain write is cheaper than a vectored write.
-                        ready!(io.poll_write(cx, &first[..first.len().min(left)]))?
+                        ready!(io.poll_write(cx, &frame[written..]))?
                     } else {
-                        let others = frames[1..].iter().scan(left - first.len(), |left, frame| {
-                            let len = frame.len().min(*left);
-                            *left -= len;
-                            (len > 0).then(|| IoSlice::new(&frame[..len]))
-                        });
-                        let slices: Vec<IoSlice<'_>> = iter::once(IoSlice::new(first)).chain(others).collect();
+                        let mut slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
+                        slices[0].advance(written);
                         ready!(io.poll_write_vectored(cx, &slices))?
                     };
                     left -= written;
@@ -293,10 +300,9 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 NextWrite::Close(PendingClose { code, reason, timeout }) => {
-                    // Received bytes are still decoded to find the reply to the close frame. However, if a long incomplete message is
-                    // already buffered, the decoding stops.
-                    if self.read_state == ReadState::Open && self.decoder.buffered_bytes() > READ_BUFFER_BYTES {
-                        self.read_state = ReadState::Discarding;
+                    // Received bytes are still decoded to find the reply to the close frame.
+                    if self.read_state == ReadState::Open {
+                        self.read_state = ReadState::Closing;
                     }
                     self.release_if_discarding();
                     self.start_close_timer(timeout);

@@ -62,9 +62,6 @@ impl QueueBudget {
 /// Bytes that are charged to the memory budget for each queued frame in addition to its own bytes: its queue entry and its shared buffer.
 const FRAME_OVERHEAD: usize = 128;
 
-/// Maximum number of frames per vectored write.
-const MAX_FRAMES_PER_WRITE: usize = 64;
-
 /// How a connection is to be closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::io) struct PendingClose {
@@ -90,7 +87,7 @@ pub(in crate::io) enum QueueFull {
 /// The next data that the connection writes.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::io) enum NextWrite {
-    /// Write these frames. The first `written` bytes of the first frame have already been sent.
+    /// Write these frames, of which the last may be incomplete. The first `written` bytes of the first frame have already been sent.
     Frames { frames: Vec<Bytes>, written: usize },
     /// Nothing to write now. The waker is called when there is something to write.
     Empty,
@@ -281,10 +278,11 @@ impl SendQueue {
         if is_open { Ok(()) } else { Err(QueueFull::Connection) }
     }
 
-    /// What to write next. If there is nothing to write, `writer` is woken as soon as there is.
-    pub(in crate::io) fn next_write(&self, writer: &Waker) -> NextWrite {
+    /// What to write next: at most `max_frames` frames and `max_bytes` bytes, both at least 1. If there is nothing to write, `writer` is
+    /// woken as soon as there is.
+    pub(in crate::io) fn next_write(&self, max_frames: usize, max_bytes: usize, writer: &Waker) -> NextWrite {
         let mut inner = self.lock();
-        if let Some((frames, written)) = inner.frames.borrow_front(MAX_FRAMES_PER_WRITE) {
+        if let Some((frames, written)) = inner.frames.borrow_front(max_frames, max_bytes) {
             return NextWrite::Frames { frames, written };
         }
         if let CloseState::Pending(_) = inner.close
@@ -385,16 +383,20 @@ impl FrameQueue {
         self.frames.push_back(QueuedFrame { bytes, update_key, number });
     }
 
-    /// The first frames, up to `max_frames`, and how many bytes of the first frame have been written. The frames are pinned until
-    /// [`FrameQueue::advance`] or [`FrameQueue::release_borrowed`] is called.
-    fn borrow_front(&mut self, max_frames: usize) -> Option<(Vec<Bytes>, usize)> {
-        let borrowed = self.frames.len().min(max_frames);
-        self.borrowed = borrowed as u32;
-        if borrowed == 0 {
-            self.frames.shrink_to(IDLE_CAPACITY);
-            return None;
+    /// The first frames, up to `max_frames` and `max_bytes` unwritten bytes, and how many bytes of the first frame have been written. The
+    /// frames are pinned until [`FrameQueue::advance`] or [`FrameQueue::release_borrowed`] is called.
+    fn borrow_front(&mut self, max_frames: usize, max_bytes: usize) -> Option<(Vec<Bytes>, usize)> {
+        let mut left = self.written_bytes + max_bytes;
+        let mut borrowed = Vec::new();
+        for QueuedFrame { bytes, .. } in self.frames.iter().take(max_frames) {
+            borrowed.extend((left > 0).then(|| bytes.slice(..bytes.len().min(left))));
+            left = left.saturating_sub(bytes.len());
         }
-        Some((self.frames.iter().take(max_frames).map(|frame| frame.bytes.clone()).collect(), self.written_bytes))
+        self.borrowed = borrowed.len() as u32;
+        if borrowed.is_empty() {
+            self.frames.shrink_to(IDLE_CAPACITY);
+        }
+        (!borrowed.is_empty()).then_some((borrowed, self.written_bytes))
     }
 
     /// Records that `bytes` more bytes were written. Removes the completely written frames and returns their total length.
@@ -506,7 +508,7 @@ mod tests {
     }
 
     fn next(queue: &SendQueue) -> NextWrite {
-        queue.next_write(Waker::noop())
+        queue.next_write(64, 1_000, Waker::noop())
     }
 
     fn frames(texts: &[&'static str], written: usize) -> NextWrite {
@@ -613,7 +615,7 @@ mod tests {
     #[test]
     fn borrowed_frames_are_never_coalesced() {
         let mut queue = frame_queue(&[("a1", 1), ("a2", 1), ("a3", 1)]);
-        assert_eq!(queue.borrow_front(2).map(|(frames, written)| (frames.len(), written)), Some((2, 0)));
+        assert_eq!(queue.borrow_front(2, 1_000).map(|(frames, written)| (frames.len(), written)), Some((2, 0)));
         assert_eq!(queue.coalesce(update_key(1)), Some(2));
         assert_eq!(queue.coalesce(update_key(1)), None);
         assert_eq!(texts(&queue), ["a1", "a2"]);
@@ -626,13 +628,14 @@ mod tests {
     }
 
     #[test]
-    fn released_frames_may_be_coalesced() {
-        let mut queue = frame_queue(&[("a1", 1), ("x", 0)]);
-        queue.borrow_front(64);
+    fn borrowed_frames_are_limited_in_bytes_and_may_be_released() {
+        let mut queue = frame_queue(&[("aaaa", 0), ("bb", 1), ("cc", 0)]);
+        assert_eq!(queue.borrow_front(64, 5), Some((vec!["aaaa".into(), "b".into()], 0)));
+        assert_eq!((queue.discard_unsent(), queue.advance(4)), ((1, 2), 4));
+        queue.borrow_front(64, 9);
         assert_eq!(queue.discard_unsent(), (0, 0));
         queue.release_borrowed();
-        assert_eq!(queue.coalesce(update_key(1)), Some(2));
-        assert_eq!((queue.discard_unsent(), queue.len(), queue.bytes()), ((1, 1), 0, 0));
+        assert_eq!((queue.coalesce(update_key(1)), queue.len(), queue.bytes()), (Some(2), 0, 0));
     }
 
     /// Reference implementation that searches without an index. It represents each frame only by the length and key of the frame.
@@ -678,7 +681,7 @@ mod tests {
                     }
                     4 | 5 if number > 0 => prop_assert_eq!(queue.coalesce(update_key(number)), reference.coalesce(number)),
                     6 => {
-                        queue.borrow_front(size);
+                        queue.borrow_front(size, 1_000);
                         reference.borrowed = reference.frames.len().min(size);
                     }
                     _ => {

@@ -270,6 +270,52 @@ fn unresponsive_client_delays_the_shutdown_by_at_most_five_seconds() {
     assert!((Duration::from_secs(4)..Duration::from_secs(10)).contains(&stopped.took), "{:?}", stopped.took);
 }
 
+/// A message that the client sent before it received the close frame precedes its close reply.
+#[test]
+fn close_reply_after_another_frame_ends_the_connection() {
+    let server = Server::start_signaling(&[]);
+    let mut client = Client::new(&server);
+    let stream = client.0.get_mut();
+    server.signal("TERM");
+    let mut frame = [0; 4];
+    stream.read_exact(&mut frame).unwrap();
+    // Masked with zeros: the text "{}", and the reply after a pause, so that the server reads them separately.
+    stream.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'{', b'}']).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    stream.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]).unwrap();
+    let replied = Instant::now();
+    assert_eq!(stream.read(&mut frame).unwrap(), 0);
+    assert!(replied.elapsed() < Duration::from_secs(2), "{:?}", replied.elapsed());
+}
+
+/// A ping is answered before all queued messages are sent.
+#[test]
+fn pong_precedes_the_backlog() {
+    const MESSAGES: usize = 2_000;
+    let server = Server::start_signaling(&["--rate-limit-messages", "off"]);
+    let mut sender = Client::new(&server);
+    let room = sender.create("duo");
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    let mut reader = Client(tungstenite::client(format!("ws://{}/", server.address), stream).unwrap().0);
+    reader.join(&room);
+    sender.receive_type("PeerJoined");
+    for _ in 0..MESSAGES {
+        sender.send(&chat(&"x".repeat(2_000)));
+    }
+    // The server has handled all messages when it answers this request.
+    assert_eq!(sender.room_count(), 1);
+    reader.0.send(Message::Ping("late".into())).unwrap();
+    let mut before = 0;
+    while !matches!(reader.0.read().unwrap(), Message::Pong(_)) {
+        before += 1;
+    }
+    assert!(before < MESSAGES / 2, "{before} messages precede the pong");
+}
+
 #[test]
 fn second_stop_signal_ends_immediately() {
     let server = Server::start_signaling(&[]);
