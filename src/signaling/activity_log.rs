@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde::de::IgnoredAny;
 
 use super::close_code::CloseCode;
 use super::counters::CountersByDialect;
@@ -371,11 +372,17 @@ fn value_len(text: &str) -> usize {
     if text.starts_with('"') {
         return split_string_literal(text).1.len();
     }
-    if !text.starts_with(['{', '[']) {
-        let length = text.find([',', '}', ']']).unwrap_or(text.len());
-        let is_value = serde_json::from_str::<serde_json::Value>(text[..length].trim_end()).is_ok();
-        return if is_value { length } else { text.len() };
-    }
+    let length = if text.starts_with(['{', '[']) {
+        bracketed_len(text)
+    } else {
+        text.find([',', '}', ']']).unwrap_or(text.len())
+    };
+    let is_value = serde_json::from_str::<IgnoredAny>(text[..length].trim_end()).is_ok();
+    if is_value { length } else { text.len() }
+}
+
+/// The length of the array or object at the start of `text`, up to the bracket that closes as many as were opened.
+fn bracketed_len(text: &str) -> usize {
     let (mut rest, mut depth) = (text, 0_u32);
     while !rest.is_empty() {
         let (outside, _, after) = split_string_literal(rest);

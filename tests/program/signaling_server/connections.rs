@@ -275,6 +275,8 @@ fn unresponsive_client_delays_the_shutdown_by_at_most_five_seconds() {
 fn close_reply_after_another_frame_ends_the_connection() {
     let server = Server::start_signaling(&[]);
     let mut client = Client::new(&server);
+    // The server has handled the upgrade completely when it answers a request.
+    assert_eq!(client.room_count(), 0);
     let stream = client.0.get_mut();
     server.signal("TERM");
     let mut frame = [0; 4];
@@ -320,6 +322,7 @@ fn pong_precedes_the_backlog() {
 fn second_stop_signal_ends_immediately() {
     let server = Server::start_signaling(&[]);
     let mut unresponsive = Client::new(&server);
+    assert_eq!(unresponsive.room_count(), 0);
     server.signal("TERM");
     // The shutdown has begun and waits for an answer to the close frame. The test reads the close frame as bytes, because the WebSocket
     // library would answer it.
