@@ -20,6 +20,7 @@ const GROUP_OVERHEAD: usize = 1 << 10;
 
 /// Bytes that the groups of a connection may always have. 128 connections can exceed the memory budget by 8 MiB.
 pub const MIN_BUFFERED_BYTES: usize = 64 << 10;
+
 /// Maximum number of items that one turn relays. An item is a frame or the end of a group. Each item is relayed to all subscribers of the
 /// track. The limit must not be lower than the number of items that one turn receives. Otherwise, the queue of items would grow.
 const MAX_ITEMS_PER_TURN: usize = 64;
