@@ -25,6 +25,7 @@ pub mod websocket {
     pub(in crate::io) mod connection;
     #[doc(hidden)]
     pub mod frame;
+    mod frame_queue;
     pub mod handshake;
     pub mod probe;
     mod probe_socket;

@@ -17,7 +17,7 @@ use crate::io::clock;
 use crate::io::signaling::event_stream::{EventListenerCounters, EventListeners, EventStreamQueue};
 use crate::io::websocket::connection::{MessageHandler, ServedConnection};
 use crate::io::websocket::frame::{self, FrameError};
-use crate::io::websocket::send_queue::{PendingClose, QueueBudget, QueueFull, SendQueue, SendQueueLimits};
+use crate::io::websocket::send_queue::{Discarded, PendingClose, QueueBudget, QueueFull, SendQueue, SendQueueLimits};
 use crate::memory_budget::{BudgetExceeded, ConnectionMemory, MemoryBudget};
 use crate::signaling::{
     CloseCode, ConnId, ControlSurfaceEvent, DialectCounters, EventProducer, EventSink, Hub, NewConnection, Snapshot,
@@ -218,13 +218,13 @@ impl SharedHub {
         }
         let mut evicted = 0_u64;
         // Messages about an eviction may fill further queues.
-        while let Some(Eviction { conn, dropped_messages, is_over_budget }) = queues.evicted.pop() {
+        while let Some(Eviction { conn, code, dropped_messages, is_over_budget }) = queues.evicted.pop() {
             hub.update_counters(conn, |counts| {
                 counts.closed_slow_reader += 1;
                 counts.messages_dropped_slow_reader += dropped_messages as u64;
                 counts.queue_budget_evictions += u64::from(is_over_budget);
             });
-            hub.on_server_close(now, conn, CloseCode::TRY_AGAIN_LATER.get(), close_reason(is_over_budget), queues);
+            hub.on_server_close(now, conn, code.get(), close_reason(is_over_budget), queues);
             evicted += 1;
         }
         let next = hub.next_deadline();
@@ -345,6 +345,8 @@ struct OutboundQueues {
 #[derive(Debug, PartialEq, Eq)]
 struct Eviction {
     pub(in crate::io) conn: ConnId,
+    /// 1013, or 1006 if the connection ends without a close frame.
+    code: CloseCode,
     /// Number of lost messages: discarded queued messages, and the message that did not fit, if any.
     dropped_messages: usize,
     /// Whether the budget of all connections was exceeded.
@@ -449,8 +451,10 @@ impl OutboundQueues {
     fn evict(&mut self, conn: ConnId, more: usize, is_over_budget: bool) {
         if let Some(queue) = self.queues.remove(&conn) {
             let reason = close_reason(is_over_budget);
-            let discarded = queue.close_discarding(pending_close(CloseCode::TRY_AGAIN_LATER, reason));
-            self.evicted.push(Eviction { conn, dropped_messages: discarded + more, is_over_budget });
+            let Discarded { frames, has_close_frame } =
+                queue.close_discarding(pending_close(CloseCode::TRY_AGAIN_LATER, reason));
+            let code = if has_close_frame { CloseCode::TRY_AGAIN_LATER } else { CloseCode::ABNORMAL_CLOSURE };
+            self.evicted.push(Eviction { conn, code, dropped_messages: frames + more, is_over_budget });
         }
     }
 }
@@ -478,7 +482,10 @@ mod tests {
         for conn in [1, 1, 2, 2] {
             queues.send(&[ConnId(conn)], "12345678".to_owned());
         }
-        assert_eq!(queues.evicted, [Eviction { conn: ConnId(1), dropped_messages: 2, is_over_budget: true }]);
+        assert_eq!(
+            queues.evicted,
+            [Eviction { conn: ConnId(1), code: CloseCode::TRY_AGAIN_LATER, dropped_messages: 2, is_over_budget: true }]
+        );
         assert!(queues.queues.contains_key(&ConnId(2)));
         assert_eq!(budget.used_bytes(), 20);
     }

@@ -204,7 +204,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                 FrameEvent::Close(code, reason) => {
                     *read_state = ReadState::CloseReceived;
                     handler.on_close(served.conn, code.unwrap_or(CloseCode::NO_STATUS_RECEIVED), reason);
-                    served.queue.close_discarding(PendingClose {
+                    served.queue.close_after_started_frame(PendingClose {
                         code,
                         reason: String::new(),
                         timeout: CLOSE_REPLY_TIMEOUT,
