@@ -884,9 +884,9 @@ def headers_then_slow_readers(attack):
     return slow_broadcast(attack, 100, 10_000_000)
 
 
-def headers_and_slow_readers(attack):
-    """Both at once, within the maximum number of connections."""
-    attack.swarm.open_all(8500, lambda _: attack.swarm.open(LONG_HEADER), is_answered=False)
+def headers_and_slow_readers(attack, count):
+    """Both at once."""
+    attack.swarm.open_all(count, lambda _: attack.swarm.open(LONG_HEADER), is_answered=False)
     return slow_broadcast(attack, 100, 10_000_000)
 
 
@@ -972,7 +972,8 @@ ATTACKS = {
     "headers-one-address": Kind(headers, 9000, 1, options=()),
     "headers-many-addresses": Kind(headers, 9000, 100, options=()),
     "headers-then-slow-readers": Kind(headers_then_slow_readers),
-    "headers-and-slow-readers": Kind(headers_and_slow_readers),
+    "headers-and-slow-readers": Kind(headers_and_slow_readers, 8500),
+    "half-headers-and-slow-readers": Kind(headers_and_slow_readers, 4000),
     "tls-half-hello": Kind(tls, 9000, 100, 0.5, options=(), uses_tls=True),
     "tls-one-address": Kind(tls, 9000, 1, 1, options=(), uses_tls=True),
     "tls-many-addresses": Kind(tls, 9000, 100, 1, options=(), uses_tls=True),

@@ -30,7 +30,6 @@ use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 use generate::Generate;
 use output::Failure;
 
-use crate::io::os;
 use crate::io::stop::StopToken;
 
 /// Echo server, signaling server, audio sender and network probe for jamjam, low-latency network music.
@@ -63,14 +62,6 @@ enum Command {
 }
 
 impl Cli {
-    /// Prepares the process for the subcommand. Call this method before any thread starts: a server may execute the program again.
-    pub fn prepare(&self) {
-        if matches!(self.command, Some(Command::EchoServer(_) | Command::SignalingServer(_))) && self.generate.is_none()
-        {
-            os::return_freed_memory();
-        }
-    }
-
     /// Runs the subcommand until it finishes or `stop` is requested. Returns the exit code.
     pub fn run(self, stop: &StopToken) -> Result<u8, Failure> {
         match (self.generate, self.command) {

@@ -33,7 +33,7 @@ const MAX_LIMITED_SOURCES: usize = 100_000;
 const PLAIN_CONNECTION_BYTES: u64 = 8 << 10;
 
 /// Memory for the head of a request, in bytes: the buffer, and its copy while it grows. An upgraded connection has no such buffer.
-const REQUEST_HEAD_BYTES: u64 = 24 << 10;
+const REQUEST_HEAD_BYTES: u64 = 28 << 10;
 
 /// Memory of a TCP connection with TLS, in bytes: also the TLS state and buffers of one record each.
 pub(in crate::io) const TLS_CONNECTION_BYTES: u64 = 40 << 10;

@@ -18,39 +18,6 @@ pub fn set_process_name(name: &str) {
     let _ = CString::new(name);
 }
 
-/// Settings of the allocator of glibc. Blocks of 8 KiB and more, such as read buffers and bodies, are mapped separately and return to the
-/// system at once. Smaller blocks do not, so the arenas keep most memory that they ever used. All threads share at most four arenas.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const ALLOCATOR_SETTINGS: &str = "glibc.malloc.mmap_threshold=8192:glibc.malloc.arena_max=4";
-
-/// Lets the allocator return freed memory to the system. glibc reads its settings when a program starts. Therefore, the process executes
-/// this program again, with the same arguments, unless the environment already contains settings. Call this function before doing
-/// anything else. If it fails, the process only uses more memory.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub fn return_freed_memory() {
-    use std::os::unix::process::CommandExt;
-    const SETTINGS: &str = "GLIBC_TUNABLES";
-    // glibc removes the settings from the environment of a program with file capabilities. This variable prevents an endless loop.
-    const DONE: &str = "JAMJAM_ALLOCATOR_SET";
-    const PROGRAM: &str = "/proc/self/exe";
-    if [SETTINGS, DONE].into_iter().any(|variable| std::env::var_os(variable).is_some()) {
-        return;
-    }
-    // A program that was started by an explicit dynamic loader cannot be executed this way.
-    let name = std::fs::read_link(PROGRAM).unwrap_or_default();
-    if name.file_name().is_none_or(|name| name.to_string_lossy().starts_with("ld")) {
-        return;
-    }
-    let mut arguments = std::env::args_os();
-    let mut again = std::process::Command::new(PROGRAM);
-    again.arg0(arguments.next().unwrap_or_default());
-    let _ = again.args(arguments).env(SETTINGS, ALLOCATOR_SETTINGS).env(DONE, "1").exec();
-}
-
-/// Does nothing: these settings exist only in glibc.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub fn return_freed_memory() {}
-
 /// Raises the limit of open files to the maximum (Linux only). Each connection needs an open file.
 pub fn raise_descriptor_limit() {
     #[cfg(target_os = "linux")]

@@ -19,10 +19,10 @@ fn resident_kib(server: &Server) -> u64 {
     server.status("VmRSS").parse().expect("kibibytes")
 }
 
-/// Sends all packets, one from each client in turn, slowly enough that none is dropped.
-fn fill(clients: &mut [Client], payload: usize) {
+/// Sends `packets` packets, one from each client in turn, slowly enough that none is dropped.
+fn fill(clients: &mut [Client], payload: usize, packets: u32) {
     let datagram = audio(1, payload);
-    for _ in 0..PACKETS / CLIENTS {
+    for _ in 0..packets / CLIENTS {
         for few in clients.chunks_mut(10) {
             for client in &*few {
                 client.send(&datagram);
@@ -52,13 +52,15 @@ fn measure(payload: usize, delay: Duration) -> Option<(f64, Vec<i64>)> {
     let options = ["--host", "127.0.0.1", "-d", &delay, "--stats-interval", "20ms", "--max-buffer", "off"];
     let mut server = Server::start(&options);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(server.address)).collect();
-    // The server writes the address file before the driver allocates its buffers. A reply shows that the buffers are allocated.
-    clients[0].sync();
+    // With the first packets, the server allocates its buffers and the table of clients.
+    fill(&mut clients, payload, CLIENTS);
+    until(&mut server, |stats| stats.count("received") == u64::from(CLIENTS) && stats.count("buffered") == 0);
     let idle = resident_kib(&server);
     let (mut cost, mut left) = (f64::MIN, Vec::new());
     for filled in 1..=3 {
-        fill(&mut clients, payload);
-        let received = until(&mut server, |stats| stats.count("received") == filled * u64::from(PACKETS));
+        fill(&mut clients, payload, PACKETS);
+        let received =
+            until(&mut server, |stats| stats.count("received") == filled * u64::from(PACKETS) + u64::from(CLIENTS));
         if received.count("buffered") != u64::from(PACKETS) {
             return None;
         }

@@ -1,7 +1,6 @@
 //! `jamjam-dev echo-server` as a process on real sockets.
 
 mod addresses;
-mod allocator_settings;
 mod atomic_files;
 mod buffer_limits;
 mod demo_page;

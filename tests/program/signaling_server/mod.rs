@@ -5,6 +5,7 @@ mod broadcast_transcripts;
 mod connections;
 mod control_surface;
 mod control_surface_transcripts;
+mod freed_memory;
 mod http;
 mod mixed_dialects;
 mod options;
