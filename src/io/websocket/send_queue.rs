@@ -62,8 +62,8 @@ impl QueueBudget {
 /// Bytes that are charged to the memory budget for each queued frame in addition to its own bytes: its queue entry and its shared buffer.
 const FRAME_OVERHEAD: usize = 128;
 
-/// Maximum size of a partly written frame that is still sent when a slow connection is closed. The frame is no longer charged then, so it
-/// must fit in the memory that the connection itself is charged with.
+/// Maximum size of a partly written frame that is still sent when a slow connection is closed. The memory budget no longer counts the frame
+/// then, so the connection's own charge must cover it.
 const MAX_UNFINISHED_BYTES: usize = 4 << 10;
 
 /// How a connection is to be closed.
@@ -224,8 +224,8 @@ impl SendQueue {
         });
     }
 
-    /// Closes the connection, discards queued frames and releases its memory now. The rest of a partly written frame is still sent if the
-    /// frame is short. If not, the connection ends without a close frame.
+    /// Closes the connection, discards queued frames and releases their memory now. The rest of a partly written frame is still sent, unless
+    /// the frame exceeds [`MAX_UNFINISHED_BYTES`]. Then no close frame is sent.
     pub(in crate::io) fn close_discarding(&self, mut close: PendingClose) -> Discarded {
         let mut discarded = Discarded { frames: 0, has_close_frame: true };
         self.set_close(|inner| {
