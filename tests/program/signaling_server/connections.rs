@@ -290,6 +290,41 @@ fn close_reply_after_another_frame_ends_the_connection() {
     assert!(replied.elapsed() < Duration::from_secs(2), "{:?}", replied.elapsed());
 }
 
+fn member_with_small_receive_buffer(server: &Server, room: &str) -> Client {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    let mut member = Client(tungstenite::client(format!("ws://{}/", server.address), stream).unwrap().0);
+    member.join(room);
+    member
+}
+
+#[test]
+fn client_that_closes_receives_the_rest_of_a_long_message_and_a_reply() {
+    let server = Server::start_signaling(&["--rate-limit-messages", "off"]);
+    let mut sender = Client::new(&server);
+    let room = sender.create("duo");
+    let mut reader = member_with_small_receive_buffer(&server, &room);
+    sender.receive_type("PeerJoined");
+    for _ in 0..100 {
+        sender.send(&chat(&"x".repeat(50_000)));
+    }
+    // The server has handled all messages when it answers this request.
+    assert_eq!(sender.room_count(), 1);
+    reader.0.close(None).unwrap();
+    let mut received = 0;
+    let end = loop {
+        match reader.0.read() {
+            Ok(message) => received += usize::from(message.is_text()),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(end, tungstenite::Error::ConnectionClosed), "{end}");
+    assert!(received < 100, "the other messages are discarded");
+}
+
 /// A ping is answered before all queued messages are sent.
 #[test]
 fn pong_precedes_the_backlog() {
@@ -297,13 +332,7 @@ fn pong_precedes_the_backlog() {
     let server = Server::start_signaling(&["--rate-limit-messages", "off"]);
     let mut sender = Client::new(&server);
     let room = sender.create("duo");
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4_096).unwrap();
-    socket.connect(&server.address.into()).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    let mut reader = Client(tungstenite::client(format!("ws://{}/", server.address), stream).unwrap().0);
-    reader.join(&room);
+    let mut reader = member_with_small_receive_buffer(&server, &room);
     sender.receive_type("PeerJoined");
     for _ in 0..MESSAGES {
         sender.send(&chat(&"x".repeat(2_000)));
