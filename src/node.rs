@@ -97,6 +97,12 @@ pub trait Node {
     /// only after [`Node::on_datagram`]. For a client node, `None` also means that the run has finished.
     fn next_deadline(&self) -> Option<Time>;
 
+    /// Called once when a stop is requested. If the result is true, the node still waits for a reply. The driver then continues for a short
+    /// time, or until the node has no deadline left.
+    fn on_stop(&mut self) -> bool {
+        false
+    }
+
     /// The waker, if any, through which another thread makes the driver poll before the deadline.
     fn waker(&self) -> Option<&DriverWaker> {
         None

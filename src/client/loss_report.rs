@@ -1,15 +1,19 @@
-//! `--loss-direction`: queries the server's receive counters before counting starts and again at the end of the run.
+//! `--loss-direction`: queries the server's receive counters before counting starts, once per second, and at the end of the run.
 //!
-//! The second count minus the first is the number of packets that the server received. Sent packets that the server did not receive were
-//! lost upstream. All other losses are downstream. Each query is a STUN Binding request (RFC 8489) that is retransmitted with the same
-//! transaction ID.
+//! A count minus the first count is the number of packets that the server has received. Sent packets that the server did not receive were
+//! lost upstream. All other losses are downstream. Each query is a STUN Binding request (RFC 8489). The first and the last query are
+//! retransmitted with the same transaction ID.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::results::StreamKind;
 use crate::node::{SendStatus, Transmit, TransmitSink};
+use crate::stats::History;
 use crate::time::Time;
-use crate::wire::stun::{self, ResponseAttributes, TransactionId};
+use crate::wire::stun::{self, CountsRequestTime, ReceivedCounts, ResponseAttributes, TransactionId};
 
 /// Time between retransmissions.
 const RETRANSMIT_INTERVAL: Duration = Duration::from_millis(200);
@@ -20,34 +24,155 @@ const MAX_REQUESTS: u32 = 3;
 /// Time after the first request until a query is abandoned.
 pub const LOSS_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Result of both queries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Interval of the queries during the run. If there are more than [`MAX_SAMPLES`] samples, every other sample is removed, and the interval
+/// doubles.
+const QUERY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Maximum number of stored samples.
+const MAX_SAMPLES: usize = 600;
+
+/// Packet counts of the client and of the server at one moment of the run. The array index is a `StreamKind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountSample {
+    /// Packets sent before the query.
+    pub sent: [u64; 3],
+    /// Packets that the server received during the run, without duplicates. Each number wraps at 2^32.
+    pub received: [u32; 3],
+}
+
+/// Result of all queries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LossReport {
     /// Whether the server responded to any request.
     pub response_received: bool,
     /// The client's address as seen by the server (XOR-MAPPED-ADDRESS).
     pub mapped_address: Option<SocketAddr>,
     /// Number of packets that the server received during the run, without duplicates. The array index is a `StreamKind`. Each number
-    /// wraps at 2^32. `None` if a response is missing or the server restarted its counters.
+    /// wraps at 2^32. `None` if a response is missing, the run was interrupted, or the server restarted its counters.
     pub received: Option<[u32; 3]>,
+    /// Counts during the run, in order.
+    pub samples: Vec<CountSample>,
 }
 
-/// Sends both queries of a run and collects the responses.
+impl LossReport {
+    /// Packets lost upstream in each interval of `history`, the history of the stream `kind`. The value is `None` for an interval with losses
+    /// that no sample covers.
+    ///
+    /// Each sample belongs to the packets sent since the previous sample. If these packets span several intervals, the upstream losses are
+    /// assigned to the losses of the earliest intervals.
+    pub fn lost_upstream_by_interval(&self, kind: StreamKind, history: &History) -> Vec<Option<u64>> {
+        let intervals = history.intervals();
+        let mut assigned = vec![0; intervals.len()];
+        // A packet that arrives after a later query seems to be lost at that query. The next sample corrects this error. Therefore, the
+        // number of lost packets is at most the number of any later sample.
+        let mut missing = u64::MAX;
+        let mut totals: Vec<(u64, u64)> = Vec::with_capacity(self.samples.len());
+        for sample in self.samples.iter().rev() {
+            let sent = sample.sent[kind as usize];
+            // Both counts wrap at 2^32. The wrapping difference is correct, because the counts are close to each other.
+            let difference = (sent as u32).wrapping_sub(sample.received[kind as usize]).cast_signed();
+            missing = missing.min(u64::from(difference.max(0).cast_unsigned()));
+            totals.push((sent, missing));
+        }
+        let (mut covered, mut previous) = (0, 0);
+        for (sent, total) in totals.into_iter().rev() {
+            let mut remaining = total - previous;
+            let mut first_packet = 0;
+            for (interval, assigned) in intervals.iter().zip(&mut assigned) {
+                let end = first_packet + interval.sent;
+                if end > covered && first_packet < sent {
+                    let share = remaining.min(interval.lost - *assigned);
+                    *assigned += share;
+                    remaining -= share;
+                }
+                first_packet = end;
+            }
+            (covered, previous) = (sent, total);
+        }
+        let mut end = 0;
+        let known = |(interval, assigned): (&crate::stats::Interval, u64)| {
+            end += interval.sent;
+            (end <= covered || interval.lost == 0).then_some(assigned)
+        };
+        intervals.iter().zip(assigned).map(known).collect()
+    }
+}
+
+/// Sends the queries of a run and collects the responses.
 pub(super) struct LossReportRequester {
     baseline: StunTransaction,
     last: StunTransaction,
+    /// The latest query during the run, with the packets sent before it.
+    periodic: Option<(StunTransaction, [u64; 3])>,
+    next_periodic: Time,
+    interval: Duration,
+    /// Transaction ID of the next periodic query, as for [`StunTransaction::new`].
+    next_id: u128,
+    /// Packets sent before the last query.
+    sent_before_last: [u64; 3],
+    samples: Vec<CountSample>,
 }
 
 impl LossReportRequester {
     /// `random` makes the transaction IDs unpredictable.
     pub(super) fn new(random: u128) -> Self {
-        // `StunTransaction::new` uses the upper 96 bits as the transaction ID, so adding 2^32 increments the ID.
-        Self { baseline: StunTransaction::new(random), last: StunTransaction::new(random.wrapping_add(1 << 32)) }
+        Self {
+            baseline: StunTransaction::new(random, CountsRequestTime::RunBoundary),
+            last: StunTransaction::new(next_id(random), CountsRequestTime::RunBoundary),
+            periodic: None,
+            next_periodic: Time::ZERO,
+            interval: QUERY_INTERVAL,
+            next_id: next_id(next_id(random)),
+            sent_before_last: [0; 3],
+            samples: Vec::new(),
+        }
+    }
+
+    /// Starts the schedule of the periodic queries. Counting starts at `now`.
+    pub(super) fn start(&mut self, now: Time) {
+        self.next_periodic = now + self.interval;
     }
 
     /// Returns whether `datagram` is a response to one of the queries. The first response to each query is stored.
     pub(super) fn handle_response(&mut self, datagram: &[u8]) -> bool {
-        self.baseline.handle_response(datagram) || self.last.handle_response(datagram)
+        if self.baseline.handle_response(datagram) {
+            return true;
+        }
+        let last = (&mut self.last, self.sent_before_last);
+        let periodic = self.periodic.as_mut().map(|(query, sent)| (query, *sent));
+        let matching = periodic.into_iter().chain([last]).find(|(query, _)| query.matches(datagram));
+        let Some((query, sent)) = matching else { return false };
+        let is_first = query.response.is_none();
+        query.handle_response(datagram);
+        let counts = query.response.filter(|_| is_first).and_then(|response| response.received_counts);
+        if let Some(received) = counts.and_then(|counts| self.received_since_baseline(counts)) {
+            self.add_sample(CountSample { sent, received });
+        }
+        true
+    }
+
+    /// The packets that the server received since the first query; `None` if the server restarted its counters.
+    fn received_since_baseline(&self, after: ReceivedCounts) -> Option<[u32; 3]> {
+        let before = self.baseline.response?.received_counts?;
+        (before.epoch == after.epoch).then(|| {
+            [
+                after.audio.wrapping_sub(before.audio),
+                after.ping.wrapping_sub(before.ping),
+                after.keepalive.wrapping_sub(before.keepalive),
+            ]
+        })
+    }
+
+    fn add_sample(&mut self, sample: CountSample) {
+        if self.samples.len() == MAX_SAMPLES {
+            let mut index = 0;
+            self.samples.retain(|_| {
+                index += 1;
+                index % 2 == 0
+            });
+            self.interval *= 2;
+        }
+        self.samples.push(sample);
     }
 
     /// Sends the query for the baseline when the query is due. Returns true while the query is in progress. Returns false when the server
@@ -65,59 +190,85 @@ impl LossReportRequester {
         self.baseline.next_deadline().unwrap_or(Time::ZERO)
     }
 
-    /// Sends the final query when it is due, and returns the time of the next call. Returns `None` if there is nothing left to wait for.
+    /// Sends a periodic query when it is due, and returns the time of the next query. `sent` is the number of packets sent so far. Returns
+    /// `None` if the server does not report its packet counts.
+    pub(super) fn poll_periodic(
+        &mut self,
+        now: Time,
+        sent: impl FnOnce() -> [u64; 3],
+        destination: SocketAddr,
+        sink: &mut dyn TransmitSink,
+    ) -> Option<Time> {
+        self.baseline.response?.received_counts?;
+        if now >= self.next_periodic {
+            let mut query = StunTransaction::new(self.next_id, CountsRequestTime::DuringRun);
+            query.poll_transmit(now, destination, sink);
+            // If the socket would block, the query is sent at the next poll.
+            if query.requests_sent > 0 {
+                self.periodic = Some((query, sent()));
+                self.next_id = next_id(self.next_id);
+                self.next_periodic = (self.next_periodic + self.interval).max(now);
+            }
+        }
+        Some(self.next_periodic)
+    }
+
+    /// Sends the final query when it is due, and returns the time of the next call. `sent` is the number of packets sent. Returns `None` if
+    /// there is nothing left to wait for.
     ///
     /// The query starts early enough that all its requests are sent before the run's `deadline`. However, the query never starts more than
     /// `timeout` before the deadline. Otherwise, the server's counts would be requested before packets in flight can arrive.
     pub(super) fn poll_final(
         &mut self,
         now: Time,
-        deadline: Time,
-        timeout: Duration,
+        sent: impl FnOnce() -> [u64; 3],
+        (deadline, timeout): (Time, Duration),
         destination: SocketAddr,
         sink: &mut dyn TransmitSink,
     ) -> Option<Time> {
         self.baseline.response?.received_counts?;
         let start = deadline.saturating_sub(timeout.min(RETRANSMIT_INTERVAL * MAX_REQUESTS));
-        if self.last.first_sent.is_none() && now < start {
-            return Some(start);
+        if self.last.first_sent.is_none() {
+            if now < start {
+                return Some(start);
+            }
+            self.sent_before_last = sent();
         }
         if self.last.poll_transmit(now, destination, sink) { self.last.next_deadline() } else { None }
     }
 
-    /// Returns the result. The result of an `interrupted` run has no receive counts, because the final query was not completed.
+    /// Returns the result. The result of an `interrupted` run has no final receive counts, because packets were still in flight.
     pub(super) fn loss_report(&self, interrupted: bool) -> LossReport {
-        let responses = [self.last.response, self.baseline.response];
-        let counts = |transaction: &StunTransaction| transaction.response?.received_counts;
-        let pair = counts(&self.baseline)
-            .zip(counts(&self.last))
-            .filter(|(before, after)| before.epoch == after.epoch && !interrupted);
+        let periodic = self.periodic.as_ref().and_then(|(query, _)| query.response);
+        let responses = [self.last.response, self.baseline.response, periodic];
+        let last_counts = self.last.response.and_then(|response| response.received_counts).filter(|_| !interrupted);
         LossReport {
             response_received: responses.iter().any(Option::is_some),
             mapped_address: responses.into_iter().flatten().find_map(|response| response.mapped_address),
-            received: pair.map(|(before, after)| {
-                [
-                    after.audio.wrapping_sub(before.audio),
-                    after.ping.wrapping_sub(before.ping),
-                    after.keepalive.wrapping_sub(before.keepalive),
-                ]
-            }),
+            received: last_counts.and_then(|after| self.received_since_baseline(after)),
+            samples: self.samples.clone(),
         }
     }
+}
+
+/// The transaction ID after `id`. [`StunTransaction::new`] uses the upper 96 bits as the transaction ID.
+fn next_id(id: u128) -> u128 {
+    id.wrapping_add(1 << 32)
 }
 
 /// One query: up to [`MAX_REQUESTS`] requests with the same transaction ID.
 struct StunTransaction {
     id: TransactionId,
+    time: CountsRequestTime,
     first_sent: Option<Time>,
     requests_sent: u32,
     response: Option<ResponseAttributes>,
 }
 
 impl StunTransaction {
-    fn new(random: u128) -> Self {
+    fn new(random: u128, time: CountsRequestTime) -> Self {
         let [id @ .., _, _, _, _] = random.to_be_bytes();
-        Self { id, first_sent: None, requests_sent: 0, response: None }
+        Self { id, time, first_sent: None, requests_sent: 0, response: None }
     }
 
     /// Sends a request if one is due. The first request is due immediately. Returns false when the query is answered or abandoned.
@@ -127,7 +278,7 @@ impl StunTransaction {
             return false;
         }
         if self.requests_sent < MAX_REQUESTS && now >= first + RETRANSMIT_INTERVAL * self.requests_sent {
-            let contents = &stun::counts_request(self.id);
+            let contents = &stun::counts_request(self.id, self.time);
             let outcome = sink.send(Transmit { destination, src_ip: None, contents, segment_size: contents.len() });
             self.requests_sent += u32::from(outcome != SendStatus::WouldBlock);
         }
@@ -145,12 +296,17 @@ impl StunTransaction {
         self.first_sent.map(|first| first + wait)
     }
 
+    /// Returns whether `datagram` is a response to this query. The first response is stored.
     fn handle_response(&mut self, datagram: &[u8]) -> bool {
-        // A response before the first request cannot be genuine.
-        let matches = self.requests_sent > 0 && stun::is_response_to(datagram, &self.id);
+        let matches = self.matches(datagram);
         if matches && self.response.is_none() {
             self.response = ResponseAttributes::parse(datagram);
         }
         matches
+    }
+
+    fn matches(&self, datagram: &[u8]) -> bool {
+        // A response before the first request cannot be genuine.
+        self.requests_sent > 0 && stun::is_response_to(datagram, &self.id)
     }
 }

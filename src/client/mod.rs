@@ -23,7 +23,7 @@ pub use connection_results::{
     ClockOffset, GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, WebSocketConnectTimes, WebSocketFailure,
     WebSocketResults,
 };
-pub use loss_report::{LOSS_REPORT_TIMEOUT, LossReport};
+pub use loss_report::{CountSample, LOSS_REPORT_TIMEOUT, LossReport};
 pub use moqt::{FrameTracker, MoqtRunConfig};
 pub use prober::{ProbeConfig, ProbeWorkload, Prober};
 pub use request_matcher::RequestMatcher;

@@ -176,8 +176,16 @@ impl RunResults {
         if stream.lost == 0 {
             return Some(0);
         }
+        let Some(received) = loss_report.received else {
+            // An interrupted run has packets in flight. The samples during the run show the direction of the losses before.
+            return (!loss_report.samples.is_empty())
+                .then_some(loss_report)?
+                .lost_upstream_by_interval(kind, &stream.history)
+                .into_iter()
+                .sum();
+        };
         // Both counts wrap at 2^32. The wrapping difference is correct, because the counts are close to each other.
-        let missing = (stream.sent as u32).wrapping_sub(loss_report.received?[kind as usize]).cast_signed();
+        let missing = (stream.sent as u32).wrapping_sub(received[kind as usize]).cast_signed();
         Some(u64::from(missing.max(0).cast_unsigned()).min(stream.lost))
     }
 
@@ -394,6 +402,8 @@ pub struct SentAudio<'a> {
 
 /// Receives packet events on the thread that runs the node. Implementations must not block and, after a warm-up, must not allocate.
 pub trait PacketObserver: Send {
+    /// Called after each packet is sent, or could not be sent.
+    fn on_sent(&mut self, _: StreamKind, _: Time) {}
     /// Called after each AUDIO packet is sent.
     fn on_audio_sent(&mut self, _: SentAudio<'_>) {}
     /// Called for each packet event.
@@ -407,6 +417,12 @@ impl PacketObserver for () {
 
 /// Discards all events if `None`.
 impl<O: PacketObserver> PacketObserver for Option<O> {
+    fn on_sent(&mut self, stream: StreamKind, at: Time) {
+        if let Some(observer) = self {
+            observer.on_sent(stream, at);
+        }
+    }
+
     fn on_audio_sent(&mut self, sent: SentAudio<'_>) {
         if let Some(observer) = self {
             observer.on_audio_sent(sent);
@@ -422,6 +438,11 @@ impl<O: PacketObserver> PacketObserver for Option<O> {
 
 /// Passes each event to both observers in order.
 impl<A: PacketObserver, B: PacketObserver> PacketObserver for (A, B) {
+    fn on_sent(&mut self, stream: StreamKind, at: Time) {
+        self.0.on_sent(stream, at);
+        self.1.on_sent(stream, at);
+    }
+
     fn on_audio_sent(&mut self, sent: SentAudio<'_>) {
         self.0.on_audio_sent(sent);
         self.1.on_audio_sent(sent);
@@ -434,6 +455,10 @@ impl<A: PacketObserver, B: PacketObserver> PacketObserver for (A, B) {
 }
 
 impl<O: PacketObserver + ?Sized> PacketObserver for &mut O {
+    fn on_sent(&mut self, stream: StreamKind, at: Time) {
+        (**self).on_sent(stream, at);
+    }
+
     fn on_audio_sent(&mut self, sent: SentAudio<'_>) {
         (**self).on_audio_sent(sent);
     }

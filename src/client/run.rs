@@ -82,6 +82,8 @@ enum Phase {
     Sending(Time),
     /// All packets were sent, but replies may be outstanding. The second value is the next deadline.
     FinalWait(FinalWait, Time),
+    /// The run was interrupted, but the last query of `--loss-direction` is not answered. The value is the next deadline.
+    Interrupted(Time),
     Finished,
 }
 
@@ -191,6 +193,9 @@ impl<S: Workload> ClientNode<S> {
         self.started = Some(now);
         self.tracker.progress.start(now);
         self.workload.start(now, &self.tracker);
+        if let Some(requester) = &mut self.loss_report_requester {
+            requester.start(now);
+        }
         self.phase = Phase::Sending(now);
     }
 }
@@ -253,7 +258,13 @@ impl<S: Workload> Node for ClientNode<S> {
         if let Phase::Sending(_) = self.phase {
             match self.workload.poll_transmit(now, &mut self.tracker, sink) {
                 WorkloadStep::WouldBlock => {}
-                WorkloadStep::NextDue(due) => self.phase = Phase::Sending(due),
+                WorkloadStep::NextDue(due) => {
+                    let (tracker, requester) = (&self.tracker, self.loss_report_requester.as_mut());
+                    let next_query = requester.and_then(|requester| {
+                        requester.poll_periodic(now, || tracker.streams.sent(), tracker.config.peer, sink)
+                    });
+                    self.phase = Phase::Sending(next_query.map_or(due, |query| due.min(query)));
+                }
                 WorkloadStep::Done => self.phase = Phase::FinalWait(FinalWait::new(now), now),
             }
         }
@@ -263,8 +274,9 @@ impl<S: Workload> Node for ClientNode<S> {
             let RunConfig { peer, timeout, .. } = self.tracker.config;
             // If all replies arrived, there is no loss to split by direction.
             let requester = self.loss_report_requester.as_mut().filter(|_| !complete);
-            let requester_deadline =
-                requester.and_then(|requester| requester.poll_final(now, deadline, timeout, peer, sink));
+            let streams = &self.tracker.streams;
+            let requester_deadline = requester
+                .and_then(|requester| requester.poll_final(now, || streams.sent(), (deadline, timeout), peer, sink));
             *next_poll = match requester_deadline {
                 Some(deadline) if is_over => deadline,
                 Some(deadline) => deadline.min(wait.next_deadline()),
@@ -274,6 +286,12 @@ impl<S: Workload> Node for ClientNode<S> {
                 self.finished_at = Some(now);
                 self.phase = Phase::Finished;
             }
+        }
+        if let (Phase::Interrupted(next_poll), Some(requester)) = (&mut self.phase, &mut self.loss_report_requester) {
+            let RunConfig { peer, timeout, .. } = self.tracker.config;
+            let streams = &self.tracker.streams;
+            // The deadline `now` makes the query start immediately. If the query is answered, there is nothing left to wait for.
+            *next_poll = requester.poll_final(now, || streams.sent(), (now, timeout), peer, sink).unwrap_or(Time::ZERO);
         }
     }
 
@@ -285,8 +303,18 @@ impl<S: Workload> Node for ClientNode<S> {
                 Some(self.loss_report_requester.as_ref().map_or(Time::ZERO, LossReportRequester::baseline_deadline))
             }
             Phase::Sending(due) | Phase::FinalWait(_, due) => Some(*due),
+            Phase::Interrupted(due) => Some(*due).filter(|due| *due > Time::ZERO),
             Phase::Finished => None,
         }
+    }
+
+    fn on_stop(&mut self) -> bool {
+        let is_counting = matches!(self.phase, Phase::Sending(_) | Phase::FinalWait(..));
+        let needs_query = is_counting && self.loss_report_requester.is_some() && !self.tracker.is_complete();
+        if needs_query {
+            self.phase = Phase::Interrupted(Time::ZERO);
+        }
+        needs_query
     }
 
     fn waker(&self) -> Option<&DriverWaker> {

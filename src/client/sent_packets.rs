@@ -14,7 +14,7 @@ use super::RunConfig;
 use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio};
 use super::results::{ProgressCounters, StreamKind};
 use crate::node::{SendStatus, Transmit, TransmitSink};
-use crate::stats::{PacingStats, Reordering, StreamStats};
+use crate::stats::{FinalOutcome, PacingStats, Reordering, StreamStats};
 use crate::time::{Time, saturating_nanos};
 use crate::wire::{self, HEADER_LEN, PING_PAYLOAD_LEN, PacketType, PingPayload};
 
@@ -156,6 +156,11 @@ pub(super) struct SentPacketsByStream {
 }
 
 impl SentPacketsByStream {
+    /// Packets sent so far. The array index is a [`StreamKind`].
+    pub(super) fn sent(&self) -> [u64; 3] {
+        [&self.audio, &self.ping, &self.keepalive].map(|sent_packets| sent_packets.stats.sent)
+    }
+
     fn get(&self, kind: StreamKind) -> &SentPackets {
         match kind {
             StreamKind::Audio => &self.audio,
@@ -294,12 +299,12 @@ impl SentPackets {
         observer: &mut dyn PacketObserver,
     ) {
         if self.packets.len() == SENT_PACKETS_CAPACITY {
-            self.settle_oldest(PacketOutcome::Lost, observer);
+            self.settle_oldest(false, observer);
         }
         self.packets.push_back(SentPacket { sent_at, state: PacketState::InFlight { expected_digest } });
         self.last_sent = Some(sent_at);
-        self.stats.sent += 1;
-        self.stats.send_failed += u64::from(failed);
+        self.stats.on_sent(sent_at, failed);
+        observer.on_sent(self.stream_kind, sent_at);
     }
 
     /// Records a reply. `is_late` decides from the RTT in nanoseconds whether the first intact copy is late. `is_late`
@@ -331,7 +336,7 @@ impl SentPackets {
             PacketState::InFlight { .. } | PacketState::Damaged { .. } => {
                 let rtt = reply.received_at.signed_nanos_since(packet.sent_at);
                 packet.state = PacketState::Returned { rtt };
-                self.stats.on_return(rtt);
+                self.stats.on_return(packet.sent_at, rtt);
                 if let Some(reordered) = self.reordering.on_arrival(index, reply.received_at) {
                     self.stats.on_reordered(reordered);
                 }
@@ -392,35 +397,29 @@ impl SentPackets {
         let interrupted = interrupted.map(|(at, timeout)| (at, self.reply_timeout(timeout)));
         while let Some(packet) = self.packets.front() {
             let in_flight = interrupted.is_some_and(|(at, timeout)| at < packet.sent_at + timeout);
-            self.settle_oldest(if in_flight { PacketOutcome::InFlight } else { PacketOutcome::Lost }, observer);
+            self.settle_oldest(in_flight, observer);
         }
         self.stats
     }
 
-    /// Stops tracking the oldest packet. If no reply arrived, the outcome of the packet is `without_reply`. If the run does not expect
-    /// replies, the outcome is `InFlight` instead.
-    fn settle_oldest(&mut self, without_reply: PacketOutcome, observer: &mut dyn PacketObserver) {
+    /// Stops tracking the oldest packet. A packet without a reply is lost, or in flight if `in_flight` is true. If the run does not expect
+    /// replies, the packet is always in flight.
+    fn settle_oldest(&mut self, in_flight: bool, observer: &mut dyn PacketObserver) {
         let Some(packet) = self.packets.pop_front() else { return };
         let index = self.first_index;
         self.first_index += 1;
         self.reordering.discard_before(self.first_index);
-        let (outcome, rtt) = match packet.state {
-            PacketState::Returned { rtt } => (PacketOutcome::Returned, Some(rtt)),
-            PacketState::Damaged { .. } => (PacketOutcome::Damaged, None),
-            PacketState::InFlight { .. } if self.first_reply_timeout.is_none() => (PacketOutcome::InFlight, None),
-            PacketState::InFlight { .. } => (without_reply, None),
-        };
-        self.stats.loss_bursts.on_settled(outcome == PacketOutcome::Lost);
-        self.stats.ipdv.on_settled(rtt);
-        match outcome {
-            PacketOutcome::Returned => return,
-            PacketOutcome::Damaged => {
-                self.stats.damaged += 1;
-                return;
+        let (settled, outcome) = match packet.state {
+            PacketState::Returned { rtt } => (FinalOutcome::Returned { rtt }, None),
+            PacketState::Damaged { .. } => (FinalOutcome::Damaged, None),
+            PacketState::InFlight { .. } if self.first_reply_timeout.is_some() && !in_flight => {
+                (FinalOutcome::Lost, Some(PacketOutcome::Lost))
             }
-            PacketOutcome::InFlight => self.stats.in_flight += 1,
-            _ => self.stats.lost += 1,
-        }
+            PacketState::InFlight { .. } => (FinalOutcome::InFlight, Some(PacketOutcome::InFlight)),
+        };
+        self.stats.on_settled(packet.sent_at, settled);
+        // Packets with a datagram were reported when the datagram arrived.
+        let Some(outcome) = outcome else { return };
         let (stream, sequence, sent_at) = (self.stream_kind, self.sequence_of(index), packet.sent_at);
         observer.on_packet(PacketEvent {
             stream,

@@ -314,8 +314,8 @@ impl EchoServer {
         match message {
             stun::StunMessage::Request(request) => {
                 let counts = stats
-                    .filter(|_| request.wants_counts())
-                    .and_then(|stats| stats.report_counts(received.received_at));
+                    .zip(request.counts_requested())
+                    .and_then(|(stats, time)| stats.report_counts(received.received_at, time));
                 let response = request.respond(received.source, counts);
                 let response = response.as_bytes();
                 if self.admission.admit_immediate(received, response.len())

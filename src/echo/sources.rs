@@ -10,7 +10,7 @@ use tracing::info;
 use crate::address::canonical_socket_addr;
 use crate::log_throttle::LogThrottle;
 use crate::time::Time;
-use crate::wire::stun::ReceivedCounts;
+use crate::wire::stun::{CountsRequestTime, ReceivedCounts};
 use crate::wire::{Header, PacketError, PacketType};
 
 /// Maximum number of sources in the table. Packets of further sources are handled as usual and counted as `untracked`.
@@ -60,10 +60,10 @@ impl SourceStats {
         self.last_seen.duration_since(self.first_seen)
     }
 
-    /// The counts to report to this source. Returns `None` after [`MAX_COUNT_REPORTS_PER_SECOND`] reports in the current second. A client
-    /// requests its counts at the end of a run. Therefore, the sequence windows are reset. Otherwise, packets of the client's next run
-    /// could count as duplicates.
-    pub(super) fn report_counts(&mut self, now: Time) -> Option<ReceivedCounts> {
+    /// The counts to report to this source. Returns `None` after [`MAX_COUNT_REPORTS_PER_SECOND`] reports in the current second. If the
+    /// client requests its counts before or after a run, the sequence windows are reset. Otherwise, packets of the client's next run could
+    /// count as duplicates.
+    pub(super) fn report_counts(&mut self, now: Time, time: CountsRequestTime) -> Option<ReceivedCounts> {
         if now.duration_since(self.count_reports.0) >= Duration::from_secs(1) {
             self.count_reports = (now, 0);
         }
@@ -73,7 +73,9 @@ impl SourceStats {
         self.count_reports.1 += 1;
         let streams = [&mut self.audio, &mut self.ping, &mut self.keepalive];
         let [audio, ping, keepalive] = streams.map(|stream| {
-            stream.reset_window();
+            if time == CountsRequestTime::RunBoundary {
+                stream.reset_window();
+            }
             stream.distinct
         });
         Some(ReceivedCounts { epoch: self.first_seen.as_micros() as u32, audio, ping, keepalive })
@@ -329,7 +331,7 @@ mod tests {
         assert_eq!(
             table
                 .on_stun(Time::ZERO, source)
-                .and_then(|source| source.report_counts(Time::ZERO))
+                .and_then(|source| source.report_counts(Time::ZERO, CountsRequestTime::RunBoundary))
                 .map(|counts| counts.ping),
             Some(1)
         );

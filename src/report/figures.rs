@@ -46,7 +46,7 @@ figures! {
     }
 
     /// Result of `--loss-direction`.
-    "loss_report": LossReportFigures from report: LossReport {
+    "loss_report": LossReportFigures from report: &LossReport {
         response_received: bool = report.response_received;
         mapped_address: Option<SocketAddr> = report.mapped_address => Unit::None, "mapped address", Composed(mapped_address);
     }

@@ -51,7 +51,7 @@ impl Report {
             timeout_ms: unsigned_millis(run.timeout_ns),
             late_after_ms: run.late_after_ns.map(unsigned_millis),
             readiness_wait: run.readiness_wait.map(WaitFigures::new),
-            loss_report: run.loss_report.map(LossReportFigures::new),
+            loss_report: run.loss_report.as_ref().map(LossReportFigures::new),
             interrupted: run.interrupted,
             streams: Streams {
                 audio: stream(StreamKind::Audio),

@@ -52,15 +52,15 @@ pub struct Jitter {
 }
 
 impl Jitter {
-    /// Records the transit time of the packet that arrived next, in nanoseconds.
-    pub fn on_transit(&mut self, transit_ns: i64) {
-        if let Some(previous) = self.previous.replace(transit_ns) {
-            let difference = transit_ns.abs_diff(previous) as f64;
-            self.estimate += (difference - self.estimate) / 16.0;
-            self.sum += self.estimate;
-            self.max = self.max.max(self.estimate);
-            self.count += 1;
-        }
+    /// Records the transit time of the packet that arrived next, in nanoseconds. Returns the new estimate, which needs two packets.
+    pub fn on_transit(&mut self, transit_ns: i64) -> Option<f64> {
+        let previous = self.previous.replace(transit_ns)?;
+        let difference = transit_ns.abs_diff(previous) as f64;
+        self.estimate += (difference - self.estimate) / 16.0;
+        self.sum += self.estimate;
+        self.max = self.max.max(self.estimate);
+        self.count += 1;
+        Some(self.estimate)
     }
 
     /// Number of updates of the estimate: packets minus one.

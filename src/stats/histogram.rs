@@ -85,7 +85,7 @@ impl Histogram {
     /// `p` runs from 0 to 1 and is rounded to a millionth. The result is never below the true value and never above the maximum. The error
     /// is at most 0.1 % of the true value's magnitude.
     pub fn percentile(&self, p: f64) -> Option<i64> {
-        let rank = (u128::from(self.count) * millionths(p)).div_ceil(MILLION).max(1);
+        let rank = percentile_rank(self.count, p);
         let mut seen = 0;
         self.buckets()
             .find(|&(_, count)| {
@@ -98,8 +98,7 @@ impl Histogram {
     /// [`Histogram::percentile`] if there are at least 1/(1−`p`) values: 2 for p50, 10 for p90, 100 for p99. If there are fewer values,
     /// returns `None`.
     pub fn percentile_if_enough(&self, p: f64) -> Option<i64> {
-        let enough = u128::from(self.count) * (MILLION - millionths(p)) >= MILLION;
-        if enough { self.percentile(p) } else { None }
+        if is_enough_for_percentile(self.count, p) { self.percentile(p) } else { None }
     }
 
     /// The upper bound and the count of each bucket that is not empty, in ascending order. An upper bound above the largest recorded value
@@ -113,6 +112,16 @@ impl Histogram {
             self.positive.ascending().map(|(_, upper, count)| (i64::try_from(upper).unwrap_or(i64::MAX), count));
         negative.chain(positive).map(move |(upper, count)| (upper.min(max), count))
     }
+}
+
+/// The nearest rank of the percentile `p` of `count` values: ⌈`p`·`count`⌉, at least 1.
+pub(super) fn percentile_rank(count: u64, p: f64) -> u128 {
+    (u128::from(count) * millionths(p)).div_ceil(MILLION).max(1)
+}
+
+/// Whether there are at least 1/(1−`p`) values.
+pub(super) fn is_enough_for_percentile(count: u64, p: f64) -> bool {
+    u128::from(count) * (MILLION - millionths(p)) >= MILLION
 }
 
 /// `p` rounded to millionths.

@@ -18,11 +18,11 @@ pub struct LossBursts {
 }
 
 impl LossBursts {
-    /// Records the outcome of the next packet in the order of sending.
-    pub fn on_settled(&mut self, lost: bool) {
+    /// Records the outcome of the next packet in the order of sending. Returns the length of the current burst.
+    pub fn on_settled(&mut self, lost: bool) -> u64 {
         if !lost {
             self.current = 0;
-            return;
+            return 0;
         }
         if let Some(shorter) = length_bucket(self.current) {
             self.lengths[shorter] -= 1;
@@ -32,6 +32,7 @@ impl LossBursts {
             self.lengths[longer] += 1;
         }
         self.max_length = self.max_length.max(self.current);
+        self.current
     }
 
     /// Number of bursts of 1, 2, … 9 packets, and of 10 or more.

@@ -1,11 +1,13 @@
-//! Statistics of packets and clocks: counters, percentiles, loss, jitter, delay variation, pacing and drift, in fixed memory.
+//! Statistics of packets and clocks: counters, percentiles, loss, jitter, delay variation, pacing, drift and their course over time, in bounded memory.
 //!
-//! Recording a sample allocates memory only for the first value in a histogram octave. Therefore, a run may last forever.
+//! Recording a sample allocates memory only for the first value in a histogram bucket array, and for each new interval of the
+//! history, whose number is limited. Therefore, a run may last forever.
 //! `docs/measuring.md` defines every number. This module computes numbers and applies no limits.
 
 mod clock;
 mod delay;
 mod histogram;
+mod history;
 mod loss;
 mod stream_stats;
 
@@ -14,8 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub use clock::{ClockJumps, ClockReading, DriftEstimate, DriftEstimator, MIN_DRIFT_SECONDS};
 pub use delay::{HostTiming, Ipdv, Jitter, PACING_EDGE_SECONDS, PacingStats};
 pub use histogram::{Histogram, HistogramBar};
+pub use history::{History, Interval, MAX_INTERVALS};
 pub use loss::{BURST_LENGTH_BUCKETS, LossBursts, ReorderedPacket, Reordering};
-pub use stream_stats::StreamStats;
+pub use stream_stats::{FinalOutcome, StreamStats};
 
 /// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

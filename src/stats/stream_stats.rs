@@ -1,6 +1,23 @@
 //! The statistics of one stream: every packet has one outcome, every datagram is counted once.
 
-use super::{Histogram, Ipdv, Jitter, LossBursts, ReorderedPacket};
+use super::{Histogram, History, Ipdv, Jitter, LossBursts, ReorderedPacket};
+use crate::time::Time;
+
+/// The final outcome of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinalOutcome {
+    /// An undamaged copy returned after this round trip, in nanoseconds.
+    Returned {
+        /// The round trip in nanoseconds, including the server delay.
+        rtt: i64,
+    },
+    /// Only damaged copies returned.
+    Damaged,
+    /// No copy returned.
+    Lost,
+    /// The run ended before the packet timed out, or expects no replies.
+    InFlight,
+}
 
 /// Counters and times of one stream. At the end of a run, `sent = returned + damaged + lost + in_flight`. The received datagrams of the
 /// stream are `returned + duplicated + damaged_copies + unmatched`.
@@ -45,6 +62,8 @@ pub struct StreamStats {
     pub reorder_late_time_offset: Histogram,
     /// Delay variation of the settled packets.
     pub ipdv: Ipdv,
+    /// The course of the counts and round trips over time. The round trips are relative to [`StreamStats::rtt_baseline`].
+    pub history: History,
 }
 
 impl StreamStats {
@@ -59,12 +78,43 @@ impl StreamStats {
         Self::default()
     }
 
+    /// Records a sent packet. If `failed` is true, the operating system did not send the packet.
+    pub fn on_sent(&mut self, sent_at: Time, failed: bool) {
+        self.sent += 1;
+        self.send_failed += u64::from(failed);
+        self.history.on_sent(sent_at);
+    }
+
     /// Records a packet whose first undamaged copy returned after `round_trip_ns`.
-    pub fn on_return(&mut self, round_trip_ns: i64) {
+    pub fn on_return(&mut self, sent_at: Time, round_trip_ns: i64) {
         self.returned += 1;
         let baseline = *self.rtt_baseline_ns.get_or_insert(round_trip_ns);
-        self.rtt.record(round_trip_ns.saturating_sub(baseline));
-        self.jitter.on_transit(round_trip_ns);
+        let rtt = round_trip_ns.saturating_sub(baseline);
+        self.rtt.record(rtt);
+        let jitter = self.jitter.on_transit(round_trip_ns);
+        self.history.on_returned(sent_at, rtt, jitter);
+    }
+
+    /// Records the final outcome of a packet. Packets must be passed in the order of sending.
+    pub fn on_settled(&mut self, sent_at: Time, outcome: FinalOutcome) {
+        let burst = self.loss_bursts.on_settled(outcome == FinalOutcome::Lost);
+        let rtt = if let FinalOutcome::Returned { rtt } = outcome { Some(rtt) } else { None };
+        self.ipdv.on_settled(rtt);
+        match outcome {
+            FinalOutcome::Returned { .. } => {}
+            FinalOutcome::Damaged => {
+                self.damaged += 1;
+                self.history.on_damaged(sent_at);
+            }
+            FinalOutcome::Lost => {
+                self.lost += 1;
+                self.history.on_lost(sent_at, burst);
+            }
+            FinalOutcome::InFlight => {
+                self.in_flight += 1;
+                self.history.on_in_flight(sent_at);
+            }
+        }
     }
 
     /// Records a returned packet that was overtaken.

@@ -112,8 +112,8 @@ pub struct BindingRequest {
     /// The first unknown comprehension-required attributes.
     unknown_attributes: [u16; MAX_UNKNOWN_ATTRIBUTES],
     unknown_count: usize,
-    /// Whether the datagram requests [`ReceivedCounts`].
-    counts_requested: bool,
+    /// Whether the datagram requests [`ReceivedCounts`], and when.
+    counts_requested: Option<CountsRequestTime>,
     /// Length of the datagram in bytes.
     len: usize,
 }
@@ -130,11 +130,13 @@ pub fn parse_message(datagram: &[u8]) -> Result<StunMessage, StunError> {
         fingerprint: false,
         unknown_attributes,
         unknown_count: 0,
-        counts_requested: false,
+        counts_requested: None,
         len,
     };
-    request.fingerprint = for_each_attribute(datagram, |attribute_type, _| {
-        request.counts_requested |= attribute_type == RECEIVED_COUNTS;
+    request.fingerprint = for_each_attribute(datagram, |attribute_type, value| {
+        if attribute_type == RECEIVED_COUNTS {
+            request.counts_requested = Some(CountsRequestTime::from_byte(value.first().copied().unwrap_or(0)));
+        }
         if attribute_type < 0x8000
             && !KNOWN_ATTRIBUTES.contains(&attribute_type)
             && request.unknown_count < MAX_UNKNOWN_ATTRIBUTES
@@ -147,9 +149,9 @@ pub fn parse_message(datagram: &[u8]) -> Result<StunMessage, StunError> {
 }
 
 impl BindingRequest {
-    /// Whether the response should contain [`ReceivedCounts`].
-    pub fn wants_counts(&self) -> bool {
-        self.counts_requested && self.unknown_count == 0
+    /// If the response should contain [`ReceivedCounts`], returns when they were requested.
+    pub fn counts_requested(&self) -> Option<CountsRequestTime> {
+        self.counts_requested.filter(|_| self.unknown_count == 0)
     }
 
     /// The response to `source`. The response contains the mapped address. `counts` are omitted if they would make the response longer than
@@ -165,10 +167,28 @@ impl BindingRequest {
 /// Length in bytes of a Binding request for [`ReceivedCounts`]. The response that contains the counts is not longer than this request.
 pub const COUNTS_REQUEST_LEN: usize = HEADER_LEN + 4 + PLACEHOLDER_LEN + 8;
 
+/// When a client requests [`ReceivedCounts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountsRequestTime {
+    /// Before or after a run. The next run may use the same sequence numbers again.
+    RunBoundary = 0,
+    /// During a run. The sequence numbers continue.
+    DuringRun = 1,
+}
+
+impl CountsRequestTime {
+    /// The first byte of the attribute. Unknown values count as a run boundary.
+    fn from_byte(byte: u8) -> Self {
+        if byte == Self::DuringRun as u8 { Self::DuringRun } else { Self::RunBoundary }
+    }
+}
+
 /// A Binding request that also requests [`ReceivedCounts`].
-pub fn counts_request(transaction: TransactionId) -> [u8; COUNTS_REQUEST_LEN] {
+pub fn counts_request(transaction: TransactionId, time: CountsRequestTime) -> [u8; COUNTS_REQUEST_LEN] {
     let mut message = MessageBuilder::<COUNTS_REQUEST_LEN>::new(BINDING_REQUEST, transaction);
-    message.push(RECEIVED_COUNTS, &[0; PLACEHOLDER_LEN]);
+    let mut placeholder = [0; PLACEHOLDER_LEN];
+    placeholder[0] = time as u8;
+    message.push(RECEIVED_COUNTS, &placeholder);
     message.push_fingerprint();
     message.into_bytes()
 }

@@ -16,6 +16,9 @@ const MAX_READS_PER_TURN: usize = 4;
 /// that are due at the deadline.
 const SPIN_READ_GUARD: Duration = Duration::from_micros(8);
 
+/// Maximum time that a node may continue after a stop request. Ctrl-C must end a run at once.
+const MAX_STOP_DELAY: Duration = Duration::from_millis(200);
+
 /// The socket operations that the loop needs. One implementation per platform.
 pub(in crate::io) trait DriverIo {
     /// The monotonic clock.
@@ -111,7 +114,14 @@ fn run_loop(
     let timed = idle == IdlePolicy::Finish;
     let mut wake = EarlyWake::new(spin);
     let mut readable = true;
-    while stop.signal().is_none() {
+    let mut end = None;
+    loop {
+        if stop.signal().is_some() {
+            let now = io.now();
+            if now >= *end.get_or_insert_with(|| if node.on_stop() { now + MAX_STOP_DELAY } else { now }) {
+                break;
+            }
+        }
         let mut more = readable;
         for _ in 0..MAX_READS_PER_TURN {
             more = more && io.recv(&mut |now, batch| node.on_datagram(now, batch))?;

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use jamjam_dev::wire::stun::{
-    HEADER_LEN, MAX_MESSAGE_LEN, ReceivedCounts, ResponseAttributes, StunMessage, TransactionId, binding_request,
-    counts_request, is_error_response, is_response_to, is_stun, parse_message,
+    CountsRequestTime, HEADER_LEN, MAX_MESSAGE_LEN, ReceivedCounts, ResponseAttributes, StunMessage, TransactionId,
+    binding_request, counts_request, is_error_response, is_response_to, is_stun, parse_message,
 };
 
 use crate::input::Input;
@@ -38,7 +38,7 @@ pub(crate) fn run(data: &[u8]) {
 #[derive(Default)]
 struct Expected {
     unknown: Vec<u16>,
-    wants_counts: bool,
+    counts_requested: Option<CountsRequestTime>,
     has_fingerprint: bool,
 }
 
@@ -59,7 +59,11 @@ fn parse_again(datagram: &[u8]) -> Option<Expected> {
             return (at + 8 == datagram.len() && value == crc.to_be_bytes()).then_some(expected);
         }
         if !is_protected {
-            expected.wants_counts |= kind == 0xc0ec;
+            if kind == 0xc0ec {
+                let during_run = value.first() == Some(&1);
+                let times = [CountsRequestTime::RunBoundary, CountsRequestTime::DuringRun];
+                expected.counts_requested = Some(times[usize::from(during_run)]);
+            }
             if kind < 0x8000 && !KNOWN.contains(&kind) {
                 expected.unknown.push(kind);
             }
@@ -97,7 +101,7 @@ fn check_server(datagram: &[u8], source: SocketAddr, counts: Option<ReceivedCoun
     assert!(!is_response_to(response, &changed));
     assert_eq!(parse_again(response).map(|parsed| parsed.has_fingerprint), Some(expected.has_fingerprint));
     assert_eq!(is_error_response(response), !expected.unknown.is_empty());
-    assert_eq!(request.wants_counts(), expected.wants_counts && expected.unknown.is_empty());
+    assert_eq!(request.counts_requested(), expected.counts_requested.filter(|_| expected.unknown.is_empty()));
     let attributes = ResponseAttributes::parse(response).expect("the response is valid");
     if expected.unknown.is_empty() {
         let canonical = SocketAddr::new(source.ip().to_canonical(), source.port());
@@ -120,7 +124,9 @@ fn check_server(datagram: &[u8], source: SocketAddr, counts: Option<ReceivedCoun
 fn check_client(datagram: &[u8]) {
     let transaction: TransactionId = datagram.get(8..HEADER_LEN).and_then(|id| id.try_into().ok()).unwrap_or_default();
     assert!(!is_response_to(&binding_request(transaction), &transaction));
-    for request in [&binding_request(transaction)[..], &counts_request(transaction)] {
+    let times = [CountsRequestTime::RunBoundary, CountsRequestTime::DuringRun];
+    let [boundary, during_run] = times.map(|time| counts_request(transaction, time));
+    for request in [&binding_request(transaction)[..], &boundary, &during_run] {
         assert!(matches!(parse_message(request), Ok(StunMessage::Request(_))));
     }
     if !is_response_to(datagram, &transaction) {

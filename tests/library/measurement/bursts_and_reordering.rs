@@ -6,7 +6,7 @@ use jamjam_dev::time::Time;
 /// One letter per packet in sending order: `x` is lost.
 fn bursts(outcomes: &str) -> LossBursts {
     let mut bursts = LossBursts::default();
-    outcomes.chars().for_each(|outcome| bursts.on_settled(outcome == 'x'));
+    outcomes.chars().for_each(|outcome| _ = bursts.on_settled(outcome == 'x'));
     bursts
 }
 
@@ -103,7 +103,7 @@ fn evicted_packets_do_not_affect_later_arrivals() {
 #[test]
 fn stream_statistics_sum_reordering_extents() {
     let mut stream = StreamStats::new();
-    (0..8).for_each(|_| stream.on_return(1_000));
+    (0..8).for_each(|_| stream.on_return(Time::ZERO, 1_000));
     assert_eq!((stream.reordered_ratio(), stream.reorder_extent.mean()), (Some(0.0), None));
     stream.on_reordered(ReorderedPacket { extent: 1, late_time_offset_ns: 500 });
     stream.on_reordered(ReorderedPacket { extent: 6, late_time_offset_ns: 300 });

@@ -1,6 +1,7 @@
 //! Delay variation by RFC 5481's definitions, against values computed by hand.
 
 use jamjam_dev::stats::{Ipdv, StreamStats};
+use jamjam_dev::time::Time;
 
 fn ipdv(round_trips: &[Option<i64>]) -> Ipdv {
     let mut ipdv = Ipdv::default();
@@ -41,7 +42,7 @@ fn ipdv_of_falling_delays_is_negative_and_its_magnitude_positive() {
 fn pdv_is_the_difference_to_the_smallest_round_trip() {
     let mut stream = StreamStats::new();
     // 1,000 round trips: one for each value from 1,000 ns to 1,999 ns. The histogram stores these values exactly.
-    (0..1_000).rev().for_each(|n| stream.on_return(1_000 + n));
+    (0..1_000).rev().for_each(|n| stream.on_return(Time::ZERO, 1_000 + n));
     // The percentiles 50, 99 and 99.9 have the ranks 500, 990 and 999. The round trips with these ranks are 1,499, 1,989 and 1,998 ns. The
     // minimum, 1,000 ns, is subtracted from each percentile.
     assert_eq!([0.5, 0.99, 0.999].map(|p| stream.pdv(p)), [Some(499), Some(989), Some(998)]);
@@ -54,7 +55,7 @@ fn audio_pdv_does_not_depend_on_server_delay_or_order() {
         let mut stream = StreamStats::with_rtt_baseline();
         // The echo times exceed the server delay by 500, 300 and 1,500 ns. The median of these values is 500 ns, and the minimum is 300 ns.
         for ns in [500, 300, 1_500] {
-            stream.on_return(server_delay + ns);
+            stream.on_return(Time::ZERO, server_delay + ns);
         }
         assert_eq!((stream.pdv(0.5), stream.max_pdv()), (Some(200), Some(1_200)), "{server_delay}");
     }
@@ -64,6 +65,6 @@ fn audio_pdv_does_not_depend_on_server_delay_or_order() {
 fn percentiles_of_variation_need_enough_round_trips() {
     let mut stream = StreamStats::new();
     assert_eq!((stream.pdv(0.5), stream.max_pdv()), (None, None));
-    stream.on_return(7);
+    stream.on_return(Time::ZERO, 7);
     assert_eq!((stream.pdv(0.5), stream.max_pdv()), (None, Some(0)));
 }

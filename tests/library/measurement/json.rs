@@ -36,7 +36,7 @@ fn every_limit() -> Limits {
 
 fn stream(mut stream: StreamStats, round_trips: impl IntoIterator<Item = i64>) -> StreamStats {
     for ns in round_trips {
-        stream.on_return(ns);
+        stream.on_return(Time::ZERO, ns);
     }
     stream.sent = stream.returned;
     stream
@@ -165,7 +165,7 @@ fn run_with_all_anomalies() -> RunResults {
         (stream.late, stream.unmatched) = (2, 4);
         (1..=3).for_each(|extent| stream.reorder_extent.record(extent));
         stream.reorder_late_time_offset.record(5 * MS);
-        (0..30).for_each(|_| stream.loss_bursts.on_settled(true));
+        (0..30).for_each(|_| _ = stream.loss_bursts.on_settled(true));
         (0..300).for_each(|n| stream.ipdv.on_settled(Some(n % 2)));
     }
     let audio = run.audio.as_mut().unwrap();
@@ -186,6 +186,7 @@ fn reported() -> RunResults {
         response_received: true,
         mapped_address: Some(([192, 0, 2, 1], 7).into()),
         received: Some([0, 980, 0]),
+        samples: Vec::new(),
     };
     let ping = StreamStats { sent: 1_000, lost: 30, ..stream(StreamStats::new(), vec![MS; 970]) };
     RunResults { loss_report: Some(server_report), ..probe(StreamStats { sent: 1_000, ..ping }) }
@@ -393,7 +394,7 @@ fn moqt_run_is_printed_with_its_fields() {
 fn known_run_has_known_figures() {
     let mut ping = StreamStats::new();
     for ns in [1_000, 2_000, 1_500] {
-        ping.on_return(ns);
+        ping.on_return(Time::ZERO, ns);
     }
     (ping.sent, ping.lost) = (4, 1);
     let report = Report::new(&RunResults { duration_ns: 1_500_000, ..probe(ping) }, &Limits::default());

@@ -6,6 +6,7 @@ use jamjam_dev::client::{AudioResults, RunKind, RunResults, StopSignal, StreamKi
 use jamjam_dev::report::Report;
 use jamjam_dev::report::limits::{LimitResult, Limits};
 use jamjam_dev::stats::StreamStats;
+use jamjam_dev::time::Time;
 
 const MS: i64 = 1_000_000;
 
@@ -14,7 +15,7 @@ const MS: i64 = 1_000_000;
 fn probe(sent: u64, round_trips: &[i64]) -> RunResults {
     let mut ping = StreamStats::new();
     for ns in round_trips {
-        ping.on_return(*ns);
+        ping.on_return(Time::ZERO, *ns);
     }
     ping.sent = sent;
     ping.lost = sent - ping.returned;
@@ -27,7 +28,7 @@ fn send(configured_server_delay_ns: Option<u64>, echo_times: &[i64], pings: &[i6
     let mut audio =
         AudioResults { stats: StreamStats::with_rtt_baseline(), configured_server_delay_ns, ..AudioResults::default() };
     for ns in echo_times {
-        audio.stats.on_return(*ns);
+        audio.stats.on_return(Time::ZERO, *ns);
     }
     audio.stats.sent = echo_times.len() as u64;
     let run = probe(pings.len() as u64, pings);

@@ -19,7 +19,7 @@ fn lossy(server_report: impl Into<Option<LossReport>>) -> RunResults {
 
 fn server_report(response_received: bool, pings: Option<u32>) -> LossReport {
     let mapped_address = response_received.then(|| "[2001:db8::7]:40000".parse().expect("an address"));
-    LossReport { response_received, mapped_address, received: pings.map(|pings| [0, pings, 0]) }
+    LossReport { response_received, mapped_address, received: pings.map(|pings| [0, pings, 0]), samples: Vec::new() }
 }
 
 fn document(run: &RunResults) -> Value {

@@ -4,6 +4,7 @@ mod bursts_and_reordering;
 mod clock_jumps;
 mod delay_variation;
 mod histogram;
+mod history;
 mod html;
 mod jitter;
 mod json;

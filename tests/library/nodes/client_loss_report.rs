@@ -5,7 +5,9 @@ use test_support::node_driver;
 use test_support::recording_sink;
 use test_support::stun;
 
-use jamjam_dev::client::{ClientNode, LossReport, ProbeConfig, ProbeWorkload, Prober, RunResults, StreamKind};
+use jamjam_dev::client::{
+    ClientNode, CountSample, LossReport, ProbeConfig, ProbeWorkload, Prober, RunResults, StreamKind,
+};
 use jamjam_dev::node::{Node, SendStatus};
 use jamjam_dev::time::Time;
 
@@ -92,7 +94,7 @@ fn nothing_is_sent_or_counted_before_the_server_has_responded() {
     let run = run(node);
     assert_eq!((run.duration_ns, run.stray, split(&run, StreamKind::Ping)), (102 * MS, 0, Some((0, 0))));
     let mapped_address = Some("192.0.2.1:32853".parse().expect("an address"));
-    assert_eq!(run.loss_report, Some(LossReport { response_received: true, mapped_address, received: None }));
+    assert_eq!(run.loss_report, Some(LossReport { response_received: true, mapped_address, ..LossReport::default() }));
 }
 
 #[test]
@@ -109,7 +111,7 @@ fn loss_report_request_is_sent_at_most_three_times() {
     // No ping returned: the end is 2 s after the last ping.
     assert_eq!(run_to_end(&mut node, |_| panic!("a request")), (vec![], 3_010 * MS));
     let run = run(node);
-    assert_eq!((run.loss_report, split(&run, StreamKind::Ping)), (Some(LossReport::default()), None));
+    assert_eq!((&run.loss_report, split(&run, StreamKind::Ping)), (&Some(LossReport::default()), None));
     assert_eq!(run.duration_ns, 2_010 * MS);
 }
 
@@ -189,14 +191,15 @@ fn server_that_restarted_between_the_requests_yields_no_split() {
 }
 
 #[test]
-fn interrupted_run_has_no_loss_direction() {
+fn interrupted_run_uses_the_last_response_for_the_direction() {
     let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
     // The pings without a pong were sent at 21 and 31 ms. At 2,025 ms, only the ping sent at 21 ms has passed its deadline.
     let request = poll(&mut node, 1_500 * MS).remove(0);
     deliver(&mut node, 1_501 * MS, peer(), &counts_response(&request, 9, 3));
     let run = node.into_results("", Some(Time::from_nanos(2_025 * MS)), &mut ());
     let stream = run.stream(StreamKind::Ping).expect("pings");
-    assert_eq!((stream.lost, stream.in_flight, split(&run, StreamKind::Ping)), (1, 1, None));
+    // According to the server's counts, one of the two pings was lost upstream. The lost ping was sent earlier.
+    assert_eq!((stream.lost, stream.in_flight, split(&run, StreamKind::Ping)), (1, 1, Some((1, 0))));
 }
 
 #[test]
@@ -243,4 +246,90 @@ fn would_block_does_not_use_up_an_attempt() {
     }
     assert_eq!(sink.take().len(), 1);
     assert_eq!(deadline(&node), Some(200 * MS + 1));
+}
+
+/// Sends a ping every 10 ms for four seconds and interrupts the run. Of ten pings, number 3 is lost upstream and number 7 downstream. The
+/// server answers the requests for which `answers` is true. The argument of `answers` is the number of the request, from 1.
+fn interrupted_run(answers: impl Fn(usize) -> bool) -> (Prober, usize) {
+    let mut node = prober_with_report(StreamKind::Ping, 1_000);
+    let request = poll(&mut node, 0).remove(0);
+    deliver(&mut node, 0, peer(), &counts_response(&request, 9, 100));
+    let (mut received, mut pings, mut requests) = (100, 0, 0);
+    for at in (0..4_000).step_by(10) {
+        for datagram in poll(&mut node, at * MS) {
+            if is_loss_report_request(&datagram) {
+                requests += 1;
+                if answers(requests) {
+                    deliver(&mut node, (at + 1) * MS, peer(), &counts_response(&datagram, 9, received));
+                }
+                continue;
+            }
+            received += u32::from(pings % 10 != 3);
+            if pings % 10 != 3 && pings % 10 != 7 {
+                deliver(&mut node, (at + 1) * MS, peer(), &pong(&datagram));
+            }
+            pings += 1;
+        }
+    }
+    assert!(node.on_stop());
+    (node, requests)
+}
+
+#[test]
+fn interrupted_run_reports_the_direction_of_its_losses() {
+    let (mut node, requests) = interrupted_run(|_| true);
+    assert_eq!(requests, 3, "one request per second");
+    // At the interrupt, one more request is sent. The driver ends the run when it is answered.
+    let last = poll(&mut node, 4_000 * MS);
+    assert!(last.len() == 1 && is_loss_report_request(&last[0]), "{last:02x?}");
+    assert!(deadline(&node).is_some());
+    deliver(&mut node, 4_001 * MS, peer(), &counts_response(&last[0], 9, 100 + 360));
+    assert_eq!((poll(&mut node, 4_001 * MS), deadline(&node)), (vec![], None));
+    let run = node.into_results("", Some(Time::from_nanos(4_001 * MS)), &mut ());
+    // The timeout is 2 s after the smallest round trip of 1 ms. The pings 0 to 200 have timed out: 20 were lost in each direction.
+    let ping = run.stream(StreamKind::Ping).expect("pings");
+    assert_eq!((ping.sent, ping.lost, ping.in_flight), (400, 40, 40));
+    assert_eq!(split(&run, StreamKind::Ping), Some((20, 20)));
+    let report = run.loss_report.as_ref().expect("a report");
+    assert_eq!(report.received, None, "packets were in flight");
+    let by_interval = report.lost_upstream_by_interval(StreamKind::Ping, &ping.history);
+    assert_eq!(by_interval, [Some(10), Some(10), Some(0), Some(0)]);
+}
+
+#[test]
+fn missing_response_assigns_upstream_losses_to_the_earliest_interval() {
+    // The first second has 10 losses upstream and 10 downstream. Without its counts, all 20 losses of the first two seconds that happened
+    // upstream are assigned to the first second.
+    let (node, _) = interrupted_run(|request| request != 1);
+    let run = node.into_results("", Some(Time::from_nanos(4_001 * MS)), &mut ());
+    let (report, ping) = (run.loss_report.as_ref().expect("a report"), run.stream(StreamKind::Ping).expect("pings"));
+    let by_interval = report.lost_upstream_by_interval(StreamKind::Ping, &ping.history);
+    assert_eq!(by_interval, [Some(20), Some(0), Some(0), Some(0)]);
+    assert_eq!(split(&run, StreamKind::Ping), Some((20, 20)));
+}
+
+#[test]
+fn losses_that_no_response_covers_have_no_direction() {
+    let (node, _) = interrupted_run(|request| request == 1);
+    let run = node.into_results("", Some(Time::from_nanos(4_001 * MS)), &mut ());
+    let (report, ping) = (run.loss_report.as_ref().expect("a report"), run.stream(StreamKind::Ping).expect("pings"));
+    let by_interval = report.lost_upstream_by_interval(StreamKind::Ping, &ping.history);
+    assert_eq!(by_interval, [Some(10), None, Some(0), Some(0)]);
+    assert_eq!(split(&run, StreamKind::Ping), None);
+}
+
+#[test]
+fn ping_that_arrives_after_a_request_is_not_lost() {
+    let history = {
+        let mut stats = jamjam_dev::stats::StreamStats::new();
+        for n in 0..20 {
+            stats.on_sent(Time::from_millis(n * 100), false);
+            stats.on_settled(Time::from_millis(n * 100), jamjam_dev::stats::FinalOutcome::Lost);
+        }
+        stats.history
+    };
+    let sample = |sent, received| CountSample { sent: [0, sent, 0], received: [0, received, 0] };
+    // Ping 9 arrives after the first request. Therefore, it is missing in the first sample, but not in the second.
+    let report = LossReport { samples: vec![sample(10, 9), sample(20, 20)], ..LossReport::default() };
+    assert_eq!(report.lost_upstream_by_interval(StreamKind::Ping, &history), [Some(0), Some(0)]);
 }

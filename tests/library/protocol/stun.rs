@@ -5,14 +5,15 @@ use test_support::golden;
 
 use golden::packet;
 use jamjam_dev::wire::stun::{
-    BindingRequest, ReceivedCounts, ResponseAttributes, StunError, StunMessage, binding_request, counts_request,
-    is_response_to, is_stun, parse_message,
+    BindingRequest, CountsRequestTime, ReceivedCounts, ResponseAttributes, StunError, StunMessage, binding_request,
+    counts_request, is_response_to, is_stun, parse_message,
 };
 use proptest::prelude::*;
 
 /// The fixtures that are requests.
-const REQUESTS: [&str; 5] = [
+const REQUESTS: [&str; 6] = [
     "stun-loss-report-request.hex",
+    "stun-loss-report-request-during-run.hex",
     "stun-request.hex",
     "stun-request-fingerprint.hex",
     "stun-rfc5769-request.hex",
@@ -195,10 +196,13 @@ fn bare_request_matches_the_golden_bytes() {
 #[test]
 fn counts_request_and_response_match_the_golden_bytes() {
     let (request_bytes, response) = (packet("stun-loss-report-request.hex"), packet("stun-loss-report-response.hex"));
-    assert_eq!(counts_request(transaction(&request_bytes))[..], request_bytes);
+    assert_eq!(counts_request(transaction(&request_bytes), CountsRequestTime::RunBoundary)[..], request_bytes);
+    let during_run = packet("stun-loss-report-request-during-run.hex");
+    assert_eq!(counts_request(transaction(&during_run), CountsRequestTime::DuringRun)[..], during_run);
+    assert_eq!(request(&during_run).counts_requested(), Some(CountsRequestTime::DuringRun));
     let counts = ReceivedCounts { epoch: 10_000_000, audio: 0, ping: 0, keepalive: 0 };
     let from = SocketAddr::from(([192, 0, 2, 1], 40_000));
-    assert!(request(&request_bytes).wants_counts());
+    assert_eq!(request(&request_bytes).counts_requested(), Some(CountsRequestTime::RunBoundary));
     assert_eq!(request(&request_bytes).respond(from, Some(counts)).as_bytes(), response);
     assert!(is_response_to(&response, &transaction(&request_bytes)));
     assert_eq!(
@@ -208,7 +212,7 @@ fn counts_request_and_response_match_the_golden_bytes() {
     // Over IPv6, the response is as long as its request. A request without the attribute gets no counts.
     let far = SocketAddr::from(([0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1));
     assert_eq!((request_bytes.len(), request(&request_bytes).respond(far, Some(counts)).as_bytes().len()), (76, 76));
-    assert!(!request(&packet("stun-request.hex")).wants_counts());
+    assert_eq!(request(&packet("stun-request.hex")).counts_requested(), None);
 }
 
 #[test]

@@ -7,6 +7,6 @@ mod log;
 mod net;
 mod participants;
 mod reference_counts;
-mod rng;
+pub(crate) mod rng;
 mod signaling;
 mod simulated_socket;

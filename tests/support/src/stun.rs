@@ -56,8 +56,19 @@ fn attributes(message: &[u8]) -> Option<(Vec<Attribute<'_>>, bool)> {
 
 /// Whether `bytes` is a complete STUN request for a loss report. Such a request ends with a FINGERPRINT.
 pub fn is_loss_report_request(bytes: &[u8]) -> bool {
+    is_request_with(bytes, 0) || is_request_during_run(bytes)
+}
+
+/// Whether `bytes` is a request for a loss report that was sent during a run.
+pub fn is_request_during_run(bytes: &[u8]) -> bool {
+    is_request_with(bytes, 1)
+}
+
+fn is_request_with(bytes: &[u8], first: u8) -> bool {
+    let mut value = [0; 44];
+    value[0] = first;
     let is_request =
-        |(found, has_fingerprint): (Vec<Attribute<'_>>, bool)| has_fingerprint && found == [(0xc0ec, &[0; 44][..])];
+        |(found, has_fingerprint): (Vec<Attribute<'_>>, bool)| has_fingerprint && found == [(0xc0ec, &value[..])];
     bytes.starts_with(&[0, 1]) && bytes.get(4..8) == Some(&COOKIE) && attributes(bytes).is_some_and(is_request)
 }
 

@@ -6,13 +6,14 @@ pub(crate) mod websocket;
 
 use jamjam_dev::client::{AudioResults, RunKind, RunResults, StreamKind};
 use jamjam_dev::stats::StreamStats;
+use jamjam_dev::time::Time;
 
 pub(crate) const MS: i64 = 1_000_000;
 
 /// A stream whose packets all returned, with these round-trip times in nanoseconds.
 pub(crate) fn stream(mut stream: StreamStats, round_trips: impl IntoIterator<Item = i64>) -> StreamStats {
     for ns in round_trips {
-        stream.on_return(ns);
+        stream.on_return(Time::ZERO, ns);
     }
     stream.sent = stream.returned;
     stream

@@ -3,6 +3,7 @@
 use jamjam_dev::client::{GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, RunKind, RunResults, StreamKind};
 use jamjam_dev::moqt::{MoqtVersion, Transport};
 use jamjam_dev::stats::StreamStats;
+use jamjam_dev::time::Time;
 
 fn run(moqt: MoqtResults, ping: Option<StreamStats>) -> RunResults {
     let run = RunResults::new(RunKind::Probe, "moqt://echo.example:4443/echo", StreamKind::Ping);
@@ -21,7 +22,7 @@ pub(crate) fn all_kinds() -> RunResults {
     };
     let groups = GroupCounts { sent: 10, returned: 7, lost: 2, frames_missing: 3, stopped: 4, dropped: 1 };
     let mut ping = StreamStats::new();
-    (0..11).for_each(|n| ping.on_return(1_000_000 + n));
+    (0..11).for_each(|n| ping.on_return(Time::ZERO, 1_000_000 + n));
     (ping.sent, ping.lost, ping.in_flight) = (20, 7, 2);
     let known = MoqtResults {
         version: Some(MoqtVersion::Gomoqt202502),

@@ -5,6 +5,7 @@ use jamjam_dev::client::{
 };
 use jamjam_dev::signaling::Dialect;
 use jamjam_dev::stats::StreamStats;
+use jamjam_dev::time::Time;
 
 fn run(websocket: WebSocketResults, ping: Option<StreamStats>) -> RunResults {
     let run = RunResults::new(RunKind::Probe, "wss://rooms.example", StreamKind::Ping);
@@ -21,7 +22,7 @@ pub(crate) fn websocket_runs() -> Vec<(&'static str, RunResults)> {
         join_ns: Some(5_000_000),
     };
     let mut ping = StreamStats::new();
-    (0..20).for_each(|n| ping.on_return(1_000_000 + n));
+    (0..20).for_each(|n| ping.on_return(Time::ZERO, 1_000_000 + n));
     ping.sent = 20;
     let known = WebSocketResults {
         connect_times: vec![set_up],

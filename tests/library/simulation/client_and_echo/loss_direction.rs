@@ -44,9 +44,17 @@ pub(crate) fn transactions(log: &[Event]) -> Vec<[u8; 12]> {
     found
 }
 
+/// The transaction ID of the final request: the ID of the first request plus one. Greater IDs belong to the requests during the run.
+pub(crate) fn final_transaction(log: &[Event]) -> Option<[u8; 12]> {
+    let found = transactions(log);
+    let [.., a, b, c, d] = found.first()?;
+    let successor = u32::from_be_bytes([*a, *b, *c, *d]).wrapping_add(1).to_be_bytes();
+    found.iter().copied().find(|id| id[8..] == successor)
+}
+
 /// The time when the final request was first sent, and the time of its response, if any.
 pub(crate) fn final_request(log: &[Event], peer: SocketAddr) -> Option<(i64, Option<i64>)> {
-    let id = *transactions(log).get(1)?;
+    let id = final_transaction(log)?;
     let is_request = |event: &&Event| matches!(event, Event::Sent { bytes, .. } if stun::is_loss_report_request(bytes) && stun::transaction(bytes) == id);
     let requested = log.iter().find(is_request)?.at();
     Some((requested, answer(log, peer, id).map(|(at, _)| at)))
@@ -120,15 +128,15 @@ fn server_arrivals(server: &[Event], client: SocketAddr) -> Server {
         if stun::is_loss_report_request(bytes) {
             arrivals.reported_counts.push((stun::transaction(bytes), [0, 1, 2].map(|i: usize| streams[i].count)));
             last_request = Some((stun::transaction(bytes), *at));
-            // The server sends at most ten loss reports per second. After each report, the server forgets which sequence
-            // numbers it has received.
+            // The server sends at most ten loss reports per second. After a report before or after a run, the server
+            // forgets which sequence numbers it has received.
             if window.is_none_or(|(begin, _)| at - begin >= 1_000_000_000) {
                 window = Some((*at, 0));
             }
             if let Some((_, times @ 0..10)) = &mut window {
                 *times += 1;
-                for stream in &mut streams {
-                    stream.newest = None;
+                if !stun::is_request_during_run(bytes) {
+                    streams.iter_mut().for_each(|stream| stream.newest = None);
                 }
             }
         } else if let Some((stream, sequence)) = reference_counts::header(bytes) {
@@ -168,8 +176,13 @@ pub(crate) struct ClientView<'a> {
 /// Checks the loss report of a client. Returns whether the reported upstream losses were compared with the packets that arrived at the
 /// server.
 pub(crate) fn check(view: &ClientView<'_>, run: &RunResults, differences: &mut Differences) -> bool {
-    let Some(requested) = run.loss_report else { return false };
-    let ids = transactions(view.log);
+    let Some(requested) = &run.loss_report else { return false };
+    // The first request, the final request, and the requests during the run.
+    let mut ids = transactions(view.log);
+    let last = final_transaction(view.log);
+    if let Some(position) = ids.iter().position(|id| Some(*id) == last) {
+        ids[1..=position].rotate_right(1);
+    }
     // If counting has already begun, the client discards the response to its first loss-report request.
     let used = |id: &[u8; 12]| {
         let (at, answer) = answer(view.log, view.peer, *id)?;
@@ -190,7 +203,7 @@ pub(crate) fn check(view: &ClientView<'_>, run: &RunResults, differences: &mut D
         }
     }
     let pair = reported_counts(0)
-        .zip(reported_counts(1))
+        .zip(last.and_then(|_| reported_counts(1)))
         .filter(|((before, _), (after, _))| before == after && !view.interrupted);
     let received_counts = pair.map(|((_, before), (_, after))| [0, 1, 2].map(|i: usize| after[i] - before[i]));
     differences.same("received", received_counts, requested.received);
@@ -206,11 +219,13 @@ pub(crate) fn check(view: &ClientView<'_>, run: &RunResults, differences: &mut D
             (lost, Some(received_counts)) => {
                 Some(reported.sent.saturating_sub(received_counts[stream as usize].into()).min(lost))
             }
+            // The requests during the run have their own test (nodes/client_loss_report.rs).
+            (_, None) if !requested.samples.is_empty() => run.lost_upstream(kind),
             (_, None) => None,
         };
         differences.same(&format!("{stream:?} lost upstream"), upstream, run.lost_upstream(kind));
     }
-    received_counts.is_some() && compare_with_arrivals(view, &server, &ids, run, &requested, differences)
+    received_counts.is_some() && compare_with_arrivals(view, &server, &ids, run, requested, differences)
 }
 
 /// If the arrivals are unambiguous, the reported losses must equal the numbers of missing packets.
@@ -223,7 +238,7 @@ fn compare_with_arrivals(
     differences: &mut Differences,
 ) -> bool {
     let firsts = |id: &[u8; 12]| server.reported_counts.iter().position(|(reported_counts, _)| reported_counts == id);
-    let (Some(_), Some(end)) = (firsts(&ids[0]), firsts(&ids[1])) else { return false };
+    let (Some(_), Some(end)) = (firsts(&ids[0]), ids.get(1).and_then(firsts)) else { return false };
     // The server's counts are unambiguous under two conditions. Condition 1: all packets of the run arrived between the first and the
     // second request. Condition 2: no keepalive of `--wait-for` arrived after the first request. These keepalives are sent before the first
     // request, but the network may delay them.

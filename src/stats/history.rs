@@ -1,0 +1,248 @@
+//! The course of a stream over time: counts and round-trip times of consecutive intervals, in bounded memory.
+//!
+//! All events of a packet belong to the interval in which the packet was sent. An interval is one second long. If a run needs more than
+//! [`MAX_INTERVALS`], pairs of intervals are merged, and the length of all intervals doubles.
+
+use super::histogram::{is_enough_for_percentile, percentile_rank};
+use crate::time::{NANOS_PER_SECOND, Time};
+
+/// Maximum number of intervals. A run of up to ten minutes has intervals of one second.
+pub const MAX_INTERVALS: usize = 600;
+
+/// log2 of the number of buckets in an octave of [`RttCounts`]. The width of a bucket is at most 1/256 of its lower bound.
+const SUB_BUCKET_BITS: u32 = 8;
+const SUB_BUCKETS: u64 = 1 << SUB_BUCKET_BITS;
+
+/// Counts and times of the packets that were sent in one interval.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Interval {
+    /// Packets sent, including those for which sending failed.
+    pub sent: u64,
+    /// Packets for which an undamaged copy returned.
+    pub returned: u64,
+    /// Packets for which no copy returned.
+    pub lost: u64,
+    /// Packets for which only damaged copies returned.
+    pub damaged: u64,
+    /// Packets without an outcome.
+    pub in_flight: u64,
+    /// The length of the longest loss burst that contains a packet of this interval. Only packets up to the end of the interval count.
+    pub burst_max: u64,
+    jitter_sum: f64,
+    jitter_count: u64,
+    rtt: RttCounts,
+}
+
+impl Interval {
+    /// A percentile (nearest rank, 0 to 1) of the recorded round trips in nanoseconds. The error is at most 0.4 % of the recorded value.
+    /// Returns `None` if there are fewer than 1/(1−`p`) values.
+    pub fn rtt_percentile(&self, p: f64) -> Option<i64> {
+        if is_enough_for_percentile(self.rtt.count, p) { self.rtt.percentile(p) } else { None }
+    }
+
+    /// The smallest recorded round trip in nanoseconds, exact.
+    pub fn rtt_min(&self) -> Option<i64> {
+        self.rtt.min_max.map(|(min, _)| min)
+    }
+
+    /// The largest recorded round trip in nanoseconds, exact.
+    pub fn rtt_max(&self) -> Option<i64> {
+        self.rtt.min_max.map(|(_, max)| max)
+    }
+
+    /// The mean of the jitter estimates (RFC 3550) after each packet of this interval, in nanoseconds.
+    pub fn jitter_mean(&self) -> Option<f64> {
+        (self.jitter_count > 0).then(|| self.jitter_sum / self.jitter_count as f64)
+    }
+
+    /// Packets with an outcome: returned, damaged or lost.
+    pub fn settled(&self) -> u64 {
+        self.sent.saturating_sub(self.in_flight)
+    }
+
+    fn merge(&mut self, next: &Self) {
+        self.sent += next.sent;
+        self.returned += next.returned;
+        self.lost += next.lost;
+        self.damaged += next.damaged;
+        self.in_flight += next.in_flight;
+        self.burst_max = self.burst_max.max(next.burst_max);
+        self.jitter_sum += next.jitter_sum;
+        self.jitter_count += next.jitter_count;
+        self.rtt.merge(&next.rtt);
+    }
+}
+
+/// The intervals of one stream, from the first sent packet on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    /// When the first packet was sent.
+    origin: Option<Time>,
+    interval_ns: u64,
+    intervals: Vec<Interval>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { origin: None, interval_ns: NANOS_PER_SECOND, intervals: Vec::new() }
+    }
+}
+
+impl History {
+    /// The length of each interval in nanoseconds: one second times a power of two.
+    pub fn interval_ns(&self) -> u64 {
+        self.interval_ns
+    }
+
+    /// The intervals in order. The last interval may be incomplete.
+    pub fn intervals(&self) -> &[Interval] {
+        &self.intervals
+    }
+
+    /// Records a sent packet.
+    pub(super) fn on_sent(&mut self, sent_at: Time) {
+        self.interval_mut(sent_at).sent += 1;
+    }
+
+    /// Records the first undamaged copy of a packet. `jitter` is the jitter estimate after this packet, in nanoseconds.
+    pub(super) fn on_returned(&mut self, sent_at: Time, rtt: i64, jitter: Option<f64>) {
+        let interval = self.interval_mut(sent_at);
+        interval.returned += 1;
+        interval.rtt.record(rtt);
+        if let Some(jitter) = jitter {
+            interval.jitter_sum += jitter;
+            interval.jitter_count += 1;
+        }
+    }
+
+    /// Records a lost packet, which is the last packet of a burst of `burst` packets so far.
+    pub(super) fn on_lost(&mut self, sent_at: Time, burst: u64) {
+        let interval = self.interval_mut(sent_at);
+        interval.lost += 1;
+        interval.burst_max = interval.burst_max.max(burst);
+    }
+
+    /// Records a packet of which only damaged copies arrived.
+    pub(super) fn on_damaged(&mut self, sent_at: Time) {
+        self.interval_mut(sent_at).damaged += 1;
+    }
+
+    /// Records a packet that is in flight at the end of the run.
+    pub(super) fn on_in_flight(&mut self, sent_at: Time) {
+        self.interval_mut(sent_at).in_flight += 1;
+    }
+
+    fn interval_mut(&mut self, sent_at: Time) -> &mut Interval {
+        let origin = *self.origin.get_or_insert(sent_at);
+        let elapsed = sent_at.as_nanos().saturating_sub(origin.as_nanos());
+        while elapsed / self.interval_ns >= MAX_INTERVALS as u64 {
+            self.merge_pairs();
+        }
+        let index = (elapsed / self.interval_ns) as usize;
+        if index >= self.intervals.len() {
+            self.intervals.resize_with(index + 1, Interval::default);
+        }
+        &mut self.intervals[index]
+    }
+
+    fn merge_pairs(&mut self) {
+        let merged_count = self.intervals.len().div_ceil(2);
+        for index in 0..merged_count {
+            let mut merged = std::mem::take(&mut self.intervals[2 * index]);
+            if let Some(next) = self.intervals.get(2 * index + 1) {
+                merged.merge(next);
+            }
+            self.intervals[index] = merged;
+        }
+        self.intervals.truncate(merged_count);
+        self.interval_ns = self.interval_ns.saturating_mul(2);
+    }
+}
+
+/// A log-linear histogram of signed nanosecond values that stores only the buckets with values. It needs less memory than
+/// [`super::Histogram`] for a few hundred values.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct RttCounts {
+    /// Bucket numbers in ascending order, with their counts. Negative values have negative numbers.
+    buckets: Vec<(i16, u32)>,
+    count: u64,
+    min_max: Option<(i64, i64)>,
+}
+
+impl RttCounts {
+    fn record(&mut self, value: i64) {
+        self.add(bucket_of(value), 1);
+        self.count += 1;
+        let (min, max) = self.min_max.unwrap_or((value, value));
+        self.min_max = Some((min.min(value), max.max(value)));
+    }
+
+    fn add(&mut self, bucket: i16, count: u32) {
+        match self.buckets.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(index) => self.buckets[index].1 = self.buckets[index].1.saturating_add(count),
+            Err(index) => self.buckets.insert(index, (bucket, count)),
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        other.buckets.iter().for_each(|(bucket, count)| self.add(*bucket, *count));
+        self.count += other.count;
+        self.min_max = match (self.min_max, other.min_max) {
+            (Some(mine), Some(theirs)) => Some((mine.0.min(theirs.0), mine.1.max(theirs.1))),
+            (one, other) => one.or(other),
+        };
+    }
+
+    /// The upper bound of the bucket that contains the value of rank ⌈`p`·n⌉, or the maximum if smaller.
+    fn percentile(&self, p: f64) -> Option<i64> {
+        let (_, max) = self.min_max?;
+        let rank = percentile_rank(self.count, p);
+        let mut seen = 0;
+        let (bucket, _) = self.buckets.iter().find(|(_, count)| {
+            seen += u128::from(*count);
+            seen >= rank
+        })?;
+        Some(upper_bound(*bucket).min(max))
+    }
+}
+
+/// The bucket of a value. Values with a magnitude below 256 have one bucket each.
+fn bucket_of(value: i64) -> i16 {
+    let magnitude = value.unsigned_abs();
+    let shift = magnitude.checked_ilog2().unwrap_or(0).saturating_sub(SUB_BUCKET_BITS);
+    let bucket = (u64::from(shift) * SUB_BUCKETS + (magnitude >> shift)) as i16;
+    if value < 0 { -bucket } else { bucket }
+}
+
+/// The largest value of a bucket.
+fn upper_bound(bucket: i16) -> i64 {
+    let number = u64::from(bucket.unsigned_abs());
+    // Numbers below 512 are magnitudes. Each following octave has 256 numbers.
+    let shift = (number / SUB_BUCKETS).saturating_sub(1);
+    let lower = u128::from(number - shift * SUB_BUCKETS) << shift;
+    if bucket < 0 {
+        return i64::try_from(-(lower.cast_signed())).unwrap_or(i64::MIN);
+    }
+    i64::try_from(lower + (1 << shift) - 1).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_value_is_in_a_bucket_with_an_upper_bound_0_4_percent_above() {
+        let values = (0..63).flat_map(|bit| [1i64 << bit, (1 << bit) + 1, (1i64 << bit).saturating_mul(2) - 1]);
+        for value in values.flat_map(|value| [value, -value]).chain([0, i64::MIN, i64::MAX, 255, 256, 511, 512, 513]) {
+            let upper = upper_bound(bucket_of(value));
+            assert!(upper >= value, "{value}: {upper}");
+            assert!(i128::from(upper) - i128::from(value) <= i128::from(value).abs() / 256, "{value}: {upper}");
+        }
+    }
+
+    #[test]
+    fn buckets_are_in_the_order_of_their_values() {
+        let values: Vec<i64> = (-3_000..3_000).chain([10_000, 1 << 40, i64::MAX]).collect();
+        assert!(values.is_sorted_by_key(|value| bucket_of(*value)));
+    }
+}
