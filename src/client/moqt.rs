@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
 use super::results::PacketObserver;
 use super::results::{ProgressCounters, RunKind, RunResults, StopSignal, StreamKind};
-use super::sent_packets::{ReceivedReply, SentPackets};
+use super::sent_packets::{ROUND_TRIPS_PER_SECOND, ReceivedReply, SentPackets};
 use crate::moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
 use crate::moqt::{MoqtVersion, SessionCounters};
 use crate::stats::{PacingStats, StreamStats};
@@ -55,7 +55,7 @@ impl FrameTracker {
             config,
             initial_results: results.clone(),
             results,
-            sent_frames: SentPackets::new(StreamKind::Ping, 0, Some(Duration::ZERO)),
+            sent_frames: SentPackets::new(StreamKind::Ping, 0, Some(Duration::ZERO), ROUND_TRIPS_PER_SECOND),
             pacing: PacingStats::default(),
             established_at: None,
             first_due: None,

@@ -14,13 +14,20 @@ use super::RunConfig;
 use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio};
 use super::results::{ProgressCounters, StreamKind};
 use crate::node::{SendStatus, Transmit, TransmitSink};
-use crate::stats::{FinalOutcome, PacingStats, Reordering, StreamStats};
+use crate::stats::{FinalOutcome, History, PacingStats, Reordering, StreamStats};
 use crate::time::{Time, saturating_nanos};
 use crate::wire::{self, HEADER_LEN, PING_PAYLOAD_LEN, PacketType, PingPayload};
 
 /// Maximum tracked packets per stream. After this many later packets, the outcome of a packet is final. At 375 packets per second, this
 /// takes more than eleven minutes.
 pub const SENT_PACKETS_CAPACITY: usize = 262_144;
+
+/// Different round trips per second for which the evaluated stream allocates memory in advance. A jamjam client sends 375 packets per
+/// second.
+pub(super) const ROUND_TRIPS_PER_SECOND: usize = 512;
+
+/// The same for each other stream of a run. `send` sends one LATENCY_PING and one KEEPALIVE per second.
+const OTHER_ROUND_TRIPS_PER_SECOND: usize = 4;
 
 /// The sent packets, pacing and progress of a run over UDP or WebSocket.
 pub struct PacketTracker {
@@ -38,14 +45,15 @@ pub struct PacketTracker {
 impl PacketTracker {
     pub(super) fn new(config: RunConfig, first_audio_sequence: u32, observer: Box<dyn PacketObserver>) -> Self {
         let first_reply_timeout = |timeout: Duration| config.replies_expected.then_some(timeout);
+        let stream = |kind, first_sequence, first_reply| {
+            let is_evaluated = kind == config.evaluated_stream;
+            let round_trips = if is_evaluated { ROUND_TRIPS_PER_SECOND } else { OTHER_ROUND_TRIPS_PER_SECOND };
+            SentPackets::new(kind, first_sequence, first_reply_timeout(first_reply), round_trips)
+        };
         let streams = SentPacketsByStream {
-            audio: SentPackets::new(
-                StreamKind::Audio,
-                first_audio_sequence,
-                first_reply_timeout(config.first_echo_timeout),
-            ),
-            ping: SentPackets::new(StreamKind::Ping, 0, first_reply_timeout(Duration::ZERO)),
-            keepalive: SentPackets::new(StreamKind::Keepalive, 0, first_reply_timeout(Duration::ZERO)),
+            audio: stream(StreamKind::Audio, first_audio_sequence, config.first_echo_timeout),
+            ping: stream(StreamKind::Ping, 0, Duration::ZERO),
+            keepalive: stream(StreamKind::Keepalive, 0, Duration::ZERO),
         };
         Self {
             config,
@@ -254,10 +262,16 @@ pub(super) struct SentPackets {
 
 impl SentPackets {
     /// Creates an empty stream. `first_sequence` is the sequence number of the packet with index 0. `first_reply_timeout` is stored in the
-    /// field of the same name.
-    pub(super) fn new(stream_kind: StreamKind, first_sequence: u32, first_reply_timeout: Option<Duration>) -> Self {
-        let stats =
+    /// field of the same name. `round_trips_per_second` determines how much memory is allocated in advance.
+    pub(super) fn new(
+        stream_kind: StreamKind,
+        first_sequence: u32,
+        first_reply_timeout: Option<Duration>,
+        round_trips_per_second: usize,
+    ) -> Self {
+        let mut stats =
             if stream_kind == StreamKind::Audio { StreamStats::with_rtt_baseline() } else { StreamStats::new() };
+        stats.history = History::with_capacity(round_trips_per_second);
         Self {
             stream_kind,
             first_reply_timeout,

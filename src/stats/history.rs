@@ -74,21 +74,35 @@ impl Interval {
 }
 
 /// The intervals of one stream, from the first sent packet on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct History {
     /// When the first packet was sent.
     origin: Option<Time>,
     interval_ns: u64,
     intervals: Vec<Interval>,
+    /// Memory for the round trips of further intervals.
+    spare: Vec<RttCounts>,
 }
 
 impl Default for History {
     fn default() -> Self {
-        Self { origin: None, interval_ns: NANOS_PER_SECOND, intervals: Vec::new() }
+        Self::with_capacity(0)
     }
 }
 
 impl History {
+    /// An empty history. Recording allocates no memory as long as each interval has at most `round_trips` different round trips.
+    pub fn with_capacity(round_trips: usize) -> Self {
+        let count = if round_trips > 0 { MAX_INTERVALS } else { 0 };
+        let spare = (0..count).map(|_| RttCounts { buckets: Vec::with_capacity(round_trips), ..RttCounts::default() });
+        Self {
+            origin: None,
+            interval_ns: NANOS_PER_SECOND,
+            intervals: Vec::with_capacity(count),
+            spare: spare.collect(),
+        }
+    }
+
     /// The length of each interval in nanoseconds: one second times a power of two.
     pub fn interval_ns(&self) -> u64 {
         self.interval_ns
@@ -139,22 +153,26 @@ impl History {
             self.merge_pairs();
         }
         let index = (elapsed / self.interval_ns) as usize;
-        if index >= self.intervals.len() {
-            self.intervals.resize_with(index + 1, Interval::default);
+        while index >= self.intervals.len() {
+            let rtt = self.spare.pop().unwrap_or_default();
+            self.intervals.push(Interval { rtt, ..Interval::default() });
         }
         &mut self.intervals[index]
     }
 
     fn merge_pairs(&mut self) {
-        let merged_count = self.intervals.len().div_ceil(2);
-        for index in 0..merged_count {
-            let mut merged = std::mem::take(&mut self.intervals[2 * index]);
-            if let Some(next) = self.intervals.get(2 * index + 1) {
-                merged.merge(next);
-            }
-            self.intervals[index] = merged;
+        for index in 0..self.intervals.len() / 2 {
+            let (earlier, later) = self.intervals.split_at_mut(2 * index + 1);
+            earlier[2 * index].merge(&later[0]);
+            self.intervals.swap(index, 2 * index);
         }
-        self.intervals.truncate(merged_count);
+        let merged_count = self.intervals.len().div_ceil(2);
+        if self.intervals.len() % 2 == 1 {
+            self.intervals.swap(merged_count - 1, 2 * merged_count - 2);
+        }
+        for interval in self.intervals.drain(merged_count..) {
+            self.spare.push(interval.rtt.cleared());
+        }
         self.interval_ns = self.interval_ns.saturating_mul(2);
     }
 }
@@ -170,6 +188,12 @@ struct RttCounts {
 }
 
 impl RttCounts {
+    /// An empty histogram with the memory of this one.
+    fn cleared(mut self) -> Self {
+        self.buckets.clear();
+        Self { buckets: self.buckets, ..Self::default() }
+    }
+
     fn record(&mut self, value: i64) {
         self.add(bucket_of(value), 1);
         self.count += 1;
