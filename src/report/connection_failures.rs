@@ -4,13 +4,13 @@ use super::figures::{ConnectionFailure, MoqtFigures, StreamFigures, WebSocketFig
 use super::model::{Report, Warning, WarningCode};
 use super::quantities::format_count;
 use crate::moqt::error_code;
-use crate::signaling::{CloseCode, Dialect, ResponseMatching};
+use crate::signaling::{CloseDiagnosis, ClosePhase, Dialect, ResponseMatching, diagnose};
 
 /// The warnings about the WebSocket connections, the most serious first. `stream` is the evaluated stream.
 pub(super) fn websocket_warnings(report: &Report, stream: Option<&StreamFigures>) -> Vec<Warning> {
     let Some(websocket) = &report.websocket else { return Vec::new() };
     let failure = websocket.connection_failure.as_ref().map(|failure| {
-        let advice = websocket_advice(websocket.dialect, failure);
+        let advice = websocket_advice(websocket.dialect, failure, stream);
         Warning::new(WarningCode::ConnectionFailure, format!("{}: {advice}", failure.message))
     });
     let server_error = websocket.server_error.as_ref().map(|message| {
@@ -21,57 +21,29 @@ pub(super) fn websocket_warnings(report: &Report, stream: Option<&StreamFigures>
     [failure, server_error, no_replies, replies_missing].into_iter().flatten().collect()
 }
 
-/// Advice on a failed WebSocket connection.
-fn websocket_advice(dialect: Dialect, failure: &ConnectionFailure) -> &'static str {
-    match (failure.kind, failure.close_code.and_then(|code| close_code_advice(dialect, code))) {
-        (_, Some(advice)) => advice,
-        ("unreachable", _) => {
+/// Cause and remedy of a failed WebSocket connection. Failures to connect already contain both.
+fn websocket_advice(dialect: Dialect, failure: &ConnectionFailure, stream: Option<&StreamFigures>) -> String {
+    let advice = match failure.kind {
+        "unreachable" => {
             "check the host, port, path and --dialect. Check that the server is running and that no firewall blocks the connection"
         }
-        ("rejected", _) if dialect == Dialect::ControlSurface => {
+        "rejected" if dialect == Dialect::ControlSurface => {
             "give the --room-code of a room that exists and is not full"
         }
-        ("rejected", _) => "check --dialect and the room",
-        ("closed", _) => "the server or a proxy closed the connection. Check the server's log",
+        "rejected" => "check --dialect and the room",
+        "closed" => {
+            let phase = match stream {
+                Some(stream) if stream.has_replies() => ClosePhase::AfterReplies,
+                Some(stream) if stream.sent > 0 => ClosePhase::BeforeReplies,
+                _ => ClosePhase::BeforeRequests,
+            };
+            let code = failure.close_code.and_then(|code| u16::try_from(code).ok());
+            let CloseDiagnosis { cause, remedy } = diagnose(dialect, code, &failure.close_reason, phase);
+            return format!("{cause}. {remedy}");
+        }
         _ => "the server or a proxy violated the WebSocket protocol, or the network failed",
-    }
-}
-
-/// Advice on a close code; `None` if the code is not specific enough.
-fn close_code_advice(dialect: Dialect, code: u32) -> Option<&'static str> {
-    let broadcast = dialect == Dialect::Broadcast;
-    Some(match CloseCode(u16::try_from(code).ok()?) {
-        CloseCode::NORMAL_CLOSURE | CloseCode::GOING_AWAY => {
-            "the server is shutting down or closed the room. Try again"
-        }
-        CloseCode::POLICY_VIOLATION => {
-            "policy violation: too many messages per second (give a longer --interval) or too many wrong room codes"
-        }
-        CloseCode::MESSAGE_TOO_BIG => "a message was too large for the server",
-        CloseCode::INTERNAL_ERROR | CloseCode::SERVICE_RESTART | CloseCode::BAD_GATEWAY => {
-            "the server failed or is restarting. Check the server's log"
-        }
-        CloseCode::TRY_AGAIN_LATER => {
-            "the server or the room is full, or this client read too slowly. Try again later or give a longer --interval"
-        }
-        CloseCode::IDLE_TIMEOUT if broadcast => "the server closes idle connections. Give a shorter --interval",
-        // AUTHENTICATION_REQUIRED and MAX_CONNECTION_AGE are the same number, so the advice covers both reasons for closing.
-        CloseCode::AUTHENTICATION_REQUIRED if broadcast => {
-            "the room requires a token, or the connection reached the server's maximum connection age. Give --token-file FILE, or sign \
-             tokens with --hmac-secret-file FILE"
-        }
-        // INVALID_TOKEN and SERVER_SHUTDOWN are the same number, so the advice covers both reasons for closing.
-        CloseCode::INVALID_TOKEN if broadcast => {
-            "the server is shutting down or rejects the token. A rejected token has expired, belongs to another room or is signed with \
-             another secret. Give a new token (--token-file) and the room of this token (--room). Alternatively, give the server's \
-             secret (--hmac-secret-file)"
-        }
-        CloseCode::ORIGIN_NOT_ALLOWED | CloseCode::REJECTED_BY_ROOM if broadcast => {
-            "the room rejects this client. Contact the room's operator"
-        }
-        CloseCode::ROOM_NAME_REQUIRED if broadcast => "the server rejects the room name. Give another --room",
-        _ => return None,
-    })
+    };
+    advice.to_owned()
 }
 
 /// Warns if the connection works, but no reply arrives.

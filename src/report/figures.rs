@@ -365,20 +365,28 @@ impl From<&Option<ConnectionFailure>> for Value {
 pub struct ConnectionFailure {
     pub kind: &'static str,
     pub close_code: Option<u32>,
+    #[serde(skip)]
+    pub close_reason: String,
     pub message: String,
 }
 
 impl From<&WebSocketFailure> for ConnectionFailure {
     fn from(failure: &WebSocketFailure) -> Self {
-        let close_code = if let WebSocketFailure::Closed { code, .. } = failure { code.map(u32::from) } else { None };
-        Self { kind: failure.kind(), close_code, message: sanitize(&failure.to_string()) }
+        let (close_code, close_reason) = match failure {
+            WebSocketFailure::Closed { code, reason } => (code.map(u32::from), reason.clone()),
+            _ => (None, String::new()),
+        };
+        Self { kind: failure.kind(), close_code, close_reason, message: sanitize(&failure.to_string()) }
     }
 }
 
 impl From<&MoqtFailure> for ConnectionFailure {
     fn from(failure: &MoqtFailure) -> Self {
-        let close_code = if let MoqtFailure::Closed { code, .. } = failure { Some(*code) } else { None };
-        Self { kind: failure.kind(), close_code, message: sanitize(&failure.to_string()) }
+        let (close_code, close_reason) = match failure {
+            MoqtFailure::Closed { code, reason } => (Some(*code), reason.clone()),
+            _ => (None, String::new()),
+        };
+        Self { kind: failure.kind(), close_code, close_reason, message: sanitize(&failure.to_string()) }
     }
 }
 

@@ -35,7 +35,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// Options for probing a signaling server.
 #[derive(clap::Args)]
 pub struct WebSocketProbeArgs {
-    /// Protocol dialect [default: from the URL, else jamjam]
+    /// Protocol dialect [default: from the URL, bbx with --room-code, else jamjam]
     #[arg(long, value_enum, value_name = "DIALECT", help_heading = HEADING)]
     dialect: Option<Dialect>,
 
@@ -55,9 +55,9 @@ pub struct WebSocketProbeArgs {
     #[arg(long, hide_short_help = true, value_name = "FILE", conflicts_with_all = ["token", "token_file"], help_heading = HEADING)]
     hmac_secret_file: Option<PathBuf>,
 
-    /// Code of the bbx room to join
+    /// Code of the bbx room to join; selects --dialect bbx
     ///
-    /// If this option is not given, the probe joins no room. A bbx server also answers pings from clients that are in no room.
+    /// `--code` is a short form. If this option is not given, the probe joins no room. A bbx server also answers pings from clients that are in no room.
     #[arg(long, hide_short_help = true, alias = "code", value_name = "CODE", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
     room_code: Option<String>,
 }
@@ -92,7 +92,8 @@ impl WebSocketProbeArgs {
         let url: WebSocketUrl = url.parse().map_err(url_error)?;
         let routed = route(url.path(), url.query(), DialectSet::default());
         let by_url = routed.as_ref().ok().and_then(Route::dialect);
-        let dialect = self.dialect.or(by_url).unwrap_or(Dialect::Jamjam);
+        let by_code = self.room_code.as_ref().map(|_| Dialect::ControlSurface);
+        let dialect = self.dialect.or(by_url).or(by_code).unwrap_or(Dialect::Jamjam);
         self.reject_unused_options(dialect, room)?;
         let [nonce, own] = os::random_u64s();
         let generated_name = format!("probe-{:08x}", own >> 32);
@@ -349,6 +350,9 @@ mod tests {
             ("ws://h/?userId=u", &[], WebRtc),
             ("ws://h/radio", &["--dialect", "webrtc"], WebRtc),
             ("ws://h", &["--dialect", "bbx", "--room-code", "1234"], ControlSurface),
+            ("ws://h", &["--room-code", "1234"], ControlSurface),
+            ("ws://h", &["--code", "1234"], ControlSurface),
+            ("ws://h/radio", &["--dialect", "bbx", "--code", "1234"], ControlSurface),
         ] {
             assert_eq!(probe_plan(url, None, words).unwrap().0, dialect, "{url}");
         }
@@ -396,6 +400,12 @@ mod tests {
             ),
             ("ws://h", None, &["--token", "t"], "--token: only broadcast rooms use tokens; add --dialect broadcast"),
             ("ws://h/r", None, &["--room-code", "1"], "--room-code: only bbx rooms have codes; add --dialect bbx"),
+            (
+                "ws://h",
+                None,
+                &["--dialect", "webrtc", "--code", "1"],
+                "--room-code: only bbx rooms have codes; add --dialect bbx",
+            ),
             ("ws://h/r", Some("s"), &[], "--room: the URL names another room"),
             ("ws://h/r?token=t", None, &["--token", "t"], "--token: the URL already contains a token"),
             ("ws://h/rooms/r/remotecontrol", None, &[], "--to: the URL of a control channel cannot be probed"),
