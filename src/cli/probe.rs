@@ -134,7 +134,7 @@ impl Args {
             server_delay: (stream_kind == StreamKind::Audio)
                 .then(|| self.client.known_server_delay().unwrap_or_default()),
             first_echo_timeout: self.client.expected_first_echo(),
-            timeout: self.client.timeout.0,
+            timeout: self.client.timeout(),
             late_after: self.client.late_after.map(|Millis(late)| late),
             replies_expected: true,
             wait_for: self.client.wait_for.map(|wait| wait.0),

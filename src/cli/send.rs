@@ -204,7 +204,7 @@ impl Args {
             evaluated_stream: StreamKind::Audio,
             server_delay: self.client.known_server_delay(),
             first_echo_timeout: self.client.expected_first_echo(),
-            timeout: self.client.timeout.0,
+            timeout: self.client.timeout(),
             late_after: self.client.late_after.map(|Millis(late)| late),
             replies_expected: !self.no_echo,
             wait_for: self.client.wait_for.map(|wait| wait.0),

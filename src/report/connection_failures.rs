@@ -10,8 +10,8 @@ use crate::signaling::{CloseDiagnosis, ClosePhase, Dialect, ResponseMatching, di
 pub(super) fn websocket_warnings(report: &Report, stream: Option<&StreamFigures>) -> Vec<Warning> {
     let Some(websocket) = &report.websocket else { return Vec::new() };
     let failure = websocket.connection_failure.as_ref().map(|failure| {
-        let advice = websocket_advice(websocket.dialect, failure, stream);
-        Warning::new(WarningCode::ConnectionFailure, format!("{}: {advice}", failure.message))
+        let message = describe_websocket_failure(websocket.dialect, failure, stream);
+        Warning::new(WarningCode::ConnectionFailure, message)
     });
     let server_error = websocket.server_error.as_ref().map(|message| {
         Warning::new(WarningCode::ServerError, format!("the first error that the server reported: {message}"))
@@ -21,12 +21,11 @@ pub(super) fn websocket_warnings(report: &Report, stream: Option<&StreamFigures>
     [failure, server_error, no_replies, replies_missing].into_iter().flatten().collect()
 }
 
-/// Cause and remedy of a failed WebSocket connection. Failures to connect already contain both.
-fn websocket_advice(dialect: Dialect, failure: &ConnectionFailure, stream: Option<&StreamFigures>) -> String {
+/// The failure of a WebSocket connection with its cause and remedy.
+fn describe_websocket_failure(dialect: Dialect, failure: &ConnectionFailure, stream: Option<&StreamFigures>) -> String {
     let advice = match failure.kind {
-        "unreachable" => {
-            "check the host, port, path and --dialect. Check that the server is running and that no firewall blocks the connection"
-        }
+        // The message already contains the cause and the remedy.
+        "unreachable" => return failure.message.clone(),
         "rejected" if dialect == Dialect::ControlSurface => {
             "give the --room-code of a room that exists and is not full"
         }
@@ -39,11 +38,11 @@ fn websocket_advice(dialect: Dialect, failure: &ConnectionFailure, stream: Optio
             };
             let code = failure.close_code.and_then(|code| u16::try_from(code).ok());
             let CloseDiagnosis { cause, remedy } = diagnose(dialect, code, &failure.close_reason, phase);
-            return format!("{cause}. {remedy}");
+            return format!("{}: {cause}. {remedy}", failure.message);
         }
-        _ => "the server or a proxy violated the WebSocket protocol, or the network failed",
+        _ => "the server or a proxy violated the WebSocket protocol, or the network failed. Check the server's log",
     };
-    advice.to_owned()
+    format!("{}: {advice}", failure.message)
 }
 
 /// Warns if the connection works, but no reply arrives.
@@ -92,7 +91,8 @@ fn websocket_replies_missing(websocket: &WebSocketFigures, stream: Option<&Strea
 pub(super) fn moqt_warnings(report: &Report, stream: Option<&StreamFigures>) -> Vec<Warning> {
     let Some(moqt) = &report.moqt else { return Vec::new() };
     let failure = moqt.connection_failure.as_ref().map(|failure| {
-        Warning::new(WarningCode::ConnectionFailure, format!("{}: {}", failure.message, moqt_advice(failure)))
+        let advice = moqt_advice(failure).map_or_else(String::new, |advice| format!(": {advice}"));
+        Warning::new(WarningCode::ConnectionFailure, format!("{}{advice}", failure.message))
     });
     let warnings = [
         failure,
@@ -104,13 +104,10 @@ pub(super) fn moqt_warnings(report: &Report, stream: Option<&StreamFigures>) -> 
     warnings.into_iter().flatten().collect()
 }
 
-/// Advice on a failed MOQT connection.
-fn moqt_advice(failure: &ConnectionFailure) -> &'static str {
-    match (failure.kind, failure.close_code) {
-        ("unreachable", _) => {
-            "no server listens there or a firewall drops UDP. QUIC cannot distinguish these causes. Check the host and port, and that \
-             the server is running. Compare with `jamjam-dev probe --embedded --moqt` on this host"
-        }
+/// Advice on a failed MOQT connection; `None` if the message already contains it.
+fn moqt_advice(failure: &ConnectionFailure) -> Option<&'static str> {
+    Some(match (failure.kind, failure.close_code) {
+        ("unreachable", _) => return None,
         ("rejected", _) => {
             "check the URL and its path. Check that the server supports a MOQT version that this client offers (see docs/moqt.md)"
         }
@@ -131,7 +128,7 @@ fn moqt_advice(failure: &ConnectionFailure) -> &'static str {
         ("closed", Some(error_code::SETUP_FAILED)) => "check the path in the URL",
         ("closed", _) => "the server or a device on the path closed the connection. Check the server's log",
         _ => "the server or a device on the path violated the protocol, or the network failed",
-    }
+    })
 }
 
 /// Warns if both sides subscribed, but none of the sent frames returns.

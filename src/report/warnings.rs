@@ -1,5 +1,7 @@
 //! Warnings: problems with the run, and reasons to interpret its figures with care.
 
+use std::net::IpAddr;
+
 use super::connection_failures::{moqt_warnings, websocket_warnings};
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, HostTimingFigures, LevelFigures, PacingFigures, PlaybackFigures,
@@ -63,8 +65,8 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     found
 }
 
-/// If replies were expected but none arrived, returns three possible causes. Each cause comes with evidence for or against that cause.
-/// In all other cases, returns a warning if ICMP port unreachable was received.
+/// If replies were expected but none arrived, returns three possible causes, the likely one first. Each cause comes with evidence for or
+/// against that cause. In all other cases, returns a warning if ICMP port unreachable was received.
 fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
     let port_unreachable = report.datagrams.port_unreachable;
     if !report.replies_expected || stream.is_some_and(StreamFigures::has_replies) {
@@ -75,17 +77,22 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
     let other = report.streams.iter().find(|(kind, stream)| *kind != report.evaluated_stream && stream.has_replies());
     let unmatched = report.datagrams.stray + report.streams.iter().map(|(_, stream)| stream.unmatched).sum::<u64>();
     let (request, reply) = (report.evaluated_stream.name(), report.evaluated_stream.reply_name());
+    let is_loopback = is_loopback(&report.target);
     let closed_port = match port_unreachable {
-        0 => "not received".to_owned(),
-        n => format!("received {}, so check the port and the firewall first", format_count(n, "time")),
+        0 => "unlikely, because ICMP port unreachable was not received".to_owned(),
+        n => format!(
+            "likely, because ICMP port unreachable was received {}. Check the port and the firewall, and that the server is running",
+            format_count(n, "time")
+        ),
     };
-    let unreachable = if other.is_some() || unmatched > 0 {
-        "this cause is ruled out, because other datagrams arrived"
-    } else if port_unreachable > 0 {
-        "this cause is unlikely, because ICMP port unreachable was received"
-    } else {
-        "check this cause first, because no datagram arrived. Run `jamjam-dev probe --embedded` on \
-         this host and `jamjam-dev probe` on the server's host. If both probes pass, the problem is between the two hosts"
+    let unreachable = match () {
+        () if other.is_some() || unmatched > 0 => "ruled out, because other datagrams arrived",
+        () if port_unreachable > 0 => "unlikely, because ICMP port unreachable was received",
+        () if is_loopback => "unlikely, because the target is this host",
+        () => {
+            "likely, because no datagram arrived. Run `jamjam-dev probe --embedded` on this host and `jamjam-dev probe` on the server's \
+             host. If both probes pass, the problem is between the two hosts"
+        }
     };
     let wrong_server = match report.evaluated_stream {
         StreamKind::Audio => "no echo server listens there, or the server delay exceeds the run duration".to_owned(),
@@ -95,30 +102,34 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
         (Some((kind, stream)), _) => {
             let replies = stream.returned.max(stream.damaged);
             format!(
-                "this cause is likely, because {} arrived. Give --server-delay or a longer --timeout",
+                "likely, because {} arrived. Give --server-delay or a longer --timeout",
                 format_count(replies, &report.labels(kind).reply_noun())
             )
         }
-        (None, 1..) => {
-            format!(
-                "this cause is likely, because {} arrived without a matching request",
-                format_count(unmatched, "datagram")
-            )
+        (None, 1..) => format!(
+            "likely, because {} arrived without a matching request. Check the port, and that the server is an echo server",
+            format_count(unmatched, "datagram")
+        ),
+        (None, 0) if is_loopback && port_unreachable == 0 => {
+            "likely, because a program on this host has the port open. Check the port, and whether the server restricts sources (--allow)"
+                .to_owned()
         }
-        (None, 0) if port_unreachable > 0 => "check cause 1 first".to_owned(),
-        (None, 0) => "this cause is unlikely, because no datagram arrived".to_owned(),
+        (None, 0) => "unlikely, because no datagram arrived".to_owned(),
     };
-    Some(Warning {
-        code: WarningCode::NoReplies,
-        message: format!("no {reply} received; possible causes:"),
-        details: vec![
-            format!("the port is closed or a firewall rejects packets (ICMP port unreachable): {closed_port}"),
-            format!(
-                "the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): {unreachable}"
-            ),
-            format!("{wrong_server}: {other_replies}"),
-        ],
-    })
+    let mut details = vec![
+        format!("the port is closed or a firewall rejects packets (ICMP port unreachable): {closed_port}"),
+        format!("the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): {unreachable}"),
+        format!("{wrong_server}: {other_replies}"),
+    ];
+    details.sort_by_key(|cause| !cause.contains(": likely, "));
+    Some(Warning { code: WarningCode::NoReplies, message: format!("no {reply} received; possible causes:"), details })
+}
+
+/// Whether the target `HOST:PORT` is this host. A closed port of this host always causes ICMP port unreachable.
+fn is_loopback(target: &str) -> bool {
+    let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn damaged(labels: StreamLabels, stream: &StreamFigures) -> Option<Warning> {

@@ -39,6 +39,12 @@ const HEADING_LOCAL_SYSTEM: &str = "Local system";
 /// Default delay of the embedded echo server.
 const EMBEDDED_DELAY: Duration = Duration::from_millis(100);
 
+/// Default maximum wait for missing replies.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Minimum of `--timeout` as the maximum time to connect.
+const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Options of `send` and `probe`.
 #[derive(Debug, clap::Args)]
 pub struct ClientArgs {
@@ -68,12 +74,13 @@ pub struct ClientArgs {
     #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub wait_for: Option<Seconds>,
 
-    /// Maximum wait for missing replies, in seconds or with a unit
+    /// Maximum wait for missing replies, in seconds or with a unit [default: 2s]
     ///
     /// After the last packet, the run waits for missing replies. The maximum wait is the value of --timeout plus the smallest round-trip
-    /// time so far. A packet without a reply counts as lost when the wait ends.
-    #[arg(long, value_name = "DURATION", default_value_t = Seconds(Duration::from_secs(2)), help_heading = HEADING_TIMING)]
-    pub timeout: Seconds,
+    /// time so far. A packet without a reply counts as lost when the wait ends. If this option is given without --wait-for, it is also the
+    /// maximum time to connect over WebSocket or MOQT (at least 1 s). The default of this time is 5 s.
+    #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
+    timeout: Option<Seconds>,
 
     /// Round-trip time above which a packet counts as late, in ms or with a unit
     ///
@@ -186,6 +193,18 @@ impl ClientArgs {
         Err(Failure::usage(
             "--no-echo cannot be used with limits on replies, because no replies arrive; omit --no-echo or the limits",
         ))
+    }
+
+    /// Maximum wait for missing replies.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0)
+    }
+
+    /// Maximum time to connect over WebSocket or MOQT, if the user gave one. A time-out for replies may be shorter than the several round
+    /// trips of a connection setup.
+    pub fn connect_timeout(&self) -> Option<Duration> {
+        let timeout = self.timeout.map(|timeout| timeout.0.max(MIN_CONNECT_TIMEOUT));
+        self.wait_for.map(|wait| wait.0).or(timeout)
     }
 
     /// The delay of the server, if it is known from --server-delay or from the embedded server.

@@ -20,7 +20,7 @@ use crate::io::moqt::client::{ClientThread, ClientThreadResult, MoqtConnectError
 use crate::io::moqt::server::{self, ServerThread};
 use crate::io::moqt::{MoqtUrl, ServerCounters, bind_all};
 use crate::io::stop::StopToken;
-use crate::io::tls::client::{RecordingVerifier, TrustPolicy, certificate_advice};
+use crate::io::tls::client::{RecordingVerifier, TrustPolicy};
 use crate::io::tls::self_signed::SelfSignedIssuer;
 use crate::io::tls::server::ServerIdentity;
 use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
@@ -201,7 +201,7 @@ impl ClientArgs {
         let run_config = MoqtRunConfig {
             run_kind,
             target: name,
-            timeout: self.timeout.0,
+            timeout: self.timeout(),
             late_after: self.late_after.map(|late| late.0),
             broadcast_track: config.broadcast_path.join(&config.track_name).to_string(),
         };
@@ -211,13 +211,16 @@ impl ClientArgs {
         let frames = FrameTracker::new(run_config, results, Box::new(queue));
         let live = frames.progress();
         let mut monitor = RunMonitor::start(&live, total, printer.as_mut());
+        let default_limits = SessionLimits::default();
+        let wait_for = self.wait_for.map(|wait| wait.0);
+        let connect_timeout = self.connect_timeout().unwrap_or(default_limits.setup_timeout);
+        let setup_timeout = if wait_for.is_some() { default_limits.setup_timeout } else { connect_timeout };
         let connect_options = MoqtConnectOptions {
             trust,
             offered_versions,
+            limits: SessionLimits { setup_timeout, ..default_limits },
             ..MoqtConnectOptions::new(target.clone(), Arc::<RecordingVerifier>::clone(&recording_verifier))
         };
-        let wait_for = self.wait_for.map(|wait| wait.0);
-        let connect_timeout = wait_for.unwrap_or(connect_options.limits.setup_timeout);
 
         let (sender, echoes) = mpsc::sync_channel(ECHO_QUEUE_CAPACITY);
         let on_event = move |event: &MoqtClientEvent| {
@@ -229,7 +232,7 @@ impl ClientArgs {
                 let _ = sender.send(payload.clone());
             }
         };
-        let config = MoqtClientConfig { reply_timeout: self.timeout.0, ..config };
+        let config = MoqtClientConfig { reply_timeout: self.timeout(), ..config };
         let client = ClientThread::spawn(connect_options, config, frames, wait_for, on_event, stop.clone());
         let mut client = client.context("cannot start a thread").map_err(Failure::unusable)?;
         if let Some(print) = print {
@@ -272,7 +275,7 @@ fn to_connection_failure(
     timeout: Duration,
 ) -> Result<MoqtFailure, MoqtConnectError> {
     match error {
-        MoqtConnectError::TimedOut { url, .. } => {
+        MoqtConnectError::TimedOut { url, port_use, .. } => {
             let timeout = text::duration(timeout);
             let port = match to {
                 Some(to) if !to.has_port && to.target.port != DEFAULT_PORT => format!(
@@ -281,7 +284,7 @@ fn to_connection_failure(
                 ),
                 _ => String::new(),
             };
-            Ok(MoqtFailure::Unreachable(format!("no reply from {url} within {timeout}{port}")))
+            Ok(MoqtFailure::Unreachable(format!("no reply from {url} within {timeout}{port}: {port_use}")))
         }
         MoqtConnectError::UnsupportedProtocol { .. }
         | MoqtConnectError::Failed { .. }
@@ -309,24 +312,12 @@ fn cannot_connect(
             Failure { code, error: anyhow!("interrupted while connecting to {target}; nothing was sent") }
         }
         MoqtConnectError::InsecureRemote(error) => Failure::usage(error),
-        MoqtConnectError::InvalidCertificate { reason, .. } => cannot(certificate_error(verifier, &reason)),
+        MoqtConnectError::InvalidCertificate { reason, .. } => cannot(match verifier.rejection() {
+            Some(rejected) => rejected.into(),
+            None => anyhow!("certificate not accepted: {reason}"),
+        }),
         error => cannot(error.into()),
     }
-}
-
-/// An error with the reason for the rejection, the fingerprint of the certificate, and the remedy.
-fn certificate_error(verifier: &RecordingVerifier, reason: &str) -> anyhow::Error {
-    let Some((fingerprint, rejection)) = verifier.rejection() else {
-        return anyhow!("certificate not accepted: {reason}");
-    };
-    let advice = certificate_advice(&rejection);
-    if advice.contains(&fingerprint.to_string()) {
-        return anyhow!("{advice}");
-    }
-    anyhow!(
-        "{advice}. The certificate has the SHA-256 fingerprint {fingerprint}. Verify the fingerprint with the operator of the \
-         server, then give --cert-sha256 {fingerprint}"
-    )
 }
 
 /// A running MOQT echo server in this process, with its own certificate.
@@ -380,6 +371,7 @@ impl EmbeddedMoqtServer {
 mod tests {
 
     use super::*;
+    use crate::io::moqt::no_reply::PortUse;
 
     #[test]
     fn default_port_is_named_if_there_is_no_reply() {
@@ -389,10 +381,15 @@ mod tests {
             ("moqt://h/echo", ""),
         ] {
             let Ok(to) = url.parse::<MoqtTarget>() else { panic!("{url}") };
-            let error = MoqtConnectError::TimedOut { url: to.target.clone(), timeout: Duration::ZERO };
-            let expected = format!("no reply from {} within 250.000 ms{hint}", to.target);
+            let error = MoqtConnectError::TimedOut {
+                url: to.target.clone(),
+                address: SocketAddr::from(([127, 0, 0, 1], 1)),
+                timeout: Duration::ZERO,
+                port_use: PortUse::Silent,
+            };
+            let expected = format!("no reply from {} within 250.000 ms{hint}: ", to.target);
             let failure = to_connection_failure(error, Some(&to), Duration::from_millis(250));
-            assert!(matches!(failure, Ok(MoqtFailure::Unreachable(reason)) if reason == expected), "{url}");
+            assert!(matches!(failure, Ok(MoqtFailure::Unreachable(reason)) if reason.starts_with(&expected)), "{url}");
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::io::clock;
 use crate::io::os;
 use crate::io::stop::StopToken;
 use crate::io::udp::DEFAULT_RECEIVE_BUFFER;
-use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
+use crate::io::websocket::handshake::{DEFAULT_CONNECT_TIMEOUT, UrlError, WebSocketUrl};
 use crate::io::websocket::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
 use crate::signaling::token::{Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
 use crate::signaling::{BroadcastParams, Dialect, DialectSet, ProbeRoom, Route, decode_room_name, route};
@@ -243,7 +243,9 @@ impl ClientArgs {
         };
         let tls = self.room.tls_config(url)?;
         self.files.remove_stale()?;
-        let started = probe::start(plan, &tls, self.wait_for.map(|wait| wait.0), stop);
+        let wait_for = self.wait_for.map(|wait| wait.0);
+        let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);
+        let started = probe::start(plan, &tls, (wait_for, timeout), stop);
         let ProbeStart { connect_times, wait, connections } = started.map_err(|error| match error {
             ProbeStartError::Interrupted(reason) => Failure {
                 code: reason.exit_code(),
@@ -257,7 +259,7 @@ impl ClientArgs {
             Err(failure) => {
                 let websocket = Some(WebSocketResults { failure: Some(failure), ..results });
                 let run = RunResults::new(RunKind::Probe, url.to_string(), StreamKind::Ping);
-                let timeout_ns = saturating_nanos(self.timeout.0);
+                let timeout_ns = saturating_nanos(self.timeout());
                 let late_after_ns = self.late_after.map(|late| saturating_nanos(late.0));
                 let run = RunResults { started_unix_ms: clock::unix_ms(), websocket, timeout_ns, late_after_ns, ..run };
                 FinishedRun { run, error: None, page: None }
@@ -280,7 +282,7 @@ impl ClientArgs {
             evaluated_stream: StreamKind::Ping,
             server_delay: None,
             first_echo_timeout: Duration::ZERO,
-            timeout: self.timeout.0,
+            timeout: self.timeout(),
             late_after: self.late_after.map(|late| late.0),
             replies_expected: true,
             // The client already waited for the server (`--wait-for`) while it connected.

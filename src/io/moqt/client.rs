@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tracing::info;
 use url::Url;
 
+use super::no_reply::{self, PortUse};
 use super::streams::{ConnectionStreams, SessionClock, drive_session};
 use super::webtransport::{SESSION_CLOSE_TIMEOUT, TransportConnection, WebTransportError, WebTransportSession};
 use super::{MoqtUrl, quic};
@@ -285,12 +286,16 @@ pub enum MoqtConnectError {
     #[error("cannot open a UDP socket: {0}")]
     Socket(io::Error),
     /// No reply.
-    #[error("no reply from {url} within {timeout:?}: no server is listening there, or a firewall drops UDP")]
+    #[error("no reply from {url} within {timeout:?}: {port_use}")]
     TimedOut {
         /// The server.
         url: MoqtUrl,
+        /// The first address of the server.
+        address: SocketAddr,
         /// The timeout.
         timeout: Duration,
+        /// What listens on the port.
+        port_use: PortUse,
     },
     /// The server speaks another protocol.
     #[error("{url} supports QUIC, but not {protocol}; {hint}")]
@@ -377,7 +382,12 @@ fn run_with_retries(
         };
         let is_transient = matches!(error, MoqtConnectError::TimedOut { .. } | MoqtConnectError::Failed { .. });
         if !is_transient || left.is_none_or(|left| left <= options.limits.setup_timeout) || stop.signal().is_some() {
-            return Some(error);
+            return Some(match error {
+                MoqtConnectError::TimedOut { url, address, timeout, .. } if stop.signal().is_none() => {
+                    MoqtConnectError::TimedOut { url, address, timeout, port_use: no_reply::examine(address) }
+                }
+                error => error,
+            });
         }
         thread::sleep(RETRY_INTERVAL);
     }
@@ -557,7 +567,9 @@ async fn connect_quic(
     config: &ClientConfig,
     timeout: Duration,
 ) -> Result<(Endpoint, Connection, SocketAddr), MoqtConnectError> {
-    let mut error = MoqtConnectError::TimedOut { url: url.clone(), timeout };
+    // The resolver returns at least one address.
+    let mut error =
+        MoqtConnectError::TimedOut { url: url.clone(), address: addresses[0], timeout, port_use: PortUse::Silent };
     let address_count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     for (index, address) in addresses.iter().enumerate() {
         let unspecified = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

@@ -8,6 +8,7 @@
 pub mod client;
 mod counters;
 pub mod demo_page;
+pub mod no_reply;
 mod open_connections;
 mod pseudo_headers;
 mod quic;

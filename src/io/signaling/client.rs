@@ -13,22 +13,25 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tracing::debug;
 
-use crate::client::StopSignal;
+use crate::client::{self, StopSignal};
 use crate::io::stop::StopToken;
 use crate::io::websocket::client::{READ_BUFFER_BYTES, Received, WebSocketClient};
 use crate::io::websocket::handshake::{
-    CONNECT_TIMEOUT, ClientHandshake, PING_INTERVAL, UpgradeFailure, WebSocketConnectError, WebSocketUrl,
-    configure_tcp, connect_tcp, resolve_url,
+    CONNECT_TIMEOUT, ClientHandshake, ConnectDeadline, ConnectStep, PING_INTERVAL, UpgradeFailure,
+    WebSocketConnectError, WebSocketUrl, configure_tcp, connect_tcp, resolve_url,
 };
+use crate::io::websocket::wrong_scheme::explain;
 use crate::sanitize::sanitize;
 use crate::signaling::client::{RoomClient, RoomError};
 use crate::signaling::jamjam::{ClientMessage, RoomInfo, ServerMessage};
+use crate::signaling::{CloseCode, CloseDiagnosis, ClosePhase, Dialect, diagnose};
 
 /// Maximum time for a server reply.
 const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,8 +46,10 @@ const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug, Error)]
 pub enum WebSocketFailure {
     /// The server closed the connection.
-    #[error("the server closed the connection{colon}{reason}", colon = if .reason.is_empty() { "" } else { ": " })]
+    #[error("{}", describe_close(*.code, .reason))]
     Closed {
+        /// The close code, if the server sent one.
+        code: Option<u16>,
         /// The server's reason, sanitized for a terminal.
         reason: String,
     },
@@ -54,6 +59,12 @@ pub enum WebSocketFailure {
     /// The server did not answer a ping, or did not read a message in time.
     #[error("the server does not respond")]
     PingTimeout,
+}
+
+fn describe_close(code: Option<u16>, reason: &str) -> String {
+    let closed = client::WebSocketFailure::Closed { code, reason: reason.to_owned() };
+    let CloseDiagnosis { cause, remedy } = diagnose(Dialect::Jamjam, code, reason, ClosePhase::BeforeReplies);
+    format!("{closed}: {cause}. {remedy}")
 }
 
 /// A TCP stream with or without TLS.
@@ -75,33 +86,18 @@ pub struct SignalingConnection {
 impl SignalingConnection {
     /// Connects to `url`, with `tls` for `wss`.
     pub async fn connect(url: &WebSocketUrl, tls: &Arc<ClientConfig>) -> Result<Self, WebSocketConnectError> {
-        timeout(CONNECT_TIMEOUT, Self::connect_without_timeout(url, tls))
-            .await
-            .unwrap_or(Err(WebSocketConnectError::Timeout))
-    }
-
-    async fn connect_without_timeout(
-        url: &WebSocketUrl,
-        tls: &Arc<ClientConfig>,
-    ) -> Result<Self, WebSocketConnectError> {
-        let host = || url.host().to_owned();
-        let tcp = connect_tcp(&resolve_url(url).await?).await?;
+        let deadline = ConnectDeadline::after(CONNECT_TIMEOUT);
+        let tcp = connect_tcp(url, &resolve_url(url, deadline).await?, deadline).await?;
         let endpoint = |address: io::Result<SocketAddr>| {
-            address.map_err(|error| WebSocketConnectError::Resolve { host: host(), error })
+            address.map_err(|error| WebSocketConnectError::Resolve { host: url.host().to_owned(), error })
         };
         let (local_addr, peer_addr) = (endpoint(tcp.local_addr())?, endpoint(tcp.peer_addr())?);
-        configure_tcp(&tcp);
-        let mut stream: Box<dyn AsyncStream> = if url.is_secure() {
-            let tls_error = |error| WebSocketConnectError::Tls { host: host(), error };
-            let name = ServerName::try_from(host()).map_err(|error| tls_error(io::Error::other(error)))?;
-            Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, tcp).await.map_err(tls_error)?)
-        } else {
-            Box::new(tcp)
-        };
-        let client = upgrade(url, &mut stream)
-            .await
-            .map_err(|error| WebSocketConnectError::Upgrade { address: peer_addr, error })?;
-        Ok(Self { stream, client, local_addr, peer_addr, last_received: Instant::now(), awaiting_pong: false })
+        match upgrade_connection(url, tls, tcp, peer_addr, deadline).await {
+            Ok((stream, client)) => {
+                Ok(Self { stream, client, local_addr, peer_addr, last_received: Instant::now(), awaiting_pong: false })
+            }
+            Err(error) => Err(explain(error, peer_addr).await),
+        }
     }
 
     /// Sends one message.
@@ -123,10 +119,10 @@ impl SignalingConnection {
                     }
                 },
                 Received::Binary => {}
-                Received::Close { reason, .. } => {
+                Received::Close { code, reason } => {
                     // Sends the reply to the close frame. The server may already have disconnected.
                     let _ = self.flush().await;
-                    return Err(WebSocketFailure::Closed { reason: sanitize(&reason) });
+                    return Err(WebSocketFailure::Closed { code: code.map(CloseCode::get), reason: sanitize(&reason) });
                 }
                 Received::Invalid(error) => return Err(WebSocketFailure::Broken(io::Error::other(error))),
             }
@@ -145,7 +141,7 @@ impl SignalingConnection {
             tokio::select! {
                 read = self.stream.read(&mut buffer) => {
                     match read.map_err(WebSocketFailure::Broken)? {
-                        0 => return Err(WebSocketFailure::Closed { reason: String::new() }),
+                        0 => return Err(WebSocketFailure::Closed { code: None, reason: String::new() }),
                         read => self.client.on_read(&mut buffer[..read]),
                     }
                     (self.last_received, self.awaiting_pong) = (Instant::now(), false);
@@ -180,6 +176,28 @@ impl SignalingConnection {
     }
 }
 
+/// The TLS handshake, if any, and the upgrade.
+async fn upgrade_connection(
+    url: &WebSocketUrl,
+    tls: &Arc<ClientConfig>,
+    tcp: TcpStream,
+    address: SocketAddr,
+    deadline: ConnectDeadline,
+) -> Result<(Box<dyn AsyncStream>, WebSocketClient), WebSocketConnectError> {
+    configure_tcp(&tcp);
+    let mut stream: Box<dyn AsyncStream> = if url.is_secure() {
+        let tls_error = |error| WebSocketConnectError::Tls { host: url.host().to_owned(), error };
+        let name = ServerName::try_from(url.host().to_owned()).map_err(|error| tls_error(io::Error::other(error)))?;
+        let connected = TlsConnector::from(Arc::clone(tls)).connect(name, tcp);
+        Box::new(deadline.limit(ConnectStep::Tls, url, connected).await?.map_err(tls_error)?)
+    } else {
+        Box::new(tcp)
+    };
+    let upgraded = deadline.limit(ConnectStep::Upgrade, url, upgrade(url, &mut stream)).await?;
+    let client = upgraded.map_err(|error| WebSocketConnectError::Upgrade { address, error })?;
+    Ok((stream, client))
+}
+
 /// Sends the upgrade request and reads the response.
 async fn upgrade(url: &WebSocketUrl, stream: &mut Box<dyn AsyncStream>) -> Result<WebSocketClient, UpgradeFailure> {
     let mut handshake = ClientHandshake::new(url);
@@ -207,7 +225,10 @@ pub enum RoomSessionError {
     #[error(transparent)]
     Room(#[from] RoomError),
     /// The server accepts connections, but does not reply to requests.
-    #[error("no reply from the server; is it a jamjam signaling server?")]
+    #[error(
+        "no reply from the server within {} s. It probably speaks another dialect. Give the URL of a jamjam signaling server",
+        SERVER_REPLY_TIMEOUT.as_secs()
+    )]
     Timeout,
     /// A stop was requested.
     #[error("interrupted before the room was joined")]

@@ -77,7 +77,8 @@ impl TrustPolicy {
     /// TLS client configuration.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, TrustError> {
         let config = ClientConfig::builder_with_provider(crypto_provider()).with_safe_default_protocol_versions()?;
-        let config = config.dangerous().with_custom_certificate_verifier(self.verifier()?);
+        let verifier = RecordingVerifier::new(self.verifier()?);
+        let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
         Ok(Arc::new(config.with_no_client_auth()))
     }
 
@@ -191,11 +192,20 @@ impl ServerCertVerifier for PinnedVerifier {
     }
 }
 
-/// Delegates to another verifier and records the last rejection, because some libraries do not report its details.
+/// A rejected certificate.
+#[derive(Clone, Debug, Error)]
+#[error("{}", certificate_advice(.reason, *.fingerprint))]
+pub struct RejectedCertificate {
+    fingerprint: Fingerprint,
+    reason: CertificateError,
+}
+
+/// Delegates to another verifier, and replaces its errors by [`RejectedCertificate`]. Also records the last rejection, because some
+/// libraries do not report its details.
 #[derive(Debug)]
 pub struct RecordingVerifier {
     inner: Arc<dyn ServerCertVerifier>,
-    rejection: Mutex<Option<(Fingerprint, CertificateError)>>,
+    rejection: Mutex<Option<RejectedCertificate>>,
 }
 
 impl RecordingVerifier {
@@ -204,8 +214,8 @@ impl RecordingVerifier {
         Self { inner, rejection: Mutex::new(None) }
     }
 
-    /// Fingerprint of the last rejected certificate, and the reason.
-    pub fn rejection(&self) -> Option<(Fingerprint, CertificateError)> {
+    /// The last rejected certificate.
+    pub fn rejection(&self) -> Option<RejectedCertificate> {
         self.rejection.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -219,12 +229,14 @@ impl ServerCertVerifier for RecordingVerifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let result = self.inner.verify_server_cert(certificate, intermediates, name, ocsp, now);
-        if let Err(Error::InvalidCertificate(reason)) = &result {
-            let rejection = (Fingerprint::from_certificate(certificate), reason.clone());
-            *self.rejection.lock().unwrap_or_else(PoisonError::into_inner) = Some(rejection);
-        }
-        result
+        self.inner.verify_server_cert(certificate, intermediates, name, ocsp, now).map_err(|error| match error {
+            Error::InvalidCertificate(reason) => {
+                let rejected = RejectedCertificate { fingerprint: Fingerprint::from_certificate(certificate), reason };
+                *self.rejection.lock().unwrap_or_else(PoisonError::into_inner) = Some(rejected.clone());
+                Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(rejected))))
+            }
+            error => error,
+        })
     }
 
     fn verify_tls12_signature(
@@ -250,9 +262,9 @@ impl ServerCertVerifier for RecordingVerifier {
     }
 }
 
-/// Explains a rejected certificate and suggests a remedy.
-pub fn certificate_advice(error: &CertificateError) -> String {
-    match error {
+/// Explains a rejected certificate and suggests a remedy. Contains the fingerprint, so that the user can pin the certificate.
+fn certificate_advice(error: &CertificateError, fingerprint: Fingerprint) -> String {
+    let advice = match error {
         // `BadSignature`: a trusted CA has the same name as the issuer, but another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             format!("certificate not trusted: self-signed or unknown CA; {UNTRUSTED_HINT}")
@@ -272,12 +284,18 @@ pub fn certificate_advice(error: &CertificateError) -> String {
              with -addext basicConstraints=critical,CA:FALSE, or use --insecure for a test"
                 .to_owned()
         }
-        CertificateError::Other(other) if other.0.is::<FingerprintMismatch>() => format!(
-            "{other}. Use the fingerprint that the server prints. A generated certificate changes every 8 days, and without \
-             --cert-dir also at each restart"
-        ),
+        CertificateError::Other(other) if other.0.is::<FingerprintMismatch>() => {
+            return format!(
+                "{other}. Use the fingerprint that the server prints. A generated certificate changes every 8 days, and without \
+                 --cert-dir also at each restart"
+            );
+        }
         _ => format!("invalid certificate: {error}; {UNTRUSTED_HINT}"),
-    }
+    };
+    format!(
+        "{advice}. The certificate has the SHA-256 fingerprint {fingerprint}. Verify the fingerprint with the operator of the \
+         server, then give --cert-sha256 {fingerprint}"
+    )
 }
 
 #[cfg(test)]

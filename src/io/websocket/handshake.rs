@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -16,15 +16,14 @@ use base64::{Engine, alphabet};
 use http::Uri;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use rustls::{Error as Tls, InvalidMessage};
+use rustls::{CertificateError, Error as Tls};
 use sha1::{Digest, Sha1};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use crate::io::os;
-use crate::io::tls::client::certificate_advice;
 use crate::io::websocket::client::WebSocketClient;
 use crate::sanitize::sanitize;
 
@@ -124,14 +123,22 @@ fn is_valid_key(key: &[u8]) -> bool {
     LENIENT.decode(key).is_ok_and(|key| key.len() == 16)
 }
 
+/// Whether the other side closed the connection.
+pub(in crate::io) fn is_disconnect(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
 /// Describes a failed TLS handshake, with a remedy where there is one.
 fn tls_error_advice(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        // The server answered in plain HTTP.
-        Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            "the server does not use TLS; use ws:// instead of wss://".to_owned()
+        Some(Tls::InvalidCertificate(CertificateError::Other(rejected))) => rejected.to_string(),
+        Some(Tls::AlertReceived(alert)) => {
+            format!("the server rejected the TLS handshake (alert {alert:?}). Check the host name in the URL")
         }
-        Some(Tls::InvalidCertificate(error)) => certificate_advice(error),
+        _ if is_disconnect(error) => {
+            "the server closed the connection during the TLS handshake. Check the port, and the server's log".to_owned()
+        }
         _ => error.to_string(),
     }
 }
@@ -152,21 +159,31 @@ pub enum UpgradeFailure {
         status: StatusCode,
         /// The `Location` header, sanitized for a terminal.
         location: Option<String>,
+        /// Whether the request was invalid and the server closes the connection after the response.
+        closes: bool,
     },
-    /// The response is not HTTP. A TLS server answers plain HTTP with an alert.
-    #[error("the response is not plain HTTP; use wss:// instead of ws://")]
+    /// The server uses TLS.
+    #[error("the server uses TLS; use wss:// instead of ws://")]
+    TlsRequired,
+    /// The response is not HTTP.
+    #[error("the response is not HTTP. Another program probably listens on this port: check the host and port")]
     NotHttp,
     /// The response is too long.
-    #[error("the response header is longer than {MAX_RESPONSE_BYTES} bytes")]
+    #[error(
+        "the response header is longer than {MAX_RESPONSE_BYTES} bytes. Another program probably listens on this port: check the \
+         host and port"
+    )]
     TooLong,
     /// A required header of the response is missing or wrong.
-    #[error("the response has no valid {0} header")]
+    #[error(
+        "the response has no valid {0} header, so a proxy or the server does not support WebSocket. Check the path and the proxy"
+    )]
     Header(HeaderName),
     /// The response has an extension or subprotocol that the client did not request.
-    #[error("the response has the header {0}, which the client did not request")]
+    #[error("the response has the header {0}, which the client did not request. Report a bug of the server")]
     UnrequestedHeader(HeaderName),
     /// The server closed the connection.
-    #[error("the server closed the connection without responding")]
+    #[error("the server closed the connection without responding. Check the host, port and path, and the server's log")]
     Closed,
     /// The connection failed.
     #[error(transparent)]
@@ -175,16 +192,44 @@ pub enum UpgradeFailure {
 
 fn status_advice(status: StatusCode, location: Option<&str>) -> String {
     if status.is_redirection() {
-        match location {
+        return match location {
             Some(location) => format!("HTTP {status} redirects to {location}; use that address"),
-            None => format!("HTTP {status} redirects, but the response has no Location header"),
-        }
-    } else if status == StatusCode::SERVICE_UNAVAILABLE {
-        format!("HTTP {status}; the server is full or not ready")
-    } else {
-        format!("HTTP {status}; signaling servers usually use / or /ws without a query")
+            None => format!("HTTP {status} redirects, but the response has no Location header. Check the URL"),
+        };
     }
+    let advice = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            "the server or a proxy requires a login; give a URL or token with permission"
+        }
+        StatusCode::FORBIDDEN => {
+            "the server or a proxy does not permit this client; check the path, the token and the access rules of the server"
+        }
+        StatusCode::TOO_MANY_REQUESTS => "this host sent too many requests; wait before the next attempt",
+        StatusCode::INTERNAL_SERVER_ERROR => "the server failed; check its log",
+        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+            "a proxy cannot reach the signaling server behind it; check that the signaling server is running"
+        }
+        StatusCode::SERVICE_UNAVAILABLE => "the server is full or not ready",
+        _ => "there is no signaling server at this path; signaling servers usually use / or /ws without a query",
+    };
+    format!("HTTP {status}; {advice}")
 }
+
+/// The first byte of a TLS alert. A TLS server sends an alert if it receives plain HTTP.
+const TLS_ALERT: u8 = 0x15;
+
+/// The second byte of every TLS record (RFC 8446, section 5.1).
+const TLS_VERSION: u8 = 0x03;
+
+/// Maximum size of a response body that is searched for [`TLS_HINTS`].
+const MAX_HINT_BODY_BYTES: usize = 4 << 10;
+
+/// Texts in the response body of TLS servers that receive plain HTTP: nginx, Go and Apache.
+const TLS_HINTS: [&str; 3] = [
+    "plain HTTP request was sent to HTTPS port",
+    "HTTP request to an HTTPS server",
+    "plain HTTP to an SSL-enabled server port",
+];
 
 /// Maximum size of the response header.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
@@ -198,6 +243,8 @@ pub struct ClientHandshake {
     request: Vec<u8>,
     accept_key: String,
     response: Vec<u8>,
+    /// Length of the response header, once it is complete.
+    header_end: Option<usize>,
 }
 
 impl ClientHandshake {
@@ -209,7 +256,12 @@ impl ClientHandshake {
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: {key}\r\n\r\n"
         );
-        Self { request: request.into_bytes(), accept_key: accept_key(key.as_bytes()), response: Vec::new() }
+        Self {
+            request: request.into_bytes(),
+            accept_key: accept_key(key.as_bytes()),
+            response: Vec::new(),
+            header_end: None,
+        }
     }
 
     /// The bytes of the upgrade request. The caller writes them to the connection.
@@ -227,36 +279,47 @@ impl ClientHandshake {
         self.response.extend_from_slice(bytes);
         let known = self.response.len().min(HTTP.len());
         if self.response[..known] != HTTP[..known] {
-            return Err(UpgradeFailure::NotHttp);
+            return match *self.response {
+                [TLS_ALERT] if !bytes.is_empty() => Ok(None),
+                [TLS_ALERT, TLS_VERSION, ..] => Err(UpgradeFailure::TlsRequired),
+                _ => Err(UpgradeFailure::NotHttp),
+            };
         }
         let end = self.response[search_from..].windows(END.len()).position(|window| window == END);
-        let Some(end) = end.map(|end| search_from + end + END.len()).filter(|end| *end <= MAX_RESPONSE_BYTES) else {
+        let end = self.header_end.or(end.map(|end| search_from + end + END.len()));
+        let Some(end) = end.filter(|end| *end <= MAX_RESPONSE_BYTES) else {
             return match () {
                 () if bytes.is_empty() => Err(UpgradeFailure::Closed),
                 () if self.response.len() > MAX_RESPONSE_BYTES => Err(UpgradeFailure::TooLong),
                 () => Ok(None),
             };
         };
+        self.header_end = Some(end);
+        if let Err(failure) = self.check_response(end) {
+            let body = String::from_utf8_lossy(&self.response[end..]);
+            if TLS_HINTS.iter().any(|hint| body.contains(hint)) {
+                return Err(UpgradeFailure::TlsRequired);
+            }
+            // The body may still follow the header.
+            let is_complete = bytes.is_empty() || body.len() >= MAX_HINT_BODY_BYTES;
+            let has_hint = matches!(failure, UpgradeFailure::Status { closes: true, .. });
+            return if has_hint && !is_complete { Ok(None) } else { Err(failure) };
+        }
         let mut after_response = self.response.split_off(end);
-        self.check_response()?;
         let mut client = WebSocketClient::default();
         client.on_read(&mut after_response);
         Ok(Some(client))
     }
 
-    /// Checks the complete response (section 4.1).
-    fn check_response(&self) -> Result<(), UpgradeFailure> {
+    /// Checks the complete response header (section 4.1).
+    fn check_response(&self, header_end: usize) -> Result<(), UpgradeFailure> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_RESPONSE_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
-        response.parse(&self.response).map_err(|_| UpgradeFailure::NotHttp)?;
+        response.parse(&self.response[..header_end]).map_err(|_| UpgradeFailure::NotHttp)?;
         let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(UpgradeFailure::NotHttp)?;
         let values = |name: HeaderName| {
             response.headers.iter().filter(move |header| name == *header.name).map(|header| header.value)
         };
-        if status != StatusCode::SWITCHING_PROTOCOLS {
-            let location = values(header::LOCATION).next().map(|value| sanitize(&String::from_utf8_lossy(value)));
-            return Err(UpgradeFailure::Status { status, location });
-        }
         let contains = |name, word: &str| {
             values(name).any(|value| {
                 value
@@ -264,6 +327,12 @@ impl ClientHandshake {
                     .any(|listed| listed.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
             })
         };
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            let location = values(header::LOCATION).next().map(|value| sanitize(&String::from_utf8_lossy(value)));
+            let closes = status == StatusCode::BAD_REQUEST
+                && (response.version == Some(0) || contains(header::CONNECTION, "close"));
+            return Err(UpgradeFailure::Status { status, location, closes });
+        }
         for (name, is_valid) in [
             (header::UPGRADE, contains(header::UPGRADE, "websocket")),
             (header::CONNECTION, contains(header::CONNECTION, "upgrade")),
@@ -283,7 +352,10 @@ impl ClientHandshake {
     }
 }
 
-/// Maximum time for DNS, TCP, TLS and upgrade together.
+/// Maximum time for DNS, TCP, TLS and upgrade together, unless the user gives another one.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Maximum time for DNS, TCP, TLS and upgrade together, for clients in rooms.
 pub(in crate::io) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A ping is sent after this time without incoming data. If no data arrives within the same time after the ping, the connection is
@@ -302,7 +374,7 @@ pub enum WebSocketConnectError {
         error: io::Error,
     },
     /// TCP failed.
-    #[error("cannot connect to {address}: {error}")]
+    #[error("cannot connect to {address}: {error}. {}", tcp_error_advice(.error))]
     Tcp {
         /// The last address that was tried.
         address: SocketAddr,
@@ -317,6 +389,17 @@ pub enum WebSocketConnectError {
         /// The error, for example of certificate verification.
         error: io::Error,
     },
+    /// The server does not use TLS.
+    #[error(
+        "TLS with `{host}` failed: the server does not use TLS; {}",
+        if *.is_http { "use ws:// instead of wss://" } else { "another program probably listens on this port, so check the port" }
+    )]
+    NotTls {
+        /// The host.
+        host: String,
+        /// Whether the server answers plain HTTP.
+        is_http: bool,
+    },
     /// The server did not upgrade to WebSocket.
     #[error("the WebSocket upgrade with {address} failed: {error}")]
     Upgrade {
@@ -326,30 +409,125 @@ pub enum WebSocketConnectError {
         error: UpgradeFailure,
     },
     /// The time-out expired.
-    #[error("no connection after {} s", CONNECT_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("{}", timeout_advice(*.step, .authority, *.timeout))]
+    Timeout {
+        /// The step that did not complete.
+        step: ConnectStep,
+        /// Host and port.
+        authority: String,
+        /// The time-out.
+        timeout: Duration,
+    },
+}
+
+/// A step of a connection setup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectStep {
+    /// Name resolution.
+    Dns,
+    /// The TCP handshake.
+    Tcp,
+    /// The TLS handshake.
+    Tls,
+    /// The HTTP upgrade.
+    Upgrade,
+}
+
+fn tcp_error_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "No program listens on this TCP port, or a firewall rejects it. Check the host and port, and that the server is running"
+        }
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            "This host has no route to the server. Check the address and the network"
+        }
+        _ => "Check the host and port, and the network",
+    }
+}
+
+fn timeout_advice(step: ConnectStep, authority: &str, timeout: Duration) -> String {
+    match step {
+        ConnectStep::Dns => {
+            format!(
+                "no address found for {authority} within {timeout:?}. Check the name, and the DNS server of this host"
+            )
+        }
+        ConnectStep::Tcp => format!(
+            "no reply from {authority} within {timeout:?}. A firewall drops packets, or the host is down. Check the host and port"
+        ),
+        ConnectStep::Tls => format!(
+            "{authority} accepts TCP connections, but did not complete the TLS handshake within {timeout:?}. Another program probably \
+             listens on this port. Check the port, or use ws:// if the server does not use TLS"
+        ),
+        ConnectStep::Upgrade => format!(
+            "{authority} accepts TCP connections, but did not answer the WebSocket upgrade within {timeout:?}. Another program probably \
+             listens on this port. Check the port"
+        ),
+    }
+}
+
+/// The time at which a connection attempt ends.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::io) struct ConnectDeadline {
+    pub(in crate::io) at: Instant,
+    /// The time-out, as in error messages.
+    pub(in crate::io) timeout: Duration,
+}
+
+impl ConnectDeadline {
+    /// `timeout` from now.
+    pub(in crate::io) fn after(timeout: Duration) -> Self {
+        // A longer time-out than the clock can represent never expires.
+        let at = Instant::now();
+        Self { at: at.checked_add(timeout).unwrap_or(at + Duration::from_secs(u32::MAX.into())), timeout }
+    }
+
+    /// The error for a step that did not complete in time.
+    pub(in crate::io) fn error(self, step: ConnectStep, url: &WebSocketUrl) -> WebSocketConnectError {
+        let authority = format!("{}:{}", url.host(), url.port());
+        WebSocketConnectError::Timeout { step, authority, timeout: self.timeout }
+    }
+
+    /// The output of `future`, or an error if it is not complete in time.
+    pub(in crate::io) async fn limit<T>(
+        self,
+        step: ConnectStep,
+        url: &WebSocketUrl,
+        future: impl Future<Output = T>,
+    ) -> Result<T, WebSocketConnectError> {
+        timeout_at(self.at.into(), future).await.map_err(|_| self.error(step, url))
+    }
 }
 
 /// The addresses of the host, at least one, IPv4 before IPv6.
-pub(in crate::io) async fn resolve_url(url: &WebSocketUrl) -> Result<Vec<SocketAddr>, WebSocketConnectError> {
+pub(in crate::io) async fn resolve_url(
+    url: &WebSocketUrl,
+    deadline: ConnectDeadline,
+) -> Result<Vec<SocketAddr>, WebSocketConnectError> {
     let resolve_error = |error| WebSocketConnectError::Resolve { host: url.host().to_owned(), error };
-    let mut addresses: Vec<SocketAddr> = lookup_host((url.host(), url.port())).await.map_err(resolve_error)?.collect();
+    let found = deadline.limit(ConnectStep::Dns, url, lookup_host((url.host(), url.port()))).await?;
+    let mut addresses: Vec<SocketAddr> = found.map_err(resolve_error)?.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     if addresses.is_empty() { Err(resolve_error(io::Error::other("the host has no address"))) } else { Ok(addresses) }
 }
 
-/// Connects to the first address that accepts a connection. Each address gets a share of the time-out, because an address may not respond.
-pub(in crate::io) async fn connect_tcp(addresses: &[SocketAddr]) -> Result<TcpStream, WebSocketConnectError> {
-    let share = CONNECT_TIMEOUT / (addresses.len() as u32 + 1);
+/// Connects to the first address that accepts a connection. Each address gets a share of the remaining time, because an address may not
+/// respond.
+pub(in crate::io) async fn connect_tcp(
+    url: &WebSocketUrl,
+    addresses: &[SocketAddr],
+    deadline: ConnectDeadline,
+) -> Result<TcpStream, WebSocketConnectError> {
     let mut last = None;
-    for address in addresses {
-        let connected = timeout(share, TcpStream::connect(address)).await;
-        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(WebSocketConnectError::Tcp { address: *address, error }),
+    for (index, address) in addresses.iter().enumerate() {
+        let left = deadline.at.saturating_duration_since(Instant::now());
+        match timeout(left / (addresses.len() - index) as u32, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = Some(WebSocketConnectError::Tcp { address: *address, error }),
+            Err(_) => {}
         }
     }
-    Err(last.unwrap_or(WebSocketConnectError::Timeout))
+    Err(last.unwrap_or_else(|| deadline.error(ConnectStep::Tcp, url)))
 }
 
 /// Disables Nagle's algorithm and enables keepalive. Errors are ignored: the connection also works without these options.
@@ -503,31 +681,54 @@ mod tests {
     #[test]
     fn invalid_upgrade_is_rejected_with_the_reason() {
         for (from, to, error) in [
-            ("Accept: KEY", "Accept: KE", "the response has no valid sec-websocket-accept header"),
-            ("upgrade: WebSocket", "upgrade: h2c", "the response has no valid upgrade header"),
-            ("keep-alive, Upgrade", "keep-alive", "the response has no valid connection header"),
+            (
+                "Accept: KEY",
+                "Accept: KE",
+                "the response has no valid sec-websocket-accept header, so a proxy or the server does not support WebSocket. Check the path and the proxy",
+            ),
+            (
+                "upgrade: WebSocket",
+                "upgrade: h2c",
+                "the response has no valid upgrade header, so a proxy or the server does not support WebSocket. Check the path and the proxy",
+            ),
+            (
+                "keep-alive, Upgrade",
+                "keep-alive",
+                "the response has no valid connection header, so a proxy or the server does not support WebSocket. Check the path and the proxy",
+            ),
             (
                 "\n\n",
                 "\nSec-WebSocket-Protocol: a\n\n",
-                "the response has the header sec-websocket-protocol, which the client did not request",
+                "the response has the header sec-websocket-protocol, which the client did not request. Report a bug of the server",
             ),
             (
                 "101 Switching Protocols",
                 "302 Found",
-                "HTTP 302 Found redirects, but the response has no Location header",
+                "HTTP 302 Found redirects, but the response has no Location header. Check the URL",
             ),
             (
                 "101 Switching Protocols",
                 "200 OK",
-                "HTTP 200 OK; signaling servers usually use / or /ws without a query",
+                "HTTP 200 OK; there is no signaling server at this path; signaling servers usually use / or /ws without a query",
             ),
-            ("101", "1010", "the response is not plain HTTP; use wss:// instead of ws://"),
-            ("HTTP/1.1", "HTTP/2", "the response is not plain HTTP; use wss:// instead of ws://"),
+            (
+                "101",
+                "1010",
+                "the response is not HTTP. Another program probably listens on this port: check the host and port",
+            ),
+            (
+                "HTTP/1.1",
+                "HTTP/2",
+                "the response is not HTTP. Another program probably listens on this port: check the host and port",
+            ),
         ] {
             assert_eq!(upgrade(&ACCEPTED.replace(from, to), 10).unwrap_err(), error);
         }
         let long = ACCEPTED.replace("upgrade:", &format!("X: {}\nupgrade:", "x".repeat(70_000)));
-        assert_eq!(upgrade(&long, 1_000).unwrap_err(), "the response header is longer than 65536 bytes");
+        assert_eq!(
+            upgrade(&long, 1_000).unwrap_err(),
+            "the response header is longer than 65536 bytes. Another program probably listens on this port: check the host and port"
+        );
         let mut handshake = ClientHandshake::new(&"ws://h".parse().unwrap());
         assert!(handshake.on_read(b"HTTP/1.1 101").unwrap().is_none());
         assert!(matches!(handshake.on_read(b""), Err(UpgradeFailure::Closed)));

@@ -18,10 +18,13 @@ use crate::client::{WebSocketConnectTimes, WebSocketFailure};
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, IdlePolicy, NodeThread};
 use crate::io::websocket::client::READ_BUFFER_BYTES;
-use crate::io::websocket::handshake::{self, ClientHandshake, UpgradeFailure, WebSocketConnectError, WebSocketUrl};
+use crate::io::websocket::handshake::{
+    self, ClientHandshake, ConnectDeadline, ConnectStep, UpgradeFailure, WebSocketConnectError, WebSocketUrl,
+};
 use crate::io::websocket::probe_socket::{
     MaybeTlsStream, NonBlockingWebSocket, Poller, ReadResult, TimestampedTcp, WebSocketIo, reduce_timer_slack,
 };
+use crate::io::websocket::wrong_scheme::explain;
 use crate::signaling::{CloseCode, Dialect};
 use crate::time::{Time, WallClock, saturating_nanos};
 
@@ -122,19 +125,22 @@ fn is_retryable_close(failure: &WebSocketFailure) -> bool {
     }
 }
 
-/// Connects to all URLs of `plan`. If `wait_for` is given, retries until the first response arrives or `wait_for` has passed.
+/// Connects to all URLs of `plan`. If `wait_for` is given, retries until the first response arrives or `wait_for` has passed. `timeout` is
+/// the maximum duration of a connection attempt.
 pub fn start(
     plan: &WebSocketTarget,
     tls: &Arc<ClientConfig>,
-    wait_for: Option<Duration>,
+    (wait_for, timeout): (Option<Duration>, Duration),
     stop: &StopToken,
 ) -> Result<ProbeStart, ProbeStartError> {
     let mut poller = Poller::new(stop)?;
     let began = poller.now();
     let until = wait_for.map_or(Time::from_nanos(u64::MAX), |timeout| began + timeout);
+    // An attempt that takes longer is repeated.
+    let timeout = if wait_for.is_some() { handshake::DEFAULT_CONNECT_TIMEOUT } else { timeout };
     loop {
         let mut connect_times = Vec::new();
-        let attempt = connect_all(plan, tls, &mut poller, until, &mut connect_times);
+        let attempt = connect_all(plan, tls, &mut poller, (until, timeout), &mut connect_times);
         let wait_result = |poller: &Poller, reply_received| {
             wait_for
                 .map(|_| WaitResult { waited_ns: saturating_nanos(poller.now().duration_since(began)), reply_received })
@@ -158,37 +164,36 @@ pub fn start(
             Err(JoinError::Start(ProbeStartError::Connect(error))) if is_retryable_error(&error) => {
                 let retry_at = poller.now() + RETRY_INTERVAL;
                 if wait_for.is_some() && retry_at < until {
-                    match wait_until(&mut poller, retry_at) {
-                        Ok(()) | Err(ProbeStartError::Connect(_)) => continue,
-                        Err(error) => return Err(error),
-                    }
+                    wait_until(&mut poller, retry_at)?;
+                    continue;
                 }
-                WebSocketFailure::Unreachable(match error {
-                    WebSocketConnectError::Timeout if wait_for.is_some() => {
-                        "no connection within the --wait-for time".to_owned()
+                WebSocketFailure::Unreachable(match (error, wait_for) {
+                    (WebSocketConnectError::Timeout { step, authority, .. }, Some(timeout)) => {
+                        WebSocketConnectError::Timeout { step, authority, timeout }.to_string()
                     }
-                    error => error.to_string(),
+                    (error, _) => error.to_string(),
                 })
             }
             Err(JoinError::Start(error)) => return Err(error),
         };
         let retry_at = poller.now() + RETRY_INTERVAL;
         if wait_for.is_some() && retry_at < until && is_retryable_close(&failure) {
-            match wait_until(&mut poller, retry_at) {
-                Ok(()) | Err(ProbeStartError::Connect(_)) => continue,
-                Err(error) => return Err(error),
-            }
+            wait_until(&mut poller, retry_at)?;
+            continue;
         }
         return Ok(ProbeStart { connect_times, wait: wait_result(&poller, false), connections: Err(failure) });
     }
 }
 
-/// Whether a later attempt may succeed. DNS and certificate errors are final: they do not depend on the server's state.
+/// Whether a later attempt may succeed. DNS and certificate errors and a wrong scheme are final: they do not depend on the server's state.
 fn is_retryable_error(error: &WebSocketConnectError) -> bool {
-    matches!(
-        error,
-        WebSocketConnectError::Tcp { .. } | WebSocketConnectError::Upgrade { .. } | WebSocketConnectError::Timeout
-    )
+    match error {
+        WebSocketConnectError::Tcp { .. } | WebSocketConnectError::Timeout { .. } => true,
+        WebSocketConnectError::Upgrade { error, .. } => !matches!(error, UpgradeFailure::TlsRequired),
+        WebSocketConnectError::Resolve { .. }
+        | WebSocketConnectError::Tls { .. }
+        | WebSocketConnectError::NotTls { .. } => false,
+    }
 }
 
 /// Opens every connection and joins the room on it, if the dialect requires this.
@@ -196,18 +201,19 @@ fn connect_all(
     plan: &WebSocketTarget,
     tls: &Arc<ClientConfig>,
     poller: &mut Poller,
-    until: Time,
+    (until, timeout): (Time, Duration),
     connect_times: &mut Vec<WebSocketConnectTimes>,
 ) -> Result<Vec<NonBlockingWebSocket>, JoinError> {
     let mut sockets = Vec::new();
     for (number, url) in plan.urls.iter().enumerate() {
-        let opened = connect(url, tls, poller, number, until);
+        let deadline = ConnectDeadline::after(timeout.min(until.duration_since(poller.now())));
+        let opened = connect(url, tls, poller, number, deadline);
         let (mut socket, mut times) = opened.map_err(JoinError::Start)?;
         let handshake = JoinHandshake::new(plan.dialect, plan.room_code.clone());
         let join_started = (!handshake.is_joined()).then(|| poller.now());
         connect_times.push(times);
-        let timeout = until.min(poller.now() + handshake::CONNECT_TIMEOUT);
-        join(&mut socket, handshake, poller, timeout)?;
+        let join_timeout = timeout.min(until.duration_since(poller.now()));
+        join(&mut socket, handshake, poller, join_timeout)?;
         times.join_ns = join_started.map(|began| saturating_nanos(poller.now().duration_since(began)));
         connect_times[number] = times;
         sockets.push(socket);
@@ -230,19 +236,61 @@ fn wait_for_first_response(
     Err(JoinError::Failure(WebSocketFailure::Broken(format!("no response to {}", plan.dialect.probe().request_type))))
 }
 
-/// Connects to `url`, with `until` as the deadline. `number` is the connection's token in the poller.
+/// Connects to `url`. `number` is the connection's token in the poller.
 fn connect(
     url: &WebSocketUrl,
     tls: &Arc<ClientConfig>,
     poller: &mut Poller,
     number: usize,
-    until: Time,
+    deadline: ConnectDeadline,
 ) -> Result<(NonBlockingWebSocket, WebSocketConnectTimes), ProbeStartError> {
     let mut times = WebSocketConnectTimes::default();
-    let timeout = until.duration_since(poller.now()).min(handshake::CONNECT_TIMEOUT);
-    let until = poller.now() + timeout;
-    let std = connect_tcp_timed(url, timeout, poller, &mut times)?;
+    let connect = async {
+        let began = Instant::now();
+        let addresses = handshake::resolve_url(url, deadline).await?;
+        times.dns_ns = saturating_nanos(began.elapsed());
+        let began = Instant::now();
+        let stream = handshake::connect_tcp(url, &addresses, deadline).await?;
+        times.tcp_ns = saturating_nanos(began.elapsed());
+        handshake::configure_tcp(&stream);
+        Ok::<_, ProbeStartError>(stream.into_std()?)
+    };
+    let std = run_until_stopped(poller, connect)??;
     let address = std.peer_addr()?;
+    upgrade_connection(url, tls, poller, (std, address, number), deadline, &mut times).map_or_else(
+        |error| match error {
+            ProbeStartError::Connect(error) => Err(run_until_stopped(poller, explain(error, address))?.into()),
+            error => Err(error),
+        },
+        |socket| Ok((socket, times)),
+    )
+}
+
+/// Runs `future` on this thread until it completes or a stop is requested.
+fn run_until_stopped<T>(poller: &Poller, future: impl Future<Output = T>) -> Result<T, ProbeStartError> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let output = runtime.block_on(async {
+        tokio::select! {
+            output = future => Ok(output),
+            reason = poller.wait_for_stop() => Err(ProbeStartError::Interrupted(reason)),
+        }
+    });
+    // This call does not wait for a blocked DNS lookup, which has its own thread.
+    runtime.shutdown_background();
+    output
+}
+
+/// The TLS handshake, if any, and the upgrade.
+fn upgrade_connection(
+    url: &WebSocketUrl,
+    tls: &Arc<ClientConfig>,
+    poller: &mut Poller,
+    (std, address, number): (std::net::TcpStream, SocketAddr, usize),
+    deadline: ConnectDeadline,
+    times: &mut WebSocketConnectTimes,
+) -> Result<NonBlockingWebSocket, ProbeStartError> {
+    let until = poller.now() + deadline.at.saturating_duration_since(Instant::now());
+    let timed_out = |step| move || deadline.error(step, url).into();
     let mut tcp = TcpStream::from_std(std);
     poller.register(&mut tcp, number)?;
     let mut tcp = TimestampedTcp::new(tcp, poller.origin());
@@ -256,7 +304,9 @@ fn connect(
         while session.is_handshaking() {
             match session.complete_io(&mut tcp) {
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_until(poller, until)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait_until(poller, until)?.ok_or_else(timed_out(ConnectStep::Tls))?;
+                }
                 Err(error) => return Err(tls_error(error).into()),
             }
         }
@@ -269,43 +319,16 @@ fn connect(
     let began = Instant::now();
     let socket = upgrade(url, stream, poller, until).map_err(|error| match error {
         UpgradeError::Start(error) => error,
+        UpgradeError::TimedOut => timed_out(ConnectStep::Upgrade)(),
         UpgradeError::Rejected(error) => WebSocketConnectError::Upgrade { address, error }.into(),
     })?;
     times.upgrade_ns = saturating_nanos(began.elapsed());
-    Ok((socket, times))
-}
-
-/// Connects TCP to the first address that accepts.
-fn connect_tcp_timed(
-    url: &WebSocketUrl,
-    timeout: Duration,
-    poller: &Poller,
-    times: &mut WebSocketConnectTimes,
-) -> Result<std::net::TcpStream, ProbeStartError> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let connect = async {
-        let began = Instant::now();
-        let addresses = handshake::resolve_url(url).await?;
-        times.dns_ns = saturating_nanos(began.elapsed());
-        let began = Instant::now();
-        let stream = handshake::connect_tcp(&addresses).await?;
-        times.tcp_ns = saturating_nanos(began.elapsed());
-        handshake::configure_tcp(&stream);
-        Ok::<_, WebSocketConnectError>(stream)
-    };
-    let stream = runtime.block_on(async {
-        tokio::select! {
-            connected = tokio::time::timeout(timeout, connect) => Ok(connected.unwrap_or(Err(WebSocketConnectError::Timeout))?.into_std()?),
-            reason = poller.wait_for_stop() => Err(ProbeStartError::Interrupted(reason)),
-        }
-    });
-    // This call does not wait for a blocked DNS lookup, which has its own thread.
-    runtime.shutdown_background();
-    stream
+    Ok(socket)
 }
 
 enum UpgradeError {
     Start(ProbeStartError),
+    TimedOut,
     Rejected(UpgradeFailure),
 }
 
@@ -320,7 +343,7 @@ fn upgrade(
     let mut retry = |operation: &mut dyn FnMut() -> io::Result<usize>| loop {
         match operation() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                wait_until(poller, until).map_err(UpgradeError::Start)?;
+                wait_until(poller, until).map_err(UpgradeError::Start)?.ok_or(UpgradeError::TimedOut)?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result.map_err(|error| UpgradeError::Rejected(error.into())),
@@ -343,13 +366,13 @@ fn upgrade(
     }
 }
 
-/// Waits for I/O. Fails on a stop request or when `until` has passed.
-fn wait_until(poller: &mut Poller, until: Time) -> Result<(), ProbeStartError> {
+/// Waits for I/O. Returns `None` when `until` has passed. Fails on a stop request.
+fn wait_until(poller: &mut Poller, until: Time) -> Result<Option<()>, ProbeStartError> {
     let timed_out = poller.wait(Some(until))?;
     if let Some(reason) = poller.stop_signal() {
         return Err(ProbeStartError::Interrupted(reason));
     }
-    if timed_out || poller.now() >= until { Err(WebSocketConnectError::Timeout.into()) } else { Ok(()) }
+    Ok((!timed_out && poller.now() < until).then_some(()))
 }
 
 /// Why requests cannot be sent.
@@ -364,13 +387,14 @@ impl From<WebSocketFailure> for JoinError {
     }
 }
 
-/// Joins a room. Fails if the server has not confirmed the join by `until`.
+/// Joins a room. Fails if the server has not confirmed the join within `timeout`.
 fn join(
     socket: &mut NonBlockingWebSocket,
     mut handshake: JoinHandshake,
     poller: &mut Poller,
-    until: Time,
+    timeout: Duration,
 ) -> Result<(), JoinError> {
+    let until = poller.now() + timeout;
     if let Some(message) = handshake.first_message() {
         socket.send_text(&message)?;
     }
@@ -379,7 +403,7 @@ fn join(
             Some((text, _)) => {
                 handshake.on_message(&text).map_err(|JoinRejected(reason)| WebSocketFailure::Rejected(reason))?;
             }
-            None => return Err(WebSocketFailure::Rejected("no welcome message in time".to_owned()).into()),
+            None => return Err(WebSocketFailure::Rejected(format!("no welcome message within {timeout:?}")).into()),
         }
     }
     Ok(())
@@ -418,11 +442,11 @@ fn next_text(
         socket.flush()?;
         match socket.read()? {
             ReadResult::Text(bytes, at) => return Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), at))),
-            ReadResult::WouldBlock => match wait_until(poller, until) {
-                Ok(()) => {}
-                Err(ProbeStartError::Connect(_)) => return Ok(None),
-                Err(error) => return Err(JoinError::Start(error)),
-            },
+            ReadResult::WouldBlock => {
+                if wait_until(poller, until).map_err(JoinError::Start)?.is_none() {
+                    return Ok(None);
+                }
+            }
             // A server that sends only control frames or fragments must not extend the deadline.
             ReadResult::Incomplete if poller.now() >= until => return Ok(None),
             ReadResult::Incomplete => {}
