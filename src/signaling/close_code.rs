@@ -240,10 +240,6 @@ pub fn diagnose(dialect: Dialect, code: Option<u16>, reason: &str, phase: CloseP
             "the server or a proxy dropped the connection without an answer",
             "Check the path of the URL, --dialect and the server's log",
         ),
-        (None, Some(3_000..=3_999)) => (
-            "the code belongs to a library or framework of the server",
-            "Find the code in the documentation of this library, and check the server's log",
-        ),
         (None, Some(4_000..=4_999)) if phase == AfterReplies => (
             "the code is private to this server, which accepted earlier messages",
             "Find the code in the documentation of the server, and check its log",
@@ -252,9 +248,10 @@ pub fn diagnose(dialect: Dialect, code: Option<u16>, reason: &str, phase: CloseP
             "the code is private to this server, which rejects this client",
             "Find the code in the documentation of the server. Check the URL and --dialect",
         ),
-        (None, Some(_)) => {
-            ("the server sent a code that the WebSocket standard does not define", "Report a bug of the server")
-        }
+        (None, Some(_)) => (
+            "the code belongs to a library or framework of the server",
+            "Find the code in the documentation of this library, and check the server's log",
+        ),
     };
     CloseDiagnosis { cause, remedy }
 }

@@ -12,3 +12,4 @@ mod packaging;
 mod plain_words;
 mod protocol_docs;
 mod sentence_length;
+mod troubleshooting;

@@ -284,7 +284,7 @@ fn check_client(response: &[u8], piece: usize) {
         }
         Ok(None) => panic!("the end of the response is ignored"),
         Err(UpgradeFailure::Closed) => assert!(head.is_none()),
-        Err(UpgradeFailure::Status { status, location }) => {
+        Err(UpgradeFailure::Status { status, location, .. }) => {
             assert!(is_parsed && parsed.code == Some(status.as_u16()) && status != StatusCode::SWITCHING_PROTOCOLS);
             assert!(location.is_none_or(|location| !location.contains(char::is_control)));
         }

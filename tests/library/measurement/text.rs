@@ -159,11 +159,10 @@ reordered                        0
 round trips                      0
 
 warning: no LATENCY_PONG received; possible causes:
-  1. the port is closed or a firewall rejects packets (ICMP port unreachable): not received
-  2. the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): \
-check this cause first, because no datagram arrived. Run \
-`jamjam-dev probe --embedded` on this host and `jamjam-dev probe` on the server's host. If both probes pass, the problem is between the two hosts
-  3. the server does not answer LATENCY_PING: this cause is unlikely, because no datagram arrived
+  1. the server does not answer LATENCY_PING: likely, because a program on this host has the port open. Check the port, and whether the server \
+restricts sources (--allow)
+  2. the port is closed or a firewall rejects packets (ICMP port unreachable): unlikely, because ICMP port unreachable was not received
+  3. the host is wrong, a firewall drops UDP, or the server restricts sources (--allow): unlikely, because the target is this host
 
 FAILED: no replies received
 ";

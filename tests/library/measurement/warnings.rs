@@ -16,7 +16,7 @@ fn notes(run: &RunResults) -> Vec<String> {
     Report::new(run, &Limits::default()).warnings.into_iter().map(|warning| warning.message).collect()
 }
 
-/// The three likely causes listed for a run without replies.
+/// The three possible causes listed for a run without replies, the likely one first.
 fn reasons(run: &RunResults) -> [String; 3] {
     let report = Report::new(run, &Limits::default());
     <[String; 3]>::try_from(report.warnings[0].details.clone()).unwrap()
@@ -33,15 +33,31 @@ fn damaged_reply_is_not_reported_as_no_reply() {
 
 #[test]
 fn closed_port_is_distinguished_from_a_silent_path() {
-    let lost = || probe(StreamStats { sent: 100, lost: 100, ..StreamStats::new() });
-    let [port, path, _] = reasons(&RunResults { port_unreachable: 12, ..lost() });
-    assert!(
-        port.ends_with("(ICMP port unreachable): received 12 times, so check the port and the firewall first"),
-        "{port}"
-    );
-    assert!(path.ends_with("unlikely, because ICMP port unreachable was received"), "{path}");
-    let [port, path, _] = reasons(&lost());
-    assert!(port.ends_with("not received") && path.contains("check this cause first"), "{port} {path}");
+    let lost = |target: &str| RunResults {
+        target: target.to_owned(),
+        ..probe(StreamStats { sent: 100, lost: 100, ..StreamStats::new() })
+    };
+    for target in ["192.0.2.1:5000", "127.0.0.1:5000"] {
+        let [port, path, server] = reasons(&RunResults { port_unreachable: 12, ..lost(target) });
+        let received = "(ICMP port unreachable): likely, because ICMP port unreachable was received 12 times. Check the port and the \
+                        firewall, and that the server is running";
+        assert!(port.ends_with(received), "{port}");
+        assert!(path.ends_with(": unlikely, because ICMP port unreachable was received"), "{path}");
+        assert!(server.ends_with(": unlikely, because no datagram arrived"), "{server}");
+    }
+    for target in ["192.0.2.1:5000", "echo.example:5000", "[2001:db8::1]:5000", "jam (192.0.2.1:5000)"] {
+        let [path, port, server] = reasons(&lost(target));
+        assert!(path.contains("(--allow): likely, because no datagram arrived. Run `jamjam-dev probe"), "{path}");
+        assert!(port.ends_with(": unlikely, because ICMP port unreachable was not received"), "{port}");
+        assert!(server.ends_with(": unlikely, because no datagram arrived"), "{server}");
+    }
+    // A closed port of this host always causes ICMP port unreachable, and there is no other host on the path.
+    for target in ["127.0.0.1:5000", "localhost:5000", "[::1]:5000", "127.9.9.9:5000"] {
+        let [server, port, path] = reasons(&lost(target));
+        assert!(server.contains(": likely, because a program on this host has the port open"), "{server}");
+        assert!(port.ends_with(": unlikely, because ICMP port unreachable was not received"), "{port}");
+        assert!(path.ends_with(": unlikely, because the target is this host"), "{path}");
+    }
 }
 
 #[test]
@@ -51,7 +67,7 @@ fn pongs_without_audio_replies_indicate_the_server() {
         ..AudioResults::default()
     };
     let run = RunResults { ping: Some(stream(StreamStats::new(), [MS, MS])), ..send(audio) };
-    let [_, path, server] = reasons(&run);
+    let [server, _, path] = reasons(&run);
     assert!(path.ends_with("ruled out, because other datagrams arrived"), "{path}");
     assert!(server.starts_with("no echo server listens there, or the server delay exceeds"), "{server}");
     assert!(
@@ -63,8 +79,9 @@ fn pongs_without_audio_replies_indicate_the_server() {
 #[test]
 fn unmatched_datagrams_indicate_another_server() {
     let run = RunResults { stray: 4, ..probe(StreamStats { sent: 9, lost: 9, unmatched: 1, ..StreamStats::new() }) };
-    let [_, _, server] = reasons(&run);
-    assert!(server.ends_with("likely, because 5 datagrams arrived without a matching request"), "{server}");
+    let [server, _, _] = reasons(&run);
+    let arrived = ": likely, because 5 datagrams arrived without a matching request. Check the port, and that the server is an echo server";
+    assert!(server.ends_with(arrived), "{server}");
 }
 
 #[test]

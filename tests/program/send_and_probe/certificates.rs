@@ -43,7 +43,7 @@ fn assert_untrusted(output: &Output, why: &str) {
 
 /// A server that presents a certificate that our client rejects. The server does not check that `key` matches `certificate`. The server
 /// accepts any number of handshakes.
-fn showing(certificate: &Path, key: &Path) -> SocketAddr {
+pub(crate) fn showing(certificate: &Path, key: &Path) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let provider = rustls::crypto::ring::default_provider();
@@ -110,7 +110,7 @@ fn certificate_for_another_host_or_time_is_rejected() {
 }
 
 /// The SHA-256 of the certificate in this file, with two digits per byte.
-fn sha256(certificate: &Path) -> Vec<String> {
+pub(crate) fn sha256(certificate: &Path) -> Vec<String> {
     Sha256::digest(CertificateDer::from_pem_file(certificate).unwrap())
         .iter()
         .map(|byte| format!("{byte:02x}"))

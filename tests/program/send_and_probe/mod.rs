@@ -19,5 +19,6 @@ mod rooms;
 mod rooms_tls;
 mod source_quality;
 mod stdout_and_stderr;
+mod troubleshooting;
 mod usage_errors;
 mod websocket;

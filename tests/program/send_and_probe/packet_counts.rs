@@ -153,9 +153,11 @@ fn run_without_replies_fails_and_lists_the_likely_causes() {
         assert_eq!(report["verdict"]["reasons"], serde_json::json!(["no replies received"]));
         let stream = &report["streams"][report["evaluated_stream"].as_str().unwrap()];
         assert_eq!((&stream["loss_ratio"], &stream["rtt_min_us"]), (&Value::from(1.0), &Value::Null));
-        let [closed, path, _] = reasons(&report);
-        assert!(closed.ends_with("not received"), "{closed}");
-        assert!(path.contains("check this cause first"), "{path}");
+        // The target is this host, so the port is open and no firewall is on the path.
+        let [no_echo, closed, path] = reasons(&report);
+        assert!(no_echo.contains(": likely, because a program on this host has the port open"), "{no_echo}");
+        assert!(closed.ends_with(": unlikely, because ICMP port unreachable was not received"), "{closed}");
+        assert!(path.ends_with(": unlikely, because the target is this host"), "{path}");
 
         // The text report lists the same causes.
         let output = run(&format!("{line} --timeout 100ms --to {}", server.to()));
@@ -174,7 +176,7 @@ fn server_that_answers_only_pings_is_distinguished_from_silence() {
     assert_eq!(output.code, 1, "{output:?}");
     let report = document::report(&output);
     assert_eq!(document::counts(&report, "ping", ["sent", "returned"]), [1, 1]);
-    let [_, path, server] = reasons(&report);
+    let [server, _, path] = reasons(&report);
     assert!(path.ends_with("ruled out, because other datagrams arrived"), "{path}");
     assert!(server.contains("likely, because 1 LATENCY_PONG datagram arrived"), "{server}");
 }
@@ -191,11 +193,11 @@ fn closed_port_is_reported() {
         assert!(report["port_unreachable"].as_u64().unwrap() >= 1, "{report:#}");
         let [closed, _, server] = reasons(&report);
         assert!(
-            closed.contains("port unreachable): received")
-                && closed.ends_with("so check the port and the firewall first"),
+            closed.contains("port unreachable): likely, because ICMP port unreachable was received")
+                && closed.ends_with("Check the port and the firewall, and that the server is running"),
             "{closed}"
         );
-        assert!(server.ends_with("check cause 1 first"), "{server}");
+        assert!(server.ends_with(": unlikely, because no datagram arrived"), "{server}");
     });
 }
 

@@ -303,6 +303,8 @@ fn stop_request_ends_the_address_search() {
 #[test]
 fn server_that_is_not_a_signaling_server_is_reported() {
     let (_socket, closed) = closed_tcp_port();
+    let closed_advice = "No program listens on this TCP port, or a firewall rejects it. Check the host and port, and that the server is \
+                         running";
     let closing = server_that(|stream| {
         let mut socket = tungstenite::accept(stream).unwrap();
         socket.read().unwrap();
@@ -310,14 +312,19 @@ fn server_that_is_not_a_signaling_server_is_reported() {
         while socket.read().is_ok() {}
     });
     for (server, reason) in [
-        (closed, format!("cannot connect to {closed}: Connection refused (os error 111)")),
-        (closing, "the server closed the connection".to_owned()),
+        (closed, format!("cannot connect to {closed}: Connection refused (os error 111). {closed_advice}")),
+        (
+            closing,
+            "the server closed the connection without a close code: the server or a proxy dropped the connection without an answer. Check \
+             the path of the URL, --dialect and the server's log"
+                .to_owned(),
+        ),
     ] {
         let output = run(&format!("probe --signaling-url ws://{server} --room jam"));
         assert_error(&output, 3, &format!("cannot join a room on ws://{server}: {reason}"));
     }
     let output = run(&format!("send --signaling-url ws://{closed} --list-rooms"));
-    let reason = format!("cannot connect to {closed}: Connection refused (os error 111)");
+    let reason = format!("cannot connect to {closed}: Connection refused (os error 111). {closed_advice}");
     assert_error(&output, 3, &format!("cannot list the rooms of ws://{closed}: {reason}"));
 }
 

@@ -2,6 +2,7 @@
 
 #![cfg(unix)]
 
+use crate::send_and_probe::certificates::sha256;
 use certificate::Authority;
 use client::program::{ProgramOutput, run_args};
 use server::process::Server;
@@ -41,8 +42,10 @@ fn untrusted_certificate_ends_the_run_before_joining() {
     let (authority, untrusted) = (Authority::new(), Authority::new());
     let untrusted = untrusted.own();
     let untrusted = untrusted.to_str().unwrap();
-    let mut signaling = Server::start_signaling(&authority.certify().options());
+    let pair = authority.certify();
+    let mut signaling = Server::start_signaling(&pair.options());
     let url = format!("wss://127.0.0.1:{}", signaling.address.port());
+    let sha256 = sha256(&pair.cert).concat();
     for (words, failed) in
         [(["probe", "--room=jam"], "cannot join a room on"), (["send", "--list-rooms"], "cannot list the rooms of")]
     {
@@ -51,9 +54,16 @@ fn untrusted_certificate_ends_the_run_before_joining() {
             let output = program(&words, &url, more);
             let way_out = "trust its CA with --ca FILE, or use --insecure for a test";
             let why = "certificate not trusted: self-signed or unknown CA";
-            let failure = format!("TLS with `127.0.0.1` failed: {why}; {way_out}");
-            let error = format!("jamjam-dev: {failed} {url}: {failure}\n");
-            assert_eq!((output.code, output.stdout.as_str(), output.stderr), (3, "", error));
+            let failure = format!("TLS with `127.0.0.1` failed: {why}; {way_out}. ");
+            let error = format!("jamjam-dev: {failed} {url}: {failure}");
+            assert_eq!((output.code, output.stdout.as_str()), (3, ""));
+            let rest = output.stderr.strip_prefix(&error).unwrap_or_else(|| panic!("{}", output.stderr));
+            let fingerprint = rest.trim_end().rsplit(' ').next().unwrap();
+            let expected = format!(
+                "The certificate has the SHA-256 fingerprint {fingerprint}. Verify the fingerprint with the operator of the server, then \
+                 give --cert-sha256 {fingerprint}\n"
+            );
+            assert_eq!((rest, fingerprint), (expected.as_str(), sha256.as_str()));
         }
     }
     let line = signaling.line_starting_with("tls: handshake failed source=127.0.0.1:");
@@ -92,10 +102,15 @@ fn wrong_scheme_of_ws_and_wss_is_reported() {
     assert_eq!(error, "TLS with `127.0.0.1` failed: the server does not use TLS; use ws:// instead of wss://");
     let error = failed(&format!("ws://{}", secure.address), &[]);
     let upgrade = format!("the WebSocket upgrade with {} failed: ", secure.address);
-    assert_eq!(error, format!("{upgrade}the response is not plain HTTP; use wss:// instead of ws://"));
+    assert_eq!(error, format!("{upgrade}the server uses TLS; use wss:// instead of ws://"));
     let error = failed(&format!("ws://{}/v1/signaling", plain.address), &[]);
     let upgrade = format!("the WebSocket upgrade with {} failed: ", plain.address);
-    assert_eq!(error, format!("{upgrade}HTTP 404 Not Found; signaling servers usually use / or /ws without a query"));
+    assert_eq!(
+        error,
+        format!(
+            "{upgrade}HTTP 404 Not Found; there is no signaling server at this path; signaling servers usually use / or /ws without a query"
+        )
+    );
 }
 
 #[test]

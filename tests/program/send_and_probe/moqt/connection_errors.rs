@@ -28,7 +28,10 @@ fn missing_server_is_reported_with_the_time_waited() {
     let [junit, markdown] = ["junit.xml", "report.md"].map(|name| folder.path().join(name).display().to_string());
     let url = format!("moqt://127.0.0.1:{port}/echo");
     let report = report(1, &url, &["--wait-for", "300ms", "--junit", &junit, "--markdown", &markdown]);
-    let words = format!("no reply from {url} within 300.000 ms");
+    let words = format!(
+        "no reply from {url} within 300.000 ms: no server listens there, or a firewall drops UDP. Check the host and port, and that the \
+         server is running. Compare with `jamjam-dev probe --embedded --moqt` on this host"
+    );
     assert_eq!(
         report["moqt"]["connection_failure"],
         json!({"kind": "unreachable", "close_code": null, "message": words})

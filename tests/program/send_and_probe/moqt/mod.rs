@@ -6,8 +6,8 @@
 use test_support::client;
 mod connection_errors;
 mod counts;
-mod own_server;
-mod scripted_server;
+pub(crate) mod own_server;
+pub(crate) mod scripted_server;
 mod texts;
 mod vanishing_server;
 

@@ -25,7 +25,10 @@ fn closed_port_is_reported_as_no_reply() {
     let folder = tempfile::tempdir().unwrap();
     let [junit, markdown] = ["junit.xml", "report.md"].map(|name| folder.path().join(name).display().to_string());
     let report = report(1, closed, &["--junit", &junit, "--markdown", &markdown]);
-    let cannot = format!("cannot connect to {closed}: Connection refused (os error 111)");
+    let cannot = format!(
+        "cannot connect to {closed}: Connection refused (os error 111). No program listens on this TCP port, or a firewall rejects it. \
+         Check the host and port, and that the server is running"
+    );
     assert_eq!(reasons(&report), &json!(["nothing was sent", cannot]));
     assert_eq!(
         report["websocket"]["connection_failure"],
@@ -48,7 +51,7 @@ fn unresolvable_host_ends_the_run_with_exit_code_3() {
 #[test]
 fn server_close_is_reported_with_its_code_and_a_remedy() {
     for (dialect, code, reason, advice) in [
-        ("webrtc", 1008, "Rate limit exceeded", "give a longer --interval"),
+        ("webrtc", 1008, "Rate limit exceeded", "Give a longer --interval"),
         ("webrtc", 1013, "", "Try again later"),
         ("broadcast", 4002, "Server shutting down", "the server is shutting down"),
         ("bbx", 3999, "whim", "Check the server's log"),

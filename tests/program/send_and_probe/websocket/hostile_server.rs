@@ -15,27 +15,26 @@ const FEW: [&str; 8] = ["--dialect", "bbx", "--count", "5", "--interval", "2", "
 
 #[test]
 fn response_that_is_not_a_websocket_upgrade_is_reported() {
-    let cases: [(&'static [u8], &str); 8] = [
+    let cases: [(&'static [u8], &str); 7] = [
         (
             b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-            "HTTP 404 Not Found; signaling servers usually use / or /ws",
+            "HTTP 404 Not Found; there is no signaling server at this path; signaling servers usually use / or /ws",
         ),
         (b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n", "HTTP 426 Upgrade Required"),
         (
             b"HTTP/1.1 301 Moved Permanently\r\nLocation: wss://else.example/\x1b[31m\r\nContent-Length: 0\r\n\r\n",
-            "the response is not plain HTTP",
+            "the response is not HTTP",
         ),
         (
             b"HTTP/1.1 301 Moved Permanently\r\nLocation: wss://else.example/ws\r\nContent-Length: 0\r\n\r\n",
             "HTTP 301 Moved Permanently redirects to wss://else.example/ws; use that address",
         ),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP 200 OK"),
-        (b"\x16\x03\x01 nonsense \r\n\r\n", "the response is not plain HTTP; use wss:// instead of ws://"),
         (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
             "the WebSocket upgrade with ",
         ),
-        (b"", "no connection within the --wait-for time"),
+        (b"", "did not answer the WebSocket upgrade within 300ms"),
     ];
     at_once(cases, |(bytes, words)| {
         let report = report(1, answers(bytes), if bytes.is_empty() { &["--wait-for", "300ms"] } else { &[] });

@@ -8,7 +8,7 @@ mod connection_errors;
 mod counts;
 mod hostile_server;
 mod own_server;
-mod scripted_server;
+pub(crate) mod scripted_server;
 
 use std::fmt::Display;
 

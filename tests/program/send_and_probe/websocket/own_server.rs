@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::send_and_probe::websocket::report;
+use crate::send_and_probe::websocket::{probe, report};
 use test_support::certificate::Authority;
 use test_support::client::document;
 use test_support::client::program::{run_args, start_line};
@@ -96,9 +96,9 @@ fn every_dialect_replies_over_tls() {
     let output = run_args(["probe", "--to", &url, "--insecure", "--count", "2"]);
     let warning = format!("jamjam-dev: --insecure: the certificate of {url} is not verified\n");
     assert_eq!((output.code, output.stderr), (0, warning));
-    let plain = report(1, server.address, &[]);
-    let reported = plain["verdict"]["reasons"][1].as_str().unwrap();
-    assert!(reported.ends_with("the response is not plain HTTP; use wss:// instead of ws://"), "{reported}");
+    let plain = probe(server.address, &[]);
+    assert_eq!((plain.code, plain.stdout.as_str()), (3, ""), "{plain:?}");
+    assert!(plain.stderr.ends_with("the server uses TLS; use wss:// instead of ws://\n"), "{}", plain.stderr);
 }
 
 #[test]

@@ -1,0 +1,123 @@
+//! `docs/troubleshooting.md` contains the messages in the code: the errors of connections, the advice on them, and the causes and remedies
+//! of close codes. The test program `program` runs a case for each row.
+
+use std::fs;
+
+use super::plain_words::root;
+
+/// Errors without a row: the server has no part in them.
+const LOCAL_ERRORS: &[&str] = &[
+    "cannot start the event loop of the network client",
+    "cannot open a UDP socket",
+    "interrupted before the connection was established",
+    "interrupted before the room was joined",
+    "cannot start a thread",
+];
+
+fn source(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The part of `text` from `start` to the next line that contains only `}`.
+fn item<'a>(text: &'a str, start: &str) -> &'a str {
+    let from = text.find(start).unwrap_or_else(|| panic!("{start} is missing"));
+    let length = text[from..].find("\n}\n").unwrap_or_else(|| panic!("{start} has no end"));
+    &text[from..from + length]
+}
+
+/// The string literals in `code`, without comments and with joined lines.
+fn literals(code: &str) -> Vec<String> {
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = lines.map(|line| if line.ends_with('\\') { &line[..line.len() - 1] } else { line }).fold(
+        String::new(),
+        |mut joined: String, line| {
+            let continues = joined.ends_with(' ') || joined.is_empty();
+            joined.push_str(if continues { line.trim_start() } else { line });
+            joined.push(if line.ends_with(' ') { ' ' } else { '\n' });
+            joined
+        },
+    );
+    code.replace(" \n", " ").replace("  ", " ").split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The longest part of a message without placeholders.
+fn fixed_part(message: &str) -> &str {
+    let parts = message.split('{').map(|part| part.split_once('}').map_or(part, |(_, fixed)| fixed));
+    parts.max_by_key(|part| part.len()).unwrap_or_default().trim()
+}
+
+/// The beginning of a text, which identifies it.
+fn beginning(text: &str) -> &str {
+    text.get(..30).unwrap_or(text)
+}
+
+#[test]
+fn every_connection_error_is_in_the_table_of_symptoms() {
+    let page = source("docs/troubleshooting.md");
+    let mut missing = Vec::new();
+    let mut checked = 0;
+    for (path, items) in [
+        ("src/io/websocket/handshake.rs", &["pub enum UpgradeFailure", "pub enum WebSocketConnectError"][..]),
+        ("src/io/moqt/client.rs", &["pub enum MoqtConnectError"]),
+        ("src/signaling/client.rs", &["pub enum RoomError"]),
+        ("src/io/signaling/client.rs", &["pub enum RoomSessionError"]),
+    ] {
+        let text = source(path);
+        for name in items {
+            for attribute in item(&text, name).split("#[error(").skip(1) {
+                let Some(message) = literals(attribute.split("\n    ///").next().unwrap()).into_iter().next() else {
+                    continue;
+                };
+                let fixed = fixed_part(&message);
+                checked += 1;
+                let is_documented = fixed.is_empty() || page.contains(beginning(fixed));
+                if !is_documented && !LOCAL_ERRORS.iter().any(|local| message.starts_with(local)) {
+                    missing.push(format!("{path}: {message}"));
+                }
+            }
+        }
+    }
+    for (path, name) in [
+        ("src/io/websocket/handshake.rs", "fn timeout_advice"),
+        ("src/io/websocket/handshake.rs", "fn status_advice"),
+        ("src/io/moqt/no_reply.rs", "impl fmt::Display for PortUse"),
+    ] {
+        for message in literals(item(&source(path), name)) {
+            let fixed = fixed_part(&message);
+            checked += 1;
+            if fixed.len() > 15 && !page.contains(beginning(fixed)) {
+                missing.push(format!("{path}: {message}"));
+            }
+        }
+    }
+    assert!(checked > 45, "{checked}");
+    assert!(missing.is_empty(), "without a row in docs/troubleshooting.md:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn every_close_diagnosis_is_in_the_table_of_close_codes() {
+    let page = source("docs/troubleshooting.md");
+    let code = source("src/signaling/close_code.rs");
+    let table = item(&code, "const DIAGNOSES").replace("];", "");
+    let table = table.split("\n    (CloseCode::").skip(1).map(|row| row.rsplit("\", \"").next().unwrap_or_default());
+    assert!(table.clone().count() > 40, "{}", table.count());
+    let texts = literals(item(&code, "const DIAGNOSES")).into_iter().chain(literals(item(&code, "pub fn diagnose")));
+    let missing: Vec<String> =
+        texts.filter(|text| text.contains(' ') && text.len() > 18 && !page.contains(text.as_str())).collect();
+    assert!(missing.is_empty(), "not in docs/troubleshooting.md:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn every_row_has_a_case_and_every_case_has_a_row() {
+    let page = source("docs/troubleshooting.md");
+    let cases = literals(&source("tests/program/send_and_probe/troubleshooting.rs"));
+    let close_codes = page.find("\n## Close codes\n").unwrap()..page.find("\n## MOQT\n").unwrap();
+    let rows = page[..close_codes.start].lines().chain(page[close_codes.end..].lines());
+    let messages: Vec<&str> = rows
+        .filter_map(|row| row.strip_prefix("| `"))
+        .map(|row| row.split(" | ").next().unwrap().trim_matches(['`', ' ']))
+        .collect();
+    assert!(messages.len() > 75, "{}", messages.len());
+    let untested: Vec<&&str> = messages.iter().filter(|message| !cases.iter().any(|case| case == **message)).collect();
+    assert!(untested.is_empty(), "without a case: {untested:#?}");
+}
