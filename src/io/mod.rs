@@ -22,6 +22,7 @@ pub mod websocket {
 
     #[doc(hidden)]
     pub mod client;
+    pub mod connect;
     pub(in crate::io) mod connection;
     #[doc(hidden)]
     pub mod frame;

@@ -158,7 +158,7 @@ const DIAGNOSES: &[Row] = &[
      "Give a shorter room name, userId or userName"),
     (CloseCode::POLICY_VIOLATION, Reason(&["wrong code", "wrong password"]), "this host sent too many wrong room codes or passwords",
      "Give the code or password of an existing room. Wait before the next attempt"),
-    (CloseCode::POLICY_VIOLATION, Reason(&["rate limit", "rate exceeded", "too many", "flood"]), "this client sent more messages per second than the server accepts",
+    (CloseCode::POLICY_VIOLATION, Reason(&["rate limit", "rate exceeded", "too many"]), "this client sent more messages per second than the server accepts",
      "Give a longer --interval"),
     (CloseCode::POLICY_VIOLATION, Reason(&["not supported"]), "the server takes this client for a client of another protocol",
      "Check the path and the parameters of the URL"),

@@ -23,10 +23,11 @@ use tracing::debug;
 use crate::client::{self, StopSignal};
 use crate::io::stop::StopToken;
 use crate::io::websocket::client::{READ_BUFFER_BYTES, Received, WebSocketClient};
-use crate::io::websocket::handshake::{
-    CONNECT_TIMEOUT, ClientHandshake, ConnectDeadline, ConnectStep, PING_INTERVAL, UpgradeFailure,
-    WebSocketConnectError, WebSocketUrl, configure_tcp, connect_tcp, resolve_url,
+use crate::io::websocket::connect::{
+    CONNECT_TIMEOUT, ConnectDeadline, ConnectStep, PING_INTERVAL, WebSocketConnectError, configure_tcp, connect_tcp,
+    resolve_url,
 };
+use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
 use crate::io::websocket::wrong_scheme::explain;
 use crate::sanitize::sanitize;
 use crate::signaling::client::{RoomClient, RoomError};

@@ -17,7 +17,7 @@ use crate::io::clock;
 use crate::io::os;
 use crate::io::signaling::client::{SignalingConnection, WebSocketFailure};
 use crate::io::stop::StopToken;
-use crate::io::websocket::handshake::WebSocketConnectError;
+use crate::io::websocket::connect::WebSocketConnectError;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::signaling::client::{AddressCandidates, EchoParticipant, RoomRejected};
 use crate::signaling::jamjam::ClientMessage;

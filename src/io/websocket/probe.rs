@@ -18,9 +18,8 @@ use crate::client::{WebSocketConnectTimes, WebSocketFailure};
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, IdlePolicy, NodeThread};
 use crate::io::websocket::client::READ_BUFFER_BYTES;
-use crate::io::websocket::handshake::{
-    self, ClientHandshake, ConnectDeadline, ConnectStep, UpgradeFailure, WebSocketConnectError, WebSocketUrl,
-};
+use crate::io::websocket::connect::{self, ConnectDeadline, ConnectStep, WebSocketConnectError};
+use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
 use crate::io::websocket::probe_socket::{
     MaybeTlsStream, NonBlockingWebSocket, Poller, ReadResult, TimestampedTcp, WebSocketIo, reduce_timer_slack,
 };
@@ -137,7 +136,7 @@ pub fn start(
     let began = poller.now();
     let until = wait_for.map_or(Time::from_nanos(u64::MAX), |timeout| began + timeout);
     // An attempt that takes longer is repeated.
-    let timeout = if wait_for.is_some() { handshake::DEFAULT_CONNECT_TIMEOUT } else { timeout };
+    let timeout = if wait_for.is_some() { connect::DEFAULT_CONNECT_TIMEOUT } else { timeout };
     loop {
         let mut connect_times = Vec::new();
         let attempt = connect_all(plan, tls, &mut poller, (until, timeout), &mut connect_times);
@@ -245,17 +244,17 @@ fn connect(
     deadline: ConnectDeadline,
 ) -> Result<(NonBlockingWebSocket, WebSocketConnectTimes), ProbeStartError> {
     let mut times = WebSocketConnectTimes::default();
-    let connect = async {
+    let connecting = async {
         let began = Instant::now();
-        let addresses = handshake::resolve_url(url, deadline).await?;
+        let addresses = connect::resolve_url(url, deadline).await?;
         times.dns_ns = saturating_nanos(began.elapsed());
         let began = Instant::now();
-        let stream = handshake::connect_tcp(url, &addresses, deadline).await?;
+        let stream = connect::connect_tcp(url, &addresses, deadline).await?;
         times.tcp_ns = saturating_nanos(began.elapsed());
-        handshake::configure_tcp(&stream);
+        connect::configure_tcp(&stream);
         Ok::<_, ProbeStartError>(stream.into_std()?)
     };
-    let std = run_until_stopped(poller, connect)??;
+    let std = run_until_stopped(poller, connecting)??;
     let address = std.peer_addr()?;
     upgrade_connection(url, tls, poller, (std, address, number), deadline, &mut times).map_or_else(
         |error| match error {

@@ -13,9 +13,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::io::tls::client::TrustPolicy;
-use crate::io::websocket::handshake::{
-    ClientHandshake, UpgradeFailure, WebSocketConnectError, WebSocketUrl, is_disconnect,
-};
+use crate::io::websocket::connect::{WebSocketConnectError, is_disconnect};
+use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
 
 /// Maximum duration of the second connection.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);

@@ -134,7 +134,7 @@ fn trusted_certificate_for_another_name_is_reported() {
     let error = failed(&url, &["--ca", authority.own().to_str().unwrap()]);
     assert!(error.starts_with("TLS with `127.0.0.2` failed: certificate not valid for name"), "{error}");
     assert!(
-        error.ends_with("; connect to a name for which the certificate is valid, or use --insecure for a test"),
+        error.contains("; connect to a name for which the certificate is valid, or use --insecure for a test. "),
         "{error}"
     );
 }

@@ -279,6 +279,12 @@ fn certificate_cases() -> Vec<Case> {
                 wss(Signaling::start_signaling(&authority.certify().options()).address, &[])
             },
         ),
+        ("TLS with … failed: invalid peer certificate: BadSignature", || {
+            let authority = Authority::new();
+            let other = authority.certify_for("other", (2000, 1, 1), (2200, 1, 1));
+            let server = showing(&other.cert, &authority.certify().key);
+            probe(format!("wss://localhost:{}", server.port()), &["--insecure"])
+        }),
         ("certificate fingerprint mismatch: expected … got", || {
             let authority = Authority::new();
             let server = Signaling::start_signaling(&authority.certify().options());
@@ -341,7 +347,7 @@ fn response_cases() -> Vec<Case> {
         ("HTTP 429 Too Many Requests; this host sent too many requests", || {
             ws(answers(b"HTTP/1.1 429 Too Many Requests\r\n\r\n"), &[])
         }),
-        ("HTTP 500 Internal Server Error; the server failed", || {
+        ("HTTP 500 Internal Server Error; the server failed; check its log", || {
             ws(answers(b"HTTP/1.1 500 Internal Server Error\r\n\r\n"), &[])
         }),
         ("HTTP 502 Bad Gateway; a proxy cannot reach the signaling server behind it", || {
@@ -370,7 +376,7 @@ fn response_cases() -> Vec<Case> {
                 &[],
             )
         }),
-        ("the response header is longer than 65536 bytes", || {
+        ("the response header is longer than 65536 bytes. Another program probably listens on this port", || {
             ws(
                 raw(|_, mut stream| {
                     let _ = stream.read(&mut [0; 2_048]);

@@ -40,9 +40,11 @@ fn for_every_stage_and_fault(check: impl Fn(u8, Fault) + Sync) {
 fn expected(stage: u8, fault: Fault) -> Option<(&'static str, &'static str)> {
     // In stages 0 to 2 the server has neither subscribed nor announced. Therefore, the client connects again with the other path after 2 s.
     // The second connection fails.
-    let gone = ("unreachable", "within 5.000 s");
     match (stage, fault) {
-        (0..=2, Fault::Stalled | Fault::Vanished) => Some(gone),
+        (0..=2, Fault::Stalled) => {
+            Some(("unreachable", "within 5.000 s: no server listens there, or a firewall drops UDP"))
+        }
+        (0..=2, Fault::Vanished) => Some(("unreachable", "within 5.000 s: no program listens on this UDP port")),
         (0, Fault::Silent) | (0..=2, Fault::Restarted) => Some(("rejected", "setup timed out after 5 s")),
         (1 | 2, Fault::Silent) => Some(("not_ready", "the server did not subscribe to our track")),
         (4, Fault::Silent) => Some(("not_ready", "the server did not accept our subscription")),
@@ -73,7 +75,7 @@ fn run_ends_with_a_report_when_its_server_vanishes_at_any_moment() {
             return;
         };
         assert_eq!((lost["kind"].as_str(), output.code), (Some(kind), 1), "{what}");
-        assert!(lost["message"].as_str().is_some_and(|text| text.ends_with(words)), "{what}");
+        assert!(lost["message"].as_str().is_some_and(|text| text.contains(words)), "{what}");
     });
 }
 

@@ -54,7 +54,7 @@ fn server_close_is_reported_with_its_code_and_a_remedy() {
         ("webrtc", 1008, "Rate limit exceeded", "Give a longer --interval"),
         ("webrtc", 1013, "", "Try again later"),
         ("broadcast", 4002, "Server shutting down", "the server is shutting down"),
-        ("bbx", 3999, "whim", "Check the server's log"),
+        ("bbx", 3999, "whim", "check the server's log"),
     ] {
         let server = serve(move |number, mut connection| {
             connection.send_text(r#"{"type":"welcome"}"#);

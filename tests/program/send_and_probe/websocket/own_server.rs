@@ -141,7 +141,7 @@ fn exceeded_message_rate_is_reported_as_the_cause() {
     let server = start(&["--rate-limit-messages", "10/s"]);
     let report = report(1, server.address, &["--count", "100", "--interval", "1"]);
     assert_eq!(report["websocket"]["connection_failure"]["close_code"], 1008, "{report:#}");
-    assert!(report["warnings"][0]["message"].as_str().unwrap().contains("give a longer --interval"));
+    assert!(report["warnings"][0]["message"].as_str().unwrap().contains("Give a longer --interval"));
     // A burst may contain as many messages as the rate permits in two seconds.
     assert!(report["streams"]["ping"]["returned"].as_u64().unwrap() >= 20, "{report:#}");
 }
