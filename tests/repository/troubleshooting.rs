@@ -30,17 +30,14 @@ fn item<'a>(text: &'a str, start: &str) -> &'a str {
 
 /// The string literals in `code`, without comments and with joined lines.
 fn literals(code: &str) -> Vec<String> {
-    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let code = lines.map(|line| if line.ends_with('\\') { &line[..line.len() - 1] } else { line }).fold(
-        String::new(),
-        |mut joined: String, line| {
-            let continues = joined.ends_with(' ') || joined.is_empty();
-            joined.push_str(if continues { line.trim_start() } else { line });
-            joined.push(if line.ends_with(' ') { ' ' } else { '\n' });
-            joined
-        },
-    );
-    code.replace(" \n", " ").replace("  ", " ").split('"').skip(1).step_by(2).map(str::to_owned).collect()
+    let mut joined = String::new();
+    for line in code.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
+        match line.strip_suffix('\\') {
+            Some(continued) => joined.push_str(continued),
+            None => joined.extend([line, "\n"]),
+        }
+    }
+    joined.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// The longest part of a message without placeholders.

@@ -204,7 +204,7 @@ async fn upgrade(url: &WebSocketUrl, stream: &mut Box<dyn AsyncStream>) -> Resul
     let mut handshake = ClientHandshake::new(url);
     stream.write_all(handshake.request()).await?;
     stream.flush().await?;
-    let mut buffer = [0; READ_BUFFER_BYTES];
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
     loop {
         let read = stream.read(&mut buffer).await?;
         if let Some(client) = handshake.on_read(&buffer[..read])? {
