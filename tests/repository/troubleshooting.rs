@@ -109,7 +109,7 @@ fn every_close_diagnosis_is_in_the_table_of_close_codes() {
 }
 
 #[test]
-fn every_row_has_a_case_and_every_case_has_a_row() {
+fn every_row_of_the_table_of_symptoms_has_a_case() {
     let page = source("docs/troubleshooting.md");
     let cases = literals(&source("tests/program/send_and_probe/troubleshooting.rs"));
     let close_codes = page.find("\n## Close codes\n").unwrap()..page.find("\n## MOQT\n").unwrap();
