@@ -1,6 +1,7 @@
 //! Checks of the repository's files: docs, packaging, module layers and the GitHub action.
 
 mod architecture_paths;
+mod completions;
 mod counter_docs;
 mod dependency_docs;
 mod github_action;
@@ -12,3 +13,4 @@ mod packaging;
 mod plain_words;
 mod protocol_docs;
 mod sentence_length;
+mod wireshark;
