@@ -78,6 +78,8 @@ fn with_value_hint(arg: Arg) -> Arg {
         return arg.value_parser(PossibleValuesParser::new([*placeholder]));
     }
     let name = arg.get_value_names().unwrap_or_default().join(" ");
+    // In the zsh script, an unescaped colon ends the name of the value.
+    let arg = if name.contains(':') { arg.value_name(name.replace(':', "\\:")) } else { arg };
     let hint = match name.as_str() {
         "DIR" => ValueHint::DirPath,
         name if name.contains("FILE") || arg.get_value_hint() == ValueHint::AnyPath => ValueHint::FilePath,
@@ -105,8 +107,9 @@ fn bash(script: &str) -> String {
 fn zsh(script: &str) -> String {
     let mut text = script.replace(ZSH_END, &format!("{ZSH_DEVICES}{ZSH_END}"));
     for (_, placeholder) in DEVICE_OPTIONS {
-        text = text
-            .replace(&format!("({placeholder})"), &format!("_jamjam-dev_devices {}", placeholder.trim_matches('@')));
+        // The space before the function keeps `_arguments` from inserting options before the argument.
+        let action = format!(" _jamjam-dev_devices {}", placeholder.trim_matches('@'));
+        text = text.replace(&format!("({placeholder})"), &action);
     }
     text
 }
