@@ -59,7 +59,7 @@ pub fn script(shell: Shell, cli: Command) -> anyhow::Result<String> {
     let text = String::from_utf8(text)?;
     Ok(match shell {
         Shell::Bash => bash(&text),
-        Shell::Zsh => zsh(&text),
+        Shell::Zsh => zsh(&text, &cli),
         _ => fish(&text),
     })
 }
@@ -71,15 +71,13 @@ fn with_value_hints(command: Command) -> Command {
 }
 
 fn with_value_hint(arg: Arg) -> Arg {
-    if !arg.get_action().takes_values() {
+    if !arg.get_action().takes_values() || !arg.get_possible_values().is_empty() {
         return arg;
     }
     if let Some((_, placeholder)) = DEVICE_OPTIONS.iter().find(|(id, _)| arg.get_id() == *id) {
         return arg.value_parser(PossibleValuesParser::new([*placeholder]));
     }
     let name = arg.get_value_names().unwrap_or_default().join(" ");
-    // In the zsh script, an unescaped colon ends the name of the value.
-    let arg = if name.contains(':') { arg.value_name(name.replace(':', "\\:")) } else { arg };
     let hint = match name.as_str() {
         "DIR" => ValueHint::DirPath,
         name if name.contains("FILE") || arg.get_value_hint() == ValueHint::AnyPath => ValueHint::FilePath,
@@ -104,8 +102,14 @@ fn bash(script: &str) -> String {
     text.replace("complete -F _jamjam__dev ", "complete -F _jamjam__dev__devices ")
 }
 
-fn zsh(script: &str) -> String {
+fn zsh(script: &str, cli: &Command) -> String {
     let mut text = script.replace(ZSH_END, &format!("{ZSH_DEVICES}{ZSH_END}"));
+    // An unescaped colon in the name of a value would end the name.
+    for arg in cli.get_subcommands().flat_map(Command::get_arguments) {
+        for name in arg.get_value_names().unwrap_or_default().iter().filter(|name| name.contains(':')) {
+            text = text.replace(&format!(":{name}:"), &format!(":{}:", name.replace(':', "\\:")));
+        }
+    }
     for (_, placeholder) in DEVICE_OPTIONS {
         // The space before the function keeps `_arguments` from inserting options before the argument.
         let action = format!(" _jamjam-dev_devices {}", placeholder.trim_matches('@'));

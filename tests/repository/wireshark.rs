@@ -48,7 +48,8 @@ fn tshark(capture: &[u8], args: &[&str]) -> Option<String> {
     fs::write(&path, capture).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/wireshark/jamjam.lua");
     let mut command = Command::new("tshark");
-    command.arg("-X").arg(format!("lua_script:{}", script.display())).arg("-r").arg(&path).args(args);
+    // `-G` must be the first argument.
+    command.args(args).arg("-X").arg(format!("lua_script:{}", script.display())).arg("-r").arg(&path);
     // An empty configuration directory: the user's own settings must not change the result.
     command.env("XDG_CONFIG_HOME", folder.path()).env("HOME", folder.path()).env("LC_ALL", "C.UTF-8");
     let output = match command.stdin(Stdio::null()).output() {
@@ -60,39 +61,35 @@ fn tshark(capture: &[u8], args: &[&str]) -> Option<String> {
         Err(error) => panic!("{command:?}: {error}"),
     };
     let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && !stderr.contains("Lua") && !stdout.contains("Lua Error"), "{stderr}\n{stdout}");
+    assert!(output.status.success() && !stderr.contains("Lua") && !stdout.contains("Lua Error: "), "{stderr}\n{stdout}");
     Some(stdout)
 }
 
-/// The names and values of the dissector's fields in a packet, and the expert messages. Array elements are separated by commas.
+/// The names and values of the dissector's fields in a packet, and the expert messages. Several values are separated by commas.
 type Fields = BTreeMap<String, String>;
 
-fn collect(value: &Value, fields: &mut Fields) {
-    for (name, value) in value.as_object().into_iter().flatten() {
-        let own = name.starts_with("jamjam.") && !name.ends_with("_tree") || name == "_ws.expert.message";
-        match value {
-            Value::String(text) if own => {
-                fields
-                    .entry(name.clone())
-                    .and_modify(|all| *all += &format!(",{text}"))
-                    .or_insert_with(|| text.clone());
-            }
-            Value::Array(values) => values.iter().for_each(|value| collect(value, fields)),
-            value => collect(value, fields),
+/// Adds the fields in `value`, which is called `name`.
+fn collect(name: &str, value: &Value, fields: &mut Fields) {
+    match value {
+        Value::Object(members) => members.iter().for_each(|(name, value)| collect(name, value, fields)),
+        Value::Array(values) => values.iter().for_each(|value| collect(name, value, fields)),
+        Value::String(text) if name.starts_with("jamjam.") || name == "_ws.expert.message" => {
+            fields.entry(name.to_owned()).and_modify(|all| *all += &format!(",{text}")).or_insert_with(|| text.clone());
         }
+        _ => {}
     }
 }
 
 /// The fields of each packet. Two passes, so that requests link to later responses.
 fn dissected(capture: &[u8]) -> Option<Vec<Fields>> {
-    let json = tshark(capture, &["-2", "-T", "json"])?;
+    let json = tshark(capture, &["-2", "-T", "json", "--no-duplicate-keys"])?;
     let packets: Vec<Value> = serde_json::from_str(&json).unwrap();
     Some(
         packets
             .iter()
             .map(|packet| {
                 let mut fields = Fields::new();
-                collect(&packet["_source"]["layers"]["jamjam"], &mut fields);
+                collect("jamjam", &packet["_source"]["layers"]["jamjam"], &mut fields);
                 fields
             })
             .collect(),
@@ -480,8 +477,8 @@ fn heuristic_does_not_claim_packets_of_other_protocols() {
 #[test]
 fn preference_changes_the_ports() {
     let packet = golden::packet("control.hex");
-    let packets = [5_000, 7_001, 7_005].map(|port| Captured(0, 40_000, port, packet.clone()));
-    for (ports, expected) in [("5000", ["jamjam", "UDP", "UDP"]), ("7001,7003-7006", ["UDP", "jamjam", "jamjam"])] {
+    let packets = [5_000, 21_001, 21_005].map(|port| Captured(0, 40_000, port, packet.clone()));
+    for (ports, expected) in [("5000", ["jamjam", "UDP", "UDP"]), ("21001,21003-21006", ["UDP", "jamjam", "jamjam"])] {
         let Some(shown) = columns(&pcap(&packets, None), &["-o", &format!("jamjam.ports:{ports}")]) else { return };
         let protocols: Vec<&str> = shown.iter().map(|(protocol, _)| protocol.as_str()).collect();
         assert_eq!(protocols, expected, "{ports}");
