@@ -61,7 +61,10 @@ fn tshark(capture: &[u8], args: &[&str]) -> Option<String> {
         Err(error) => panic!("{command:?}: {error}"),
     };
     let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && !stderr.contains("Lua") && !stdout.contains("Lua Error: "), "{stderr}\n{stdout}");
+    assert!(
+        output.status.success() && !stderr.contains("Lua") && !stdout.contains("Lua Error: "),
+        "{stderr}\n{stdout}"
+    );
     Some(stdout)
 }
 

@@ -1,11 +1,12 @@
 //! `probe --this-machine` on this machine. Other programs and the kernel's files show the expected values.
 
 use std::net::UdpSocket;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use test_support::client::document::assert_fits;
 use test_support::client::program::{self, ProgramOutput};
+use test_support::server::wrapper::{can_record_system_calls, record_system_calls};
 
 fn report(output: &ProgramOutput) -> Value {
     let report: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
@@ -63,6 +64,23 @@ fn this_machine_matches_what_other_programs_show() {
         assert!(0.0 < p50 && p50 <= p99 && p99 <= max && max < 10e6, "{figures}");
     }
     assert_eq!(check(&report, "send_call")["figures"]["count"], 600);
+}
+
+#[test]
+fn send_calls_are_those_that_strace_records() {
+    if !can_record_system_calls() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("calls");
+    let mut command = program::command(["probe", "--this-machine", "--json"]);
+    record_system_calls(&mut command, &record, &["-e", "trace=sendmsg,sendmmsg,sendto"]);
+    let output = program::start(command.stdout(Stdio::piped()).stderr(Stdio::piped())).end();
+    let calls = std::fs::read_to_string(&record).unwrap();
+    // 12 bytes of header and 512 bytes of payload.
+    let sent = calls.lines().filter(|line| line.ends_with(" = 524")).count();
+    assert_eq!(check(&report(&output), "send_call")["figures"]["count"], sent, "{output:?}");
+    assert_eq!(sent, 600);
 }
 
 #[test]
