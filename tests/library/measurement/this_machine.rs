@@ -16,8 +16,12 @@ use test_support::client::document::assert_fits;
 /// Timer errors and send calls, in microseconds.
 fn timing(timer_errors: &[i64], send_calls: &[i64]) -> HostTiming {
     let mut timing = HostTiming::default();
-    timer_errors.iter().for_each(|us| timing.timer_error.record(us * 1_000));
-    send_calls.iter().for_each(|us| timing.send_call.record(us * 1_000));
+    for us in timer_errors {
+        timing.timer_error.record(us * 1_000);
+    }
+    for us in send_calls {
+        timing.send_call.record(us * 1_000);
+    }
     timing
 }
 
@@ -88,8 +92,7 @@ fn timer_errors_above_1_ms_invalidate_measurements() {
 
 #[test]
 fn slow_send_calls_are_a_warning_and_above_1_ms_invalid() {
-    for (slow, expected) in
-        [(99, Status::Ok), (102, Status::Warning), (998, Status::Warning), (1_002, Status::Invalid)]
+    for (slow, expected) in [(99, Status::Ok), (102, Status::Warning), (998, Status::Warning), (1_002, Status::Invalid)]
     {
         let calls = [&[9; 98][..], &[slow, 20_000]].concat();
         let report = evaluate(&MachineFacts { timing: Ok(timing(&[50], &calls)), ..good_facts() });
