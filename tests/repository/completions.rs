@@ -2,7 +2,7 @@
 //! `script` (util-linux) emulates. Tests of shells that are not installed are skipped.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -48,7 +48,8 @@ fn output_of(command: &mut Command, input: &str) -> Option<String> {
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            eprintln!("skipped: {command:?} is not installed");
+            // Writing to `stderr()` bypasses the test runner's capture, which hides the output of passing tests.
+            let _ = writeln!(io::stderr(), "SKIPPED: {} is not installed", command.get_program().display());
             return None;
         }
         Err(error) => panic!("{command:?}: {error}"),
@@ -66,7 +67,7 @@ fn typed(shell: &str, arguments: &str, settings: &str, lines: &[&str]) -> Option
     output_of(Command::new(shell).arg("--version").stdin(Stdio::piped()).stdout(Stdio::piped()), "")?;
     let folder = folder();
     fs::write(folder.path().join(".zshrc"), settings).unwrap();
-    let keys: String = lines.iter().map(|line| format!("{line}\t\x14")).collect();
+    let keys = lines.join("\t\x14") + "\t\x14";
     let mut script = Command::new("script");
     script.args(["-qec", &format!("{shell} {arguments}"), "/dev/null"]);
     let terminal = output_of(in_folder(folder.path(), &mut script), &(keys + "exit\r"))?;
@@ -148,14 +149,14 @@ fn fish_completes_devices_dialects_and_files() {
 
 #[test]
 fn values_that_are_not_files_do_not_complete_to_files() {
-    let lines = ["jamjam-dev probe --count ta", "jamjam-dev send --tone take", "jamjam-dev probe --to ta"];
+    let lines = ["jamjam-dev probe --count ta", "jamjam-dev send --tone take"];
     let bash = r#"
         source <(jamjam-dev --generate complete-bash)
         record() { printf '%s\n' "$READLINE_LINE" >>completed; READLINE_LINE= READLINE_POINT=0; }
         bind -x '"\C-t": record'
     "#;
-    let Some(completed) = typed("bash", "--noprofile --rcfile .zshrc -i", bash, &lines[..2]) else { return };
-    assert_eq!(completed, lines[..2]);
+    let Some(completed) = typed("bash", "--noprofile --rcfile .zshrc -i", bash, &lines) else { return };
+    assert_eq!(completed, lines);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Checks of the repository's files: docs, packaging, module layers and the GitHub action.
 
 mod architecture_paths;
+#[cfg(all(target_os = "linux", feature = "mic"))]
 mod completions;
 mod counter_docs;
 mod dependency_docs;
