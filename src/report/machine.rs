@@ -246,7 +246,11 @@ fn timing_check(
     };
     let timing = match &facts.timing {
         Ok(timing) => times(timing),
-        Err(error) => return not_available(name, error, meaning),
+        Err(error) => {
+            let remedy = "repair the loopback interface: ip link set lo up";
+            let unmeasured = not_available(name, error, meaning);
+            return Check { status: Status::Warning, remedy: Some(remedy.to_owned()), ..unmeasured };
+        }
     };
     let percentile = |p| timing.percentile(p).map(micros);
     let (p50, p99, max) = (percentile(0.5), percentile(0.99), timing.max().map(micros));

@@ -66,21 +66,41 @@ fn this_machine_matches_what_other_programs_show() {
     assert_eq!(check(&report, "send_call")["figures"]["count"], 600);
 }
 
-#[test]
-fn send_calls_are_those_that_strace_records() {
+/// Runs the checks under strace. Returns the exit code, the report and the recorded system calls.
+fn run_under_strace(options: &[&str]) -> Option<(i32, Value, String)> {
     if !can_record_system_calls() {
-        return;
+        return None;
     }
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("calls");
     let mut command = program::command(["probe", "--this-machine", "--json"]);
-    record_system_calls(&mut command, &record, &["-e", "trace=sendmsg,sendmmsg,sendto"]);
+    record_system_calls(&mut command, &record, options);
     let output = program::start(command.stdout(Stdio::piped()).stderr(Stdio::piped())).end();
-    let calls = std::fs::read_to_string(&record).unwrap();
+    Some((output.code, report(&output), std::fs::read_to_string(&record).unwrap()))
+}
+
+#[test]
+fn send_calls_are_those_that_strace_records() {
+    let Some((_, report, calls)) = run_under_strace(&["-e", "trace=sendmsg,sendmmsg,sendto"]) else { return };
     // 12 bytes of header and 512 bytes of payload.
     let sent = calls.lines().filter(|line| line.ends_with(" = 524")).count();
-    assert_eq!(check(&report(&output), "send_call")["figures"]["count"], sent, "{output:?}");
+    assert_eq!(check(&report, "send_call")["figures"]["count"], sent, "{report:#}");
     assert_eq!(sent, 600);
+}
+
+#[test]
+fn delayed_system_calls_invalidate_measurements() {
+    for (name, call, delay) in
+        [("send_call", "sendmsg", "delay_enter=2000"), ("timer_error", "ppoll", "delay_exit=3000")]
+    {
+        let delay_us: f64 = delay.split_once('=').unwrap().1.parse().unwrap();
+        let options = ["-e", &format!("trace={call}"), "-e", &format!("inject={call}:{delay}")];
+        let Some((code, report, _)) = run_under_strace(&options) else { return };
+        let check = check(&report, name);
+        assert_eq!((code, &check["status"]), (1, &"invalid".into()), "{report:#}");
+        assert!(check["figures"]["p50_us"].as_f64().unwrap() >= delay_us, "{check:#}");
+        assert!(check["remedy"].is_string());
+    }
 }
 
 #[test]
