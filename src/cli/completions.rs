@@ -94,9 +94,12 @@ fn bash(script: &str) -> String {
     for (_, placeholder) in DEVICE_OPTIONS {
         text = text.replace(placeholder, "");
     }
-    // The script has no action for host names: it offers files instead. Options with other files have the hint for files, whose action
-    // differs.
-    text = text.replace("COMPREPLY=($(compgen -f \"${cur}\"))\n", "COMPREPLY=($(compgen -A hostname -- \"${cur}\"))\n");
+    // The script has no action for host names: it offers files instead. If files are wanted, `IFS` is set between these two lines.
+    let label = ")\n                    COMPREPLY=(";
+    text = text.replace(
+        &format!("{label}$(compgen -f \"${{cur}}\"))\n"),
+        &format!("{label}$(compgen -A hostname -- \"${{cur}}\"))\n"),
+    );
     let functions = text.find("\nif [[ \"${BASH_VERSINFO[0]}\" -eq 4 ").unwrap_or(text.len());
     text.insert_str(functions, BASH_DEVICES);
     text.replace("complete -F _jamjam__dev ", "complete -F _jamjam__dev__devices ")

@@ -21,7 +21,7 @@ fn folder() -> tempfile::TempDir {
         ("take one.wav", ""),
         ("certificate.pem", ""),
         ("asound.conf", ALSA_CONFIG),
-        ("hosts", "192.0.2.1 rehearsal-room\n"),
+        ("hosts", "192.0.2.1 rehearsal-room take-five\n"),
     ] {
         fs::write(folder.path().join(name), text).unwrap();
     }
