@@ -56,6 +56,7 @@ local f = {
   response_to = ProtoField.framenum("jamjam.response_to", "Response to", base.NONE, frametype.REQUEST),
   response_time = ProtoField.relative_time("jamjam.response_time", "Response time"),
   report = ProtoField.string("jamjam.loss_report", "Loss report"),
+  report_during_run = ProtoField.bool("jamjam.loss_report.during_run", "During a run"),
   report_since = ProtoField.uint32("jamjam.loss_report.since", "Start of counting"),
   report_audio = ProtoField.uint32("jamjam.loss_report.audio", "AUDIO received"),
   report_ping = ProtoField.uint32("jamjam.loss_report.latency_ping", "LATENCY_PING received"),
@@ -243,6 +244,8 @@ local function loss_report(buffer, pinfo, tree)
         for i, field in ipairs(counts) do
           subtree:add(field, buffer(at + 4 + 4 * i, 4))
         end
+      elseif len > 0 then
+        subtree:add(f.report_during_run, buffer(at + 4, 1))
       end
       pinfo.cols.info:append(is_response and ", loss report" or ", loss report request")
       return

@@ -193,7 +193,8 @@ fn golden_fields(name: &str) -> &'static str {
             "version=1 type=6 sequence=42 timestamp=0 flags=0x0000 flags.encrypted=0 flags.has_fec=0 flags.unknown=0 payload_len=12 \
              payload=00:00:00:01:00:00:00:02:00:00:00:09 sent_time_us=4294967298 ping_sequence=9"
         }
-        "stun-loss-report-request.hex" => "loss_report=request",
+        "stun-loss-report-request.hex" => "loss_report=request loss_report.during_run=0",
+        "stun-loss-report-request-during-run.hex" => "loss_report=request loss_report.during_run=1",
         "stun-loss-report-response.hex" => {
             "loss_report=response loss_report.since=10000000 loss_report.audio=0 loss_report.latency_ping=0 loss_report.keepalive=0"
         }
