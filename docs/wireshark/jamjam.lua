@@ -329,8 +329,8 @@ local function follows(buffer, at)
     or buffer(at + 1, 1):uint() == LATENCY_PONG and left == HEADER_LEN + 12)
 end
 
--- Length of the packets in a datagram. On the sending machine, Linux captures packets of one batch before they are separated. All packets of
--- a batch have the same length, only the last one may be shorter. The capture does not contain this length.
+-- Length of the packets in a datagram. On the sending machine, Linux captures packets of one batch before they are separated. All packets
+-- of a batch have the same length, only the last one may be shorter. The capture does not contain this length.
 local function packet_len(buffer)
   local len = buffer:len()
   if len < 2 * HEADER_LEN or len < buffer:reported_len() then return len end

@@ -234,7 +234,8 @@ fn interface_addresses() -> Option<Vec<InterfaceAddress>> {
     None
 }
 
-/// Collects all facts. `timing` is the result of a [`TimingRun`], and `ports` are the default ports of the servers: protocol, port, command.
+/// Collects all facts. `timing` is the result of a [`TimingRun`]. `ports` are the default ports of the servers: protocol, port and
+/// command.
 pub fn collect(
     files: &KernelFiles,
     timing: Result<HostTiming, String>,
