@@ -7,8 +7,10 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use roff::{Roff, bold, roman};
 
+use super::completions;
 use super::output::Failure;
 use super::output::print;
+use crate::io::sound::DeviceDirection;
 
 /// Documents generated from the options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -21,6 +23,12 @@ pub enum Generate {
     CompleteZsh,
     /// Completions for fish
     CompleteFish,
+    /// Input devices, for the completions
+    #[value(hide = true)]
+    InputDevices,
+    /// Output devices, for the completions
+    #[value(hide = true)]
+    OutputDevices,
 }
 
 impl Generate {
@@ -31,19 +39,15 @@ impl Generate {
         Ok(0)
     }
 
-    fn text(self, mut cli: Command) -> anyhow::Result<String> {
-        let shell = match self {
-            Self::Man => return man(cli),
-            Self::CompleteBash => Shell::Bash,
-            Self::CompleteZsh => Shell::Zsh,
-            Self::CompleteFish => Shell::Fish,
-        };
-        let mut text = Vec::new();
-        clap_complete::generate(shell, &mut cli, "jamjam-dev", &mut text);
-        let text = String::from_utf8(text)?;
-        // In the bash script, clap_complete 4.6 replaces the hyphen of `jamjam-dev` with `__` or with `__subcmd__`. bash
-        // completion recognizes the subcommands only if the script uses the same replacement everywhere.
-        Ok(text.replace("jamjam__subcmd__dev", "jamjam__dev"))
+    fn text(self, cli: Command) -> anyhow::Result<String> {
+        match self {
+            Self::Man => man(cli),
+            Self::CompleteBash => completions::script(Shell::Bash, cli),
+            Self::CompleteZsh => completions::script(Shell::Zsh, cli),
+            Self::CompleteFish => completions::script(Shell::Fish, cli),
+            Self::InputDevices => completions::device_lines(DeviceDirection::Input),
+            Self::OutputDevices => completions::device_lines(DeviceDirection::Output),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod audio_output;
 pub mod audio_source;
 pub mod client;
+pub mod completions;
 pub mod echo_server;
 pub mod environment;
 pub mod generate;
@@ -24,6 +25,7 @@ pub mod send;
 pub mod server;
 pub mod signaling_server;
 pub mod target;
+pub mod this_machine;
 pub mod values;
 
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
@@ -56,7 +58,7 @@ enum Command {
     EchoServer(Box<echo_server::Args>),
     #[command(mut_args(client::shorten_help))]
     Send(Box<send::Args>),
-    #[command(mut_args(client::shorten_help))]
+    #[command(mut_args(|arg| this_machine::conflict(client::shorten_help(arg))))]
     Probe(Box<probe::Args>),
     SignalingServer(Box<signaling_server::Args>),
 }

@@ -9,6 +9,7 @@ use super::client::{ClientArgs, udp_only_error};
 use super::output::Failure;
 use super::output::{self, print_notice};
 use super::target::{MoqtTarget, ProbeTarget, UdpTarget};
+use super::this_machine::ThisMachineArgs;
 use super::values::{ByteSize, Millis};
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig};
 use crate::client::{RunKind, StreamKind};
@@ -73,6 +74,9 @@ pub struct Args {
 
     #[command(flatten)]
     client: ClientArgs,
+
+    #[command(flatten)]
+    this_machine: ThisMachineArgs,
 }
 
 fn count(text: &str) -> Result<u64, String> {
@@ -87,6 +91,10 @@ impl Args {
 
     /// Probes until finished or `stop` is requested.
     pub fn run(self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+        let (json, _) = self.client.json_format();
+        if let Some(code) = self.this_machine.run(json, color, stop)? {
+            return Ok(code);
+        }
         match &self.to {
             Some(ProbeTarget::WebSocket(url)) => return self.run_websocket(url, color, stop),
             Some(ProbeTarget::Moqt(target)) => return self.run_moqt(Some(target), color, stop),

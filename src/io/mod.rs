@@ -5,6 +5,7 @@ pub mod connection_permit;
 pub mod files;
 pub mod http;
 pub mod log;
+pub mod machine;
 pub mod memory;
 pub mod moqt;
 pub mod os;

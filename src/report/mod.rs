@@ -10,6 +10,7 @@ pub mod html;
 pub mod json;
 pub mod junit;
 pub mod limits;
+pub mod machine;
 pub mod markdown;
 mod model;
 pub mod quantities;

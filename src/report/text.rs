@@ -22,19 +22,19 @@ const MIN_HISTOGRAM_SAMPLES: u64 = 10;
 
 /// ANSI colors, if enabled.
 #[derive(Clone, Copy)]
-struct Style(bool);
+pub(super) struct Style(pub(super) bool);
 
 impl Style {
     fn with(self, code: &str, text: &str) -> String {
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
-    fn good(self, text: &str) -> String {
+    pub(super) fn good(self, text: &str) -> String {
         self.with("32", text)
     }
-    fn bad(self, text: &str) -> String {
+    pub(super) fn bad(self, text: &str) -> String {
         self.with("31", text)
     }
-    fn warn(self, text: &str) -> String {
+    pub(super) fn warn(self, text: &str) -> String {
         self.with("33", text)
     }
     fn strong(self, text: &str) -> String {

@@ -27,10 +27,10 @@ const MAX_UNFRAGMENTED_AUDIO_PAYLOAD: u32 = (MAX_UNFRAGMENTED_PAYLOAD - HEADER_L
 const MIN_P99_SAMPLES: u64 = 100;
 /// Threshold for the p99 of the duration of send calls, in microseconds. Longer send calls are noticeable in round-trip times on a local
 /// network. On an idle host, a send call takes 3 to 30 µs.
-const SEND_CALL_WARNING_US: f64 = 100.0;
+pub(super) const SEND_CALL_WARNING_US: f64 = 100.0;
 /// Threshold in microseconds above which a timer error is reported. Packets with 64 samples at 48 kHz have an interval of 1,333 µs. If the
 /// timer error approaches this interval, such packets leave in bursts.
-const TIMER_ERROR_WARNING_US: f64 = 1_000.0;
+pub(super) const TIMER_ERROR_WARNING_US: f64 = 1_000.0;
 /// If late packets exceed this percentage of the played packets, a warning recommends a larger jitter buffer.
 const LATE_WARNING_PERCENT: u64 = 1;
 

@@ -1,6 +1,8 @@
 //! Checks of the repository's files: docs, packaging, module layers and the GitHub action.
 
 mod architecture_paths;
+#[cfg(all(target_os = "linux", feature = "mic"))]
+mod completions;
 mod counter_docs;
 mod dependency_docs;
 mod github_action;
@@ -13,3 +15,4 @@ mod plain_words;
 mod protocol_docs;
 mod sentence_length;
 mod troubleshooting;
+mod wireshark;

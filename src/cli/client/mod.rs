@@ -34,7 +34,7 @@ use crate::time::Time;
 const HEADING_TARGET: &str = "Target";
 const HEADING_TIMING: &str = "Timing";
 pub(super) const HEADING_LIMITS: &str = "Limits (exit code 1 if one is exceeded)";
-const HEADING_LOCAL_SYSTEM: &str = "Local system";
+pub(super) const HEADING_LOCAL_SYSTEM: &str = "Local system";
 
 /// Default delay of the embedded echo server.
 const EMBEDDED_DELAY: Duration = Duration::from_millis(100);

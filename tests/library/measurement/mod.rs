@@ -15,5 +15,7 @@ mod machine;
 mod markdown;
 mod runs;
 mod text;
+#[cfg(target_os = "linux")]
+mod this_machine;
 mod units;
 mod warnings;

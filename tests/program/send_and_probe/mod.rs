@@ -19,6 +19,8 @@ mod rooms;
 mod rooms_tls;
 mod source_quality;
 mod stdout_and_stderr;
+#[cfg(target_os = "linux")]
+mod this_machine;
 mod troubleshooting;
 mod usage_errors;
 mod websocket;

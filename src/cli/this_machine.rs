@@ -1,0 +1,84 @@
+//! `probe --this-machine`: checks whether this machine can measure precisely.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Arg, ColorChoice};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+use super::client::HEADING_LOCAL_SYSTEM;
+use super::output::{Failure, print};
+use super::values::{DEFAULT_SIGNALING_PORT, use_color};
+use crate::io::machine::{self, KernelFiles, TimingRun};
+use crate::io::stop::StopToken;
+use crate::report::machine::MachineReport;
+use crate::{moqt, wire};
+
+/// How often the progress display is updated.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The default ports of the servers.
+const PORTS: [(&str, u16, &str); 3] = [
+    ("udp", wire::DEFAULT_PORT, "echo-server"),
+    ("udp", moqt::DEFAULT_PORT, "echo-server --moqt"),
+    ("tcp", DEFAULT_SIGNALING_PORT, "signaling-server"),
+];
+
+/// The option.
+#[derive(Debug, clap::Args)]
+pub struct ThisMachineArgs {
+    /// Check timers, buffers, clock, ports and devices of this machine
+    ///
+    /// Takes about 2 seconds. The exit code is 1 if measurements on this machine would not be valid.
+    #[arg(long, help_heading = HEADING_LOCAL_SYSTEM)]
+    this_machine: bool,
+}
+
+/// Makes all options except those for the output format conflict with --this-machine. Environment variables are ignored.
+pub fn conflict(arg: Arg) -> Arg {
+    const COMPATIBLE: [&str; 4] = ["this_machine", "json", "color", "help"];
+    let is_compatible = COMPATIBLE.contains(&arg.get_id().as_str()) || arg.get_env().is_some();
+    if is_compatible { arg } else { arg.conflicts_with("this_machine") }
+}
+
+impl ThisMachineArgs {
+    /// If the option was given, runs all checks, prints the report and returns the exit code.
+    pub fn run(&self, json: bool, color: ColorChoice, stop: &StopToken) -> Result<Option<u8>, Failure> {
+        if !self.this_machine {
+            return Ok(None);
+        }
+        let timing = match TimingRun::start(stop) {
+            Ok(run) => {
+                wait_with_progress(&run);
+                run.join()
+            }
+            Err(error) => Err(format!("cannot send over loopback: {error}")),
+        };
+        if let Some(signal) = stop.signal() {
+            return Ok(Some(signal.exit_code()));
+        }
+        let report = MachineReport::new(&machine::collect(&KernelFiles::default(), timing, &PORTS));
+        let mut stdout = io::stdout().lock();
+        let text = if json {
+            serde_json::to_string_pretty(&report)
+                .context("cannot convert the report to JSON")
+                .map_err(Failure::unusable)?
+        } else {
+            report.to_text(use_color(color, &stdout))
+        };
+        print(&mut stdout, text.trim_end()).map_err(Failure::unusable)?;
+        Ok(Some(report.exit_code()))
+    }
+}
+
+/// Waits for the end of the measurement. Shows progress on a terminal.
+fn wait_with_progress(run: &TimingRun) {
+    let shown = io::stderr().is_terminal();
+    let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let progress = ProgressBar::with_draw_target(None, target).with_message("measuring timers and send calls");
+    while !run.finished_within(UPDATE_INTERVAL) {
+        progress.tick();
+    }
+    progress.finish_and_clear();
+}

@@ -1,0 +1,253 @@
+//! Collects the facts about this machine for `probe --this-machine`: a short run over loopback, files of the kernel, sockets and devices.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::http;
+use super::sound::{self, NO_DEVICES_HINT};
+use super::stop::StopToken;
+use super::udp::{
+    self, Backend, BindError, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, DriverStats, IdlePolicy,
+    NodeThread,
+};
+use crate::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
+use crate::report::machine::{ClockSource, CpuFrequency, InterfaceAddress, MachineFacts, PortUse, ReceiveBuffer};
+use crate::stats::HostTiming;
+use crate::time::Time;
+use crate::wire::{HEADER_LEN, Header, PacketType};
+
+/// Number of packets of the timing run: enough for a 99th percentile, short enough to wait for.
+const TIMING_PACKETS: u64 = 600;
+/// Interval of the timing run: close to that of packets with 128 samples (2.67 ms).
+const TIMING_INTERVAL: Duration = Duration::from_millis(2);
+/// Payload of the default AUDIO packet, in bytes.
+const TIMING_PAYLOAD: usize = 512;
+
+/// Sends packets at a fixed interval and ignores everything that arrives.
+pub struct TimingNode {
+    destination: SocketAddr,
+    packet: Vec<u8>,
+    start: Option<Time>,
+    sent: u64,
+}
+
+impl Node for TimingNode {
+    fn on_datagram(&mut self, _: Time, _: &[Receive<'_>]) {}
+
+    fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        let start = *self.start.get_or_insert(now);
+        while self.sent < TIMING_PACKETS && start + TIMING_INTERVAL * self.sent as u32 <= now {
+            let transmit = Transmit {
+                destination: self.destination,
+                src_ip: None,
+                contents: &self.packet,
+                segment_size: self.packet.len(),
+            };
+            if sink.send(transmit) == SendStatus::WouldBlock {
+                return;
+            }
+            self.sent += 1;
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        let start = self.start.unwrap_or(Time::ZERO);
+        (self.sent < TIMING_PACKETS).then(|| start + TIMING_INTERVAL * self.sent as u32)
+    }
+}
+
+/// A running measurement of timers and send calls, with the driver that `send` and `probe` use.
+pub struct TimingRun {
+    thread: NodeThread<TimingNode>,
+    /// Receives the packets. Nothing reads this socket: the kernel drops packets that do not fit its buffer.
+    _receiver: UdpSocket,
+}
+
+impl TimingRun {
+    /// Starts the measurement on a thread of its own.
+    pub fn start(stop: &StopToken) -> io::Result<Self> {
+        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let destination = receiver.local_addr()?;
+        let bound = udp::connect(destination, DEFAULT_RECEIVE_BUFFER).map_err(io::Error::other)?;
+        let mut packet = Header::new(PacketType::Audio, 0, 0).to_bytes().to_vec();
+        packet.resize(HEADER_LEN + TIMING_PAYLOAD, 0);
+        let node = TimingNode { destination, packet, start: None, sent: 0 };
+        let options =
+            DriverOptions { idle: IdlePolicy::Finish, spin_percent: DEFAULT_SPIN_PERCENT, backend: Backend::Native };
+        let thread = udp::spawn_node("timing", bound.socket, node, stop.clone(), options)?;
+        Ok(Self { thread, _receiver: receiver })
+    }
+
+    /// Waits for the end for at most `timeout`. Returns whether the measurement has ended.
+    pub fn finished_within(&self, timeout: Duration) -> bool {
+        self.thread.finished_within(Some(timeout))
+    }
+
+    /// The result of the finished measurement.
+    pub fn join(self) -> Result<HostTiming, String> {
+        let (_, DriverStats { host_timing, result, .. }) = self.thread.join();
+        result.map(|()| host_timing).map_err(|error| format!("cannot send over loopback: {error}"))
+    }
+}
+
+/// The folders in which the kernel shows facts as files: `/proc` and `/sys`.
+#[derive(Clone, Debug)]
+pub struct KernelFiles {
+    root: PathBuf,
+}
+
+impl Default for KernelFiles {
+    fn default() -> Self {
+        Self::below(Path::new("/"))
+    }
+}
+
+impl KernelFiles {
+    /// The files below `root`, which contains `proc` and `sys`.
+    pub fn below(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    fn read(&self, path: &str) -> Option<String> {
+        Some(fs::read_to_string(self.root.join(path)).ok()?.trim().to_owned())
+    }
+
+    /// The kernel's clock source.
+    pub fn clock_source(&self) -> Option<ClockSource> {
+        let file = |name: &str| self.read(&format!("sys/devices/system/clocksource/clocksource0/{name}"));
+        let available = file("available_clocksource").unwrap_or_default();
+        Some(ClockSource {
+            current: file("current_clocksource")?,
+            available: available.split_ascii_whitespace().map(str::to_owned).collect(),
+        })
+    }
+
+    /// The maximum receive buffer of programs without privileges, in bytes.
+    pub fn max_receive_buffer(&self) -> Option<u64> {
+        self.read("proc/sys/net/core/rmem_max")?.parse().ok()
+    }
+
+    /// The processors, grouped by frequency scaling. Empty: the kernel does not scale frequencies.
+    pub fn cpu_frequency(&self) -> Option<Vec<CpuFrequency>> {
+        let mut groups: Vec<CpuFrequency> = Vec::new();
+        for entry in fs::read_dir(self.root.join("sys/devices/system/cpu")).ok()? {
+            let name = entry.ok()?.file_name().into_string().unwrap_or_default();
+            let is_processor = name.strip_prefix("cpu").is_some_and(|number| number.parse::<u32>().is_ok());
+            let file = |file: &str| self.read(&format!("sys/devices/system/cpu/{name}/cpufreq/{file}"));
+            let Some(governor) = is_processor.then(|| file("scaling_governor")).flatten() else { continue };
+            let driver = file("scaling_driver").unwrap_or_default();
+            match groups.iter_mut().find(|group| (&group.driver, &group.governor) == (&driver, &governor)) {
+                Some(group) => group.processors += 1,
+                None => groups.push(CpuFrequency { driver, governor, processors: 1 }),
+            }
+        }
+        groups.sort_by(|a, b| (&a.governor, &a.driver).cmp(&(&b.governor, &b.driver)));
+        Some(groups)
+    }
+
+    /// Name and id of the process that uses a local port, if this user may see them. `protocol` is `udp` or `tcp`.
+    pub fn process_on_port(&self, protocol: &str, port: u16) -> Option<(String, u32)> {
+        let inodes: Vec<String> = ["", "6"]
+            .iter()
+            .filter_map(|version| self.read(&format!("proc/net/{protocol}{version}")))
+            .flat_map(|table| table.lines().filter_map(|line| inode_on_port(line, protocol, port)).collect::<Vec<_>>())
+            .collect();
+        let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+        let processes = fs::read_dir(self.root.join("proc")).ok()?.filter_map(Result::ok);
+        let mut ids: Vec<u32> = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        ids.sort_unstable();
+        ids.into_iter().find_map(|id| {
+            let mut files = fs::read_dir(self.root.join(format!("proc/{id}/fd"))).ok()?.filter_map(Result::ok);
+            let is_open = files.any(|file| {
+                fs::read_link(file.path())
+                    .is_ok_and(|link| links.iter().any(|wanted| link.as_os_str() == wanted.as_str()))
+            });
+            is_open.then(|| Some((self.read(&format!("proc/{id}/comm"))?, id))).flatten()
+        })
+    }
+}
+
+/// The inode of the socket in a line of `/proc/net/udp` or `tcp`, if it is bound to `port`. A TCP socket must be listening.
+fn inode_on_port(line: &str, protocol: &str, port: u16) -> Option<String> {
+    const TCP_LISTEN: &str = "0A";
+    let columns: Vec<&str> = line.split_ascii_whitespace().collect();
+    let local_port = columns.get(1)?.rsplit_once(':')?.1;
+    let is_bound =
+        u16::from_str_radix(local_port, 16) == Ok(port) && (protocol == "udp" || *columns.get(3)? == TCP_LISTEN);
+    is_bound.then(|| columns.get(9).map(|inode| (*inode).to_owned())).flatten()
+}
+
+/// Whether a server can bind the port on all IPv4 addresses, as our servers do by default.
+fn port_use(files: &KernelFiles, protocol: &'static str, port: u16, server: &'static str) -> PortUse {
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let bind_error = match protocol {
+        "udp" => udp::bind(address, DEFAULT_RECEIVE_BUFFER).err().map(|error| match error {
+            BindError::AddrInUse(_) => "in use".to_owned(),
+            other => other.to_string(),
+        }),
+        _ => http::bind(address).err().map(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => "in use".to_owned(),
+            _ => error.to_string(),
+        }),
+    };
+    let process = bind_error.as_ref().and_then(|_| files.process_on_port(protocol, port));
+    PortUse { protocol, port, server, bind_error, process }
+}
+
+fn receive_buffer(files: &KernelFiles) -> Result<ReceiveBuffer, String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let bound = udp::bind(address, DEFAULT_RECEIVE_BUFFER).map_err(|error| error.to_string())?;
+    Ok(ReceiveBuffer {
+        requested: DEFAULT_RECEIVE_BUFFER as u64,
+        granted: bound.receive_buffer.map(|granted| granted as u64),
+        system_maximum: files.max_receive_buffer(),
+    })
+}
+
+fn sound_devices() -> Result<(usize, usize), String> {
+    let devices = sound::list_devices().map_err(|error| error.to_string())?;
+    match (devices.inputs.len(), devices.outputs.len()) {
+        (0, 0) => Err(NO_DEVICES_HINT.to_owned()),
+        counts => Ok(counts),
+    }
+}
+
+/// The addresses of all interfaces that are up.
+#[cfg(target_os = "linux")]
+fn interface_addresses() -> Option<Vec<InterfaceAddress>> {
+    use nix::net::if_::InterfaceFlags;
+    let interfaces = nix::ifaddrs::getifaddrs().ok()?.filter(|one| one.flags.contains(InterfaceFlags::IFF_UP));
+    let addresses = interfaces.filter_map(|one| {
+        let address = one.address?;
+        let v4 = address.as_sockaddr_in().map(|address| address.ip().into());
+        let address = v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))?;
+        Some(InterfaceAddress { interface: one.interface_name, address })
+    });
+    Some(addresses.collect())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn interface_addresses() -> Option<Vec<InterfaceAddress>> {
+    None
+}
+
+/// Collects all facts. `timing` is the result of a [`TimingRun`]. `ports` are the default ports of the servers: protocol, port and
+/// command.
+pub fn collect(
+    files: &KernelFiles,
+    timing: Result<HostTiming, String>,
+    ports: &[(&'static str, u16, &'static str)],
+) -> MachineFacts {
+    MachineFacts {
+        timing,
+        clock_source: files.clock_source(),
+        receive_buffer: receive_buffer(files),
+        cpu_frequency: files.cpu_frequency(),
+        sound_devices: sound_devices(),
+        ports: ports.iter().map(|(protocol, port, server)| port_use(files, protocol, *port, server)).collect(),
+        addresses: interface_addresses(),
+    }
+}
