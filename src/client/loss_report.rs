@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::results::StreamKind;
 use crate::node::{SendStatus, Transmit, TransmitSink};
 use crate::stats::History;
 use crate::time::Time;
@@ -55,12 +54,12 @@ pub struct LossReport {
 }
 
 impl LossReport {
-    /// Packets lost upstream in each interval of `history`, the history of the stream `kind`. The value is `None` for an interval with losses
-    /// that no sample covers.
+    /// Packets lost upstream in each interval of `history`, the history of the stream with the index `stream`. The value is `None` for an
+    /// interval with losses that no sample covers.
     ///
     /// Each sample belongs to the packets sent since the previous sample. If these packets span several intervals, the upstream losses are
     /// assigned to the losses of the earliest intervals.
-    pub fn lost_upstream_by_interval(&self, kind: StreamKind, history: &History) -> Vec<Option<u64>> {
+    pub fn lost_upstream_by_interval(&self, stream: usize, history: &History) -> Vec<Option<u64>> {
         let intervals = history.intervals();
         let mut assigned = vec![0; intervals.len()];
         // A packet that arrives after a later query seems to be lost at that query. The next sample corrects this error. Therefore, the
@@ -68,9 +67,9 @@ impl LossReport {
         let mut missing = u64::MAX;
         let mut totals: Vec<(u64, u64)> = Vec::with_capacity(self.samples.len());
         for sample in self.samples.iter().rev() {
-            let sent = sample.sent[kind as usize];
+            let sent = sample.sent[stream];
             // Both counts wrap at 2^32. The wrapping difference is correct, because the counts are close to each other.
-            let difference = (sent as u32).wrapping_sub(sample.received[kind as usize]).cast_signed();
+            let difference = (sent as u32).wrapping_sub(sample.received[stream]).cast_signed();
             missing = missing.min(u64::from(difference.max(0).cast_unsigned()));
             totals.push((sent, missing));
         }

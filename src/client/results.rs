@@ -180,7 +180,7 @@ impl RunResults {
             // An interrupted run has packets in flight. The samples during the run show the direction of the losses before.
             return (!loss_report.samples.is_empty())
                 .then_some(loss_report)?
-                .lost_upstream_by_interval(kind, &stream.history)
+                .lost_upstream_by_interval(kind as usize, &stream.history)
                 .into_iter()
                 .sum();
         };

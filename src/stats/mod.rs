@@ -1,7 +1,7 @@
 //! Statistics of packets and clocks: counters, percentiles, loss, jitter, delay variation, pacing, drift and their course over time, in bounded memory.
 //!
-//! Recording a sample allocates memory only for the first value in a histogram bucket array, and for each new interval of the
-//! history, whose number is limited. Therefore, a run may last forever.
+//! Recording a sample allocates memory only for the first value in a histogram octave, and for the history of a new interval. The number of
+//! intervals is limited. Therefore, a run may last forever.
 //! `docs/measuring.md` defines every number. This module computes numbers and applies no limits.
 
 mod clock;

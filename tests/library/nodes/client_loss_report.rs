@@ -292,7 +292,7 @@ fn interrupted_run_reports_the_direction_of_its_losses() {
     assert_eq!(split(&run, StreamKind::Ping), Some((20, 20)));
     let report = run.loss_report.as_ref().expect("a report");
     assert_eq!(report.received, None, "packets were in flight");
-    let by_interval = report.lost_upstream_by_interval(StreamKind::Ping, &ping.history);
+    let by_interval = report.lost_upstream_by_interval(StreamKind::Ping as usize, &ping.history);
     assert_eq!(by_interval, [Some(10), Some(10), Some(0), Some(0)]);
 }
 
@@ -303,7 +303,7 @@ fn missing_response_assigns_upstream_losses_to_the_earliest_interval() {
     let (node, _) = interrupted_run(|request| request != 1);
     let run = node.into_results("", Some(Time::from_nanos(4_001 * MS)), &mut ());
     let (report, ping) = (run.loss_report.as_ref().expect("a report"), run.stream(StreamKind::Ping).expect("pings"));
-    let by_interval = report.lost_upstream_by_interval(StreamKind::Ping, &ping.history);
+    let by_interval = report.lost_upstream_by_interval(StreamKind::Ping as usize, &ping.history);
     assert_eq!(by_interval, [Some(20), Some(0), Some(0), Some(0)]);
     assert_eq!(split(&run, StreamKind::Ping), Some((20, 20)));
 }
@@ -313,7 +313,7 @@ fn losses_that_no_response_covers_have_no_direction() {
     let (node, _) = interrupted_run(|request| request == 1);
     let run = node.into_results("", Some(Time::from_nanos(4_001 * MS)), &mut ());
     let (report, ping) = (run.loss_report.as_ref().expect("a report"), run.stream(StreamKind::Ping).expect("pings"));
-    let by_interval = report.lost_upstream_by_interval(StreamKind::Ping, &ping.history);
+    let by_interval = report.lost_upstream_by_interval(StreamKind::Ping as usize, &ping.history);
     assert_eq!(by_interval, [Some(10), None, Some(0), Some(0)]);
     assert_eq!(split(&run, StreamKind::Ping), None);
 }
@@ -331,5 +331,5 @@ fn ping_that_arrives_after_a_request_is_not_lost() {
     let sample = |sent, received| CountSample { sent: [0, sent, 0], received: [0, received, 0] };
     // Ping 9 arrives after the first request. Therefore, it is missing in the first sample, but not in the second.
     let report = LossReport { samples: vec![sample(10, 9), sample(20, 20)], ..LossReport::default() };
-    assert_eq!(report.lost_upstream_by_interval(StreamKind::Ping, &history), [Some(0), Some(0)]);
+    assert_eq!(report.lost_upstream_by_interval(StreamKind::Ping as usize, &history), [Some(0), Some(0)]);
 }

@@ -136,7 +136,9 @@ fn server_arrivals(server: &[Event], client: SocketAddr) -> Server {
             if let Some((_, times @ 0..10)) = &mut window {
                 *times += 1;
                 if !stun::is_request_during_run(bytes) {
-                    streams.iter_mut().for_each(|stream| stream.newest = None);
+                    for stream in &mut streams {
+                        stream.newest = None;
+                    }
                 }
             }
         } else if let Some((stream, sequence)) = reference_counts::header(bytes) {
