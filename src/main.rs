@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use jamjam_dev::cli::output::{Failure, print_notice};
+use jamjam_dev::cli::output::{Failure, print_message};
 use jamjam_dev::cli::{Cli, environment};
 use jamjam_dev::client::StopSignal;
 use jamjam_dev::io::stop::StopToken;
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code.into(),
         Err(Failure { code, error }) => {
-            print_notice(&format!("{error:#}"));
+            print_message(&format!("{error:#}"));
             code.into()
         }
     }

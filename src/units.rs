@@ -55,6 +55,9 @@ pub enum ParseQuantityError {
     /// A bit rate without a unit is ambiguous. Users who omit the unit rarely mean bits per second.
     #[error("`{0}` could be bits or megabits per second; use {0}bit or {0}mbit")]
     MissingBitUnit(String),
+    /// A duration without a unit is ambiguous.
+    #[error("add a unit: {0}s or {0}ms")]
+    MissingTimeUnit(String),
     /// A decimal comma.
     #[error("`{0}`: use a decimal point, not a comma")]
     DecimalComma(String),
@@ -67,6 +70,8 @@ pub enum ParseQuantityError {
         max: &'static str,
     },
 }
+
+const DURATION_EXAMPLE: &str = "a duration such as 5ms or 2s";
 
 const DURATION_UNITS: &[(&str, u128)] = &[
     ("ns", 1),
@@ -100,10 +105,19 @@ const BIT_RATE_UNITS: &[(&str, u128)] = &[
     ("Gbit", 1_000_000_000),
 ];
 
-/// Parses `5ms`, `250us`, `1.5s`, `2m`. A number without a unit is in `default_unit`. Fractions of a nanosecond are cut off.
+/// Parses `5ms`, `250us`, `1.5s`, `2m`. Every number except 0 needs a unit. Fractions of a nanosecond are cut off.
+pub fn parse_duration_with_unit(text: &str) -> Result<Duration, ParseQuantityError> {
+    let number = DecimalNumber::parse(text, DURATION_EXAMPLE)?;
+    if number.unit.is_empty() && number.digits > 0 {
+        return Err(ParseQuantityError::MissingTimeUnit(text.to_owned()));
+    }
+    parse_duration(text, TimeUnit::Seconds)
+}
+
+/// Like [`parse_duration_with_unit`], but a number without a unit is in `default_unit`.
 pub fn parse_duration(text: &str, default_unit: TimeUnit) -> Result<Duration, ParseQuantityError> {
     let max = "584 years";
-    let nanos = DecimalNumber::parse(text, "a duration such as 5ms or 2s")?.scale(
+    let nanos = DecimalNumber::parse(text, DURATION_EXAMPLE)?.scale(
         DURATION_UNITS,
         default_unit.suffix(),
         "ns, us, ms, s, m or h",

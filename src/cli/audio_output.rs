@@ -11,7 +11,7 @@ use super::audio_source::{MAX_DEVICE_BUFFER_FRAMES, print_device_format};
 use super::client::FinishedRun;
 use super::output::Failure;
 use super::output::{HEADING_REPORT, HtmlPage, print_notice, remove_stale};
-use super::values::{Millis, output_file_parser};
+use super::values::{TimeSpan, output_file_parser};
 use crate::audio::jitter_buffer::MAX_JITTER_ALLOWANCE;
 use crate::audio::quality::{Analyzer, PacketFormat};
 use crate::audio::wav::WavSampleFormat;
@@ -48,7 +48,7 @@ pub struct PlaybackArgs {
 
     /// Time to wait for slow packets: 0 to 1s or auto
     ///
-    /// In milliseconds or with a unit. A packet that is slower than the fastest packets by more than this time can arrive too late to be
+    /// A packet that is slower than the fastest packets by more than this time can arrive too late to be
     /// played. With auto, the value adapts to recent packets.
     #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", conflicts_with = "no_echo", help_heading = HEADING_PLAYBACK)]
     jitter_buffer: JitterBuffer,
@@ -70,7 +70,7 @@ impl FromStr for JitterBuffer {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        let Millis(delay) = text.parse().map_err(|error| format!("{error}, or \"auto\""))?;
+        let TimeSpan(delay) = text.parse().map_err(|error| format!("{error}, or \"auto\""))?;
         if delay > MAX_JITTER_ALLOWANCE {
             return Err(format!("give at most {MAX_JITTER_ALLOWANCE:?}, or \"auto\""));
         }
@@ -82,7 +82,7 @@ impl fmt::Display for JitterBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
-            Self::Fixed(delay) => Millis(*delay).fmt(f),
+            Self::Fixed(delay) => TimeSpan(*delay).fmt(f),
         }
     }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 
 use super::output::Failure;
 use super::output::{print, print_notice};
-use super::values::Seconds;
+use super::values::{TimeSpan, parse_count};
 use crate::audio::convert::ChannelLayout;
 use crate::audio::convert::Packetizer;
 use crate::audio::convert::Tone;
@@ -21,7 +21,7 @@ use crate::client::AudioStreamConfig;
 use crate::client::RunResults;
 use crate::io::sound::{self as devices, DeviceDirection, Microphone, NO_DEVICES_HINT};
 use crate::time::saturating_nanos;
-use crate::units::{self, TimeUnit};
+use crate::units;
 use crate::wire::{HEADER_LEN, MAX_UDP_PAYLOAD, SAMPLE_RATE};
 
 const HEADING_AUDIO: &str = "Audio";
@@ -36,16 +36,24 @@ const TONE_AMPLITUDE: f32 = 0.25;
 #[derive(Debug, clap::Args)]
 pub struct SourceArgs {
     /// WAV file to send, or `-` for standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "mic", help_heading = HEADING_AUDIO)]
+    #[arg(value_name = "FILE", conflicts_with_all = ["wav", "tone", "mic"])]
+    file: Option<PathBuf>,
+
+    /// WAV file to send, the same as FILE
+    #[arg(long, hide_short_help = true, value_name = "FILE", conflicts_with = "mic", help_heading = HEADING_AUDIO)]
     wav: Option<PathBuf>,
 
     /// Send a sine tone of this frequency
     #[arg(long, value_name = "HZ", value_parser = parse_frequency, conflicts_with_all = ["wav", "mic"], help_heading = HEADING_AUDIO)]
     tone: Option<f64>,
 
-    /// Stop after this much audio, in seconds or with a unit
+    /// Number of packets to send; 0 sends the whole source
+    #[arg(short, long, value_name = "N", value_parser = parse_count, default_value_t = 0, hide_default_value = true, help_heading = HEADING_AUDIO)]
+    count: u64,
+
+    /// Stop after this much audio
     #[arg(long, value_name = "DURATION", help_heading = HEADING_AUDIO)]
-    duration: Option<Seconds>,
+    duration: Option<TimeSpan>,
 
     /// Number of times to send the file, or forever
     #[arg(long, hide_short_help = true, value_name = "N|forever", default_value = "1", conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
@@ -110,7 +118,7 @@ impl FromStr for FrameSize {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse() {
             Ok(samples) => Ok(Self::Samples(samples)),
-            Err(_) => units::parse_duration(text, TimeUnit::Millis)
+            Err(_) => units::parse_duration_with_unit(text)
                 .map(Self::Time)
                 .map_err(|_| "give a number of samples such as 128, or a duration such as 2.5ms".to_owned()),
         }
@@ -163,21 +171,27 @@ pub struct PacketLayout {
 impl SourceArgs {
     /// Opens the file or prepares the tone, and prints how it is converted.
     pub fn open(&self) -> Result<PreparedSource, Failure> {
-        match (&self.wav, self.tone) {
+        match (self.path(), self.tone) {
             (Some(path), _) => self.open_file(path),
             (None, Some(hz)) => self.open_tone(hz),
-            (None, None) => Err(Failure::usage("nothing to send: give --wav FILE, --tone HZ or --mic")),
+            (None, None) => Err(Failure::usage("nothing to send: give a WAV FILE, --tone HZ or --mic")),
         }
     }
 
     /// The input file and its option; `None` for a tone and for standard input.
     pub fn file(&self) -> Option<(&'static str, &Path)> {
-        self.wav.as_deref().filter(|path| path.as_os_str() != "-").map(|path| ("--wav", path))
+        let option = if self.wav.is_some() { "--wav" } else { "FILE" };
+        self.path().filter(|path| path.as_os_str() != "-").map(|path| (option, path))
+    }
+
+    /// The value of FILE or --wav.
+    fn path(&self) -> Option<&Path> {
+        self.file.as_deref().or(self.wav.as_deref())
     }
 
     /// Name of the source in messages.
     pub fn name(&self) -> String {
-        match &self.wav {
+        match self.path() {
             Some(path) if path.as_os_str() == "-" => "standard input".to_owned(),
             Some(path) => path.display().to_string(),
             None => "the tone".to_owned(),
@@ -282,7 +296,7 @@ impl SourceArgs {
         samples: Option<u64>,
     ) -> Result<PacketLayout, Failure> {
         let frame_samples = self.frame_size.samples(output_rate, output_channels.count())?;
-        let max_samples = self.duration.map(|Seconds(time)| {
+        let max_samples = self.duration.map(|TimeSpan(time)| {
             u64::try_from(u128::from(output_rate) * u128::from(saturating_nanos(time)) / 1_000_000_000)
                 .unwrap_or(u64::MAX)
         });
@@ -291,6 +305,9 @@ impl SourceArgs {
                 "--duration is shorter than one sample, so there is nothing to send; give a longer duration",
             ));
         }
+        // The sample limit of --count, in whole packets.
+        let counted_samples = (self.count > 0).then(|| self.count.saturating_mul(u64::from(frame_samples)));
+        let max_samples = max_samples.into_iter().chain(counted_samples).min();
         let packetizer = PacketizerConfig {
             input_rate,
             input_channels,
@@ -357,7 +374,7 @@ const HEADING_MIC: &str = "Microphone";
 
 /// Sources that conflict with --mic. Every option that requires --mic must also declare a conflict with these sources. If --wav is given,
 /// clap does not report that --mic is missing, because --mic conflicts with --wav. So clap would accept `--mic-device` with `--wav`.
-const OTHER_SOURCES: [&str; 2] = ["wav", "tone"];
+const OTHER_SOURCES: [&str; 3] = ["file", "wav", "tone"];
 
 /// Microphone options.
 #[derive(Debug, clap::Args)]

@@ -17,7 +17,7 @@ use super::output::Failure;
 use super::output::check_distinct_files;
 use super::server::{self, AddressFile, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
-    BitRate, ByteSize, ListenAddress, LogFormat, Millis, OrOff, PacketRate, Seconds, UdpDriver, output_file_parser,
+    BitRate, ByteSize, ListenAddress, LogFormat, Millis, OrOff, PacketRate, TimeSpan, UdpDriver, output_file_parser,
     parse_percent,
 };
 use crate::address::Cidr;
@@ -44,7 +44,7 @@ const HEADING_PROTECTION: &str = "Protection";
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
-    /// UDP port to listen on; 0 selects a free port
+    /// UDP port; 0 selects a free port
     #[arg(short, long, default_value_t = DEFAULT_PORT)]
     port: u16,
 
@@ -71,11 +71,11 @@ pub struct Args {
     #[command(flatten, next_help_heading = HEADING_MEMORY)]
     memory: MemoryArgs,
 
-    /// Maximum memory for delayed packets: a size, or off
+    /// Maximum memory for delayed packets, or off
     ///
     /// Each packet counts as its length plus 100 bytes, or plus 500 bytes with impairment or --outcome-log. Packets beyond the limit
     /// are dropped and counted. One address (IPv6: /64) may hold at most as much as is free.
-    #[arg(long, value_name = "SIZE", default_value_t = OrOff(BufferLimits::default().total.map(ByteSize)), help_heading = HEADING_MEMORY)]
+    #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = OrOff(BufferLimits::default().total.map(ByteSize)), help_heading = HEADING_MEMORY)]
     max_buffer: OrOff<ByteSize>,
 
     /// Maximum memory for the delayed packets of one client, or off
@@ -114,9 +114,9 @@ pub struct Args {
     #[arg(long, hide_short_help = true, value_name = "FORMAT", value_enum, default_value_t, help_heading = HEADING_LOG)]
     log_format: LogFormat,
 
-    /// Interval of the statistics log line, in seconds or with a unit, or off
-    #[arg(long, value_name = "DURATION", default_value_t = OrOff(Some(Seconds(STATS_INTERVAL))), help_heading = HEADING_LOG)]
-    stats_interval: OrOff<Seconds>,
+    /// Interval of the statistics log line, or off
+    #[arg(long, value_name = "DURATION", default_value_t = OrOff(Some(TimeSpan(STATS_INTERVAL))), help_heading = HEADING_LOG)]
+    stats_interval: OrOff<TimeSpan>,
 
     #[command(flatten)]
     announce: RegistrationArgs,
@@ -131,10 +131,10 @@ impl Args {
         self.announce.validate()?;
         self.reject_unused_options()?;
         let interval = match self.stats_interval.0 {
-            Some(Seconds(Duration::ZERO)) => {
+            Some(TimeSpan(Duration::ZERO)) => {
                 return Err(Failure::usage("--stats-interval 0 is invalid; give a duration such as 60s, or off"));
             }
-            interval => interval.map(|Seconds(interval)| interval),
+            interval => interval.map(|TimeSpan(interval)| interval),
         };
         self.check_output_files()?;
         let admission = self.protection.admission_config()?;

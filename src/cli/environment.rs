@@ -9,6 +9,8 @@ use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, Error, FromArgMatches, Parser};
 
+use super::usage_error::with_advice;
+
 /// Environment variables with an alias. The alias is used if the variable is not set.
 const VARIABLE_ALIASES: &[(&str, &str)] = &[
     ("PORT", "PORT_ENV"),
@@ -20,12 +22,16 @@ const VARIABLE_ALIASES: &[(&str, &str)] = &[
 /// Parses the command line and the environment. If the command line or a variable is invalid, prints the error message and exits.
 pub fn parse<C: Parser>() -> C {
     let arguments: Vec<OsString> = env::args_os().collect();
-    let command = map_arguments(C::command(), with_effective_variable);
+    let mut command = map_arguments(C::command(), with_effective_variable);
+    if arguments.iter().any(|argument| argument == "-h") {
+        command = map_arguments(command, shorten_description);
+    }
     let parsed = command.clone().try_get_matches_from(&arguments);
     parsed.and_then(|matches| C::from_arg_matches(&matches)).unwrap_or_else(|error| {
         // If the command line alone is valid, an environment variable caused the error.
         let without_env = map_arguments(C::command(), |argument| argument.env(Resettable::Reset));
         let is_from_env = without_env.try_get_matches_from(&arguments).is_ok();
+        let error = with_advice(error, &command, &arguments);
         if is_from_env { name_variable_in_error(error, command).exit() } else { error.exit() }
     })
 }
@@ -52,6 +58,21 @@ fn with_effective_variable(argument: Arg) -> Arg {
         None if env::var_os(name).is_some() && !is_set(name) => argument.env(Resettable::Reset),
         None => argument,
     }
+}
+
+/// For `-h`: hides environment variables, possible values, optional parts of values, and options that all subcommands share. `--help`
+/// shows them.
+fn shorten_description(argument: Arg) -> Arg {
+    if argument.get_id() == "color" {
+        return argument.hide(true);
+    }
+    if !argument.get_action().takes_values() || argument.is_positional() {
+        return argument;
+    }
+    // `PERCENT[,DURATION]` becomes PERCENT.
+    let name = argument.get_value_names().and_then(|names| names.first()?.split(['[', '|']).next().map(str::to_owned));
+    let argument = argument.hide_env(true).hide_possible_values(true);
+    name.filter(|name| !name.is_empty()).map_or(argument.clone(), |name| argument.value_name(name))
 }
 
 fn map_arguments(command: Command, change: impl Fn(Arg) -> Arg + Copy) -> Command {

@@ -15,6 +15,7 @@ pub mod options {
     pub mod broadcast;
     pub mod credentials;
     pub mod impairment;
+    pub mod network;
     pub mod registration;
     pub mod room_target;
     pub mod signaling_limits;
@@ -26,6 +27,7 @@ pub mod server;
 pub mod signaling_server;
 pub mod target;
 pub mod this_machine;
+pub mod usage_error;
 pub mod values;
 
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
@@ -34,9 +36,22 @@ use output::Failure;
 
 use crate::io::stop::StopToken;
 
+/// The output of `--version`. The build script determines all values but the version.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("BUILD_COMMIT"),
+    "\ndate: ",
+    env!("BUILD_DATE"),
+    "\ntarget: ",
+    env!("BUILD_TARGET"),
+    "\nfeatures: ",
+    env!("BUILD_FEATURES"),
+);
+
 /// Echo server, signaling server, audio sender and network probe for jamjam, low-latency network music.
 #[derive(Debug, Parser)]
-#[command(name = "jamjam-dev", version, max_term_width = 100)]
+#[command(name = "jamjam-dev", version, long_version = LONG_VERSION, max_term_width = 80)]
 #[command(arg_required_else_help = true)]
 #[command(override_usage = "jamjam-dev [OPTIONS] <COMMAND>\n       jamjam-dev --generate <KIND>")]
 #[command(after_help = "Example: jamjam-dev send --tone 440 --duration 2s --embedded")]
@@ -56,9 +71,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     EchoServer(Box<echo_server::Args>),
-    #[command(mut_args(client::shorten_help))]
+    #[command(mut_args(client::adapt_argument))]
     Send(Box<send::Args>),
-    #[command(mut_args(|arg| this_machine::conflict(client::shorten_help(arg))))]
+    #[command(mut_args(|arg| this_machine::conflict(client::adapt_argument(arg))))]
     Probe(Box<probe::Args>),
     SignalingServer(Box<signaling_server::Args>),
 }

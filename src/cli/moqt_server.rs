@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::output::Failure;
 use super::target::{LOCALHOST, ListenHostPort};
-use super::values::{ListenAddress, Millis};
+use super::values::{ListenAddress, TimeSpan};
 use crate::address::Cidr;
 use crate::io::http;
 use crate::io::moqt::demo_page::{self, CertificateInfo, ServerInfo};
@@ -56,9 +56,9 @@ pub struct MoqtArgs {
     #[arg(long, hide_short_help = true, value_name = "PATH", value_parser = parse_path_prefix, requires = MOQT_GROUP, default_value_t = echo::MoqtEchoConfig::default().track_prefix, help_heading = HEADING)]
     moqt_prefix: TrackPath,
 
-    /// Delay before a MOQT frame is returned, in ms or with a unit
-    #[arg(long, hide_short_help = true, value_name = "DURATION", requires = MOQT_GROUP, default_value_t = Millis(echo::MoqtEchoConfig::default().delay), help_heading = HEADING)]
-    moqt_delay: Millis,
+    /// Delay before a MOQT frame is returned
+    #[arg(long, hide_short_help = true, value_name = "DURATION", requires = MOQT_GROUP, default_value_t = TimeSpan(echo::MoqtEchoConfig::default().delay), help_heading = HEADING)]
+    moqt_delay: TimeSpan,
 
     /// PEM file with the certificate chain
     ///

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::Duration;
 
@@ -58,8 +59,29 @@ pub fn print(out: &mut impl Write, line: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Prints a notice to standard error. File names in the text may contain control characters, which are replaced. Write errors are ignored.
+/// Whether notices are discarded. The state is global because notices come from many places.
+static NOTICES_SILENCED: AtomicBool = AtomicBool::new(false);
+
+/// Discards all further notices, for --quiet.
+pub fn silence_notices() {
+    NOTICES_SILENCED.store(true, Ordering::Relaxed);
+}
+
+/// Whether notices are discarded.
+pub fn are_notices_silenced() -> bool {
+    NOTICES_SILENCED.load(Ordering::Relaxed)
+}
+
+/// Prints a notice to standard error, unless notices are silenced.
 pub fn print_notice(text: &str) {
+    if !are_notices_silenced() {
+        print_message(text);
+    }
+}
+
+/// Prints an error or a result to standard error. File names in the text may contain control characters, which are replaced. Write errors
+/// are ignored.
+pub fn print_message(text: &str) {
     let _ = writeln!(io::stderr(), "jamjam-dev: {}", sanitize_lines(text));
 }
 

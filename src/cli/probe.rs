@@ -10,7 +10,7 @@ use super::output::Failure;
 use super::output::{self, print_notice};
 use super::target::{MoqtTarget, ProbeTarget, UdpTarget};
 use super::this_machine::ThisMachineArgs;
-use super::values::{ByteSize, Millis};
+use super::values::{ByteSize, TimeSpan, parse_count};
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig};
 use crate::client::{RunKind, StreamKind};
 use crate::io::stop::StopToken;
@@ -24,6 +24,9 @@ const HEADING_PACKETS: &str = "Packets";
 /// Default payload size of AUDIO packets and MOQT frames, in bytes.
 const DEFAULT_PAYLOAD_SIZE: usize = 512;
 
+/// Default number of packets. A 99th percentile needs 100 round trips, which remain even if 20 % of the packets are lost.
+const DEFAULT_COUNT: u64 = 150;
+
 /// Minimum interval between packets or groups. Shorter intervals are not feasible.
 const MIN_INTERVAL: Duration = Duration::from_micros(1);
 
@@ -32,13 +35,16 @@ const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Measure RTT, loss, jitter and reordering to an echo or signaling server
 #[derive(Debug, clap::Args)]
-#[command(allow_negative_numbers = true)]
 pub struct Args {
     /// Target: HOST[:PORT] or a URL [default: 127.0.0.1:5000]
     ///
     /// HOST[:PORT] selects a UDP echo server. URLs with moqt:// (raw QUIC) and https:// (WebTransport) select MOQT echo servers. URLs with
     /// ws:// and wss:// select signaling servers.
-    #[arg(long, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
+    #[arg(value_name = "HOST[:PORT]|URL", conflicts_with_all = ["to", "embedded", "delay", "moqt"])]
+    target: Option<ProbeTarget>,
+
+    /// Target, the same as the argument
+    #[arg(long, hide_short_help = true, value_name = "HOST[:PORT]|URL", help_heading = HEADING_TARGET)]
     to: Option<ProbeTarget>,
 
     #[command(flatten)]
@@ -50,23 +56,31 @@ pub struct Args {
     #[command(flatten)]
     groups: MoqtGroupArgs,
 
-    /// Number of packets or MOQT groups to send; 0 sends until stopped
-    #[arg(long, value_name = "N", value_parser = count, default_value_t = 100, help_heading = HEADING_PACKETS)]
-    count: u64,
+    /// Packets to send; 0 sends until stopped [default: 150]
+    ///
+    /// Over MOQT, the number of groups. The default yields a 99th percentile of the round-trip time even if 20 % of the packets are lost.
+    #[arg(short, long, value_name = "N", value_parser = parse_count, help_heading = HEADING_PACKETS)]
+    count: Option<u64>,
 
-    /// Interval between packets or groups, in ms or with a unit
-    #[arg(long, value_name = "DURATION", default_value_t = Millis(Duration::from_millis(10)), help_heading = HEADING_PACKETS)]
-    interval: Millis,
+    /// Stop sending after this time
+    ///
+    /// The run sends as many packets as fit into this time at --interval. If --count is also given, the lower limit applies.
+    #[arg(long, value_name = "DURATION", help_heading = HEADING_PACKETS)]
+    duration: Option<TimeSpan>,
+
+    /// Interval between packets or groups
+    #[arg(short, long, value_name = "DURATION", default_value_t = TimeSpan(Duration::from_millis(10)), help_heading = HEADING_PACKETS)]
+    interval: TimeSpan,
 
     /// Probe with KEEPALIVE instead of LATENCY_PING
-    #[arg(long, conflicts_with = "audio", help_heading = HEADING_PACKETS)]
+    #[arg(long, hide_short_help = true, conflicts_with = "audio", help_heading = HEADING_PACKETS)]
     keepalive: bool,
 
-    /// Probe with AUDIO instead of LATENCY_PING (see --server-delay)
+    /// Probe with AUDIO instead of LATENCY_PING
     #[arg(long, help_heading = HEADING_PACKETS)]
     audio: bool,
 
-    /// Payload bytes of an AUDIO packet or MOQT frame [default: 512]
+    /// Payload bytes of AUDIO or MOQT frames [default: 512]
     ///
     /// For AUDIO, give a multiple of 4.
     #[arg(long, value_name = "SIZE", conflicts_with = "keepalive", help_heading = HEADING_PACKETS)]
@@ -79,10 +93,6 @@ pub struct Args {
     this_machine: ThisMachineArgs,
 }
 
-fn count(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "give a number of packets such as 100, or 0 to run until stopped".to_owned())
-}
-
 impl Args {
     /// Payload size, in bytes.
     fn size(&self) -> usize {
@@ -90,7 +100,9 @@ impl Args {
     }
 
     /// Probes until finished or `stop` is requested.
-    pub fn run(self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    pub fn run(mut self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+        self.to = self.to.or(self.target.take());
+        self.client.apply_quiet();
         let (json, _) = self.client.json_format();
         if let Some(code) = self.this_machine.run(json, color, stop)? {
             return Ok(code);
@@ -143,17 +155,30 @@ impl Args {
                 .then(|| self.client.known_server_delay().unwrap_or_default()),
             first_echo_timeout: self.client.expected_first_echo(),
             timeout: self.client.timeout(),
-            late_after: self.client.late_after.map(|Millis(late)| late),
+            late_after: self.client.late_after.map(|TimeSpan(late)| late),
             replies_expected: true,
             wait_for: self.client.wait_for.map(|wait| wait.0),
             loss_report_nonce: self.client.loss_direction.transaction_seed(),
         };
-        let count = (self.count > 0).then_some(self.count);
+        let count = self.packet_count()?;
         let probe_config = ProbeConfig { stream_kind, count, interval: self.interval.0, payload_len };
         let (queue, mut printer) = self.client.json_lines.then(output::packet_lines).unzip();
         let client = ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(queue));
         let finished = self.client.run_client(client, target, count, printer.as_mut(), &mut (), stop)?;
         self.client.report(finished, color)
+    }
+
+    /// Number of packets to send from --count and --duration; `None` for no limit. Without --count, --duration alone is the limit.
+    fn packet_count(&self) -> Result<Option<u64>, Failure> {
+        let Some(TimeSpan(duration)) = self.duration else {
+            return Ok(Some(self.count.unwrap_or(DEFAULT_COUNT)).filter(|count| *count > 0));
+        };
+        if duration.is_zero() {
+            return Err(Failure::usage("--duration 0: there is nothing to send; give a duration such as 10s"));
+        }
+        let fitting = duration.as_nanos().div_ceil(self.interval.0.as_nanos().max(1));
+        let fitting = u64::try_from(fitting).unwrap_or(u64::MAX);
+        Ok(self.count.filter(|count| *count > 0).into_iter().chain([fitting]).min())
     }
 
     fn reject_short_interval(&self) -> Result<(), Failure> {
@@ -190,7 +215,7 @@ impl Args {
         }
         self.reject_websocket_options()?;
         self.client.reject_options_for_moqt()?;
-        let count = (self.count > 0).then_some(self.count);
+        let count = self.packet_count()?;
         let size = self.size();
         let config = self.groups.config(count, self.interval.0, size, self.moqt.config())?;
         let offered_versions = self.moqt.offered_versions()?;
@@ -212,13 +237,14 @@ impl Args {
             }
         }
         self.client.reject_udp_options()?;
-        let plan = self.dialect.probe_plan(url, self.client.room.room_name())?;
+        let socket_options = self.client.network.options_without_port("WebSocket")?;
+        let plan = self.dialect.probe_plan(url, self.client.room.room_name(), socket_options)?;
         if self.interval.0 < MIN_PUBLIC_SERVER_INTERVAL {
             print_notice(
                 "--interval: many signaling servers close connections that send more than 1000 messages per second",
             );
         }
-        let count = (self.count > 0).then_some(self.count);
+        let count = self.packet_count()?;
         let finished = self.client.probe_websocket(&plan, count, self.interval.0, stop)?;
         self.client.report(finished, color)
     }
@@ -235,11 +261,11 @@ pub struct MoqtGroupArgs {
     #[arg(long, hide_short_help = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_FRAMES_PER_GROUP), help_heading = HEADING_MOQT)]
     frames_per_group: Option<u64>,
 
-    /// Interval between the frames of a group, in ms or with a unit [default: 0]
+    /// Interval between the frames of a group [default: 0]
     ///
     /// If the frames of a group take longer than --interval, the next group starts later.
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_MOQT)]
-    frame_interval: Option<Millis>,
+    frame_interval: Option<TimeSpan>,
 }
 
 impl MoqtGroupArgs {
@@ -265,7 +291,7 @@ impl MoqtGroupArgs {
             group_count,
             group_interval,
             frames_per_group: self.frames_per_group.map_or(1, |frames| frames as usize),
-            frame_interval: self.frame_interval.map_or(Duration::ZERO, |Millis(interval)| interval),
+            frame_interval: self.frame_interval.map_or(Duration::ZERO, |TimeSpan(interval)| interval),
             payload: FramePayload::Random(size),
             ..config
         })

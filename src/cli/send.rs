@@ -16,7 +16,7 @@ use super::client::{ClientArgs, HEADING_LIMITS};
 use super::output::Failure;
 use super::output::{self, check_distinct_files, print_notice};
 use super::target::{MoqtTarget, SendTarget};
-use super::values::Millis;
+use super::values::TimeSpan;
 use crate::client::{AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, RunConfig};
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::read_ahead::{self, ReaderThread};
@@ -31,7 +31,6 @@ const HEADING_TARGET: &str = "Target";
 
 /// Send a WAV file, a tone or a microphone as AUDIO packets and evaluate the returned audio
 #[derive(Debug, clap::Args)]
-#[command(allow_negative_numbers = true)]
 pub struct Args {
     /// Target: HOST[:PORT], or a MOQT URL for --text
     ///
@@ -77,10 +76,10 @@ pub struct Args {
 
     /// Maximum length of digital silence in the source audio
     ///
-    /// In milliseconds or with a unit. Digital silence is measured in the audio as read from the file or device. An active microphone
+    /// Digital silence is measured in the audio as read from the file or device. An active microphone
     /// never delivers digital silence.
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_LIMITS)]
-    max_silence: Option<Millis>,
+    max_silence: Option<TimeSpan>,
 
     #[command(flatten)]
     client: ClientArgs,
@@ -92,8 +91,9 @@ impl Args {
         self.client.audio_limits = AudioLimits {
             max_gaps: self.max_gaps,
             max_clips: self.max_clips,
-            max_silence: self.max_silence.map(|Millis(time)| time),
+            max_silence: self.max_silence.map(|TimeSpan(time)| time),
         };
+        self.client.apply_quiet();
         if let Some(code) = self.capture.list_devices(self.client.json_format())? {
             return Ok(code);
         }
@@ -105,6 +105,11 @@ impl Args {
         };
         if self.text.is_given() {
             return Err(MoqtClientArgs::moqt_only_error("--text"));
+        }
+        if self.text.interval.is_some() {
+            return Err(Failure::usage(
+                "--interval applies to --text only: the interval of AUDIO packets follows from --frame-size (128 samples: 2.67 ms)",
+            ));
         }
         self.moqt.reject_unused_options()?;
         if let Some(code) = self.client.list_and_exit()? {
@@ -205,7 +210,7 @@ impl Args {
             server_delay: self.client.known_server_delay(),
             first_echo_timeout: self.client.expected_first_echo(),
             timeout: self.client.timeout(),
-            late_after: self.client.late_after.map(|Millis(late)| late),
+            late_after: self.client.late_after.map(|TimeSpan(late)| late),
             replies_expected: !self.no_echo,
             wait_for: self.client.wait_for.map(|wait| wait.0),
             loss_report_nonce: self.client.loss_direction.transaction_seed(),
@@ -227,7 +232,9 @@ const HEADING_TEXT: &str = "Text messages to a MOQT echo server, instead of audi
 /// Audio options, which conflict with --text. The list must also contain the options that require another audio option. For example,
 /// --mic-device requires --mic. If --text is given, clap does not report that --mic is missing, because --mic conflicts with --text. So
 /// clap would accept `--mic-device` with `--text`.
-const AUDIO_ONLY_OPTIONS: [&str; 23] = [
+const AUDIO_ONLY_OPTIONS: [&str; 25] = [
+    "file",
+    "count",
     "wav",
     "tone",
     "mic",
@@ -271,9 +278,9 @@ pub struct TextArgs {
     #[arg(long = "text", value_name = "TEXT", conflicts_with_all = AUDIO_ONLY_OPTIONS, help_heading = HEADING_TEXT)]
     texts: Vec<String>,
 
-    /// Minimum interval between two texts, in ms or with a unit [default: 250]
-    #[arg(long, hide_short_help = true, value_name = "DURATION", requires = "texts", conflicts_with_all = AUDIO_ONLY_OPTIONS, help_heading = HEADING_TEXT)]
-    interval: Option<Millis>,
+    /// Minimum interval between two texts [default: 250ms]
+    #[arg(short, long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TEXT)]
+    interval: Option<TimeSpan>,
 }
 
 impl TextArgs {
@@ -310,7 +317,7 @@ impl TextArgs {
             })
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
-        let group_interval = self.interval.map_or(DEFAULT_TEXT_INTERVAL, |Millis(interval)| interval);
+        let group_interval = self.interval.map_or(DEFAULT_TEXT_INTERVAL, |TimeSpan(interval)| interval);
         Ok(MoqtClientConfig {
             group_count,
             group_interval,

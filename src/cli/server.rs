@@ -95,7 +95,7 @@ fn cannot_write(file: &Path) -> String {
 /// The memory budget of a server. Flatten this group with the heading of the subcommand.
 #[derive(Debug, clap::Args)]
 pub struct MemoryArgs {
-    /// Maximum memory for the data of all clients: a size, or off
+    /// Maximum memory for the data of all clients, or off
     ///
     /// New data is refused if its address (IPv6: /64) would then hold more than remains free. If memory becomes scarce, connections of the
     /// largest address are closed. Set the memory limit of the container or unit to this size plus 192 MiB.

@@ -62,15 +62,20 @@ impl FromStr for UdpTarget {
             Some((scheme, _)) => return Err(TargetError::Scheme(scheme.to_owned())),
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
-        if authority.contains('/') {
-            return Err(TargetError::Path(authority.to_owned()));
+        if authority.contains(['/', '?', '#']) {
+            return Err(TargetError::Path(without_query(authority).to_owned()));
         }
         let HostPort { host, port } = authority.parse()?;
         Ok(Self { host, port: port.unwrap_or(DEFAULT_PORT) })
     }
 }
 
-/// The value of `probe --to`.
+/// The text before a query, which may contain a token.
+fn without_query(text: &str) -> &str {
+    text.split(['?', '#']).next().unwrap_or(text)
+}
+
+/// The target of `probe`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ProbeTarget {
     /// An echo server.
@@ -104,7 +109,7 @@ impl fmt::Debug for ProbeTarget {
     }
 }
 
-/// The value of `send --to`.
+/// The target of `send`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendTarget {
     /// An echo server or a jamjam client, for audio.

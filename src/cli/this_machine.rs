@@ -28,7 +28,7 @@ const PORTS: [(&str, u16, &str); 3] = [
 /// The option.
 #[derive(Debug, clap::Args)]
 pub struct ThisMachineArgs {
-    /// Check timers, buffers, clock, ports and devices of this machine
+    /// Check timers, buffers, ports and devices of this machine
     ///
     /// Takes about 2 seconds. The exit code is 1 if measurements on this machine would not be valid.
     #[arg(long, help_heading = HEADING_LOCAL_SYSTEM)]

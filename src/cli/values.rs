@@ -93,7 +93,28 @@ impl FromStr for ListenAddress {
     }
 }
 
-/// A duration. A number without a unit is in milliseconds.
+/// A duration, which needs a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeSpan(pub Duration);
+
+impl FromStr for TimeSpan {
+    type Err = ParseQuantityError;
+    fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
+        units::parse_duration_with_unit(text).map(Self)
+    }
+}
+
+impl fmt::Display for TimeSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_zero() {
+            return f.write_str("0");
+        }
+        // `Debug` prints microseconds with a Greek letter.
+        f.write_str(&format!("{:?}", self.0).replace('\u{b5}', "u"))
+    }
+}
+
+/// A duration. A number without a unit is in milliseconds, as in the environment variable or predecessor of the option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Millis(pub Duration);
 
@@ -110,7 +131,7 @@ impl fmt::Display for Millis {
     }
 }
 
-/// A duration. A number without a unit is in seconds.
+/// A duration. A number without a unit is in seconds, as in the environment variable of the option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seconds(pub Duration);
 
@@ -168,6 +189,11 @@ impl fmt::Display for BitRate {
             rate => write!(f, "{rate}bit"),
         }
     }
+}
+
+/// Parses a number of packets.
+pub fn parse_count(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "give a number of packets such as 150, or 0 for no limit".to_owned())
 }
 
 /// A percentage, stored as a ratio from 0 to 1.

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod connection_permit;
 pub mod files;
 pub mod http;
+pub mod local_socket;
 pub mod log;
 pub mod machine;
 pub mod memory;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::local_socket::LocalSocketOptions;
 use super::stop::StopToken;
 use super::udp;
 use crate::wire::{self, HEADER_LEN, Header, PacketType};
@@ -55,23 +56,27 @@ pub type UnreachableAddress = (SocketAddr, io::Error);
 ///
 /// # Panics
 /// If `candidates` is empty.
-pub fn first_reachable_or_first(candidates: &[SocketAddr]) -> SocketAddr {
+pub fn first_reachable_or_first(candidates: &[SocketAddr], options: &LocalSocketOptions) -> SocketAddr {
     match candidates {
         [] => panic!("`candidates` must contain at least one address"),
         [only] => *only,
-        [first, ..] => first_reachable(candidates, &StopToken::default()).unwrap_or(*first),
+        [first, ..] => first_reachable(candidates, options, &StopToken::default()).unwrap_or(*first),
     }
 }
 
 /// Returns the first address that replies to a KEEPALIVE within half a second. Tries one address after the other. If no address replies,
 /// returns all addresses that were tried. After a stop request, the remaining addresses are not tried.
-pub fn first_reachable(candidates: &[SocketAddr], stop: &StopToken) -> Result<SocketAddr, Vec<UnreachableAddress>> {
+pub fn first_reachable(
+    candidates: &[SocketAddr],
+    options: &LocalSocketOptions,
+    stop: &StopToken,
+) -> Result<SocketAddr, Vec<UnreachableAddress>> {
     let mut unreachable = Vec::new();
     for peer in candidates {
         if stop.signal().is_some() {
             break;
         }
-        match probe_address(*peer, stop) {
+        match probe_address(*peer, options, stop) {
             Ok(()) => return Ok(*peer),
             Err(error) => unreachable.push((*peer, error)),
         }
@@ -79,8 +84,8 @@ pub fn first_reachable(candidates: &[SocketAddr], stop: &StopToken) -> Result<So
     Err(unreachable)
 }
 
-fn probe_address(peer: SocketAddr, stop: &StopToken) -> io::Result<()> {
-    let socket = udp::connect(peer, udp::DEFAULT_RECEIVE_BUFFER).map_err(io::Error::other)?.socket;
+fn probe_address(peer: SocketAddr, options: &LocalSocketOptions, stop: &StopToken) -> io::Result<()> {
+    let socket = udp::connect(peer, udp::DEFAULT_RECEIVE_BUFFER, options).map_err(io::Error::other)?.socket;
     let deadline = Instant::now() + KEEPALIVE_TIMEOUT;
     socket.send(&Header::new(PacketType::Keepalive, 0, 0).to_bytes())?;
     let mut reply = [0; HEADER_LEN];

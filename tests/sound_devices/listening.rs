@@ -370,7 +370,7 @@ fn options_without_meaning_for_a_microphone_are_rejected() {
         ("--mic-device 0 --wav x.wav", "--mic-device"),
         ("--mic --mic-buffer 65537", "1..=65536"),
         ("--mic-buffer 128 --text hello", "--mic-buffer"),
-        ("--interval 5 --tone 440", "--interval"),
+        ("--interval 5ms --tone 440", "--interval"),
         ("--max-clips 0 --text hello", "--max-clips"),
         ("--mic-device 0", "--mic"),
         ("--mic --mic-buffer 0", "--mic-buffer"),

@@ -293,7 +293,7 @@ fn card_drift_is_reported_and_compensated() {
         let Some(plug_in) = plug_in() else { return };
         let alsa = Alsa::with(plug_in).with_playback_card("loud", &format!("channels 1 ppm {ppm}"));
         let line = "--tone 440 --duration 25s --embedded --delay 20 --play --play-device loud --play-buffer 4096 \
-                    --jitter-buffer 10 --json";
+                    --jitter-buffer 10ms --json";
         let report = report(&alsa.send(line, &[]), 0);
         let playback = &report["playback"];
         let number = |name: &str| playback[name].as_f64().unwrap();
@@ -331,7 +331,7 @@ fn conflicting_playback_options_are_rejected() {
         ("--play-device 0 --no-echo --to 192.0.2.1", "--no-echo"),
         ("--play-device 0 --embedded", "--play"),
         ("--play-buffer 128 --embedded", "--play"),
-        ("--jitter-buffer 20 --embedded", "--play"),
+        ("--jitter-buffer 20ms --embedded", "--play"),
         ("--play --play-buffer 0 --embedded", "--play-buffer"),
         ("--play --jitter-buffer 2s --embedded", "at most 1s"),
         ("--play --jitter-buffer much --embedded", "\"auto\""),

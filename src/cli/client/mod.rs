@@ -13,12 +13,14 @@ use anyhow::Context;
 use clap::{Arg, ColorChoice};
 
 use super::options::impairment::ImpairmentArgs;
+use super::options::network::NetworkArgs;
 use super::options::room_target::RoomTargetArgs;
 use super::output::Failure;
 use super::output::{
-    HEADING_REPORT, HtmlPage, PacketLinePrinter, ProgressDisplay, ReportFileArgs, print, print_notice,
+    HEADING_REPORT, HtmlPage, PacketLinePrinter, ProgressDisplay, ReportFileArgs, are_notices_silenced, print, print_message,
+    print_notice, silence_notices,
 };
-use super::values::{ByteSize, Millis, Percent, Seconds, UdpDriver, parse_percent, use_color};
+use super::values::{ByteSize, Millis, Percent, TimeSpan, UdpDriver, parse_percent, use_color};
 use crate::client::{ClientNode, PacketObserver, ProgressCounters, Workload};
 use crate::client::{RunResults, StopSignal};
 use crate::echo::DEFAULT_DELAY;
@@ -48,7 +50,7 @@ const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Options of `send` and `probe`.
 #[derive(Debug, clap::Args)]
 pub struct ClientArgs {
-    /// Use an echo server inside this process, on a free loopback port
+    /// Use an echo server inside this process
     #[arg(long, help_heading = HEADING_TARGET, conflicts_with = "to")]
     embedded: bool,
 
@@ -68,31 +70,29 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub impairment: ImpairmentArgs,
 
-    /// Wait up to this long for the first reply, in seconds or with a unit
+    /// Wait up to this long for the first reply
     ///
     /// Nothing is counted before the first reply.
     #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
-    pub wait_for: Option<Seconds>,
+    pub wait_for: Option<TimeSpan>,
 
-    /// Maximum wait for missing replies, in seconds or with a unit [default: 2s]
+    /// Maximum wait for missing replies [default: 2s]
     ///
     /// After the last packet, the run waits for missing replies. The maximum wait is the value of --timeout plus the smallest round-trip
     /// time so far. A packet without a reply counts as lost when the wait ends. If this option is given without --wait-for, it is also the
     /// maximum time to connect over WebSocket or MOQT (at least 1 s). The default of this time is 5 s.
     #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
-    timeout: Option<Seconds>,
+    timeout: Option<TimeSpan>,
 
-    /// Round-trip time above which a packet counts as late, in ms or with a unit
+    /// Round-trip time above which a packet counts as late
     ///
     /// For AUDIO, the server's delay is subtracted first. While this delay is not known, no AUDIO packet counts as late.
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
-    pub late_after: Option<Millis>,
+    pub late_after: Option<TimeSpan>,
 
     /// The server's delay, subtracted from the AUDIO round-trip time
-    ///
-    /// In milliseconds or with a unit.
-    #[arg(long, alias = "hold", value_name = "DURATION", help_heading = HEADING_TIMING)]
-    pub server_delay: Option<Millis>,
+    #[arg(long, hide_short_help = true, alias = "hold", value_name = "DURATION", help_heading = HEADING_TIMING)]
+    pub server_delay: Option<TimeSpan>,
 
     /// Maximum packet loss, such as 0.5%
     #[arg(long, value_name = "PERCENT", help_heading = HEADING_LIMITS)]
@@ -102,17 +102,17 @@ pub struct ClientArgs {
     #[arg(long, hide_short_help = true, value_name = "N", help_heading = HEADING_LIMITS)]
     max_burst: Option<u64>,
 
-    /// Maximum median round-trip time, in ms or with a unit
+    /// Maximum median round-trip time
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_LIMITS)]
-    max_p50: Option<Millis>,
+    max_p50: Option<TimeSpan>,
 
-    /// Maximum 99th percentile of the round-trip time, in ms or with a unit
+    /// Maximum 99th percentile of the round-trip time
     #[arg(long, value_name = "DURATION", help_heading = HEADING_LIMITS)]
-    max_p99: Option<Millis>,
+    max_p99: Option<TimeSpan>,
 
-    /// Maximum mean jitter, in ms or with a unit
+    /// Maximum mean jitter
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_LIMITS)]
-    max_jitter: Option<Millis>,
+    max_jitter: Option<TimeSpan>,
 
     /// Audio limits, set by `send`.
     #[arg(skip)]
@@ -133,6 +133,14 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub files: ReportFileArgs,
 
+    /// Print only the report and errors
+    #[arg(short, long, help_heading = HEADING_REPORT)]
+    quiet: bool,
+
+    /// Local sockets.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+
     /// Receive buffer size to request from the kernel
     #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = ByteSize(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_LOCAL_SYSTEM)]
     socket_buffer: ByteSize,
@@ -148,11 +156,14 @@ pub struct ClientArgs {
     driver: UdpDriver,
 }
 
-/// In the short help of `send` and `probe`, hides options that are rarely used there. The short help of `echo-server` contains these
-/// options, because they are often used there.
-pub fn shorten_help(arg: Arg) -> Arg {
-    const RARE: [&str; 9] =
-        ["loss", "burst_loss", "drop_packets", "jitter", "reorder", "duplicate", "bandwidth", "seed", "outcome_log"];
+/// Adapts an argument of `send` or `probe`. Their short help omits options that are rarely used there; the short help of `echo-server`
+/// contains these options. Options accept negative numbers, so that the error names the option. Positional arguments do not, because -4 and
+/// -6 are options.
+pub fn adapt_argument(arg: Arg) -> Arg {
+    let takes_value = arg.get_action().takes_values() && !arg.is_positional();
+    let arg = if takes_value { arg.allow_negative_numbers(true) } else { arg };
+    const RARE: [&str; 10] =
+        ["delay", "loss", "burst_loss", "drop_packets", "jitter", "reorder", "duplicate", "bandwidth", "seed", "outcome_log"];
     let is_rare = RARE.contains(&arg.get_id().as_str());
     if is_rare { arg.hide_short_help(true) } else { arg }
 }
@@ -168,6 +179,13 @@ pub struct FinishedRun {
 }
 
 impl ClientArgs {
+    /// Applies --quiet. Called before the first notice.
+    pub fn apply_quiet(&self) {
+        if self.quiet {
+            silence_notices();
+        }
+    }
+
     /// Prints the rooms for --list-rooms. If the rooms were printed, returns the exit code, and there is no run.
     pub fn list_and_exit(&self) -> Result<Option<u8>, Failure> {
         self.room.validate()?;
@@ -209,8 +227,8 @@ impl ClientArgs {
 
     /// The delay of the server, if it is known from --server-delay or from the embedded server.
     pub fn known_server_delay(&self) -> Option<Duration> {
-        let embedded = self.embedded.then_some(self.delay);
-        self.server_delay.or(embedded).map(|Millis(delay)| delay)
+        let embedded = self.embedded.then_some(self.delay.0);
+        self.server_delay.map(|TimeSpan(delay)| delay).or(embedded)
     }
 
     /// Expected delay of the first echo. If the delay of the server is unknown, this is the default delay.
@@ -219,7 +237,7 @@ impl ClientArgs {
     }
 
     fn limits(&self) -> Limits {
-        let time = |limit: Option<Millis>| limit.map(|Millis(time)| time);
+        let time = |limit: Option<TimeSpan>| limit.map(|TimeSpan(time)| time);
         Limits {
             max_loss: self.max_loss.map(|Percent(ratio)| ratio),
             max_burst: self.max_burst,
@@ -244,7 +262,7 @@ impl ClientArgs {
         let report = Report::new(&run, &self.limits());
         let files = self.files.write(&report, page.as_ref(), error.as_ref());
         for line in text::brief(&report) {
-            print_notice(&line);
+            print_message(&line);
         }
         exit_code(&run, &report, error.or(files.err()))
     }
@@ -286,7 +304,7 @@ fn exit_code(run: &RunResults, report: &Report, error: Option<anyhow::Error>) ->
 /// Option that requests a loss report from the server.
 #[derive(Debug, clap::Args)]
 pub struct LossDirectionArgs {
-    /// Request the server's receive counts, to split loss by direction
+    /// Split loss by direction, with the server's counts
     ///
     /// An echo-server reports how many packets arrived and their source address. Any other STUN server reports only the address.
     #[arg(long, alias = "ask-server", help_heading = HEADING_TARGET)]
@@ -353,7 +371,7 @@ impl<'a> RunMonitor<'a> {
 
     /// Monitors until `finished_within` returns true. The closure must return within the duration that is passed to it.
     pub(super) fn poll_until(&mut self, stop: &StopToken, mut finished_within: impl FnMut(Duration) -> bool) {
-        let progress = ProgressDisplay::new(self.total, self.show_progress_bar && io::stderr().is_terminal());
+        let progress = ProgressDisplay::new(self.total, self.show_progress_bar && io::stderr().is_terminal() && !are_notices_silenced());
         while !finished_within(ProgressDisplay::UPDATE_INTERVAL) {
             progress.update(self.live);
             self.clock.sample();
@@ -438,7 +456,7 @@ mod tests {
     #[test]
     fn first_echo_is_expected_after_the_known_server_delay() {
         assert_eq!(parse(&[]).expected_first_echo(), Duration::from_secs(3));
-        assert_eq!(parse(&["--server-delay", "40"]).expected_first_echo(), Duration::from_millis(40));
+        assert_eq!(parse(&["--server-delay", "40ms"]).expected_first_echo(), Duration::from_millis(40));
         assert_eq!(parse(&["--embedded"]).expected_first_echo(), Duration::from_millis(100));
         assert_eq!(parse(&["--embedded", "--delay", "10s"]).expected_first_echo(), Duration::from_secs(10));
         assert_eq!(

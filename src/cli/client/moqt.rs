@@ -13,7 +13,7 @@ use super::{ClientArgs, FinishedRun, MonitorResult, RunMonitor, udp_only_error};
 use crate::cli::output::Failure;
 use crate::cli::output::{self, check_distinct_files};
 use crate::cli::target::MoqtTarget;
-use crate::cli::values::Millis;
+use crate::cli::values::TimeSpan;
 use crate::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
 use crate::client::{RunKind, StopSignal};
 use crate::io::moqt::client::{ClientThread, ClientThreadResult, MoqtConnectError, MoqtConnectOptions};
@@ -62,9 +62,9 @@ pub struct MoqtClientArgs {
     #[arg(long, value_name = "TRANSPORT", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "quic", requires = "embedded", conflicts_with_all = ["delay", "to"], help_heading = HEADING_MOQT)]
     moqt: Option<TransportArg>,
 
-    /// Delay of the embedded MOQT server, in ms or with a unit [default: 0]
+    /// Delay of the embedded MOQT server [default: 0]
     #[arg(long, hide_short_help = true, value_name = "DURATION", requires = "moqt", help_heading = HEADING_MOQT)]
-    moqt_delay: Option<Millis>,
+    moqt_delay: Option<TimeSpan>,
 
     /// MOQT version to offer [default: both]
     ///
@@ -123,7 +123,7 @@ impl MoqtClientArgs {
 
     /// Delay of the embedded server.
     pub fn delay(&self) -> Duration {
-        self.moqt_delay.map_or(Duration::ZERO, |Millis(delay)| delay)
+        self.moqt_delay.map_or(Duration::ZERO, |TimeSpan(delay)| delay)
     }
 
     /// The offered versions in order of preference. If --moqt-track is given, the only offered version is gomoqt-2025-02, because
@@ -177,6 +177,11 @@ impl ClientArgs {
             ("--spin", self.spin != DEFAULT_SPIN_PERCENT),
             ("--room", self.room.is_enabled()),
         ];
+        if self.network.has_dscp() {
+            return Err(Failure::usage(
+                "--dscp has no effect over MOQT, because QUIC sets this field itself; omit it, or give a UDP target",
+            ));
+        }
         let given = options.into_iter().find_map(|(option, given)| given.then_some(option));
         match given.or_else(|| self.impairment.first_given()).or_else(|| self.room.udp_only_option()) {
             Some(option) => Err(udp_only_error(option, "MOQT")),
@@ -187,6 +192,7 @@ impl ClientArgs {
     /// Runs a session until it finishes or `stop` is requested.
     pub fn run_moqt(&self, plan: MoqtRunPlan<'_>, stop: &StopToken) -> Result<FinishedRun, Failure> {
         check_distinct_files(self.output_files())?;
+        let socket_options = self.network.options_without_port("MOQT")?;
         let MoqtRunPlan { command: run_kind, to, embedded, offered_versions, config, print } = plan;
         let (target, name, trust) = match (&embedded, to) {
             (Some(server), _) => (server.target.clone(), server.name.clone(), server.trust.clone()),
@@ -219,6 +225,7 @@ impl ClientArgs {
             trust,
             offered_versions,
             limits: SessionLimits { setup_timeout, ..default_limits },
+            socket_options,
             ..MoqtConnectOptions::new(target.clone(), Arc::<RecordingVerifier>::clone(&recording_verifier))
         };
 

@@ -1,6 +1,6 @@
 //! UDP targets of `send` and `probe`: a host, a room member, or the embedded echo server.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Context;
 
@@ -11,6 +11,7 @@ use crate::cli::output::{Failure, PacketLinePrinter, check_distinct_files, print
 use crate::cli::target::UdpTarget;
 use crate::client::{ClientNode, PacketObserver, Workload};
 use crate::echo::{EchoConfig, EchoServer};
+use crate::io::local_socket::IpVersion;
 use crate::io::resolve;
 use crate::io::signaling::client::RoomSession;
 use crate::io::stop::StopToken;
@@ -46,19 +47,21 @@ impl ClientArgs {
         }
         self.require_target(to)?;
         if to.is_some() && self.room.is_enabled() {
-            return Err(Failure::usage("--room cannot be used with --to HOST[:PORT]; omit one of them"));
+            return Err(Failure::usage("--room cannot be used with a target HOST[:PORT]; omit one of them"));
         }
         // Remove stale files only after the checks: a usage error must not remove earlier reports.
         self.files.remove_stale()?;
         if self.embedded {
             return self.start_embedded_server();
         }
-        if let Some(joined) = self.room.join(&format!("jamjam-dev {command}"), stop)? {
+        let options = self.network.socket_options()?;
+        if let Some(joined) = self.room.join(&format!("jamjam-dev {command}"), &options, stop)? {
             return self.connect_to_member(joined);
         }
         let Some(target) = to else { return Err(no_target_error()) };
         let candidates = resolve::resolve(&target.host, target.port).map_err(Failure::unusable)?;
-        let bound = self.connect_socket(resolve::first_reachable_or_first(&candidates))?;
+        let candidates = options.select(&target.host, candidates).map_err(Failure::unusable)?;
+        let bound = self.connect_socket(resolve::first_reachable_or_first(&candidates, &options))?;
         // The system may connect to an address other than the requested one: it replaces 0.0.0.0 with 127.0.0.1.
         let address = bound
             .socket
@@ -104,7 +107,8 @@ impl ClientArgs {
     }
 
     fn connect_socket(&self, address: SocketAddr) -> Result<BoundSocket, Failure> {
-        udp::connect(address, self.socket_buffer.0.min(1 << 30) as usize).map_err(Failure::unusable)
+        let options = self.network.socket_options()?;
+        udp::connect(address, self.socket_buffer.0.min(1 << 30) as usize, &options).map_err(Failure::unusable)
     }
 
     fn connect_to_member(&self, JoinedRoom { session, address }: JoinedRoom) -> Result<ConnectedTarget, Failure> {
@@ -125,8 +129,11 @@ impl ClientArgs {
     fn start_embedded_server(&self) -> Result<ConnectedTarget, Failure> {
         let config = EchoConfig { delay: self.delay.0, ..EchoConfig::default() };
         let PreparedEcho { echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
-        let server =
-            udp::bind(SocketAddr::from(([127, 0, 0, 1], 0)), DEFAULT_RECEIVE_BUFFER).map_err(Failure::unusable)?;
+        let loopback = match self.network.socket_options()?.effective_version() {
+            Some(IpVersion::V6) => IpAddr::from(Ipv6Addr::LOCALHOST),
+            _ => Ipv4Addr::LOCALHOST.into(),
+        };
+        let server = udp::bind(SocketAddr::new(loopback, 0), DEFAULT_RECEIVE_BUFFER).map_err(Failure::unusable)?;
         let address = server.address;
         let stop = StopToken::default();
         let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: self.spin, backend: self.driver.into() };
@@ -159,7 +166,7 @@ impl BackgroundTasks {
 
 fn no_target_error() -> Failure {
     Failure::usage(
-        "no target: give --to HOST[:PORT], or --embedded for an echo server in this process. For a member of a room, \
+        "no target: give HOST[:PORT] or --to HOST[:PORT], or --embedded for an echo server in this process. For a member of a room, \
          give --signaling-url URL with --room NAME",
     )
 }

@@ -18,6 +18,7 @@ use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};
 use crate::client::{RunKind, RunResults, StreamKind};
 use crate::client::{WebSocketFailure, WebSocketResults};
 use crate::io::clock;
+use crate::io::local_socket::LocalSocketOptions;
 use crate::io::os;
 use crate::io::stop::StopToken;
 use crate::io::udp::DEFAULT_RECEIVE_BUFFER;
@@ -36,7 +37,9 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// Options for probing a signaling server.
 #[derive(clap::Args)]
 pub struct WebSocketProbeArgs {
-    /// Protocol dialect [default: from the URL, bbx with --room-code, else jamjam]
+    /// Protocol dialect [default: from the URL]
+    ///
+    /// If the URL does not determine the dialect, the default is bbx with --room-code, and jamjam otherwise.
     #[arg(long, value_enum, value_name = "DIALECT", help_heading = HEADING)]
     dialect: Option<Dialect>,
 
@@ -88,7 +91,12 @@ impl WebSocketProbeArgs {
     }
 
     /// The URLs to connect to, and the dialect.
-    pub fn probe_plan(&self, url: &str, room: Option<&str>) -> Result<WebSocketTarget, Failure> {
+    pub fn probe_plan(
+        &self,
+        url: &str,
+        room: Option<&str>,
+        socket_options: LocalSocketOptions,
+    ) -> Result<WebSocketTarget, Failure> {
         // The error must not repeat the text, which may contain a token.
         let url: WebSocketUrl = url.parse().map_err(url_error)?;
         let routed = route(url.path(), url.query(), DialectSet::default());
@@ -108,7 +116,7 @@ impl WebSocketProbeArgs {
                 self.broadcast_urls(&url, &BroadcastParams::default(), room, &generated_name)?
             }
         };
-        Ok(WebSocketTarget { urls, dialect, room_code: self.room_code.clone(), nonce })
+        Ok(WebSocketTarget { urls, dialect, room_code: self.room_code.clone(), nonce, socket_options })
     }
 
     /// Rejects options that apply to other dialects only.
@@ -335,7 +343,7 @@ mod tests {
 
     fn probe_plan(url: &str, room: Option<&str>, words: &[&str]) -> Result<(Dialect, Vec<String>), String> {
         let options = Options::parse_from(["x"].iter().chain(words)).dialect;
-        let plan = options.probe_plan(url, room).map_err(|failure| failure.error.to_string())?;
+        let plan = options.probe_plan(url, room, LocalSocketOptions::default()).map_err(|failure| failure.error.to_string())?;
         let urls = plan.urls.iter().map(|url| format!("{}?{}", url.path(), url.query())).collect();
         Ok((plan.dialect, urls))
     }

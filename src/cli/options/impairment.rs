@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use crate::cli::output::Failure;
 use crate::cli::output::print_notice;
-use crate::cli::values::{BitRate, ByteSize, Millis, OrOff, Percent, output_file_parser};
+use crate::cli::values::{BitRate, ByteSize, TimeSpan, OrOff, Percent, output_file_parser};
 use crate::echo::{EchoConfig, EchoServer};
 use crate::impairment::{
     BandwidthLimit, DEFAULT_MAX_QUEUE_DELAY, DEFAULT_REORDER_DELAY, GilbertModel, Impairment, SequenceSet,
@@ -40,10 +40,8 @@ pub struct ImpairmentArgs {
     drop_packets: Option<SequenceSet>,
 
     /// Delay replies by a random time up to this value, keeping their order
-    ///
-    /// In milliseconds or with a unit.
     #[arg(long, value_name = "DURATION", help_heading = HEADING)]
-    jitter: Option<Millis>,
+    jitter: Option<TimeSpan>,
 
     /// Hold back replies at random so that later ones overtake them
     ///
@@ -160,7 +158,7 @@ impl ImpairmentArgs {
             loss: ratio(self.loss),
             burst_loss: self.burst_loss,
             dropped_sequences: self.drop_packets.clone().unwrap_or_default(),
-            jitter: self.jitter.map_or(Duration::ZERO, |Millis(jitter)| jitter),
+            jitter: self.jitter.map_or(Duration::ZERO, |TimeSpan(jitter)| jitter),
             reorder: self.reorder.map_or(0.0, |reorder| reorder.ratio),
             reorder_delay: self.reorder.map_or(DEFAULT_REORDER_DELAY, |reorder| reorder.by),
             duplicate: ratio(self.duplicate),
@@ -184,16 +182,16 @@ impl ImpairmentArgs {
             add("drop-packets", packets.to_string());
         }
         if let Some(jitter) = self.jitter {
-            add("jitter", format!("{jitter}ms"));
+            add("jitter", jitter.to_string());
         }
         if let Some(ReorderArg { ratio, by }) = self.reorder {
-            add("reorder", format!("{},{}ms", format_percent(ratio), Millis(by)));
+            add("reorder", format!("{},{}", format_percent(ratio), TimeSpan(by)));
         }
         if let Some(Percent(ratio)) = self.duplicate {
             add("duplicate", format_percent(ratio));
         }
         if let Some(BandwidthArg(BandwidthLimit { bits_per_second, max_queue_delay })) = self.bandwidth {
-            add("bandwidth", format!("{},{}ms", BitRate(bits_per_second), Millis(max_queue_delay)));
+            add("bandwidth", format!("{},{}", BitRate(bits_per_second), TimeSpan(max_queue_delay)));
         }
         add("seed", seed.to_string());
         text.trim_end().to_owned()
@@ -260,7 +258,7 @@ impl FromStr for BandwidthArg {
 /// Splits `VALUE` or `VALUE,TIME`.
 fn split_duration(text: &str, otherwise: Duration) -> Result<(&str, Duration), String> {
     let Some((value, time)) = text.split_once(',') else { return Ok((text, otherwise)) };
-    let Millis(time) = time.parse().map_err(error_text)?;
+    let TimeSpan(time) = time.parse().map_err(error_text)?;
     Ok((value, time))
 }
 
@@ -318,7 +316,7 @@ mod tests {
             seed: 7,
         };
         assert_eq!(parse(line).impairment(), expected);
-        let impairment = parse("--reorder 1%,20 --bandwidth 500kbit,1s").impairment();
+        let impairment = parse("--reorder 1%,20ms --bandwidth 500kbit,1s").impairment();
         assert_eq!((impairment.reorder, impairment.reorder_delay), (0.01, Duration::from_millis(20)));
         let bandwidth = BandwidthLimit { bits_per_second: 500_000, max_queue_delay: Duration::from_secs(1) };
         assert_eq!(impairment.bandwidth, Some(bandwidth));

@@ -46,9 +46,9 @@ pub struct RegistrationArgs {
 
     /// Run a signaling server in this process and register there
     ///
-    /// The signaling server listens on --host and TCP port 8080. For another port, give --with-signaling=PORT. The signaling server
+    /// The signaling server listens on --host and TCP port 8080. For another port, give --with-signaling PORT. The signaling server
     /// supports the jamjam dialect only, with default limits. For other settings, run the subcommand signaling-server instead.
-    #[arg(long, value_name = "PORT", value_parser = parse_port, num_args = 0..=1, require_equals = true, default_missing_value = "8080", help_heading = HEADING_SIGNALING)]
+    #[arg(long, value_name = "PORT", value_parser = parse_port, num_args = 0..=1, default_missing_value = "8080", help_heading = HEADING_SIGNALING)]
     with_signaling: Option<u16>,
 
     /// Room name; clients see "[BOT] NAME (3000ms delay)"

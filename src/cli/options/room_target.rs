@@ -13,6 +13,7 @@ use rustls::ClientConfig;
 
 use crate::cli::options::credentials::TrustArgs;
 use crate::cli::output::{Failure, print, print_notice};
+use crate::io::local_socket::LocalSocketOptions;
 use crate::io::resolve::{self, UnreachableAddress};
 use crate::io::signaling::client::{self, RoomSession, RoomSessionError};
 use crate::io::stop::StopToken;
@@ -37,7 +38,7 @@ pub struct RoomTargetArgs {
     #[arg(long, env = SIGNALING_URL_VARIABLE, hide_env_values = true, value_name = "URL", help_heading = HEADING_ROOM)]
     signaling_url: Option<String>,
 
-    /// Room to join; its first reachable member is the target
+    /// Send to the first reachable member of this room
     ///
     /// Give a name, a unique part of a name, an ID, or an invite code. With `probe --to ws://`, this is the broadcast or WebRTC room to
     /// join.
@@ -138,7 +139,12 @@ impl RoomTargetArgs {
     }
 
     /// If --room is given, joins the room as `name` and finds a reachable member.
-    pub fn join(&self, name: &str, stop: &StopToken) -> Result<Option<JoinedRoom>, Failure> {
+    pub fn join(
+        &self,
+        name: &str,
+        options: &LocalSocketOptions,
+        stop: &StopToken,
+    ) -> Result<Option<JoinedRoom>, Failure> {
         let Some(room) = &self.room else { return Ok(None) };
         let (url, tls) = (self.url()?, self.tls()?);
         let client = RoomClient::new(room, self.password()?, name);
@@ -146,9 +152,10 @@ impl RoomTargetArgs {
             RoomSessionError::Interrupted(reason) => interrupted_error(reason.exit_code(), &url),
             error => Failure::unusable(anyhow::Error::from(error).context(format!("cannot join a room on {url}"))),
         })?;
-        let tried = &session.peer_addresses[..session.peer_addresses.len().min(MAX_ADDRESSES_TRIED)];
+        let usable = options.select(&session.room_name, session.peer_addresses.clone()).map_err(Failure::unusable)?;
+        let tried = &usable[..usable.len().min(MAX_ADDRESSES_TRIED)];
         // Other members supplied these addresses, which may belong to third parties. An address is used only if it replies.
-        let address = resolve::first_reachable(tried, stop).map_err(|unreachable| match stop.signal() {
+        let address = resolve::first_reachable(tried, options, stop).map_err(|unreachable| match stop.signal() {
             Some(reason) => search_interrupted_error(reason.exit_code(), &session.room_name),
             None => Failure { code: 1, error: anyhow::anyhow!(no_reply_error(&session, &unreachable)) },
         })?;

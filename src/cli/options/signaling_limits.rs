@@ -61,7 +61,7 @@ pub struct ConnectionLimitArgs {
     ///
     /// With a number N (1 without a value), the Nth entry from the right is used, if the peer is loopback. With networks, separated by
     /// commas, the header is also accepted from peers in these networks. The last entry outside of these networks is used.
-    #[arg(long, env = "TRUST_PROXY", value_name = "HOPS|NETWORKS", value_parser = parse_trusted_proxies, num_args = 0..=1, require_equals = true, default_missing_value = "1", help_heading = HEADING_LIMITS)]
+    #[arg(long, env = "TRUST_PROXY", value_name = "HOPS|NETWORKS", value_parser = parse_trusted_proxies, num_args = 0..=1, default_missing_value = "1", help_heading = HEADING_LIMITS)]
     trust_proxy: Option<OrOff<TrustedProxies>>,
 
     /// Origins of web pages that may connect [default: all]

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::future::pending;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -23,6 +23,7 @@ use super::no_reply::{self, PortUse};
 use super::streams::{ConnectionStreams, SessionClock, drive_session};
 use super::webtransport::{SESSION_CLOSE_TIMEOUT, TransportConnection, WebTransportError, WebTransportSession};
 use super::{MoqtUrl, quic};
+use crate::io::local_socket::LocalSocketOptions;
 use crate::client::WaitResult;
 use crate::client::{FrameTracker, MoqtConnectTimes};
 use crate::io::resolve::{ResolveError, resolve};
@@ -226,6 +227,8 @@ pub struct MoqtConnectOptions {
     /// Session limits. `setup_timeout` applies to each part of the setup: QUIC handshake, WebTransport request, MOQT
     /// setup.
     pub limits: SessionLimits,
+    /// How to open the socket.
+    pub socket_options: LocalSocketOptions,
     /// Origin of all event times.
     pub clock_origin: Instant,
 }
@@ -250,7 +253,8 @@ impl MoqtConnectOptions {
     pub fn new(url: MoqtUrl, verifier: Arc<dyn ServerCertVerifier>) -> Self {
         let offered_versions = MoqtVersion::ALL.to_vec();
         let (trust, limits) = (TrustPolicy::default(), SessionLimits::default());
-        Self { url, verifier, trust, offered_versions, limits, clock_origin: Instant::now() }
+        let socket_options = LocalSocketOptions::default();
+        Self { url, verifier, trust, offered_versions, limits, socket_options, clock_origin: Instant::now() }
     }
 
     /// The path without its leading slash, to be tried if the server does not reply. `None` over WebTransport.
@@ -524,15 +528,17 @@ struct Connected {
 
 /// Connects to a server.
 async fn connect(options: &MoqtConnectOptions) -> Result<Connected, MoqtConnectError> {
-    let MoqtConnectOptions { url, verifier, trust, limits, .. } = options;
+    let MoqtConnectOptions { url, verifier, trust, limits, socket_options, .. } = options;
     let started_at = Instant::now();
     let addresses = resolve_host(url).await?;
+    let lookup_error = |error| ResolveError::Lookup { host: url.host.clone(), error };
+    let addresses = socket_options.select(&url.host, addresses).map_err(lookup_error)?;
     let name = started_at.elapsed();
     trust.require_loopback_if_insecure(&addresses)?;
     let config = quic::client_config(verifier.clone(), url.transport, limits)
         .map_err(|error| MoqtConnectError::Failed { url: url.clone(), reason: error.to_string() })?;
     let started_at = Instant::now();
-    let (endpoint, connection, address) = connect_quic(url, &addresses, &config, limits.setup_timeout).await?;
+    let (endpoint, connection, address) = connect_quic(url, &addresses, socket_options, &config, limits.setup_timeout).await?;
     let mut connect_times = MoqtConnectTimes {
         dns_ns: Some(saturating_nanos(name)),
         quic_ns: Some(saturating_nanos(started_at.elapsed())),
@@ -564,6 +570,7 @@ async fn resolve_host(url: &MoqtUrl) -> Result<Vec<SocketAddr>, ResolveError> {
 async fn connect_quic(
     url: &MoqtUrl,
     addresses: &[SocketAddr],
+    socket_options: &LocalSocketOptions,
     config: &ClientConfig,
     timeout: Duration,
 ) -> Result<(Endpoint, Connection, SocketAddr), MoqtConnectError> {
@@ -572,10 +579,13 @@ async fn connect_quic(
         MoqtConnectError::TimedOut { url: url.clone(), address: addresses[0], timeout, port_use: PortUse::Silent };
     let address_count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
     for (index, address) in addresses.iter().enumerate() {
-        let unspecified = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let endpoint = match Endpoint::client(SocketAddr::new(unspecified, 0)) {
+        let endpoint = match Endpoint::client(socket_options.address_for(*address)) {
             Ok(endpoint) => endpoint,
             Err(failed) => {
+                let failed = match socket_options.local_address {
+                    Some(local) => io::Error::new(failed.kind(), format!("--bind {}: {failed}", local.ip())),
+                    None => failed,
+                };
                 error = MoqtConnectError::Socket(failed);
                 continue;
             }

@@ -121,6 +121,7 @@ fn try_bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, MoqtBindError>
             udp::BindError::AddrInUse(address) => MoqtBindError::AddrInUse(address),
             udp::BindError::AddrNotAvailable(address) => MoqtBindError::AddrNotAvailable(address),
             udp::BindError::PermissionDenied(address) => MoqtBindError::PermissionDenied(address),
+            udp::BindError::LocalAddress { error, .. } => MoqtBindError::Other { address, error },
             udp::BindError::Other { address, error } => MoqtBindError::Other { address, error },
         })?;
         sockets.push((bound.socket, bound.address));

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tracing::debug;
 
+use crate::io::local_socket::LocalSocketOptions;
 use crate::client::{self, StopSignal};
 use crate::io::stop::StopToken;
 use crate::io::websocket::client::{READ_BUFFER_BYTES, Received, WebSocketClient};
@@ -88,7 +89,8 @@ impl SignalingConnection {
     /// Connects to `url`, with `tls` for `wss`.
     pub async fn connect(url: &WebSocketUrl, tls: &Arc<ClientConfig>) -> Result<Self, WebSocketConnectError> {
         let deadline = ConnectDeadline::after(CONNECT_TIMEOUT);
-        let tcp = connect_tcp(url, &resolve_url(url, deadline).await?, deadline).await?;
+        let options = LocalSocketOptions::default();
+        let tcp = connect_tcp(url, &resolve_url(url, &options, deadline).await?, &options, deadline).await?;
         let endpoint = |address: io::Result<SocketAddr>| {
             address.map_err(|error| WebSocketConnectError::Resolve { host: url.host().to_owned(), error })
         };

@@ -4,10 +4,12 @@
 //! contains the socket's inode. The link `/proc/net` is not used, because it does not exist in a service with `ProcSubset=pid`. The
 //! kernel can also report the count with each packet, but quinn-udp does not provide this count.
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use thiserror::Error;
+
+use crate::io::local_socket::LocalSocketOptions;
 
 /// Default receive buffer in bytes. Packets that arrive while the driver is not scheduled wait in this buffer. The size is chosen for up to
 /// 150,000 packets per second.
@@ -45,6 +47,14 @@ pub enum BindError {
     /// The port requires more privileges.
     #[error("cannot listen on {0}: not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE")]
     PermissionDenied(SocketAddr),
+    /// A client cannot use the local address of its options.
+    #[error("--bind {address}: {}", local_address_advice(.error))]
+    LocalAddress {
+        /// Local address, with a port if the port was given.
+        address: String,
+        /// The error of the system.
+        error: io::Error,
+    },
     /// Any other error.
     #[error("cannot open a UDP socket for {address}: {error}")]
     Other {
@@ -53,6 +63,16 @@ pub enum BindError {
         /// The error of the system.
         error: io::Error,
     },
+}
+
+fn local_address_advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; --this-machine lists its addresses".to_owned(),
+        io::ErrorKind::AddrInUse => {
+            "the port is in use by another program; omit the port to use any free port".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Opens a socket that listens on `address`, with a receive buffer of up to `buffer` bytes. `[::]` also accepts IPv4.
@@ -71,14 +91,24 @@ pub fn bind(address: SocketAddr, buffer: usize) -> Result<BoundSocket, BindError
     })
 }
 
-/// Opens a socket on a free port that is connected to `peer`.
-pub fn connect(peer: SocketAddr, buffer: usize) -> Result<BoundSocket, BindError> {
-    let unspecified = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+/// Opens a socket that is connected to `peer`. Without a local address in `options`, the socket has a free port.
+pub fn connect(peer: SocketAddr, buffer: usize, options: &LocalSocketOptions) -> Result<BoundSocket, BindError> {
+    let local = options.address_for(peer);
+    let mut bound = false;
     open_socket(peer, buffer, |socket| {
-        socket.bind(&SocketAddr::new(unspecified, 0).into())?;
+        socket.bind(&local.into())?;
+        bound = true;
+        options.set_dscp(&SockRef::from(socket), peer)?;
         socket.connect(&peer.into())
     })
-    .map_err(|error| BindError::Other { address: peer, error })
+    .map_err(|error| {
+        if bound || options.local_address.is_none() {
+            BindError::Other { address: peer, error }
+        } else {
+            let address = if local.port() == 0 { local.ip().to_string() } else { local.to_string() };
+            BindError::LocalAddress { address, error }
+        }
+    })
 }
 
 fn open_socket(
@@ -125,7 +155,7 @@ fn enable_arrival_info(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 
 /// The usable size of the receive buffer. Linux reports twice this size, because it adds space for bookkeeping.
 fn granted_receive_buffer(socket: &UdpSocket) -> Option<usize> {
-    let size = socket2::SockRef::from(socket).recv_buffer_size().ok()?;
+    let size = SockRef::from(socket).recv_buffer_size().ok()?;
     Some(if cfg!(target_os = "linux") { size / 2 } else { size })
 }
 

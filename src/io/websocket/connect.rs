@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use rustls::{CertificateError, Error as Tls};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{timeout, timeout_at};
 
+use crate::io::local_socket::LocalSocketOptions;
 use crate::io::websocket::handshake::{UpgradeFailure, WebSocketUrl};
 
 /// Maximum time for DNS, TCP, TLS and upgrade together, unless the user gives another one.
@@ -163,13 +164,17 @@ impl ConnectDeadline {
 /// The addresses of the host, at least one, IPv4 before IPv6.
 pub(in crate::io) async fn resolve_url(
     url: &WebSocketUrl,
+    options: &LocalSocketOptions,
     deadline: ConnectDeadline,
 ) -> Result<Vec<SocketAddr>, WebSocketConnectError> {
     let resolve_error = |error| WebSocketConnectError::Resolve { host: url.host().to_owned(), error };
     let found = deadline.limit(ConnectStep::Dns, url, lookup_host((url.host(), url.port()))).await?;
     let mut addresses: Vec<SocketAddr> = found.map_err(resolve_error)?.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
-    if addresses.is_empty() { Err(resolve_error(io::Error::other("the host has no address"))) } else { Ok(addresses) }
+    if addresses.is_empty() {
+        return Err(resolve_error(io::Error::other("the host has no address")));
+    }
+    options.select(url.host(), addresses).map_err(resolve_error)
 }
 
 /// Connects to the first address that accepts a connection. Each address gets a share of the remaining time, because an address may not
@@ -177,18 +182,29 @@ pub(in crate::io) async fn resolve_url(
 pub(in crate::io) async fn connect_tcp(
     url: &WebSocketUrl,
     addresses: &[SocketAddr],
+    options: &LocalSocketOptions,
     deadline: ConnectDeadline,
 ) -> Result<TcpStream, WebSocketConnectError> {
     let mut last = None;
     for (index, address) in addresses.iter().enumerate() {
         let left = deadline.at.saturating_duration_since(Instant::now());
-        match timeout(left / (addresses.len() - index) as u32, TcpStream::connect(address)).await {
+        match timeout(left / (addresses.len() - index) as u32, connect_address(*address, options)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => last = Some(WebSocketConnectError::Tcp { address: *address, error }),
             Err(_) => {}
         }
     }
     Err(last.unwrap_or_else(|| deadline.error(ConnectStep::Tcp, url)))
+}
+
+async fn connect_address(address: SocketAddr, options: &LocalSocketOptions) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(local) = options.local_address {
+        let unusable = |error: io::Error| io::Error::new(error.kind(), format!("--bind {}: {error}", local.ip()));
+        socket.bind(local).map_err(unusable)?;
+    }
+    options.set_dscp(&SockRef::from(&socket), address)?;
+    socket.connect(address).await
 }
 
 /// Disables Nagle's algorithm and enables keepalive. Errors are ignored: the connection also works without these options.

@@ -15,6 +15,7 @@ use tokio::runtime::Builder;
 use crate::client::{JoinHandshake, JoinRejected, RequestMatcher, WebSocketProber};
 use crate::client::{StopSignal, WaitResult};
 use crate::client::{WebSocketConnectTimes, WebSocketFailure};
+use crate::io::local_socket::LocalSocketOptions;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, IdlePolicy, NodeThread};
 use crate::io::websocket::client::READ_BUFFER_BYTES;
@@ -42,6 +43,8 @@ pub struct WebSocketTarget {
     pub room_code: Option<String>,
     /// Distinguishes requests of this run from those of other runs.
     pub nonce: u64,
+    /// How to open the connections.
+    pub socket_options: LocalSocketOptions,
 }
 
 /// Why a run cannot start. Failures that depend on the state of the server are a [`WebSocketFailure`] instead.
@@ -206,7 +209,7 @@ fn connect_all(
     let mut sockets = Vec::new();
     for (number, url) in plan.urls.iter().enumerate() {
         let deadline = ConnectDeadline::after(timeout.min(until.duration_since(poller.now())));
-        let opened = connect(url, tls, poller, number, deadline);
+        let opened = connect((url, &plan.socket_options), tls, poller, number, deadline);
         let (mut socket, mut times) = opened.map_err(JoinError::Start)?;
         let handshake = JoinHandshake::new(plan.dialect, plan.room_code.clone());
         let join_started = (!handshake.is_joined()).then(|| poller.now());
@@ -237,7 +240,7 @@ fn wait_for_first_response(
 
 /// Connects to `url`. `number` is the connection's token in the poller.
 fn connect(
-    url: &WebSocketUrl,
+    (url, socket_options): (&WebSocketUrl, &LocalSocketOptions),
     tls: &Arc<ClientConfig>,
     poller: &mut Poller,
     number: usize,
@@ -246,10 +249,10 @@ fn connect(
     let mut times = WebSocketConnectTimes::default();
     let connecting = async {
         let began = Instant::now();
-        let addresses = connect::resolve_url(url, deadline).await?;
+        let addresses = connect::resolve_url(url, socket_options, deadline).await?;
         times.dns_ns = saturating_nanos(began.elapsed());
         let began = Instant::now();
-        let stream = connect::connect_tcp(url, &addresses, deadline).await?;
+        let stream = connect::connect_tcp(url, &addresses, socket_options, deadline).await?;
         times.tcp_ns = saturating_nanos(began.elapsed());
         connect::configure_tcp(&stream);
         Ok::<_, ProbeStartError>(stream.into_std()?)

@@ -127,7 +127,7 @@ fn send(options: &[String], driver: &str) -> (ProgramOutput, Vec<Row>) {
     all.extend(["--host", "127.0.0.1", "--delay", "20", "--driver", driver, "--outcome-log", file.to_str().unwrap()]);
     let server = Server::start(&all);
     let finished = program::run(&format!(
-        "send --tone 440 --duration 0.3 --server-delay 20 --timeout 3s --json-lines --to {} --driver {driver}",
+        "send --tone 440 --duration 0.3s --server-delay 20ms --timeout 3s --json-lines --to {} --driver {driver}",
         server.address
     ));
     let stats = server.stop("INT").stats();
@@ -202,10 +202,10 @@ fn exactly_the_listed_packets_are_lost() {
 fn embedded_server_is_impaired_and_named_in_the_report() {
     let folder = tempfile::tempdir().unwrap();
     let lines = [
-        "send --tone 440 --duration 0.3",
-        "probe --audio --count 100 --interval 2",
-        "probe --count 100 --interval 2",
-        "probe --keepalive --count 100 --interval 2",
+        "send --tone 440 --duration 0.3s",
+        "probe --audio --count 100 --interval 2ms",
+        "probe --count 100 --interval 2ms",
+        "probe --keepalive --count 100 --interval 2ms",
     ];
     let cases = lines.into_iter().enumerate();
     client::at_once(cases, |(n, line)| {
@@ -227,7 +227,7 @@ fn embedded_server_is_impaired_and_named_in_the_report() {
 
 #[test]
 fn log_contains_the_options_that_reproduce_the_impairment() {
-    let mut server = Server::start(&["--host", "127.0.0.1", "--loss", "30%", "--jitter", "1"]);
+    let mut server = Server::start(&["--host", "127.0.0.1", "--loss", "30%", "--jitter", "1ms"]);
     let message = server.line_starting_with("echo: impairment enabled").message;
     let options_text = message
         .strip_prefix("echo: impairment enabled options=\"")
@@ -337,7 +337,7 @@ fn outcome_log_write_error_is_reported_and_delays_nothing() {
 
 #[test]
 fn configured_loss_is_measured() {
-    let finished = program::run("probe --embedded --count 2000 --interval 0.5 --timeout 1s --loss 10% --seed 5 --json");
+    let finished = program::run("probe --embedded --count 2000 --interval 0.5ms --timeout 1s --loss 10% --seed 5 --json");
     let report = document::report(&finished);
     let [sent, lost] = document::counts(&report, "ping", ["sent", "lost"]);
     // The expected number of lost packets is 200 of 2,000. The standard deviation is 13.4, and the tolerance is 4 standard deviations.

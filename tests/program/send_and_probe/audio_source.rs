@@ -91,7 +91,7 @@ fn duration_option_truncates_a_file_and_ends_an_endless_loop() {
     let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --duration 30ms");
     let bell = Wav::read(&fixture("24bit-mono-48k.wav")).samples();
     assert_eq!(server.samples(), bell[..1_440]);
-    let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --repeat forever --duration 0.6");
+    let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --repeat forever --duration 0.6s");
     assert_eq!(server.samples(), [&bell[..], &bell[..4_800]].concat());
     // If `--duration` is longer than the file, the program sends the whole file.
     let (server, _) = send("--wav fixtures/audio/24bit-mono-48k.wav --duration 1h");

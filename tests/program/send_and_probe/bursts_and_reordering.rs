@@ -23,7 +23,7 @@ fn bursts_and_reordering_extents_match_what_the_server_caused() {
     at_once(cases, |((option, name), driver)| {
         let server = Server::with_actions(|packet| decide(packet.index()));
         let output = run(&format!(
-            "probe {option} --count 40 --interval 2 --timeout 500ms --to {} --driver {driver} --json",
+            "probe {option} --count 40 --interval 2ms --timeout 500ms --to {} --driver {driver} --json",
             server.to()
         ));
         let report = document::report(&output);
@@ -53,7 +53,7 @@ fn burst_limit_is_exact_and_ignores_other_loss() {
                 move |packet| if ignored(packet.index()) { ServerAction::Silence } else { ServerAction::Reply },
             );
         let to = server.to();
-        let output = run(&format!("probe --count 20 --interval 1 --timeout 300ms --max-burst {limit} --to {to}"));
+        let output = run(&format!("probe --count 20 --interval 1ms --timeout 300ms --max-burst {limit} --to {to}"));
         assert_eq!(output.code, code, "{limit}: {output:?}");
         let word = if code == 0 { "met" } else { "exceeded" };
         assert!(output.stdout.contains(&format!(": 3 packets, {word}\n")), "{}", output.stdout);
@@ -68,7 +68,7 @@ fn burst_limit_is_exact_and_ignores_other_loss() {
 #[test]
 fn report_contains_send_call_and_wake_up_times() {
     let cases = ["native", "portable"].into_iter().flat_map(|driver| {
-        ["probe --count 30 --interval 5", "send --tone 440 --duration 100ms --server-delay 0"]
+        ["probe --count 30 --interval 5ms", "send --tone 440 --duration 100ms --server-delay 0"]
             .map(|line| (driver, line))
     });
     at_once(cases, |(driver, line)| {

@@ -50,7 +50,7 @@ fn sounds(page: &str, folder: &TempDir) -> Vec<Vec<f32>> {
 #[test]
 fn page_gaps_match_the_outcome_log_and_players_match_the_audio() {
     let paths =
-        ["--loss 5% --seed 7", "--burst-loss 2%,30% --jitter 30 --reorder 5% --duplicate 5% --seed 3", "--loss 0%"];
+        ["--loss 5% --seed 7", "--burst-loss 2%,30% --jitter 30ms --reorder 5% --duplicate 5% --seed 3", "--loss 0%"];
     at_once(paths, |path| {
         let folder = TempDir::new().unwrap();
         let [page, outcomes] = ["page.html", "outcomes.csv"].map(|name| folder.path().join(name));

@@ -18,14 +18,14 @@ fn round_trip_limits_are_met_and_exceeded() {
     let cases = [
         ("--count 100 --max-p50 50ms", 1, "rtt_p50_us", ""),
         ("--count 100 --max-p50 30s", 0, "rtt_p50_us", ""),
-        ("--count 100 --max-p99 50", 1, "rtt_p99_us", ""),
+        ("--count 100 --max-p99 50ms", 1, "rtt_p99_us", ""),
         ("--count 100 --max-p99 30s", 0, "rtt_p99_us", ""),
         ("--count 99 --max-p99 50ms", 1, "rtt_max_us", "99"),
         ("--count 1 --max-p50 50ms", 1, "rtt_max_us", "1"),
     ];
     at_once(cases, |(options, code, measure, note)| {
         let server = Server::with_delay(SLOW, |_| ServerAction::Reply);
-        let output = run(&format!("probe {options} --interval 1 --to {} --json", server.to()));
+        let output = run(&format!("probe {options} --interval 1ms --to {} --json", server.to()));
         assert_eq!(output.code, code, "{options}: {output:?}");
         let report = document::report(&output);
         let [limit] = &report["limits"].as_array().unwrap()[..] else { panic!("{report:#}") };
@@ -48,7 +48,7 @@ fn loss_limit_is_exact() {
                 |packet| if packet.index() == 6 { ServerAction::Silence } else { ServerAction::Reply },
             );
         let output =
-            run(&format!("probe --count 20 --interval 1 --timeout 300ms --max-loss {limit} --to {}", server.to()));
+            run(&format!("probe --count 20 --interval 1ms --timeout 300ms --max-loss {limit} --to {}", server.to()));
         assert_eq!(output.code, code, "{limit}: {output:?}");
         let (verdict, word) = if code == 0 { ("PASSED", "met") } else { ("FAILED", "exceeded") };
         assert!(output.stdout.lines().last().unwrap().starts_with(verdict), "{}", output.stdout);
@@ -94,7 +94,7 @@ fn send_evaluates_audio_without_the_server_delay() {
 fn limit_without_data_is_exceeded() {
     let server = Server::silent();
     let output =
-        run(&format!("probe --count 3 --interval 1 --timeout 100ms --max-p50 30s --to {} --json", server.to()));
+        run(&format!("probe --count 3 --interval 1ms --timeout 100ms --max-p50 30s --to {} --json", server.to()));
     assert_eq!(output.code, 1, "{output:?}");
     let report = document::report(&output);
     assert_eq!((&report["limits"][0]["measured"], &report["limits"][0]["passed"]), (&Value::Null, &json!(false)));
@@ -104,8 +104,8 @@ fn limit_without_data_is_exceeded() {
 #[test]
 fn signal_ends_a_run_with_a_partial_report_and_its_own_exit_code() {
     let lines = [
-        "probe --count 0 --interval 1 --json",
-        "probe --count 0 --interval 1 --audio --json",
+        "probe --count 0 --interval 1ms --json",
+        "probe --count 0 --interval 1ms --audio --json",
         "send --tone 440 --server-delay 0 --json",
     ];
     let signals = [("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")];
@@ -170,8 +170,8 @@ fn interrupted_recording_is_a_valid_wav_file() {
 #[test]
 fn every_output_line_is_json_and_the_last_is_the_report() {
     let lines = [
-        "probe --count 40 --interval 1",
-        "probe --count 40 --interval 1 --keepalive",
+        "probe --count 40 --interval 1ms",
+        "probe --count 40 --interval 1ms --keepalive",
         "send --tone 440 --duration 106.67ms --server-delay 0",
     ];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));

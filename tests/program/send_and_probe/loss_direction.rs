@@ -104,7 +104,7 @@ fn loss_direction_matches_where_the_path_dropped_packets() {
     };
     for (option, stream) in [("", "ping"), ("--keepalive", "keepalive"), ("--audio", "audio")] {
         let path = Path::to(address, loses);
-        let line = "--count 40 --interval 2 --timeout 700ms --loss-direction --json";
+        let line = "--count 40 --interval 2ms --timeout 700ms --loss-direction --json";
         let output = run(&format!("probe --to {} {option} {line}", path.address));
         let report = document::report(&output);
         assert_eq!(losses(&report, stream), [json!(6), json!(4), json!(2)], "{report:#}");
@@ -134,7 +134,7 @@ fn packets_rejected_by_the_server_count_as_received_upstream() {
     // the buffer for the delay of 20 ms.
     let (_server, address) = echo_server(&folder, "--max-buffer-per-client 2000");
     let output =
-        run(&format!("probe --to {address} --audio --count 40 --interval 1 --timeout 700ms --loss-direction --json"));
+        run(&format!("probe --to {address} --audio --count 40 --interval 1ms --timeout 700ms --loss-direction --json"));
     let report = document::report(&output);
     let [lost, upstream, downstream] = losses(&report, "audio");
     assert!(lost.as_u64().unwrap() > 10 && lost == downstream && upstream == 0, "{report:#}");
@@ -142,7 +142,7 @@ fn packets_rejected_by_the_server_count_as_received_upstream() {
     // The server also counts packets that it received and whose replies `--loss` drops. Loss report responses are never impaired.
     let folder = tempfile::tempdir().unwrap();
     let (_server, address) = echo_server(&folder, "--loss 30% --seed 3");
-    let output = run(&format!("probe --to {address} --count 60 --interval 1 --timeout 700ms --loss-direction --json"));
+    let output = run(&format!("probe --to {address} --count 60 --interval 1ms --timeout 700ms --loss-direction --json"));
     let [lost, upstream, downstream] = losses(&document::report(&output), "ping");
     assert!(lost.as_u64().unwrap() > 5 && lost == downstream && upstream == 0, "{lost} {upstream} {downstream}");
 }
@@ -158,7 +158,7 @@ fn server_that_ignores_stun_leaves_the_direction_unknown() {
             _ => ServerAction::Reply,
         });
         let line =
-            format!("probe --to {} --keepalive --count 20 --interval 1 --timeout 300ms --loss-direction", server.to());
+            format!("probe --to {} --keepalive --count 20 --interval 1ms --timeout 300ms --loss-direction", server.to());
         let output = run(&format!("{line} --json"));
         let report = document::report(&output);
         assert_eq!(losses(&report, "keepalive"), [json!(2), Value::Null, Value::Null]);
@@ -178,7 +178,7 @@ fn server_that_ignores_stun_leaves_the_direction_unknown() {
 fn without_the_option_nothing_is_requested_and_a_warning_names_it() {
     let server =
         Server::with_actions(|packet| if packet.sequence == 3 { ServerAction::Silence } else { ServerAction::Reply });
-    let text = run(&format!("probe --to {} --keepalive --count 20 --interval 1 --timeout 300ms", server.to())).stdout;
+    let text = run(&format!("probe --to {} --keepalive --count 20 --interval 1ms --timeout 300ms", server.to())).stdout;
     assert_eq!(text.matches("--loss-direction").count(), 1, "{text}");
     assert!(!text.contains("lost upstream") && !text.contains("mapped address"), "{text}");
     assert!(server.received().iter().all(|packet| packet.version == 1));
@@ -232,7 +232,7 @@ fn implausible_counters_are_ignored_or_clamped() {
         let (address, thread, stopper) =
             false_report_server(move |request, socket, to| respond(request, socket, to, 0));
         let output =
-            run(&format!("probe --to {address} --count 10 --interval 1 --timeout 300ms --loss-direction --json"));
+            run(&format!("probe --to {address} --count 10 --interval 1ms --timeout 300ms --loss-direction --json"));
         let report = document::report(&output);
         assert_eq!(losses(&report, "ping"), [json!(5), Value::Null, Value::Null], "{name}");
         assert_eq!(report["loss_report"]["response_received"], false, "{name}");
@@ -247,7 +247,7 @@ fn implausible_counters_are_ignored_or_clamped() {
             socket.send_to(&right(request, [first, then][index]), to).unwrap();
         });
         let output =
-            run(&format!("probe --to {address} --count 10 --interval 1 --timeout 300ms --loss-direction --json"));
+            run(&format!("probe --to {address} --count 10 --interval 1ms --timeout 300ms --loss-direction --json"));
         assert_eq!(losses(&document::report(&output), "ping"), expected.map(Value::from), "{first} {then}");
         stopper.send_to(&[], address).unwrap();
         thread.join().unwrap();

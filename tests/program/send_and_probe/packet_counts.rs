@@ -43,7 +43,7 @@ fn probe_counts_match_what_the_server_did_to_its_packets() {
     at_once(cases, |((option, stream), driver)| {
         let server = Server::with_actions(|packet| decide(packet.index()));
         let output = run(&format!(
-            "probe {option} --count 40 --interval 2 --timeout 500ms --to {} --driver {driver} --json",
+            "probe {option} --count 40 --interval 2ms --timeout 500ms --to {} --driver {driver} --json",
             server.to()
         ));
         assert_eq!(output.code, 1, "{output:?}");
@@ -89,7 +89,7 @@ fn truncated_reply_is_damaged_or_unmatched() {
                 |packet| if packet.index() == 4 { ServerAction::Truncate } else { ServerAction::Reply },
             );
         let output =
-            run(&format!("probe {option} --count 10 --interval 1 --timeout 300ms --to {} --json", server.to()));
+            run(&format!("probe {option} --count 10 --interval 1ms --timeout 300ms --to {} --json", server.to()));
         let report = document::report(&output);
         assert_eq!(document::counts(&report, stream, names), counts, "{stream}");
         assert_eq!(report["stray"], stray, "{stream}");
@@ -103,7 +103,7 @@ fn datagram_without_a_request_is_stray_and_changes_no_other_count() {
         Server::with_actions(
             |packet| if packet.index() == 4 { ServerAction::WithUnmatched } else { ServerAction::Reply },
         );
-    let output = run(&format!("probe --count 10 --interval 1 --to {} --json", server.to()));
+    let output = run(&format!("probe --count 10 --interval 1ms --to {} --json", server.to()));
     assert_eq!(output.code, 0, "{output:?}");
     let report = document::report(&output);
     assert_eq!(report["stray"], 3);
@@ -113,7 +113,7 @@ fn datagram_without_a_request_is_stray_and_changes_no_other_count() {
 #[test]
 fn late_packet_is_returned_and_also_counted_as_late() {
     let late = Duration::from_millis(1_500);
-    at_once(["probe --count 20 --interval 1", "send --tone 440 --duration 50ms --server-delay 0"], move |line| {
+    at_once(["probe --count 20 --interval 1ms", "send --tone 440 --duration 50ms --server-delay 0"], move |line| {
         let server = Server::with_actions(move |packet| match (packet.kind, packet.index()) {
             (KEEPALIVE, _) | (_, 0) => ServerAction::Reply,
             (_, 5 | 9 | 17) => ServerAction::Later(late),
@@ -141,8 +141,8 @@ fn reasons(report: &Value) -> [&str; 3] {
 #[test]
 fn run_without_replies_fails_and_lists_the_likely_causes() {
     let lines = [
-        "probe --count 5 --interval 1",
-        "probe --audio --count 5 --interval 1 --server-delay 0",
+        "probe --count 5 --interval 1ms",
+        "probe --audio --count 5 --interval 1ms --server-delay 0",
         "send --tone 440 --duration 20ms --server-delay 0",
     ];
     at_once(lines, |line| {
@@ -183,7 +183,7 @@ fn server_that_answers_only_pings_is_distinguished_from_silence() {
 
 #[test]
 fn closed_port_is_reported() {
-    let lines = ["probe --count 5 --interval 1", "send --tone 440 --duration 20ms --server-delay 0"];
+    let lines = ["probe --count 5 --interval 1ms", "send --tone 440 --duration 20ms --server-delay 0"];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
     at_once(cases, |(line, driver)| {
         let (_reserved, address) = closed_udp_port();
@@ -215,8 +215,8 @@ fn without_expected_echo_no_packet_is_lost() {
 #[test]
 fn nothing_is_counted_before_the_first_reply() {
     let lines = [
-        "probe --count 10 --interval 1",
-        "probe --audio --count 10 --interval 1",
+        "probe --count 10 --interval 1ms",
+        "probe --audio --count 10 --interval 1ms",
         "send --tone 440 --duration 26.67ms --server-delay 0",
     ];
     let cases = lines.iter().flat_map(|line| ["native", "portable"].map(|driver| (line, driver)));
@@ -296,9 +296,9 @@ fn server_delay_is_estimated_from_pings_or_configured() {
 
 #[test]
 fn server_delay_of_the_embedded_server_is_known_without_an_estimate() {
-    let lines = ["probe --audio --count 5 --interval 1", "send --tone 440 --duration 20ms"];
+    let lines = ["probe --audio --count 5 --interval 1ms", "send --tone 440 --duration 20ms"];
     at_once(lines, |line| {
-        for (more, hold) in [("", 50.0), ("--server-delay 40", 40.0)] {
+        for (more, hold) in [("", 50.0), ("--server-delay 40ms", 40.0)] {
             let report = document::report(&run(&format!("{line} --embedded --delay 50 {more} --json")));
             assert_eq!(report["audio"]["server_delay_configured_ms"], hold, "{line} {more}");
             assert_eq!(report["audio"]["server_delay_ms"], hold, "{line} {more}");

@@ -173,7 +173,7 @@ fn host_resolves_in_every_notation() {
         format!("localhost:{port}"),
     ];
     at_once(&spellings, |to| {
-        let output = run_args(["probe", "--to", to, "--count", "3", "--interval", "1", "--json"]);
+        let output = run_args(["probe", "--to", to, "--count", "3", "--interval", "1ms", "--json"]);
         assert_eq!(output.code, 0, "{to}: {output:?}");
         assert_eq!(document::counts(&document::report(&output), "ping", ["returned"]), [3]);
     });

@@ -33,7 +33,7 @@ fn record_both_matches_the_audio_and_is_silent_for_lost_packets() {
     let folder = tempfile::tempdir().unwrap();
     let speech = Wav::read(&fixture("speech-16bit-mono-48k.wav")).samples();
     // Packets are lost, delayed, reordered and partly duplicated.
-    let paths = ["--loss 5% --seed 7", "--burst-loss 2%,40% --jitter 30 --reorder 5% --duplicate 5% --seed 3"];
+    let paths = ["--loss 5% --seed 7", "--burst-loss 2%,40% --jitter 30ms --reorder 5% --duplicate 5% --seed 3"];
     at_once(paths.iter().enumerate(), |(number, path)| {
         let [file, outcomes] = ["wav", "csv"].map(|kind| folder.path().join(format!("{number}.{kind}")));
         let outcome_log = outcomes.display();

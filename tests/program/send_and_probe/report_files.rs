@@ -56,7 +56,7 @@ fn junit_and_markdown_files_are_written_with_every_output_format() {
     at_once(["", "--json", "--json-lines"], |form| {
         let (server, folder) = (Server::correct(), TempDir::new().unwrap());
         let output = with_files(
-            &format!("probe --count 3 --interval 1 --max-loss 0% --to {} {form}", server.to()),
+            &format!("probe --count 3 --interval 1ms --max-loss 0% --to {} {form}", server.to()),
             folder.path(),
         );
         assert_eq!(output.code, 0, "{output:?}");
@@ -73,14 +73,14 @@ fn junit_and_markdown_files_are_written_with_every_output_format() {
 fn exceeded_limit_and_run_without_replies_are_written_to_the_files() {
     let slow = Server::with_delay(Duration::from_millis(30), |_| ServerAction::Reply);
     let folder = TempDir::new().unwrap();
-    let output = with_files(&format!("probe --count 2 --interval 1 --max-p50 1ms --to {}", slow.to()), folder.path());
+    let output = with_files(&format!("probe --count 2 --interval 1ms --max-p50 1ms --to {}", slow.to()), folder.path());
     assert_eq!(output.code, 1, "{output:?}");
     let bad = vec![pair("--max-p50 1.000 ms", "failure")];
     assert_eq!(reported(folder.path()), (bad, format!("## FAILED: probe {}", slow.to())));
 
     let (_socket, closed) = closed_udp_port();
     let folder = TempDir::new().unwrap();
-    let line = format!("send --tone 440 --duration 20ms --server-delay 0 --timeout 0.1 --max-loss 5% --to {closed}");
+    let line = format!("send --tone 440 --duration 20ms --server-delay 0 --timeout 0.1s --max-loss 5% --to {closed}");
     let output = with_files(&line, folder.path());
     assert_eq!(output.code, 1, "{output:?}");
     let bad =
@@ -92,7 +92,7 @@ fn exceeded_limit_and_run_without_replies_are_written_to_the_files() {
 fn interrupted_run_writes_both_files_and_neither_passes() {
     at_once([("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")], |(signal, code, name)| {
         let (server, folder) = (Server::correct(), TempDir::new().unwrap());
-        let line = format!("probe --count 0 --interval 1 --max-loss 100% --to {}", server.to());
+        let line = format!("probe --count 0 --interval 1ms --max-loss 100% --to {}", server.to());
         let program = program::start(&mut command(&line, folder.path()));
         server.wait_for(5);
         program.signal(signal);
@@ -147,7 +147,7 @@ fn report_file_that_fails_at_the_end_is_still_printed() {
     let (server, folder) = (Server::correct(), TempDir::new().unwrap());
     let inner = folder.path().join("inner");
     fs::create_dir(&inner).unwrap();
-    let program = program::start(&mut command(&format!("probe --count 0 --interval 1 --to {}", server.to()), &inner));
+    let program = program::start(&mut command(&format!("probe --count 0 --interval 1ms --to {}", server.to()), &inner));
     // The folder is checked before the first packet.
     server.wait_for(5);
     fs::remove_dir(&inner).unwrap();

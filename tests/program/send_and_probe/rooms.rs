@@ -23,7 +23,7 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_millis(500);
 
 fn probe(server: &Server, room: &str, more: &[&str]) -> ProgramOutput {
     let url = format!("ws://{}", server.address);
-    let line = ["probe", "--count", "3", "--interval", "1", "--signaling-url", &url, "--room", room];
+    let line = ["probe", "--count", "3", "--interval", "1ms", "--signaling-url", &url, "--room", room];
     run_args(line.iter().chain(more))
 }
 
@@ -116,7 +116,7 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
 
         let url = format!("ws://{}", signaling.address);
         let program =
-            start(&mut command(["probe", "--count", "3", "--interval", "1", "--signaling-url", &url, "--room", "jam"]));
+            start(&mut command(["probe", "--count", "3", "--interval", "1ms", "--signaling-url", &url, "--room", "jam"]));
         // The run waits for addresses that are published late.
         room_member.receive_type("PeerJoined");
         let reported = Instant::now();
@@ -339,7 +339,7 @@ fn lost_signaling_connection_does_not_stop_packets() {
         "--count",
         "300",
         "--interval",
-        "5",
+        "5ms",
         "--signaling-url",
         &url,
         "--room",

@@ -25,7 +25,7 @@ fn room_is_joined_over_tls_with_a_trusted_certificate() {
     let mut echo = Server::start(&options);
     echo.line_starting_with("registration: room created ");
 
-    let probe = ["probe", "--count", "3", "--interval", "1", "--room", "Echo Server"];
+    let probe = ["probe", "--count", "3", "--interval", "1ms", "--room", "Echo Server"];
     let title = format!("probe of [BOT] Echo Server (0ms delay) ({}), ", echo.address);
     let trusted = program(&probe, &url, &["--ca", ca]);
     assert_eq!((trusted.code, trusted.stderr.as_str()), (0, ""), "{trusted:?}");

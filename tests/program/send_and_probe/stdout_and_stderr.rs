@@ -9,7 +9,7 @@ use client::server::Server;
 use client::{at_once, document};
 
 const SEND: &str = "send --wav fixtures/audio/music-16bit-stereo-44k1.wav --duration 20ms --embedded --delay 0";
-const PROBE: &str = "probe --embedded --count 3 --interval 1";
+const PROBE: &str = "probe --embedded --count 3 --interval 1ms";
 const ESCAPE: char = '\u{1b}';
 
 /// Runs the program with `value` in the environment variable `name`.
@@ -55,7 +55,7 @@ fn closed_standard_output_ends_the_run_quietly() {
     // Each entry is a command line and its exit code. The run without `--json-lines` is short and is not affected by the closed pipe. The
     // run with `--json-lines` is endless unless the closed pipe ends it.
     let server = Server::correct();
-    let endless = format!("probe --count 0 --interval 1 --json-lines --to {}", server.to());
+    let endless = format!("probe --count 0 --interval 1ms --json-lines --to {}", server.to());
     at_once([(PROBE, 0), (&endless, 130)], |(line, code)| {
         let mut program = program::start_line(line);
         let (first, stdout) = program.first_line();
@@ -161,6 +161,6 @@ fn receive_buffer_overflow_is_reported() {
     let report = document::report(&output);
     assert!(dropped(&report) > 0 && codes(&report).contains("kernel_dropped"), "{output:?}");
     assert_eq!(output.stderr, "");
-    let report = document::report(&run("probe --embedded --count 5 --interval 1 --json"));
+    let report = document::report(&run("probe --embedded --count 5 --interval 1ms --json"));
     assert!(dropped(&report) == 0 && !codes(&report).contains("kernel_dropped"), "{report:#}");
 }

@@ -133,7 +133,7 @@ fn options_of_udp_and_websocket_are_rejected_with_the_other() {
     let options = [
         "--audio",
         "--keepalive",
-        "--server-delay 5",
+        "--server-delay 5ms",
         "--loss-direction",
         "--socket-buffer 1MiB",
         "--loss 1%",
@@ -182,8 +182,8 @@ fn invalid_quantities_are_explained() {
         ("probe --to TO --interval ''", 2, duration),
         ("probe --to TO --interval 0", 2, "--interval: too short; the minimum is 1us"),
         ("probe --to TO --interval 999ns", 2, "--interval: too short; the minimum is 1us"),
-        ("probe --to TO --wait-for 1000000000000000000000", 2, "is too large; the maximum is 584 years"),
-        ("probe --to TO --timeout 9999999999999999999999999999999999999999", 2, duration),
+        ("probe --to TO --wait-for 1000000000000000000000s", 2, "is too large; the maximum is 584 years"),
+        ("probe --to TO --timeout 9999999999999999999999999999999999999999s", 2, duration),
         ("probe --to TO --max-loss 5", 2, "`5` is ambiguous; write 5% for percent"),
         ("probe --to TO --max-loss 101%", 2, "the maximum is 100%"),
         ("probe --to TO --max-loss -1%", 2, "-1"),
@@ -245,14 +245,14 @@ fn huge_quantities_cause_no_panic_or_overflow() {
     // --socket-buffer to its own maximum.
     let long = "18446744073709551615ns";
     let lines = [
-        format!("probe --embedded --count 3 --interval 1 --timeout {long} --wait-for {long} --late-after {long}"),
-        format!("probe --embedded --count 3 --interval 1 --max-p50 {long} --max-p99 {long} --max-jitter {long}"),
-        format!("probe --embedded --audio --delay 0 --count 3 --interval 1 --server-delay {long} --timeout {long}"),
+        format!("probe --embedded --count 3 --interval 1ms --timeout {long} --wait-for {long} --late-after {long}"),
+        format!("probe --embedded --count 3 --interval 1ms --max-p50 {long} --max-p99 {long} --max-jitter {long}"),
+        format!("probe --embedded --audio --delay 0 --count 3 --interval 1ms --server-delay {long} --timeout {long}"),
         format!(
             "send --embedded --delay 0 --wav fixtures/audio/24bit-mono-48k.wav --duration {long} --server-delay {long}"
         ),
-        "probe --embedded --count 3 --interval 1 --socket-buffer 16777215TiB".to_owned(),
-        "probe --embedded --count 3 --interval 1 --socket-buffer 0".to_owned(),
+        "probe --embedded --count 3 --interval 1ms --socket-buffer 16777215TiB".to_owned(),
+        "probe --embedded --count 3 --interval 1ms --socket-buffer 0".to_owned(),
         "send --embedded --delay 0 --tone 0.000001 --duration 20ms --channels 2 --frame-size 8186".to_owned(),
     ];
     at_once(lines, |line| {

@@ -82,7 +82,7 @@ fn untrusted_certificate_is_reported_with_its_sha_256() {
 #[test]
 fn server_close_is_reported_with_its_code_and_frames_in_flight_lost() {
     let server = ScriptedServer::start([(3, ServerAction::Drop), (6, ServerAction::Close(0x2a))]);
-    let report = report(1, &server.url, &server.with(&["--count", "0", "--interval", "30", "--max-loss", "100%"]));
+    let report = report(1, &server.url, &server.with(&["--count", "0", "--interval", "30ms", "--max-loss", "100%"]));
     let words = "the server closed the connection with code 0x2a (whim)";
     assert_eq!(report["moqt"]["connection_failure"], json!({"kind": "closed", "close_code": 42, "message": words}));
     let [sent, returned, lost, in_flight] =
@@ -119,7 +119,7 @@ fn unanswered_first_attempt_is_only_reported_as_a_retry() {
     assert!(codes(&refused).contains(&"path_retried"), "{refused:#}");
 
     let server = ScriptedServer::greeting(&[Greeting::Silent, Greeting::Gomoqt202502], []);
-    let answered = report(0, &server.url, &server.with(&["--count", "3", "--interval", "5"]));
+    let answered = report(0, &server.url, &server.with(&["--count", "3", "--interval", "5ms"]));
     let reported = &answered["moqt"];
     assert_eq!((&reported["retried_path"], &reported["connection_failure"]), (&json!("echo"), &Value::Null));
     assert_eq!(
@@ -152,7 +152,7 @@ fn stop_request_prints_the_partial_report() {
     let server = ScriptedServer::start([(2, ServerAction::Drop)]);
     for (signal, code, name) in [("INT", 130, "SIGINT"), ("TERM", 143, "SIGTERM")] {
         let program = start_line(&format!(
-            "probe --to {} --cert-sha256 {} --count 0 --interval 20 --timeout 60s --json",
+            "probe --to {} --cert-sha256 {} --count 0 --interval 20ms --timeout 60s --json",
             server.url, server.sha256
         ));
         while server.groups.recv_timeout(Duration::from_secs(30)).unwrap() < 5 {}
@@ -188,7 +188,7 @@ fn options_of_other_transports_are_rejected_with_moqt_and_vice_versa() {
     for option in [
         "--audio",
         "--keepalive",
-        "--server-delay 5",
+        "--server-delay 5ms",
         "--loss-direction",
         "--socket-buffer 1MiB",
         "--spin 0",
@@ -205,7 +205,7 @@ fn options_of_other_transports_are_rejected_with_moqt_and_vice_versa() {
             assert!(output.stderr.contains(&format!("{named} {nothing}")), "{}", output.stderr);
         }
     }
-    for option in ["--frames-per-group 2", "--frame-interval 5", "--moqt-version gomoqt-0.9", "--moqt-track a"] {
+    for option in ["--frames-per-group 2", "--frame-interval 5ms", "--moqt-version gomoqt-0.9", "--moqt-track a"] {
         for target in ["--to 127.0.0.1:9", "--embedded", "--to ws://127.0.0.1:9"] {
             let output = run_args(format!("probe {target} {option}").split(' '));
             let named = option.split(' ').next().unwrap();
@@ -220,7 +220,7 @@ fn options_of_other_transports_are_rejected_with_moqt_and_vice_versa() {
     for (line, words) in [
         ("probe --moqt", "--embedded"),
         ("probe --embedded --moqt --delay 5", "cannot be used with"),
-        ("probe --embedded --moqt-delay 5", "--moqt"),
+        ("probe --embedded --moqt-delay 5ms", "--moqt"),
         ("probe --embedded --moqt=udp", "[possible values: quic, webtransport]"),
         ("probe --to moqt://127.0.0.1:9/ --frames-per-group 0", "0 is not in 1..=10000"),
         ("probe --to moqt://127.0.0.1:9/ --size 1048577", "--size 1048577: a MOQT frame has at most 1048576 bytes"),

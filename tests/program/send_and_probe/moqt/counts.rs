@@ -21,7 +21,7 @@ fn each_server_fault_is_counted_in_its_own_category() {
         (14, ServerAction::Drop),
     ];
     let server = ScriptedServer::start(actions);
-    let options = server.with(&["--count", "20", "--frames-per-group", "2", "--interval", "40", "--timeout", "1s"]);
+    let options = server.with(&["--count", "20", "--frames-per-group", "2", "--interval", "40ms", "--timeout", "1s"]);
     let report = report(1, &server.url, &options);
     // 40 frames are sent. The 4 frames of groups 3 and 14 are lost. The second frame of group 5 is also lost. The first frame of group 7 is
     // changed.
@@ -48,7 +48,7 @@ fn each_server_fault_is_counted_in_its_own_category() {
 #[test]
 fn limits_apply_to_frames() {
     let server = ScriptedServer::start([(4, ServerAction::Drop)]);
-    let line = ["--count", "10", "--interval", "5", "--timeout", "300ms"];
+    let line = ["--count", "10", "--interval", "5ms", "--timeout", "300ms"];
     for (limits, code, measured) in [
         (["--max-loss", "10%"], 0, json!(0.1)),
         (["--max-loss", "9%"], 1, json!(0.1)),
@@ -67,7 +67,7 @@ fn limits_apply_to_frames() {
 #[test]
 fn group_reset_by_the_server_is_reported_with_its_loss() {
     let server = ScriptedServer::start([(2, ServerAction::Stop)]);
-    let line = ["--count", "3", "--frames-per-group", "2", "--interval", "400", "--frame-interval", "200"];
+    let line = ["--count", "3", "--frames-per-group", "2", "--interval", "400ms", "--frame-interval", "200ms"];
     let report = report(0, &server.url, &server.with(&[&line[..], &["--timeout", "300ms"]].concat()));
     assert_eq!(moqt(&report, GROUPS), [3, 2, 1, 0, 0]);
     assert_eq!(moqt(&report, ["groups_stopped", "groups_dropped"]), [1, 0]);
@@ -78,7 +78,7 @@ fn group_reset_by_the_server_is_reported_with_its_loss() {
 fn every_frame_has_a_json_line_with_its_number() {
     let server = ScriptedServer::start([(2, ServerAction::Drop), (3, ServerAction::Twice)]);
     let line =
-        ["probe", "--to", &server.url, "--count", "3", "--frames-per-group", "2", "--interval", "20", "--json-lines"];
+        ["probe", "--to", &server.url, "--count", "3", "--frames-per-group", "2", "--interval", "20ms", "--json-lines"];
     let output = run_args(line.iter().chain(&server.with(&["--timeout", "500ms"])));
     assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
     let (lines, report) = document::lines(&output);

@@ -81,7 +81,7 @@ fn fifty_groups_of_two_return_over_both_transports_and_versions() {
     for (scheme, transport, names) in [("moqt", "quic", new_names), ("https", "webtransport", old_names)] {
         for (option, (version, track)) in names.into_iter().zip(negotiated) {
             let url = format!("{scheme}://localhost:{}/echo", server.port);
-            let line = ["--count", "50", "--frames-per-group", "2", "--interval", "4", "--max-loss", "0%"];
+            let line = ["--count", "50", "--frames-per-group", "2", "--interval", "4ms", "--max-loss", "0%"];
             let report =
                 report(0, &url, &Server::with(&ca, &[&line[..], &option.split(' ').collect::<Vec<_>>()].concat()));
             let all = ["sent", "returned", "lost", "duplicated", "unmatched"];
@@ -106,7 +106,7 @@ fn custom_track_and_server_delay_are_in_the_report() {
         "--count",
         "20",
         "--interval",
-        "20",
+        "20ms",
         "--size",
         "3",
         "--moqt-track",
@@ -114,7 +114,7 @@ fn custom_track_and_server_delay_are_in_the_report() {
         "--timeout",
         "60ms",
     ];
-    let report = report(0, &url, &Server::with(&ca, &[&line[..], &["--late-after", "100"]].concat()));
+    let report = report(0, &url, &Server::with(&ca, &[&line[..], &["--late-after", "100ms"]].concat()));
     // The timeout of 60 ms is shorter than the delay. No frame is lost, because the smallest round trip is added to the timeout.
     assert_eq!(counts(&report, "ping", ["sent", "returned", "late"]), [20, 20, 20], "{report:#}");
     assert!(report["streams"]["ping"]["rtt_min_us"].as_f64().unwrap() >= 120_000.0);
@@ -184,7 +184,7 @@ fn wrong_fingerprint_is_reported_once_over_both_transports() {
 #[test]
 fn embedded_server_replies_over_both_transports() {
     for (option, transport) in [("--moqt", "quic"), ("--moqt=quic", "quic"), ("--moqt=webtransport", "webtransport")] {
-        let line = ["probe", "--embedded", option, "--count", "5", "--interval", "5", "--moqt-delay", "30", "--json"];
+        let line = ["probe", "--embedded", option, "--count", "5", "--interval", "5ms", "--moqt-delay", "30ms", "--json"];
         let output = run_args(line);
         assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
         let report = document::report(&output);
@@ -200,7 +200,7 @@ fn run_waits_for_a_server_that_starts_later() {
     let unused_address = UdpSocket::bind("127.0.0.1:0").unwrap();
     unused_address.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let port = unused_address.local_addr().unwrap().port();
-    let line = "--insecure --wait-for 30s --count 3 --interval 5 --json";
+    let line = "--insecure --wait-for 30s --count 3 --interval 5ms --json";
     let program = start_line(&format!("probe --to moqt://127.0.0.1:{port}/echo {line}"));
     unused_address.recv(&mut [0; 2_048]).unwrap();
     let _server = Server::start_in_place_of(Some(unused_address), Duration::ZERO);

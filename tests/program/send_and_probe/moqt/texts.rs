@@ -34,7 +34,7 @@ fn texts_return_as_lines_with_the_result_on_standard_error() {
             "--text",
             "日本 京都",
             "--interval",
-            "20",
+            "20ms",
             "--to",
             &url,
             &ca,
@@ -51,7 +51,7 @@ fn texts_return_as_lines_with_the_result_on_standard_error() {
 #[test]
 fn lines_of_standard_input_are_sent_without_line_endings() {
     let input = b"one\r\ntwo\n\nno end".to_vec();
-    let line = ["send", "--embedded", "--moqt", "--text", "zero", "--text", "-", "--interval", "20"];
+    let line = ["send", "--embedded", "--moqt", "--text", "zero", "--text", "-", "--interval", "20ms"];
     let output = run_with_input(line, input);
     assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(lines(&output), ["", "no end", "one", "two", "zero"]);
@@ -59,7 +59,7 @@ fn lines_of_standard_input_are_sent_without_line_endings() {
 
 #[test]
 fn line_returns_while_standard_input_is_open() {
-    let mut program = command(["send", "--embedded", "--moqt", "--text", "-", "--interval", "1"])
+    let mut program = command(["send", "--embedded", "--moqt", "--text", "-", "--interval", "1ms"])
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
@@ -89,7 +89,7 @@ fn line_returns_while_standard_input_is_open() {
 #[test]
 fn lost_text_is_reported_and_fails_the_run() {
     let server = ScriptedServer::start([(1, ServerAction::Drop), (2, ServerAction::Drop)]);
-    let line = ["send", "--to", &server.url, "--text", "a", "--text", "b", "--interval", "20", "--timeout", "200ms"];
+    let line = ["send", "--to", &server.url, "--text", "a", "--text", "b", "--interval", "20ms", "--timeout", "200ms"];
     let output = run_args(line.iter().chain(&server.with(&[])));
     assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output:?}");
     assert!(output.stderr.starts_with("jamjam-dev: 0 of 2 frames returned; connection setup: "), "{}", output.stderr);
@@ -100,7 +100,7 @@ fn lost_text_is_reported_and_fails_the_run() {
 fn changed_text_is_printed_as_received_and_fails_the_run() {
     let server = ScriptedServer::start([(1, ServerAction::Damage), (2, ServerAction::Twice)]);
     let line =
-        ["send", "--to", &server.url, "--text", "hello", "--text", "again", "--interval", "50", "--timeout", "300ms"];
+        ["send", "--to", &server.url, "--text", "hello", "--text", "again", "--interval", "50ms", "--timeout", "300ms"];
     let output = run_args(line.iter().chain(&server.with(&[])));
     assert_eq!((output.code, lines(&output)), (1, vec!["again", "again", "iello"]), "{output:?}");
     assert!(output.stderr.contains("FAILED: 1 of 2 MOQT frames returned damaged"), "{}", output.stderr);

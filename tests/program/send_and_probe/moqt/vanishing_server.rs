@@ -18,7 +18,7 @@ const LAST: u8 = 7;
 fn probe(stage: u8, fault: Fault, at_fault: impl FnOnce(&Program)) -> ProgramOutput {
     let server = ScriptedServer::failing(stage, fault);
     let (url, sha256) = (&server.url, &server.sha256);
-    let options = "--count 5 --interval 20 --timeout 5s --json";
+    let options = "--count 5 --interval 20ms --timeout 5s --json";
     let program = start_line(&format!("probe --to {url} --cert-sha256 {sha256} {options}"));
     while server.groups.recv_timeout(Duration::from_secs(30)).unwrap() > 0 {}
     at_fault(&program);

@@ -74,7 +74,7 @@ fn server_close_is_reported_with_its_code_and_a_remedy() {
             }
             connection.close(code, reason);
         });
-        let options = ["--dialect", dialect, "--count", "1000", "--interval", "20", "--max-loss", "100%"];
+        let options = ["--dialect", dialect, "--count", "1000", "--interval", "20ms", "--max-loss", "100%"];
         let report = report(1, server, &options);
         let stream = &report["streams"]["ping"];
         let (sent, lost) = (stream["sent"].as_u64().unwrap(), stream["lost"].as_u64().unwrap());
@@ -105,7 +105,7 @@ fn server_close_after_all_replies_does_not_fail_the_run() {
         }
         connection.close(1001, "");
     });
-    let report = report(0, server, &["--dialect", "bbx", "--count", "3", "--interval", "2"]);
+    let report = report(0, server, &["--dialect", "bbx", "--count", "3", "--interval", "2ms"]);
     assert_eq!(
         (&report["streams"]["ping"]["returned"], &report["websocket"]["connection_failure"]),
         (&json!(3), &Value::Null)
@@ -159,7 +159,7 @@ fn connection_is_retried_until_the_server_is_available() {
     assert!(
         reasons(&once)[1].as_str().unwrap().contains("HTTP 503 Service Unavailable; the server is full or not ready")
     );
-    let waited = report(0, server, &["--count", "2", "--interval", "1", "--wait-for", "20s"]);
+    let waited = report(0, server, &["--count", "2", "--interval", "1ms", "--wait-for", "20s"]);
     assert_eq!(waited["readiness_wait"]["reply_received"], json!(true));
     // Two more attempts failed at intervals of 100 ms.
     assert!(waited["readiness_wait"]["waited_ms"].as_f64().unwrap() >= 200.0);
@@ -188,7 +188,7 @@ fn stop_request_during_a_run_prints_the_partial_report() {
             }
         }
     });
-    let program = start_line(&format!("probe --to ws://{server} --dialect bbx --count 0 --interval 5 --json"));
+    let program = start_line(&format!("probe --to ws://{server} --dialect bbx --count 0 --interval 5ms --json"));
     received.recv_timeout(Duration::from_secs(30)).unwrap();
     program.signal("INT");
     let output = program.end();

@@ -32,7 +32,7 @@ fn server_with_replies(times: &'static [(usize, usize)]) -> std::net::SocketAddr
 #[test]
 fn dropped_and_duplicated_replies_are_counted_by_number() {
     let server = server_with_replies(&[(3, 0), (7, 0), (8, 0), (9, 0), (5, 2), (12, 3)]);
-    let options = [&BBX[..], &["--count", "20", "--interval", "2", "--timeout", "300ms"]].concat();
+    let options = [&BBX[..], &["--count", "20", "--interval", "2ms", "--timeout", "300ms"]].concat();
     let report = report(0, server, &options);
     let stream = &report["streams"]["ping"];
     for (name, number) in
@@ -51,7 +51,7 @@ fn dropped_and_duplicated_replies_are_counted_by_number() {
 fn every_message_has_a_line_with_its_outcome_and_limits_apply() {
     let server = server_with_replies(&[(1, 0), (2, 2)]);
     let options =
-        [&BBX[..], &["--count", "4", "--interval", "5", "--timeout", "200ms", "--json-lines", "--max-loss", "20%"]];
+        [&BBX[..], &["--count", "4", "--interval", "5ms", "--timeout", "200ms", "--json-lines", "--max-loss", "20%"]];
     let output = probe(server, &options.concat());
     assert_eq!((output.code, output.stderr.as_str()), (1, ""), "{output:?}");
     let lines: Vec<Value> = output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -81,7 +81,7 @@ fn round_trip_equals_the_reply_delay_within_a_margin() {
         }
     });
     // The interval exceeds the delay, so that no ping waits for the previous ping.
-    let options = [&BBX[..], &["--count", "12", "--interval", "60", "--json-lines"]].concat();
+    let options = [&BBX[..], &["--count", "12", "--interval", "60ms", "--json-lines"]].concat();
     let output = probe(server, &options);
     assert_eq!(output.code, 0, "{output:?}");
     let lines = output.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -107,7 +107,7 @@ fn clock_offset_is_reported_within_its_error() {
                 connection.pong(&ping, now + ahead_us);
             }
         });
-        let options = [&BBX[..], &["--count", "20", "--interval", "2"]].concat();
+        let options = [&BBX[..], &["--count", "20", "--interval", "2ms"]].concat();
         let report = report(0, server, &options);
         let websocket = &report["websocket"];
         let (offset, error) =
@@ -135,7 +135,7 @@ fn time_of_day_is_sent_in_microseconds() {
         }
     });
     let before = unix_us();
-    report(0, server, &[&BBX[..], &["--count", "3", "--interval", "1"]].concat());
+    report(0, server, &[&BBX[..], &["--count", "3", "--interval", "1ms"]].concat());
     let after = unix_us();
     let pings: Vec<i64> = pings.iter().take(3).map(|ping| ping["client_time"].as_i64().unwrap()).collect();
     assert!(before - 1_000 <= pings[0] && pings[0] < pings[1] && pings[1] < pings[2] && pings[2] <= after + 1_000);
@@ -201,7 +201,7 @@ fn reordered_duplicated_and_lost_relayed_messages_are_counted() {
             }
         }
     });
-    let report = report(0, format!("{server}/r"), &["--count", "10", "--interval", "2", "--timeout", "2s"]);
+    let report = report(0, format!("{server}/r"), &["--count", "10", "--interval", "2ms", "--timeout", "2s"]);
     let stream = &report["streams"]["ping"];
     for (name, number) in [("sent", 10), ("returned", 9), ("lost", 1), ("duplicated", 1), ("reordered", 1)] {
         assert_eq!(stream[name], number, "{name}: {report:#}");
@@ -220,7 +220,7 @@ fn replies_without_a_number_match_in_order_with_a_warning() {
             (0..times).for_each(|_| connection.send_text(r#"{"type":"RoomList","data":{"rooms":[]}}"#));
         }
     });
-    let more = report(0, server, &["--count", "8", "--interval", "2"]);
+    let more = report(0, server, &["--count", "8", "--interval", "2ms"]);
     let stream = &more["streams"]["ping"];
     assert_eq!((&stream["returned"], &stream["unmatched"], &stream["duplicated"]), (&json!(8), &json!(1), &json!(0)));
     assert!(codes(&more).contains(&"replies_missing") && codes(&more).contains(&"unmatched"), "{more:#}");
@@ -237,7 +237,7 @@ fn replies_without_a_number_match_in_order_with_a_warning() {
             }
         }
     });
-    let options = ["--dialect", "webrtc", "--count", "6", "--interval", "20", "--timeout", "300ms", "--json-lines"];
+    let options = ["--dialect", "webrtc", "--count", "6", "--interval", "20ms", "--timeout", "300ms", "--json-lines"];
     let output = probe(server, &options);
     let lines: Vec<Value> = output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let lost: Vec<&Value> =
@@ -260,7 +260,7 @@ fn wait_for_sends_one_uncounted_request() {
             connection.pong(&ping, 1);
         }
     });
-    let report = report(0, server, &[&BBX[..], &["--count", "5", "--interval", "2", "--wait-for", "20s"]].concat());
+    let report = report(0, server, &[&BBX[..], &["--count", "5", "--interval", "2ms", "--wait-for", "20s"]].concat());
     assert_eq!(
         (&report["readiness_wait"]["reply_received"], &report["streams"]["ping"]["sent"]),
         (&json!(true), &json!(5))

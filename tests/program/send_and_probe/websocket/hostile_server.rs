@@ -11,7 +11,7 @@ use crate::send_and_probe::websocket::scripted_server::{ServerConnection, answer
 use crate::send_and_probe::websocket::{codes, probe, report};
 use test_support::client::at_once;
 
-const FEW: [&str; 8] = ["--dialect", "bbx", "--count", "5", "--interval", "2", "--timeout", "300ms"];
+const FEW: [&str; 8] = ["--dialect", "bbx", "--count", "5", "--interval", "2ms", "--timeout", "300ms"];
 
 #[test]
 fn response_that_is_not_a_websocket_upgrade_is_reported() {
@@ -125,7 +125,7 @@ fn message_flood_neither_hides_replies_nor_delays_the_end() {
             }
         }
     });
-    let report = report(0, server, &["--dialect", "bbx", "--count", "5", "--interval", "2", "--timeout", "10s"]);
+    let report = report(0, server, &["--dialect", "bbx", "--count", "5", "--interval", "2ms", "--timeout", "10s"]);
     assert_eq!(report["streams"]["ping"]["returned"], 5);
     assert!(report["stray"].as_u64().unwrap() > 0);
 }
@@ -176,7 +176,7 @@ fn server_error_message_is_shown_once_and_escaped() {
             connection.send_text(r#"{"type":"error","error":"Username \u001b[31mrequired"}"#);
         }
     });
-    let output = probe(format!("{server}/chat"), &["--count", "3", "--interval", "2", "--timeout", "300ms"]);
+    let output = probe(format!("{server}/chat"), &["--count", "3", "--interval", "2ms", "--timeout", "300ms"]);
     assert_eq!(output.code, 1, "{output:?}");
     let words = "warning: the first error that the server reported: Username \u{fffd}[31mrequired\n";
     assert_eq!(output.stdout.matches(words).count(), 1, "{}", output.stdout);

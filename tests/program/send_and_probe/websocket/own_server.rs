@@ -43,7 +43,7 @@ fn all_dialects(url: &str, trust: &[&str]) {
         (url, &["--dialect", "broadcast", "--room", "radio", "--token-file", &token_file], "broadcast", 2, true),
         (&with_token, &[], "broadcast", 2, true),
     ] {
-        let line = ["probe", "--to", to, "--count", "20", "--interval", "2", "--max-loss", "0%", "--json"];
+        let line = ["probe", "--to", to, "--count", "20", "--interval", "2ms", "--max-loss", "0%", "--json"];
         let output = run_args(line.iter().chain(trust).chain(options));
         assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{options:?} {output:?}");
         let report = document::report(&output);
@@ -118,7 +118,7 @@ fn server_shutdown_ends_and_fails_the_run() {
     let secret = file(&folder, "secret", SECRET);
     let server = start(&[]);
     let mut program = start_line(&format!(
-        "probe --to ws://{} --dialect broadcast --hmac-secret-file {secret} --count 0 --interval 5 --json-lines",
+        "probe --to ws://{} --dialect broadcast --hmac-secret-file {secret} --count 0 --interval 5ms --json-lines",
         server.address
     ));
     let (_, rest) = program.first_line();
@@ -139,7 +139,7 @@ fn server_shutdown_ends_and_fails_the_run() {
 #[test]
 fn exceeded_message_rate_is_reported_as_the_cause() {
     let server = start(&["--rate-limit-messages", "10/s"]);
-    let report = report(1, server.address, &["--count", "100", "--interval", "1"]);
+    let report = report(1, server.address, &["--count", "100", "--interval", "1ms"]);
     assert_eq!(report["websocket"]["connection_failure"]["close_code"], 1008, "{report:#}");
     assert!(report["warnings"][0]["message"].as_str().unwrap().contains("Give a longer --interval"));
     // A burst may contain as many messages as the rate permits in two seconds.
