@@ -20,7 +20,9 @@ pub mod options {
     pub mod signaling_limits;
 }
 pub mod output;
+pub mod packet_lines;
 pub mod probe;
+pub mod run_record;
 pub mod send;
 pub mod server;
 pub mod signaling_server;
@@ -56,9 +58,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     EchoServer(Box<echo_server::Args>),
-    #[command(mut_args(client::shorten_help))]
+    #[command(mut_args(|arg| run_record::exclude_from_replay(client::shorten_help(arg))))]
     Send(Box<send::Args>),
-    #[command(mut_args(|arg| this_machine::conflict(client::shorten_help(arg))))]
+    #[command(mut_args(|arg| this_machine::conflict(run_record::exclude_from_replay(client::shorten_help(arg)))))]
     Probe(Box<probe::Args>),
     SignalingServer(Box<signaling_server::Args>),
 }

@@ -9,24 +9,25 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Arg, ColorChoice};
 
 use super::options::impairment::ImpairmentArgs;
 use super::options::room_target::RoomTargetArgs;
 use super::output::Failure;
-use super::output::{
-    HEADING_REPORT, HtmlPage, PacketLinePrinter, ProgressDisplay, ReportFileArgs, print, print_notice,
-};
+use super::output::{HEADING_REPORT, HtmlPage, ProgressDisplay, ReportFileArgs, print, print_notice};
+use super::packet_lines::{PacketLineSender, PacketLineWriter, RecordFile, packet_lines};
+use super::run_record::RunRecordArgs;
 use super::values::{ByteSize, Millis, Percent, Seconds, UdpDriver, parse_percent, use_color};
 use crate::client::{ClientNode, PacketObserver, ProgressCounters, Workload};
-use crate::client::{RunResults, StopSignal};
+use crate::client::{RunKind, RunResults, StopSignal};
 use crate::echo::DEFAULT_DELAY;
 use crate::io::clock::{ClockMonitor, wall_clock};
 use crate::io::os;
 use crate::io::stop::StopToken;
 use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverStats, NodeThread};
 use crate::report::limits::{AudioLimits, Limits};
+use crate::report::run_record::{AudioPicture, RecordedRun, RunEnd};
 use crate::report::{Report, json, text};
 use crate::stats::ClockJumps;
 use crate::time::Time;
@@ -133,6 +134,10 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub files: ReportFileArgs,
 
+    /// Run records.
+    #[command(flatten)]
+    pub run_record: RunRecordArgs,
+
     /// Receive buffer size to request from the kernel
     #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = ByteSize(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_LOCAL_SYSTEM)]
     socket_buffer: ByteSize,
@@ -165,6 +170,27 @@ pub struct FinishedRun {
     pub error: Option<anyhow::Error>,
     /// Waveforms for --html.
     pub page: Option<HtmlPage>,
+    /// The file of --record-run, which contains all packets.
+    pub record: Option<RecordFile>,
+}
+
+impl FinishedRun {
+    /// A run without waveforms and without a record.
+    pub fn new(run: RunResults, error: Option<anyhow::Error>) -> Self {
+        Self { run, error, page: None, record: None }
+    }
+
+    /// Completes the record.
+    fn finish_record(&mut self) -> anyhow::Result<()> {
+        let Some(record) = self.record.take() else { return Ok(()) };
+        let audio = self.page.as_ref().map(|page| AudioPicture {
+            name: page.name.clone(),
+            waveform: &page.waveform,
+            missing_packets: page.missing_packets,
+        });
+        let error = self.error.as_ref().map(|error| format!("{error:#}"));
+        record.finish(RunEnd { run: &self.run, packets_dropped: 0, error, audio })
+    }
 }
 
 impl ClientArgs {
@@ -181,7 +207,7 @@ impl ClientArgs {
 
     /// Output files with their options.
     pub fn output_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        self.files.files().chain(self.impairment.outcome_log())
+        self.files.files().chain(self.run_record.output_file()).chain(self.impairment.outcome_log())
     }
 
     /// Rejects limits that need replies. Called for --no-echo.
@@ -230,6 +256,35 @@ impl ClientArgs {
         }
     }
 
+    /// The queue of packet lines, if --json-lines or --record-run was given.
+    pub(super) fn packet_lines(&self) -> Result<Option<(PacketLineSender, PacketLineWriter)>, Failure> {
+        let file = self.run_record.create(self.limits())?;
+        Ok((self.json_lines || file.is_some()).then(|| packet_lines(self.json_lines, file)))
+    }
+
+    /// If --replay was given, reports the recorded run and returns the exit code. `command` is the subcommand.
+    pub fn replay(&self, command: RunKind, color: ColorChoice) -> Result<Option<u8>, Failure> {
+        let Some(RecordedRun { options, run, error, .. }) = self.run_record.read()? else { return Ok(None) };
+        if run.run_kind != command {
+            let other = match run.run_kind {
+                RunKind::Send => "send",
+                RunKind::Probe => "probe",
+            };
+            return Err(Failure::usage(format!(
+                "--replay: this is a record of `{other}`; use `jamjam-dev {other} --replay`"
+            )));
+        }
+        let limits = self.limits().or(options.limits);
+        let report = Report::new(&run, &limits);
+        let error = error.map(|error| anyhow!(error));
+        let files = self.files.write(&report, None, error.as_ref());
+        self.print_report(&report, color)?;
+        match error.or(files.err()) {
+            Some(error) => Err(Failure::unusable(error)),
+            None => Ok(Some(report.exit_code())),
+        }
+    }
+
     /// Whether standard output contains only JSON.
     pub fn prints_json(&self) -> bool {
         self.json || self.json_lines
@@ -240,30 +295,39 @@ impl ClientArgs {
         if self.prints_json() {
             return self.report(finished, color);
         }
-        let FinishedRun { run, error, page } = finished;
+        let mut finished = finished;
+        let record = finished.finish_record();
+        let FinishedRun { run, error, page, .. } = finished;
         let report = Report::new(&run, &self.limits());
         let files = self.files.write(&report, page.as_ref(), error.as_ref());
         for line in text::brief(&report) {
             print_notice(&line);
         }
-        exit_code(&run, &report, error.or(files.err()))
+        exit_code(&run, &report, error.or(record.and(files).err()))
     }
 
     /// Prints the report and returns the exit code, or the error of the run.
-    pub fn report(&self, FinishedRun { run, error, page }: FinishedRun, color: ColorChoice) -> Result<u8, Failure> {
+    pub fn report(&self, mut finished: FinishedRun, color: ColorChoice) -> Result<u8, Failure> {
+        let record = finished.finish_record();
+        let FinishedRun { run, error, page, .. } = finished;
         let report = Report::new(&run, &self.limits());
         let files = self.files.write(&report, page.as_ref(), error.as_ref());
+        self.print_report(&report, color)?;
+        exit_code(&run, &report, error.or(record.and(files).err()))
+    }
+
+    /// Prints the report to standard output.
+    fn print_report(&self, report: &Report, color: ColorChoice) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
         let document = if self.json_lines {
             json::line(&crate::report::json::JsonLine::Report(Box::new(report.clone())))
         } else if self.json {
-            json::document(&report)
+            json::document(report)
         } else {
-            Ok(text::summary(&report, use_color(color, &stdout)))
+            Ok(text::summary(report, use_color(color, &stdout)))
         };
         let document = document.context("cannot convert the report to JSON").map_err(Failure::unusable)?;
-        print(&mut stdout, document.trim_end()).map_err(Failure::unusable)?;
-        exit_code(&run, &report, error.or(files.err()))
+        print(&mut stdout, document.trim_end()).map_err(Failure::unusable)
     }
 }
 
@@ -314,7 +378,7 @@ pub(super) struct RunMonitor<'a> {
     clock: ClockMonitor,
     total: Option<u64>,
     show_progress_bar: bool,
-    lines: Option<&'a mut PacketLinePrinter>,
+    lines: Option<&'a mut PacketLineWriter>,
 }
 
 /// Observations of a finished run.
@@ -324,7 +388,7 @@ pub(super) struct MonitorResult<'a> {
     /// End of the run, in nanoseconds since 1970.
     pub(super) unix_ns: u64,
     /// The printer of packet lines.
-    pub(super) lines: Option<&'a mut PacketLinePrinter>,
+    pub(super) lines: Option<&'a mut PacketLineWriter>,
 }
 
 /// A finished client with the statistics of its driver.
@@ -333,7 +397,7 @@ pub(super) struct FinishedClient<'a, S> {
     pub(super) tally: DriverStats,
     /// End of the run, in nanoseconds since 1970.
     unix_ns: u64,
-    lines: Option<&'a mut PacketLinePrinter>,
+    lines: Option<&'a mut PacketLineWriter>,
 }
 
 impl<'a> RunMonitor<'a> {
@@ -341,7 +405,7 @@ impl<'a> RunMonitor<'a> {
     pub(super) fn start(
         live: &'a ProgressCounters,
         total: Option<u64>,
-        lines: Option<&'a mut PacketLinePrinter>,
+        lines: Option<&'a mut PacketLineWriter>,
     ) -> Self {
         Self { live, clock: ClockMonitor::start(), total, show_progress_bar: true, lines }
     }
@@ -358,7 +422,7 @@ impl<'a> RunMonitor<'a> {
             progress.update(self.live);
             self.clock.sample();
             if let Some(lines) = &mut self.lines {
-                lines.print_queued(self.live.counting_started());
+                lines.write_queued(self.live.counting_started());
                 if lines.reader_closed() {
                     // The reader has closed the pipe, as with `| head`. With --count 0, the run would never end.
                     stop.request(StopSignal::Interrupt);
@@ -373,7 +437,7 @@ impl<'a> RunMonitor<'a> {
         let clock = clock.finish();
         let unix_ns = wall_clock(Time::ZERO).unix_ns.cast_unsigned();
         if let Some(lines) = &mut lines {
-            lines.print_queued(live.counting_started());
+            lines.write_queued(live.counting_started());
             if lines.dropped() > 0 {
                 print_notice(&format!(
                     "{} lines were dropped: the reader of standard output is too slow",

@@ -75,7 +75,7 @@ fn captured() -> RunResults {
     let mut run = run_without_anomalies();
     run.audio.as_mut().unwrap().capture = Some(CaptureResults {
         device: "hw:0 (A card)".to_owned(),
-        sample_format: "I24",
+        sample_format: "I24".into(),
         sample_rate: 44_100,
         channels: 2,
         requested_buffer_frames: 128,
@@ -111,7 +111,7 @@ fn played() -> RunResults {
     };
     let playback = PlaybackResults {
         device: "loud\u{7}".to_owned(),
-        sample_format: "I16",
+        sample_format: "I16".into(),
         sample_rate: 44_100,
         channels: 2,
         requested_buffer_frames: 256,
@@ -544,7 +544,8 @@ fn playback_statistics_appear_in_json_and_text() {
 #[test]
 fn device_without_errors_takes_two_lines_of_text() {
     let mut run = run_without_anomalies();
-    let capture = CaptureResults { device: "x\u{1b}[2J".to_owned(), sample_format: "F32", ..CaptureResults::default() };
+    let capture =
+        CaptureResults { device: "x\u{1b}[2J".to_owned(), sample_format: "F32".into(), ..CaptureResults::default() };
     run.audio.as_mut().unwrap().capture = Some(CaptureResults {
         frames: 256,
         callback_frames: (128, 128),
