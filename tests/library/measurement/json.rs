@@ -192,7 +192,7 @@ fn reported() -> RunResults {
     RunResults { loss_report: Some(server_report), ..probe(StreamStats { sent: 1_000, ..ping }) }
 }
 
-fn runs() -> Vec<(&'static str, RunResults)> {
+pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
     let lost = StreamStats { sent: 100, lost: 100, ..StreamStats::new() };
     let endless = StreamStats { sent: u64::MAX / 2, ..stream(StreamStats::new(), (0..5_000).map(|n| n * 777)) };
     let interrupted = StreamStats { sent: 3, in_flight: 3, ..StreamStats::new() };
