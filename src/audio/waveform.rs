@@ -5,13 +5,16 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::wav::{WavSampleFormat, wav_header};
 
 /// Maximum number of columns. If the run needs more columns, pairs of columns are merged.
 pub const MAX_COLUMNS: usize = 1_600;
 
 /// Range of samples. `min` is greater than `max` if there are no samples.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Option<(f32, f32)>", from = "Option<(f32, f32)>")]
 pub struct PeakRange {
     /// Smallest sample.
     pub min: f32,
@@ -22,6 +25,18 @@ pub struct PeakRange {
 impl Default for PeakRange {
     fn default() -> Self {
         Self { min: f32::INFINITY, max: f32::NEG_INFINITY }
+    }
+}
+
+impl From<PeakRange> for Option<(f32, f32)> {
+    fn from(range: PeakRange) -> Self {
+        range.has_samples().then_some((range.min, range.max))
+    }
+}
+
+impl From<Option<(f32, f32)>> for PeakRange {
+    fn from(range: Option<(f32, f32)>) -> Self {
+        range.map_or_else(Self::default, |(min, max)| Self { min, max })
     }
 }
 
@@ -37,7 +52,7 @@ impl PeakRange {
 }
 
 /// One column of the waveform.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WaveformColumn {
     /// Minimum and maximum of the sent samples of all channels.
     pub sent: PeakRange,
@@ -66,7 +81,8 @@ pub enum WaveformSide {
     Returned,
 }
 
-/// Collects the waveform of a run.
+/// Collects the waveform of a run. A serialized waveform does not contain the audio.
+#[derive(Serialize, Deserialize)]
 pub struct Waveform {
     rate: u32,
     channels: u16,
@@ -76,7 +92,9 @@ pub struct Waveform {
     /// Samples per channel in each column.
     samples_per_column: u64,
     columns: Vec<WaveformColumn>,
+    #[serde(skip)]
     sent: AudioExcerpt,
+    #[serde(skip)]
     returned: AudioExcerpt,
 }
 
@@ -203,7 +221,8 @@ impl Waveform {
 
 const EXCERPT_FORMAT: WavSampleFormat = WavSampleFormat::S16;
 
-/// The sent or the returned audio as 16-bit samples.
+/// The sent or the returned audio as 16-bit samples. By default, no audio is stored.
+#[derive(Default)]
 struct AudioExcerpt {
     max_bytes: usize,
     /// `None` after the audio exceeded `max_bytes`.

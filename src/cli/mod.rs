@@ -21,7 +21,9 @@ pub mod options {
     pub mod signaling_limits;
 }
 pub mod output;
+pub mod packet_lines;
 pub mod probe;
+pub mod run_record;
 pub mod send;
 pub mod server;
 pub mod signaling_server;
@@ -71,9 +73,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     EchoServer(Box<echo_server::Args>),
-    #[command(mut_args(client::adapt_argument))]
+    #[command(mut_args(|arg| run_record::exclude_from_replay(client::adapt_argument(arg))))]
     Send(Box<send::Args>),
-    #[command(mut_args(|arg| this_machine::conflict(client::adapt_argument(arg))))]
+    #[command(mut_args(|arg| this_machine::conflict(run_record::exclude_from_replay(client::adapt_argument(arg)))))]
     Probe(Box<probe::Args>),
     SignalingServer(Box<signaling_server::Args>),
 }

@@ -1,13 +1,11 @@
-//! Output of `send` and `probe`. Standard output receives the report and packet lines. Standard error receives notices and the progress
-//! bar. This module also writes report files. A [`Failure`] is an error message with the exit code of the program.
+//! Output of `send` and `probe`. Standard output receives the report. Standard error receives notices and the progress bar. This module also
+//! writes report files. A [`Failure`] is an error message with the exit code of the program.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,16 +13,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::values::output_file_parser;
 use crate::audio::waveform::Waveform;
-use crate::client::StreamKind;
-use crate::client::{PacketEvent, PacketObserver, PacketOutcome, ProgressCounters};
+use crate::client::ProgressCounters;
 use crate::io::files;
 use crate::io::http::body::PAGE_STYLE;
 use crate::report::html::{self, AudioSection};
-use crate::report::json::{JsonLine, PacketLine};
-use crate::report::{Report, json, junit, markdown};
+use crate::report::{Report, junit, markdown};
 use crate::sanitize::sanitize_lines;
-use crate::stats::Counter;
-use crate::time::Time;
 
 /// An error and its exit code: no reply (1), usage error (2), interruption (130 or 143). Exit code 3 means an unusable file, device, host
 /// name or socket.
@@ -86,97 +80,6 @@ pub fn print_message(text: &str) {
 }
 
 pub(super) const HEADING_REPORT: &str = "Report";
-
-/// Capacity of the packet record queue: about one second of traffic at a high packet rate.
-const QUEUE_CAPACITY: usize = 65_536;
-
-/// A packet event without its payload.
-#[derive(Clone, Copy)]
-struct PacketRecord {
-    stream: StreamKind,
-    sequence: u32,
-    sent: Time,
-    received_at: Option<Time>,
-    outcome: PacketOutcome,
-}
-
-impl From<PacketEvent<'_>> for PacketRecord {
-    fn from(PacketEvent { stream, sequence, sent_at, received_at, outcome, .. }: PacketEvent<'_>) -> Self {
-        Self { stream, sequence, sent: sent_at, received_at, outcome }
-    }
-}
-
-/// Adds packet records to the queue between the node and the printer. The node's thread uses this sender and must not block. Therefore, if
-/// the queue is full, new records are dropped and counted.
-pub struct PacketLineSender {
-    queue: SyncSender<PacketRecord>,
-    dropped: Arc<Counter>,
-}
-
-/// Prints the queued records as JSON lines on the main thread.
-pub struct PacketLinePrinter {
-    records: Receiver<PacketRecord>,
-    dropped: Arc<Counter>,
-    started: Time,
-    reader_closed: bool,
-}
-
-/// Creates the queue between the node and the printer.
-pub fn packet_lines() -> (PacketLineSender, PacketLinePrinter) {
-    let (queue, records) = mpsc::sync_channel(QUEUE_CAPACITY);
-    let dropped = Arc::<Counter>::default();
-    (
-        PacketLineSender { queue, dropped: Arc::clone(&dropped) },
-        PacketLinePrinter { records, dropped, started: Time::ZERO, reader_closed: false },
-    )
-}
-
-impl PacketObserver for PacketLineSender {
-    fn on_packet(&mut self, event: PacketEvent<'_>) {
-        if self.queue.try_send(event.into()).is_err() {
-            self.dropped.add(1);
-        }
-    }
-}
-
-impl PacketLinePrinter {
-    /// Prints all queued records, with times relative to `started`.
-    pub fn print_queued(&mut self, started: Option<Time>) {
-        self.started = started.unwrap_or(self.started);
-        while let Ok(record) = self.records.try_recv() {
-            self.print(record);
-        }
-    }
-
-    /// Whether the reader of standard output has closed the pipe.
-    pub fn reader_closed(&self) -> bool {
-        self.reader_closed
-    }
-
-    /// Number of records that were dropped because standard output was too slow.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.get()
-    }
-
-    fn print(&mut self, record: PacketRecord) {
-        let PacketRecord { stream, sequence, sent, received_at, outcome } = record;
-        let since = |time: Time| time.signed_nanos_since(self.started);
-        let packet = PacketLine::new(stream, sequence, since(sent), received_at.map(since), outcome);
-        // An error is not reported here. If standard output is broken, printing the report also fails and reports the error.
-        if let Ok(line) = json::line(&JsonLine::Packet(packet))
-            && let Err(error) = write_line(&mut io::stdout().lock(), line.trim_end())
-        {
-            self.reader_closed |= error.kind() == io::ErrorKind::BrokenPipe;
-        }
-    }
-}
-
-/// Prints packets whose outcome is known only at the end, such as lost packets. These packets do not pass through the queue.
-impl PacketObserver for PacketLinePrinter {
-    fn on_packet(&mut self, event: PacketEvent<'_>) {
-        self.print(event.into());
-    }
-}
 
 /// Options for report files.
 #[derive(Debug, clap::Args)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::client::moqt::{EmbeddedMoqtServer, HEADING_MOQT, MoqtClientArgs, MoqtRunPlan};
 use super::client::websocket::WebSocketProbeArgs;
 use super::client::{ClientArgs, udp_only_error};
-use super::output::Failure;
-use super::output::{self, print_notice};
+use super::output::{Failure, print_notice};
+use super::packet_lines::PacketLineWriter;
 use super::target::{MoqtTarget, ProbeTarget, UdpTarget};
 use super::this_machine::ThisMachineArgs;
 use super::values::{ByteSize, TimeSpan, parse_count};
@@ -107,6 +107,9 @@ impl Args {
         if let Some(code) = self.this_machine.run(json, color, stop)? {
             return Ok(code);
         }
+        if let Some(code) = self.client.replay(RunKind::Probe, color)? {
+            return Ok(code);
+        }
         match &self.to {
             Some(ProbeTarget::WebSocket(url)) => return self.run_websocket(url, color, stop),
             Some(ProbeTarget::Moqt(target)) => return self.run_moqt(Some(target), color, stop),
@@ -162,9 +165,10 @@ impl Args {
         };
         let count = self.packet_count()?;
         let probe_config = ProbeConfig { stream_kind, count, interval: self.interval.0, payload_len };
-        let (queue, mut printer) = self.client.json_lines.then(output::packet_lines).unzip();
+        let (queue, mut printer) = self.client.packet_lines()?.unzip();
         let client = ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(queue));
-        let finished = self.client.run_client(client, target, count, printer.as_mut(), &mut (), stop)?;
+        let mut finished = self.client.run_client(client, target, count, printer.as_mut(), &mut (), stop)?;
+        finished.record = printer.and_then(PacketLineWriter::into_file);
         self.client.report(finished, color)
     }
 

@@ -13,8 +13,8 @@ use super::audio_source::{CaptureArgs, CaptureSource, PacketLayout, PreparedSour
 use super::client::moqt::{EmbeddedMoqtServer, MoqtClientArgs, MoqtRunPlan};
 use super::client::udp::ConnectedTarget;
 use super::client::{ClientArgs, HEADING_LIMITS};
-use super::output::Failure;
-use super::output::{self, check_distinct_files, print_notice};
+use super::output::{Failure, check_distinct_files, print_notice};
+use super::packet_lines::PacketLineWriter;
 use super::target::{MoqtTarget, SendTarget};
 use super::values::TimeSpan;
 use crate::client::{AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, RunConfig};
@@ -97,6 +97,9 @@ impl Args {
         if let Some(code) = self.capture.list_devices(self.client.json_format())? {
             return Ok(code);
         }
+        if let Some(code) = self.client.replay(RunKind::Send, color)? {
+            return Ok(code);
+        }
         let to = match &self.to {
             Some(SendTarget::Moqt(target)) => return self.send_texts(Some(target), color, stop),
             None if self.moqt.embedded_transport().is_some() => return self.send_texts(None, color, stop),
@@ -134,7 +137,7 @@ impl Args {
         let target = self.client.connect(to, "send", stop)?;
         let (speaker_observer, speaker) = self.playback.start(form)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form)?;
-        let (queue, mut printer) = self.client.json_lines.then(output::packet_lines).unzip();
+        let (queue, mut printer) = self.client.packet_lines()?.unzip();
 
         let client = ClientNode::new(
             self.run_config(&target),
@@ -146,6 +149,7 @@ impl Args {
         finish_playback(speaker, &mut finished, stop);
         let device_lost = device_lost_error(&finished.run);
         self.recording.finish(recorder, self.source_name(&finished.run), &mut finished);
+        finished.record = printer.and_then(PacketLineWriter::into_file);
         let error = &mut finished.error;
         // After an interrupt, do not wait for standard input, which may never end.
         let reader = reader.filter(|_| finished.run.interrupted.is_none());

@@ -10,13 +10,33 @@ use clap::{Arg, Command, Error};
 /// Options of ping, irtt, iperf3, sockperf and similar tools, the subcommands to which the advice applies, and the advice.
 const WELL_KNOWN_OPTIONS: &[(&[&str], Scope, &str)] = &[
     (
-        &["--host", "--target", "--server", "--client", "--address", "--addr", "--url", "--dest", "--destination", "--remote", "--ip"],
+        &[
+            "--host",
+            "--target",
+            "--server",
+            "--client",
+            "--address",
+            "--addr",
+            "--url",
+            "--dest",
+            "--destination",
+            "--remote",
+            "--ip",
+        ],
         Scope::Clients,
         "give the target as --to HOST[:PORT]",
     ),
     (&["-p", "--port"], Scope::Clients, "give the port with the target: --to HOST:PORT"),
-    (&["-t", "-w", "-d", "--time", "--deadline", "--runtime", "--seconds"], Scope::Clients, "to limit the time, give --duration 10s"),
-    (&["-n", "--packets", "--num", "--number", "--pings", "--requests"], Scope::Clients, "to limit the number of packets, give --count N"),
+    (
+        &["-t", "-w", "-d", "--time", "--deadline", "--runtime", "--seconds"],
+        Scope::Clients,
+        "to limit the time, give --duration 10s",
+    ),
+    (
+        &["-n", "--packets", "--num", "--number", "--pings", "--requests"],
+        Scope::Clients,
+        "to limit the number of packets, give --count N",
+    ),
     (&["-W", "--wait", "--wait-time"], Scope::Clients, "for the maximum wait for missing replies, give --timeout 2s"),
     (
         &["-s", "-l", "--length", "--len", "--packet-size", "--packetsize", "--payload", "--bytes", "--msg-size"],
@@ -24,13 +44,28 @@ const WELL_KNOWN_OPTIONS: &[(&[&str], Scope, &str)] = &[
         "for the payload size, give --audio --size BYTES",
     ),
     (
-        &["-s", "-l", "--size", "--length", "--len", "--packet-size", "--packetsize", "--payload", "--bytes", "--msg-size"],
+        &[
+            "-s",
+            "-l",
+            "--size",
+            "--length",
+            "--len",
+            "--packet-size",
+            "--packetsize",
+            "--payload",
+            "--bytes",
+            "--msg-size",
+        ],
         Scope::Send,
         "the packet length follows from --frame-size SAMPLES",
     ),
     (&["--rate", "--pps", "--mps", "--frequency"], Scope::Probe, "for the packet rate, give --interval 10ms"),
     (&["--rate", "--pps", "--mps", "--frequency"], Scope::Send, "the packet rate follows from --frame-size SAMPLES"),
-    (&["-Q", "-S", "--tos", "--qos", "--diffserv", "--traffic-class"], Scope::Clients, "for the DSCP class, give --dscp CLASS"),
+    (
+        &["-Q", "-S", "--tos", "--qos", "--diffserv", "--traffic-class"],
+        Scope::Clients,
+        "for the DSCP class, give --dscp CLASS",
+    ),
     (
         &["-I", "-B", "--source", "--local", "--local-address", "--interface", "--bind-address", "--cport"],
         Scope::Clients,
@@ -38,14 +73,30 @@ const WELL_KNOWN_OPTIONS: &[(&[&str], Scope, &str)] = &[
     ),
     (&["--v4", "--inet", "--inet4", "--version4"], Scope::Clients, "for IPv4 only, give -4"),
     (&["--v6", "--inet6", "--version6"], Scope::Clients, "for IPv6 only, give -6"),
-    (&["-o", "--output", "--logfile", "--file-output"], Scope::Clients, "for report files, give --junit FILE or --markdown FILE, or redirect --json"),
-    (&["-J", "--json-stream", "--format"], Scope::Clients, "for a machine-readable report, give --json or --json-lines"),
+    (
+        &["-o", "--output", "--logfile", "--file-output"],
+        Scope::Clients,
+        "for report files, give --junit FILE or --markdown FILE, or redirect --json",
+    ),
+    (
+        &["-J", "--json-stream", "--format"],
+        Scope::Clients,
+        "for a machine-readable report, give --json or --json-lines",
+    ),
     (&["--silent", "--no-progress"], Scope::Clients, "to print only the report, give --quiet"),
     (&["-v", "--verbose"], Scope::Clients, "to print a line for each packet, give --json-lines"),
-    (&["-f", "-F", "--file", "--input", "--input-file"], Scope::Send, "give the WAV file as the argument: send FILE --to HOST"),
+    (
+        &["-f", "-F", "--file", "--input", "--input-file"],
+        Scope::Send,
+        "give the WAV file as the argument: send FILE --to HOST",
+    ),
     (&["--loop"], Scope::Send, "to send the file more than once, give --repeat N or --repeat forever"),
     (&["--sine", "--freq"], Scope::Send, "for a sine tone, give --tone HZ"),
-    (&["-b", "--bind", "--listen", "--address", "--addr", "--interface"], Scope::Servers, "for the listen address, give --host ADDRESS"),
+    (
+        &["-b", "--bind", "--listen", "--address", "--addr", "--interface"],
+        Scope::Servers,
+        "for the listen address, give --host ADDRESS",
+    ),
     (&["--latency"], Scope::Echo, "for the delay of the echo, give --delay MS"),
     (&["--packet-loss", "--drop"], Scope::Echo, "to drop replies at random, give --loss PERCENT"),
     (&["--prometheus", "--metrics-port"], Scope::Servers, "for Prometheus metrics, give --metrics [ADDR:]PORT"),
@@ -105,7 +156,8 @@ fn advice(error: &Error, subcommand: &Command, words: &[&str]) -> Option<String>
         let has_target = words.iter().any(|word| *word == "--to" || word.starts_with("--to="));
         return (name == "send" && !has_target).then(|| format!("give the target as --to {}", without_secrets(word)));
     }
-    let found = WELL_KNOWN_OPTIONS.iter().find(|(options, scope, _)| scope.contains(name) && options.contains(&&**word));
+    let found =
+        WELL_KNOWN_OPTIONS.iter().find(|(options, scope, _)| scope.contains(name) && options.contains(&&**word));
     found.map(|(.., advice)| (*advice).to_owned())
 }
 

@@ -1,6 +1,9 @@
 //! Results of the connections of a WebSocket or MOQT run. The results are setup times, failures, group counts and the
 //! server's clock offset.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::moqt::client::MoqtRunOutcome;
@@ -8,7 +11,7 @@ use crate::moqt::{MoqtVersion, SessionCounters, Transport};
 use crate::signaling::Dialect;
 
 /// Results of the connections of a WebSocket run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebSocketResults {
     /// The signaling dialect.
     pub dialect: Dialect,
@@ -31,7 +34,7 @@ impl WebSocketResults {
 }
 
 /// Duration of each step of a connection setup, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebSocketConnectTimes {
     /// DNS lookup.
     pub dns_ns: u64,
@@ -46,7 +49,7 @@ pub struct WebSocketConnectTimes {
 }
 
 /// Why a WebSocket connection failed. Text from the server may still contain control characters.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum WebSocketFailure {
     /// No connection was established.
     #[error("{0}")]
@@ -80,7 +83,7 @@ impl WebSocketFailure {
 }
 
 /// Offset of the server's clock relative to this machine's; positive if the server's clock is ahead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockOffset {
     /// Clock offset in nanoseconds, from the response with the minimum RTT. The formula is `((t2 - t1) + (t3 - t4)) / 2` (RFC 5905, section
     /// 8).
@@ -99,7 +102,7 @@ fn describe_close(code: Option<u16>, reason: &str) -> String {
 }
 
 /// Results of the connection of a MOQT run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoqtResults {
     /// The transport below MOQT.
     pub transport: Transport,
@@ -136,7 +139,7 @@ impl MoqtResults {
 }
 
 /// Duration of each step of a connection setup, in nanoseconds. `None` for a step that was not completed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoqtConnectTimes {
     /// DNS lookup.
     pub dns_ns: Option<u64>,
@@ -152,7 +155,7 @@ pub struct MoqtConnectTimes {
 }
 
 /// Group counters of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupCounts {
     /// Groups with at least one frame sent.
     pub sent: u64,
@@ -182,7 +185,7 @@ impl GroupCounts {
 }
 
 /// Why frames could not be sent, or why the session ended early. Text from the server may still contain control characters.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum MoqtFailure {
     /// No connection was established.
     #[error("{0}")]
@@ -192,12 +195,12 @@ pub enum MoqtFailure {
     Rejected(String),
     /// The server did not complete the subscriptions in time, or ended one of them.
     #[error("{0}")]
-    NotReady(&'static str),
+    NotReady(Cow<'static, str>),
     /// The run exceeded its own deadline.
     #[error(
         "timed out waiting for {0}. An earlier time-out should have ended this wait. This program has a bug, or this machine stalled"
     )]
-    TimedOut(&'static str),
+    TimedOut(Cow<'static, str>),
     /// The server closed the connection.
     #[error("the server closed the connection with code {code:#x}{reason}", reason = in_parentheses(.reason))]
     Closed {
@@ -229,8 +232,8 @@ impl MoqtFailure {
     pub fn from_outcome(outcome: &MoqtRunOutcome, established: bool) -> Option<Self> {
         Some(match outcome {
             MoqtRunOutcome::Completed => return None,
-            MoqtRunOutcome::NotReady(reason) => Self::NotReady(reason),
-            MoqtRunOutcome::TimedOut(awaited) => Self::TimedOut(awaited),
+            MoqtRunOutcome::NotReady(reason) => Self::NotReady(Cow::Borrowed(reason)),
+            MoqtRunOutcome::TimedOut(awaited) => Self::TimedOut(Cow::Borrowed(awaited)),
             MoqtRunOutcome::Closed { code, reason, closed_locally: false } => {
                 Self::Closed { code: *code, reason: reason.clone() }
             }

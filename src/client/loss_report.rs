@@ -40,7 +40,7 @@ pub struct CountSample {
 }
 
 /// Result of all queries.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LossReport {
     /// Whether the server responded to any request.
     pub response_received: bool,

@@ -9,6 +9,7 @@ mod connection_results;
 mod loss_report;
 mod moqt;
 mod prober;
+mod replay;
 mod request_matcher;
 mod results;
 mod run;
@@ -26,6 +27,7 @@ pub use connection_results::{
 pub use loss_report::{CountSample, LOSS_REPORT_TIMEOUT, LossReport};
 pub use moqt::{FrameTracker, MoqtRunConfig};
 pub use prober::{ProbeConfig, ProbeWorkload, Prober};
+pub use replay::{RecordedPacket, ReplayError, StreamCounts, replay};
 pub use request_matcher::RequestMatcher;
 pub use results::{
     AudioResults, CaptureResults, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, ProgressCounters,

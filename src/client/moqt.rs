@@ -118,7 +118,7 @@ impl FrameTracker {
                     self.progress.start(due);
                 }
                 self.results.groups.sent += u64::from(frame == 0);
-                self.sent_frames.on_sent(sent_at, INTACT_DIGEST, false, &mut *self.observer);
+                self.sent_frames.on_sent((due, sent_at), INTACT_DIGEST, false, &mut *self.observer);
                 self.pacing.on_sent(due, sent_at);
                 self.progress.sent.add(1);
             }

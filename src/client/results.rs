@@ -1,6 +1,7 @@
 //! Raw results of one run of `send` or `probe`. Counters and measurements are neither rounded nor compared with limits.
 //! A [`PacketObserver`] receives the events of single packets, for recordings, audio analysis and JSON lines.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -81,7 +82,7 @@ impl StopSignal {
 }
 
 /// Result of `--wait-for`. Packets sent or received before the first reply are not counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitResult {
     /// Time from the first attempt to the first reply or to the time-out, in nanoseconds.
     pub waited_ns: u64,
@@ -90,7 +91,7 @@ pub struct WaitResult {
 }
 
 /// All results of a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunResults {
     /// The subcommand.
     pub run_kind: RunKind,
@@ -117,10 +118,13 @@ pub struct RunResults {
     /// AUDIO, if any was sent.
     pub audio: Option<AudioResults>,
     /// `LATENCY_PING`, if any were sent.
+    #[serde(skip)]
     pub ping: Option<StreamStats>,
     /// KEEPALIVE, if any were sent.
+    #[serde(skip)]
     pub keepalive: Option<StreamStats>,
     /// Pacing errors of the evaluated stream.
+    #[serde(skip)]
     pub pacing: Option<PacingStats>,
     /// Timer errors, send call times, clock jumps and kernel drops of this machine, if measured.
     pub host_timing: Option<HostTiming>,
@@ -218,9 +222,10 @@ impl ServerDelay {
 }
 
 /// Results of the AUDIO stream.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct AudioResults {
     /// Counters and echo times. The RTTs include the server delay. This value is created with [`StreamStats::with_rtt_baseline`].
+    #[serde(skip)]
     pub stats: StreamStats,
     /// Sample rate in Hz.
     pub sample_rate: u32,
@@ -230,6 +235,8 @@ pub struct AudioResults {
     pub frame_samples: u32,
     /// Maximum payload length of a packet in bytes.
     pub payload_bytes: u32,
+    /// Sequence number of the first packet.
+    pub first_sequence: u32,
     /// Samples sent per channel.
     pub sent_samples: u64,
     /// Value of `--server-delay`, or else the delay of the embedded server, in nanoseconds. If neither delay is known, `probe --audio`
@@ -258,12 +265,12 @@ pub struct AudioResults {
 }
 
 /// A capture device and its counters.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CaptureResults {
     /// Name of the device.
     pub device: String,
     /// Sample format of the device.
-    pub sample_format: &'static str,
+    pub sample_format: Cow<'static, str>,
     /// Sample rate of the device in Hz.
     pub sample_rate: u32,
     /// Number of interleaved channels of the device.
@@ -293,12 +300,12 @@ pub struct CaptureResults {
 }
 
 /// A playback device and its counters.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlaybackResults {
     /// Name of the device.
     pub device: String,
     /// Sample format of the device.
-    pub sample_format: &'static str,
+    pub sample_format: Cow<'static, str>,
     /// Sample rate of the device in Hz.
     pub sample_rate: u32,
     /// Number of interleaved channels of the device.
@@ -351,7 +358,7 @@ impl ProgressCounters {
 }
 
 /// Outcome of a sent packet, or of a received datagram that matches a sent packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PacketOutcome {
     /// The first intact copy arrived.
@@ -377,6 +384,8 @@ pub struct PacketEvent<'a> {
     pub index: u64,
     /// Sequence number of the packet.
     pub sequence: u32,
+    /// When the packet was due.
+    pub due: Time,
     /// When the packet was sent.
     pub sent_at: Time,
     /// When the datagram arrived; `None` if the event has no datagram.

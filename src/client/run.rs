@@ -150,6 +150,7 @@ impl<S: Workload> ClientNode<S> {
     ) -> RunResults {
         let PacketTracker { config, streams, pacing, stray, .. } = self.tracker;
         let SentPacketsByStream { audio, ping, keepalive } = streams;
+        let first_sequence = self.workload.first_audio_sequence();
         let interruption = interrupted_at.map(|at| (at, config.timeout));
         let mut finish = |sent_packets: SentPackets| sent_packets.finish(interruption, observer);
         let has_sent = |stats: &StreamStats| stats.sent > 0;
@@ -171,6 +172,7 @@ impl<S: Workload> ClientNode<S> {
         let stats = finish(audio);
         run.audio = self.workload.audio_results().map(|audio| AudioResults {
             stats,
+            first_sequence,
             configured_server_delay_ns: config.server_delay.map(saturating_nanos),
             ..audio
         });

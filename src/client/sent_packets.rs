@@ -85,17 +85,28 @@ impl PacketTracker {
         if outcome == SendStatus::WouldBlock {
             return outcome;
         }
-        let sent_packets = self.streams.get_mut(kind);
+        let sent_packets = self.streams.get(kind);
         let (index, sequence) = (sent_packets.next_index(), sent_packets.next_sequence());
-        sent_packets.on_sent(now, expected_digest, outcome == SendStatus::Failed, &mut *self.observer);
+        self.on_sent(kind, (due, now), expected_digest, outcome == SendStatus::Failed);
         if let (StreamKind::Audio, Some(payload)) = (kind, datagram.get(HEADER_LEN..)) {
             self.observer.on_audio_sent(SentAudio { index, sequence, payload });
         }
+        outcome
+    }
+
+    /// Tracks a packet that was due at `due` and sent at `sent_at`. If `failed` is true, the operating system did not send the packet.
+    pub(super) fn on_sent(
+        &mut self,
+        kind: StreamKind,
+        (due, sent_at): (Time, Time),
+        expected_digest: u64,
+        failed: bool,
+    ) {
+        self.streams.get_mut(kind).on_sent((due, sent_at), expected_digest, failed, &mut *self.observer);
         if kind == self.config.evaluated_stream {
             self.progress.sent.add(1);
-            self.pacing.on_sent(due, now);
+            self.pacing.on_sent(due, sent_at);
         }
-        outcome
     }
 
     /// Sends a packet without tracking it.
@@ -169,7 +180,7 @@ impl SentPacketsByStream {
         [&self.audio, &self.ping, &self.keepalive].map(|sent_packets| sent_packets.stats.sent)
     }
 
-    fn get(&self, kind: StreamKind) -> &SentPackets {
+    pub(super) fn get(&self, kind: StreamKind) -> &SentPackets {
         match kind {
             StreamKind::Audio => &self.audio,
             StreamKind::Ping => &self.ping,
@@ -241,6 +252,7 @@ enum PacketState {
 }
 
 struct SentPacket {
+    due: Time,
     sent_at: Time,
     state: PacketState,
 }
@@ -303,11 +315,11 @@ impl SentPackets {
         &self.stats
     }
 
-    /// Records a sent packet. If `failed` is true, the operating system did not send the packet.
+    /// Records a packet that was due at `due` and sent at `sent_at`. If `failed` is true, the operating system did not send the packet.
     /// `expected_digest` is the [`reply_digest`] of the expected reply.
     pub(super) fn on_sent(
         &mut self,
-        sent_at: Time,
+        (due, sent_at): (Time, Time),
         expected_digest: u64,
         failed: bool,
         observer: &mut dyn PacketObserver,
@@ -315,7 +327,7 @@ impl SentPackets {
         if self.packets.len() == SENT_PACKETS_CAPACITY {
             self.settle_oldest(false, observer);
         }
-        self.packets.push_back(SentPacket { sent_at, state: PacketState::InFlight { expected_digest } });
+        self.packets.push_back(SentPacket { due, sent_at, state: PacketState::InFlight { expected_digest } });
         self.last_sent = Some(sent_at);
         self.stats.on_sent(sent_at, failed);
         observer.on_sent(self.stream_kind, sent_at);
@@ -359,11 +371,12 @@ impl SentPackets {
                 if late { PacketOutcome::Late } else { PacketOutcome::Returned }
             }
         };
-        let sent_at = packet.sent_at;
+        let SentPacket { due, sent_at, .. } = *packet;
         observer.on_packet(PacketEvent {
             stream: self.stream_kind,
             index,
             sequence: reply.sequence,
+            due,
             sent_at,
             received_at: Some(reply.received_at),
             outcome,
@@ -404,13 +417,23 @@ impl SentPackets {
     /// run was interrupted or exceeded its deadline. The pair contains the end time of the run and the configured time-out for replies. An
     /// unanswered packet counts as in flight if its time-out expires after the end time.
     pub(super) fn finish(
-        mut self,
+        self,
         interrupted: Option<(Time, Duration)>,
         observer: &mut dyn PacketObserver,
     ) -> StreamStats {
         let interrupted = interrupted.map(|(at, timeout)| (at, self.reply_timeout(timeout)));
+        self.finish_with(|_, sent_at| interrupted.is_some_and(|(at, timeout)| at < sent_at + timeout), observer)
+    }
+
+    /// Like [`SentPackets::finish`]. `is_in_flight` is called with the index and the send time of each packet. It decides whether the
+    /// packet, if it has no reply, is in flight.
+    pub(super) fn finish_with(
+        mut self,
+        is_in_flight: impl Fn(u64, Time) -> bool,
+        observer: &mut dyn PacketObserver,
+    ) -> StreamStats {
         while let Some(packet) = self.packets.front() {
-            let in_flight = interrupted.is_some_and(|(at, timeout)| at < packet.sent_at + timeout);
+            let in_flight = is_in_flight(self.first_index, packet.sent_at);
             self.settle_oldest(in_flight, observer);
         }
         self.stats
@@ -434,11 +457,13 @@ impl SentPackets {
         self.stats.on_settled(packet.sent_at, settled);
         // Packets with a datagram were reported when the datagram arrived.
         let Some(outcome) = outcome else { return };
-        let (stream, sequence, sent_at) = (self.stream_kind, self.sequence_of(index), packet.sent_at);
+        let (stream, sequence) = (self.stream_kind, self.sequence_of(index));
+        let SentPacket { due, sent_at, .. } = packet;
         observer.on_packet(PacketEvent {
             stream,
             index,
             sequence,
+            due,
             sent_at,
             received_at: None,
             outcome,

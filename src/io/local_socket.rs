@@ -43,7 +43,8 @@ pub struct LocalSocketOptions {
 impl LocalSocketOptions {
     /// The IP version to use. A local address determines the version.
     pub fn effective_version(&self) -> Option<IpVersion> {
-        let of_address = self.local_address.map(|address| if address.is_ipv4() { IpVersion::V4 } else { IpVersion::V6 });
+        let of_address =
+            self.local_address.map(|address| if address.is_ipv4() { IpVersion::V4 } else { IpVersion::V6 });
         self.ip_version.or(of_address)
     }
 

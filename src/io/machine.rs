@@ -72,7 +72,8 @@ impl TimingRun {
     pub fn start(stop: &StopToken) -> io::Result<Self> {
         let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         let destination = receiver.local_addr()?;
-        let bound = udp::connect(destination, DEFAULT_RECEIVE_BUFFER, &LocalSocketOptions::default()).map_err(io::Error::other)?;
+        let bound = udp::connect(destination, DEFAULT_RECEIVE_BUFFER, &LocalSocketOptions::default())
+            .map_err(io::Error::other)?;
         let mut packet = Header::new(PacketType::Audio, 0, 0).to_bytes().to_vec();
         packet.resize(HEADER_LEN + TIMING_PAYLOAD, 0);
         let node = TimingNode { destination, packet, start: None, sent: 0 };

@@ -3,13 +3,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::codec::{
     DecodeError, FieldReader, MAX_PATH_PARTS, MAX_SUFFIXES, MAX_VARINT_LEN, MAX_VERSIONS, Parameters, write_bytes,
     write_parameters, write_strings, write_varint,
 };
 
 /// Wire format of a session. The client offers versions, and the server chooses one of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum MoqtVersion {
     /// Version `0xffffff00`: track paths are tuples.
     Gomoqt202502,

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub mod client;
 pub mod codec;
 pub mod echo;
@@ -31,7 +33,7 @@ pub const ALPN_QUIC: &[u8] = b"moq-00";
 pub const ALPN_WEBTRANSPORT: &[u8] = b"h3";
 
 /// Transport that carries the streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Transport {
     /// Raw QUIC: `moqt://`.
     Quic,

@@ -139,7 +139,7 @@ figures! {
     /// The capture device of a live run.
     "capture": CaptureFigures from capture: &CaptureResults {
         device: String = capture.device.clone();
-        device_format: &'static str = capture.sample_format;
+        device_format: String = capture.sample_format.to_string();
         device_rate_hz: u32 = capture.sample_rate;
         device_channels: u16 = capture.channels;
         requested_buffer_frames: u32 = capture.requested_buffer_frames;
@@ -163,7 +163,7 @@ figures! {
         let depth = buffer.depth.map(|depth| [depth.min, depth.mean, depth.max].map(|depth| thousandths(depth * 1e3)));
     ] {
         device: String = playback.device.clone();
-        device_format: &'static str = playback.sample_format;
+        device_format: String = playback.sample_format.to_string();
         device_rate_hz: u32 = playback.sample_rate;
         device_channels: u16 = playback.channels;
         requested_buffer_frames: u32 = playback.requested_buffer_frames;

@@ -1,12 +1,12 @@
 //! The report as JSON. `--json` prints the report as one document. `--json-lines` prints one line per packet, and after these lines, the
 //! report in one more line.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::model::Report;
 use super::quantities::micros;
-use crate::client::PacketOutcome;
-use crate::client::StreamKind;
+use crate::client::{PacketEvent, PacketOutcome, StreamKind};
+use crate::time::Time;
 
 /// One line of `--json-lines`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -19,12 +19,14 @@ pub enum JsonLine {
 }
 
 /// A received datagram, or a packet without a reply. Times are relative to the start of counting.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PacketLine {
     /// The stream of the packet.
     pub stream: StreamKind,
     /// AUDIO and KEEPALIVE: the sequence of the header. `LATENCY_PING`: `ping_sequence` of the payload.
     pub sequence: u32,
+    /// When the packet was due, in microseconds.
+    pub due_us: f64,
     /// When the packet was sent, in microseconds.
     pub sent_us: f64,
     /// When this copy arrived, in microseconds.
@@ -36,20 +38,17 @@ pub struct PacketLine {
 }
 
 impl PacketLine {
-    /// Times in nanoseconds since the start of counting.
-    pub fn new(
-        stream: StreamKind,
-        sequence: u32,
-        sent_ns: i64,
-        returned_ns: Option<i64>,
-        outcome: PacketOutcome,
-    ) -> Self {
+    /// The line of an event. Times are relative to `started`, the start of counting.
+    pub fn new(event: &PacketEvent<'_>, started: Time) -> Self {
+        let PacketEvent { stream, sequence, due, sent_at, received_at, outcome, .. } = *event;
+        let since = |time: Time| time.signed_nanos_since(started);
         Self {
             stream,
             sequence,
-            sent_us: micros(sent_ns),
-            returned_us: returned_ns.map(micros),
-            echo_time_us: returned_ns.map(|returned| micros(returned - sent_ns)),
+            due_us: micros(since(due)),
+            sent_us: micros(since(sent_at)),
+            returned_us: received_at.map(|at| micros(since(at))),
+            echo_time_us: received_at.map(|at| micros(at.signed_nanos_since(sent_at))),
             outcome,
         }
     }

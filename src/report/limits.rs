@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::quantities::{RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_time, rounded_micros};
 use crate::audio::quality::SourceQuality;
@@ -13,7 +13,8 @@ use crate::stats::StreamStats;
 use crate::time::saturating_nanos;
 
 /// The limits of a run. No limit is set by default.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// `--max-loss`: ratio of lost packets to settled packets, 0 to 1.
     pub max_loss: Option<f64>,
@@ -30,7 +31,8 @@ pub struct Limits {
 }
 
 /// Limits on the audio.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AudioLimits {
     /// `--max-gaps`: gaps in the returned audio.
     pub max_gaps: Option<u64>,
@@ -123,6 +125,23 @@ impl LimitResult {
 }
 
 impl Limits {
+    /// These limits, with the limits of `other` where no limit is set here.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            max_loss: self.max_loss.or(other.max_loss),
+            max_burst: self.max_burst.or(other.max_burst),
+            max_p50: self.max_p50.or(other.max_p50),
+            max_p99: self.max_p99.or(other.max_p99),
+            max_jitter: self.max_jitter.or(other.max_jitter),
+            audio: AudioLimits {
+                max_gaps: self.audio.max_gaps.or(other.audio.max_gaps),
+                max_clips: self.audio.max_clips.or(other.audio.max_clips),
+                max_silence: self.audio.max_silence.or(other.audio.max_silence),
+            },
+        }
+    }
+
     /// Whether any limit was set.
     pub fn any(&self) -> bool {
         *self != Self::default()

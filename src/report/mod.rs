@@ -14,6 +14,7 @@ pub mod machine;
 pub mod markdown;
 mod model;
 pub mod quantities;
+pub mod run_record;
 pub mod text;
 mod warnings;
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::{Time, saturating_nanos};
 
 /// Minimum difference that counts as a jump.
@@ -39,8 +41,9 @@ impl ClockReading {
 /// maximum slew plus the duration of both readings. If the difference exceeds the tolerance, the wall clock jumped or the machine was
 /// suspended. To distinguish a wall clock jump from a suspension, a clock is needed that continues during suspension. On a system without
 /// such a clock, every detected difference counts as a jump.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ClockJumps {
+    #[serde(skip)]
     last: Option<ClockReading>,
     count: u64,
     max_jump_ns: Option<i64>,
@@ -87,7 +90,7 @@ impl ClockJumps {
 pub const MIN_DRIFT_SECONDS: u64 = 10;
 
 /// An estimate of the drift of a sample clock.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DriftEstimate {
     /// How much faster the device runs than at its nominal rate, in parts per million. Negative if the device is slower.
     pub ppm: f64,

@@ -1,5 +1,7 @@
 //! Delay statistics: delay variation (RFC 5481), jitter (RFC 3550), pacing of sends, and host timing.
 
+use serde::{Deserialize, Serialize};
+
 use super::{ClockJumps, Histogram};
 use crate::time::{NANOS_PER_SECOND, Time};
 
@@ -141,7 +143,7 @@ fn ring_index(second: u64) -> usize {
 }
 
 /// Timing of the local host, which affects the accuracy of a run's results.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct HostTiming {
     /// Duration of each send call, in nanoseconds.
     pub send_call: Histogram,

@@ -6,6 +6,8 @@
 
 use std::iter;
 
+use serde::{Deserialize, Serialize};
+
 /// log2 of the number of buckets in an octave. The width of a bucket is at most 1/1,024 of its lower bound: less than 0.1 %.
 const SUB_BUCKET_BITS: u32 = 10;
 const SUB_BUCKETS: usize = 1 << SUB_BUCKET_BITS;
@@ -16,7 +18,8 @@ const OCTAVES: usize = 64 - SUB_BUCKET_BITS as usize + 1;
 const MILLION: u128 = 1_000_000;
 
 /// Counts of signed values in nanoseconds. Count, minimum, maximum and sum are exact.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(into = "SparseCounts", try_from = "SparseCounts")]
 pub struct Histogram {
     negative: MagnitudeCounts,
     positive: MagnitudeCounts,
@@ -190,6 +193,44 @@ fn bucket_bounds(octave: usize, slot: usize) -> (u64, u64) {
     };
     let lower = ((SUB_BUCKETS + slot) as u64) << shift;
     (lower, lower + ((1u64 << shift) - 1))
+}
+
+/// A histogram as a run record stores it. Each bucket with values is a pair of the bucket's lowest magnitude and its count. The magnitude is
+/// negative for the buckets of negative values.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SparseCounts {
+    sum: i128,
+    min: i64,
+    max: i64,
+    /// Pairs in the order of the buckets.
+    buckets: Vec<(i64, u64)>,
+}
+
+impl From<Histogram> for SparseCounts {
+    fn from(histogram: Histogram) -> Self {
+        let negative = histogram.negative.ascending().rev();
+        let negative = negative.map(|(lower, _, count)| (0i64.saturating_sub_unsigned(lower), count));
+        let positive = histogram.positive.ascending().map(|(lower, _, count)| (lower.cast_signed(), count));
+        let (min, max) = histogram.min_max.unwrap_or_default();
+        Self { sum: histogram.sum, min, max, buckets: negative.chain(positive).collect() }
+    }
+}
+
+impl TryFrom<SparseCounts> for Histogram {
+    type Error = &'static str;
+
+    fn try_from(SparseCounts { sum, min, max, buckets }: SparseCounts) -> Result<Self, Self::Error> {
+        let mut histogram = Self::new();
+        for (lower, count) in buckets {
+            let side = if lower < 0 { &mut histogram.negative } else { &mut histogram.positive };
+            side.add(lower.unsigned_abs(), count);
+            histogram.count = histogram.count.checked_add(count).ok_or("a histogram has too many values")?;
+        }
+        histogram.sum = sum;
+        histogram.min_max = (histogram.count > 0).then_some((min, max));
+        Ok(histogram)
+    }
 }
 
 /// Minimum width of a bar. Narrower bars would show the precision of the clock, not the delay of the path.

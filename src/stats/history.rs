@@ -12,6 +12,8 @@ pub const MAX_INTERVALS: usize = 600;
 /// log2 of the number of buckets in an octave of [`RttCounts`]. The width of a bucket is at most 1/256 of its lower bound.
 const SUB_BUCKET_BITS: u32 = 8;
 const SUB_BUCKETS: u64 = 1 << SUB_BUCKET_BITS;
+/// Precision of the sums of jitter estimates.
+const JITTER_UNITS_PER_NS: f64 = 1_024.0;
 
 /// Counts and times of the packets that were sent in one interval.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,7 +30,8 @@ pub struct Interval {
     pub in_flight: u64,
     /// The length of the longest loss burst that contains a packet of this interval. Only packets up to the end of the interval count.
     pub burst_max: u64,
-    jitter_sum: f64,
+    /// Sum of the jitter estimates in units of 2^-10 ns. An integer sum does not depend on the order of the additions.
+    jitter_sum: u128,
     jitter_count: u64,
     rtt: RttCounts,
 }
@@ -52,7 +55,7 @@ impl Interval {
 
     /// The mean of the jitter estimates (RFC 3550) after each packet of this interval, in nanoseconds.
     pub fn jitter_mean(&self) -> Option<f64> {
-        (self.jitter_count > 0).then(|| self.jitter_sum / self.jitter_count as f64)
+        (self.jitter_count > 0).then(|| self.jitter_sum as f64 / JITTER_UNITS_PER_NS / self.jitter_count as f64)
     }
 
     /// Packets with an outcome: returned, damaged or lost.
@@ -124,7 +127,7 @@ impl History {
         interval.returned += 1;
         interval.rtt.record(rtt);
         if let Some(jitter) = jitter {
-            interval.jitter_sum += jitter;
+            interval.jitter_sum += (jitter * JITTER_UNITS_PER_NS) as u128;
             interval.jitter_count += 1;
         }
     }

@@ -275,6 +275,7 @@ fn recorder_of_both_sides() -> usize {
             stream,
             index,
             sequence,
+            due: now,
             sent_at: now,
             received_at: Some(now),
             outcome: PacketOutcome::Returned,

@@ -107,7 +107,7 @@ fn run_whose_thread_stalls_is_given_up_with_the_pending_operation() {
     let (server, options, config) = delayed_server();
     let result = run_client(options, config, stall_at_third_frame, &StopToken::default()).join();
     assert!(result.error.is_none() && !result.frame_tracker.is_interrupted(), "no stop was requested");
-    let awaited = MoqtFailure::TimedOut("the next frame to be sent");
+    let awaited = MoqtFailure::TimedOut("the next frame to be sent".into());
     assert_eq!(awaited.kind(), "timed_out");
     // The run does not wait for the frames to return, which would take a minute.
     assert_eq!(report(result, None), (Some(awaited), Some([3, 0, 3])));
@@ -123,7 +123,7 @@ fn run_that_stalls_during_setup_is_given_up() {
     let result =
         run_client(MoqtConnectOptions { limits, ..options }, groups(3, 1), |_| {}, &StopToken::default()).join();
     assert!(result.error.is_none());
-    assert_eq!(report(result, None), (Some(MoqtFailure::TimedOut("the session setup")), None));
+    assert_eq!(report(result, None), (Some(MoqtFailure::TimedOut("the session setup".into())), None));
 }
 
 #[test]

@@ -109,7 +109,16 @@ fn image_build_contains_all_that_cargo_needs() {
         .collect();
     assert_eq!(
         sources,
-        ["Cargo.toml", "Cargo.lock", ".cargo", "tests/fuzz/Cargo.toml", "tests/fuzz/src", "tests/support", "build.rs", "src"]
+        [
+            "Cargo.toml",
+            "Cargo.lock",
+            ".cargo",
+            "tests/fuzz/Cargo.toml",
+            "tests/fuzz/src",
+            "tests/support",
+            "build.rs",
+            "src"
+        ]
     );
     let ignored = read(".dockerignore");
     let let_in: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();

@@ -6,6 +6,8 @@
 //! are buffered for the depth or less. The target depth is one device block, plus the jitter allowance, plus a tolerance. Speed control
 //! starts when the depth first differs from the target by more than the tolerance.
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::{Time, saturating_nanos};
 use std::time::Duration;
 
@@ -41,7 +43,7 @@ const PAUSE_THRESHOLD: f64 = 0.001;
 const SKIP_THRESHOLD: f64 = 0.05;
 
 /// Time that the fastest packet of each window (one second) waits in the jitter buffer. All values are in seconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BufferDepth {
     /// Minimum waiting time over all windows.
     pub min: f64,

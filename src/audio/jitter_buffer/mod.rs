@@ -18,6 +18,7 @@ use std::time::Duration;
 use adaptive_resampler::AdaptiveResampler;
 use concealment::{Concealment, FADE_OUT_DIVISOR};
 use delay_control::{Adjustment, DelayController};
+use serde::{Deserialize, Serialize};
 
 pub use adaptive_resampler::UnsupportedRates;
 pub use delay_control::BufferDepth;
@@ -61,7 +62,7 @@ impl JitterBufferConfig {
 }
 
 /// Statistics of a jitter buffer.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct JitterBufferStats {
     /// Packets played.
     pub played: u64,

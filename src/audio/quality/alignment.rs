@@ -5,6 +5,7 @@
 
 use realfft::RealFftPlanner;
 use realfft::num_complex::Complex;
+use serde::{Deserialize, Serialize};
 
 /// Maximum number of samples per channel that are compared: 2.7 s at 48 kHz.
 pub const CORRELATION_WINDOW: usize = 1 << 17;
@@ -30,7 +31,7 @@ const AMBIGUITY_RATIO: f64 = 0.95;
 const VALLEY_RATIO: f64 = 0.7;
 
 /// Result of the comparison of returned and sent audio.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Alignment {
     /// No audio returned in time.
     NoAudio,
@@ -47,7 +48,7 @@ pub enum Alignment {
 }
 
 /// The shift with the highest correlation.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CorrelationPeak {
     /// Delay of the returned audio in samples per channel; negative if it returned early.
     pub shift: i64,

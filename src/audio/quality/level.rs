@@ -8,6 +8,8 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::audio::convert::InputTap;
 
 /// Minimum magnitude of a full-scale sample: the largest value of a 16-bit converter.
@@ -19,7 +21,7 @@ fn is_full_scale(sample: f32) -> bool {
 }
 
 /// Level of one channel. A full-scale sine has a peak of 1 and a mean square of 0.5.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChannelLevel {
     /// Finite samples.
     pub finite_samples: u64,
@@ -267,7 +269,7 @@ pub struct SourceMeter {
 }
 
 /// Quality of the input. Offsets and lengths are in input samples per channel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceQuality {
     /// Sample rate in Hz.
     pub rate: u32,

@@ -9,6 +9,8 @@ mod level;
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 pub use alignment::{Alignment, CORRELATION_WINDOW, CorrelationPeak, MAX_SHIFT};
 pub use level::{ChannelLevel, FULL_SCALE, MIN_CLIP_SAMPLES, SharedSourceMeter, SourceMeter, SourceQuality};
 
@@ -16,7 +18,7 @@ use alignment::Correlator;
 use level::LevelMeter;
 
 /// Format of the packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PacketFormat {
     /// Sample rate in Hz.
     pub sample_rate: u32,
@@ -52,7 +54,7 @@ pub struct Analyzer {
 }
 
 /// Audio quality of a run. Offsets are in samples per channel from the first sent sample.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AudioQuality {
     /// Format of the packets.
     pub format: PacketFormat,
@@ -174,7 +176,7 @@ pub struct Gap {
 }
 
 /// All gaps of a run. Packets can be added in any order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gaps {
     /// Packet indexes of each gap, in order.
     spans: Vec<Range<u64>>,

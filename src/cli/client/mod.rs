@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Arg, ColorChoice};
 
 use super::options::impairment::ImpairmentArgs;
@@ -17,18 +17,21 @@ use super::options::network::NetworkArgs;
 use super::options::room_target::RoomTargetArgs;
 use super::output::Failure;
 use super::output::{
-    HEADING_REPORT, HtmlPage, PacketLinePrinter, ProgressDisplay, ReportFileArgs, are_notices_silenced, print, print_message,
+    HEADING_REPORT, HtmlPage, ProgressDisplay, ReportFileArgs, are_notices_silenced, print, print_message,
     print_notice, silence_notices,
 };
+use super::packet_lines::{PacketLineSender, PacketLineWriter, RecordFile, packet_lines};
+use super::run_record::RunRecordArgs;
 use super::values::{ByteSize, Millis, Percent, TimeSpan, UdpDriver, parse_percent, use_color};
 use crate::client::{ClientNode, PacketObserver, ProgressCounters, Workload};
-use crate::client::{RunResults, StopSignal};
+use crate::client::{RunKind, RunResults, StopSignal};
 use crate::echo::DEFAULT_DELAY;
 use crate::io::clock::{ClockMonitor, wall_clock};
 use crate::io::os;
 use crate::io::stop::StopToken;
 use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverStats, NodeThread};
 use crate::report::limits::{AudioLimits, Limits};
+use crate::report::run_record::{AudioPicture, RecordedRun, RunEnd};
 use crate::report::{Report, json, text};
 use crate::stats::ClockJumps;
 use crate::time::Time;
@@ -141,6 +144,10 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub network: NetworkArgs,
 
+    /// Run records.
+    #[command(flatten)]
+    pub run_record: RunRecordArgs,
+
     /// Receive buffer size to request from the kernel
     #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = ByteSize(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_LOCAL_SYSTEM)]
     socket_buffer: ByteSize,
@@ -162,8 +169,18 @@ pub struct ClientArgs {
 pub fn adapt_argument(arg: Arg) -> Arg {
     let takes_value = arg.get_action().takes_values() && !arg.is_positional();
     let arg = if takes_value { arg.allow_negative_numbers(true) } else { arg };
-    const RARE: [&str; 10] =
-        ["delay", "loss", "burst_loss", "drop_packets", "jitter", "reorder", "duplicate", "bandwidth", "seed", "outcome_log"];
+    const RARE: [&str; 10] = [
+        "delay",
+        "loss",
+        "burst_loss",
+        "drop_packets",
+        "jitter",
+        "reorder",
+        "duplicate",
+        "bandwidth",
+        "seed",
+        "outcome_log",
+    ];
     let is_rare = RARE.contains(&arg.get_id().as_str());
     if is_rare { arg.hide_short_help(true) } else { arg }
 }
@@ -176,6 +193,27 @@ pub struct FinishedRun {
     pub error: Option<anyhow::Error>,
     /// Waveforms for --html.
     pub page: Option<HtmlPage>,
+    /// The file of --record-run, which contains all packets.
+    pub record: Option<RecordFile>,
+}
+
+impl FinishedRun {
+    /// A run without waveforms and without a record.
+    pub fn new(run: RunResults, error: Option<anyhow::Error>) -> Self {
+        Self { run, error, page: None, record: None }
+    }
+
+    /// Completes the record.
+    fn finish_record(&mut self) -> anyhow::Result<()> {
+        let Some(record) = self.record.take() else { return Ok(()) };
+        let audio = self.page.as_ref().map(|page| AudioPicture {
+            name: page.name.clone(),
+            waveform: &page.waveform,
+            missing_packets: page.missing_packets,
+        });
+        let error = self.error.as_ref().map(|error| format!("{error:#}"));
+        record.finish(RunEnd { run: &self.run, packets_dropped: 0, error, audio })
+    }
 }
 
 impl ClientArgs {
@@ -199,7 +237,7 @@ impl ClientArgs {
 
     /// Output files with their options.
     pub fn output_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        self.files.files().chain(self.impairment.outcome_log())
+        self.files.files().chain(self.run_record.output_file()).chain(self.impairment.outcome_log())
     }
 
     /// Rejects limits that need replies. Called for --no-echo.
@@ -248,6 +286,35 @@ impl ClientArgs {
         }
     }
 
+    /// The queue of packet lines, if --json-lines or --record-run was given.
+    pub(super) fn packet_lines(&self) -> Result<Option<(PacketLineSender, PacketLineWriter)>, Failure> {
+        let file = self.run_record.create(self.limits())?;
+        Ok((self.json_lines || file.is_some()).then(|| packet_lines(self.json_lines, file)))
+    }
+
+    /// If --replay was given, reports the recorded run and returns the exit code. `command` is the subcommand.
+    pub fn replay(&self, command: RunKind, color: ColorChoice) -> Result<Option<u8>, Failure> {
+        let Some(RecordedRun { options, run, error, .. }) = self.run_record.read()? else { return Ok(None) };
+        if run.run_kind != command {
+            let other = match run.run_kind {
+                RunKind::Send => "send",
+                RunKind::Probe => "probe",
+            };
+            return Err(Failure::usage(format!(
+                "--replay: this is a record of `{other}`; use `jamjam-dev {other} --replay`"
+            )));
+        }
+        let limits = self.limits().or(options.limits);
+        let report = Report::new(&run, &limits);
+        let error = error.map(|error| anyhow!(error));
+        let files = self.files.write(&report, None, error.as_ref());
+        self.print_report(&report, color)?;
+        match error.or(files.err()) {
+            Some(error) => Err(Failure::unusable(error)),
+            None => Ok(Some(report.exit_code())),
+        }
+    }
+
     /// Whether standard output contains only JSON.
     pub fn prints_json(&self) -> bool {
         self.json || self.json_lines
@@ -258,30 +325,39 @@ impl ClientArgs {
         if self.prints_json() {
             return self.report(finished, color);
         }
-        let FinishedRun { run, error, page } = finished;
+        let mut finished = finished;
+        let record = finished.finish_record();
+        let FinishedRun { run, error, page, .. } = finished;
         let report = Report::new(&run, &self.limits());
         let files = self.files.write(&report, page.as_ref(), error.as_ref());
         for line in text::brief(&report) {
             print_message(&line);
         }
-        exit_code(&run, &report, error.or(files.err()))
+        exit_code(&run, &report, error.or(record.and(files).err()))
     }
 
     /// Prints the report and returns the exit code, or the error of the run.
-    pub fn report(&self, FinishedRun { run, error, page }: FinishedRun, color: ColorChoice) -> Result<u8, Failure> {
+    pub fn report(&self, mut finished: FinishedRun, color: ColorChoice) -> Result<u8, Failure> {
+        let record = finished.finish_record();
+        let FinishedRun { run, error, page, .. } = finished;
         let report = Report::new(&run, &self.limits());
         let files = self.files.write(&report, page.as_ref(), error.as_ref());
+        self.print_report(&report, color)?;
+        exit_code(&run, &report, error.or(record.and(files).err()))
+    }
+
+    /// Prints the report to standard output.
+    fn print_report(&self, report: &Report, color: ColorChoice) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
         let document = if self.json_lines {
             json::line(&crate::report::json::JsonLine::Report(Box::new(report.clone())))
         } else if self.json {
-            json::document(&report)
+            json::document(report)
         } else {
-            Ok(text::summary(&report, use_color(color, &stdout)))
+            Ok(text::summary(report, use_color(color, &stdout)))
         };
         let document = document.context("cannot convert the report to JSON").map_err(Failure::unusable)?;
-        print(&mut stdout, document.trim_end()).map_err(Failure::unusable)?;
-        exit_code(&run, &report, error.or(files.err()))
+        print(&mut stdout, document.trim_end()).map_err(Failure::unusable)
     }
 }
 
@@ -332,7 +408,7 @@ pub(super) struct RunMonitor<'a> {
     clock: ClockMonitor,
     total: Option<u64>,
     show_progress_bar: bool,
-    lines: Option<&'a mut PacketLinePrinter>,
+    lines: Option<&'a mut PacketLineWriter>,
 }
 
 /// Observations of a finished run.
@@ -342,7 +418,7 @@ pub(super) struct MonitorResult<'a> {
     /// End of the run, in nanoseconds since 1970.
     pub(super) unix_ns: u64,
     /// The printer of packet lines.
-    pub(super) lines: Option<&'a mut PacketLinePrinter>,
+    pub(super) lines: Option<&'a mut PacketLineWriter>,
 }
 
 /// A finished client with the statistics of its driver.
@@ -351,7 +427,7 @@ pub(super) struct FinishedClient<'a, S> {
     pub(super) tally: DriverStats,
     /// End of the run, in nanoseconds since 1970.
     unix_ns: u64,
-    lines: Option<&'a mut PacketLinePrinter>,
+    lines: Option<&'a mut PacketLineWriter>,
 }
 
 impl<'a> RunMonitor<'a> {
@@ -359,7 +435,7 @@ impl<'a> RunMonitor<'a> {
     pub(super) fn start(
         live: &'a ProgressCounters,
         total: Option<u64>,
-        lines: Option<&'a mut PacketLinePrinter>,
+        lines: Option<&'a mut PacketLineWriter>,
     ) -> Self {
         Self { live, clock: ClockMonitor::start(), total, show_progress_bar: true, lines }
     }
@@ -371,12 +447,15 @@ impl<'a> RunMonitor<'a> {
 
     /// Monitors until `finished_within` returns true. The closure must return within the duration that is passed to it.
     pub(super) fn poll_until(&mut self, stop: &StopToken, mut finished_within: impl FnMut(Duration) -> bool) {
-        let progress = ProgressDisplay::new(self.total, self.show_progress_bar && io::stderr().is_terminal() && !are_notices_silenced());
+        let progress = ProgressDisplay::new(
+            self.total,
+            self.show_progress_bar && io::stderr().is_terminal() && !are_notices_silenced(),
+        );
         while !finished_within(ProgressDisplay::UPDATE_INTERVAL) {
             progress.update(self.live);
             self.clock.sample();
             if let Some(lines) = &mut self.lines {
-                lines.print_queued(self.live.counting_started());
+                lines.write_queued(self.live.counting_started());
                 if lines.reader_closed() {
                     // The reader has closed the pipe, as with `| head`. With --count 0, the run would never end.
                     stop.request(StopSignal::Interrupt);
@@ -391,7 +470,7 @@ impl<'a> RunMonitor<'a> {
         let clock = clock.finish();
         let unix_ns = wall_clock(Time::ZERO).unix_ns.cast_unsigned();
         if let Some(lines) = &mut lines {
-            lines.print_queued(live.counting_started());
+            lines.write_queued(live.counting_started());
             if lines.dropped() > 0 {
                 print_notice(&format!(
                     "{} lines were dropped: the reader of standard output is too slow",

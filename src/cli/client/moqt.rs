@@ -11,7 +11,8 @@ use clap::ValueEnum;
 
 use super::{ClientArgs, FinishedRun, MonitorResult, RunMonitor, udp_only_error};
 use crate::cli::output::Failure;
-use crate::cli::output::{self, check_distinct_files};
+use crate::cli::output::check_distinct_files;
+use crate::cli::packet_lines::PacketLineWriter;
 use crate::cli::target::MoqtTarget;
 use crate::cli::values::TimeSpan;
 use crate::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
@@ -203,7 +204,7 @@ impl ClientArgs {
             Arc::new(RecordingVerifier::new(trust.verifier().context("--ca").map_err(Failure::unusable)?));
         self.files.remove_stale()?;
 
-        let (queue, mut printer) = self.json_lines.then(output::packet_lines).unzip();
+        let (queue, mut printer) = self.packet_lines()?.unzip();
         let run_config = MoqtRunConfig {
             run_kind,
             target: name,
@@ -271,7 +272,8 @@ impl ClientArgs {
         run.readiness_wait = readiness_wait;
         run.host_timing = Some(HostTiming { clock_jumps, ..HostTiming::default() });
         run.started_unix_ms = unix_ns.saturating_sub(run.duration_ns) / 1_000_000;
-        Ok(FinishedRun { run, error: None, page: None })
+        drop(lines);
+        Ok(FinishedRun { record: printer.and_then(PacketLineWriter::into_file), ..FinishedRun::new(run, None) })
     }
 }
 

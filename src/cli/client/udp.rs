@@ -7,7 +7,8 @@ use anyhow::Context;
 use super::{ClientArgs, FinishedRun, RunMonitor};
 use crate::cli::options::impairment::{OutcomeLogFile, PreparedEcho};
 use crate::cli::options::room_target::JoinedRoom;
-use crate::cli::output::{Failure, PacketLinePrinter, check_distinct_files, print_notice};
+use crate::cli::output::{Failure, check_distinct_files, print_notice};
+use crate::cli::packet_lines::PacketLineWriter;
 use crate::cli::target::UdpTarget;
 use crate::client::{ClientNode, PacketObserver, Workload};
 use crate::echo::{EchoConfig, EchoServer};
@@ -83,7 +84,7 @@ impl ClientArgs {
         client: ClientNode<S>,
         target: ConnectedTarget,
         total: Option<u64>,
-        lines: Option<&mut PacketLinePrinter>,
+        lines: Option<&mut PacketLineWriter>,
         final_observer: &mut dyn PacketObserver,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
@@ -103,7 +104,7 @@ impl ClientArgs {
         error = result.context("cannot read from the socket").err().or(error);
         let mut run = finished.into_run(&target.name, stop, final_observer);
         run.port_unreachable = port_unreachable;
-        Ok(FinishedRun { run, error, page: None })
+        Ok(FinishedRun::new(run, error))
     }
 
     fn connect_socket(&self, address: SocketAddr) -> Result<BoundSocket, Failure> {

@@ -12,7 +12,8 @@ use serde_json::Map;
 use super::{ClientArgs, FinishedRun, RunMonitor, udp_only_error};
 use crate::cli::options::credentials::read_secret_text;
 use crate::cli::output::Failure;
-use crate::cli::output::{self, check_distinct_files};
+use crate::cli::output::check_distinct_files;
+use crate::cli::packet_lines::PacketLineWriter;
 use crate::cli::values::ByteSize;
 use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};
 use crate::client::{RunKind, RunResults, StreamKind};
@@ -271,7 +272,10 @@ impl ClientArgs {
                 let timeout_ns = saturating_nanos(self.timeout());
                 let late_after_ns = self.late_after.map(|late| saturating_nanos(late.0));
                 let run = RunResults { started_unix_ms: clock::unix_ms(), websocket, timeout_ns, late_after_ns, ..run };
-                FinishedRun { run, error: None, page: None }
+                FinishedRun {
+                    record: self.packet_lines()?.and_then(|(_, lines)| lines.into_file()),
+                    ..FinishedRun::new(run, None)
+                }
             }
         };
         finished.run.readiness_wait = wait;
@@ -298,7 +302,7 @@ impl ClientArgs {
             wait_for: None,
             loss_report_nonce: None,
         };
-        let (queue, mut printer) = self.json_lines.then(output::packet_lines).unzip();
+        let (queue, mut printer) = self.packet_lines()?.unzip();
         let client: WebSocketProber = ClientNode::new(
             config,
             WebSocketWorkload::new(connections.request_matcher(plan), count, interval),
@@ -326,7 +330,7 @@ impl ClientArgs {
         }
         let url = plan.urls.first().map(ToString::to_string).unwrap_or_default();
         let run = RunResults { websocket: Some(websocket), ..finished.into_run(&url, stop, &mut ()) };
-        Ok(FinishedRun { run, error: run_error, page: None })
+        Ok(FinishedRun { record: printer.and_then(PacketLineWriter::into_file), ..FinishedRun::new(run, run_error) })
     }
 }
 
@@ -343,7 +347,9 @@ mod tests {
 
     fn probe_plan(url: &str, room: Option<&str>, words: &[&str]) -> Result<(Dialect, Vec<String>), String> {
         let options = Options::parse_from(["x"].iter().chain(words)).dialect;
-        let plan = options.probe_plan(url, room, LocalSocketOptions::default()).map_err(|failure| failure.error.to_string())?;
+        let plan = options
+            .probe_plan(url, room, LocalSocketOptions::default())
+            .map_err(|failure| failure.error.to_string())?;
         let urls = plan.urls.iter().map(|url| format!("{}?{}", url.path(), url.query())).collect();
         Ok((plan.dialect, urls))
     }

@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use crate::cli::output::Failure;
 use crate::cli::output::print_notice;
-use crate::cli::values::{BitRate, ByteSize, TimeSpan, OrOff, Percent, output_file_parser};
+use crate::cli::values::{BitRate, ByteSize, OrOff, Percent, TimeSpan, output_file_parser};
 use crate::echo::{EchoConfig, EchoServer};
 use crate::impairment::{
     BandwidthLimit, DEFAULT_MAX_QUEUE_DELAY, DEFAULT_REORDER_DELAY, GilbertModel, Impairment, SequenceSet,

@@ -68,7 +68,8 @@ impl NetworkArgs {
 
     /// Whether the user gave one of these options.
     pub fn first_given(&self) -> Option<&'static str> {
-        let all = [("-4", self.ipv4), ("-6", self.ipv6), ("--bind", self.bind.is_some()), ("--dscp", self.dscp.is_some())];
+        let all =
+            [("-4", self.ipv4), ("-6", self.ipv6), ("--bind", self.bind.is_some()), ("--dscp", self.dscp.is_some())];
         all.into_iter().find_map(|(option, given)| given.then_some(option))
     }
 }
@@ -111,14 +112,15 @@ impl FromStr for Dscp {
             "LE" => Some(1),
             name => match name.split_at_checked(2) {
                 Some(("CS", class)) => digit(class, 0..=7).map(|class| class << 3),
-                Some(("AF", rest)) => rest.split_at_checked(1).and_then(|(class, drop)| {
-                    Some(digit(class, 1..=4)? << 3 | digit(drop, 1..=3)? << 1)
-                }),
+                Some(("AF", rest)) => rest
+                    .split_at_checked(1)
+                    .and_then(|(class, drop)| Some(digit(class, 1..=4)? << 3 | digit(drop, 1..=3)? << 1)),
                 _ => name.parse().ok().filter(|value| *value <= 63),
             },
         };
         value.map(Self).ok_or_else(|| {
-            "give EF, CS0 to CS7, AF11 to AF43, VA, LE, or a number from 0 to 63 (not the byte: EF is 46, not 184)".to_owned()
+            "give EF, CS0 to CS7, AF11 to AF43, VA, LE, or a number from 0 to 63 (not the byte: EF is 46, not 184)"
+                .to_owned()
         })
     }
 }

@@ -23,9 +23,9 @@ use super::no_reply::{self, PortUse};
 use super::streams::{ConnectionStreams, SessionClock, drive_session};
 use super::webtransport::{SESSION_CLOSE_TIMEOUT, TransportConnection, WebTransportError, WebTransportSession};
 use super::{MoqtUrl, quic};
-use crate::io::local_socket::LocalSocketOptions;
 use crate::client::WaitResult;
 use crate::client::{FrameTracker, MoqtConnectTimes};
+use crate::io::local_socket::LocalSocketOptions;
 use crate::io::resolve::{ResolveError, resolve};
 use crate::io::stop::StopToken;
 use crate::io::tls::client::{TrustError, TrustPolicy};
@@ -538,7 +538,8 @@ async fn connect(options: &MoqtConnectOptions) -> Result<Connected, MoqtConnectE
     let config = quic::client_config(verifier.clone(), url.transport, limits)
         .map_err(|error| MoqtConnectError::Failed { url: url.clone(), reason: error.to_string() })?;
     let started_at = Instant::now();
-    let (endpoint, connection, address) = connect_quic(url, &addresses, socket_options, &config, limits.setup_timeout).await?;
+    let (endpoint, connection, address) =
+        connect_quic(url, &addresses, socket_options, &config, limits.setup_timeout).await?;
     let mut connect_times = MoqtConnectTimes {
         dns_ns: Some(saturating_nanos(name)),
         quic_ns: Some(saturating_nanos(started_at.elapsed())),

@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 use tracing::debug;
 
-use crate::io::local_socket::LocalSocketOptions;
 use crate::client::{self, StopSignal};
+use crate::io::local_socket::LocalSocketOptions;
 use crate::io::stop::StopToken;
 use crate::io::websocket::client::{READ_BUFFER_BYTES, Received, WebSocketClient};
 use crate::io::websocket::connect::{

@@ -100,7 +100,7 @@ impl Microphone {
         let stream = device.build_input_stream_raw(stream_config, to_cpal_format(format), on_data, on_error, None)?;
         let results = CaptureResults {
             device: name.to_owned(),
-            sample_format: format.name(),
+            sample_format: format.name().into(),
             sample_rate,
             channels,
             requested_buffer_frames: buffer,

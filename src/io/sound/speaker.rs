@@ -169,7 +169,7 @@ impl Speaker {
             .map_err(OpenError::Device)?;
         let results = PlaybackResults {
             device: name.to_owned(),
-            sample_format: format.name(),
+            sample_format: format.name().into(),
             sample_rate: device_rate,
             channels: device_channels,
             requested_buffer_frames: buffer,
@@ -303,6 +303,7 @@ mod tests {
                 stream,
                 index,
                 sequence: 1,
+                due: sent_at,
                 sent_at,
                 received_at,
                 outcome,

@@ -9,7 +9,7 @@ use boon::{Compiler, SchemaIndex, Schemas};
 use jamjam_dev::audio::jitter_buffer::{BufferDepth, JitterBufferStats};
 use jamjam_dev::audio::quality::{Analyzer, PacketFormat, ReturnStatus, SourceMeter, SourceQuality};
 use jamjam_dev::client::{AudioResults, LossReport, RunKind, RunResults, StopSignal, StreamKind, WaitResult};
-use jamjam_dev::client::{CaptureResults, PacketOutcome, PlaybackResults};
+use jamjam_dev::client::{CaptureResults, PacketEvent, PacketOutcome, PlaybackResults};
 use jamjam_dev::report::json::{JsonLine, PacketLine};
 use jamjam_dev::report::limits::{AudioLimits, Limits};
 use jamjam_dev::report::{Report, json, text};
@@ -75,7 +75,7 @@ fn captured() -> RunResults {
     let mut run = run_without_anomalies();
     run.audio.as_mut().unwrap().capture = Some(CaptureResults {
         device: "hw:0 (A card)".to_owned(),
-        sample_format: "I24",
+        sample_format: "I24".into(),
         sample_rate: 44_100,
         channels: 2,
         requested_buffer_frames: 128,
@@ -111,7 +111,7 @@ fn played() -> RunResults {
     };
     let playback = PlaybackResults {
         device: "loud\u{7}".to_owned(),
-        sample_format: "I16",
+        sample_format: "I16".into(),
         sample_rate: 44_100,
         channels: 2,
         requested_buffer_frames: 256,
@@ -192,7 +192,7 @@ fn reported() -> RunResults {
     RunResults { loss_report: Some(server_report), ..probe(StreamStats { sent: 1_000, ..ping }) }
 }
 
-fn runs() -> Vec<(&'static str, RunResults)> {
+pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
     let lost = StreamStats { sent: 100, lost: 100, ..StreamStats::new() };
     let endless = StreamStats { sent: u64::MAX / 2, ..stream(StreamStats::new(), (0..5_000).map(|n| n * 777)) };
     let interrupted = StreamStats { sent: 3, in_flight: 3, ..StreamStats::new() };
@@ -226,6 +226,23 @@ fn runs() -> Vec<(&'static str, RunResults)> {
     runs
 }
 
+/// The line of a packet that was sent 500 ns late. The times are in nanoseconds after the start of counting.
+fn packet_line(
+    stream: StreamKind,
+    sequence: u32,
+    sent_ns: u64,
+    returned_ns: Option<u64>,
+    outcome: PacketOutcome,
+) -> PacketLine {
+    let started = Time::from_millis(1);
+    let at = |ns| started + Duration::from_nanos(ns);
+    let (due, sent_at, received_at) =
+        (at(sent_ns).saturating_sub(Duration::from_nanos(500)), at(sent_ns), returned_ns.map(at));
+    let (index, is_first, payload) = (0, false, &[][..]);
+    let event = PacketEvent { stream, index, sequence, due, sent_at, received_at, outcome, is_first, payload };
+    PacketLine::new(&event, started)
+}
+
 fn documents() -> Vec<(String, Value)> {
     let mut documents = Vec::new();
     for (name, run) in runs() {
@@ -235,12 +252,12 @@ fn documents() -> Vec<(String, Value)> {
         }
     }
     let lines = [
-        PacketLine::new(StreamKind::Audio, u32::MAX, 1_000, Some(3_500), PacketOutcome::Returned),
-        PacketLine::new(StreamKind::Ping, 0, 0, Some(1), PacketOutcome::Late),
-        PacketLine::new(StreamKind::Ping, 0, 0, Some(1), PacketOutcome::Duplicate),
-        PacketLine::new(StreamKind::Keepalive, 0, 0, Some(1), PacketOutcome::Damaged),
-        PacketLine::new(StreamKind::Keepalive, 1, 5, None, PacketOutcome::Lost),
-        PacketLine::new(StreamKind::Keepalive, 1, 5, None, PacketOutcome::InFlight),
+        packet_line(StreamKind::Audio, u32::MAX, 1_000, Some(3_500), PacketOutcome::Returned),
+        packet_line(StreamKind::Ping, 0, 0, Some(1), PacketOutcome::Late),
+        packet_line(StreamKind::Ping, 0, 0, Some(1), PacketOutcome::Duplicate),
+        packet_line(StreamKind::Keepalive, 0, 0, Some(1), PacketOutcome::Damaged),
+        packet_line(StreamKind::Keepalive, 1, 5, None, PacketOutcome::Lost),
+        packet_line(StreamKind::Keepalive, 1, 5, None, PacketOutcome::InFlight),
     ];
     for packet in lines {
         let text = json::line(&JsonLine::Packet(packet)).unwrap();
@@ -544,7 +561,8 @@ fn playback_statistics_appear_in_json_and_text() {
 #[test]
 fn device_without_errors_takes_two_lines_of_text() {
     let mut run = run_without_anomalies();
-    let capture = CaptureResults { device: "x\u{1b}[2J".to_owned(), sample_format: "F32", ..CaptureResults::default() };
+    let capture =
+        CaptureResults { device: "x\u{1b}[2J".to_owned(), sample_format: "F32".into(), ..CaptureResults::default() };
     run.audio.as_mut().unwrap().capture = Some(CaptureResults {
         frames: 256,
         callback_frames: (128, 128),
@@ -589,10 +607,10 @@ fn microseconds_have_at_most_three_decimals() {
 
 #[test]
 fn json_lines_are_single_lines_and_the_last_is_the_document() {
-    let packet = PacketLine::new(StreamKind::Audio, 7, 1_500, Some(4_000), PacketOutcome::Returned);
+    let packet = packet_line(StreamKind::Audio, 7, 1_500, Some(4_000), PacketOutcome::Returned);
     assert_eq!(
         json::line(&JsonLine::Packet(packet)).unwrap(),
-        "{\"type\":\"packet\",\"stream\":\"audio\",\"sequence\":7,\"sent_us\":1.5,\"returned_us\":4.0,\
+        "{\"type\":\"packet\",\"stream\":\"audio\",\"sequence\":7,\"due_us\":1.0,\"sent_us\":1.5,\"returned_us\":4.0,\
          \"echo_time_us\":2.5,\"outcome\":\"returned\"}\n"
     );
     let report = Report::new(&run_with_all_anomalies(), &every_limit());

@@ -13,6 +13,7 @@ mod limits;
 mod loss_direction;
 mod machine;
 mod markdown;
+mod run_record;
 mod runs;
 mod text;
 #[cfg(target_os = "linux")]

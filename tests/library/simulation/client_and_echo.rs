@@ -20,6 +20,7 @@ mod differences;
 mod expected_end;
 mod loss_direction;
 mod order;
+mod replay;
 mod scenario;
 mod times;
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use jamjam_dev::client::{
-    self, AudioSender, PacketEvent, PacketObserver, PayloadSource, Prober, SourcePoll, StreamKind,
+    self, AudioSender, PacketEvent, PacketObserver, PayloadSource, Prober, RecordedPacket, SourcePoll, StreamKind,
 };
 use jamjam_dev::echo::EchoServer;
 use jamjam_dev::node::{Node, Receive, TransmitSink};
@@ -75,9 +75,9 @@ impl PayloadSource for Sound {
     }
 }
 
-/// Records every packet event.
+/// Records every packet event: as a line of the reference computation, and as an event of a run record.
 #[derive(Clone, Default)]
-pub(crate) struct OutcomeRecorder(pub(crate) Arc<Mutex<Vec<Line>>>);
+pub(crate) struct OutcomeRecorder(pub(crate) Arc<Mutex<Vec<Line>>>, pub(crate) Arc<Mutex<Vec<RecordedPacket>>>);
 
 impl PacketObserver for OutcomeRecorder {
     fn on_packet(&mut self, fact: PacketEvent<'_>) {
@@ -97,6 +97,9 @@ impl PacketObserver for OutcomeRecorder {
             },
         };
         self.0.lock().expect("no thread panics with the lock").push(line);
+        let PacketEvent { stream, sequence, due, sent_at, received_at, outcome, .. } = fact;
+        let packet = RecordedPacket { stream, sequence, due, sent_at, received_at, outcome };
+        self.1.lock().expect("no thread panics with the lock").push(packet);
     }
 }
 

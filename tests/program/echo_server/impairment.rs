@@ -337,7 +337,8 @@ fn outcome_log_write_error_is_reported_and_delays_nothing() {
 
 #[test]
 fn configured_loss_is_measured() {
-    let finished = program::run("probe --embedded --count 2000 --interval 0.5ms --timeout 1s --loss 10% --seed 5 --json");
+    let finished =
+        program::run("probe --embedded --count 2000 --interval 0.5ms --timeout 1s --loss 10% --seed 5 --json");
     let report = document::report(&finished);
     let [sent, lost] = document::counts(&report, "ping", ["sent", "lost"]);
     // The expected number of lost packets is 200 of 2,000. The standard deviation is 13.4, and the tolerance is 4 standard deviations.

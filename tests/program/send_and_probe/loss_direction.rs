@@ -142,7 +142,8 @@ fn packets_rejected_by_the_server_count_as_received_upstream() {
     // The server also counts packets that it received and whose replies `--loss` drops. Loss report responses are never impaired.
     let folder = tempfile::tempdir().unwrap();
     let (_server, address) = echo_server(&folder, "--loss 30% --seed 3");
-    let output = run(&format!("probe --to {address} --count 60 --interval 1ms --timeout 700ms --loss-direction --json"));
+    let output =
+        run(&format!("probe --to {address} --count 60 --interval 1ms --timeout 700ms --loss-direction --json"));
     let [lost, upstream, downstream] = losses(&document::report(&output), "ping");
     assert!(lost.as_u64().unwrap() > 5 && lost == downstream && upstream == 0, "{lost} {upstream} {downstream}");
 }
@@ -157,8 +158,10 @@ fn server_that_ignores_stun_leaves_the_direction_unknown() {
             (_, 3 | 4) => ServerAction::Silence,
             _ => ServerAction::Reply,
         });
-        let line =
-            format!("probe --to {} --keepalive --count 20 --interval 1ms --timeout 300ms --loss-direction", server.to());
+        let line = format!(
+            "probe --to {} --keepalive --count 20 --interval 1ms --timeout 300ms --loss-direction",
+            server.to()
+        );
         let output = run(&format!("{line} --json"));
         let report = document::report(&output);
         assert_eq!(losses(&report, "keepalive"), [json!(2), Value::Null, Value::Null]);

@@ -17,6 +17,7 @@ mod record_both;
 mod report_files;
 mod rooms;
 mod rooms_tls;
+mod run_record;
 mod source_quality;
 mod stdout_and_stderr;
 #[cfg(target_os = "linux")]

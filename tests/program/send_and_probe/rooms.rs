@@ -115,8 +115,17 @@ fn candidate_addresses_are_tried_in_order_until_one_replies() {
         ]);
 
         let url = format!("ws://{}", signaling.address);
-        let program =
-            start(&mut command(["probe", "--count", "3", "--interval", "1ms", "--signaling-url", &url, "--room", "jam"]));
+        let program = start(&mut command([
+            "probe",
+            "--count",
+            "3",
+            "--interval",
+            "1ms",
+            "--signaling-url",
+            &url,
+            "--room",
+            "jam",
+        ]));
         // The run waits for addresses that are published late.
         room_member.receive_type("PeerJoined");
         let reported = Instant::now();

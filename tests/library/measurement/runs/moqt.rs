@@ -48,8 +48,8 @@ pub(crate) fn moqt_runs() -> Vec<(&'static str, RunResults)> {
         ("moqt", all_kinds()),
         ("moqt unreachable", run(lost(MoqtFailure::Unreachable("no".to_owned())), None)),
         ("moqt refused", run(lost(MoqtFailure::Rejected("no".to_owned())), None)),
-        ("moqt unready", run(lost(MoqtFailure::NotReady("the server has not")), None)),
-        ("moqt overdue", run(lost(MoqtFailure::TimedOut("the session setup")), None)),
+        ("moqt unready", run(lost(MoqtFailure::NotReady("the server has not".into())), None)),
+        ("moqt overdue", run(lost(MoqtFailure::TimedOut("the session setup".into())), None)),
         ("moqt broken", run(lost(MoqtFailure::Broken("gone".to_owned())), Some(silent.clone()))),
         (
             "moqt with a retried path",

@@ -12,6 +12,7 @@ use super::loss_direction::{self, ClientView};
 use super::net::Host;
 use super::participants::{Participant, stream};
 use super::reference_counts::{self, ReferenceConfig, ReferenceCounts, Stream};
+use super::replay;
 use super::scenario::ClientFacts;
 use super::times;
 
@@ -44,6 +45,11 @@ pub(crate) fn client(
     let Host { node, log, ended, machine, address, .. } = host;
     let ended = ended.expect("the simulation ran until every client had ended");
     let mut closing = facts.recorder.clone();
+    let started = match &node {
+        Participant::Sender(node) => node.progress().counting_started(),
+        Participant::Prober(node) => node.progress().counting_started(),
+        Participant::Echo(_) => None,
+    };
     let (interrupted, run) = match node {
         Participant::Echo(_) => panic!("an echo server is not a client"),
         Participant::Sender(node) => {
@@ -79,6 +85,7 @@ pub(crate) fn client(
     run_facts.check_streams(facts, delay, &mut differences);
     run_facts.check_lines(facts, &mut differences);
     run_facts.check_sending(facts, &mut differences);
+    replay::check(&run_facts.run, facts, started.unwrap_or_default(), &mut differences);
     let interrupted = run_facts.interrupted.is_some();
     let view =
         ClientView { client: address, peer: config.peer, log: &log, server, clean: facts.clean, counted, interrupted };

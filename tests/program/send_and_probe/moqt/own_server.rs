@@ -184,7 +184,8 @@ fn wrong_fingerprint_is_reported_once_over_both_transports() {
 #[test]
 fn embedded_server_replies_over_both_transports() {
     for (option, transport) in [("--moqt", "quic"), ("--moqt=quic", "quic"), ("--moqt=webtransport", "webtransport")] {
-        let line = ["probe", "--embedded", option, "--count", "5", "--interval", "5ms", "--moqt-delay", "30ms", "--json"];
+        let line =
+            ["probe", "--embedded", option, "--count", "5", "--interval", "5ms", "--moqt-delay", "30ms", "--json"];
         let output = run_args(line);
         assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
         let report = document::report(&output);

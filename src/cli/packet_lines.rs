@@ -1,0 +1,176 @@
+//! Packet lines: the JSON lines of `--json-lines` on standard output, and the file of `--record-run`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+
+use anyhow::{Context, anyhow};
+
+use super::output::write_line;
+use crate::client::{PacketEvent, PacketObserver, PacketOutcome, StreamKind};
+use crate::report::json::{self, JsonLine, PacketLine};
+use crate::report::run_record::{self, RecordedOptions, RunEnd};
+use crate::stats::Counter;
+use crate::time::Time;
+
+/// Capacity of the packet record queue: about one second of traffic at a high packet rate.
+const QUEUE_CAPACITY: usize = 65_536;
+
+/// A packet event without its payload.
+#[derive(Clone, Copy)]
+struct PacketRecord {
+    stream: StreamKind,
+    sequence: u32,
+    due: Time,
+    sent_at: Time,
+    received_at: Option<Time>,
+    outcome: PacketOutcome,
+}
+
+impl From<PacketEvent<'_>> for PacketRecord {
+    fn from(event: PacketEvent<'_>) -> Self {
+        let PacketEvent { stream, sequence, due, sent_at, received_at, outcome, .. } = event;
+        Self { stream, sequence, due, sent_at, received_at, outcome }
+    }
+}
+
+/// Adds packet records to the queue between the node and the writer. The node's thread uses this sender and must not block. Therefore, if
+/// the queue is full, new records are dropped and counted.
+pub struct PacketLineSender {
+    queue: SyncSender<PacketRecord>,
+    dropped: Arc<Counter>,
+}
+
+impl PacketObserver for PacketLineSender {
+    fn on_packet(&mut self, event: PacketEvent<'_>) {
+        if self.queue.try_send(event.into()).is_err() {
+            self.dropped.add(1);
+        }
+    }
+}
+
+/// Writes the queued records as JSON lines on the main thread.
+pub struct PacketLineWriter {
+    records: Receiver<PacketRecord>,
+    dropped: Arc<Counter>,
+    started: Time,
+    print: bool,
+    reader_closed: bool,
+    file: Option<RecordFile>,
+}
+
+/// Creates the queue between the node and the writer. The writer prints the lines if `print` is true, and also writes them to `file`.
+pub fn packet_lines(print: bool, file: Option<RecordFile>) -> (PacketLineSender, PacketLineWriter) {
+    let (queue, records) = mpsc::sync_channel(QUEUE_CAPACITY);
+    let dropped = Arc::<Counter>::default();
+    (
+        PacketLineSender { queue, dropped: Arc::clone(&dropped) },
+        PacketLineWriter { records, dropped, started: Time::ZERO, print, reader_closed: false, file },
+    )
+}
+
+impl PacketLineWriter {
+    /// Writes all queued records, with times relative to `started`.
+    pub fn write_queued(&mut self, started: Option<Time>) {
+        self.started = started.unwrap_or(self.started);
+        while let Ok(record) = self.records.try_recv() {
+            self.write(record);
+        }
+    }
+
+    /// Whether the reader of standard output has closed the pipe.
+    pub fn reader_closed(&self) -> bool {
+        self.reader_closed
+    }
+
+    /// Number of records that were dropped because standard output or the disk was too slow.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.get()
+    }
+
+    /// The file of `--record-run`, after the last packet.
+    pub fn into_file(self) -> Option<RecordFile> {
+        let dropped = self.dropped();
+        self.file.map(|file| RecordFile { packets_dropped: dropped, ..file })
+    }
+
+    fn write(&mut self, record: PacketRecord) {
+        let PacketRecord { stream, sequence, due, sent_at, received_at, outcome } = record;
+        let event = PacketEvent {
+            stream,
+            index: 0,
+            sequence,
+            due,
+            sent_at,
+            received_at,
+            outcome,
+            is_first: false,
+            payload: &[],
+        };
+        // An error is not reported here. If standard output is broken, printing the report also fails and reports the error.
+        let Ok(line) = json::line(&JsonLine::Packet(PacketLine::new(&event, self.started))) else { return };
+        if self.print
+            && let Err(error) = write_line(&mut io::stdout().lock(), line.trim_end())
+        {
+            self.reader_closed |= error.kind() == io::ErrorKind::BrokenPipe;
+        }
+        if let Some(file) = &mut self.file {
+            file.write(&line);
+        }
+    }
+}
+
+/// Writes packets whose outcome is known only at the end, such as lost packets. These packets do not pass through the queue.
+impl PacketObserver for PacketLineWriter {
+    fn on_packet(&mut self, event: PacketEvent<'_>) {
+        self.write(event.into());
+    }
+}
+
+/// The file of `--record-run`.
+pub struct RecordFile {
+    path: PathBuf,
+    out: BufWriter<File>,
+    packets_dropped: u64,
+    /// The first error. After an error, nothing more is written.
+    error: Option<io::Error>,
+}
+
+impl RecordFile {
+    /// Creates the file and writes the options of the run. An existing file is replaced.
+    pub fn create(path: &Path, options: &RecordedOptions) -> anyhow::Result<Self> {
+        let error = || write_error(path);
+        let out = BufWriter::new(File::create(path).with_context(error)?);
+        let mut file = Self { path: path.to_owned(), out, packets_dropped: 0, error: None };
+        file.write(&run_record::options_line(options).with_context(error)?);
+        Ok(file)
+    }
+
+    fn write(&mut self, line: &str) {
+        if self.error.is_none() {
+            self.error = self.out.write_all(line.as_bytes()).err();
+        }
+    }
+
+    /// Writes the last line. Returns the first error of the file. A record without all packets is an error, because it cannot be replayed.
+    pub fn finish(mut self, end: RunEnd<'_>) -> anyhow::Result<()> {
+        let Self { packets_dropped, .. } = self;
+        let line = run_record::end_line(RunEnd { packets_dropped, ..end }).with_context(|| write_error(&self.path))?;
+        self.write(&line);
+        let result = self.error.take().map_or_else(|| self.out.flush(), Err);
+        result.with_context(|| write_error(&self.path))?;
+        if packets_dropped > 0 {
+            let path = self.path.display();
+            return Err(anyhow!(
+                "--record-run: {packets_dropped} packets are missing from {path}, because standard output or the disk was too slow"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn write_error(path: &Path) -> String {
+    format!("--record-run: cannot write {}", path.display())
+}

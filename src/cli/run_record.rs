@@ -1,0 +1,108 @@
+//! `--record-run` and `--replay`: records the packets of a run in a file, and computes the report from such a file.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use clap::Arg;
+
+use super::output::{Failure, HEADING_REPORT};
+use super::packet_lines::RecordFile;
+use super::values::output_file_parser;
+use crate::report::limits::Limits;
+use crate::report::run_record::{MAX_LINE_BYTES, RecordReader, RecordedOptions, RecordedRun};
+
+/// Options for run records.
+#[derive(Debug, clap::Args)]
+pub struct RunRecordArgs {
+    /// Write the options and all packets of the run to this file
+    ///
+    /// --replay computes the report from this file. The file contains one JSON document per line.
+    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
+    record_run: Option<PathBuf>,
+
+    /// Report a run from a file of --record-run; send nothing
+    ///
+    /// Limits on the command line replace the recorded limits. The exit code is 0 or 1, as for a run that was not interrupted.
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_REPORT)]
+    replay: Option<PathBuf>,
+}
+
+/// The identifiers of the options that may be combined with --replay: output and limits.
+const REPLAY_OPTIONS: [&str; 20] = [
+    "replay",
+    "json",
+    "junit",
+    "markdown",
+    "html",
+    "details",
+    "quiet",
+    "baseline",
+    "profile",
+    "max_loss",
+    "max_burst",
+    "max_p50",
+    "max_p99",
+    "max_jitter",
+    "max_gaps",
+    "max_clips",
+    "max_silence",
+    "color",
+    "help",
+    "version",
+];
+
+/// Makes --replay exclude the options of a live run.
+pub fn exclude_from_replay(arg: Arg) -> Arg {
+    if REPLAY_OPTIONS.contains(&arg.get_id().as_str()) { arg } else { arg.conflicts_with("replay") }
+}
+
+impl RunRecordArgs {
+    /// The file to write, with its option.
+    pub fn output_file(&self) -> Option<(&'static str, &Path)> {
+        Some(("--record-run", self.record_run.as_deref()?))
+    }
+
+    /// The file to read, with its option.
+    pub fn input_file(&self) -> Option<(&'static str, &Path)> {
+        Some(("--replay", self.replay.as_deref()?))
+    }
+
+    /// Creates the file of --record-run.
+    pub fn create(&self, limits: Limits) -> Result<Option<RecordFile>, Failure> {
+        let create = |path: &PathBuf| RecordFile::create(path, &RecordedOptions::new(limits));
+        self.record_run.as_ref().map(create).transpose().map_err(Failure::unusable)
+    }
+
+    /// Reads the file of --replay.
+    pub fn read(&self) -> Result<Option<RecordedRun>, Failure> {
+        let read = |path: &PathBuf| {
+            read_record(path).with_context(|| format!("--replay: cannot read the run from {}", path.display()))
+        };
+        self.replay.as_ref().map(read).transpose().map_err(Failure::unusable)
+    }
+}
+
+fn read_record(path: &Path) -> anyhow::Result<RecordedRun> {
+    // Opening a pipe without a writer would block.
+    if !fs::metadata(path)?.is_file() {
+        bail!("not a regular file");
+    }
+    let mut input = BufReader::new(File::open(path)?);
+    let mut reader = RecordReader::default();
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        let limit = MAX_LINE_BYTES as u64 + 1;
+        if input.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        if line.len() > MAX_LINE_BYTES {
+            bail!("line {number}: longer than {} MiB", MAX_LINE_BYTES >> 20);
+        }
+        let text = str::from_utf8(&line).map_err(|_| anyhow!("line {number}: not UTF-8 text"))?;
+        reader.push_line(text)?;
+    }
+    Ok(reader.finish()?)
+}

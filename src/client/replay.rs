@@ -1,0 +1,204 @@
+//! Recomputes the statistics of a recorded run from its packets. The packets pass through the same [`PacketTracker`] as in a live run.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::RunConfig;
+use super::results::{PacketOutcome, RunResults, StreamKind};
+use super::sent_packets::{PacketTracker, ReceivedReply, SentPackets, SentPacketsByStream};
+use crate::stats::StreamStats;
+use crate::time::Time;
+
+/// The digest of an intact reply in a replay. Every other value stands for a damaged reply.
+const INTACT_DIGEST: u64 = 0;
+
+/// A recorded packet event: a received datagram, or a packet without a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordedPacket {
+    /// Stream of the packet.
+    pub stream: StreamKind,
+    /// Sequence number of the packet.
+    pub sequence: u32,
+    /// When the packet was due.
+    pub due: Time,
+    /// When the packet was sent.
+    pub sent_at: Time,
+    /// When the datagram arrived, with any outcome except `Lost` and `InFlight`.
+    pub received_at: Option<Time>,
+    /// Outcome of the packet or datagram.
+    pub outcome: PacketOutcome,
+}
+
+/// Counts of a stream that its packets do not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamCounts {
+    /// The stream.
+    pub stream: StreamKind,
+    /// Packets for which sending failed.
+    pub send_failed: u64,
+    /// Datagrams of this type that match no packet.
+    pub unmatched: u64,
+}
+
+impl StreamCounts {
+    /// The counts of each stream of a run.
+    pub fn of_run(run: &RunResults) -> Vec<Self> {
+        let counts = |stream| {
+            let StreamStats { send_failed, unmatched, .. } = *run.stream(stream)?;
+            Some(Self { stream, send_failed, unmatched })
+        };
+        StreamKind::ALL.into_iter().filter_map(counts).collect()
+    }
+}
+
+/// Why a run cannot be replayed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{reason}")]
+pub struct ReplayError {
+    /// Position of the packet event, from 0; `None` if the error concerns no single event.
+    pub event: Option<usize>,
+    /// The contradiction.
+    pub reason: String,
+}
+
+/// A sent packet of a recorded run.
+#[derive(Clone, Copy)]
+struct SentPacket {
+    due: Time,
+    sent_at: Time,
+    /// The outcome, if the packet has no reply.
+    unanswered: Option<PacketOutcome>,
+}
+
+/// The sent packets of one stream, with the number of packets already passed to the tracker.
+#[derive(Default)]
+struct RecordedStream {
+    sent: Vec<SentPacket>,
+    replayed: usize,
+}
+
+/// Fills the statistics of `run` from `events`. Replies must be in the order of their arrival. `streams` contains the streams of the run.
+/// If `streams` is empty, the run has no stream and no pacing.
+pub fn replay(
+    mut run: RunResults,
+    streams: &[StreamCounts],
+    events: &[RecordedPacket],
+) -> Result<RunResults, ReplayError> {
+    let first_sequence = |kind| match (kind, &run.audio) {
+        (StreamKind::Audio, Some(audio)) => audio.first_sequence,
+        _ => 0,
+    };
+    let mut recorded = collect_sent(streams, events, first_sequence)?;
+    let config = RunConfig {
+        peer: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        evaluated_stream: run.evaluated_stream,
+        server_delay: run.audio.as_ref().and_then(|audio| audio.configured_server_delay_ns).map(Duration::from_nanos),
+        first_echo_timeout: Duration::ZERO,
+        timeout: Duration::from_nanos(run.timeout_ns),
+        late_after: run.late_after_ns.map(Duration::from_nanos),
+        replies_expected: run.replies_expected,
+        wait_for: None,
+        loss_report_nonce: None,
+    };
+    let mut tracker = PacketTracker::new(config, first_sequence(StreamKind::Audio), Box::new(()));
+    for event in events {
+        let Some(received_at) = event.received_at else { continue };
+        let index = event.sequence.wrapping_sub(first_sequence(event.stream)) as usize;
+        for kind in StreamKind::ALL {
+            let minimum = if kind == event.stream { index + 1 } else { 0 };
+            recorded[kind as usize].send_until(kind, received_at, minimum, &mut tracker);
+        }
+        let digest = if event.outcome == PacketOutcome::Damaged { !INTACT_DIGEST } else { INTACT_DIGEST };
+        let reply = ReceivedReply { sequence: event.sequence, received_at, digest, payload: &[] };
+        tracker.on_received(Some((event.stream, Some(reply))));
+    }
+    for kind in StreamKind::ALL {
+        recorded[kind as usize].send_until(kind, Time::ZERO, usize::MAX, &mut tracker);
+    }
+    let PacketTracker { streams: SentPacketsByStream { audio, ping, keepalive }, pacing, .. } = tracker;
+    let finish = |kind: StreamKind, sent_packets: SentPackets| {
+        let counts = streams.iter().find(|counts| counts.stream == kind)?;
+        let sent = &recorded[kind as usize].sent;
+        let in_flight = |index, _| {
+            usize::try_from(index).ok().and_then(|index| sent.get(index)?.unanswered) == Some(PacketOutcome::InFlight)
+        };
+        let stats = sent_packets.finish_with(in_flight, &mut ());
+        Some(StreamStats { send_failed: counts.send_failed, unmatched: counts.unmatched, ..stats })
+    };
+    if let (Some(results), Some(stats)) = (&mut run.audio, finish(StreamKind::Audio, audio)) {
+        results.stats = stats;
+    }
+    (run.ping, run.keepalive) = (finish(StreamKind::Ping, ping), finish(StreamKind::Keepalive, keepalive));
+    run.pacing = (!streams.is_empty()).then_some(pacing);
+    Ok(run)
+}
+
+/// The sent packets of each stream, checked for contradictions. The array index is a [`StreamKind`].
+fn collect_sent(
+    streams: &[StreamCounts],
+    events: &[RecordedPacket],
+    first_sequence: impl Fn(StreamKind) -> u32,
+) -> Result<[RecordedStream; 3], ReplayError> {
+    let mut found: [Vec<Option<SentPacket>>; 3] = Default::default();
+    for (position, event) in events.iter().enumerate() {
+        let error = |reason: &str| {
+            let name = event.stream.name();
+            Err(ReplayError { event: Some(position), reason: format!("{name} packet {}: {reason}", event.sequence) })
+        };
+        if !streams.iter().any(|counts| counts.stream == event.stream) {
+            return error("the last line does not contain this stream");
+        }
+        let index = event.sequence.wrapping_sub(first_sequence(event.stream)) as usize;
+        // Each packet has at least one event.
+        if index >= events.len() {
+            return error("the record does not contain all packets before this packet");
+        }
+        let has_reply = !matches!(event.outcome, PacketOutcome::Lost | PacketOutcome::InFlight);
+        if has_reply != event.received_at.is_some() {
+            return error("the outcome and the time of the reply contradict each other");
+        }
+        let packet =
+            SentPacket { due: event.due, sent_at: event.sent_at, unanswered: (!has_reply).then_some(event.outcome) };
+        let sent = &mut found[event.stream as usize];
+        if index >= sent.len() {
+            sent.resize(index + 1, None);
+        }
+        match &sent[index] {
+            None => sent[index] = Some(packet),
+            Some(other) if (other.due, other.sent_at) != (packet.due, packet.sent_at) => {
+                return error("an earlier line contains another due time or send time of this packet");
+            }
+            Some(other) if other.unanswered.is_some() || packet.unanswered.is_some() => {
+                return error("this packet has an outcome without a reply, and a second line");
+            }
+            Some(_) => {}
+        }
+    }
+    let mut recorded: [RecordedStream; 3] = Default::default();
+    for (kind, sent) in StreamKind::ALL.into_iter().zip(found) {
+        let sequence = |index: usize| first_sequence(kind).wrapping_add(index as u32);
+        let missing = |index| ReplayError {
+            event: None,
+            reason: format!("{} packet {} is missing", kind.name(), sequence(index)),
+        };
+        let sent = sent.into_iter().enumerate().map(|(index, packet)| packet.ok_or_else(|| missing(index)));
+        recorded[kind as usize].sent = sent.collect::<Result<_, _>>()?;
+    }
+    Ok(recorded)
+}
+
+impl RecordedStream {
+    /// Passes all packets that were sent by `time`, and at least the first `minimum` packets, to the tracker.
+    fn send_until(&mut self, kind: StreamKind, time: Time, minimum: usize, tracker: &mut PacketTracker) {
+        while let Some(packet) =
+            self.sent.get(self.replayed).filter(|packet| packet.sent_at <= time || self.replayed < minimum)
+        {
+            tracker.on_sent(kind, (packet.due, packet.sent_at), INTACT_DIGEST, false);
+            self.replayed += 1;
+        }
+    }
+}

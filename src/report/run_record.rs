@@ -1,0 +1,252 @@
+//! A run record (`--record-run`): the options and the packets of a run as JSON Lines, from which `--replay` computes the report again.
+//!
+//! The first line contains the options. Each following line is a packet, as in `--json-lines`. The last line contains what was observed
+//! besides packets, such as the duration of send calls. `docs/measuring.md` describes the format.
+
+use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
+use thiserror::Error;
+
+use super::json::PacketLine;
+use super::limits::Limits;
+use crate::audio::waveform::{MAX_COLUMNS, Waveform};
+use crate::client::{RecordedPacket, RunResults, StreamCounts, StreamKind, replay};
+use crate::time::Time;
+
+/// Version of the format.
+pub const RECORD_VERSION: u32 = 1;
+
+/// Maximum number of packet lines that are read.
+pub const MAX_RECORDED_PACKETS: usize = 20_000_000;
+
+/// Maximum length of a line in bytes.
+pub const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// The start of counting in the time of a replay. The distance to both ends of the time scale is 73 years or more.
+const REPLAY_ORIGIN_NS: u64 = 1 << 61;
+
+/// The first line: the options that determine the report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedOptions {
+    #[serde(rename = "type")]
+    line_type: RunTag,
+    /// [`RECORD_VERSION`].
+    pub record_version: u32,
+    /// Version of the program that recorded the run.
+    pub tool_version: String,
+    /// Limits of the run.
+    pub limits: Limits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum RunTag {
+    #[serde(rename = "run")]
+    Run,
+}
+
+impl RecordedOptions {
+    /// The options of a run with `limits`.
+    pub fn new(limits: Limits) -> Self {
+        let tool_version = env!("CARGO_PKG_VERSION").to_owned();
+        Self { line_type: RunTag::Run, record_version: RECORD_VERSION, tool_version, limits }
+    }
+}
+
+/// The last line: observations that the packets do not contain.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndLine<R, W> {
+    #[serde(rename = "type")]
+    line_type: EndTag,
+    /// Packet lines that are missing because the disk was too slow.
+    packets_dropped: u64,
+    streams: Vec<StreamCounts>,
+    /// Everything except the statistics that the packets show.
+    results: R,
+    /// The error that ended the run.
+    error: Option<String>,
+    audio: Option<AudioPicture<W>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum EndTag {
+    #[serde(rename = "end")]
+    End,
+}
+
+/// The waveforms of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AudioPicture<W = Waveform> {
+    /// Name of the source: a file or a device.
+    pub name: String,
+    /// Waveforms of the sent and the returned audio.
+    pub waveform: W,
+    /// Number of sent or returned packets that the waveforms do not contain.
+    pub missing_packets: u64,
+}
+
+/// The end of a run, as the last line stores it.
+pub struct RunEnd<'a> {
+    /// The results of the run.
+    pub run: &'a RunResults,
+    /// Packet lines that are missing because the disk was too slow.
+    pub packets_dropped: u64,
+    /// The error that ended the run.
+    pub error: Option<String>,
+    /// Waveforms, if the run sent audio.
+    pub audio: Option<AudioPicture<&'a Waveform>>,
+}
+
+/// The first line of a record, ending with a line feed.
+pub fn options_line(options: &RecordedOptions) -> serde_json::Result<String> {
+    Ok(serde_json::to_string(options)? + "\n")
+}
+
+/// The last line of a record, ending with a line feed.
+pub fn end_line(end: RunEnd<'_>) -> serde_json::Result<String> {
+    let RunEnd { run, packets_dropped, error, audio } = end;
+    let streams = StreamCounts::of_run(run);
+    let line = EndLine { line_type: EndTag::End, packets_dropped, streams, results: run, error, audio };
+    Ok(serde_json::to_string(&line)? + "\n")
+}
+
+/// A record that was read completely.
+pub struct RecordedRun {
+    /// The options of the recorded run.
+    pub options: RecordedOptions,
+    /// The results with all statistics.
+    pub run: RunResults,
+    /// The error that ended the recorded run.
+    pub error: Option<String>,
+    /// Waveforms, if the run sent audio.
+    pub audio: Option<AudioPicture<Waveform>>,
+}
+
+/// Why a record cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// A line is invalid.
+    #[error("line {line}: {reason}")]
+    Line {
+        /// Line number, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The record contradicts itself.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Reads a record line by line.
+#[derive(Default)]
+pub struct RecordReader {
+    lines: usize,
+    options: Option<RecordedOptions>,
+    packets: Vec<RecordedPacket>,
+    end: Option<EndLine<RunResults, Waveform>>,
+}
+
+/// The field `type` of a line.
+#[derive(Deserialize)]
+struct LineType {
+    #[serde(rename = "type")]
+    line_type: String,
+}
+
+impl RecordReader {
+    /// Reads the next line, without its line feed.
+    pub fn push_line(&mut self, text: &str) -> Result<(), RecordError> {
+        self.lines += 1;
+        let line = self.lines;
+        self.read_line(text).map_err(|reason| RecordError::Line { line, reason })
+    }
+
+    fn read_line(&mut self, text: &str) -> Result<(), String> {
+        let LineType { line_type } = parse(text)?;
+        match (line_type.as_str(), &self.options, &self.end) {
+            ("run", None, None) => {
+                let options: RecordedOptions = parse(text)?;
+                if options.record_version != RECORD_VERSION {
+                    let version = options.record_version;
+                    return Err(format!("unsupported record_version {version}; this program reads {RECORD_VERSION}"));
+                }
+                self.options = Some(options);
+            }
+            (_, None, _) => return Err("not a run record: the first line must have the type `run`".to_owned()),
+            (_, _, Some(_)) => return Err("the line with the type `end` must be the last line".to_owned()),
+            ("packet", ..) if self.packets.len() == MAX_RECORDED_PACKETS => {
+                return Err(format!("the record has more than {MAX_RECORDED_PACKETS} packet lines"));
+            }
+            ("packet", ..) => self.packets.push(recorded_packet(&parse(text)?)?),
+            ("end", ..) => self.end = Some(parse(text)?),
+            (other, ..) => return Err(format!("unknown line type {other:?}; valid types are run, packet and end")),
+        }
+        Ok(())
+    }
+
+    /// Computes the results of the recorded run.
+    pub fn finish(self) -> Result<RecordedRun, RecordError> {
+        let Some(options) = self.options else { return Err(RecordError::Invalid("the file is empty".to_owned())) };
+        let Some(end) = self.end else {
+            let reason = "the last line is missing: the run was still active or was killed when the file was copied";
+            return Err(RecordError::Invalid(reason.to_owned()));
+        };
+        let EndLine { packets_dropped, streams, results, error, audio, .. } = end;
+        let end_error = |reason: &str| Err(RecordError::Line { line: self.lines, reason: reason.to_owned() });
+        if packets_dropped > 0 {
+            return end_error(&format!("the record lacks {packets_dropped} packets, because the disk was too slow"));
+        }
+        let has_audio = streams.iter().any(|counts| counts.stream == StreamKind::Audio);
+        if has_audio != results.audio.is_some() {
+            return end_error("`streams` and `results` do not agree about AUDIO");
+        }
+        let is_valid = |audio: &AudioPicture<Waveform>| {
+            audio.waveform.columns().len() <= MAX_COLUMNS && audio.waveform.samples_per_column() > 0
+        };
+        if !audio.as_ref().is_none_or(is_valid) {
+            return end_error("invalid waveform");
+        }
+        let run = replay(results, &streams, &self.packets).map_err(|error| match error.event {
+            // The first line contains the options.
+            Some(event) => RecordError::Line { line: event + 2, reason: error.reason },
+            None => RecordError::Invalid(error.reason),
+        })?;
+        Ok(RecordedRun { options, run, error, audio })
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    if !text.trim_start().starts_with('{') {
+        return Err("not a JSON object".to_owned());
+    }
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Eof => "the line is incomplete".to_owned(),
+        _ => error.to_string(),
+    })
+}
+
+/// Converts a packet line to nanoseconds.
+fn recorded_packet(line: &PacketLine) -> Result<RecordedPacket, String> {
+    let PacketLine { stream, sequence, due_us, sent_us, returned_us, echo_time_us, outcome } = *line;
+    let ns = |us: f64| {
+        // Up to 2^52 ns (52 days), an f64 in microseconds represents each nanosecond.
+        let ns = (us * 1e3).round();
+        if ns.abs() <= (1u64 << 52) as f64 { Ok(ns as i64) } else { Err("a time is out of range".to_owned()) }
+    };
+    let time = |us| Ok::<_, String>(Time::from_nanos(REPLAY_ORIGIN_NS.saturating_add_signed(ns(us)?)));
+    let echo_time_ns = |returned: f64| Ok::<_, String>(ns(returned)? - ns(sent_us)?);
+    if returned_us.map(echo_time_ns).transpose()? != echo_time_us.map(ns).transpose()? {
+        return Err("echo_time_us is not returned_us - sent_us".to_owned());
+    }
+    Ok(RecordedPacket {
+        stream,
+        sequence,
+        due: time(due_us)?,
+        sent_at: time(sent_us)?,
+        received_at: returned_us.map(time).transpose()?,
+        outcome,
+    })
+}

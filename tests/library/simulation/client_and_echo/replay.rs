@@ -1,0 +1,42 @@
+//! Records each simulated run as a run record and replays it. The replay must result in the same report.
+
+use jamjam_dev::client::{PacketEvent, RecordedPacket, RunResults};
+use jamjam_dev::report::json::{self, JsonLine, PacketLine};
+use jamjam_dev::report::limits::Limits;
+use jamjam_dev::report::run_record::{self, RecordReader, RecordedOptions, RunEnd};
+use jamjam_dev::report::{Report, text};
+use jamjam_dev::time::Time;
+
+use super::differences::Differences;
+use super::scenario::ClientFacts;
+
+/// Compares the report of `run` with the report of its replay. `started` is the start of counting.
+pub(crate) fn check(run: &RunResults, facts: &ClientFacts, started: Time, differences: &mut Differences) {
+    let packets = facts.recorder.1.lock().expect("no thread panics with the lock");
+    let options = RecordedOptions::new(Limits::default());
+    let mut record = run_record::options_line(&options).expect("numbers and texts");
+    for packet in packets.iter() {
+        let RecordedPacket { stream, sequence, due, sent_at, received_at, outcome } = *packet;
+        let (index, is_first, payload) = (0, false, &[][..]);
+        let event = PacketEvent { stream, index, sequence, due, sent_at, received_at, outcome, is_first, payload };
+        record += &json::line(&JsonLine::Packet(PacketLine::new(&event, started))).expect("numbers and texts");
+    }
+    let end = RunEnd { run, packets_dropped: 0, error: None, audio: None };
+    record += &run_record::end_line(end).expect("numbers and texts");
+
+    let mut reader = RecordReader::default();
+    for line in record.lines() {
+        reader.push_line(line).unwrap_or_else(|error| panic!("{error}"));
+    }
+    let replayed = reader.finish().unwrap_or_else(|error| panic!("{error}")).run;
+    let [expected, actual] = [run, &replayed].map(|run| {
+        let report = Report::new(run, &Limits::default());
+        json::document(&report).expect("numbers and texts") + &text::summary(&report, false)
+    });
+    for (expected, actual) in expected.lines().zip(actual.lines()).filter(|(expected, actual)| expected != actual) {
+        differences.0.push(format!("the replay reports `{}` instead of `{}`", actual.trim(), expected.trim()));
+    }
+    if expected.lines().count() != actual.lines().count() {
+        differences.0.push("the report of the replay has another number of lines".to_owned());
+    }
+}

@@ -1,0 +1,175 @@
+//! `--record-run` and `--replay`: a report can be reproduced from the packets of its run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use test_support::client;
+
+use client::at_once;
+use client::program::{self, ProgramOutput, run_args};
+use client::server::{Server, ServerAction};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The report of one run in all formats that contain no live audio.
+#[derive(Debug, PartialEq, Eq)]
+struct Reports {
+    stdout: String,
+    junit: String,
+    markdown: String,
+}
+
+/// Runs the program with the words of `line`, and with a JUnit and a Markdown file in `folder`.
+fn reports(line: &str, folder: &Path) -> (i32, Reports) {
+    let [junit, markdown] = ["junit.xml", "summary.md"].map(|name| folder.join(name));
+    let mut command = program::command(line.split_whitespace());
+    let output = program::start(command.arg("--junit").arg(&junit).arg("--markdown").arg(&markdown)).end();
+    let read = |file: &PathBuf| fs::read_to_string(file).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    (output.code, Reports { junit: read(&junit), markdown: read(&markdown), stdout: output.stdout.clone() })
+}
+
+/// Records a run with the words of `line`. Returns the folder, the record, the exit code and the reports.
+fn record(line: &str) -> (TempDir, PathBuf, i32, Reports) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("run.jsonl");
+    let (code, reports) = reports(&format!("{line} --record-run {}", file.display()), folder.path());
+    (folder, file, code, reports)
+}
+
+/// Replays a record with the subcommand `command`.
+fn replay(command: &str, file: &Path, words: &[&str]) -> ProgramOutput {
+    run_args([command, "--replay", file.to_str().unwrap()].iter().chain(words))
+}
+
+/// A server that loses, damages, repeats and delays packets.
+fn faulty_server() -> Server {
+    Server::with_delay(Duration::from_millis(2), |packet| match packet.sequence % 10 {
+        3 => ServerAction::Silence,
+        5 => ServerAction::Damage,
+        7 => ServerAction::Times(2),
+        8 => ServerAction::AfterNext,
+        9 => ServerAction::Later(Duration::from_millis(20)),
+        _ => ServerAction::Reply,
+    })
+}
+
+#[test]
+fn replay_reproduces_every_report_byte_for_byte() {
+    let udp = faulty_server();
+    let probe =
+        format!("probe --to {} --count 120 --interval 2ms --late-after 10ms --timeout 200ms --max-loss 5%", udp.to());
+    let send = format!("send --tone 440 --duration 300ms --server-delay 2ms --timeout 200ms --to {}", udp.to());
+    let embedded = "probe --embedded --count 50 --interval 2ms --loss 10% --seed 1 --timeout 200ms".to_owned();
+    let moqt = "probe --embedded --moqt --count 20 --interval 2ms".to_owned();
+    let unreachable = "probe --to moqt://127.0.0.1:1/echo --timeout 1s".to_owned();
+    let cases = [("probe", probe), ("send", send), ("probe", embedded), ("probe", moqt), ("probe", unreachable)];
+    at_once(cases, |(command, line)| {
+        for format in ["", "--json"] {
+            let (folder, file, code, recorded) = record(&format!("{line} {format}"));
+            let again = reports(&format!("{command} --replay {} {format}", file.display()), folder.path());
+            assert_eq!(again, (code, recorded), "{line} {format}");
+        }
+    });
+}
+
+#[test]
+fn replay_of_an_interrupted_run_has_the_exit_code_of_the_verdict() {
+    let server = Server::correct();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("run.jsonl");
+    let line = format!("probe --count 0 --interval 1ms --json --to {} --record-run {}", server.to(), file.display());
+    let running = program::start_line(&line);
+    server.wait_for(20);
+    running.signal("INT");
+    let live = running.end();
+    assert_eq!(live.code, 130, "{live:?}");
+    let again = replay("probe", &file, &["--json"]);
+    assert_eq!((again.code, again.stdout), (0, live.stdout));
+}
+
+#[test]
+fn edited_packet_changes_the_report_and_limits_can_be_replaced() {
+    let server = Server::correct();
+    let (_folder, file, code, _) =
+        record(&format!("probe --count 20 --interval 1ms --max-loss 1% --to {}", server.to()));
+    assert_eq!(code, 0);
+    let text = fs::read_to_string(&file).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let mut packet: Value = serde_json::from_str(&lines[5]).unwrap();
+    packet["outcome"] = "lost".into();
+    (packet["returned_us"], packet["echo_time_us"]) = (Value::Null, Value::Null);
+    lines[5] = packet.to_string();
+    fs::write(&file, lines.join("\n")).unwrap();
+    let edited = replay("probe", &file, &["--json"]);
+    let report: Value = serde_json::from_str(&edited.stdout).unwrap();
+    assert_eq!((edited.code, &report["streams"]["ping"]["lost"]), (1, &1.into()), "{edited:?}");
+    assert_eq!(replay("probe", &file, &["--max-loss", "5%"]).code, 0);
+}
+
+#[test]
+fn invalid_record_is_rejected_with_the_line_number() {
+    let server = Server::correct();
+    let (folder, file, ..) = record(&format!("probe --count 3 --interval 1ms --to {}", server.to()));
+    let text = fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let [options, first, second, third, end] = lines[..] else { panic!("{text}") };
+    let other_sent = second.replace("\"sent_us\":", "\"sent_us\":1");
+    let too_far = second.replace("\"sequence\":1,", "\"sequence\":100,");
+    let cases: [(&[&str], &str); 9] = [
+        (&[], "the file is empty"),
+        (&[first], "line 1: not a run record: the first line must have the type `run`"),
+        (&["hello"], "line 1: not a JSON object"),
+        (&[options, first], "the last line is missing"),
+        (&[options, first, "{\"type\":\"packet\"", end], "line 3: the line is incomplete"),
+        (&[options, first, &other_sent, third, end], "line 3: echo_time_us is not returned_us - sent_us"),
+        (
+            &[options, first, &too_far, third, end],
+            "line 3: LATENCY_PING packet 100: the record does not contain all packets",
+        ),
+        (
+            &[options, first, third, end],
+            "line 3: LATENCY_PING packet 2: the record does not contain all packets before this packet",
+        ),
+        (&[options, first, second, third, end, end], "line 6: the line with the type `end` must be the last line"),
+    ];
+    for (lines, error) in cases {
+        let damaged = folder.path().join("damaged.jsonl");
+        fs::write(&damaged, lines.join("\n")).unwrap();
+        let output = replay("probe", &damaged, &[]);
+        assert_eq!((output.code, output.stdout.as_str()), (3, ""), "{output:?}");
+        assert!(
+            output.stderr.contains("--replay: cannot read the run from") && output.stderr.contains(error),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn replay_rejects_options_of_a_live_run_and_records_of_the_other_command() {
+    let server = Server::correct();
+    let (_folder, file, ..) = record(&format!("probe --count 3 --interval 1ms --to {}", server.to()));
+    for words in
+        [&["--to", "127.0.0.1"][..], &["--count", "5"], &["--record-run", "x"], &["--json-lines"], &["--timeout", "1s"]]
+    {
+        let output = replay("probe", &file, words);
+        assert!(output.code == 2 && output.stderr.contains("cannot be used with"), "{output:?}");
+    }
+    let output = replay("send", &file, &[]);
+    assert!(output.code == 2 && output.stderr.contains("use `jamjam-dev probe --replay`"), "{output:?}");
+    let output = replay("probe", Path::new("/dev/null"), &[]);
+    assert!(output.code == 3 && output.stderr.contains("not a regular file"), "{output:?}");
+}
+
+#[test]
+fn record_that_cannot_be_written_fails_the_run() {
+    let server = Server::correct();
+    let output = run_args(["probe", "--count", "3", "--to", &server.to(), "--record-run", "/dev/full"]);
+    assert_eq!(output.code, 3, "{output:?}");
+    assert!(
+        output.stdout.contains("3") && output.stderr.contains("--record-run: cannot write /dev/full"),
+        "{output:?}"
+    );
+    let packets = server.received().len();
+    let output = run_args(["probe", "--count", "3", "--to", &server.to(), "--record-run", "/no/such/folder/run"]);
+    assert_eq!((output.code, server.received().len()), (3, packets), "{output:?}");
+}
