@@ -47,7 +47,7 @@ pub struct SourceArgs {
     #[arg(long, value_name = "HZ", value_parser = parse_frequency, conflicts_with_all = ["wav", "mic"], help_heading = HEADING_AUDIO)]
     tone: Option<f64>,
 
-    /// Number of packets to send; 0 sends the whole source
+    /// Packets to send; 0 sends the whole source
     #[arg(short, long, value_name = "N", value_parser = parse_count, default_value_t = 0, hide_default_value = true, help_heading = HEADING_AUDIO)]
     count: u64,
 
@@ -59,7 +59,7 @@ pub struct SourceArgs {
     #[arg(long, hide_short_help = true, value_name = "N|forever", default_value = "1", conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
     repeat: Repeat,
 
-    /// Packet length in samples per channel, or as a duration (2.5ms)
+    /// Packet length in samples or as a duration (2.5ms)
     #[arg(long, alias = "frame", value_name = "SAMPLES|DURATION", default_value = "128", help_heading = HEADING_AUDIO)]
     frame_size: FrameSize,
 

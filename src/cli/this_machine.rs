@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Arg, ColorChoice};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
-use super::client::HEADING_LOCAL_SYSTEM;
+use super::options::network::HEADING_LOCAL_SYSTEM;
 use super::output::{Failure, print};
 use super::values::{DEFAULT_SIGNALING_PORT, use_color};
 use crate::io::machine::{self, KernelFiles, TimingRun};

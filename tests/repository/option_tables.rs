@@ -59,10 +59,11 @@ fn row(arg: &Arg) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
-/// `-p, --port <PORT>`.
+/// `-p, --port <PORT>`, or `[FILE]` for a positional argument.
 fn option(arg: &Arg, takes_value: bool) -> String {
+    let value_name = || arg.get_value_names().map_or("", |names| names[0].as_str());
+    let Some(long) = arg.get_long() else { return format!("[{}]", value_name()) };
     let short = arg.get_short().map(|short| format!("-{short}, ")).unwrap_or_default();
-    let long = arg.get_long().expect("every option has a long name");
     let value = arg.get_value_names().filter(|_| takes_value).map(|names| format!(" <{}>", names[0]));
     format!("{short}--{long}{}", value.unwrap_or_default())
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, anyhow};
 use clap::{Arg, ColorChoice};
 
 use super::options::impairment::ImpairmentArgs;
-use super::options::network::NetworkArgs;
+use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
 use super::output::Failure;
 use super::output::{
@@ -39,7 +39,6 @@ use crate::time::Time;
 const HEADING_TARGET: &str = "Target";
 const HEADING_TIMING: &str = "Timing";
 pub(super) const HEADING_LIMITS: &str = "Limits (exit code 1 if one is exceeded)";
-pub(super) const HEADING_LOCAL_SYSTEM: &str = "Local system";
 
 /// Default delay of the embedded echo server.
 const EMBEDDED_DELAY: Duration = Duration::from_millis(100);
@@ -169,8 +168,9 @@ pub struct ClientArgs {
 pub fn adapt_argument(arg: Arg) -> Arg {
     let takes_value = arg.get_action().takes_values() && !arg.is_positional();
     let arg = if takes_value { arg.allow_negative_numbers(true) } else { arg };
-    const RARE: [&str; 10] = [
+    const RARE: [&str; 11] = [
         "delay",
+        "moqt",
         "loss",
         "burst_loss",
         "drop_packets",

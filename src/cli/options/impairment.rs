@@ -35,15 +35,15 @@ pub struct ImpairmentArgs {
     #[arg(long, value_name = "P,R", value_parser = parse_burst, help_heading = HEADING)]
     burst_loss: Option<GilbertModel>,
 
-    /// Drop AUDIO packets with these sequence numbers, such as 10,20-25
+    /// Drop AUDIO packets with these numbers, such as 10,20-25
     #[arg(long, value_name = "LIST", help_heading = HEADING)]
     drop_packets: Option<SequenceSet>,
 
-    /// Delay replies by a random time up to this value, keeping their order
+    /// Delay replies by up to this time, keeping their order
     #[arg(long, value_name = "DURATION", help_heading = HEADING)]
     jitter: Option<TimeSpan>,
 
-    /// Hold back replies at random so that later ones overtake them
+    /// Hold back replies so that later ones overtake them
     ///
     /// Replies are held back by 10ms, or by DURATION if given.
     #[arg(long, value_name = "PERCENT[,DURATION]", help_heading = HEADING)]
@@ -59,7 +59,7 @@ pub struct ImpairmentArgs {
     #[arg(long, value_name = "BITRATE[,DURATION]", help_heading = HEADING)]
     bandwidth: Option<BandwidthArg>,
 
-    /// Random seed; the same seed gives the same impairment [default: random, printed]
+    /// Seed that repeats an impairment [default: random, printed]
     #[arg(long, value_name = "N", help_heading = HEADING)]
     seed: Option<u64>,
 

@@ -3,9 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use crate::cli::client::HEADING_LOCAL_SYSTEM;
 use crate::cli::output::Failure;
 use crate::io::local_socket::{IpVersion, LocalSocketOptions};
+
+/// Heading of the options for the local system.
+pub const HEADING_LOCAL_SYSTEM: &str = "Local system";
 
 /// Options of the local sockets.
 #[derive(Debug, clap::Args)]

@@ -52,7 +52,7 @@ fn help_lists_every_option_with_its_default_and_variable() {
         ("    --loss <PERCENT>", &["such as 1%"]),
         ("    --burst-loss <P,R>", &["such as 1%,30%"]),
         ("    --drop-packets <LIST>", &["such as 10,20-25"]),
-        ("    --jitter <DURATION>", &["In milliseconds or with a unit"]),
+        ("    --jitter <DURATION>", &["keeping their order"]),
         ("    --reorder <PERCENT[,DURATION]>", &["by 10ms, or by DURATION"]),
         ("    --duplicate <PERCENT>", &[]),
         ("    --bandwidth <BITRATE[,DURATION]>", &["such as 2Mbit", "for up to 250ms, or up to DURATION"]),
@@ -100,6 +100,16 @@ fn short_help_is_available() {
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(help.contains("-d, --delay <MS>"), "{help}");
+}
+
+#[test]
+fn short_help_of_each_subcommand_fits_one_screen() {
+    for subcommand in ["echo-server", "signaling-server", "send", "probe"] {
+        let output = process::run(&[subcommand, "-h"], |command| _ = command.env("COLUMNS", "80"));
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.lines().count() <= 60, "{subcommand}: {} lines\n{help}", help.lines().count());
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+    }
 }
 
 #[test]

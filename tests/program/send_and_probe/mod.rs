@@ -4,6 +4,7 @@ mod audio_source;
 mod broken_wav;
 mod bursts_and_reordering;
 mod certificates;
+mod command_line;
 mod gaps;
 mod html_page;
 mod limits_and_signals;

@@ -31,7 +31,7 @@ fn misspelled_options_are_answered_with_suggestions() {
         ("porbe", 2, "a similar subcommand exists: 'probe'"),
         ("probe --embeded", 2, "a similar argument exists: '--embedded'"),
         ("probe --too TO", 2, "a similar argument exists: '--to'"),
-        ("probe TO", 2, "unexpected argument '127.0.0.1:"),
+        ("probe TO TO", 2, "unexpected argument '127.0.0.1:"),
         ("send --wav", 2, "a value is required for '--wav <FILE>'"),
         ("send --wav '' --to TO", 2, "a value is required for '--wav <FILE>'"),
         ("send --tone 440 --to TO --record-format s32", 2, "[possible values: f32, s16, s24]"),
@@ -41,13 +41,98 @@ fn misspelled_options_are_answered_with_suggestions() {
 }
 
 #[test]
+fn options_of_other_tools_are_answered_with_ours() {
+    refuse(&[
+        ("probe --host TO", 2, "give the target as --to HOST[:PORT]"),
+        ("probe TO -p 5000", 2, "give the port with the target: --to HOST:PORT"),
+        ("probe TO -n 10", 2, "to limit the number of packets, give --count N"),
+        ("probe TO -W 1", 2, "for the maximum wait for missing replies, give --timeout 2s"),
+        ("probe TO --tos 0xb8", 2, "for the DSCP class, give --dscp CLASS"),
+        ("probe TO -I lo", 2, "for the local address, give --bind ADDRESS"),
+        ("send -f a.wav --to TO", 2, "give the WAV file as the argument: send FILE --to HOST"),
+        ("send a.wav TO", 2, "give the target as --to 127.0.0.1:"),
+        ("echo-server --listen 0.0.0.0", 2, "for the listen address, give --host ADDRESS"),
+    ]);
+}
+
+#[test]
+fn positional_arguments_conflict_with_their_options() {
+    let both = "cannot be used with";
+    refuse(&[
+        ("probe TO --to TO", 2, both),
+        ("probe TO --embedded", 2, both),
+        ("send a.wav --wav b.wav --to TO", 2, both),
+        ("send a.wav --tone 440 --to TO", 2, both),
+        ("send a.wav --mic --to TO", 2, both),
+        ("send a.wav --text hello --to TO", 2, both),
+        ("send /no/such/file.wav --to TO", 3, "/no/such/file.wav"),
+    ]);
+}
+
+#[test]
+fn duration_without_a_unit_is_rejected_with_both_spellings() {
+    refuse(&[
+        ("probe TO --timeout 5", 2, "add a unit: 5s or 5ms"),
+        ("probe TO -i 10", 2, "add a unit: 10s or 10ms"),
+        ("probe TO --duration 0.5", 2, "add a unit: 0.5s or 0.5ms"),
+        ("probe TO --max-p99 30", 2, "add a unit: 30s or 30ms"),
+        ("probe TO --wait-for 3", 2, "add a unit: 3s or 3ms"),
+        ("probe --embedded --jitter 3", 2, "add a unit: 3s or 3ms"),
+        ("send --tone 440 --duration 2 --to TO", 2, "add a unit: 2s or 2ms"),
+        ("send --tone 440 --play --jitter-buffer 10 --to TO", 2, "add a unit: 10s or 10ms"),
+        ("echo-server --moqt --moqt-delay 5", 2, "add a unit: 5s or 5ms"),
+    ]);
+}
+
+#[test]
+fn optional_value_as_a_separate_word_is_answered_with_its_spelling() {
+    refuse(&[
+        ("probe --embedded --moqt webtransport", 2, "write the value after an equals sign: --moqt=webtransport"),
+        ("send --text x --embedded --moqt quic", 2, "write the value after an equals sign: --moqt=quic"),
+    ]);
+}
+
+#[test]
+fn network_options_are_checked() {
+    refuse(&[
+        ("probe TO -4 -6", 2, "cannot be used with"),
+        ("probe TO -6 --bind 127.0.0.1", 2, "--bind 127.0.0.1: -6 needs an IPv6 address"),
+        ("probe TO -6", 3, "IPv6"),
+        ("probe TO --bind ::1", 3, "IPv6"),
+        ("probe TO --bind eth0", 2, "give an address of this machine"),
+        ("probe TO --bind 224.0.0.1", 2, "a multicast address cannot be a local address"),
+        ("probe TO --bind 192.0.2.1", 3, "192.0.2.1"),
+        ("probe TO --dscp 184", 2, "a number from 0 to 63"),
+        ("probe moqt://127.0.0.1:9/echo --dscp EF", 2, "--dscp"),
+        ("probe ws://127.0.0.1:9 --bind 127.0.0.1:5000", 2, "--bind"),
+    ]);
+}
+
+#[test]
+fn secrets_in_a_target_are_not_repeated_in_errors() {
+    let server = Server::correct();
+    for line in [
+        "probe ftp://me:hunter2@h/x?token=hunter2",
+        "probe ws://h/r?token=hunter2 extra",
+        "probe --to ftp://h?token=hunter2",
+        "send ws://h/r?token=hunter2 --to ws://h/r?token=hunter2",
+        "probe h:hunter2?token=hunter2",
+    ] {
+        let output = run_args(line.split(' '));
+        assert!(output.code == 2 || output.code == 3, "{output:?}");
+        assert!(!format!("{output:?}").contains("token=hunter2"), "{output:?}");
+    }
+    assert_eq!(server.received(), []);
+}
+
+#[test]
 fn missing_arguments_are_named() {
     refuse(&[
-        ("send", 2, "no target: give --to HOST[:PORT], or --embedded"),
-        ("send --to TO", 2, "nothing to send: give --wav FILE, --tone HZ or --mic"),
-        ("send --embedded", 2, "nothing to send: give --wav FILE, --tone HZ or --mic"),
-        ("send --tone 440", 2, "no target: give --to"),
-        ("send --wav fixtures/audio/24bit-mono-48k.wav", 2, "no target: give --to"),
+        ("send", 2, "no target: give HOST[:PORT] or --to HOST[:PORT], or --embedded"),
+        ("send --to TO", 2, "nothing to send: give a WAV FILE, --tone HZ or --mic"),
+        ("send --embedded", 2, "nothing to send: give a WAV FILE, --tone HZ or --mic"),
+        ("send --tone 440", 2, "no target: give HOST[:PORT] or --to"),
+        ("send --wav fixtures/audio/24bit-mono-48k.wav", 2, "no target: give HOST[:PORT] or --to"),
         ("send --tone 440 --to TO --record-format s16", 2, "--record <FILE>"),
         ("probe --delay 5", 2, "--embedded"),
         ("probe --to TO --size 8", 2, "--audio"),
@@ -173,7 +258,7 @@ fn invalid_quantities_are_explained() {
     let duration = "is not a number; expected a duration such as 5ms or 2s";
     let units = "; expected ns, us, ms, s, m or h";
     let tone = "give a frequency above 0 and up to 24000 Hz, such as 440";
-    let count = "give a number of packets such as 100, or 0 to run until stopped";
+    let count = "give a number of packets such as 150, or 0 for no limit";
     refuse(&[
         ("probe --to TO --max-p99 5k", 2, units),
         ("probe --to TO --timeout 5sec", 2, units),

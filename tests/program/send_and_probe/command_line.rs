@@ -1,0 +1,101 @@
+//! The command line of `send` and `probe`: positional arguments, short options and options of the local socket.
+
+use std::net::UdpSocket;
+use test_support::client;
+
+use client::packet::{AUDIO, PING};
+use client::program::run;
+use client::server::Server;
+use client::{at_once, document};
+
+#[test]
+fn positional_target_equals_the_option() {
+    let server = Server::correct();
+    for line in [
+        format!("probe {}", server.to()),
+        format!("probe --to {}", server.to()),
+        format!("probe udp://{}", server.to()),
+    ] {
+        let output = run(&format!("{line} -c 3 -i 1ms --json"));
+        let report = document::report(&output);
+        assert_eq!((output.code, &report["streams"]["ping"]["sent"]), (0, &3.into()), "{line}");
+    }
+    assert_eq!(server.received_of(PING).len(), 9);
+}
+
+#[test]
+fn positional_file_equals_the_option() {
+    let file = "fixtures/audio/speech-16bit-mono-48k.wav";
+    at_once([file.to_owned(), format!("--wav {file}")], |source| {
+        let server = Server::correct();
+        let output = run(&format!("send {source} -c 20 --server-delay 0 --to {} --json", server.to()));
+        assert_eq!(output.code, 0, "{output:?}");
+        assert_eq!(server.received_of(AUDIO).len(), 20);
+    });
+}
+
+#[test]
+fn duration_limits_the_packets_of_a_probe() {
+    let server = Server::correct();
+    let output = run(&format!("probe {} --duration 100ms -i 5ms --json", server.to()));
+    let sent = &document::report(&output)["streams"]["ping"]["sent"];
+    assert_eq!((output.code, sent), (0, &20.into()));
+    let output = run(&format!("probe {} --duration 1s -i 5ms -c 4 --json", server.to()));
+    assert_eq!(document::report(&output)["streams"]["ping"]["sent"], 4, "the first limit applies");
+}
+
+#[test]
+fn default_count_gives_a_p99_with_20_percent_loss() {
+    let output = run("probe --embedded --delay 0 --loss 20% --seed 1 -i 1ms --timeout 100ms --json");
+    let ping = &document::report(&output)["streams"]["ping"];
+    assert_eq!(ping["sent"], 150);
+    assert!(ping["lost"].as_u64() > Some(20) && ping["rtt_p99_us"].is_number(), "{ping}");
+}
+
+#[test]
+fn quiet_run_prints_only_the_report() {
+    let server = Server::correct();
+    let output = run(&format!(
+        "send --tone 440 --duration 20ms --frame-size 1000 --server-delay 0 --quiet --to {}",
+        server.to()
+    ));
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
+    assert!(output.stdout.starts_with("send to"), "{output:?}");
+}
+
+#[test]
+fn bound_address_and_port_are_the_source_of_the_packets() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let free = UdpSocket::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+    let to = socket.local_addr().unwrap();
+    run(&format!("probe {to} -c 1 --bind {free} --timeout 10ms"));
+    let mut datagram = [0; 100];
+    assert_eq!(socket.recv_from(&mut datagram).unwrap().1, free);
+    run(&format!("probe {to} -c 1 --bind 127.0.0.3 --timeout 10ms"));
+    assert_eq!(socket.recv_from(&mut datagram).unwrap().1.ip().to_string(), "127.0.0.3");
+}
+
+#[test]
+fn ip_version_selects_the_address_of_a_name() {
+    let [v4, v6] = ["127.0.0.1:0", "[::1]:0"].map(|address| UdpSocket::bind(address).unwrap());
+    let mut datagram = [0; 100];
+    for (option, socket) in [("-4", &v4), ("-6", &v6), ("--bind ::1", &v6), ("--bind 127.0.0.1", &v4)] {
+        let port = socket.local_addr().unwrap().port();
+        let output = run(&format!("probe localhost:{port} {option} -c 1 --timeout 10ms"));
+        assert_eq!(output.code, 1, "{output:?}");
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        let from = socket.recv_from(&mut datagram).unwrap().1;
+        assert_eq!(from.is_ipv6(), socket.local_addr().unwrap().is_ipv6(), "{option}");
+    }
+}
+
+#[test]
+fn version_names_commit_date_target_and_features() {
+    let long = run("--version");
+    let lines: Vec<&str> = long.stdout.lines().collect();
+    assert!(long.code == 0 && lines.len() == 5, "{long:?}");
+    for (line, name) in lines.iter().zip(["jamjam-dev ", "commit: ", "date: ", "target: ", "features: "]) {
+        assert!(line.strip_prefix(name).is_some_and(|value| !value.is_empty()), "{long:?}");
+    }
+    assert_eq!(run("-V").stdout.trim_end(), lines[0]);
+}
