@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(short, long, default_value_t = DEFAULT_PORT)]
     port: u16,
 
-    /// Address or host name to listen on
+    /// Address to listen on
     ///
     /// With `::`, the server also accepts IPv4 clients.
     #[arg(long, default_value = "0.0.0.0")]

@@ -56,7 +56,7 @@ pub struct RoomTargetArgs {
     password_file: Option<PathBuf>,
 
     /// Print the rooms of the signaling server and exit
-    #[arg(long, conflicts_with_all = ["room", "to", "embedded"], help_heading = HEADING_ROOM)]
+    #[arg(long, hide_short_help = true, conflicts_with_all = ["room", "to", "embedded"], help_heading = HEADING_ROOM)]
     list_rooms: bool,
 
     #[command(flatten)]

@@ -63,7 +63,7 @@ fn help_lists_every_option_with_its_default_and_variable() {
         ("    --log-format <FORMAT>", &["[default: text]"]),
         ("    --stats-interval <DURATION>", &["[default: 60s]"]),
         ("    --signaling-url <URL>", &["[env: SIGNALING_URL]"]),
-        ("    --with-signaling[=<PORT>]", &["signaling-server", "8080"]),
+        ("    --with-signaling [<PORT>]", &["signaling-server", "8080"]),
         ("    --room-name <NAME>", &["[default: \"Echo Server\"]"]),
         ("    --public-addr <ADDR>", &["HOST:PORT"]),
         ("    --stun <HOST[:PORT]>", &["every 25 s"]),

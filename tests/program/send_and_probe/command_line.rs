@@ -79,9 +79,15 @@ fn bound_address_and_port_are_the_source_of_the_packets() {
 fn ip_version_selects_the_address_of_a_name() {
     let [v4, v6] = ["127.0.0.1:0", "[::1]:0"].map(|address| UdpSocket::bind(address).unwrap());
     let mut datagram = [0; 100];
-    for (option, socket) in [("-4", &v4), ("-6", &v6), ("--bind ::1", &v6), ("--bind 127.0.0.1", &v4)] {
+    let cases = [
+        ("-4", "localhost", &v4),
+        ("--bind 127.0.0.1", "localhost", &v4),
+        ("-6", "[::1]", &v6),
+        ("--bind ::1", "[::1]", &v6),
+    ];
+    for (option, host, socket) in cases {
         let port = socket.local_addr().unwrap().port();
-        let output = run(&format!("probe localhost:{port} {option} -c 1 --timeout 10ms"));
+        let output = run(&format!("probe {host}:{port} {option} -c 1 --timeout 10ms"));
         assert_eq!(output.code, 1, "{output:?}");
         socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
         let from = socket.recv_from(&mut datagram).unwrap().1;
