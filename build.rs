@@ -1,6 +1,6 @@
 //! Determines what `jamjam-dev --version` shows: the commit, its date, the target and the features.
 //!
-//! Packagers can set BUILD_COMMIT and SOURCE_DATE_EPOCH. Otherwise, the values come from git if this folder is the root of a repository.
+//! Packagers can set `BUILD_COMMIT` and `SOURCE_DATE_EPOCH`. Otherwise, the values come from git if this folder is the root of a repository.
 //! Without git, both are "unknown". The output contains no paths and does not depend on the time of the build.
 
 use std::env;

@@ -51,6 +51,7 @@ const MIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Options of `send` and `probe`.
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each field is an option of the command line")]
 pub struct ClientArgs {
     /// Use an echo server inside this process
     #[arg(long, help_heading = HEADING_TARGET, conflicts_with = "to")]
@@ -162,26 +163,28 @@ pub struct ClientArgs {
     driver: UdpDriver,
 }
 
+/// Options that the short help of `send` and `probe` omits.
+const RARELY_USED: [&str; 11] = [
+    "delay",
+    "moqt",
+    "loss",
+    "burst_loss",
+    "drop_packets",
+    "jitter",
+    "reorder",
+    "duplicate",
+    "bandwidth",
+    "seed",
+    "outcome_log",
+];
+
 /// Adapts an argument of `send` or `probe`. Their short help omits options that are rarely used there; the short help of `echo-server`
 /// contains these options. Options accept negative numbers, so that the error names the option. Positional arguments do not, because -4 and
 /// -6 are options.
 pub fn adapt_argument(arg: Arg) -> Arg {
     let takes_value = arg.get_action().takes_values() && !arg.is_positional();
     let arg = if takes_value { arg.allow_negative_numbers(true) } else { arg };
-    const RARE: [&str; 11] = [
-        "delay",
-        "moqt",
-        "loss",
-        "burst_loss",
-        "drop_packets",
-        "jitter",
-        "reorder",
-        "duplicate",
-        "bandwidth",
-        "seed",
-        "outcome_log",
-    ];
-    let is_rare = RARE.contains(&arg.get_id().as_str());
+    let is_rare = RARELY_USED.contains(&arg.get_id().as_str());
     if is_rare { arg.hide_short_help(true) } else { arg }
 }
 

@@ -272,7 +272,6 @@ impl ClientArgs {
         run.readiness_wait = readiness_wait;
         run.host_timing = Some(HostTiming { clock_jumps, ..HostTiming::default() });
         run.started_unix_ms = unix_ns.saturating_sub(run.duration_ns) / 1_000_000;
-        drop(lines);
         Ok(FinishedRun { record: printer.and_then(PacketLineWriter::into_file), ..FinishedRun::new(run, None) })
     }
 }

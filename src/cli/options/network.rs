@@ -26,7 +26,7 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "ADDRESS", help_heading = HEADING_LOCAL_SYSTEM)]
     bind: Option<BindAddress>,
 
-    /// DSCP class of packets: EF, CSn, AFxy, VA, LE, or 0 to 63
+    /// DSCP class of packets, such as EF, CS5, AF41, or 0 to 63
     ///
     /// Applies to UDP and WebSocket. Routers may ignore or change the class. QUIC sets this field itself, so MOQT does not support the
     /// option.
