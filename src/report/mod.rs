@@ -16,6 +16,7 @@ mod model;
 pub mod quantities;
 pub mod run_record;
 pub mod text;
+pub mod time_series;
 mod warnings;
 
 use figures::{
@@ -25,6 +26,7 @@ use figures::{
 use limits::{Limits, Verdict};
 pub use model::{Report, SCHEMA_VERSION, Streams, Warning, WarningCode};
 use quantities::{RoundTrip, unsigned_millis};
+use time_series::TimeSeries;
 
 use crate::client::{RunResults, StreamKind};
 
@@ -68,6 +70,7 @@ impl Report {
             host_timing: run.host_timing.as_ref().map(HostTimingFigures::new),
             websocket: run.websocket.as_ref().map(WebSocketFigures::new),
             moqt: run.moqt.as_ref().map(MoqtFigures::new),
+            time_series: TimeSeries::new(run),
             datagrams: DatagramFigures::new(run),
             limits,
             verdict,

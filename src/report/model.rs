@@ -8,6 +8,7 @@ use super::figures::{
 };
 use super::limits::{LimitResult, Verdict};
 use super::quantities::{self, RunProtocol, StreamLabels};
+use super::time_series::TimeSeries;
 use crate::client::{RunKind, StopSignal, StreamKind};
 
 /// Incremented if a field is removed or changes its meaning, but not if a field is added.
@@ -39,6 +40,7 @@ pub struct Report {
     pub host_timing: Option<HostTimingFigures>,
     pub websocket: Option<WebSocketFigures>,
     pub moqt: Option<MoqtFigures>,
+    pub time_series: Option<TimeSeries>,
     #[serde(flatten)]
     pub datagrams: DatagramFigures,
     pub limits: Vec<LimitResult>,

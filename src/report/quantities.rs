@@ -458,6 +458,11 @@ impl<'a> RoundTrip<'a> {
         Self { histogram: &stream.rtt, offset: stream.rtt_baseline() }
     }
 
+    /// A round trip of the stream's history, in nanoseconds.
+    pub(super) fn from_recorded(&self, ns: i64) -> i64 {
+        ns.saturating_add(self.offset)
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.histogram.count()
     }

@@ -248,6 +248,8 @@ fn details(report: &Report) -> String {
     all.extend(report.moqt.iter().flat_map(|moqt| rows(MoqtFigures::FIGURES, moqt)));
     all.extend(report.loss_report.iter().flat_map(|loss| rows(LossReportFigures::FIGURES, loss)));
     all.extend(rows(DatagramFigures::FIGURES, &report.datagrams));
+    let worst = report.time_series.as_ref().and_then(|series| series.worst_ten_seconds.as_ref());
+    all.extend(worst.map(|worst| ("worst 10 s", worst.text())));
     let mut details = String::new();
     for (label, text) in all {
         _ = writeln!(details, "{label:LABEL_WIDTH$}  {text}");

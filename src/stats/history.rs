@@ -63,6 +63,13 @@ impl Interval {
         self.sent.saturating_sub(self.in_flight)
     }
 
+    /// The sum of consecutive intervals.
+    pub fn sum(intervals: &[Self]) -> Self {
+        let mut sum = Self::default();
+        intervals.iter().for_each(|interval| sum.merge(interval));
+        sum
+    }
+
     fn merge(&mut self, next: &Self) {
         self.sent += next.sent;
         self.returned += next.returned;

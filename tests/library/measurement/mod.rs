@@ -18,5 +18,6 @@ mod runs;
 mod text;
 #[cfg(target_os = "linux")]
 mod this_machine;
+mod time_series;
 mod units;
 mod warnings;

@@ -1,0 +1,128 @@
+//! The course of the evaluated stream over time, and the worst ten seconds of the run.
+
+use serde::Serialize;
+
+use super::quantities::{RoundTrip, format_percent, format_time, micros, rounded_micros};
+use crate::client::{LossReport, RunResults};
+use crate::stats::{History, Interval};
+use crate::time::NANOS_PER_SECOND;
+
+/// Length of the worst part of the run, in seconds.
+const WORST_SECONDS: u64 = 10;
+
+/// The evaluated stream over time. A packet belongs to the interval in which it was sent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
+pub struct TimeSeries {
+    pub interval_s: u64,
+    pub intervals: Vec<IntervalFigures>,
+    pub worst_ten_seconds: Option<WorstSeconds>,
+}
+
+/// The figures of one interval.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
+pub struct IntervalFigures {
+    pub start_s: u64,
+    pub sent: u64,
+    pub returned: u64,
+    pub lost: u64,
+    pub lost_upstream: Option<u64>,
+    pub lost_downstream: Option<u64>,
+    pub damaged: u64,
+    pub in_flight: u64,
+    pub burst_max: u64,
+    pub rtt_min_us: Option<f64>,
+    pub rtt_p50_us: Option<f64>,
+    pub rtt_p99_us: Option<f64>,
+    pub rtt_max_us: Option<f64>,
+    pub jitter_mean_us: Option<f64>,
+}
+
+/// The worst part of the run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
+pub struct WorstSeconds {
+    pub start_s: u64,
+    pub duration_s: u64,
+    pub loss_ratio: f64,
+    pub rtt_p99_us: Option<f64>,
+}
+
+impl TimeSeries {
+    /// The time series of the evaluated stream; `None` if the stream was not sent.
+    pub(super) fn new(run: &RunResults) -> Option<Self> {
+        let history = &run.stream(run.evaluated_stream)?.history;
+        let rtt = RoundTrip::of(run, run.evaluated_stream);
+        let time = |ns: Option<i64>| Some(micros(rtt?.from_recorded(ns?)));
+        let upstream = run
+            .loss_report
+            .as_ref()
+            .map(|report: &LossReport| report.lost_upstream_by_interval(run.evaluated_stream as usize, history));
+        let interval_s = history.interval_ns() / NANOS_PER_SECOND;
+        let figures = |(index, interval): (usize, &Interval)| {
+            let lost_upstream = upstream.as_ref().and_then(|upstream| *upstream.get(index)?);
+            IntervalFigures {
+                start_s: index as u64 * interval_s,
+                sent: interval.sent,
+                returned: interval.returned,
+                lost: interval.lost,
+                lost_upstream,
+                lost_downstream: lost_upstream.map(|upstream| interval.lost - upstream),
+                damaged: interval.damaged,
+                in_flight: interval.in_flight,
+                burst_max: interval.burst_max,
+                rtt_min_us: time(interval.rtt_min()),
+                rtt_p50_us: time(interval.rtt_percentile(0.5)),
+                rtt_p99_us: time(interval.rtt_percentile(0.99)),
+                rtt_max_us: time(interval.rtt_max()),
+                jitter_mean_us: interval.jitter_mean().map(rounded_micros),
+            }
+        };
+        let worst = worst_window(history).map(|(start_s, window)| WorstSeconds {
+            start_s,
+            duration_s: window_length(history) as u64 * interval_s,
+            loss_ratio: loss_ratio(&window),
+            rtt_p99_us: time(window.rtt_percentile(0.99)),
+        });
+        let intervals = history.intervals().iter().enumerate().map(figures).collect();
+        Some(Self { interval_s, intervals, worst_ten_seconds: worst })
+    }
+}
+
+impl WorstSeconds {
+    /// `0.4 % lost, p99 12.100 ms, from 20 s to 30 s`.
+    pub(super) fn text(&self) -> String {
+        let end = self.start_s + self.duration_s;
+        let p99 = self.rtt_p99_us.map_or_else(String::new, |us| format!(", round trip p99 {}", format_time(us)));
+        format!("{} lost{p99}, from {} s to {end} s", format_percent(self.loss_ratio), self.start_s)
+    }
+}
+
+/// Number of intervals in ten seconds.
+fn window_length(history: &History) -> usize {
+    (WORST_SECONDS * NANOS_PER_SECOND / history.interval_ns()).max(1) as usize
+}
+
+/// The start in seconds and the sum of the window with the highest loss. Windows with equal loss are ordered by their p99. Returns `None` if
+/// the run is shorter than two windows.
+fn worst_window(history: &History) -> Option<(u64, Interval)> {
+    let (intervals, length) = (history.intervals(), window_length(history));
+    if intervals.len() < 2 * length {
+        return None;
+    }
+    let interval_s = history.interval_ns() / NANOS_PER_SECOND;
+    let windows = intervals.windows(length).map(Interval::sum).enumerate();
+    let mut worst: Option<(u64, Interval)> = None;
+    for (index, window) in windows {
+        let key = |window: &Interval| (loss_ratio(window), window.rtt_percentile(0.99));
+        if worst.as_ref().is_none_or(|(_, worst)| key(&window) > key(worst)) {
+            worst = Some((index as u64 * interval_s, window));
+        }
+    }
+    worst
+}
+
+fn loss_ratio(window: &Interval) -> f64 {
+    if window.settled() == 0 { 0.0 } else { window.lost as f64 / window.settled() as f64 }
+}
