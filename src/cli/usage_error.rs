@@ -99,7 +99,7 @@ const WELL_KNOWN_OPTIONS: &[(&[&str], Scope, &str)] = &[
     ),
     (&["--latency"], Scope::Echo, "for the delay of the echo, give --delay MS"),
     (&["--packet-loss", "--drop"], Scope::Echo, "to drop replies at random, give --loss PERCENT"),
-    (&["--prometheus", "--metrics-port"], Scope::Servers, "for Prometheus metrics, give --metrics [ADDR:]PORT"),
+    (&["--prometheus", "--metrics-port"], Scope::Echo, "for Prometheus metrics, give --metrics [ADDR:]PORT"),
 ];
 
 /// The subcommands to which advice applies.

@@ -333,6 +333,15 @@ impl Verdict {
         u8::from(!self.passed)
     }
 
+    /// The verdict in one word. A run without limits that did not fail is only measured.
+    pub fn word(&self) -> &'static str {
+        match (self.passed, self.limits_set) {
+            (false, _) => "FAILED",
+            (true, true) => "PASSED",
+            (true, false) => "measured",
+        }
+    }
+
     pub(super) fn new(run: &RunResults, limits: &[LimitResult]) -> Self {
         let stream = run.stream(run.evaluated_stream);
         let no_reply_reason = no_reply_reason(run, stream);

@@ -4,6 +4,7 @@
 //! report and compute nothing. `docs/measuring.md` defines the figures, and `docs/report.schema.json` defines the structure of the
 //! JSON document.
 
+pub mod buffer_table;
 mod connection_failures;
 pub mod figures;
 pub mod html;
@@ -19,6 +20,7 @@ pub mod text;
 pub mod time_series;
 mod warnings;
 
+use buffer_table::JitterBufferTable;
 use figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, DatagramFigures, HostTimingFigures, LossReportFigures,
     MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, StreamInput, WaitFigures, WebSocketFigures,
@@ -71,6 +73,7 @@ impl Report {
             websocket: run.websocket.as_ref().map(WebSocketFigures::new),
             moqt: run.moqt.as_ref().map(MoqtFigures::new),
             time_series: TimeSeries::new(run),
+            jitter_buffer: JitterBufferTable::new(run),
             datagrams: DatagramFigures::new(run),
             limits,
             verdict,

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::buffer_table::JitterBufferTable;
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionFailure, DatagramFigures, HostTimingFigures,
     LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, WaitFigures, WebSocketFigures,
@@ -41,6 +42,7 @@ pub struct Report {
     pub websocket: Option<WebSocketFigures>,
     pub moqt: Option<MoqtFigures>,
     pub time_series: Option<TimeSeries>,
+    pub jitter_buffer: Option<JitterBufferTable>,
     #[serde(flatten)]
     pub datagrams: DatagramFigures,
     pub limits: Vec<LimitResult>,
@@ -156,8 +158,7 @@ impl Report {
             (None, Some(signal)) => {
                 ("INTERRUPTED", format!("received {}; results so far: ", quantities::signal(signal)))
             }
-            (None, None) if self.verdict.passed => ("PASSED", String::new()),
-            (None, None) => ("FAILED", String::new()),
+            (None, None) => (self.verdict.word(), String::new()),
         }
     }
 

@@ -475,6 +475,11 @@ impl<'a> RoundTrip<'a> {
         self.histogram.max().map(|ns| ns.saturating_add(self.offset))
     }
 
+    /// Number of round trips that exceed the smallest one by more than `ns`, with the resolution of the histogram.
+    pub(super) fn count_above_min(&self, ns: i64) -> u64 {
+        self.histogram.count_above_min(ns)
+    }
+
     pub(super) fn mean(&self) -> Option<f64> {
         self.histogram.mean().map(|ns| ns + self.offset as f64)
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::buffer_table::{ASSUMPTIONS, JitterBufferTable};
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionSetupFigures, DatagramFigures, HistogramBarFigures,
     HostTimingFigures, LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, WebSocketFigures,
@@ -57,6 +58,7 @@ pub fn summary(report: &Report, color: bool) -> String {
     }
     parts.push(report.limits.iter().map(|result| limit(result, style)).collect());
     parts.push(report.warnings.iter().map(|one| warning(one, style)).collect());
+    parts.extend(report.jitter_buffer.as_ref().and_then(interpretation));
     parts.push(verdict(report, style));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
@@ -267,8 +269,18 @@ fn warning(warning: &Warning, style: Style) -> String {
     format!("{} {}\n", style.warn("warning:"), warning.lines())
 }
 
+/// The meaning of the run for a musician, with the assumptions.
+fn interpretation(table: &JitterBufferTable) -> Option<String> {
+    Some(format!("{}.\n({ASSUMPTIONS})\n", table.interpretation()?))
+}
+
 fn verdict(report: &Report, style: Style) -> String {
-    let word = if report.verdict.passed { style.good("PASSED") } else { style.bad("FAILED") };
+    let verdict = &report.verdict;
+    let word = match (verdict.passed, verdict.limits_set) {
+        (false, _) => style.bad(verdict.word()),
+        (true, true) => style.good(verdict.word()),
+        (true, false) => style.strong(verdict.word()),
+    };
     format!("{word}: {}\n", verdict_reason(report))
 }
 

@@ -83,6 +83,14 @@ impl Histogram {
         (self.count > 0).then(|| self.sum as f64 / self.count as f64)
     }
 
+    /// Number of values that exceed the smallest value by more than `distance`. All values, including the smallest one, count as the upper
+    /// bounds of their buckets, as in [`Histogram::percentile`].
+    pub fn count_above_min(&self, distance: i64) -> u64 {
+        let Some((min, _)) = self.buckets().next() else { return 0 };
+        let threshold = min.saturating_add(distance);
+        self.buckets().filter(|(upper, _)| *upper > threshold).map(|(_, count)| count).sum()
+    }
+
     /// The nearest-rank percentile: the upper bound of the bucket that contains the value of rank ⌈`p`·n⌉. The rank is at least 1.
     ///
     /// `p` runs from 0 to 1 and is rounded to a millionth. The result is never below the true value and never above the maximum. The error

@@ -13,7 +13,7 @@ pub const MAX_INTERVALS: usize = 600;
 const SUB_BUCKET_BITS: u32 = 8;
 const SUB_BUCKETS: u64 = 1 << SUB_BUCKET_BITS;
 /// Precision of the sums of jitter estimates.
-const JITTER_UNITS_PER_NS: f64 = 1_024.0;
+const JITTER_UNITS_PER_NS: f64 = 16_777_216.0;
 
 /// Counts and times of the packets that were sent in one interval.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,7 +30,7 @@ pub struct Interval {
     pub in_flight: u64,
     /// The length of the longest loss burst that contains a packet of this interval. Only packets up to the end of the interval count.
     pub burst_max: u64,
-    /// Sum of the jitter estimates in units of 2^-10 ns. An integer sum does not depend on the order of the additions.
+    /// Sum of the jitter estimates in units of 2^-24 ns. An integer sum does not depend on the order of the additions.
     jitter_sum: u128,
     jitter_count: u64,
     rtt: RttCounts,

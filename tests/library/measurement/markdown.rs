@@ -67,7 +67,7 @@ fn successful_send_matches_the_expected_summary() {
         ..send(AudioResults { stats: audio, ..AudioResults::default() })
     };
     let expected = "\
-## PASSED: send 127.0.0.1:5000
+## measured: send 127.0.0.1:5000
 
 replies received; no limits set. The run took 10.100 s.
 
@@ -95,7 +95,7 @@ fn incomplete_run_has_not_passed() {
     let fine = probe(stream(StreamStats::new(), [MS; 100]));
     let heading =
         |run: &RunResults, exceeded| parts(run, &Limits::default(), exceeded).0.lines().next().unwrap().to_owned();
-    assert_eq!(heading(&fine, None), "## PASSED: probe 127.0.0.1:5000");
+    assert_eq!(heading(&fine, None), "## measured: probe 127.0.0.1:5000");
     assert_eq!(heading(&fine, Some("gone")), "## ABORTED: probe 127.0.0.1:5000");
     let run = RunResults { interrupted: Some(StopSignal::Terminate), ..fine };
     assert_eq!(heading(&run, None), "## INTERRUPTED: probe 127.0.0.1:5000");

@@ -7,6 +7,7 @@ mod histogram;
 mod history;
 mod html;
 mod jitter;
+mod jitter_buffer_table;
 mod json;
 mod junit;
 mod limits;

@@ -136,7 +136,10 @@ stray                 1
 warning: 3 KEEPALIVE packets in flight when the run was interrupted (counted neither as returned nor as lost)
 warning: 1 datagram belonged to no stream of this run
 
-PASSED: replies received; no limits set
+Without a jitter buffer, 0 % of packets would be late or lost; about 3 ms one way.
+(assumes a symmetric path and 128-sample packets at 48 kHz; excludes device latency)
+
+measured: replies received; no limits set
 ";
     assert_eq!(summary(&run, &Limits::default()), expected);
 }
@@ -180,11 +183,14 @@ fn histogram_bar_of_one_value_is_visible() {
 fn last_line_is_the_verdict() {
     let fine = probe(stream(StreamStats::new(), [MS; 100]));
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
-    assert_eq!(last_line(&fine, &Limits::default()), "PASSED: replies received; no limits set");
+    assert_eq!(last_line(&fine, &Limits::default()), "measured: replies received; no limits set");
     assert_eq!(last_line(&fine, &limits), "PASSED: all limits met");
     let silent =
         RunResults { replies_expected: false, ..probe(StreamStats { sent: 5, in_flight: 5, ..StreamStats::new() }) };
-    assert_eq!(last_line(&silent, &Limits::default()), "PASSED: all packets sent; no replies expected, no limits set");
+    assert_eq!(
+        last_line(&silent, &Limits::default()),
+        "measured: all packets sent; no replies expected, no limits set"
+    );
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn pipe_output_has_no_colors_or_progress_unless_requested() {
         // `--color always` takes precedence over NO_COLOR.
         for output in [run(&line), run_with("NO_COLOR", "1", &line)] {
             assert_eq!(output.code, 0, "{output:?}");
-            assert!(output.stdout.contains("\u{1b}[32mPASSED\u{1b}[0m"), "{}", output.stdout);
+            assert!(output.stdout.contains("\u{1b}[1mmeasured\u{1b}[0m"), "{}", output.stdout);
         }
     }
     let json = run(&format!("{PROBE} --json --color always"));

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jamjam_dev::client::StopSignal;
 use jamjam_dev::io::moqt::server::{self, MoqtServerConfig, ServerThread};
@@ -41,7 +41,15 @@ impl Server {
             server::fixed_certificate(vec![CertificateDer::from_pem_file(&pair.cert).unwrap()], key).unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let address = socket.map_or(address, |socket| socket.local_addr().unwrap());
-        let bound = bind_all(&[address]).unwrap();
+        // Another test may use the port for a moment.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let bound = loop {
+            match bind_all(&[address]) {
+                Ok(bound) => break bound,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
         let port = bound.addresses().next().unwrap().port();
         let config = MoqtServerConfig {
             echo: echo::MoqtEchoConfig { delay, ..echo::MoqtEchoConfig::default() },

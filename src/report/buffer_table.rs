@@ -1,0 +1,96 @@
+//! The jitter-buffer table: the packets that a receiver would lose with jitter buffers of different depths, and the delay of each depth.
+
+use serde::Serialize;
+
+use super::quantities::{RoundTrip, format_percent, thousandths};
+use crate::client::RunResults;
+
+/// Depths of the table, in packets of 128 samples. The jamjam presets have depths of 0, 1, 4 and 8 packets, and a ring of 38 packets.
+const DEPTHS: [u32; 11] = [0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 38];
+
+/// Samples per channel in a packet of the jamjam preset "balanced".
+const FRAME_SAMPLES: u32 = 128;
+
+/// Sample rate in Hz.
+const SAMPLE_RATE: u32 = 48_000;
+
+/// With the recommended depth, at most this share of the packets is late.
+const MAX_RECOMMENDED_LATE_RATIO: f64 = 0.001;
+
+/// Minimum number of returned packets for an interpretation.
+const MIN_PACKETS: u64 = 100;
+
+/// The assumptions behind the times of the table.
+pub(super) const ASSUMPTIONS: &str =
+    "assumes a symmetric path and 128-sample packets at 48 kHz; excludes device latency";
+
+/// The jitter-buffer table of the evaluated stream.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
+pub struct JitterBufferTable {
+    pub recommended_packets: Option<u32>,
+    pub depths: Vec<BufferDepthFigures>,
+    /// Whether enough packets returned for an interpretation.
+    #[serde(skip)]
+    has_enough_packets: bool,
+}
+
+/// One depth of a jitter buffer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
+pub struct BufferDepthFigures {
+    pub depth_packets: u32,
+    pub depth_ms: f64,
+    pub late: u64,
+    pub late_or_lost_ratio: f64,
+    pub one_way_ms: Option<f64>,
+}
+
+impl JitterBufferTable {
+    /// The table of the evaluated stream. `None` if no packet returned, and for signaling servers, which carry no audio.
+    pub(super) fn new(run: &RunResults) -> Option<Self> {
+        let stream =
+            run.stream(run.evaluated_stream).filter(|stream| stream.returned > 0 && run.websocket.is_none())?;
+        // The server's delay does not change the differences between delays, so it need not be known.
+        let echo_times = RoundTrip::echo_time(stream);
+        let min_rtt_ms = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| rtt.min()).map(|ns| ns as f64 / 1e6);
+        let unreturned = stream.lost + stream.damaged;
+        let depths: Vec<BufferDepthFigures> = DEPTHS
+            .into_iter()
+            .map(|packets| {
+                let depth_ns = duration_ns(packets);
+                let late = echo_times.count_above_min(depth_ns);
+                BufferDepthFigures {
+                    depth_packets: packets,
+                    depth_ms: thousandths(depth_ns as f64 / 1e6),
+                    late,
+                    late_or_lost_ratio: (late + unreturned) as f64 / stream.settled().max(1) as f64,
+                    one_way_ms: min_rtt_ms.map(|min| thousandths(min / 2.0 + duration_ns(packets + 1) as f64 / 1e6)),
+                }
+            })
+            .collect();
+        let is_enough =
+            |row: &&BufferDepthFigures| row.late as f64 <= MAX_RECOMMENDED_LATE_RATIO * stream.settled() as f64;
+        let recommended_packets = depths.iter().find(is_enough).map(|row| row.depth_packets);
+        Some(Self { recommended_packets, depths, has_enough_packets: stream.returned >= MIN_PACKETS })
+    }
+
+    /// The meaning of the table in one sentence.
+    pub(super) fn interpretation(&self) -> Option<String> {
+        let recommended = self.depths.iter().find(|row| Some(row.depth_packets) == self.recommended_packets);
+        let row = recommended.or(self.depths.last()).filter(|_| self.has_enough_packets)?;
+        let share = format_percent((row.late_or_lost_ratio * 1e4).round() / 1e4);
+        let delay = row.one_way_ms.map_or_else(String::new, |ms| format!("; about {ms:.0} ms one way"));
+        let buffer = match (row.depth_packets, recommended) {
+            (0, _) => "Without a jitter buffer".to_owned(),
+            (_, Some(_)) => format!("With a {:.1} ms jitter buffer", row.depth_ms),
+            (_, None) => format!("Even with a {:.1} ms jitter buffer", row.depth_ms),
+        };
+        Some(format!("{buffer}, {share} of packets would be late or lost{delay}"))
+    }
+}
+
+/// The duration of `packets` packets, in nanoseconds.
+fn duration_ns(packets: u32) -> i64 {
+    i64::from(packets) * i64::from(FRAME_SAMPLES) * 1_000_000_000 / i64::from(SAMPLE_RATE)
+}
