@@ -459,7 +459,7 @@ impl<'a> RoundTrip<'a> {
     }
 
     /// A round trip of the stream's history, in nanoseconds.
-    pub(super) fn from_recorded(&self, ns: i64) -> i64 {
+    pub(super) fn with_offset(&self, ns: i64) -> i64 {
         ns.saturating_add(self.offset)
     }
 

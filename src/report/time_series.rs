@@ -54,7 +54,7 @@ impl TimeSeries {
     pub(super) fn new(run: &RunResults) -> Option<Self> {
         let history = &run.stream(run.evaluated_stream)?.history;
         let rtt = RoundTrip::of(run, run.evaluated_stream);
-        let time = |ns: Option<i64>| Some(micros(rtt?.from_recorded(ns?)));
+        let time = |ns: Option<i64>| Some(micros(rtt?.with_offset(ns?)));
         let upstream = run
             .loss_report
             .as_ref()

@@ -66,7 +66,9 @@ impl Interval {
     /// The sum of consecutive intervals.
     pub fn sum(intervals: &[Self]) -> Self {
         let mut sum = Self::default();
-        intervals.iter().for_each(|interval| sum.merge(interval));
+        for interval in intervals {
+            sum.merge(interval);
+        }
         sum
     }
 

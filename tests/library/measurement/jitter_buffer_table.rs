@@ -39,10 +39,11 @@ fn table_equals_a_naive_replay_in_1000_simulations() {
     for seed in 0..1_000 {
         let mut rng = Rng::new(seed);
         let is_audio = rng.below(2) == 0;
-        let (base, noise) =
-            (1 + rng.below(200_000_000), 1 + rng.below([2_000_000, 40_000_000, 300_000_000][rng.below(3) as usize]));
+        let base = 1 + rng.below(200_000_000);
+        let max_noise = [2_000_000, 40_000_000, 300_000_000][rng.below(3) as usize];
+        let noise = 1 + rng.below(max_noise);
         let rare = rng.below(4) > 0;
-        let outcomes: Vec<FinalOutcome> = (0..1 + rng.below(1_500))
+        let outcomes: Vec<FinalOutcome> = (0..=rng.below(1_500))
             .map(|_| match rng.below(50) {
                 0 => FinalOutcome::Lost,
                 1 => FinalOutcome::Damaged,
@@ -107,7 +108,8 @@ fn interpretation_names_depth_share_and_delay() {
         text.lines().rev().take(4).skip(2).last().map(str::to_owned).unwrap_or_default()
     };
     let line = |delays: [i64; 4]| {
-        let outcome = |n| if n < 4 { FinalOutcome::Lost } else { FinalOutcome::Returned { rtt: delays[n % 4] * MS } };
+        let outcome =
+            |n: usize| if n < 4 { FinalOutcome::Lost } else { FinalOutcome::Returned { rtt: delays[n % 4] * MS } };
         (0..400).map(outcome).collect::<Vec<_>>()
     };
     for (delays, expected) in [

@@ -13,7 +13,7 @@ use jamjam_dev::client::{CaptureResults, PacketEvent, PacketOutcome, PlaybackRes
 use jamjam_dev::report::json::{JsonLine, PacketLine};
 use jamjam_dev::report::limits::{AudioLimits, Limits};
 use jamjam_dev::report::{Report, json, text};
-use jamjam_dev::stats::{DriftEstimate, HostTiming, PacingStats, StreamStats};
+use jamjam_dev::stats::{DriftEstimate, FinalOutcome, HostTiming, PacingStats, StreamStats};
 use jamjam_dev::time::Time;
 use serde_json::{Value, json};
 
@@ -199,7 +199,9 @@ pub(super) fn runs() -> Vec<(&'static str, RunResults)> {
     let unknown_server_delay =
         AudioResults { stats: stream(StreamStats::with_rtt_baseline(), [3_000 * MS]), ..AudioResults::default() };
     let in_vain = Some(WaitResult { waited_ns: 10_000_000_000, reply_received: false });
+    let half_minute = |n| if n % 50 == 3 { FinalOutcome::Lost } else { FinalOutcome::Returned { rtt: 10 * MS } };
     let mut runs = vec![
+        ("half a minute", probe(super::time_series::stream(StreamStats::new(), 1_500, half_minute))),
         ("all well", run_without_anomalies()),
         ("all wrong", run_with_all_anomalies()),
         ("captured", captured()),
@@ -369,15 +371,15 @@ fn every_text_label_is_defined_in_measuring_md() {
             seen.insert(label.to_owned());
         }
     }
-    // There are 53 labels. The table of streams has 24 labels. Capture, playback and audio quality have 12 labels, listed below. The other
-    // 17 labels are:
+    // There are 54 labels. The table of streams has 24 labels. Capture, playback and audio quality have 12 labels, listed below. The other
+    // 18 labels are:
     // - Six delays: server delay, echo time, PDV, IPDV, pacing error, p50 of the pacing error.
     // - Six counts: recorded, loss bursts, reordering, groups, port unreachable, stray.
-    // - Five others: send call, timer error, connection setup, clock offset, mapped address.
+    // - Six others: send call, timer error, connection setup, clock offset, mapped address, worst 10 s.
     //
     // The capture has four labels: captured, overruns, capture xruns, capture clock. The playback has five labels: played, jitter buffer,
     // playback latency, playback xruns, playback clock. The audio quality has three labels: gaps, level, alignment.
-    assert_eq!(seen.len(), 53, "{seen:?}");
+    assert_eq!(seen.len(), 54, "{seen:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::simulation::rng::Rng;
 const SECOND: u64 = 1_000_000_000;
 
 /// A stream of one packet every 20 ms. `outcome` returns the outcome of a packet.
-fn stream(mut stats: StreamStats, packets: u64, outcome: impl Fn(u64) -> FinalOutcome) -> StreamStats {
+pub(super) fn stream(mut stats: StreamStats, packets: u64, outcome: impl Fn(u64) -> FinalOutcome) -> StreamStats {
     let sent_at = |n: u64| Time::from_nanos(7 + n * SECOND / 50);
     for n in 0..packets {
         stats.on_sent(sent_at(n), false);
