@@ -15,6 +15,7 @@ use clap::{Arg, ColorChoice, Command, Error, ValueEnum};
 
 use crate::io::{log, udp};
 use crate::rate_limit::WindowLimit;
+use crate::report::limits::Profile;
 use crate::signaling::Dialect;
 use crate::units::{self, ParseQuantityError, TimeUnit};
 
@@ -54,6 +55,27 @@ impl From<LogFormat> for log::LogFormat {
         match format {
             LogFormat::Text => Self::Text,
             LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// A purpose of a path, with limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProfileName {
+    /// Playing music over a local network
+    LanMusic,
+    /// Playing music over the Internet
+    InternetMusic,
+    /// Conversation
+    Voice,
+}
+
+impl From<ProfileName> for Profile {
+    fn from(name: ProfileName) -> Self {
+        match name {
+            ProfileName::LanMusic => Self::LanMusic,
+            ProfileName::InternetMusic => Self::InternetMusic,
+            ProfileName::Voice => Self::Voice,
         }
     }
 }

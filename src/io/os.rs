@@ -3,6 +3,7 @@
 use std::array;
 use std::ffi::CString;
 use std::hash::{BuildHasher, RandomState};
+use std::io::StdoutLock;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -27,6 +28,18 @@ pub fn raise_descriptor_limit() {
         // If this call fails, the old limit still applies. Connections beyond the limit wait until other connections close.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
+}
+
+/// The number of columns of the terminal behind standard output (Linux only); `None` if there is no terminal.
+pub fn terminal_width(stdout: &StdoutLock<'_>) -> Option<usize> {
+    #[cfg(target_os = "linux")]
+    if std::io::IsTerminal::is_terminal(stdout) {
+        let size = rustix::termios::tcgetwinsize(stdout).ok()?;
+        return Some(usize::from(size.ws_col)).filter(|columns| *columns > 0);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = stdout;
+    None
 }
 
 /// Resources used by this process.

@@ -21,8 +21,7 @@ const MAX_RECOMMENDED_LATE_RATIO: f64 = 0.001;
 const MIN_PACKETS: u64 = 100;
 
 /// The assumptions behind the times of the table.
-pub(super) const ASSUMPTIONS: &str =
-    "assumes a symmetric path and 128-sample packets at 48 kHz; excludes device latency";
+pub(super) const ASSUMPTIONS: &str = "assuming a symmetric path, 128-sample packets and 48 kHz; without device latency";
 
 /// The jitter-buffer table of the evaluated stream.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -73,6 +72,12 @@ impl JitterBufferTable {
             |row: &&BufferDepthFigures| row.late as f64 <= MAX_RECOMMENDED_LATE_RATIO * stream.settled() as f64;
         let recommended_packets = depths.iter().find(is_enough).map(|row| row.depth_packets);
         Some(Self { recommended_packets, depths, has_enough_packets: stream.returned >= MIN_PACKETS })
+    }
+
+    /// The recommended depth in milliseconds, if there are enough packets for an interpretation.
+    pub(super) fn recommended_ms(&self) -> Option<f64> {
+        let recommended = self.recommended_packets.filter(|_| self.has_enough_packets)?;
+        Some(duration_ns(recommended) as f64 / 1e6)
     }
 
     /// The meaning of the table in one sentence.

@@ -20,6 +20,10 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
     if let Some(start_time) = report.start_time() {
         suite.extra.insert("timestamp".into(), start_time.into());
     }
+    if !report.findings.is_empty() {
+        let findings: Vec<&str> = report.findings.iter().map(|finding| finding.message.as_str()).collect();
+        suite.set_system_out(findings.join("\n"));
+    }
     let no_reply_reason = report.verdict.no_reply_reason.as_deref();
     let mut cases = vec![
         run_completed(report, error),

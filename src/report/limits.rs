@@ -50,6 +50,34 @@ impl AudioLimits {
     }
 }
 
+/// A purpose of a path, with limits. `docs/measuring.md` gives the sources of the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Playing music over a local network.
+    LanMusic,
+    /// Playing music over the Internet.
+    InternetMusic,
+    /// Conversation.
+    Voice,
+}
+
+impl Profile {
+    /// The limits of the profile.
+    pub fn limits(self) -> Limits {
+        let (max_loss, max_p50, max_p99) = match self {
+            Self::LanMusic => (0.001, 2, 4),
+            Self::InternetMusic => (0.01, 23, 34),
+            Self::Voice => (0.03, 200, 250),
+        };
+        Limits {
+            max_loss: Some(max_loss),
+            max_p50: Some(Duration::from_millis(max_p50)),
+            max_p99: Some(Duration::from_millis(max_p99)),
+            ..Limits::default()
+        }
+    }
+}
+
 /// A limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

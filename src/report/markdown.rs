@@ -3,13 +3,21 @@
 
 use std::fmt::Write;
 
+use super::buffer_table::{ASSUMPTIONS, JitterBufferTable};
 use super::model::Report;
 use super::quantities::{self, Key, format_time};
 use super::text;
 
 /// The whole summary. `error` is the socket or file error that ended the run early.
 pub fn summary(report: &Report, error: Option<&str>) -> String {
-    let parts = [heading(report, error), limits(report), streams(report), warnings(report), details_block(report)];
+    let parts = [
+        heading(report, error),
+        limits(report),
+        streams(report),
+        findings(report),
+        warnings(report),
+        details_block(report),
+    ];
     let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     parts.join("\n")
 }
@@ -52,6 +60,18 @@ fn streams(report: &Report) -> String {
     table
 }
 
+/// The findings and the interpretation of the jitter-buffer table.
+fn findings(report: &Report) -> String {
+    let findings = report.findings.iter().map(|finding| finding.message.clone());
+    let interpretation = report.jitter_buffer.as_ref().and_then(JitterBufferTable::interpretation);
+    let interpretation = interpretation.map(|text| format!("{text} ({ASSUMPTIONS})."));
+    let mut list = String::new();
+    for text in findings.chain(interpretation) {
+        _ = writeln!(list, "- {}", format_prose(&text));
+    }
+    list
+}
+
 fn warnings(report: &Report) -> String {
     let mut list = String::new();
     for warning in &report.warnings {
@@ -65,7 +85,7 @@ fn warnings(report: &Report) -> String {
 
 /// The text report in a collapsed block.
 fn details_block(report: &Report) -> String {
-    let text = text::summary(report, false);
+    let text = text::details(report, false);
     // The fence is longer than any run of backticks in the text. Therefore, the text cannot close the fence.
     let fence = "`".repeat(3.max(longest_run_of_backticks(&text) + 1));
     format!("<details>\n<summary>The whole report</summary>\n\n{fence}text\n{text}{fence}\n\n</details>\n")

@@ -7,6 +7,7 @@
 pub mod buffer_table;
 mod connection_failures;
 pub mod figures;
+pub mod findings;
 pub mod html;
 pub mod json;
 pub mod junit;
@@ -74,6 +75,7 @@ impl Report {
             moqt: run.moqt.as_ref().map(MoqtFigures::new),
             time_series: TimeSeries::new(run),
             jitter_buffer: JitterBufferTable::new(run),
+            findings: findings::findings(run),
             datagrams: DatagramFigures::new(run),
             limits,
             verdict,

@@ -7,6 +7,7 @@ use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionFailure, DatagramFigures, HostTimingFigures,
     LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, WaitFigures, WebSocketFigures,
 };
+use super::findings::Finding;
 use super::limits::{LimitResult, Verdict};
 use super::quantities::{self, RunProtocol, StreamLabels};
 use super::time_series::TimeSeries;
@@ -43,6 +44,7 @@ pub struct Report {
     pub moqt: Option<MoqtFigures>,
     pub time_series: Option<TimeSeries>,
     pub jitter_buffer: Option<JitterBufferTable>,
+    pub findings: Vec<Finding>,
     #[serde(flatten)]
     pub datagrams: DatagramFigures,
     pub limits: Vec<LimitResult>,

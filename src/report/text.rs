@@ -8,9 +8,10 @@ use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionSetupFigures, DatagramFigures, HistogramBarFigures,
     HostTimingFigures, LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, WebSocketFigures,
 };
+use super::findings::Finding;
 use super::limits::LimitResult;
 use super::model::{Report, Warning, WarningCode};
-use super::quantities::{self, Figure, Key, Shown, Value, When, format_count, format_time, rows};
+use super::quantities::{self, Figure, Key, Shown, Value, When, format_count, format_percent, format_time, rows};
 use crate::client::RunKind;
 
 /// Width of the column of labels.
@@ -43,25 +44,93 @@ impl Style {
     }
 }
 
-/// The whole report. The verdict is the last line. `color` adds ANSI codes.
+/// Rows that only the report with all figures contains. The short report also omits counts of 0 in [`ZERO_COUNTS`].
+const DETAILS: [&str; 16] = [
+    "round trips",
+    "round trip mean",
+    "round trip p90",
+    "round trip p99.9",
+    "jitter max",
+    "echo time",
+    "alignment",
+    "PDV",
+    "IPDV",
+    "pacing error",
+    "pacing error p50",
+    "send call",
+    "timer error",
+    "capture clock",
+    "playback clock",
+    "mapped address",
+];
+
+/// Counts that are shown in the short report only if one of them is not 0.
+const ZERO_COUNTS: [&str; 4] = ["damaged", "duplicated", "reordered", "late"];
+
+/// The most important figures. The last line contains the verdict, the loss and the round trip. `color` adds ANSI codes.
 pub fn summary(report: &Report, color: bool) -> String {
-    let style = Style(color);
+    text(report, Style(color), false)
+}
+
+/// All figures. The last line contains the verdict, the loss and the round trip. `color` adds ANSI codes.
+pub fn details(report: &Report, color: bool) -> String {
+    text(report, Style(color), true)
+}
+
+fn text(report: &Report, style: Style, with_details: bool) -> String {
     let mut parts = vec![heading(report, style)];
     // If `--wait-for` ended without a reply, nothing was counted, and a table would contain only zeros.
     if report.readiness_wait.as_ref().is_none_or(|wait| wait.reply_received) {
-        let stream = report.streams.get(report.evaluated_stream);
-        parts.push(table(report, style));
+        let stream = report.streams.get(report.evaluated_stream).filter(|_| with_details);
+        parts.push(table(report, style, with_details));
         parts.extend(
             stream.and_then(|stream| histogram(report.labels(report.evaluated_stream).request, &stream.rtt_histogram)),
         );
-        parts.push(details(report));
+        parts.push(further_rows(report, with_details));
+        parts.extend(report.jitter_buffer.as_ref().filter(|_| with_details).map(buffer_table));
     }
     parts.push(report.limits.iter().map(|result| limit(result, style)).collect());
     parts.push(report.warnings.iter().map(|one| warning(one, style)).collect());
+    parts.push(report.findings.iter().map(|one| finding(one, style)).collect());
     parts.extend(report.jitter_buffer.as_ref().and_then(interpretation));
     parts.push(verdict(report, style));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
+}
+
+/// Breaks lines that are longer than `width` at spaces. Continuation lines are indented. Words longer than a line are not broken.
+pub fn wrap(text: &str, width: usize) -> String {
+    let mut wrapped = String::with_capacity(text.len());
+    for line in text.lines() {
+        let mut column = 0;
+        for word in line.split_inclusive(' ') {
+            let length = visible_length(word);
+            if column > CONTINUATION.len() && column + visible_length(word.trim_end()) > width {
+                wrapped.truncate(wrapped.trim_end_matches(' ').len());
+                wrapped += "\n";
+                wrapped += CONTINUATION;
+                column = CONTINUATION.len();
+            }
+            wrapped += word;
+            column += length;
+        }
+        wrapped += "\n";
+    }
+    wrapped
+}
+
+/// The indentation of continuation lines.
+const CONTINUATION: &str = "  ";
+
+/// Number of letters without ANSI color codes.
+fn visible_length(text: &str) -> usize {
+    let mut in_code = false;
+    let is_visible = |letter: &char| {
+        let was_in_code = in_code;
+        in_code = *letter == '\x1b' || in_code && *letter != 'm';
+        !in_code && !was_in_code
+    };
+    text.chars().filter(is_visible).count()
 }
 
 /// The report in a few lines: replies, round trips and problems. `send` prints this short report if received text is its main output.
@@ -162,8 +231,12 @@ fn device_line(label: &str, device: &str, format: &str, channels: u16, rate_hz: 
     format!("{label}: {name}, {format}, {}, {rate_hz} Hz\n", format_count(channels.into(), "channel"))
 }
 
-fn table(report: &Report, style: Style) -> String {
-    let rows = stream_rows(report);
+fn table(report: &Report, style: Style, with_details: bool) -> String {
+    let mut rows = stream_rows(report);
+    if !with_details {
+        rows.retain(|row| !DETAILS.contains(&row.label));
+        rows.retain(|row| !ZERO_COUNTS.contains(&row.label) || row.cells.iter().any(|cell| cell != "0" && cell != "-"));
+    }
     if rows.is_empty() {
         return String::new();
     }
@@ -233,7 +306,7 @@ fn histogram(name: &str, bars: &[HistogramBarFigures]) -> Option<String> {
     Some(text)
 }
 
-fn details(report: &Report) -> String {
+fn further_rows(report: &Report, with_details: bool) -> String {
     let mut all: Vec<(&str, String)> = Vec::new();
     all.extend(report.audio.iter().flat_map(|audio| rows(AudioFigures::FIGURES, audio)));
     all.extend(report.capture.iter().flat_map(|capture| rows(CaptureFigures::FIGURES, capture)));
@@ -252,11 +325,25 @@ fn details(report: &Report) -> String {
     all.extend(rows(DatagramFigures::FIGURES, &report.datagrams));
     let worst = report.time_series.as_ref().and_then(|series| series.worst_ten_seconds.as_ref());
     all.extend(worst.map(|worst| ("worst 10 s", worst.text())));
-    let mut details = String::new();
-    for (label, text) in all {
-        _ = writeln!(details, "{label:LABEL_WIDTH$}  {text}");
+    let mut text = String::new();
+    for (label, row) in all.into_iter().filter(|(label, _)| with_details || !DETAILS.contains(label)) {
+        _ = writeln!(text, "{label:LABEL_WIDTH$}  {row}");
     }
-    details
+    text
+}
+
+/// The jitter-buffer table.
+fn buffer_table(table: &JitterBufferTable) -> String {
+    let row = |cells: [&str; 4]| cells.map(|cell| format!("{cell:>COLUMN_WIDTH$}")).concat() + "\n";
+    let mut text = format!("{:6}{}", "", row(["jitter buffer", "late", "late or lost", "one way"]));
+    for depth in &table.depths {
+        let one_way = depth.one_way_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
+        let (depth_ms, late) = (format!("{:.1} ms", depth.depth_ms), depth.late.to_string());
+        let mark = if Some(depth.depth_packets) == table.recommended_packets { "  recommended" } else { "" };
+        let cells = row([&depth_ms, &late, &format_percent(depth.late_or_lost_ratio), &one_way]);
+        _ = writeln!(text, "{:6}{}{mark}", "", cells.trim_end());
+    }
+    text
 }
 
 fn limit(result: &LimitResult, style: Style) -> String {
@@ -269,11 +356,16 @@ fn warning(warning: &Warning, style: Style) -> String {
     format!("{} {}\n", style.warn("warning:"), warning.lines())
 }
 
+fn finding(finding: &Finding, style: Style) -> String {
+    format!("{} {}\n", style.strong("finding:"), finding.message)
+}
+
 /// The meaning of the run for a musician, with the assumptions.
 fn interpretation(table: &JitterBufferTable) -> Option<String> {
     Some(format!("{}.\n({ASSUMPTIONS})\n", table.interpretation()?))
 }
 
+/// The reasons for a failure, then the verdict with the most important figures in one line.
 fn verdict(report: &Report, style: Style) -> String {
     let verdict = &report.verdict;
     let word = match (verdict.passed, verdict.limits_set) {
@@ -281,7 +373,60 @@ fn verdict(report: &Report, style: Style) -> String {
         (true, true) => style.good(verdict.word()),
         (true, false) => style.strong(verdict.word()),
     };
-    format!("{word}: {}\n", verdict_reason(report))
+    let mut text = String::new();
+    for reason in &verdict.reasons {
+        _ = writeln!(text, "{} {reason}", style.bad("failed:"));
+    }
+    text + &format!("{word}: {}\n", key_figures(report))
+}
+
+/// The most important figures of the evaluated stream in one line: `150 sent, 1.3 % lost, RTT p50/p99 1.81/4.01 ms, buffer 5.3 ms`.
+pub(super) fn key_figures(report: &Report) -> String {
+    let Some(stream) = report.streams.get(report.evaluated_stream) else { return "0 sent".to_owned() };
+    let mut text = format!("{} sent", stream.sent);
+    if !report.replies_expected {
+        return text + ", no replies expected";
+    }
+    if let Some(ratio) = stream.loss_ratio {
+        _ = write!(text, ", {} lost", format_percent_briefly(ratio));
+    }
+    let times = [("p50", stream.rtt_p50_us), ("p99", stream.rtt_p99_us), ("max", stream.rtt_max_us)];
+    let mut times = times.into_iter().filter_map(|(name, us)| Some((name, format_ms_briefly(us?)))).take(2);
+    if let Some((first, first_ms)) = times.next() {
+        match times.next() {
+            Some((second, second_ms)) => _ = write!(text, ", RTT {first}/{second} {first_ms}/{second_ms} ms"),
+            None => _ = write!(text, ", RTT {first} {first_ms} ms"),
+        }
+    }
+    if let Some(depth) = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended_ms) {
+        _ = write!(text, ", jitter buffer {} ms", format_briefly(depth));
+    }
+    text
+}
+
+/// A time in microseconds as milliseconds with three significant digits, without a unit.
+fn format_ms_briefly(us: f64) -> String {
+    format_briefly(us / 1e3)
+}
+
+/// A ratio as a percentage with three significant digits.
+fn format_percent_briefly(ratio: f64) -> String {
+    match ratio * 100.0 {
+        percent if percent > 0.0 && percent < 0.01 => "< 0.01 %".to_owned(),
+        percent => format!("{} %", format_briefly(percent)),
+    }
+}
+
+/// A number with three significant digits, but at most three decimals.
+fn format_briefly(value: f64) -> String {
+    let decimals = match value.abs() {
+        magnitude if magnitude >= 99.95 => 0,
+        magnitude if magnitude >= 9.995 => 1,
+        magnitude if magnitude >= 0.9995 => 2,
+        _ => 3,
+    };
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// Why the run passed or failed.

@@ -65,6 +65,11 @@ impl Jitter {
         Some(self.estimate)
     }
 
+    /// The current estimate in nanoseconds; 0 before the second packet.
+    pub fn estimate(&self) -> f64 {
+        self.estimate
+    }
+
     /// Number of updates of the estimate: packets minus one.
     pub fn count(&self) -> u64 {
         self.count

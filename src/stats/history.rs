@@ -115,6 +115,11 @@ impl History {
         }
     }
 
+    /// When the first packet was sent.
+    pub fn started_at(&self) -> Option<Time> {
+        self.origin
+    }
+
     /// The length of each interval in nanoseconds: one second times a power of two.
     pub fn interval_ns(&self) -> u64 {
         self.interval_ns

@@ -9,6 +9,7 @@ mod delay;
 mod histogram;
 mod history;
 mod loss;
+mod stalls;
 mod stream_stats;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,7 @@ pub use delay::{HostTiming, Ipdv, Jitter, PACING_EDGE_SECONDS, PacingStats};
 pub use histogram::{Histogram, HistogramBar};
 pub use history::{History, Interval, MAX_INTERVALS};
 pub use loss::{BURST_LENGTH_BUCKETS, LossBursts, ReorderedPacket, Reordering};
+pub use stalls::{LongestOutage, MAX_RECENT_STALLS, Outage, Stall, Stalls};
 pub use stream_stats::{FinalOutcome, StreamStats};
 
 /// The kind of a metric.

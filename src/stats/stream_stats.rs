@@ -1,6 +1,6 @@
 //! The statistics of one stream: every packet has one outcome, every datagram is counted once.
 
-use super::{Histogram, History, Ipdv, Jitter, LossBursts, ReorderedPacket};
+use super::{Histogram, History, Ipdv, Jitter, LongestOutage, LossBursts, ReorderedPacket, Stalls};
 use crate::time::Time;
 
 /// The final outcome of a packet.
@@ -62,6 +62,10 @@ pub struct StreamStats {
     pub reorder_late_time_offset: Histogram,
     /// Delay variation of the settled packets.
     pub ipdv: Ipdv,
+    /// Times in which replies were held up.
+    pub stalls: Stalls,
+    /// The longest time in which all packets were lost.
+    pub outage: LongestOutage,
     /// The course of the counts and round trips over time. The round trips are relative to [`StreamStats::rtt_baseline`].
     pub history: History,
 }
@@ -91,6 +95,7 @@ impl StreamStats {
         let baseline = *self.rtt_baseline_ns.get_or_insert(round_trip_ns);
         let rtt = round_trip_ns.saturating_sub(baseline);
         self.rtt.record(rtt);
+        self.stalls.on_return(sent_at, round_trip_ns, self.jitter.estimate());
         let jitter = self.jitter.on_transit(round_trip_ns);
         self.history.on_returned(sent_at, rtt, jitter);
     }
@@ -98,6 +103,7 @@ impl StreamStats {
     /// Records the final outcome of a packet. Packets must be passed in the order of sending.
     pub fn on_settled(&mut self, sent_at: Time, outcome: FinalOutcome) {
         let burst = self.loss_bursts.on_settled(outcome == FinalOutcome::Lost);
+        self.outage.on_settled(sent_at, outcome == FinalOutcome::Lost);
         let rtt = if let FinalOutcome::Returned { rtt } = outcome { Some(rtt) } else { None };
         self.ipdv.on_settled(rtt);
         match outcome {

@@ -22,7 +22,7 @@ use super::output::{
 };
 use super::packet_lines::{PacketLineSender, PacketLineWriter, RecordFile, packet_lines};
 use super::run_record::RunRecordArgs;
-use super::values::{ByteSize, Millis, Percent, TimeSpan, UdpDriver, parse_percent, use_color};
+use super::values::{ByteSize, Millis, Percent, ProfileName, TimeSpan, UdpDriver, parse_percent, use_color};
 use crate::client::{ClientNode, PacketObserver, ProgressCounters, Workload};
 use crate::client::{RunKind, RunResults, StopSignal};
 use crate::echo::DEFAULT_DELAY;
@@ -30,7 +30,7 @@ use crate::io::clock::{ClockMonitor, wall_clock};
 use crate::io::os;
 use crate::io::stop::StopToken;
 use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverStats, NodeThread};
-use crate::report::limits::{AudioLimits, Limits};
+use crate::report::limits::{AudioLimits, Limits, Profile};
 use crate::report::run_record::{AudioPicture, RecordedRun, RunEnd};
 use crate::report::{Report, json, text};
 use crate::stats::ClockJumps;
@@ -97,6 +97,13 @@ pub struct ClientArgs {
     #[arg(long, hide_short_help = true, alias = "hold", value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub server_delay: Option<TimeSpan>,
 
+    /// Limits for a purpose of the path
+    ///
+    /// lan-music: loss 0.1%, p50 2ms, p99 4ms. internet-music: loss 1%, p50 23ms, p99 34ms. voice: loss 3%, p50 200ms, p99 250ms. The options
+    /// --max-loss, --max-p50 and --max-p99 override the profile.
+    #[arg(long, value_name = "PROFILE", help_heading = HEADING_LIMITS)]
+    profile: Option<ProfileName>,
+
     /// Maximum packet loss, such as 0.5%
     #[arg(long, value_name = "PERCENT", help_heading = HEADING_LIMITS)]
     max_loss: Option<Percent>,
@@ -120,6 +127,12 @@ pub struct ClientArgs {
     /// Audio limits, set by `send`.
     #[arg(skip)]
     pub audio_limits: AudioLimits,
+
+    /// Print all figures
+    ///
+    /// Without this option, the text report contains only the most important figures. Report files contain all figures.
+    #[arg(long, help_heading = HEADING_REPORT)]
+    details: bool,
 
     /// Print the report as a JSON document
     #[arg(long, conflicts_with = "json_lines", help_heading = HEADING_REPORT)]
@@ -279,14 +292,15 @@ impl ClientArgs {
 
     fn limits(&self) -> Limits {
         let time = |limit: Option<TimeSpan>| limit.map(|TimeSpan(time)| time);
-        Limits {
+        let given = Limits {
             max_loss: self.max_loss.map(|Percent(ratio)| ratio),
             max_burst: self.max_burst,
             max_p50: time(self.max_p50),
             max_p99: time(self.max_p99),
             max_jitter: time(self.max_jitter),
             audio: self.audio_limits,
-        }
+        };
+        given.or(self.profile.map_or_else(Limits::default, |profile| Profile::from(profile).limits()))
     }
 
     /// The queue of packet lines, if --json-lines or --record-run was given.
@@ -357,7 +371,13 @@ impl ClientArgs {
         } else if self.json {
             json::document(report)
         } else {
-            Ok(text::summary(report, use_color(color, &stdout)))
+            let color = use_color(color, &stdout);
+            let print = if self.details { text::details } else { text::summary };
+            let text = print(report, color);
+            Ok(match os::terminal_width(&stdout) {
+                Some(width) => text::wrap(&text, width),
+                None => text,
+            })
         };
         let document = document.context("cannot convert the report to JSON").map_err(Failure::unusable)?;
         print(&mut stdout, document.trim_end()).map_err(Failure::unusable)

@@ -50,7 +50,7 @@ fn render(report: &Report, error: Option<&str>, mut audio: String, page_style: &
         "limits" => limits(report),
         "figures" => figures(report),
         "warnings" => warnings(report),
-        "report" => escape_html(&text::summary(report, false)),
+        "report" => escape_html(&text::details(report, false)),
         "version" => escape_html(report.tool_version),
         _ => String::new(),
     })

@@ -104,7 +104,7 @@ fn table_equals_a_naive_replay_in_1000_simulations() {
 fn interpretation_names_depth_share_and_delay() {
     let last_lines = |outcomes: &[FinalOutcome]| {
         let run = probe(stream(StreamStats::new(), outcomes));
-        let text = text::summary(&Report::new(&run, &Limits::default()), false);
+        let text = text::details(&Report::new(&run, &Limits::default()), false);
         text.lines().rev().take(4).skip(2).last().map(str::to_owned).unwrap_or_default()
     };
     let line = |delays: [i64; 4]| {

@@ -364,7 +364,7 @@ fn every_text_label_is_defined_in_measuring_md() {
         MEASURING.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").nth(1)).collect();
     let mut seen = std::collections::BTreeSet::new();
     for (name, run) in runs() {
-        let summary = text::summary(&Report::new(&run, &every_limit()), false);
+        let summary = text::details(&Report::new(&run, &every_limit()), false);
         for line in summary.lines().skip(1) {
             let Some((label, _)) = line.split_once("  ").filter(|(label, _)| !label.is_empty()) else { continue };
             assert!(labels.contains(&label), "{name}: {label:?} is not defined");
@@ -394,7 +394,7 @@ fn moqt_run_is_printed_with_its_fields() {
         "connection_failure": null
     });
     assert_eq!(document["moqt"], expected);
-    let text = text::summary(&report, false);
+    let text = text::details(&report, false);
     for line in [
         "MOQT over WebTransport, version gomoqt-2025-02: japan, kyoto, text; 2 frames per group",
         "groups                10 sent, 7 returned, 2 lost, 1 in flight, 4 stopped by the server, 1 dropped before they were sent \
@@ -489,7 +489,7 @@ fn input_device_statistics_appear_in_json_and_text() {
         "drift_ppm": -12.346, "drift_uncertainty_ppm": 0.125, "drift_span_s": 28, "device_lost": "it has disappeared"
     });
     assert_eq!(serde_json::to_value(&report.capture).unwrap(), expected);
-    let text = text::summary(&report, false);
+    let text = text::details(&report, false);
     for line in [
         "capture device: hw:0 (A card), I24, 2 channels, 44100 Hz",
         "captured              1234567 frames, 60 to 120 per callback (requested buffer: 128 frames)",
@@ -517,7 +517,7 @@ fn playback_statistics_appear_in_json_and_text() {
         "drift_uncertainty_ppm": 1.86, "drift_span_s": 11, "device_lost": "it has disappeared"
     });
     assert_eq!(serde_json::to_value(&report.playback).unwrap(), expected);
-    let text = text::summary(&report, false);
+    let text = text::details(&report, false);
     for line in [
         "playback device: loud , I16, 2 channels, 44100 Hz",
         "played                900 packets; 17 concealed; 11 late, by up to 4.250 ms; 5 skipped; 2 early; 216 unplayed at the end",
@@ -549,7 +549,7 @@ fn playback_statistics_appear_in_json_and_text() {
         ..playback
     });
     let report = Report::new(&run, &Limits::default());
-    let text = text::summary(&report, false);
+    let text = text::details(&report, false);
     for line in [
         "played                0 packets; 0 concealed",
         "jitter buffer         nothing played, jitter allowance auto, 5.000 ms",
@@ -572,7 +572,7 @@ fn device_without_errors_takes_two_lines_of_text() {
         channels: 1,
         ..capture
     });
-    let text = text::summary(&Report::new(&run, &Limits::default()), false);
+    let text = text::details(&Report::new(&run, &Limits::default()), false);
     assert!(text.contains("capture device: x [2J, F32, 1 channel, 0 Hz\n"), "{text}");
     assert!(
         text.contains("captured              256 frames, 128 per callback (requested buffer: 128 frames)\n"),
@@ -653,7 +653,7 @@ fn audio_quality_appears_in_json_and_text() {
         "alignment": "insufficient_audio", "shift_samples": null, "correlation": null, "gain_db": null, "quality_dropped": 2
     });
     assert_eq!(document["audio_quality"], expected);
-    let text = text::summary(&report, false);
+    let text = text::details(&report, false);
     for line in [
         "gaps                  2, 8.000 ms in total (30 %), longest 5.333 ms; at 0.003 s (5.333 ms), 0.013 s (2.667 ms)",
         "level                 sent peak 0.0 dBFS, RMS 0.0 dBFS, clipped 1 time; returned peak 0.0 dBFS, RMS -0.7 dBFS, clipped 4 times",
@@ -678,7 +678,7 @@ fn non_finite_samples_appear_in_json_and_text() {
         [&found["sent_levels"][0]["non_finite_samples"], &found["returned_levels"][0]["non_finite_samples"]],
         [2, 1]
     );
-    let text = text::summary(&report, false);
+    let text = text::details(&report, false);
     for line in [
         "level                 sent peak -6.0 dBFS, RMS -6.0 dBFS, 2 NaN or infinite samples; returned peak -6.0 dBFS, RMS -6.7 dBFS, 1 NaN or infinite sample",
         "warning: 2 NaN or infinite samples in the source (sent unchanged): playback programs output noise or silence for these samples",
@@ -688,7 +688,7 @@ fn non_finite_samples_appear_in_json_and_text() {
     let mut run = analyzed(|_| 0.5);
     let taken = SourceQuality { rate: 44_100, non_finite_samples: 1, replaced_samples: 1, ..SourceQuality::default() };
     run.audio.as_mut().unwrap().source_quality = Some(taken);
-    let text = text::summary(&Report::new(&run, &limits), false);
+    let text = text::details(&Report::new(&run, &limits), false);
     let line = "warning: 1 NaN or infinite sample in the source (replaced with 0)";
     assert!(text.lines().any(|shown| shown == line), "{line:?} is not in\n{text}");
 }
@@ -696,7 +696,7 @@ fn non_finite_samples_appear_in_json_and_text() {
 #[test]
 fn silent_microphone_adds_a_warning() {
     let mut run = analyzed(|_| 0.0);
-    let note = |run: &RunResults| text::summary(&Report::new(run, &Limits::default()), false);
+    let note = |run: &RunResults| text::details(&Report::new(run, &Limits::default()), false);
     assert!(note(&run).contains("warning: the sent audio is digital silence: check the source"), "{}", note(&run));
     assert!(
         note(&run).contains("level                 sent digital silence; returned digital silence\n"),

@@ -32,7 +32,7 @@ fn split(run: &RunResults) -> [Value; 2] {
 }
 
 fn summary(run: &RunResults) -> String {
-    text::summary(&Report::new(run, &Limits::default()), false)
+    text::details(&Report::new(run, &Limits::default()), false)
 }
 
 /// The warnings in the report of a run for which no limit (such as `--max-loss`) is set.

@@ -50,7 +50,7 @@ fn bursts_and_reordering_appear_under_their_names() {
     let reordering = "\nreordering            0.3 %, extent mean 2.3, max 5, late by up to 2.5 µs\n";
     let variation = "\nPDV                   p50 0.5 µs, p99 1.0 µs, p99.9 1.0 µs, max 1.0 µs\n";
     let neighbors = "\nIPDV                  mean 0.1 µs, p50 0.1 µs, p99 0.1 µs; -0.1 µs to 0.3 µs\n";
-    let text = text::summary(&report, false);
+    let text = text::details(&report, false);
     for row in [bursts, reordering, variation, neighbors] {
         assert!(text.contains(row), "{row}{text}");
     }
@@ -95,7 +95,7 @@ fn machine_statistics_appear_under_their_names() {
         "clock_jumps": 2, "clock_jump_max_ms": -4_000.0, "suspended_ms": 2_000.0, "kernel_dropped": 12
     });
     assert_eq!(serde_json::to_value(&report).unwrap()["host_timing"], expected);
-    let text = text::summary(&report, false);
+    let text = text::details(&report, false);
     assert!(text.contains("\nsend call             p50 0.5 µs, p99 1.0 µs, max 1.0 µs\n"), "{text}");
     assert!(text.contains("\ntimer error           p50 1.0 µs, p99 2.0 µs, max 2.0 µs\n"), "{text}");
 }
@@ -215,7 +215,7 @@ fn longest_burst_is_compared_with_its_limit() {
     let met = evaluate(&ping, 3);
     assert!(met.verdict.passed);
     assert_eq!((met.limits[0].figure, met.limits[0].measured), ("burst_max", Some(3.0)));
-    assert!(text::summary(&met, false).contains("limit --max-burst 3 packets: 3 packets, met\n"));
+    assert!(text::details(&met, false).contains("limit --max-burst 3 packets: 3 packets, met\n"));
     assert_eq!(evaluate(&ping, 2).verdict.reasons, ["--max-burst 2 packets exceeded: 3 packets"]);
     assert!(evaluate(&stream(StreamStats::new(), [MS]), 0).verdict.passed);
     let unknown = StreamStats { in_flight: 3, ..stream(StreamStats::new(), []) };

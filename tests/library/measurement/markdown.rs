@@ -124,7 +124,7 @@ restricts sources (--allow)
 #[test]
 fn full_report_is_in_a_collapsed_section() {
     let run = probe(stream(StreamStats::new(), [MS; 100]));
-    let report = text::summary(&Report::new(&run, &Limits::default()), false);
+    let report = text::details(&Report::new(&run, &Limits::default()), false);
     let expected = format!("<summary>The whole report</summary>\n\n```text\n{report}```\n\n</details>\n");
     assert_eq!(parts(&run, &Limits::default(), None).1, expected);
 }

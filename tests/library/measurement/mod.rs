@@ -3,6 +3,7 @@
 mod bursts_and_reordering;
 mod clock_jumps;
 mod delay_variation;
+mod findings;
 mod histogram;
 mod history;
 mod html;

@@ -12,7 +12,7 @@ use jamjam_dev::time::Time;
 use runs::{MS, probe, send, stream};
 
 fn summary(run: &RunResults, limits: &Limits) -> String {
-    text::summary(&Report::new(run, limits), false)
+    text::details(&Report::new(run, limits), false)
 }
 
 fn last_line(run: &RunResults, limits: &Limits) -> String {
@@ -196,7 +196,7 @@ fn last_line_is_the_verdict() {
 #[test]
 fn color_adds_only_escape_codes() {
     let report = Report::new(&probe(StreamStats { sent: 5, lost: 5, ..StreamStats::new() }), &Limits::default());
-    let (plain, colored) = (text::summary(&report, false), text::summary(&report, true));
+    let (plain, colored) = (text::details(&report, false), text::summary(&report, true));
     assert!(!plain.contains('\x1b') && colored.contains("\x1b[31mFAILED\x1b[0m"));
     let mut stripped = colored;
     for code in ["\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m"] {

@@ -31,7 +31,7 @@ pub(crate) fn check(run: &RunResults, facts: &ClientFacts, started: Time, differ
     let replayed = reader.finish().unwrap_or_else(|error| panic!("{error}")).run;
     let [expected, actual] = [run, &replayed].map(|run| {
         let report = Report::new(run, &Limits::default());
-        json::document(&report).expect("numbers and texts") + &text::summary(&report, false)
+        json::document(&report).expect("numbers and texts") + &text::details(&report, false)
     });
     for (expected, actual) in expected.lines().zip(actual.lines()).filter(|(expected, actual)| expected != actual) {
         differences.0.push(format!("the replay reports `{}` instead of `{}`", actual.trim(), expected.trim()));

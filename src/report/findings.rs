@@ -1,0 +1,180 @@
+//! Findings: sentences that name what is wrong with the path, such as loss in one direction or regular stalls.
+
+use serde::Serialize;
+
+use super::quantities::{RoundTrip, RunProtocol, StreamLabels, format_count, format_percent, format_time_ms, micros};
+use crate::client::RunResults;
+use crate::stats::{Outage, StreamStats};
+use crate::time::Time;
+
+/// Minimum duration of an outage, in nanoseconds.
+const MIN_OUTAGE_NS: i64 = 1_000_000_000;
+
+/// Fewer lost packets have no pattern.
+const MIN_LOST_FOR_PATTERN: u64 = 10;
+
+/// Minimum share of the lost packets in one direction for naming only this direction.
+const MIN_SHARE_OF_DIRECTION: f64 = 0.9;
+
+/// Minimum share of reordered packets.
+const MIN_REORDERED_RATIO: f64 = 0.001;
+
+/// Minimum share of duplicates.
+const MIN_DUPLICATED_RATIO: f64 = 0.001;
+
+/// Minimum of the 99th percentile of the packet delay variation, in nanoseconds.
+const MIN_DELAY_VARIATION_NS: i64 = 10_000_000;
+
+/// The subject of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "each code is defined in docs/measuring.md")]
+pub enum FindingCode {
+    Outage,
+    Loss,
+    Stalls,
+    Reordering,
+    DelayVariation,
+    Duplicates,
+}
+
+/// Something that is wrong with the path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Identifies the subject for programs that read the report.
+    pub code: FindingCode,
+    /// What is wrong, and typical causes.
+    pub message: String,
+}
+
+/// All findings about the evaluated stream, the worst first. A run without any reply has no findings, because its warnings name the causes.
+pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
+    let Some(stream) = run.stream(run.evaluated_stream).filter(|stream| stream.returned > 0 && run.replies_expected)
+    else {
+        return Vec::new();
+    };
+    let unit = StreamLabels::new(RunProtocol::of_run(run), run.evaluated_stream).request_unit;
+    let rtt = RoundTrip::of(run, run.evaluated_stream);
+    let outage = outage(stream, unit);
+    let stalls = stalls(stream);
+    let reordering = reordering(stream, unit);
+    // Stalls and reordering are the more precise findings.
+    let is_explained = stalls.is_some() || reordering.is_some();
+    let variation = if is_explained { None } else { delay_variation(stream, rtt) };
+    let all = [
+        (FindingCode::Outage, outage),
+        (FindingCode::Loss, loss(stream, run.lost_upstream(run.evaluated_stream), unit)),
+        (FindingCode::Stalls, stalls),
+        (FindingCode::Reordering, reordering),
+        (FindingCode::DelayVariation, variation),
+        (FindingCode::Duplicates, duplicates(stream, unit)),
+    ];
+    all.into_iter().filter_map(|(code, message)| Some(Finding { code, message: message? })).collect()
+}
+
+fn outage(stream: &StreamStats, unit: &str) -> Option<String> {
+    let outage = long_outage(stream)?;
+    let start = seconds(outage.started_at.signed_nanos_since(stream.history.started_at().unwrap_or(Time::ZERO)));
+    let end = if stream.outage.is_last(outage) { "until the end of the run" } else { "then replies arrived again" };
+    let (packets, duration) = (format_count(outage.packets, unit), seconds(outage.duration_ns()));
+    Some(format!("The path was down for {duration} from {start} on: {packets} lost in a row, {end}."))
+}
+
+fn long_outage(stream: &StreamStats) -> Option<Outage> {
+    stream.outage.longest().filter(|outage| outage.duration_ns() >= MIN_OUTAGE_NS)
+}
+
+/// Loss: its direction and its pattern.
+fn loss(stream: &StreamStats, lost_upstream: Option<u64>, unit: &str) -> Option<String> {
+    let outside_outage = stream.lost - long_outage(stream).map_or(0, |outage| outage.packets);
+    let ratio = stream.loss_ratio().filter(|_| outside_outage > 0)?;
+    let share = format_percent((ratio * 1e4).round() / 1e4);
+    let (upstream, downstream) = ("upstream, from this host to the server", "downstream, from the server to this host");
+    let direction = match lost_upstream {
+        None => String::new(),
+        Some(lost) if lost as f64 >= MIN_SHARE_OF_DIRECTION * stream.lost as f64 => format!(" {upstream}"),
+        Some(lost) if (stream.lost - lost) as f64 >= MIN_SHARE_OF_DIRECTION * stream.lost as f64 => {
+            format!(" {downstream}")
+        }
+        Some(lost) => format!(" in both directions, {lost} upstream and {} downstream", stream.lost - lost),
+    };
+    let pattern = if stream.lost < MIN_LOST_FOR_PATTERN { None } else { Some(loss_pattern(stream, ratio, unit)) };
+    // Few lost packets without a direction are only a count, which the table shows.
+    if pattern.is_none() && direction.is_empty() {
+        return None;
+    }
+    let pattern = pattern
+        .map_or_else(String::new, |pattern| format!("{} {pattern}", if direction.is_empty() { "" } else { "," }));
+    Some(format!("{share} of the {unit}s were lost{direction}{pattern}."))
+}
+
+/// Whether packets are lost in bursts. If losses were independent, the packet after a lost packet would be lost with probability `ratio`.
+/// Bursts are reported if this happened more often by more than three standard deviations, and bursts have at least 1.5 packets on average.
+fn loss_pattern(stream: &StreamStats, ratio: f64, unit: &str) -> String {
+    let bursts: u64 = stream.loss_bursts.lengths().iter().sum();
+    let lost = stream.lost as f64;
+    let lost_after_loss = (lost - bursts as f64) / lost;
+    let deviation = (ratio * (1.0 - ratio) / lost).sqrt();
+    let mean = lost / bursts.max(1) as f64;
+    if lost_after_loss > ratio + 3.0 * deviation && mean >= 1.5 {
+        let longest = format_count(stream.loss_bursts.longest(), unit);
+        format!("in bursts of {mean:.1} on average and up to {longest}")
+    } else {
+        "at random, not in bursts".to_owned()
+    }
+}
+
+fn stalls(stream: &StreamStats) -> Option<String> {
+    let stalls = &stream.stalls;
+    let (typical, longest) = (stalls.median_ns()?, stalls.longest_ns()?);
+    let [typical, longest] = [typical, longest].map(milliseconds);
+    Some(match (stalls.count(), stalls.period_ns()) {
+        (1, _) => format!("The path stalled once for about {longest}; the delayed replies then arrived together."),
+        (count, Some(period)) => format!(
+            "The path stalled {count} times for about {typical}, every {}; the delayed replies then arrived together. \
+             Regular stalls are typical of Wi-Fi scans, Wi-Fi power saving and periodic tasks.",
+            seconds(period)
+        ),
+        (count, None) => format!(
+            "The path stalled {count} times at irregular intervals for about {typical}, at most {longest}; the delayed replies then \
+             arrived together. Typical causes are Wi-Fi and a busy host on the path."
+        ),
+    })
+}
+
+fn delay_variation(stream: &StreamStats, rtt: Option<RoundTrip<'_>>) -> Option<String> {
+    let variation = stream.pdv(0.99).filter(|ns| *ns >= MIN_DELAY_VARIATION_NS)?;
+    let min =
+        rtt.and_then(|rtt| rtt.min()).map_or_else(String::new, |ns| format!(" of {}", format_time_ms(micros(ns))));
+    Some(format!(
+        "The delay varies: 1 % of the round trips take over {} more than the smallest{min}. Typical causes are Wi-Fi and full buffers \
+         of a router.",
+        milliseconds(variation)
+    ))
+}
+
+fn reordering(stream: &StreamStats, unit: &str) -> Option<String> {
+    let ratio = stream.reordered_ratio().filter(|ratio| *ratio >= MIN_REORDERED_RATIO)?;
+    let extent = format_count(stream.reorder_extent.max().unwrap_or(0).cast_unsigned(), unit);
+    let late =
+        stream.reorder_late_time_offset.max().map_or_else(String::new, |ns| format!(" and {}", milliseconds(ns)));
+    let share = format_percent((ratio * 1e4).round() / 1e4);
+    Some(format!(
+        "{share} of the {unit}s arrived out of order, up to {extent}{late} late. Typical causes are several parallel paths and radio links that \
+         repeat lost frames."
+    ))
+}
+
+fn duplicates(stream: &StreamStats, unit: &str) -> Option<String> {
+    let ratio = stream.duplicated as f64 / stream.returned.max(1) as f64;
+    let share = format_percent((ratio * 1e4).round() / 1e4);
+    (ratio >= MIN_DUPLICATED_RATIO).then(|| format!("{share} of the {unit}s returned more than once."))
+}
+
+fn seconds(ns: i64) -> String {
+    format!("{:.1} s", ns as f64 / 1e9)
+}
+
+fn milliseconds(ns: i64) -> String {
+    format!("{:.0} ms", ns as f64 / 1e6)
+}

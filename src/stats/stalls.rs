@@ -1,0 +1,166 @@
+//! Stalls and outages of one stream: times in which no reply arrived.
+
+use crate::time::Time;
+
+/// Number of stalls that are kept.
+pub const MAX_RECENT_STALLS: usize = 64;
+
+/// Minimum rise of the round trip at a stall, in nanoseconds.
+const MIN_RISE_NS: i64 = 20_000_000;
+
+/// Minimum rise of the round trip at a stall, as a multiple of the jitter estimate. Independent random delays rarely vary this much.
+const MIN_RISE_IN_JITTER: f64 = 8.0;
+
+/// Minimum number of stalls that can be called regular.
+const MIN_REGULAR_STALLS: usize = 4;
+
+/// Intervals between regular stalls differ from their median by at most this ratio.
+const MAX_PERIOD_ERROR: f64 = 0.15;
+
+/// Minimum share of such intervals.
+const MIN_REGULAR_SHARE: f64 = 0.75;
+
+/// A time in which replies were held up. The delayed replies then arrived together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// When the first delayed reply arrived.
+    pub ended_at: Time,
+    /// The rise of the round trip, in nanoseconds. A stall lasts up to one packet interval longer.
+    pub rise_ns: i64,
+}
+
+/// Detects stalls from the first copies of a stream's packets.
+///
+/// A stall ends with a reply whose round trip exceeds that of the previous reply by 20 ms and by eight times the jitter estimate. Packets that
+/// were sent later arrive after this reply. A single delayed packet that later packets overtake is therefore not a stall.
+#[derive(Clone, Debug)]
+pub struct Stalls {
+    count: u64,
+    longest_ns: i64,
+    /// A ring of the last stalls; the stall with number n is at position n modulo the length.
+    recent: [Stall; MAX_RECENT_STALLS],
+    previous_rtt: Option<i64>,
+    last_sent_at: Time,
+}
+
+impl Default for Stalls {
+    fn default() -> Self {
+        let none = Stall { ended_at: Time::ZERO, rise_ns: 0 };
+        Self {
+            count: 0,
+            longest_ns: 0,
+            recent: [none; MAX_RECENT_STALLS],
+            previous_rtt: None,
+            last_sent_at: Time::ZERO,
+        }
+    }
+}
+
+impl Stalls {
+    /// Records the first undamaged copy of a packet. `jitter_ns` is the jitter estimate before this packet.
+    pub(super) fn on_return(&mut self, sent_at: Time, rtt_ns: i64, jitter_ns: f64) {
+        let previous = self.previous_rtt.replace(rtt_ns);
+        let is_overtaken = sent_at < self.last_sent_at;
+        self.last_sent_at = self.last_sent_at.max(sent_at);
+        let rise_ns = rtt_ns.saturating_sub(previous.unwrap_or(rtt_ns));
+        if is_overtaken || rise_ns < MIN_RISE_NS || (rise_ns as f64) < MIN_RISE_IN_JITTER * jitter_ns {
+            return;
+        }
+        let ended_at = Time::from_nanos(sent_at.as_nanos().saturating_add_signed(rtt_ns));
+        self.recent[(self.count % MAX_RECENT_STALLS as u64) as usize] = Stall { ended_at, rise_ns };
+        self.count += 1;
+        self.longest_ns = self.longest_ns.max(rise_ns);
+    }
+
+    /// Number of stalls.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The rise of the longest stall in nanoseconds.
+    pub fn longest_ns(&self) -> Option<i64> {
+        (self.count > 0).then_some(self.longest_ns)
+    }
+
+    /// The median rise of the recent stalls in nanoseconds.
+    pub fn median_ns(&self) -> Option<i64> {
+        median(self.recent().iter().map(|stall| stall.rise_ns))
+    }
+
+    /// The time between stalls in nanoseconds, if they are regular. At least 75 % of the intervals between recent stalls differ from the
+    /// median interval by at most 15 %.
+    pub fn period_ns(&self) -> Option<i64> {
+        let recent = self.recent();
+        if recent.len() < MIN_REGULAR_STALLS {
+            return None;
+        }
+        let intervals = || recent.windows(2).map(|pair| pair[1].ended_at.signed_nanos_since(pair[0].ended_at));
+        let period = median(intervals())?;
+        let is_close = |interval: &i64| (interval - period).abs() as f64 <= MAX_PERIOD_ERROR * period as f64;
+        let regular = intervals().filter(is_close).count();
+        (regular as f64 >= MIN_REGULAR_SHARE * intervals().count() as f64).then_some(period)
+    }
+
+    /// The last stalls, in order.
+    fn recent(&self) -> Vec<Stall> {
+        let first = self.count.saturating_sub(MAX_RECENT_STALLS as u64);
+        (first..self.count).map(|number| self.recent[(number % MAX_RECENT_STALLS as u64) as usize]).collect()
+    }
+}
+
+fn median(values: impl Iterator<Item = i64>) -> Option<i64> {
+    let mut values: Vec<i64> = values.collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied()
+}
+
+/// The longest sequence of lost packets by the times at which they were sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LongestOutage {
+    current: Option<Outage>,
+    longest: Option<Outage>,
+}
+
+/// A sequence of lost packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// When the first lost packet was sent.
+    pub started_at: Time,
+    /// When the last lost packet was sent.
+    pub ended_at: Time,
+    /// Number of lost packets.
+    pub packets: u64,
+}
+
+impl LongestOutage {
+    /// Records the outcome of the next packet in the order of sending.
+    pub(super) fn on_settled(&mut self, sent_at: Time, lost: bool) {
+        if !lost {
+            self.current = None;
+            return;
+        }
+        let current = self.current.get_or_insert(Outage { started_at: sent_at, ended_at: sent_at, packets: 0 });
+        current.ended_at = sent_at;
+        current.packets += 1;
+        if self.longest.is_none_or(|longest| current.duration_ns() >= longest.duration_ns()) {
+            self.longest = Some(*current);
+        }
+    }
+
+    /// The longest outage.
+    pub fn longest(&self) -> Option<Outage> {
+        self.longest
+    }
+
+    /// Whether the outage lasted until the last packet of the run.
+    pub fn is_last(&self, outage: Outage) -> bool {
+        self.current == Some(outage)
+    }
+}
+
+impl Outage {
+    /// The time from sending the first to sending the last lost packet, in nanoseconds.
+    pub fn duration_ns(&self) -> i64 {
+        self.ended_at.signed_nanos_since(self.started_at)
+    }
+}

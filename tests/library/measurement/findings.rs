@@ -1,0 +1,247 @@
+//! The sentences that name what is wrong with a path, on simulated paths.
+
+use jamjam_dev::client::{LossReport, RunResults};
+use jamjam_dev::report::findings::FindingCode;
+use jamjam_dev::report::limits::Limits;
+use jamjam_dev::report::{Report, text};
+use jamjam_dev::stats::{FinalOutcome, Reordering, StreamStats};
+use jamjam_dev::time::Time;
+
+use super::runs::{MS, probe};
+use crate::simulation::rng::Rng;
+
+/// Interval between packets in nanoseconds.
+const INTERVAL: i64 = 10 * MS;
+
+/// A stream in which each packet returns after its round trip; `None` is a lost packet.
+fn stream(round_trips: &[Option<i64>]) -> StreamStats {
+    let mut stats = StreamStats::new();
+    let sent_at = |n: usize| Time::from_nanos((5_000 * MS + n as i64 * INTERVAL).cast_unsigned());
+    let mut arrivals: Vec<(i64, usize, i64)> = Vec::new();
+    for (n, rtt) in round_trips.iter().enumerate() {
+        stats.on_sent(sent_at(n), false);
+        arrivals.extend(rtt.map(|rtt| (n as i64 * INTERVAL + rtt, n, rtt)));
+    }
+    arrivals.sort_unstable();
+    let mut reordering = Reordering::default();
+    for (at, n, rtt) in arrivals {
+        stats.on_return(sent_at(n), rtt);
+        if let Some(packet) = reordering.on_arrival(n as u64, Time::from_nanos(at.cast_unsigned())) {
+            stats.on_reordered(packet);
+        }
+    }
+    for (n, rtt) in round_trips.iter().enumerate() {
+        stats.on_settled(sent_at(n), rtt.map_or(FinalOutcome::Lost, |rtt| FinalOutcome::Returned { rtt }));
+    }
+    stats
+}
+
+fn messages(run: &RunResults) -> Vec<String> {
+    Report::new(run, &Limits::default()).findings.into_iter().map(|finding| finding.message).collect()
+}
+
+fn codes(round_trips: &[Option<i64>]) -> Vec<FindingCode> {
+    let report = Report::new(&probe(stream(round_trips)), &Limits::default());
+    report.findings.into_iter().map(|finding| finding.code).collect()
+}
+
+/// A delay with an exponential distribution, in nanoseconds.
+fn exponential(rng: &mut Rng, mean: i64) -> i64 {
+    let uniform = (rng.below(1 << 53) + 1) as f64 / (1_u64 << 53) as f64;
+    (-uniform.ln() * mean as f64) as i64
+}
+
+/// Round trips of a path that delivers in order and stalls at the given times (start, duration) in nanoseconds.
+fn stalled(packets: usize, base: i64, stalls: &[(i64, i64)]) -> Vec<Option<i64>> {
+    (0..packets as i64)
+        .map(|n| {
+            let sent = n * INTERVAL;
+            let stall = stalls.iter().find(|(start, duration)| (*start..start + duration).contains(&sent));
+            Some(base + stall.map_or(0, |(start, duration)| start + duration - sent))
+        })
+        .collect()
+}
+
+#[test]
+fn good_paths_have_no_findings_in_200_simulations() {
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let (base, noise) = (1 + rng.below(100), rng.below(2_000_000));
+        let round_trips: Vec<Option<i64>> =
+            (0..2_000).map(|_| Some(base as i64 * MS + rng.below(noise + 1).cast_signed())).collect();
+        assert_eq!(codes(&round_trips), [], "seed {seed}");
+    }
+}
+
+#[test]
+fn regular_stalls_are_found_with_their_duration_and_period() {
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let duration = (30 + rng.below(400)) as i64 * MS;
+        let period = (1_500 + rng.below(6_000)) as i64 * MS;
+        let count = 4 + rng.below(20) as i64;
+        let stalls: Vec<(i64, i64)> = (0..count)
+            .map(|n| (300 * MS + n * period + rng.below(1 + period.cast_unsigned() / 20).cast_signed(), duration))
+            .collect();
+        let packets = ((count + 1) * period / INTERVAL) as usize;
+        let stream = stream(&stalled(packets, 20 * MS, &stalls));
+        assert_eq!(stream.stalls.count(), count.cast_unsigned(), "seed {seed}");
+        let median = stream.stalls.median_ns().expect("a stall");
+        assert!((duration - INTERVAL..=duration).contains(&median), "seed {seed}: {median} {duration}");
+        let found = stream.stalls.period_ns().expect("a period");
+        assert!((found - period).abs() <= period / 10 + INTERVAL, "seed {seed}: {found} {period}");
+    }
+    let stalls: Vec<(i64, i64)> = (0..6).map(|n| (1_000 * MS + n * 5_000 * MS, 200 * MS)).collect();
+    assert_eq!(
+        messages(&probe(stream(&stalled(3_000, 20 * MS, &stalls)))),
+        [
+            "The path stalled 6 times for about 200 ms, every 5.0 s; the delayed replies then arrived together. Regular stalls are typical of \
+          Wi-Fi scans, Wi-Fi power saving and periodic tasks."
+        ]
+    );
+}
+
+#[test]
+fn irregular_stalls_have_no_period() {
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let mut start = 0;
+        let stalls: Vec<(i64, i64)> = (0..20)
+            .map(|_| {
+                // Intervals differ by a factor of up to 8.
+                start += 1_000 * MS * [1, 2, 4, 8][rng.below(4) as usize];
+                (start, 200 * MS)
+            })
+            .collect();
+        let stream = stream(&stalled((start / INTERVAL) as usize + 100, 20 * MS, &stalls));
+        assert_eq!(stream.stalls.count(), 20, "seed {seed}");
+        assert!(stream.stalls.period_ns().is_none(), "seed {seed}");
+    }
+    let stalls = [(1_000 * MS, 60 * MS), (3_000 * MS, 100 * MS)];
+    let found = messages(&probe(stream(&stalled(1_000, 20 * MS, &stalls))));
+    assert!(found[0].starts_with("The path stalled 2 times at irregular intervals for about 100 ms, at most 100 ms;"));
+    let once = messages(&probe(stream(&stalled(1_000, 20 * MS, &stalls[..1]))));
+    assert_eq!(once, ["The path stalled once for about 60 ms; the delayed replies then arrived together."]);
+}
+
+#[test]
+fn independent_delays_are_not_reported_as_stalls() {
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let mean = (1 + rng.below(40)).cast_signed() * MS;
+        let round_trips: Vec<Option<i64>> = (0..3_000).map(|_| Some(20 * MS + exponential(&mut rng, mean))).collect();
+        assert!(!codes(&round_trips).contains(&FindingCode::Stalls), "seed {seed}, mean {mean}");
+    }
+}
+
+#[test]
+fn random_and_bursty_loss_are_told_apart() {
+    let mut classified = [0; 2];
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let bursty = seed % 2 == 1;
+        let permille = 10 + rng.below(100);
+        let mut in_burst = false;
+        let round_trips: Vec<Option<i64>> = (0..10_000)
+            .map(|_| {
+                // A burst has four packets on average.
+                in_burst = if in_burst { rng.below(4) > 0 } else { bursty && rng.below(4_000) < permille };
+                let is_lost = if bursty { in_burst } else { rng.below(1_000) < permille };
+                (!is_lost).then_some(20 * MS)
+            })
+            .collect();
+        let found = messages(&probe(stream(&round_trips)));
+        let expected = if bursty { "in bursts of " } else { "at random, not in bursts" };
+        classified[usize::from(bursty)] += u32::from(found[0].contains(expected));
+    }
+    // A classification with a threshold of three standard deviations errs in about 1 of 700 runs.
+    assert!(classified[0] >= 98 && classified[1] >= 98, "{classified:?}");
+}
+
+#[test]
+fn loss_names_its_direction_if_it_is_known() {
+    let round_trips: Vec<Option<i64>> = (0..1_000).map(|n| (n % 20 != 7).then_some(20 * MS)).collect();
+    let found = |received: Option<u32>| {
+        let received = received.map(|received| [0, received, 0]);
+        let loss_report = received.map(|received| LossReport { received: Some(received), ..LossReport::default() });
+        messages(&RunResults { loss_report, ..probe(stream(&round_trips)) })
+    };
+    assert_eq!(found(None), ["5 % of the packets were lost at random, not in bursts."]);
+    assert_eq!(
+        found(Some(950)),
+        ["5 % of the packets were lost upstream, from this host to the server, at random, not in bursts."]
+    );
+    assert_eq!(
+        found(Some(998)),
+        ["5 % of the packets were lost downstream, from the server to this host, at random, not in bursts."]
+    );
+    assert_eq!(
+        found(Some(970)),
+        ["5 % of the packets were lost in both directions, 30 upstream and 20 downstream, at random, not in bursts."]
+    );
+    // Two lost packets have neither a pattern nor a direction.
+    let few: Vec<Option<i64>> = (0..1_000).map(|n| (n % 500 != 7).then_some(20 * MS)).collect();
+    assert_eq!(messages(&probe(stream(&few))), [""; 0]);
+}
+
+#[test]
+fn outage_is_reported_with_start_and_end() {
+    let with_outage = |range: std::ops::Range<i64>| -> Vec<Option<i64>> {
+        (0..2_000).map(|n| (!range.contains(&n)).then_some(20 * MS)).collect()
+    };
+    assert_eq!(
+        messages(&probe(stream(&with_outage(1_210..1_531)))),
+        ["The path was down for 3.2 s from 12.1 s on: 321 packets lost in a row, then replies arrived again."]
+    );
+    assert_eq!(
+        messages(&probe(stream(&with_outage(1_800..2_000)))),
+        ["The path was down for 2.0 s from 18.0 s on: 200 packets lost in a row, until the end of the run."]
+    );
+    // 100 lost packets were sent within 0.99 s.
+    assert_eq!(codes(&with_outage(500..600)), [FindingCode::Loss]);
+    assert_eq!(codes(&with_outage(0..2_000)), []);
+}
+
+#[test]
+fn reordering_and_duplicates_are_reported() {
+    let round_trips: Vec<Option<i64>> = (0..1_000).map(|n| Some(if n % 50 == 3 { 45 * MS } else { 20 * MS })).collect();
+    assert_eq!(
+        messages(&probe(stream(&round_trips))),
+        [
+            "2 % of the packets arrived out of order, up to 2 packets and 15 ms late. Typical causes are several parallel paths and radio links \
+          that repeat lost frames."
+        ]
+    );
+    let twice = StreamStats { duplicated: 20, ..stream(&[Some(20 * MS); 1_000]) };
+    assert_eq!(messages(&probe(twice)), ["2 % of the packets returned more than once."]);
+}
+
+#[test]
+fn varying_delay_is_reported_if_nothing_more_precise_is_found() {
+    // The delay rises and falls slowly, so that no packet overtakes another.
+    let round_trips: Vec<Option<i64>> = (0..1_000).map(|n: i64| Some(20 * MS + (n % 100 - 50).abs() * MS)).collect();
+    assert_eq!(
+        messages(&probe(stream(&round_trips))),
+        [
+            "The delay varies: 1 % of the round trips take over 49 ms more than the smallest of 20.000 ms. Typical causes are Wi-Fi and full \
+          buffers of a router."
+        ]
+    );
+}
+
+#[test]
+fn last_24_lines_show_verdict_loss_round_trip_and_reason() {
+    let stalls: Vec<(i64, i64)> = (0..6).map(|n| (1_000 * MS + n * 5_000 * MS, 200 * MS)).collect();
+    let mut round_trips = stalled(3_000, 20 * MS, &stalls);
+    (0..3_000).filter(|n| n % 17 < 2).for_each(|n| round_trips[n] = None);
+    let limits = Limits { max_loss: Some(0.01), ..Limits::default() };
+    let report = Report::new(&probe(stream(&round_trips)), &limits);
+    let screen = text::wrap(&text::summary(&report, true), 80);
+    assert!(screen.lines().all(|line| line.replace("\x1b[31m", "").replace("\x1b[0m", "").chars().count() <= 88));
+    let plain = text::wrap(&text::summary(&report, false), 80);
+    assert!(plain.lines().all(|line| line.chars().count() <= 80), "{plain}");
+    let end: Vec<&str> = plain.lines().rev().take(4).collect();
+    assert_eq!(end[0], "FAILED: 3000 sent, 11.8 % lost, RTT p50/p99 20/190 ms");
+    assert_eq!(end[1], "failed: --max-loss 1 % exceeded: 11.8 %");
+    assert!(plain.lines().count() <= 40, "{plain}");
+}
