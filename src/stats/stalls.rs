@@ -11,6 +11,9 @@ const MIN_RISE_NS: i64 = 20_000_000;
 /// Minimum rise of the round trip at a stall, as a multiple of the jitter estimate. Independent random delays rarely vary this much.
 const MIN_RISE_IN_JITTER: f64 = 8.0;
 
+/// Number of packets at the start in which no stall is detected, because the jitter estimate is not reliable yet.
+const WARM_UP_PACKETS: u64 = 32;
+
 /// Minimum number of stalls that can be called regular.
 const MIN_REGULAR_STALLS: usize = 4;
 
@@ -32,14 +35,15 @@ pub struct Stall {
 /// Detects stalls from the first copies of a stream's packets.
 ///
 /// A stall ends with a reply whose round trip exceeds that of the previous reply by 20 ms and by eight times the jitter estimate. Packets that
-/// were sent later arrive after this reply. A single delayed packet that later packets overtake is therefore not a stall.
+/// were sent later arrive after this reply. The first 32 packets are not checked. A single delayed packet that later packets overtake is therefore not a stall.
 #[derive(Clone, Debug)]
 pub struct Stalls {
     count: u64,
     longest_ns: i64,
     /// A ring of the last stalls; the stall with number n is at position n modulo the length.
     recent: [Stall; MAX_RECENT_STALLS],
-    previous_rtt: Option<i64>,
+    packets: u64,
+    previous_rtt: i64,
     last_sent_at: Time,
 }
 
@@ -50,7 +54,8 @@ impl Default for Stalls {
             count: 0,
             longest_ns: 0,
             recent: [none; MAX_RECENT_STALLS],
-            previous_rtt: None,
+            packets: 0,
+            previous_rtt: 0,
             last_sent_at: Time::ZERO,
         }
     }
@@ -59,11 +64,12 @@ impl Default for Stalls {
 impl Stalls {
     /// Records the first undamaged copy of a packet. `jitter_ns` is the jitter estimate before this packet.
     pub(super) fn on_return(&mut self, sent_at: Time, rtt_ns: i64, jitter_ns: f64) {
-        let previous = self.previous_rtt.replace(rtt_ns);
-        let is_overtaken = sent_at < self.last_sent_at;
+        let rise_ns = rtt_ns.saturating_sub(self.previous_rtt);
+        let is_excluded = self.packets < WARM_UP_PACKETS || sent_at < self.last_sent_at;
+        self.packets += 1;
+        self.previous_rtt = rtt_ns;
         self.last_sent_at = self.last_sent_at.max(sent_at);
-        let rise_ns = rtt_ns.saturating_sub(previous.unwrap_or(rtt_ns));
-        if is_overtaken || rise_ns < MIN_RISE_NS || (rise_ns as f64) < MIN_RISE_IN_JITTER * jitter_ns {
+        if is_excluded || rise_ns < MIN_RISE_NS || (rise_ns as f64) < MIN_RISE_IN_JITTER * jitter_ns {
             return;
         }
         let ended_at = Time::from_nanos(sent_at.as_nanos().saturating_add_signed(rtt_ns));
