@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::quantities::format_time;
 use super::time_series::IntervalFigures;
 use crate::client::{RunKind, RunResults, StreamKind};
+use crate::moqt::Transport;
 use crate::sanitize::{sanitize, truncate_bytes};
 use crate::signaling::Dialect;
 use crate::stats::MAX_INTERVALS;
@@ -85,8 +86,8 @@ pub enum RunTransport {
     Udp,
     /// Messages of a dialect over WebSocket.
     WebSocket(Dialect),
-    /// MOQT over the transport with this name: `quic` or `webtransport`.
-    Moqt(String),
+    /// MOQT.
+    Moqt(Transport),
 }
 
 impl fmt::Display for RunTransport {
@@ -94,7 +95,7 @@ impl fmt::Display for RunTransport {
         match self {
             Self::Udp => f.write_str("UDP"),
             Self::WebSocket(dialect) => write!(f, "WebSocket ({})", dialect.name()),
-            Self::Moqt(transport) => write!(f, "MOQT ({transport})"),
+            Self::Moqt(transport) => write!(f, "MOQT ({})", transport.name()),
         }
     }
 }
@@ -168,7 +169,11 @@ impl Baseline {
         }
         let transport = match (fields.websocket, fields.moqt) {
             (Some(websocket), _) => RunTransport::WebSocket(websocket.dialect),
-            (None, Some(moqt)) => RunTransport::Moqt(clean(&moqt.transport)),
+            (None, Some(moqt)) => {
+                let known = [Transport::Quic, Transport::WebTransport];
+                let transport = known.into_iter().find(|transport| transport.name() == moqt.transport);
+                RunTransport::Moqt(transport.ok_or_else(|| BaselineError::Invalid("unknown transport".to_owned()))?)
+            }
             (None, None) => RunTransport::Udp,
         };
         Ok(Self {
@@ -202,7 +207,7 @@ impl Measurement {
     pub(super) fn of_run(run: &RunResults) -> Self {
         let transport = match (&run.websocket, &run.moqt) {
             (Some(websocket), _) => RunTransport::WebSocket(websocket.dialect),
-            (None, Some(moqt)) => RunTransport::Moqt(moqt.transport.name().to_owned()),
+            (None, Some(moqt)) => RunTransport::Moqt(moqt.transport),
             (None, None) => RunTransport::Udp,
         };
         Self { command: run.run_kind, stream: run.evaluated_stream, transport }

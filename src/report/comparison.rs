@@ -94,6 +94,9 @@ struct FigureRule {
     unit: Unit,
     value: fn(&IntervalFigures) -> Option<f64>,
     weight: fn(&IntervalFigures) -> u64,
+    /// Number of slow components in the estimate of the variation. More components detect smaller changes. Fewer components prevent false
+    /// alarms on lines that drift slowly.
+    components: u32,
     /// Whether values of short intervals can be merged into the value of a long interval.
     is_mean: bool,
     /// Smaller changes are irrelevant: the larger one of an absolute and a relative change.
@@ -112,6 +115,7 @@ const RULES: [FigureRule; 4] = [
             (settled > 0).then(|| interval.lost as f64 / settled as f64)
         },
         weight: settled,
+        components: 10,
         is_mean: true,
         min_change: (0.001, 0.0),
         required: (0.01, 0.0),
@@ -122,6 +126,7 @@ const RULES: [FigureRule; 4] = [
         unit: Unit::Us,
         value: |interval| interval.rtt_p50_us.or(interval.rtt_max_us),
         weight: |interval| interval.returned,
+        components: 4,
         is_mean: false,
         min_change: (10.0, 0.05),
         required: (20.0, 0.1),
@@ -133,6 +138,7 @@ const RULES: [FigureRule; 4] = [
         // The nearest-rank p99 of fewer than 100 values is the maximum.
         value: |interval| interval.rtt_p99_us.or(interval.rtt_max_us),
         weight: |interval| interval.returned,
+        components: 4,
         is_mean: false,
         min_change: (50.0, 0.1),
         required: (100.0, 0.25),
@@ -143,6 +149,7 @@ const RULES: [FigureRule; 4] = [
         unit: Unit::Us,
         value: |interval| interval.jitter_mean_us,
         weight: |interval| interval.returned,
+        components: 4,
         is_mean: true,
         min_change: (20.0, 0.1),
         required: (40.0, 0.25),
@@ -155,10 +162,12 @@ fn settled(interval: &IntervalFigures) -> u64 {
 }
 
 /// The intervals of a run.
-#[derive(Clone, Copy)]
-struct Course<'a> {
-    interval_s: u64,
-    intervals: &'a [IntervalFigures],
+#[derive(Clone, Copy, Debug)]
+pub struct Course<'a> {
+    /// Length of each interval in seconds, a power of two.
+    pub interval_s: u64,
+    /// The intervals in the order of time.
+    pub intervals: &'a [IntervalFigures],
 }
 
 impl Comparison {
@@ -168,12 +177,10 @@ impl Comparison {
         // Only the histograms of a run can be merged exactly. Thus, the new run adopts the intervals of the old run, if these are longer.
         let new = TimeSeries::with_min_interval(run, baseline.interval_s);
         let new = new.as_ref().map(|new| Course { interval_s: new.interval_s, intervals: &new.intervals });
-        let problem = new.map_or_else(
-            || Some("this run sent no packets".to_owned()),
-            |new| not_comparable(baseline, run, old, new),
-        );
+        let problem = new
+            .map_or_else(|| Some("this run sent no packets".to_owned()), |new| not_comparable(baseline, run, old, new));
         let figures = match (&problem, new) {
-            (None, Some(new)) => RULES.iter().map(|rule| compare(rule, old, new)).collect(),
+            (None, Some(new)) => compare_courses(old, new),
             _ => Vec::new(),
         };
         Self {
@@ -279,10 +286,10 @@ fn not_comparable(baseline: &Baseline, run: &RunResults, old: Course<'_>, new: C
     if !run.replies_expected {
         return Some("this run expected no replies".to_owned());
     }
-    let format = run.audio.as_ref().map(|audio| AudioFormat {
-        sample_rate_hz: audio.sample_rate,
-        payload_bytes: audio.payload_bytes,
-    });
+    let format = run
+        .audio
+        .as_ref()
+        .map(|audio| AudioFormat { sample_rate_hz: audio.sample_rate, payload_bytes: audio.payload_bytes });
     if let (Some(old), Some(new)) = (baseline.audio_format, format) {
         let sizes = [old, new].map(|one| format!("{} payload bytes at {} Hz", one.payload_bytes, one.sample_rate_hz));
         if old != new {
@@ -316,9 +323,14 @@ fn packet_rate(course: Course<'_>) -> f64 {
     sent / (complete.len().max(1) as f64 * course.interval_s as f64)
 }
 
+/// Applies the decision rule to each figure of two comparable runs.
+pub fn compare_courses(old: Course<'_>, new: Course<'_>) -> Vec<ComparedFigure> {
+    RULES.iter().map(|rule| compare(rule, old, new)).collect()
+}
+
 fn compare(rule: &FigureRule, old: Course<'_>, new: Course<'_>) -> ComparedFigure {
     let estimates = [values(rule, old, new.interval_s), values(rule, new, old.interval_s)]
-        .map(|values| MeanEstimate::new(&values));
+        .map(|values| MeanEstimate::new(&values, rule.components));
     let [old_mean, new_mean] = estimates.map(|estimate| Some(estimate?.mean));
     let rounded = |value: f64| if rule.unit == Unit::Us { rounded_micros(value * 1e3) } else { value };
     let mut compared = ComparedFigure {
@@ -366,7 +378,8 @@ fn values(rule: &FigureRule, course: Course<'_>, other_interval_s: u64) -> Vec<W
     let chunks = course.intervals.chunks(usize::try_from(merged).unwrap_or(usize::MAX));
     let value = |chunk: &[IntervalFigures]| {
         let parts = chunk.iter().filter_map(|interval| Some(((rule.value)(interval)?, (rule.weight)(interval) as f64)));
-        let (sum, weight) = parts.fold((0.0, 0.0), |(sum, total), (value, weight)| (sum + value * weight, total + weight));
+        let (sum, weight) =
+            parts.fold((0.0, 0.0), |(sum, total), (value, weight)| (sum + value * weight, total + weight));
         if weight > 0.0 { WeightedValue { value: sum / weight, weight } } else { WeightedValue::default() }
     };
     chunks.map(value).collect()

@@ -1,14 +1,11 @@
 //! Compares the means of two time series whose neighboring values depend on each other.
 //!
 //! Losses come in bursts and delays drift. Therefore, the variance of a mean is larger than the variance of the values divided by their
-//! number. It is estimated from the slowest components of the series: the first [`COMPONENTS`] cosine coefficients. This is the
-//! equal-weighted cosine estimate of the long-run variance (Lazarus, Lewis, Stock and Watson, 2018). The ratio of the mean's error to this
-//! estimate has Student's t distribution with [`COMPONENTS`] degrees of freedom.
+//! number. It is estimated from the slowest components of the series, which are its first cosine coefficients. This is the equal-weighted
+//! cosine estimate of the long-run variance (Lazarus, Lewis, Stock and Watson, 2018). The ratio of the mean's error to the estimated
+//! standard deviation has Student's t distribution. The degrees of freedom are the number of components.
 
 use std::f64::consts::{FRAC_PI_2, PI};
-
-/// Number of cosine coefficients. The slowest component takes two lengths of the series, the fastest one half of the length.
-pub const COMPONENTS: u32 = 4;
 
 /// Minimum number of values in a series.
 pub const MIN_VALUES: usize = 30;
@@ -32,12 +29,15 @@ pub struct MeanEstimate {
     pub mean: f64,
     /// Estimated variance of the mean.
     pub variance: f64,
+    /// Number of components in the estimate.
+    pub components: u32,
 }
 
 impl MeanEstimate {
-    /// Estimates the mean of values in the order of time. Returns `None` if there are fewer than [`MIN_VALUES`] values, if no value has
+    /// Estimates the mean of values in the order of time. `components` is the number of cosine coefficients. The slowest component takes
+    /// two lengths of the series, and component number n takes 2/n lengths. Returns `None` if there are fewer than [`MIN_VALUES`] values, if no value has
     /// a weight, or if the numbers are too large.
-    pub fn new(values: &[WeightedValue]) -> Option<Self> {
+    pub fn new(values: &[WeightedValue], components: u32) -> Option<Self> {
         let total: f64 = values.iter().map(|one| one.weight).sum();
         if values.len() < MIN_VALUES || total <= 0.0 {
             return None;
@@ -51,9 +51,9 @@ impl MeanEstimate {
             };
             values.iter().enumerate().map(term).sum::<f64>()
         };
-        let power: f64 = (1..=COMPONENTS).map(|component| coefficient(component).powi(2)).sum();
-        let variance = 2.0 * power / f64::from(COMPONENTS);
-        (mean.is_finite() && variance.is_finite()).then_some(Self { mean, variance })
+        let power: f64 = (1..=components).map(|component| coefficient(component).powi(2)).sum();
+        let variance = 2.0 * power / f64::from(components.max(1));
+        (mean.is_finite() && variance.is_finite()).then_some(Self { mean, variance, components })
     }
 }
 
@@ -70,10 +70,11 @@ impl MeanDifference {
     /// Compares two means. If both series have the same mean, the change exceeds the margin with the probability `significance`.
     pub fn new(old: MeanEstimate, new: MeanEstimate, significance: f64) -> Self {
         let variance = old.variance + new.variance;
-        // Welch and Satterthwaite. The ratio is between 1 and 2, also if both variances are 0.
+        // Welch and Satterthwaite, also if both variances are 0.
         let largest = old.variance.max(new.variance);
         let [a, b] = [old, new].map(|one| if largest > 0.0 { one.variance / largest } else { 1.0 });
-        let degrees_of_freedom = f64::from(COMPONENTS) * (a + b).powi(2) / (a * a + b * b);
+        let degrees_of_freedom =
+            (a + b).powi(2) / (a * a / f64::from(old.components.max(2)) + b * b / f64::from(new.components.max(2)));
         let quantile = student_t_quantile(1.0 - significance / 2.0, degrees_of_freedom);
         Self { change: new.mean - old.mean, margin: quantile * variance.sqrt() }
     }
