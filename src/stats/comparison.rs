@@ -87,7 +87,7 @@ impl MeanDifference {
 
 /// The quantile of Student's t distribution for a probability from 0.5 to less than 1, with two or more degrees of freedom.
 pub fn student_t_quantile(probability: f64, degrees_of_freedom: f64) -> f64 {
-    // With t = √ν / tan φ, the upper tail is the integral of sin^(ν-1) from 0 to φ, divided by twice the integral up to π/2.
+    // Substitute t = √ν / tan φ. The upper tail is then the integral of sin^(ν-1) from 0 to φ, divided by twice the integral to π/2.
     let integral = |end: f64| {
         let step = end / f64::from(INTEGRATION_STEPS);
         let term = |n: u32| {

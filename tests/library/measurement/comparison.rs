@@ -76,16 +76,22 @@ fn weighted_mean_and_its_variance_equal_reference_values() {
     let values: Vec<WeightedValue> =
         (0..40).map(|n| WeightedValue { value: f64::from(n * n % 17), weight: f64::from(1 + n % 3) }).collect();
     let estimate = MeanEstimate::new(&values, 4).expect("an estimate");
-    // import numpy as np; n = np.arange(40); x = n*n % 17; w = 1 + n % 3; m = (x*w).sum() / w.sum()
-    // e = (x - m)*w / w.mean(); c = [np.sqrt(2/40)*(e*np.cos(np.pi*j*(n + .5)/40)).sum() for j in (1, 2, 3, 4)]
-    // print(repr(m), repr(np.mean(np.square(c))/40))
     assert!((estimate.mean - REFERENCE_MEAN).abs() < 1e-12, "{estimate:?}");
     assert!((estimate.variance / REFERENCE_VARIANCE - 1.0).abs() < 1e-9, "{estimate:?}");
     assert_eq!(MeanEstimate::new(&values[..29], 4), None);
     assert_eq!(MeanEstimate::new(&[WeightedValue::default(); 40], 4), None);
 }
 
+/// The output of this Python program:
+///
+/// ```python
+/// import numpy as np
+/// n = np.arange(40); x = n*n % 17; w = 1 + n % 3; m = (x*w).sum() / w.sum(); e = (x - m)*w / w.mean()
+/// c = [np.sqrt(2/40)*(e*np.cos(np.pi*j*(n + .5)/40)).sum() for j in (1, 2, 3, 4)]
+/// print(repr(m), repr(np.mean(np.square(c))/40))
+/// ```
 const REFERENCE_MEAN: f64 = 7.556962025316456;
+/// See [`REFERENCE_MEAN`].
 const REFERENCE_VARIANCE: f64 = 0.44620761193920855;
 
 #[test]
