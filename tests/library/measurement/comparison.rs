@@ -90,9 +90,9 @@ fn weighted_mean_and_its_variance_equal_reference_values() {
 /// c = [np.sqrt(2/40)*(e*np.cos(np.pi*j*(n + .5)/40)).sum() for j in (1, 2, 3, 4)]
 /// print(repr(m), repr(np.mean(np.square(c))/40))
 /// ```
-const REFERENCE_MEAN: f64 = 7.556962025316456;
+const REFERENCE_MEAN: f64 = 7.556_962_025_316_456;
 /// See [`REFERENCE_MEAN`].
-const REFERENCE_VARIANCE: f64 = 0.44620761193920855;
+const REFERENCE_VARIANCE: f64 = 0.446_207_611_939_208_55;
 
 #[test]
 fn difference_of_means_uses_welch_degrees_of_freedom() {

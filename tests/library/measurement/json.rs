@@ -253,9 +253,9 @@ fn documents() -> Vec<(String, Value)> {
             documents.push((format!("{name}{suffix}"), serde_json::from_str(&text).unwrap()));
         }
     }
-    let (old, new) = (super::comparison::run(130, 1, 10, 1.0), super::comparison::run(130, 2, 30, 1.0));
-    for (name, new) in [("comparison", new), ("too short for a comparison", super::comparison::run(60, 2, 30, 1.0))] {
-        let baseline = super::comparison::baseline(&old);
+    let baseline = super::comparison::baseline(&super::comparison::run(130, 1, 10, 1.0));
+    for (name, seconds) in [("comparison", 130), ("too short for a comparison", 60)] {
+        let new = super::comparison::run(seconds, 2, 30, 1.0);
         let text = json::document(&Report::new(&new, &Limits::default()).compared_with(&new, &baseline)).unwrap();
         documents.push((name.to_owned(), serde_json::from_str(&text).unwrap()));
     }
