@@ -128,7 +128,7 @@ const RULES: [FigureRule; 4] = [
         weight: |interval| interval.returned,
         components: 4,
         is_mean: false,
-        min_change: (10.0, 0.05),
+        min_change: (10.0, 0.02),
         required: (20.0, 0.1),
     },
     FigureRule {

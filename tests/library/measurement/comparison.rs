@@ -138,9 +138,9 @@ fn higher_loss_fails_with_the_change_in_percentage_points() {
 #[test]
 fn significant_but_irrelevant_change_is_unchanged() {
     let constant = |rtt| probe(stream(StreamStats::new(), 50 * 200, move |_| FinalOutcome::Returned { rtt }));
-    let report = compared(&constant(20 * MS), &constant(20 * MS + 900_000));
+    let report = compared(&constant(20 * MS), &constant(20 * MS + 300_000));
     assert!(results(&report).iter().all(|(_, result)| *result == Unchanged), "{:?}", results(&report));
-    let report = compared(&constant(20 * MS), &constant(20 * MS + 1_200_000));
+    let report = compared(&constant(20 * MS), &constant(20 * MS + 600_000));
     assert_eq!(results(&report)[1], ("rtt_p50_us", Worse));
 }
 
