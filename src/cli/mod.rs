@@ -3,6 +3,7 @@
 
 pub mod audio_output;
 pub mod audio_source;
+pub mod baseline;
 pub mod client;
 pub mod completions;
 pub mod echo_server;

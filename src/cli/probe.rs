@@ -3,6 +3,7 @@
 use clap::ColorChoice;
 use std::time::Duration;
 
+use super::baseline::planned_duration;
 use super::client::moqt::{EmbeddedMoqtServer, HEADING_MOQT, MoqtClientArgs, MoqtRunPlan};
 use super::client::websocket::WebSocketProbeArgs;
 use super::client::{ClientArgs, udp_only_error};
@@ -16,6 +17,7 @@ use crate::client::{RunKind, StreamKind};
 use crate::io::stop::StopToken;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
+use crate::report::baseline::RunTransport;
 use crate::wire::{DEFAULT_PORT, HEADER_LEN, MAX_UDP_PAYLOAD};
 
 const HEADING_TARGET: &str = "Target";
@@ -107,6 +109,7 @@ impl Args {
         if let Some(code) = self.this_machine.run(json, color, stop)? {
             return Ok(code);
         }
+        self.client.load_baseline()?;
         if let Some(code) = self.client.replay(RunKind::Probe, color)? {
             return Ok(code);
         }
@@ -149,6 +152,9 @@ impl Args {
             _ if self.client.room.is_enabled() => None,
             _ => Some(&local),
         };
+        let count = self.packet_count()?;
+        let planned = count.map(|count| planned_duration(count, self.interval.0));
+        self.client.baseline.check_plan(RunKind::Probe, stream_kind, RunTransport::Udp, planned)?;
         let target = self.client.connect(to, "probe", stop)?;
         let config = RunConfig {
             peer: target.address,
@@ -163,7 +169,6 @@ impl Args {
             wait_for: self.client.wait_for.map(|wait| wait.0),
             loss_report_nonce: self.client.loss_direction.transaction_seed(),
         };
-        let count = self.packet_count()?;
         let probe_config = ProbeConfig { stream_kind, count, interval: self.interval.0, payload_len };
         let (queue, mut printer) = self.client.packet_lines()?.unzip();
         let client = ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(queue));

@@ -10,6 +10,7 @@ use clap::ColorChoice;
 
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, CaptureSource, PacketLayout, PreparedSource, SourceArgs, device_lost_error};
+use super::baseline::planned_duration;
 use super::client::moqt::{EmbeddedMoqtServer, MoqtClientArgs, MoqtRunPlan};
 use super::client::udp::ConnectedTarget;
 use super::client::{ClientArgs, HEADING_LIMITS};
@@ -23,6 +24,7 @@ use crate::io::read_ahead::{self, ReaderThread};
 use crate::io::stop::StopToken;
 use crate::moqt::client::{FramePayload, MoqtClientConfig, TextQueue};
 use crate::moqt::codec::MAX_BODY_BYTES;
+use crate::report::baseline::RunTransport;
 use crate::report::limits::AudioLimits;
 use crate::sanitize::is_control_or_bidi;
 use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
@@ -97,6 +99,7 @@ impl Args {
         if let Some(code) = self.capture.list_devices(self.client.json_format())? {
             return Ok(code);
         }
+        self.client.load_baseline()?;
         if let Some(code) = self.client.replay(RunKind::Send, color)? {
             return Ok(code);
         }
@@ -121,10 +124,13 @@ impl Args {
         // All options are checked before the first packet is sent.
         self.client.require_target(to)?;
         check_distinct_files(
-            self.source.file().into_iter().chain(self.recording.output_files()).chain(self.client.output_files()),
+            self.source.file().into_iter().chain(self.recording.output_files()).chain(self.client.distinct_files()),
         )?;
         if self.no_echo {
             self.client.reject_limits_without_replies()?;
+            if self.client.baseline.input_file().is_some() {
+                return Err(Failure::usage("--no-echo cannot be used with --baseline, because no replies arrive"));
+            }
         }
         let PacketSource { source, reader, form, packets } = self.open_source()?;
         let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
@@ -133,6 +139,9 @@ impl Args {
                 "packets with {payload} payload bytes do not fit in an Ethernet frame and are fragmented. Use a smaller --frame-size"
             ));
         }
+        let frame = Duration::from_secs_f64(f64::from(form.frame_samples) / f64::from(form.sample_rate.max(1)));
+        let planned = packets.map(|packets| planned_duration(packets, frame));
+        self.client.baseline.check_plan(RunKind::Send, StreamKind::Audio, RunTransport::Udp, planned)?;
         self.recording.prepare()?;
         let target = self.client.connect(to, "send", stop)?;
         let (speaker_observer, speaker) = self.playback.start(form)?.unzip();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
+use super::comparison::{ComparedFigure, Comparison, ComparisonResult};
 use super::figures::StreamFigures;
 use super::limits::LimitResult;
 use super::model::{Report, Warning};
@@ -31,6 +32,7 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
         payload_intact(report, no_reply_reason),
     ];
     cases.extend(report.limits.iter().map(limit));
+    cases.extend(report.comparison.iter().flat_map(comparison));
     for mut case in cases {
         case.set_classname(name.as_str());
         suite.add_test_case(case);
@@ -113,6 +115,39 @@ fn limit(result: &LimitResult) -> TestCase {
     let mut case = TestCase::new(name, TestCaseStatus::success());
     case.set_system_out(measured);
     case
+}
+
+/// One test case per figure, or one failed test case if the runs are not comparable.
+fn comparison(comparison: &Comparison) -> Vec<TestCase> {
+    match &comparison.not_comparable {
+        Some(problem) => {
+            let status = non_success(NonSuccessKind::Failure, "not comparable", strip_invalid_xml(problem));
+            vec![TestCase::new("--baseline", status)]
+        }
+        None => comparison.figures.iter().map(compared_figure).collect(),
+    }
+}
+
+fn compared_figure(figure: &ComparedFigure) -> TestCase {
+    let name = format!("--baseline {}", figure.figure);
+    let (sentence, values) = (figure.sentence(), figure.values_text());
+    match figure.result {
+        ComparisonResult::Worse => {
+            let mut status = non_success(NonSuccessKind::Failure, "worse", sentence);
+            status.set_description(values);
+            TestCase::new(name, status)
+        }
+        ComparisonResult::Undecided => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(sentence);
+            TestCase::new(name, status)
+        }
+        ComparisonResult::Better | ComparisonResult::Unchanged => {
+            let mut case = TestCase::new(name, TestCaseStatus::success());
+            case.set_system_out(format!("{sentence}: {values}"));
+            case
+        }
+    }
 }
 
 fn non_success(kind: NonSuccessKind, error_type: &str, message: impl AsRef<str>) -> TestCaseStatus {

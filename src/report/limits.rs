@@ -342,7 +342,7 @@ fn missing_data_reason(run: &RunResults, default: &str) -> String {
 pub struct Verdict {
     /// Whether the run passed.
     pub passed: bool,
-    /// Whether any limit, such as `--max-loss`, was set. Without limits, the run passes if replies arrived, all undamaged, and the
+    /// Whether any limit, such as `--max-loss`, or `--baseline` was set. Without limits, the run passes if replies arrived, all undamaged, and the
     /// connection did not fail. With `--no-echo` and without limits, the run passes if all packets were sent.
     pub limits_set: bool,
     /// Why the run failed; empty if it passed.
@@ -367,6 +367,15 @@ impl Verdict {
             (false, _) => "FAILED",
             (true, true) => "PASSED",
             (true, false) => "measured",
+        }
+    }
+
+    /// Adds the reasons why a comparison failed. The comparison counts as a limit. Without replies, it has no figures to compare.
+    pub(super) fn add_comparison(&mut self, reasons: Vec<String>) {
+        self.limits_set = true;
+        if self.no_reply_reason.is_none() {
+            self.reasons.extend(reasons);
+            self.passed = self.reasons.is_empty();
         }
     }
 

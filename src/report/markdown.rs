@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::buffer_table::{ASSUMPTIONS, JitterBufferTable};
+use super::comparison::{Comparison, ComparisonResult, ComparisonRow, HEADINGS};
 use super::model::Report;
 use super::quantities::{self, Key, format_time};
 use super::text;
@@ -13,6 +14,7 @@ pub fn summary(report: &Report, error: Option<&str>) -> String {
     let parts = [
         heading(report, error),
         limits(report),
+        report.comparison.as_ref().map(comparison).unwrap_or_default(),
         streams(report),
         findings(report),
         warnings(report),
@@ -42,6 +44,21 @@ fn limits(report: &Report) -> String {
         let result = if limit.passed { "met" } else { "**exceeded**" };
         // Writing to a string cannot fail.
         _ = writeln!(table, "| `{option}` | {allowed} | {measured} | {result}{note} |");
+    }
+    table
+}
+
+fn comparison(comparison: &Comparison) -> String {
+    let old_run = escape(&comparison.old_run_text());
+    if let Some(problem) = &comparison.not_comparable {
+        return format!("**Not comparable** with the run of {old_run}: {}\n", escape(problem));
+    }
+    let mut table = format!("Compared with the run of {old_run}:\n\n| figure | {} |\n", HEADINGS.join(" | "));
+    table += "| --- | ---: | ---: | ---: | ---: | --- |\n";
+    for ComparisonRow { label, cells: [old, new, change, detectable, word], result, note } in comparison.rows() {
+        let word = if result == ComparisonResult::Worse { format!("**{word}**") } else { word };
+        let note = note.map_or_else(String::new, |note| format!(" ({})", escape(&note)));
+        _ = writeln!(table, "| {label} | {old} | {new} | {change} | {detectable} | {word}{note} |");
     }
     table
 }

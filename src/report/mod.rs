@@ -4,7 +4,9 @@
 //! report and compute nothing. `docs/measuring.md` defines the figures, and `docs/report.schema.json` defines the structure of the
 //! JSON document.
 
+pub mod baseline;
 pub mod buffer_table;
+pub mod comparison;
 mod connection_failures;
 pub mod figures;
 pub mod findings;
@@ -21,7 +23,9 @@ pub mod text;
 pub mod time_series;
 mod warnings;
 
+use baseline::Baseline;
 use buffer_table::JitterBufferTable;
+use comparison::Comparison;
 use figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, DatagramFigures, HostTimingFigures, LossReportFigures,
     MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, StreamInput, WaitFigures, WebSocketFigures,
@@ -78,10 +82,20 @@ impl Report {
             findings: findings::findings(run),
             datagrams: DatagramFigures::new(run),
             limits,
+            comparison: None,
             verdict,
             warnings: Vec::new(),
         };
         report.warnings = warnings::warnings(&report);
         report
+    }
+
+    /// Adds the comparison of `run`, the run of this report, with an earlier report. The verdict fails if the run is worse.
+    #[must_use]
+    pub fn compared_with(mut self, run: &RunResults, baseline: &Baseline) -> Self {
+        let comparison = Comparison::new(baseline, run);
+        self.verdict.add_comparison(comparison.reasons());
+        self.comparison = Some(comparison);
+        self
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::buffer_table::JitterBufferTable;
+use super::comparison::Comparison;
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionFailure, DatagramFigures, HostTimingFigures,
     LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, WaitFigures, WebSocketFigures,
@@ -48,6 +49,7 @@ pub struct Report {
     #[serde(flatten)]
     pub datagrams: DatagramFigures,
     pub limits: Vec<LimitResult>,
+    pub comparison: Option<Comparison>,
     pub verdict: Verdict,
     pub warnings: Vec<Warning>,
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::buffer_table::{ASSUMPTIONS, JitterBufferTable};
+use super::comparison::{Comparison, ComparisonResult, HEADINGS};
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionSetupFigures, DatagramFigures, HistogramBarFigures,
     HostTimingFigures, LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, WebSocketFigures,
@@ -21,6 +22,9 @@ const COLUMN_WIDTH: usize = 14;
 const MAX_BAR_WIDTH: usize = 40;
 /// Minimum number of round trips for a histogram.
 const MIN_HISTOGRAM_SAMPLES: u64 = 10;
+
+/// The reason of a passed comparison.
+const NOT_WORSE: &str = "no figure is worse than in the earlier run";
 
 /// ANSI colors, if enabled.
 #[derive(Clone, Copy)]
@@ -90,6 +94,7 @@ fn text(report: &Report, style: Style, with_details: bool) -> String {
         parts.extend(report.jitter_buffer.as_ref().filter(|_| with_details).map(buffer_table));
     }
     parts.push(report.limits.iter().map(|result| limit(result, style)).collect());
+    parts.extend(report.comparison.as_ref().map(|one| comparison(one, style)));
     parts.push(report.warnings.iter().map(|one| warning(one, style)).collect());
     parts.push(report.findings.iter().map(|one| finding(one, style)).collect());
     parts.extend(report.jitter_buffer.as_ref().and_then(interpretation));
@@ -352,6 +357,36 @@ fn limit(result: &LimitResult, style: Style) -> String {
     format!("limit {option} {allowed}: {measured}, {end}{}\n", result.note_text())
 }
 
+/// The comparison with an earlier report: a table with one row per figure.
+fn comparison(comparison: &Comparison, style: Style) -> String {
+    let mut text = format!("compared with the run of {}\n", comparison.old_run_text());
+    if let Some(problem) = &comparison.not_comparable {
+        _ = writeln!(text, "{}: {problem}", style.bad("not comparable"));
+        return text;
+    }
+    let line = |label: &str, cells: [&str; 4]| {
+        let [old, new, change, detectable] = cells;
+        format!("{label:14}{old:>11}{new:>11}{change:>21}{detectable:>13}  ")
+    };
+    let [old, new, change, detectable, result] = HEADINGS;
+    _ = writeln!(text, "{}", style.strong(&(line("", [old, new, change, detectable]) + result)));
+    let mut notes = String::new();
+    for row in comparison.rows() {
+        let [old, new, change, detectable, word] = &row.cells;
+        let word = match row.result {
+            ComparisonResult::Worse => style.bad(word),
+            ComparisonResult::Better => style.good(word),
+            ComparisonResult::Undecided => style.warn(word),
+            ComparisonResult::Unchanged => word.clone(),
+        };
+        _ = writeln!(text, "{}{word}", line(row.label, [old, new, change, detectable]));
+        if let Some(note) = row.note {
+            _ = writeln!(notes, "{}: {note}", row.label);
+        }
+    }
+    text + &notes
+}
+
 fn warning(warning: &Warning, style: Style) -> String {
     format!("{} {}\n", style.warn("warning:"), warning.lines())
 }
@@ -435,10 +470,14 @@ pub(super) fn verdict_reason(report: &Report) -> String {
     if !verdict.passed {
         return verdict.reasons.join("; ");
     }
-    let reason = match (verdict.limits_set, report.replies_expected) {
-        (true, _) => "all limits met",
-        (false, true) => "replies received; no limits set",
-        (false, false) => "all packets sent; no replies expected, no limits set",
+    let reason = match (report.limits.is_empty(), report.replies_expected) {
+        (false, _) => "all limits met",
+        (true, _) if report.comparison.is_some() => return NOT_WORSE.to_owned(),
+        (true, true) => "replies received; no limits set",
+        (true, false) => "all packets sent; no replies expected, no limits set",
     };
+    if report.comparison.is_some() {
+        return format!("{reason}; {NOT_WORSE}");
+    }
     reason.to_owned()
 }

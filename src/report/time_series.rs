@@ -1,6 +1,6 @@
 //! The course of the evaluated stream over time, and the worst ten seconds of the run.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::quantities::{RoundTrip, format_percent, format_time, micros, rounded_micros};
 use crate::client::{LossReport, RunResults};
@@ -20,7 +20,7 @@ pub struct TimeSeries {
 }
 
 /// The figures of one interval.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
 pub struct IntervalFigures {
     pub start_s: u64,
@@ -53,41 +53,66 @@ impl TimeSeries {
     /// The time series of the evaluated stream; `None` if the stream was not sent.
     pub(super) fn new(run: &RunResults) -> Option<Self> {
         let history = &run.stream(run.evaluated_stream)?.history;
-        let rtt = RoundTrip::of(run, run.evaluated_stream);
-        let time = |ns: Option<i64>| Some(micros(rtt?.with_offset(ns?)));
         let upstream = run
             .loss_report
             .as_ref()
             .map(|report: &LossReport| report.lost_upstream_by_interval(run.evaluated_stream as usize, history));
         let interval_s = history.interval_ns() / NANOS_PER_SECOND;
-        let figures = |(index, interval): (usize, &Interval)| {
-            let lost_upstream = upstream.as_ref().and_then(|upstream| *upstream.get(index)?);
-            IntervalFigures {
-                start_s: index as u64 * interval_s,
-                sent: interval.sent,
-                returned: interval.returned,
-                lost: interval.lost,
-                lost_upstream,
-                lost_downstream: lost_upstream.map(|upstream| interval.lost - upstream),
-                damaged: interval.damaged,
-                in_flight: interval.in_flight,
-                burst_max: interval.burst_max,
-                rtt_min_us: time(interval.rtt_min()),
-                rtt_p50_us: time(interval.rtt_percentile(0.5)),
-                rtt_p99_us: time(interval.rtt_percentile(0.99)),
-                rtt_max_us: time(interval.rtt_max()),
-                jitter_mean_us: interval.jitter_mean().map(rounded_micros),
-            }
-        };
         let worst = worst_window(history).map(|(start_s, window)| WorstSeconds {
             start_s,
             duration_s: window_length(history) as u64 * interval_s,
             loss_ratio: loss_ratio(&window),
-            rtt_p99_us: time(window.rtt_percentile(0.99)),
+            rtt_p99_us: round_trip_time(run, window.rtt_percentile(0.99)),
         });
+        let lost_upstream = |index: usize| upstream.as_ref().and_then(|upstream| *upstream.get(index)?);
+        let figures = |(index, interval): (usize, &Interval)| {
+            IntervalFigures::new(run, index as u64 * interval_s, interval, lost_upstream(index))
+        };
         let intervals = history.intervals().iter().enumerate().map(figures).collect();
         Some(Self { interval_s, intervals, worst_ten_seconds: worst })
     }
+
+    /// The time series with intervals of at least `min_interval_s`, which is a power of two. It does not contain the direction of loss
+    /// or the worst ten seconds.
+    pub(super) fn with_min_interval(run: &RunResults, min_interval_s: u64) -> Option<Self> {
+        let history = &run.stream(run.evaluated_stream)?.history;
+        let interval_s = history.interval_ns() / NANOS_PER_SECOND;
+        let merged = (min_interval_s / interval_s.max(1)).max(1);
+        let interval_s = interval_s * merged;
+        let chunks = history.intervals().chunks(usize::try_from(merged).unwrap_or(usize::MAX)).enumerate();
+        let figures = |(index, chunk): (usize, &[Interval])| {
+            IntervalFigures::new(run, index as u64 * interval_s, &Interval::sum(chunk), None)
+        };
+        Some(Self { interval_s, intervals: chunks.map(figures).collect(), worst_ten_seconds: None })
+    }
+}
+
+impl IntervalFigures {
+    fn new(run: &RunResults, start_s: u64, interval: &Interval, lost_upstream: Option<u64>) -> Self {
+        let time = |ns| round_trip_time(run, ns);
+        Self {
+            start_s,
+            sent: interval.sent,
+            returned: interval.returned,
+            lost: interval.lost,
+            lost_upstream,
+            lost_downstream: lost_upstream.map(|upstream| interval.lost - upstream),
+            damaged: interval.damaged,
+            in_flight: interval.in_flight,
+            burst_max: interval.burst_max,
+            rtt_min_us: time(interval.rtt_min()),
+            rtt_p50_us: time(interval.rtt_percentile(0.5)),
+            rtt_p99_us: time(interval.rtt_percentile(0.99)),
+            rtt_max_us: time(interval.rtt_max()),
+            jitter_mean_us: interval.jitter_mean().map(rounded_micros),
+        }
+    }
+}
+
+/// A recorded round trip of the evaluated stream in microseconds.
+fn round_trip_time(run: &RunResults, ns: Option<i64>) -> Option<f64> {
+    let rtt = RoundTrip::of(run, run.evaluated_stream)?;
+    Some(micros(rtt.with_offset(ns?)))
 }
 
 impl WorstSeconds {

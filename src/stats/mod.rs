@@ -5,6 +5,7 @@
 //! `docs/measuring.md` defines every number. This module computes numbers and applies no limits.
 
 mod clock;
+pub mod comparison;
 mod delay;
 mod histogram;
 mod history;

@@ -12,13 +12,14 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Arg, ColorChoice};
 
+use super::baseline::BaselineArgs;
 use super::options::impairment::ImpairmentArgs;
 use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
 use super::output::Failure;
 use super::output::{
-    HEADING_REPORT, HtmlPage, ProgressDisplay, ReportFileArgs, are_notices_silenced, print, print_message,
-    print_notice, silence_notices,
+    HEADING_REPORT, HtmlPage, ProgressDisplay, ReportFileArgs, are_notices_silenced, check_distinct_files, print,
+    print_message, print_notice, silence_notices,
 };
 use super::packet_lines::{PacketLineSender, PacketLineWriter, RecordFile, packet_lines};
 use super::run_record::RunRecordArgs;
@@ -123,6 +124,10 @@ pub struct ClientArgs {
     /// Maximum mean jitter
     #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_LIMITS)]
     max_jitter: Option<TimeSpan>,
+
+    /// Comparison with an earlier run.
+    #[command(flatten)]
+    pub baseline: BaselineArgs,
 
     /// Audio limits, set by `send`.
     #[arg(skip)]
@@ -251,9 +256,10 @@ impl ClientArgs {
         (self.json, self.json_lines)
     }
 
-    /// Output files with their options.
-    pub fn output_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        self.files.files().chain(self.run_record.output_file()).chain(self.impairment.outcome_log())
+    /// Files that must be distinct, with their options: the output files and the input file of --baseline.
+    pub fn distinct_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let outputs = self.files.files().chain(self.run_record.output_file()).chain(self.impairment.outcome_log());
+        outputs.chain(self.baseline.input_file())
     }
 
     /// Rejects limits that need replies. Called for --no-echo.
@@ -309,6 +315,14 @@ impl ClientArgs {
         Ok((self.json_lines || file.is_some()).then(|| packet_lines(self.json_lines, file)))
     }
 
+    /// Reads the report of --baseline, before anything is sent.
+    pub fn load_baseline(&self) -> Result<(), Failure> {
+        if self.baseline.input_file().is_some() {
+            check_distinct_files(self.distinct_files())?;
+        }
+        self.baseline.load()
+    }
+
     /// If --replay was given, reports the recorded run and returns the exit code. `command` is the subcommand.
     pub fn replay(&self, command: RunKind, color: ColorChoice) -> Result<Option<u8>, Failure> {
         let Some(RecordedRun { options, run, error, .. }) = self.run_record.read()? else { return Ok(None) };
@@ -321,8 +335,9 @@ impl ClientArgs {
                 "--replay: this is a record of `{other}`; use `jamjam-dev {other} --replay`"
             )));
         }
+        check_distinct_files(self.distinct_files().chain(self.run_record.input_file()))?;
         let limits = self.limits().or(options.limits);
-        let report = Report::new(&run, &limits);
+        let report = self.baseline.report(&run, &limits);
         let error = error.map(|error| anyhow!(error));
         let files = self.files.write(&report, None, error.as_ref());
         self.print_report(&report, color)?;
@@ -345,7 +360,7 @@ impl ClientArgs {
         let mut finished = finished;
         let record = finished.finish_record();
         let FinishedRun { run, error, page, .. } = finished;
-        let report = Report::new(&run, &self.limits());
+        let report = self.baseline.report(&run, &self.limits());
         let files = self.files.write(&report, page.as_ref(), error.as_ref());
         for line in text::brief(&report) {
             print_message(&line);
@@ -357,7 +372,7 @@ impl ClientArgs {
     pub fn report(&self, mut finished: FinishedRun, color: ColorChoice) -> Result<u8, Failure> {
         let record = finished.finish_record();
         let FinishedRun { run, error, page, .. } = finished;
-        let report = Report::new(&run, &self.limits());
+        let report = self.baseline.report(&run, &self.limits());
         let files = self.files.write(&report, page.as_ref(), error.as_ref());
         self.print_report(&report, color)?;
         exit_code(&run, &report, error.or(record.and(files).err()))

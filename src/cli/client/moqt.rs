@@ -10,13 +10,14 @@ use bytes::Bytes;
 use clap::ValueEnum;
 
 use super::{ClientArgs, FinishedRun, MonitorResult, RunMonitor, udp_only_error};
+use crate::cli::baseline::planned_duration;
 use crate::cli::output::Failure;
 use crate::cli::output::check_distinct_files;
 use crate::cli::packet_lines::PacketLineWriter;
 use crate::cli::target::MoqtTarget;
 use crate::cli::values::TimeSpan;
 use crate::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
-use crate::client::{RunKind, StopSignal};
+use crate::client::{RunKind, StopSignal, StreamKind};
 use crate::io::moqt::client::{ClientThread, ClientThreadResult, MoqtConnectError, MoqtConnectOptions};
 use crate::io::moqt::server::{self, ServerThread};
 use crate::io::moqt::{MoqtUrl, ServerCounters, bind_all};
@@ -25,9 +26,10 @@ use crate::io::tls::client::{RecordingVerifier, TrustPolicy};
 use crate::io::tls::self_signed::SelfSignedIssuer;
 use crate::io::tls::server::ServerIdentity;
 use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
-use crate::moqt::client::{MoqtClientConfig, MoqtClientEvent};
+use crate::moqt::client::{FramePayload, MoqtClientConfig, MoqtClientEvent};
 use crate::moqt::codec::MAX_PATH_PARTS;
 use crate::moqt::{DEFAULT_PORT, MoqtVersion, SessionLimits, TrackPath, Transport, echo};
+use crate::report::baseline::RunTransport;
 use crate::report::text;
 use crate::stats::HostTiming;
 
@@ -192,7 +194,7 @@ impl ClientArgs {
 
     /// Runs a session until it finishes or `stop` is requested.
     pub fn run_moqt(&self, plan: MoqtRunPlan<'_>, stop: &StopToken) -> Result<FinishedRun, Failure> {
-        check_distinct_files(self.output_files())?;
+        check_distinct_files(self.distinct_files())?;
         let socket_options = self.network.options_without_port("MOQT")?;
         let MoqtRunPlan { command: run_kind, to, embedded, offered_versions, config, print } = plan;
         let (target, name, trust) = match (&embedded, to) {
@@ -202,6 +204,9 @@ impl ClientArgs {
         };
         let recording_verifier =
             Arc::new(RecordingVerifier::new(trust.verifier().context("--ca").map_err(Failure::unusable)?));
+        let planned = config.group_count.filter(|_| matches!(config.payload, FramePayload::Random(_)));
+        let planned = planned.map(|count| planned_duration(count, config.group_interval));
+        self.baseline.check_plan(run_kind, StreamKind::Ping, RunTransport::Moqt(target.transport), planned)?;
         self.files.remove_stale()?;
 
         let (queue, mut printer) = self.packet_lines()?.unzip();

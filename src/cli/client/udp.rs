@@ -40,7 +40,7 @@ pub(super) struct BackgroundTasks {
 impl ClientArgs {
     /// Connects a socket to the target, or to the embedded server. `command` becomes part of the member name in a room.
     pub fn connect(&self, to: Option<&UdpTarget>, command: &str, stop: &StopToken) -> Result<ConnectedTarget, Failure> {
-        check_distinct_files(self.output_files())?;
+        check_distinct_files(self.distinct_files())?;
         if let Some(option) = self.impairment.first_given().filter(|_| !self.embedded) {
             return Err(Failure::usage(format!(
                 "{option}: only an embedded echo server can impair replies; add --embedded"

@@ -10,6 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Map;
 
 use super::{ClientArgs, FinishedRun, RunMonitor, udp_only_error};
+use crate::cli::baseline::planned_duration;
 use crate::cli::options::credentials::read_secret_text;
 use crate::cli::output::Failure;
 use crate::cli::output::check_distinct_files;
@@ -26,6 +27,7 @@ use crate::io::udp::DEFAULT_RECEIVE_BUFFER;
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
 use crate::io::websocket::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
+use crate::report::baseline::RunTransport;
 use crate::signaling::token::{Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
 use crate::signaling::{BroadcastParams, Dialect, DialectSet, ProbeRoom, Route, decode_room_name, route};
 use crate::time::saturating_nanos;
@@ -247,11 +249,13 @@ impl ClientArgs {
         interval: Duration,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
-        check_distinct_files(self.output_files())?;
+        check_distinct_files(self.distinct_files())?;
         let Some(url) = plan.urls.first() else {
             return Err(Failure::usage("no URL to probe; give --to ws://HOST[:PORT]"));
         };
         let tls = self.room.tls_config(url)?;
+        let planned = count.map(|count| planned_duration(count, interval));
+        self.baseline.check_plan(RunKind::Probe, StreamKind::Ping, RunTransport::WebSocket(plan.dialect), planned)?;
         self.files.remove_stale()?;
         let wait_for = self.wait_for.map(|wait| wait.0);
         let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);

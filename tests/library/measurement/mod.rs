@@ -2,6 +2,8 @@
 
 mod bursts_and_reordering;
 mod clock_jumps;
+mod comparison;
+mod comparison_study;
 mod delay_variation;
 mod findings;
 mod histogram;

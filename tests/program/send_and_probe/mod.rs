@@ -1,6 +1,7 @@
 //! `jamjam-dev send` and `jamjam-dev probe` as processes on real sockets.
 
 mod audio_source;
+mod baseline;
 mod broken_wav;
 mod bursts_and_reordering;
 mod certificates;
