@@ -85,7 +85,7 @@ pub(super) const HEADING_REPORT: &str = "Report";
 #[derive(Debug, clap::Args)]
 pub struct ReportFileArgs {
     /// Write the report to this JUnit XML file
-    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
+    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     junit: Option<PathBuf>,
 
     /// Write the report to this Markdown file

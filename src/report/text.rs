@@ -436,6 +436,10 @@ pub(super) fn key_figures(report: &Report) -> String {
     if let Some(depth) = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended_ms) {
         _ = write!(text, ", jitter buffer {} ms", format_briefly(depth));
     }
+    if let Some(comparison) = report.comparison.as_ref().filter(|comparison| comparison.not_comparable.is_none()) {
+        let is_worse = comparison.figures.iter().any(|figure| figure.result == ComparisonResult::Worse);
+        text += if is_worse { ", worse than the baseline" } else { ", not worse than the baseline" };
+    }
     text
 }
 

@@ -34,7 +34,8 @@ pub struct Stall {
 
 /// Detects stalls from the first copies of a stream's packets.
 ///
-/// A stall ends with a reply whose round trip exceeds that of the previous reply by 20 ms and by eight times the jitter estimate. Packets that
+/// A stall ends with a reply whose round trip exceeds the previous round trip. The rise is at least 20 ms and eight times the jitter
+/// estimate. Packets that
 /// were sent later arrive after this reply. The first 32 packets are not checked. A single delayed packet that later packets overtake is therefore not a stall.
 #[derive(Clone, Debug)]
 pub struct Stalls {

@@ -30,7 +30,7 @@ pub struct NetworkArgs {
     ///
     /// Applies to UDP and WebSocket. Routers may ignore or change the class. QUIC sets this field itself, so MOQT does not support the
     /// option.
-    #[arg(long, value_name = "CLASS", help_heading = HEADING_LOCAL_SYSTEM)]
+    #[arg(long, hide_short_help = true, value_name = "CLASS", help_heading = HEADING_LOCAL_SYSTEM)]
     dscp: Option<Dscp>,
 }
 
