@@ -131,7 +131,7 @@ fn rejected_join_is_reported_with_the_server_message() {
     let server = serve(|_, connection| connection.close(4001, "Authentication required"));
     let output = probe(format!("{server}/radio"), &[]);
     assert_eq!(output.code, 1, "{output:?}");
-    let end = "\nfailed: nothing was sent; the server closed the connection with code 4001 (Authentication required)\n";
+    let end = "\nfailed: nothing was sent\nfailed: the server closed the connection with code 4001 (Authentication required)\n";
     assert!(output.stdout.contains(end), "{}", output.stdout);
     assert!(
         output.stdout.contains("Give --token-file FILE, or sign tokens with --hmac-secret-file FILE"),
