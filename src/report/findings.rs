@@ -13,6 +13,9 @@ const MIN_OUTAGE_NS: i64 = 1_000_000_000;
 /// Fewer lost packets have no pattern.
 const MIN_LOST_FOR_PATTERN: u64 = 10;
 
+/// Fewer stalls have no pattern.
+const MIN_STALLS_FOR_PATTERN: u64 = 4;
+
 /// Minimum share of the lost packets in one direction for naming only this direction.
 const MIN_SHARE_OF_DIRECTION: f64 = 0.9;
 
@@ -135,10 +138,15 @@ fn stalls(stream: &StreamStats) -> Option<String> {
              Regular stalls are typical of Wi-Fi scans, Wi-Fi power saving and periodic tasks.",
             seconds(period)
         ),
-        (count, None) => format!(
-            "The path stalled {count} times at irregular intervals for about {typical}, at most {longest}; the delayed replies then \
-             arrived together. Typical causes are Wi-Fi and a busy host on the path."
-        ),
+        (count, None) => {
+            // With fewer stalls, there are too few intervals to call them irregular.
+            let intervals = if count >= MIN_STALLS_FOR_PATTERN { " at irregular intervals" } else { "" };
+            let longest = if longest == typical { String::new() } else { format!(", at most {longest}") };
+            format!(
+                "The path stalled {count} times{intervals} for about {typical}{longest}; the delayed replies then arrived together. \
+                 Typical causes are Wi-Fi and a busy host on the path."
+            )
+        }
     })
 }
 

@@ -23,6 +23,9 @@ const MAX_PERIOD_ERROR: f64 = 0.15;
 /// Minimum share of such intervals.
 const MIN_REGULAR_SHARE: f64 = 0.75;
 
+/// Shorter stalls than this share of the median do not count as interruptions of a period.
+const MIN_PERIODIC_RISE: f64 = 0.5;
+
 /// A time in which replies were held up. The delayed replies then arrived together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stall {
@@ -35,8 +38,8 @@ pub struct Stall {
 /// Detects stalls from the first copies of a stream's packets.
 ///
 /// A stall ends with a reply whose round trip exceeds the previous round trip. The rise is at least 20 ms and eight times the jitter
-/// estimate. Packets that
-/// were sent later arrive after this reply. The first 32 packets are not checked. A single delayed packet that later packets overtake is therefore not a stall.
+/// estimate. Packets that were sent later arrive after this reply. A single delayed packet that later packets overtake is therefore not a
+/// stall. The first 32 packets are not checked.
 #[derive(Clone, Debug)]
 pub struct Stalls {
     count: u64,
@@ -95,13 +98,16 @@ impl Stalls {
     }
 
     /// The time between stalls in nanoseconds, if they are regular. At least 75 % of the intervals between recent stalls differ from the
-    /// median interval by at most 15 %.
+    /// median interval by at most 15 %. Stalls with less than half the median rise are ignored, because a path with regular stalls may
+    /// also have other, shorter ones.
     pub fn period_ns(&self) -> Option<i64> {
-        let recent = self.recent();
-        if recent.len() < MIN_REGULAR_STALLS {
+        let min_rise = MIN_PERIODIC_RISE * self.median_ns()? as f64;
+        let mut long = self.recent();
+        long.retain(|stall| stall.rise_ns as f64 >= min_rise);
+        if long.len() < MIN_REGULAR_STALLS {
             return None;
         }
-        let intervals = || recent.windows(2).map(|pair| pair[1].ended_at.signed_nanos_since(pair[0].ended_at));
+        let intervals = || long.windows(2).map(|pair| pair[1].ended_at.signed_nanos_since(pair[0].ended_at));
         let period = median(intervals())?;
         let is_close = |interval: &i64| (interval - period).abs() as f64 <= MAX_PERIOD_ERROR * period as f64;
         let regular = intervals().filter(is_close).count();

@@ -104,6 +104,20 @@ fn regular_stalls_are_found_with_their_duration_and_period() {
 }
 
 #[test]
+fn period_is_found_although_shorter_stalls_interrupt_it() {
+    for seed in 0..200 {
+        let mut rng = Rng::new(seed);
+        let regular = (0..10).map(|n| (1_500 * MS + n * 3_000 * MS, 200 * MS));
+        // At most half as many short stalls as regular ones, between them.
+        let short = (0..rng.below(6))
+            .map(|_| (3_000 * MS * (1 + rng.below(8)).cast_signed() + rng.below(500).cast_signed() * MS, 40 * MS));
+        let stalls: Vec<(i64, i64)> = regular.chain(short.collect::<Vec<_>>()).collect();
+        let stream = stream(&stalled(3_200, 20 * MS, &stalls));
+        assert_eq!(stream.stalls.period_ns(), Some(3_000 * MS), "seed {seed}: {stalls:?}");
+    }
+}
+
+#[test]
 fn irregular_stalls_have_no_period() {
     for seed in 0..200 {
         let mut rng = Rng::new(seed);
@@ -121,7 +135,10 @@ fn irregular_stalls_have_no_period() {
     }
     let stalls = [(1_000 * MS, 60 * MS), (3_000 * MS, 100 * MS)];
     let found = messages(&probe(stream(&stalled(1_000, 20 * MS, &stalls))));
-    assert!(found[0].starts_with("The path stalled 2 times at irregular intervals for about 100 ms, at most 100 ms;"));
+    assert!(found[0].starts_with("The path stalled 2 times for about 100 ms; the delayed"), "{found:?}");
+    let stalls = [(1_000, 60), (2_000, 100), (5_000, 80), (7_000, 90), (8_000, 90)].map(|(at, ms)| (at * MS, ms * MS));
+    let found = messages(&probe(stream(&stalled(1_000, 20 * MS, &stalls))));
+    assert!(found[0].starts_with("The path stalled 5 times at irregular intervals for about 90 ms, at most 100 ms;"));
     let once = messages(&probe(stream(&stalled(1_000, 20 * MS, &stalls[..1]))));
     assert_eq!(once, ["The path stalled once for about 60 ms; the delayed replies then arrived together."]);
 }
