@@ -9,6 +9,7 @@ pub mod completions;
 pub mod echo_server;
 pub mod environment;
 pub mod generate;
+pub mod live_view;
 pub mod moqt_server;
 pub mod options {
     //! Option groups that several subcommands share, and the large option groups of the servers.

@@ -1,4 +1,4 @@
-//! Output of `send` and `probe`. Standard output receives the report. Standard error receives notices and the progress bar. This module also
+//! Output of `send` and `probe`. Standard output receives the report. Standard error receives notices and the live view. This module also
 //! writes report files. A [`Failure`] is an error message with the exit code of the program.
 
 use std::ffi::OsString;
@@ -6,14 +6,12 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::values::output_file_parser;
 use crate::audio::waveform::Waveform;
-use crate::client::ProgressCounters;
 use crate::io::files;
 use crate::io::http::body::PAGE_STYLE;
 use crate::report::html::{self, AudioSection};
@@ -73,10 +71,47 @@ pub fn print_notice(text: &str) {
     }
 }
 
-/// Prints an error or a result to standard error. File names in the text may contain control characters, which are replaced. Write errors
-/// are ignored.
+/// Prints an error or a result to standard error, above the view of a run if there is one. File names in the text may contain control
+/// characters, which are replaced. Write errors are ignored.
 pub fn print_message(text: &str) {
-    let _ = writeln!(io::stderr(), "jamjam-dev: {}", sanitize_lines(text));
+    let mut view = view_lines();
+    let _ = writeln!(io::stderr(), "{}jamjam-dev: {}", erase_sequence(&mut view), sanitize_lines(text));
+}
+
+/// Number of lines of the view on the terminal behind standard error. The cursor is below them. The state is global because messages come
+/// from many places.
+static VIEW_LINES: Mutex<usize> = Mutex::new(0);
+
+fn view_lines() -> MutexGuard<'static, usize> {
+    VIEW_LINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Moves the cursor to the first line of the view and erases everything below.
+fn erase_sequence(view: &mut usize) -> String {
+    match std::mem::take(view) {
+        0 => String::new(),
+        lines => format!("\x1b[{lines}A\r\x1b[J"),
+    }
+}
+
+/// Replaces the view on the terminal behind standard error. Write errors are ignored.
+pub fn draw_view(lines: &[String]) {
+    let mut view = view_lines();
+    // One write call, and no erased screen between two views, so that the terminal does not flicker.
+    let mut text = if *view > 0 { format!("\x1b[{}A\r", *view) } else { String::new() };
+    for line in lines {
+        text += line;
+        text += "\x1b[K\n";
+    }
+    text += "\x1b[J";
+    *view = lines.len();
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Removes the view from the terminal behind standard error.
+pub fn erase_view() {
+    let mut view = view_lines();
+    let _ = io::stderr().write_all(erase_sequence(&mut view).as_bytes());
 }
 
 pub(super) const HEADING_REPORT: &str = "Report";
@@ -184,46 +219,6 @@ fn file_identity(file: &Path) -> Option<FileIdentity> {
 
 fn identity_of_real_path(real: &Path) -> FileIdentity {
     (real.parent().unwrap_or(real).to_owned(), real.file_name().map(OsString::from))
-}
-
-/// A progress bar on standard error. Dropping the display clears the bar.
-pub struct ProgressDisplay {
-    bar: ProgressBar,
-}
-
-impl ProgressDisplay {
-    /// A progress bar for `total` packets, or a spinner if the total is unknown. Nothing is displayed unless `shown` is true and standard
-    /// error is a terminal.
-    pub fn new(total: Option<u64>, shown: bool) -> Self {
-        let target = if shown { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(total, target);
-        let template = match total {
-            Some(_) => "{elapsed:>4} [{bar:30}] {pos}/{len} sent, {msg}",
-            None => "{elapsed:>4} {spinner} {pos} sent, {msg}",
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.set_message("waiting for the first reply");
-        Self { bar }
-    }
-
-    /// Updates the bar.
-    pub fn update(&self, live: &ProgressCounters) {
-        self.bar.set_position(live.sent.get());
-        if live.counting_started().is_some() {
-            self.bar.set_message(format!("{} returned", live.returned.get()));
-        }
-    }
-
-    /// Interval of calls to [`ProgressDisplay::update`].
-    pub const UPDATE_INTERVAL: Duration = Duration::from_millis(50);
-}
-
-impl Drop for ProgressDisplay {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use super::client::moqt::{EmbeddedMoqtServer, HEADING_MOQT, MoqtClientArgs, Moqt
 use super::client::websocket::WebSocketProbeArgs;
 use super::client::{ClientArgs, udp_only_error};
 use super::output::{Failure, print_notice};
-use super::packet_lines::PacketLineWriter;
 use super::target::{MoqtTarget, ProbeTarget, UdpTarget};
 use super::this_machine::ThisMachineArgs;
 use super::values::{ByteSize, TimeSpan, parse_count};
+use crate::client::LiveConfig;
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig};
 use crate::client::{RunKind, StreamKind};
 use crate::io::stop::StopToken;
@@ -104,7 +104,7 @@ impl Args {
     /// Probes until finished or `stop` is requested.
     pub fn run(mut self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.to = self.to.or(self.target.take());
-        self.client.apply_quiet();
+        self.client.prepare_output(color);
         let (json, _) = self.client.json_format();
         if let Some(code) = self.this_machine.run(json, color, stop)? {
             return Ok(code);
@@ -170,10 +170,11 @@ impl Args {
             loss_report_nonce: self.client.loss_direction.transaction_seed(),
         };
         let probe_config = ProbeConfig { stream_kind, count, interval: self.interval.0, payload_len };
-        let (queue, mut printer) = self.client.packet_lines()?.unzip();
-        let client = ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(queue));
-        let mut finished = self.client.run_client(client, target, count, printer.as_mut(), &mut (), stop)?;
-        finished.record = printer.and_then(PacketLineWriter::into_file);
+        let title = format!("probe of {}", target.name);
+        let (observer, mut outputs) = self.client.run_outputs(&title, count, LiveConfig::from(&config))?;
+        let client = ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(observer));
+        let mut finished = self.client.run_client(client, target, &mut outputs, &mut (), stop)?;
+        finished.record = outputs.into_file();
         self.client.report(finished, color)
     }
 

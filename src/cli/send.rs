@@ -15,9 +15,9 @@ use super::client::moqt::{EmbeddedMoqtServer, MoqtClientArgs, MoqtRunPlan};
 use super::client::udp::ConnectedTarget;
 use super::client::{ClientArgs, HEADING_LIMITS};
 use super::output::{Failure, check_distinct_files, print_notice};
-use super::packet_lines::PacketLineWriter;
 use super::target::{MoqtTarget, SendTarget};
 use super::values::TimeSpan;
+use crate::client::LiveConfig;
 use crate::client::{AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, RunConfig};
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::read_ahead::{self, ReaderThread};
@@ -95,7 +95,7 @@ impl Args {
             max_clips: self.max_clips,
             max_silence: self.max_silence.map(|TimeSpan(time)| time),
         };
-        self.client.apply_quiet();
+        self.client.prepare_output(color);
         if let Some(code) = self.capture.list_devices(self.client.json_format())? {
             return Ok(code);
         }
@@ -146,19 +146,22 @@ impl Args {
         let target = self.client.connect(to, "send", stop)?;
         let (speaker_observer, speaker) = self.playback.start(form)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form)?;
-        let (queue, mut printer) = self.client.packet_lines()?.unzip();
+        let config = self.run_config(&target);
+        let title = format!("send to {}", target.name);
+        let live_config = LiveConfig { has_levels: true, ..LiveConfig::from(&config) };
+        let (run_observer, mut outputs) = self.client.run_outputs(&title, packets, live_config)?;
 
         let client = ClientNode::new(
-            self.run_config(&target),
+            config,
             AudioWorkload::new(form, source),
-            Box::new(((recorder_queue, speaker_observer), queue)),
+            Box::new(((recorder_queue, speaker_observer), run_observer)),
         );
-        let mut finished = self.client.run_client(client, target, packets, printer.as_mut(), &mut recorder, stop)?;
+        let mut finished = self.client.run_client(client, target, &mut outputs, &mut recorder, stop)?;
 
         finish_playback(speaker, &mut finished, stop);
         let device_lost = device_lost_error(&finished.run);
         self.recording.finish(recorder, self.source_name(&finished.run), &mut finished);
-        finished.record = printer.and_then(PacketLineWriter::into_file);
+        finished.record = outputs.into_file();
         let error = &mut finished.error;
         // After an interrupt, do not wait for standard input, which may never end.
         let reader = reader.filter(|_| finished.run.interrupted.is_none());

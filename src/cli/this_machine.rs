@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Arg, ColorChoice};
-use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::options::network::HEADING_LOCAL_SYSTEM;
-use super::output::{Failure, print};
+use super::output::{Failure, draw_view, erase_view, print};
 use super::values::{DEFAULT_SIGNALING_PORT, use_color};
 use crate::io::machine::{self, KernelFiles, TimingRun};
 use crate::io::stop::StopToken;
 use crate::report::machine::MachineReport;
 use crate::{moqt, wire};
 
-/// How often the progress display is updated.
-const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
+/// Time between two checks whether the measurement has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The default ports of the servers.
 const PORTS: [(&str, u16, &str); 3] = [
@@ -72,13 +71,11 @@ impl ThisMachineArgs {
     }
 }
 
-/// Waits for the end of the measurement. Shows progress on a terminal.
+/// Waits for the end of the measurement. Says on a terminal that it is active.
 fn wait_with_progress(run: &TimingRun) {
-    let shown = io::stderr().is_terminal();
-    let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let progress = ProgressBar::with_draw_target(None, target).with_message("measuring timers and send calls");
-    while !run.finished_within(UPDATE_INTERVAL) {
-        progress.tick();
+    if io::stderr().is_terminal() {
+        draw_view(&["measuring timers and send calls".to_owned()]);
     }
-    progress.finish_and_clear();
+    while !run.finished_within(POLL_INTERVAL) {}
+    erase_view();
 }

@@ -150,6 +150,13 @@ impl LossReportRequester {
         true
     }
 
+    /// Packets of `stream` that were lost upstream before the latest sample.
+    pub(super) fn lost_upstream(&self, stream: usize) -> Option<u64> {
+        let sample = self.samples.last()?;
+        let difference = (sample.sent[stream] as u32).wrapping_sub(sample.received[stream]).cast_signed();
+        Some(u64::from(difference.max(0).cast_unsigned()))
+    }
+
     /// The packets that the server received since the first query; `None` if the server restarted its counters.
     fn received_since_baseline(&self, after: ReceivedCounts) -> Option<[u32; 3]> {
         let before = self.baseline.response?.received_counts?;

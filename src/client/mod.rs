@@ -6,6 +6,7 @@
 //! [`FrameTracker`] instead.
 
 mod connection_results;
+mod live_stats;
 mod loss_report;
 mod moqt;
 mod prober;
@@ -24,6 +25,7 @@ pub use connection_results::{
     ClockOffset, GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, WebSocketConnectTimes, WebSocketFailure,
     WebSocketResults,
 };
+pub use live_stats::{HISTORY_SECONDS, LiveConfig, LiveEvents, LiveObserver, LiveSnapshot, LiveStats, live_events};
 pub use loss_report::{CountSample, LOSS_REPORT_TIMEOUT, LossReport};
 pub use moqt::{FrameTracker, MoqtRunConfig};
 pub use prober::{ProbeConfig, ProbeWorkload, Prober};
@@ -43,7 +45,7 @@ pub use websocket::{JoinHandshake, JoinRejected, WebSocketProber, WebSocketWorkl
 pub struct RunConfig {
     /// Address of the server. Datagrams from other addresses count as stray, unless the workload accepts them.
     pub peer: SocketAddr,
-    /// The stream whose results are checked against the limits and shown in the progress bar.
+    /// The stream whose results are checked against the limits and shown in the live view.
     pub evaluated_stream: StreamKind,
     /// Configured delay of the server for AUDIO, if given.
     pub server_delay: Option<Duration>,

@@ -120,7 +120,6 @@ impl FrameTracker {
                 self.results.groups.sent += u64::from(frame == 0);
                 self.sent_frames.on_sent((due, sent_at), INTACT_DIGEST, false, &mut *self.observer);
                 self.pacing.on_sent(due, sent_at);
-                self.progress.sent.add(1);
             }
             MoqtClientEvent::FrameReturned { group, frame, at, intact, first_of_group, ref payload, .. } => {
                 self.results.groups.returned += u64::from(first_of_group);
@@ -161,7 +160,6 @@ impl FrameTracker {
             is_late,
             &mut *self.observer,
         );
-        self.progress.returned.set(self.sent_frames.stats().returned);
     }
 
     /// Whether the client has finished.

@@ -334,21 +334,29 @@ pub struct PlaybackResults {
     pub jitter_buffer_stats: JitterBufferStats,
 }
 
-/// Counters of the evaluated stream, shared with a progress bar on another thread.
+/// State of a run that another thread reads, for the live view and packet lines.
 #[derive(Debug, Default)]
 pub struct ProgressCounters {
-    /// Packets sent.
-    pub sent: Counter,
-    /// Packets returned.
-    pub returned: Counter,
     /// When counting started, in nanoseconds; 0 before that.
     started_ns: Counter,
+    /// Packets of the evaluated stream that were lost upstream, plus 1; 0 if the number is not known.
+    lost_upstream_plus_1: Counter,
 }
 
 impl ProgressCounters {
     /// Starts counting at `at`.
     pub(super) fn start(&self, at: Time) {
         self.started_ns.set(at.as_nanos());
+    }
+
+    /// Records that `lost` packets of the evaluated stream were lost upstream so far.
+    pub(super) fn set_lost_upstream(&self, lost: u64) {
+        self.lost_upstream_plus_1.set(lost.saturating_add(1));
+    }
+
+    /// Packets of the evaluated stream that were lost upstream before the last response to `--loss-direction`.
+    pub fn lost_upstream(&self) -> Option<u64> {
+        self.lost_upstream_plus_1.get().checked_sub(1)
     }
 
     /// When counting started: time zero of relative times in the output. `None` while waiting for the server.

@@ -191,6 +191,14 @@ impl<S: Workload> ClientNode<S> {
         }
     }
 
+    /// Makes the upstream losses available to the live view.
+    fn publish_lost_upstream(&self) {
+        let stream = self.tracker.config.evaluated_stream as usize;
+        if let Some(lost) = self.loss_report_requester.as_ref().and_then(|requester| requester.lost_upstream(stream)) {
+            self.tracker.progress.set_lost_upstream(lost);
+        }
+    }
+
     fn start_sending(&mut self, now: Time) {
         self.started = Some(now);
         self.tracker.progress.start(now);
@@ -225,7 +233,7 @@ impl<S: Workload> Node for ClientNode<S> {
                         self.start_sending(now);
                     }
                     Phase::AwaitingBaseline => {}
-                    _ if is_loss_report => {}
+                    _ if is_loss_report => self.publish_lost_upstream(),
                     _ if receive.source == peer => {
                         let reply = self.workload.parse_reply(datagram, receive.received_at);
                         self.tracker.on_received(reply);

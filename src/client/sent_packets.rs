@@ -104,7 +104,6 @@ impl PacketTracker {
     ) {
         self.streams.get_mut(kind).on_sent((due, sent_at), expected_digest, failed, &mut *self.observer);
         if kind == self.config.evaluated_stream {
-            self.progress.sent.add(1);
             self.pacing.on_sent(due, sent_at);
         }
     }
@@ -138,7 +137,6 @@ impl PacketTracker {
                 self.streams.get_mut(kind).on_received(reply, is_late, &mut *self.observer);
             }
         }
-        self.progress.returned.set(self.streams.get(self.config.evaluated_stream).stats().returned);
     }
 
     /// AUDIO is late if its RTT minus the server delay exceeds `late_after`. The server delay is the configured delay, if there is one.

@@ -42,6 +42,15 @@ pub fn terminal_width(stdout: &StdoutLock<'_>) -> Option<usize> {
     None
 }
 
+/// The number of columns of the terminal behind standard error (Linux only); `None` if it is not known.
+pub fn stderr_columns() -> Option<u16> {
+    #[cfg(target_os = "linux")]
+    let columns = Some(rustix::termios::tcgetwinsize(std::io::stderr()).ok()?.ws_col).filter(|columns| *columns > 0);
+    #[cfg(not(target_os = "linux"))]
+    let columns = None;
+    columns
+}
+
 /// Resources used by this process.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -116,7 +116,7 @@ pub(super) fn format_time(us: f64) -> String {
 
 /// Formats a time, which is given in microseconds. A time of 1 ms or longer is written in milliseconds. [`format_time`] formats
 /// shorter times.
-pub(super) fn format_time_ms(us: f64) -> String {
+pub fn format_time_ms(us: f64) -> String {
     if us.abs() < 1e3 { format_time(us) } else { format!("{:.3} ms", us / 1e3) }
 }
 
@@ -126,7 +126,7 @@ pub(super) fn format_optional_time(us: Option<f64>) -> String {
 }
 
 /// A ratio as a percentage. Only an exact zero is written as `0 %`.
-pub(super) fn format_percent(ratio: f64) -> String {
+pub fn format_percent(ratio: f64) -> String {
     let percent = ratio * 100.0;
     if percent > 0.0 && percent < 0.001 {
         return "< 0.001 %".to_owned();

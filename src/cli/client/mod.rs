@@ -1,11 +1,12 @@
-//! Options that `send` and `probe` share: target, timing, limits and report. Also contains the monitor of a running client, and the report
-//! with its exit code. The submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
+//! Options that `send` and `probe` share: target, timing, limits and report. Also contains the report with its exit code.
+//! `monitor` watches an active run. The other submodules connect to the three kinds of targets: UDP, WebSocket and MOQT.
 
+pub mod monitor;
 pub mod moqt;
 pub mod udp;
 pub mod websocket;
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,24 +19,18 @@ use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
 use super::output::Failure;
 use super::output::{
-    HEADING_REPORT, HtmlPage, ProgressDisplay, ReportFileArgs, are_notices_silenced, check_distinct_files, print,
-    print_message, print_notice, silence_notices,
+    HEADING_REPORT, HtmlPage, ReportFileArgs, check_distinct_files, print, print_message, silence_notices,
 };
-use super::packet_lines::{PacketLineSender, PacketLineWriter, RecordFile, packet_lines};
+use super::packet_lines::RecordFile;
 use super::run_record::RunRecordArgs;
 use super::values::{ByteSize, Millis, Percent, ProfileName, TimeSpan, UdpDriver, parse_percent, use_color};
-use crate::client::{ClientNode, PacketObserver, ProgressCounters, Workload};
-use crate::client::{RunKind, RunResults, StopSignal};
+use crate::client::{RunKind, RunResults};
 use crate::echo::DEFAULT_DELAY;
-use crate::io::clock::{ClockMonitor, wall_clock};
 use crate::io::os;
-use crate::io::stop::StopToken;
-use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverStats, NodeThread};
+use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
 use crate::report::limits::{AudioLimits, Limits, Profile};
 use crate::report::run_record::{AudioPicture, RecordedRun, RunEnd};
 use crate::report::{Report, json, text};
-use crate::stats::ClockJumps;
-use crate::time::Time;
 
 const HEADING_TARGET: &str = "Target";
 const HEADING_TIMING: &str = "Timing";
@@ -154,9 +149,19 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub files: ReportFileArgs,
 
+    /// Print a line per second if there is no terminal
+    ///
+    /// On a terminal, a view of the active run is shown on standard error without this option. It is erased when the run ends.
+    #[arg(long, hide_short_help = true, help_heading = HEADING_REPORT)]
+    progress: bool,
+
     /// Print only the report and errors
     #[arg(short, long, help_heading = HEADING_REPORT)]
     quiet: bool,
+
+    /// When to use colors: the option of the whole program.
+    #[arg(skip)]
+    color: ColorChoice,
 
     /// Local sockets.
     #[command(flatten)]
@@ -238,8 +243,9 @@ impl FinishedRun {
 }
 
 impl ClientArgs {
-    /// Applies --quiet. Called before the first notice.
-    pub fn apply_quiet(&self) {
+    /// Applies --quiet and --color. Called before the first notice.
+    pub fn prepare_output(&mut self, color: ColorChoice) {
+        self.color = color;
         if self.quiet {
             silence_notices();
         }
@@ -307,12 +313,6 @@ impl ClientArgs {
             audio: self.audio_limits,
         };
         given.or(self.profile.map_or_else(Limits::default, |profile| Profile::from(profile).limits()))
-    }
-
-    /// The queue of packet lines, if --json-lines or --record-run was given.
-    pub(super) fn packet_lines(&self) -> Result<Option<(PacketLineSender, PacketLineWriter)>, Failure> {
-        let file = self.run_record.create(self.limits())?;
-        Ok((self.json_lines || file.is_some()).then(|| packet_lines(self.json_lines, file)))
     }
 
     /// Reads the report of --baseline, before anything is sent.
@@ -437,118 +437,6 @@ impl LossDirectionArgs {
             let [high, low] = os::random_u64s();
             u128::from(high) << 64 | u128::from(low)
         })
-    }
-}
-
-/// Monitors a run from the main thread: progress bar, packet lines, jumps of the system clock.
-pub(super) struct RunMonitor<'a> {
-    live: &'a ProgressCounters,
-    clock: ClockMonitor,
-    total: Option<u64>,
-    show_progress_bar: bool,
-    lines: Option<&'a mut PacketLineWriter>,
-}
-
-/// Observations of a finished run.
-pub(super) struct MonitorResult<'a> {
-    /// Jumps of the system clock.
-    pub(super) clock: ClockJumps,
-    /// End of the run, in nanoseconds since 1970.
-    pub(super) unix_ns: u64,
-    /// The printer of packet lines.
-    pub(super) lines: Option<&'a mut PacketLineWriter>,
-}
-
-/// A finished client with the statistics of its driver.
-pub(super) struct FinishedClient<'a, S> {
-    pub(super) client: ClientNode<S>,
-    pub(super) tally: DriverStats,
-    /// End of the run, in nanoseconds since 1970.
-    unix_ns: u64,
-    lines: Option<&'a mut PacketLineWriter>,
-}
-
-impl<'a> RunMonitor<'a> {
-    /// Starts monitoring, before the run. `total` is the number of packets to send, if known.
-    pub(super) fn start(
-        live: &'a ProgressCounters,
-        total: Option<u64>,
-        lines: Option<&'a mut PacketLineWriter>,
-    ) -> Self {
-        Self { live, clock: ClockMonitor::start(), total, show_progress_bar: true, lines }
-    }
-
-    /// Disables the progress bar, for runs that print to the terminal.
-    pub(super) fn without_progress_bar(self) -> Self {
-        Self { show_progress_bar: false, ..self }
-    }
-
-    /// Monitors until `finished_within` returns true. The closure must return within the duration that is passed to it.
-    pub(super) fn poll_until(&mut self, stop: &StopToken, mut finished_within: impl FnMut(Duration) -> bool) {
-        let progress = ProgressDisplay::new(
-            self.total,
-            self.show_progress_bar && io::stderr().is_terminal() && !are_notices_silenced(),
-        );
-        while !finished_within(ProgressDisplay::UPDATE_INTERVAL) {
-            progress.update(self.live);
-            self.clock.sample();
-            if let Some(lines) = &mut self.lines {
-                lines.write_queued(self.live.counting_started());
-                if lines.reader_closed() {
-                    // The reader has closed the pipe, as with `| head`. With --count 0, the run would never end.
-                    stop.request(StopSignal::Interrupt);
-                }
-            }
-        }
-    }
-
-    /// Stops monitoring and prints the queued lines.
-    pub(super) fn finish(self) -> MonitorResult<'a> {
-        let Self { live, clock, mut lines, .. } = self;
-        let clock = clock.finish();
-        let unix_ns = wall_clock(Time::ZERO).unix_ns.cast_unsigned();
-        if let Some(lines) = &mut lines {
-            lines.write_queued(live.counting_started());
-            if lines.dropped() > 0 {
-                print_notice(&format!(
-                    "{} lines were dropped: the reader of standard output is too slow",
-                    lines.dropped()
-                ));
-            }
-        }
-        MonitorResult { clock, unix_ns, lines }
-    }
-
-    /// Monitors `running` until it finishes.
-    pub(super) fn wait<S: Workload + Send + 'static>(
-        mut self,
-        running: NodeThread<ClientNode<S>>,
-        stop: &StopToken,
-    ) -> FinishedClient<'a, S> {
-        self.poll_until(stop, |timeout| running.finished_within(Some(timeout)));
-        let (client, mut tally) = running.join();
-        let MonitorResult { clock, unix_ns, lines } = self.finish();
-        tally.host_timing.clock_jumps = clock;
-        FinishedClient { client, tally, unix_ns, lines }
-    }
-}
-
-impl<S: Workload> FinishedClient<'_, S> {
-    /// Returns the raw results. This call decides all outcomes that are still open. Each such outcome is reported to the printer of packet
-    /// lines and to `final_observer`.
-    pub(super) fn into_run(
-        self,
-        target: &str,
-        stop: &StopToken,
-        final_observer: &mut dyn PacketObserver,
-    ) -> RunResults {
-        let Self { client, tally, unix_ns, lines } = self;
-        let interrupted = stop.signal().filter(|_| !client.is_finished());
-        let mut run = client.into_results(target, interrupted.map(|_| tally.ended_at), &mut (lines, final_observer));
-        run.host_timing = Some(tally.host_timing);
-        run.interrupted = interrupted;
-        run.started_unix_ms = unix_ns.saturating_sub(run.duration_ns) / 1_000_000;
-        run
     }
 }
 

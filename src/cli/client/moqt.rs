@@ -9,13 +9,14 @@ use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use clap::ValueEnum;
 
-use super::{ClientArgs, FinishedRun, MonitorResult, RunMonitor, udp_only_error};
+use super::monitor::{MonitorResult, RunMonitor};
+use super::{ClientArgs, FinishedRun, udp_only_error};
 use crate::cli::baseline::planned_duration;
 use crate::cli::output::Failure;
 use crate::cli::output::check_distinct_files;
-use crate::cli::packet_lines::PacketLineWriter;
 use crate::cli::target::MoqtTarget;
 use crate::cli::values::TimeSpan;
+use crate::client::LiveConfig;
 use crate::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
 use crate::client::{RunKind, StopSignal, StreamKind};
 use crate::io::moqt::client::{ClientThread, ClientThreadResult, MoqtConnectError, MoqtConnectOptions};
@@ -209,7 +210,10 @@ impl ClientArgs {
         self.baseline.check_plan(run_kind, StreamKind::Ping, RunTransport::Moqt(target.transport), planned)?;
         self.files.remove_stale()?;
 
-        let (queue, mut printer) = self.packet_lines()?.unzip();
+        let title = match run_kind {
+            RunKind::Probe => format!("probe of {name}"),
+            RunKind::Send => format!("send to {name}"),
+        };
         let run_config = MoqtRunConfig {
             run_kind,
             target: name,
@@ -220,9 +224,18 @@ impl ClientArgs {
         let per_group = config.frames_per_group as u64;
         let results = MoqtResults::new(target.transport, config.track_path.to_string(), per_group);
         let total = config.group_count.map(|count| count.saturating_mul(per_group));
-        let frames = FrameTracker::new(run_config, results, Box::new(queue));
+        let live_config = LiveConfig {
+            evaluated_stream: StreamKind::Ping,
+            timeout: run_config.timeout,
+            first_reply_timeout: Duration::ZERO,
+            server_delay: None,
+            replies_expected: true,
+            has_levels: false,
+        };
+        let (observer, mut outputs) = self.run_outputs(&title, total, live_config)?;
+        let frames = FrameTracker::new(run_config, results, Box::new(observer));
         let live = frames.progress();
-        let mut monitor = RunMonitor::start(&live, total, printer.as_mut());
+        let mut monitor = RunMonitor::start(&live, &mut outputs);
         let default_limits = SessionLimits::default();
         let wait_for = self.wait_for.map(|wait| wait.0);
         let connect_timeout = self.connect_timeout().unwrap_or(default_limits.setup_timeout);
@@ -249,7 +262,7 @@ impl ClientArgs {
         let client = ClientThread::spawn(connect_options, config, frames, wait_for, on_event, stop.clone());
         let mut client = client.context("cannot start a thread").map_err(Failure::unusable)?;
         if let Some(print) = print {
-            monitor = monitor.without_progress_bar();
+            monitor = monitor.without_view();
             monitor.poll_until(stop, |timeout| {
                 let received = echoes.recv_timeout(timeout);
                 if let Ok(text) = &received {
@@ -277,7 +290,7 @@ impl ClientArgs {
         run.readiness_wait = readiness_wait;
         run.host_timing = Some(HostTiming { clock_jumps, ..HostTiming::default() });
         run.started_unix_ms = unix_ns.saturating_sub(run.duration_ns) / 1_000_000;
-        Ok(FinishedRun { record: printer.and_then(PacketLineWriter::into_file), ..FinishedRun::new(run, None) })
+        Ok(FinishedRun { record: outputs.into_file(), ..FinishedRun::new(run, None) })
     }
 }
 

@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Context;
 
-use super::{ClientArgs, FinishedRun, RunMonitor};
+use super::monitor::{RunMonitor, RunOutputs};
+use super::{ClientArgs, FinishedRun};
 use crate::cli::options::impairment::{OutcomeLogFile, PreparedEcho};
 use crate::cli::options::room_target::JoinedRoom;
 use crate::cli::output::{Failure, check_distinct_files, print_notice};
-use crate::cli::packet_lines::PacketLineWriter;
 use crate::cli::target::UdpTarget;
 use crate::client::{ClientNode, PacketObserver, Workload};
 use crate::echo::{EchoConfig, EchoServer};
@@ -77,14 +77,13 @@ impl ClientArgs {
         if self.embedded || self.room.is_enabled() || to.is_some() { Ok(()) } else { Err(no_target_error()) }
     }
 
-    /// Runs `client` until it finishes or `stop` is requested. `total` is the number of packets to send, if known. `final_observer`
-    /// receives the packets whose outcome is known only at the end of the run.
+    /// Runs `client` until it finishes or `stop` is requested. `final_observer` receives the packets whose outcome is known only at the end
+    /// of the run.
     pub fn run_client<S: Workload + Send + 'static>(
         &self,
         client: ClientNode<S>,
         target: ConnectedTarget,
-        total: Option<u64>,
-        lines: Option<&mut PacketLineWriter>,
+        outputs: &mut RunOutputs,
         final_observer: &mut dyn PacketObserver,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
@@ -92,7 +91,7 @@ impl ClientArgs {
         let options =
             DriverOptions { idle: IdlePolicy::Finish, spin_percent: self.spin, backend: Backend::from(self.driver) };
         let kernel = KernelDrops::for_socket(&target.bound.socket);
-        let monitor = RunMonitor::start(&live, total, lines);
+        let monitor = RunMonitor::start(&live, outputs);
         let running = udp::spawn_node("client", target.bound.socket, client, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;

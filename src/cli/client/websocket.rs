@@ -9,13 +9,14 @@ use clap::builder::NonEmptyStringValueParser;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Map;
 
-use super::{ClientArgs, FinishedRun, RunMonitor, udp_only_error};
+use super::monitor::RunMonitor;
+use super::{ClientArgs, FinishedRun, udp_only_error};
 use crate::cli::baseline::planned_duration;
 use crate::cli::options::credentials::read_secret_text;
 use crate::cli::output::Failure;
 use crate::cli::output::check_distinct_files;
-use crate::cli::packet_lines::PacketLineWriter;
 use crate::cli::values::ByteSize;
+use crate::client::LiveConfig;
 use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};
 use crate::client::{RunKind, RunResults, StreamKind};
 use crate::client::{WebSocketFailure, WebSocketResults};
@@ -276,10 +277,7 @@ impl ClientArgs {
                 let timeout_ns = saturating_nanos(self.timeout());
                 let late_after_ns = self.late_after.map(|late| saturating_nanos(late.0));
                 let run = RunResults { started_unix_ms: clock::unix_ms(), websocket, timeout_ns, late_after_ns, ..run };
-                FinishedRun {
-                    record: self.packet_lines()?.and_then(|(_, lines)| lines.into_file()),
-                    ..FinishedRun::new(run, None)
-                }
+                FinishedRun { record: self.empty_record()?, ..FinishedRun::new(run, None) }
             }
         };
         finished.run.readiness_wait = wait;
@@ -306,14 +304,16 @@ impl ClientArgs {
             wait_for: None,
             loss_report_nonce: None,
         };
-        let (queue, mut printer) = self.packet_lines()?.unzip();
+        let title = plan.urls.first().map(ToString::to_string).unwrap_or_default();
+        let title = format!("probe of {title}");
+        let (observer, mut outputs) = self.run_outputs(&title, count, LiveConfig::from(&config))?;
         let client: WebSocketProber = ClientNode::new(
             config,
             WebSocketWorkload::new(connections.request_matcher(plan), count, interval),
-            Box::new(queue),
+            Box::new(observer),
         );
         let live = client.progress();
-        let monitor = RunMonitor::start(&live, count, printer.as_mut());
+        let monitor = RunMonitor::start(&live, &mut outputs);
         let running = connections
             .spawn(client, stop.clone(), self.spin)
             .context("cannot start a thread")
@@ -334,7 +334,7 @@ impl ClientArgs {
         }
         let url = plan.urls.first().map(ToString::to_string).unwrap_or_default();
         let run = RunResults { websocket: Some(websocket), ..finished.into_run(&url, stop, &mut ()) };
-        Ok(FinishedRun { record: printer.and_then(PacketLineWriter::into_file), ..FinishedRun::new(run, run_error) })
+        Ok(FinishedRun { record: outputs.into_file(), ..FinishedRun::new(run, run_error) })
     }
 }
 
