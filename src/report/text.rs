@@ -311,8 +311,9 @@ fn histogram(name: &str, bars: &[HistogramBarFigures]) -> Option<String> {
     Some(text)
 }
 
-fn further_rows(report: &Report, with_details: bool) -> String {
-    let mut all: Vec<(&str, String)> = Vec::new();
+/// The rows below the table of streams: figures that belong to no stream or to the evaluated stream.
+pub(super) fn all_further_rows(report: &Report) -> Vec<(&'static str, String)> {
+    let mut all: Vec<(&'static str, String)> = Vec::new();
     all.extend(report.audio.iter().flat_map(|audio| rows(AudioFigures::FIGURES, audio)));
     all.extend(report.capture.iter().flat_map(|capture| rows(CaptureFigures::FIGURES, capture)));
     all.extend(report.playback.iter().flat_map(|playback| rows(PlaybackFigures::FIGURES, playback)));
@@ -330,8 +331,14 @@ fn further_rows(report: &Report, with_details: bool) -> String {
     all.extend(rows(DatagramFigures::FIGURES, &report.datagrams));
     let worst = report.time_series.as_ref().and_then(|series| series.worst_ten_seconds.as_ref());
     all.extend(worst.map(|worst| ("worst 10 s", worst.text())));
+    all
+}
+
+fn further_rows(report: &Report, with_details: bool) -> String {
     let mut text = String::new();
-    for (label, row) in all.into_iter().filter(|(label, _)| with_details || !DETAILS.contains(label)) {
+    for (label, row) in
+        all_further_rows(report).into_iter().filter(|(label, _)| with_details || !DETAILS.contains(label))
+    {
         _ = writeln!(text, "{label:LABEL_WIDTH$}  {row}");
     }
     text
