@@ -7,9 +7,9 @@ use std::fmt::Write;
 pub(super) const HEIGHT: f64 = 200.0;
 
 /// Maximum number of intervals between ticks of a linear axis.
-const MAX_STEPS: f64 = 5.0;
+const MAX_STEPS: f64 = 6.0;
 
-/// Times whose largest and smallest values have at least this ratio get a logarithmic axis.
+/// Times get a logarithmic axis if the largest one is at least this multiple of a typical one.
 const MIN_LOG_RATIO: f64 = 30.0;
 
 /// Lengths of a tick interval on a time axis, in seconds.
@@ -34,11 +34,11 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// An axis for times from `min` to `max` microseconds. The axis is logarithmic if the times differ by orders of magnitude. It begins at 0
-    /// if the times are not far from 0, compared with their range.
-    pub(super) fn times(min: f64, max: f64) -> Self {
-        if min > 0.0 && max >= min * MIN_LOG_RATIO {
-            return Self::logarithmic_times(min, max);
+    /// An axis for times from `min` to `max` microseconds. The axis is logarithmic if a stall is orders of magnitude longer than the times of
+    /// most packets, of which `typical` is one. It begins at 0 if the times are not far from 0, compared with their range.
+    pub(super) fn times(min: f64, typical: f64, max: f64) -> Self {
+        if typical > 0.0 && max >= typical * MIN_LOG_RATIO {
+            return Self::logarithmic_times(min.max(typical / 10.0), max);
         }
         let min = if min > 0.0 && min < 3.0 * (max - min) { 0.0 } else { min };
         let step = round_step((max - min).max(max.abs() * 0.02).max(0.1));
@@ -65,10 +65,10 @@ impl Axis {
         axis
     }
 
-    /// An axis for counts from 0 to at least `max`.
+    /// An axis for counts from 0 to at least `max`, with few ticks.
     pub(super) fn counts(max: u64) -> Self {
         let max = max.max(1) as f64;
-        let step = (round_step(max * 0.6)).max(1.0);
+        let step = round_up(max / 3.0).max(1.0);
         Self::linear(0.0, (max / step).ceil() * step, step, |count| format!("{count:.0}"))
     }
 
@@ -217,27 +217,31 @@ mod tests {
 
     #[test]
     fn linear_axis_has_round_ticks_with_units() {
-        assert_eq!(labels(&Axis::times(900.0, 4_100.0)), ["0 ms", "1 ms", "2 ms", "3 ms", "4 ms", "5 ms"]);
-        assert_eq!(labels(&Axis::times(20_100.0, 21_900.0)), ["20.0 ms", "20.5 ms", "21.0 ms", "21.5 ms", "22.0 ms"]);
-        assert_eq!(labels(&Axis::times(-40.0, 60.0)), ["-40 µs", "-20 µs", "0 µs", "20 µs", "40 µs", "60 µs"]);
+        assert_eq!(labels(&Axis::times(900.0, 1_000.0, 4_100.0)), ["0 ms", "1 ms", "2 ms", "3 ms", "4 ms", "5 ms"]);
+        assert_eq!(
+            labels(&Axis::times(20_100.0, 20_500.0, 21_900.0)),
+            ["20.0 ms", "20.5 ms", "21.0 ms", "21.5 ms", "22.0 ms"]
+        );
+        assert_eq!(labels(&Axis::times(-40.0, -10.0, 60.0)), ["-40 µs", "-20 µs", "0 µs", "20 µs", "40 µs", "60 µs"]);
         assert_eq!(labels(&Axis::counts(3)), ["0", "1", "2", "3"]);
         assert_eq!(labels(&Axis::ratios(0.0)), ["0.00 %", "0.02 %", "0.04 %", "0.06 %", "0.08 %", "0.10 %"]);
     }
 
     #[test]
     fn axis_of_equal_times_has_a_range() {
-        let axis = Axis::times(500.0, 500.0);
+        let axis = Axis::times(500.0, 500.0, 500.0);
         assert!(axis.ticks.len() >= 2 && axis.position(500.0).is_finite(), "{axis:?}");
-        assert!(Axis::times(0.0, 0.0).position(0.0).is_finite());
+        assert!(Axis::times(0.0, 0.0, 0.0).position(0.0).is_finite());
     }
 
     #[test]
     fn times_of_different_magnitude_get_a_logarithmic_axis() {
-        let axis = Axis::times(100.0, 100_000.0);
+        let axis = Axis::times(100.0, 900.0, 100_000.0);
         assert!(axis.is_logarithmic());
         assert_eq!(labels(&axis), ["100 µs", "1 ms", "10 ms", "100 ms"]);
         assert!((axis.position(1_000.0) - 1.0 / 3.0).abs() < 1e-9);
-        assert!(!Axis::times(100.0, 2_000.0).is_logarithmic());
+        // A single fast packet does not make the axis logarithmic.
+        assert!(!Axis::times(10.0, 1_000.0, 2_000.0).is_logarithmic());
     }
 
     #[test]

@@ -87,18 +87,17 @@ pub(super) fn figures(report: &Report) -> String {
     for text::StreamRow { label, cells, .. } in rows {
         table += &row(&escape_html(label), cells.iter().map(|cell| escape_html(cell)));
     }
-    let mut content = scrolling("figures", &(table + "</tbody>"));
+    let streams = scrolling("figures", &(table + "</tbody>"));
     let further = text::all_further_rows(report);
-    if !further.is_empty() {
-        let rows = further.iter().map(|(label, value)| {
-            format!(
-                "<tr><th scope=\"row\">{}</th><td class=\"words\">{}</td></tr>\n",
-                escape_html(label),
-                escape_html(value)
-            )
-        });
-        content += &scrolling("figures", &format!("<tbody>{}</tbody>", rows.collect::<String>()));
-    }
+    let rows = further.iter().map(|(label, value)| {
+        let [label, value] = [*label, value.as_str()].map(escape_html);
+        format!("<tr><th scope=\"row\">{label}</th><td class=\"words\">{value}</td></tr>\n")
+    });
+    let further = match rows.collect::<String>() {
+        rows if rows.is_empty() => String::new(),
+        rows => scrolling("figures", &format!("<tbody>{rows}</tbody>")),
+    };
+    let content = format!("<div class=\"columns\">{streams}{further}</div>\n");
     section("figures", "Figures", &content)
 }
 

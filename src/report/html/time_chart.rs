@@ -48,7 +48,8 @@ fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> String {
         };
         return format!("<p class=\"quiet\">{reason}</p>\n");
     };
-    let axis = Axis::times(min, max);
+    let typical = intervals.iter().filter_map(|interval| interval.rtt_p50_us).reduce(f64::min).unwrap_or(max);
+    let axis = Axis::times(min, typical, max);
     let width = intervals.len() as f64;
     let mut drawing = String::new();
     let mut keys = vec![("line p50", "median (p50)"), ("line p99", "p99"), ("band", "smallest to largest")];
@@ -110,7 +111,7 @@ fn losses(report: &Report, series: &TimeSeries, end: &Axis) -> String {
         let width = intervals.len() as f64;
         let mut path = String::new();
         for (index, interval) in intervals.iter().enumerate().filter(|(_, interval)| value(interval) > 0) {
-            _ = write!(path, "M{index} {HEIGHT}V{:.1}h1V{HEIGHT}z", axis.y(value(interval) as f64));
+            _ = write!(path, "M{index}.1 {HEIGHT}V{:.1}h.8V{HEIGHT}z", axis.y(value(interval) as f64));
         }
         let drawing = format!("{}<path class=\"bar {class}\" d=\"{path}\"/>", axis.horizontal_lines(width));
         format!(
@@ -143,7 +144,7 @@ fn lanes(intervals: &[IntervalFigures]) -> String {
         for (index, interval) in intervals.iter().enumerate().filter(|(_, interval)| lost(interval) > 0) {
             let share = lost(interval) as f64 / most as f64;
             let top = HEIGHT * (0.65 - 0.65 * share.sqrt());
-            _ = write!(path, "M{index} {HEIGHT}V{top:.0}h1V{HEIGHT}z");
+            _ = write!(path, "M{index}.1 {HEIGHT}V{top:.0}h.8V{HEIGHT}z");
         }
         let label =
             format!("{}: {}", name.trim_start_matches(['▲', '▼', '◆', ' ']), format_count(total, "lost packet"));
