@@ -31,6 +31,26 @@ pub fn sanitize_lines(text: &str) -> String {
     text.chars().map(|letter| if replaced(letter) { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }
 
+/// Replaces control and bidirectional characters with U+FFFD and truncates the text to `max_bytes` before the replacement.
+pub fn sanitize_line(text: &str, max_bytes: usize) -> String {
+    let replaced = |letter| if is_control_or_bidi(letter) { char::REPLACEMENT_CHARACTER } else { letter };
+    prefix(text, max_bytes).chars().map(replaced).collect()
+}
+
+/// Shortens each absolute path in a message to the name of its file. A path begins with a slash after a space, a quote or a bracket, and ends
+/// at the next space.
+pub fn without_folders(text: &str) -> String {
+    let shortened = |word: &str| {
+        let start = word.trim_start_matches(['\'', '"', '`', '(']);
+        let (quotes, path) = word.split_at(word.len() - start.len());
+        match path.rsplit_once('/').filter(|_| path.starts_with('/')) {
+            Some((_, name)) => format!("{quotes}{name}"),
+            None => word.to_owned(),
+        }
+    };
+    text.split(' ').map(shortened).collect::<Vec<_>>().join(" ")
+}
+
 /// Whether a terminal acts on this character: controls, line separators, and marks that change the writing direction.
 pub fn is_control_or_bidi(letter: char) -> bool {
     letter.is_control()
@@ -79,6 +99,15 @@ mod tests {
         assert_eq!(sanitize_lines("a\u{1b}[31m\n\u{202e}b"), "a\u{fffd}[31m\n\u{fffd}b");
         assert_eq!(sanitize_name(&"ä".repeat(48)), "ä".repeat(48));
         assert_eq!(sanitize_name(&"ä".repeat(49)), "ä".repeat(48) + "…");
+    }
+
+    #[test]
+    fn absolute_path_in_a_message_becomes_its_file_name() {
+        assert_eq!(
+            without_folders("cannot read /home/ann/a.wav: (/tmp/b c) 'x/y' 1/2"),
+            "cannot read a.wav: (b c) 'x/y' 1/2"
+        );
+        assert_eq!(without_folders("at moqt://h/echo, https://h/x"), "at moqt://h/echo, https://h/x");
     }
 
     #[test]

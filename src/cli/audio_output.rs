@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use super::audio_source::{MAX_DEVICE_BUFFER_FRAMES, print_device_format};
 use super::client::FinishedRun;
 use super::output::Failure;
-use super::output::{HEADING_REPORT, HtmlPage, print_notice, remove_stale};
+use super::output::{WaveformUse, print_notice};
 use super::values::{TimeSpan, output_file_parser};
 use crate::audio::jitter_buffer::MAX_JITTER_ALLOWANCE;
 use crate::audio::quality::{Analyzer, PacketFormat};
@@ -21,6 +21,7 @@ use crate::io::recorder::{self, AudioSinks, Recorder, RecorderQueue, ReturnRecor
 use crate::io::sound::{self, DeviceDirection, Speaker, SpeakerObserver};
 use crate::io::stop::StopToken;
 use crate::report::html;
+use crate::report::run_record::AudioPicture;
 
 const HEADING_PLAYBACK: &str = "Playback";
 
@@ -127,7 +128,7 @@ pub fn finish_playback(speaker: Option<Speaker>, finished: &mut FinishedRun, sto
 
 const HEADING_RECORD: &str = "Recording";
 
-/// Options for recordings and the HTML report.
+/// Options for recordings.
 #[derive(Debug, clap::Args)]
 pub struct RecordingArgs {
     #[command(flatten)]
@@ -136,12 +137,6 @@ pub struct RecordingArgs {
     /// Sample format of the recordings
     #[arg(long, hide_short_help = true, value_name = "FORMAT", value_enum, default_value_t, requires = "recordings", help_heading = HEADING_RECORD)]
     record_format: RecordFormat,
-
-    /// Write the report to this HTML file, with waveforms
-    ///
-    /// The page can also play the audio of a short run. The maximum is 19 s of mono or 9 s of stereo at 48 kHz.
-    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
-    html: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -175,17 +170,12 @@ impl RecordingArgs {
     /// Output files with their options.
     pub fn output_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         let RecordingFiles { record, record_both } = &self.recordings;
-        let files = [("--record", record), ("--record-both", record_both), ("--html", &self.html)];
+        let files = [("--record", record), ("--record-both", record_both)];
         files.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?)))
     }
 
-    /// Checks that the HTML report can be written and removes the report left by an earlier run.
-    pub fn prepare(&self) -> Result<(), Failure> {
-        self.html.as_deref().map_or(Ok(()), |file| remove_stale("--html", file))
-    }
-
     /// Creates the recordings and starts the recorder thread.
-    pub fn start(&self, form: AudioStreamConfig) -> Result<(RecorderQueue, Recorder), Failure> {
+    pub fn start(&self, form: AudioStreamConfig, waveform: WaveformUse) -> Result<(RecorderQueue, Recorder), Failure> {
         let format = match self.record_format {
             RecordFormat::F32 => WavSampleFormat::F32,
             RecordFormat::S16 => WavSampleFormat::S16,
@@ -209,9 +199,12 @@ impl RecordingArgs {
                 print_notice("--record-both: sent and returned audio are each mixed to mono");
             }
         }
-        if self.html.is_some() {
-            sinks.waveform = Some(Waveform::new(sample_rate, channels, frame_samples, html::MAX_AUDIO_BYTES));
-        }
+        let max_audio_bytes = match waveform {
+            WaveformUse::None => None,
+            WaveformUse::Record => Some(0),
+            WaveformUse::Page => Some(html::MAX_AUDIO_BYTES),
+        };
+        sinks.waveform = max_audio_bytes.map(|bytes| Waveform::new(sample_rate, channels, frame_samples, bytes));
         recorder::spawn(sinks, form).context("cannot start a thread").map_err(Failure::unusable)
     }
 
@@ -243,8 +236,7 @@ impl RecordingArgs {
             }
         }
         finished.error = error.or(finished.error.take());
-        let page = self.html.clone().zip(waveform);
         let missing_packets = dropped.sent + dropped.returned + dropped.lost;
-        finished.page = page.map(|(file, waveform)| HtmlPage { file, name, waveform, missing_packets });
+        finished.picture = waveform.map(|waveform| AudioPicture { name, waveform, missing_packets });
     }
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow};
 
 use super::output::Failure;
 use super::output::{print, print_notice};
+use super::run_origin::file_name;
 use super::values::{TimeSpan, parse_count};
 use crate::audio::convert::ChannelLayout;
 use crate::audio::convert::Packetizer;
@@ -196,6 +197,12 @@ impl SourceArgs {
             Some(path) => path.display().to_string(),
             None => "the tone".to_owned(),
         }
+    }
+
+    /// Name of the source in reports, without folders of this machine.
+    pub fn short_name(&self) -> String {
+        let is_file = |path: &&Path| path.as_os_str() != "-";
+        self.path().filter(is_file).map_or_else(|| self.name(), |path| file_name(&path.to_string_lossy()))
     }
 
     fn open_file(&self, path: &Path) -> Result<PreparedSource, Failure> {

@@ -25,6 +25,7 @@ pub mod options {
 pub mod output;
 pub mod packet_lines;
 pub mod probe;
+pub mod run_origin;
 pub mod run_record;
 pub mod send;
 pub mod server;

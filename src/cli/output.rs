@@ -11,10 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::Context;
 
 use super::values::output_file_parser;
-use crate::audio::waveform::Waveform;
 use crate::io::files;
 use crate::io::http::body::PAGE_STYLE;
 use crate::report::html::{self, AudioSection};
+use crate::report::run_record::AudioPicture;
 use crate::report::{Report, junit, markdown};
 use crate::sanitize::sanitize_lines;
 
@@ -119,6 +119,12 @@ pub(super) const HEADING_REPORT: &str = "Report";
 /// Options for report files.
 #[derive(Debug, clap::Args)]
 pub struct ReportFileArgs {
+    /// Write the report to this HTML file, with charts
+    ///
+    /// The page is self-contained. The page of `send` also shows the waveforms, and can play up to 30 s of audio.
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
+    html: Option<PathBuf>,
+
     /// Write the report to this JUnit XML file
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     junit: Option<PathBuf>,
@@ -131,7 +137,7 @@ pub struct ReportFileArgs {
 impl ReportFileArgs {
     /// The files with their options.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let all = [("--junit", &self.junit), ("--markdown", &self.markdown)];
+        let all = [("--html", &self.html), ("--junit", &self.junit), ("--markdown", &self.markdown)];
         all.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?)))
     }
 
@@ -140,45 +146,51 @@ impl ReportFileArgs {
         self.files().try_for_each(|(option, file)| remove_stale(option, file))
     }
 
-    /// Writes all files, even if one fails. Returns the first error.
-    pub fn write(&self, report: &Report, page: Option<&HtmlPage>, error: Option<&anyhow::Error>) -> anyhow::Result<()> {
+    /// Whether the HTML report was requested.
+    pub fn has_html(&self) -> bool {
+        self.html.is_some()
+    }
+
+    /// Writes all files, even if one fails. `audio` contains the waveforms for the HTML report. Returns the first error.
+    pub fn write(
+        &self,
+        report: &Report,
+        audio: Option<&AudioPicture>,
+        error: Option<&anyhow::Error>,
+    ) -> anyhow::Result<()> {
         let error = error.map(|error| format!("{error:#}"));
         let error = error.as_deref();
         let mut result = Ok(());
-        let mut write = |option, file, text: anyhow::Result<String>| {
-            let written = text.and_then(|text| Ok(files::write(file, &text)?));
-            let result = &mut result;
-            *result = std::mem::replace(result, Ok(())).and(written.with_context(|| write_error(option, file)));
-        };
         for (option, file) in self.files() {
             let text = match option {
+                "--html" => Ok(html::page(report, error, audio.map(audio_section), PAGE_STYLE)),
                 "--junit" => junit::document(report, error).map_err(anyhow::Error::from),
                 _ => Ok(markdown::summary(report, error)),
             };
-            write(option, file, text);
-        }
-        if let Some(HtmlPage { file, name, waveform, missing_packets }) = page {
-            let audio = AudioSection { name, picture: waveform, left_out: *missing_packets };
-            write("--html", file, Ok(html::page(report, error, &audio, PAGE_STYLE)));
+            let written = text.and_then(|text| Ok(files::write(file, &text)?));
+            result = result.and(written.with_context(|| write_error(option, file)));
         }
         result
     }
 }
 
-/// The HTML report with the audio of the run.
-pub struct HtmlPage {
-    /// Output file.
-    pub file: PathBuf,
-    /// Name of the source.
-    pub name: String,
-    /// Waveforms of the sent and returned audio.
-    pub waveform: Waveform,
-    /// Number of sent or returned packets that are missing from the waveforms.
-    pub missing_packets: u64,
+fn audio_section(audio: &AudioPicture) -> AudioSection<'_> {
+    AudioSection { name: &audio.name, picture: &audio.waveform, left_out: audio.missing_packets }
+}
+
+/// What the waveforms of a run are used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaveformUse {
+    /// There are no waveforms.
+    None,
+    /// The run record, which does not contain the audio itself.
+    Record,
+    /// The HTML report, which contains the audio of a short run.
+    Page,
 }
 
 /// Checks that a file can be written and removes the file left by an earlier run.
-pub fn remove_stale(option: &str, file: &Path) -> Result<(), Failure> {
+fn remove_stale(option: &str, file: &Path) -> Result<(), Failure> {
     files::prepare(file).with_context(|| write_error(option, file)).map_err(Failure::unusable)
 }
 

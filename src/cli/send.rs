@@ -142,10 +142,9 @@ impl Args {
         let frame = Duration::from_secs_f64(f64::from(form.frame_samples) / f64::from(form.sample_rate.max(1)));
         let planned = packets.map(|packets| planned_duration(packets, frame));
         self.client.baseline.check_plan(RunKind::Send, StreamKind::Audio, RunTransport::Udp, planned)?;
-        self.recording.prepare()?;
         let target = self.client.connect(to, "send", stop)?;
         let (speaker_observer, speaker) = self.playback.start(form)?.unzip();
-        let (recorder_queue, mut recorder) = self.recording.start(form)?;
+        let (recorder_queue, mut recorder) = self.recording.start(form, self.client.waveform_use())?;
         let config = self.run_config(&target);
         let title = format!("send to {}", target.name);
         let live_config = LiveConfig { has_levels: true, ..LiveConfig::from(&config) };
@@ -168,16 +167,16 @@ impl Args {
         match reader.map_or(Ok(None), ReaderThread::join) {
             Ok(None) => {}
             Ok(Some(warning)) => print_notice(&format!("{}: {warning}", self.source.name())),
-            Err(cause) => *error = Some(anyhow!("cannot continue reading {}: {cause}", self.source.name())),
+            Err(cause) => *error = Some(anyhow!("cannot continue reading {}: {cause}", self.source.short_name())),
         }
         *error = device_lost.or(error.take());
         self.client.report(finished, color)
     }
 
-    /// Name of the source, for notices and reports.
+    /// Name of the source for reports, which do not contain folders of this machine.
     fn source_name(&self, run: &RunResults) -> String {
         let capture = run.audio.as_ref().and_then(|audio| audio.capture.as_ref());
-        capture.map_or_else(|| self.source.name(), |capture| capture.device.clone())
+        capture.map_or_else(|| self.source.short_name(), |capture| capture.device.clone())
     }
 
     /// Opens the source.
@@ -248,7 +247,7 @@ const HEADING_TEXT: &str = "Text messages to a MOQT echo server, instead of audi
 /// Audio options, which conflict with --text. The list must also contain the options that require another audio option. For example,
 /// --mic-device requires --mic. If --text is given, clap does not report that --mic is missing, because --mic conflicts with --text. So
 /// clap would accept `--mic-device` with `--text`.
-const AUDIO_ONLY_OPTIONS: [&str; 25] = [
+const AUDIO_ONLY_OPTIONS: [&str; 24] = [
     "file",
     "count",
     "wav",
@@ -269,7 +268,6 @@ const AUDIO_ONLY_OPTIONS: [&str; 25] = [
     "record",
     "record_both",
     "record_format",
-    "html",
     "no_echo",
     "max_gaps",
     "max_clips",

@@ -170,7 +170,7 @@ fn misplaced_value_advice(arg: &Arg, words: &[&str]) -> Option<String> {
 }
 
 /// A URL without user name, password and query, which may contain secrets.
-fn without_secrets(text: &str) -> String {
+pub(super) fn without_secrets(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.split_once('?').map_or(text.to_owned(), |(start, _)| format!("{start}?..."));
     };

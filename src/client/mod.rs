@@ -33,7 +33,7 @@ pub use replay::{RecordedPacket, ReplayError, StreamCounts, replay};
 pub use request_matcher::RequestMatcher;
 pub use results::{
     AudioResults, CaptureResults, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, ProgressCounters,
-    RunKind, RunResults, SentAudio, ServerDelay, StopSignal, StreamKind, WaitResult,
+    RunKind, RunOrigin, RunResults, SentAudio, ServerDelay, StopSignal, StreamKind, WaitResult,
 };
 pub use run::{ClientNode, DUPLICATE_WAIT, Schedule, Workload, WorkloadStep};
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};

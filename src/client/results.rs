@@ -90,6 +90,15 @@ pub struct WaitResult {
     pub reply_received: bool,
 }
 
+/// The command and the host of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOrigin {
+    /// The command line without secrets and folders. Empty if it is unknown.
+    pub command_line: String,
+    /// Name of the host that ran the command.
+    pub host_name: Option<String>,
+}
+
 /// All results of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunResults {
@@ -97,6 +106,9 @@ pub struct RunResults {
     pub run_kind: RunKind,
     /// Display name of the server.
     pub target: String,
+    /// The command and the host.
+    #[serde(default)]
+    pub origin: RunOrigin,
     /// When counting started, in milliseconds since 1970-01-01 UTC.
     pub started_unix_ms: u64,
     /// From the start of counting to the end of the run, in nanoseconds.
@@ -144,6 +156,7 @@ impl RunResults {
         Self {
             run_kind,
             target: target.into(),
+            origin: RunOrigin::default(),
             started_unix_ms: 0,
             duration_ns: 0,
             evaluated_stream,

@@ -51,6 +51,16 @@ pub fn stderr_columns() -> Option<u16> {
     columns
 }
 
+/// The name of this host. On systems other than Linux, the name comes from the environment, which may lack it.
+pub fn host_name() -> Option<String> {
+    let name = if cfg!(target_os = "linux") {
+        std::fs::read_to_string("/proc/sys/kernel/hostname").ok()
+    } else {
+        ["COMPUTERNAME", "HOSTNAME"].into_iter().find_map(|variable| std::env::var(variable).ok())
+    };
+    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
 /// Resources used by this process.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::quantities::{RoundTrip, format_percent, thousandths};
+use super::quantities::{RoundTrip, format_count, format_percent, thousandths};
 use crate::client::RunResults;
 
 /// Depths of the table, in packets of 128 samples. The jamjam presets have depths of 0, 1, 4 and 8 packets, and a ring of 38 packets.
@@ -21,7 +21,8 @@ const MAX_RECOMMENDED_LATE_RATIO: f64 = 0.001;
 const MIN_PACKETS: u64 = 100;
 
 /// The assumptions behind the times of the table.
-pub(super) const ASSUMPTIONS: &str = "assuming a symmetric path, 128-sample packets and 48 kHz; without device latency";
+pub(super) const ASSUMPTIONS: &str =
+    "assuming a symmetric path, 128-sample packets and 48 kHz; without server delay and device latency";
 
 /// The jitter-buffer table of the evaluated stream.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,6 +30,12 @@ pub(super) const ASSUMPTIONS: &str = "assuming a symmetric path, 128-sample pack
 pub struct JitterBufferTable {
     pub recommended_packets: Option<u32>,
     pub depths: Vec<BufferDepthFigures>,
+    /// Packets with a known outcome.
+    #[serde(skip)]
+    settled: u64,
+    /// Packets that did not return intact.
+    #[serde(skip)]
+    unreturned: u64,
     /// Whether enough packets returned for an interpretation.
     #[serde(skip)]
     has_enough_packets: bool,
@@ -71,7 +78,8 @@ impl JitterBufferTable {
         let is_enough =
             |row: &&BufferDepthFigures| row.late as f64 <= MAX_RECOMMENDED_LATE_RATIO * stream.settled() as f64;
         let recommended_packets = depths.iter().find(is_enough).map(|row| row.depth_packets);
-        Some(Self { recommended_packets, depths, has_enough_packets: stream.returned >= MIN_PACKETS })
+        let has_enough_packets = stream.returned >= MIN_PACKETS;
+        Some(Self { recommended_packets, depths, settled: stream.settled(), unreturned, has_enough_packets })
     }
 
     /// The recommended depth in milliseconds, if there are enough packets for an interpretation.
@@ -80,18 +88,36 @@ impl JitterBufferTable {
         Some(duration_ns(recommended) as f64 / 1e6)
     }
 
-    /// The meaning of the table in one sentence.
+    /// Whether there are enough packets for an interpretation, and no depth of the table suffices.
+    pub(super) fn none_suffices(&self) -> bool {
+        self.has_enough_packets && self.recommended_packets.is_none()
+    }
+
+    /// The meaning of the table in one sentence, without its period. Late and lost packets are separate, because no buffer avoids loss.
     pub(super) fn interpretation(&self) -> Option<String> {
         let recommended = self.depths.iter().find(|row| Some(row.depth_packets) == self.recommended_packets);
         let row = recommended.or(self.depths.last()).filter(|_| self.has_enough_packets)?;
-        let share = format_percent((row.late_or_lost_ratio * 1e4).round() / 1e4);
-        let delay = row.one_way_ms.map_or_else(String::new, |ms| format!("; about {ms:.0} ms one way"));
-        let buffer = match (row.depth_packets, recommended) {
-            (0, _) => "Without a jitter buffer".to_owned(),
-            (_, Some(_)) => format!("With a {:.1} ms jitter buffer", row.depth_ms),
-            (_, None) => format!("Even with a {:.1} ms jitter buffer", row.depth_ms),
+        let share = |packets: u64| {
+            let ratio = packets as f64 / self.settled.max(1) as f64;
+            format_percent((ratio * 1e4).round() / 1e4)
         };
-        Some(format!("{buffer}, {share} of packets would be late or lost{delay}"))
+        let packets = match self.unreturned {
+            0 => format!("{} of the packets would be late or lost", share(row.late)),
+            lost => format!(
+                "{} of the packets would be late, and {} are lost with any buffer",
+                share(row.late),
+                share(lost)
+            ),
+        };
+        let delay = row.one_way_ms.map_or_else(String::new, |ms| format!("; about {ms:.0} ms one way"));
+        let depth = format!("{:.1} ms", row.depth_ms);
+        Some(match (row.depth_packets, recommended) {
+            (0, Some(_)) => format!("Without a jitter buffer, {packets}{delay}"),
+            (count, Some(_)) => {
+                format!("With a {depth} jitter buffer ({}), {packets}{delay}", format_count(count.into(), "packet"))
+            }
+            (_, None) => format!("No jitter buffer up to {depth} suffices: {packets}"),
+        })
     }
 }
 

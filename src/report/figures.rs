@@ -441,7 +441,8 @@ fn server_delay_row(audio: &AudioFigures) -> String {
     let [used, configured, estimated] =
         [audio.server_delay_ms, audio.server_delay_configured_ms, audio.server_delay_estimated_ms]
             .map(|ms| ms.map_or_else(|| "-".to_owned(), |ms| format_time_ms(ms * 1e3)));
-    format!("{used} (configured {configured}, estimated {estimated})")
+    let note = audio.server_delay_ms.map_or("", |_| ", not part of the round trips");
+    format!("{used}{note} (configured {configured}, estimated {estimated})")
 }
 
 fn captured(capture: &CaptureFigures) -> String {

@@ -64,12 +64,15 @@ pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
     // Stalls and reordering are the more precise findings.
     let is_explained = stalls.is_some() || reordering.is_some();
     let variation = if is_explained { None } else { delay_variation(stream, rtt) };
+    let has_pattern = stream.stalls.count() >= MIN_STALLS_FOR_PATTERN;
+    let (frequent_stalls, rare_stalls) = if has_pattern { (stalls, None) } else { (None, stalls) };
     let all = [
         (FindingCode::Outage, outage),
         (FindingCode::Loss, loss(stream, run.lost_upstream(run.evaluated_stream), unit)),
-        (FindingCode::Stalls, stalls),
+        (FindingCode::Stalls, frequent_stalls),
         (FindingCode::Reordering, reordering),
         (FindingCode::DelayVariation, variation),
+        (FindingCode::Stalls, rare_stalls),
         (FindingCode::Duplicates, duplicates(stream, unit)),
     ];
     all.into_iter().filter_map(|(code, message)| Some(Finding { code, message: message? })).collect()
@@ -131,9 +134,9 @@ fn stalls(stream: &StreamStats) -> Option<String> {
     let stalls = &stream.stalls;
     let (typical, longest) = (stalls.median_ns()?, stalls.longest_ns()?);
     let [typical, longest] = [typical, longest].map(milliseconds);
-    Some(match (stalls.count(), stalls.period_ns()) {
+    Some(match (stalls.count(), stalls.regular()) {
         (1, _) => format!("The path stalled once for about {longest}; the delayed replies then arrived together."),
-        (count, Some(period)) => format!(
+        (_, Some((count, period))) => format!(
             "The path stalled {count} times for about {typical}, every {}; the delayed replies then arrived together. \
              Regular stalls are typical of Wi-Fi scans, Wi-Fi power saving and periodic tasks.",
             seconds(period)

@@ -36,6 +36,10 @@ use quantities::{RoundTrip, unsigned_millis};
 use time_series::TimeSeries;
 
 use crate::client::{RunResults, StreamKind};
+use crate::sanitize::{sanitize, sanitize_line};
+
+/// Maximum length of the command line in bytes, with an ellipsis.
+const MAX_COMMAND_LINE_BYTES: usize = 1_003;
 
 impl Report {
     /// Computes the report of a run that has ended.
@@ -55,6 +59,8 @@ impl Report {
             tool_version: env!("CARGO_PKG_VERSION"),
             command: run.run_kind,
             target: run.target.clone(),
+            command_line: sanitize_line(&run.origin.command_line, MAX_COMMAND_LINE_BYTES),
+            host_name: run.origin.host_name.as_deref().map(sanitize),
             started_unix_ms: run.started_unix_ms,
             duration_ms: unsigned_millis(run.duration_ns),
             evaluated_stream: run.evaluated_stream,

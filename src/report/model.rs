@@ -25,6 +25,8 @@ pub struct Report {
     pub tool_version: &'static str,
     pub command: RunKind,
     pub target: String,
+    pub command_line: String,
+    pub host_name: Option<String>,
     pub started_unix_ms: u64,
     pub duration_ms: f64,
     pub evaluated_stream: StreamKind,
@@ -164,6 +166,11 @@ impl Report {
             }
             (None, None) => (self.verdict.word(), String::new()),
         }
+    }
+
+    /// The version with the commit, as `--version` prints them.
+    pub(super) const fn version_text(&self) -> &'static str {
+        concat!(env!("CARGO_PKG_VERSION"), ", commit ", env!("BUILD_COMMIT"))
     }
 
     /// When counting began: ISO 8601, UTC.

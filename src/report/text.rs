@@ -196,7 +196,11 @@ fn heading(report: &Report, style: Style) -> String {
         _ = write!(text, ", {}", style.warn(&format!("interrupted by {}", quantities::signal(signal))));
     }
     text.push('\n');
-    if let Some(audio) = &report.audio {
+    if let Some(audio) = report.audio.as_ref().filter(|_| report.command == RunKind::Probe) {
+        // A probe sends at its own interval, not at the audio rate.
+        let samples = format_count(audio.frame_samples.into(), "sample");
+        _ = writeln!(text, "AUDIO packets: {} payload bytes ({samples})", audio.payload_bytes);
+    } else if let Some(audio) = &report.audio {
         _ = writeln!(
             text,
             "audio: {} Hz, {}, {} per packet ({} payload bytes)",
@@ -311,8 +315,9 @@ fn histogram(name: &str, bars: &[HistogramBarFigures]) -> Option<String> {
     Some(text)
 }
 
-fn further_rows(report: &Report, with_details: bool) -> String {
-    let mut all: Vec<(&str, String)> = Vec::new();
+/// The rows below the table of streams: figures that belong to no stream or to the evaluated stream.
+pub(super) fn all_further_rows(report: &Report) -> Vec<(&'static str, String)> {
+    let mut all: Vec<(&'static str, String)> = Vec::new();
     all.extend(report.audio.iter().flat_map(|audio| rows(AudioFigures::FIGURES, audio)));
     all.extend(report.capture.iter().flat_map(|capture| rows(CaptureFigures::FIGURES, capture)));
     all.extend(report.playback.iter().flat_map(|playback| rows(PlaybackFigures::FIGURES, playback)));
@@ -330,8 +335,14 @@ fn further_rows(report: &Report, with_details: bool) -> String {
     all.extend(rows(DatagramFigures::FIGURES, &report.datagrams));
     let worst = report.time_series.as_ref().and_then(|series| series.worst_ten_seconds.as_ref());
     all.extend(worst.map(|worst| ("worst 10 s", worst.text())));
+    all
+}
+
+fn further_rows(report: &Report, with_details: bool) -> String {
     let mut text = String::new();
-    for (label, row) in all.into_iter().filter(|(label, _)| with_details || !DETAILS.contains(label)) {
+    for (label, row) in
+        all_further_rows(report).into_iter().filter(|(label, _)| with_details || !DETAILS.contains(label))
+    {
         _ = writeln!(text, "{label:LABEL_WIDTH$}  {row}");
     }
     text
@@ -435,6 +446,9 @@ pub(super) fn key_figures(report: &Report) -> String {
     }
     if let Some(depth) = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended_ms) {
         _ = write!(text, ", jitter buffer {} ms", format_briefly(depth));
+    }
+    if report.jitter_buffer.as_ref().is_some_and(JitterBufferTable::none_suffices) {
+        text += ", no jitter buffer suffices";
     }
     if let Some(comparison) = report.comparison.as_ref().filter(|comparison| comparison.not_comparable.is_none()) {
         let is_worse = comparison.figures.iter().any(|figure| figure.result == ComparisonResult::Worse);

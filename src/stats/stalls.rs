@@ -97,12 +97,13 @@ impl Stalls {
         median(self.recent().iter().map(|stall| stall.rise_ns))
     }
 
-    /// The time between stalls in nanoseconds, if they are regular. At least 75 % of the intervals between recent stalls differ from the
+    /// The number of regular stalls and the time between them in nanoseconds, if there are regular ones. At least 75 % of the intervals between recent stalls differ from the
     /// median interval by at most 15 %. Stalls with less than half the median rise are ignored, because a path with regular stalls may
     /// also have other, shorter ones.
-    pub fn period_ns(&self) -> Option<i64> {
+    pub fn regular(&self) -> Option<(u64, i64)> {
         let min_rise = MIN_PERIODIC_RISE * self.median_ns()? as f64;
         let mut long = self.recent();
+        let recent_count = long.len() as u64;
         long.retain(|stall| stall.rise_ns as f64 >= min_rise);
         if long.len() < MIN_REGULAR_STALLS {
             return None;
@@ -111,7 +112,10 @@ impl Stalls {
         let period = median(intervals())?;
         let is_close = |interval: &i64| (interval - period).abs() as f64 <= MAX_PERIOD_ERROR * period as f64;
         let regular = intervals().filter(is_close).count();
-        (regular as f64 >= MIN_REGULAR_SHARE * intervals().count() as f64).then_some(period)
+        let is_regular = regular as f64 >= MIN_REGULAR_SHARE * intervals().count() as f64;
+        // Of the earlier stalls, only the number is known.
+        let earlier = self.count - recent_count;
+        is_regular.then_some((earlier + long.len() as u64, period))
     }
 
     /// The last stalls, in order.

@@ -19,9 +19,10 @@ use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
 use super::output::Failure;
 use super::output::{
-    HEADING_REPORT, HtmlPage, ReportFileArgs, check_distinct_files, print, print_message, silence_notices,
+    HEADING_REPORT, ReportFileArgs, WaveformUse, check_distinct_files, print, print_message, silence_notices,
 };
 use super::packet_lines::RecordFile;
+use super::run_origin;
 use super::run_record::RunRecordArgs;
 use super::values::{ByteSize, Millis, Percent, ProfileName, TimeSpan, UdpDriver, parse_percent, use_color};
 use crate::client::{RunKind, RunResults};
@@ -217,25 +218,26 @@ pub struct FinishedRun {
     pub run: RunResults,
     /// The error of a socket or file that failed during the run. This error is reported after the results.
     pub error: Option<anyhow::Error>,
-    /// Waveforms for --html.
-    pub page: Option<HtmlPage>,
+    /// Waveforms for --html and --record-run.
+    pub picture: Option<AudioPicture>,
     /// The file of --record-run, which contains all packets.
     pub record: Option<RecordFile>,
 }
 
 impl FinishedRun {
-    /// A run without waveforms and without a record.
+    /// A run of this process, without waveforms and without a record.
     pub fn new(run: RunResults, error: Option<anyhow::Error>) -> Self {
-        Self { run, error, page: None, record: None }
+        let run = RunResults { origin: run_origin::of_this_process(), ..run };
+        Self { run, error, picture: None, record: None }
     }
 
     /// Completes the record.
     fn finish_record(&mut self) -> anyhow::Result<()> {
         let Some(record) = self.record.take() else { return Ok(()) };
-        let audio = self.page.as_ref().map(|page| AudioPicture {
-            name: page.name.clone(),
-            waveform: &page.waveform,
-            missing_packets: page.missing_packets,
+        let audio = self.picture.as_ref().map(|picture| AudioPicture {
+            name: picture.name.clone(),
+            waveform: &picture.waveform,
+            missing_packets: picture.missing_packets,
         });
         let error = self.error.as_ref().map(|error| format!("{error:#}"));
         record.finish(RunEnd { run: &self.run, packets_dropped: 0, error, audio })
@@ -277,6 +279,15 @@ impl ClientArgs {
         Err(Failure::usage(
             "--no-echo cannot be used with limits on replies, because no replies arrive; omit --no-echo or the limits",
         ))
+    }
+
+    /// What the waveforms of this run are used for.
+    pub fn waveform_use(&self) -> WaveformUse {
+        match (self.files.has_html(), self.run_record.output_file()) {
+            (true, _) => WaveformUse::Page,
+            (false, Some(_)) => WaveformUse::Record,
+            (false, None) => WaveformUse::None,
+        }
     }
 
     /// Maximum wait for missing replies.
@@ -325,7 +336,7 @@ impl ClientArgs {
 
     /// If --replay was given, reports the recorded run and returns the exit code. `command` is the subcommand.
     pub fn replay(&self, command: RunKind, color: ColorChoice) -> Result<Option<u8>, Failure> {
-        let Some(RecordedRun { options, run, error, .. }) = self.run_record.read()? else { return Ok(None) };
+        let Some(RecordedRun { options, run, error, audio }) = self.run_record.read()? else { return Ok(None) };
         if run.run_kind != command {
             let other = match run.run_kind {
                 RunKind::Send => "send",
@@ -339,7 +350,7 @@ impl ClientArgs {
         let limits = self.limits().or(options.limits);
         let report = self.baseline.report(&run, &limits);
         let error = error.map(|error| anyhow!(error));
-        let files = self.files.write(&report, None, error.as_ref());
+        let files = self.files.write(&report, audio.as_ref(), error.as_ref());
         self.print_report(&report, color)?;
         match error.or(files.err()) {
             Some(error) => Err(Failure::unusable(error)),
@@ -359,9 +370,9 @@ impl ClientArgs {
         }
         let mut finished = finished;
         let record = finished.finish_record();
-        let FinishedRun { run, error, page, .. } = finished;
+        let FinishedRun { run, error, picture, .. } = finished;
         let report = self.baseline.report(&run, &self.limits());
-        let files = self.files.write(&report, page.as_ref(), error.as_ref());
+        let files = self.files.write(&report, picture.as_ref(), error.as_ref());
         for line in text::brief(&report) {
             print_message(&line);
         }
@@ -371,9 +382,9 @@ impl ClientArgs {
     /// Prints the report and returns the exit code, or the error of the run.
     pub fn report(&self, mut finished: FinishedRun, color: ColorChoice) -> Result<u8, Failure> {
         let record = finished.finish_record();
-        let FinishedRun { run, error, page, .. } = finished;
+        let FinishedRun { run, error, picture, .. } = finished;
         let report = self.baseline.report(&run, &self.limits());
-        let files = self.files.write(&report, page.as_ref(), error.as_ref());
+        let files = self.files.write(&report, picture.as_ref(), error.as_ref());
         self.print_report(&report, color)?;
         exit_code(&run, &report, error.or(record.and(files).err()))
     }

@@ -28,6 +28,12 @@ const MIDDLE: f32 = f32::midpoint(TOP, BOTTOM);
 /// Minimum thickness of the wave: silence is drawn as a line; missing samples are not drawn.
 const MIN_THICKNESS: f32 = 2.0;
 
+/// Maximum duration of a recording with players.
+pub const MAX_PLAYER_SECONDS: u64 = 30;
+
+/// Maximum length in bytes of the sent audio, and of the returned audio: 30 s of stereo at 48 kHz with 16-bit samples.
+pub const MAX_AUDIO_BYTES: usize = MAX_PLAYER_SECONDS as usize * 48_000 * 2 * 2;
+
 /// The audio of a run.
 pub struct AudioSection<'a> {
     /// Name of the source: a file or a device.
@@ -39,8 +45,14 @@ pub struct AudioSection<'a> {
 }
 
 impl AudioSection<'_> {
-    /// The HTML of the section. If `with_players` is true, each recording that `picture` contains is embedded with an audio player.
-    pub(super) fn section(&self, report: &Report, with_players: bool) -> String {
+    /// The HTML of the section, with its heading.
+    pub(super) fn section(&self, report: &Report) -> String {
+        let content = self.content(report);
+        format!("<section aria-labelledby=\"audio\"><h2 id=\"audio\">Audio</h2>\n{content}</section>\n")
+    }
+
+    /// Each recording that `picture` contains is embedded with an audio player. A replayed run has no recordings.
+    fn content(&self, report: &Report) -> String {
         let picture = self.picture;
         let name = escape_html(self.name);
         if picture.sent_samples() == 0 {
@@ -69,14 +81,12 @@ impl AudioSection<'_> {
         } else {
             "no replies were expected".to_owned()
         };
-        let mut has_player = false;
         for (side, id, title, caption) in
             [(WaveformSide::Sent, "sent", "Sent", sent), (WaveformSide::Returned, "returned", "Returned", returned)]
         {
             let caption = format!("<figcaption id=\"{id}-about\"><strong>{title}</strong>: {caption}</figcaption>");
             let wave = waveform_svg(picture.columns(), picture.samples_per_column(), side, scale);
-            let player = if with_players { audio_player(picture, side, title) } else { None };
-            has_player |= player.is_some();
+            let player = if is_too_long(picture) { None } else { audio_player(picture, side, title) };
             _ = writeln!(
                 text,
                 "<figure class=\"{id}\">{caption}\n<svg role=\"img\" aria-labelledby=\"{id}-about\" {wave}</svg>\n{}{}</figure>",
@@ -84,12 +94,22 @@ impl AudioSection<'_> {
                 player.unwrap_or_default()
             );
         }
-        if !has_player {
-            text += "<p>The audio is too long for this page, which stays under 5 MB: <code>--record FILE.wav</code> records the returned audio, and \
-                     <code>--record-both FILE.wav</code> records the sent and the returned audio.</p>\n";
+        if is_too_long(picture) {
+            _ = writeln!(
+                text,
+                "<p>A page plays at most {MAX_PLAYER_SECONDS} s of audio. For longer audio, <code>--record FILE.wav</code> records the returned \
+                 audio, and <code>--record-both FILE.wav</code> records the sent and the returned audio.</p>"
+            );
         }
         text + &quality.map_or_else(String::new, gap_table)
     }
+}
+
+/// Whether the page has no players because of the length of the audio. The result does not depend on whether the audio is present, so that a
+/// replay writes the same sentences.
+fn is_too_long(picture: &Waveform) -> bool {
+    let bytes = picture.sent_samples().saturating_mul(2 * u64::from(picture.channels()));
+    picture.sent_samples() > MAX_PLAYER_SECONDS * u64::from(picture.rate()) || bytes > MAX_AUDIO_BYTES as u64
 }
 
 /// Returns the sample value that is drawn at the top of both waveforms. Also returns the peaks of the sent and the returned audio.

@@ -1,40 +1,40 @@
-//! The report of a `send` run as one HTML page that loads no other file. The page shows the verdict, the sent and the returned audio,
-//! figures and warnings.
+//! The report of a run as one HTML page that loads no other file. The page shows the verdict, the findings, charts, the sent and the returned
+//! audio, tables, and the origin of the run.
 //!
-//! External text is escaped where the text is written. Inserted text is not parsed as a template again.
+//! External text is escaped where the text is written. Inserted text is not parsed as a template again. The only script is
+//! `chart.js`, and the Content-Security-Policy allows it by its hash.
 
 mod audio;
+mod axis;
+mod distribution_chart;
+mod tables;
+mod time_chart;
 
 use std::fmt::Write;
 
-pub use audio::AudioSection;
+pub use audio::{AudioSection, MAX_AUDIO_BYTES, MAX_PLAYER_SECONDS};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
 
+use super::buffer_table::{ASSUMPTIONS, JitterBufferTable};
 use super::model::Report;
-use super::quantities::{self, format_time};
+use super::quantities::{self, format_optional_time, format_percent, format_time};
 use super::text;
-use crate::sanitize::escape_html;
+use crate::sanitize::{escape_html, without_folders};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("chart.js");
 
-/// Maximum length of a page in bytes. If a page with the audio would exceed this length, the audio is omitted.
-pub const MAX_PAGE_BYTES: usize = 5_000_000;
-
-/// Maximum length in bytes of the sent audio, and of the returned audio. A page contains two recordings, and base64 turns 3 bytes into 4.
-pub const MAX_AUDIO_BYTES: usize = MAX_PAGE_BYTES / 2 / 4 * 3;
-
-/// The whole page. `error` is the socket or file error that ended the run early. `page_style` is the style sheet that all pages
-/// share.
-pub fn page(report: &Report, error: Option<&str>, audio: &AudioSection<'_>, page_style: &str) -> String {
-    let render = |with_players| render(report, error, audio.section(report, with_players), page_style);
-    let page = render(true);
-    if page.len() <= MAX_PAGE_BYTES { page } else { render(false) }
-}
-
-fn render(report: &Report, error: Option<&str>, mut audio: String, page_style: &str) -> String {
-    let (status, until) = report.status_line(error);
+/// The whole page. `error` is the socket or file error that ended the run early. `audio` contains the waveforms, if the run sent audio.
+/// `page_style` is the style sheet that all pages share.
+pub fn page(report: &Report, error: Option<&str>, audio: Option<AudioSection<'_>>, page_style: &str) -> String {
+    let error = error.map(without_folders);
+    let (status, until) = report.status_line(error.as_deref());
     let class = match status {
-        "PASSED" | "measured" => "passed",
+        "PASSED" => "passed",
+        "measured" => "measured",
         "FAILED" => "failed",
         _ => "incomplete",
     };
@@ -43,15 +43,22 @@ fn render(report: &Report, error: Option<&str>, mut audio: String, page_style: &
         "command" => quantities::command(report.command).to_owned(),
         "target" => escape_html(&report.target),
         "style" => [page_style, STYLE].concat(),
+        "script" => SCRIPT.to_owned(),
+        "script_hash" => format!("sha256-{}", STANDARD.encode(Sha256::digest(SCRIPT))),
         "class" => class.to_owned(),
         "reason" => format_prose(&format!("{until}{}", text::verdict_reason(report))),
         "facts" => run_facts(report),
-        "audio" => std::mem::take(&mut audio),
-        "limits" => limits(report),
-        "figures" => figures(report),
-        "warnings" => warnings(report),
+        "findings" => findings(report),
+        "key_figures" => key_figures(report),
+        "charts" => charts(report),
+        "pacing" => tables::pacing(report),
+        "audio" => audio.as_ref().map(|audio| audio.section(report)).unwrap_or_default(),
+        "limits" => tables::limits(report),
+        "comparison" => tables::comparison(report),
+        "tables" => [tables::figures(report), tables::buffer_depths(report), tables::intervals(report)].concat(),
+        "warnings" => tables::warnings(report),
+        "origin" => tables::origin(report),
         "report" => escape_html(&text::details(report, false)),
-        "version" => escape_html(report.tool_version),
         _ => String::new(),
     })
 }
@@ -69,67 +76,61 @@ fn render_template(template: &str, mut value: impl FnMut(&str) -> String) -> Str
 }
 
 fn run_facts(report: &Report) -> String {
-    let started = report.start_time().map(|time| format!("Started {time}, ")).unwrap_or_default();
+    let host =
+        report.host_name.as_ref().map(|host| format!(" on <bdi>{}</bdi>", escape_html(host))).unwrap_or_default();
+    let started = report.start_time().map(|time| format!("Started {time}{host}, ")).unwrap_or_default();
     format!("{started}took {}.", format_time(report.duration_ms * 1e3))
 }
 
-fn limits(report: &Report) -> String {
-    if report.limits.is_empty() {
-        return String::new();
-    }
-    let mut table = "<section aria-labelledby=\"limits\"><h2 id=\"limits\">Limits</h2>\n<div class=\"wide\" role=\"region\" \
-                     aria-labelledby=\"limits\" tabindex=\"0\"><table><thead><tr><th scope=\"col\" class=\"words\">limit</th><th scope=\"col\">allowed</th>\
-                     <th scope=\"col\">measured</th><th scope=\"col\" class=\"words\">result</th></tr></thead><tbody>\n"
-        .to_owned();
-    for limit in &report.limits {
-        let option = limit.limit.option();
-        let [allowed, measured, note] =
-            [limit.allowed_text(), limit.measured_text(), limit.note_text()].map(|text| escape_html(&text));
-        let result = if limit.passed { "met" } else { "<strong>exceeded</strong>" };
+/// The findings, and the meaning of the jitter-buffer table with its assumptions.
+fn findings(report: &Report) -> String {
+    let mut text = String::new();
+    if let Some(interpretation) = report.jitter_buffer.as_ref().and_then(JitterBufferTable::interpretation) {
         // Writing to a string cannot fail.
-        _ = writeln!(
-            table,
-            "<tr><th scope=\"row\"><code>{option}</code></th><td>{allowed}</td><td>{measured}</td><td class=\"words\">{result}{note}</td></tr>"
+        _ = write!(
+            text,
+            "<p class=\"meaning\">{}. <span class=\"quiet\">({ASSUMPTIONS})</span></p>",
+            format_prose(&interpretation)
         );
     }
-    table + "</tbody></table></div></section>"
+    if !report.findings.is_empty() {
+        let items = report.findings.iter().map(|finding| format!("<li>{}</li>\n", format_prose(&finding.message)));
+        _ = write!(text, "<ul class=\"findings\" aria-label=\"Findings\">\n{}</ul>", items.collect::<String>());
+    }
+    text
 }
 
-fn figures(report: &Report) -> String {
-    let rows = text::stream_rows(report);
-    if rows.is_empty() {
-        return "<p>Nothing was counted.</p>".to_owned();
+/// The most important figures of the evaluated stream.
+fn key_figures(report: &Report) -> String {
+    let Some(stream) = report.streams.get(report.evaluated_stream) else { return String::new() };
+    let mut figures = vec![("sent", stream.sent.to_string())];
+    if report.replies_expected {
+        figures.push(("lost", stream.loss_ratio.map_or_else(|| "-".to_owned(), format_percent)));
+        figures.extend([
+            ("round trip p50", format_optional_time(stream.rtt_p50_us.or(stream.rtt_max_us))),
+            ("round trip p99", format_optional_time(stream.rtt_p99_us)),
+            ("round trip max", format_optional_time(stream.rtt_max_us)),
+            ("jitter mean", format_optional_time(stream.jitter_mean_us)),
+        ]);
     }
-    let mut table =
-        "<div class=\"wide\" role=\"region\" aria-labelledby=\"figures\" tabindex=\"0\"><table><thead><tr><td></td>"
-            .to_owned();
-    for (kind, _) in report.streams.iter() {
-        _ = write!(table, "<th scope=\"col\">{}</th>", escape_html(report.labels(kind).request));
+    if let Some(depth) = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended_ms) {
+        figures.push(("jitter buffer", format!("{depth:.1} ms")));
     }
-    table += "</tr></thead><tbody>\n";
-    for row in rows {
-        _ = write!(table, "<tr><th scope=\"row\">{}</th>", escape_html(row.label));
-        for cell in row.cells {
-            _ = write!(table, "<td>{}</td>", escape_html(&cell));
-        }
-        table += "</tr>\n";
-    }
-    table + "</tbody></table></div>"
+    let tiles =
+        figures.iter().map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escape_html(value)));
+    format!("<dl class=\"tiles\">{}</dl>", tiles.collect::<String>())
 }
 
-fn warnings(report: &Report) -> String {
-    if report.warnings.is_empty() {
-        return String::new();
-    }
-    let mut list = "<section aria-labelledby=\"warnings\"><h2 id=\"warnings\">Warnings</h2><ul>\n".to_owned();
-    for warning in &report.warnings {
-        _ = write!(list, "<li>{}", format_prose(&warning.message));
-        for (index, detail) in warning.details.iter().enumerate() {
-            _ = write!(list, "{}<li>{}</li>", if index == 0 { "<ol>" } else { "" }, format_prose(detail));
-        }
-        list += if warning.details.is_empty() { "</li>\n" } else { "</ol></li>\n" };
-    }
-    list + "</ul></section>"
+fn charts(report: &Report) -> String {
+    let parts = [
+        time_chart::section(report),
+        format!(
+            "<div class=\"pair\">{}{}</div>",
+            distribution_chart::histogram(report),
+            distribution_chart::buffer_curve(report)
+        ),
+    ];
+    format!("<section aria-label=\"Charts\" class=\"charts\">\n{}</section>", parts.concat())
 }
 
 /// Escapes text that this program wrote, in which backticks mark code.

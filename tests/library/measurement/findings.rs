@@ -90,7 +90,7 @@ fn regular_stalls_are_found_with_their_duration_and_period() {
         assert_eq!(stream.stalls.count(), count.cast_unsigned(), "seed {seed}");
         let median = stream.stalls.median_ns().expect("a stall");
         assert!((duration - INTERVAL..=duration).contains(&median), "seed {seed}: {median} {duration}");
-        let found = stream.stalls.period_ns().expect("a period");
+        let found = stream.stalls.regular().expect("a period").1;
         assert!((found - period).abs() <= period / 10 + INTERVAL, "seed {seed}: {found} {period}");
     }
     let stalls: Vec<(i64, i64)> = (0..6).map(|n| (1_000 * MS + n * 5_000 * MS, 200 * MS)).collect();
@@ -113,7 +113,7 @@ fn period_is_found_although_shorter_stalls_interrupt_it() {
             .map(|_| (3_000 * MS * (1 + rng.below(8)).cast_signed() + rng.below(500).cast_signed() * MS, 40 * MS));
         let stalls: Vec<(i64, i64)> = regular.chain(short.collect::<Vec<_>>()).collect();
         let stream = stream(&stalled(3_200, 20 * MS, &stalls));
-        assert_eq!(stream.stalls.period_ns(), Some(3_000 * MS), "seed {seed}: {stalls:?}");
+        assert_eq!(stream.stalls.regular(), Some((10, 3_000 * MS)), "seed {seed}: {stalls:?}");
     }
 }
 
@@ -131,7 +131,7 @@ fn irregular_stalls_have_no_period() {
             .collect();
         let stream = stream(&stalled((start / INTERVAL) as usize + 100, 20 * MS, &stalls));
         assert_eq!(stream.stalls.count(), 20, "seed {seed}");
-        assert!(stream.stalls.period_ns().is_none(), "seed {seed}");
+        assert!(stream.stalls.regular().is_none(), "seed {seed}");
     }
     let stalls = [(1_000 * MS, 60 * MS), (3_000 * MS, 100 * MS)];
     let found = messages(&probe(stream(&stalled(1_000, 20 * MS, &stalls))));
@@ -228,7 +228,7 @@ fn reordering_and_duplicates_are_reported() {
         messages(&probe(stream(&round_trips))),
         [
             "2 % of the packets arrived out of order, up to 2 packets and 15 ms late. Typical causes are several parallel paths and radio links \
-          that repeat lost frames."
+          that retransmit lost frames."
         ]
     );
     let twice = StreamStats { duplicated: 20, ..stream(&[Some(20 * MS); 1_000]) };

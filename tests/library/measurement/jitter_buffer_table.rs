@@ -113,11 +113,17 @@ fn interpretation_names_depth_share_and_delay() {
         (0..400).map(outcome).collect::<Vec<_>>()
     };
     for (delays, expected) in [
-        ([10, 10, 10, 10], "Without a jitter buffer, 1 % of packets would be late or lost; about 8 ms one way."),
-        ([10, 10, 15, 20], "With a 10.7 ms jitter buffer, 1 % of packets would be late or lost; about 18 ms one way."),
+        (
+            [10, 10, 10, 10],
+            "Without a jitter buffer, 0 % of the packets would be late, and 1 % are lost with any buffer; about 8 ms one way.",
+        ),
+        (
+            [10, 10, 15, 20],
+            "With a 10.7 ms jitter buffer (4 packets), 0 % of the packets would be late, and 1 % are lost with any buffer; about 18 ms one way.",
+        ),
         (
             [10, 10, 10, 500],
-            "Even with a 101.3 ms jitter buffer, 25.75 % of packets would be late or lost; about 109 ms one way.",
+            "No jitter buffer up to 101.3 ms suffices: 24.75 % of the packets would be late, and 1 % are lost with any buffer.",
         ),
     ] {
         assert_eq!(last_lines(&line(delays)), expected);

@@ -86,8 +86,8 @@ replies received; no limits set. The run took 10.100 s.
 | round trip max | 60.0 µs | 70.0 µs |
 | jitter mean | 0.0 µs | 0.3 µs |
 
-- Without a jitter buffer, 0 % of packets would be late or lost; about 3 ms one way (assuming a symmetric path, 128-sample packets and 48 kHz; \
-without device latency).
+- Without a jitter buffer, 0 % of the packets would be late or lost; about 3 ms one way (assuming a symmetric path, 128-sample packets and \
+48 kHz; without server delay and device latency).
 
 ";
     assert_eq!(shown(&run, &Limits::default()), expected);

@@ -9,6 +9,7 @@ mod findings;
 mod histogram;
 mod history;
 mod html;
+mod html_page;
 mod jitter;
 mod jitter_buffer_table;
 mod json;

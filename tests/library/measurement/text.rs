@@ -139,7 +139,7 @@ jitter max                  0.0 µs        0.6 µs             -
 histogram of AUDIO round-trip times
               from 60.0 µs  ████████████████████████████████████████ 1000
 
-server delay          100.000 ms (configured -, estimated 100.000 ms)
+server delay          100.000 ms, not part of the round trips (configured -, estimated 100.000 ms)
 echo time             min 100.060 ms, p50 100.060 ms, p99 100.060 ms, max 100.060 ms
 recorded              128000 samples
 PDV                   p50 0.0 µs, p99 0.0 µs, p99.9 0.0 µs, max 0.0 µs
@@ -166,8 +166,8 @@ warning: 1 datagram belonged to no stream of this run
 finding: 0.1 % of the packets arrived out of order, up to 0 packets late. Typical causes are several parallel paths and radio links that repeat \
 lost frames.
 
-Without a jitter buffer, 0 % of packets would be late or lost; about 3 ms one way.
-(assuming a symmetric path, 128-sample packets and 48 kHz; without device latency)
+Without a jitter buffer, 0 % of the packets would be late or lost; about 3 ms one way.
+(assuming a symmetric path, 128-sample packets and 48 kHz; without server delay and device latency)
 
 measured: 1000 sent, 0 % lost, RTT p50/p99 0.06/0.06 ms, jitter buffer 0 ms
 ";

@@ -1,4 +1,4 @@
-//! `send --html`: the page of a run.
+//! `--html`: the page of a run of `send` or `probe`.
 
 #![cfg(unix)]
 
@@ -160,7 +160,7 @@ fn unwritable_page_fails_before_sending() {
 }
 
 #[test]
-fn page_overwrites_no_other_file_and_requires_audio() {
+fn page_overwrites_no_other_file() {
     let folder = TempDir::new().unwrap();
     let take = folder.path().join("take.wav");
     client::wav::write(&take, 48_000, 1, &[0; 128]);
@@ -176,11 +176,7 @@ fn page_overwrites_no_other_file_and_requires_audio() {
         let message = format!("jamjam-dev: {options} both name {name}; give different files\n");
         assert_eq!((output.code, output.stderr.as_str()), (2, message.as_str()));
     }
-    let page = folder.path().join("page.html");
-    for line in ["send --text x --to moqt://127.0.0.1:1/echo", "probe --embedded"] {
-        assert_eq!(with_page(line, &page).code, 2, "{line}");
-    }
-    assert!(!page.exists() && fs::read(&take).unwrap().len() == 44 + 256);
+    assert!(!folder.path().join("page.html").exists() && fs::read(&take).unwrap().len() == 44 + 256);
 }
 
 #[test]
@@ -201,7 +197,72 @@ fn file_name_is_escaped_in_the_page() {
     ]);
     assert_eq!(output.code, 0, "{output:?}");
     let page = fs::read_to_string(&page).unwrap();
-    let directory = folder.path().display();
-    let name = format!("<bdi>{directory}/&lt;img src=x onerror=alert(1)&gt; &quot; {{style}} \u{fffd}.wav</bdi>");
-    assert!(page.contains(&name) && !page.contains("<img"), "{name}");
+    let name = "<bdi>&lt;img src=x onerror=alert(1)&gt; &quot; {style} \u{fffd}.wav</bdi>";
+    assert!(page.contains(name) && !page.contains("<img"), "{name}");
+    let directory = folder.path().display().to_string();
+    assert!(!page.contains(&directory), "the page contains {directory}");
+}
+
+#[test]
+fn every_kind_of_run_writes_a_page_with_its_command_and_no_folder() {
+    let (correct, silent) = (Server::correct(), Server::silent());
+    let cases = [
+        (format!("probe --count 20 --interval 1ms --to {}", correct.to()), 0, "measured"),
+        (format!("probe --count 3 --interval 1ms --timeout 50ms --to {}", silent.to()), 1, "FAILED"),
+        (format!("send --tone 440 --duration 20ms --no-echo --to {}", silent.to()), 0, "measured"),
+        ("probe --embedded --moqt --count 5 --interval 1ms".to_owned(), 0, "measured"),
+        ("send --embedded --moqt --text hello".to_owned(), 0, "measured"),
+        ("probe --to moqt://127.0.0.1:1/echo --timeout 1s".to_owned(), 1, "FAILED"),
+        ("probe --to ws://127.0.0.1:1 --timeout 1s".to_owned(), 1, "FAILED"),
+    ];
+    at_once(cases, |(line, code, status)| {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("page.html");
+        let output = with_page(&line, &file);
+        assert_eq!(output.code, code, "{output:?}");
+        let page = fs::read_to_string(&file).unwrap();
+        assert!(page.contains(&format!("<title>{status}: ")), "{line}: {page}");
+        assert!(page.contains(&format!("<code>jamjam-dev {line} --html page.html</code>")), "{line}: {page}");
+        assert!(!page.contains(&folder.path().display().to_string()), "{line}");
+    });
+}
+
+#[test]
+fn report_and_record_contain_the_command_without_secrets() {
+    let server = Server::correct();
+    let folder = TempDir::new().unwrap();
+    let [page, record] = ["page.html", "run.jsonl"].map(|name| folder.path().join(name));
+    let line = format!(
+        "probe --count 3 --interval 1ms --json --to {} --junit {} --record-run={} --html",
+        server.to(),
+        folder.path().join("junit.xml").display(),
+        record.display()
+    );
+    let output = run_args(line.split(' ').map(AsRef::as_ref).chain([page.as_os_str()]));
+    let report: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    let expected = format!(
+        "jamjam-dev probe --count 3 --interval 1ms --json --to {} --junit junit.xml --record-run=run.jsonl --html page.html",
+        server.to()
+    );
+    assert_eq!(report["command_line"], expected, "{output:?}");
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(report["host_name"], host.trim());
+    let url = "ws://me:s3cret@127.0.0.1:1/rooms/r?token=s3cret";
+    let output = run_args([
+        "probe".as_ref(),
+        "--timeout".as_ref(),
+        "1s".as_ref(),
+        "--to".as_ref(),
+        url.as_ref(),
+        "--json".as_ref(),
+        "--record-run".as_ref(),
+        record.as_os_str(),
+        "--html".as_ref(),
+        page.as_os_str(),
+    ]);
+    for text in
+        [output.stdout, fs::read_to_string(&page).unwrap_or_default(), fs::read_to_string(&record).unwrap_or_default()]
+    {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
 }

@@ -11,21 +11,32 @@ use client::server::{Server, ServerAction};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The report of one run in all formats that contain no live audio.
+/// The report of one run in all formats.
 #[derive(Debug, PartialEq, Eq)]
 struct Reports {
     stdout: String,
     junit: String,
     markdown: String,
+    /// Without the audio players.
+    html: String,
 }
 
-/// Runs the program with the words of `line`, and with a JUnit and a Markdown file in `folder`.
+/// The page without its audio players, which a replay does not have.
+fn without_players(page: &str) -> String {
+    let mut parts = page.split("<audio ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once("</audio>\n").expect("the end of a player").1)
+}
+
+/// Runs the program with the words of `line`, and with JUnit, Markdown and HTML files in `folder`.
 fn reports(line: &str, folder: &Path) -> (i32, Reports) {
-    let [junit, markdown] = ["junit.xml", "summary.md"].map(|name| folder.join(name));
+    let [junit, markdown, html] = ["junit.xml", "summary.md", "page.html"].map(|name| folder.join(name));
     let mut command = program::command(line.split_whitespace());
-    let output = program::start(command.arg("--junit").arg(&junit).arg("--markdown").arg(&markdown)).end();
+    command.arg("--junit").arg(&junit).arg("--markdown").arg(&markdown).arg("--html").arg(&html);
+    let output = program::start(&mut command).end();
     let read = |file: &PathBuf| fs::read_to_string(file).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    (output.code, Reports { junit: read(&junit), markdown: read(&markdown), stdout: output.stdout.clone() })
+    let html = without_players(&read(&html));
+    (output.code, Reports { junit: read(&junit), markdown: read(&markdown), html, stdout: output.stdout.clone() })
 }
 
 /// Records a run with the words of `line`. Returns the folder, the record, the exit code and the reports.
@@ -70,6 +81,23 @@ fn replay_reproduces_every_report_byte_for_byte() {
             assert_eq!(again, (code, recorded), "{line} {format}");
         }
     });
+}
+
+#[test]
+fn record_without_a_page_contains_the_waveforms_for_a_replayed_page() {
+    let folder = TempDir::new().unwrap();
+    let [file, page] = ["run.jsonl", "page.html"].map(|name| folder.path().join(name));
+    let line = format!("send --tone 440 --duration 100ms --embedded --delay 10 --record-run {}", file.display());
+    assert_eq!(program::start_line(&line).end().code, 0);
+    assert_eq!(replay("send", &file, &["--html", page.to_str().unwrap()]).code, 0);
+    let page = fs::read_to_string(&page).unwrap();
+    assert_eq!((page.matches("<path class=\"wave\"").count(), page.matches("<audio").count()), (2, 0), "{page}");
+    // The page shows the command and the host of the recorded run.
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert!(page.contains(
+        "<code>jamjam-dev send --tone 440 --duration 100ms --embedded --delay 10 --record-run run.jsonl</code>"
+    ));
+    assert!(page.contains(&format!("<dt>Host</dt><dd><bdi>{}</bdi></dd>", host.trim())));
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! Where a run comes from: the command line and the host name, for the report. The command line contains no secrets and no folders of this
+//! machine, because reports are shared.
+
+use std::env;
+use std::path::Path;
+
+use super::usage_error::without_secrets;
+use crate::client::RunOrigin;
+use crate::io::os;
+use crate::sanitize::{is_control_or_bidi, prefix, sanitize};
+
+/// Options whose values are secrets.
+const SECRET_OPTIONS: [&str; 4] = ["--token", "--password", "--room-code", "--code"];
+
+/// Options whose values are free text. A question mark in such a value does not begin the query of a URL.
+const TEXT_OPTIONS: [&str; 2] = ["--text", "--room"];
+
+/// Replaces a secret.
+const REDACTED: &str = "***";
+
+/// Maximum length of the command line in bytes, without the ellipsis.
+const MAX_COMMAND_LINE_BYTES: usize = 1_000;
+
+/// The origin of the run of this process.
+pub fn of_this_process() -> RunOrigin {
+    let words = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    RunOrigin { command_line: command_line(words), host_name: os::host_name().as_deref().map(sanitize) }
+}
+
+/// The command line for the report. `words` does not contain the name of the program.
+fn command_line(words: impl Iterator<Item = String>) -> String {
+    let mut line = "jamjam-dev".to_owned();
+    let mut option = String::new();
+    for word in words {
+        line.push(' ');
+        line += &quoted(&redacted(&word, &option));
+        option = word;
+    }
+    match prefix(&line, MAX_COMMAND_LINE_BYTES) {
+        cut if cut.len() < line.len() => format!("{cut}\u{2026}"),
+        _ => line,
+    }
+}
+
+/// A word without secrets and folders. `previous` is the word before it, which may be an option.
+fn redacted(word: &str, previous: &str) -> String {
+    if SECRET_OPTIONS.contains(&previous) {
+        return REDACTED.to_owned();
+    }
+    let (option, value) = match word.split_once('=') {
+        Some((option, value)) if option.starts_with('-') => (format!("{option}="), value),
+        _ => (String::new(), word),
+    };
+    let name = option.trim_end_matches('=');
+    let value = if SECRET_OPTIONS.contains(&name) {
+        REDACTED.to_owned()
+    } else if is_absolute_path(value) {
+        file_name(value)
+    } else if TEXT_OPTIONS.contains(&name) || TEXT_OPTIONS.contains(&previous) {
+        value.to_owned()
+    } else {
+        without_secrets(value)
+    };
+    option + &value
+}
+
+fn is_absolute_path(text: &str) -> bool {
+    text.starts_with('/') || Path::new(text).is_absolute()
+}
+
+/// The name of a file without its folder. The path is shown in messages to the user, but not in reports.
+pub fn file_name(path: &str) -> String {
+    let name = Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| "/".to_owned())
+}
+
+/// Quotes a word for a shell if necessary, and replaces control characters.
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "-_./:=,%@+?*#[]{}~".contains(letter);
+    let word: String = word
+        .chars()
+        .map(|letter| if is_control_or_bidi(letter) { char::REPLACEMENT_CHARACTER } else { letter })
+        .collect();
+    if !word.is_empty() && word.chars().all(is_plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    fn line(words: &[&str]) -> String {
+        command_line(words.iter().map(|word| (*word).to_owned()))
+    }
+
+    #[test]
+    fn command_line_contains_no_secrets() {
+        for (words, expected) in [
+            (&["--token", "s3cret", "--json"][..], "jamjam-dev --token *** --json"),
+            (&["--token=s3cret"], "jamjam-dev --token=***"),
+            (&["--password", "s3cret"], "jamjam-dev --password ***"),
+            (&["--room-code", "4711"], "jamjam-dev --room-code ***"),
+            (&["--code=4711"], "jamjam-dev --code=***"),
+            (&["ws://h/rooms/r?token=s3cret"], "jamjam-dev ws://h/rooms/r?..."),
+            (&["--to", "wss://me:s3cret@h:8443/x#s3cret"], "jamjam-dev --to wss://h:8443/x?..."),
+            (&["--signaling-url=wss://me:s3cret@h"], "jamjam-dev --signaling-url=wss://h"),
+        ] {
+            assert_eq!(line(words), expected);
+        }
+    }
+
+    #[test]
+    fn command_line_contains_no_folders_and_no_control_characters() {
+        for (words, expected) in [
+            (&["--wav", "/home/ann/my takes/a.wav"][..], "jamjam-dev --wav a.wav"),
+            (&["--html=/tmp/x/page.html"], "jamjam-dev --html=page.html"),
+            (&["--wav", "takes/a.wav"], "jamjam-dev --wav takes/a.wav"),
+            (&["--wav", "/home/ann/my take.wav"], "jamjam-dev --wav 'my take.wav'"),
+            (&["--wav", "/"], "jamjam-dev --wav /"),
+            (&["moqt://h/echo"], "jamjam-dev moqt://h/echo"),
+            (&["--text", "who's there?", ""], r"jamjam-dev --text 'who'\''s there?' ''"),
+            (&["--text", "a\u{1b}[2J\n\u{202e}b"], "jamjam-dev --text 'a\u{fffd}[2J\u{fffd}\u{fffd}b'"),
+        ] {
+            assert_eq!(line(words), expected);
+        }
+    }
+
+    #[test]
+    fn command_line_is_cut_at_a_character_boundary() {
+        let long = line(&["--text", &"ä".repeat(5_000)]);
+        assert!(long.len() <= MAX_COMMAND_LINE_BYTES + '\u{2026}'.len_utf8() && long.ends_with("ä\u{2026}"), "{long}");
+    }
+
+    #[test]
+    fn every_secret_option_of_send_and_probe_is_redacted() {
+        let mut cli = Cli::command();
+        cli.build();
+        let secrets = ["token", "password", "secret", "code", "key"];
+        for name in ["send", "probe"] {
+            let command = cli.find_subcommand(name).expect("a subcommand");
+            for argument in command.get_arguments().filter(|argument| argument.get_action().takes_values()) {
+                let is_file = argument.get_value_names().is_some_and(|names| names.iter().any(|name| name == "FILE"));
+                for option in argument.get_long_and_visible_aliases().into_iter().flatten() {
+                    let is_secret = secrets.iter().any(|word| option.contains(word)) && !is_file;
+                    assert!(
+                        !is_secret || SECRET_OPTIONS.contains(&format!("--{option}").as_str()),
+                        "{name} --{option}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The distribution of round trips and what it means for a receiver: a histogram with percentiles, and the jitter-buffer curve.
+
+use std::fmt::Write;
+
+use super::axis::{Axis, HEIGHT, percent};
+use crate::report::buffer_table::JitterBufferTable;
+use crate::report::figures::{HistogramBarFigures, StreamFigures};
+use crate::report::model::Report;
+use crate::report::quantities::format_time;
+
+/// Width of both drawings, in SVG units.
+const WIDTH: f64 = 1_000.0;
+
+/// Minimum distance of two labels in one row, as a share of the width.
+const MIN_LABEL_DISTANCE: f64 = 0.2;
+
+/// A vertical line with a label above the drawing.
+struct Mark {
+    position: f64,
+    label: String,
+}
+
+/// The histogram of round trips, if the report contains one.
+pub(super) fn histogram(report: &Report) -> String {
+    let stream = report.streams.get(report.evaluated_stream);
+    let Some((stream, bars)) = stream.map(|stream| (stream, &stream.rtt_histogram[..])) else { return String::new() };
+    let (Some(first), Some(last)) = (bars.first(), bars.last()) else { return String::new() };
+    // The last bar has no end. It is drawn as wide as the others.
+    let max = stream.rtt_max_us.unwrap_or(last.from_us);
+    let bar_width = first.to_us.map_or_else(|| (max - first.from_us).max(1.0), |to| to - first.from_us);
+    let end = last.from_us + bar_width;
+    let times = Axis::exact_times(first.from_us, end);
+    let counts = Axis::counts(bars.iter().map(|bar| bar.count).max().unwrap_or(0));
+    let marks: Vec<Mark> = percentiles(stream)
+        .into_iter()
+        .map(|(name, us)| {
+            let arrow = if us > end { " →" } else { "" };
+            Mark { position: times.position(us), label: format!("{name} {}{arrow}", format_time(us)) }
+        })
+        .collect();
+    let mut drawing = counts.horizontal_lines(WIDTH);
+    _ = write!(drawing, "<path class=\"bar trips\" d=\"{}\"/>", bar_path(bars, bar_width, &times, &counts));
+    drawing += &mark_lines(&marks);
+    let longer = if max > end { " The last bar also counts all longer round trips." } else { "" };
+    chart(
+        "histogram",
+        &format!(
+            "<strong>Distribution of round trips</strong>: one narrow peak means a steady path; a long tail needs a larger jitter buffer. \
+             Of all round trips, 99 % took at most the time at <em>p99</em>.{longer}"
+        ),
+        &marks,
+        [&counts, &times],
+        &drawing,
+    )
+}
+
+fn percentiles(stream: &StreamFigures) -> Vec<(&'static str, f64)> {
+    let all = [
+        ("p50", stream.rtt_p50_us),
+        ("p90", stream.rtt_p90_us),
+        ("p99", stream.rtt_p99_us),
+        ("p99.9", stream.rtt_p999_us),
+        ("max", stream.rtt_max_us),
+    ];
+    all.into_iter().filter_map(|(name, us)| Some((name, us?))).collect()
+}
+
+fn bar_path(bars: &[HistogramBarFigures], width: f64, times: &Axis, counts: &Axis) -> String {
+    let mut path = String::new();
+    for bar in bars.iter().filter(|bar| bar.count > 0) {
+        let [from, to] = [bar.from_us, bar.to_us.unwrap_or(bar.from_us + width)].map(|us| WIDTH * times.position(us));
+        _ = write!(path, "M{from:.1} {HEIGHT}V{:.1}H{to:.1}V{HEIGHT}z", counts.y(bar.count as f64));
+    }
+    path
+}
+
+/// The packets that would be late or lost with jitter buffers of different depths.
+pub(super) fn buffer_curve(report: &Report) -> String {
+    let Some(table) = &report.jitter_buffer else { return String::new() };
+    let JitterBufferTable { recommended_packets, depths, .. } = table;
+    let Some(last) = depths.last() else { return String::new() };
+    let depth_axis = Axis::exact_times(0.0, last.depth_ms * 1e3);
+    let ratios = Axis::ratios(depths.iter().map(|depth| depth.late_or_lost_ratio).fold(0.0, f64::max));
+    let recommended = depths.iter().find(|depth| Some(depth.depth_packets) == *recommended_packets);
+    let marks: Vec<Mark> = recommended
+        .map(|depth| Mark {
+            position: depth_axis.position(depth.depth_ms * 1e3),
+            label: format!("recommended: {:.1} ms", depth.depth_ms),
+        })
+        .into_iter()
+        .collect();
+    let (mut path, mut points) = (String::new(), String::new());
+    for depth in depths {
+        let (x, y) = (WIDTH * depth_axis.position(depth.depth_ms * 1e3), ratios.y(depth.late_or_lost_ratio));
+        _ = write!(path, "{}{x:.1} {y:.1}", if path.is_empty() { 'M' } else { 'L' });
+        // A line of almost no length with round ends is a dot that stretching does not distort.
+        _ = write!(points, "M{x:.1} {y:.1}h.01");
+    }
+    let drawing = format!(
+        "{}{}<path class=\"line buffer\" d=\"{path}\"/><path class=\"dot buffer\" d=\"{points}\"/>",
+        ratios.horizontal_lines(WIDTH),
+        mark_lines(&marks),
+    );
+    chart(
+        "buffer",
+        "<strong>Jitter buffer</strong>: the share of packets that would be late or lost with a jitter buffer of this depth. A deeper buffer \
+         loses less but adds its depth to the delay; more depth does not help where the curve is flat.",
+        &marks,
+        [&ratios, &depth_axis],
+        &drawing,
+    )
+}
+
+/// A chart with marks above the drawing.
+fn chart(id: &str, caption: &str, marks: &[Mark], [left, bottom]: [&Axis; 2], drawing: &str) -> String {
+    format!(
+        "<figure class=\"chart\"><figcaption id=\"{id}-about\">{caption}</figcaption>\n<div class=\"frame\">{}{}<div class=\"plot tall\"><svg role=\"img\" \
+         aria-labelledby=\"{id}-about\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\">{drawing}</svg></div><span></span>{}</div></figure>\n",
+        mark_labels(marks),
+        left.left_labels(),
+        bottom.bottom_labels(),
+    )
+}
+
+fn mark_lines(marks: &[Mark]) -> String {
+    let lines = marks.iter().map(|mark| format!("M{:.1} 0v{HEIGHT}", WIDTH * mark.position));
+    format!("<path class=\"mark\" d=\"{}\"/>", lines.collect::<String>())
+}
+
+/// The labels above a drawing. Labels that would overlap are in different rows, the lowest label first.
+fn mark_labels(marks: &[Mark]) -> String {
+    let mut row_ends: Vec<f64> = Vec::new();
+    let mut labels = String::new();
+    for Mark { position, label } in marks.iter().rev() {
+        let row = row_ends.iter().position(|end| *position + MIN_LABEL_DISTANCE < *end).unwrap_or(row_ends.len());
+        if row == row_ends.len() {
+            row_ends.push(*position);
+        } else {
+            row_ends[row] = *position;
+        }
+        let class = match *position {
+            at if at > 0.5 => "mark last",
+            _ => "mark",
+        };
+        let left = percent(*position);
+        _ = write!(
+            labels,
+            "<span class=\"{class}\" style=\"left:{left}%;bottom:{:.1}rem\">{label}</span>",
+            row as f64 * 1.15
+        );
+    }
+    let height = row_ends.len() as f64 * 1.15;
+    format!("<span></span><div class=\"marks\" style=\"height:{height:.1}rem\" aria-hidden=\"true\">{labels}</div>")
+}

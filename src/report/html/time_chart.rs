@@ -1,0 +1,232 @@
+//! The course of a run: round trips over time with the lost packets of each direction, and a timeline of loss and bursts. All values come
+//! from the time series of the report.
+
+use std::fmt::Write;
+
+use super::axis::{Axis, HEIGHT};
+use crate::report::model::Report;
+use crate::report::quantities::format_count;
+use crate::report::time_series::{IntervalFigures, TimeSeries};
+
+/// A row of marks below the round trips: the lost packets of one direction.
+struct LossLane {
+    name: &'static str,
+    class: &'static str,
+    lost: fn(&IntervalFigures) -> u64,
+}
+
+/// The rows of marks. They differ in position, name and symbol, not only in color.
+const LANES: [LossLane; 3] = [
+    LossLane { name: "▲ upstream", class: "up", lost: |interval| interval.lost_upstream.unwrap_or(0) },
+    LossLane { name: "▼ downstream", class: "down", lost: |interval| interval.lost_downstream.unwrap_or(0) },
+    LossLane {
+        name: "◆ lost",
+        class: "unknown",
+        lost: |interval| if interval.lost_upstream.is_none() { interval.lost } else { 0 },
+    },
+];
+
+/// Both charts over time, with the output of the script that shows the values of one interval.
+pub(super) fn section(report: &Report) -> String {
+    let Some(series) = report.time_series.as_ref().filter(|series| !series.intervals.is_empty()) else {
+        return String::new();
+    };
+    let end = Axis::run_time(series.interval_s * series.intervals.len() as u64);
+    let charts = [round_trips(report, series, &end), losses(report, series, &end)].concat();
+    format!("<div id=\"course\">{charts}<p class=\"quiet\" id=\"readout\" aria-live=\"polite\"></p></div>\n")
+}
+
+fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> String {
+    let intervals = &series.intervals;
+    let min = intervals.iter().filter_map(|interval| interval.rtt_min_us).reduce(f64::min);
+    let max = intervals.iter().filter_map(|interval| interval.rtt_max_us).reduce(f64::max);
+    let Some((min, max)) = min.zip(max) else {
+        let reason = if report.replies_expected {
+            "There is no chart of round trips, because no round trip is known."
+        } else {
+            "There is no chart of round trips, because no replies were expected."
+        };
+        return format!("<p class=\"quiet\">{reason}</p>\n");
+    };
+    let typical = intervals.iter().filter_map(|interval| interval.rtt_p50_us).reduce(f64::min).unwrap_or(max);
+    let axis = Axis::times(min, typical, max);
+    let width = intervals.len() as f64;
+    let mut drawing = String::new();
+    let mut keys = vec![("line p50", "median (p50)"), ("line p99", "p99"), ("band", "smallest to largest")];
+    if let Some(worst) = &series.worst_ten_seconds {
+        let interval_s = series.interval_s.max(1) as f64;
+        let (x, length) = (worst.start_s as f64 / interval_s, worst.duration_s as f64 / interval_s);
+        _ = write!(drawing, "<rect class=\"worst\" x=\"{x}\" y=\"0\" width=\"{length}\" height=\"{HEIGHT}\"/>");
+        keys.push(("worst", "worst ten seconds"));
+    }
+    let is_silent = |interval: &IntervalFigures| interval.returned == 0 && interval.lost > 0;
+    for (start, silent) in runs(intervals, is_silent) {
+        let length = silent.len();
+        _ = write!(drawing, "<rect class=\"silent\" x=\"{start}\" y=\"0\" width=\"{length}\" height=\"{HEIGHT}\"/>");
+    }
+    if intervals.iter().any(is_silent) {
+        keys.push(("silent", "no reply"));
+    }
+    drawing += &axis.horizontal_lines(width);
+    _ = write!(drawing, "<path class=\"band\" d=\"{}\"/>", band(intervals, &axis));
+    // Fewer than 100 round trips have no p99. Their nearest-rank p99 is the maximum. A single round trip is also its median.
+    let p99 = |interval: &IntervalFigures| interval.rtt_p99_us.or(interval.rtt_max_us);
+    let p50 = |interval: &IntervalFigures| interval.rtt_p50_us.or(interval.rtt_max_us);
+    _ = write!(drawing, "<path class=\"line p99\" d=\"{}\"/>", line(intervals, &axis, p99));
+    _ = write!(drawing, "<path class=\"line p50\" d=\"{}\"/>", line(intervals, &axis, p50));
+    let scale = if axis.is_logarithmic() { " The scale is logarithmic." } else { "" };
+    let marks = lanes(intervals);
+    let meaning = match (marks.is_empty(), report.loss_report.is_some()) {
+        (true, _) => " No packet was lost.",
+        (false, true) => {
+            " Marks below show when packets were lost upstream (from this host to the server) and downstream (back); a taller mark means \
+             more packets."
+        }
+        (false, false) => {
+            " Marks below show when packets were lost; a taller mark means more packets. <code>--loss-direction</code> shows the direction."
+        }
+    };
+    format!(
+        "<figure class=\"chart\"><figcaption id=\"rtt-about\"><strong>Round trip over time</strong>: lower and flatter is better. Each \
+         point stands for the packets sent in {}.{scale}{meaning}</figcaption>\n{}<div class=\"frame\">{}<div class=\"plot tall\">{}</div>{marks}<span></span>{}\
+         </div></figure>\n",
+        seconds(series.interval_s),
+        legend(&keys),
+        axis.left_labels(),
+        svg(width, "rtt-about", &drawing),
+        end.bottom_labels(),
+    )
+}
+
+/// The loss and burst timeline.
+fn losses(report: &Report, series: &TimeSeries, end: &Axis) -> String {
+    let intervals = &series.intervals;
+    let most_lost = intervals.iter().map(|interval| interval.lost).max().unwrap_or(0);
+    if most_lost == 0 || !report.replies_expected {
+        return String::new();
+    }
+    let longest = intervals.iter().map(|interval| interval.burst_max).max().unwrap_or(0);
+    let bars = |name: &str, class: &str, max: u64, value: fn(&IntervalFigures) -> u64| {
+        let axis = Axis::counts(max);
+        let width = intervals.len() as f64;
+        let mut path = String::new();
+        for (index, interval) in intervals.iter().enumerate().filter(|(_, interval)| value(interval) > 0) {
+            _ = write!(path, "M{index}.1 {HEIGHT}V{:.1}h.8V{HEIGHT}z", axis.y(value(interval) as f64));
+        }
+        let drawing = format!("{}<path class=\"bar {class}\" d=\"{path}\"/>", axis.horizontal_lines(width));
+        format!(
+            "<span></span><span class=\"panel\">{name}</span>{}<div class=\"plot\">{}</div>",
+            axis.left_labels(),
+            svg(width, "loss-about", &drawing)
+        )
+    };
+    let length = seconds(series.interval_s);
+    format!(
+        "<figure class=\"chart\"><figcaption id=\"loss-about\"><strong>Loss and bursts over time</strong>: single lost packets are easy to \
+         conceal, long bursts are audible. The upper bars count the lost packets; the lower bars show the longest burst of packets lost in a row.\
+         </figcaption>\n<div class=\"frame\">{}{}<span></span>{}</div></figure>\n",
+        bars(&format!("Lost packets in {length}"), "lost", most_lost, |interval| interval.lost),
+        bars("Longest burst, in packets", "burst", longest, |interval| interval.burst_max),
+        end.bottom_labels(),
+    )
+}
+
+/// The rows of marks. A row is shown if packets were lost in its direction.
+fn lanes(intervals: &[IntervalFigures]) -> String {
+    let most = intervals.iter().map(|interval| interval.lost).max().unwrap_or(0).max(1);
+    let mut text = String::new();
+    for LossLane { name, class, lost } in LANES {
+        let total: u64 = intervals.iter().map(lost).sum();
+        if total == 0 {
+            continue;
+        }
+        let mut path = String::new();
+        for (index, interval) in intervals.iter().enumerate().filter(|(_, interval)| lost(interval) > 0) {
+            let share = lost(interval) as f64 / most as f64;
+            let top = HEIGHT * (0.65 - 0.65 * share.sqrt());
+            _ = write!(path, "M{index}.1 {HEIGHT}V{top:.0}h.8V{HEIGHT}z");
+        }
+        let label =
+            format!("{}: {}", name.trim_start_matches(['▲', '▼', '◆', ' ']), format_count(total, "lost packet"));
+        _ = write!(
+            text,
+            "<span class=\"lane\" title=\"{label}\">{name}</span><div class=\"plot lane\"><svg role=\"img\" aria-label=\"{label}\" \
+             viewBox=\"0 0 {} {HEIGHT}\" preserveAspectRatio=\"none\"><path class=\"bar {class}\" d=\"{path}\"/></svg></div>",
+            intervals.len()
+        );
+    }
+    text
+}
+
+fn svg(width: f64, caption: &str, drawing: &str) -> String {
+    format!(
+        "<svg role=\"img\" aria-labelledby=\"{caption}\" viewBox=\"0 0 {width} {HEIGHT}\" preserveAspectRatio=\"none\">{drawing}</svg>"
+    )
+}
+
+/// The keys of a chart: CSS classes with their meaning.
+pub(super) fn legend(keys: &[(&str, &str)]) -> String {
+    let keys = keys.iter().map(|(class, meaning)| {
+        let key = "<svg aria-hidden=\"true\" viewBox=\"0 0 20 10\">";
+        let shape = match class.split_once(' ') {
+            Some(_) => format!("<path class=\"{class}\" d=\"M0 5h20\"/>"),
+            None => format!("<rect class=\"{class}\" x=\"0\" y=\"0\" width=\"20\" height=\"10\"/>"),
+        };
+        format!("<li>{key}{shape}</svg>{meaning}</li>")
+    });
+    format!("<ul class=\"legend\">{}</ul>\n", keys.collect::<String>())
+}
+
+/// Consecutive intervals that satisfy `condition`, with the index of the first one.
+fn runs(
+    intervals: &[IntervalFigures],
+    condition: impl Fn(&IntervalFigures) -> bool + Copy,
+) -> impl Iterator<Item = (usize, &[IntervalFigures])> {
+    let mut start = 0;
+    let chunks = intervals.chunk_by(move |one, next| condition(one) == condition(next)).map(move |chunk| {
+        let first = start;
+        start += chunk.len();
+        (first, chunk)
+    });
+    chunks.filter(move |(_, chunk)| condition(&chunk[0]))
+}
+
+/// A line through the centers of the intervals. The line ends at the edges of the intervals, so that a single interval is visible. Intervals
+/// without a value interrupt the line.
+fn line(intervals: &[IntervalFigures], axis: &Axis, value: impl Fn(&IntervalFigures) -> Option<f64> + Copy) -> String {
+    let mut path = String::new();
+    for (start, run) in runs(intervals, |interval| value(interval).is_some()) {
+        let heights = run.iter().filter_map(value).map(|us| axis.y(us));
+        for (offset, y) in heights.enumerate() {
+            if offset == 0 {
+                _ = write!(path, "M{start} {y:.1}");
+            }
+            _ = write!(path, "L{}.5 {y:.1}", start + offset);
+        }
+        _ = write!(path, "H{}", start + run.len());
+    }
+    path
+}
+
+/// The area between the smallest and the largest round trip of each interval.
+fn band(intervals: &[IntervalFigures], axis: &Axis) -> String {
+    let edges = |interval: &IntervalFigures| interval.rtt_min_us.zip(interval.rtt_max_us);
+    let mut path = String::new();
+    for (start, run) in runs(intervals, |interval| edges(interval).is_some()) {
+        let edges: Vec<(f64, f64)> = run.iter().filter_map(edges).collect();
+        _ = write!(path, "M{start} {:.1}", axis.y(edges[0].1));
+        for (_, max) in &edges {
+            _ = write!(path, "V{:.1}h1", axis.y(*max));
+        }
+        for (min, _) in edges.iter().rev() {
+            _ = write!(path, "V{:.1}h-1", axis.y(*min));
+        }
+        path.push('z');
+    }
+    path
+}
+
+/// A number of seconds in words: `1 second`, `4 seconds`.
+fn seconds(seconds: u64) -> String {
+    format_count(seconds, "second")
+}
