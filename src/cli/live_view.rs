@@ -36,7 +36,7 @@ const DEFAULT_COLUMNS: u16 = 80;
 /// Maximum width of the view.
 const MAX_COLUMNS: u16 = 100;
 
-/// A view without a reply for this long says so.
+/// A view without a reply for this long reports it.
 const MIN_SHOWN_SILENCE_NS: u64 = 1_000_000_000;
 
 /// How a run is displayed while it is active.

@@ -71,7 +71,7 @@ impl ThisMachineArgs {
     }
 }
 
-/// Waits for the end of the measurement. Says on a terminal that it is active.
+/// Waits for the end of the measurement. Shows on a terminal that it is active.
 fn wait_with_progress(run: &TimingRun) {
     if io::stderr().is_terminal() {
         draw_view(&["measuring timers and send calls".to_owned()]);

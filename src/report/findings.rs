@@ -172,7 +172,7 @@ fn reordering(stream: &StreamStats, unit: &str) -> Option<String> {
     let share = format_percent((ratio * 1e4).round() / 1e4);
     Some(format!(
         "{share} of the {unit}s arrived out of order, up to {extent}{late} late. Typical causes are several parallel paths and radio links that \
-         repeat lost frames."
+         retransmit lost frames."
     ))
 }
 
