@@ -276,7 +276,10 @@ fn page_is_well_formed_and_every_label_reference_exists() {
         let audio = AudioSection { name: "x", picture: &waveform, left_out: 0 };
         let page = page(&Report::new(&run, &limits), None, run.audio.as_ref().map(|_| audio), "");
         assert!(page.contains("<strong>INTERRUPTED</strong>: received SIGINT; results so far: "), "{name}: {page}");
-        assert!(!page.replace("NaN or infinite sample", "").contains("NaN") && !page.contains("inf dBFS"), "{name}: {page}");
+        assert!(
+            !page.replace("NaN or infinite sample", "").contains("NaN") && !page.contains("inf dBFS"),
+            "{name}: {page}"
+        );
         // The page is parsed as XML after removing the deviations that HTML permits.
         let mut xml = page.replace("<!DOCTYPE html>", "").replace(" controls ", " ");
         for open in ["meta", "link"] {

@@ -121,7 +121,9 @@ impl SimulatedRun {
             }
         }
         let mut replies = vec![false; sent.len()];
-        arrived.iter().for_each(|arrival| replies[arrival.packet] = true);
+        for arrival in &arrived {
+            replies[arrival.packet] = true;
+        }
         let min_rtt = returns.iter().map(|(_, rtt)| *rtt).min().unwrap_or(0);
         let timed_out = |packet: &usize| now >= sent[*packet] + min_rtt + 500 * MS;
         let settled = (0..sent.len()).take_while(|packet| replies[*packet] || timed_out(packet)).count();
