@@ -179,16 +179,15 @@ fn lines(title: &str, total: Option<u64>, snapshot: Option<&LiveSnapshot>, colum
         text.push(Line::raw(format!("lost upstream {upstream}, downstream {}", now.lost - upstream)));
     }
     let value = |ns: Option<i64>| ns.map_or_else(|| "-".to_owned(), time);
-    let mut round_trip = vec![Span::raw(format!(
+    text.push(Line::raw(format!(
         "{} {}   p50 {}   p99 {}   jitter {}",
         round_trip_name(now),
         value(now.rtt_last_ns),
         value(now.rtt_p50_ns),
         value(now.rtt_p99_ns),
         value(now.jitter_ns.map(|ns| ns as i64)),
-    ))];
-    round_trip.extend(silence(now).map(|text| Span::styled(format!("   {text}"), problem)));
-    text.push(Line::from(round_trip));
+    )));
+    text.extend(silence(now).map(|text| Line::styled(text, problem)));
     if let Some((sent, returned)) = now.sent_peak.zip(now.returned_peak) {
         text.push(Line::raw(format!(
             "level sent {}, returned {}   gaps {}",

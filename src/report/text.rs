@@ -448,7 +448,7 @@ pub(super) fn key_figures(report: &Report) -> String {
         _ = write!(text, ", jitter buffer {} ms", format_briefly(depth));
     }
     if report.jitter_buffer.as_ref().is_some_and(JitterBufferTable::none_suffices) {
-        text += ", no jitter buffer suffices";
+        text += ", no buffer suffices";
     }
     if let Some(comparison) = report.comparison.as_ref().filter(|comparison| comparison.not_comparable.is_none()) {
         let is_worse = comparison.figures.iter().any(|figure| figure.result == ComparisonResult::Worse);

@@ -260,7 +260,7 @@ fn last_24_lines_show_verdict_loss_round_trip_and_reason() {
     let plain = text::wrap(&text::summary(&report, false), 80);
     assert!(plain.lines().all(|line| line.chars().count() <= 80), "{plain}");
     let end: Vec<&str> = plain.lines().rev().take(4).collect();
-    assert_eq!(end[0], "FAILED: 3000 sent, 11.8 % lost, RTT p50/p99 20/170 ms, no jitter buffer suffices");
+    assert_eq!(end[0], "FAILED: 3000 sent, 11.8 % lost, RTT p50/p99 20/170 ms, no buffer suffices");
     assert_eq!(end[1], "failed: --max-loss 1 % exceeded: 11.8 %");
     assert!(plain.lines().count() <= 40, "{plain}");
 }
