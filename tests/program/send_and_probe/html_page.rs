@@ -249,10 +249,20 @@ fn report_and_record_contain_the_command_without_secrets() {
     assert_eq!(report["host_name"], host.trim());
     let url = "ws://me:s3cret@127.0.0.1:1/rooms/r?token=s3cret";
     let output = run_args([
-        "probe".as_ref(), "--timeout".as_ref(), "1s".as_ref(), "--to".as_ref(), url.as_ref(), "--json".as_ref(),
-        "--record-run".as_ref(), record.as_os_str(), "--html".as_ref(), page.as_os_str(),
+        "probe".as_ref(),
+        "--timeout".as_ref(),
+        "1s".as_ref(),
+        "--to".as_ref(),
+        url.as_ref(),
+        "--json".as_ref(),
+        "--record-run".as_ref(),
+        record.as_os_str(),
+        "--html".as_ref(),
+        page.as_os_str(),
     ]);
-    for text in [output.stdout, fs::read_to_string(&page).unwrap_or_default(), fs::read_to_string(&record).unwrap_or_default()] {
+    for text in
+        [output.stdout, fs::read_to_string(&page).unwrap_or_default(), fs::read_to_string(&record).unwrap_or_default()]
+    {
         assert!(!text.contains("s3cret"), "{text}");
     }
 }

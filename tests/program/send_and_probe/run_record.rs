@@ -94,7 +94,9 @@ fn record_without_a_page_contains_the_waveforms_for_a_replayed_page() {
     assert_eq!((page.matches("<path class=\"wave\"").count(), page.matches("<audio").count()), (2, 0), "{page}");
     // The page shows the command and the host of the recorded run.
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    assert!(page.contains("<code>jamjam-dev send --tone 440 --duration 100ms --embedded --delay 10 --record-run run.jsonl</code>"));
+    assert!(page.contains(
+        "<code>jamjam-dev send --tone 440 --duration 100ms --embedded --delay 10 --record-run run.jsonl</code>"
+    ));
     assert!(page.contains(&format!("<dt>Host</dt><dd><bdi>{}</bdi></dd>", host.trim())));
 }
 
