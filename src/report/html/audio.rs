@@ -135,7 +135,8 @@ fn gap_summary(quality: &AudioQualityFigures) -> String {
     let Some(ratio) = quality.gap_ratio.filter(|_| quality.gaps > 0) else { return "no gaps".to_owned() };
     let gaps = format_count(quality.gaps, "gap");
     let gaps = if quality.gap_packets_overflow > 0 { format!("more than {gaps}") } else { gaps };
-    format!("{gaps}, {} in total, {}", format_time(quality.gap_ms * 1e3), format_percent(ratio))
+    let percent = escape_html(&format_percent(ratio));
+    format!("{gaps}, {} in total, {percent}", format_time(quality.gap_ms * 1e3))
 }
 
 /// The time axis below a waveform, with labels at equal distances.

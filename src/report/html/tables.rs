@@ -143,7 +143,7 @@ pub(super) fn buffer_depths(report: &Report) -> String {
         let one_way = depth.one_way_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
         let is_recommended = Some(depth.depth_packets) == table.recommended_packets;
         let mark = if is_recommended { " (recommended)" } else { "" };
-        let cells = [depth.late.to_string(), format_percent(depth.late_or_lost_ratio), one_way];
+        let cells = [depth.late.to_string(), escape_html(&format_percent(depth.late_or_lost_ratio)), one_way];
         rows += &row(&format!("{:.1} ms{mark}", depth.depth_ms), cells);
     }
     section("depths", "Jitter-buffer depths", &scrolling("depths", &(rows + "</tbody>")))

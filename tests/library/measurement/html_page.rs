@@ -30,7 +30,7 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Vec<&'a str> {
 /// The path of the element with this class.
 fn path<'a>(page: &'a str, class: &str) -> &'a str {
     // The keys of a legend have classes, too, but their paths are constant.
-    let paths = between(page, &format!("<path class=\"{class}\" d=\""), "\"").into_iter();
+    let mut paths = between(page, &format!("<path class=\"{class}\" d=\""), "\"").into_iter();
     paths.rfind(|path| *path != "M0 5h20").unwrap_or_else(|| panic!("no {class}"))
 }
 
@@ -96,7 +96,8 @@ fn intervals_without_replies_interrupt_the_line() {
     // The axis ends at the only round trip, 4 ms.
     let line = path(&page, "line p50");
     let starts: Vec<&str> = line.split('M').skip(1).map(|part| part.split(' ').next().unwrap()).collect();
-    let ends: Vec<&str> = between(&format!("{line}M"), "H", "M");
+    let line = format!("{line}M");
+    let ends = between(&line, "H", "M");
     assert_eq!((starts, ends), (vec!["0", "3"], vec!["1", "5"]));
     assert!(page.contains("<rect class=\"silent\" x=\"1\" y=\"0\" width=\"2\" height=\"200\"/>"), "{page}");
     assert!(page.contains("<rect class=\"worst\" x=\"1\" y=\"0\" width=\"2\" height=\"200\"/>"));
@@ -275,7 +276,12 @@ fn page_is_well_formed_and_every_label_reference_exists() {
         let audio = AudioSection { name: "x", picture: &waveform, left_out: 0 };
         let page = page(&Report::new(&run, &limits), None, run.audio.as_ref().map(|_| audio), "");
         assert!(page.contains("<strong>INTERRUPTED</strong>: received SIGINT; results so far: "), "{name}: {page}");
-        assert!(!page.contains("NaN") && !page.contains("inf dBFS"), "{name}: {page}");
+        // Values that are not finite must not reach a drawing.
+        for attribute in [" d=\"", " style=\"", " x=\"", " width=\""] {
+            let values = between(&page, attribute, "\"");
+            assert!(values.iter().all(|value| !value.contains("NaN") && !value.contains("inf")), "{name}: {values:?}");
+        }
+        assert!(!page.contains("inf dBFS") && !page.contains("NaN dBFS"), "{name}: {page}");
         // The page is parsed as XML after removing the deviations that HTML permits.
         let mut xml = page.replace("<!DOCTYPE html>", "").replace(" controls ", " ");
         for open in ["meta", "link"] {
