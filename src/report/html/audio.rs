@@ -35,6 +35,7 @@ pub const MAX_PLAYER_SECONDS: u64 = 30;
 pub const MAX_AUDIO_BYTES: usize = MAX_PLAYER_SECONDS as usize * 48_000 * 2 * 2;
 
 /// The audio of a run.
+#[derive(Clone, Copy)]
 pub struct AudioSection<'a> {
     /// Name of the source: a file or a device.
     pub name: &'a str,

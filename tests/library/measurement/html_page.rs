@@ -134,7 +134,7 @@ fn histogram_marks_percentiles_and_curve_marks_the_recommended_depth() {
         assert!(marks.contains(label), "{label}: {marks}");
     }
     assert!(page.contains("The last bar also counts all longer round trips."));
-    // One of 100 packets is later than any depth of less than 39 ms, so the smallest sufficient depth has 16 packets of 2.667 ms.
+    // One of 100 packets is 39 ms late. The smallest sufficient depth has 16 packets of 2.667 ms.
     assert!(page.contains(">recommended: 42.7 ms</span>"), "{page}");
     // The first point of the curve: without a buffer, 10 % are late. The axis ends at 10 %.
     assert!(path(&page, "line buffer").starts_with("M0.0 0.0L"), "{page}");
