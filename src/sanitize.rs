@@ -76,6 +76,12 @@ pub fn escape_html(text: &str) -> String {
     escaped
 }
 
+/// Escapes text that this program wrote, in which backticks mark code.
+pub fn escape_html_prose(text: &str) -> String {
+    let parts = text.split('`').map(escape_html).enumerate();
+    parts.map(|(index, part)| if index % 2 == 0 { part } else { format!("<code>{part}</code>") }).collect()
+}
+
 /// Truncates `text` to at most `max_bytes` bytes, at a character boundary.
 pub fn truncate_bytes(mut text: String, max_bytes: usize) -> String {
     text.truncate(prefix(&text, max_bytes).len());

@@ -17,6 +17,9 @@ use crate::client::{RunKind, StopSignal, StreamKind};
 /// Incremented if a field is removed or changes its meaning, but not if a field is added.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// The version with the commit, as `--version` prints them.
+pub(super) const VERSION_WITH_COMMIT: &str = concat!(env!("CARGO_PKG_VERSION"), ", commit ", env!("BUILD_COMMIT"));
+
 /// The report of one run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[allow(missing_docs, reason = "each field is defined in docs/measuring.md, checked by a test")]
@@ -166,11 +169,6 @@ impl Report {
             }
             (None, None) => (self.verdict.word(), String::new()),
         }
-    }
-
-    /// The version with the commit, as `--version` prints them.
-    pub(super) const fn version_text(&self) -> &'static str {
-        concat!(env!("CARGO_PKG_VERSION"), ", commit ", env!("BUILD_COMMIT"))
     }
 
     /// When counting began: ISO 8601, UTC.

@@ -11,6 +11,7 @@ mod docs;
 mod moqt;
 mod node;
 mod page_checks;
+mod report_pages;
 
 use std::net::TcpStream;
 

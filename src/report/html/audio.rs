@@ -35,6 +35,7 @@ pub const MAX_PLAYER_SECONDS: u64 = 30;
 pub const MAX_AUDIO_BYTES: usize = MAX_PLAYER_SECONDS as usize * 48_000 * 2 * 2;
 
 /// The audio of a run.
+#[derive(Clone, Copy)]
 pub struct AudioSection<'a> {
     /// Name of the source: a file or a device.
     pub name: &'a str,
@@ -135,7 +136,8 @@ fn gap_summary(quality: &AudioQualityFigures) -> String {
     let Some(ratio) = quality.gap_ratio.filter(|_| quality.gaps > 0) else { return "no gaps".to_owned() };
     let gaps = format_count(quality.gaps, "gap");
     let gaps = if quality.gap_packets_overflow > 0 { format!("more than {gaps}") } else { gaps };
-    format!("{gaps}, {} in total, {}", format_time(quality.gap_ms * 1e3), format_percent(ratio))
+    let percent = escape_html(&format_percent(ratio));
+    format!("{gaps}, {} in total, {percent}", format_time(quality.gap_ms * 1e3))
 }
 
 /// The time axis below a waveform, with labels at equal distances.

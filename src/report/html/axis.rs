@@ -94,10 +94,10 @@ impl Axis {
         Self::linear(0.0, seconds as f64, step as f64, label)
     }
 
-    /// A horizontal axis that ends exactly at `from` and `to`, in microseconds.
-    pub(super) fn exact_times(from: f64, to: f64) -> Self {
+    /// A horizontal axis that ends exactly at `from` and `to`, in microseconds. It has at most `max_steps` intervals between ticks.
+    pub(super) fn exact_times(from: f64, to: f64, max_steps: f64) -> Self {
         let to = if to > from { to } else { from + 1.0 };
-        let step = round_step(to - from);
+        let step = round_up((to - from) / max_steps);
         Self::linear(from, to, step, |us| time_label(us, to.abs().max(from.abs()), step))
     }
 
@@ -148,11 +148,8 @@ impl Axis {
     pub(super) fn bottom_labels(&self) -> String {
         let mut text = "<div class=\"bottom\" aria-hidden=\"true\">".to_owned();
         for Tick { position, label } in &self.ticks {
-            let class = match *position {
-                at if at < 0.03 => " class=\"first\"",
-                at if at > 0.95 => " class=\"last\"",
-                _ => "",
-            };
+            // The last label would extend beyond the chart.
+            let class = if *position > 0.95 { " class=\"last\"" } else { "" };
             _ = write!(text, "<span{class} style=\"left:{}%\">{label}</span>", percent(*position));
         }
         text + "</div>"

@@ -11,8 +11,11 @@ use crate::report::quantities::format_time;
 /// Width of both drawings, in SVG units.
 const WIDTH: f64 = 1_000.0;
 
-/// Minimum distance of two labels in one row, as a share of the width.
-const MIN_LABEL_DISTANCE: f64 = 0.2;
+/// Maximum width of a label, as a share of the width of the drawing on a narrow screen.
+const LABEL_WIDTH: f64 = 0.38;
+
+/// Height of a row of labels, in the unit `rem` of CSS.
+const ROW_HEIGHT_REM: f64 = 1.15;
 
 /// A vertical line with a label above the drawing.
 struct Mark {
@@ -29,7 +32,7 @@ pub(super) fn histogram(report: &Report) -> String {
     let max = stream.rtt_max_us.unwrap_or(last.from_us);
     let bar_width = first.to_us.map_or_else(|| (max - first.from_us).max(1.0), |to| to - first.from_us);
     let end = last.from_us + bar_width;
-    let times = Axis::exact_times(first.from_us, end);
+    let times = Axis::exact_times(first.from_us, end, 5.0);
     let counts = Axis::counts(bars.iter().map(|bar| bar.count).max().unwrap_or(0));
     let marks: Vec<Mark> = percentiles(stream)
         .into_iter()
@@ -79,7 +82,7 @@ pub(super) fn buffer_curve(report: &Report) -> String {
     let Some(table) = &report.jitter_buffer else { return String::new() };
     let JitterBufferTable { recommended_packets, depths, .. } = table;
     let Some(last) = depths.last() else { return String::new() };
-    let depth_axis = Axis::exact_times(0.0, last.depth_ms * 1e3);
+    let depth_axis = Axis::exact_times(0.0, last.depth_ms * 1e3, 6.0);
     let ratios = Axis::ratios(depths.iter().map(|depth| depth.late_or_lost_ratio).fold(0.0, f64::max));
     let recommended = depths.iter().find(|depth| Some(depth.depth_packets) == *recommended_packets);
     let marks: Vec<Mark> = recommended
@@ -127,28 +130,24 @@ fn mark_lines(marks: &[Mark]) -> String {
     format!("<path class=\"mark\" d=\"{}\"/>", lines.collect::<String>())
 }
 
-/// The labels above a drawing. Labels that would overlap are in different rows, the lowest label first.
+/// The labels above a drawing. Labels that would overlap are in different rows. A label in the right half extends to the left.
 fn mark_labels(marks: &[Mark]) -> String {
-    let mut row_ends: Vec<f64> = Vec::new();
+    // For each row, the starts of its labels.
+    let mut rows: Vec<Vec<f64>> = Vec::new();
     let mut labels = String::new();
     for Mark { position, label } in marks.iter().rev() {
-        let row = row_ends.iter().position(|end| *position + MIN_LABEL_DISTANCE < *end).unwrap_or(row_ends.len());
-        if row == row_ends.len() {
-            row_ends.push(*position);
-        } else {
-            row_ends[row] = *position;
+        let is_right = *position > 0.5;
+        let start = if is_right { position - LABEL_WIDTH } else { *position };
+        let is_free = |row: &Vec<f64>| row.iter().all(|other| (other - start).abs() >= LABEL_WIDTH);
+        let row = rows.iter().position(is_free).unwrap_or(rows.len());
+        if row == rows.len() {
+            rows.push(Vec::new());
         }
-        let class = match *position {
-            at if at > 0.5 => "mark last",
-            _ => "mark",
-        };
-        let left = percent(*position);
-        _ = write!(
-            labels,
-            "<span class=\"{class}\" style=\"left:{left}%;bottom:{:.1}rem\">{label}</span>",
-            row as f64 * 1.15
-        );
+        rows[row].push(start);
+        let class = if is_right { "mark last" } else { "mark" };
+        let (left, bottom) = (percent(*position), row as f64 * ROW_HEIGHT_REM);
+        _ = write!(labels, "<span class=\"{class}\" style=\"left:{left}%;bottom:{bottom:.2}rem\">{label}</span>");
     }
-    let height = row_ends.len() as f64 * 1.15;
-    format!("<span></span><div class=\"marks\" style=\"height:{height:.1}rem\" aria-hidden=\"true\">{labels}</div>")
+    let height = rows.len() as f64 * ROW_HEIGHT_REM;
+    format!("<span></span><div class=\"marks\" style=\"height:{height:.2}rem\" aria-hidden=\"true\">{labels}</div>")
 }

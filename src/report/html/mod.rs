@@ -21,7 +21,7 @@ use super::buffer_table::{ASSUMPTIONS, JitterBufferTable};
 use super::model::Report;
 use super::quantities::{self, format_optional_time, format_percent, format_time};
 use super::text;
-use crate::sanitize::{escape_html, without_folders};
+use crate::sanitize::{escape_html, escape_html_prose, without_folders};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("style.css");
@@ -46,7 +46,7 @@ pub fn page(report: &Report, error: Option<&str>, audio: Option<AudioSection<'_>
         "script" => SCRIPT.to_owned(),
         "script_hash" => format!("sha256-{}", STANDARD.encode(Sha256::digest(SCRIPT))),
         "class" => class.to_owned(),
-        "reason" => format_prose(&format!("{until}{}", text::verdict_reason(report))),
+        "reason" => escape_html_prose(&format!("{until}{}", text::verdict_reason(report))),
         "facts" => run_facts(report),
         "findings" => findings(report),
         "key_figures" => key_figures(report),
@@ -90,11 +90,11 @@ fn findings(report: &Report) -> String {
         _ = write!(
             text,
             "<p class=\"meaning\">{}. <span class=\"quiet\">({ASSUMPTIONS})</span></p>",
-            format_prose(&interpretation)
+            escape_html_prose(&interpretation)
         );
     }
     if !report.findings.is_empty() {
-        let items = report.findings.iter().map(|finding| format!("<li>{}</li>\n", format_prose(&finding.message)));
+        let items = report.findings.iter().map(|finding| format!("<li>{}</li>\n", escape_html_prose(&finding.message)));
         _ = write!(text, "<ul class=\"findings\" aria-label=\"Findings\">\n{}</ul>", items.collect::<String>());
     }
     text
@@ -131,10 +131,4 @@ fn charts(report: &Report) -> String {
         ),
     ];
     format!("<section aria-label=\"Charts\" class=\"charts\">\n{}</section>", parts.concat())
-}
-
-/// Escapes text that this program wrote, in which backticks mark code.
-fn format_prose(text: &str) -> String {
-    let parts = text.split('`').map(escape_html).enumerate();
-    parts.map(|(index, part)| if index % 2 == 0 { part } else { format!("<code>{part}</code>") }).collect()
 }

@@ -2,12 +2,11 @@
 
 use std::fmt::Write;
 
-use super::format_prose;
 use crate::report::comparison::{ComparisonResult, ComparisonRow, HEADINGS};
-use crate::report::model::Report;
+use crate::report::model::{Report, VERSION_WITH_COMMIT};
 use crate::report::quantities::{format_percent, format_time, format_time_ms};
 use crate::report::text;
-use crate::sanitize::escape_html;
+use crate::sanitize::{escape_html, escape_html_prose};
 
 /// The table element in a box that scrolls if the table is wider than the page. `label` is the id of the heading.
 fn scrolling(label: &str, table: &str) -> String {
@@ -143,7 +142,7 @@ pub(super) fn buffer_depths(report: &Report) -> String {
         let one_way = depth.one_way_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
         let is_recommended = Some(depth.depth_packets) == table.recommended_packets;
         let mark = if is_recommended { " (recommended)" } else { "" };
-        let cells = [depth.late.to_string(), format_percent(depth.late_or_lost_ratio), one_way];
+        let cells = [depth.late.to_string(), escape_html(&format_percent(depth.late_or_lost_ratio)), one_way];
         rows += &row(&format!("{:.1} ms{mark}", depth.depth_ms), cells);
     }
     section("depths", "Jitter-buffer depths", &scrolling("depths", &(rows + "</tbody>")))
@@ -192,9 +191,9 @@ pub(super) fn warnings(report: &Report) -> String {
     }
     let mut list = "<ul>\n".to_owned();
     for warning in &report.warnings {
-        _ = write!(list, "<li>{}", format_prose(&warning.message));
+        _ = write!(list, "<li>{}", escape_html_prose(&warning.message));
         for (index, detail) in warning.details.iter().enumerate() {
-            _ = write!(list, "{}<li>{}</li>", if index == 0 { "<ol>" } else { "" }, format_prose(detail));
+            _ = write!(list, "{}<li>{}</li>", if index == 0 { "<ol>" } else { "" }, escape_html_prose(detail));
         }
         list += if warning.details.is_empty() { "</li>\n" } else { "</ol></li>\n" };
     }
@@ -218,6 +217,6 @@ pub(super) fn origin(report: &Report) -> String {
         add("Started", format!("<time>{}</time>", escape_html(&time)));
     }
     add("Duration", format_time(report.duration_ms * 1e3));
-    add("Program", format!("jamjam-dev {}", escape_html(report.version_text())));
+    add("Program", format!("jamjam-dev {}", escape_html(VERSION_WITH_COMMIT)));
     section("origin", "Origin", &format!("<dl class=\"origin\">\n{rows}</dl>\n"))
 }
