@@ -182,11 +182,16 @@ pub fn duration(duration: Duration) -> String {
     format_time(duration.as_nanos() as f64 / 1e3)
 }
 
-fn heading(report: &Report, style: Style) -> String {
-    let command = match report.command {
+/// The words before the target in a heading.
+pub(super) fn command_heading(command: RunKind) -> &'static str {
+    match command {
         RunKind::Send => "send to",
         RunKind::Probe => "probe of",
-    };
+    }
+}
+
+fn heading(report: &Report, style: Style) -> String {
+    let command = command_heading(report.command);
     let mut text = style.strong(&format!("{command} {}, {}", report.target, format_time(report.duration_ms * 1e3)));
     if let Some(wait) = &report.readiness_wait {
         let end = if wait.reply_received { "for the first reply" } else { "without a reply" };

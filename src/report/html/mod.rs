@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::buffer_table::{ASSUMPTIONS, JitterBufferTable};
 use super::model::Report;
-use super::quantities::{self, format_optional_time, format_percent, format_time};
+use super::quantities::{format_optional_time, format_percent, format_time};
 use super::text;
 use crate::sanitize::{escape_html, escape_html_prose, without_folders};
 
@@ -40,7 +40,7 @@ pub fn page(report: &Report, error: Option<&str>, audio: Option<AudioSection<'_>
     };
     render_template(PAGE, |name| match name {
         "status" => status.to_owned(),
-        "command" => quantities::command(report.command).to_owned(),
+        "heading" => text::command_heading(report.command).to_owned(),
         "target" => escape_html(&report.target),
         "style" => [page_style, STYLE].concat(),
         "script" => SCRIPT.to_owned(),
