@@ -98,8 +98,8 @@ impl JitterBufferTable {
         let recommended = self.depths.iter().find(|row| Some(row.depth_packets) == self.recommended_packets);
         let row = recommended.or(self.depths.last()).filter(|_| self.has_enough_packets)?;
         let share = |packets: u64| {
-            let ratio = packets as f64 / self.settled.max(1) as f64;
-            format_percent((ratio * 1e4).round() / 1e4)
+            let rounded = (packets as f64 / self.settled.max(1) as f64 * 1e4).round() / 1e4;
+            if packets > 0 && rounded == 0.0 { "less than 0.01 %".to_owned() } else { format_percent(rounded) }
         };
         let packets = match self.unreturned {
             0 => format!("{} of the packets would be late or lost", share(row.late)),

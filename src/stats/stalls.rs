@@ -97,9 +97,10 @@ impl Stalls {
         median(self.recent().iter().map(|stall| stall.rise_ns))
     }
 
-    /// The number of regular stalls and the time between them in nanoseconds, if there are regular ones. At least 75 % of the intervals between recent stalls differ from the
-    /// median interval by at most 15 %. Stalls with less than half the median rise are ignored, because a path with regular stalls may
-    /// also have other, shorter ones.
+    /// The number of regular stalls and the time between them in nanoseconds. `None` if they are irregular.
+    ///
+    /// At least 75 % of the intervals between recent stalls differ from the median interval by at most 15 %. Stalls with less than half the
+    /// median rise are ignored, because a path with regular stalls may also have other, shorter ones.
     pub fn regular(&self) -> Option<(u64, i64)> {
         let min_rise = MIN_PERIODIC_RISE * self.median_ns()? as f64;
         let mut long = self.recent();

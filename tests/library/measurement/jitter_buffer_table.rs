@@ -128,6 +128,13 @@ fn interpretation_names_depth_share_and_delay() {
     ] {
         assert_eq!(last_lines(&line(delays)), expected);
     }
+    // One lost packet of many is not rounded to nothing.
+    let mut many = vec![FinalOutcome::Returned { rtt: 10 * MS }; 30_000];
+    many[7] = FinalOutcome::Lost;
+    assert_eq!(
+        last_lines(&many),
+        "Without a jitter buffer, 0 % of the packets would be late, and less than 0.01 % are lost with any buffer; about 8 ms one way."
+    );
     let few = vec![FinalOutcome::Returned { rtt: MS }; 99];
     assert!(!last_lines(&few).contains("jitter buffer"));
 }
