@@ -76,13 +76,17 @@ fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> String {
     _ = write!(drawing, "<path class=\"line p50\" d=\"{}\"/>", line(intervals, &axis, p50));
     let scale = if axis.is_logarithmic() { " The scale is logarithmic." } else { "" };
     let marks = lanes(intervals);
-    let meaning = match (marks.is_empty(), report.loss_report.is_some()) {
-        (true, _) => " No packet was lost.",
-        (false, true) => {
+    let has_direction = intervals.iter().any(|interval| interval.lost > 0 && interval.lost_upstream.is_some());
+    let meaning = match (marks.is_empty(), has_direction, report.loss_report.is_some()) {
+        (true, ..) => " No packet was lost.",
+        (false, true, _) => {
             " Marks below show when packets were lost upstream (from this host to the server) and downstream (back); a taller mark means \
              more packets."
         }
-        (false, false) => {
+        (false, false, true) => {
+            " Marks below show when packets were lost; a taller mark means more packets. The direction is unknown."
+        }
+        (false, false, false) => {
             " Marks below show when packets were lost; a taller mark means more packets. <code>--loss-direction</code> shows the direction."
         }
     };
