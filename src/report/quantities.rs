@@ -114,8 +114,7 @@ pub(super) fn format_time(us: f64) -> String {
     }
 }
 
-/// Formats a time, which is given in microseconds. A time of 1 ms or longer is written in milliseconds. [`format_time`] formats
-/// shorter times.
+/// Formats a time, which is given in microseconds. A time of 1 ms or longer is written in milliseconds with three decimals.
 pub fn format_time_ms(us: f64) -> String {
     if us.abs() < 1e3 { format_time(us) } else { format!("{:.3} ms", us / 1e3) }
 }
