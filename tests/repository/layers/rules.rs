@@ -43,7 +43,7 @@ const IO_PATHS: &[&str] = &[
     "alsa",
     "cpal",
     "getrandom",
-    "indicatif",
+    "ratatui",
     "mio",
     "nix",
     "quinn",
