@@ -163,8 +163,8 @@ stray                 1
 warning: 3 KEEPALIVE packets in flight when the run was interrupted (counted neither as returned nor as lost)
 warning: 1 datagram belonged to no stream of this run
 
-finding: 0.1 % of the packets arrived out of order, up to 0 packets late. Typical causes are several parallel paths and radio links that repeat \
-lost frames.
+finding: 0.1 % of the packets arrived out of order, up to 0 packets late. Typical causes are several parallel paths and radio links that \
+retransmit lost frames.
 
 Without a jitter buffer, 0 % of the packets would be late or lost; about 3 ms one way.
 (assuming a symmetric path, 128-sample packets and 48 kHz; without server delay and device latency)
