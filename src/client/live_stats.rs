@@ -306,10 +306,13 @@ impl LiveStats {
         // If events were dropped, the packets between are unknown. They count as sent at this time.
         while self.first_index + self.packets.len() as u64 <= index {
             self.packets.push_back(LivePacket { sent_at: at, has_reply: false });
-        }
-        while self.packets.len() > MAX_PACKETS {
-            self.settle_next();
-            self.discard_oldest();
+            if self.packets.len() > MAX_PACKETS {
+                // At high rates, the oldest packet is usually settled.
+                if self.settled == self.first_index {
+                    self.settle_next();
+                }
+                self.discard_oldest();
+            }
         }
         self.sent = index + 1;
         if let Some(second) = self.second_mut(at) {

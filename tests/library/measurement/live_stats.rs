@@ -238,6 +238,36 @@ fn packets_in_flight_are_not_lost() {
 }
 
 #[test]
+fn packets_in_flight_are_not_lost_at_high_rates() {
+    let (mut observer, mut events) = live_events(&CONFIG);
+    let mut stats = LiveStats::new(CONFIG);
+    // 100,000 packets per second; each returns after 100 µs, when ten later packets have been sent.
+    let sent_at = |n: u64| time(n as i64 * 10_000);
+    for n in 0..300_000_u64 {
+        observer.on_sent(StreamKind::Ping, sent_at(n));
+        if let Some(returned) = n.checked_sub(10) {
+            observer.on_packet(PacketEvent {
+                stream: StreamKind::Ping,
+                index: returned,
+                sequence: returned as u32,
+                due: sent_at(returned),
+                sent_at: sent_at(returned),
+                received_at: Some(sent_at(n)),
+                outcome: PacketOutcome::Returned,
+                is_first: true,
+                payload: &[],
+            });
+        }
+        if n % 1_000 == 0 {
+            stats.read(&mut events);
+        }
+    }
+    stats.read(&mut events);
+    let snapshot = stats.snapshot(sent_at(300_000));
+    assert_eq!((snapshot.sent, snapshot.returned, snapshot.lost, snapshot.events_dropped), (300_000, 299_990, 0, 0));
+}
+
+#[test]
 fn audio_round_trips_exclude_the_server_delay_if_it_is_known() {
     let round_trips = [Some(1_020), Some(1_030), Some(1_020)];
     let audio = LiveConfig { evaluated_stream: StreamKind::Audio, has_levels: true, ..CONFIG };
