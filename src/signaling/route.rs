@@ -100,7 +100,7 @@ fn has_parameter(query: &str, names: &[&str]) -> bool {
 const MAX_ROOM_NAME_BYTES: usize = 128;
 
 /// Names that a room cannot have, because they are reserved for other URLs.
-const RESERVED_SEGMENTS: [&str; 16] = [
+const RESERVED_SEGMENTS: [&str; 18] = [
     "health",
     "healthz",
     "readyz",
@@ -113,6 +113,8 @@ const RESERVED_SEGMENTS: [&str; 16] = [
     "v1",
     "ws",
     "metrics",
+    "start",
+    "examples",
     "images",
     "favicon.ico",
     "openapi.json",
