@@ -175,7 +175,7 @@ impl Args {
         let client = ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(observer));
         let mut finished = self.client.run_client(client, target, &mut outputs, &mut (), stop)?;
         finished.record = outputs.into_file();
-        self.client.report(finished, color)
+        self.client.report(finished.with_interval(self.interval.0), color)
     }
 
     /// Number of packets to send from --count and --duration; `None` for no limit. Without --count, --duration alone is the limit.
@@ -232,7 +232,7 @@ impl Args {
         let embedded = EmbeddedMoqtServer::start(&self.moqt, &config.track_prefix)?;
         let plan = MoqtRunPlan { command: RunKind::Probe, to, embedded, offered_versions, config, print: None };
         let finished = self.client.run_moqt(plan, stop)?;
-        self.client.report(finished, color)
+        self.client.report(finished.with_interval(self.interval.0), color)
     }
 
     /// Probes a signaling server.
@@ -256,7 +256,7 @@ impl Args {
         }
         let count = self.packet_count()?;
         let finished = self.client.probe_websocket(&plan, count, self.interval.0, stop)?;
-        self.client.report(finished, color)
+        self.client.report(finished.with_interval(self.interval.0), color)
     }
 }
 

@@ -109,6 +109,9 @@ pub struct RunResults {
     /// The command and the host.
     #[serde(default)]
     pub origin: RunOrigin,
+    /// Time between packets, requests or groups that `probe` was given, in nanoseconds; `None` for `send`.
+    #[serde(default)]
+    pub interval_ns: Option<u64>,
     /// When counting started, in milliseconds since 1970-01-01 UTC.
     pub started_unix_ms: u64,
     /// From the start of counting to the end of the run, in nanoseconds.
@@ -157,6 +160,7 @@ impl RunResults {
             run_kind,
             target: target.into(),
             origin: RunOrigin::default(),
+            interval_ns: None,
             started_unix_ms: 0,
             duration_ns: 0,
             evaluated_stream,

@@ -61,6 +61,7 @@ impl Report {
             target: run.target.clone(),
             command_line: sanitize_line(&run.origin.command_line, MAX_COMMAND_LINE_BYTES),
             host_name: run.origin.host_name.as_deref().map(sanitize),
+            interval_ms: run.interval_ns.map(unsigned_millis),
             started_unix_ms: run.started_unix_ms,
             duration_ms: unsigned_millis(run.duration_ns),
             evaluated_stream: run.evaluated_stream,

@@ -30,6 +30,7 @@ pub struct Report {
     pub target: String,
     pub command_line: String,
     pub host_name: Option<String>,
+    pub interval_ms: Option<f64>,
     pub started_unix_ms: u64,
     pub duration_ms: f64,
     pub evaluated_stream: StreamKind,
@@ -146,6 +147,15 @@ impl Report {
     pub(super) fn labels(&self, kind: StreamKind) -> StreamLabels {
         let dialect = self.websocket.as_ref().map(|websocket| websocket.dialect);
         StreamLabels::new(RunProtocol::new(dialect, self.moqt.is_some()), kind)
+    }
+
+    /// `one packet every 20.000 ms`, for runs of `probe`.
+    pub(super) fn send_rate(&self) -> Option<String> {
+        let unit = match &self.moqt {
+            Some(moqt) if moqt.frames_per_group > 1 => "group",
+            _ => self.labels(self.evaluated_stream).request_unit,
+        };
+        self.interval_ms.map(|ms| format!("one {unit} every {}", quantities::format_time(ms * 1e3)))
     }
 
     /// Whether the run exchanged plain UDP datagrams.

@@ -193,6 +193,9 @@ pub(super) fn command_heading(command: RunKind) -> &'static str {
 fn heading(report: &Report, style: Style) -> String {
     let command = command_heading(report.command);
     let mut text = style.strong(&format!("{command} {}, {}", report.target, format_time(report.duration_ms * 1e3)));
+    if let Some(rate) = report.send_rate() {
+        _ = write!(text, ", {rate}");
+    }
     if let Some(wait) = &report.readiness_wait {
         let end = if wait.reply_received { "for the first reply" } else { "without a reply" };
         _ = write!(text, ", waited {} {end}", format_time(wait.waited_ms * 1e3));

@@ -32,6 +32,7 @@ use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
 use crate::report::limits::{AudioLimits, Limits, Profile};
 use crate::report::run_record::{AudioPicture, RecordedRun, RunEnd};
 use crate::report::{Report, json, text};
+use crate::time::saturating_nanos;
 
 const HEADING_TARGET: &str = "Target";
 const HEADING_TIMING: &str = "Timing";
@@ -229,6 +230,12 @@ impl FinishedRun {
     pub fn new(run: RunResults, error: Option<anyhow::Error>) -> Self {
         let run = RunResults { origin: run_origin::of_this_process(), ..run };
         Self { run, error, picture: None, record: None }
+    }
+
+    /// Adds the interval between the packets, requests or groups of the run.
+    pub fn with_interval(mut self, interval: Duration) -> Self {
+        self.run.interval_ns = Some(saturating_nanos(interval));
+        self
     }
 
     /// Completes the record.

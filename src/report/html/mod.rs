@@ -79,7 +79,8 @@ fn run_facts(report: &Report) -> String {
     let host =
         report.host_name.as_ref().map(|host| format!(" on <bdi>{}</bdi>", escape_html(host))).unwrap_or_default();
     let started = report.start_time().map(|time| format!("Started {time}{host}, ")).unwrap_or_default();
-    format!("{started}took {}.", format_time(report.duration_ms * 1e3))
+    let rate = report.send_rate().map_or_else(String::new, |rate| format!(", {rate}"));
+    format!("{started}took {}{rate}.", format_time(report.duration_ms * 1e3))
 }
 
 /// The findings, and the meaning of the jitter-buffer table with its assumptions.
