@@ -17,9 +17,9 @@ use crate::report::limits::Limits;
 /// Option for the comparison with an earlier run.
 #[derive(Debug, clap::Args)]
 pub struct BaselineArgs {
-    /// Fail if the run is worse than an earlier report of --json
+    /// Fail if the run is worse than an earlier --json report
     ///
-    /// Compares loss, p50, p99 and jitter with the earlier run. The exit code is 1 if a change exceeds the variation within the runs. Both
+    /// Compares loss, p50, p99 and jitter with the earlier run. The exit code is 1 if a figure is worse by more than random variation explains. Both
     /// runs must send for at least 120 s. The file may also be the output of --json-lines.
     #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_REPORT)]
     baseline: Option<PathBuf>,

@@ -35,7 +35,7 @@ const MIN_INTERVAL: Duration = Duration::from_micros(1);
 /// Shorter intervals cause a notice. Many public signaling servers close connections that send messages at a higher rate.
 const MIN_PUBLIC_SERVER_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Measure RTT, loss, jitter and reordering to an echo or signaling server
+/// Measure RTT, loss, jitter and reordering of a UDP, MOQT or signaling server
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Target: HOST[:PORT] or a URL [default: 127.0.0.1:5000]

@@ -22,9 +22,9 @@ pub struct RunRecordArgs {
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
     record_run: Option<PathBuf>,
 
-    /// Report a run from a file of --record-run; send nothing
+    /// Compute the report from a --record-run file; send nothing
     ///
-    /// Limits on the command line replace the recorded limits. The exit code is 0 or 1, as for a run that was not interrupted.
+    /// Limits on the command line replace the recorded limits. The exit code is 0 or 1, even if the run was interrupted. It is 3 if an error ended the run.
     #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_REPORT)]
     replay: Option<PathBuf>,
 }

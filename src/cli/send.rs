@@ -31,7 +31,7 @@ use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
 
 const HEADING_TARGET: &str = "Target";
 
-/// Send a WAV file, a tone or a microphone as AUDIO packets and evaluate the returned audio
+/// Send a WAV file, a tone or microphone input as AUDIO packets and evaluate the returned audio
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Target: HOST[:PORT], or a MOQT URL for --text

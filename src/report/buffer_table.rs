@@ -22,7 +22,7 @@ const MIN_PACKETS: u64 = 100;
 
 /// The assumptions behind the times of the table.
 pub(super) const ASSUMPTIONS: &str =
-    "assuming a symmetric path, 128-sample packets and 48 kHz; without server delay and device latency";
+    "assuming a symmetric path, 128-sample packets and 48 kHz; server delay and device latency not included";
 
 /// The jitter-buffer table of the evaluated stream.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -71,7 +71,7 @@ figures! {
         duplicated: u64 = stream.duplicated => Count, "duplicated", Cell(9, Always), Summary;
         damaged_copies: u64 = stream.damaged_copies => Count, "damaged copies", Cell(8, NonZero);
         reordered: u64 = stream.reordered => Count, "reordered", Cell(10, Always), Summary;
-        late: u64 = stream.late => Count, "late", Cell(11, LateAfter), Summary;
+        late: u64 = stream.late => Count, "over --late-after", Cell(11, LateAfter), Summary;
         unmatched: u64 = stream.unmatched => Count, "unmatched", Cell(12, NonZero);
         send_failed: u64 = stream.send_failed => Count, "send failed", Cell(13, NonZero);
         rtt_count: u64 = rtt.map_or(0, |rtt| rtt.count()) => Count, "round trips", Cell(15, Always);

@@ -240,7 +240,7 @@ fn timing_check(
 ) -> Check {
     let is_timer = name == "timer_error";
     let meaning = if is_timer {
-        "A sleeping program wakes up later than requested, by this time. Packets then leave late, and short intervals become bursts."
+        "A sleeping program wakes up this much later than requested. Packets then leave late, and short intervals become bursts."
     } else {
         "The system needs this time to send one packet. Round-trip times and jitter include this time."
     };
@@ -281,7 +281,7 @@ fn timing_check(
 fn clock_source(clock: Option<&ClockSource>) -> Check {
     let name = "clock_source";
     let Some(ClockSource { current, available }) = clock else {
-        return not_available(name, NOT_AVAILABLE, "Every time in a report is read from the kernel's clock source.");
+        return not_available(name, NOT_AVAILABLE, "All timestamps in a report come from the kernel's clock source.");
     };
     let is_one_of = |list: &[&str]| list.contains(&current.as_str());
     let (status, meaning) = if is_one_of(&COARSE_CLOCK_SOURCES) {
@@ -289,7 +289,7 @@ fn clock_source(clock: Option<&ClockSource>) -> Check {
     } else if is_one_of(&SLOW_CLOCK_SOURCES) {
         (Status::Warning, "Each reading of this clock takes a microsecond or more, and packets need several readings.")
     } else {
-        (Status::Ok, "Every time in a report is read from this clock.")
+        (Status::Ok, "All timestamps in a report come from this clock.")
     };
     let better = available
         .iter()
@@ -314,8 +314,7 @@ fn clock_source(clock: Option<&ClockSource>) -> Check {
 
 fn receive_buffer(buffer: &Result<ReceiveBuffer, String>) -> Check {
     let name = "receive_buffer";
-    let meaning = "Packets wait here while the program does not run. If it is full, packets count as lost although the path delivered \
-                   them.";
+    let meaning = "Packets wait here until the program reads them. If the buffer is full, packets are dropped and count as lostthem.";
     let ReceiveBuffer { requested, granted, system_maximum } = match buffer {
         Ok(buffer) => *buffer,
         Err(error) => return not_available(name, error, meaning),
@@ -410,7 +409,7 @@ fn ports(ports: &[PortUse]) -> Check {
     let meaning = if busy.is_empty() {
         "The servers can listen on their default ports.".to_owned()
     } else {
-        format!("With its default port, this command cannot start: {}.", servers.join(", "))
+        format!("On its default port, this command cannot start: {}.", servers.join(", "))
     };
     let ids: Vec<String> = busy.iter().filter_map(|port| Some(port.process.as_ref()?.1.to_string())).collect();
     let remedy = if ids.is_empty() {

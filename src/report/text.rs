@@ -69,7 +69,7 @@ const DETAILS: [&str; 16] = [
 ];
 
 /// Counts that are shown in the short report only if one of them is not 0.
-const ZERO_COUNTS: [&str; 4] = ["damaged", "duplicated", "reordered", "late"];
+const ZERO_COUNTS: [&str; 4] = ["damaged", "duplicated", "reordered", "over --late-after"];
 
 /// The most important figures. The last line contains the verdict, the loss and the round trip. `color` adds ANSI codes.
 pub fn summary(report: &Report, color: bool) -> String {
@@ -453,7 +453,7 @@ pub(super) fn key_figures(report: &Report) -> String {
         }
     }
     if let Some(depth) = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended_ms) {
-        _ = write!(text, ", jitter buffer {} ms", format_briefly(depth));
+        _ = write!(text, ", jitter buffer {depth:.1} ms");
     }
     if report.jitter_buffer.as_ref().is_some_and(JitterBufferTable::none_suffices) {
         text += ", no buffer suffices";

@@ -77,11 +77,10 @@ pub struct ClientArgs {
     #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub wait_for: Option<TimeSpan>,
 
-    /// Maximum wait for missing replies [default: 2s]
+    /// Time after which a packet counts as lost [default: 2s]
     ///
-    /// After the last packet, the run waits for missing replies. The maximum wait is the value of --timeout plus the smallest round-trip
-    /// time so far. A packet without a reply counts as lost when the wait ends. If this option is given without --wait-for, it is also the
-    /// maximum time to connect over WebSocket or MOQT (at least 1 s). The default of this time is 5 s.
+    /// The time begins when the reply is expected: one smallest round-trip time after sending. Without --wait-for, this option also limits
+    /// the time to connect over WebSocket and MOQT (at least 1 s; default: 5 s).
     #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
     timeout: Option<TimeSpan>,
 
@@ -95,7 +94,7 @@ pub struct ClientArgs {
     #[arg(long, hide_short_help = true, alias = "hold", value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub server_delay: Option<TimeSpan>,
 
-    /// Limits for a purpose of the path
+    /// Use the limits of this use case
     ///
     /// lan-music: loss 0.1%, p50 2ms, p99 4ms. internet-music: loss 1%, p50 23ms, p99 34ms. voice: loss 3%, p50 200ms, p99 250ms. The options
     /// --max-loss, --max-p50 and --max-p99 override the profile.
@@ -130,9 +129,9 @@ pub struct ClientArgs {
     #[arg(skip)]
     pub audio_limits: AudioLimits,
 
-    /// Print all figures
+    /// Print the complete text report
     ///
-    /// Without this option, the text report contains only the most important figures. Report files contain all figures.
+    /// Without this option, the text report contains only the most important figures. Report files are always complete.
     #[arg(long, help_heading = HEADING_REPORT)]
     details: bool,
 
@@ -436,7 +435,7 @@ fn exit_code(run: &RunResults, report: &Report, error: Option<anyhow::Error>) ->
 /// Option that requests a loss report from the server.
 #[derive(Debug, clap::Args)]
 pub struct LossDirectionArgs {
-    /// Split loss by direction, with the server's counts
+    /// Report upstream and downstream loss, from counts of the server
     ///
     /// An echo-server reports how many packets arrived and their source address. Any other STUN server reports only the address.
     #[arg(long, alias = "ask-server", help_heading = HEADING_TARGET)]

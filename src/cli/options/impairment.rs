@@ -35,7 +35,7 @@ pub struct ImpairmentArgs {
     #[arg(long, value_name = "P,R", value_parser = parse_burst, help_heading = HEADING)]
     burst_loss: Option<GilbertModel>,
 
-    /// Drop AUDIO packets with these numbers, such as 10,20-25
+    /// Drop replies to AUDIO packets with these sequence numbers: 10,20-25
     #[arg(long, value_name = "LIST", help_heading = HEADING)]
     drop_packets: Option<SequenceSet>,
 
@@ -49,7 +49,7 @@ pub struct ImpairmentArgs {
     #[arg(long, value_name = "PERCENT[,DURATION]", help_heading = HEADING)]
     reorder: Option<ReorderArg>,
 
-    /// Send replies twice at random
+    /// Send this share of the replies twice, at random
     #[arg(long, value_name = "PERCENT", help_heading = HEADING)]
     duplicate: Option<Percent>,
 
@@ -59,7 +59,7 @@ pub struct ImpairmentArgs {
     #[arg(long, value_name = "BITRATE[,DURATION]", help_heading = HEADING)]
     bandwidth: Option<BandwidthArg>,
 
-    /// Seed that repeats an impairment [default: random, printed]
+    /// Random seed; the same seed repeats the impairment [default: random]
     #[arg(long, value_name = "N", help_heading = HEADING)]
     seed: Option<u64>,
 

@@ -49,7 +49,7 @@ pub(super) fn histogram(report: &Report) -> String {
         "histogram",
         &format!(
             "<strong>Distribution of round trips</strong>: one narrow peak means a steady path; a long tail needs a larger jitter buffer. \
-             Of all round trips, 99 % took at most the time at <em>p99</em>.{longer}"
+             99 % of the round trips are at or below <em>p99</em>.{longer}"
         ),
         &marks,
         [&counts, &times],
@@ -106,8 +106,8 @@ pub(super) fn buffer_curve(report: &Report) -> String {
     );
     chart(
         "buffer",
-        "<strong>Jitter buffer</strong>: the share of packets that would be late or lost with a jitter buffer of this depth. A deeper buffer \
-         loses less but adds its depth to the delay; more depth does not help where the curve is flat.",
+        "<strong>Jitter buffer</strong>: the share of packets late or lost at each depth. A deeper buffer loses fewer packets and adds delay. Where \
+         the curve is flat, more depth does not help.",
         &marks,
         [&ratios, &depth_axis],
         &drawing,

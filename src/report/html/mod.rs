@@ -106,7 +106,7 @@ fn key_figures(report: &Report) -> String {
     let Some(stream) = report.streams.get(report.evaluated_stream) else { return String::new() };
     let mut figures = vec![("sent", stream.sent.to_string())];
     if report.replies_expected {
-        figures.push(("lost", stream.loss_ratio.map_or_else(|| "-".to_owned(), format_percent)));
+        figures.push(("loss", stream.loss_ratio.map_or_else(|| "-".to_owned(), format_percent)));
         figures.extend([
             ("round trip p50", format_optional_time(stream.rtt_p50_us.or(stream.rtt_max_us))),
             ("round trip p99", format_optional_time(stream.rtt_p99_us)),
@@ -115,7 +115,7 @@ fn key_figures(report: &Report) -> String {
         ]);
     }
     if let Some(depth) = report.jitter_buffer.as_ref().and_then(JitterBufferTable::recommended_ms) {
-        figures.push(("jitter buffer", format!("{depth:.1} ms")));
+        figures.push(("recommended buffer", format!("{depth:.1} ms")));
     }
     let tiles =
         figures.iter().map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escape_html(value)));

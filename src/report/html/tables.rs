@@ -80,7 +80,7 @@ pub(super) fn comparison(report: &Report) -> String {
 pub(super) fn figures(report: &Report) -> String {
     let rows = text::stream_rows(report);
     if rows.is_empty() {
-        return section("figures", "Figures", "<p>Nothing was counted.</p>\n");
+        return section("figures", "Statistics", "<p>Nothing was counted.</p>\n");
     }
     let mut table = head("", report.streams.iter().map(|(kind, _)| report.labels(kind).request)) + "<tbody>\n";
     for text::StreamRow { label, cells, .. } in rows {
@@ -97,7 +97,7 @@ pub(super) fn figures(report: &Report) -> String {
         rows => scrolling("figures", &format!("<tbody>{rows}</tbody>")),
     };
     let content = format!("<div class=\"columns\">{streams}{further}</div>\n");
-    section("figures", "Figures", &content)
+    section("figures", "Statistics", &content)
 }
 
 /// How late this host sent the packets.
@@ -121,14 +121,13 @@ pub(super) fn pacing(report: &Report) -> String {
     let table = format!(
         "{}<tbody>{}</tbody>",
         head("", values.iter().map(|(name, _)| *name)),
-        row("sent after the due time", cells)
+        row("delay after the due time", cells)
     );
     section(
         "pacing",
         "Pacing error",
         &format!(
-            "<p class=\"about\">How much later than planned this host sent the packets. An error far below the round trips does not \
-             distort them.</p>\n{}",
+            "<p class=\"about\">How late this host sent the packets. The effect on the round trips is negligible if this error is far below them.</p>\n{}",
             scrolling("pacing", &table)
         ),
     )
@@ -178,7 +177,7 @@ pub(super) fn intervals(report: &Report) -> String {
         rows += "</tr>\n";
     }
     format!(
-        "<details><summary>Values of each interval of {} s</summary>\n<div class=\"wide long\" role=\"region\" aria-label=\"Intervals\" \
+        "<details><summary>Values per interval of {} s</summary>\n<div class=\"wide long\" role=\"region\" aria-label=\"Intervals\" \
          tabindex=\"0\"><table id=\"intervals\">{rows}</tbody></table></div></details>\n",
         series.interval_s
     )
@@ -197,7 +196,7 @@ pub(super) fn warnings(report: &Report) -> String {
         }
         list += if warning.details.is_empty() { "</li>\n" } else { "</ol></li>\n" };
     }
-    section("warnings", "Notes", &(list + "</ul>"))
+    section("warnings", "Warnings", &(list + "</ul>"))
 }
 
 /// Where and how the run was made.
@@ -218,5 +217,5 @@ pub(super) fn origin(report: &Report) -> String {
     }
     add("Duration", format_time(report.duration_ms * 1e3));
     add("Program", format!("jamjam-dev {}", escape_html(VERSION_WITH_COMMIT)));
-    section("origin", "Origin", &format!("<dl class=\"origin\">\n{rows}</dl>\n"))
+    section("origin", "About this run", &format!("<dl class=\"origin\">\n{rows}</dl>\n"))
 }

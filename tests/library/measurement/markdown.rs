@@ -80,14 +80,14 @@ replies received; no limits set. The run took 10.100 s.
 | damaged | 0 | 0 |
 | duplicated | 0 | 0 |
 | reordered | 0 | 0 |
-| late | 0 | 0 |
+| over --late-after | 0 | 0 |
 | round trip p50 | 60.0 µs | 60.0 µs |
 | round trip p99 | 60.0 µs | - |
 | round trip max | 60.0 µs | 70.0 µs |
 | jitter mean | 0.0 µs | 0.3 µs |
 
 - Without a jitter buffer, 0 % of the packets would be late or lost; about 3 ms one way (assuming a symmetric path, 128-sample packets and \
-48 kHz; without server delay and device latency).
+48 kHz; server delay and device latency not included).
 
 ";
     assert_eq!(shown(&run, &Limits::default()), expected);

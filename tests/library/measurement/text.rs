@@ -123,7 +123,7 @@ loss                           0 %           0 %             -
 damaged                          0             0             0
 duplicated                       0             0             0
 reordered                        1             0             0
-late                             2             0             0
+over --late-after                2             0             0
 in flight                        0             0             3
 round trips                   1000             3             0
 round trip min             60.0 µs       60.0 µs             -
@@ -167,9 +167,9 @@ finding: 0.1 % of the packets arrived out of order, up to 0 packets late. Typica
 retransmit lost frames.
 
 Without a jitter buffer, 0 % of the packets would be late or lost; about 3 ms one way.
-(assuming a symmetric path, 128-sample packets and 48 kHz; without server delay and device latency)
+(assuming a symmetric path, 128-sample packets and 48 kHz; server delay and device latency not included)
 
-measured: 1000 sent, 0 % lost, RTT p50/p99 0.06/0.06 ms, jitter buffer 0 ms
+measured: 1000 sent, 0 % lost, RTT p50/p99 0.06/0.06 ms, jitter buffer 0.0 ms
 ";
     assert_eq!(summary(&run, &Limits::default()), expected);
 }
@@ -216,9 +216,9 @@ fn last_line_is_the_verdict() {
     let limits = Limits { max_loss: Some(0.0), ..Limits::default() };
     assert_eq!(
         last_line(&fine, &Limits::default()),
-        "measured: 100 sent, 0 % lost, RTT p50/p99 1/1 ms, jitter buffer 0 ms"
+        "measured: 100 sent, 0 % lost, RTT p50/p99 1/1 ms, jitter buffer 0.0 ms"
     );
-    assert_eq!(last_line(&fine, &limits), "PASSED: 100 sent, 0 % lost, RTT p50/p99 1/1 ms, jitter buffer 0 ms");
+    assert_eq!(last_line(&fine, &limits), "PASSED: 100 sent, 0 % lost, RTT p50/p99 1/1 ms, jitter buffer 0.0 ms");
     let silent =
         RunResults { replies_expected: false, ..probe(StreamStats { sent: 5, in_flight: 5, ..StreamStats::new() }) };
     assert_eq!(last_line(&silent, &Limits::default()), "measured: 5 sent, no replies expected");

@@ -79,7 +79,7 @@ fn worse_run_exits_with_1_and_is_a_failure_in_junit_and_markdown() {
     let verdict = output.stdout.lines().last().expect("a verdict");
     assert_eq!(
         verdict,
-        "FAILED: 3000 sent, 4 % lost, RTT p50/p99 23.2/23.4 ms, jitter buffer 2.67 ms, worse than the baseline"
+        "FAILED: 3000 sent, 4 % lost, RTT p50/p99 23.2/23.4 ms, jitter buffer 2.7 ms, worse than the baseline"
     );
     for reason in [
         "failed: --baseline: loss worse by 3 percentage points",
