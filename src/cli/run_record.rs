@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use clap::Arg;
 
+use super::client::HEADING_LIMITS;
 use super::output::{Failure, HEADING_REPORT};
 use super::packet_lines::RecordFile;
 use super::values::output_file_parser;
@@ -24,38 +25,30 @@ pub struct RunRecordArgs {
 
     /// Compute the report from a --record-run file; send nothing
     ///
-    /// Limits on the command line replace the recorded limits. The exit code is 0 or 1, even if the run was interrupted. It is 3 if an error ended the run.
+    /// Limits on the command line replace the recorded limits. The exit code is 0 or 1, even if the run was interrupted. It is 3
+    /// if an error ended the run.
     #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_REPORT)]
     replay: Option<PathBuf>,
 }
 
-/// The identifiers of the options that may be combined with --replay: output and limits.
-const REPLAY_OPTIONS: [&str; 20] = [
-    "replay",
-    "json",
-    "junit",
-    "markdown",
-    "html",
-    "details",
-    "quiet",
-    "baseline",
-    "profile",
-    "max_loss",
-    "max_burst",
-    "max_p50",
-    "max_p99",
-    "max_jitter",
-    "max_gaps",
-    "max_clips",
-    "max_silence",
-    "color",
-    "help",
-    "version",
-];
+/// The headings of the options that determine the report.
+const REPORT_HEADINGS: [&str; 2] = [HEADING_LIMITS, HEADING_REPORT];
+
+/// Options under [`REPORT_HEADINGS`] that need a live run.
+const LIVE_OPTIONS: [&str; 3] = ["record_run", "progress", "json_lines"];
+
+/// General options.
+const GENERAL_OPTIONS: [&str; 3] = ["color", "help", "version"];
 
 /// Makes --replay exclude the options of a live run.
 pub fn exclude_from_replay(arg: Arg) -> Arg {
-    if REPLAY_OPTIONS.contains(&arg.get_id().as_str()) { arg } else { arg.conflicts_with("replay") }
+    let id = arg.get_id().as_str();
+    let is_for_reports = arg.get_help_heading().is_some_and(|heading| REPORT_HEADINGS.contains(&heading));
+    if is_for_reports && !LIVE_OPTIONS.contains(&id) || GENERAL_OPTIONS.contains(&id) {
+        arg
+    } else {
+        arg.conflicts_with("replay")
+    }
 }
 
 impl RunRecordArgs {

@@ -112,7 +112,8 @@ const RULES: [FigureRule; 4] = [
         unit: Unit::Ratio,
         value: |interval| {
             let settled = settled(interval);
-            (settled > 0).then(|| interval.lost as f64 / settled as f64)
+            // In an interval with packets in flight, too few of the lost packets are known.
+            (settled > 0 && interval.in_flight == 0).then(|| interval.lost as f64 / settled as f64)
         },
         weight: settled,
         components: 10,

@@ -441,6 +441,10 @@ fn server_delay_row(audio: &AudioFigures) -> String {
     let [used, configured, estimated] =
         [audio.server_delay_ms, audio.server_delay_configured_ms, audio.server_delay_estimated_ms]
             .map(|ms| ms.map_or_else(|| "-".to_owned(), |ms| format_time_ms(ms * 1e3)));
+    // `probe --audio` assumes 0, because nothing measures the delay.
+    if audio.server_delay_ms == Some(0.0) && audio.server_delay_estimated_ms.is_none() {
+        return "assumed to be 0; the round trips include any delay of the server".to_owned();
+    }
     let note = audio.server_delay_ms.map_or("", |_| ", not part of the round trips");
     format!("{used}{note} (configured {configured}, estimated {estimated})")
 }

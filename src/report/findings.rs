@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::quantities::{RoundTrip, RunProtocol, StreamLabels, format_count, format_percent, format_time_ms, micros};
+use super::quantities::{RoundTrip, RunProtocol, StreamLabels, format_count, format_share, format_time_ms, micros};
 use crate::client::RunResults;
 use crate::stats::{Outage, StreamStats};
 use crate::time::Time;
@@ -90,11 +90,19 @@ fn long_outage(stream: &StreamStats) -> Option<Outage> {
     stream.outage.longest().filter(|outage| outage.duration_ns() >= MIN_OUTAGE_NS)
 }
 
-/// Loss: its direction and its pattern.
+/// Loss outside a long outage: its direction and its pattern.
 fn loss(stream: &StreamStats, lost_upstream: Option<u64>, unit: &str) -> Option<String> {
-    let outside_outage = stream.lost - long_outage(stream).map_or(0, |outage| outage.packets);
-    let ratio = stream.loss_ratio().filter(|_| outside_outage > 0)?;
-    let share = format_percent((ratio * 1e4).round() / 1e4);
+    let outage = long_outage(stream);
+    let outage_packets = outage.map_or(0, |outage| outage.packets);
+    let observed = stream.observed();
+    let [lost, settled] = [observed.lost, observed.settled].map(|count| count.saturating_sub(outage_packets));
+    if lost == 0 {
+        return None;
+    }
+    let ratio = lost as f64 / settled as f64;
+    let share = format_share(ratio);
+    // The direction is known for the sum of all lost packets only.
+    let lost_upstream = lost_upstream.filter(|_| outage.is_none());
     let (upstream, downstream) = ("upstream, from this host to the server", "downstream, from the server to this host");
     let direction = match lost_upstream {
         None => String::new(),
@@ -104,27 +112,33 @@ fn loss(stream: &StreamStats, lost_upstream: Option<u64>, unit: &str) -> Option<
         }
         Some(lost) => format!(" in both directions, {lost} upstream and {} downstream", stream.lost - lost),
     };
-    let pattern = if stream.lost < MIN_LOST_FOR_PATTERN { None } else { Some(loss_pattern(stream, ratio, unit)) };
+    let pattern = (lost >= MIN_LOST_FOR_PATTERN).then(|| loss_pattern(stream, outage, (lost, ratio), unit));
     // Few lost packets without a direction are only a count, which the table shows.
     if pattern.is_none() && direction.is_empty() {
         return None;
     }
     let pattern = pattern
         .map_or_else(String::new, |pattern| format!("{} {pattern}", if direction.is_empty() { "" } else { "," }));
-    Some(format!("{share} of the {unit}s were lost{direction}{pattern}."))
+    let scope = if outage.is_some() { "Outside this outage, " } else { "" };
+    Some(format!("{scope}{share} of the {unit}s were lost{direction}{pattern}."))
 }
 
 /// Whether packets are lost in bursts. If losses were independent, the packet after a lost packet would be lost with probability `ratio`.
 /// Bursts are reported if this happened more often by more than three standard deviations, and bursts have at least 1.5 packets on average.
-fn loss_pattern(stream: &StreamStats, ratio: f64, unit: &str) -> String {
-    let bursts: u64 = stream.loss_bursts.lengths().iter().sum();
-    let lost = stream.lost as f64;
+/// The burst of a long outage does not count.
+fn loss_pattern(stream: &StreamStats, outage: Option<Outage>, (lost, ratio): (u64, f64), unit: &str) -> String {
+    let bursts = stream.loss_bursts.lengths().iter().sum::<u64>() - u64::from(outage.is_some());
+    let lost = lost as f64;
     let lost_after_loss = (lost - bursts as f64) / lost;
     let deviation = (ratio * (1.0 - ratio) / lost).sqrt();
     let mean = lost / bursts.max(1) as f64;
     if lost_after_loss > ratio + 3.0 * deviation && mean >= 1.5 {
-        let longest = format_count(stream.loss_bursts.longest(), unit);
-        format!("in bursts of {mean:.1} on average and up to {longest}")
+        // The statistics contain only the longest burst of all.
+        let longest = match (stream.loss_bursts.longest(), outage) {
+            (longest, Some(outage)) if longest == outage.packets => String::new(),
+            (longest, _) => format!(" and up to {}", format_count(longest, unit)),
+        };
+        format!("in bursts of {mean:.1} {unit}s on average{longest}")
     } else {
         "at random, not in bursts".to_owned()
     }
@@ -169,7 +183,7 @@ fn reordering(stream: &StreamStats, unit: &str) -> Option<String> {
     let extent = format_count(stream.reorder_extent.max().unwrap_or(0).cast_unsigned(), unit);
     let late =
         stream.reorder_late_time_offset.max().map_or_else(String::new, |ns| format!(" and {}", milliseconds(ns)));
-    let share = format_percent((ratio * 1e4).round() / 1e4);
+    let share = format_share(ratio);
     Some(format!(
         "{share} of the {unit}s arrived out of order, up to {extent}{late} late. Typical causes are several parallel paths and radio links that \
          retransmit lost frames."
@@ -178,7 +192,7 @@ fn reordering(stream: &StreamStats, unit: &str) -> Option<String> {
 
 fn duplicates(stream: &StreamStats, unit: &str) -> Option<String> {
     let ratio = stream.duplicated as f64 / stream.returned.max(1) as f64;
-    let share = format_percent((ratio * 1e4).round() / 1e4);
+    let share = format_share(ratio);
     (ratio >= MIN_DUPLICATED_RATIO).then(|| format!("{share} of the {unit}s returned more than once."))
 }
 

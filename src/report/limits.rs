@@ -314,7 +314,7 @@ fn evaluate_duration(
     }
 }
 
-const NO_OUTCOME: &str = "no packet was sent, or all sent packets were in flight when the run ended";
+const NO_OUTCOME: &str = "too few packets had an outcome when the run ended";
 const NO_REPLIES: &str = "no replies received";
 const NOT_ANALYZED: &str = "the audio was not analyzed";
 const NOTHING_SENT: &str = "nothing was sent";

@@ -3,7 +3,6 @@
 
 use std::fmt::Write;
 
-use super::buffer_table::{ASSUMPTIONS, JitterBufferTable};
 use super::comparison::{Comparison, ComparisonResult, ComparisonRow, HEADINGS};
 use super::model::Report;
 use super::quantities::{self, Key, format_time};
@@ -80,8 +79,8 @@ fn streams(report: &Report) -> String {
 /// The findings and the interpretation of the jitter-buffer table.
 fn findings(report: &Report) -> String {
     let findings = report.findings.iter().map(|finding| finding.message.clone());
-    let interpretation = report.jitter_buffer.as_ref().and_then(JitterBufferTable::interpretation);
-    let interpretation = interpretation.map(|text| format!("{text} ({ASSUMPTIONS})."));
+    let table = report.jitter_buffer.as_ref();
+    let interpretation = table.and_then(|table| Some(format!("{} ({}).", table.interpretation()?, table.assumptions)));
     let mut list = String::new();
     for text in findings.chain(interpretation) {
         _ = writeln!(list, "- {}", format_prose(&text));

@@ -22,6 +22,12 @@ pub const MAX_RECORDED_PACKETS: usize = 20_000_000;
 /// Maximum length of a line in bytes.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 
+/// Maximum time since the start of counting, in nanoseconds: 52 days. Up to this time, an `f64` in microseconds represents each nanosecond.
+const MAX_TIME_NS: u64 = 1 << 52;
+
+/// Maximum start time: the year 9999, in milliseconds since 1970-01-01 UTC.
+const MAX_UNIX_MS: u64 = 253_402_300_799_999;
+
 /// The start of counting in the time of a replay. The distance to both ends of the time scale is 73 years or more.
 const REPLAY_ORIGIN_NS: u64 = 1 << 61;
 
@@ -203,6 +209,9 @@ impl RecordReader {
         if has_audio != results.audio.is_some() {
             return end_error("`streams` and `results` do not agree about AUDIO");
         }
+        if results.duration_ns > MAX_TIME_NS || results.started_unix_ms > MAX_UNIX_MS {
+            return end_error("`duration_ns` or `started_unix_ms` is out of range");
+        }
         let is_valid = |audio: &AudioPicture<Waveform>| {
             audio.waveform.columns().len() <= MAX_COLUMNS && audio.waveform.samples_per_column() > 0
         };
@@ -232,9 +241,8 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
 fn recorded_packet(line: &PacketLine) -> Result<RecordedPacket, String> {
     let PacketLine { stream, sequence, due_us, sent_us, returned_us, echo_time_us, outcome } = *line;
     let ns = |us: f64| {
-        // Up to 2^52 ns (52 days), an f64 in microseconds represents each nanosecond.
         let ns = (us * 1e3).round();
-        if ns.abs() <= (1u64 << 52) as f64 { Ok(ns as i64) } else { Err("a time is out of range".to_owned()) }
+        if ns.abs() <= MAX_TIME_NS as f64 { Ok(ns as i64) } else { Err("a time is out of range".to_owned()) }
     };
     let time = |us| Ok::<_, String>(Time::from_nanos(REPLAY_ORIGIN_NS.saturating_add_signed(ns(us)?)));
     let echo_time_ns = |returned: f64| Ok::<_, String>(ns(returned)? - ns(sent_us)?);

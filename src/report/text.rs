@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::buffer_table::{ASSUMPTIONS, JitterBufferTable};
+use super::buffer_table::JitterBufferTable;
 use super::comparison::{Comparison, ComparisonResult, HEADINGS};
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionSetupFigures, DatagramFigures, HistogramBarFigures,
@@ -342,7 +342,7 @@ pub(super) fn all_further_rows(report: &Report) -> Vec<(&'static str, String)> {
     all.extend(report.loss_report.iter().flat_map(|loss| rows(LossReportFigures::FIGURES, loss)));
     all.extend(rows(DatagramFigures::FIGURES, &report.datagrams));
     let worst = report.time_series.as_ref().and_then(|series| series.worst_ten_seconds.as_ref());
-    all.extend(worst.map(|worst| ("worst 10 s", worst.text())));
+    all.extend(worst.map(|worst| ("worst period", worst.text())));
     all
 }
 
@@ -416,16 +416,18 @@ fn finding(finding: &Finding, style: Style) -> String {
 
 /// The meaning of the run for a musician, with the assumptions.
 fn interpretation(table: &JitterBufferTable) -> Option<String> {
-    Some(format!("{}.\n({ASSUMPTIONS})\n", table.interpretation()?))
+    Some(format!("{}.\n({})\n", table.interpretation()?, table.assumptions))
 }
 
 /// The reasons for a failure, then the verdict with the most important figures in one line.
 fn verdict(report: &Report, style: Style) -> String {
     let verdict = &report.verdict;
-    let word = match (verdict.passed, verdict.limits_set) {
-        (false, _) => style.bad(verdict.word()),
-        (true, true) => style.good(verdict.word()),
-        (true, false) => style.strong(verdict.word()),
+    let (word, _) = report.status_line(None);
+    let word = match (report.interrupted, verdict.passed, verdict.limits_set) {
+        (_, false, _) => style.bad(word),
+        (Some(_), ..) => style.warn(word),
+        (None, true, true) => style.good(word),
+        (None, true, false) => style.strong(word),
     };
     let mut text = String::new();
     for reason in &verdict.reasons {

@@ -235,6 +235,11 @@ impl TryFrom<SparseCounts> for Histogram {
             side.add(lower.unsigned_abs(), count);
             histogram.count = histogram.count.checked_add(count).ok_or("a histogram has too many values")?;
         }
+        // The sum of n values is between n times the minimum and n times the maximum.
+        let count = i128::from(histogram.count);
+        if histogram.count > 0 && !(i128::from(min) * count..=i128::from(max) * count).contains(&sum) {
+            return Err("minimum, maximum and sum of a histogram contradict each other");
+        }
         histogram.sum = sum;
         histogram.min_max = (histogram.count > 0).then_some((min, max));
         Ok(histogram)

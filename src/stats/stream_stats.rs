@@ -66,8 +66,23 @@ pub struct StreamStats {
     pub stalls: Stalls,
     /// The longest time in which all packets were lost.
     pub outage: LongestOutage,
+    /// The packets that were sent before the first packet in flight; `None` if no packet is in flight.
+    pub before_in_flight: Option<OutcomeCounts>,
+    /// Number of packets whose outcome was recorded by [`StreamStats::on_settled`].
+    pub recorded_outcomes: u64,
     /// The course of the counts and round trips over time. The round trips are relative to [`StreamStats::rtt_baseline`].
     pub history: History,
+}
+
+/// Outcomes of consecutive packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutcomeCounts {
+    /// Packets that were returned, damaged or lost.
+    pub settled: u64,
+    /// Packets for which no copy returned.
+    pub lost: u64,
+    /// Packets for which only damaged copies returned.
+    pub damaged: u64,
 }
 
 impl StreamStats {
@@ -117,10 +132,16 @@ impl StreamStats {
                 self.history.on_lost(sent_at, burst);
             }
             FinalOutcome::InFlight => {
+                self.before_in_flight.get_or_insert(OutcomeCounts {
+                    settled: self.recorded_outcomes,
+                    lost: self.lost,
+                    damaged: self.damaged,
+                });
                 self.in_flight += 1;
                 self.history.on_in_flight(sent_at);
             }
         }
+        self.recorded_outcomes += 1;
     }
 
     /// Records a returned packet that was overtaken.
@@ -145,9 +166,17 @@ impl StreamStats {
         self.sent.saturating_sub(self.in_flight)
     }
 
-    /// Lost packets divided by settled packets, 0 to 1. `None` without settled packets.
+    /// The packets from which ratios are computed: all settled packets that were sent before the first packet in flight. A later packet is
+    /// settled early if it returned, but not if it is lost. With such packets, an interrupted run would report too little loss.
+    pub fn observed(&self) -> OutcomeCounts {
+        let all = OutcomeCounts { settled: self.settled(), lost: self.lost, damaged: self.damaged };
+        self.before_in_flight.unwrap_or(all)
+    }
+
+    /// Lost packets divided by settled packets, 0 to 1, of the [observed](Self::observed) packets. `None` without such packets.
     pub fn loss_ratio(&self) -> Option<f64> {
-        (self.settled() > 0).then(|| self.lost as f64 / self.settled() as f64)
+        let OutcomeCounts { settled, lost, .. } = self.observed();
+        (settled > 0).then(|| lost as f64 / settled as f64)
     }
 
     /// Reordered packets divided by returned packets, 0 to 1 (RFC 4737, section 4.1). `None` without returned packets.

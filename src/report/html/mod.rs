@@ -17,7 +17,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-use super::buffer_table::{ASSUMPTIONS, JitterBufferTable};
+use super::buffer_table::JitterBufferTable;
 use super::model::Report;
 use super::quantities::{format_optional_time, format_percent, format_time};
 use super::text;
@@ -86,12 +86,14 @@ fn run_facts(report: &Report) -> String {
 /// The findings, and the meaning of the jitter-buffer table with its assumptions.
 fn findings(report: &Report) -> String {
     let mut text = String::new();
-    if let Some(interpretation) = report.jitter_buffer.as_ref().and_then(JitterBufferTable::interpretation) {
+    let table = report.jitter_buffer.as_ref();
+    if let Some((table, interpretation)) = table.and_then(|table| Some((table, table.interpretation()?))) {
         // Writing to a string cannot fail.
         _ = write!(
             text,
-            "<p class=\"meaning\">{}. <span class=\"quiet\">({ASSUMPTIONS})</span></p>",
-            escape_html_prose(&interpretation)
+            "<p class=\"meaning\">{}. <span class=\"quiet\">({})</span></p>",
+            escape_html_prose(&interpretation),
+            table.assumptions
         );
     }
     if !report.findings.is_empty() {
@@ -108,7 +110,7 @@ fn key_figures(report: &Report) -> String {
     if report.replies_expected {
         figures.push(("loss", stream.loss_ratio.map_or_else(|| "-".to_owned(), format_percent)));
         figures.extend([
-            ("round trip p50", format_optional_time(stream.rtt_p50_us.or(stream.rtt_max_us))),
+            ("round trip p50", format_optional_time(stream.rtt_p50_us)),
             ("round trip p99", format_optional_time(stream.rtt_p99_us)),
             ("round trip max", format_optional_time(stream.rtt_max_us)),
             ("jitter mean", format_optional_time(stream.jitter_mean_us)),

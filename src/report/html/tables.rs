@@ -6,6 +6,7 @@ use crate::report::comparison::{ComparisonResult, ComparisonRow, HEADINGS};
 use crate::report::model::{Report, VERSION_WITH_COMMIT};
 use crate::report::quantities::{format_percent, format_time, format_time_ms};
 use crate::report::text;
+use crate::report::time_series::IntervalFigures;
 use crate::sanitize::{escape_html, escape_html_prose};
 
 /// The table element in a box that scrolls if the table is wider than the page. `label` is the id of the heading.
@@ -152,17 +153,21 @@ pub(super) fn intervals(report: &Report) -> String {
     let Some(series) = report.time_series.as_ref().filter(|series| !series.intervals.is_empty()) else {
         return String::new();
     };
-    let names =
-        ["sent", "returned", "lost", "upstream", "downstream", "longest burst", "min", "p50", "p99", "max", "jitter"];
+    // Rare outcomes have a column only if they occurred.
+    let [has_damaged, has_in_flight] = [|one: &IntervalFigures| one.damaged, |one: &IntervalFigures| one.in_flight]
+        .map(|count| series.intervals.iter().any(|interval| count(interval) > 0));
+    let names = [("damaged", has_damaged), ("in flight", has_in_flight)].into_iter();
+    let names = ["sent", "returned", "lost"].into_iter().chain(names.filter_map(|(name, shown)| shown.then_some(name)));
+    let names = names.chain(["upstream", "downstream", "longest burst", "min", "p50", "p99", "max", "jitter"]);
     let mut rows = head("from", names) + "<tbody>\n";
     let count = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
     let time = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), format_time);
     for interval in &series.intervals {
         _ = write!(rows, "<tr><th scope=\"row\">{} s</th>", interval.start_s);
-        for cell in [
-            interval.sent.to_string(),
-            interval.returned.to_string(),
-            interval.lost.to_string(),
+        let outcomes = [interval.sent, interval.returned, interval.lost].into_iter();
+        let rare = [(interval.damaged, has_damaged), (interval.in_flight, has_in_flight)];
+        let outcomes = outcomes.chain(rare.into_iter().filter_map(|(count, shown)| shown.then_some(count)));
+        let further = [
             count(interval.lost_upstream),
             count(interval.lost_downstream),
             interval.burst_max.to_string(),
@@ -171,7 +176,8 @@ pub(super) fn intervals(report: &Report) -> String {
             time(interval.rtt_p99_us),
             time(interval.rtt_max_us),
             time(interval.jitter_mean_us),
-        ] {
+        ];
+        for cell in outcomes.map(|count| count.to_string()).chain(further) {
             _ = write!(rows, "<td>{cell}</td>");
         }
         rows += "</tr>\n";

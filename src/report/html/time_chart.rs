@@ -52,12 +52,16 @@ fn round_trips(report: &Report, series: &TimeSeries, end: &Axis) -> String {
     let axis = Axis::times(min, typical, max);
     let width = intervals.len() as f64;
     let mut drawing = String::new();
-    let mut keys = vec![("line p50", "median (p50)"), ("line p99", "p99"), ("band", "smallest to largest")];
+    let worst_key;
+    let is_max = |interval: &IntervalFigures| interval.rtt_p99_us.is_none() && interval.rtt_max_us.is_some();
+    let p99_key = if intervals.iter().any(is_max) { "p99 (maximum below 100 replies)" } else { "p99" };
+    let mut keys = vec![("line p50", "median (p50)"), ("line p99", p99_key), ("band", "smallest to largest")];
     if let Some(worst) = &series.worst_ten_seconds {
         let interval_s = series.interval_s.max(1) as f64;
         let (x, length) = (worst.start_s as f64 / interval_s, worst.duration_s as f64 / interval_s);
         _ = write!(drawing, "<rect class=\"worst\" x=\"{x}\" y=\"0\" width=\"{length}\" height=\"{HEIGHT}\"/>");
-        keys.push(("worst", "worst ten seconds"));
+        worst_key = format!("worst {}", seconds(worst.duration_s));
+        keys.push(("worst", &worst_key));
     }
     let is_silent = |interval: &IntervalFigures| interval.returned == 0 && interval.lost > 0;
     for (start, silent) in runs(intervals, is_silent) {
@@ -195,19 +199,15 @@ fn runs(
     chunks.filter(move |(_, chunk)| condition(&chunk[0]))
 }
 
-/// A line through the centers of the intervals. The line ends at the edges of the intervals, so that a single interval is visible. Intervals
-/// without a value interrupt the line.
+/// A line with one step per interval, like the band. Intervals without a value interrupt the line.
 fn line(intervals: &[IntervalFigures], axis: &Axis, value: impl Fn(&IntervalFigures) -> Option<f64> + Copy) -> String {
     let mut path = String::new();
     for (start, run) in runs(intervals, |interval| value(interval).is_some()) {
-        let heights = run.iter().filter_map(value).map(|us| axis.y(us));
-        for (offset, y) in heights.enumerate() {
-            if offset == 0 {
-                _ = write!(path, "M{start} {y:.1}");
-            }
-            _ = write!(path, "L{}.5 {y:.1}", start + offset);
+        for (offset, us) in run.iter().filter_map(value).enumerate() {
+            let y = axis.y(us);
+            let step = if offset == 0 { format!("M{start} {y:.1}") } else { format!("V{y:.1}") };
+            _ = write!(path, "{step}h1");
         }
-        _ = write!(path, "H{}", start + run.len());
     }
     path
 }

@@ -198,6 +198,12 @@ fn loss_names_its_direction_if_it_is_known() {
         found(Some(970)),
         ["5 % of the packets were lost in both directions, 30 upstream and 20 downstream, at random, not in bursts."]
     );
+    // Twelve of many packets are not 0 %.
+    let rare: Vec<Option<i64>> = (0..250_000).map(|n| (n % 20_833 != 7).then_some(20 * MS)).collect();
+    assert_eq!(
+        messages(&probe(stream(&rare))),
+        ["less than 0.01 % of the packets were lost at random, not in bursts."]
+    );
     // Two lost packets have neither a pattern nor a direction.
     let few: Vec<Option<i64>> = (0..1_000).map(|n| (n % 500 != 7).then_some(20 * MS)).collect();
     assert_eq!(messages(&probe(stream(&few))), [""; 0]);
@@ -215,6 +221,14 @@ fn outage_is_reported_with_start_and_end() {
     assert_eq!(
         messages(&probe(stream(&with_outage(1_800..2_000)))),
         ["The path was down for 2.0 s from 18.0 s on: 200 packets lost in a row, until the end of the run."]
+    );
+    // Other losses are stated without the outage.
+    let others = |n: i64| n % 100 == 50 && !(1_000..1_400).contains(&n);
+    let mixed: Vec<Option<i64>> =
+        (0..3_000).map(|n| (!(1_050..1_350).contains(&n) && !others(n)).then_some(20 * MS)).collect();
+    assert_eq!(
+        messages(&probe(stream(&mixed)))[1..],
+        ["Outside this outage, 0.96 % of the packets were lost at random, not in bursts."]
     );
     // 100 lost packets were sent within 0.99 s.
     assert_eq!(codes(&with_outage(500..600)), [FindingCode::Loss]);

@@ -1,6 +1,6 @@
 //! Jitter and reordering compared with their RFCs, and pacing compared with numbers calculated by hand.
 
-use jamjam_dev::stats::{Jitter, PacingStats, Reordering, StreamStats};
+use jamjam_dev::stats::{FinalOutcome, Jitter, PacingStats, Reordering, StreamStats};
 use jamjam_dev::time::Time;
 use proptest::prelude::*;
 
@@ -134,6 +134,27 @@ fn relative_stream_keeps_microseconds_with_a_delay_of_seconds() {
     // The median round trip is 130 µs longer than the first round trip. The bucket of 130,000 ns is 128 ns wide: 129,920 to 130,047 ns.
     assert_eq!(stream.rtt.percentile(0.5), Some(130_047));
     assert_eq!(stream.jitter.count(), 2);
+}
+
+#[test]
+fn loss_ratio_of_an_interrupted_run_ends_at_the_first_packet_in_flight() {
+    // Every tenth packet is lost. The last 100 packets have no deadline before the interruption, so only their returns are known.
+    let mut stream = StreamStats::new();
+    for n in 0..300 {
+        let outcome = match n {
+            _ if n % 10 != 3 => FinalOutcome::Returned { rtt: 1_000 },
+            200.. => FinalOutcome::InFlight,
+            _ => FinalOutcome::Lost,
+        };
+        stream.on_sent(Time::ZERO, false);
+        if let FinalOutcome::Returned { rtt } = outcome {
+            stream.on_return(Time::ZERO, rtt);
+        }
+        stream.on_settled(Time::ZERO, outcome);
+    }
+    assert_eq!((stream.returned, stream.lost, stream.in_flight), (270, 20, 10));
+    // 20 of the 203 packets before the first packet in flight.
+    assert_eq!(stream.loss_ratio(), Some(20.0 / 203.0));
 }
 
 #[test]

@@ -381,7 +381,7 @@ fn every_text_label_is_defined_in_measuring_md() {
     // 18 labels are:
     // - Six delays: server delay, echo time, PDV, IPDV, pacing error, p50 of the pacing error.
     // - Six counts: recorded, loss bursts, reordering, groups, port unreachable, stray.
-    // - Six others: send call, timer error, connection setup, clock offset, mapped address, worst 10 s.
+    // - Six others: send call, timer error, connection setup, clock offset, mapped address, worst period.
     //
     // The capture has four labels: captured, overruns, capture xruns, capture clock. The playback has five labels: played, jitter buffer,
     // playback latency, playback xruns, playback clock. The audio quality has three labels: gaps, level, alignment.

@@ -223,6 +223,6 @@ fn longest_burst_is_compared_with_its_limit() {
     assert_eq!((exceeded.limits[0].measured, exceeded.limits[0].passed), (None, false));
     assert_eq!(
         exceeded.limits[0].note.as_deref(),
-        Some("no packet was sent, or all sent packets were in flight when the run ended")
+        Some("too few packets had an outcome when the run ended")
     );
 }

@@ -62,7 +62,7 @@ PDV                   p50 24.5 µs, p99 -, p99.9 -, max 49.0 µs
 
        jitter buffer          late  late or lost       one way
               0.0 ms            98          99 %        2.7 ms
-              2.7 ms             0           1 %        5.4 ms  recommended
+              2.7 ms             0           1 %        5.4 ms
               5.3 ms             0           1 %        8.0 ms
              10.7 ms             0           1 %       13.4 ms
              16.0 ms             0           1 %       18.7 ms
@@ -169,7 +169,7 @@ retransmit lost frames.
 Without a jitter buffer, 0 % of the packets would be late or lost; about 3 ms one way.
 (assuming a symmetric path, 128-sample packets and 48 kHz; server delay and device latency not included)
 
-measured: 1000 sent, 0 % lost, RTT p50/p99 0.06/0.06 ms, jitter buffer 0.0 ms
+INTERRUPTED: 1000 sent, 0 % lost, RTT p50/p99 0.06/0.06 ms, jitter buffer 0.0 ms
 ";
     assert_eq!(summary(&run, &Limits::default()), expected);
 }

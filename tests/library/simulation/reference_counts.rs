@@ -99,6 +99,8 @@ pub(crate) struct StreamCounts {
     pub(crate) left: Vec<i64>,
     /// Whether each packet was lost, in order of sending.
     pub(crate) losses: Vec<bool>,
+    /// The position of the first packet in flight in the order of sending.
+    pub(crate) first_in_flight: Option<usize>,
     /// The deadline of the last packet of the stream.
     pub(crate) last_deadline: Option<i64>,
 }
@@ -329,6 +331,9 @@ fn close(
         let undecided = !left_the_window && config.interrupted.is_some_and(|at| at < deadline);
         let packet_outcome = if !config.answers_expected || undecided { Outcome::InFlight } else { Outcome::Lost };
         counts.losses[index] = packet_outcome == Outcome::Lost;
+        if packet_outcome == Outcome::InFlight {
+            counts.first_in_flight.get_or_insert(index);
+        }
         counts.lost += u64::from(packet_outcome == Outcome::Lost);
         counts.in_flight += u64::from(packet_outcome == Outcome::InFlight);
         lines.push(Line { stream, sequence: packet.number, sent: packet.left, received_at: None, packet_outcome });
