@@ -394,3 +394,62 @@ fn decibels(peak: Option<f32>) -> String {
         None => "-".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot() -> LiveSnapshot {
+        LiveSnapshot {
+            elapsed_ns: 1_980_000_000,
+            sent: 192,
+            returned: 190,
+            rate: Some(100),
+            lost: 1,
+            loss_ratio: Some(1.0 / 191.0),
+            replies_expected: true,
+            unanswered_ns: Some(1_970_000_000),
+            ..LiveSnapshot::default()
+        }
+    }
+
+    fn text(total: Option<u64>, now: &LiveSnapshot, size: (u16, u16)) -> Vec<String> {
+        lines("probe of host", total, Some(now), size, false).into_iter().map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn silence_is_never_longer_than_the_run() {
+        let line = progress_line(Some(&snapshot()));
+        assert!(line.starts_with("1 s: 192 sent") && line.ends_with(", no reply for 1 s"), "{line}");
+        let long = LiveSnapshot { elapsed_ns: 65_999_999_999, unanswered_ns: Some(65_999_000_000), ..snapshot() };
+        let line = progress_line(Some(&long));
+        assert!(line.starts_with("1:05: ") && line.ends_with(", no reply for 1:05"), "{line}");
+    }
+
+    #[test]
+    fn share_of_a_lost_packet_is_never_zero() {
+        let ratios = [None, Some(0.0), Some(1e-9), Some(0.000_049), Some(0.000_051), Some(0.5)];
+        assert_eq!(ratios.map(share), ["-", "0 %", "< 0.01 %", "< 0.01 %", "0.01 %", "50 %"]);
+    }
+
+    #[test]
+    fn rate_is_shown_until_all_packets_are_sent() {
+        let first = |total, now: &LiveSnapshot| text(total, now, (80, 24)).swap_remove(0);
+        assert_eq!(first(Some(193), &snapshot()), "probe of host  1 s, 100 packets/s");
+        assert_eq!(first(None, &snapshot()), "probe of host  1 s, 100 packets/s");
+        assert_eq!(first(Some(192), &snapshot()), "probe of host  1 s, waiting for missing replies");
+        let no_echo = LiveSnapshot { replies_expected: false, ..snapshot() };
+        assert_eq!(first(Some(192), &no_echo), "probe of host  1 s, 100 packets/s");
+    }
+
+    #[test]
+    fn small_terminal_shows_the_loss_first() {
+        let now = snapshot();
+        assert_eq!(text(Some(400), &now, (80, 3))[1][..32], *"sent 192 of 400   lost 1 (0.52 %)"[..32].to_owned());
+        assert_eq!(text(Some(400), &now, (59, 2)), ["lost 1 (0.52 %)"]);
+        assert_eq!(text(Some(400), &now, (20, 24))[0], "lost 1 (0.52 %)");
+        let narrow = text(Some(400), &now, (20, 24));
+        assert!(narrow.iter().all(|line| line.chars().count() < 20), "{narrow:?}");
+        assert!(text(Some(400), &now, (19, 24)).is_empty() && text(Some(400), &now, (80, 1)).is_empty());
+    }
+}

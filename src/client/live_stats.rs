@@ -327,7 +327,7 @@ impl LiveStats {
             }
         }
         self.sent = index + 1;
-        if self.config.replies_expected {
+        if self.config.replies_expected && Some(at) > self.last_reply_at {
             self.unanswered_since.get_or_insert(at);
         }
         if let Some(second) = self.second_mut(at) {
