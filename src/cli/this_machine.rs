@@ -1,13 +1,13 @@
 //! `probe --this-machine`: checks whether this machine can measure precisely.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Arg, ColorChoice};
 
 use super::options::network::HEADING_LOCAL_SYSTEM;
-use super::output::{Failure, draw_view, erase_view, print};
+use super::output::{Failure, ViewLine, can_draw_view, draw_view, erase_view, print};
 use super::values::{DEFAULT_SIGNALING_PORT, use_color};
 use crate::io::machine::{self, KernelFiles, TimingRun};
 use crate::io::stop::StopToken;
@@ -73,8 +73,8 @@ impl ThisMachineArgs {
 
 /// Waits for the end of the measurement. Shows on a terminal that it is active.
 fn wait_with_progress(run: &TimingRun) {
-    if io::stderr().is_terminal() {
-        draw_view(&["measuring timers and send calls".to_owned()]);
+    if can_draw_view() {
+        draw_view(&[ViewLine::plain("measuring timers and send calls")]);
     }
     while !run.finished_within(POLL_INTERVAL) {}
     erase_view();

@@ -13,28 +13,32 @@ use std::time::Duration;
 use clap::builder::{EnumValueParser, PathBufValueParser, PossibleValue, TypedValueParser};
 use clap::{Arg, ColorChoice, Command, Error, ValueEnum};
 
-use crate::io::{log, udp};
+use crate::io::{files, log, os, udp};
 use crate::rate_limit::WindowLimit;
 use crate::report::limits::Profile;
 use crate::signaling::Dialect;
 use crate::units::{self, ParseQuantityError, TimeUnit};
 
 /// Parser for the value of an option that names an output file. Rejects `-`, which usually means standard output. Without this check, the
-/// program would create a file with the name `-`.
+/// program would create a file with the name `-`. Also rejects files that a standard stream uses.
 pub fn output_file_parser() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|file| {
         if file.as_os_str() == "-" {
-            Err("standard output is not supported; for a file named `-`, give ./-")
-        } else {
-            Ok(file)
+            return Err("standard output is not supported; for a file named `-`, give ./-".to_owned());
         }
+        files::stream_conflict(&file).map_or(Ok(file), |conflict| Err(conflict.to_string()))
     })
 }
 
-/// Whether to color the output on `stream`. With `Auto`, output to a terminal is colored unless NO_COLOR is set and not empty.
+/// Whether to color the output on `stream`. With `Auto`, output to a terminal is colored unless NO_COLOR is set and not empty, or TERM
+/// names a terminal without colors.
 pub fn use_color(choice: ColorChoice, stream: &impl IsTerminal) -> bool {
     match choice {
-        ColorChoice::Auto => stream.is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        ColorChoice::Auto => {
+            stream.is_terminal()
+                && os::terminal_has_sequences()
+                && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        }
         ColorChoice::Always => true,
         ColorChoice::Never => false,
     }

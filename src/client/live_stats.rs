@@ -158,6 +158,11 @@ fn peak(payload: &[u8]) -> f32 {
     samples.fold(0.0, f32::max)
 }
 
+/// The larger of two magnitudes.
+fn louder(known: Option<f32>, peak: f32) -> Option<f32> {
+    Some(known.map_or(peak, |known| known.max(peak)))
+}
+
 /// A packet whose outcome may still change.
 #[derive(Clone, Copy, Debug)]
 struct LivePacket {
@@ -170,8 +175,10 @@ struct LivePacket {
 struct Second {
     sent: u64,
     max_rtt: Option<i64>,
-    sent_peak: f32,
-    returned_peak: f32,
+    /// `None` without a packet.
+    sent_peak: Option<f32>,
+    /// The same for returned packets.
+    returned_peak: Option<f32>,
 }
 
 /// Computes the figures of a run from its events.
@@ -196,6 +203,8 @@ pub struct LiveStats {
     loss_bursts: u64,
     last_rtt: Option<i64>,
     last_reply_at: Option<Time>,
+    /// When the oldest packet was sent that was sent after the last reply and has no reply.
+    unanswered_since: Option<Time>,
     started_at: Option<Time>,
     /// The seconds of the run from number `first_second` on.
     seconds: VecDeque<Second>,
@@ -238,11 +247,13 @@ pub struct LiveSnapshot {
     pub includes_server_delay: bool,
     /// Current jitter estimate (RFC 3550).
     pub jitter_ns: Option<f64>,
-    /// Time since the last reply.
-    pub since_reply_ns: Option<u64>,
+    /// Time since the oldest packet was sent that was sent after the last reply and has no reply. `None` if there is no such packet.
+    pub unanswered_ns: Option<u64>,
     /// The largest round trip of each of the last seconds, the current second last. `None` for a second without a reply.
     pub rtt_max_by_second: Vec<Option<i64>>,
-    /// The largest magnitude of the samples sent within the current and the previous second.
+    /// Whether the levels of the audio are computed.
+    pub has_levels: bool,
+    /// The largest magnitude of the samples sent within the current and the previous second. `None` if no packet was sent.
     pub sent_peak: Option<f32>,
     /// The same of the returned samples.
     pub returned_peak: Option<f32>,
@@ -267,6 +278,7 @@ impl LiveStats {
             loss_bursts: 0,
             last_rtt: None,
             last_reply_at: None,
+            unanswered_since: None,
             started_at: None,
             seconds: VecDeque::with_capacity(HISTORY_SECONDS),
             first_second: 0,
@@ -285,7 +297,7 @@ impl LiveStats {
                 }
                 LiveEvent::SentLevel { at, peak } => {
                     if let Some(second) = self.second_mut(at) {
-                        second.sent_peak = second.sent_peak.max(peak);
+                        second.sent_peak = louder(second.sent_peak, peak);
                     }
                     at
                 }
@@ -315,6 +327,9 @@ impl LiveStats {
             }
         }
         self.sent = index + 1;
+        if self.config.replies_expected && Some(at) > self.last_reply_at {
+            self.unanswered_since.get_or_insert(at);
+        }
         if let Some(second) = self.second_mut(at) {
             second.sent += 1;
         }
@@ -341,7 +356,7 @@ impl LiveStats {
             }
         }
         if let Some(second) = self.second_mut(reply.received_at) {
-            second.returned_peak = second.returned_peak.max(reply.peak);
+            second.returned_peak = louder(second.returned_peak, reply.peak);
             if reply.is_return {
                 second.max_rtt = Some(second.max_rtt.map_or(rtt, |max| max.max(rtt)));
             }
@@ -350,8 +365,12 @@ impl LiveStats {
             self.returned += 1;
             self.round_trips.on_return(reply.sent_at, rtt);
             self.last_rtt = Some(rtt);
-            self.last_reply_at = Some(reply.received_at);
         }
+        let last_reply_at = self.last_reply_at.max(Some(reply.received_at));
+        self.last_reply_at = last_reply_at;
+        // Usually, no packet was sent between this reply and this call.
+        let sent_later = self.packets.iter().rev().take_while(|packet| Some(packet.sent_at) > last_reply_at);
+        self.unanswered_since = sent_later.filter(|packet| !packet.has_reply).last().map(|packet| packet.sent_at);
     }
 
     /// Settles all packets, in the order of sending, that have a reply or timed out by `now`.
@@ -439,7 +458,8 @@ impl LiveStats {
         let lost = self.settled - self.settled_with_reply;
         let ratio = |lost: u64, all: u64| (all > 0).then(|| lost as f64 / all as f64);
         let previous = self.seconds.len().checked_sub(2).and_then(|index| self.seconds.get(index));
-        let peak = |side: fn(&Second) -> f32| self.seconds.iter().rev().take(2).map(side).fold(0.0, f32::max);
+        let peak =
+            |side: fn(&Second) -> Option<f32>| self.seconds.iter().rev().take(2).filter_map(side).reduce(f32::max);
         LiveSnapshot {
             elapsed_ns: saturating_nanos(now.duration_since(started_at)),
             sent: self.sent,
@@ -457,10 +477,11 @@ impl LiveStats {
             rtt_p99_ns: percentile(0.99),
             includes_server_delay: delay.is_none(),
             jitter_ns: (self.returned > 1).then(|| self.round_trips.jitter.estimate()),
-            since_reply_ns: self.last_reply_at.map(|at| saturating_nanos(now.duration_since(at))),
+            unanswered_ns: self.unanswered_since.map(|at| saturating_nanos(now.duration_since(at))),
             rtt_max_by_second: self.seconds.iter().map(|second| second.max_rtt.map(path_time)).collect(),
-            sent_peak: self.config.has_levels.then(|| peak(|second| second.sent_peak)),
-            returned_peak: self.config.has_levels.then(|| peak(|second| second.returned_peak)),
+            has_levels: self.config.has_levels,
+            sent_peak: peak(|second| second.sent_peak),
+            returned_peak: peak(|second| second.returned_peak).filter(|_| self.config.has_levels),
             events_dropped: self.events_dropped,
         }
     }

@@ -1,6 +1,7 @@
 //! Reads small files with a size limit, and writes files atomically: writes a temporary file in the same folder and renames it.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -121,6 +122,91 @@ pub fn prepare(file: &Path) -> io::Result<()> {
     if exists { fs::remove_file(&target) } else { Ok(()) }
 }
 
+/// Why a path cannot name an output file: this process or another one already writes to the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamConflict {
+    /// The path names an open file, such as /dev/stdout.
+    OpenFile,
+    /// Standard output of this process is redirected to the file.
+    Stdout,
+    /// Standard error of this process is redirected to the file.
+    Stderr,
+}
+
+impl fmt::Display for StreamConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OpenFile => "this path stands for an open file; give the name of a file",
+            Self::Stdout => "standard output is redirected to this file; give another file",
+            Self::Stderr => "standard error is redirected to this file; give another file",
+        })
+    }
+}
+
+/// Checks that `file` is none of the standard streams. Replacing or truncating such a file would lose the output of the stream.
+pub fn stream_conflict(file: &Path) -> Option<StreamConflict> {
+    if is_descriptor(file) { Some(StreamConflict::OpenFile) } else { redirected_stream(file) }
+}
+
+/// Maximum number of symbolic links that are followed, as in Linux.
+const MAX_LINKS: usize = 40;
+
+/// Whether `file` is one of /dev/std*, /dev/fd/* and /proc/*/fd/*, or a link to one of these. The links are followed one at a time, because
+/// the last target of /dev/stdout is the redirected file. A pipe of process substitution, such as /dev/fd/63, is permitted.
+fn is_descriptor(file: &Path) -> bool {
+    let mut path = file.to_owned();
+    for _ in 0..MAX_LINKS {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let (Some(name), Ok(folder)) = (path.file_name().and_then(|name| name.to_str()), parent.canonicalize()) else {
+            return false;
+        };
+        if folder == Path::new("/dev") && ["stdin", "stdout", "stderr"].contains(&name) {
+            return true;
+        }
+        let is_proc = folder.starts_with("/proc") && folder.ends_with("fd");
+        if is_proc || folder == Path::new("/dev/fd") {
+            return ["0", "1", "2"].contains(&name) || !is_pipe(&path);
+        }
+        let Ok(target) = fs::read_link(folder.join(name)) else { return false };
+        path = folder.join(target);
+    }
+    false
+}
+
+#[cfg(unix)]
+fn is_pipe(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|metadata| std::os::unix::fs::FileTypeExt::is_fifo(&metadata.file_type()))
+}
+
+#[cfg(not(unix))]
+fn is_pipe(_: &Path) -> bool {
+    false
+}
+
+/// The standard stream that is redirected to `file`. Several streams and options may use the same device, such as /dev/null.
+#[cfg(unix)]
+fn redirected_stream(file: &Path) -> Option<StreamConflict> {
+    use std::io::IsTerminal;
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+    let target = fs::metadata(file).ok()?;
+    let is_target = |stream: BorrowedFd<'_>| {
+        let open = stream.try_clone_to_owned().and_then(|stream| File::from(stream).metadata());
+        let is_shared_device = target.file_type().is_char_device() && !stream.is_terminal();
+        open.is_ok_and(|open| (open.dev(), open.ino()) == (target.dev(), target.ino())) && !is_shared_device
+    };
+    if is_target(io::stdout().as_fd()) {
+        return Some(StreamConflict::Stdout);
+    }
+    is_target(io::stderr().as_fd()).then_some(StreamConflict::Stderr)
+}
+
+#[cfg(not(unix))]
+fn redirected_stream(_: &Path) -> Option<StreamConflict> {
+    None
+}
+
 /// Follows symbolic links, even to a missing file. The rename then replaces the target instead of the link.
 fn resolve_links(file: &Path) -> PathBuf {
     let link_target = |target| file.parent().unwrap_or(Path::new("")).join(target);
@@ -137,6 +223,42 @@ fn temp_path(target: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn names_of_open_files_are_found_behind_links() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        for (link, target) in [("direct", "/dev/stdout"), ("chain", "direct"), ("loop", "loop"), ("void", "/dev/null")]
+        {
+            std::os::unix::fs::symlink(target, at(link)).expect("a link");
+        }
+        fs::write(at("plain"), "").expect("a file");
+        let open = File::open(at("plain")).expect("a file");
+        let number = std::os::fd::AsRawFd::as_raw_fd(&open);
+        let (reader, _writer) = io::pipe().expect("a pipe");
+        let pipe = std::os::fd::AsRawFd::as_raw_fd(&reader);
+        for (file, expected) in [
+            ("/dev/stdin".into(), true),
+            ("/dev/stderr".into(), true),
+            ("/dev/fd/1".into(), true),
+            ("/dev/../proc/self/fd/2".into(), true),
+            (format!("/proc/{}/task/{}/fd/0", std::process::id(), std::process::id()).into(), true),
+            (format!("/dev/fd/{number}").into(), true),
+            (format!("/dev/fd/{pipe}").into(), false),
+            (at("direct"), true),
+            (at("chain"), true),
+            (at("loop"), false),
+            (at("void"), false),
+            (at("plain"), false),
+            (at("missing"), false),
+            (at("missing/file"), false),
+            ("/".into(), false),
+        ] {
+            let file: PathBuf = file;
+            assert_eq!(stream_conflict(&file) == Some(StreamConflict::OpenFile), expected, "{}", file.display());
+        }
+    }
 
     #[cfg(unix)]
     #[test]

@@ -42,13 +42,32 @@ pub fn terminal_width(stdout: &StdoutLock<'_>) -> Option<usize> {
     None
 }
 
-/// The number of columns of the terminal behind standard error (Linux only); `None` if it is not known.
-pub fn stderr_columns() -> Option<u16> {
+/// The columns and rows of the terminal behind standard error (Linux only); `None` if they are not known.
+pub fn stderr_size() -> Option<(u16, u16)> {
     #[cfg(target_os = "linux")]
-    let columns = Some(rustix::termios::tcgetwinsize(std::io::stderr()).ok()?.ws_col).filter(|columns| *columns > 0);
+    {
+        let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok()?;
+        Some((size.ws_col, size.ws_row)).filter(|(columns, rows)| *columns > 0 && *rows > 0)
+    }
     #[cfg(not(target_os = "linux"))]
-    let columns = None;
-    columns
+    None
+}
+
+/// Whether this process is in the foreground of the terminal behind standard error (detected only on Linux). A background job of a shell
+/// is not. A terminal that does not control this process has no jobs, so every process is in its foreground.
+pub fn is_stderr_foreground() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let foreground = rustix::termios::tcgetpgrp(std::io::stderr());
+        foreground.is_err() || foreground == Ok(rustix::process::getpgrp())
+    }
+    #[cfg(not(target_os = "linux"))]
+    true
+}
+
+/// Whether the terminal supports color and cursor sequences, according to the environment variable TERM. Windows does not set it.
+pub fn terminal_has_sequences() -> bool {
+    std::env::var_os("TERM").map_or(cfg!(windows), |name| !name.is_empty() && name != "dumb")
 }
 
 /// The name of this host. On systems other than Linux, the name comes from the environment, which may lack it.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ClientArgs;
-use crate::cli::live_view::LiveView;
+use crate::cli::live_view::{Display, LiveView};
 use crate::cli::output::{Failure, are_notices_silenced, print_notice};
 use crate::cli::packet_lines::{PacketLineSender, PacketLineWriter, RecordFile, packet_lines};
 use crate::client::{
@@ -49,7 +49,8 @@ impl ClientArgs {
         config: LiveConfig,
     ) -> Result<(RunObserver, RunOutputs), Failure> {
         let is_shown = !are_notices_silenced();
-        let view = is_shown.then(|| LiveView::new(target, total, config, self.progress, self.color)).flatten();
+        let display = Display::choose(self.progress, self.json_lines, self.color).filter(|_| is_shown);
+        let view = display.map(|display| LiveView::new(target, total, config, display));
         let (live_observer, view) = view.unzip();
         let file = self.run_record.create(self.limits())?;
         let lines = (self.json_lines || file.is_some()).then(|| packet_lines(self.json_lines, file));

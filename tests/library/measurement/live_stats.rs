@@ -137,6 +137,8 @@ impl SimulatedRun {
             let previous = jitter.unwrap_or(0.0);
             jitter = Some(previous + ((pair[1].1 - pair[0].1).abs() as f64 - previous) / 16.0);
         }
+        let last_reply = arrived.last().map_or(i64::MIN, |arrival| arrival.at);
+        let unanswered = (0..sent.len()).find(|packet| sent[*packet] > last_reply && !replies[*packet]);
         let second = |at: i64| (at - first) / SECOND;
         let last = second(now);
         let in_second = |number: i64| returns.iter().filter(move |(at, _)| second(*at) == number).map(|(_, rtt)| *rtt);
@@ -152,7 +154,7 @@ impl SimulatedRun {
             current_burst: replies[..settled].iter().rev().take_while(|reply| !**reply).count() as u64,
             rtt_last_ns: returns.last().map(|(_, rtt)| *rtt),
             jitter_ns: jitter,
-            since_reply_ns: returns.last().map(|(at, _)| (now - at).cast_unsigned()),
+            unanswered_ns: unanswered.map(|packet| (now - sent[packet]).cast_unsigned()),
             rtt_max_by_second: ((last - 59).max(0)..=last).map(|number| in_second(number).max()).collect(),
             ..LiveSnapshot::default()
         }
@@ -280,7 +282,23 @@ fn audio_round_trips_exclude_the_server_delay_if_it_is_known() {
     assert_eq!((snapshot.sent_peak, snapshot.returned_peak), (Some(0.5), Some(0.25)));
     // The levels of earlier seconds are not shown.
     let later = snapshot_of(&round_trips, known, 4 * SECOND);
-    assert_eq!((later.sent_peak, later.returned_peak), (Some(0.0), Some(0.0)));
+    assert_eq!((later.has_levels, later.sent_peak, later.returned_peak), (true, None, None));
+}
+
+#[test]
+fn silence_counts_from_the_first_unanswered_packet_after_a_reply() {
+    let unanswered = |round_trips: &[Option<i64>], now| snapshot_of(round_trips, CONFIG, now).unanswered_ns;
+    let ns = |ms: i64| Some((ms * MS).cast_unsigned());
+    // All packets were answered, or those without a reply were sent before the last reply.
+    assert_eq!(unanswered(&[Some(1); 3], 10 * SECOND), None);
+    assert_eq!(unanswered(&[Some(1), None, None, Some(1)], 10 * SECOND), None);
+    assert_eq!(unanswered(&[Some(50), None, None], 10 * SECOND), None);
+    // Before the first reply, and after a reply. Packets that timed out long ago still count.
+    assert_eq!(unanswered(&[None; 3], 300 * MS), ns(300));
+    assert_eq!(unanswered(&[Some(1), None, Some(1), None, None], 300 * MS), ns(270));
+    assert_eq!(unanswered(&[&[Some(1)][..], &[None; 6_000]].concat(), 60 * SECOND), ns(59_990));
+    let no_echo = LiveConfig { replies_expected: false, ..CONFIG };
+    assert_eq!(snapshot_of(&[None; 3], no_echo, 10 * SECOND).unanswered_ns, None);
 }
 
 #[test]

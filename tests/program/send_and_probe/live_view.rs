@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::net::UdpSocket;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 use test_support::client;
@@ -19,38 +19,101 @@ use test_support::server::poll_until;
 /// Erases the view: the cursor moves up, then everything below is erased.
 const ERASE: &str = "A\r\u{1b}[J";
 
-/// A run whose standard error is a terminal of 80 columns and 24 rows.
+/// A program that runs in a terminal.
+struct TerminalProgram {
+    folder: TempDir,
+    running: Child,
+}
+
+/// The end of a run in a terminal.
 struct TerminalRun {
     /// The exit code.
     code: i32,
     /// Everything that the terminal received.
     terminal: String,
-    /// Standard output, which is a file.
+    /// Standard output, if it is a file.
     stdout: String,
+}
+
+/// A terminal of 80 columns and 24 rows in which standard output is redirected to a file.
+const TERMINAL: Terminal = Terminal { columns: 80, rows: 24, name: "xterm", shell: "exec PROGRAM >STDOUT" };
+
+#[derive(Clone, Copy)]
+struct Terminal {
+    columns: u16,
+    rows: u16,
+    /// TERM.
+    name: &'static str,
+    /// The shell command. PROGRAM stands for the program with its arguments, STDOUT for the file of standard output.
+    shell: &'static str,
+}
+
+impl Terminal {
+    fn start(self, line: &str) -> TerminalProgram {
+        let folder = TempDir::new().unwrap();
+        let program = command(line.split_whitespace());
+        let words: Vec<&str> =
+            [program.get_program()].into_iter().chain(program.get_args()).map(|word| word.to_str().unwrap()).collect();
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        let shell = self.shell.replace("PROGRAM", &words.join(" ")).replace("STDOUT", &file("stdout"));
+        let shell = format!("stty cols {} rows {}; tty >{}; {shell}", self.columns, self.rows, file("tty"));
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--flush", "--return", "--command", &shell, &file("terminal")]);
+        script.current_dir(program.get_current_dir().unwrap()).env_remove("NO_COLOR").env("TERM", self.name);
+        script.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let running = script.spawn().unwrap();
+        TerminalProgram { folder, running }
+    }
+
+    fn run(self, line: &str) -> TerminalRun {
+        self.start(line).end()
+    }
+}
+
+impl TerminalProgram {
+    /// Waits until the terminal has received a text for which `is_expected` is true.
+    fn wait_for(&self, what: &str, is_expected: impl Fn(&str) -> bool) {
+        poll_until(what, || is_expected(&self.received()).then_some(()));
+    }
+
+    fn received(&self) -> String {
+        received(&self.folder.path().join("terminal"))
+    }
+
+    /// Presses keys. The terminal translates \x03 to SIGINT and \x1a to SIGTSTP.
+    fn press(&mut self, keys: &[u8]) {
+        self.running.stdin.as_mut().unwrap().write_all(keys).unwrap();
+    }
+
+    fn resize(&self, columns: u16) {
+        let terminal = fs::read_to_string(self.folder.path().join("tty")).unwrap();
+        let columns = columns.to_string();
+        let status = Command::new("stty").args(["-F", terminal.trim(), "cols", &columns]).status().unwrap();
+        assert!(status.success());
+    }
+
+    fn end(mut self) -> TerminalRun {
+        let status = poll_until("the end of the run", || self.running.try_wait().unwrap());
+        let stdout = received(&self.folder.path().join("stdout"));
+        TerminalRun { code: status.code().unwrap(), terminal: self.received(), stdout }
+    }
 }
 
 /// Runs the program with standard error on a terminal. If `stop_at` is given, the program is interrupted with Ctrl-C as soon as the terminal
 /// has received this text.
 fn run_in_terminal(line: &str, columns: u16, stop_at: Option<&str>) -> TerminalRun {
-    let folder = TempDir::new().unwrap();
-    let file = |name: &str| folder.path().join(name);
-    let program = command(line.split_whitespace());
-    let words: Vec<&str> =
-        [program.get_program()].into_iter().chain(program.get_args()).map(|word| word.to_str().unwrap()).collect();
-    let shell = format!("stty cols {columns} rows 24; exec {} >{}", words.join(" "), file("stdout").display());
-    let mut script = Command::new("script");
-    script.args(["--quiet", "--flush", "--return", "--command", &shell]).arg(file("terminal"));
-    script.current_dir(program.get_current_dir().unwrap()).env_remove("NO_COLOR").env("TERM", "xterm");
-    script.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut running = script.spawn().unwrap();
+    let mut program = Terminal { columns, ..TERMINAL }.start(line);
     if let Some(text) = stop_at {
-        poll_until("the view", || received(&file("terminal")).contains(text).then_some(()));
-        // The terminal translates this character to SIGINT.
-        running.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
+        program.wait_for("the view", |terminal| terminal.contains(text));
+        program.press(b"\x03");
     }
-    let status = poll_until("the end of the run", || running.try_wait().unwrap());
-    let code = status.code().unwrap();
-    TerminalRun { code, terminal: received(&file("terminal")), stdout: fs::read_to_string(file("stdout")).unwrap() }
+    program.end()
+}
+
+/// The numbers of rows by which the cursor moved up.
+fn moves_up(terminal: &str) -> Vec<usize> {
+    let sequences = terminal.split("\u{1b}[").skip(1);
+    sequences.filter_map(|text| text.split_once('A')?.0.parse().ok()).collect()
 }
 
 fn received(file: &Path) -> String {
@@ -80,28 +143,137 @@ fn terminal_shows_a_view_that_is_erased_before_the_report() {
     });
 }
 
+/// The lines that were drawn, without color sequences.
+fn drawn_lines(terminal: &str) -> Vec<String> {
+    let drawn = terminal.split(['\r', '\n']).filter(|line| line.contains("\u{1b}[2K"));
+    let visible = |line: &str| {
+        let (first, sequences) = line.split_once('\u{1b}').unwrap();
+        let after_sequence =
+            |text: &str| text.split_once(|c: char| c.is_ascii_alphabetic()).map_or("", |(_, rest)| rest).to_owned();
+        first.to_owned() + &sequences.split('\u{1b}').map(after_sequence).collect::<String>()
+    };
+    drawn.map(visible).collect()
+}
+
 #[test]
-fn every_line_of_the_view_fits_the_terminal() {
-    at_once([80, 40, 11, 2], |columns| {
-        let line = "send --tone 440 --duration 1500ms --embedded --delay 0 --loss 5% --timeout 200ms";
+fn every_line_fits_and_a_narrow_view_begins_with_the_loss() {
+    let line = "send --tone 440 --duration 1500ms --embedded --delay 0 --loss 5% --timeout 200ms";
+    at_once([80, 59, 20, 19, 2], |columns| {
         let run = run_in_terminal(line, columns, None);
         assert_eq!(run.code, 0, "{}", run.terminal);
-        let view = &run.terminal[..run.terminal.rfind(ERASE).expect("the view is erased")];
-        let drawn = view.split(['\r', '\n']).filter(|line| line.contains("\u{1b}[K"));
-        for line in drawn {
-            let mut visible = String::new();
-            for part in line.split('\u{1b}').enumerate() {
-                let (number, text) = part;
-                let text = if number == 0 {
-                    text
-                } else {
-                    text.split_once(|letter: char| letter.is_ascii_alphabetic()).map_or("", |(_, rest)| rest)
-                };
-                visible += text;
-            }
-            assert!(visible.chars().count() < usize::from(columns), "{columns}: {visible:?}");
+        let lines = drawn_lines(&run.terminal);
+        for line in &lines {
+            assert!(line.chars().count() < usize::from(columns), "{columns}: {line:?}");
         }
+        let is_loss = |line: &String| line.starts_with("lost ") && line.contains(" %)");
+        assert_eq!(lines.iter().any(is_loss), (20..60).contains(&columns), "{columns}: {lines:?}");
+        assert_eq!(run.terminal.contains('\u{1b}'), columns >= 20, "{columns}: {}", run.terminal);
     });
+}
+
+#[test]
+fn view_leaves_one_row_of_a_low_terminal_free() {
+    let line = "probe --embedded --delay 0 --interval 5ms --duration 1500ms";
+    at_once([24, 4, 2, 1], |rows| {
+        let run = Terminal { rows, ..TERMINAL }.run(line);
+        assert_eq!(run.code, 0, "{}", run.terminal);
+        let highest = moves_up(&run.terminal).into_iter().max().unwrap_or(0);
+        assert_eq!(highest, usize::from(rows - 1).min(4), "{rows}: {}", run.terminal);
+        // The most important lines remain: the loss, then the title and the round trip.
+        let shown =
+            ["lost 0", "packets/s", "round trip ", "max of each second"].map(|text| run.terminal.contains(text));
+        let expected = match rows {
+            24 => [true; 4],
+            4 => [true, true, true, false],
+            2 => [true, false, false, false],
+            _ => [false; 4],
+        };
+        assert_eq!(shown, expected, "{rows}: {}", run.terminal);
+    });
+}
+
+#[test]
+fn narrowed_terminal_keeps_no_remains_of_wrapped_lines() {
+    let mut program = TERMINAL.start("probe --embedded --count 0 --interval 5ms");
+    let is_complete = |terminal: &str| moves_up(terminal).last() == Some(&4) && terminal.contains("p99 0");
+    program.wait_for("the complete view", is_complete);
+    let before = moves_up(&program.received()).len();
+    program.resize(61);
+    // The two long lines use two rows each.
+    program.wait_for("a view after the change", |terminal| moves_up(terminal).len() > before + 5);
+    program.press(b"\x03");
+    let run = program.end();
+    let after = &moves_up(&run.terminal)[before..];
+    assert!(after.iter().any(|rows| *rows > 4), "{after:?}: {}", run.terminal);
+    assert_eq!(after.last(), Some(&4), "{after:?}");
+}
+
+#[test]
+fn packet_lines_on_the_same_terminal_are_not_overwritten() {
+    let terminal = Terminal { shell: "exec PROGRAM", ..TERMINAL };
+    let run = terminal.run("probe --embedded --json-lines --interval 100ms --duration 1s");
+    assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
+    let lines = run.terminal.lines().filter(|line| line.starts_with('{'));
+    assert_eq!(lines.map(serde_json::from_str::<serde_json::Value>).filter(Result::is_ok).count(), 11);
+    // Without packet lines on this terminal, there is a view.
+    let run = TERMINAL.run("probe --embedded --json-lines --interval 100ms --duration 1s");
+    assert!(run.terminal.contains(ERASE), "{}", run.terminal);
+}
+
+#[test]
+fn background_job_draws_nothing() {
+    let terminal = Terminal { shell: "bash -c 'set -m; PROGRAM >STDOUT & wait'", ..TERMINAL };
+    let run = terminal.run("probe --embedded --interval 5ms --duration 1s");
+    assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
+    assert!(run.stdout.contains("\nmeasured: "), "{}", run.stdout);
+}
+
+#[test]
+fn job_that_leaves_the_foreground_keeps_the_lines_of_the_shell() {
+    let shells = [
+        "bash -c 'set -m; PROGRAM >STDOUT; echo SHELL; bg; wait'",
+        "bash -c 'set -m; PROGRAM >STDOUT; sleep 1.5; echo SHELL; fg'",
+    ];
+    at_once(shells, |shell| {
+        let mut program = Terminal { shell, ..TERMINAL }.start("probe --embedded --interval 5ms --duration 3s");
+        program.wait_for("the view", |terminal| terminal.contains("p50"));
+        program.press(b"\x1a");
+        let run = program.end();
+        assert!(run.stdout.contains("\nmeasured: "), "{}", run.stdout);
+        let (_, after) = run.terminal.split_once("SHELL").unwrap();
+        // In the foreground, the view is drawn again, below the lines of the shell.
+        let drawn = after.find("\u{1b}[2K");
+        assert_eq!(drawn.is_some(), shell.contains("fg"), "{}", run.terminal);
+        assert_eq!(moves_up(&after[..drawn.unwrap_or(after.len())]), [], "{after}");
+    });
+}
+
+#[test]
+fn terminal_without_cursor_sequences_receives_none() {
+    at_once(["dumb", ""], |name| {
+        let terminal = Terminal { name, shell: "exec PROGRAM", ..TERMINAL };
+        let run = terminal.run("probe --embedded --interval 5ms --duration 1500ms --loss 20% --progress");
+        assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
+        assert!(run.terminal.contains(" sent, ") && run.terminal.contains("measured: "), "{}", run.terminal);
+    });
+    let run = Terminal { shell: "exec PROGRAM --quiet", ..TERMINAL }.run("probe --embedded --count 1 --max-loss 0%");
+    assert!(run.terminal.contains("\u{1b}["), "{}", run.terminal);
+}
+
+#[test]
+fn end_of_sending_is_shown_instead_of_a_rate_of_zero() {
+    let line = "send --tone 440 --duration 500ms --embedded --delay 0 --loss 50% --timeout 4s";
+    let run = run_in_terminal(line, 80, None);
+    for text in ["waiting for missing replies", "level sent -, returned -"] {
+        assert!(run.terminal.contains(text), "no {text}: {}", run.terminal);
+    }
+    assert!(!run.terminal.contains(" 0 packets/s") && !run.terminal.contains("silent"), "{}", run.terminal);
+}
+
+#[test]
+fn answered_packets_are_not_reported_as_silence() {
+    let run = run_in_terminal("probe --embedded --count 2 --interval 2500ms", 80, None);
+    assert!(run.terminal.contains("sent 1 of 2") && !run.terminal.contains("no reply"), "{}", run.terminal);
 }
 
 #[test]

@@ -133,6 +133,35 @@ fn unwritable_report_file_fails_before_sending() {
     assert!(!fs::metadata(device).unwrap().is_file(), "a device is not replaced by a file");
 }
 
+#[cfg(unix)]
+#[test]
+fn file_of_standard_output_or_error_is_rejected_and_kept() {
+    for (option, is_stdout) in [("--html", true), ("--junit", false), ("--markdown", true), ("--record-run", false)] {
+        let folder = TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("same.out"), "earlier lines\n").unwrap();
+        fs::hard_link(at("same.out"), at("other name")).unwrap();
+        let same = || fs::OpenOptions::new().append(true).open(at("same.out")).unwrap();
+        let mut command = program::command(["probe", "--embedded", "--count", "1", "--json", option]);
+        command.arg(at("other name"));
+        let (output, name) = if is_stdout {
+            let output = command.stdout(same()).stderr(std::process::Stdio::piped()).output().unwrap();
+            (String::from_utf8(output.stderr.clone()).map(|text| (output.status.code(), text)).unwrap(), "output")
+        } else {
+            let status = command.stdout(std::process::Stdio::null()).stderr(same()).status().unwrap();
+            ((status.code(), fs::read_to_string(at("other name")).unwrap()), "error")
+        };
+        let message = format!("standard {name} is redirected to this file; give another file");
+        assert!(output.0 == Some(2) && output.1.contains(&message), "{option}: {output:?}");
+        let kept = fs::read_to_string(at("same.out")).unwrap();
+        assert!(kept.starts_with("earlier lines\n"), "{option}: {kept}");
+        assert_eq!(names(folder.path()), ["other name", "same.out"]);
+    }
+    // Several outputs may use the same device.
+    let mut command = program::command("send --tone 440 --duration 10ms --embedded --outcome-log /dev/null".split(' '));
+    assert!(command.stdout(std::process::Stdio::null()).status().unwrap().success());
+}
+
 #[test]
 fn aborted_run_leaves_no_report_of_an_earlier_run() {
     let folder = TempDir::new().unwrap();

@@ -205,11 +205,21 @@ fn unusable_file_is_rejected_before_sending() {
     });
     assert!(!std::path::Path::new("-").exists());
     at_once(["--record", "--record-both"], |option| {
-        for file in ["/dev/null", "/dev/full", "/dev/stdout"] {
+        for file in ["/dev/null", "/dev/full"] {
             let line = format!("send --tone 440 --to TO {option} {file}");
             refuse(&[(&line, 3, &format!("cannot write the recording to {file}: not a regular file"))]);
         }
     });
+    let options = ["--junit", "--markdown", "--html", "--record-run", "--record", "--record-both", "--outcome-log"];
+    at_once(options, |option| {
+        for file in ["/dev/stdout", "/dev/stderr", "/dev/fd/1", "/proc/self/fd/2"] {
+            let line = format!("send --tone 440 --embedded {option} {file}");
+            refuse(&[(&line, 2, "this path stands for an open file; give the name of a file")]);
+        }
+    });
+    for command in ["echo-server", "signaling-server"] {
+        refuse(&[(&format!("{command} --port 0 --address-file /dev/stdout"), 2, "this path stands for an open file")]);
+    }
 }
 
 #[test]
