@@ -25,12 +25,11 @@ impl PrivateFile {
     /// `XDG_RUNTIME_DIR`.
     pub fn create(name: &str, text: &str, runtime_folder: Option<&Path>) -> io::Result<Self> {
         let unique = format!("{name}-{}", random_suffix());
-        if let Some(runtime) = runtime_folder.filter(|folder| is_private_folder(folder)) {
-            if let Ok(file) = Self::create_at(runtime.join(unique), None, text)
-                && has_same_owner(runtime, &file.path)
-            {
-                return Ok(file);
-            }
+        if let Some(runtime) = runtime_folder.filter(|folder| is_private_folder(folder))
+            && let Ok(file) = Self::create_at(runtime.join(unique), None, text)
+            && has_same_owner(runtime, &file.path)
+        {
+            return Ok(file);
         }
         let folder = create_folder(&std::env::temp_dir(), name)?;
         Self::create_at(folder.join(name), Some(folder), text)
@@ -106,7 +105,8 @@ fn create_folder(parent: &Path, name: &str) -> io::Result<PathBuf> {
 #[cfg(unix)]
 fn is_private_folder(folder: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    let is_private = |metadata: fs::Metadata| metadata.is_dir() && metadata.permissions().mode() & 0o077 == 0;
+    const OTHER_USERS: u32 = 0o077;
+    let is_private = |metadata: fs::Metadata| metadata.is_dir() && metadata.permissions().mode() & OTHER_USERS == 0;
     folder.is_absolute() && fs::symlink_metadata(folder).is_ok_and(is_private)
 }
 

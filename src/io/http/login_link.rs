@@ -148,10 +148,11 @@ impl LinkLogin {
 
     /// Keeps the file with the link until the link is used, replaced or revoked.
     pub fn attach_file(&self, secret: &LinkSecret, file: PrivateFile) {
+        let digest = secret.digest();
         if let Some(unused) = &mut self.state().unused
-            && bool::from(unused.digest.matches(&secret.digest()))
+            && bool::from(unused.digest.matches(&digest))
         {
-            unused._file = Some(file);
+            *unused = UnusedLink { digest, _file: Some(file) };
         }
     }
 

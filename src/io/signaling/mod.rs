@@ -113,7 +113,7 @@ async fn serve_hub(
     let dialects = limits.dialects;
     let SignalingServerConfig { tls, login, broadcast, .. } = options;
     // On loopback without a proxy only local users can connect, so metrics need no login.
-    let address = listener.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let address = listener.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let is_local = address.ip().to_canonical().is_loopback();
     let metrics_are_public = is_local && !has_trusted_proxies;
     let collector = SignalingCollector {
