@@ -179,7 +179,10 @@ impl ServerStatistics {
     }
 
     fn serve_on(&self, listener: TcpListener, stop: &StopToken) -> io::Result<()> {
-        info!(target: "metrics", url = %format_args!("http://{}/metrics", listener.local_addr()?), "listening");
+        let address = reachable_addresses(listener.local_addr()?).into_iter().next();
+        if let Some(address) = address {
+            info!(target: "metrics", url = %format_args!("http://{address}/metrics"), "listening");
+        }
         let mut registry = Registry::default();
         if let Some(UdpStatistics { counters, kernel, outcome_log_dropped }) = &self.udp {
             let (kernel, outcome_log_dropped, log_dropped) =

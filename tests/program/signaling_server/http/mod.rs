@@ -6,8 +6,10 @@ use test_support::server;
 mod console;
 mod docs;
 mod login;
+mod login_link;
 mod proxied;
 mod request;
+mod start_page;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

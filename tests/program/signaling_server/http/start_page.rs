@@ -1,7 +1,5 @@
 //! The start page at `/` and `/start`, and the lines that the servers log at startup.
 
-#![cfg(unix)]
-
 use jamjam_dev::signaling::Dialect;
 
 use crate::signaling_server::http::login::RIGHT;

@@ -1,7 +1,5 @@
 //! The login link: who may use it, how often, and where the server writes it. Every malicious use has its own test.
 
-#![cfg(unix)]
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -167,9 +165,11 @@ fn link_works_once() {
 fn concurrent_uses_of_the_link_start_one_session() {
     let mut server = LinkServer::start(&["--rate-limit-login", "off"]);
     let link = server.link();
-    let server = &server;
+    let address = server.server.address;
     let statuses: Vec<u16> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..16).map(|_| scope.spawn(|| server.browse(&link, &[]).status)).collect();
+        let threads: Vec<_> = (0..16)
+            .map(|_| scope.spawn(|| send_to(address, "GET", &link, &[&format!("Host: {address}")], "").status))
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(statuses.iter().filter(|status| **status == 303).count(), 1, "{statuses:?}");
@@ -337,15 +337,16 @@ fn ten_thousand_guesses_are_limited_and_the_server_responds() {
     stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     let port = server.server.address.port();
     for batch in 0..100 {
-        let guesses: String = (0..100)
-            .map(|guess| {
-                format!("GET /start?login={:043} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n", batch * 100 + guess)
-            })
-            .collect();
+        let mut guesses = String::new();
+        for guess in 0..100 {
+            let secret = batch * 100 + guess;
+            let request = format!("GET /start?login={secret:043} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
+            guesses.push_str(&request);
+        }
         stream.write_all(guesses.as_bytes()).unwrap();
         let mut text = String::new();
         while text.matches("HTTP/1.1 ").count() < 100 || !text.ends_with('}') {
-            let mut buffer = [0; 65_536];
+            let mut buffer = [0; 8_192];
             let read = stream.read(&mut buffer).unwrap();
             assert!(read > 0, "the server closed the connection: {text}");
             text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
@@ -399,10 +400,7 @@ fn link_file_is_private_and_removed_at_exit() {
         assert_eq!(file.parent(), Some(server.runtime.path()));
         let metadata = fs::symlink_metadata(&file).unwrap();
         assert!(metadata.is_file() && metadata.permissions().mode() & 0o7777 == 0o600, "{metadata:?}");
-        assert_eq!(
-            server.server.stop(signal).code,
-            Some(if signal == "TERM" { 143 } else { 130 }).filter(|_| false).or(Some(0))
-        );
+        assert_eq!(server.server.stop(signal).code, Some(0));
         assert!(!file.exists(), "{signal}");
     }
 }
@@ -483,8 +481,7 @@ fn response_without_a_session_explains_how_to_get_a_link() {
 }
 
 #[test]
-fn server_without_loopback_has_no_link() {
-    // An address of loopback that the system's own requests do not use would be local. A documentation address cannot be bound.
+fn link_that_cannot_be_written_is_reported() {
     let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
         command.env("TMPDIR", "/nonexistent").env("XDG_RUNTIME_DIR", "/nonexistent");
     });
@@ -492,6 +489,20 @@ fn server_without_loopback_has_no_link() {
         server.line_starting_with("http: cannot write the login link to a file; set DOCS_PASSWORD or XDG_RUNTIME_DIR");
     assert_eq!(line.level, "WARN");
     assert_eq!(request(&server, "GET", "/console", &[]).status, 401);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn server_without_loopback_has_no_link() {
+    let Some(ip) = other_addresses().first().copied() else {
+        eprintln!("SKIPPED: this machine has only loopback addresses");
+        return;
+    };
+    let mut server = LinkServer::start(&["--host", &ip.to_string()]);
+    server.server.line_starting_with("http: no password is set, so these pages reject every login; set DOCS_PASSWORD");
+    let response = server.browse("/console", &[]);
+    assert!(response.status == 401 && response.error().contains("--docs-password-file"), "{response:?}");
+    assert_eq!(server.secrets(), [""; 0]);
 }
 
 /// The tool `script`, which every Linux system has, provides a terminal.
