@@ -225,7 +225,8 @@ pub fn is_local(headers: &HeaderMap, source: RequestSource) -> bool {
         && csrf::has_loopback_host(headers)
 }
 
-/// Whether the request is a prefetch, a preview or the request of a resource. Only a navigation of the user may use the link.
+/// Whether the request is a prefetch, a preview, or the request of a frame or a resource. Only a navigation of a whole tab may use the
+/// link. A page of another site can cause the other requests, but such guesses must not block the operator's login.
 pub fn is_prefetch(headers: &HeaderMap) -> bool {
     let values = |name: &str| headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
     let is_early = |value: &[u8]| {
@@ -233,6 +234,7 @@ pub fn is_prefetch(headers: &HeaderMap) -> bool {
         is(b"prefetch") || is(b"preview")
     };
     values("sec-fetch-mode").any(|mode| mode != b"navigate")
+        || values("sec-fetch-dest").any(|destination| destination != b"document")
         || PURPOSE_HEADERS.iter().any(|name| values(name).any(is_early))
 }
 
@@ -375,6 +377,7 @@ mod tests {
             ("x-moz", "prefetch"),
             ("sec-fetch-mode", "no-cors"),
             ("sec-fetch-mode", "cors"),
+            ("sec-fetch-dest", "iframe"),
         ] {
             assert!(is_prefetch(&headers(&[(name, value)])), "{name}: {value}");
         }

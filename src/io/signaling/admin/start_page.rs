@@ -177,7 +177,7 @@ impl StartPage {
             let _ = writeln!(pages, "        <li><a href=\"{path}\">{}</a>{note}</li>", escape_html(name));
         }
         let login = match login {
-            Ok(()) => "You are logged in until the server stops.".to_owned(),
+            Ok(()) => "You are logged in.".to_owned(),
             Err(LoginError::Missing) => "The console and the documentation request a name and a password.".to_owned(),
             Err(error) => error.to_string(),
         };

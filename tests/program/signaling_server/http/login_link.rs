@@ -183,8 +183,13 @@ fn head_and_prefetch_requests_do_not_use_up_the_link() {
     let host = format!("Host: {}", server.server.address);
     let head = request(&server.server, "HEAD", &link, &[&host]);
     assert_eq!((head.status, head.header("set-cookie")), (200, ""));
-    for header in ["Sec-Purpose: prefetch;prerender", "Purpose: prefetch", "X-Moz: prefetch", "Sec-Fetch-Mode: no-cors"]
-    {
+    for header in [
+        "Sec-Purpose: prefetch;prerender",
+        "Purpose: prefetch",
+        "X-Moz: prefetch",
+        "Sec-Fetch-Mode: no-cors",
+        "Sec-Fetch-Dest: iframe",
+    ] {
         assert!(is_rejected(&server.browse(&link, &[header]), 403), "{header}");
     }
     for method in ["POST", "OPTIONS", "PUT"] {
