@@ -172,7 +172,7 @@ fn log_urls(address: SocketAddr, is_tls: bool, dialects: DialectSet) -> Vec<Stri
     let urls = |scheme: &str| hosts.iter().map(|host| format!("{scheme}{secure}://{host}")).collect::<Vec<_>>();
     let (web_sockets, pages) = (urls("ws"), urls("http"));
     let first = pages.first().map_or("", String::as_str);
-    let command = try_command(web_sockets.first().map_or("", String::as_str), first, is_tls, dialects);
+    let command = dialects.check_command(web_sockets.first().map_or("", String::as_str), first, is_tls);
     info!(target: "signaling", urls = web_sockets.join(" "), "serving");
     info!(target: "http", start = %format_args!("{first}/"), console = %format_args!("{first}/console"), docs = %format_args!("{first}/docs"), "serving pages");
     info!(target: "signaling", command, "try the command");
@@ -182,17 +182,6 @@ fn log_urls(address: SocketAddr, is_tls: bool, dialects: DialectSet) -> Vec<Stri
 /// Host and port in a URL. A certificate rarely contains a loopback address, but may contain `localhost`.
 fn local_host(address: SocketAddr, is_tls: bool) -> String {
     if is_tls && address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { address.to_string() }
-}
-
-/// A command that shows that the server works. A probe needs no room or token only in the jamjam dialect.
-fn try_command(web_socket: &str, page: &str, is_tls: bool, dialects: DialectSet) -> String {
-    // The certificate may be signed by an unknown issuer. A connection over loopback cannot be intercepted.
-    let insecure = |option: &str| if is_tls { format!(" {option}") } else { String::new() };
-    if dialects.contains(Dialect::Jamjam) {
-        format!("jamjam-dev probe --to {web_socket} --count 10{}", insecure("--insecure"))
-    } else {
-        format!("curl{} {page}/health", insecure("-k"))
-    }
 }
 
 /// Parses a host. An empty string, which Docker Compose substitutes for an unset variable, means the default.

@@ -124,13 +124,10 @@ pub enum LoginError {
 
 /// How the operator gets a login link. `pid` is the process id, in responses to this machine.
 fn link_advice(pid: Option<u32>) -> String {
+    let link = "the login link that the server printed at startup, or that is in the file named in the log";
     match pid {
-        _ if cfg!(not(unix)) => {
-            "open the login link that the server printed at startup, or set DOCS_PASSWORD".to_owned()
-        }
-        Some(pid) => {
-            format!("open the login link that the server printed at startup, or get a new link with: kill -USR1 {pid}")
-        }
+        _ if cfg!(not(unix)) => format!("open {link}, or set DOCS_PASSWORD"),
+        Some(pid) => format!("open {link}. For a new link: kill -USR1 {pid}"),
         None => "open the login link on the machine of the server (new link: kill -USR1 PID), or set DOCS_PASSWORD"
             .to_owned(),
     }

@@ -19,7 +19,6 @@ use crate::io::clock;
 use crate::io::http::ConnectionInfo;
 use crate::io::http::body::{self, PAGE_STYLE, page_response};
 use crate::io::http::login::{Login, LoginError};
-use crate::io::os;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::sanitize::escape_html;
 use crate::signaling::{Dialect, DialectSet};
@@ -152,16 +151,15 @@ impl StartPage {
     }
 
     fn html(&self, host: &str, is_tls: bool, login: Result<(), LoginError>) -> String {
-        let scheme = if is_tls { "wss" } else { "ws" };
-        let mut facts = format!("jamjam-dev {}", env!("CARGO_PKG_VERSION"));
-        if let Some(name) = os::host_name() {
-            let _ = write!(facts, " on {name}");
-        }
-        let _ = write!(facts, ", running for {}", format_uptime(self.hub.uptime().as_secs()));
+        let uptime = format_uptime(self.hub.uptime().as_secs());
+        let facts = format!("jamjam-dev {} at {host}, running for {uptime}", env!("CARGO_PKG_VERSION"));
+        let secure = if is_tls { "s" } else { "" };
+        let urls = ["ws", "http"].map(|scheme| format!("{scheme}{secure}://{host}"));
+        let command = self.dialects.check_command(&urls[0], &urls[1], is_tls);
         let mut dialects = String::new();
         for dialect in Dialect::ALL.into_iter().filter(|dialect| self.dialects.contains(*dialect)) {
             let (name, description) = (dialect.name(), dialect.description());
-            let url = format!("{scheme}://{host}{}", example_path(dialect));
+            let url = format!("{}{}", urls[0], example_path(dialect));
             // Writing to a string cannot fail.
             let _ = writeln!(
                 dialects,
@@ -183,7 +181,7 @@ impl StartPage {
         };
         PAGE.replace("<!-- facts -->", &escape_html(&facts))
             .replace("<!-- dialects -->\n", &dialects)
-            .replace("<!-- command -->", &escape_html(&format!("jamjam-dev probe --to {scheme}://{host} --count 10")))
+            .replace("<!-- command -->", &escape_html(&command))
             .replace("<!-- pages -->\n", &pages)
             .replace("<!-- login -->", &escape_html(&login))
     }

@@ -33,8 +33,9 @@ impl LinkServer {
     fn start_with_level(level: &str, options: &[&str]) -> Self {
         let runtime = tempfile::tempdir().unwrap();
         fs::set_permissions(runtime.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let port = if options.contains(&"--port") { &[][..] } else { &["--port", "0"] };
         let host = if options.contains(&"--host") { &[][..] } else { &["--host", "127.0.0.1"] };
-        let server = Server::start_signaling_as(&[host, &["--port", "0"], options].concat(), |command| {
+        let server = Server::start_signaling_as(&[host, port, options].concat(), |command| {
             command.env("XDG_RUNTIME_DIR", runtime.path()).env("RUST_LOG", level);
         });
         Self { server, runtime }
