@@ -28,6 +28,8 @@ fn open(browser: &mut Chromium, url: &str, width: u32) -> Page {
     let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
     browser.command(&page, "Emulation.setDeviceMetricsOverride", &size);
     browser.evaluate(&page, PAGE_FUNCTIONS);
+    // The width depends on the style sheet.
+    browser.evaluate(&page, "until(() => document.readyState === 'complete')");
     page
 }
 
