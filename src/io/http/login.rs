@@ -28,7 +28,7 @@ use crate::io::http::login_link::{self, LinkLogin, RequestSource};
 use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES, body, csrf};
 use crate::io::log::SharedLogThrottle;
 use crate::rate_limit::{WindowLimit, WindowLimiter};
-use crate::sanitize::escape_html;
+use crate::sanitize::escape_html_prose;
 use crate::time::Time;
 
 /// Default limit of failed logins per address.
@@ -127,8 +127,8 @@ fn link_advice(pid: Option<u32>) -> String {
     let link = "the login link that the server printed at startup, or that is in the file named in the log";
     match pid {
         _ if cfg!(not(unix)) => format!("open {link}, or set DOCS_PASSWORD"),
-        Some(pid) => format!("open {link}. For a new link: kill -USR1 {pid}"),
-        None => "open the login link on the machine of the server (new link: kill -USR1 PID), or set DOCS_PASSWORD"
+        Some(pid) => format!("open {link}. For a new link: `kill -USR1 {pid}`"),
+        None => "open the login link on the machine of the server (new link: `kill -USR1 PID`), or set DOCS_PASSWORD"
             .to_owned(),
     }
 }
@@ -283,7 +283,7 @@ impl LoginError {
         };
         let has_page = challenge.as_ref() != Some(&CHALLENGE) && accepts_html(headers);
         let mut response = if has_page {
-            let page = ERROR_PAGE.replace("<!-- error -->", &escape_html(&self.to_string()));
+            let page = ERROR_PAGE.replace("<!-- error -->", &escape_html_prose(&self.to_string()));
             let mut response = body::page_response("text/html; charset=utf-8", ERROR_PAGE_CSP, page);
             *response.status_mut() = status;
             response

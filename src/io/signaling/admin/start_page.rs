@@ -20,7 +20,7 @@ use crate::io::http::ConnectionInfo;
 use crate::io::http::body::{self, PAGE_STYLE, page_response};
 use crate::io::http::login::{Login, LoginError};
 use crate::io::signaling::shared_hub::SharedHub;
-use crate::sanitize::escape_html;
+use crate::sanitize::{escape_html, escape_html_prose};
 use crate::signaling::{Dialect, DialectSet};
 
 const PAGE: &str = include_str!("start_page/start.html");
@@ -183,7 +183,7 @@ impl StartPage {
             .replace("<!-- dialects -->\n", &dialects)
             .replace("<!-- command -->", &escape_html(&command))
             .replace("<!-- pages -->\n", &pages)
-            .replace("<!-- login -->", &escape_html(&login))
+            .replace("<!-- login -->", &escape_html_prose(&login))
     }
 }
 
