@@ -1,7 +1,7 @@
 //! `jamjam-dev echo-server`: binds the UDP echo and the optional MOQT echo, metrics and registration. Logs statistics until the server
 //! stops.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -177,6 +177,7 @@ impl Args {
         let udp = Some(UdpStatistics { counters: echo.counters(), kernel, outcome_log_dropped });
         let statistics = ServerStatistics { udp, moqt: moqt.as_ref().map(BoundMoqtServer::counts), memory_budget, log };
         info!("Echo server listening on {}", bound.address);
+        log_addresses(bound.address);
         if let Some(options) = reproduce_options {
             info!(target: "echo", options, "impairment enabled");
         }
@@ -296,6 +297,14 @@ impl Args {
         // A resolved host has at least one address, so `first` is set.
         Err(Failure::unusable(first.map_or_else(|| anyhow::anyhow!("no address"), anyhow::Error::from)))
     }
+}
+
+/// Logs the addresses of the UDP echo and a command to try.
+fn log_addresses(address: SocketAddr) {
+    let addresses: Vec<String> =
+        server::reachable_addresses(address).into_iter().map(|address| address.to_string()).collect();
+    let command = format!("jamjam-dev probe --to {}", addresses.first().map_or("", String::as_str));
+    info!(target: "echo", addresses = addresses.join(" "), command, "serving; try the command");
 }
 
 /// Parses a delay. An empty string, which Docker Compose substitutes for an unset variable, means the default.

@@ -247,6 +247,9 @@ impl BoundMoqtServer {
         if identity.is_ca() {
             warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
         }
+        let url = self.local_url(Transport::WebTransport);
+        let command = format!("jamjam-dev probe --to {url} --cert-sha256 {sha256}");
+        info!(target: "moqt", command, "try the command");
     }
 }
 

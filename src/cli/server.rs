@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,9 +17,10 @@ use super::values::{ByteSize, LogFormat, OrOff, use_color};
 use crate::echo::{Counters, EchoCollector, ExternalCounts};
 use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
+use crate::io::signaling::registration::default_route_address;
 use crate::io::stop::StopToken;
 use crate::io::udp::{BindError, KernelDrops};
-use crate::io::{files, http, memory, resolve};
+use crate::io::{files, http, machine, memory, resolve};
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget};
 use crate::stats::Counter;
 
@@ -57,6 +58,41 @@ pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Fail
     }
     // A resolved host has at least one address, so `first` is set.
     Err(Failure::unusable(first.unwrap_or_else(|| anyhow::anyhow!("no address"))))
+}
+
+/// Maximum number of addresses in a log line.
+const MAX_REACHABLE_ADDRESSES: usize = 8;
+
+/// The addresses at which clients reach a server that listens on `address`. If this is the unspecified address, the result contains
+/// loopback and then the addresses of the network interfaces.
+pub fn reachable_addresses(address: SocketAddr) -> Vec<SocketAddr> {
+    if !address.ip().is_unspecified() {
+        return vec![address];
+    }
+    let interfaces = machine::interface_addresses().map_or_else(
+        || default_route_address().into_iter().collect(),
+        |interfaces| interfaces.into_iter().map(|interface| interface.address).collect(),
+    );
+    reachable_of(address, interfaces)
+}
+
+/// Like [`reachable_addresses`], with the addresses of the interfaces.
+fn reachable_of(address: SocketAddr, interfaces: Vec<IpAddr>) -> Vec<SocketAddr> {
+    let is_usable = |ip: &IpAddr| match ip {
+        // A server on `::` also accepts IPv4 clients.
+        IpAddr::V4(_) => true,
+        // A client needs a scope id to use a link-local address.
+        IpAddr::V6(ip) => address.is_ipv6() && !ip.is_unicast_link_local(),
+    };
+    let others = interfaces.into_iter().filter(|ip| !ip.is_loopback() && !ip.is_unspecified() && is_usable(ip));
+    let mut reachable: Vec<SocketAddr> = Vec::new();
+    for ip in [Ipv4Addr::LOCALHOST.into()].into_iter().chain(others) {
+        let candidate = SocketAddr::new(ip, address.port());
+        if reachable.len() < MAX_REACHABLE_ADDRESSES && !reachable.contains(&candidate) {
+            reachable.push(candidate);
+        }
+    }
+    reachable
 }
 
 /// Returns the error to report if a TCP listener cannot be bound to `address`. Its message is the same as for a UDP socket.
@@ -143,7 +179,10 @@ impl ServerStatistics {
     }
 
     fn serve_on(&self, listener: TcpListener, stop: &StopToken) -> io::Result<()> {
-        info!(target: "metrics", url = %format_args!("http://{}/metrics", listener.local_addr()?), "listening");
+        let address = reachable_addresses(listener.local_addr()?).into_iter().next();
+        if let Some(address) = address {
+            info!(target: "metrics", url = %format_args!("http://{address}/metrics"), "listening");
+        }
         let mut registry = Registry::default();
         if let Some(UdpStatistics { counters, kernel, outcome_log_dropped }) = &self.udp {
             let (kernel, outcome_log_dropped, log_dropped) =
@@ -217,5 +256,28 @@ impl ServerStatistics {
         let (received, sent) = (udp.counters.received.get(), udp.counters.sent.get());
         let buffered = udp.counters.buffered.get();
         info!(received, sent, buffered, kernel_dropped, "{text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reachable(address: &str, interfaces: &[&str]) -> Vec<String> {
+        let interfaces = interfaces.iter().map(|ip| ip.parse().expect("an address")).collect();
+        let reachable = reachable_of(address.parse().expect("an address"), interfaces);
+        reachable.iter().map(SocketAddr::to_string).collect()
+    }
+
+    #[test]
+    fn unspecified_address_is_replaced_by_addresses_that_clients_can_use() {
+        let interfaces = ["127.0.0.1", "::1", "192.0.2.7", "192.0.2.7", "fe80::1", "2001:db8::7"];
+        assert_eq!(reachable("0.0.0.0:5000", &interfaces), ["127.0.0.1:5000", "192.0.2.7:5000"]);
+        assert_eq!(reachable("[::]:5000", &interfaces), ["127.0.0.1:5000", "192.0.2.7:5000", "[2001:db8::7]:5000"]);
+        let many: Vec<String> = (1..100).map(|last| format!("192.0.2.{last}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(reachable("0.0.0.0:5000", &many).len(), MAX_REACHABLE_ADDRESSES);
+        let given = SocketAddr::from(([192, 0, 2, 9], 5_000));
+        assert_eq!(reachable_addresses(given), [given]);
     }
 }

@@ -1,6 +1,7 @@
 //! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server. The server runs until it is
 //! stopped.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use clap::ColorChoice;
 use tracing::{info, warn};
 
 use super::environment::AddressSource;
+use super::login_link::{LinkDelivery, LinkSignal};
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
 use super::options::signaling_limits::{ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs};
@@ -100,6 +102,7 @@ impl Args {
         }
         // Dropping the guard flushes the log.
         let _log = server::start_log(self.verbose, self.log_format, color)?;
+        let link_signal = LinkSignal::install().context("cannot listen for SIGUSR1").map_err(Failure::unusable)?;
         os::set_process_name("signaling-server");
         os::raise_descriptor_limit();
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
@@ -126,6 +129,7 @@ impl Args {
         address_file.write(address)?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
         info!("Signaling server listening on {scheme}://{address}{}", self.address_source.suffix());
+        let is_tls = identity.is_some();
         if let Some(identity) = identity {
             let (valid_until, sha256) = (identity.valid_until(), identity.fingerprint());
             info!(target: "tls", %valid_until, %sha256, "certificate in use");
@@ -136,10 +140,17 @@ impl Args {
         if dialects.contains(Dialect::Broadcast) {
             self.broadcast.warn_if_secret_is_random()?;
         }
-        let options = SignalingServerConfig { login: Arc::new(self.login.login_for(address, password)), ..options };
-        signaling::serve(listener, hub, options, stop)
-            .context("cannot start the event loop")
-            .map_err(Failure::unusable)?;
+        let urls = log_urls(address, is_tls, dialects);
+        let login = Arc::new(self.login.login_for(address, is_tls, password.as_deref()));
+        let link_urls = if self.login.is_link_remote() { urls } else { urls.into_iter().take(1).collect() };
+        let links = Arc::new(LinkDelivery::new(Arc::clone(&login), link_urls, stop));
+        links.deliver();
+        let listening = link_signal.deliver_on_signal(Arc::clone(&links));
+        listening.context("cannot start a thread").map_err(Failure::unusable)?;
+        let options = SignalingServerConfig { login, ..options };
+        let served = signaling::serve(listener, hub, options, stop);
+        links.close();
+        served.context("cannot start the event loop").map_err(Failure::unusable)?;
         info!(target: "signaling", "server stopped");
         Ok(0)
     }
@@ -151,6 +162,26 @@ impl Args {
         }
         self.dialect.iter().copied().collect()
     }
+}
+
+/// Logs the URLs, the pages and a command to try. Returns the URLs for browsers, without a path. The first one is for this machine.
+fn log_urls(address: SocketAddr, is_tls: bool, dialects: DialectSet) -> Vec<String> {
+    let hosts: Vec<String> =
+        server::reachable_addresses(address).into_iter().map(|address| local_host(address, is_tls)).collect();
+    let secure = if is_tls { "s" } else { "" };
+    let urls = |scheme: &str| hosts.iter().map(|host| format!("{scheme}{secure}://{host}")).collect::<Vec<_>>();
+    let (web_sockets, pages) = (urls("ws"), urls("http"));
+    let first = pages.first().map_or("", String::as_str);
+    let command = dialects.check_command(web_sockets.first().map_or("", String::as_str), first, is_tls);
+    info!(target: "signaling", urls = web_sockets.join(" "), "serving");
+    info!(target: "http", start = %format_args!("{first}/"), console = %format_args!("{first}/console"), docs = %format_args!("{first}/docs"), "serving pages");
+    info!(target: "signaling", command, "try the command");
+    pages
+}
+
+/// Host and port in a URL. A certificate rarely contains a loopback address, but may contain `localhost`.
+fn local_host(address: SocketAddr, is_tls: bool) -> String {
+    if is_tls && address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { address.to_string() }
 }
 
 /// Parses a host. An empty string, which Docker Compose substitutes for an unset variable, means the default.

@@ -217,9 +217,9 @@ fn sound_devices() -> Result<(usize, usize), String> {
     }
 }
 
-/// The addresses of all interfaces that are up.
+/// The addresses of all interfaces that are up. `None` on systems other than Linux.
 #[cfg(target_os = "linux")]
-fn interface_addresses() -> Option<Vec<InterfaceAddress>> {
+pub fn interface_addresses() -> Option<Vec<InterfaceAddress>> {
     use nix::net::if_::InterfaceFlags;
     let interfaces = nix::ifaddrs::getifaddrs().ok()?.filter(|one| one.flags.contains(InterfaceFlags::IFF_UP));
     let addresses = interfaces.filter_map(|one| {
@@ -231,8 +231,9 @@ fn interface_addresses() -> Option<Vec<InterfaceAddress>> {
     Some(addresses.collect())
 }
 
+/// The addresses of all interfaces that are up. `None` on systems other than Linux.
 #[cfg(not(target_os = "linux"))]
-fn interface_addresses() -> Option<Vec<InterfaceAddress>> {
+pub fn interface_addresses() -> Option<Vec<InterfaceAddress>> {
     None
 }
 

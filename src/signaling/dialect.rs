@@ -119,6 +119,17 @@ impl DialectSet {
     /// All dialects.
     pub const ALL: Self = Self((1 << Dialect::ALL.len()) - 1);
 
+    /// A shell command that checks a server of these dialects at these URLs, which have no path. A probe needs no room and no token only
+    /// in the jamjam dialect. With TLS, the command accepts every certificate, because the issuer may be unknown.
+    pub fn check_command(self, web_socket_url: &str, page_url: &str, is_tls: bool) -> String {
+        let insecure = |option: &'static str| if is_tls { option } else { "" };
+        if self.contains(Dialect::Jamjam) {
+            format!("jamjam-dev probe --to {web_socket_url} --count 10{}", insecure(" --insecure"))
+        } else {
+            format!("curl{} {page_url}/health", insecure(" -k"))
+        }
+    }
+
     /// Only the jamjam dialect.
     pub const JAMJAM_ONLY: Self = Self::only(Dialect::Jamjam);
 

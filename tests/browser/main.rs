@@ -12,6 +12,7 @@ mod moqt;
 mod node;
 mod page_checks;
 mod report_pages;
+mod start_page;
 
 use std::net::TcpStream;
 

@@ -92,7 +92,7 @@ fn health_check_matches_server_availability_and_logs_nothing() {
 
     let ended = server.stop("TERM");
     assert_eq!(ended.stats().count("pings"), 3);
-    assert_eq!(ended.lines.len(), 2, "the log has the listening line and the statistics: {:?}", ended.lines);
+    assert_eq!(ended.lines.len(), 3, "the log has two lines about the start, and the statistics: {:?}", ended.lines);
     assert_eq!(process::run(&arguments, |_| {}).status.code(), Some(1));
 }
 

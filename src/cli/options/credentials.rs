@@ -3,26 +3,24 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{IsTerminal, Write, stderr, stdout};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::Context;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::builder::OsStringValueParser;
 use rustls::ClientConfig;
 use tracing::info;
 
 use crate::cli::output::Failure;
 use crate::cli::values::{OrOff, RequestRate, parse_request_rate};
+use crate::io::files;
 use crate::io::http::login::{Credentials, Login};
+use crate::io::http::login_link::LinkLogin;
 use crate::io::tls::Fingerprint;
 use crate::io::tls::client::TrustPolicy;
 use crate::io::tls::server::ServerIdentity;
-use crate::io::{files, os};
 use crate::signaling::token::Secret;
 
 const HEADING_BROADCAST: &str = "Broadcast rooms";
@@ -110,9 +108,9 @@ pub struct LoginArgs {
 
     /// Password for /docs, /console and /admin
     ///
-    /// Without a password, these pages reject every login. Exception: a server on loopback that was started in a terminal generates a
-    /// password. The generated password is printed to the terminal. Other users of this machine can see the command line: prefer
-    /// --docs-password-file or the environment.
+    /// Without a password, the server prints a login link to the terminal. Without a terminal, the server writes the link to a
+    /// file and logs the path. The link works once, and only on this machine. SIGUSR1 requests a new link. Other users of this machine
+    /// can see the command line: prefer --docs-password-file or the environment.
     #[arg(long, env = "DOCS_PASSWORD", value_name = "PASSWORD", hide_env_values = true, help_heading = HEADING_LOGIN)]
     docs_password: Option<String>,
 
@@ -122,10 +120,16 @@ pub struct LoginArgs {
     #[arg(long, value_name = "FILE", help_heading = HEADING_LOGIN)]
     docs_password_file: Option<PathBuf>,
 
+    /// Accept the login link and its session from other machines
+    ///
+    /// Without TLS, others on the path can read the link and the cookie of the session.
+    #[arg(long, hide_short_help = true, help_heading = HEADING_LOGIN)]
+    admin_token_remote: bool,
+
     /// Maximum failed logins per source address, as N/TIME (20/15m), or off
     ///
     /// After N failed logins within TIME, every login from the address is rejected, even with the right password. Logins are accepted
-    /// again when TIME has passed since the first of the N failed logins.
+    /// again when TIME has passed since the first of the N failed logins. Wrong login links count too.
     #[arg(long, hide_short_help = true, env = "RATE_LIMIT_LOGIN", value_name = "RATE", value_parser = parse_request_rate, default_value = "20/15m", help_heading = HEADING_LOGIN)]
     rate_limit_login: OrOff<RequestRate>,
 }
@@ -142,31 +146,25 @@ impl LoginArgs {
         read_secret_text("--docs-password", self.docs_password.as_deref(), self.docs_password_file.as_deref())
     }
 
-    /// The login of a server at `address`.
-    pub fn login_for(&self, address: SocketAddr, password: Option<String>) -> Login {
-        let password = password.or_else(|| self.generate_password(address));
-        if password.is_none() {
-            info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; set DOCS_PASSWORD");
+    /// The login of a server at `address`. Without a password, the login needs a link. A link works only on this machine. Therefore,
+    /// the server must listen on loopback, unless --admin-token-remote is given.
+    pub fn login_for(&self, address: SocketAddr, is_tls: bool, password: Option<&str>) -> Login {
+        let expected = password.map(|password| Credentials::new(&self.docs_username, password));
+        let login = Login::new(expected, self.rate_limit_login.0.map(|RequestRate(limit)| limit));
+        if password.is_some() {
+            return login;
         }
-        let expected = password.map(|password| Credentials::new(&self.docs_username, &password));
-        Login::new(expected, self.rate_limit_login.0.map(|RequestRate(limit)| limit))
+        let ip = address.ip().to_canonical();
+        if ip.is_loopback() || ip.is_unspecified() || self.admin_token_remote {
+            return login.with_link(LinkLogin::new(address.port(), is_tls, self.admin_token_remote));
+        }
+        info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; set DOCS_PASSWORD");
+        login
     }
 
-    /// Generates a password for a server on loopback and prints it to the terminal. It is never written to a pipe or file.
-    fn generate_password(&self, address: SocketAddr) -> Option<String> {
-        if !address.ip().to_canonical().is_loopback() {
-            return None;
-        }
-        let password = URL_SAFE_NO_PAD.encode(os::random_u64s::<2>().map(u64::to_be_bytes).concat());
-        let notice = format!("docs login, valid until the server stops: {} {password}", self.docs_username);
-        let written = if stderr().is_terminal() {
-            writeln!(stderr(), "{notice}")
-        } else if stdout().is_terminal() {
-            writeln!(stdout(), "{notice}")
-        } else {
-            return None;
-        };
-        written.ok().map(|()| password)
+    /// Whether the login link works from other machines.
+    pub fn is_link_remote(&self) -> bool {
+        self.admin_token_remote
     }
 }
 

@@ -109,7 +109,7 @@ pub fn require_loopback_host(router: Router) -> Router {
 }
 
 /// Whether there is exactly one `Host` header and it names loopback. The port does not matter, because it may be forwarded.
-fn has_loopback_host(headers: &HeaderMap) -> bool {
+pub fn has_loopback_host(headers: &HeaderMap) -> bool {
     let Some((host, _)) =
         single_header(headers, header::HOST).ok().flatten().and_then(|host| parse_host_port(host, 80))
     else {

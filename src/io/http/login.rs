@@ -1,8 +1,9 @@
-//! HTTP Basic authentication (RFC 7617) for the pages of the operator.
+//! Login for the pages of the operator: HTTP Basic authentication (RFC 7617), or a session that a login link has started.
 //!
-//! There is one user name and one password; neither has a default. The name and the password are stored as SHA-256 digests, which are
+//! There is one user name and one password; the password has no default. Without a password, the server prints a login link
+//! ([`login_link`]). The name and the password are stored as SHA-256 digests, which are
 //! compared in constant time. An address with too many failed logins has to wait even if the password is right. Otherwise, an attacker
-//! could try passwords without a limit.
+//! could try passwords without a limit. Wrong login links count as failed logins too.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,25 +14,31 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::{Extension, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use thiserror::Error;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::io::clock;
+use crate::io::http::login_link::{self, LinkLogin, RequestSource};
 use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES, body, csrf};
 use crate::io::log::SharedLogThrottle;
 use crate::rate_limit::{WindowLimit, WindowLimiter};
+use crate::sanitize::escape_html_prose;
 use crate::time::Time;
 
 /// Default limit of failed logins per address.
 const DEFAULT_FAILURE_LIMIT: WindowLimit = WindowLimit { count: 20, period: Duration::from_secs(15 * 60) };
 
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"docs\"");
+
+/// A 401 response must contain a challenge (RFC 9110, section 15.5.2). Browsers ignore this unknown scheme and show the page, which explains the
+/// login link. For `Basic`, browsers would request a password, and no password would be accepted.
+const LINK_CHALLENGE: HeaderValue = HeaderValue::from_static("Link realm=\"docs\"");
 
 /// Browsers may store a page, but have to revalidate it, which requires the login again.
 const CACHE_CONTROL_PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -87,15 +94,50 @@ pub enum LoginError {
     /// The name, the password or the header is wrong.
     #[error("Wrong name or password")]
     Invalid,
+    /// There is no password. The login needs a link that this machine can use.
+    #[error("Login required: {}", link_advice(*.pid))]
+    LinkRequired {
+        /// Process id of the server, in responses to this machine.
+        pid: Option<u32>,
+    },
+    /// The login link does not work for this client.
+    #[error(
+        "The login link works only on the machine of the server; open the link there, set DOCS_PASSWORD or give --admin-token-remote"
+    )]
+    LinkNotLocal,
+    /// The login link is wrong, used or replaced.
+    #[error("This login link is not valid; {}", link_advice(*.pid))]
+    LinkInvalid {
+        /// Process id of the server, in responses to this machine.
+        pid: Option<u32>,
+    },
+    /// The request is a prefetch or a preview, or comes from a script.
+    #[error("Open the login link in a browser tab; the link is still valid")]
+    LinkPrefetch,
+    /// The system provides no random numbers for a session.
+    #[error("The server cannot create a session now")]
+    NoRandomNumbers,
     /// Too many failed logins from this address. Contains the time until the next attempt is allowed.
     #[error("Too many failed logins, please try again later")]
     RateLimited(Duration),
+}
+
+/// How the operator gets a login link. `pid` is the process id, in responses to this machine.
+fn link_advice(pid: Option<u32>) -> String {
+    let link = "the login link that the server printed at startup, or that is in the file named in the log";
+    match pid {
+        _ if cfg!(not(unix)) => format!("open {link}, or set DOCS_PASSWORD"),
+        Some(pid) => format!("open {link}. For a new link: `kill -USR1 {pid}`"),
+        None => "open the login link on the machine of the server (new link: `kill -USR1 PID`), or set DOCS_PASSWORD"
+            .to_owned(),
+    }
 }
 
 /// A server's login, with its attempt limit.
 #[derive(Debug)]
 pub struct Login {
     credentials: Option<Credentials>,
+    link: Option<LinkLogin>,
     failed_attempts: Option<Mutex<WindowLimiter>>,
     failed_count: AtomicU64,
     rate_limited_count: AtomicU64,
@@ -115,6 +157,7 @@ impl Login {
         let (failed_count, rate_limited_count) = (AtomicU64::new(0), AtomicU64::new(0));
         Self {
             credentials,
+            link: None,
             failed_attempts: failures.map(|limit| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES))),
             failed_count,
             rate_limited_count,
@@ -122,7 +165,23 @@ impl Login {
         }
     }
 
-    /// Rejected logins with a wrong name or password.
+    /// Also accepts login links and their sessions.
+    #[must_use]
+    pub fn with_link(self, link: LinkLogin) -> Self {
+        Self { link: Some(link), ..self }
+    }
+
+    /// The login links, if they are accepted.
+    pub fn link(&self) -> Option<&LinkLogin> {
+        self.link.as_ref()
+    }
+
+    /// Whether there is a password.
+    pub fn has_password(&self) -> bool {
+        self.credentials.is_some()
+    }
+
+    /// Rejected logins with a wrong name or password, or with a wrong link.
     pub fn failed_count(&self) -> u64 {
         self.failed_count.load(Ordering::Relaxed)
     }
@@ -132,9 +191,17 @@ impl Login {
         self.rate_limited_count.load(Ordering::Relaxed)
     }
 
-    /// Checks the login of a request. The first request of a browser contains no login. Such a request does not count as a failed login.
-    pub fn check(&self, headers: &HeaderMap, source: IpAddr, now: Time) -> Result<(), LoginError> {
-        let Some(expected) = &self.credentials else { return Err(LoginError::NoPasswordSet) };
+    /// Checks the login of a request: a session's cookie, or a name and a password. The first request of a browser contains no login.
+    /// Such a request does not count as a failed login.
+    pub fn check(&self, headers: &HeaderMap, client: RequestSource, now: Time) -> Result<(), LoginError> {
+        let source = client.address;
+        if self.link.as_ref().is_some_and(|link| link.has_session(headers, client, now)) {
+            return Ok(());
+        }
+        let Some(expected) = &self.credentials else {
+            let pid = local_pid(headers, client);
+            return Err(if self.link.is_some() { LoginError::LinkRequired { pid } } else { LoginError::NoPasswordSet });
+        };
         let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
         let Some(first) = values.next() else { return Err(LoginError::Missing) };
         if let Some(wait) = self.failed_attempts().and_then(|mut failed| failed.retry_after(now, source)) {
@@ -150,6 +217,38 @@ impl Login {
         Err(self.count_rejection(source, reason))
     }
 
+    /// Exchanges the secret of a login link for a session. Returns the value of the `Set-Cookie` header. A rejected request does not use
+    /// up the link.
+    pub fn redeem_link(
+        &self,
+        secret: &str,
+        headers: &HeaderMap,
+        client: RequestSource,
+        now: Time,
+    ) -> Result<HeaderValue, LoginError> {
+        let source = client.address;
+        let Some(link) = &self.link else {
+            return Err(if self.has_password() { LoginError::Missing } else { LoginError::NoPasswordSet });
+        };
+        if !link.is_permitted(headers, client) {
+            return Err(self.count_rejection(source, LoginError::LinkNotLocal));
+        }
+        if login_link::is_prefetch(headers) {
+            return Err(LoginError::LinkPrefetch);
+        }
+        if let Some(wait) = self.failed_attempts().and_then(|mut failed| failed.retry_after(now, source)) {
+            return Err(self.count_rejection(source, LoginError::RateLimited(wait)));
+        }
+        let redeemed = link.redeem(secret, now).map_err(|_| LoginError::NoRandomNumbers)?;
+        let Some(cookie) = redeemed else {
+            let counted = self.failed_attempts().map_or(Ok(()), |mut failed| failed.check(now, source));
+            let invalid = LoginError::LinkInvalid { pid: local_pid(headers, client) };
+            return Err(self.count_rejection(source, counted.map_or_else(LoginError::RateLimited, |()| invalid)));
+        };
+        info!(target: "http", source = %source, "login link used");
+        Ok(cookie)
+    }
+
     /// Failed logins by address, if they are limited.
     fn failed_attempts(&self) -> Option<MutexGuard<'_, WindowLimiter>> {
         self.failed_attempts.as_ref().map(|failed| failed.lock().unwrap_or_else(PoisonError::into_inner))
@@ -157,7 +256,8 @@ impl Login {
 
     /// Counts and logs a rejection. The given name and password are not logged. They may be correct except for a typing error.
     fn count_rejection(&self, source: IpAddr, reason: LoginError) -> LoginError {
-        let count = if reason == LoginError::Invalid { &self.failed_count } else { &self.rate_limited_count };
+        let is_limited = matches!(reason, LoginError::RateLimited(_));
+        let count = if is_limited { &self.rate_limited_count } else { &self.failed_count };
         count.fetch_add(1, Ordering::Relaxed);
         if self.log_throttle.allow() {
             warn!(target: "http", source = %source, reason = %reason, "login rejected");
@@ -166,15 +266,43 @@ impl Login {
     }
 }
 
-impl IntoResponse for LoginError {
-    fn into_response(self) -> Response {
-        if let Self::RateLimited(wait) = self {
-            return body::too_many_requests(&self.to_string(), wait);
-        }
-        let mut response = body::error_response(StatusCode::UNAUTHORIZED, &self.to_string());
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
+/// The process id of this server, for requests of this machine. Other clients cannot use it.
+fn local_pid(headers: &HeaderMap, client: RequestSource) -> Option<u32> {
+    login_link::is_local(headers, client).then(std::process::id)
+}
+
+impl LoginError {
+    /// The response to a request with `headers`. A browser gets a page that explains how to log in with a link.
+    pub fn response_for(self, headers: &HeaderMap) -> Response {
+        let (status, challenge) = match self {
+            Self::LinkRequired { .. } | Self::LinkInvalid { .. } => (StatusCode::UNAUTHORIZED, Some(LINK_CHALLENGE)),
+            Self::LinkNotLocal | Self::LinkPrefetch => (StatusCode::FORBIDDEN, None),
+            Self::NoRandomNumbers => (StatusCode::SERVICE_UNAVAILABLE, None),
+            Self::NoPasswordSet | Self::Missing | Self::Invalid => (StatusCode::UNAUTHORIZED, Some(CHALLENGE)),
+            Self::RateLimited(wait) => return body::too_many_requests(&self.to_string(), wait),
+        };
+        let has_page = challenge.as_ref() != Some(&CHALLENGE) && accepts_html(headers);
+        let mut response = if has_page {
+            let page = ERROR_PAGE.replace("<!-- error -->", &escape_html_prose(&self.to_string()));
+            let mut response = body::page_response("text/html; charset=utf-8", ERROR_PAGE_CSP, page);
+            *response.status_mut() = status;
+            response
+        } else {
+            body::error_response(status, &self.to_string())
+        };
+        response.headers_mut().extend(challenge.map(|challenge| (header::WWW_AUTHENTICATE, challenge)));
         response
     }
+}
+
+/// The page for a browser without a valid login link.
+const ERROR_PAGE: &str = include_str!("login_error.html");
+const ERROR_PAGE_CSP: &str = "style-src 'self'; img-src 'self'";
+
+/// Whether the client prefers a page to JSON. Browsers list HTML first, and other clients do not list it.
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+    values.any(|value| value.split(',').any(|kind| kind.trim().starts_with("text/html")))
 }
 
 /// Adds `login` and the checks of [`csrf`] to all routes of `router`. Both run before a body is read.
@@ -190,9 +318,8 @@ async fn login_middleware(
     request: Request,
     next: Next,
 ) -> Response {
-    let source = client.source.ip();
-    let mut response = if let Err(error) = login.check(request.headers(), source, clock::monotonic_now()) {
-        error.into_response()
+    let mut response = if let Err(error) = login.check(request.headers(), (&client).into(), clock::monotonic_now()) {
+        error.response_for(request.headers())
     } else if let Err(error) = csrf::check(request.method(), request.headers()) {
         body::error_response(StatusCode::FORBIDDEN, &error.to_string())
     } else {
@@ -210,8 +337,8 @@ mod tests {
         values.iter().map(|value| (header::AUTHORIZATION, value.parse().expect("a header value"))).collect()
     }
 
-    fn address(last: u8) -> IpAddr {
-        [192, 0, 2, last].into()
+    fn address(last: u8) -> RequestSource {
+        RequestSource { address: [192, 0, 2, last].into(), is_forwarded: false }
     }
 
     fn login(count: u32) -> Login {

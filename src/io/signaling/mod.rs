@@ -113,7 +113,8 @@ async fn serve_hub(
     let dialects = limits.dialects;
     let SignalingServerConfig { tls, login, broadcast, .. } = options;
     // On loopback without a proxy only local users can connect, so metrics need no login.
-    let is_local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    let address = listener.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+    let is_local = address.ip().to_canonical().is_loopback();
     let metrics_are_public = is_local && !has_trusted_proxies;
     let collector = SignalingCollector {
         hub: Arc::clone(hub),
@@ -122,7 +123,9 @@ async fn serve_hub(
         login: Arc::clone(&login),
     };
     let shutdown = Arc::new(Notify::new());
-    let pages = HttpRoutes { hub: Arc::clone(hub), collector, login, broadcast, dialects, metrics_are_public };
+    let is_tls = tls.is_some();
+    let pages =
+        HttpRoutes { hub: Arc::clone(hub), collector, login, broadcast, dialects, address, is_tls, metrics_are_public };
     let plain = pages.router(&shutdown);
     let router = upgrade_router(plain, Arc::clone(hub), limits);
     tokio::select! {

@@ -18,6 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use jamjam_dev::io::connection_permit::{ConnectionLimiter, ConnectionLimits};
 use jamjam_dev::io::http::forwarded::TrustedProxies;
 use jamjam_dev::io::http::login::{Credentials, Login};
+use jamjam_dev::io::http::login_link::RequestSource;
 use jamjam_dev::io::http::{ConnectionInfo, csrf, serve_connection};
 use jamjam_dev::io::websocket::handshake::{ClientHandshake, UpgradeFailure, accept_upgrade, is_upgrade_request};
 use jamjam_dev::time::Time;
@@ -198,7 +199,8 @@ fn check_forwarded(seen: &Seen, peer: SocketAddr, proxies: Option<&TrustedProxie
 /// The login and the check of the origin.
 fn check_decisions(seen: &Seen) {
     let login = Login::new(Some(Credentials::new("ann", "s3cret")), None);
-    let decided = login.check(&seen.headers, seen.info.ip(), Time::ZERO);
+    let source = RequestSource { address: seen.info.ip(), is_forwarded: seen.is_forwarded };
+    let decided = login.check(&seen.headers, source, Time::ZERO);
     let values: Vec<&[u8]> = seen.headers.get_all("authorization").iter().map(HeaderValue::as_bytes).collect();
     if decided.is_ok() {
         let [value] = values[..] else { panic!("{values:?} is accepted") };

@@ -41,6 +41,8 @@ fn dual_stack_server_answers_both_families_and_logs_plain_ipv4() {
         let mut server = Server::start(&["--host", "::", "-d", "0", "-v", "--driver", driver]);
         let port = server.address.port();
         assert_eq!(server.line().message, format!("Echo server listening on [::]:{port}"));
+        let serving = server.line().message;
+        assert!(serving.contains(&format!("127.0.0.1:{port}")) && !serving.contains("[::]"), "{serving}");
         for host in ["127.0.0.1", "::1"] {
             let client = Client::connect(at(host, server.address));
             assert_eq!(client.exchange(&audio(5, 64)), audio(5, 64));

@@ -25,12 +25,19 @@ fn log_lines_are_exactly_the_documented_ones() {
     let (client_address, server_address) = (client.address(), server.address);
     assert_eq!(client.exchange(&audio(1, 64)), audio(1, 64));
     assert_eq!(client.exchange(&audio(4_294_967_295, 64)), audio(4_294_967_295, 64));
-    let lines: Vec<Line> = (0..6).map(|_| server.line()).collect();
+    let lines: Vec<Line> = (0..7).map(|_| server.line()).collect();
     let messages: Vec<(&str, &str)> = lines.iter().map(Line::level_and_message).collect();
     assert_eq!(
         messages,
         [
             ("INFO", format!("Echo server listening on {server_address}").as_str()),
+            (
+                "INFO",
+                format!(
+                    "echo: serving; try the command addresses={server_address} command=\"jamjam-dev probe --to {server_address}\""
+                )
+                .as_str()
+            ),
             ("INFO", format!("echo: source first seen source={client_address}").as_str()),
             ("DEBUG", format!("Received audio packet seq=1 from {client_address}").as_str()),
             ("DEBUG", format!("Echoed packet seq=1 to {client_address}").as_str()),
@@ -58,7 +65,7 @@ fn dropped_datagram_is_logged_with_its_fault_and_first_bytes() {
     let mut server = verbose();
     let mut client = Client::connect(server.address);
     let client_address = client.address();
-    server.line();
+    server.line_starting_with("echo: serving; ");
     client.send(&[1, 1, 0, 0]);
     client.send(&[2, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 9, 8, 7, 6, 5, 4]);
     client.send(&packet(0x2a, 1, &[]));
@@ -142,8 +149,8 @@ fn statistics_can_be_disabled_except_for_the_last() {
     // This test detects only intervals below 600 ms. The test cannot distinguish `off` from the default of 60 s.
     assert_eq!(client.exchange(&audio(1, 64)), audio(1, 64));
     let lines = server.stop("TERM").lines;
-    // The first line reports the listening address. The second line reports a new source. The third line contains the final statistics.
-    assert_eq!(lines.len(), 3, "{lines:?}");
+    // The first two lines report the addresses. The third line reports a new source. The fourth line contains the final statistics.
+    assert_eq!(lines.len(), 4, "{lines:?}");
 }
 
 #[test]
@@ -207,13 +214,13 @@ fn json_log_is_one_object_per_line() {
     let messages: Vec<(&str, &str)> =
         objects.iter().map(|object| (object["level"].as_str().unwrap(), object["message"].as_str().unwrap())).collect();
     assert_eq!(messages[0], ("INFO", format!("Echo server listening on {address}").as_str()));
-    assert_eq!(messages[1], ("INFO", "source first seen"));
+    assert_eq!(messages[2], ("INFO", "source first seen"));
     assert_eq!(
-        (&objects[1]["target"], &objects[1]["source"]),
+        (&objects[2]["target"], &objects[2]["source"]),
         (&Value::from("echo"), &Value::from(client_address.to_string()))
     );
-    assert_eq!(messages[2], ("DEBUG", format!("Received audio packet seq=7 from {client_address}").as_str()));
-    assert_eq!(messages[3], ("DEBUG", format!("Echoed packet seq=7 to {client_address}").as_str()));
+    assert_eq!(messages[3], ("DEBUG", format!("Received audio packet seq=7 from {client_address}").as_str()));
+    assert_eq!(messages[4], ("DEBUG", format!("Echoed packet seq=7 to {client_address}").as_str()));
     let last = objects.last().unwrap();
     let numbers = ["received", "sent", "buffered"].map(|name| last[name].as_u64().unwrap());
     assert_eq!(numbers, [1, 1, 0], "{last}");

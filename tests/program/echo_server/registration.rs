@@ -390,5 +390,5 @@ fn empty_variable_means_no_signaling_server() {
         command.env("SIGNALING_URL", "");
     });
     assert_eq!(echo.line().message, format!("Echo server listening on {}", echo.address));
-    assert_eq!(echo.stop("INT").lines.len(), 2);
+    assert_eq!(echo.stop("INT").lines.len(), 3);
 }

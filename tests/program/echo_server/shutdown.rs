@@ -24,7 +24,7 @@ fn idle_server_ends_immediately_on_either_signal() {
     for signal in ["INT", "TERM"] {
         let stopped = Server::start(&["--host", "127.0.0.1"]).stop(signal);
         assert_clean(&stopped);
-        assert_eq!(stopped.lines.len(), 2, "{:?}", stopped.lines);
+        assert_eq!(stopped.lines.len(), 3, "{:?}", stopped.lines);
         assert!(stopped.stats().to_string().starts_with("received=0, sent=0, buffered=0"));
     }
 }

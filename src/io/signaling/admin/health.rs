@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use jiff::Timestamp;
@@ -258,8 +258,8 @@ pub(super) async fn health(
         });
         return allow_any_origin(body::json_text_response(StatusCode::OK, shared));
     }
-    if let Err(error) = state.login.check(&headers, client.source.ip(), clock::monotonic_now()) {
-        return no_store(error.into_response());
+    if let Err(error) = state.login.check(&headers, (&client).into(), clock::monotonic_now()) {
+        return no_store(error.response_for(&headers));
     }
     no_store(body::json_response(StatusCode::OK, &current_health(&state.hub, true, MAX_LIST_BYTES)))
 }

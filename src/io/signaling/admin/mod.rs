@@ -5,7 +5,9 @@ mod control_surface_api;
 mod health;
 pub(super) mod metrics;
 mod openapi;
+mod start_page;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -14,6 +16,7 @@ use tokio::sync::Notify;
 use crate::io::http;
 use crate::io::http::login::{self, Login};
 use crate::io::signaling::admin::metrics::SignalingCollector;
+use crate::io::signaling::admin::start_page::StartPage;
 use crate::io::signaling::broadcast_http::{self, BroadcastHttpConfig};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{Dialect, DialectSet};
@@ -25,6 +28,9 @@ pub(super) struct HttpRoutes {
     pub(super) login: Arc<Login>,
     pub(super) broadcast: BroadcastHttpConfig,
     pub(super) dialects: DialectSet,
+    /// The listen address.
+    pub(super) address: SocketAddr,
+    pub(super) is_tls: bool,
     /// Whether `/metrics` needs no login, because only local users can connect.
     pub(super) metrics_are_public: bool,
 }
@@ -32,9 +38,12 @@ pub(super) struct HttpRoutes {
 impl HttpRoutes {
     /// All routes. `shutdown` is notified when the operator stops the server.
     pub(super) fn router(self, shutdown: &Arc<Notify>) -> Router {
-        let Self { hub, collector, login, broadcast, dialects, metrics_are_public } = self;
+        let Self { hub, collector, login, broadcast, dialects, address, is_tls, metrics_are_public } = self;
+        let has_examples = true;
+        let start =
+            StartPage { hub: Arc::clone(&hub), login: Arc::clone(&login), dialects, address, is_tls, has_examples };
         let public = Router::new()
-            .merge(openapi::redirect_router())
+            .merge(start_page::router(start))
             .merge(http::healthz_router())
             .merge(health::router(&hub, &login));
         // These routes require the login and reject requests from pages of other sites.
@@ -63,7 +72,6 @@ impl HttpRoutes {
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
-    use std::net::SocketAddr;
     use std::time::Duration;
 
     use axum::body::Body;
@@ -95,7 +103,9 @@ mod tests {
             login: Arc::clone(&login),
         };
         let broadcast = BroadcastHttpConfig::default();
-        let routes = HttpRoutes { hub, collector, login, broadcast, dialects, metrics_are_public };
+        let address = SocketAddr::from(([127, 0, 0, 1], 8_080));
+        let is_tls = false;
+        let routes = HttpRoutes { hub, collector, login, broadcast, dialects, address, is_tls, metrics_are_public };
         format!("{:?}", routes.router(&Arc::default()))
     }
 

@@ -8,8 +8,8 @@ use std::io::{Cursor, Read as _};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderValue, Uri, header};
+use axum::response::Response;
 use axum::routing::get;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
@@ -21,7 +21,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::io::http;
 use crate::io::http::body::{self, ErrorBody, TooManyRequestsBody, page_response};
-use crate::io::signaling::admin::{console, control_surface_api, health};
+use crate::io::signaling::admin::{console, control_surface_api, health, start_page};
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
 
@@ -42,11 +42,6 @@ const SWAGGER_UI_FILES: [(&str, &str); 4] = [
 /// The page may load resources from this server only. `data:` images are also allowed, because Swagger UI draws arrows as such images.
 const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
 
-/// Redirects browsers to the page. WebSocket upgrades on `/` are handled earlier.
-pub(super) fn redirect_router() -> Router {
-    Router::new().route("/", get(redirect_to_docs))
-}
-
 /// The page, its files, and the document.
 pub(super) fn router(dialects: DialectSet) -> Router {
     Router::new()
@@ -56,12 +51,6 @@ pub(super) fn router(dialects: DialectSet) -> Router {
         .route("/docs/{file}", get(docs_file))
         .route("/openapi.json", get(openapi_json))
         .with_state(Bytes::from(openapi_json_for(dialects)))
-}
-
-/// Redirect to the documentation
-#[utoipa::path(get, path = "/", tag = "documentation", responses((status = 302, description = "To `/docs`")))]
-async fn redirect_to_docs() -> Response {
-    (StatusCode::FOUND, [(header::LOCATION, "/docs")]).into_response()
 }
 
 /// API documentation
@@ -175,7 +164,9 @@ const LOGIN_SCHEME: &str = "login";
         console::console,
         console::console_file,
         console::console_state,
-        redirect_to_docs,
+        start_page::start_page,
+        start_page::start_or_login,
+        start_page::start_file,
         docs_page,
         docs_file,
         swagger_json,
@@ -220,7 +211,11 @@ impl Modify for SecuritySchemes {
     fn modify(&self, document: &mut OpenApi) {
         let components = document.components.get_or_insert_default();
         for (name, scheme, description) in [
-            (LOGIN_SCHEME, HttpAuthScheme::Basic, "Operator login (--docs-username, --docs-password-file)"),
+            (
+                LOGIN_SCHEME,
+                HttpAuthScheme::Basic,
+                "Operator login (--docs-username, --docs-password-file). Without a password, the cookie of a login link replaces it",
+            ),
             ("room", HttpAuthScheme::Bearer, "Token for the room, from /auth/token"),
             ("issuer", HttpAuthScheme::Bearer, "Value of --token-issuer-key, if that option is given"),
         ] {

@@ -1,18 +1,12 @@
 //! The operator's login is accepted with the right credentials and rejected otherwise.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use tungstenite::Message;
 
-use crate::signaling_server::http::request::{Response, request, send, send_to};
-use test_support::server::process::{Server, program, run};
+use crate::signaling_server::http::request::{Response, request, send};
+use test_support::server::process::{Server, run};
 
 /// The credentials are the output of `printf admin:sesame | base64`.
 pub(crate) const RIGHT: &str = "Authorization: Basic YWRtaW46c2VzYW1l";
@@ -145,65 +139,6 @@ fn failed_logins_are_limited_and_successful_ones_are_not() {
     assert_eq!(status(&[]), 401);
     let line = server.line_starting_with("http: login rejected source=127.0.0.1 reason=");
     assert_eq!(line.level, "WARN");
-}
-
-#[test]
-fn login_is_disabled_without_a_password_and_the_reason_given() {
-    // Neither stdout nor stderr is a terminal here, so no password is generated.
-    let mut server = Server::start_signaling(&[]);
-    server.line_starting_with("http: no password is set, so these pages reject every login; set DOCS_PASSWORD");
-    for headers in
-        [&[JSON][..], &[JSON, RIGHT], &[JSON, "Authorization: Basic YWRtaW46"], &[JSON, "Authorization: Basic Og=="]]
-    {
-        let response = shut_down(&server, headers);
-        assert!(is_challenge(&response) && response.error().contains("--docs-password-file"), "{response:?}");
-    }
-    assert!(server.is_running());
-}
-
-/// The tool `script`, which every Linux system has, provides a terminal.
-#[cfg(target_os = "linux")]
-#[test]
-fn terminal_start_generates_and_prints_a_new_password_each_time() {
-    let mut printed = BTreeSet::new();
-    for redirected in ["", " 2>/dev/null"] {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("address");
-        let command = format!(
-            "{} signaling-server --host 127.0.0.1 --port 0 --address-file {}{redirected}",
-            env!("CARGO_BIN_EXE_jamjam-dev"),
-            file.display()
-        );
-        let mut terminal = program(&[]);
-        let environment: Vec<(OsString, Option<OsString>)> =
-            terminal.get_envs().map(|(name, value)| (name.into(), value.map(Into::into))).collect();
-        terminal = Command::new("script");
-        for (name, value) in environment {
-            match value {
-                Some(value) => terminal.env(name, value),
-                None => terminal.env_remove(name),
-            };
-        }
-        let mut child = terminal
-            .args(["-qefc", &command, "/dev/null"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines.find(|line| line.as_ref().unwrap().contains("docs login")).unwrap().unwrap();
-        let password =
-            line.trim_end().strip_prefix("docs login, valid until the server stops: admin ").unwrap().to_owned();
-        assert!(password.len() == 22, "{password}");
-        let address = fs::read_to_string(&file).unwrap().trim().parse().unwrap();
-        let login = format!("Authorization: Basic {}", STANDARD.encode(format!("admin:{password}")));
-        assert_eq!(send_to(address, "POST", "/admin/shutdown", &[JSON, RIGHT], "{}").status, 401);
-        assert_eq!(send_to(address, "POST", "/admin/shutdown", &[JSON, &login], "{}").status, 202);
-        assert!(!lines.any(|line| line.unwrap().contains(&password)), "the password is printed only once");
-        assert!(child.wait().unwrap().success());
-        printed.insert(password);
-    }
-    assert_eq!(printed.len(), 2);
 }
 
 #[test]

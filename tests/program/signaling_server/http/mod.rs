@@ -6,8 +6,10 @@ use test_support::server;
 mod console;
 mod docs;
 mod login;
+mod login_link;
 mod proxied;
 mod request;
+mod start_page;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -242,7 +244,8 @@ fn head_has_the_headers_of_get() {
         ("/rooms", 200),
         ("/healthz", 200),
         ("/metrics", 200),
-        ("/", 302),
+        ("/", 200),
+        ("/start", 200),
         ("/ws", 426),
         ("/radio", 426),
         ("/rooms/radio", 426),
@@ -289,11 +292,7 @@ fn browser_at_a_websocket_path_gets_an_explanation() {
     }
     for path in ["/", "/?x=1", "/?token=t"] {
         let response = get(&server, path);
-        assert_eq!(
-            (response.status, response.header("location"), response.body.as_str()),
-            (302, "/docs", ""),
-            "{path}"
-        );
+        assert_eq!((response.status, response.header("content-type")), (200, "text/html; charset=utf-8"), "{path}");
     }
     // An upgrade to another protocol is ignored.
     let other = request(&server, "GET", "/health", &["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"]);

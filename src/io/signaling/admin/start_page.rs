@@ -1,0 +1,283 @@
+//! `/` and `/start`: the start page, with the URLs of the dialects and links to the other pages. `/start?login=SECRET` exchanges a login
+//! link for a session.
+//!
+//! The page is public and has no script. It shows the URLs with the host name that the browser used.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Path, RawQuery, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+
+use crate::io::clock;
+use crate::io::http::ConnectionInfo;
+use crate::io::http::body::{self, PAGE_STYLE, page_response};
+use crate::io::http::login::{Login, LoginError};
+use crate::io::signaling::shared_hub::SharedHub;
+use crate::sanitize::{escape_html, escape_html_prose};
+use crate::signaling::{Dialect, DialectSet};
+
+const PAGE: &str = include_str!("start_page/start.html");
+const STYLE: &str = include_str!("start_page/start.css");
+const ICON: &str = include_str!("console/icon.svg");
+
+/// Content security policy: a style and an icon of this server, and no scripts.
+const CSP: &str = "style-src 'self'; img-src 'self'";
+
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// Paths of pages, their names, and whether they need the login.
+const PAGES: [(&str, &str, bool); 6] = [
+    ("/console", "Console: rooms, members and messages, live", true),
+    ("/docs", "HTTP API", true),
+    ("/docs/messages", "WebSocket messages", true),
+    (EXAMPLES, "Examples: one page per kind of client", false),
+    ("/health", "Health, as JSON", false),
+    ("/rooms", "WebRTC rooms, as JSON", false),
+];
+
+const EXAMPLES: &str = "/examples/";
+
+/// What the page describes.
+pub(super) struct StartPage {
+    pub(super) hub: Arc<SharedHub>,
+    pub(super) login: Arc<Login>,
+    pub(super) dialects: DialectSet,
+    /// The listen address, for clients that send no valid `Host`.
+    pub(super) address: SocketAddr,
+    pub(super) is_tls: bool,
+    pub(super) has_examples: bool,
+}
+
+/// The page and its files.
+pub(super) fn router(page: StartPage) -> Router {
+    Router::new()
+        .route("/", get(start_page))
+        .route("/start", get(start_or_login))
+        .route("/start/{file}", get(start_file))
+        .with_state(Arc::new(page))
+}
+
+/// Start page
+#[utoipa::path(
+    get, path = "/", operation_id = "startPage", tag = "documentation",
+    responses((status = 200, description = "WebSocket URLs of this server and links to its pages", content_type = "text/html", body = String)),
+)]
+pub(super) async fn start_page(
+    State(page): State<Arc<StartPage>>,
+    Extension(client): Extension<ConnectionInfo>,
+    headers: HeaderMap,
+) -> Response {
+    page.response(&headers, &client)
+}
+
+/// Start page, and login with a link
+#[utoipa::path(
+    get, path = "/start", operation_id = "loginLink", tag = "documentation",
+    params(("login" = Option<String>, Query, description = "Secret of a login link. The link works once; `HEAD` does not use it up")),
+    responses(
+        (status = 200, description = "WebSocket URLs of this server and links to its pages", content_type = "text/html", body = String),
+        (status = 303, description = "To `/start`, with the cookie of a new session if the link is valid"),
+        (status = 401, description = "The login link is wrong or was already used"),
+        (status = 403, description = "The login link works only on the machine of the server, or the request is a prefetch"),
+        (status = 429, description = "Too many failed logins from this address"),
+        (status = 503, description = "The system provides no random numbers"),
+    ),
+)]
+pub(super) async fn start_or_login(
+    State(page): State<Arc<StartPage>>,
+    Extension(client): Extension<ConnectionInfo>,
+    method: Method,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let query = query.unwrap_or_default();
+    let secret = form_urlencoded::parse(query.as_bytes()).find_map(|(name, value)| (name == "login").then_some(value));
+    match secret {
+        // `HEAD` must not change anything (RFC 9110, section 9.2.1). Programs that check links send it.
+        Some(secret) if method == Method::GET => page.log_in(&secret, &headers, &client),
+        _ => page.response(&headers, &client),
+    }
+}
+
+/// Files of the start page
+#[utoipa::path(
+    get, path = "/start/{file}", operation_id = "startFile", tag = "documentation",
+    params(("file" = String, Path, description = "File name, for example `style.css`")),
+    responses((status = 200, description = "A style or an image"), (status = 404, description = "No such file")),
+)]
+pub(super) async fn start_file(Path(name): Path<String>) -> Response {
+    match &*name {
+        "style.css" => page_response("text/css; charset=utf-8", CSP, [PAGE_STYLE, STYLE].concat()),
+        "icon.svg" => page_response("image/svg+xml", CSP, ICON),
+        _ => body::not_found(),
+    }
+}
+
+impl StartPage {
+    fn response(&self, headers: &HeaderMap, client: &ConnectionInfo) -> Response {
+        let login = self.login.check(headers, client.into(), clock::monotonic_now());
+        let is_tls = self.is_tls || client.is_forwarded && has_https_proxy(headers);
+        let host = requested_host(headers).map_or_else(|| Cow::Owned(self.address.to_string()), Cow::Borrowed);
+        let mut response = page_response("text/html; charset=utf-8", CSP, self.html(&host, is_tls, login));
+        response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+        response
+    }
+
+    /// Exchanges the link for a cookie. The redirect removes the secret from the address bar and the history.
+    fn log_in(&self, secret: &str, headers: &HeaderMap, client: &ConnectionInfo) -> Response {
+        let cookie = match self.login.link() {
+            Some(_) => self.login.redeem_link(secret, headers, client.into(), clock::monotonic_now()).map(Some),
+            // With a password there is no link, and the page explains the login.
+            None => Ok(None),
+        };
+        let mut response = match cookie {
+            Ok(cookie) => {
+                let mut response = (StatusCode::SEE_OTHER, [(header::LOCATION, "/start")]).into_response();
+                response.headers_mut().extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
+                response
+            }
+            Err(error) => error.response_for(headers),
+        };
+        response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+        response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        response
+    }
+
+    fn html(&self, host: &str, is_tls: bool, login: Result<(), LoginError>) -> String {
+        let uptime = format_uptime(self.hub.uptime().as_secs());
+        let facts = format!("jamjam-dev {} at {host}, running for {uptime}", env!("CARGO_PKG_VERSION"));
+        let secure = if is_tls { "s" } else { "" };
+        let urls = ["ws", "http"].map(|scheme| format!("{scheme}{secure}://{host}"));
+        let command = self.dialects.check_command(&urls[0], &urls[1], is_tls);
+        let mut dialects = String::new();
+        for dialect in Dialect::ALL.into_iter().filter(|dialect| self.dialects.contains(*dialect)) {
+            let (name, description) = (dialect.name(), dialect.description());
+            let url = format!("{}{}", urls[0], example_path(dialect));
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                dialects,
+                "        <dt>{}</dt>\n        <dd>{}<code>{}</code></dd>",
+                escape_html(name),
+                escape_html(description),
+                escape_html(&url)
+            );
+        }
+        let mut pages = String::new();
+        for (path, name, needs_login) in PAGES.into_iter().filter(|(path, ..)| self.has_examples || *path != EXAMPLES) {
+            let note = if needs_login && login.is_err() { " <span>(login)</span>" } else { "" };
+            let _ = writeln!(pages, "        <li><a href=\"{path}\">{}</a>{note}</li>", escape_html(name));
+        }
+        let login = match login {
+            Ok(()) => "You are logged in.".to_owned(),
+            Err(LoginError::Missing) => "The console and the documentation request a name and a password.".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        PAGE.replace("<!-- facts -->", &escape_html(&facts))
+            .replace("<!-- dialects -->\n", &dialects)
+            .replace("<!-- command -->", &escape_html(&command))
+            .replace("<!-- pages -->\n", &pages)
+            .replace("<!-- login -->", &escape_html_prose(&login))
+    }
+}
+
+/// The path and query with which a client of this dialect connects. Words in capitals are placeholders.
+const fn example_path(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Jamjam | Dialect::ControlSurface => "/",
+        Dialect::Broadcast => "/ROOM?token=TOKEN",
+        Dialect::WebRtc => "/?roomId=ROOM&userId=ID&userName=NAME",
+    }
+}
+
+/// The host and port that the browser used. `None` if the header is missing, ambiguous or no authority.
+fn requested_host(headers: &HeaderMap) -> Option<&str> {
+    let mut hosts = headers.get_all(header::HOST).into_iter();
+    let host = hosts.next()?.to_str().ok()?;
+    let is_authority = host.parse::<Authority>().is_ok_and(|authority| host.starts_with(authority.host()));
+    (is_authority && hosts.next().is_none()).then_some(host)
+}
+
+/// Whether a proxy in front of this server accepts TLS connections.
+fn has_https_proxy(headers: &HeaderMap) -> bool {
+    headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
+/// A duration in its largest unit.
+fn format_uptime(seconds: u64) -> String {
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "second"),
+        60..3_600 => (seconds / 60, "minute"),
+        3_600..86_400 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::io::websocket::send_queue::SendQueueLimits;
+    use crate::signaling::{Hub, SignalingLimits};
+
+    use super::*;
+
+    fn page(dialects: DialectSet, has_examples: bool) -> StartPage {
+        let (hub, _ended) =
+            SharedHub::new(Hub::new(SignalingLimits::default(), [1, 2, 3, 4]), SendQueueLimits::default());
+        let address = SocketAddr::from(([127, 0, 0, 1], 8_080));
+        StartPage { hub, login: Arc::default(), dialects, address, is_tls: false, has_examples }
+    }
+
+    #[test]
+    fn page_lists_the_enabled_dialects_with_the_requested_host() {
+        let all = page(DialectSet::ALL, true).html("rooms.example:8443", true, Ok(()));
+        for url in [
+            "wss://rooms.example:8443/<",
+            "wss://rooms.example:8443/ROOM?token=TOKEN<",
+            "wss://rooms.example:8443/?roomId=ROOM&amp;userId=ID&amp;userName=NAME<",
+        ] {
+            assert!(all.contains(url), "{url}: {all}");
+        }
+        assert!(all.contains("logged in") && !all.contains("(login)") && all.contains("/examples/"), "{all}");
+        assert!(!all.contains("<!--"), "every placeholder is replaced: {all}");
+        let one = page(DialectSet::only(Dialect::WebRtc), false).html("x", false, Err(LoginError::Missing));
+        assert_eq!(one.matches("<dt>").count(), 1);
+        assert!(one.contains("ws://x/?roomId") && one.contains("(login)") && !one.contains("/examples/"), "{one}");
+    }
+
+    #[test]
+    fn untrusted_host_is_escaped_or_replaced() {
+        let script = page(DialectSet::ALL, true).html("<script>alert(1)</script>", false, Ok(()));
+        assert!(!script.contains("<script"), "{script}");
+        let host = |hosts: &[&str]| {
+            let headers = hosts.iter().map(|host| (header::HOST, host.parse().expect("a header value"))).collect();
+            requested_host(&headers).map(str::to_owned)
+        };
+        for right in ["localhost:8080", "192.0.2.1", "[2001:db8::a]:8080", "rooms.example"] {
+            assert_eq!(host(&[right]).as_deref(), Some(right));
+        }
+        for wrong in [&[][..], &["a", "b"], &[""], &["a b"], &["<b>"], &["a/b"], &["user@host"], &["\"a"]] {
+            assert_eq!(host(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn uptime_has_one_unit() {
+        for (seconds, text) in [
+            (0, "0 seconds"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "1 minute"),
+            (7_300, "2 hours"),
+            (90_000, "1 day"),
+        ] {
+            assert_eq!(format_uptime(seconds), text);
+        }
+    }
+}
