@@ -19,6 +19,7 @@ use super::values::{DEFAULT_SIGNALING_PORT, LogFormat, TrimmedEnumParser, output
 use crate::io::os;
 use crate::io::signaling::{self, SHUTDOWN_TIMEOUT, SignalingServerConfig};
 use crate::io::stop::StopToken;
+use crate::io::tls::reload;
 use crate::io::tls::server::{CA_CERTIFICATE_WARNING, HandshakeAcceptor};
 use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
 
@@ -123,6 +124,7 @@ impl Args {
         // From here on, a stop request starts an orderly shutdown instead of ending the process.
         stop.on_stop(|| ());
         stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));
+        reload::spawn(identity.as_ref(), stop).context("cannot watch the certificate files").map_err(Failure::unusable)?;
         address_file.write(address)?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
         info!("Signaling server listening on {scheme}://{address}{}", self.address_source.suffix());
