@@ -142,9 +142,7 @@ impl Args {
                 warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
             }
         }
-        if dialects.contains(Dialect::Broadcast) {
-            self.broadcast.warn_if_secret_is_random()?;
-        }
+        self.broadcast.log_token_warnings(dialects)?;
         let login = Arc::new(self.login.login_for(address, password));
         let shutdown_timeout = ShutdownTimeout(shutdown_timeout);
         let options = SignalingServerConfig { login, shutdown_timeout, ..options };

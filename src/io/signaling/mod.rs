@@ -203,6 +203,9 @@ async fn upgrade_middleware(
                 params.with_headers(headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))),
             )
         }
+        Ok(Route::Selected(dialect, params)) => {
+            Route::Selected(dialect, params.with_authorization(header(header::AUTHORIZATION)))
+        }
         Ok(route) => route,
         Err(error) => {
             state.log_rejection(client.source, uri, &error);
