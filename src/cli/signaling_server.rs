@@ -131,7 +131,9 @@ impl Args {
         stop.on_stop(|| ());
         let TimeSpan(shutdown_timeout) = self.shutdown_timeout;
         stop.set_grace_period(shutdown_timeout.saturating_add(Duration::from_secs(1)));
-        reload::spawn(identity.as_ref(), stop).context("cannot watch the certificate files").map_err(Failure::unusable)?;
+        reload::spawn(identity.as_ref(), stop)
+            .context("cannot watch the certificate files")
+            .map_err(Failure::unusable)?;
         address_file.write(address)?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
         info!("Signaling server listening on {scheme}://{address}{}", self.address_source.suffix());

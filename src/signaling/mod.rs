@@ -52,8 +52,8 @@ pub use foreign_protocol::ForeignProtocol;
 pub use hub::{Hub, NewConnection};
 pub use limits::{ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, Heartbeat, SignalingLimits};
 pub use route::{
-    BearerToken, BroadcastParams, InvalidRoomName, QueryParams, Route, RouteError, decode_room_name, is_valid_room_name,
-    route,
+    BearerToken, BroadcastParams, InvalidRoomName, QueryParams, Route, RouteError, decode_room_name,
+    is_valid_room_name, route,
 };
 pub use snapshot::{
     AddressSnapshot, ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, Snapshot,

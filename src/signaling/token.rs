@@ -149,7 +149,7 @@ impl Claims {
         Self { audience: (audience != Audience::default()).then(|| audience.name().to_owned()), ..self }
     }
 
-    /// Reads the claims of a token without verifying it. They are what the holder of the token says.
+    /// Reads the claims of a token without verifying it. Any client can make a token with these claims.
     pub fn read_unverified(token: &str) -> Option<Self> {
         let (payload, _) = token.split_once('.')?;
         serde_json::from_value(Value::Object(parse_payload(payload).ok()?)).ok()

@@ -256,7 +256,8 @@ fn systemd_units_use_existing_commands_and_variables() {
         let file = unit_setting(&unit, "EnvironmentFile");
         let comment = unit.split_once("\n\n").unwrap().0.replace("\n# ", " ");
         let reported = comment.split_once(file.trim_start_matches('-')).unwrap().1;
-        let is_variable = |word: &&str| word.len() > 2 && word.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_');
+        let is_variable =
+            |word: &&str| word.len() > 2 && word.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_');
         let listed: Vec<&str> = reported.split([' ', ',']).filter(is_variable).collect();
         assert_eq!(listed, [variables, &[options]].concat());
         for variable in variables {
@@ -344,9 +345,9 @@ fn metric_names(expression: &str) -> BTreeSet<String> {
             (None, '{') => closing = Some('}'),
             (None, '[') => closing = Some(']'),
             (None, '(') => {
-                let is_label_list = LABEL_LISTS.iter().any(|word| {
-                    rest.trim_end().strip_suffix(word).is_some_and(|before| before.ends_with([' ', ')']))
-                });
+                let is_label_list = LABEL_LISTS
+                    .iter()
+                    .any(|word| rest.trim_end().strip_suffix(word).is_some_and(|before| before.ends_with([' ', ')'])));
                 if is_label_list {
                     closing = Some(')');
                 } else {
@@ -437,8 +438,7 @@ fn dashboard_and_alerts_use_only_metrics_that_the_servers_export() {
     members(&dashboard["templating"], "query", &mut queries);
     // `label_values(METRIC, LABEL)` is a function of Grafana.
     let queried = queries.iter().filter_map(|query| query.strip_prefix("label_values(")?.split(',').next());
-    let of_dashboard: BTreeSet<String> =
-        expressions.into_iter().chain(queried).flat_map(metric_names).collect();
+    let of_dashboard: BTreeSet<String> = expressions.into_iter().chain(queried).flat_map(metric_names).collect();
     let rules = alert_rules();
     let of_alerts: BTreeSet<String> =
         rules.iter().flat_map(|rule| metric_names(rule["expr"].as_str().unwrap())).collect();

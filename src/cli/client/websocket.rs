@@ -128,7 +128,9 @@ impl WebSocketProbeArgs {
     fn reject_unused_options(&self, dialect: Dialect, room: Option<&str>) -> Result<(), Failure> {
         let reason = match (dialect.probe().room, room.is_some(), self.token_option(), &self.room_code) {
             (ProbeRoom::None | ProbeRoom::Code, _, Some(option), _) => {
-                format!("{option}: only broadcast and WebRTC rooms use tokens; add --dialect broadcast or --dialect webrtc")
+                format!(
+                    "{option}: only broadcast and WebRTC rooms use tokens; add --dialect broadcast or --dialect webrtc"
+                )
             }
             (ProbeRoom::None | ProbeRoom::TwoMembers | ProbeRoom::Query, _, _, Some(_)) => {
                 "--room-code: only bbx rooms have codes; add --dialect bbx".to_owned()
@@ -446,7 +448,8 @@ mod tests {
     fn webrtc_url_gets_the_token_with_its_room_and_user() {
         let claims = Claims::new("ann b", "jam", Map::new(), 0, 60.0).with_audience(Audience::WebRtc);
         let token = sign(&Secret::new("s"), &claims);
-        let urls = |url, room, token| probe_plan(url, room, &["--dialect", "webrtc", "--token", token]).unwrap().1.remove(0);
+        let urls =
+            |url, room, token| probe_plan(url, room, &["--dialect", "webrtc", "--token", token]).unwrap().1.remove(0);
         let rest = format!("&userName=jamjam-dev+probe&token={token}");
         assert_eq!(urls("ws://h", None, &token), format!("/?roomId=jam&userId=ann+b{rest}"));
         assert_eq!(urls("ws://h?userId=u", Some("r"), &token), format!("/?userId=u&roomId=r{rest}"));

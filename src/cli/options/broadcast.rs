@@ -177,9 +177,7 @@ impl BroadcastArgs {
             None => (rest, DEFAULT_LIFETIME_SECONDS),
         };
         let (audience, is_valid_room) = match self.token_audience {
-            Some(TokenAudience::WebRtc) => {
-                (Audience::WebRtc, !room.is_empty() && room.len() <= MAX_WEBRTC_ROOM_BYTES)
-            }
+            Some(TokenAudience::WebRtc) => (Audience::WebRtc, !room.is_empty() && room.len() <= MAX_WEBRTC_ROOM_BYTES),
             Some(TokenAudience::Broadcast) | None => (Audience::Broadcast, is_valid_room_name(room)),
         };
         if client.is_empty() || !is_valid_room {

@@ -25,9 +25,7 @@ use crate::rate_limit::{WindowLimit, WindowLimiter};
 use crate::sanitize::sanitize;
 use crate::signaling::broadcast::{AcceptedPost, IssueError, PostError, PostFormat};
 use crate::signaling::token::{Audience, DEFAULT_LIFETIME_SECONDS, Secret};
-use crate::signaling::{
-    BearerToken, Dialect, DialectSet, MAX_WEBRTC_ROOM_BYTES, decode_room_name, is_valid_room_name,
-};
+use crate::signaling::{BearerToken, Dialect, DialectSet, MAX_WEBRTC_ROOM_BYTES, decode_room_name, is_valid_room_name};
 
 /// Default maximum size of a request body, in bytes.
 pub const DEFAULT_MAX_POST_BYTES: usize = 256 << 10;

@@ -121,7 +121,10 @@ async fn run(mut reloader: Option<Reloader>, mut hangups: Hangups, on_hangup: im
 
 /// Number of standard streams that are terminals. A closed terminal is no terminal any more.
 fn terminals() -> usize {
-    [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()].into_iter().map(usize::from).sum()
+    [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()]
+        .into_iter()
+        .map(usize::from)
+        .sum()
 }
 
 /// Reloads one pair of files.

@@ -117,7 +117,8 @@ fn check_changed_token(input: &mut Input<'_>) {
     let now = WallClock { monotonic: Time::ZERO, unix_ns: NOW_MS.cast_signed() * 1_000_000 };
     let broadcast = BroadcastSettings { secret: Some(Secret::new(SECRET)), ..BroadcastSettings::default() };
     let hub = Hub::new(SignalingLimits { broadcast, ..SignalingLimits::default() }, [0; 4]);
-    let (token, expires_ms) = hub.issue_token(now, Audience::Broadcast, "ann", ROOM, metadata.clone(), seconds).expect("a secret");
+    let (token, expires_ms) =
+        hub.issue_token(now, Audience::Broadcast, "ann", ROOM, metadata.clone(), seconds).expect("a secret");
     assert!((NOW_MS..=NOW_MS + 31_536_000_000).contains(&expires_ms));
     let is_accepted = |token: &str| {
         let header = BearerToken::from_authorization(&format!("Bearer {token}"));

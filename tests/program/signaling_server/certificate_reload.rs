@@ -73,12 +73,19 @@ fn two_pairs(authority: &Authority) -> (Pair, Pair) {
     )
 }
 
+/// A server with this certificate. Its log is read up to the line about the certificate.
+fn start(pair: &Pair) -> Server {
+    let mut server = Server::start_signaling(&pair.options());
+    server.line_starting_with("tls: certificate in use");
+    server
+}
+
 #[test]
 fn renewed_certificate_reaches_new_connections_and_drops_none() {
     let authority = Authority::new();
     let (pair, renewed) = two_pairs(&authority);
     let (old, new) = (fingerprint(&pair.cert), fingerprint(&renewed.cert));
-    let mut server = Server::start_signaling(&pair.options());
+    let mut server = start(&pair);
     let config = trusting(&authority.own());
     let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| connect(server.address, &config)).collect();
     assert!(clients.iter_mut().all(|client| replies(client) && presented(client.get_ref()) == old));
@@ -111,7 +118,7 @@ fn renewed_certificate_reaches_new_connections_and_drops_none() {
 fn sighup_reloads_the_files_at_once() {
     let authority = Authority::new();
     let (pair, renewed) = two_pairs(&authority);
-    let mut server = Server::start_signaling(&pair.options());
+    let mut server = start(&pair);
     let config = trusting(&authority.own());
     for (source, times) in [(&renewed, 1), (&renewed, 2)] {
         fs::copy(&source.key, &pair.key).unwrap();
@@ -129,7 +136,7 @@ fn unusable_files_keep_the_certificate_and_log_one_error() {
     let (pair, renewed) = two_pairs(&authority);
     let expired = authority.certify_for("expired", (2000, 1, 1), (2020, 2, 3));
     let old = fingerprint(&pair.cert);
-    let mut server = Server::start_signaling(&pair.options());
+    let mut server = start(&pair);
     let config = trusting(&authority.own());
     // Each step changes one file. The first line of each step is its error.
     for (number, contents, expected) in [
@@ -140,7 +147,10 @@ fn unusable_files_keep_the_certificate_and_log_one_error() {
         fs::write(&pair.cert, contents).unwrap();
         let line = server.line_starting_with("tls: certificate");
         assert_eq!(line.level, "ERROR");
-        assert!(line.message.contains("the previous one remains in use") && line.message.contains(expected), "{line:?}");
+        assert!(
+            line.message.contains("the previous one remains in use") && line.message.contains(expected),
+            "{line:?}"
+        );
         assert!(line.message.contains(pair.cert.to_str().unwrap()), "{line:?}");
         assert_eq!(presented(&open(server.address, &config)), old);
         assert_eq!(metric(server.address, &config, "tls_certificate_reloads_failed_total"), number);
@@ -158,7 +168,7 @@ fn unusable_files_keep_the_certificate_and_log_one_error() {
 fn missing_files_keep_the_certificate_until_they_return() {
     let authority = Authority::new();
     let (pair, renewed) = two_pairs(&authority);
-    let mut server = Server::start_signaling(&pair.options());
+    let mut server = start(&pair);
     let config = trusting(&authority.own());
     fs::remove_file(&pair.key).unwrap();
     let line = server.line_starting_with("tls: certificate");
@@ -187,7 +197,7 @@ fn moqt_echo_presents_the_renewed_certificate() {
     let line = server.line_starting_with("moqt: listening addresses=");
     let address = line.message.trim_start_matches("moqt: listening addresses=").trim_matches('"').to_owned();
     let probe = |sha256: Fingerprint| {
-        let (url, sha256) = (format!("moqt://{address}/"), sha256.to_string());
+        let (url, sha256) = (format!("moqt://{address}/echo"), sha256.to_string());
         run(&["probe", "--to", &url, "--cert-sha256", &sha256, "--count", "1"], |_| {}).status.code()
     };
     let (old, new) = (fingerprint(&pair.cert), fingerprint(&renewed.cert));
