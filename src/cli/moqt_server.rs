@@ -21,6 +21,7 @@ use crate::io::moqt::demo_page::{self, CertificateInfo, ServerInfo};
 use crate::io::moqt::server::{self, MoqtServerConfig};
 use crate::io::moqt::{BoundSockets, MoqtBindError, MoqtUrl, ServerCounters, bind_all};
 use crate::io::stop::StopToken;
+use crate::io::tls::reload;
 use crate::io::tls::self_signed::SelfSignedIssuer;
 use crate::io::tls::server::{CA_CERTIFICATE_WARNING, ServerIdentity};
 use crate::memory_budget::MemoryBudget;
@@ -218,6 +219,9 @@ impl BoundMoqtServer {
         stop.on_stop(move || _ = callback_sender.send(()));
         if stop.signal().is_some() {
             let _ = sender.send(());
+        }
+        if self.identity.has_files() {
+            reload::spawn(Some(&self.identity), stop)?;
         }
         let server = server::spawn(self.bound, self.identity.resolver(), self.config.clone(), self.counts, stop)?;
         if let Some(page) = self.demo_page {

@@ -17,10 +17,11 @@ use super::options::credentials::{LoginArgs, ServerTlsArgs};
 use super::options::signaling_limits::{ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs};
 use super::output::Failure;
 use super::server::{self, AddressFile, MemoryArgs, bind_tcp};
-use super::values::{DEFAULT_SIGNALING_PORT, LogFormat, TrimmedEnumParser, output_file_parser, parse_port};
+use super::values::{DEFAULT_SIGNALING_PORT, LogFormat, TimeSpan, TrimmedEnumParser, output_file_parser, parse_port};
 use crate::io::os;
-use crate::io::signaling::{self, SHUTDOWN_TIMEOUT, SignalingServerConfig};
+use crate::io::signaling::{self, ShutdownTimeout, SignalingServerConfig};
 use crate::io::stop::StopToken;
+use crate::io::tls::reload;
 use crate::io::tls::server::{CA_CERTIFICATE_WARNING, HandshakeAcceptor};
 use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
 
@@ -58,6 +59,12 @@ pub struct Args {
     /// Write the listen address to this file once the socket is bound
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser())]
     address_file: Option<PathBuf>,
+
+    /// Maximum time to close connections after SIGTERM or SIGINT
+    ///
+    /// The server then ends, even if clients have not read their data. A second signal ends the server at once.
+    #[arg(long, hide_short_help = true, env = "SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value_t = TimeSpan(ShutdownTimeout::default().0))]
+    shutdown_timeout: TimeSpan,
 
     #[command(flatten)]
     tls: ServerTlsArgs,
@@ -125,7 +132,11 @@ impl Args {
         self.bbx.create_rooms(&mut hub, dialects.contains(Dialect::ControlSurface))?;
         // From here on, a stop request starts an orderly shutdown instead of ending the process.
         stop.on_stop(|| ());
-        stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));
+        let TimeSpan(shutdown_timeout) = self.shutdown_timeout;
+        stop.set_grace_period(shutdown_timeout.saturating_add(Duration::from_secs(1)));
+        reload::spawn(identity.as_ref(), stop)
+            .context("cannot watch the certificate files")
+            .map_err(Failure::unusable)?;
         address_file.write(address)?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
         info!("Signaling server listening on {scheme}://{address}{}", self.address_source.suffix());
@@ -137,9 +148,7 @@ impl Args {
                 warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
             }
         }
-        if dialects.contains(Dialect::Broadcast) {
-            self.broadcast.warn_if_secret_is_random()?;
-        }
+        self.broadcast.log_token_warnings(dialects)?;
         let urls = log_urls(address, is_tls, dialects);
         let login = Arc::new(self.login.login_for(address, is_tls, password.as_deref()));
         let link_urls = if self.login.is_link_remote() { urls } else { urls.into_iter().take(1).collect() };
@@ -147,7 +156,8 @@ impl Args {
         links.deliver();
         let listening = link_signal.deliver_on_signal(Arc::clone(&links));
         listening.context("cannot start a thread").map_err(Failure::unusable)?;
-        let options = SignalingServerConfig { login, ..options };
+        let shutdown_timeout = ShutdownTimeout(shutdown_timeout);
+        let options = SignalingServerConfig { login, shutdown_timeout, ..options };
         let served = signaling::serve(listener, hub, options, stop);
         links.close();
         served.context("cannot start the event loop").map_err(Failure::unusable)?;

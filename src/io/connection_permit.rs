@@ -372,9 +372,14 @@ impl ConnectionPermit {
         self.has_request.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the connection has sent a complete request head.
+    pub(in crate::io) fn has_request(&self) -> bool {
+        self.has_request.load(Ordering::Relaxed)
+    }
+
     /// Called when the time for a request head is over. Counts a time-out only if the connection never sent a complete request head.
     pub(in crate::io) fn on_header_timeout(&self) {
-        if !self.has_request.load(Ordering::Relaxed) {
+        if !self.has_request() {
             self.limiter.handshake_timeouts.fetch_add(1, Ordering::Relaxed);
         }
     }

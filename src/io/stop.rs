@@ -45,7 +45,8 @@ impl StopToken {
 
     /// Sets the maximum time from a stop request to the end of the run.
     pub fn set_grace_period(&self, period: Duration) {
-        self.0.grace_period_ms.store(period.as_millis() as u64, Ordering::SeqCst);
+        let period_ms = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
+        self.0.grace_period_ms.store(period_ms, Ordering::SeqCst);
     }
 
     /// Maximum time between the stop request and the end of the run, if set.

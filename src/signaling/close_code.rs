@@ -50,11 +50,11 @@ impl CloseCode {
     pub const TIMEOUT: Self = Self(3008);
     /// Broadcast rooms: the client sent no message for too long.
     pub const IDLE_TIMEOUT: Self = Self(4000);
-    /// Broadcast rooms: the room needs a token.
+    /// Broadcast and WebRTC rooms: the room needs a token.
     pub const AUTHENTICATION_REQUIRED: Self = Self(4001);
     /// Broadcast rooms: the connection reached its maximum age. The same number as [`CloseCode::AUTHENTICATION_REQUIRED`].
     pub const MAX_CONNECTION_AGE: Self = Self(4001);
-    /// Broadcast rooms: the token is invalid or expired.
+    /// Broadcast and WebRTC rooms: the token is invalid or expired.
     pub const INVALID_TOKEN: Self = Self(4002);
     /// Broadcast rooms: the server is shutting down. The same number as [`CloseCode::INVALID_TOKEN`].
     pub const SERVER_SHUTDOWN: Self = Self(4002);
@@ -163,7 +163,7 @@ const DIAGNOSES: &[Row] = &[
     (CloseCode::POLICY_VIOLATION, Reason(&["not supported"]), "the server takes this client for a client of another protocol",
      "Check the path and the parameters of the URL"),
     (CloseCode::POLICY_VIOLATION, Reason(&["auth", "token"]), "the server requires a login or a token",
-     "For a broadcast room, give --dialect broadcast with --token-file FILE"),
+     "For a broadcast or WebRTC room, give --dialect and --token-file FILE"),
     (CloseCode::POLICY_VIOLATION, Phase(BeforeRequests), "the server rejects the connection because of its URL, its parameters or its source address",
      "Check the path and the parameters of the URL, the room and --dialect"),
     (CloseCode::POLICY_VIOLATION, Phase(BeforeReplies), "the server rejects the messages of this client, so it probably speaks another dialect",
@@ -201,10 +201,10 @@ const DIAGNOSES: &[Row] = &[
     (CloseCode::IDLE_TIMEOUT, ReasonOrMember(&["idle"]), "the server closes connections that send no message for some time",
      "Give a shorter --interval"),
     (CloseCode::AUTHENTICATION_REQUIRED, ReasonOrNonMember(&["auth"]), "the room requires a token",
-     "Give --token-file FILE, or sign tokens with --hmac-secret-file FILE. Both need --dialect broadcast or the URL of a room"),
+     "Give --token-file FILE, or sign tokens with --hmac-secret-file FILE. Both need --dialect broadcast, --dialect webrtc or the URL of a room"),
     (CloseCode::MAX_CONNECTION_AGE, ReasonOrMember(&["connection age"]), "the connection reached the maximum connection age of the server",
      "Probe for a shorter time, or raise --max-conn-age of the server"),
-    (CloseCode::INVALID_TOKEN, ReasonOrNonMember(&["token", "auth"]), "the server rejects the token: it has expired, belongs to another room, or is signed with another secret",
+    (CloseCode::INVALID_TOKEN, ReasonOrNonMember(&["token", "auth"]), "the server rejects the token: it has expired, belongs to another room or user, or is signed with another secret",
      "Give a new token (--token-file) and the room of this token (--room), or the server's secret (--hmac-secret-file)"),
     (CloseCode::SERVER_SHUTDOWN, ReasonOrMember(&["shut"]), "the server is shutting down",
      "Check that the server is running, and try again, for example with --wait-for 10s"),

@@ -74,6 +74,8 @@ dialect_counters! {
     Counter closed_idle_timeout,
     /// Connections closed because they reached the maximum connection age.
     Counter closed_max_age,
+    /// Connections closed because their token was missing or invalid.
+    Counter closed_invalid_token,
     /// Connections closed because they sent too many pings or fragments.
     Counter closed_frame_rate,
     /// Connections closed because a message was too long.

@@ -90,12 +90,12 @@ impl Hub {
     pub fn new(limits: SignalingLimits, key: [u64; 4]) -> Self {
         Self {
             message_limit: limits.message_limit(),
+            dialects: DialectHandlers::new(&limits),
             limits,
             connections: HashMap::new(),
             undecided: UndecidedConnections::default(),
             timers: Timers::default(),
             ids: IdGenerator::new(key),
-            dialects: DialectHandlers::default(),
             counters: CountersByDialect::default(),
             requested_bytes: WindowLimiter::new(REQUEST_LIMIT, MAX_LIMITED_SOURCES),
             log_throttle: LogThrottle::default(),
@@ -489,9 +489,14 @@ impl ConnectionContext<'_> {
     /// `on_disconnect` is not called. The dialect must remove a member from its room before this call. [`Self::close`] has the same
     /// condition.
     pub(super) fn reject_and_close(&mut self, code: CloseCode, reason: &str) {
+        self.reject_with_detail(code, reason, None);
+    }
+
+    /// Like [`Self::reject_and_close`]. The log line also contains `detail`, which the client does not receive.
+    pub(super) fn reject_with_detail(&mut self, code: CloseCode, reason: &str, detail: Option<&'static str>) {
         self.count_rejection();
         if self.log_throttle.allow(self.now.monotonic) {
-            warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, "connection rejected");
+            warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");
         }
         self.close(self.conn, code, reason);
     }

@@ -30,6 +30,8 @@ pub struct SignalingLimits {
     pub max_rooms_per_address: usize,
     /// Maximum number of participants in a WebRTC room.
     pub max_webrtc_members: usize,
+    /// Whether clients of WebRTC rooms need a token. The secret of [`BroadcastSettings`] signs the tokens.
+    pub webrtc_requires_token: bool,
     /// The dialects that the server supports.
     pub dialects: DialectSet,
     /// Limits of control surface rooms.
@@ -77,7 +79,7 @@ impl Default for Heartbeat {
 impl Default for SignalingLimits {
     /// By default, a message has at most 256 KiB. At most 1,024 connections may exist that have not selected a dialect, at most 128 of them
     /// from one address. A connection may send 1,000 messages per second. One address may create 1,000 rooms per dialect. A WebRTC room has
-    /// at most 100 participants. There is no memory budget.
+    /// at most 100 participants, and joining it requires no token. There is no memory budget.
     fn default() -> Self {
         Self {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
@@ -86,6 +88,7 @@ impl Default for SignalingLimits {
             message_rate: Some(1_000),
             max_rooms_per_address: 1_000,
             max_webrtc_members: 100,
+            webrtc_requires_token: false,
             dialects: DialectSet::default(),
             control_surface: ControlSurfaceLimits::default(),
             heartbeat: Heartbeat::default(),

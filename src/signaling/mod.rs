@@ -52,12 +52,14 @@ pub use foreign_protocol::ForeignProtocol;
 pub use hub::{Hub, NewConnection};
 pub use limits::{ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, Heartbeat, SignalingLimits};
 pub use route::{
-    BearerToken, BroadcastParams, InvalidRoomName, Route, RouteError, decode_room_name, is_valid_room_name, route,
+    BearerToken, BroadcastParams, InvalidRoomName, QueryParams, Route, RouteError, decode_room_name,
+    is_valid_room_name, route,
 };
 pub use snapshot::{
     AddressSnapshot, ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, Snapshot,
     SnapshotQuery,
 };
+pub use webrtc::MAX_WEBRTC_ROOM_BYTES;
 
 /// The state of each dialect.
 #[derive(Default)]
@@ -69,6 +71,11 @@ struct DialectHandlers {
 }
 
 impl DialectHandlers {
+    /// The dialects of a server with these limits.
+    fn new(limits: &SignalingLimits) -> Self {
+        Self { webrtc: webrtc::WebRtcDialect::new(limits.webrtc_requires_token), ..Self::default() }
+    }
+
     fn get(&self, dialect: Dialect) -> &dyn DialectHandler {
         match dialect {
             Dialect::Jamjam => &self.jamjam,

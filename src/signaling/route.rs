@@ -15,8 +15,8 @@ use super::token::Secret;
 pub enum Route {
     /// The first message selects the dialect.
     Undecided,
-    /// This dialect, and the query, which the dialect parses itself.
-    Selected(Dialect, String),
+    /// This dialect, and the parameters, which the dialect parses itself.
+    Selected(Dialect, QueryParams),
     /// The broadcast dialect.
     Broadcast(BroadcastParams),
     /// The page's origin is not [allowed](super::SignalingLimits::allows_origin). The upgrade succeeds, and the connection is closed at
@@ -82,7 +82,9 @@ fn route_of(dialect: Dialect, path: &str, query: &str) -> Route {
     match dialect.url_selection() {
         UrlSelection::None => Route::Undecided,
         UrlSelection::BroadcastRoom => Route::Broadcast(BroadcastParams::from_url(path, query)),
-        UrlSelection::Query(_) => Route::Selected(dialect, query.to_owned()),
+        UrlSelection::Query(_) => {
+            Route::Selected(dialect, QueryParams { query: query.to_owned(), authorization: None })
+        }
     }
 }
 
@@ -132,6 +134,11 @@ impl BearerToken {
         scheme.eq_ignore_ascii_case("bearer").then(|| Self(token.trim().to_owned()))
     }
 
+    /// The token in a parameter of the query; `None` if the parameter is empty.
+    pub(super) fn from_parameter(value: String) -> Option<Self> {
+        (!value.is_empty()).then_some(Self(value))
+    }
+
     /// Compares the token with a secret in constant time.
     pub fn matches(&self, secret: &Secret) -> bool {
         secret.matches(&self.0)
@@ -145,6 +152,29 @@ impl BearerToken {
 impl fmt::Debug for BearerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("BearerToken")
+    }
+}
+
+/// The query of a connection, and the token of its `Authorization` header. `Debug` prints neither, because the query may contain a token.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct QueryParams {
+    /// The query.
+    pub query: String,
+    /// The token of the `Authorization` header.
+    pub authorization: Option<BearerToken>,
+}
+
+impl QueryParams {
+    /// Adds the token of the `Authorization` header.
+    #[must_use]
+    pub fn with_authorization(self, authorization: Option<&str>) -> Self {
+        Self { authorization: authorization.and_then(BearerToken::from_authorization), ..self }
+    }
+}
+
+impl fmt::Debug for QueryParams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueryParams").finish_non_exhaustive()
     }
 }
 
@@ -272,7 +302,7 @@ mod tests {
     const WEBRTC_ONLY: DialectSet = DialectSet::only(Dialect::WebRtc);
 
     fn webrtc_route(query: &str) -> Route {
-        Route::Selected(Dialect::WebRtc, query.to_owned())
+        Route::Selected(Dialect::WebRtc, QueryParams { query: query.to_owned(), authorization: None })
     }
 
     #[test]
@@ -419,7 +449,7 @@ mod tests {
         let params = BroadcastParams::new(None, false, "room=a&token=secret1&token=secret2&x=1&room=b&x=2");
         assert_eq!(params.room.as_deref(), Some("a"));
         assert_eq!(params.query, [("x".to_owned(), "1".to_owned()), ("x".to_owned(), "2".to_owned())]);
-        let printed = format!("{params:?}");
+        let printed = format!("{params:?} {:?}", webrtc_route("roomId=a&token=secret1"));
         assert!(!printed.contains("secret"), "{printed}");
         assert_eq!(params.with_authorization(Some("Bearer other")).token, Some(BearerToken("secret1".to_owned())));
         let from_header = |header| BroadcastParams::new(None, false, "token=").with_authorization(Some(header)).token;

@@ -1,4 +1,6 @@
-//! Tokens that admit a client to a broadcast room until they expire, signed with the server's secret.
+//! Tokens that admit a client to a broadcast room or a WebRTC room until they expire, signed with the server's secret.
+//!
+//! A token has an [`Audience`], so that a token for a broadcast room does not open the WebRTC room of the same name, and vice versa.
 //!
 //! The format is `P.S`. `P` is the payload's JSON in unpadded base64url. `S` is the HMAC-SHA256 of the text `P` in the same encoding.
 //! Because `S` covers the text `P`, the JSON may have any field order and spacing.
@@ -58,6 +60,37 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The kind of room that a token is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audience {
+    /// Broadcast rooms. Their tokens may omit the audience.
+    #[default]
+    Broadcast,
+    /// WebRTC rooms.
+    WebRtc,
+}
+
+impl Audience {
+    /// All audiences.
+    pub const ALL: [Self; 2] = [Self::Broadcast, Self::WebRtc];
+
+    /// The value of the claim `audience`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Broadcast => "broadcast",
+            Self::WebRtc => "webrtc",
+        }
+    }
+
+    /// Whether a token with this claim `audience` is for this kind of room.
+    fn accepts(self, claim: Option<&Value>) -> bool {
+        match claim {
+            None | Some(Value::Null) => self == Self::Broadcast,
+            Some(claim) => claim == self.name(),
+        }
+    }
+}
+
 /// The payload of a token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,6 +100,9 @@ pub struct Claims {
     pub client_id: String,
     /// The room.
     pub room: String,
+    /// The kind of room; `None` is a broadcast room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
     /// Expiry in milliseconds since the Unix epoch; `None` never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<serde_json::Number>,
@@ -100,10 +136,23 @@ impl Claims {
         Self {
             client_id: client_id.to_owned(),
             room: room.to_owned(),
+            audience: None,
             expires_at: Some(expires_at.into()),
             metadata,
             issued_at: Some(now_ms.into()),
         }
+    }
+
+    /// These claims for another kind of room. Tokens for broadcast rooms contain no audience.
+    #[must_use]
+    pub fn with_audience(self, audience: Audience) -> Self {
+        Self { audience: (audience != Audience::default()).then(|| audience.name().to_owned()), ..self }
+    }
+
+    /// Reads the claims of a token without verifying it. Any client can make a token with these claims.
+    pub fn read_unverified(token: &str) -> Option<Self> {
+        let (payload, _) = token.split_once('.')?;
+        serde_json::from_value(Value::Object(parse_payload(payload).ok()?)).ok()
     }
 
     /// Whether a token with these claims is rejected because of its number of values.
@@ -135,6 +184,15 @@ pub enum TokenError {
     /// The token is for another room.
     #[error("token for another room")]
     WrongRoom,
+    /// The token is for another kind of room.
+    #[error("token for another audience")]
+    WrongAudience,
+    /// The token is for another client.
+    #[error("token for another client")]
+    WrongClient,
+    /// The token never expires, which is not accepted in WebRTC rooms.
+    #[error("token without expiry")]
+    NoExpiry,
 }
 
 impl TokenError {
@@ -146,6 +204,9 @@ impl TokenError {
             Self::InvalidPayload => "invalid token payload",
             Self::Expired => "expired token",
             Self::WrongRoom => "token for another room",
+            Self::WrongAudience => "token for another audience",
+            Self::WrongClient => "token for another client",
+            Self::NoExpiry => "token without expiry",
         }
     }
 }
@@ -159,8 +220,33 @@ pub fn sign(secret: &Secret, claims: &Claims) -> String {
     format!("{payload}.{signature}")
 }
 
-/// The claims of `token`, if it is valid for `room` at `now_ms` (milliseconds since the Unix epoch).
+/// The claims of `token`, if it is valid for the broadcast room `room` at `now_ms` (milliseconds since the Unix epoch).
 pub fn verify(secret: &Secret, token: &str, room: &str, now_ms: u64) -> Result<Claims, TokenError> {
+    let payload = verify_for(Audience::Broadcast, secret, token, room, now_ms)?;
+    serde_json::from_value(Value::Object(payload)).map_err(|_| TokenError::InvalidPayload)
+}
+
+/// Checks whether `token` admits the client `user` to the WebRTC room `room` at `now_ms` (milliseconds since the Unix epoch). The token must
+/// name the user and must expire.
+pub fn verify_webrtc(secret: &Secret, token: &str, room: &str, user: &str, now_ms: u64) -> Result<(), TokenError> {
+    let payload = verify_for(Audience::WebRtc, secret, token, room, now_ms)?;
+    if payload.get("clientId").is_none_or(|client| client != user) {
+        return Err(TokenError::WrongClient);
+    }
+    if payload.get("expiresAt").is_none_or(Value::is_null) {
+        return Err(TokenError::NoExpiry);
+    }
+    Ok(())
+}
+
+/// The payload of `token`, if it is valid for this kind of room and this room.
+fn verify_for(
+    audience: Audience,
+    secret: &Secret,
+    token: &str,
+    room: &str,
+    now_ms: u64,
+) -> Result<Map<String, Value>, TokenError> {
     let (payload, signature) = token.split_once('.').ok_or(TokenError::Malformed)?;
     if signature.contains('.') {
         return Err(TokenError::Malformed);
@@ -168,23 +254,29 @@ pub fn verify(secret: &Secret, token: &str, room: &str, now_ms: u64) -> Result<C
     if !bool::from(secret.digest(payload).as_bytes().ct_eq(signature.as_bytes())) {
         return Err(TokenError::InvalidSignature);
     }
+    let payload = parse_payload(payload)?;
+    match payload.get("expiresAt") {
+        None | Some(Value::Null) => {}
+        Some(Value::Number(at)) if at.as_f64().is_some_and(|at| at > now_ms as f64) => {}
+        Some(Value::Number(_)) => return Err(TokenError::Expired),
+        Some(_) => return Err(TokenError::InvalidPayload),
+    }
+    if !audience.accepts(payload.get("audience")) {
+        return Err(TokenError::WrongAudience);
+    }
+    if payload.get("room").is_none_or(|named| named != room) {
+        return Err(TokenError::WrongRoom);
+    }
+    Ok(payload)
+}
+
+/// Decodes the first part of a token.
+fn parse_payload(payload: &str) -> Result<Map<String, Value>, TokenError> {
     let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::InvalidPayload)?;
     let payload = str::from_utf8(&payload).map_err(|_| TokenError::InvalidPayload)?;
     if json::value_count(payload) > MAX_TOKEN_VALUES {
         return Err(TokenError::InvalidPayload);
     }
     // The payload must be a JSON object. Deserialized directly, `Claims` would also accept a JSON array of its field values.
-    let payload: Map<String, Value> = serde_json::from_str(payload).map_err(|_| TokenError::InvalidPayload)?;
-    let other_room = payload.get("room").is_none_or(|named| named != room);
-    let claims = match payload.get("expiresAt") {
-        None | Some(Value::Null) => Ok(()),
-        Some(Value::Number(at)) if at.as_f64().is_some_and(|at| at > now_ms as f64) => Ok(()),
-        Some(Value::Number(_)) => Err(TokenError::Expired),
-        Some(_) => Err(TokenError::InvalidPayload),
-    };
-    claims?;
-    if other_room {
-        return Err(TokenError::WrongRoom);
-    }
-    serde_json::from_value(Value::Object(payload)).map_err(|_| TokenError::InvalidPayload)
+    serde_json::from_str(payload).map_err(|_| TokenError::InvalidPayload)
 }

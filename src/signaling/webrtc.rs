@@ -1,4 +1,4 @@
-//! The WebRTC dialect. The URL selects the room and the user. Each message is relayed to the named participant, or to all other
+//! The WebRTC dialect. The URL selects the room and the user, and contains a token if the server requires one. Each message is relayed to the named participant, or to all other
 //! participants.
 //!
 //! Messages are flat JSON objects. Relayed values are copied as they were written; the sender's id is taken from the connection.
@@ -17,13 +17,14 @@ use super::event_sink::ConnId;
 use super::json::{self, MessageError, to_json, to_string_limited};
 use super::limits::SignalingLimits;
 use super::rooms::{MemberData, MemberInfo, RoomDirectory, RoomKey, RoomMap};
-use super::route::Route;
+use super::route::{BearerToken, QueryParams, Route};
+use super::token::{TokenError, verify_webrtc};
 use crate::sanitize::sanitize_name;
 
 /// Maximum length of user ids and user names, in bytes.
 const MAX_USER_BYTES: usize = 256;
 /// Maximum length of room ids, in bytes.
-const MAX_ROOM_ID_BYTES: usize = 128;
+pub const MAX_WEBRTC_ROOM_BYTES: usize = 128;
 
 type WebRtcRooms = RoomMap<(), Participant>;
 
@@ -31,6 +32,8 @@ type WebRtcRooms = RoomMap<(), Participant>;
 #[derive(Default)]
 pub(super) struct WebRtcDialect {
     rooms: WebRtcRooms,
+    /// Whether clients need a token, so that their messages are confidential.
+    requires_token: bool,
 }
 
 /// Parameters of a connection; absent parameters are empty.
@@ -42,20 +45,25 @@ struct WebRtcParams {
     user_id: String,
     /// `userName`.
     user_name: String,
+    /// `token`, or the token of the `Authorization` header.
+    token: Option<BearerToken>,
 }
 
 impl WebRtcParams {
     /// The parameters of a query. If a parameter is repeated, its last value counts.
-    fn parse(query: &str) -> Self {
+    fn parse(params: QueryParams) -> Self {
+        let QueryParams { query, authorization } = params;
         let mut params = Self::default();
         for (name, value) in parse(query.as_bytes()) {
             match &*name {
                 "roomId" => params.room_id = value.into_owned(),
                 "userId" => params.user_id = value.into_owned(),
                 "userName" => params.user_name = value.into_owned(),
+                "token" => params.token = BearerToken::from_parameter(value.into_owned()),
                 _ => {}
             }
         }
+        params.token = params.token.or(authorization);
         params
     }
 }
@@ -139,14 +147,18 @@ impl DialectHandler for WebRtcDialect {
         &self.rooms
     }
 
+    fn is_protected(&self, _: &str) -> bool {
+        self.requires_token
+    }
+
     fn on_connect(
         &mut self,
         ctx: &mut ConnectionContext<'_>,
         limits: &SignalingLimits,
         route: Route,
     ) -> Option<RoomKey> {
-        if let Route::Selected(_, query) = route {
-            join(ctx, &mut self.rooms, limits, WebRtcParams::parse(&query));
+        if let Route::Selected(_, params) = route {
+            join(ctx, &mut self.rooms, limits, WebRtcParams::parse(params));
         }
         None
     }
@@ -166,6 +178,11 @@ impl DialectHandler for WebRtcDialect {
 }
 
 impl WebRtcDialect {
+    /// The dialect without rooms.
+    pub(super) fn new(requires_token: bool) -> Self {
+        Self { requires_token, ..Self::default() }
+    }
+
     /// The rooms with their participants as a JSON array of at most `max_bytes`, and whether rooms are missing.
     pub(super) fn rooms_json(&self, max_bytes: usize) -> (String, bool) {
         let (mut json, mut is_truncated) = ("[".to_owned(), false);
@@ -192,13 +209,20 @@ impl WebRtcDialect {
 
 /// Adds a new connection to its room, or closes the connection.
 fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &SignalingLimits, params: WebRtcParams) {
-    let WebRtcParams { room_id, user_id: user, user_name: name } = params;
+    let WebRtcParams { room_id, user_id: user, user_name: name, token } = params;
     let values = [&room_id, &user, &name];
     if values.iter().any(|text| text.is_empty()) {
         return ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Missing required parameters");
     }
-    if room_id.len() > MAX_ROOM_ID_BYTES || user.len() > MAX_USER_BYTES || name.len() > MAX_USER_BYTES {
+    if room_id.len() > MAX_WEBRTC_ROOM_BYTES || user.len() > MAX_USER_BYTES || name.len() > MAX_USER_BYTES {
         return ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Parameter too long");
+    }
+    // The token is checked before the room is searched. A client without a valid token does not replace a member and learns nothing.
+    if limits.webrtc_requires_token
+        && let Err((code, reason, detail)) = check_token(limits, token.as_ref(), &room_id, &user, ctx.unix_ms())
+    {
+        ctx.counters.closed_invalid_token += 1;
+        return ctx.reject_with_detail(code, reason, detail);
     }
     let found = rooms.find(&room_id);
     let previous = found.and_then(|key| rooms.get(key)?.members.iter().find(|member| member.data.id == user));
@@ -240,6 +264,22 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &Signa
         let participants = participants.into_iter().filter(|other| other.id != user_id).collect();
         ctx.reply(&ServerMessage::ExistingParticipants { participants });
     }
+}
+
+/// Checks the token of a client. The error contains the close code, the close reason, and a detail for the log.
+fn check_token(
+    limits: &SignalingLimits,
+    token: Option<&BearerToken>,
+    room_id: &str,
+    user_id: &str,
+    unix_ms: u64,
+) -> Result<(), (CloseCode, &'static str, Option<&'static str>)> {
+    let Some(token) = token else {
+        return Err((CloseCode::AUTHENTICATION_REQUIRED, "Authentication required", None));
+    };
+    let secret = limits.broadcast.secret.as_ref().ok_or(TokenError::InvalidSignature);
+    let verified = secret.and_then(|secret| verify_webrtc(secret, token.as_str(), room_id, user_id, unix_ms));
+    verified.map_err(|error| (CloseCode::INVALID_TOKEN, "Invalid or expired token", Some(error.log_reason())))
 }
 
 /// Handles a message.
@@ -325,13 +365,33 @@ mod tests {
             ("roomId=r&userId=u&userName=n", ["r", "u", "n"]),
             ("userName=Ann+B&userId=%C3%A4&roomId=a%2Fb%26c", ["a/b&c", "ä", "Ann B"]),
             ("roomId=", ["", "", ""]),
-            ("userId=u&room=x&token=t", ["", "u", ""]),
+            ("userId=u&room=x", ["", "u", ""]),
             ("roomId=a&roomId=b", ["b", "", ""]),
             ("%72oomId=r", ["r", "", ""]),
             ("roomId=%ff%00", ["\u{fffd}\0", "", ""]),
         ] {
             let [room_id, user_id, user_name] = decoded.map(str::to_owned);
-            assert_eq!(WebRtcParams::parse(query), WebRtcParams { room_id, user_id, user_name }, "{query}");
+            let expected = WebRtcParams { room_id, user_id, user_name, token: None };
+            assert_eq!(parse_query(query, None), expected, "{query}");
+        }
+    }
+
+    fn parse_query(query: &str, authorization: Option<&str>) -> WebRtcParams {
+        let params = QueryParams { query: query.to_owned(), authorization: None };
+        WebRtcParams::parse(params.with_authorization(authorization))
+    }
+
+    #[test]
+    fn token_in_the_query_precedes_the_header() {
+        let token = |query, header| {
+            let token = parse_query(query, header).token;
+            token.map(|token| token.as_str().to_owned())
+        };
+        assert_eq!(token("token=a%2Eb", Some("Bearer h")).as_deref(), Some("a.b"));
+        assert_eq!(token("token=a&token=b", None).as_deref(), Some("b"));
+        for query in ["", "token=", "token=a&token="] {
+            assert_eq!(token(query, Some("Bearer h")).as_deref(), Some("h"), "{query}");
+            assert_eq!(token(query, Some("Basic h")), None, "{query}");
         }
     }
 }

@@ -1,13 +1,18 @@
-//! The container image, the compose service and the systemd unit match the program.
+//! The container image, the compose service, the systemd units, the dashboard and the alert rules match the program.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+use test_support::certificate::{Authority, trusting};
 use test_support::server;
 
 use clap::{CommandFactory, Parser};
 use jamjam_dev::cli::Cli;
+use jamjam_dev::io::signaling::ShutdownTimeout;
 use jamjam_dev::memory_budget::DEFAULT_MEMORY_BUDGET;
 use serde_json::Value;
 use server::process::{self, Server};
@@ -217,21 +222,284 @@ fn compose_services_use_existing_commands_and_options() {
     assert_eq!(server.stop("TERM").code, Some(0));
 }
 
+/// Each systemd unit with its subcommand, the variable with options, and the variables that its comment lists.
+const UNITS: [(&str, &str, &str, &[&str]); 2] = [
+    ("jamjam-echo", "echo-server", "JAMJAM_ECHO_OPTIONS", &["ECHO_DELAY_MS", "RUST_LOG"]),
+    (
+        "jamjam-signaling",
+        "signaling-server",
+        "JAMJAM_SIGNALING_OPTIONS",
+        &["PORT", "HMAC_SECRET", "TOKEN_ISSUER_KEY", "DOCS_PASSWORD", "TLS_CERT", "TLS_KEY", "RUST_LOG"],
+    ),
+];
+
+fn unit(name: &str) -> String {
+    read(&format!("packaging/{name}.service"))
+}
+
+/// The value of a setting of a unit, which must occur once.
+fn unit_setting(unit: &str, key: &str) -> String {
+    let values: Vec<&str> = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect();
+    assert_eq!(values.len(), 1, "{key}");
+    values[0].to_owned()
+}
+
 #[test]
-fn systemd_unit_uses_existing_commands_and_variables() {
-    let unit = read("packaging/jamjam-echo.service");
-    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap();
-    let mut words: Vec<&str> = value("ExecStart").split(' ').collect();
-    assert_eq!(words.pop(), Some("$JAMJAM_ECHO_OPTIONS"));
-    assert_eq!(words[..2], ["/usr/local/bin/jamjam-dev", "echo-server"]);
-    Cli::try_parse_from(&words).unwrap();
-    let file = value("EnvironmentFile").trim_start_matches('-');
-    let reported = unit.lines().find_map(|line| line.strip_prefix("# ")?.strip_prefix(file)).unwrap();
-    let variables: Vec<&str> = reported.split([' ', ',']).filter(|word| word.contains('_')).collect();
-    assert_eq!(variables, ["ECHO_DELAY_MS", "RUST_LOG", "JAMJAM_ECHO_OPTIONS"]);
-    for variable in &variables[..2] {
-        assert!(is_known(variable, "echo-server"), "{variable}");
+fn systemd_units_use_existing_commands_and_variables() {
+    for (name, subcommand, options, variables) in UNITS {
+        let unit = unit(name);
+        let command = unit_setting(&unit, "ExecStart");
+        let mut words: Vec<&str> = command.split(' ').collect();
+        assert_eq!(words.pop(), Some(&*format!("${options}")));
+        assert_eq!(words, ["/usr/local/bin/jamjam-dev", subcommand]);
+        Cli::try_parse_from(&words).unwrap();
+        let file = unit_setting(&unit, "EnvironmentFile");
+        let comment = unit.split_once("\n\n").unwrap().0.replace("\n# ", " ");
+        let reported = comment.split_once(file.trim_start_matches('-')).unwrap().1;
+        let is_variable =
+            |word: &&str| word.len() > 2 && word.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_');
+        let listed: Vec<&str> = reported.split([' ', ',']).filter(is_variable).collect();
+        assert_eq!(listed, [variables, &[options]].concat());
+        for variable in variables {
+            assert!(is_known(variable, subcommand), "{variable}");
+        }
     }
+}
+
+#[test]
+fn signaling_unit_reloads_by_signal_and_stops_after_the_shutdown_timeout() {
+    let unit = unit("jamjam-signaling");
+    assert_eq!(unit_setting(&unit, "ExecReload"), "/bin/kill -HUP $MAINPID");
+    let limit: u64 = unit_setting(&unit, "TimeoutStopSec").trim_end_matches('s').parse().unwrap();
+    let ShutdownTimeout(timeout) = ShutdownTimeout::default();
+    // The process ends itself one second after the shutdown time-out.
+    assert!(Duration::from_secs(limit) > timeout + Duration::from_secs(1) && limit <= 30, "{limit}");
+    let files: usize = unit_setting(&unit, "LimitNOFILE").parse().unwrap();
+    assert!(files > 10_000, "--max-connections needs more files than {files}");
+}
+
+#[test]
+fn signaling_unit_is_as_hardened_as_the_echo_unit() {
+    let hardening = |name: &str| -> BTreeSet<String> {
+        let unit = unit(name);
+        let settings = unit.split_once("\nDynamicUser=").unwrap().1.to_owned();
+        let is_own = |line: &&str| !line.starts_with("StateDirectory") && !line.starts_with("RuntimeDirectory");
+        settings.lines().filter(|line| !line.starts_with('#')).filter(is_own).map(str::to_owned).collect()
+    };
+    assert_eq!(hardening("jamjam-signaling"), hardening("jamjam-echo"));
+}
+
+/// Runs an external tool in `folder`. `None` if it is not installed; in CI, the test then fails.
+fn tool(name: &str, arguments: &[&str], folder: &Path) -> Option<Output> {
+    match Command::new(name).args(arguments).current_dir(folder).stdin(Stdio::null()).output() {
+        Ok(output) => Some(output),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let missing = format!("{name} is not installed; sh scripts/setup --tests installs it on Debian");
+            assert!(std::env::var_os("CI").is_none_or(|value| value.is_empty()), "{missing}");
+            // Writing to `stderr()` bypasses the test runner's capture, which hides the output of passing tests.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
+            None
+        }
+        Err(error) => panic!("{name}: {error}"),
+    }
+}
+
+fn assert_success(output: &Output) -> String {
+    let text = [&*output.stdout, &*output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+/// A system without systemd has no such tool, so the test is also skipped in CI.
+#[test]
+fn systemd_accepts_the_units() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, ..) in UNITS {
+        let file = format!("{name}.service");
+        // The tool checks that the program exists.
+        let program = process::program(&[]).get_program().to_str().unwrap().to_owned();
+        fs::write(folder.path().join(&file), unit(name).replace("/usr/local/bin/jamjam-dev", &program)).unwrap();
+        if Command::new("systemd-analyze").arg("--version").output().is_err() {
+            let _ = writeln!(std::io::stderr(), "SKIPPED: systemd-analyze is not installed");
+            return;
+        }
+        let Some(output) = tool("systemd-analyze", &["verify", &format!("./{file}")], folder.path()) else { return };
+        let text = assert_success(&output);
+        assert!(!text.contains(name), "{text}");
+    }
+}
+
+/// The names of the metrics in a PromQL expression.
+fn metric_names(expression: &str) -> BTreeSet<String> {
+    const LABEL_LISTS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
+    const OPERATORS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];
+    // Removes strings, label matchers, ranges, and the label lists of aggregations.
+    let mut rest = String::new();
+    let mut closing = None;
+    for letter in expression.chars() {
+        match (closing, letter) {
+            (Some(end), letter) if letter == end => closing = None,
+            (Some(_), _) => {}
+            (None, '"') => closing = Some('"'),
+            (None, '{') => closing = Some('}'),
+            (None, '[') => closing = Some(']'),
+            (None, '(') => {
+                let is_label_list = LABEL_LISTS
+                    .iter()
+                    .any(|word| rest.trim_end().strip_suffix(word).is_some_and(|before| before.ends_with([' ', ')'])));
+                if is_label_list {
+                    closing = Some(')');
+                } else {
+                    rest.push('(');
+                }
+            }
+            (None, letter) => rest.push(letter),
+        }
+    }
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == ':';
+    let mut names = BTreeSet::new();
+    let mut start = 0;
+    while let Some(begin) = rest[start..].find(is_part).map(|found| start + found) {
+        let end = rest[begin..].find(|letter| !is_part(letter)).map_or(rest.len(), |found| begin + found);
+        let (word, is_function) = (&rest[begin..end], rest[end..].trim_start().starts_with('('));
+        let is_keyword = LABEL_LISTS.contains(&word) || OPERATORS.contains(&word);
+        if !is_function && !is_keyword && !word.starts_with(|letter: char| letter.is_ascii_digit()) {
+            names.insert(word.to_owned());
+        }
+        start = end;
+    }
+    names
+}
+
+#[test]
+fn metric_names_of_an_expression_are_found() {
+    let names = |expression: &str| metric_names(expression).into_iter().collect::<Vec<_>>();
+    assert_eq!(names("sum by (le, job) (rate(a_total{x=\"y{z\"}[5m])) > 0.5e3"), ["a_total"]);
+    assert_eq!(names("a / on (x) group_left(y) (b > 0) unless up{job=~\"a|b\"} == 1"), ["a", "b", "up"]);
+    assert_eq!(names("time() - a offset 5m"), ["a"]);
+}
+
+/// Every value of the member `key` in a JSON document.
+fn members<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(members_of) => {
+            found.extend(members_of.get(key).and_then(Value::as_str));
+            members_of.values().for_each(|member| members(member, key, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| members(value, key, found)),
+        _ => {}
+    }
+}
+
+fn alert_rules() -> Vec<Value> {
+    let file: Value = yaml_serde::from_str(&read("packaging/prometheus-alerts.yml")).unwrap();
+    let groups = file["groups"].as_array().unwrap().iter();
+    groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+}
+
+/// The names of all samples on a metrics page.
+fn sample_names(page: &str) -> impl Iterator<Item = String> {
+    let samples = page.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    samples.map(|line| line.split(['{', ' ']).next().unwrap().to_owned())
+}
+
+fn get_metrics(mut stream: impl Read + Write) -> String {
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    let (head, page) = response.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    page.to_owned()
+}
+
+/// The metrics of both servers, with MOQT and TLS.
+fn exported_metrics() -> BTreeSet<String> {
+    let mut echo = Server::start(&["--host", "127.0.0.1", "--moqt", "127.0.0.1:0", "--metrics", "0"]);
+    let line = echo.line_starting_with("metrics: listening url=http://").message;
+    let address = line.split_once("http://").unwrap().1.trim_end_matches("/metrics").to_owned();
+    let page = get_metrics(TcpStream::connect(address).unwrap());
+    let authority = Authority::new();
+    let signaling = Server::start_signaling(&authority.certify().options());
+    let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
+    let client = rustls::ClientConnection::new(trusting(&authority.own()), name).unwrap();
+    let tls = rustls::StreamOwned::new(client, TcpStream::connect(signaling.address).unwrap());
+    sample_names(&page).chain(sample_names(&get_metrics(tls))).collect()
+}
+
+#[test]
+fn dashboard_and_alerts_use_only_metrics_that_the_servers_export() {
+    let mut exported = exported_metrics();
+    // Prometheus itself records this metric for each target.
+    exported.insert("up".to_owned());
+    let dashboard: Value = serde_json::from_str(&read("packaging/grafana-dashboard.json")).unwrap();
+    let (mut expressions, mut queries) = (Vec::new(), Vec::new());
+    members(&dashboard["panels"], "expr", &mut expressions);
+    members(&dashboard["templating"], "query", &mut queries);
+    // `label_values(METRIC, LABEL)` is a function of Grafana.
+    let queried = queries.iter().filter_map(|query| query.strip_prefix("label_values(")?.split(',').next());
+    let of_dashboard: BTreeSet<String> = expressions.into_iter().chain(queried).flat_map(metric_names).collect();
+    let rules = alert_rules();
+    let of_alerts: BTreeSet<String> =
+        rules.iter().flat_map(|rule| metric_names(rule["expr"].as_str().unwrap())).collect();
+    assert!(of_dashboard.len() > 30 && of_alerts.len() > 10, "{of_dashboard:?} {of_alerts:?}");
+    for (file, names) in [("grafana-dashboard.json", of_dashboard), ("prometheus-alerts.yml", of_alerts)] {
+        for server in ["jamjam_signaling_", "jamjam_echo_", "jamjam_memory_"] {
+            assert!(names.iter().any(|name| name.starts_with(server)), "{file} has nothing about {server}");
+        }
+        let unknown: Vec<&String> = names.difference(&exported).collect();
+        assert!(unknown.is_empty(), "{file} uses metrics that no server exports: {unknown:?}");
+    }
+}
+
+#[test]
+fn dashboard_panels_are_complete_and_do_not_overlap() {
+    let dashboard: Value = serde_json::from_str(&read("packaging/grafana-dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len());
+    let mut cells = BTreeSet::new();
+    for panel in panels {
+        let position = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        let (title, is_row) = (panel["title"].as_str().unwrap(), panel["type"] == "row");
+        assert!(is_row || !panel["description"].as_str().unwrap().is_empty(), "{title}");
+        assert!(is_row || !panel["targets"].as_array().unwrap().is_empty(), "{title}");
+        assert!(position("x") + position("w") <= 24, "{title}");
+        for x in position("x")..position("x") + position("w") {
+            for y in position("y")..position("y") + position("h") {
+                assert!(cells.insert((x, y)), "{title} overlaps another panel");
+            }
+        }
+    }
+}
+
+#[test]
+fn alerts_have_a_severity_a_summary_and_a_remedy() {
+    for rule in alert_rules() {
+        let alert = rule["alert"].as_str().unwrap();
+        assert!(alert.starts_with("Jamjam"), "{alert}");
+        assert!(["warning", "critical"].contains(&rule["labels"]["severity"].as_str().unwrap()), "{alert}");
+        for annotation in ["summary", "description"] {
+            assert!(rule["annotations"][annotation].as_str().is_some_and(|text| text.len() > 20), "{alert}");
+        }
+    }
+}
+
+#[test]
+fn promtool_accepts_the_alert_rules_and_their_tests_pass() {
+    let folder = root().join("packaging");
+    let Some(checked) = tool("promtool", &["check", "rules", "prometheus-alerts.yml"], &folder) else { return };
+    let rules = alert_rules();
+    assert!(assert_success(&checked).contains(&format!("SUCCESS: {} rules found", rules.len())));
+    let tested = tool("promtool", &["test", "rules", "prometheus-alerts.test.yml"], &folder).unwrap();
+    assert!(assert_success(&tested).contains("SUCCESS"));
+    // Each tested alert must exist: promtool accepts a test that expects no alert of an unknown name.
+    let tests: Value = yaml_serde::from_str(&read("packaging/prometheus-alerts.test.yml")).unwrap();
+    let mut tested = Vec::new();
+    members(&tests, "alertname", &mut tested);
+    let tested: BTreeSet<&str> = tested.into_iter().collect();
+    let known: BTreeSet<&str> = rules.iter().filter_map(|rule| rule["alert"].as_str()).collect();
+    assert!(tested.len() >= 5 && tested.is_subset(&known), "{tested:?}");
 }
 
 #[test]
@@ -241,5 +509,7 @@ fn memory_limits_exceed_the_memory_budget_by_192_mib() {
     };
     let limit = DEFAULT_MEMORY_BUDGET / (1 << 20) + 192;
     assert_eq!(limits("compose.yaml", "mem_limit: "), [limit, limit]);
-    assert_eq!(limits("packaging/jamjam-echo.service", "MemoryMax="), [limit]);
+    for (name, ..) in UNITS {
+        assert_eq!(limits(&format!("packaging/{name}.service"), "MemoryMax="), [limit]);
+    }
 }

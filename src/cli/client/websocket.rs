@@ -29,7 +29,7 @@ use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
 use crate::io::websocket::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
 use crate::report::baseline::RunTransport;
-use crate::signaling::token::{Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
+use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
 use crate::signaling::{BroadcastParams, Dialect, DialectSet, ProbeRoom, Route, decode_room_name, route};
 use crate::time::saturating_nanos;
 
@@ -47,13 +47,14 @@ pub struct WebSocketProbeArgs {
     #[arg(long, value_enum, value_name = "DIALECT", help_heading = HEADING)]
     dialect: Option<Dialect>,
 
-    /// Token for a broadcast room
+    /// Token for a broadcast or WebRTC room
     ///
+    /// In a WebRTC room, the probe joins as the client that the token names, unless the URL contains a userId.
     /// Other users of this machine can see the command line: prefer --token-file.
     #[arg(long, hide_short_help = true, value_name = "TOKEN", value_parser = NonEmptyStringValueParser::new(), help_heading = HEADING)]
     token: Option<String>,
 
-    /// File with the token for a broadcast room
+    /// File with the token for a broadcast or WebRTC room
     ///
     /// A line break at the end of the file is ignored.
     #[arg(long, hide_short_help = true, value_name = "FILE", conflicts_with = "token", help_heading = HEADING)]
@@ -112,7 +113,7 @@ impl WebSocketProbeArgs {
         let generated_name = format!("probe-{:08x}", own >> 32);
         let urls = match (dialect.probe().room, routed) {
             (ProbeRoom::None | ProbeRoom::Code, _) => vec![url],
-            (ProbeRoom::Query, _) => vec![webrtc_url(&url, room, &generated_name)?],
+            (ProbeRoom::Query, _) => vec![self.webrtc_url(&url, room, &generated_name)?],
             (ProbeRoom::TwoMembers, Ok(Route::Broadcast(params))) => {
                 self.broadcast_urls(&url, &params, room, &generated_name)?
             }
@@ -126,8 +127,10 @@ impl WebSocketProbeArgs {
     /// Rejects options that apply to other dialects only.
     fn reject_unused_options(&self, dialect: Dialect, room: Option<&str>) -> Result<(), Failure> {
         let reason = match (dialect.probe().room, room.is_some(), self.token_option(), &self.room_code) {
-            (ProbeRoom::None | ProbeRoom::Code | ProbeRoom::Query, _, Some(option), _) => {
-                format!("{option}: only broadcast rooms use tokens; add --dialect broadcast")
+            (ProbeRoom::None | ProbeRoom::Code, _, Some(option), _) => {
+                format!(
+                    "{option}: only broadcast and WebRTC rooms use tokens; add --dialect broadcast or --dialect webrtc"
+                )
             }
             (ProbeRoom::None | ProbeRoom::TwoMembers | ProbeRoom::Query, _, _, Some(_)) => {
                 "--room-code: only bbx rooms have codes; add --dialect bbx".to_owned()
@@ -204,21 +207,54 @@ impl WebSocketProbeArgs {
             let member = |name| sign(&secret, &Claims::new(name, room, Map::new(), now_ms, DEFAULT_LIFETIME_SECONDS));
             return Ok(["jamjam-dev probe sender", "jamjam-dev probe receiver"].map(|name| Some(member(name))));
         }
-        let token = read_secret_text("--token", self.token.as_deref(), self.token_file.as_deref())?;
+        let token = self.given_token()?;
         Ok([token.clone(), token])
     }
-}
 
-/// Adds the room and user to the URL unless it already contains them.
-fn webrtc_url(url: &WebSocketUrl, room: Option<&str>, generated_name: &str) -> Result<WebSocketUrl, Failure> {
-    let has_parameter = |name: &str| form_urlencoded::parse(url.query().as_bytes()).any(|(key, _)| key == name);
-    if room.is_some() && has_parameter("roomId") {
-        return Err(Failure::usage("--room: the URL already contains a roomId; omit one of them"));
+    /// The token of `--token` or `--token-file`.
+    fn given_token(&self) -> Result<Option<String>, Failure> {
+        read_secret_text("--token", self.token.as_deref(), self.token_file.as_deref())
     }
-    let all =
-        [("roomId", room.unwrap_or(generated_name)), ("userId", generated_name), ("userName", "jamjam-dev probe")];
-    let missing: Vec<(&str, &str)> = all.into_iter().filter(|(name, _)| !has_parameter(name)).collect();
-    url.with_path_and_query(url.path(), &missing).map_err(url_error)
+
+    /// Adds the room, the user and the token to the URL unless it already contains them. Without a room or user, those of the token are
+    /// used.
+    fn webrtc_url(
+        &self,
+        url: &WebSocketUrl,
+        room: Option<&str>,
+        generated_name: &str,
+    ) -> Result<WebSocketUrl, Failure> {
+        // If a parameter is repeated, the server uses its last value.
+        let parameter = |name: &str| {
+            let values = form_urlencoded::parse(url.query().as_bytes()).filter(|(key, _)| key == name);
+            values.last().map(|(_, value)| value.into_owned())
+        };
+        let (url_room, url_user, url_token) = (parameter("roomId"), parameter("userId"), parameter("token"));
+        if room.is_some() && url_room.is_some() {
+            return Err(Failure::usage("--room: the URL already contains a roomId; omit one of them"));
+        }
+        if let Some(option) = self.token_option().filter(|_| url_token.is_some()) {
+            return Err(Failure::usage(format!("{option}: the URL already contains a token; omit one of them")));
+        }
+        let given_token = self.given_token()?;
+        let claims = given_token.as_deref().or(url_token.as_deref()).and_then(Claims::read_unverified);
+        let (claimed_room, claimed_user) = claims.map(|claims| (claims.room, claims.client_id)).unzip();
+        let given_room = room.or(url_room.as_deref()).or(claimed_room.as_deref());
+        let room = given_room.filter(|room| !room.is_empty()).unwrap_or(generated_name);
+        let given_user = url_user.as_deref().or(claimed_user.as_deref());
+        let user = given_user.filter(|user| !user.is_empty()).unwrap_or(generated_name);
+        let token = match read_secret_text("--hmac-secret", None, self.hmac_secret_file.as_deref())? {
+            Some(secret) => {
+                let claims = Claims::new(user, room, Map::new(), clock::unix_ms(), DEFAULT_LIFETIME_SECONDS);
+                Some(sign(&Secret::new(&secret), &claims.with_audience(Audience::WebRtc)))
+            }
+            None => given_token,
+        };
+        let all = [("roomId", room), ("userId", user), ("userName", "jamjam-dev probe")];
+        let missing = all.into_iter().filter(|(name, _)| parameter(name).is_none());
+        let missing: Vec<(&str, &str)> = missing.chain(token.as_deref().map(|token| ("token", token))).collect();
+        url.with_path_and_query(url.path(), &missing).map_err(url_error)
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
@@ -409,6 +445,18 @@ mod tests {
     }
 
     #[test]
+    fn webrtc_url_gets_the_token_with_its_room_and_user() {
+        let claims = Claims::new("ann b", "jam", Map::new(), 0, 60.0).with_audience(Audience::WebRtc);
+        let token = sign(&Secret::new("s"), &claims);
+        let urls =
+            |url, room, token| probe_plan(url, room, &["--dialect", "webrtc", "--token", token]).unwrap().1.remove(0);
+        let rest = format!("&userName=jamjam-dev+probe&token={token}");
+        assert_eq!(urls("ws://h", None, &token), format!("/?roomId=jam&userId=ann+b{rest}"));
+        assert_eq!(urls("ws://h?userId=u", Some("r"), &token), format!("/?userId=u&roomId=r{rest}"));
+        assert!(urls("ws://h", Some("r"), "no token").starts_with("/?roomId=r&userId=probe-"));
+    }
+
+    #[test]
     fn conflicting_options_are_rejected() {
         for (url, room, words, error) in [
             ("ws://me:secret@h", None, &[][..], "--to: the URL must not contain a user name or password"),
@@ -419,7 +467,8 @@ mod tests {
                 &["--dialect", "bbx"],
                 "--room: bbx rooms have codes instead of names; give --room-code",
             ),
-            ("ws://h", None, &["--token", "t"], "--token: only broadcast rooms use tokens; add --dialect broadcast"),
+            ("ws://h", None, &["--token", "t"], "--token: only broadcast and WebRTC rooms use tokens; add --dialect"),
+            ("ws://h?roomId=r&token=t", None, &["--token", "t"], "--token: the URL already contains a token"),
             ("ws://h/r", None, &["--room-code", "1"], "--room-code: only bbx rooms have codes; add --dialect bbx"),
             (
                 "ws://h",

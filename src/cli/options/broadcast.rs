@@ -1,4 +1,4 @@
-//! Broadcast rooms of `signaling-server`: tokens, limits, and built-in rooms. A TOML file `NAME.toml` declares the room NAME.
+//! Broadcast rooms of `signaling-server`: tokens, which WebRTC rooms also use, limits, and built-in rooms. A TOML file `NAME.toml` declares the room NAME.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -21,11 +21,12 @@ use crate::signaling::broadcast::{
     self, BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, DEFAULT_SUPPRESSED_TYPES, MAX_BROADCAST_DELAY,
 };
 use crate::signaling::broadcast::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom};
-use crate::signaling::token::{Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
-use crate::signaling::{SignalingLimits, is_valid_room_name};
+use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
+use crate::signaling::{Dialect, DialectSet, MAX_WEBRTC_ROOM_BYTES, SignalingLimits, is_valid_room_name};
 use crate::units::{self, TimeUnit};
 
 const HEADING: &str = "Broadcast rooms";
+const HEADING_WEBRTC: &str = "WebRTC rooms";
 
 /// Format of relayed messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -35,6 +36,26 @@ pub enum Envelope {
     Document,
     /// {"type": "broadcast", ...}, for Dynode players
     Dynode,
+}
+
+/// Who may join WebRTC rooms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum WebRtcAuth {
+    /// Every client
+    #[default]
+    Off,
+    /// Clients with a token for the room and the user
+    Token,
+}
+
+/// The kind of room that a printed token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum TokenAudience {
+    /// Broadcast rooms
+    Broadcast,
+    /// WebRTC rooms
+    #[value(name = "webrtc")]
+    WebRtc,
 }
 
 /// A delay, printed in seconds.
@@ -65,6 +86,19 @@ pub struct BroadcastArgs {
     /// with --hmac-secret-file or in the environment variable HMAC_SECRET.
     #[arg(long, value_name = "CLIENT:ROOM[:SECONDS]", help_heading = HEADING)]
     print_token: Option<String>,
+
+    /// Kind of room that the printed token is for [default: broadcast]
+    ///
+    /// For a WebRTC room, CLIENT is the userId of the client.
+    #[arg(long, hide_short_help = true, value_enum, value_name = "AUDIENCE", requires = "print_token", help_heading = HEADING)]
+    token_audience: Option<TokenAudience>,
+
+    /// Who may join WebRTC rooms
+    ///
+    /// With `token`, a client needs a token for its roomId and userId. POST /auth/token issues these tokens only if a token issuer key is
+    /// set.
+    #[arg(long, hide_short_help = true, env = "WEBRTC_AUTH", value_name = "MODE", value_enum, default_value_t, help_heading = HEADING_WEBRTC)]
+    webrtc_auth: WebRtcAuth,
 
     /// JSON format of relayed messages
     #[arg(long, hide_short_help = true, env = "BROADCAST_ENVELOPE", value_name = "FORMAT", value_enum, default_value_t, help_heading = HEADING)]
@@ -142,17 +176,30 @@ impl BroadcastArgs {
             Some((room, seconds)) => (room, seconds.parse().ok().filter(|seconds| *seconds > 0.0).ok_or_else(invalid)?),
             None => (rest, DEFAULT_LIFETIME_SECONDS),
         };
-        if client.is_empty() || !is_valid_room_name(room) {
+        let (audience, is_valid_room) = match self.token_audience {
+            Some(TokenAudience::WebRtc) => (Audience::WebRtc, !room.is_empty() && room.len() <= MAX_WEBRTC_ROOM_BYTES),
+            Some(TokenAudience::Broadcast) | None => (Audience::Broadcast, is_valid_room_name(room)),
+        };
+        if client.is_empty() || !is_valid_room {
             return Err(invalid());
         }
         let now_ms = clock::unix_ms();
-        let claims = Claims::new(client, room, serde_json::Map::new(), now_ms, seconds);
+        let claims = Claims::new(client, room, serde_json::Map::new(), now_ms, seconds).with_audience(audience);
         Ok(Some(sign(&secret, &claims)))
     }
 
-    /// Warns if no secret was given.
-    pub fn warn_if_secret_is_random(&self) -> Result<(), Failure> {
-        if self.secrets.hmac_secret()?.is_none() {
+    /// Warns if tokens become invalid on restart, or if the server cannot issue tokens that it requires.
+    pub fn log_token_warnings(&self, dialects: DialectSet) -> Result<(), Failure> {
+        let webrtc_needs_tokens = dialects.contains(Dialect::WebRtc) && self.webrtc_auth == WebRtcAuth::Token;
+        if webrtc_needs_tokens && self.secrets.token_issuer_key()?.is_none() {
+            warn!(
+                target: "signaling",
+                "--webrtc-auth token without a token issuer key: POST /auth/token issues no WebRTC tokens. Only tokens that are signed \
+                 elsewhere with the HMAC secret, or printed with --print-token, are accepted. Set TOKEN_ISSUER_KEY to issue tokens"
+            );
+        }
+        let needs_tokens = webrtc_needs_tokens || dialects.contains(Dialect::Broadcast);
+        if needs_tokens && self.secrets.hmac_secret()?.is_none() {
             warn!(
                 target: "signaling",
                 "no HMAC secret is given (HMAC_SECRET or --hmac-secret-file), so the secret is random. Tokens become invalid on restart"
@@ -177,7 +224,8 @@ impl BroadcastArgs {
             max_payload_bytes: usize::try_from(self.max_payload.0).unwrap_or(usize::MAX),
             ..BroadcastSettings::default()
         };
-        Ok(SignalingLimits { broadcast, ..limits.clone() })
+        let webrtc_requires_token = self.webrtc_auth == WebRtcAuth::Token;
+        Ok(SignalingLimits { broadcast, webrtc_requires_token, ..limits.clone() })
     }
 
     /// The handlers of the built-in rooms and of the rooms declared in files.

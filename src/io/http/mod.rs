@@ -11,6 +11,7 @@ pub mod login;
 pub mod login_link;
 pub mod metrics;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -29,7 +30,7 @@ use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
@@ -77,6 +78,49 @@ pub const MAX_LIMITED_SOURCES: usize = 100_000;
 
 const PORT_IN_USE: &str = "the TCP port is in use by another program. Choose another port, or 0 for any free port";
 
+/// Ends the HTTP connections of a server that stops. Each connection holds a [`DrainToken`].
+pub(in crate::io) struct Drain {
+    begin: watch::Sender<bool>,
+    token: DrainToken,
+    all_closed: mpsc::Receiver<Infallible>,
+}
+
+/// The part of a [`Drain`] that a connection holds until it ends or is upgraded.
+#[derive(Clone)]
+pub(in crate::io) struct DrainToken {
+    begun: watch::Receiver<bool>,
+    _open: mpsc::Sender<Infallible>,
+}
+
+impl Drain {
+    pub(in crate::io) fn new() -> Self {
+        let ((begin, begun), (open, all_closed)) = (watch::channel(false), mpsc::channel(1));
+        Self { begin, token: DrainToken { begun, _open: open }, all_closed }
+    }
+
+    pub(in crate::io) fn token(&self) -> DrainToken {
+        self.token.clone()
+    }
+
+    /// Closes connections without a request at once. The other connections end with the response to their current request. Returns when all
+    /// connections have ended or are upgraded.
+    pub(in crate::io) async fn close(self) {
+        let Self { begin, token, mut all_closed } = self;
+        let _ = begin.send(true);
+        drop(token);
+        let _ = all_closed.recv().await;
+    }
+}
+
+impl DrainToken {
+    /// Completes when the server stops. If the server has ended without a drain, this never completes.
+    async fn begun(&mut self) {
+        if self.begun.wait_for(|begun| *begun).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
 /// Binds a non-blocking listener to `address`.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
@@ -102,7 +146,13 @@ pub fn spawn(name: &str, listener: TcpListener, router: Router, stop: &StopToken
         runtime.block_on(async {
             tokio::select! {
                 () = stopped.notified() => {}
-                () = accept_loop(listener, router, ConnectionLimiter::new(ConnectionLimits::default()), None) => {}
+                () = accept_loop(
+                    listener,
+                    router,
+                    ConnectionLimiter::new(ConnectionLimits::default()),
+                    None,
+                    Drain::new().token(),
+                ) => {}
             }
         });
     })?;
@@ -110,11 +160,12 @@ pub fn spawn(name: &str, listener: TcpListener, router: Router, stop: &StopToken
 }
 
 /// Accepts connections and serves `router` to them, over TLS if `tls` is given. Returns only if the listener cannot be used.
-pub async fn accept_loop(
+pub(in crate::io) async fn accept_loop(
     listener: TcpListener,
     router: Router,
     limiter: Arc<ConnectionLimiter>,
     tls: Option<Arc<HandshakeAcceptor>>,
+    drain: DrainToken,
 ) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     loop {
@@ -127,14 +178,19 @@ pub async fn accept_loop(
         configure_tcp(&stream);
         let client = ConnectionInfo { source, is_forwarded: false, permit: Arc::new(permit) };
         let limits = limiter.limits().clone();
-        let (router, tls) = (router.clone(), tls.clone());
+        let (router, tls, mut drain) = (router.clone(), tls.clone(), drain.clone());
         tokio::spawn(async move {
-            let Some(tls) = tls else { return serve_connection(stream, client, router, limits).await };
+            let Some(tls) = tls else { return serve_until_drained(stream, client, router, limits, drain).await };
             let began = Instant::now();
-            if let Some(stream) = tls.accept(stream, source, limits.handshake_timeout).await {
+            let stream = tokio::select! {
+                stream = tls.accept(stream, source, limits.handshake_timeout) => stream,
+                () = drain.begun() => None,
+            };
+            if let Some(stream) = stream {
                 // TLS handshake and request head share one time-out.
                 let handshake_timeout = limits.handshake_timeout.saturating_sub(began.elapsed());
-                serve_connection(stream, client, router, ConnectionLimits { handshake_timeout, ..limits }).await;
+                let limits = ConnectionLimits { handshake_timeout, ..limits };
+                serve_until_drained(stream, client, router, limits, drain).await;
             }
         });
     }
@@ -144,6 +200,19 @@ pub async fn accept_loop(
 #[doc(hidden)]
 pub async fn serve_connection<S>(stream: S, client: ConnectionInfo, router: Router, limits: ConnectionLimits)
 where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    serve_until_drained(stream, client, router, limits, Drain::new().token()).await;
+}
+
+/// Like [`serve_connection`]. When the server stops, the connection ends after the response to its current request.
+async fn serve_until_drained<S>(
+    stream: S,
+    client: ConnectionInfo,
+    router: Router,
+    limits: ConnectionLimits,
+    mut drain: DrainToken,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let router = TowerToHyperService::new(router);
@@ -184,8 +253,20 @@ where
     // Protocol errors are reported to the client. An upgrade ends this future, but not the connection.
     let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     permit.extend();
+    let mut is_draining = false;
     loop {
-        match tokio::time::timeout_at(permit.deadline(), serving.as_mut()).await {
+        let served = tokio::select! {
+            served = tokio::time::timeout_at(permit.deadline(), serving.as_mut()) => served,
+            () = drain.begun(), if !is_draining => {
+                if !permit.has_request() {
+                    return;
+                }
+                is_draining = true;
+                serving.as_mut().graceful_shutdown();
+                continue;
+            }
+        };
+        match served {
             Ok(Err(error)) if error.is_timeout() => return permit.on_header_timeout(),
             Ok(_) => return,
             Err(_) if permit.deadline() <= Instant::now() => return,
@@ -239,7 +320,8 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         std::thread::spawn(move || {
-            runtime.block_on(accept_loop(listener, router, ConnectionLimiter::new(limits), None));
+            let drain = Drain::new();
+            runtime.block_on(accept_loop(listener, router, ConnectionLimiter::new(limits), None, drain.token()));
         });
         address
     }

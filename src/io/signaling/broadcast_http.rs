@@ -1,4 +1,4 @@
-//! HTTP endpoints of broadcast rooms: tokens, posts, and the routes of room handlers.
+//! HTTP endpoints of broadcast rooms: tokens, posts, and the routes of room handlers. WebRTC rooms use the same endpoint for tokens.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,8 +24,8 @@ use crate::io::signaling::shared_hub::SharedHub;
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 use crate::sanitize::sanitize;
 use crate::signaling::broadcast::{AcceptedPost, IssueError, PostError, PostFormat};
-use crate::signaling::token::{DEFAULT_LIFETIME_SECONDS, Secret};
-use crate::signaling::{BearerToken, decode_room_name, is_valid_room_name};
+use crate::signaling::token::{Audience, DEFAULT_LIFETIME_SECONDS, Secret};
+use crate::signaling::{BearerToken, Dialect, DialectSet, MAX_WEBRTC_ROOM_BYTES, decode_room_name, is_valid_room_name};
 
 /// Default maximum size of a request body, in bytes.
 pub const DEFAULT_MAX_POST_BYTES: usize = 256 << 10;
@@ -60,28 +60,34 @@ impl Default for BroadcastHttpConfig {
 pub(in crate::io) struct BroadcastHttpState {
     hub: Arc<SharedHub>,
     config: BroadcastHttpConfig,
+    has_broadcast_rooms: bool,
     token_limiter: Option<Mutex<WindowLimiter>>,
     post_limiter: Option<Mutex<WindowLimiter>>,
     log_throttle: SharedLogThrottle,
 }
 
-/// The routes of broadcast rooms.
-pub(in crate::io) fn router(hub: Arc<SharedHub>, config: BroadcastHttpConfig) -> Router {
+/// The routes of broadcast rooms. Without broadcast rooms, only `/auth/token`.
+pub(in crate::io) fn router(hub: Arc<SharedHub>, config: BroadcastHttpConfig, dialects: DialectSet) -> Router {
     let limiter = |limit| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES));
     let (token_limiter, post_limiter) = (config.token_limit.map(limiter), config.post_limit.map(limiter));
     let state = Arc::new(BroadcastHttpState {
         hub,
         config,
+        has_broadcast_rooms: dialects.contains(Dialect::Broadcast),
         token_limiter,
         post_limiter,
         log_throttle: SharedLogThrottle::default(),
     });
-    Router::new()
-        .route("/auth/token", post(issue_token).options(preflight))
-        .route("/{room}/postcontent", post(post_content).options(preflight))
-        .route("/rooms/{room}/post", post(post_typed).options(preflight))
-        .route("/rooms/{room}/{*rest}", any(room_route))
-        .with_state(state)
+    let tokens = Router::new().route("/auth/token", post(issue_token).options(preflight));
+    let routes = if state.has_broadcast_rooms {
+        tokens
+            .route("/{room}/postcontent", post(post_content).options(preflight))
+            .route("/rooms/{room}/post", post(post_typed).options(preflight))
+            .route("/rooms/{room}/{*rest}", any(room_route))
+    } else {
+        tokens
+    };
+    routes.with_state(state)
 }
 
 /// Answers CORS preflight requests.
@@ -307,6 +313,10 @@ pub(in crate::io) async fn room_route(
     response.map_or_else(body::not_found, |response| response.map(Body::from))
 }
 
+/// The response to a request for a WebRTC token, if every client could get tokens.
+const NO_ISSUER_KEY: &str = "Tokens for WebRTC rooms need a token issuer key. Start the server with --token-issuer-key-file FILE or \
+                             TOKEN_ISSUER_KEY, and send the key as the bearer token";
+
 /// Maximum length of a client id, in bytes. The client id is part of each message that members receive.
 const MAX_CLIENT_ID_BYTES: usize = 256;
 
@@ -319,6 +329,9 @@ struct TokenRequest {
     client_id: String,
     #[schema(example = "radio")]
     room: String,
+    /// The kind of room: `broadcast` or `webrtc`. For `webrtc`, `clientId` is the `userId` of the client.
+    #[schema(default = "broadcast")]
+    audience: Option<String>,
     /// Lifetime in seconds, at most one year.
     #[schema(default = 3600, exclusive_minimum = 0)]
     expires_in: Option<f64>,
@@ -340,11 +353,12 @@ struct TokenResponse<'a> {
 
 /// Issue a token for a room
 #[utoipa::path(
-    post, path = "/auth/token", operation_id = "issueToken", tag = "broadcast", security((), ("issuer" = [])), request_body = TokenRequest,
+    post, path = "/auth/token", operation_id = "issueToken", tag = "tokens", security((), ("issuer" = [])), request_body = TokenRequest,
     responses(
         (status = 200, description = "A token that is valid for the room until `expiresAt`", body = TokenResponse),
         (status = 400, description = "A field is missing or invalid, or the body is not JSON"),
         (status = 401, description = "The token issuer key is required"),
+        (status = 403, description = "Tokens for WebRTC rooms need a token issuer key, and this server has none"),
         (status = 413, description = "The body exceeds --post-max"),
         (status = 429, description = "The rate limit for token requests is reached"),
         (status = 503, description = "The server has no signing secret"),
@@ -382,11 +396,26 @@ async fn token_response(
     let (Some(client_id), Some(room)) = (string_field("clientId"), string_field("room")) else {
         return Err(missing_fields());
     };
+    let audience = match body.get("audience") {
+        None | Some(Value::Null) => Some(Audience::default()),
+        Some(name) => Audience::ALL.into_iter().find(|audience| name == audience.name()),
+    };
+    let audience =
+        audience.ok_or_else(|| bad_request("Invalid request: audience must be \"broadcast\" or \"webrtc\""))?;
+    if audience == Audience::WebRtc && state.config.issuer_key.is_none() {
+        return Err(HttpRejection::new(StatusCode::FORBIDDEN, NO_ISSUER_KEY));
+    }
+    if audience == Audience::Broadcast && !state.has_broadcast_rooms {
+        return Err(bad_request("Invalid request: this server has no broadcast rooms. Set audience to \"webrtc\""));
+    }
     if client_id.len() > MAX_CLIENT_ID_BYTES {
         return Err(bad_request("Invalid request: clientId must be at most 256 bytes"));
     }
+    if audience == Audience::WebRtc && room.len() > MAX_WEBRTC_ROOM_BYTES {
+        return Err(bad_request("Invalid request: room must have at most 128 bytes"));
+    }
     // No client can join a room with this name, so the caller most likely made a mistake.
-    if !is_valid_room_name(room) {
+    if audience == Audience::Broadcast && !is_valid_room_name(room) {
         return Err(bad_request(
             "Invalid request: room must have at most 128 bytes and must not contain '/' or control characters. Reserved \
              names are not allowed",
@@ -405,7 +434,7 @@ async fn token_response(
     };
     let (token, expires_at) = state
         .hub
-        .with_hub(|now, hub, _| hub.issue_token(now, client_id, room, metadata, seconds))
+        .with_hub(|now, hub, _| hub.issue_token(now, audience, client_id, room, metadata, seconds))
         .map_err(|error| match error {
             IssueError::NoSecret => {
                 HttpRejection::new(StatusCode::SERVICE_UNAVAILABLE, "This server has no signing secret")

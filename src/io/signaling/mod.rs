@@ -28,7 +28,7 @@ use tracing::warn;
 
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, TLS_CONNECTION_BYTES};
 use crate::io::http::login::Login;
-use crate::io::http::{self, ConnectionInfo, body};
+use crate::io::http::{self, ConnectionInfo, Drain, body};
 use crate::io::log::SharedLogThrottle;
 use crate::io::signaling::admin::HttpRoutes;
 use crate::io::signaling::admin::metrics::SignalingCollector;
@@ -43,7 +43,15 @@ use crate::sanitize::sanitize;
 use crate::signaling::{self, DialectSet, Hub, NewConnection, Route, SignalingLimits};
 
 /// Maximum time for closing all connections at shutdown.
-pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShutdownTimeout(pub Duration);
+
+impl Default for ShutdownTimeout {
+    /// 5 s.
+    fn default() -> Self {
+        Self(Duration::from_secs(5))
+    }
+}
 
 /// Configuration of the server, in addition to the hub's limits.
 #[derive(Debug, Default)]
@@ -58,6 +66,8 @@ pub struct SignalingServerConfig {
     pub broadcast: BroadcastHttpConfig,
     /// Login for the operator's pages. By default every login is rejected.
     pub login: Arc<Login>,
+    /// Maximum time for closing all connections at shutdown.
+    pub shutdown_timeout: ShutdownTimeout,
 }
 
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.
@@ -86,11 +96,11 @@ pub async fn serve_async(
 }
 
 /// Closes all connections when the guard is dropped. If the serving future is dropped, the guard is dropped too.
-struct CloseAllGuard<'a>(&'a SharedHub);
+struct CloseAllGuard<'a>(&'a SharedHub, Duration);
 
 impl Drop for CloseAllGuard<'_> {
     fn drop(&mut self) {
-        self.0.close_all(SHUTDOWN_TIMEOUT);
+        self.0.close_all(self.1);
     }
 }
 
@@ -101,7 +111,8 @@ async fn serve_hub(
     options: SignalingServerConfig,
     stopped: impl Future<Output = ()>,
 ) {
-    let close_guard = CloseAllGuard(hub);
+    let ShutdownTimeout(shutdown_timeout) = options.shutdown_timeout;
+    let close_guard = CloseAllGuard(hub, shutdown_timeout);
     let has_trusted_proxies = options.connection_limits.trusted_proxies.is_some();
     let limits = Arc::new(hub.with_hub(|_, hub, _| hub.limits().clone()));
     let mut connection_limits =
@@ -128,14 +139,19 @@ async fn serve_hub(
         HttpRoutes { hub: Arc::clone(hub), collector, login, broadcast, dialects, address, is_tls, metrics_are_public };
     let plain = pages.router(&shutdown);
     let router = upgrade_router(plain, Arc::clone(hub), limits);
+    let drain = Drain::new();
     tokio::select! {
         () = stopped => {}
         () = shutdown.notified() => {}
-        () = http::accept_loop(listener, router, limiter, tls) => {}
+        () = http::accept_loop(listener, router, limiter, tls, drain.token()) => {}
         () = hub.run_timers() => {}
     }
+    // The listener is closed here, because the accept loop has been dropped.
     drop(close_guard);
-    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, all_closed.recv()).await;
+    let all_ended = async { tokio::join!(all_closed.recv(), drain.close()) };
+    if tokio::time::timeout(shutdown_timeout, all_ended).await.is_err() {
+        warn!(target: "signaling", timeout = ?shutdown_timeout, "shutdown time-out; the remaining connections are dropped");
+    }
 }
 
 /// The only WebSocket protocol version (RFC 6455, section 4.1).
@@ -190,6 +206,9 @@ async fn upgrade_middleware(
                 params.with_headers(headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))),
             )
         }
+        Ok(Route::Selected(dialect, params)) => {
+            Route::Selected(dialect, params.with_authorization(header(header::AUTHORIZATION)))
+        }
         Ok(route) => route,
         Err(error) => {
             state.log_rejection(client.source, uri, &error);
@@ -208,11 +227,14 @@ async fn upgrade_middleware(
             return body::too_many_requests("Too many connections", Duration::ZERO);
         }
     };
+    // A shutdown waits for the connection from here on, so that its close frame is sent.
+    let shutdown_guard = state.hub.shutdown_guard();
     let (source, uri, log_state) = (client.source, uri.clone(), state.clone());
     let serve = async move |io| {
         let source = client.source.ip().to_canonical();
         let connection = NewConnection { source, is_forwarded: client.is_forwarded, route };
         let served = state.hub.on_connect(connection, memory);
+        drop(shutdown_guard);
         // The hub does not count pings and fragments. Therefore, `connection::serve` limits their rate to the maximum message rate.
         connection::serve(io, &served, &*state.hub, state.limits.message_limit()).await;
         // Frees the slot at the end of the connection.

@@ -1,5 +1,5 @@
 //! Server identities and TLS handshakes. A [`ServerIdentity`] is read from PEM files, or is self-signed and renewed while the server runs.
-//! Errors in the PEM files are reported before the server listens.
+//! Errors in the PEM files are reported before the server listens. [`super::reload`] reads changed PEM files again.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache, StoresServerSessions};
 use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, InconsistentKeys, ServerConfig};
 use thiserror::Error;
@@ -22,6 +22,7 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::BasicConstraints;
 use x509_cert::time::Time;
 
+use super::reload::PemFiles;
 use super::self_signed::{SelfSignedError, SelfSignedIssuer};
 use super::{CertificateWithKey, Fingerprint, crypto_provider};
 use crate::io::files;
@@ -126,19 +127,9 @@ pub struct ServerIdentity {
 impl ServerIdentity {
     /// Reads both files and checks the validity at `now`.
     pub fn from_pem_files(certificate: &Path, key: &Path, now: SystemTime) -> Result<Self, IdentityError> {
-        let chain = read_chain(certificate)?;
-        let own = chain.first().ok_or_else(|| IdentityError::NoCertificate(certificate.to_owned()))?;
-        let (valid_until, is_ca) = check_validity(own, certificate, now)?;
-        let key_pair = CertifiedKey::from_der(chain, read_private_key(key)?, &crypto_provider());
-        let key_pair = key_pair.map_err(|error| match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                IdentityError::KeyMismatch { certificate: certificate.to_owned(), key: key.to_owned() }
-            }
-            rustls::Error::InvalidCertificate(_) => invalid_certificate(certificate, &error),
-            _ => IdentityError::UnsupportedKey(key.to_owned()),
-        })?;
-        let resolver =
-            CertResolver::fixed(CertificateWithKey { key: Arc::new(key_pair), valid_until, is_ca, renew_at: None });
+        // The state is read before the contents. A change in between is therefore detected later.
+        let files = PemFiles::new(certificate, key);
+        let resolver = CertResolver::from_files(load_pem_files(certificate, key, now)?, files);
         Self::with_resolver(resolver).map_err(|error| invalid_certificate(certificate, &error))
     }
 
@@ -154,6 +145,7 @@ impl ServerIdentity {
             .with_no_client_auth();
         let mut config = config.with_cert_resolver(Arc::<CertResolver>::clone(&resolver));
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+        config.session_storage = Arc::<CertResolver>::clone(&resolver);
         Ok(Self { tls_config: Arc::new(config), resolver })
     }
 
@@ -182,14 +174,44 @@ impl ServerIdentity {
         self.current().valid_until.to_string()
     }
 
+    /// Whether the certificate was read from files, which [`super::reload`] can watch.
+    pub fn has_files(&self) -> bool {
+        self.resolver.files.is_some()
+    }
+
     fn current(&self) -> CertificateWithKey {
         self.resolver.current_at(SystemTime::now())
     }
+
+    pub(super) fn cert_resolver(&self) -> &Arc<CertResolver> {
+        &self.resolver
+    }
+}
+
+/// Loads a certificate and its key, and checks the validity at `now`.
+pub(super) fn load_pem_files(
+    certificate: &Path,
+    key: &Path,
+    now: SystemTime,
+) -> Result<CertificateWithKey, IdentityError> {
+    let chain = read_chain(certificate)?;
+    let own = chain.first().ok_or_else(|| IdentityError::NoCertificate(certificate.to_owned()))?;
+    let (valid_until, is_ca) = check_validity(own, certificate, now)?;
+    let key_pair = CertifiedKey::from_der(chain, read_private_key(key)?, &crypto_provider());
+    let key_pair = key_pair.map_err(|error| match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            IdentityError::KeyMismatch { certificate: certificate.to_owned(), key: key.to_owned() }
+        }
+        rustls::Error::InvalidCertificate(_) => invalid_certificate(certificate, &error),
+        _ => IdentityError::UnsupportedKey(key.to_owned()),
+    })?;
+    Ok(CertificateWithKey { key: Arc::new(key_pair), valid_until, is_ca, renew_at: None })
 }
 
 /// Performs the server side of TLS handshakes. Counts and logs failed handshakes.
 pub struct HandshakeAcceptor {
     acceptor: TlsAcceptor,
+    resolver: Arc<CertResolver>,
     failed: Counter,
     failure_throttle: SharedLogThrottle,
 }
@@ -204,7 +226,23 @@ impl HandshakeAcceptor {
     /// Accepts TLS handshakes with the certificate and key of `identity`.
     pub fn new(identity: &ServerIdentity) -> Self {
         let acceptor = TlsAcceptor::from(identity.tls_config.clone());
-        Self { acceptor, failed: Counter::default(), failure_throttle: SharedLogThrottle::default() }
+        let resolver = Arc::clone(&identity.resolver);
+        Self { acceptor, resolver, failed: Counter::default(), failure_throttle: SharedLogThrottle::default() }
+    }
+
+    /// End of validity of the current certificate, in seconds since the Unix epoch.
+    pub fn certificate_expiry(&self) -> u64 {
+        self.resolver.current_at(SystemTime::now()).valid_until.to_unix_duration().as_secs()
+    }
+
+    /// Number of certificates that were loaded while the server ran.
+    pub fn reloads(&self) -> u64 {
+        self.resolver.reloads.get()
+    }
+
+    /// Number of changed certificate files that could not be used.
+    pub fn failed_reloads(&self) -> u64 {
+        self.resolver.failed_reloads.get()
     }
 
     /// Number of failed handshakes.
@@ -238,18 +276,53 @@ impl HandshakeAcceptor {
     }
 }
 
+/// Maximum number of TLS sessions that clients can resume.
+const MAX_RESUMABLE_SESSIONS: usize = 256;
+
 /// Supplies the current certificate for each TLS handshake, regardless of the requested name.
 #[derive(Debug)]
-struct CertResolver {
+pub(super) struct CertResolver {
     current: Mutex<CertificateWithKey>,
     issuer: Option<SelfSignedIssuer>,
+    /// The files that the certificate was read from.
+    pub(super) files: Option<PemFiles>,
+    /// Sessions that clients can resume. A resumed session uses the certificate of its first handshake. Therefore, a new certificate gets a
+    /// new cache.
+    sessions: Mutex<Arc<ServerSessionMemoryCache>>,
+    reloads: Counter,
+    pub(super) failed_reloads: Counter,
     renewal_throttle: SharedLogThrottle,
 }
 
 impl CertResolver {
     /// A certificate that does not change.
     fn fixed(certificate: CertificateWithKey) -> Self {
-        Self { current: Mutex::new(certificate), issuer: None, renewal_throttle: SharedLogThrottle::default() }
+        Self {
+            current: Mutex::new(certificate),
+            issuer: None,
+            files: None,
+            sessions: Mutex::new(ServerSessionMemoryCache::new(MAX_RESUMABLE_SESSIONS)),
+            reloads: Counter::default(),
+            failed_reloads: Counter::default(),
+            renewal_throttle: SharedLogThrottle::default(),
+        }
+    }
+
+    /// A certificate that was read from `files`.
+    fn from_files(certificate: CertificateWithKey, files: PemFiles) -> Self {
+        Self { files: Some(files), ..Self::fixed(certificate) }
+    }
+
+    /// Replaces the certificate. Open connections are not affected.
+    pub(super) fn replace(&self, certificate: CertificateWithKey) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
+        *self.sessions.lock().unwrap_or_else(PoisonError::into_inner) =
+            ServerSessionMemoryCache::new(MAX_RESUMABLE_SESSIONS);
+        self.reloads.add(1);
+    }
+
+    fn sessions(&self) -> Arc<ServerSessionMemoryCache> {
+        Arc::clone(&self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A certificate that `issuer` renews.
@@ -259,7 +332,7 @@ impl CertResolver {
 
     /// Returns the certificate for a handshake at `time`. Certificates from `issuer` are due for renewal every few days. If the renewal is
     /// due, this call renews the certificate first. Other handshakes wait until the renewal is complete.
-    fn current_at(&self, time: SystemTime) -> CertificateWithKey {
+    pub(super) fn current_at(&self, time: SystemTime) -> CertificateWithKey {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(issuer) = self.issuer.as_ref().filter(|_| current.renew_at.is_some_and(|renew| time >= renew)) {
             match issuer.load_or_issue(time) {
@@ -285,6 +358,24 @@ impl CertResolver {
 impl ResolvesServerCert for CertResolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current_at(SystemTime::now()).key)
+    }
+}
+
+impl StoresServerSessions for CertResolver {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.sessions().put(key, value)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.sessions().get(key)
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.sessions().take(key)
+    }
+
+    fn can_cache(&self) -> bool {
+        true
     }
 }
 

@@ -20,7 +20,7 @@ use crate::signaling::hub::Hub;
 use crate::signaling::json;
 use crate::signaling::limits::SignalingLimits;
 use crate::signaling::route::BearerToken;
-use crate::signaling::token::{Claims, TokenError, sign};
+use crate::signaling::token::{Audience, Claims, TokenError, sign};
 use crate::time::WallClock;
 
 /// The format of a post.
@@ -133,12 +133,13 @@ impl Hub {
     pub fn issue_token(
         &self,
         now: WallClock,
+        audience: Audience,
         client_id: &str,
         room: &str,
         metadata: Map<String, Value>,
         seconds: f64,
     ) -> Result<(String, u64), IssueError> {
-        let claims = Claims::new(client_id, room, metadata, now.unix_ms(), seconds);
+        let claims = Claims::new(client_id, room, metadata, now.unix_ms(), seconds).with_audience(audience);
         if claims.has_too_many_values() {
             return Err(IssueError::TooManyValues);
         }

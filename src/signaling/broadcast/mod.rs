@@ -142,12 +142,14 @@ fn join(
     let claims = match claims {
         None if is_open => None,
         None => {
+            ctx.counters.closed_invalid_token += 1;
             reject(ctx, CloseCode::AUTHENTICATION_REQUIRED, "Authentication required");
             return None;
         }
         Some(Ok(claims)) => Some(claims),
         Some(Err(error)) => {
             debug!(target: "signaling", conn = ctx.conn.0, reason = %error, "token rejected");
+            ctx.counters.closed_invalid_token += 1;
             reject(ctx, CloseCode::INVALID_TOKEN, "Invalid or expired token");
             return None;
         }

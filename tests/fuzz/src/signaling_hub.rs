@@ -175,6 +175,7 @@ fn limits(settings: &str) -> SignalingLimits {
         message_rate: if has('6') { None } else { Some(5) },
         max_rooms_per_address: if has('7') { 1 } else { 3 },
         max_webrtc_members: 3,
+        webrtc_requires_token: has('F'),
         dialects,
         control_surface: ControlSurfaceLimits { max_members: 3, max_rooms: 3, ..ControlSurfaceLimits::default() },
         heartbeat,

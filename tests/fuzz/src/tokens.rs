@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use jamjam_dev::signaling::broadcast::BroadcastSettings;
-use jamjam_dev::signaling::token::{Claims, Secret, TokenError, sign, verify};
+use jamjam_dev::signaling::token::{Audience, Claims, Secret, TokenError, sign, verify, verify_webrtc};
 use jamjam_dev::signaling::{BearerToken, Hub, SignalingLimits};
 use jamjam_dev::time::{Time, WallClock};
 use serde_json::{Map, Value};
@@ -62,6 +62,10 @@ fn expected(token: &str) -> Result<Map<String, Value>, TokenError> {
         Some(Value::Number(_)) => return Err(TokenError::Expired),
         Some(_) => return Err(TokenError::InvalidPayload),
     }
+    let is_audience = claims.get("audience").is_none_or(|audience| audience.is_null() || audience == "broadcast");
+    if !is_audience {
+        return Err(TokenError::WrongAudience);
+    }
     if claims.get("room").and_then(Value::as_str) != Some(ROOM) {
         return Err(TokenError::WrongRoom);
     }
@@ -101,6 +105,7 @@ fn check(token: &str) {
     }
     assert!(verify(&Secret::new("other"), token, ROOM, NOW_MS).is_err());
     if verified.is_ok() {
+        assert_eq!(verify_webrtc(&secret, token, ROOM, "ann", NOW_MS), Err(TokenError::WrongAudience));
         assert_eq!(verify(&secret, token, "other", NOW_MS), Err(TokenError::WrongRoom));
     }
 }
@@ -112,7 +117,8 @@ fn check_changed_token(input: &mut Input<'_>) {
     let now = WallClock { monotonic: Time::ZERO, unix_ns: NOW_MS.cast_signed() * 1_000_000 };
     let broadcast = BroadcastSettings { secret: Some(Secret::new(SECRET)), ..BroadcastSettings::default() };
     let hub = Hub::new(SignalingLimits { broadcast, ..SignalingLimits::default() }, [0; 4]);
-    let (token, expires_ms) = hub.issue_token(now, "ann", ROOM, metadata.clone(), seconds).expect("a secret");
+    let (token, expires_ms) =
+        hub.issue_token(now, Audience::Broadcast, "ann", ROOM, metadata.clone(), seconds).expect("a secret");
     assert!((NOW_MS..=NOW_MS + 31_536_000_000).contains(&expires_ms));
     let is_accepted = |token: &str| {
         let header = BearerToken::from_authorization(&format!("Bearer {token}"));

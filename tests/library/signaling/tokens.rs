@@ -1,11 +1,15 @@
-//! Tokens of broadcast rooms. The signed texts were made independently, with Python's `hmac` and `base64`.
+//! Tokens of broadcast rooms and WebRTC rooms. The signed texts were made independently, with Python's `hmac` and `base64`.
 
-use jamjam_dev::signaling::token::{Claims, Secret, TokenError, sign, verify};
+use jamjam_dev::signaling::token::{Audience, Claims, Secret, TokenError, sign, verify, verify_webrtc};
 use proptest::prelude::*;
 use serde_json::{Map, json};
 
 /// `{"clientId":"c1","room":"radio","expiresAt":4102444800000,"metadata":{},"issuedAt":1700000000000}`, signed with `test-secret`.
 const TOKEN: &str = "eyJjbGllbnRJZCI6ImMxIiwicm9vbSI6InJhZGlvIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwLCJtZXRhZGF0YSI6e30sImlzc3VlZEF0IjoxNzAwMDAwMDAwMDAwfQ.o7vabBLxNPs31jpLnYpACCElPF0w7JQDMUcrrM96BHg";
+/// `{"clientId":"ann","room":"jam","audience":"webrtc","expiresAt":4102444800000,"metadata":{},"issuedAt":1700000000000}`, signed with `test-secret`.
+const WEBRTC_TOKEN: &str = "eyJjbGllbnRJZCI6ImFubiIsInJvb20iOiJqYW0iLCJhdWRpZW5jZSI6IndlYnJ0YyIsImV4cGlyZXNBdCI6NDEwMjQ0NDgwMDAwMCwibWV0YWRhdGEiOnt9LCJpc3N1ZWRBdCI6MTcwMDAwMDAwMDAwMH0.MO4VyaB3G1qh3PybGib8czTyCV6rbLXBGsAirBr9i2Q";
+/// `{"clientId":5,"room":"jam","audience":"webrtc","expiresAt":4102444800000}`, signed with `test-secret`.
+const NUMBER_TOKEN: &str = "eyJjbGllbnRJZCI6NSwicm9vbSI6ImphbSIsImF1ZGllbmNlIjoid2VicnRjIiwiZXhwaXJlc0F0Ijo0MTAyNDQ0ODAwMDAwfQ.srqfTY3co3OTj6u2eo9Sbw-R9W8O5mGneJLh6a2RiCA";
 const NOW: u64 = 1_700_000_000_000;
 const END: u64 = 4_102_444_800_000;
 
@@ -109,6 +113,17 @@ fn debug_output_hides_the_secret() {
     assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
 }
 
+/// Claims that are valid for a minute from [`NOW`].
+fn webrtc_claims(user: &str, room: &str) -> Claims {
+    Claims::new(user, room, Map::new(), NOW, 60.0).with_audience(Audience::WebRtc)
+}
+
+/// One change of a token: its kind, its position, and a letter, which mostly is one of base64url.
+fn mutation() -> impl Strategy<Value = (u8, prop::sample::Index, char)> {
+    (0..6_u8, any::<prop::sample::Index>(), prop_oneof![9 => "[A-Za-z0-9_.-]", 1 => "\\PC"])
+        .prop_map(|(kind, at, letter)| (kind, at, letter.chars().next().unwrap_or('.')))
+}
+
 proptest! {
     #[test]
     fn token_is_valid_in_its_own_room_only(
@@ -120,6 +135,45 @@ proptest! {
         prop_assert_eq!(&claims.client_id, &id);
         prop_assert!(other == room || verify(&secret, &token, &other, NOW) == Err(TokenError::WrongRoom));
         prop_assert_eq!(verify(&secret, &token, &room, NOW + 10_000_000_000), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn no_mutation_of_a_webrtc_token_is_accepted(
+        user in "\\PC{1,40}", room in "\\PC{1,40}", key in "\\PC{0,80}", mutations in prop::collection::vec(mutation(), 1..4),
+    ) {
+        let secret = Secret::new(&key);
+        let token = sign(&secret, &webrtc_claims(&user, &room));
+        prop_assert_eq!(verify_webrtc(&secret, &token, &room, &user, NOW), Ok(()));
+        let mut changed: Vec<char> = token.chars().collect();
+        for (kind, at, letter) in mutations {
+            let at = at.index(changed.len().max(1));
+            match kind {
+                0 => changed.insert(at.min(changed.len()), letter),
+                1 if at < changed.len() => drop(changed.remove(at)),
+                2 if at < changed.len() => changed[at] = letter,
+                3 if at < changed.len() => changed.truncate(at),
+                4 if at + 1 < changed.len() => changed.swap(at, at + 1),
+                5 => changed.extend_from_within(..at.min(changed.len())),
+                _ => {}
+            }
+        }
+        let changed: String = changed.into_iter().collect();
+        if changed != token {
+            prop_assert!(verify_webrtc(&secret, &changed, &room, &user, NOW).is_err(), "{changed}");
+        }
+    }
+
+    #[test]
+    fn webrtc_token_is_valid_for_its_room_and_user_only(
+        user in "\\PC{1,20}", room in "\\PC{1,20}", other in "\\PC{0,20}", later in 0..2_000_000_u64,
+    ) {
+        let token = sign(&secret(), &webrtc_claims(&user, &room));
+        let verified = |room: &str, user: &str, now| verify_webrtc(&secret(), &token, room, user, now);
+        let is_in_time = later < 60_000;
+        prop_assert_eq!(verified(&room, &user, NOW + later), if is_in_time { Ok(()) } else { Err(TokenError::Expired) });
+        prop_assert!(other == room || verified(&other, &user, NOW) == Err(TokenError::WrongRoom));
+        prop_assert!(other == user || verified(&room, &other, NOW) == Err(TokenError::WrongClient));
+        prop_assert_eq!(verify(&secret(), &token, &room, NOW), Err(TokenError::WrongAudience));
     }
 
     #[test]
@@ -141,4 +195,21 @@ fn tokens_with_more_than_100_values_are_rejected() {
     let ((allowed, false), (rejected, true)) = (token(47), token(48)) else { panic!("the limit has moved") };
     assert!(verified(&allowed).is_ok());
     assert_eq!(verified(&rejected), Err(TokenError::InvalidPayload));
+}
+
+/// The signed text was made independently, with Python's `hmac` and `base64`.
+#[test]
+fn own_webrtc_token_is_byte_identical() {
+    let claims = Claims { expires_at: Some(END.into()), ..webrtc_claims("ann", "jam") };
+    assert_eq!(sign(&secret(), &claims), WEBRTC_TOKEN);
+    assert_eq!(verify_webrtc(&secret(), WEBRTC_TOKEN, "jam", "ann", NOW), Ok(()));
+    let claims = Claims::read_unverified(WEBRTC_TOKEN).unwrap();
+    assert_eq!((claims.client_id.as_str(), claims.room.as_str()), ("ann", "jam"));
+    assert_eq!(Claims::read_unverified("x.y"), None);
+}
+
+/// The client id is a number, which broadcast rooms accept as text. There, a number and its text are the same client.
+#[test]
+fn webrtc_token_needs_a_string_as_client_id() {
+    assert_eq!(verify_webrtc(&secret(), NUMBER_TOKEN, "jam", "5", NOW), Err(TokenError::WrongClient));
 }

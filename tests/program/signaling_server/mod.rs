@@ -2,9 +2,11 @@
 
 mod broadcast_http;
 mod broadcast_transcripts;
+mod certificate_reload;
 mod connections;
 mod control_surface;
 mod control_surface_transcripts;
+mod drain;
 mod freed_memory;
 mod http;
 mod mixed_dialects;
@@ -13,6 +15,7 @@ mod three_processes;
 mod tls;
 mod transcripts;
 mod webrtc;
+mod webrtc_auth;
 
 use test_support::server::process::run;
 

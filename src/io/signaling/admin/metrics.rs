@@ -89,6 +89,16 @@ impl Collector for SignalingCollector {
             "Connections whose TLS handshake was not completed.",
             tls_failed,
         )?;
+        if let Some(tls) = &self.tls {
+            let help = "End of validity of the TLS certificate, in seconds since the Unix epoch.";
+            encoder
+                .encode_descriptor("tls_certificate_expiry_timestamp_seconds", help, None, MetricType::Gauge)?
+                .encode_gauge(&tls.certificate_expiry())?;
+            let help = "TLS certificates loaded while the server ran.";
+            encode_counter(&mut encoder, "tls_certificate_reloads", help, tls.reloads())?;
+            let help = "Changed TLS certificate files that could not be used.";
+            encode_counter(&mut encoder, "tls_certificate_reloads_failed", help, tls.failed_reloads())?;
+        }
         encode_counter(
             &mut encoder,
             "logins_failed",

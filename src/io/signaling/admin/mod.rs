@@ -60,8 +60,8 @@ impl HttpRoutes {
         } else {
             (public, protected.merge(metrics_router))
         };
-        let public = if dialects.contains(Dialect::Broadcast) {
-            public.merge(broadcast_http::router(hub, broadcast))
+        let public = if dialects.contains(Dialect::Broadcast) || dialects.contains(Dialect::WebRtc) {
+            public.merge(broadcast_http::router(hub, broadcast, dialects))
         } else {
             public
         };
@@ -157,7 +157,7 @@ mod tests {
                 paths.insert("get /rooms/{room}/{path}".to_owned());
             }
             assert!(paths.contains("post /admin/shutdown") && paths.contains("get /metrics"), "{paths:?}");
-            assert_eq!(paths.contains("post /auth/token"), dialects.contains(Dialect::Broadcast));
+            assert_eq!(paths.contains("post /auth/token"), dialects != DialectSet::JAMJAM_ONLY);
             let described: BTreeSet<String> = operations(&openapi_document(dialects)).into_keys().collect();
             assert_eq!(paths, described, "{dialects:?}");
         }

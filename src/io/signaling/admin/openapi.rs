@@ -138,7 +138,8 @@ const LOGIN_SCHEME: &str = "login";
     info(title = "jamjam-dev signaling-server", description = include_str!("openapi/about.md")),
     tags(
         (name = "monitoring", description = "Server state"),
-        (name = "broadcast", description = "Tokens and posts for broadcast rooms"),
+        (name = "tokens", description = "Tokens for broadcast and WebRTC rooms"),
+        (name = "broadcast", description = "Posts for broadcast rooms"),
         (name = "control surfaces", description = "Control surface rooms (bbx), for the operator"),
         (name = "operations", description = "Server control, for the operator"),
         (name = "documentation", description = "This OpenAPI document and the web page that displays it"),
@@ -184,6 +185,9 @@ pub(super) fn openapi_json_for(dialects: DialectSet) -> String {
         if !dialects.contains(dialect) {
             remove_tag(&mut document, tag);
         }
+    }
+    if !dialects.contains(Dialect::Broadcast) && !dialects.contains(Dialect::WebRtc) {
+        remove_tag(&mut document, "tokens");
     }
     // Strings, numbers and lists always serialize.
     document.to_json().unwrap_or_default()

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use jamjam_dev::io::connection_permit::ConnectionLimits;
 use jamjam_dev::io::http;
 use jamjam_dev::io::http::login::{Credentials, Login};
-use jamjam_dev::io::signaling::{SHUTDOWN_TIMEOUT, SignalingServerConfig, serve_async};
+use jamjam_dev::io::signaling::{ShutdownTimeout, SignalingServerConfig, serve_async};
 use jamjam_dev::signaling::{ControlSurfaceLimits, Hub, SignalingLimits};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -116,7 +116,7 @@ impl TestServer {
         let began = Instant::now();
         self.stop.notify_one();
         self.thread.join().expect("the server thread");
-        began.elapsed() < SHUTDOWN_TIMEOUT
+        began.elapsed() < ShutdownTimeout::default().0
     }
 }
 

@@ -1,0 +1,211 @@
+//! Certificate files that change while the server runs: on SIGHUP and by themselves. No connection is dropped, and files that cannot be used
+//! leave the previous certificate in use.
+
+#![cfg(unix)]
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use jamjam_dev::io::tls::Fingerprint;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use test_support::certificate::{Authority, Pair, trusting};
+use test_support::server::TEST_TIMEOUT;
+use test_support::server::process::{Server, run};
+use tungstenite::{Message, WebSocket};
+
+type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
+const CONNECTIONS: usize = 200;
+
+/// A TLS connection with a complete handshake.
+fn open(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream {
+    let mut tcp = TcpStream::connect(address).unwrap();
+    tcp.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let mut connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+    while connection.is_handshaking() {
+        connection.complete_io(&mut tcp).unwrap();
+    }
+    StreamOwned::new(connection, tcp)
+}
+
+fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> WebSocket<TlsStream> {
+    tungstenite::client("wss://localhost/", open(address, config)).unwrap().0
+}
+
+/// Fingerprint of the certificate that the server presents.
+fn presented(stream: &TlsStream) -> Fingerprint {
+    Fingerprint::from_certificate(&stream.conn.peer_certificates().unwrap()[0])
+}
+
+fn fingerprint(file: &Path) -> Fingerprint {
+    Fingerprint::from_certificate(&CertificateDer::from_pem_file(file).unwrap())
+}
+
+/// Whether the server replies on this connection.
+fn replies(client: &mut WebSocket<TlsStream>) -> bool {
+    client.send(Message::text(r#"{"type":"ListRooms"}"#)).is_ok()
+        && client.read().is_ok_and(|message| message == Message::text(r#"{"type":"RoomList","data":{"rooms":[]}}"#))
+}
+
+/// A number in `/metrics` over TLS.
+fn metric(address: SocketAddr, config: &Arc<ClientConfig>, name: &str) -> u64 {
+    use std::io::{Read, Write};
+    let mut stream = open(address, config);
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    let value = page.lines().find_map(|line| line.strip_prefix(&format!("jamjam_signaling_{name} ")));
+    value.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
+}
+
+/// Two pairs of one authority: the server starts with the first and gets the second, which is valid until another year.
+fn two_pairs(authority: &Authority) -> (Pair, Pair) {
+    (
+        authority.certify_for("server", (2000, 1, 1), (2199, 1, 1)),
+        authority.certify_for("renewed", (2000, 1, 1), (2200, 1, 1)),
+    )
+}
+
+/// A server with this certificate. Its log is read up to the line about the certificate.
+fn start(pair: &Pair) -> Server {
+    let mut server = Server::start_signaling(&pair.options());
+    server.line_starting_with("tls: certificate in use");
+    server
+}
+
+#[test]
+fn renewed_certificate_reaches_new_connections_and_drops_none() {
+    let authority = Authority::new();
+    let (pair, renewed) = two_pairs(&authority);
+    let (old, new) = (fingerprint(&pair.cert), fingerprint(&renewed.cert));
+    let mut server = start(&pair);
+    let config = trusting(&authority.own());
+    let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| connect(server.address, &config)).collect();
+    assert!(clients.iter_mut().all(|client| replies(client) && presented(client.get_ref()) == old));
+    let expiry = metric(server.address, &config, "tls_certificate_expiry_timestamp_seconds");
+
+    // As a renewal does, this replaces one file after the other. In between, the files do not match.
+    fs::copy(&renewed.key, &pair.key).unwrap();
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(presented(&open(server.address, &config)), old);
+    fs::copy(&renewed.cert, &pair.cert).unwrap();
+    let line = server.line_starting_with("tls: certificate");
+    assert_eq!(line.level, "INFO");
+    assert_eq!(line.message, format!("tls: certificate reloaded valid_until=2200-01-01T00:00:00Z sha256={new}"));
+
+    // This client could resume the sessions of its earlier connections.
+    assert_eq!(presented(&open(server.address, &config)), new);
+    assert_eq!(clients.iter_mut().map(replies).filter(|replied| *replied).count(), CONNECTIONS);
+    assert!(clients.iter().all(|client| presented(client.get_ref()) == old));
+    assert!(replies(&mut connect(server.address, &config)));
+    assert_eq!(
+        metric(server.address, &config, "tls_certificate_expiry_timestamp_seconds"),
+        expiry + 365 * 24 * 60 * 60
+    );
+    let counts = ["tls_certificate_reloads_total", "tls_certificate_reloads_failed_total"];
+    assert_eq!(counts.map(|name| metric(server.address, &config, name)), [1, 0]);
+    assert!(!server.lines.iter().any(|line| line.contains("ERROR")), "{:?}", server.lines);
+}
+
+#[test]
+fn sighup_reloads_the_files_at_once() {
+    let authority = Authority::new();
+    let (pair, renewed) = two_pairs(&authority);
+    let mut server = start(&pair);
+    let config = trusting(&authority.own());
+    for (source, times) in [(&renewed, 1), (&renewed, 2)] {
+        fs::copy(&source.key, &pair.key).unwrap();
+        fs::copy(&source.cert, &pair.cert).unwrap();
+        server.signal("HUP");
+        server.line_starting_with("tls: certificate reloaded");
+        assert_eq!(presented(&open(server.address, &config)), fingerprint(&source.cert));
+        assert_eq!(metric(server.address, &config, "tls_certificate_reloads_total"), times);
+    }
+}
+
+#[test]
+fn unusable_files_keep_the_certificate_and_log_one_error() {
+    let authority = Authority::new();
+    let (pair, renewed) = two_pairs(&authority);
+    let expired = authority.certify_for("expired", (2000, 1, 1), (2020, 2, 3));
+    let old = fingerprint(&pair.cert);
+    let mut server = start(&pair);
+    let config = trusting(&authority.own());
+    // Each step changes one file. The first line of each step is its error.
+    for (number, contents, expected) in [
+        (1, fs::read(&renewed.cert).unwrap(), "does not belong to the first certificate"),
+        (2, fs::read(&expired.cert).unwrap(), "expired at 2020-02-03T00:00:00Z: renew it"),
+        (3, b"-----BEGIN CERTIFICATE-----\nMII".to_vec(), "is damaged: a -----BEGIN line has no -----END line"),
+    ] {
+        fs::write(&pair.cert, contents).unwrap();
+        let line = server.line_starting_with("tls: certificate");
+        assert_eq!(line.level, "ERROR");
+        assert!(
+            line.message.contains("the previous one remains in use") && line.message.contains(expected),
+            "{line:?}"
+        );
+        assert!(line.message.contains(pair.cert.to_str().unwrap()), "{line:?}");
+        assert_eq!(presented(&open(server.address, &config)), old);
+        assert_eq!(metric(server.address, &config, "tls_certificate_reloads_failed_total"), number);
+    }
+    // Time for two more checks, which must log nothing.
+    thread::sleep(Duration::from_secs(5));
+    fs::copy(&renewed.key, &pair.key).unwrap();
+    fs::copy(&renewed.cert, &pair.cert).unwrap();
+    let line = server.line_starting_with("tls: certificate");
+    assert!(line.message.starts_with("tls: certificate reloaded"), "{line:?}");
+    assert_eq!(presented(&open(server.address, &config)), fingerprint(&renewed.cert));
+}
+
+#[test]
+fn missing_files_keep_the_certificate_until_they_return() {
+    let authority = Authority::new();
+    let (pair, renewed) = two_pairs(&authority);
+    let mut server = start(&pair);
+    let config = trusting(&authority.own());
+    fs::remove_file(&pair.key).unwrap();
+    let line = server.line_starting_with("tls: certificate");
+    assert!(line.level == "ERROR" && line.message.contains("cannot read "), "{line:?}");
+    assert_eq!(presented(&open(server.address, &config)), fingerprint(&pair.cert));
+    fs::copy(&renewed.cert, &pair.cert).unwrap();
+    fs::rename(&renewed.key, &pair.key).unwrap();
+    server.line_starting_with("tls: certificate reloaded");
+}
+
+#[test]
+fn sighup_does_not_end_a_server_without_certificates() {
+    let mut server = Server::start_signaling(&[]);
+    server.signal("HUP");
+    server.line_starting_with("tls: SIGHUP received; there is no certificate file to reload");
+    assert_eq!(server.metric("connections"), 0);
+    assert_eq!(server.stop("TERM").code, Some(0));
+}
+
+#[test]
+fn moqt_echo_presents_the_renewed_certificate() {
+    let authority = Authority::new();
+    let (pair, renewed) = two_pairs(&authority);
+    let options = [&["--host", "127.0.0.1", "--moqt", "127.0.0.1:0"][..], &pair.options()].concat();
+    let mut server = Server::start(&options);
+    let line = server.line_starting_with("moqt: listening addresses=");
+    let address = line.message.trim_start_matches("moqt: listening addresses=").trim_matches('"').to_owned();
+    let probe = |sha256: Fingerprint| {
+        let (url, sha256) = (format!("moqt://{address}/echo"), sha256.to_string());
+        run(&["probe", "--to", &url, "--cert-sha256", &sha256, "--count", "1"], |_| {}).status.code()
+    };
+    let (old, new) = (fingerprint(&pair.cert), fingerprint(&renewed.cert));
+    assert_eq!(probe(old), Some(0));
+    fs::copy(&renewed.key, &pair.key).unwrap();
+    fs::copy(&renewed.cert, &pair.cert).unwrap();
+    server.signal("HUP");
+    server.line_starting_with("tls: certificate reloaded");
+    assert_eq!(probe(new), Some(0));
+    assert_ne!(probe(old), Some(0));
+}
