@@ -26,6 +26,7 @@ mod hub;
 pub mod jamjam;
 mod json;
 mod limits;
+pub mod message_docs;
 mod rooms;
 mod route;
 mod snapshot;

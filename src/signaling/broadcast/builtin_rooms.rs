@@ -138,7 +138,7 @@ const WELCOME_HISTORY_LEN: usize = 5;
 const MAX_HISTORY_ENTRY_BYTES: usize = 256 << 10;
 
 /// The features in the welcome message.
-const FEATURES: [&str; 3] = ["content-broadcast", "recent-content", "delayed-posts"];
+pub(in crate::signaling) const FEATURES: [&str; 3] = ["content-broadcast", "recent-content", "delayed-posts"];
 
 /// Messages from the server that only the `radio` room sends.
 #[derive(Serialize, ToSchema)]
