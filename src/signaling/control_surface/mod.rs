@@ -15,9 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guesses::CodeGuesses;
-use messages::{
-    ClientMessage, JoinMessage, ParamMessage, ParameterState, PingMessage, ServerMessage, TriggerMessage,
-};
+use messages::{ClientMessage, JoinMessage, ParamMessage, ParameterState, PingMessage, ServerMessage, TriggerMessage};
 use tracing::{info, warn};
 
 use super::close_code::CloseCode;

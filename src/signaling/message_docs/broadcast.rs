@@ -34,7 +34,7 @@ pub(super) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> V
     let server_messages = schemas.messages::<ServerMessage<'_>>(&server_examples(settings));
     let named = |name: &str| server_messages.iter().find(|message| message.name == name).cloned();
     let replies: Vec<MessageDoc> = ["ack", "error"].into_iter().filter_map(named).collect();
-    let mut room_messages = |welcome: Vec<MessageDoc>, room: &str, schemas: &mut Schemas| {
+    let room_messages = |welcome: Vec<MessageDoc>, room: &str, schemas: &mut Schemas| {
         let relayed = relayed(schemas, settings, room);
         welcome.into_iter().chain(relayed).chain(replies.clone()).collect::<Vec<_>>()
     };
@@ -68,12 +68,17 @@ pub(super) fn channels(schemas: &mut Schemas, settings: &BroadcastSettings) -> V
             name: "RadioContent".to_owned(),
             max_duration: "15".to_owned(),
         };
-        let command = message("rc", schemas.of::<RadioControlMessage<'_>>(), vec![to_value(&RadioControlMessage { rc })]);
+        let command =
+            message("rc", schemas.of::<RadioControlMessage<'_>>(), vec![to_value(&RadioControlMessage { rc })]);
         let control = ["control-welcome", "error"].into_iter().filter_map(named);
         control.chain([command]).collect()
     };
     vec![
-        ChannelDoc { client_messages: any_messages, server_messages: room_messages(any_room, "{room}", schemas), ..base() },
+        ChannelDoc {
+            client_messages: any_messages,
+            server_messages: room_messages(any_room, "{room}", schemas),
+            ..base()
+        },
         ChannelDoc {
             id: "broadcast-chat",
             title: "Broadcast room chat",
@@ -127,8 +132,16 @@ fn closes(settings: &BroadcastSettings, is_control_channel: bool) -> Vec<CloseDo
     let mut closes = vec![
         close(CloseCode::ROOM_NAME_REQUIRED, "Room name required", "The URL contains no valid name of a room"),
         close(CloseCode::AUTHENTICATION_REQUIRED, "Authentication required", "The URL contains no token"),
-        close(CloseCode::INVALID_TOKEN, "Invalid or expired token", "The token has expired, belongs to another room, or has a wrong signature"),
-        close(CloseCode::REJECTED_BY_ROOM, "Rejected by room", "The room handler rejected the client. It may use another code and reason"),
+        close(
+            CloseCode::INVALID_TOKEN,
+            "Invalid or expired token",
+            "The token has expired, belongs to another room, or has a wrong signature",
+        ),
+        close(
+            CloseCode::REJECTED_BY_ROOM,
+            "Rejected by room",
+            "The room handler rejected the client. It may use another code and reason",
+        ),
         close(CloseCode::TRY_AGAIN_LATER, "Too many rooms", "This address has created the maximum number of rooms"),
         close(CloseCode::SERVER_SHUTDOWN, "Server shutting down", "The server is shutting down"),
     ];
@@ -164,7 +177,8 @@ struct AnyMessage<'a> {
 fn any_message(schemas: &mut Schemas) -> MessageDoc {
     let example = AnyMessage { kind: "message", content: json!({"text": "hello"}), metadata: json!({"take": 1}) };
     let mut doc = message("message", schemas.of::<AnyMessage<'_>>(), vec![to_value(&example)]);
-    doc.description = "Relayed to all other members. Every JSON object or array is accepted, with any `type`.".to_owned();
+    doc.description =
+        "Relayed to all other members. Every JSON object or array is accepted, with any `type`.".to_owned();
     // The fields of an array, and the type, are not checked.
     doc.schema["type"] = json!(["object", "array"]);
     doc
@@ -198,7 +212,8 @@ fn radio_post(schemas: &mut Schemas) -> MessageDoc {
 
 /// A message of a type in `--suppressed-types`.
 fn suppressed(kind: &str) -> MessageDoc {
-    let schema = json!({"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": [kind]}}});
+    let schema =
+        json!({"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": [kind]}}});
     let mut doc = message(kind, schema, vec![json!({"type": kind})]);
     doc.description = "Confirmed with `ack`, and not relayed. The case of the type does not matter.".to_owned();
     doc
@@ -230,9 +245,8 @@ fn relayed(schemas: &mut Schemas, settings: &BroadcastSettings, room: &str) -> V
             vec![message(&name, schema, contents.iter().map(example).collect())]
         }
         Envelope::Dynode => {
-            let example = |data| {
-                to_value(&DynodeEnvelope::Broadcast { from: "client-001", received_at: UNIX_MS, data })
-            };
+            let example =
+                |data| to_value(&DynodeEnvelope::Broadcast { from: "client-001", received_at: UNIX_MS, data });
             let examples: Vec<Value> = contents.iter().map(example).collect();
             let mut messages = schemas.messages::<DynodeEnvelope<'_>>(&examples);
             if is_chat {
@@ -244,7 +258,8 @@ fn relayed(schemas: &mut Schemas, settings: &BroadcastSettings, room: &str) -> V
             let schema = json!({"type": "object", "required": ["serverReceivedAt"], "properties": {"serverReceivedAt": received}});
             let example = json!({"type": "post", "data": {}, "serverReceivedAt": ISO_TIME});
             let mut post = message("post", schema, vec![example]);
-            post.description = "A message that was posted over HTTP, with the additional field `serverReceivedAt`.".to_owned();
+            post.description =
+                "A message that was posted over HTTP, with the additional field `serverReceivedAt`.".to_owned();
             messages.push(post);
             messages
         }

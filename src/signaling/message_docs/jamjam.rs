@@ -5,9 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::{COMMON_CLOSES, ChannelDoc, SHUTDOWN, Schemas, UNDECIDED_CLOSES, close, to_value};
 use crate::signaling::close_code::CloseCode;
 use crate::signaling::dialect::Dialect;
-use crate::signaling::jamjam::{
-    Candidate, CandidateType, ChatMessage, ClientMessage, Peer, RoomInfo, ServerMessage,
-};
+use crate::signaling::jamjam::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, RoomInfo, ServerMessage};
 
 const ROOM_ID: &str = "1a2b3c4d";
 const INVITE_CODE: &str = "ABC234";
@@ -64,11 +62,7 @@ fn chat() -> ChatMessage {
 
 fn client_examples() -> [ClientMessage; 6] {
     [
-        ClientMessage::CreateRoom {
-            room_name: "Thursday jam".to_owned(),
-            password: None,
-            peer_name: "Ann".to_owned(),
-        },
+        ClientMessage::CreateRoom { room_name: "Thursday jam".to_owned(), password: None, peer_name: "Ann".to_owned() },
         ClientMessage::JoinRoom { room_id: ROOM_ID.to_owned(), password: None, peer_name: "Bob".to_owned() },
         ClientMessage::LeaveRoom,
         ClientMessage::UpdatePeerInfo {

@@ -107,9 +107,17 @@ pub fn message_docs(limits: &SignalingLimits) -> MessageDocs {
 /// Closes that every dialect has, except for the closes by [`super::DialectHandler::shutdown_close_frame`].
 const COMMON_CLOSES: [CloseDoc; 8] = [
     close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed", "The page's origin is not in --origin"),
-    close(CloseCode::POLICY_VIOLATION, "Rate limit exceeded", "More messages or control frames than --rate-limit-messages"),
-    close(CloseCode::TRY_AGAIN_LATER, "Reading too slowly", "The client reads too slowly, so its send queue was full"),
-    close(CloseCode::TRY_AGAIN_LATER, "Out of memory budget", "The server's memory budget is used up"),
+    close(
+        CloseCode::POLICY_VIOLATION,
+        "Rate limit exceeded",
+        "More messages or control frames than --rate-limit-messages",
+    ),
+    close(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly", "The send queue of the client was full"),
+    close(
+        CloseCode::TRY_AGAIN_LATER,
+        "the server has too little memory for the data of this client",
+        "The memory budget of the server was used up",
+    ),
     close(CloseCode::MESSAGE_TOO_BIG, "", "A message was longer than the server accepts"),
     close(CloseCode::INVALID_PAYLOAD, "", "A text message was not UTF-8"),
     close(CloseCode::PROTOCOL_ERROR, "", "The client violated the WebSocket protocol"),

@@ -10,8 +10,7 @@ use crate::signaling::webrtc::{ClientMessage, Participant, ServerMessage};
 
 /// The channel of participants.
 pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
-    let parameter =
-        |name, description, example| ParameterDoc { name, description, is_required: true, example };
+    let parameter = |name, description, example| ParameterDoc { name, description, is_required: true, example };
     let closes = [
         close(CloseCode::POLICY_VIOLATION, "Missing required parameters", "A parameter of the URL is missing or empty"),
         close(CloseCode::POLICY_VIOLATION, "Parameter too long", "A parameter is longer than its maximum"),
@@ -29,8 +28,16 @@ pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
         address: "/",
         path_parameters: Vec::new(),
         query_parameters: vec![
-            parameter("roomId", "The room: 1 to 128 bytes, percent-encoded. A room is created when its first participant joins", "standup"),
-            parameter("userId", "The id of the user: 1 to 256 bytes, percent-encoded. A connection with the id of another participant replaces it", "ann"),
+            parameter(
+                "roomId",
+                "The room: 1 to 128 bytes, percent-encoded. A room is created when its first participant joins",
+                "standup",
+            ),
+            parameter(
+                "userId",
+                "The id of the user: 1 to 256 bytes, percent-encoded. A connection with the id of another participant replaces it",
+                "ann",
+            ),
             parameter("userName", "The name of the user: 1 to 256 bytes, percent-encoded", "Ann"),
         ],
         client_messages: schemas.messages::<ClientMessage<'_>>(&client_examples()),
@@ -48,7 +55,9 @@ fn description(kind: &str) -> Box<RawValue> {
 }
 
 fn candidate() -> Box<RawValue> {
-    raw(&json!({"candidate": "candidate:1 1 udp 2130706431 192.168.1.5 5000 typ host", "sdpMid": "0", "sdpMLineIndex": 0}))
+    raw(
+        &json!({"candidate": "candidate:1 1 udp 2130706431 192.168.1.5 5000 typ host", "sdpMid": "0", "sdpMLineIndex": 0}),
+    )
 }
 
 fn client_examples() -> Vec<Value> {
@@ -68,11 +77,8 @@ fn client_examples() -> Vec<Value> {
 }
 
 fn server_examples() -> Vec<Value> {
-    let participant = |id: &str, name: &str| Participant {
-        id: id.to_owned(),
-        name: name.to_owned(),
-        joined_at: 1_795_158_236_849,
-    };
+    let participant =
+        |id: &str, name: &str| Participant { id: id.to_owned(), name: name.to_owned(), joined_at: 1_795_158_236_849 };
     let (ann, bob) = (participant("ann", "Ann"), participant("bob", "Bob"));
     let (offer, answer) = (description("offer"), description("answer"));
     let (candidate, updates) = (candidate(), raw(&json!({"muted": true})));
