@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use boon::{Compiler, SchemaIndex, Schemas};
 use jamjam_dev::signaling::message_docs::{ChannelDoc, MessageDocs, message_docs};
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
-use jamjam_dev::signaling::{CloseCode, Dialect, DialectSet, SignalingLimits};
+use jamjam_dev::signaling::{CloseCode, Dialect, DialectSet, Route, SignalingLimits, route};
 use serde_json::{Map, Value, json};
 use test_support::in_memory_hub::InMemoryHub;
 use test_support::logged::logged;
@@ -74,22 +74,17 @@ impl Documented {
 
 /// The channels that a connection with this URL can belong to. The first message may decide.
 fn channels_of(url: &str) -> Vec<&'static str> {
-    let path = url.split('?').next().unwrap();
-    if matches!(path, "/" | "/ws" | "/ws/") {
-        let has = |names: &[&str]| names.iter().any(|name| url.contains(&format!("{name}=")));
-        return if has(&["roomId", "userId", "userName"]) {
-            vec!["webrtc"]
-        } else if has(&["room", "token"]) {
-            vec!["broadcast", "broadcast-chat", "broadcast-radio"]
-        } else {
-            vec!["jamjam", "bbx"]
-        };
-    }
-    match path.trim_start_matches("/rooms").trim_matches('/') {
-        "chat" => vec!["broadcast-chat"],
-        "radio" => vec!["broadcast-radio"],
-        path if path.ends_with("/remotecontrol") => vec!["broadcast-control"],
-        _ => vec!["broadcast"],
+    let (path, query) = url.split_once('?').unwrap_or((url, ""));
+    match route(path, query, DialectSet::default()) {
+        Ok(Route::Undecided) => vec!["jamjam", "bbx"],
+        Ok(Route::Selected(Dialect::WebRtc, _)) => vec!["webrtc"],
+        Ok(Route::Broadcast(params)) if params.is_control_channel => vec!["broadcast-control"],
+        Ok(Route::Broadcast(params)) => match params.room.as_deref() {
+            Some("chat") => vec!["broadcast-chat"],
+            Some("radio") => vec!["broadcast-radio"],
+            _ => vec!["broadcast"],
+        },
+        other => panic!("{url}: {other:?}"),
     }
 }
 
