@@ -23,7 +23,7 @@ const visible = (text) =>
   text.replace(INVISIBLE, (letter) => `⟨U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
 
 // Text in which code is enclosed in backticks.
-const words = (text) => text.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));
+const inline = (text) => text.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));
 
 // ---- The document
 
@@ -83,8 +83,8 @@ const code = (text) => element("code", {}, visible(text));
 function messageDetails(id, message, isSent) {
   const direction = isSent ? "client → server" : "server → client";
   const summary = element("summary", {}, code(message.name), " ", element("span", { className: "quiet" }, direction), " ");
-  summary.append(...words(message.description));
-  const rows = fieldsOf(message.payload).map((field) => [code(field.path), field.type, field.presence, words(field.description)]);
+  summary.append(...inline(message.description));
+  const rows = fieldsOf(message.payload).map((field) => [code(field.path), field.type, field.presence, inline(field.description)]);
   const details = element("details", {}, summary);
   details.dataset.message = message.name;
   details.dataset.sender = isSent ? "client" : "server";
@@ -132,9 +132,9 @@ function channelSection(id, channel) {
   const section = element("section", { className: "box" }, heading);
   section.setAttribute("aria-labelledby", heading.id);
   section.dataset.channel = id;
-  section.append(element("p", {}, ...words(channel["x-summary"])), element("p", {}, code(addressOf(channel))));
+  section.append(element("p", {}, ...inline(channel["x-summary"])), element("p", {}, code(addressOf(channel))));
   const rows = parametersOf(channel).map((parameter) => [
-    code(parameter.name), parameter.isInPath ? "path" : "query", parameter.isRequired ? "yes" : "no", words(parameter.description),
+    code(parameter.name), parameter.isInPath ? "path" : "query", parameter.isRequired ? "yes" : "no", inline(parameter.description),
   ]);
   if (rows.length > 0) {
     section.append(element("h3", {}, "Parameters"), table("Parameters", ["Name", "In", "Required", "Meaning"], rows));
@@ -145,7 +145,7 @@ function channelSection(id, channel) {
     section.append(element("h3", {}, title));
     section.append(...messages.map((message) => messageDetails(id, message, action === "receive")));
   }
-  const closes = channel["x-close-codes"].map((close) => [code(String(close.code)), close.reason, words(close.description)]);
+  const closes = channel["x-close-codes"].map((close) => [code(String(close.code)), close.reason, inline(close.description)]);
   section.append(element("h3", {}, "Close codes"), table("Close codes", ["Code", "Reason", "Cause"], closes));
   return section;
 }
