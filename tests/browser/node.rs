@@ -1,4 +1,4 @@
-//! The signaling server with clients that use the Node libraries `ws` and `werift`, and its AsyncAPI document with the official schemas. The
+//! The signaling server with clients that use the Node libraries `ws` and `werift`, and its `AsyncAPI` document with the official schemas. The
 //! libraries and the schemas are installed in `tests/node`.
 
 use std::path::Path;

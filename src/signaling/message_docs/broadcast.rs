@@ -176,12 +176,12 @@ struct AnyMessage<'a> {
 
 fn any_message(schemas: &mut Schemas) -> MessageDoc {
     let example = AnyMessage { kind: "message", content: json!({"text": "hello"}), metadata: json!({"take": 1}) };
-    let mut doc = message("message", schemas.of::<AnyMessage<'_>>(), vec![to_value(&example)]);
-    doc.description =
+    let mut schema = schemas.of::<AnyMessage<'_>>();
+    // The server does not check the fields and the type, and accepts arrays.
+    schema["type"] = json!(["object", "array"]);
+    let description =
         "Relayed to all other members. Every JSON object or array is accepted, with any `type`.".to_owned();
-    // The fields of an array, and the type, are not checked.
-    doc.schema["type"] = json!(["object", "array"]);
-    doc
+    MessageDoc { description, ..message("message", schema, vec![to_value(&example)]) }
 }
 
 /// A delayed message. The server reads each field on its own, and accepts numbers as text.
@@ -205,18 +205,16 @@ struct RadioPost<'a> {
 fn radio_post(schemas: &mut Schemas) -> MessageDoc {
     let data = json!({"content": {"id": 7, "title": "Evening news"}});
     let example = RadioPost { kind: "post", delay: 0.5, expected_slot_duration_ms: 15_000.0, data };
-    let mut doc = message("post", schemas.of::<RadioPost<'_>>(), vec![to_value(&example)]);
-    doc.description = "Relayed to all other members, after the delay if there is one.".to_owned();
-    doc
+    let description = "Relayed to all other members, after the delay if there is one.".to_owned();
+    MessageDoc { description, ..message("post", schemas.of::<RadioPost<'_>>(), vec![to_value(&example)]) }
 }
 
 /// A message of a type in `--suppressed-types`.
 fn suppressed(kind: &str) -> MessageDoc {
     let schema =
         json!({"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": [kind]}}});
-    let mut doc = message(kind, schema, vec![json!({"type": kind})]);
-    doc.description = "Confirmed with `ack`, and not relayed. The case of the type does not matter.".to_owned();
-    doc
+    let description = "Confirmed with `ack`, and not relayed. The case of the type does not matter.".to_owned();
+    MessageDoc { description, ..message(kind, schema, vec![json!({"type": kind})]) }
 }
 
 /// The relayed messages of a room, in the envelope format of the server.
@@ -257,10 +255,9 @@ fn relayed(schemas: &mut Schemas, settings: &BroadcastSettings, room: &str) -> V
             let received = json!({"type": "string", "description": "When the server received the post (ISO 8601)."});
             let schema = json!({"type": "object", "required": ["serverReceivedAt"], "properties": {"serverReceivedAt": received}});
             let example = json!({"type": "post", "data": {}, "serverReceivedAt": ISO_TIME});
-            let mut post = message("post", schema, vec![example]);
-            post.description =
+            let description =
                 "A message that was posted over HTTP, with the additional field `serverReceivedAt`.".to_owned();
-            messages.push(post);
+            messages.push(MessageDoc { description, ..message("post", schema, vec![example]) });
             messages
         }
     }
