@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tracing::debug;
+use utoipa::ToSchema;
 
 use super::close_code::CloseCode;
 use super::dialect::Dialect;
@@ -19,7 +20,7 @@ use crate::rate_limit::{WindowLimit, WindowLimiter};
 use crate::sanitize::truncate_bytes;
 
 /// A message from a client.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum ClientMessage {
     /// Creates a room with the client as its first member.
@@ -48,8 +49,10 @@ pub enum ClientMessage {
         #[serde(default)]
         candidates: Vec<Candidate>,
         /// Address as seen from outside the client's network.
+        #[schema(value_type = Option<String>)]
         public_addr: Option<SocketAddr>,
         /// Address in the client's network.
+        #[schema(value_type = Option<String>)]
         local_addr: Option<SocketAddr>,
     },
     /// Requests the list of rooms.
@@ -59,7 +62,7 @@ pub enum ClientMessage {
 }
 
 /// A message from a server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum ServerMessage {
     /// The room was created.
@@ -110,7 +113,7 @@ pub enum ServerMessage {
 }
 
 /// A chat message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChatMessage {
     /// Id of the sender; the server replaces it with the real id.
     pub sender_id: String,
@@ -123,7 +126,7 @@ pub struct ChatMessage {
 }
 
 /// A member as the other members see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Peer {
     /// A UUID.
     pub id: String,
@@ -131,15 +134,18 @@ pub struct Peer {
     pub name: String,
     /// Candidate addresses.
     #[serde(default)]
+    #[schema(required)]
     pub candidates: Vec<Candidate>,
     /// Address as seen from outside the member's network.
+    #[schema(value_type = Option<String>, required)]
     pub public_addr: Option<SocketAddr>,
     /// Address in the member's network.
+    #[schema(value_type = Option<String>, required)]
     pub local_addr: Option<SocketAddr>,
 }
 
 /// A room in the list of rooms.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RoomInfo {
     /// Eight lower-case hexadecimal digits.
     pub id: String,
@@ -156,9 +162,10 @@ pub struct RoomInfo {
 }
 
 /// A candidate address of a peer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Candidate {
     /// The address.
+    #[schema(value_type = String)]
     pub address: SocketAddr,
     /// How the address was found.
     #[serde(rename = "candidate_type")]
@@ -168,7 +175,7 @@ pub struct Candidate {
 }
 
 /// The type of a candidate (RFC 8445, section 4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum CandidateType {
     /// An address of the peer's own interface.
     Host,

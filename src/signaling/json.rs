@@ -188,6 +188,12 @@ pub(super) fn to_json(message: &impl Serialize) -> String {
         .unwrap_or_else(|error| unreachable!("a message must be serializable as JSON: {error}"))
 }
 
+/// A message as a JSON value. Messages consist of strings and numbers, so serialization cannot fail.
+pub(super) fn to_value(message: &impl Serialize) -> Value {
+    serde_json::to_value(message)
+        .unwrap_or_else(|error| unreachable!("a message must be serializable as JSON: {error}"))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

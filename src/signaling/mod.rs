@@ -8,7 +8,8 @@
 //! and an option in `src/cli/options/signaling_limits.rs`. If clients can create rooms, the dialect handler itself limits the rooms per
 //! address (`max_rooms_per_address`). [`Dialect::probe`] describes the probe of the dialect. The probe of a new dialect may need new
 //! messages. `src/client/request_matcher.rs` builds the requests, and `src/client/websocket.rs` builds the join message.
-//! `src/io/websocket/probe.rs` sends the requests and the join message. The dialect is documented in `docs/signaling-server.md`,
+//! `src/io/websocket/probe.rs` sends the requests and the join message. `message_docs` lists the messages and close codes of the dialect,
+//! whose types need schemas (`utoipa::ToSchema`). The dialect is documented in `docs/signaling-server.md`,
 //! `docs/probe.md`, `docs/measuring.md`, `docs/report.schema.json` and `src/io/signaling/admin/openapi/about.md`.
 
 mod activity_log;
@@ -26,6 +27,7 @@ mod hub;
 pub mod jamjam;
 mod json;
 mod limits;
+pub mod message_docs;
 mod rooms;
 mod route;
 mod snapshot;

@@ -9,6 +9,7 @@ use form_urlencoded::parse;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tracing::info;
+use utoipa::ToSchema;
 
 use super::close_code::CloseCode;
 use super::dialect::Dialect;
@@ -69,13 +70,15 @@ impl WebRtcParams {
 }
 
 /// A participant as all participants see it.
-#[derive(Serialize)]
-struct Participant {
-    id: String,
-    name: String,
-    /// Milliseconds since the Unix epoch.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Participant {
+    /// The `userId` of the participant's URL.
+    pub(super) id: String,
+    /// The `userName` of the participant's URL.
+    pub(super) name: String,
+    /// When the participant joined, in milliseconds since the Unix epoch.
     #[serde(rename = "joinedAt")]
-    joined_at: u64,
+    pub(super) joined_at: u64,
 }
 
 /// A room in `/health` and `/rooms`.
@@ -87,9 +90,85 @@ struct RoomInfo<'a> {
     participants: Vec<&'a Participant>,
 }
 
+/// A message from a participant.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub(super) enum ClientMessage<'a> {
+    /// Sends a session description offer to another participant.
+    #[serde(rename_all = "camelCase")]
+    Offer {
+        /// The `id` of the receiver.
+        #[schema(value_type = String)]
+        target_user_id: &'a RawValue,
+        /// The session description: any JSON value, relayed unchanged.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Value, required = false)]
+        sdp: Option<&'a RawValue>,
+    },
+    /// Sends the answer to an offer.
+    #[serde(rename_all = "camelCase")]
+    Answer {
+        /// The `id` of the receiver.
+        #[schema(value_type = String)]
+        target_user_id: &'a RawValue,
+        /// The session description: any JSON value, relayed unchanged.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Value, required = false)]
+        sdp: Option<&'a RawValue>,
+    },
+    /// Sends an ICE candidate to another participant.
+    #[serde(rename_all = "camelCase")]
+    IceCandidate {
+        /// The `id` of the receiver.
+        #[schema(value_type = String)]
+        target_user_id: &'a RawValue,
+        /// The candidate: any JSON value, relayed unchanged.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Value, required = false)]
+        candidate: Option<&'a RawValue>,
+    },
+    /// Ends the call with another participant.
+    #[serde(rename_all = "camelCase")]
+    CallEnded {
+        /// The `id` of the receiver.
+        #[schema(value_type = String)]
+        target_user_id: &'a RawValue,
+    },
+    /// Sends a change of state, such as a muted microphone, to all other participants.
+    ParticipantUpdate {
+        /// The changes: any JSON value, relayed unchanged.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Value, required = false)]
+        updates: Option<&'a RawValue>,
+    },
+    /// Requests the list of participants.
+    RequestParticipants,
+    /// Requests a `pong`, for example to measure the round-trip time.
+    Ping,
+}
+
+impl<'a> ClientMessage<'a> {
+    /// The message with these fields.
+    fn from_fields(fields: ClientFields<'a>) -> Result<Self, MessageError> {
+        let ClientFields { kind, target_user_id, sdp, candidate, updates } = fields;
+        let target_user_id = || target_user_id.ok_or(MessageError::TargetNotFound);
+        Ok(match &*kind {
+            "offer" => Self::Offer { target_user_id: target_user_id()?, sdp },
+            "answer" => Self::Answer { target_user_id: target_user_id()?, sdp },
+            "ice-candidate" => Self::IceCandidate { target_user_id: target_user_id()?, candidate },
+            "call-ended" => Self::CallEnded { target_user_id: target_user_id()? },
+            "participant-update" => Self::ParticipantUpdate { updates },
+            "request-participants" => Self::RequestParticipants,
+            "ping" => Self::Ping,
+            _ => return Err(MessageError::UnknownType),
+        })
+    }
+}
+
+/// The fields of a message from a participant. An enum with a tag cannot be parsed directly, because serde then copies the raw values.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ClientMessage<'a> {
+struct ClientFields<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow, default, deserialize_with = "deserialize_present")]
@@ -107,33 +186,98 @@ fn deserialize_present<'de: 'a, 'a, D: Deserializer<'de>>(value: D) -> Result<Op
     <&RawValue>::deserialize(value).map(Some)
 }
 
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
-enum ServerMessage<'a> {
-    Welcome { room_id: &'a str, user_id: &'a str, participants: Vec<&'a Participant> },
-    ExistingParticipants { participants: Vec<&'a Participant> },
-    ParticipantsList { participants: Vec<&'a Participant> },
-    ParticipantJoined { user_id: &'a str, user_name: &'a str, participants: Vec<&'a Participant> },
-    ParticipantLeft { user_id: &'a str, user_name: &'a str, participants: Vec<&'a Participant> },
+/// A message from the server.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub(super) enum ServerMessage<'a> {
+    /// The connection has joined the room of its URL.
+    #[serde(rename_all = "camelCase")]
+    Welcome {
+        /// The room.
+        room_id: &'a str,
+        /// The user.
+        user_id: &'a str,
+        /// All participants, including the receiver, in the order of joining.
+        participants: Vec<&'a Participant>,
+    },
+    /// The other participants, after `welcome`. Not sent if the receiver is alone.
+    ExistingParticipants {
+        /// The participants without the receiver, in the order of joining.
+        participants: Vec<&'a Participant>,
+    },
+    /// The reply to `request-participants`.
+    ParticipantsList {
+        /// All participants, including the receiver, in the order of joining.
+        participants: Vec<&'a Participant>,
+    },
+    /// Another participant joined.
+    #[serde(rename_all = "camelCase")]
+    ParticipantJoined {
+        /// The `id` of the new participant.
+        user_id: &'a str,
+        /// The name of the new participant.
+        user_name: &'a str,
+        /// All participants, including the new one.
+        participants: Vec<&'a Participant>,
+    },
+    /// A participant left or lost the connection.
+    #[serde(rename_all = "camelCase")]
+    ParticipantLeft {
+        /// The `id` of the participant that left.
+        user_id: &'a str,
+        /// The name of the participant that left.
+        user_name: &'a str,
+        /// The remaining participants.
+        participants: Vec<&'a Participant>,
+    },
+    /// The reply to `ping`.
     Pong,
-}
-
-/// A message relayed to one participant or to all others. The `type` equals the `type` of the received message.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RelayedMessage<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from_user_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sdp: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    candidate: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    updates: Option<&'a RawValue>,
+    /// An offer from another participant.
+    #[serde(rename_all = "camelCase")]
+    Offer {
+        /// The `id` of the sender.
+        from_user_id: &'a str,
+        /// The session description as the sender wrote it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Value, required = false)]
+        sdp: Option<&'a RawValue>,
+    },
+    /// An answer from another participant.
+    #[serde(rename_all = "camelCase")]
+    Answer {
+        /// The `id` of the sender.
+        from_user_id: &'a str,
+        /// The session description as the sender wrote it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Value, required = false)]
+        sdp: Option<&'a RawValue>,
+    },
+    /// An ICE candidate from another participant.
+    #[serde(rename_all = "camelCase")]
+    IceCandidate {
+        /// The `id` of the sender.
+        from_user_id: &'a str,
+        /// The candidate as the sender wrote it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Value, required = false)]
+        candidate: Option<&'a RawValue>,
+    },
+    /// Another participant ended the call.
+    #[serde(rename_all = "camelCase")]
+    CallEnded {
+        /// The `id` of the sender.
+        from_user_id: &'a str,
+    },
+    /// Another participant changed its state.
+    #[serde(rename_all = "camelCase")]
+    ParticipantUpdate {
+        /// The `id` of the sender.
+        user_id: &'a str,
+        /// The changes as the sender wrote them.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Value, required = false)]
+        updates: Option<&'a RawValue>,
+    },
 }
 
 impl MemberData for Participant {
@@ -287,43 +431,37 @@ fn on_text(ctx: &mut ConnectionContext<'_>, rooms: &WebRtcRooms, text: &str) -> 
     if json::is_too_deep(text) {
         return Err(MessageError::TooDeep(json::MAX_DEPTH));
     }
-    let message: ClientMessage<'_> = serde_json::from_str(text)?;
+    let fields: ClientFields<'_> = serde_json::from_str(text)?;
     let key = rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
     let room = rooms.get(key).ok_or(MessageError::NotInRoom)?;
     let sender = room.members.iter().find(|member| member.conn == ctx.conn).ok_or(MessageError::NotInRoom)?;
-    let sender_id = sender.data.id.as_str();
-    let relayed = |from_user_id, user_id| RelayedMessage {
-        kind: &message.kind,
-        from_user_id,
-        user_id,
-        sdp: None,
-        candidate: None,
-        updates: None,
-    };
-    let to_target = match &*message.kind {
-        "offer" | "answer" => RelayedMessage { sdp: message.sdp, ..relayed(Some(sender_id), None) },
-        "ice-candidate" => RelayedMessage { candidate: message.candidate, ..relayed(Some(sender_id), None) },
-        "call-ended" => relayed(Some(sender_id), None),
-        "participant-update" => {
+    let from_user_id = sender.data.id.as_str();
+    let (target, relayed) = match ClientMessage::from_fields(fields)? {
+        ClientMessage::Offer { target_user_id, sdp } => (target_user_id, ServerMessage::Offer { from_user_id, sdp }),
+        ClientMessage::Answer { target_user_id, sdp } => (target_user_id, ServerMessage::Answer { from_user_id, sdp }),
+        ClientMessage::IceCandidate { target_user_id, candidate } => {
+            (target_user_id, ServerMessage::IceCandidate { from_user_id, candidate })
+        }
+        ClientMessage::CallEnded { target_user_id } => (target_user_id, ServerMessage::CallEnded { from_user_id }),
+        ClientMessage::ParticipantUpdate { updates } => {
             let (others, _) = others_and_participants(rooms, key, ctx.conn);
-            ctx.send(&others, &RelayedMessage { updates: message.updates, ..relayed(None, Some(sender_id)) });
+            ctx.send(&others, &ServerMessage::ParticipantUpdate { user_id: from_user_id, updates });
             return Ok(());
         }
-        "request-participants" => {
+        ClientMessage::RequestParticipants => {
             ctx.check_requested_bytes().inspect_err(|_| ctx.count_rejection())?;
             let (_, participants) = others_and_participants(rooms, key, ctx.conn);
             ctx.reply_requested(to_json(&ServerMessage::ParticipantsList { participants }));
             return Ok(());
         }
-        "ping" => {
+        ClientMessage::Ping => {
             ctx.reply(&ServerMessage::Pong);
             return Ok(());
         }
-        _ => return Err(MessageError::UnknownType),
     };
-    let target: String = serde_json::from_str(message.target_user_id.ok_or(MessageError::TargetNotFound)?.get())?;
+    let target: String = serde_json::from_str(target.get())?;
     let target = room.members.iter().find(|member| member.data.id == target).ok_or(MessageError::TargetNotFound)?;
-    ctx.send(&[target.conn], &to_target);
+    ctx.send(&[target.conn], &relayed);
     Ok(())
 }
 

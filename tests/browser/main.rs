@@ -8,6 +8,7 @@ use test_support::server;
 mod chromium;
 mod console;
 mod docs;
+mod message_docs;
 mod moqt;
 mod node;
 mod page_checks;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView, default_welcome};
 use crate::signaling::event_sink::ConnId;
-use crate::signaling::json::{to_json, to_string_limited};
+use crate::signaling::json::{to_json, to_string_limited, to_value};
 use crate::signaling::limits::Envelope;
 
 /// The room handlers by room name.
@@ -137,26 +138,61 @@ const WELCOME_HISTORY_LEN: usize = 5;
 const MAX_HISTORY_ENTRY_BYTES: usize = 256 << 10;
 
 /// The features in the welcome message.
-const FEATURES: [&str; 3] = ["content-broadcast", "recent-content", "delayed-posts"];
+pub(in crate::signaling) const FEATURES: [&str; 3] = ["content-broadcast", "recent-content", "delayed-posts"];
 
-/// The welcome message.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RadioWelcome<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    message: &'static str,
-    room: &'a str,
-    time: u64,
-    recent_content: Vec<&'a RawValue>,
-    features: [&'static str; 3],
+/// Messages from the server that only the `radio` room sends.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub(in crate::signaling) enum RadioServerMessage<'a> {
+    /// The connection has joined the room.
+    #[serde(rename_all = "camelCase")]
+    Welcome {
+        /// A greeting.
+        message: &'static str,
+        /// The room.
+        room: &'a str,
+        /// The time of the server, in milliseconds since the Unix epoch.
+        time: u64,
+        /// The latest messages of the room, the oldest first, at most five. Each has a `timestamp` (ISO 8601) and the message in `data`.
+        #[schema(value_type = Vec<HistoryEntry>)]
+        recent_content: Vec<&'a RawValue>,
+        /// The features of the room.
+        #[schema(value_type = Vec<String>)]
+        features: [&'static str; 3],
+    },
 }
 
 /// A stored message.
-#[derive(Serialize)]
-struct HistoryEntry<'a> {
-    timestamp: String,
-    data: &'a Value,
+#[derive(Serialize, ToSchema)]
+pub(in crate::signaling) struct HistoryEntry<'a> {
+    /// When the message was relayed, for example `2026-11-20T14:30:00.000Z`.
+    pub(in crate::signaling) timestamp: String,
+    /// The message.
+    pub(in crate::signaling) data: &'a Value,
+}
+
+/// A message to the control channels of `radio`.
+#[derive(Serialize, ToSchema)]
+pub(in crate::signaling) struct RadioControlMessage<'a> {
+    /// The command.
+    #[schema(inline)]
+    pub(in crate::signaling) rc: RadioCommand<'a>,
+}
+
+/// A command to a player.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::signaling) struct RadioCommand<'a> {
+    /// The version of the protocol: `1`.
+    pub(in crate::signaling) version: &'a str,
+    /// The id of the command: `1`.
+    pub(in crate::signaling) id: &'a str,
+    /// The action: `play_now`.
+    pub(in crate::signaling) action: &'a str,
+    /// The name of the room with a capital first letter, and `Content`.
+    pub(in crate::signaling) name: String,
+    /// The duration of the content in whole seconds, as text.
+    pub(in crate::signaling) max_duration: String,
 }
 
 /// The `radio` room: relays content to players, and the duration of the content to control channels. Stores recent messages, even while
@@ -200,8 +236,7 @@ impl RadioRoom {
 impl RoomHandler for RadioRoom {
     fn welcome_message(&mut self, room: &RoomView<'_>, _: &ClientInfo) -> String {
         let recent = self.history.iter().skip(self.history.len().saturating_sub(WELCOME_HISTORY_LEN));
-        to_json(&RadioWelcome {
-            kind: "welcome",
+        to_json(&RadioServerMessage::Welcome {
             message: "Connected to Radio Content room",
             room: room.name,
             time: room.unix_ms(),
@@ -239,13 +274,10 @@ impl RoomHandler for RadioRoom {
         let seconds = (self.slot_duration_ms? / 1e3).round();
         let mut letters = context.room.name.chars();
         let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-        Some(json!({"rc": {
-            "version": "1",
-            "id": "1",
-            "action": "play_now",
-            "name": format!("{first}{}Content", letters.as_str()),
-            "max-duration": seconds.to_string(),
-        }}))
+        let name = format!("{first}{}Content", letters.as_str());
+        let max_duration = seconds.to_string();
+        let rc = RadioCommand { version: "1", id: "1", action: "play_now", name, max_duration };
+        Some(to_value(&RadioControlMessage { rc }))
     }
 
     fn broadcast_delay(&self, context: &RelayContext<'_>) -> Duration {
@@ -326,41 +358,146 @@ impl ChatRoom {
     }
 }
 
-fn message_type(payload: &Value) -> &str {
-    payload.get("type").and_then(Value::as_str).unwrap_or_default()
+/// A message from a member of `chat`.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub(in crate::signaling) enum ChatClientMessage<'a> {
+    /// Sets the sender's user name. It must be set before any other message.
+    SetUsername {
+        /// The name. It is cut to 20 characters.
+        #[schema(value_type = String)]
+        username: &'a Value,
+    },
+    /// Informs the other members that the sender is typing, or has stopped.
+    #[serde(rename_all = "camelCase")]
+    Typing {
+        /// Whether the sender is typing.
+        #[schema(value_type = bool)]
+        is_typing: &'a Value,
+    },
+    /// Sends a text to the other members.
+    ChatMessage {
+        /// The text, at most 500 characters.
+        #[schema(value_type = String)]
+        text: &'a Value,
+    },
 }
 
-fn system_message(room: &RoomView<'_>, text: &str) -> RelayPayload {
-    RelayPayload::Content(json!({"type": "systemMessage", "text": text, "timestamp": room.iso_time()}))
+impl<'a> ChatClientMessage<'a> {
+    /// Parses a message. `None` if the message has another type, which is relayed.
+    fn parse(payload: &'a Value) -> Option<Self> {
+        let field = |name| payload.get(name).unwrap_or(&Value::Null);
+        match field("type").as_str()? {
+            "setUsername" => Some(Self::SetUsername { username: field("username") }),
+            "typing" => Some(Self::Typing { is_typing: field("isTyping") }),
+            "chatMessage" => Some(Self::ChatMessage { text: field("text") }),
+            _ => None,
+        }
+    }
+}
+
+/// Messages from the server that only the `chat` room sends, without an envelope.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub(in crate::signaling) enum ChatServerMessage<'a> {
+    /// The connection has joined the room.
+    #[serde(rename_all = "camelCase")]
+    Welcome {
+        /// A greeting.
+        message: &'a str,
+        /// The room.
+        room: &'a str,
+        /// The time of the server, in milliseconds since the Unix epoch.
+        time: u64,
+        /// The user names of the members that have set one.
+        online_users: Vec<&'a str>,
+        /// Number of chat messages since the room was last empty.
+        total_messages: u64,
+        /// How to use the room.
+        #[schema(inline)]
+        instructions: ChatInstructions,
+    },
+}
+
+/// An instruction for each type of message.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::signaling) struct ChatInstructions {
+    set_username: &'static str,
+    send_message: &'static str,
+    typing: &'static str,
+}
+
+pub(in crate::signaling) const CHAT_INSTRUCTIONS: ChatInstructions = ChatInstructions {
+    set_username: "Send {type: \"setUsername\", username: \"YourName\"}",
+    send_message: "Send {type: \"chatMessage\", text: \"Your message\"}",
+    typing: "Send {type: \"typing\", isTyping: true}",
+};
+
+/// The content of a relayed message in `chat`. Messages of other types are relayed with the field `username`.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub(in crate::signaling) enum ChatContent<'a> {
+    /// A member has set its user name or has left.
+    SystemMessage {
+        /// The text.
+        text: String,
+        /// The time of the server, for example `2026-11-20T14:30:00.000Z`.
+        timestamp: String,
+    },
+    /// A member is typing, or has stopped.
+    #[serde(rename_all = "camelCase")]
+    UserTyping {
+        /// The member.
+        username: &'a str,
+        /// The value that the member sent: usually a boolean.
+        is_typing: &'a Value,
+    },
+    /// A text from a member.
+    #[serde(rename_all = "camelCase")]
+    ChatMessage {
+        /// The member.
+        username: &'a str,
+        /// The text.
+        #[schema(value_type = String)]
+        text: &'a Value,
+        /// The time of the server, for example `2026-11-20T14:30:00.000Z`.
+        timestamp: String,
+        /// The number of the message. The first message after the room was empty has number 1.
+        message_id: u64,
+    },
+}
+
+impl ChatContent<'_> {
+    fn into_payload(self) -> RelayPayload {
+        RelayPayload::Content(to_value(&self))
+    }
+}
+
+fn system_message(room: &RoomView<'_>, text: String) -> RelayPayload {
+    ChatContent::SystemMessage { text, timestamp: room.iso_time() }.into_payload()
 }
 
 impl RoomHandler for ChatRoom {
     fn welcome_message(&mut self, room: &RoomView<'_>, _: &ClientInfo) -> String {
-        let frame = json!({
-            "type": "welcome",
-            "message": "Connected to Chat room",
-            "room": room.name,
-            "time": room.unix_ms(),
-            "onlineUsers": self.usernames.iter().map(|(_, name)| name).collect::<Vec<_>>(),
-            "totalMessages": self.message_count,
-            "instructions": {
-                "setUsername": "Send {type: \"setUsername\", username: \"YourName\"}",
-                "sendMessage": "Send {type: \"chatMessage\", text: \"Your message\"}",
-                "typing": "Send {type: \"typing\", isTyping: true}",
-            },
-        });
-        frame.to_string()
+        to_json(&ChatServerMessage::Welcome {
+            message: "Connected to Chat room",
+            room: room.name,
+            time: room.unix_ms(),
+            online_users: self.usernames.iter().map(|(_, name)| name.as_str()).collect(),
+            total_messages: self.message_count,
+            instructions: CHAT_INSTRUCTIONS,
+        })
     }
 
     fn validate_message(&mut self, _: &RoomView<'_>, client: &ClientInfo, payload: &Value) -> Result<(), String> {
-        let kind = message_type(payload);
-        if kind != "setUsername" && self.username(client.conn).is_none() {
+        let message = ChatClientMessage::parse(payload);
+        let sets_username = matches!(message, Some(ChatClientMessage::SetUsername { .. }));
+        if !sets_username && self.username(client.conn).is_none() {
             return Err("Username required. Send {type: \"setUsername\", username: \"YourName\"} first".to_owned());
         }
-        if kind != "chatMessage" {
-            return Ok(());
-        }
-        let text = payload.get("text").and_then(Value::as_str).filter(|text| !text.is_empty());
+        let Some(ChatClientMessage::ChatMessage { text }) = message else { return Ok(()) };
+        let text = text.as_str().filter(|text| !text.is_empty());
         let text = text.ok_or("Chat message must have a text field")?;
         if text.chars().count() > MAX_MESSAGE_CHARS {
             return Err(format!("Message too long (max {MAX_MESSAGE_CHARS} characters)"));
@@ -373,34 +510,39 @@ impl RoomHandler for ChatRoom {
     }
 
     fn on_message(&mut self, room: &RoomView<'_>, client: &ClientInfo, mut payload: Value) -> Option<RelayPayload> {
-        if message_type(&payload) == "setUsername" {
-            let name: String = payload.get("username")?.as_str()?.trim().chars().take(MAX_USERNAME_CHARS).collect();
+        let message = ChatClientMessage::parse(&payload);
+        if let Some(ChatClientMessage::SetUsername { username }) = message {
+            let name: String = username.as_str()?.trim().chars().take(MAX_USERNAME_CHARS).collect();
             let name = name.trim_end().to_owned();
             if name.is_empty() {
                 return None;
             }
-            let announced = system_message(room, &format!("{name} joined the chat"));
+            let announced = system_message(room, format!("{name} joined the chat"));
             match self.find_username(client.conn) {
                 Ok(index) => self.usernames[index].1 = name,
                 Err(index) => self.usernames.insert(index, (client.conn, name)),
             }
             return Some(announced);
         }
-        let name = self.username(client.conn)?.to_owned();
-        Some(RelayPayload::Content(match message_type(&payload) {
-            "typing" => json!({"type": "userTyping", "username": name, "isTyping": payload["isTyping"]}),
-            "chatMessage" => {
-                self.message_count += 1;
-                let text = payload["text"].take();
-                json!({"type": "chatMessage", "username": name, "text": text, "timestamp": room.iso_time(), "messageId": self.message_count})
+        let username = self.username(client.conn)?;
+        let content = match message {
+            Some(ChatClientMessage::Typing { is_typing }) => ChatContent::UserTyping { username, is_typing },
+            Some(ChatClientMessage::ChatMessage { text }) => {
+                let message_id = self.message_count + 1;
+                ChatContent::ChatMessage { username, text, timestamp: room.iso_time(), message_id }
             }
-            _ => {
+            Some(ChatClientMessage::SetUsername { .. }) | None => {
+                let username = username.to_owned();
                 if let Some(members) = payload.as_object_mut() {
-                    members.insert("username".to_owned(), name.into());
+                    members.insert("username".to_owned(), username.into());
                 }
-                payload
+                return Some(RelayPayload::Content(payload));
             }
-        }))
+        };
+        let is_text = matches!(content, ChatContent::ChatMessage { .. });
+        let content = content.into_payload();
+        self.message_count += u64::from(is_text);
+        Some(content)
     }
 
     fn on_leave(&mut self, room: &RoomView<'_>, client: &ClientInfo, _: u16, _: &str) -> Vec<RoomAction> {
@@ -409,7 +551,7 @@ impl RoomHandler for ChatRoom {
         }
         let Ok(index) = self.find_username(client.conn) else { return Vec::new() };
         let (_, name) = self.usernames.remove(index);
-        vec![RoomAction::Broadcast(system_message(room, &format!("{name} left the chat")))]
+        vec![RoomAction::Broadcast(system_message(room, format!("{name} left the chat")))]
     }
 
     fn room_stats(&self, _: &RoomView<'_>) -> Map<String, Value> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 use tracing::debug;
+use utoipa::ToSchema;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomView};
 use super::room_state::{BroadcastDialect, DelayedMessage, Membership};
@@ -192,34 +193,65 @@ pub(super) enum MessageSender<'a> {
 }
 
 /// Messages from the server that do not come from a room handler.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
-pub(super) enum ServerMessage<'a> {
-    ControlWelcome { message: &'a str, room: &'a str, time: u64 },
-    Ack { ack_type: &'a str, received_at: u64 },
-    Error { error: &'a str },
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub(in crate::signaling) enum ServerMessage<'a> {
+    /// The connection is now a control channel of the room.
+    ControlWelcome {
+        /// A greeting.
+        message: &'a str,
+        /// The room.
+        room: &'a str,
+        /// The time of the server, in milliseconds since the Unix epoch.
+        time: u64,
+    },
+    /// The reply to a message that is not relayed.
+    #[serde(rename_all = "camelCase")]
+    Ack {
+        /// The type of the received message.
+        ack_type: &'a str,
+        /// When the server received the message, in milliseconds since the Unix epoch.
+        received_at: u64,
+    },
+    /// A message was rejected. The connection stays open.
+    Error {
+        /// The reason.
+        error: &'a str,
+    },
 }
 
-#[derive(Serialize)]
-struct DocumentEnvelope<'a> {
+/// A message from another member, from an HTTP post, or from the room itself.
+#[derive(Serialize, ToSchema)]
+pub(in crate::signaling) struct DocumentEnvelope<'a> {
+    /// The name of the room and `-content`.
     #[serde(rename = "type")]
-    kind: String,
-    content: &'a Value,
+    pub(in crate::signaling) kind: String,
+    /// The field `content` of the message; without it, the field `data`; without both, the whole message.
+    pub(in crate::signaling) content: &'a Value,
+    /// The field `metadata` of the message.
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<&'a Value>,
-    /// In seconds since the Unix epoch.
-    timestamp: u64,
-    from: &'a str,
+    #[schema(value_type = Value, required = false)]
+    pub(in crate::signaling) metadata: Option<&'a Value>,
+    /// When the server received the message, in seconds since the Unix epoch.
+    pub(in crate::signaling) timestamp: u64,
+    /// The `clientId` in the sender's token. `server` for HTTP posts and for messages from the room itself.
+    pub(in crate::signaling) from: &'a str,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct DynodeEnvelope<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    from: &'a str,
-    received_at: u64,
-    data: &'a Value,
+/// A relayed message in the envelope format of Dynode.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub(in crate::signaling) enum DynodeEnvelope<'a> {
+    /// A message from another member or from the room itself.
+    #[serde(rename_all = "camelCase")]
+    Broadcast {
+        /// The `clientId` in the sender's token. `server` for messages from the room itself.
+        from: &'a str,
+        /// When the server received the message, in milliseconds since the Unix epoch.
+        received_at: u64,
+        /// The whole message.
+        data: &'a Value,
+    },
 }
 
 /// Puts `relay` into the envelope for the members of `room`.
@@ -249,7 +281,7 @@ pub(super) fn wrap(envelope: Envelope, room: &RoomView<'_>, source: MessageSende
             to_json(&body)
         }
         (Envelope::Dynode, _) => {
-            to_json(&DynodeEnvelope { kind: "broadcast", from, received_at: room.unix_ms(), data: payload })
+            to_json(&DynodeEnvelope::Broadcast { from, received_at: room.unix_ms(), data: payload })
         }
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! A room's [`RoomHandler`] decides who may join and transforms messages. Control channels only receive.
 
-mod builtin_rooms;
+pub(super) mod builtin_rooms;
 mod http_posts;
-mod messages;
-mod room_handler;
+pub(super) mod messages;
+pub(super) mod room_handler;
 mod room_state;
 
 use std::collections::VecDeque;

@@ -7,10 +7,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::signaling::close_code::CloseCode;
 use crate::signaling::event_sink::ConnId;
+use crate::signaling::json::to_value;
 use crate::signaling::token::Claims;
 use crate::time::WallClock;
 
@@ -267,7 +270,23 @@ pub trait RoomHandler: Send {
     }
 }
 
+/// The first message to a member of a room without its own welcome message.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub(in crate::signaling) enum RoomServerMessage<'a> {
+    /// The connection has joined the room. Rooms that are declared in files can add or replace fields.
+    Welcome {
+        /// A greeting.
+        message: &'a str,
+        /// The room.
+        room: &'a str,
+        /// The time of the server, in milliseconds since the Unix epoch.
+        time: u64,
+    },
+}
+
 /// The default welcome message.
 pub(super) fn default_welcome(room: &RoomView<'_>) -> Value {
-    json!({"type": "welcome", "message": "Connected to broadcast server", "room": room.name, "time": room.unix_ms()})
+    let message = "Connected to broadcast server";
+    to_value(&RoomServerMessage::Welcome { message, room: room.name, time: room.unix_ms() })
 }

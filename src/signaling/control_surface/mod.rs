@@ -6,8 +6,8 @@
 
 mod commands;
 mod guesses;
+pub(super) mod messages;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, btree_map, hash_map};
 use std::mem;
 use std::net::IpAddr;
@@ -15,8 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guesses::CodeGuesses;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use messages::{ClientMessage, JoinMessage, ParamMessage, ParameterState, PingMessage, ServerMessage, TriggerMessage};
 use tracing::{info, warn};
 
 use super::close_code::CloseCode;
@@ -35,60 +34,6 @@ pub use commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, Crea
 
 /// Message types that select this dialect.
 const MESSAGE_TYPES: [&str; 6] = ["join", "param", "trigger", "sync", "ping", "leave"];
-
-/// `join`: joins the room with this code.
-#[derive(Debug, Deserialize)]
-pub(super) struct JoinMessage<'a> {
-    #[serde(borrow)]
-    pub(super) room_code: Cow<'a, str>,
-}
-
-/// `param`: sets a parameter, at once or at the time `at` (microseconds since the Unix epoch).
-#[derive(Debug, Deserialize)]
-pub(super) struct ParamMessage<'a> {
-    #[serde(rename = "param", borrow)]
-    pub(super) name: Cow<'a, str>,
-    pub(super) value: f32,
-    pub(super) at: Option<f64>,
-}
-
-/// `trigger`: a momentary event. The server reports the trigger and its `at` immediately, and does not wait until `at`. `at` is a time in
-/// microseconds since the Unix epoch.
-#[derive(Debug, Deserialize)]
-pub(super) struct TriggerMessage<'a> {
-    #[serde(borrow)]
-    pub(super) name: Cow<'a, str>,
-    pub(super) at: Option<f64>,
-}
-
-/// `ping`: requests the server's time. The reply repeats the client's time exactly as the client wrote it.
-#[derive(Debug, Deserialize)]
-pub(super) struct PingMessage<'a> {
-    #[serde(borrow)]
-    pub(super) client_time: &'a RawValue,
-}
-
-/// A message from the server. Times are in microseconds since the Unix epoch.
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub(super) enum ServerMessage<'a> {
-    Welcome { node_id: &'a str, server_time: u64 },
-    State { params: Vec<ParameterState<'a>> },
-    Update { param: &'a str, value: f32 },
-    Visualization { data: &'a [f32] },
-    Pong { client_time: &'a RawValue, server_time: u64 },
-    Error { code: &'static str, message: &'static str },
-    Closed,
-}
-
-/// A parameter in `state`.
-#[derive(Debug, Serialize)]
-pub(super) struct ParameterState<'a> {
-    pub(super) name: &'a str,
-    pub(super) value: f32,
-    pub(super) min: f32,
-    pub(super) max: f32,
-}
 
 /// The reply to an unknown room code.
 pub(super) const INVALID_ROOM: ServerMessage<'static> =
@@ -227,29 +172,20 @@ impl ControlSurfaceDialect {
     }
 }
 
-/// The type of a message.
-#[derive(Deserialize)]
-struct MessageType<'a> {
-    #[serde(rename = "type", borrow)]
-    message_type: Cow<'a, str>,
-}
-
 /// Handles a message.
 fn on_text(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut ControlSurfaceDialect,
     text: &str,
 ) -> Result<(), MessageError> {
-    let MessageType { message_type } = serde_json::from_str(text)?;
-    match &*message_type {
-        "join" => return join(ctx, dialect, serde_json::from_str(text)?),
-        "param" => return set_param(ctx, dialect, &serde_json::from_str(text)?),
-        "trigger" => {
-            let TriggerMessage { name, at } = serde_json::from_str(text)?;
+    match ClientMessage::parse(text)? {
+        ClientMessage::Join(message) => return join(ctx, dialect, message),
+        ClientMessage::Param(message) => return set_param(ctx, dialect, &message),
+        ClientMessage::Trigger(TriggerMessage { name, at }) => {
             let key = member_room(ctx, dialect, &name)?;
             emit_event(ctx, dialect, key, ControlSurfaceEventKind::Trigger, &name, None, at);
         }
-        "sync" => {
+        ClientMessage::Sync => {
             let key = dialect.rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
             let ControlSurfaceDialect { rooms, ranges, .. } = dialect;
             let room = rooms.get_mut(key).ok_or(MessageError::NotInRoom)?;
@@ -273,19 +209,17 @@ fn on_text(
             });
             ctx.reply_requested(state);
         }
-        "ping" => {
-            let PingMessage { client_time } = serde_json::from_str(text)?;
+        ClientMessage::Ping(PingMessage { client_time }) => {
             if !client_time.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
                 return Err(MessageError::Invalid("client_time is not a number".to_owned()));
             }
             let server_time = ctx.now.unix_us();
             ctx.reply(&ServerMessage::Pong { client_time, server_time });
         }
-        "leave" => {
+        ClientMessage::Leave => {
             dialect.rooms.leave(ctx.conn, None);
             ctx.close(ctx.conn, CloseCode::NORMAL_CLOSURE, "");
         }
-        _ => return Err(MessageError::UnknownType),
     }
     Ok(())
 }

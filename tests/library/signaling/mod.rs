@@ -5,6 +5,7 @@ mod control_surface;
 mod echo_participant;
 mod hub;
 mod jamjam;
+mod message_docs;
 mod room_client;
 mod tokens;
 mod transcript_reader;

@@ -1,5 +1,6 @@
 //! HTTP routes in addition to the WebSocket: public pages, pages behind the login, and `POST /admin/shutdown`.
 
+mod asyncapi;
 mod console;
 mod control_surface_api;
 mod health;
@@ -48,6 +49,7 @@ impl HttpRoutes {
             .merge(health::router(&hub, &login));
         // These routes require the login and reject requests from pages of other sites.
         let protected = Router::new().merge(health::shutdown_router(&hub, shutdown)).merge(openapi::router(dialects));
+        let protected = protected.merge(hub.with_hub(|_, hub, _| asyncapi::router(hub.limits())));
         let protected = if dialects.contains(Dialect::ControlSurface) {
             protected.merge(control_surface_api::router(Arc::clone(&hub)))
         } else {

@@ -21,7 +21,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::io::http;
 use crate::io::http::body::{self, ErrorBody, TooManyRequestsBody, page_response};
-use crate::io::signaling::admin::{console, control_surface_api, health, start_page};
+use crate::io::signaling::admin::{asyncapi, console, control_surface_api, health, start_page};
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
 
@@ -172,6 +172,9 @@ const LOGIN_SCHEME: &str = "login";
         docs_file,
         swagger_json,
         openapi_json,
+        asyncapi::asyncapi_json,
+        asyncapi::messages_page,
+        asyncapi::messages_file,
     ),
     components(schemas(ErrorBody, TooManyRequestsBody)),
     modifiers(&SecuritySchemes, &LoginResponses, &ErrorSchema),

@@ -9,7 +9,7 @@ use crate::signaling_server::http::login::{JSON, RIGHT, WRONG};
 use crate::signaling_server::http::request::{get, request, send};
 use test_support::server::process::Server;
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 13] = [
     "/docs",
     "/docs/",
     "/docs/swagger.json",
@@ -19,6 +19,10 @@ const PAGES: [&str; 9] = [
     "/docs/swagger-ui-bundle.js",
     "/docs/swagger-ui.css",
     "/docs/favicon-32x32.png",
+    "/docs/asyncapi.json",
+    "/docs/messages",
+    "/docs/messages/script.js",
+    "/docs/messages/style.css",
 ];
 
 fn start_with_password(options: &[&str]) -> Server {
@@ -59,15 +63,24 @@ fn page_and_its_resources_are_embedded_and_need_the_login() {
         );
     }
     assert!(!request(&server, "GET", "/docs/page.js", &[RIGHT]).body.contains("://"));
+    let messages = request(&server, "GET", "/docs/messages", &[RIGHT]);
+    assert_eq!(messages.header("content-type"), "text/html; charset=utf-8");
+    assert!(messages.body.contains("/docs/messages/script.js") && !messages.body.contains("://"), "{}", messages.body);
     assert_eq!(document(&server).to_string(), {
         let response = request(&server, "GET", "/docs/swagger.json", &[RIGHT]);
         serde_json::from_str::<Value>(&response.body).unwrap().to_string()
     });
     // Other paths below `/docs` are not served. For example, `oauth2-redirect.html` is a file of Swagger UI that runs a script. The page
     // does not need this file.
-    for path in
-        ["/docs/oauth2-redirect.html", "/docs/index.html", "/docs/x", "/docs/..", "/docs/%2e%2e%2fx", "/docs/%ff"]
-    {
+    for path in [
+        "/docs/messages/x.js",
+        "/docs/oauth2-redirect.html",
+        "/docs/index.html",
+        "/docs/x",
+        "/docs/..",
+        "/docs/%2e%2e%2fx",
+        "/docs/%ff",
+    ] {
         assert_eq!(request(&server, "GET", path, &[RIGHT]).error(), "Not found", "{path}");
     }
 }
@@ -86,6 +99,26 @@ fn document_describes_the_enabled_dialects() {
     assert!(alone["paths"]["/auth/token"].is_null() && alone["paths"]["/rooms"].is_object());
     let tags: Vec<&str> = alone["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
     assert!(tags.contains(&"monitoring") && !tags.contains(&"broadcast"), "{tags:?}");
+}
+
+#[test]
+fn asyncapi_document_describes_the_enabled_dialects() {
+    let document = |options: &[&str]| -> Value {
+        let response = request(&start_with_password(options), "GET", "/docs/asyncapi.json", &[RIGHT]);
+        assert_eq!((response.status, response.header("content-type")), (200, "application/json"));
+        serde_json::from_str(&response.body).unwrap()
+    };
+    let all = document(&[]);
+    assert_eq!((&all["asyncapi"], &all["info"]["version"]), (&"3.0.0".into(), &env!("CARGO_PKG_VERSION").into()));
+    let dialects = |document: &Value| -> Vec<Value> {
+        document["channels"].as_object().unwrap().values().map(|channel| channel["x-dialect"].clone()).collect()
+    };
+    for dialect in Dialect::ALL.map(Dialect::name) {
+        assert!(dialects(&all).contains(&dialect.into()), "{dialect}");
+    }
+    assert_eq!(dialects(&document(&["--dialect", "webrtc"])), ["webrtc"]);
+    let channel = &document(&["--broadcast-envelope", "dynode"])["channels"]["broadcast"];
+    assert!(channel["messages"]["server.broadcast"].is_object(), "{channel}");
 }
 
 #[test]
