@@ -80,6 +80,10 @@ pub struct Args {
     #[command(flatten)]
     login: LoginArgs,
 
+    /// Disable the example pages below /examples/
+    #[arg(long, hide_short_help = true, env = "NO_EXAMPLES")]
+    no_examples: bool,
+
     /// Log sent messages, rooms, joins and token errors (level debug)
     ///
     /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,signaling=debug.
@@ -136,7 +140,8 @@ impl Args {
         if dialects.contains(Dialect::Broadcast) {
             self.broadcast.warn_if_secret_is_random()?;
         }
-        let options = SignalingServerConfig { login: Arc::new(self.login.login_for(address, password)), ..options };
+        let login = Arc::new(self.login.login_for(address, password));
+        let options = SignalingServerConfig { login, has_examples: !self.no_examples, ..options };
         signaling::serve(listener, hub, options, stop)
             .context("cannot start the event loop")
             .map_err(Failure::unusable)?;

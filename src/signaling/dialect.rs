@@ -119,6 +119,9 @@ impl DialectSet {
     /// All dialects.
     pub const ALL: Self = Self((1 << Dialect::ALL.len()) - 1);
 
+    /// No dialect.
+    pub const NONE: Self = Self(0);
+
     /// Only the jamjam dialect.
     pub const JAMJAM_ONLY: Self = Self::only(Dialect::Jamjam);
 

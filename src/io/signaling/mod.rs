@@ -31,6 +31,7 @@ use crate::io::http::login::Login;
 use crate::io::http::{self, ConnectionInfo, body};
 use crate::io::log::SharedLogThrottle;
 use crate::io::signaling::admin::HttpRoutes;
+use crate::io::signaling::admin::examples::ExamplePages;
 use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::io::signaling::shared_hub::SharedHub;
@@ -58,6 +59,8 @@ pub struct SignalingServerConfig {
     pub broadcast: BroadcastHttpConfig,
     /// Login for the operator's pages. By default every login is rejected.
     pub login: Arc<Login>,
+    /// Whether the server has the example pages below `/examples/`. By default it has none.
+    pub has_examples: bool,
 }
 
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.
@@ -111,9 +114,10 @@ async fn serve_hub(
     }
     let limiter = ConnectionLimiter::new(connection_limits);
     let dialects = limits.dialects;
-    let SignalingServerConfig { tls, login, broadcast, .. } = options;
+    let SignalingServerConfig { tls, login, broadcast, has_examples, .. } = options;
     // On loopback without a proxy only local users can connect, so metrics need no login.
-    let is_local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    let listen_address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let is_local = listen_address.ip().to_canonical().is_loopback();
     let metrics_are_public = is_local && !has_trusted_proxies;
     let collector = SignalingCollector {
         hub: Arc::clone(hub),
@@ -122,7 +126,11 @@ async fn serve_hub(
         login: Arc::clone(&login),
     };
     let shutdown = Arc::new(Notify::new());
-    let pages = HttpRoutes { hub: Arc::clone(hub), collector, login, broadcast, dialects, metrics_are_public };
+    let example_dialects = if has_examples { dialects } else { DialectSet::NONE };
+    let example_pages = ExamplePages { dialects: example_dialects, listen_address };
+    let hub_of_pages = Arc::clone(hub);
+    let pages =
+        HttpRoutes { hub: hub_of_pages, collector, login, broadcast, dialects, example_pages, metrics_are_public };
     let plain = pages.router(&shutdown);
     let router = upgrade_router(plain, Arc::clone(hub), limits);
     tokio::select! {

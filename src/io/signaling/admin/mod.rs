@@ -2,6 +2,7 @@
 
 mod console;
 mod control_surface_api;
+pub(super) mod examples;
 mod health;
 pub(super) mod metrics;
 mod openapi;
@@ -13,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::io::http;
 use crate::io::http::login::{self, Login};
+use crate::io::signaling::admin::examples::ExamplePages;
 use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::broadcast_http::{self, BroadcastHttpConfig};
 use crate::io::signaling::shared_hub::SharedHub;
@@ -25,6 +27,7 @@ pub(super) struct HttpRoutes {
     pub(super) login: Arc<Login>,
     pub(super) broadcast: BroadcastHttpConfig,
     pub(super) dialects: DialectSet,
+    pub(super) example_pages: ExamplePages,
     /// Whether `/metrics` needs no login, because only local users can connect.
     pub(super) metrics_are_public: bool,
 }
@@ -32,13 +35,17 @@ pub(super) struct HttpRoutes {
 impl HttpRoutes {
     /// All routes. `shutdown` is notified when the operator stops the server.
     pub(super) fn router(self, shutdown: &Arc<Notify>) -> Router {
-        let Self { hub, collector, login, broadcast, dialects, metrics_are_public } = self;
+        let Self { hub, collector, login, broadcast, dialects, example_pages, metrics_are_public } = self;
         let public = Router::new()
             .merge(openapi::redirect_router())
             .merge(http::healthz_router())
+            .merge(examples::router(example_pages))
             .merge(health::router(&hub, &login));
         // These routes require the login and reject requests from pages of other sites.
-        let protected = Router::new().merge(health::shutdown_router(&hub, shutdown)).merge(openapi::router(dialects));
+        let protected = Router::new()
+            .merge(health::shutdown_router(&hub, shutdown))
+            .merge(openapi::router(dialects, example_pages.are_enabled()))
+            .merge(examples::operator_router(example_pages));
         let protected = if dialects.contains(Dialect::ControlSurface) {
             protected.merge(control_surface_api::router(Arc::clone(&hub)))
         } else {
@@ -95,7 +102,8 @@ mod tests {
             login: Arc::clone(&login),
         };
         let broadcast = BroadcastHttpConfig::default();
-        let routes = HttpRoutes { hub, collector, login, broadcast, dialects, metrics_are_public };
+        let example_pages = ExamplePages { dialects, listen_address: SocketAddr::from(([127, 0, 0, 1], 8_080)) };
+        let routes = HttpRoutes { hub, collector, login, broadcast, dialects, example_pages, metrics_are_public };
         format!("{:?}", routes.router(&Arc::default()))
     }
 
@@ -119,7 +127,7 @@ mod tests {
     }
 
     fn openapi_document(dialects: DialectSet) -> Value {
-        serde_json::from_str(&openapi::openapi_json_for(dialects)).expect("JSON")
+        serde_json::from_str(&openapi::openapi_json_for(dialects, true)).expect("JSON")
     }
 
     fn operations(document: &Value) -> BTreeMap<String, Map<String, Value>> {
@@ -142,6 +150,7 @@ mod tests {
         for (dialects, openly) in sets.into_iter().flat_map(|dialects| [(dialects, true), (dialects, false)]) {
             let mut paths = routes(&debug_router(dialects, openly));
             assert!(paths.remove("get /docs/"), "the same page as /docs");
+            assert!(paths.remove("get /examples"), "the same page as /examples/");
             // OpenAPI cannot describe a wildcard in a path, or a route that accepts every HTTP method.
             if paths.remove("any /rooms/{room}/{*rest}") {
                 paths.insert("get /rooms/{room}/{path}".to_owned());
