@@ -8,6 +8,7 @@ use test_support::server;
 mod chromium;
 mod console;
 mod docs;
+mod examples;
 mod moqt;
 mod node;
 mod page_checks;

@@ -84,21 +84,24 @@ function join(id, name, password) {
 
 function showRooms(rooms) {
   const items = rooms.map(({ id, name, peer_count, max_peers, has_password }) => {
-    const item = element("li", "", "row");
+    const item = element("li");
+    const form = element("form");
     const count = element("span", `${peer_count} of ${max_peers}`, "hint");
-    item.append(element("bdi", name, "name"), count);
+    form.append(element("bdi", name, "name"), count);
     const password = element("input");
     if (has_password) {
       password.type = "password";
       password.placeholder = "password";
       password.autocomplete = "off";
       password.ariaLabel = "Password of the room";
-      item.append(password);
+      if (id !== room?.id) form.append(password);
     }
-    const button = element("button", "Join");
-    button.addEventListener("click", () => join(id, name, password.value));
-    if (id === room?.id) item.append(element("span", "you are here", "hint"));
-    else item.append(button);
+    form.append(id === room?.id ? element("b", "you are here") : element("button", "Join"));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      join(id, name, password.value);
+    });
+    item.append(form);
     return item;
   });
   $("rooms").replaceChildren(...items);
