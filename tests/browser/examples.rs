@@ -161,20 +161,22 @@ fn phone_and_host_program_exchange_values() {
         browser.evaluate(&phone, "until(() => one('#controls [aria-label=volume]').value === '0.8')");
         browser.evaluate(&phone, "until(() => one('#level').checkVisibility() && one('#level').value > 0.5)");
         // A parameter whose name is script code.
-        let set = json!({"name": MARKUP, "value": 0.5}).to_string();
         let set = format!(
-            "fetch('/admin/bbx/param', {{ method: 'POST', headers: {{ 'Content-Type': 'application/json' }}, body: {} }}).then(() => null)",
-            json!(set)
+            "fetch('/admin/bbx/param', {{ method: 'POST', headers: {{ 'Content-Type': 'application/json' }}, \
+             body: JSON.stringify({{ room: one('#code').value, name: {}, value: 0.5 }}) }}).then(({{ ok }}) => ok)",
+            json!(MARKUP)
         );
-        browser.evaluate(&host, &set);
+        assert_eq!(browser.evaluate(&host, &set), true);
         let shows_name = format!("until(() => words('#controls .name').includes({}))", json!(MARKUP));
         browser.evaluate(&phone, &shows_name);
         browser.evaluate(&host, &shows_name);
         check_page(&mut browser, &host, &format!("control-surface-host-{width}"), 1);
         check_page(&mut browser, &phone, &format!("control-surface-phone-{width}"), 1);
         browser.evaluate(&host, "one('#close-room').click()");
-        browser
-            .evaluate(&phone, "until(() => text('#status') === 'The host program closed the room.' && !words('#controls li').length)");
+        browser.evaluate(
+            &phone,
+            "until(() => text('#status') === 'The host program closed the room.' && !words('#controls li').length)",
+        );
     }
     assert_requests_and_no_errors(&browser, &url(&server, ""), 12);
 }
@@ -243,9 +245,16 @@ fn broadcast_page_asks_for_the_issuer_key() {
     let server = Server::start_signaling(&["--token-issuer-key", "issuer"]);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &url(&server, "examples/broadcast"), SIZES[0]);
-    browser.evaluate(&page, "one('#token-form button').click(); until(() => one('#token-state').className === 'notice')");
-    assert_eq!(browser.evaluate(&page, "[document.activeElement.id, one('#listen').disabled]"), json!(["issuer-key", true]));
-    browser.evaluate(&page, "type('#issuer-key', 'issuer'); one('#token-form button').click(); until(() => !one('#listen').disabled)");
+    browser
+        .evaluate(&page, "one('#token-form button').click(); until(() => one('#token-state').className === 'notice')");
+    assert_eq!(
+        browser.evaluate(&page, "[document.activeElement.id, one('#listen').disabled]"),
+        json!(["issuer-key", true])
+    );
+    browser.evaluate(
+        &page,
+        "type('#issuer-key', 'issuer'); one('#token-form button').click(); until(() => !one('#listen').disabled)",
+    );
     assert_eq!(browser.evaluate(&page, "one('#token-state').className"), "hint");
 }
 
@@ -262,7 +271,10 @@ fn jamjam_pages_create_join_chat_and_leave() {
             json!(MARKUP)
         );
         browser.evaluate(&ann, &create);
-        browser.evaluate(&ann, "until(() => /^[0-9a-f]{8}$/.test(text('#room-id')) && text('#rooms').includes('you are here'))");
+        browser.evaluate(
+            &ann,
+            "until(() => /^[0-9a-f]{8}$/.test(text('#room-id')) && text('#rooms').includes('you are here'))",
+        );
         let bob = open(&mut browser, &url(&server, "examples/jamjam"), (width, height));
         browser.evaluate(&bob, "until(() => words('#rooms .name').length === 1)");
         assert_eq!(browser.evaluate(&bob, "text('#rooms .name')"), MARKUP);
@@ -276,7 +288,13 @@ fn jamjam_pages_create_join_chat_and_leave() {
         assert_eq!(browser.evaluate(&ann, "text('#participants .name')"), MARKUP);
         for (from, to, seen) in [(&bob, &ann, MARKUP), (&ann, &bob, "Ann")] {
             browser.evaluate(from, &format!("type('#text', {}); one('#send button').click()", json!(MARKUP)));
-            let line = browser.evaluate(to, &format!("until(() => words('#chat li').find((line) => line.startsWith({})))", json!(format!("{seen} <"))));
+            let line = browser.evaluate(
+                to,
+                &format!(
+                    "until(() => words('#chat li').find((line) => line.startsWith({})))",
+                    json!(format!("{seen} <"))
+                ),
+            );
             assert_eq!(line, format!("{seen} {MARKUP}"));
         }
         check_page(&mut browser, &ann, &format!("jamjam-{width}"), 0);

@@ -282,3 +282,103 @@ pub(super) struct NetworkAddressResponse {
 pub(super) async fn example_address(State(pages): State<ExamplePages>) -> Response {
     body::json_response(StatusCode::OK, &NetworkAddressResponse { address: pages.network_address() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    const MAX_LINES: usize = 200;
+    const MAX_COLUMNS: usize = 100;
+
+    /// Functions and attributes that run text as code, insert text as markup, or load files from elsewhere.
+    const FORBIDDEN: [&str; 18] = [
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "setHTML",
+        "srcdoc",
+        "DOMParser",
+        "createContextualFragment",
+        "document.write",
+        "eval(",
+        "new Function",
+        "javascript:",
+        "style=",
+        "<style",
+        " onclick",
+        " onload",
+        "://cdn",
+        "url(",
+        "@import",
+    ];
+
+    fn pages(dialects: DialectSet, listen_address: &str) -> ExamplePages {
+        ExamplePages { dialects, listen_address: listen_address.parse().expect("an address") }
+    }
+
+    #[test]
+    fn every_example_file_is_short_and_free_of_unsafe_markup() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/io/signaling/admin/examples");
+        let mut served = 0;
+        for entry in fs::read_dir(folder).expect("the folder of the pages") {
+            let path = entry.expect("a file").path();
+            let text = fs::read_to_string(&path).expect("text");
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+            assert!(text.lines().count() < MAX_LINES, "{name}: too many lines");
+            let long = text.lines().position(|line| line.chars().count() > MAX_COLUMNS);
+            assert_eq!(long, None, "{name}: the line after this number is too long");
+            for forbidden in FORBIDDEN {
+                assert!(!text.contains(forbidden), "{name}: {forbidden}");
+            }
+            // Each script element loads a file of this server.
+            let scripts = text.matches("<script").count();
+            assert_eq!(scripts, text.matches("<script src=\"/examples/").count(), "{name}");
+            let name = name.strip_suffix(".html").unwrap_or(name);
+            let all = pages(DialectSet::ALL, "127.0.0.1:8080");
+            served += usize::from(name == "index" || all.file(name).is_some());
+        }
+        let scripts: usize = EXAMPLES.iter().map(|example| example.scripts.len()).sum();
+        assert_eq!(served, EXAMPLES.len() + scripts + 3, "all files are served");
+    }
+
+    #[test]
+    fn qr_code_may_name_the_network_address_only_for_local_requests() {
+        let pages = pages(DialectSet::ALL, "192.0.2.7:8080");
+        let headers: HeaderMap =
+            [(header::HOST, "localhost:8080".parse().expect("a header value"))].into_iter().collect();
+        let text = |host: &str| format!("http://{host}{CONTROL_SURFACE_PATH}?room=4711");
+        let is_accepted = |host: &str, source: [u8; 4]| pages.qr_url(&text(host), &headers, source.into()).is_some();
+        assert!(is_accepted("192.0.2.7:8080", [127, 0, 0, 1]));
+        assert!(!is_accepted("192.0.2.7:8080", [192, 0, 2, 9]));
+        assert!(!is_accepted("192.0.2.7:8081", [127, 0, 0, 1]));
+        assert!(!is_accepted("192.0.2.8:8080", [127, 0, 0, 1]));
+        assert!(is_accepted("localhost:8080", [192, 0, 2, 9]));
+    }
+
+    #[test]
+    fn loopback_server_has_no_network_address() {
+        for (address, expected) in [
+            ("127.0.0.1:8080", None),
+            ("[::1]:8080", None),
+            ("192.0.2.7:8080", Some("192.0.2.7")),
+            ("[2001:db8::7]:8080", Some("2001:db8::7")),
+        ] {
+            let expected = expected.map(|ip| ip.parse().expect("an address"));
+            assert_eq!(pages(DialectSet::ALL, address).network_address(), expected, "{address}");
+        }
+        let any = pages(DialectSet::ALL, "0.0.0.0:8080").network_address();
+        assert!(any.is_none_or(|address| !address.is_loopback() && !address.is_unspecified()), "{any:?}");
+    }
+
+    #[test]
+    fn without_dialects_no_file_is_served() {
+        let none = pages(DialectSet::NONE, "127.0.0.1:8080");
+        assert!(!none.are_enabled());
+        for name in ["style.css", "shared.js", "icon.svg", "webrtc", "webrtc.js", "jamjam"] {
+            assert!(none.file(name).is_none(), "{name}");
+        }
+    }
+}

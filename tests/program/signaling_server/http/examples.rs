@@ -25,11 +25,7 @@ const PAGES: [(&str, &[(&str, &str)]); 4] = [
     ("broadcast", &[("/broadcast", HTML), ("/broadcast.js", JAVASCRIPT)]),
     (
         "bbx",
-        &[
-            ("/control-surface", HTML),
-            ("/control-surface.js", JAVASCRIPT),
-            ("/control-surface-host.js", JAVASCRIPT),
-        ],
+        &[("/control-surface", HTML), ("/control-surface.js", JAVASCRIPT), ("/control-surface-host.js", JAVASCRIPT)],
     ),
 ];
 
@@ -97,8 +93,7 @@ fn only_pages_of_enabled_dialects_are_served() {
 #[test]
 fn no_examples_disables_all_pages() {
     for dialects in [&[][..], &["--dialect", "webrtc"], &["--dialect", "bbx"]] {
-        let server =
-            Server::start_signaling(&[&["--no-examples", "--docs-password", "sesame"], dialects].concat());
+        let server = Server::start_signaling(&[&["--no-examples", "--docs-password", "sesame"], dialects].concat());
         for path in all_files().map(|(path, _)| path).chain(["/qr.svg", "/address"]) {
             let response = request(&server, "GET", &format!("/examples{path}"), &[RIGHT]);
             assert_eq!((response.status, response.error().as_str()), (404, "Not found"), "{dialects:?} {path}");

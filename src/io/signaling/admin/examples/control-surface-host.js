@@ -84,6 +84,7 @@ async function phoneUrl() {
   url.search = new URLSearchParams({ room });
   if (["localhost", "127.0.0.1", "[::1]"].includes(url.hostname)) {
     const { address } = await request("GET", "/examples/address");
+    $("only-local").hidden = Boolean(address);
     if (address) url.hostname = address.includes(":") ? `[${address}]` : address;
   }
   return url.href;

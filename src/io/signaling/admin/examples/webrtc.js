@@ -24,7 +24,7 @@ function createTone() {
   const frequency = 220 + Math.floor(Math.random() * 220);
   const oscillator = new OscillatorNode(context, { frequency });
   const destination = new MediaStreamAudioDestinationNode(context);
-  oscillator.connect(new GainNode(context, { gain: 0.1 })).connect(destination);
+  oscillator.connect(new GainNode(context, { gain: 0.05 })).connect(destination);
   oscillator.start();
   return destination.stream;
 }
@@ -92,10 +92,7 @@ function startCall(id, name) {
     if (candidate) signaling.send({ type: "ice-candidate", targetUserId: id, candidate });
   };
   peer.ontrack = ({ streams }) => {
-    const audio = item.querySelector("audio");
-    // Click the loudspeaker of the player to hear the tone.
-    audio.muted = true;
-    audio.srcObject = streams[0];
+    item.querySelector("audio").srcObject = streams[0];
   };
   peer.ondatachannel = ({ channel }) => useChannel(call, channel);
   peer.onconnectionstatechange = () => showState(call, "connection", peer.connectionState);
