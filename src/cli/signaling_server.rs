@@ -89,6 +89,10 @@ pub struct Args {
     #[command(flatten)]
     login: LoginArgs,
 
+    /// Disable the example pages below /examples/
+    #[arg(long, hide_short_help = true, env = "NO_EXAMPLES")]
+    no_examples: bool,
+
     /// Log sent messages, rooms, joins and token errors (level debug)
     ///
     /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,signaling=debug.
@@ -157,7 +161,7 @@ impl Args {
         let listening = link_signal.deliver_on_signal(Arc::clone(&links));
         listening.context("cannot start a thread").map_err(Failure::unusable)?;
         let shutdown_timeout = ShutdownTimeout(shutdown_timeout);
-        let options = SignalingServerConfig { login, shutdown_timeout, ..options };
+        let options = SignalingServerConfig { login, shutdown_timeout, has_examples: !self.no_examples, ..options };
         let served = signaling::serve(listener, hub, options, stop);
         links.close();
         served.context("cannot start the event loop").map_err(Failure::unusable)?;

@@ -9,6 +9,7 @@ mod chromium;
 mod console;
 mod docs;
 mod message_docs;
+mod examples;
 mod moqt;
 mod node;
 mod page_checks;

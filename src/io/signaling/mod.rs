@@ -31,6 +31,7 @@ use crate::io::http::login::Login;
 use crate::io::http::{self, ConnectionInfo, Drain, body};
 use crate::io::log::SharedLogThrottle;
 use crate::io::signaling::admin::HttpRoutes;
+use crate::io::signaling::admin::examples::ExamplePages;
 use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::io::signaling::shared_hub::SharedHub;
@@ -68,6 +69,8 @@ pub struct SignalingServerConfig {
     pub login: Arc<Login>,
     /// Maximum time for closing all connections at shutdown.
     pub shutdown_timeout: ShutdownTimeout,
+    /// Whether the server has the example pages below `/examples/`. By default it has none.
+    pub has_examples: bool,
 }
 
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.
@@ -122,7 +125,7 @@ async fn serve_hub(
     }
     let limiter = ConnectionLimiter::new(connection_limits);
     let dialects = limits.dialects;
-    let SignalingServerConfig { tls, login, broadcast, .. } = options;
+    let SignalingServerConfig { tls, login, broadcast, has_examples, .. } = options;
     // On loopback without a proxy only local users can connect, so metrics need no login.
     let address = listener.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let is_local = address.ip().to_canonical().is_loopback();
@@ -134,9 +137,18 @@ async fn serve_hub(
         login: Arc::clone(&login),
     };
     let shutdown = Arc::new(Notify::new());
-    let is_tls = tls.is_some();
-    let pages =
-        HttpRoutes { hub: Arc::clone(hub), collector, login, broadcast, dialects, address, is_tls, metrics_are_public };
+    let example_dialects = if has_examples { dialects } else { DialectSet::NONE };
+    let pages = HttpRoutes {
+        hub: Arc::clone(hub),
+        collector,
+        login,
+        broadcast,
+        dialects,
+        address,
+        is_tls: tls.is_some(),
+        example_pages: ExamplePages { dialects: example_dialects, listen_address: address },
+        metrics_are_public,
+    };
     let plain = pages.router(&shutdown);
     let router = upgrade_router(plain, Arc::clone(hub), limits);
     let drain = Drain::new();

@@ -3,6 +3,7 @@
 mod asyncapi;
 mod console;
 mod control_surface_api;
+pub(super) mod examples;
 mod health;
 pub(super) mod metrics;
 mod openapi;
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 
 use crate::io::http;
 use crate::io::http::login::{self, Login};
+use crate::io::signaling::admin::examples::ExamplePages;
 use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::admin::start_page::StartPage;
 use crate::io::signaling::broadcast_http::{self, BroadcastHttpConfig};
@@ -32,6 +34,7 @@ pub(super) struct HttpRoutes {
     /// The listen address.
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
+    pub(super) example_pages: ExamplePages,
     /// Whether `/metrics` needs no login, because only local users can connect.
     pub(super) metrics_are_public: bool,
 }
@@ -39,17 +42,22 @@ pub(super) struct HttpRoutes {
 impl HttpRoutes {
     /// All routes. `shutdown` is notified when the operator stops the server.
     pub(super) fn router(self, shutdown: &Arc<Notify>) -> Router {
-        let Self { hub, collector, login, broadcast, dialects, address, is_tls, metrics_are_public } = self;
-        let has_examples = true;
+        let Self { hub, collector, login, broadcast, dialects, address, is_tls, example_pages, metrics_are_public } =
+            self;
+        let has_examples = example_pages.are_enabled();
         let start =
             StartPage { hub: Arc::clone(&hub), login: Arc::clone(&login), dialects, address, is_tls, has_examples };
         let public = Router::new()
             .merge(start_page::router(start))
             .merge(http::healthz_router())
+            .merge(examples::router(example_pages))
             .merge(health::router(&hub, &login));
         // These routes require the login and reject requests from pages of other sites.
-        let protected = Router::new().merge(health::shutdown_router(&hub, shutdown)).merge(openapi::router(dialects));
-        let protected = protected.merge(hub.with_hub(|_, hub, _| asyncapi::router(hub.limits())));
+        let protected = Router::new()
+            .merge(health::shutdown_router(&hub, shutdown))
+            .merge(openapi::router(dialects, has_examples))
+            .merge(hub.with_hub(|_, hub, _| asyncapi::router(hub.limits())))
+            .merge(examples::operator_router(example_pages));
         let protected = if dialects.contains(Dialect::ControlSurface) {
             protected.merge(control_surface_api::router(Arc::clone(&hub)))
         } else {
@@ -106,8 +114,18 @@ mod tests {
         };
         let broadcast = BroadcastHttpConfig::default();
         let address = SocketAddr::from(([127, 0, 0, 1], 8_080));
-        let is_tls = false;
-        let routes = HttpRoutes { hub, collector, login, broadcast, dialects, address, is_tls, metrics_are_public };
+        let example_pages = ExamplePages { dialects, listen_address: address };
+        let routes = HttpRoutes {
+            hub,
+            collector,
+            login,
+            broadcast,
+            dialects,
+            address,
+            is_tls: false,
+            example_pages,
+            metrics_are_public,
+        };
         format!("{:?}", routes.router(&Arc::default()))
     }
 
@@ -131,7 +149,7 @@ mod tests {
     }
 
     fn openapi_document(dialects: DialectSet) -> Value {
-        serde_json::from_str(&openapi::openapi_json_for(dialects)).expect("JSON")
+        serde_json::from_str(&openapi::openapi_json_for(dialects, true)).expect("JSON")
     }
 
     fn operations(document: &Value) -> BTreeMap<String, Map<String, Value>> {
@@ -154,6 +172,7 @@ mod tests {
         for (dialects, openly) in sets.into_iter().flat_map(|dialects| [(dialects, true), (dialects, false)]) {
             let mut paths = routes(&debug_router(dialects, openly));
             assert!(paths.remove("get /docs/"), "the same page as /docs");
+            assert!(paths.remove("get /examples"), "the same page as /examples/");
             // OpenAPI cannot describe a wildcard in a path, or a route that accepts every HTTP method.
             if paths.remove("any /rooms/{room}/{*rest}") {
                 paths.insert("get /rooms/{room}/{path}".to_owned());

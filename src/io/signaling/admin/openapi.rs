@@ -21,7 +21,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::io::http;
 use crate::io::http::body::{self, ErrorBody, TooManyRequestsBody, page_response};
-use crate::io::signaling::admin::{asyncapi, console, control_surface_api, health, start_page};
+use crate::io::signaling::admin::{asyncapi, console, control_surface_api, examples, health, start_page};
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
 
@@ -43,14 +43,14 @@ const SWAGGER_UI_FILES: [(&str, &str); 4] = [
 const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
 
 /// The page, its files, and the document.
-pub(super) fn router(dialects: DialectSet) -> Router {
+pub(super) fn router(dialects: DialectSet, has_examples: bool) -> Router {
     Router::new()
         .route("/docs", get(docs_page))
         .route("/docs/", get(docs_page))
         .route("/docs/swagger.json", get(swagger_json))
         .route("/docs/{file}", get(docs_file))
         .route("/openapi.json", get(openapi_json))
-        .with_state(Bytes::from(openapi_json_for(dialects)))
+        .with_state(Bytes::from(openapi_json_for(dialects, has_examples)))
 }
 
 /// API documentation
@@ -142,6 +142,7 @@ const LOGIN_SCHEME: &str = "login";
         (name = "broadcast", description = "Posts for broadcast rooms"),
         (name = "control surfaces", description = "Control surface rooms (bbx), for the operator"),
         (name = "operations", description = "Server control, for the operator"),
+        (name = "examples", description = "Pages that use the server, with readable source"),
         (name = "documentation", description = "This OpenAPI document and the web page that displays it"),
     ),
     paths(
@@ -168,6 +169,10 @@ const LOGIN_SCHEME: &str = "login";
         start_page::start_page,
         start_page::start_or_login,
         start_page::start_file,
+        examples::examples_index,
+        examples::example_file,
+        examples::example_qr,
+        examples::example_address,
         docs_page,
         docs_file,
         swagger_json,
@@ -181,8 +186,8 @@ const LOGIN_SCHEME: &str = "login";
 )]
 struct ApiDocument;
 
-/// The document for a server with `dialects`, as JSON.
-pub(super) fn openapi_json_for(dialects: DialectSet) -> String {
+/// The document for a server with `dialects`, as JSON. If `has_examples` is not set, the server has no example pages.
+pub(super) fn openapi_json_for(dialects: DialectSet, has_examples: bool) -> String {
     let mut document = ApiDocument::openapi();
     for (tag, dialect) in [("broadcast", Dialect::Broadcast), ("control surfaces", Dialect::ControlSurface)] {
         if !dialects.contains(dialect) {
@@ -191,6 +196,9 @@ pub(super) fn openapi_json_for(dialects: DialectSet) -> String {
     }
     if !dialects.contains(Dialect::Broadcast) && !dialects.contains(Dialect::WebRtc) {
         remove_tag(&mut document, "tokens");
+    }
+    if !has_examples {
+        remove_tag(&mut document, "examples");
     }
     // Strings, numbers and lists always serialize.
     document.to_json().unwrap_or_default()

@@ -5,6 +5,7 @@
 use test_support::server;
 mod console;
 mod docs;
+mod examples;
 mod login;
 mod login_link;
 mod proxied;

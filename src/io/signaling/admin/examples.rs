@@ -1,0 +1,384 @@
+//! `/examples/`: pages that use the server as a client does. Developers of clients read the source of these pages.
+//!
+//! The pages are public and embedded in the program. A page is served only if its dialect is enabled. The QR code of the control surface
+//! page contains only URLs of this page on this server. Therefore, other sites cannot use the server to produce codes for their own links.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Extension, Router};
+use form_urlencoded::parse;
+use qrcode::QrCode;
+use qrcode::render::svg;
+use serde::Serialize;
+use url::{Position, Url};
+use utoipa::ToSchema;
+
+use crate::io::http::body::{PAGE_STYLE, page_response};
+use crate::io::http::{ConnectionInfo, body};
+use crate::signaling::{Dialect, DialectSet};
+
+/// One example: a page and its scripts.
+struct Example {
+    dialect: Dialect,
+    /// The last segment of the page's path.
+    name: &'static str,
+    title: &'static str,
+    summary: &'static str,
+    page: &'static str,
+    /// File names and contents.
+    scripts: &'static [(&'static str, &'static str)],
+}
+
+const EXAMPLES: [Example; 4] = [
+    Example {
+        dialect: Dialect::Jamjam,
+        name: "jamjam",
+        title: "jamjam rooms",
+        summary: "List, create and join rooms, chat, and see the other participants.",
+        page: include_str!("examples/jamjam.html"),
+        scripts: &[("jamjam.js", include_str!("examples/jamjam.js"))],
+    },
+    Example {
+        dialect: Dialect::WebRtc,
+        name: "webrtc",
+        title: "WebRTC call",
+        summary: "Two tabs call each other, with a test tone and a data channel.",
+        page: include_str!("examples/webrtc.html"),
+        scripts: &[("webrtc.js", include_str!("examples/webrtc.js"))],
+    },
+    Example {
+        dialect: Dialect::Broadcast,
+        name: "broadcast",
+        title: "Broadcast room",
+        summary: "Get a token, listen to a room, and post messages to it.",
+        page: include_str!("examples/broadcast.html"),
+        scripts: &[("broadcast.js", include_str!("examples/broadcast.js"))],
+    },
+    Example {
+        dialect: Dialect::ControlSurface,
+        name: "control-surface",
+        title: "Control surface (bbx)",
+        summary: "Sliders and buttons on a phone control a host program.",
+        page: include_str!("examples/control-surface.html"),
+        scripts: &[
+            ("control-surface.js", include_str!("examples/control-surface.js")),
+            ("control-surface-host.js", include_str!("examples/control-surface-host.js")),
+        ],
+    },
+];
+
+const INDEX: &str = include_str!("examples/index.html");
+const STYLE: &str = include_str!("examples/style.css");
+const SHARED_SCRIPT: &str = include_str!("examples/shared.js");
+const ICON: &str = include_str!("console/icon.svg");
+
+const HTML: &str = "text/html; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// Path of the only page that a QR code may contain.
+const CONTROL_SURFACE_PATH: &str = "/examples/control-surface";
+
+/// Maximum length of a `Host` header that is used, in bytes: a DNS name and a port.
+const MAX_HOST_BYTES: usize = 261;
+
+/// Maximum length of a URL in a QR code, in bytes.
+const MAX_QR_URL_BYTES: usize = 320;
+
+/// Minimum width of a QR code, in pixels.
+const QR_PIXELS: u32 = 240;
+
+/// The example pages of a server.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::io::signaling) struct ExamplePages {
+    /// The dialects whose pages are served. If the set is empty, no page is served.
+    pub(in crate::io::signaling) dialects: DialectSet,
+    /// The address on which the server listens.
+    pub(in crate::io::signaling) listen_address: SocketAddr,
+}
+
+impl ExamplePages {
+    /// Whether the server has example pages.
+    pub(super) fn are_enabled(self) -> bool {
+        self.examples().next().is_some()
+    }
+
+    /// Whether the QR code is served.
+    fn has_control_surface(self) -> bool {
+        self.dialects.contains(Dialect::ControlSurface)
+    }
+
+    fn examples(self) -> impl Iterator<Item = &'static Example> {
+        EXAMPLES.iter().filter(move |example| self.dialects.contains(example.dialect))
+    }
+
+    /// Content type and content of a file.
+    fn file(self, name: &str) -> Option<(&'static str, String)> {
+        let shared = match name {
+            "style.css" => Some(("text/css; charset=utf-8", [PAGE_STYLE, STYLE].concat())),
+            "shared.js" => Some((JAVASCRIPT, SHARED_SCRIPT.to_owned())),
+            "icon.svg" => Some((SVG, ICON.to_owned())),
+            _ => None,
+        };
+        if shared.is_some() {
+            return shared.filter(|_| self.are_enabled());
+        }
+        self.examples().find_map(|example| {
+            if example.name == name {
+                return Some((HTML, example.page.to_owned()));
+            }
+            let (_, script) = example.scripts.iter().find(|(file, _)| *file == name)?;
+            Some((JAVASCRIPT, (*script).to_owned()))
+        })
+    }
+
+    /// The index, with one entry per page.
+    fn index(self) -> String {
+        let entries = self.examples().map(|Example { name, title, summary, .. }| {
+            format!("<li><a href=\"/examples/{name}\">{title}</a> <span>{summary}</span></li>")
+        });
+        INDEX.replace("<!-- examples -->", &entries.collect::<Vec<_>>().join("\n        "))
+    }
+
+    /// The address at which other machines in the network reach the server.
+    fn network_address(self) -> Option<IpAddr> {
+        let bound = self.listen_address.ip().to_canonical();
+        if !bound.is_unspecified() {
+            return Some(bound).filter(|bound| !bound.is_loopback());
+        }
+        // Connecting a UDP socket sends nothing. It only selects the address of the interface with the default route.
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+        socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_loopback())
+    }
+
+    /// Parses a URL that a QR code may contain: the control surface page of this server, with a room code. The host must be the one in
+    /// the `Host` header. A request from this machine may also name the machine's network address, which a phone can reach.
+    fn qr_url(self, text: &str, headers: &HeaderMap, source: IpAddr) -> Option<Url> {
+        let url = Url::parse(text).ok().filter(|_| text.len() <= MAX_QR_URL_BYTES)?;
+        let (_, code) = url.query()?.split_once("room=").filter(|(before, _)| before.is_empty())?;
+        let is_page = matches!(url.scheme(), "http" | "https")
+            && url.path() == CONTROL_SURFACE_PATH
+            && url.fragment().is_none()
+            && (4..=6).contains(&code.len())
+            && code.bytes().all(|byte| byte.is_ascii_digit());
+        let authority = &url[Position::BeforeUsername..Position::AfterPort];
+        let is_requested_host = host(headers).is_some_and(|host| host.eq_ignore_ascii_case(authority));
+        let is_network_address = || {
+            let network_address = self.network_address().filter(|_| source.to_canonical().is_loopback());
+            let port = self.listen_address.port();
+            network_address.is_some_and(|address| SocketAddr::new(address, port).to_string() == authority)
+        };
+        (is_page && (is_requested_host || is_network_address())).then_some(url)
+    }
+}
+
+/// The public pages and their files. If no page is served, all paths get 404.
+pub(super) fn router(pages: ExamplePages) -> Router {
+    let router = Router::new()
+        .route("/examples", get(examples_index))
+        .route("/examples/", get(examples_index))
+        .route("/examples/{file}", get(example_file));
+    let router = if pages.has_control_surface() { router.route("/examples/qr.svg", get(example_qr)) } else { router };
+    router.with_state(pages)
+}
+
+/// The routes that the caller mounts behind the login.
+pub(super) fn operator_router(pages: ExamplePages) -> Router {
+    if !pages.has_control_surface() {
+        return Router::new();
+    }
+    Router::new().route("/examples/address", get(example_address)).with_state(pages)
+}
+
+/// The host and port that the client requested. Other characters than letters, digits, `.`, `:`, `-`, `[` and `]` are rejected.
+fn host(headers: &HeaderMap) -> Option<&str> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".:-[]".contains(&byte);
+    let host = headers.get(header::HOST)?.to_str().ok()?;
+    (!host.is_empty() && host.len() <= MAX_HOST_BYTES && host.bytes().all(is_allowed)).then_some(host)
+}
+
+/// The policy of a page: files and data only from this server, and WebSocket connections only to this server. In browsers that follow CSP
+/// level 3, `'self'` includes WebSocket connections. A policy cannot contain an IPv6 address, so `'self'` is sufficient there.
+fn policy(headers: &HeaderMap) -> String {
+    let sockets = host(headers)
+        .filter(|host| !host.starts_with('['))
+        .map_or_else(String::new, |host| format!(" ws://{host} wss://{host}"));
+    format!("script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'{sockets}")
+}
+
+/// List of the example pages
+#[utoipa::path(
+    get, path = "/examples/", operation_id = "examples", tag = "examples",
+    responses((status = 200, description = "A page that links to the example pages of the enabled dialects", content_type = "text/html", body = String)),
+)]
+pub(super) async fn examples_index(State(pages): State<ExamplePages>, headers: HeaderMap) -> Response {
+    if !pages.are_enabled() {
+        return body::not_found();
+    }
+    page_response(HTML, &policy(&headers), pages.index())
+}
+
+/// Example pages and their files
+#[utoipa::path(
+    get, path = "/examples/{file}", operation_id = "exampleFile", tag = "examples",
+    params(("file" = String, Path, description = "A page such as `webrtc`, or a file such as `webrtc.js`")),
+    responses((status = 200, description = "A page, a script, a style or an image"), (status = 404, description = "No such file")),
+)]
+pub(super) async fn example_file(
+    State(pages): State<ExamplePages>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    match pages.file(&name) {
+        Some((kind, content)) => page_response(kind, &policy(&headers), content),
+        None => body::not_found(),
+    }
+}
+
+/// QR code of a control surface page
+#[utoipa::path(
+    get, path = "/examples/qr.svg", operation_id = "exampleQr", tags = ["examples", "control surfaces"],
+    params(("url" = String, Query, description = "URL of `/examples/control-surface?room=CODE` on this server")),
+    responses(
+        (status = 200, description = "An image", content_type = "image/svg+xml", body = String),
+        (status = 400, description = "The URL is not the URL of this page on this server"),
+    ),
+)]
+pub(super) async fn example_qr(
+    State(pages): State<ExamplePages>,
+    Extension(client): Extension<ConnectionInfo>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let query = query.unwrap_or_default();
+    let url = parse(query.as_bytes()).find(|(name, _)| name == "url");
+    let url = url.and_then(|(_, url)| pages.qr_url(&url, &headers, client.source.ip()));
+    let Some(code) = url.and_then(|url| QrCode::new(url.as_str()).ok()) else {
+        let error = "A QR code can only contain the URL of /examples/control-surface?room=CODE on this server";
+        return body::error_response(StatusCode::BAD_REQUEST, error);
+    };
+    let image = code.render::<svg::Color<'_>>().min_dimensions(QR_PIXELS, QR_PIXELS).build();
+    page_response(SVG, &policy(&headers), image)
+}
+
+/// The address of the server in its network.
+#[derive(Serialize, ToSchema)]
+pub(super) struct NetworkAddressResponse {
+    /// Null if the server accepts connections from this machine only.
+    #[schema(value_type = Option<String>, example = "192.168.1.5")]
+    address: Option<IpAddr>,
+}
+
+/// Network address of the server
+#[utoipa::path(
+    get, path = "/examples/address", operation_id = "exampleAddress", tags = ["examples", "control surfaces"], security(("login" = [])),
+    responses((status = 200, description = "The address at which phones in the same network reach the server", body = NetworkAddressResponse)),
+)]
+pub(super) async fn example_address(State(pages): State<ExamplePages>) -> Response {
+    body::json_response(StatusCode::OK, &NetworkAddressResponse { address: pages.network_address() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    const MAX_LINES: usize = 200;
+    const MAX_COLUMNS: usize = 100;
+
+    /// Functions and attributes that run text as code, insert text as markup, or load files from elsewhere.
+    const FORBIDDEN: [&str; 18] = [
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "setHTML",
+        "srcdoc",
+        "DOMParser",
+        "createContextualFragment",
+        "document.write",
+        "eval(",
+        "new Function",
+        "javascript:",
+        "style=",
+        "<style",
+        " onclick",
+        " onload",
+        "://cdn",
+        "url(",
+        "@import",
+    ];
+
+    fn pages(dialects: DialectSet, listen_address: &str) -> ExamplePages {
+        ExamplePages { dialects, listen_address: listen_address.parse().expect("an address") }
+    }
+
+    #[test]
+    fn every_example_file_is_short_and_free_of_unsafe_markup() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/io/signaling/admin/examples");
+        let mut served = 0;
+        for entry in fs::read_dir(folder).expect("the folder of the pages") {
+            let path = entry.expect("a file").path();
+            let text = fs::read_to_string(&path).expect("text");
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+            assert!(text.lines().count() < MAX_LINES, "{name}: too many lines");
+            let long = text.lines().position(|line| line.chars().count() > MAX_COLUMNS);
+            assert_eq!(long, None, "{name}: the line after this number is too long");
+            for forbidden in FORBIDDEN {
+                assert!(!text.contains(forbidden), "{name}: {forbidden}");
+            }
+            // Each script element loads a file of this server.
+            let scripts = text.matches("<script").count();
+            assert_eq!(scripts, text.matches("<script src=\"/examples/").count(), "{name}");
+            let name = name.strip_suffix(".html").unwrap_or(name);
+            let all = pages(DialectSet::ALL, "127.0.0.1:8080");
+            served += usize::from(name == "index" || all.file(name).is_some());
+        }
+        let scripts: usize = EXAMPLES.iter().map(|example| example.scripts.len()).sum();
+        assert_eq!(served, EXAMPLES.len() + scripts + 3, "all files are served");
+    }
+
+    #[test]
+    fn qr_code_may_name_the_network_address_only_for_local_requests() {
+        let pages = pages(DialectSet::ALL, "192.0.2.7:8080");
+        let headers: HeaderMap =
+            [(header::HOST, "localhost:8080".parse().expect("a header value"))].into_iter().collect();
+        let text = |host: &str| format!("http://{host}{CONTROL_SURFACE_PATH}?room=4711");
+        let is_accepted = |host: &str, source: [u8; 4]| pages.qr_url(&text(host), &headers, source.into()).is_some();
+        assert!(is_accepted("192.0.2.7:8080", [127, 0, 0, 1]));
+        assert!(!is_accepted("192.0.2.7:8080", [192, 0, 2, 9]));
+        assert!(!is_accepted("192.0.2.7:8081", [127, 0, 0, 1]));
+        assert!(!is_accepted("192.0.2.8:8080", [127, 0, 0, 1]));
+        assert!(is_accepted("localhost:8080", [192, 0, 2, 9]));
+    }
+
+    #[test]
+    fn loopback_server_has_no_network_address() {
+        for (address, expected) in [
+            ("127.0.0.1:8080", None),
+            ("[::1]:8080", None),
+            ("192.0.2.7:8080", Some("192.0.2.7")),
+            ("[2001:db8::7]:8080", Some("2001:db8::7")),
+        ] {
+            let expected = expected.map(|ip| ip.parse().expect("an address"));
+            assert_eq!(pages(DialectSet::ALL, address).network_address(), expected, "{address}");
+        }
+        let any = pages(DialectSet::ALL, "0.0.0.0:8080").network_address();
+        assert!(any.is_none_or(|address| !address.is_loopback() && !address.is_unspecified()), "{any:?}");
+    }
+
+    #[test]
+    fn without_dialects_no_file_is_served() {
+        let none = pages(DialectSet::NONE, "127.0.0.1:8080");
+        assert!(!none.are_enabled());
+        for name in ["style.css", "shared.js", "icon.svg", "webrtc", "webrtc.js", "jamjam"] {
+            assert!(none.file(name).is_none(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The example pages over HTTP: public, only for enabled dialects, with a strict policy, and disabled by `--no-examples`.
+
+use serde_json::{Value, json};
+
+use crate::signaling_server::http::login::RIGHT;
+use crate::signaling_server::http::request::{Response, get, request};
+use test_support::server::process::Server;
+
+const HTML: &str = "text/html; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Files that all pages share.
+const SHARED: [(&str, &str); 5] = [
+    ("", HTML),
+    ("/", HTML),
+    ("/style.css", "text/css; charset=utf-8"),
+    ("/shared.js", JAVASCRIPT),
+    ("/icon.svg", "image/svg+xml"),
+];
+
+/// The name of each dialect, with the files of its page.
+const PAGES: [(&str, &[(&str, &str)]); 4] = [
+    ("jamjam", &[("/jamjam", HTML), ("/jamjam.js", JAVASCRIPT)]),
+    ("webrtc", &[("/webrtc", HTML), ("/webrtc.js", JAVASCRIPT)]),
+    ("broadcast", &[("/broadcast", HTML), ("/broadcast.js", JAVASCRIPT)]),
+    (
+        "bbx",
+        &[("/control-surface", HTML), ("/control-surface.js", JAVASCRIPT), ("/control-surface-host.js", JAVASCRIPT)],
+    ),
+];
+
+fn all_files() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SHARED.into_iter().chain(PAGES.into_iter().flat_map(|(_, files)| files.iter().copied()))
+}
+
+fn qr(server: &Server, url: &str, host: &str) -> Response {
+    let query: String = form_urlencoded::Serializer::new(String::new()).append_pair("url", url).finish();
+    request(server, "GET", &format!("/examples/qr.svg?{query}"), &[&format!("Host: {host}")])
+}
+
+#[test]
+fn example_pages_are_public_and_load_nothing_from_elsewhere() {
+    let server = Server::start_signaling(&[]);
+    for (path, kind) in all_files() {
+        let path = format!("/examples{path}");
+        let response = get(&server, &path);
+        assert_eq!((response.status, response.header("content-type")), (200, kind), "{path}");
+        assert_eq!(
+            response.header("content-security-policy"),
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ws://x wss://x; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "{path}"
+        );
+        assert_eq!(response.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(response.header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(response.header("access-control-allow-origin"), "", "{path}");
+        assert_eq!(request(&server, "HEAD", &path, &[]).status, 200, "{path}");
+        assert_eq!(request(&server, "POST", &path, &[]).status, 405, "{path}");
+    }
+    for path in ["other", "..", "%2e%2e%2fx", "webrtc.html", "index.html", "x/y", "%ff"] {
+        assert!([400, 404].contains(&get(&server, &format!("/examples/{path}")).status), "{path}");
+    }
+}
+
+#[test]
+fn host_header_cannot_add_sources_to_the_policy() {
+    let server = Server::start_signaling(&[]);
+    for host in ["x;script-src%20*", "x,https://*", "x'", "*", "[::1]:8080", "user@x"] {
+        let response = request(&server, "GET", "/examples/webrtc", &[&format!("Host: {host}")]);
+        let policy = response.header("content-security-policy");
+        // A server may also reject such a request.
+        let is_unchanged = policy.contains("connect-src 'self'; base-uri") && !policy.contains('*');
+        assert!(response.status == 400 || is_unchanged, "{host}: {} {policy}", response.status);
+    }
+}
+
+#[test]
+fn only_pages_of_enabled_dialects_are_served() {
+    for (dialect, files) in PAGES {
+        let server = Server::start_signaling(&["--dialect", dialect]);
+        for (other, pages) in PAGES {
+            let expected = if other == dialect { 200 } else { 404 };
+            for (path, _) in pages {
+                assert_eq!(get(&server, &format!("/examples{path}")).status, expected, "{dialect}: {path}");
+            }
+        }
+        let index = get(&server, "/examples/").body;
+        assert!(index.contains(&format!("href=\"/examples{}\"", files[0].0)), "{dialect}: {index}");
+        assert_eq!(index.matches("<li>").count(), 1, "{dialect}");
+    }
+}
+
+#[test]
+fn no_examples_disables_all_pages() {
+    for dialects in [&[][..], &["--dialect", "webrtc"], &["--dialect", "bbx"]] {
+        let server = Server::start_signaling(&[&["--no-examples", "--docs-password", "sesame"], dialects].concat());
+        for path in all_files().map(|(path, _)| path).chain(["/qr.svg", "/address"]) {
+            let response = request(&server, "GET", &format!("/examples{path}"), &[RIGHT]);
+            assert_eq!((response.status, response.error().as_str()), (404, "Not found"), "{dialects:?} {path}");
+        }
+        let document: Value = serde_json::from_str(&request(&server, "GET", "/openapi.json", &[RIGHT]).body).unwrap();
+        let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
+        assert!(paths.len() > 5 && !paths.iter().any(|path| path.starts_with("/examples")), "{paths:?}");
+    }
+}
+
+#[test]
+fn qr_code_contains_only_control_surface_urls_of_this_server() {
+    let server = Server::start_signaling(&[]);
+    let page = "http://music.example:8080/examples/control-surface?room=4711";
+    let response = qr(&server, page, "music.example:8080");
+    assert_eq!((response.status, response.header("content-type")), (200, "image/svg+xml"));
+    assert!(response.body.starts_with("<?xml") && response.body.ends_with("</svg>"), "{}", response.body);
+    assert!(!response.body.contains("music.example"), "the URL is not part of the markup");
+    assert_eq!(qr(&server, &page.replace("http", "https"), "Music.Example:8080").status, 200);
+    for (url, host) in [
+        (page, "other.example:8080"),
+        (page, "music.example"),
+        (page, "music.example:8081"),
+        ("http://evil.example/examples/control-surface?room=4711", "music.example:8080"),
+        ("http://music.example:8080@evil.example/examples/control-surface?room=4711", "music.example:8080"),
+        ("http://a:b@music.example:8080/examples/control-surface?room=4711", "music.example:8080"),
+        ("http://music.example:8080/examples/webrtc?room=4711", "music.example:8080"),
+        ("http://music.example:8080/examples/control-surface", "music.example:8080"),
+        ("http://music.example:8080/examples/control-surface?room=4711&x=y", "music.example:8080"),
+        ("http://music.example:8080/examples/control-surface?room=buy+now", "music.example:8080"),
+        ("http://music.example:8080/examples/control-surface?room=4711#buy-now", "music.example:8080"),
+        ("http://music.example:8080/examples/control-surface?room=1234567", "music.example:8080"),
+        ("javascript:alert(1)", "music.example:8080"),
+        ("ftp://music.example:8080/examples/control-surface?room=4711", "music.example:8080"),
+        ("", "music.example:8080"),
+    ] {
+        let response = qr(&server, url, host);
+        assert_eq!(response.status, 400, "{url} {host}");
+        assert!(response.error().starts_with("A QR code can only contain the URL of "), "{}", response.error());
+    }
+    let long = "x".repeat(400);
+    let response = qr(&server, &format!("http://{long}/examples/control-surface?room=4711"), &long);
+    assert_eq!(response.status, 400);
+    assert_eq!(get(&server, "/examples/qr.svg").status, 400);
+}
+
+#[test]
+fn network_address_needs_the_login() {
+    let server = Server::start_signaling(&["--docs-password", "sesame"]);
+    assert_eq!(get(&server, "/examples/address").status, 401);
+    let response = request(&server, "GET", "/examples/address", &[RIGHT]);
+    let body: Value = serde_json::from_str(&response.body).unwrap();
+    // This server accepts connections from this machine only.
+    assert_eq!((response.status, body), (200, json!({"address": null})));
+}
