@@ -74,6 +74,10 @@ dialect_counters! {
     Counter closed_idle_timeout,
     /// Connections closed because they reached the maximum connection age.
     Counter closed_max_age,
+    /// Connections that the operator closed on the console.
+    Counter closed_by_operator,
+    /// Rooms that the operator closed on the console.
+    Counter rooms_closed_by_operator,
     /// Connections closed because they sent too many pings or fragments.
     Counter closed_frame_rate,
     /// Connections closed because a message was too long.

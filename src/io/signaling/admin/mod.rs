@@ -1,6 +1,7 @@
 //! HTTP routes in addition to the WebSocket: public pages, pages behind the login, and `POST /admin/shutdown`.
 
 mod console;
+mod console_operations;
 mod control_surface_api;
 mod health;
 pub(super) mod metrics;
@@ -44,7 +45,7 @@ impl HttpRoutes {
         } else {
             protected
         };
-        let protected = protected.merge(console::router(&hub));
+        let protected = protected.merge(console::router(&hub)).merge(console_operations::router(&hub));
         let metrics_router = http::metrics::router(collector.into_encoder());
         let (public, protected) = if metrics_are_public {
             (public.merge(metrics_router), protected)

@@ -21,7 +21,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::io::http;
 use crate::io::http::body::{self, ErrorBody, TooManyRequestsBody, page_response};
-use crate::io::signaling::admin::{console, control_surface_api, health};
+use crate::io::signaling::admin::{console, console_operations, control_surface_api, health};
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
 
@@ -175,6 +175,8 @@ const LOGIN_SCHEME: &str = "login";
         console::console,
         console::console_file,
         console::console_state,
+        console_operations::disconnect,
+        console_operations::close_room,
         redirect_to_docs,
         docs_page,
         docs_file,
