@@ -125,7 +125,7 @@ impl Args {
         stop.set_grace_period(SHUTDOWN_TIMEOUT + Duration::from_secs(1));
         address_file.write(address)?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
-        info!("Signaling server listening on {scheme}://{address}{}", self.address_source.suffix());
+        info!(target: "signaling", "server listening on {scheme}://{address}{}", self.address_source.suffix());
         if let Some(identity) = identity {
             let (valid_until, sha256) = (identity.valid_until(), identity.fingerprint());
             info!(target: "tls", %valid_until, %sha256, "certificate in use");

@@ -20,8 +20,8 @@ fn set(variables: &'static [(&'static str, &'static str)]) -> impl FnOnce(&mut C
 /// after the address in this line.
 fn start_line_suffix(options: &[&str], variables: &'static [(&'static str, &'static str)]) -> String {
     let mut server = Server::start_signaling_as(options, set(variables));
-    let line = server.line_starting_with("Signaling server listening on ");
-    let address = format!("Signaling server listening on ws://{}", server.address);
+    let line = server.line_starting_with("signaling: server listening on ");
+    let address = format!("signaling: server listening on ws://{}", server.address);
     line.message.strip_prefix(&address).expect("the address").to_owned()
 }
 
@@ -92,7 +92,7 @@ fn lists_in_variables_may_contain_spaces() {
     let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
         command.envs(variables);
     });
-    server.line_starting_with("Signaling server listening on ");
+    server.line_starting_with("signaling: server listening on ");
 }
 
 #[test]
