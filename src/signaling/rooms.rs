@@ -465,9 +465,14 @@ mod tests {
         assert!(space.leave(ConnId(1), None).is_some() && space.contains_name("1234"));
         space.join(room, ConnId(2), ());
         space.join(room, ConnId(3), ());
-        assert_eq!(space.close(room), Some(("data", vec![ConnId(2), ConnId(3)])));
+        let close = |space: &mut RoomMap<&'static str, ()>| {
+            space
+                .close(room)
+                .map(|room| (room.data, room.members.iter().map(|member| member.conn.0).collect::<Vec<_>>()))
+        };
+        assert_eq!(close(&mut space), Some(("data", vec![2, 3])));
         assert_eq!(
-            (space.close(room), space.len(), space.memberships.len(), space.contains_name("1234")),
+            (close(&mut space), space.len(), space.memberships.len(), space.contains_name("1234")),
             (None, 0, 0, false)
         );
     }
