@@ -80,7 +80,7 @@ pub struct Args {
     #[command(flatten)]
     login: LoginArgs,
 
-    /// Log sent messages, rooms, joins and token errors (level debug)
+    /// Log forwarded messages, state changes and token errors (level debug)
     ///
     /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,signaling=debug.
     #[arg(short, long, help_heading = HEADING_LOG)]

@@ -28,6 +28,10 @@ const MAX_LOG_LINES_PER_SECOND: u16 = 10;
 /// Maximum number of reports that one source receives per second. A report contains counts of the packets received from the source.
 const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
 
+/// A local source that has sent at most this many packets, all of them LATENCY_PING, may be a health check. Health checks would fill the log,
+/// because each of them has a new port. The health check of the container image sends three pings.
+const MAX_HEALTH_CHECK_PINGS: u64 = 3;
+
 /// Length of the window of sequence numbers. The window ends at the newest number. Late packets are distinguished from duplicates only
 /// within the window.
 const SEQUENCE_WINDOW: u32 = u128::BITS;
@@ -188,10 +192,9 @@ impl SourceTable {
             first_kind.get_or_insert(header.packet_type.name());
             stats.on_packet(header);
         }
-        // Local health checks send one LATENCY_PING from a new port each time. Log lines of health checks would hide those of other sources.
-        // Therefore, only the first local source that sends one ping is logged. A probe sends more pings and is always logged.
-        let (is_single_ping, is_logged) = (is_local_ping && stats.packets == 1, stats.logged);
-        if !is_logged && !(is_single_ping && self.local_ping_logged) {
+        // Of the sources that may be health checks, only the first is logged. A probe sends more pings.
+        let (may_be_health_check, is_logged) = (is_local_ping && stats.packets <= MAX_HEALTH_CHECK_PINGS, stats.logged);
+        if !is_logged && !(may_be_health_check && self.local_ping_logged) {
             self.local_ping_logged |= is_local_ping;
             self.log_first_packet(now, source, first_kind.unwrap_or("none"));
         }
@@ -305,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_first_loopback_source_with_one_ping_is_logged() {
+    fn only_the_first_local_health_check_is_logged() {
         let headers = |types: &'static [PacketType]| types.iter().map(|packet_type| Header::new(*packet_type, 0, 0));
         let lines = |peers: &[(&str, &'static [PacketType])]| {
             let mut table = SourceTable::new(true);
@@ -317,7 +320,7 @@ mod tests {
             let inactive = MAX_LOG_LINES_PER_SECOND - table.throttle.remaining(Time::from_millis(20_000));
             (first_seen, inactive, table.len())
         };
-        let (ping, pings): (&[PacketType], &[PacketType]) = (&[PacketType::LatencyPing], &[PacketType::LatencyPing; 2]);
+        let (ping, pings): (&[PacketType], &[PacketType]) = (&[PacketType::LatencyPing; 2], &[PacketType::LatencyPing; 4]);
         for source in ["127.0.0.1:9", "127.8.9.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
             assert_eq!(lines(&[(source, ping)]), (1, 1, 0), "{source}");
             // Further health checks are not logged, but a probe is logged after its second ping, and so is a source that sends other packets.

@@ -3,10 +3,12 @@
 mod broadcast_http;
 mod broadcast_transcripts;
 mod connections;
+mod console_operations;
 mod control_surface;
 mod control_surface_transcripts;
 mod freed_memory;
 mod http;
+mod log_lines;
 mod mixed_dialects;
 mod options;
 mod three_processes;

@@ -119,21 +119,23 @@ fn verbose_log_contains_room_changes_and_rejections() {
     let created: serde_json::Value = serde_json::from_str(socket.read().unwrap().to_text().unwrap()).unwrap();
     let id = created["data"]["room_id"].as_str().unwrap();
     let mut messages = Vec::new();
-    while messages.len() < 3 {
+    while messages.len() < 5 {
         let message = server.line().message;
         assert!(!message.contains("hunter2"), "{message}");
-        if message.contains(" conn=0") && !message.contains(" source=") && !message.contains(" receivers=") {
+        if message.contains(" conn=0") && !message.contains(" source=") {
             messages.push(message);
         }
     }
-    let expected = format!("signaling: room created dialect=jamjam conn=0 room={id}");
+    let expected = [
+        "member joined dialect=jamjam conn=0 room=ID user=Ann members=1",
+        "message handled dialect=jamjam type=CreateRoom conn=0 room=ID user=Ann receivers=0 bytes=84",
+        "request rejected dialect=jamjam conn=0 reason=\"Room not found\"",
+        "member left dialect=jamjam conn=0 room=ID user=Ann reason=\"left the room\" members=0",
+        "message handled dialect=jamjam type=LeaveRoom conn=0 room=ID user=Ann receivers=0 bytes=20",
+    ];
     assert_eq!(
         messages,
-        [
-            &*expected,
-            "signaling: request rejected dialect=jamjam conn=0 reason=\"Room not found\"",
-            "signaling: member left dialect=jamjam conn=0"
-        ]
+        expected.map(|line| format!("signaling: {line}").replace("ID", id))
     );
 }
 

@@ -7,7 +7,7 @@ mod console;
 mod docs;
 mod login;
 mod proxied;
-mod request;
+pub(super) mod request;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
