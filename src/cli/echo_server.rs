@@ -161,7 +161,7 @@ impl Args {
             delay: self.delay.0,
             buffer_limits,
             memory_budget: Arc::clone(&memory_budget),
-            log_sources: enabled!(Level::INFO),
+            log_sources: enabled!(target: "echo", Level::INFO),
             admission,
             local_port,
         };

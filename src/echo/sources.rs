@@ -320,7 +320,8 @@ mod tests {
             let inactive = MAX_LOG_LINES_PER_SECOND - table.throttle.remaining(Time::from_millis(20_000));
             (first_seen, inactive, table.len())
         };
-        let (ping, pings): (&[PacketType], &[PacketType]) = (&[PacketType::LatencyPing; 2], &[PacketType::LatencyPing; 4]);
+        let (ping, pings): (&[PacketType], &[PacketType]) =
+            (&[PacketType::LatencyPing; 2], &[PacketType::LatencyPing; 4]);
         for source in ["127.0.0.1:9", "127.8.9.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
             assert_eq!(lines(&[(source, ping)]), (1, 1, 0), "{source}");
             // Further health checks are not logged, but a probe is logged after its second ping, and so is a source that sends other packets.

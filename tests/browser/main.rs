@@ -7,6 +7,7 @@ use test_support::certificate;
 use test_support::server;
 mod chromium;
 mod console;
+mod console_controls;
 mod docs;
 mod moqt;
 mod node;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const MACROS: [&str; 6] = ["trace!(", "debug!(", "info!(", "warn!(", "error!(", "event!("];
+const MACROS: [&str; 7] = ["enabled!(", "trace!(", "debug!(", "info!(", "warn!(", "error!(", "event!("];
 
 /// The components in `src/io/log.rs`.
 fn components() -> Vec<String> {
@@ -14,7 +14,8 @@ fn components() -> Vec<String> {
 }
 
 fn read(path: &Path) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{error}: {path:?}"))
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .unwrap_or_else(|error| panic!("{error}: {path:?}"))
 }
 
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {

@@ -103,9 +103,7 @@ impl Client {
 
     fn jamjam_member(server: &Server, id: &str) -> Self {
         let mut client = Self::at(server, "/");
-        client.send(
-            &json!({"type": "JoinRoom", "data": {"room_id": id, "password": "hunter2", "peer_name": "Bob"}}),
-        );
+        client.send(&json!({"type": "JoinRoom", "data": {"room_id": id, "password": "hunter2", "peer_name": "Bob"}}));
         client.receive("RoomJoined");
         client
     }
@@ -196,7 +194,10 @@ fn closed_room_disconnects_its_members_without_leave_messages() {
         assert!(line.contains(&format!("source=127.0.0.1 dialect={dialect} room=")), "{line}");
         assert!(line.ends_with(&format!(" members={count}")) && !line.contains("4711"), "{line}");
         let again = close_room(&server, dialect, room);
-        assert_eq!((again.status, again.error().as_str()), (404, "No open room of this dialect has this id; reload the console"));
+        assert_eq!(
+            (again.status, again.error().as_str()),
+            (404, "No open room of this dialect has this id; reload the console")
+        );
     }
     assert_eq!(server.metric("rooms_closed_by_operator_total"), 4);
     assert_eq!(server.metric("closed_by_operator_total"), 7);

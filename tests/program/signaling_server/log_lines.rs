@@ -100,9 +100,10 @@ fn expect(server: &mut Server, expected: &[(&str, &str)]) {
     for (level, text) in expected {
         let (logged_level, logged) = next(server);
         let is_same = |(expected, word): (&str, &str)| {
-            expected == word || expected.split_once("ID").is_some_and(|(before, after)| {
-                word.starts_with(before) && word.ends_with(after) && word.len() > before.len() + after.len()
-            })
+            expected == word
+                || expected.split_once("ID").is_some_and(|(before, after)| {
+                    word.starts_with(before) && word.ends_with(after) && word.len() > before.len() + after.len()
+                })
         };
         let (expected_words, words) = (text.split(' '), logged.split(' '));
         assert!(
@@ -139,7 +140,10 @@ fn joins_and_leaves_of_every_dialect_are_logged_with_room_and_reason() {
         &mut server,
         &[
             ("INFO", &jamjam("member left jamjam conn=0 room=ROOM user=Ann reason=\"left the room\" members=1")),
-            ("INFO", &jamjam("member left jamjam conn=1 room=ROOM user=Bob reason=\"closed by client: bye\" members=0")),
+            (
+                "INFO",
+                &jamjam("member left jamjam conn=1 room=ROOM user=Bob reason=\"closed by client: bye\" members=0"),
+            ),
         ],
     );
     let zoe = Client::webrtc(&server, "standup", "zoe");
@@ -212,7 +216,9 @@ fn each_forwarded_message_is_one_debug_line_without_its_content() {
     sender.send(&json!({"type": "post", "data": {"text": "secret-text"}}));
     listener.receive("lobby-content");
     let (mut ann, mut phone) = (Client::at(&server, "/"), Client::at(&server, "/"));
-    ann.send(&json!({"type": "CreateRoom", "data": {"room_name": "jam", "password": "secret-word", "peer_name": "Ann"}}));
+    ann.send(
+        &json!({"type": "CreateRoom", "data": {"room_name": "jam", "password": "secret-word", "peer_name": "Ann"}}),
+    );
     ann.receive("RoomCreated");
     ann.send(&json!({"type": "UpdatePeerInfo", "data": {"candidates": [], "public_addr": null, "local_addr": null}}));
     ann.send(&json!({"type": "ChatMessage", "data": {"sender_id": "", "sender_name": "", "content": "secret-chat", "timestamp": 1}}));
@@ -265,7 +271,10 @@ fn every_line_has_a_component_in_text_and_json() {
                 let line: Value = serde_json::from_str(line).unwrap();
                 line["target"].as_str().unwrap().to_owned()
             } else {
-                Line::parse(line).message.split_once(": ").map_or_else(String::new, |(component, _)| component.to_owned())
+                Line::parse(line)
+                    .message
+                    .split_once(": ")
+                    .map_or_else(String::new, |(component, _)| component.to_owned())
             };
             assert!(COMPONENTS.contains(&component.as_str()), "{line}");
         }
@@ -276,7 +285,8 @@ fn every_line_has_a_component_in_text_and_json() {
 fn flood_of_joins_is_summarized_with_exact_counts() {
     const JOINS: usize = 300;
     let mut server = start(&["--max-connections-per-address", "off", "--rate-limit-connections", "off"]);
-    let clients: Vec<Client> = (0..JOINS).map(|number| Client::webrtc(&server, &format!("r{}", number / 50), &format!("u{number}"))).collect();
+    let clients: Vec<Client> =
+        (0..JOINS).map(|number| Client::webrtc(&server, &format!("r{}", number / 50), &format!("u{number}"))).collect();
     // A join in another dialect is not hidden by the flood.
     let mut ann = Client::at(&server, "/");
     ann.send(&json!({"type": "CreateRoom", "data": {"room_name": "jam", "password": null, "peer_name": "Ann"}}));
@@ -286,7 +296,9 @@ fn flood_of_joins_is_summarized_with_exact_counts() {
     test_support::server::poll_until("all have left", || (server.metric("connections") == 1).then_some(()));
     // The last summary follows the last suppressed line by at most one second.
     let count = |lines: &[String], field: &str| -> usize {
-        let summaries = lines.iter().filter_map(|line| line.split_once("more members joined or left")?.1.split_once(&format!(" {field}=")));
+        let summaries = lines
+            .iter()
+            .filter_map(|line| line.split_once("more members joined or left")?.1.split_once(&format!(" {field}=")));
         let counts = summaries.map(|(_, rest)| rest.split(' ').next().unwrap().parse::<usize>().unwrap());
         let single = if field == "joined" { "member joined dialect=webrtc" } else { "member left dialect=webrtc" };
         counts.sum::<usize>() + lines.iter().filter(|line| line.contains(single)).count()
