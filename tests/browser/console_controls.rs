@@ -14,7 +14,7 @@ const CONTROLS: &str = "
     globalThis.room = (name) => all('#rooms > li').find((one) => one.querySelector('.name').textContent === name);
     globalThis.roomNames = () => words('#rooms summary .name').join();
     globalThis.shownNotes = () => all('#notes > li').filter((one) => !one.hidden);
-    globalThis.member = (name) => all('.members > li').find((one) => one.querySelector('.name, .id').textContent === name);
+    globalThis.member = (name) => all('.members > li').find((one) => one.querySelector('.name')?.textContent === name);
     globalThis.fits = () => document.documentElement.scrollWidth <= document.documentElement.clientWidth;
 ";
 
@@ -242,7 +242,7 @@ fn operator_closes_a_room_with_script_code_as_its_name() {
                 page,
                 &format!("until(() => all('#rooms > li').length === 1 && words('#scope')[0].includes('{gone}'))"),
             );
-            browser.evaluate(page, &format!("{found}.querySelector('.end').click()"));
+            browser.evaluate(page, &format!("{found}.querySelector('.tools .end').click()"));
             let text = browser.evaluate(page, "document.querySelector('#confirm-text').textContent");
             assert!(
                 text.as_str().unwrap().contains(gone) && !text.as_str().unwrap().contains('\u{202e}'),

@@ -767,7 +767,11 @@ $("content").addEventListener("change", () => {
   pollNow();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || $("confirm").open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if ($("confirm").open) {
+    if (event.key === "Escape") $("confirm").close();
+    return;
+  }
   if (event.key === "Escape" && scope) setScope(null);
   if (event.target.closest("input, select, textarea")) return;
   if (event.key === "/") {
