@@ -22,7 +22,7 @@ use super::values::{
 };
 use crate::address::Cidr;
 use crate::client::StopSignal;
-use crate::echo::{AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig};
+use crate::echo::{AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, FIXED_LOG_LINE};
 use crate::io::clock::ClockMonitor;
 use crate::io::log::LogGuard;
 use crate::io::stop::StopToken;
@@ -153,7 +153,7 @@ impl Args {
         let memory_budget = self.memory.budget();
         let has_own_limit = buffer_limits.total != BufferLimits::default().total;
         if has_own_limit && buffer_limits.total.zip(memory_budget.limit()).is_some_and(|(buffer, all)| buffer > all) {
-            warn!("--max-buffer has no effect, because it is larger than --memory-budget");
+            warn!(target: "echo", "--max-buffer has no effect, because it is larger than --memory-budget");
         }
         let moqt = BoundMoqtServer::prepare(&self.moqt, self.protection.allow(), Some(bound.address), &memory_budget)?;
         let local_port = Some(bound.address.port());
@@ -161,7 +161,7 @@ impl Args {
             delay: self.delay.0,
             buffer_limits,
             memory_budget: Arc::clone(&memory_budget),
-            log_sources: enabled!(Level::INFO),
+            log_sources: enabled!(target: "echo", Level::INFO),
             admission,
             local_port,
         };
@@ -176,7 +176,7 @@ impl Args {
         let kernel = Arc::new(KernelDrops::for_socket(&bound.socket));
         let udp = Some(UdpStatistics { counters: echo.counters(), kernel, outcome_log_dropped });
         let statistics = ServerStatistics { udp, moqt: moqt.as_ref().map(BoundMoqtServer::counts), memory_budget, log };
-        info!("Echo server listening on {}", bound.address);
+        info!(name: FIXED_LOG_LINE, target: "echo", "Echo server listening on {}", bound.address);
         log_addresses(bound.address);
         if let Some(options) = reproduce_options {
             info!(target: "echo", options, "impairment enabled");

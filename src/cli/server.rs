@@ -14,7 +14,7 @@ use tracing::info;
 
 use super::output::Failure;
 use super::values::{ByteSize, LogFormat, OrOff, use_color};
-use crate::echo::{Counters, EchoCollector, ExternalCounts};
+use crate::echo::{Counters, EchoCollector, ExternalCounts, FIXED_LOG_LINE};
 use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
 use crate::io::signaling::registration::default_route_address;
@@ -255,7 +255,7 @@ impl ServerStatistics {
         }
         let (received, sent) = (udp.counters.received.get(), udp.counters.sent.get());
         let buffered = udp.counters.buffered.get();
-        info!(received, sent, buffered, kernel_dropped, "{text}");
+        info!(name: FIXED_LOG_LINE, target: "echo", received, sent, buffered, kernel_dropped, "{text}");
     }
 }
 

@@ -93,7 +93,7 @@ pub struct Args {
     #[arg(long, hide_short_help = true, env = "NO_EXAMPLES")]
     no_examples: bool,
 
-    /// Log sent messages, rooms, joins and token errors (level debug)
+    /// Log forwarded messages, state changes and token errors (level debug)
     ///
     /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,signaling=debug.
     #[arg(short, long, help_heading = HEADING_LOG)]
@@ -143,8 +143,8 @@ impl Args {
             .map_err(Failure::unusable)?;
         address_file.write(address)?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
-        info!("Signaling server listening on {scheme}://{address}{}", self.address_source.suffix());
         let is_tls = identity.is_some();
+        info!(target: "signaling", "server listening on {scheme}://{address}{}", self.address_source.suffix());
         if let Some(identity) = identity {
             let (valid_until, sha256) = (identity.valid_until(), identity.fingerprint());
             info!(target: "tls", %valid_until, %sha256, "certificate in use");

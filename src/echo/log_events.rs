@@ -6,18 +6,19 @@ use std::net::SocketAddr;
 
 use tracing::{Level, debug, enabled, info, warn};
 
+use super::FIXED_LOG_LINE;
 use crate::address::canonical_socket_addr;
 use crate::node::Transmit;
 use crate::wire::{self, Header, LatencyInfo, PacketError, PacketType, stun};
 
 /// Logs AUDIO packets. The first `admitted` packets are delayed, and the others are dropped.
 pub(super) fn log_audio_received<'a>(source: SocketAddr, datagrams: impl Iterator<Item = &'a [u8]>, admitted: usize) {
-    if enabled!(Level::DEBUG) || enabled!(target: "echo", Level::DEBUG) {
+    if enabled!(target: "echo", Level::DEBUG) {
         let source = canonical_socket_addr(source);
         for (index, packet) in datagrams.filter_map(|datagram| wire::parse_packet(datagram).ok()).enumerate() {
             let sequence = packet.header.sequence;
             if index < admitted {
-                debug!("Received audio packet seq={sequence} from {source}");
+                debug!(name: FIXED_LOG_LINE, target: "echo", "Received audio packet seq={sequence} from {source}");
             } else {
                 debug!(target: "echo", seq = sequence, source = %source, reason = "buffer full or out of memory", "audio packet dropped");
             }
@@ -150,11 +151,11 @@ pub(super) fn log_latency_info(source: SocketAddr, info: &LatencyInfo) {
 }
 
 pub(super) fn log_echoed(transmit: &Transmit<'_>) {
-    if enabled!(Level::DEBUG) {
+    if enabled!(target: "echo", Level::DEBUG) {
         for datagram in transmit.contents.chunks(transmit.segment_size.max(1)) {
             if let Ok(packet) = wire::parse_packet(datagram) {
                 let (destination, sequence) = (canonical_socket_addr(transmit.destination), packet.header.sequence);
-                debug!("Echoed packet seq={sequence} to {destination}");
+                debug!(name: FIXED_LOG_LINE, target: "echo", "Echoed packet seq={sequence} to {destination}");
             }
         }
     }

@@ -14,6 +14,9 @@ mod release_queue;
 mod server;
 mod sources;
 
+/// The name of log events whose text is exactly that of the original server, without area and fields.
+pub const FIXED_LOG_LINE: &str = "fixed line";
+
 pub use admission::AdmissionConfig;
 pub use counters::{Counters, EchoCollector, ExternalCounts, LATENESS_BOUNDS_US, LatenessHistogram};
 pub use delay_line::{BufferLimits, PACKET_OVERHEAD};

@@ -28,6 +28,10 @@ const MAX_LOG_LINES_PER_SECOND: u16 = 10;
 /// Maximum number of reports that one source receives per second. A report contains counts of the packets received from the source.
 const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
 
+/// A local source that has sent at most this many packets, all of them LATENCY_PING, may be a health check. Health checks would fill the log,
+/// because each of them has a new port. The health check of the container image sends three pings.
+const MAX_HEALTH_CHECK_PINGS: u64 = 3;
+
 /// Length of the window of sequence numbers. The window ends at the newest number. Late packets are distinguished from duplicates only
 /// within the window.
 const SEQUENCE_WINDOW: u32 = u128::BITS;
@@ -158,6 +162,8 @@ pub(super) struct SourceTable {
     next_sweep: Time,
     log_enabled: bool,
     throttle: LogThrottle,
+    /// Whether a loopback source that sends only pings was logged.
+    local_ping_logged: bool,
 }
 
 impl SourceTable {
@@ -168,6 +174,7 @@ impl SourceTable {
             next_sweep: Time::ZERO,
             log_enabled,
             throttle: LogThrottle::new(MAX_LOG_LINES_PER_SECOND),
+            local_ping_logged: false,
         }
     }
 
@@ -178,15 +185,18 @@ impl SourceTable {
             return 0;
         }
         let Some(stats) = self.get_or_insert(now, source) else { return packets.count() };
-        // Local health checks send one LATENCY_PING from a new port each time. Log lines of health checks would hide those of
-        // other sources.
-        let mut is_health_check = source.ip().to_canonical().is_loopback();
+        let mut is_local_ping = source.ip().to_canonical().is_loopback();
+        let mut first_kind = None;
         for header in packets {
-            is_health_check &= header.packet_type == PacketType::LatencyPing;
+            is_local_ping &= header.packet_type == PacketType::LatencyPing;
+            first_kind.get_or_insert(header.packet_type.name());
             stats.on_packet(header);
         }
-        if !is_health_check && !stats.logged {
-            self.log_first_packet(now, source);
+        // Of the sources that may be health checks, only the first is logged. A probe sends more pings.
+        let (may_be_health_check, is_logged) = (is_local_ping && stats.packets <= MAX_HEALTH_CHECK_PINGS, stats.logged);
+        if !is_logged && !(may_be_health_check && self.local_ping_logged) {
+            self.local_ping_logged |= is_local_ping;
+            self.log_first_packet(now, source, first_kind.unwrap_or("none"));
         }
         0
     }
@@ -194,14 +204,14 @@ impl SourceTable {
     /// Records a datagram that is not a packet. Returns 1 if the datagram is not recorded because the table is full.
     pub(super) fn on_malformed(&mut self, now: Time, source: SocketAddr, error: PacketError) -> usize {
         let is_tracked = self.get_or_insert(now, source).map(|stats| stats.malformed.record(error)).is_some();
-        self.log_first_packet(now, source);
+        self.log_first_packet(now, source, "malformed");
         usize::from(!is_tracked)
     }
 
     /// Records a STUN message. `None` if it is not recorded because the table is full.
     pub(super) fn on_stun(&mut self, now: Time, source: SocketAddr) -> Option<&mut SourceStats> {
         self.get_or_insert(now, source)?.packets += 1;
-        self.log_first_packet(now, source);
+        self.log_first_packet(now, source, "STUN");
         self.sources.get_mut(&source)
     }
 
@@ -219,11 +229,12 @@ impl SourceTable {
         Some(stats)
     }
 
-    fn log_first_packet(&mut self, now: Time, source: SocketAddr) {
+    /// Logs a source with the kind of its first packet, unless it was logged before.
+    fn log_first_packet(&mut self, now: Time, source: SocketAddr, kind: &'static str) {
         if let Some(stats) = self.sources.get_mut(&source).filter(|stats| !stats.logged) {
             stats.logged = true;
             if self.log_enabled && self.throttle.allow(now) {
-                log_first_seen(source);
+                log_first_seen(source, kind);
             }
         }
     }
@@ -265,8 +276,8 @@ impl SourceTable {
     }
 }
 
-fn log_first_seen(source: SocketAddr) {
-    info!(target: "echo", source = %canonical_socket_addr(source), "source first seen");
+fn log_first_seen(source: SocketAddr, kind: &'static str) {
+    info!(target: "echo", source = %canonical_socket_addr(source), r#type = kind, "source first seen");
 }
 
 fn log_inactive(source: SocketAddr, stats: &SourceStats) {
@@ -297,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_source_that_only_pings_is_not_logged() {
+    fn only_the_first_local_health_check_is_logged() {
         let headers = |types: &'static [PacketType]| types.iter().map(|packet_type| Header::new(*packet_type, 0, 0));
         let lines = |peers: &[(&str, &'static [PacketType])]| {
             let mut table = SourceTable::new(true);
@@ -309,12 +320,18 @@ mod tests {
             let inactive = MAX_LOG_LINES_PER_SECOND - table.throttle.remaining(Time::from_millis(20_000));
             (first_seen, inactive, table.len())
         };
-        let pings: &[PacketType] = &[PacketType::LatencyPing; 2];
+        let (ping, pings): (&[PacketType], &[PacketType]) =
+            (&[PacketType::LatencyPing; 2], &[PacketType::LatencyPing; 4]);
         for source in ["127.0.0.1:9", "127.8.9.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
-            assert_eq!(lines(&[(source, pings)]), (0, 0, 0), "{source}");
+            assert_eq!(lines(&[(source, ping)]), (1, 1, 0), "{source}");
+            // Further health checks are not logged, but a probe is logged after its second ping, and so is a source that sends other packets.
+            let health_checks = [("127.0.0.1:1", ping), ("127.0.0.1:2", ping), ("[::1]:3", ping)];
+            assert_eq!(lines(&health_checks), (1, 1, 0), "{source}");
+            assert_eq!(lines(&[("127.0.0.1:1", ping), (source, ping), (source, ping)]), (2, 2, 0), "{source}");
+            assert_eq!(lines(&[("127.0.0.1:1", ping), (source, pings)]), (2, 2, 0), "{source}");
             assert_eq!(
-                lines(&[(source, pings), (source, &[PacketType::Keepalive]), (source, pings)]),
-                (1, 1, 0),
+                lines(&[("127.0.0.1:1", ping), (source, ping), (source, &[PacketType::Keepalive])]),
+                (2, 2, 0),
                 "{source}"
             );
             assert_eq!(
@@ -324,7 +341,7 @@ mod tests {
             );
         }
         assert_eq!(lines(&[("192.0.2.1:9", pings), ("[2001:db8::1]:9", pings)]), (2, 2, 0));
-        // A loopback source that sends only pings is not logged. The source is tracked and can request its counts.
+        // A loopback source can request its counts.
         let mut table = SourceTable::new(true);
         let source = "127.0.0.1:9".parse().expect("an address");
         table.on_packets(Time::ZERO, source, headers(pings));

@@ -22,6 +22,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::echo::FIXED_LOG_LINE;
 use crate::io::clock;
 use crate::log_throttle::LogThrottle;
 use crate::sanitize::is_control_or_bidi;
@@ -128,7 +129,7 @@ fn discarded_line(format: LogFormat, lines: u64) -> String {
     match format {
         LogFormat::Text => {
             format!(
-                "{time} WARN {message}: limit of {MAX_LINES_PER_SECOND} per second for each log message lines={lines}\n"
+                "{time} WARN log: {message}: limit of {MAX_LINES_PER_SECOND} per second for each log message lines={lines}\n"
             )
         }
         LogFormat::Json => {
@@ -199,7 +200,7 @@ where
     }
 }
 
-/// The areas of the log: events with these targets are printed as `area: event key=value`.
+/// The areas of the log: events with these targets are printed as `area: event key=value`. Every event of this program has one of these targets.
 const AREAS: [&str; 13] = [
     "echo",
     "signaling",
@@ -224,21 +225,30 @@ fn parse_filter(filter: &str) -> Result<Targets, LogFilterError> {
     if let Some(word) = words.iter().find(|word| is_invalid_directive(word)) {
         return Err(invalid(format!("`{word}` is neither a level nor TARGET=LEVEL")));
     }
-    words.join(",").parse().map_err(|error: ParseError| invalid(error.to_string()))
+    // A level without a target applies to the events of this program. Libraries log only if the filter names them.
+    let level = words.iter().rev().find_map(|word| parse_level(word));
+    let areas = AREAS.iter().filter_map(|area| level.map(|level| format!("{area}={level}")));
+    let named = words.iter().filter(|word| parse_level(word).is_none()).map(|word| (*word).to_owned());
+    let directives: Vec<String> = areas.chain(named).collect();
+    directives.join(",").parse().map_err(|error: ParseError| invalid(error.to_string()))
 }
 
-/// Whether `word` is neither a level, an area, a module of `jamjam-dev`, nor `TARGET=LEVEL`. [`Targets`] mistakes a misspelled level or a
-/// span filter (`[span]`) for the name of a module. Nothing is logged in this case.
+/// The level that a word names, if the word is a level.
+fn parse_level(word: &str) -> Option<LevelFilter> {
+    word.parse().ok().filter(|_| !word.is_empty())
+}
+
+/// Whether `word` is neither a level, an area, nor `TARGET=LEVEL`. [`Targets`] mistakes a misspelled level or a span filter (`[span]`) for the
+/// name of a module. Nothing is logged in this case. No event has a module of `jamjam-dev` as its target.
 fn is_invalid_directive(word: &str) -> bool {
-    let is_level = |text: &str| !text.is_empty() && text.parse::<LevelFilter>().is_ok();
+    let is_level = |text: &str| parse_level(text).is_some();
     if word.contains(|c: char| c == '[' || c.is_whitespace()) {
         return true;
     }
     if let Some((target, level)) = word.split_once('=') {
-        return target.is_empty() || !is_level(level);
+        return target.is_empty() || target.starts_with(env!("CARGO_CRATE_NAME")) || !is_level(level);
     }
-    let is_target = AREAS.contains(&word) || word.starts_with(env!("CARGO_CRATE_NAME"));
-    !(is_target || is_level(word))
+    !(AREAS.contains(&word) || is_level(word))
 }
 
 /// UTC to the millisecond: `2024-01-15T10:30:00.000Z`.
@@ -254,9 +264,9 @@ fn utc_now() -> impl fmt::Display {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// Formats a line as `TIME LEVEL area: event key=value` if the target of the event is in [`AREAS`]. For any other target, the line contains
-/// only the time, the level and the message. The fields of such an event appear only in the JSON format. Log lines that
-/// copy the wording of the original server have no area. `Received audio packet` is such a line.
+/// Formats a line as `TIME LEVEL area: event key=value`. A [`FIXED_LOG_LINE`] copies the wording of the original server, so it contains only
+/// the time, the level and the message. Its fields appear only in the JSON format. `Received audio packet` is such a line. For an event of a
+/// library, the area is the name of the library.
 struct TextFormat;
 
 impl<S, N> FormatEvent<S, N> for TextFormat
@@ -279,11 +289,11 @@ where
             write!(writer, " {level} ")?;
         }
         let area = event.metadata().target();
-        let has_area = AREAS.contains(&area);
-        if has_area {
-            write!(writer, "{area}: ")?;
+        let is_fixed = event.metadata().name() == FIXED_LOG_LINE;
+        if !is_fixed {
+            write!(writer, "{}: ", area.split("::").next().unwrap_or(area))?;
         }
-        let mut line = LineVisitor { writer, with_fields: has_area, result: Ok(()) };
+        let mut line = LineVisitor { writer, with_fields: !is_fixed, result: Ok(()) };
         event.record(&mut line);
         line.result?;
         writeln!(line.writer)
@@ -394,10 +404,19 @@ mod tests {
         for (filter, same_as) in
             [("info,", "info"), (" info , echo=debug ", "info,echo=debug"), (",moqt", "moqt"), ("Debug", "debug")]
         {
-            assert_eq!(parse_filter(filter).expect("a filter"), same_as.parse().expect("a filter"), "{filter}");
+            assert_eq!(parse_filter(filter).expect("a filter"), parse_filter(same_as).expect("a filter"), "{filter}");
         }
-        for filter in ["info,=", "echo=", "=info", "echo=loud", "echo =info", "[span]=info", "jamjam_dev[span]", "loud"]
-        {
+        for filter in [
+            "info,=",
+            "echo=",
+            "=info",
+            "echo=loud",
+            "echo =info",
+            "[span]=info",
+            "jamjam_dev[span]",
+            "loud",
+            "jamjam_dev=info",
+        ] {
             assert!(parse_filter(filter).is_err(), "{filter}");
         }
     }
@@ -406,7 +425,7 @@ mod tests {
     fn filter_determines_the_global_maximum_level() {
         for format in [LogFormat::Text, LogFormat::Json] {
             for (filter, level) in [("info", LevelFilter::INFO), ("warn,echo=debug", LevelFilter::DEBUG)] {
-                let filter = filter.parse().expect("a filter");
+                let filter = parse_filter(filter).expect("a filter");
                 assert_eq!(
                     subscriber(filter, format, false, std::io::sink).max_level_hint(),
                     Some(level),
@@ -419,7 +438,7 @@ mod tests {
     #[test]
     fn lines_above_the_limit_are_counted_and_hide_no_other_lines() {
         for (format, expected) in [
-            (LogFormat::Text, " WARN log lines discarded: limit of 100 per second for each log message lines=200"),
+            (LogFormat::Text, " WARN log: log lines discarded: limit of 100 per second for each log message lines=200"),
             (LogFormat::Json, r#""level":"WARN","message":"log lines discarded","lines":200,"target":"log"}"#),
         ] {
             let sink = Sink::default();
@@ -452,12 +471,27 @@ mod tests {
         let (dropped_lines, format) = (writer.error_counter(), LogFormat::Text);
         drop(LogGuard { dropped_lines, limits, format, writer, _worker: worker });
         let text = String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("UTF-8");
-        assert!(text.contains(" WARN log lines discarded: ") && text.ends_with(" lines=7\n"), "{text}");
+        assert!(text.contains(" WARN log: log lines discarded: ") && text.ends_with(" lines=7\n"), "{text}");
     }
 
     #[test]
     fn fixed_line_is_printed_without_area_and_fields() {
-        assert_eq!(line_of(|| tracing::info!(received = 1, "Stats: received=1")), "INFO Stats: received=1\n");
+        let line = line_of(|| tracing::info!(name: FIXED_LOG_LINE, target: "echo", received = 1, "Stats: received=1"));
+        assert_eq!(line, "INFO Stats: received=1\n");
+    }
+
+    #[test]
+    fn library_logs_only_if_the_filter_names_it() {
+        let log = || tracing::info!(target: "quinn::connection", packets = 1, "event of a library");
+        let lines = |filter: &str| {
+            let sink = Sink::default();
+            let writer = sink.clone();
+            let filter = parse_filter(filter).expect("a filter");
+            tracing::subscriber::with_default(subscriber(filter, LogFormat::Text, false, move || writer.clone()), log);
+            String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("UTF-8")
+        };
+        assert_eq!([lines("trace"), lines("moqt=trace"), lines("debug,quinn=warn")], ["", "", ""]);
+        assert!(lines("warn,quinn=info").ends_with(" INFO quinn: event of a library packets=1\n"));
     }
 
     #[test]

@@ -65,6 +65,10 @@ impl CloseCode {
     /// Broadcast rooms: the URL names no valid room.
     pub const ROOM_NAME_REQUIRED: Self = Self(4005);
 
+    /// The operator disconnected the client or closed the room. The same number as [`CloseCode::POLICY_VIOLATION`], after which clients do
+    /// not reconnect automatically.
+    pub const CLOSED_BY_OPERATOR: Self = Self(1008);
+
     /// The number on the wire.
     pub const fn get(self) -> u16 {
         self.0
@@ -162,6 +166,8 @@ const DIAGNOSES: &[Row] = &[
      "Give a longer --interval"),
     (CloseCode::POLICY_VIOLATION, Reason(&["not supported"]), "the server takes this client for a client of another protocol",
      "Check the path and the parameters of the URL"),
+    (CloseCode::CLOSED_BY_OPERATOR, Reason(&["by the operator"]), "the operator of the server disconnected this client or closed the room",
+     "Contact the operator of the server"),
     (CloseCode::POLICY_VIOLATION, Reason(&["auth", "token"]), "the server requires a login or a token",
      "For a broadcast or WebRTC room, give --dialect and --token-file FILE"),
     (CloseCode::POLICY_VIOLATION, Phase(BeforeRequests), "the server rejects the connection because of its URL, its parameters or its source address",

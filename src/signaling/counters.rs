@@ -76,6 +76,10 @@ dialect_counters! {
     Counter closed_max_age,
     /// Connections closed because their token was missing or invalid.
     Counter closed_invalid_token,
+    /// Connections that the operator closed on the console.
+    Counter closed_by_operator,
+    /// Rooms that the operator closed on the console.
+    Counter rooms_closed_by_operator,
     /// Connections closed because they sent too many pings or fragments.
     Counter closed_frame_rate,
     /// Connections closed because a message was too long.

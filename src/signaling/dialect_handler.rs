@@ -12,6 +12,7 @@ use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink};
 use super::json::MessageError;
 use super::limits::{Heartbeat, SignalingLimits};
+use super::member_log::{ConnectionClose, MemberLog};
 use super::rooms::{IdGenerator, RoomDirectory, RoomKey};
 use super::route::Route;
 use super::timers::{DialectTimer, Timers};
@@ -66,14 +67,12 @@ pub(super) trait DialectHandler {
         text: &str,
     ) -> Result<(), MessageError>;
 
-    /// Removes a closed connection from its room. `code` and `reason` describe the close.
-    fn on_disconnect(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        limits: &SignalingLimits,
-        code: CloseCode,
-        reason: &str,
-    );
+    /// Removes a closed connection from its room.
+    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, limits: &SignalingLimits, close: &ConnectionClose<'_>);
+
+    /// Closes the room with this id and the connections of its members, because the operator requests it. The members receive no messages
+    /// about each other. Returns the number of members, or `None` if there is no such room.
+    fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize>;
 
     /// Handles a timer of this dialect.
     fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, limits: &SignalingLimits, timer: DialectTimer) {
@@ -151,6 +150,7 @@ pub(super) struct ConnectionContext<'a> {
     /// Limits log lines about rejected connections.
     pub(super) log_throttle: &'a mut LogThrottle,
     pub(super) activity_log: &'a mut ActivityLog,
+    pub(super) member_log: &'a mut MemberLog,
     pub(super) sink: &'a mut dyn EventSink,
 }
 

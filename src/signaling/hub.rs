@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::DialectHandlers;
 use super::activity_log::{ActivityLog, ActivityScope};
@@ -24,6 +24,7 @@ use super::event_sink::{ConnId, EventSink, UpdateKey};
 use super::foreign_protocol::ForeignProtocol;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
+use super::member_log::{ConnectionClose, LoggedMember, MemberLog};
 use super::rooms::{IdGenerator, RoomKey};
 use super::route::Route;
 use super::timers::{DialectTimer, TimerEvent, Timers};
@@ -76,6 +77,7 @@ pub struct Hub {
     /// Limits log lines about rejected connections.
     log_throttle: LogThrottle,
     pub(super) activity_log: ActivityLog,
+    member_log: MemberLog,
 }
 
 /// The `type` field of a message, read to select the dialect of a connection.
@@ -100,6 +102,7 @@ impl Hub {
             requested_bytes: WindowLimiter::new(REQUEST_LIMIT, MAX_LIMITED_SOURCES),
             log_throttle: LogThrottle::default(),
             activity_log: ActivityLog::default(),
+            member_log: MemberLog::default(),
         }
     }
 
@@ -342,7 +345,7 @@ impl Hub {
         let scope = if self.activity_log.is_active(now.monotonic) { self.activity_scope(conn) } else { None };
         let dialect = self.connections.get(&conn).and_then(|connection| connection.dialect);
         if let (Some(dialect), Some((mut ctx, dialects, limits))) = (dialect, self.context(now, conn, sink)) {
-            dialects.get_mut(dialect).on_disconnect(&mut ctx, limits, code, reason);
+            dialects.get_mut(dialect).on_disconnect(&mut ctx, limits, &ConnectionClose { code, reason, server_reason });
         }
         self.undecided.remove(conn);
         if let Some(connection) = self.connections.remove(&conn) {
@@ -411,6 +414,7 @@ impl Hub {
             requested_bytes: &mut self.requested_bytes,
             log_throttle: &mut self.log_throttle,
             activity_log: &mut self.activity_log,
+            member_log: &mut self.member_log,
             sink,
         };
         (ctx, &mut self.dialects, &self.limits)
@@ -424,7 +428,7 @@ impl Hub {
             TimerEvent::Heartbeat { conn, .. } | TimerEvent::IdleTimeout(conn) | TimerEvent::MaxAge(conn) => {
                 connections.contains_key(conn)
             }
-            TimerEvent::ActivityLogExpiry => true,
+            TimerEvent::ActivityLogExpiry | TimerEvent::MemberLogSummary => true,
             TimerEvent::Dialect(dialect, timer) => {
                 timer.room().is_none_or(|room| dialects.get(*dialect).rooms().contains_room(room))
             }
@@ -567,9 +571,18 @@ impl ConnectionContext<'_> {
     /// Sends a serialized message to these connections.
     pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
         if !to.is_empty() {
-            debug!(target: "signaling", caused_by_conn = self.conn.0, bytes = text.len(), receivers = to.len(), "message sent");
             self.handle().send_text(to, text);
         }
+    }
+
+    /// Logs that a member joined. `members` is the number of members after the join.
+    pub(super) fn log_join(&mut self, member: LoggedMember<'_>, members: usize) {
+        self.member_log.log_join(self.now.monotonic, self.timers, member, members);
+    }
+
+    /// Logs that a member left. `members` is the number of remaining members.
+    pub(super) fn log_leave(&mut self, member: LoggedMember<'_>, reason: &str, members: usize) {
+        self.member_log.log_leave(self.now.monotonic, self.timers, member, reason, members);
     }
 }
 
@@ -609,6 +622,7 @@ impl Hub {
                 TimerEvent::IdleTimeout(conn) => self.check_idle_timeout(now, conn, sink),
                 TimerEvent::MaxAge(conn) => self.close_at_max_age(now, conn, sink),
                 TimerEvent::ActivityLogExpiry => self.expire_activity_log(now.monotonic),
+                TimerEvent::MemberLogSummary => self.member_log.log_summary(),
                 TimerEvent::Dialect(dialect, timer) => {
                     let (mut ctx, dialects, limits) = self.system_context(now, dialect, sink);
                     dialects.get_mut(dialect).on_timer(&mut ctx, limits, timer);

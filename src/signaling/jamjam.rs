@@ -13,9 +13,13 @@ use utoipa::ToSchema;
 use super::close_code::CloseCode;
 use super::dialect::Dialect;
 use super::dialect_handler::{ConnectionContext, DialectHandler};
+use super::event_sink::ConnId;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
-use super::rooms::{IdGenerator, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomKey, RoomMap};
+use super::member_log::{
+    CHANGED_ROOM, ConnectionClose, LEFT_ROOM, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_message,
+};
+use super::rooms::{IdGenerator, Member, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomKey, RoomMap};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 use crate::sanitize::truncate_bytes;
 
@@ -264,8 +268,18 @@ impl DialectHandler for JamjamDialect {
         on_text(ctx, self, limits, text)
     }
 
-    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, _: CloseCode, _: &str) {
-        leave_room(ctx, &mut self.rooms, None);
+    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, close: &ConnectionClose<'_>) {
+        leave_room(ctx, &mut self.rooms, None, &close.leave_reason());
+    }
+
+    fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
+        let key = self.rooms.find(room)?;
+        let Room { data, members, .. } = self.rooms.close(key)?;
+        for Member { conn, data: peer, .. } in &members {
+            ctx.log_leave(logged_member(*conn, &data.id, &peer.name), ROOM_CLOSED_BY_OPERATOR, 0);
+            ctx.close(*conn, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
+        }
+        Some(members.len())
     }
 
     /// jamjam clients answer a ping only when they next read from the socket. Therefore, the server does not ping jamjam clients.
@@ -288,12 +302,18 @@ fn on_text(
     };
     match message {
         ClientMessage::CreateRoom { room_name, password, peer_name } => {
-            return create_room(ctx, rooms, limits, (room_name, password), peer_name);
+            create_room(ctx, rooms, limits, (room_name, password), peer_name)?;
+            log_change(ctx, rooms, "CreateRoom", 0, text.len());
         }
         ClientMessage::JoinRoom { room_id, password, peer_name } => {
-            return join_room(ctx, (rooms, wrong_passwords), &room_id, password.as_deref(), peer_name);
+            let others = join_room(ctx, (rooms, wrong_passwords), &room_id, password.as_deref(), peer_name)?;
+            log_change(ctx, rooms, "JoinRoom", others, text.len());
         }
-        ClientMessage::LeaveRoom => leave_room(ctx, rooms, None),
+        ClientMessage::LeaveRoom => {
+            if let Some((room, user, others)) = leave_room(ctx, rooms, None, LEFT_ROOM) {
+                log_message("LeaveRoom", logged_member(ctx.conn, &room, &user), others, text.len());
+            }
+        }
         ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
             if candidates.len() > MAX_CANDIDATES {
                 return reject(ctx, "Too many candidates");
@@ -304,12 +324,14 @@ fn on_text(
             }
             (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
             ctx.send(&others, &ServerMessage::PeerUpdated { peer: peer.clone() });
+            log_change(ctx, rooms, "UpdatePeerInfo", others.len(), text.len());
         }
         ClientMessage::ListRooms => return list_rooms(ctx, rooms),
         ClientMessage::ChatMessage(mut chat) => {
             let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
             (chat.sender_id, chat.sender_name) = (peer.id.clone(), peer.name.clone());
             ctx.send(&others, &ServerMessage::ChatMessage(chat));
+            log_change(ctx, rooms, "ChatMessage", others.len(), text.len());
         }
     }
     Ok(())
@@ -331,10 +353,29 @@ fn has_overlong_candidate(text: &str) -> bool {
     })
 }
 
-fn leave_room(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms, keep: Option<RoomKey>) {
-    if let Some((peer, others)) = rooms.leave(ctx.conn, keep) {
-        debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = ctx.conn.0, "member left");
-        ctx.send(&others, &ServerMessage::PeerLeft { peer_id: peer.id });
+/// Removes the connection from its room and informs the other members. Returns the room's id, the member's name and the number of other
+/// members.
+fn leave_room(
+    ctx: &mut ConnectionContext<'_>,
+    rooms: &mut JamjamRooms,
+    keep: Option<RoomKey>,
+    reason: &str,
+) -> Option<(String, String, usize)> {
+    let room = rooms.member(ctx.conn)?.1.data.id.clone();
+    let (peer, others) = rooms.leave(ctx.conn, keep)?;
+    ctx.log_leave(logged_member(ctx.conn, &room, &peer.name), reason, others.len());
+    ctx.send(&others, &ServerMessage::PeerLeft { peer_id: peer.id });
+    Some((room, peer.name, others.len()))
+}
+
+fn logged_member<'a>(conn: ConnId, room: &'a str, user: &'a str) -> LoggedMember<'a> {
+    LoggedMember { dialect: Dialect::Jamjam, room: RoomLabel::Name(room), user, conn }
+}
+
+/// Logs a message of a member.
+fn log_change(ctx: &ConnectionContext<'_>, rooms: &JamjamRooms, message_type: &str, receivers: usize, bytes: usize) {
+    if let Some((member, room)) = rooms.member(ctx.conn) {
+        log_message(message_type, logged_member(ctx.conn, &room.data.id, &member.data.name), receivers, bytes);
     }
 }
 
@@ -352,12 +393,12 @@ fn create_room(
     if password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
         return reject(ctx, "Password too long");
     }
-    leave_room(ctx, rooms, None);
+    leave_room(ctx, rooms, None, CHANGED_ROOM);
     let id = ctx.generate_unique(IdGenerator::room_id, |id| rooms.contains_name(id));
     let invite_code = ctx.generate_unique(IdGenerator::invite_code, |code| rooms.contains_name(code));
     let peer = new_peer(ctx, peer_name);
     let [room_id, peer_id, invite] = [&id, &peer.id, &invite_code].map(String::clone);
-    debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = ctx.conn.0, room = id, "room created");
+    ctx.log_join(logged_member(ctx.conn, &id, &peer.name), 1);
     ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id, invite_code: invite });
     let names = vec![id.clone(), invite_code.clone()];
     let room = JamjamRoom { id, name: truncate_bytes(name, MAX_NAME_BYTES), invite_code, password };
@@ -365,13 +406,14 @@ fn create_room(
     Ok(())
 }
 
+/// Adds the connection to a room. Returns the number of other members.
 fn join_room(
     ctx: &mut ConnectionContext<'_>,
     (rooms, wrong_passwords): (&mut JamjamRooms, &mut WindowLimiter),
     name: &str,
     password: Option<&str>,
     peer_name: String,
-) -> Result<(), MessageError> {
+) -> Result<usize, MessageError> {
     let found = rooms.find(name).and_then(|key| Some((key, rooms.get(key)?)));
     // A room id is longer than an invite code, so `name` cannot match both.
     let Some((key, room)) = found else { return reject(ctx, "Room not found") };
@@ -387,7 +429,7 @@ fn join_room(
             let _ = wrong_passwords.check(ctx.now.monotonic, ctx.source);
             let rejected = reject(ctx, "Invalid password");
             if ctx.count_failed_guess() {
-                leave_room(ctx, rooms, None);
+                leave_room(ctx, rooms, None, "too many wrong passwords");
                 ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong passwords");
             }
             return rejected;
@@ -396,17 +438,19 @@ fn join_room(
     if room.members.len() >= MAX_PEERS_PER_ROOM {
         return reject(ctx, "Room is full");
     }
-    leave_room(ctx, rooms, Some(key));
+    leave_room(ctx, rooms, Some(key), CHANGED_ROOM);
     let peer = new_peer(ctx, peer_name);
+    let mut receivers = 0;
     if let Some(room) = rooms.get(key) {
         let peers = room.members.iter().map(|member| member.data.clone()).collect();
         let others: Vec<_> = room.members.iter().map(|member| member.conn).collect();
-        debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = ctx.conn.0, room = room.data.id, "member joined");
+        receivers = others.len();
+        ctx.log_join(logged_member(ctx.conn, &room.data.id, &peer.name), receivers + 1);
         ctx.reply(&ServerMessage::RoomJoined { room_id: room.data.id.clone(), peer_id: peer.id.clone(), peers });
         ctx.send(&others, &ServerMessage::PeerJoined { peer: peer.clone() });
     }
     rooms.join(key, ctx.conn, peer);
-    Ok(())
+    Ok(receivers)
 }
 
 fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> Result<(), MessageError> {
@@ -426,7 +470,7 @@ fn list_rooms(ctx: &mut ConnectionContext<'_>, rooms: &mut JamjamRooms) -> Resul
     Ok(())
 }
 
-fn reject(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<(), MessageError> {
+fn reject<T>(ctx: &mut ConnectionContext<'_>, reason: &'static str) -> Result<T, MessageError> {
     debug!(target: "signaling", dialect = Dialect::Jamjam.name(), conn = ctx.conn.0, reason, "request rejected");
     ctx.reply(&ServerMessage::Error { message: reason.to_owned() });
     Err(MessageError::Rejected(reason))

@@ -27,7 +27,9 @@ mod hub;
 pub mod jamjam;
 mod json;
 mod limits;
+mod member_log;
 pub mod message_docs;
+mod operator;
 mod rooms;
 mod route;
 mod snapshot;
@@ -53,6 +55,7 @@ pub use event_sink::{ConnId, EventSink, UpdateKey};
 pub use foreign_protocol::ForeignProtocol;
 pub use hub::{Hub, NewConnection};
 pub use limits::{ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, Heartbeat, SignalingLimits};
+pub use operator::{ClosedRoom, OperatorError};
 pub use route::{
     BearerToken, BroadcastParams, InvalidRoomName, QueryParams, Route, RouteError, decode_room_name,
     is_valid_room_name, route,

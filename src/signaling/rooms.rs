@@ -4,6 +4,7 @@
 //! permanent. The ids are derived from a secret key, so clients cannot guess them.
 
 use std::collections::{BTreeMap, HashMap, btree_map};
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 
@@ -14,6 +15,12 @@ use super::event_sink::{ConnId, UpdateKey};
 /// The number of a room, in the order of creation. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RoomKey(u64);
+
+impl fmt::Display for RoomKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
 
 /// Bits of an [`UpdateKey`] that hold the index within the room.
 const UPDATE_KEY_BITS: u32 = 13;
@@ -205,14 +212,14 @@ impl<R, M> RoomMap<R, M> {
         Some((removed.data, others))
     }
 
-    /// Closes a room; returns its data and members.
-    pub(super) fn close(&mut self, key: RoomKey) -> Option<(R, Vec<ConnId>)> {
-        let Room { data, members, names, creator, .. } = self.rooms.remove(&key)?;
+    /// Closes a room and returns it with its members.
+    pub(super) fn close(&mut self, key: RoomKey) -> Option<Room<R, M>> {
+        let room = self.rooms.remove(&key)?;
         self.cached_json = None;
-        for name in names {
-            self.keys_by_name.remove(&name);
+        for name in &room.names {
+            self.keys_by_name.remove(name);
         }
-        if let Some(creator) = creator
+        if let Some(creator) = room.creator
             && let Some(count) = self.rooms_by_creator.get_mut(&creator)
         {
             *count -= 1;
@@ -220,11 +227,10 @@ impl<R, M> RoomMap<R, M> {
                 self.rooms_by_creator.remove(&creator);
             }
         }
-        let members: Vec<ConnId> = members.into_iter().map(|member| member.conn).collect();
-        for conn in &members {
-            self.memberships.remove(conn);
+        for member in &room.members {
+            self.memberships.remove(&member.conn);
         }
-        Some((data, members))
+        Some(room)
     }
 
     /// The data of a connection in its room, and the other members.
@@ -459,9 +465,14 @@ mod tests {
         assert!(space.leave(ConnId(1), None).is_some() && space.contains_name("1234"));
         space.join(room, ConnId(2), ());
         space.join(room, ConnId(3), ());
-        assert_eq!(space.close(room), Some(("data", vec![ConnId(2), ConnId(3)])));
+        let close = |space: &mut RoomMap<&'static str, ()>| {
+            space
+                .close(room)
+                .map(|room| (room.data, room.members.iter().map(|member| member.conn.0).collect::<Vec<_>>()))
+        };
+        assert_eq!(close(&mut space), Some(("data", vec![2, 3])));
         assert_eq!(
-            (space.close(room), space.len(), space.memberships.len(), space.contains_name("1234")),
+            (close(&mut space), space.len(), space.memberships.len(), space.contains_name("1234")),
             (None, 0, 0, false)
         );
     }

@@ -8,7 +8,6 @@ use std::borrow::Cow;
 use form_urlencoded::parse;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
-use tracing::info;
 use utoipa::ToSchema;
 
 use super::close_code::CloseCode;
@@ -17,10 +16,10 @@ use super::dialect_handler::{ConnectionContext, DialectHandler};
 use super::event_sink::ConnId;
 use super::json::{self, MessageError, to_json, to_string_limited};
 use super::limits::SignalingLimits;
-use super::rooms::{MemberData, MemberInfo, RoomDirectory, RoomKey, RoomMap};
+use super::member_log::{ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_message};
+use super::rooms::{Member, MemberData, MemberInfo, Room, RoomDirectory, RoomKey, RoomMap};
 use super::route::{BearerToken, QueryParams, Route};
 use super::token::{TokenError, verify_webrtc};
-use crate::sanitize::sanitize_name;
 
 /// Maximum length of user ids and user names, in bytes.
 const MAX_USER_BYTES: usize = 256;
@@ -316,8 +315,18 @@ impl DialectHandler for WebRtcDialect {
         on_text(ctx, &self.rooms, text)
     }
 
-    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, code: CloseCode, reason: &str) {
-        leave(ctx, &mut self.rooms, code, reason);
+    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, close: &ConnectionClose<'_>) {
+        leave(ctx, &mut self.rooms, close);
+    }
+
+    fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
+        let key = self.rooms.find(room)?;
+        let Room { members, .. } = self.rooms.close(key)?;
+        for Member { conn, data: participant, .. } in &members {
+            ctx.log_leave(logged_member(*conn, room, &participant.id), ROOM_CLOSED_BY_OPERATOR, 0);
+            ctx.close(*conn, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
+        }
+        Some(members.len())
     }
 }
 
@@ -380,7 +389,10 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &Signa
     }
     if let Some(previous) = previous {
         // The other members receive no message: the user is still in the room.
-        rooms.leave(previous, found);
+        if let Some((left, others)) = rooms.leave(previous, found) {
+            let member = logged_member(previous, &room_id, &left.id);
+            ctx.log_leave(member, "replaced by a new connection of this user", others.len());
+        }
         ctx.close(previous, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
     }
     let participant = Participant { id: user, name, joined_at: ctx.unix_ms() };
@@ -394,14 +406,7 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &Signa
     };
     let (others, participants) = others_and_participants(rooms, key, ctx.conn);
     let (user_id, user_name) = (user_id.as_str(), user_name.as_str());
-    info!(
-        target: "signaling",
-        dialect = Dialect::WebRtc.name(),
-        conn = ctx.conn.0,
-        room = sanitize_name(&room_id),
-        user = sanitize_name(user_id),
-        "member joined"
-    );
+    ctx.log_join(logged_member(ctx.conn, &room_id, user_id), participants.len());
     ctx.send(&others, &ServerMessage::ParticipantJoined { user_id, user_name, participants: participants.clone() });
     ctx.reply(&ServerMessage::Welcome { room_id: &room_id, user_id, participants: participants.clone() });
     if !others.is_empty() {
@@ -436,6 +441,8 @@ fn on_text(ctx: &mut ConnectionContext<'_>, rooms: &WebRtcRooms, text: &str) -> 
     let room = rooms.get(key).ok_or(MessageError::NotInRoom)?;
     let sender = room.members.iter().find(|member| member.conn == ctx.conn).ok_or(MessageError::NotInRoom)?;
     let from_user_id = sender.data.id.as_str();
+    let logged = logged_member(ctx.conn, room.name(), from_user_id);
+    let message_type = fields.kind.clone();
     let (target, relayed) = match ClientMessage::from_fields(fields)? {
         ClientMessage::Offer { target_user_id, sdp } => (target_user_id, ServerMessage::Offer { from_user_id, sdp }),
         ClientMessage::Answer { target_user_id, sdp } => (target_user_id, ServerMessage::Answer { from_user_id, sdp }),
@@ -446,6 +453,7 @@ fn on_text(ctx: &mut ConnectionContext<'_>, rooms: &WebRtcRooms, text: &str) -> 
         ClientMessage::ParticipantUpdate { updates } => {
             let (others, _) = others_and_participants(rooms, key, ctx.conn);
             ctx.send(&others, &ServerMessage::ParticipantUpdate { user_id: from_user_id, updates });
+            log_message(&message_type, logged, others.len(), text.len());
             return Ok(());
         }
         ClientMessage::RequestParticipants => {
@@ -462,25 +470,20 @@ fn on_text(ctx: &mut ConnectionContext<'_>, rooms: &WebRtcRooms, text: &str) -> 
     let target: String = serde_json::from_str(target.get())?;
     let target = room.members.iter().find(|member| member.data.id == target).ok_or(MessageError::TargetNotFound)?;
     ctx.send(&[target.conn], &relayed);
+    log_message(&message_type, logged, 1, text.len());
     Ok(())
 }
 
+fn logged_member<'a>(conn: ConnId, room: &'a str, user: &'a str) -> LoggedMember<'a> {
+    LoggedMember { dialect: Dialect::WebRtc, room: RoomLabel::Name(room), user, conn }
+}
+
 /// Removes the connection from its room and informs the other members.
-fn leave(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, code: CloseCode, reason: &str) {
-    let reason = if code == CloseCode::ABNORMAL_CLOSURE { "connection lost" } else { reason };
+fn leave(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, close: &ConnectionClose<'_>) {
     let Some(key) = rooms.room_of(ctx.conn) else { return };
-    let room_id = rooms.get(key).map_or_else(String::new, |room| sanitize_name(room.name()));
+    let room_id = rooms.get(key).map_or_else(String::new, |room| room.name().to_owned());
     let Some((left, others)) = rooms.leave(ctx.conn, None) else { return };
-    info!(
-        target: "signaling",
-        dialect = Dialect::WebRtc.name(),
-        conn = ctx.conn.0,
-        room = room_id,
-        user = sanitize_name(&left.id),
-        reason,
-        remaining_members = others.len(),
-        "member left"
-    );
+    ctx.log_leave(logged_member(ctx.conn, &room_id, &left.id), &close.leave_reason(), others.len());
     let (_, participants) = others_and_participants(rooms, key, ctx.conn);
     ctx.send(&others, &ServerMessage::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants });
 }

@@ -17,25 +17,25 @@ const NOTE: &str =
     "globalThis.note = (text) => all('#notes > li').find((note) => !note.hidden && note.textContent.includes(text));";
 
 /// A client of any dialect.
-struct Client(WebSocket<TcpStream>);
+pub(crate) struct Client(pub(crate) WebSocket<TcpStream>);
 
 impl Client {
-    fn at(server: &Server, path: &str) -> Self {
+    pub(crate) fn at(server: &Server, path: &str) -> Self {
         let stream = TcpStream::connect(server.address).unwrap();
         stream.set_read_timeout(Some(test_support::server::TEST_TIMEOUT)).unwrap();
         Self(tungstenite::client(format!("ws://{}{path}", server.address), stream).unwrap().0)
     }
 
-    fn send_text(&mut self, message: &Value) {
+    pub(crate) fn send_text(&mut self, message: &Value) {
         self.0.send(Message::text(message.to_string())).unwrap();
     }
 
-    fn receive(&mut self) -> Value {
+    pub(crate) fn receive(&mut self) -> Value {
         serde_json::from_str(self.0.read().unwrap().to_text().unwrap()).unwrap()
     }
 
     /// Connects a client that creates a jamjam room with this name.
-    fn in_room(server: &Server, room: &str, password: Option<&str>, name: &str) -> (Self, Value) {
+    pub(crate) fn in_room(server: &Server, room: &str, password: Option<&str>, name: &str) -> (Self, Value) {
         let mut client = Self::at(server, "/");
         client.send_text(
             &json!({"type": "CreateRoom", "data": {"room_name": room, "password": password, "peer_name": name}}),
@@ -51,7 +51,7 @@ impl Client {
         self.receive()
     }
 
-    fn chat(&mut self, content: &str) {
+    pub(crate) fn chat(&mut self, content: &str) {
         self.send_text(&json!({"type": "ChatMessage", "data": {"sender_id": "", "sender_name": "", "content": content, "timestamp": 1}}));
     }
 }
@@ -62,11 +62,11 @@ fn token(client: &str, room: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn start(options: &[&str]) -> Server {
+pub(crate) fn start(options: &[&str]) -> Server {
     Server::start_signaling(&[&["--docs-password", "sesame", "--bbx-room", "4711"], &SECRET[..], options].concat())
 }
 
-fn open(browser: &mut Chromium, server: &Server, width: u32, height: u32) -> Page {
+pub(crate) fn open(browser: &mut Chromium, server: &Server, width: u32, height: u32) -> Page {
     let page = browser.page_with_login(&format!("http://{}/console", server.address), "admin", "sesame");
     let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
     browser.command(&page, "Emulation.setDeviceMetricsOverride", &size);
@@ -75,12 +75,12 @@ fn open(browser: &mut Chromium, server: &Server, width: u32, height: u32) -> Pag
     page
 }
 
-fn console_url(server: &Server) -> String {
+pub(crate) fn console_url(server: &Server) -> String {
     format!("http://{}/console", server.address)
 }
 
 /// Creates rooms of all dialects, each with members. Returns the clients, and the id of the jamjam room that has the password `hunter2`.
-fn rooms_with_members(server: &Server) -> (Vec<Client>, Value) {
+pub(crate) fn rooms_with_members(server: &Server) -> (Vec<Client>, Value) {
     let (mut ann, id) = Client::in_room(server, "Thursday jam", None, "Ann");
     let (cid, locked) = Client::in_room(server, "Secret set", Some("hunter2"), "Cid");
     let mut bob = Client::at(server, "/");
@@ -206,7 +206,7 @@ fn every_control_is_reachable_by_keyboard_with_visible_focus() {
     press(&mut browser, &page, "p");
     browser.evaluate(&page, "document.activeElement.blur()");
     let mut reached = Vec::new();
-    for _ in 0..25 {
+    for _ in 0..60 {
         press(&mut browser, &page, "Tab");
         let focus = "(() => { const one = document.activeElement; return [one.id || one.className || (one.closest('[id]')?.id ?? '') + ' ' + \
                      one.tagName, getComputedStyle(one).outlineStyle]; })()";
@@ -218,8 +218,9 @@ fn every_control_is_reachable_by_keyboard_with_visible_focus() {
         reached.push(focus[0].as_str().unwrap().to_owned());
     }
     reached.dedup();
-    let expected =
-        ["skip", "find", "dialect", "wide", "order", "rooms SUMMARY", "pause", "kinds", "content", "notes SUMMARY"];
+    let mut expected = vec!["skip", "pages A", "find", "dialect", "wide", "order"];
+    expected.extend(["rooms SUMMARY", "only", "end"].repeat(5));
+    expected.extend(["pause", "kinds", "pings", "content", "notes SUMMARY"]);
     assert_eq!(reached, expected);
     // While the console is paused, messages are only counted. The messages are shown when the console resumes.
     clients[1].chat("while it is paused");
@@ -264,7 +265,7 @@ fn untrusted_names_and_messages_are_escaped() {
     let mut deep = Client::at(&server, "/?roomId=r&userId=u&userName=n");
     deep.send_text(&json!({"type": "ping", "x": "\u{202e}".repeat(600)}));
     deep.0.send(Message::text("[".repeat(5_000))).unwrap();
-    browser.evaluate(&page, "document.querySelector('#content').click()");
+    browser.evaluate(&page, "document.querySelector('#content').click(); document.querySelector('#pings').click()");
     browser.evaluate(
         &page,
         "until(() => note('cut to 2 KiB') && note('ChatMessage') && note('ping') && note('not a JSON object'))",
@@ -332,6 +333,7 @@ fn page_size_stays_bounded_under_load() {
     let server = start(&["--rate-limit-messages", "off"]);
     let mut browser = Chromium::start();
     let page = open(&mut browser, &server, 1_280, 900);
+    browser.evaluate(&page, "document.querySelector('#pings').click()");
     let mut client = Client::at(&server, "/?roomId=r&userId=u&userName=n");
     for burst in 1..=5 {
         for _ in 0..300 {

@@ -104,7 +104,7 @@ fn both_servers_limit_new_connections_by_default() {
         add_address(SOURCES[0].parse().unwrap());
         let signaling = Server::start_signaling(&["--host", "0.0.0.0"]);
         let mut echo = Server::start(&["--host", "0.0.0.0", "--with-signaling=0"]);
-        let line = echo.line_starting_with("Signaling server listening on ws://");
+        let line = echo.line_starting_with("signaling: server listening on ws://");
         let embedded = line.message.rsplit_once('/').unwrap().1.parse().unwrap();
         for (address, mut server) in [(signaling.address, signaling), (embedded, echo)] {
             assert!((0..1_000).any(|_| !is_served(at(SOURCES[0], address))), "{address}");

@@ -8,6 +8,7 @@ mod dependency_docs;
 mod github_action;
 mod layers;
 mod licenses;
+mod log_targets;
 mod man_and_completions;
 mod option_tables;
 mod packaging;

@@ -201,7 +201,7 @@ fn spawn_signaling_server(
     memory_budget: Arc<MemoryBudget>,
     stop: StopToken,
 ) -> io::Result<Receiver<()>> {
-    info!("Signaling server listening on ws://{}", listener.local_addr()?);
+    info!(target: "signaling", "server listening on ws://{}", listener.local_addr()?);
     let (running, stopped) = channel::<()>();
     thread::Builder::new().name("signaling".to_owned()).spawn(move || {
         let dialects = DialectSet::JAMJAM_ONLY;

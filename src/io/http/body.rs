@@ -115,6 +115,18 @@ pub(in crate::io) enum BodyError {
     Memory,
 }
 
+impl BodyError {
+    /// The status of the response.
+    pub(in crate::io) fn status(&self) -> StatusCode {
+        match self {
+            Self::InvalidJson(_) | Self::Incomplete => StatusCode::BAD_REQUEST,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Memory => StatusCode::SERVICE_UNAVAILABLE,
+            Self::InvalidField(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        }
+    }
+}
+
 /// A request body, charged to the memory budget until this value is dropped.
 #[derive(Debug)]
 pub(in crate::io) struct ChargedBody {
@@ -211,6 +223,9 @@ pub(in crate::io) const TEXT: FieldType<String> =
     FieldType { description: "a string", parse: |value| value.as_str().map(str::to_owned) };
 
 pub(in crate::io) const NUMBER: FieldType<f32> = FieldType { description: "a finite 32-bit number", parse: number };
+
+pub(in crate::io) const WHOLE_NUMBER: FieldType<u64> =
+    FieldType { description: "a whole number from 0 to 18446744073709551615", parse: Value::as_u64 };
 
 /// Visualization data.
 pub(in crate::io) const NUMBERS: FieldType<Vec<f32>> = FieldType {

@@ -235,7 +235,7 @@ async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<Shar
                     delivered.map(|delivered| {
                         // The room code can no longer be delivered.
                         if let Err(code) = delivered {
-                            let _ = hub.with_hub(|_, inner, out| inner.close_room(&code, out));
+                            let _ = hub.with_hub(|now, inner, out| inner.close_room(now, &code, out));
                         }
                     }),
                 )
@@ -244,7 +244,7 @@ async fn run_commands(mut commands: mpsc::Receiver<ServerCommand>, hub: Arc<Shar
                 ("clear parameters", hub.with_hub(|_, inner, out| inner.clear_parameters(&code, out)).map(drop))
             }
             ServerCommand::CloseRoom { code } => {
-                ("close room", hub.with_hub(|_, inner, out| inner.close_room(&code, out)).map(drop))
+                ("close room", hub.with_hub(|now, inner, out| inner.close_room(now, &code, out)).map(drop))
             }
             ServerCommand::Shutdown => return shutdown.notify_one(),
         };

@@ -103,7 +103,7 @@ fn post(
     let Some(relay) = handler.on_http_post(&room, payload) else {
         return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
     };
-    let origin = MessageOrigin { room: name, sender: None, received_at: ctx.now };
+    let origin = MessageOrigin { room: name, sender: None, received_at: ctx.now, bytes: body.len() };
     let delay = relay_or_delay(ctx, dialect, limits, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
     let message = wrap(limits.broadcast.envelope, &room, MessageSender::Http, &relay);
     Ok(AcceptedPost { recipients: room.clients, delay, message })

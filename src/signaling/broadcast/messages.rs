@@ -8,6 +8,7 @@ use serde_json::Value;
 use tracing::debug;
 use utoipa::ToSchema;
 
+use super::logged_member;
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomView};
 use super::room_state::{BroadcastDialect, DelayedMessage, Membership};
 use crate::memory_budget::MemoryCharge;
@@ -15,6 +16,7 @@ use crate::signaling::dialect::Dialect;
 use crate::signaling::dialect_handler::ConnectionContext;
 use crate::signaling::json::{self, JsonError, MessageError, to_json};
 use crate::signaling::limits::{Envelope, SignalingLimits};
+use crate::signaling::member_log::{RoomLabel, log_message, log_posted_message};
 use crate::signaling::timers::{DialectTimer, TimerEvent};
 use crate::time::WallClock;
 
@@ -28,6 +30,8 @@ pub(super) struct MessageOrigin<'a> {
     /// The member that sent the message; `None` if the message was posted over HTTP.
     pub(super) sender: Option<&'a Arc<ClientInfo>>,
     pub(super) received_at: WallClock,
+    /// Length of the received message.
+    pub(super) bytes: usize,
 }
 
 /// The limit on the number of delayed messages, or on their total bytes, is reached.
@@ -73,7 +77,7 @@ pub(super) fn on_text(
         return Ok(());
     }
     let relay = handler.on_message(&room, &client, payload).ok_or(MessageError::DroppedByRoom)?;
-    let origin = MessageOrigin { room: &name, sender: Some(&client), received_at: ctx.now };
+    let origin = MessageOrigin { room: &name, sender: Some(&client), received_at: ctx.now, bytes: text.len() };
     match relay_or_delay(ctx, dialect, limits, origin, &relay) {
         Ok(_) => Ok(()),
         Err(DelayQueueFull) => reject(ctx, "Too many delayed messages are waiting"),
@@ -96,7 +100,7 @@ pub(super) fn relay_or_delay(
     relay: &RelayPayload,
 ) -> Result<Duration, DelayQueueFull> {
     let settings = &limits.broadcast;
-    let MessageOrigin { room: name, sender, received_at } = origin;
+    let MessageOrigin { room: name, sender, received_at, bytes } = origin;
     let context = RelayContext {
         room: dialect.room_view(name, ctx.now),
         sender: sender.map(Arc::as_ref),
@@ -120,6 +124,7 @@ pub(super) fn relay_or_delay(
         room: name.to_owned(),
         sender: sender.cloned(),
         received_at,
+        bytes,
         variant,
         payload,
         charged_bytes,
@@ -127,7 +132,7 @@ pub(super) fn relay_or_delay(
     };
     let id = dialect.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes);
     let timer = DialectTimer::DelayedMessage(id.ok_or(DelayQueueFull)?);
-    debug!(target: "signaling", delay_ms = delay.as_millis() as u64, "message delayed");
+    debug!(target: "signaling", room = %RoomLabel::Name(name), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
     ctx.timers.insert(ctx.now.monotonic + delay, TimerEvent::Dialect(Dialect::Broadcast, timer));
     Ok(delay)
 }
@@ -146,14 +151,14 @@ pub(super) fn relay_delayed(
     id: u64,
 ) {
     let Some(message) = dialect.delay_queue.take(id) else { return };
-    let DelayedMessage { room, sender, received_at, variant, payload, .. } = message;
+    let DelayedMessage { room, sender, received_at, bytes, variant, payload, .. } = message;
     // Parsing always succeeds, because this server wrote the text.
     let Some(payload) = json::from_str_unlimited_depth(&payload) else { return };
     relay_now(
         ctx,
         dialect,
         limits,
-        MessageOrigin { room: &room, sender: sender.as_ref(), received_at },
+        MessageOrigin { room: &room, sender: sender.as_ref(), received_at, bytes },
         &variant(payload),
     );
 }
@@ -165,13 +170,20 @@ fn relay_now(
     origin: MessageOrigin<'_>,
     relay: &RelayPayload,
 ) {
-    let MessageOrigin { room: name, sender, received_at } = origin;
+    let MessageOrigin { room: name, sender, received_at, bytes } = origin;
     let room = dialect.room_view(name, ctx.now);
     // Called even if there are no control channels, because the room handler may store the message.
     let context = RelayContext { room, sender: sender.map(Arc::as_ref), payload: relay.value() };
     let control = dialect.handlers.get_mut(name).control_payload(&context);
     let mut members = dialect.members(name, false);
     members.retain(|conn| Some(*conn) != sender.map(|client| client.conn));
+    let message_type = relay.value().get("type").and_then(Value::as_str).unwrap_or("none");
+    match sender {
+        Some(client) => log_message(message_type, logged_member(client, name), members.len(), bytes),
+        None => {
+            log_posted_message(message_type, Dialect::Broadcast, RoomLabel::Name(name), members.len(), bytes);
+        }
+    }
     if !members.is_empty() {
         let source = sender.map_or(MessageSender::Http, |client| MessageSender::Member(client.id()));
         ctx.send_text(&members, wrap(limits.broadcast.envelope, &RoomView { now: received_at, ..room }, source, relay));

@@ -20,11 +20,11 @@ use super::dialect_handler::{ConnectionContext, DialectHandler};
 use super::event_sink::ConnId;
 use super::json::MessageError;
 use super::limits::SignalingLimits;
-use super::rooms::{RoomDirectory, RoomKey};
+use super::member_log::{ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel};
+use super::rooms::{Member, Room, RoomDirectory, RoomKey};
 use super::route::{BroadcastParams, Route};
 use super::timers::{DialectTimer, TimerEvent};
 use super::token::{Claims, TokenError, verify};
-use crate::time::WallClock;
 use messages::{MessageSender, ServerMessage, wrap};
 use room_state::Membership;
 
@@ -75,12 +75,30 @@ impl DialectHandler for BroadcastDialect {
         &mut self,
         ctx: &mut ConnectionContext<'_>,
         limits: &SignalingLimits,
-        code: CloseCode,
-        reason: &str,
+        close: &ConnectionClose<'_>,
     ) {
-        if let Some((name, actions)) = remove_member(self, ctx.now, ctx.conn, code, reason) {
+        if let Some((name, actions)) = remove_member(ctx, self, ctx.conn, close) {
             apply_actions(ctx, self, limits, &name, actions);
         }
+    }
+
+    /// The room handler is informed about each leave. Its actions are dropped, because no member remains.
+    fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
+        let key = self.rooms.find(room)?;
+        let Room { members, .. } = self.rooms.close(key)?;
+        let (code, reason) = (CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
+        let view = self.room_view(room, ctx.now);
+        let handler = self.handlers.get_mut(room);
+        for Member { conn, data: Membership { client, is_control_channel }, .. } in &members {
+            if *is_control_channel {
+                drop(handler.on_control_leave(&view, client, code.get(), reason));
+            } else {
+                drop(handler.on_leave(&view, client, code.get(), reason));
+            }
+            ctx.log_leave(logged_member(client, room), reason, 0);
+            ctx.close(*conn, code, reason);
+        }
+        Some(members.len())
     }
 
     fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, limits: &SignalingLimits, timer: DialectTimer) {
@@ -191,6 +209,7 @@ fn join(
         )),
     };
     let room = dialect.room_view(&name, now);
+    ctx.log_join(logged_member(&client, &name), room.clients + room.control_clients);
     let handler = dialect.handlers.get_mut(&name);
     let actions = if params.is_control_channel {
         let message = "Connected to remote control channel";
@@ -221,21 +240,27 @@ fn reject(ctx: &mut ConnectionContext<'_>, code: CloseCode, reason: &str) {
     ctx.reject_and_close(code, reason);
 }
 
+/// The client as a member of the room `room`.
+fn logged_member<'a>(client: &'a ClientInfo, room: &'a str) -> LoggedMember<'a> {
+    LoggedMember { dialect: Dialect::Broadcast, room: RoomLabel::Name(room), user: client.id(), conn: client.conn }
+}
+
 /// Removes a connection from its room. Returns the room's name and the actions of its handler.
 fn remove_member(
+    ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,
-    now: WallClock,
     conn: ConnId,
-    code: CloseCode,
-    reason: &str,
+    close: &ConnectionClose<'_>,
 ) -> Option<(String, Vec<RoomAction>)> {
+    let ConnectionClose { code, reason, .. } = *close;
     let key = dialect.rooms.room_of(conn)?;
     let name = dialect.room_name(key)?;
     let (Membership { client, is_control_channel }, _) = dialect.rooms.leave(conn, None)?;
     if let Some(room) = dialect.rooms.get_mut(key) {
         room.data -= usize::from(is_control_channel);
     }
-    let room = dialect.room_view(&name, now);
+    let room = dialect.room_view(&name, ctx.now);
+    ctx.log_leave(logged_member(&client, &name), &close.leave_reason(), room.clients + room.control_clients);
     let handler = dialect.handlers.get_mut(&name);
     let actions = if is_control_channel {
         handler.on_control_leave(&room, &client, code.get(), reason)
@@ -286,7 +311,8 @@ fn apply_actions(
             }
             RoomAction::Close(conn, code, reason) if is_here(dialect, conn) => {
                 let (code, reason) = CloseCode(code).for_frame(&reason);
-                if let Some((_, more)) = remove_member(dialect, ctx.now, conn, code, reason) {
+                let close = ConnectionClose { code, reason, server_reason: Some(reason) };
+                if let Some((_, more)) = remove_member(ctx, dialect, conn, &close) {
                     pending.extend(more);
                 }
                 ctx.close(conn, code, reason);

@@ -94,6 +94,8 @@ pub(super) struct DelayedMessage {
     pub(super) sender: Option<Arc<ClientInfo>>,
     /// The receive time, which the envelope contains.
     pub(super) received_at: WallClock,
+    /// Length of the received message.
+    pub(super) bytes: usize,
     /// The constructor of a [`RelayPayload`] variant. When the message is relayed, the constructor is called with the parsed `payload`.
     pub(super) variant: fn(Value) -> RelayPayload,
     pub(super) payload: String,

@@ -17,6 +17,7 @@ use crate::signaling::dialect_handler::ConnectionHandle;
 use crate::signaling::event_sink::{ConnId, EventSink};
 use crate::signaling::hub::Hub;
 use crate::signaling::json::to_json;
+use crate::signaling::member_log::{RoomLabel, log_posted_message};
 use crate::signaling::rooms::RoomKey;
 use crate::signaling::timers::{DialectTimer, TimerEvent};
 use crate::time::WallClock;
@@ -144,10 +145,11 @@ impl Hub {
         let parameters = ParameterValues::new(Arc::clone(&self.limits.memory_budget));
         let room =
             ControlSurfaceRoom { parameters, scheduled_updates: 0, max_members, created_ms, expires_ms, expiry_timer };
-        rooms.create_permanent(vec![code.clone()], created_ms, room);
+        let key = rooms.create_permanent(vec![code.clone()], created_ms, room);
         info!(
             target: "signaling",
             dialect = Dialect::ControlSurface.name(),
+            room = %RoomLabel::Number(key),
             max_clients = max_members,
             expires_in_s = lifetime.as_secs(),
             "room created"
@@ -156,10 +158,15 @@ impl Hub {
     }
 
     /// Informs the members of a room and closes it. Returns the number of members.
-    pub fn close_room(&mut self, code: &str, sink: &mut dyn EventSink) -> Result<usize, CommandError> {
-        let Self { dialects, connections, timers, counters, .. } = self;
-        let mut handle = ConnectionHandle { counters: &mut counters[Some(Dialect::ControlSurface)], sink };
-        dialects.control_surface.close_room(code, connections, timers, &mut handle).ok_or(CommandError::RoomNotFound)
+    pub fn close_room(
+        &mut self,
+        now: impl Into<WallClock>,
+        code: &str,
+        sink: &mut dyn EventSink,
+    ) -> Result<usize, CommandError> {
+        let (mut ctx, dialects, _) = self.system_context(now.into(), Dialect::ControlSurface, sink);
+        let members = dialects.control_surface.close_room_with_code(&mut ctx, code, "closed by a command");
+        members.ok_or(CommandError::RoomNotFound)
     }
 
     /// All rooms in the order of creation.
@@ -190,7 +197,10 @@ impl Hub {
         let mut receivers = 0;
         for key in rooms {
             match store_and_broadcast(&mut self.dialects.control_surface.rooms, &mut handle, key, None, name, value) {
-                Ok(added) => receivers += added,
+                Ok(added) => {
+                    log_posted_message("param", Dialect::ControlSurface, RoomLabel::Number(key), added, name.len());
+                    receivers += added;
+                }
                 Err(limit) if code.is_some() => return Err(limit.into()),
                 Err(_) => handle.counters.parameters_rejected += 1,
             }
@@ -201,9 +211,11 @@ impl Hub {
     /// Removes all parameters of the room with `code`. The members receive the empty `state`. Returns the number of removed parameters.
     pub fn clear_parameters(&mut self, code: &str, sink: &mut dyn EventSink) -> Result<usize, CommandError> {
         let rooms = &mut self.dialects.control_surface.rooms;
-        let room = rooms.find(code).and_then(|key| rooms.get_mut(key)).ok_or(CommandError::RoomNotFound)?;
+        let key = rooms.find(code).ok_or(CommandError::RoomNotFound)?;
+        let room = rooms.get_mut(key).ok_or(CommandError::RoomNotFound)?;
         let removed = room.data.parameters.clear();
         let members: Vec<ConnId> = room.members.iter().map(|member| member.conn).collect();
+        log_posted_message("clear", Dialect::ControlSurface, RoomLabel::Number(key), members.len(), 0);
         let mut handle = ConnectionHandle { counters: &mut self.counters[Some(Dialect::ControlSurface)], sink };
         if !members.is_empty() {
             handle.send_text(&members, to_json(&ServerMessage::State { params: Vec::new() }));
@@ -247,6 +259,13 @@ impl Hub {
             if !members.is_empty() {
                 handle.send_update(&members, text.clone(), key.update_key(0));
             }
+            log_posted_message(
+                "visualization",
+                Dialect::ControlSurface,
+                RoomLabel::Number(key),
+                members.len(),
+                text.len(),
+            );
             receivers += members.len();
         }
         Ok(receivers)

@@ -21,12 +21,13 @@ use tracing::{info, warn};
 use super::close_code::CloseCode;
 use super::control_surface_events::{ControlSurfaceEvent, ControlSurfaceEventKind, MAX_PARAMETER_NAME_BYTES};
 use super::dialect::Dialect;
-use super::dialect_handler::{ConnectionContext, ConnectionHandle, Connections, DialectHandler};
+use super::dialect_handler::{ConnectionContext, ConnectionHandle, DialectHandler};
 use super::event_sink::ConnId;
 use super::json::{MessageError, serialized_len, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
-use super::rooms::{IdGenerator, MemberData, MemberInfo, RoomData, RoomDirectory, RoomKey, RoomMap};
-use super::timers::{DialectTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey, Timers};
+use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, LoggedMember, RoomLabel, log_message};
+use super::rooms::{IdGenerator, Member, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomKey, RoomMap};
+use super::timers::{DialectTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey};
 use crate::address::source_network;
 use crate::memory_budget::{BudgetExceeded, MemoryBudget, MemoryCharge};
 
@@ -61,10 +62,12 @@ const MAX_SCHEDULED_UPDATES: usize = 1_000;
 /// on receipt.
 const MAX_SCHEDULE_AHEAD: Duration = Duration::from_secs(60);
 
+type Rooms = RoomMap<ControlSurfaceRoom, ControlSurfaceMember>;
+
 /// The control surface dialect.
 #[derive(Default)]
 pub(super) struct ControlSurfaceDialect {
-    pub(super) rooms: RoomMap<ControlSurfaceRoom, ControlSurfaceMember>,
+    pub(super) rooms: Rooms,
     pub(super) ranges: ParameterRanges,
     guesses: CodeGuesses,
 }
@@ -120,16 +123,20 @@ impl DialectHandler for ControlSurfaceDialect {
         on_text(ctx, self, text)
     }
 
-    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, _: CloseCode, _: &str) {
-        self.rooms.leave(ctx.conn, None);
+    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, close: &ConnectionClose<'_>) {
+        leave_room(ctx, &mut self.rooms, &close.leave_reason());
+    }
+
+    /// The members receive `closed`, as after every close of a room of this dialect.
+    fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
+        self.close_room_with_code(ctx, room, "closed by the operator")
     }
 
     fn on_timer(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, timer: DialectTimer) {
         match timer {
             DialectTimer::RoomExpiry(code) => {
                 ctx.counters.cleanup_runs += 1;
-                let mut handle = ConnectionHandle { counters: ctx.counters, sink: ctx.sink };
-                self.close_room(&code, ctx.connections, ctx.timers, &mut handle);
+                self.close_room_with_code(ctx, &code, "expired");
             }
             DialectTimer::ScheduledUpdate { room, update } => {
                 let ScheduledUpdate { sender, name, value } = *update;
@@ -151,25 +158,43 @@ impl DialectHandler for ControlSurfaceDialect {
 }
 
 impl ControlSurfaceDialect {
-    /// Closes a room and the connections of its members. Returns the number of members, or `None` if no room has the code.
-    fn close_room(
-        &mut self,
-        code: &str,
-        connections: &mut Connections,
-        timers: &mut Timers,
-        handle: &mut ConnectionHandle<'_>,
-    ) -> Option<usize> {
-        let (room, members) = self.rooms.find(code).and_then(|key| self.rooms.close(key))?;
+    /// Closes a room and the connections of its members. Returns the number of members, or `None` if no room has the code. The log contains
+    /// `reason`, but the members receive no reason.
+    fn close_room_with_code(&mut self, ctx: &mut ConnectionContext<'_>, code: &str, reason: &str) -> Option<usize> {
+        let key = self.rooms.find(code)?;
+        let Room { data, members, .. } = self.rooms.close(key)?;
         self.guesses.on_room_closed(code);
-        timers.remove(room.expiry_timer);
-        handle.send_text(&members, to_json(&ServerMessage::Closed));
-        for conn in &members {
-            connections.remove(conn);
-            handle.sink.close(*conn, CloseCode::NORMAL_CLOSURE.get(), "Room closed");
+        ctx.timers.remove(data.expiry_timer);
+        let connections: Vec<ConnId> = members.iter().map(|member| member.conn).collect();
+        ctx.send(&connections, &ServerMessage::Closed);
+        for Member { conn, data, .. } in &members {
+            ctx.log_leave(logged_member(*conn, key, &data.node_id), "room closed", 0);
+            ctx.close(*conn, CloseCode::NORMAL_CLOSURE, "Room closed");
         }
-        info!(target: "signaling", dialect = Dialect::ControlSurface.name(), members = members.len(), "room closed");
-        Some(members.len())
+        let (dialect, members) = (Dialect::ControlSurface.name(), members.len());
+        info!(target: "signaling", dialect, room = %RoomLabel::Number(key), reason, members, "room closed");
+        Some(members)
     }
+}
+
+fn logged_member(conn: ConnId, key: RoomKey, node_id: &str) -> LoggedMember<'_> {
+    // The name of a room is its code, which is a secret.
+    LoggedMember { dialect: Dialect::ControlSurface, room: RoomLabel::Number(key), user: node_id, conn }
+}
+
+/// Logs a message of the member `ctx.conn`.
+fn log_change(ctx: &ConnectionContext<'_>, rooms: &Rooms, message_type: &str, receivers: usize, bytes: usize) {
+    if let (Some(key), Some((member, _))) = (rooms.room_of(ctx.conn), rooms.member(ctx.conn)) {
+        log_message(message_type, logged_member(ctx.conn, key, &member.data.node_id), receivers, bytes);
+    }
+}
+
+/// Removes the connection from its room, if it is in a room.
+fn leave_room(ctx: &mut ConnectionContext<'_>, rooms: &mut Rooms, reason: &str) -> Option<ControlSurfaceMember> {
+    let key = rooms.room_of(ctx.conn)?;
+    let (member, others) = rooms.leave(ctx.conn, None)?;
+    ctx.log_leave(logged_member(ctx.conn, key, &member.node_id), reason, others.len());
+    Some(member)
 }
 
 /// Handles a message.
@@ -179,11 +204,18 @@ fn on_text(
     text: &str,
 ) -> Result<(), MessageError> {
     match ClientMessage::parse(text)? {
-        ClientMessage::Join(message) => return join(ctx, dialect, message),
-        ClientMessage::Param(message) => return set_param(ctx, dialect, &message),
+        ClientMessage::Join(message) => {
+            join(ctx, dialect, message)?;
+            log_change(ctx, &dialect.rooms, "join", 0, text.len());
+        }
+        ClientMessage::Param(message) => {
+            let receivers = set_param(ctx, dialect, &message)?;
+            log_change(ctx, &dialect.rooms, "param", receivers, text.len());
+        }
         ClientMessage::Trigger(TriggerMessage { name, at }) => {
             let key = member_room(ctx, dialect, &name)?;
             emit_event(ctx, dialect, key, ControlSurfaceEventKind::Trigger, &name, None, at);
+            log_change(ctx, &dialect.rooms, "trigger", 0, text.len());
         }
         ClientMessage::Sync => {
             let key = dialect.rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
@@ -217,7 +249,8 @@ fn on_text(
             ctx.reply(&ServerMessage::Pong { client_time, server_time });
         }
         ClientMessage::Leave => {
-            dialect.rooms.leave(ctx.conn, None);
+            log_change(ctx, &dialect.rooms, "leave", 0, text.len());
+            leave_room(ctx, &mut dialect.rooms, LEFT_ROOM);
             ctx.close(ctx.conn, CloseCode::NORMAL_CLOSURE, "");
         }
     }
@@ -241,7 +274,7 @@ fn join(
         // The reply does not show whether the code was checked.
         ctx.reply(&INVALID_ROOM);
         if ctx.count_failed_guess() {
-            dialect.rooms.leave(ctx.conn, None);
+            leave_room(ctx, &mut dialect.rooms, "too many wrong codes");
             ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Too many wrong codes");
         } else {
             ctx.count_rejection();
@@ -255,21 +288,23 @@ fn join(
         ctx.reply(&ROOM_FULL);
         return Err(MessageError::Rejected("the room is full"));
     }
-    let has_synced = dialect.rooms.leave(ctx.conn, None).is_some_and(|(member, _)| member.has_synced);
+    let has_synced = leave_room(ctx, &mut dialect.rooms, CHANGED_ROOM).is_some_and(|member| member.has_synced);
+    let members = dialect.rooms.get(key).map_or(0, |room| room.members.len()) + 1;
     let node_id = ctx.generate_unique(IdGenerator::uuid, |_| false);
     let server_time = ctx.now.unix_us();
     ctx.reply(&ServerMessage::Welcome { node_id: &node_id, server_time });
-    info!(target: "signaling", dialect = Dialect::ControlSurface.name(), conn = conn.0, node_id, "member joined");
+    ctx.log_join(logged_member(conn, key, &node_id), members);
     dialect.rooms.join(key, conn, ControlSurfaceMember { node_id, has_synced });
     dialect.guesses.on_join(now, from);
     Ok(())
 }
 
+/// Sets a parameter, or schedules the update. Returns the number of receivers so far.
 fn set_param(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut ControlSurfaceDialect,
     message: &ParamMessage<'_>,
-) -> Result<(), MessageError> {
+) -> Result<usize, MessageError> {
     let ParamMessage { name, value, at } = message;
     if !value.is_finite() {
         return Err(MessageError::Invalid("value is not a finite 32-bit number".to_owned()));
@@ -293,14 +328,12 @@ fn set_param(
     emit_event(ctx, dialect, key, ControlSurfaceEventKind::Param, name, Some(*value), *at);
     if ahead.is_none() {
         let stored = store_and_broadcast(&mut dialect.rooms, &mut ctx.handle(), key, Some(sender), name, *value);
-        if let Err(limit) = stored {
-            return reject_parameter(ctx, limit);
-        }
+        return stored.or_else(|limit| reject_parameter(ctx, limit));
     }
-    Ok(())
+    Ok(0)
 }
 
-fn reject_parameter(ctx: &mut ConnectionContext<'_>, limit: ParameterLimit) -> Result<(), MessageError> {
+fn reject_parameter<T>(ctx: &mut ConnectionContext<'_>, limit: ParameterLimit) -> Result<T, MessageError> {
     ctx.counters.parameters_rejected += 1;
     ctx.reply(&TOO_MANY_PARAMETERS);
     Err(MessageError::Rejected(match limit {
@@ -352,7 +385,7 @@ fn emit_event(
 
 /// Sets a parameter of a room and sends it to the members other than `sender`. Returns the number of receivers.
 pub(super) fn store_and_broadcast(
-    rooms: &mut RoomMap<ControlSurfaceRoom, ControlSurfaceMember>,
+    rooms: &mut Rooms,
     handle: &mut ConnectionHandle<'_>,
     key: RoomKey,
     sender: Option<ParameterSender>,

@@ -331,7 +331,7 @@ impl Run {
                     assert!((4..=6).contains(&room.code.len()) && room.code.bytes().all(|byte| byte.is_ascii_digit()));
                 }
             }
-            'X' => _ = hub.close_room(code, sink),
+            'X' => _ = hub.close_room(*now, code, sink),
             'P' => _ = hub.broadcast_param(words.get(2).copied(), code, number(1).unwrap_or_default(), sink),
             'R' => {
                 let range = (number(1).unwrap_or_default(), number(2).unwrap_or_default());

@@ -221,8 +221,5 @@ fn longest_burst_is_compared_with_its_limit() {
     let unknown = StreamStats { in_flight: 3, ..stream(StreamStats::new(), []) };
     let exceeded = evaluate(&StreamStats { sent: 3, ..unknown }, 0);
     assert_eq!((exceeded.limits[0].measured, exceeded.limits[0].passed), (None, false));
-    assert_eq!(
-        exceeded.limits[0].note.as_deref(),
-        Some("too few packets had an outcome when the run ended")
-    );
+    assert_eq!(exceeded.limits[0].note.as_deref(), Some("too few packets had an outcome when the run ended"));
 }

@@ -332,7 +332,7 @@ fn two_hundred_wrong_codes_of_all_addresses_keep_out_new_addresses() {
     room(&mut hub, "1234");
     room(&mut hub, "4321");
     join(&mut hub, &mut sink, 1, "1234");
-    assert_eq!(hub.close_room("4321", &mut sink), Ok(0));
+    assert_eq!(hub.close_room(second(0), "4321", &mut sink), Ok(0));
     let lines = logged(|| {
         // Each of 20 addresses sends ten wrong codes and the code of the closed room, which is not counted.
         for number in 0..20 {
@@ -395,8 +395,8 @@ fn rooms_get_distinct_codes_up_to_the_limit() {
     assert_eq!((codes.len(), hub.total_counters().rooms), (1_000, 1_000));
     assert_eq!(hub.create_room(second(3), CreateRoomOptions::default()), Err(CommandError::TooManyRooms(1_000)));
     let first = codes.pop_first().expect("a code");
-    assert_eq!(hub.close_room(&first, &mut sink), Ok(0));
-    assert_eq!(hub.close_room(&first, &mut sink), Err(CommandError::RoomNotFound));
+    assert_eq!(hub.close_room(second(3), &first, &mut sink), Ok(0));
+    assert_eq!(hub.close_room(second(3), &first, &mut sink), Err(CommandError::RoomNotFound));
     let with = |code: &str| CreateRoomOptions { code: Some(code.to_owned()), ..CreateRoomOptions::default() };
     let second_code = codes.pop_first().expect("a code");
     assert_eq!(hub.create_room(second(3), with(&second_code)), Err(CommandError::CodeTaken));

@@ -337,7 +337,7 @@ fn long_names_of_webrtc_members_and_rooms_are_truncated_in_the_log() {
         hub.on_connect(Time::ZERO, ConnId(1), connection, &mut sink);
         hub.on_disconnect(Time::ZERO, ConnId(1), &mut sink);
     });
-    let names = format!("room=\"{}…\" user=\"{}…\"", "r".repeat(48), "u".repeat(48));
+    let names = format!("room={}… user=\"{}…\"", "r".repeat(48), "u".repeat(48));
     for event in ["joined", "left"] {
         let logged = lines.iter().any(|line| line.contains(&format!("member {event}")) && line.contains(&names));
         assert!(logged, "{event}: {lines:#?}");

@@ -49,7 +49,7 @@ fn dual_stack_server_answers_both_families_and_logs_plain_ipv4() {
             // An IPv4 client is logged as 127.0.0.1:40000, even if the server listens on an IPv6 address. An IPv6 client is logged as
             // [::1]:40000.
             let client_address = client.address();
-            assert_eq!(server.line().message, format!("echo: source first seen source={client_address}"));
+            assert_eq!(server.line().message, format!("echo: source first seen source={client_address} type=AUDIO"));
             assert_eq!(server.line().message, format!("Received audio packet seq=5 from {client_address}"));
             assert_eq!(server.line().message, format!("Echoed packet seq=5 to {client_address}"));
         }

@@ -38,7 +38,7 @@ fn log_lines_are_exactly_the_documented_ones() {
                 )
                 .as_str()
             ),
-            ("INFO", format!("echo: source first seen source={client_address}").as_str()),
+            ("INFO", format!("echo: source first seen source={client_address} type=AUDIO").as_str()),
             ("DEBUG", format!("Received audio packet seq=1 from {client_address}").as_str()),
             ("DEBUG", format!("Echoed packet seq=1 to {client_address}").as_str()),
             ("DEBUG", format!("Received audio packet seq=4294967295 from {client_address}").as_str()),
@@ -226,6 +226,50 @@ fn json_log_is_one_object_per_line() {
     assert_eq!(numbers, [1, 1, 0], "{last}");
     for object in &objects {
         Line::parse(&format!("{} - -", object["timestamp"].as_str().unwrap()));
+    }
+}
+
+#[test]
+fn first_probe_from_the_own_machine_is_logged_with_its_kind() {
+    let mut server = Server::start(QUIET);
+    let ping = |number| packet(0x05, number, &[0; 12]);
+    let first = Client::connect(server.address);
+    first.exchange(&ping(1));
+    let line = server.line_starting_with("echo: source first seen ");
+    assert_eq!(line.level_and_message().0, "INFO");
+    assert_eq!(line.message, format!("echo: source first seen source={} type=LATENCY_PING", first.address()));
+    // Later health checks, which send three pings from a new port, are not logged.
+    for _ in 0..3 {
+        let health_check = Client::connect(server.address);
+        (1..=3).for_each(|number| drop(health_check.exchange(&ping(number))));
+    }
+    let (probe, stun) = (Client::connect(server.address), Client::connect(server.address));
+    (1..=4).for_each(|number| drop(probe.exchange(&ping(number))));
+    stun.send(&[1, 1]);
+    for (client, kind) in [(&probe, "LATENCY_PING"), (&stun, "malformed")] {
+        let line = server.line_starting_with("echo: source first seen ");
+        assert_eq!(line.message, format!("echo: source first seen source={} type={kind}", client.address()));
+    }
+}
+
+#[test]
+fn every_line_has_a_component_except_those_of_the_original_server() {
+    let server = verbose();
+    let client = Client::connect(server.address);
+    client.exchange(&audio(1, 64));
+    client.send(&[2, 1]);
+    client.exchange(&keepalive(2, &[]));
+    let original = ["Echo server listening on ", "Received audio packet seq=", "Echoed packet seq=", "Stats: "];
+    for line in server.stop("TERM").lines {
+        let message = Line::parse(&line).message;
+        let has_component = ["echo: ", "clock: "].iter().any(|component| message.starts_with(component));
+        assert!(has_component || original.iter().any(|text| message.starts_with(text)), "{line}");
+    }
+    let server = Server::start(&["-v", "--host", "127.0.0.1", "-d", "0", "--log-format", "json"]);
+    Client::connect(server.address).exchange(&audio(1, 64));
+    for line in server.stop("TERM").lines {
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["target"], "echo", "{line}");
     }
 }
 

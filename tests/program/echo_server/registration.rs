@@ -313,7 +313,7 @@ fn lost_connection_rejoins_the_room_of_its_client() {
 #[test]
 fn hundred_idle_connections_do_not_block_the_embedded_server() {
     let mut echo = Server::start(&["--host", "127.0.0.1", "--with-signaling=0"]);
-    let line = echo.line_starting_with("Signaling server listening on ws://").message;
+    let line = echo.line_starting_with("signaling: server listening on ws://").message;
     let signaling: SocketAddr = line.rsplit("//").next().unwrap().parse().unwrap();
     let _idle: Vec<_> = (0..100).map(|_| Member::connect(signaling)).collect();
     assert_eq!(room(signaling)["name"], "[BOT] Echo Server (3000ms delay)");
@@ -325,7 +325,7 @@ fn one_process_runs_both_servers() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let with = format!("--with-signaling={port}");
     let mut echo = Server::start(&["--host", "127.0.0.1", "--delay", "40", &with]);
-    echo.line_starting_with(&format!("Signaling server listening on ws://127.0.0.1:{port}"));
+    echo.line_starting_with(&format!("signaling: server listening on ws://127.0.0.1:{port}"));
     echo.line_starting_with("registration: room created room=\"[BOT] Echo Server (40ms delay)\"");
     let signaling = SocketAddr::from(([127, 0, 0, 1], port));
     let (mut member, echo_member) = join_echo_room(signaling);

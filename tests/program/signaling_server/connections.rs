@@ -472,8 +472,8 @@ fn health_check_and_metrics_are_served() {
 #[test]
 fn listen_address_is_logged() {
     let mut server = Server::start_signaling(&[]);
-    let line = server.line_starting_with("Signaling server listening on ");
-    assert_eq!(line.message, format!("Signaling server listening on ws://{}", server.address));
+    let line = server.line_starting_with("signaling: server listening on ");
+    assert_eq!(line.message, format!("signaling: server listening on ws://{}", server.address));
 }
 
 #[test]

@@ -20,8 +20,8 @@ fn set(variables: &'static [(&'static str, &'static str)]) -> impl FnOnce(&mut C
 /// after the address in this line.
 fn start_line_suffix(options: &[&str], variables: &'static [(&'static str, &'static str)]) -> String {
     let mut server = Server::start_signaling_as(options, set(variables));
-    let line = server.line_starting_with("Signaling server listening on ");
-    let address = format!("Signaling server listening on ws://{}", server.address);
+    let line = server.line_starting_with("signaling: server listening on ");
+    let address = format!("signaling: server listening on ws://{}", server.address);
     line.message.strip_prefix(&address).expect("the address").to_owned()
 }
 
@@ -92,7 +92,7 @@ fn lists_in_variables_may_contain_spaces() {
     let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
         command.envs(variables);
     });
-    server.line_starting_with("Signaling server listening on ");
+    server.line_starting_with("signaling: server listening on ");
 }
 
 #[test]
@@ -119,22 +119,21 @@ fn verbose_log_contains_room_changes_and_rejections() {
     let created: serde_json::Value = serde_json::from_str(socket.read().unwrap().to_text().unwrap()).unwrap();
     let id = created["data"]["room_id"].as_str().unwrap();
     let mut messages = Vec::new();
-    while messages.len() < 3 {
+    while messages.len() < 5 {
         let message = server.line().message;
         assert!(!message.contains("hunter2"), "{message}");
-        if message.contains(" conn=0") && !message.contains(" source=") && !message.contains(" receivers=") {
+        if message.contains(" conn=0") && !message.contains(" source=") {
             messages.push(message);
         }
     }
-    let expected = format!("signaling: room created dialect=jamjam conn=0 room={id}");
-    assert_eq!(
-        messages,
-        [
-            &*expected,
-            "signaling: request rejected dialect=jamjam conn=0 reason=\"Room not found\"",
-            "signaling: member left dialect=jamjam conn=0"
-        ]
-    );
+    let expected = [
+        "member joined dialect=jamjam conn=0 room=ID user=Ann members=1",
+        "message handled dialect=jamjam type=CreateRoom conn=0 room=ID user=Ann receivers=0 bytes=87",
+        "request rejected dialect=jamjam conn=0 reason=\"Room not found\"",
+        "member left dialect=jamjam conn=0 room=ID user=Ann reason=\"left the room\" members=0",
+        "message handled dialect=jamjam type=LeaveRoom conn=0 room=ID user=Ann receivers=0 bytes=20",
+    ];
+    assert_eq!(messages, expected.map(|line| format!("signaling: {line}").replace("ID", id)));
 }
 
 #[test]

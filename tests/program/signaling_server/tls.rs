@@ -135,7 +135,7 @@ fn files_can_come_from_the_environment_and_empty_means_none() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("cannot read "));
     assert_eq!(start(&pair.cert, "".as_ref()).status.code(), Some(2));
     let mut server = Server::start_signaling(&["--cert", "", "--key", ""]);
-    assert!(server.line_starting_with("Signaling server listening on ").message.contains(" ws://"));
+    assert!(server.line_starting_with("signaling: server listening on ").message.contains(" ws://"));
 }
 
 #[test]
@@ -158,8 +158,8 @@ fn start_line_has_wss_and_the_certificate_its_expiry() {
     let authority = Authority::new();
     let pair = authority.certify();
     let mut server = Server::start_signaling(&pair.options());
-    let line = server.line_starting_with("Signaling server listening on ");
-    assert_eq!(line.message, format!("Signaling server listening on wss://{}", server.address));
+    let line = server.line_starting_with("signaling: server listening on ");
+    assert_eq!(line.message, format!("signaling: server listening on wss://{}", server.address));
     let sha256 = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap().fingerprint();
     let loaded = format!("tls: certificate in use valid_until=2200-01-01T00:00:00Z sha256={sha256}");
     assert_eq!(server.line().message, loaded);

@@ -211,7 +211,7 @@ fn log_contains_joins_leaves_rejections_and_reasons() {
     let joined = server.line_starting_with("signaling: member joined ");
     assert_eq!(
         (joined.level.as_str(), joined.message.as_str()),
-        ("INFO", "signaling: member joined dialect=webrtc conn=0 room=r\u{fffd}[2J user=a\u{fffd}")
+        ("INFO", "signaling: member joined dialect=webrtc conn=0 room=r\u{fffd}[2J user=a\u{fffd} members=1")
     );
     client.send(&json!({"type": "offer", "targetUserId": "nobody", "sdp": "secret-sdp"}));
     let ignored = server.line_starting_with("signaling: message ignored conn=0 ");
@@ -224,7 +224,7 @@ fn log_contains_joins_leaves_rejections_and_reasons() {
     drop(client);
     let left = server.line_starting_with("signaling: member left dialect=webrtc conn=0 ");
     assert_eq!(left.level, "INFO");
-    assert!(left.message.ends_with(" remaining_members=0"), "{}", left.message);
+    assert!(left.message.ends_with(" reason=\"connection lost\" members=0"), "{}", left.message);
     let stopped = server.stop("TERM");
     assert!(!stopped.lines.iter().any(|line| format!("{line:?}").contains("secret-sdp")));
 }

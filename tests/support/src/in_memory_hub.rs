@@ -170,7 +170,7 @@ impl TranscriptServer for InMemoryHub {
                 hub.create_room(*now, CreateRoomOptions { code: Some(code.to_owned()), max_members, lifetime })
                     .map(drop)
             }
-            ["closes", "room", code] => hub.close_room(code, queues).map(drop),
+            ["closes", "room", code] => hub.close_room(*now, code, queues).map(drop),
             ["sets", name, value] => hub.broadcast_param(room, name, number(value)?, queues).map(drop),
             ["declares", name, min, max] => {
                 hub.declare_range(name, (number(min)?, number(max)?), None, queues).map(drop)

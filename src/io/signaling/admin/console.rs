@@ -1,4 +1,4 @@
-//! `/console`: a read-only live view of rooms, members and recent activity.
+//! `/console`: a live view of rooms, members and recent activity.
 //!
 //! The page, its script and its style are embedded in the program. The script polls `/console/state` once a second.
 

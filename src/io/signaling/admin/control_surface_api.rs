@@ -55,21 +55,23 @@ pub(super) enum ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = match self {
-            Self::Body(BodyError::InvalidJson(_) | BodyError::Incomplete) => StatusCode::BAD_REQUEST,
-            Self::Body(BodyError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Body(BodyError::Memory) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Body(ref error) => error.status(),
             Self::Command(CommandError::RoomNotFound) => StatusCode::NOT_FOUND,
             Self::Command(CommandError::TooManyRooms(_) | CommandError::TooManyParameters) => {
                 StatusCode::INSUFFICIENT_STORAGE
             }
-            Self::Body(BodyError::InvalidField(_)) | Self::Command(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Command(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };
         body::error_response(status, &self.to_string())
     }
 }
 
 /// Reads the fields of a body of at most `max_bytes`.
-async fn read_fields(client: &ConnectionInfo, request: Request, max_bytes: usize) -> Result<JsonFields, BodyError> {
+pub(super) async fn read_fields(
+    client: &ConnectionInfo,
+    request: Request,
+    max_bytes: usize,
+) -> Result<JsonFields, BodyError> {
     let (parts, body) = request.into_parts();
     let charge = client.permit.body_charge(client.source.ip());
     let body = read_body(&parts.headers, body, max_bytes, charge).await?;
@@ -141,7 +143,7 @@ pub(super) async fn create_room(
 )]
 pub(super) async fn close_room(State(hub): HubState, uri: Uri) -> Result<Response, ApiError> {
     let code = last_path_segment(&uri)?;
-    let clients = hub.with_hub(|_, inner, out| inner.close_room(&code, out))?;
+    let clients = hub.with_hub(|now, inner, out| inner.close_room(now, &code, out))?;
     Ok(body::json_response(StatusCode::OK, &json!({"closed": true, "clients": clients})))
 }
 

@@ -2,6 +2,7 @@
 
 mod asyncapi;
 mod console;
+mod console_operations;
 mod control_surface_api;
 pub(super) mod examples;
 mod health;
@@ -63,7 +64,7 @@ impl HttpRoutes {
         } else {
             protected
         };
-        let protected = protected.merge(console::router(&hub));
+        let protected = protected.merge(console::router(&hub)).merge(console_operations::router(&hub));
         let metrics_router = http::metrics::router(collector.into_encoder());
         let (public, protected) = if metrics_are_public {
             (public.merge(metrics_router), protected)

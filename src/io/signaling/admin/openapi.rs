@@ -21,7 +21,9 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::io::http;
 use crate::io::http::body::{self, ErrorBody, TooManyRequestsBody, page_response};
-use crate::io::signaling::admin::{asyncapi, console, control_surface_api, examples, health, start_page};
+use crate::io::signaling::admin::{
+    asyncapi, console, console_operations, control_surface_api, examples, health, start_page,
+};
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
 
@@ -166,6 +168,8 @@ const LOGIN_SCHEME: &str = "login";
         console::console,
         console::console_file,
         console::console_state,
+        console_operations::disconnect,
+        console_operations::close_room,
         start_page::start_page,
         start_page::start_or_login,
         start_page::start_file,

@@ -189,7 +189,7 @@ impl HubSimulation {
                 }
             }
             Action::CloseRoom(code) => {
-                let closed = self.hub.close_room(CODES[*code], received).ok();
+                let closed = self.hub.close_room(now, CODES[*code], received).ok();
                 let room = in_rooms(&self.model, Some(*code));
                 check_equal("closing", closed, room.map(|room| self.model.close_room(&room[0])))?;
             }

@@ -9,7 +9,7 @@ mod examples;
 mod login;
 mod login_link;
 mod proxied;
-mod request;
+pub(super) mod request;
 mod start_page;
 
 use std::io::{Read, Write};

@@ -81,7 +81,7 @@ fn wrong_password_on_the_start_page_counts_as_a_failed_login() {
 fn signaling_server_logs_reachable_urls_pages_and_a_command() {
     let mut server = Server::start_signaling(&["--host", "0.0.0.0"]);
     let port = server.address.port();
-    server.line_starting_with(&format!("Signaling server listening on ws://0.0.0.0:{port}"));
+    server.line_starting_with(&format!("signaling: server listening on ws://0.0.0.0:{port}"));
     let urls = server.line_starting_with("signaling: serving urls=").message;
     assert!(urls.contains(&format!("ws://127.0.0.1:{port}")) && !urls.contains("0.0.0.0:"), "{urls}");
     let pages = server.line_starting_with("http: serving pages ").message;

@@ -8,12 +8,17 @@ const RETRY_DELAYS_S = [1, 2, 4, 8, 15, 30];
 const RETENTION_MS = 10000;
 // Rates are averaged over this many intervals.
 const RATE_INTERVALS = 5;
+// The line of a room shows this many seconds. Each room has at most one sample per poll, and one more.
+const HISTORY_S = 60;
+const MAX_HISTORIES = 1000;
 // Maximum number of entries on the page, and maximum number held while the page is paused.
 const MAX_ENTRIES = 500;
 // Rooms are expanded if there are at most this many, without and with a filter.
 const MAX_OPEN_ROOMS = 3;
 const MAX_OPEN_FILTERED_ROOMS = 10;
 const MAX_NAMES = 5000;
+// Types of messages that only keep a connection open, in lower case.
+const PING_TYPES = new Set(["ping", "pong", "keepalive", "keep-alive", "heartbeat"]);
 
 const $ = (id) => document.getElementById(id);
 const setText = (element, text) => {
@@ -120,9 +125,15 @@ const people = { unjoined: new Map(), addresses: new Map() };
 // Names of connections, kept even after they are closed.
 const names = new Map();
 const notes = [];
+// Message counts of rooms in the last minute, by room.
+const histories = new Map();
+// What is shown exclusively: `{ room, name }` or `{ connection }`; null if everything is shown.
+let scope = null;
 
 const filterText = () => $("find").value.trim().toLowerCase();
 const matchesDialect = (dialect) => !$("dialect").value || $("dialect").value === dialect;
+const scopeKey = () => (scope ? (scope.room ?? `#${scope.connection}`) : "");
+const isInScope = ({ dialect, id }) => !scope?.room || scope.room === keyOfRoom({ dialect, id });
 
 function remember({ connection, name, id }) {
   if (!name && !id) return;
@@ -219,9 +230,20 @@ function showCounters({ counters, uptimeMs }) {
 const keyOfRoom = ({ dialect, id }) => `${dialect}/${id}`;
 const serverUrl = () => `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}`;
 
+function makeConnection() {
+  const entry = parts(instantiate("member-template"));
+  entry.number.addEventListener("click", () => toggleScope({ connection: entry.connection.connection }));
+  entry.end.addEventListener("click", () => confirmDisconnect(entry.connection));
+  return entry;
+}
+
 function showConnection(entry, connection, isInRoom) {
   const { number, dialect, name, id, address, numbers } = entry;
+  entry.connection = connection;
   setText(number, `#${connection.connection}`);
+  number.title = `Show only #${connection.connection}`;
+  number.setAttribute("aria-pressed", String(scope?.connection === connection.connection));
+  entry.end.setAttribute("aria-label", `Disconnect #${connection.connection}`);
   setText(dialect, isInRoom ? (connection.isControlChannel ? "control channel" : "") : connection.dialect);
   setText(name, visible(connection.name ?? ""));
   setText(id, visible(connection.id ?? ""));
@@ -233,10 +255,9 @@ function showConnection(entry, connection, isInRoom) {
 
 function showMembers(entry) {
   const { room } = entry;
-  const make = () => parts(instantiate("member-template"));
   const update = (one, connection) => showConnection(one, connection, true);
   const isOpen = entry.details.open;
-  updateList(entry.list, entry.members, isOpen ? room.members : [], (one) => one.connection, make, update);
+  updateList(entry.list, entry.members, isOpen ? room.members : [], (one) => one.connection, makeConnection, update);
   const hidden = room.memberCount - room.members.length;
   const none = room.memberCount === 0 ? "No members." : "";
   setText(entry.more, hidden ? `${count(hidden, "more member")} not shown${filterText() ? "; matching members come first" : ""}.` : none);
@@ -247,30 +268,64 @@ function makeRoom() {
   entry.details = entry.element.querySelector("details");
   entry.list = entry.element.querySelector("ul");
   entry.members = new Map();
-  entry.samples = [];
+  entry.line = entry.spark.querySelector("polyline");
+  entry.only.addEventListener("click", () => toggleScope({ room: keyOfRoom(entry.room), name: entry.room.name || entry.room.id }));
+  entry.end.addEventListener("click", () => confirmCloseRoom(entry.room));
   entry.details.addEventListener("toggle", () => showMembers(entry));
   return entry;
 }
 
-function rateOf(entry, messages, at) {
-  entry.samples.push({ messages, at });
-  entry.samples = entry.samples.slice(-RATE_INTERVALS - 1);
-  const [first] = entry.samples;
-  return at > first.at ? Math.max(0, (messages - first.messages) / ((at - first.at) / 1000)) : 0;
+// Adds the current message count of a room to its history. The server starts to count again after a pause and in a new room.
+function addSample({ dialect, id, createdAt, messageCount }, at) {
+  const key = keyOfRoom({ dialect, id });
+  let history = histories.get(key);
+  const last = history?.samples.at(-1);
+  if (!history || history.createdAt !== createdAt || messageCount < last.messages || at < last.at) {
+    history = { createdAt, samples: [] };
+  }
+  history.samples.push({ messages: messageCount, at });
+  history.samples = history.samples.filter((sample) => at - sample.at <= HISTORY_S * 1000).slice(-HISTORY_S - 1);
+  // Inserted again, so that the oldest history comes first.
+  histories.delete(key);
+  histories.set(key, history);
+  if (histories.size > MAX_HISTORIES) histories.delete(histories.keys().next().value);
+}
+
+const samplesOf = (room) => histories.get(keyOfRoom(room))?.samples ?? [];
+
+function ratesOf(samples) {
+  const between = (one, next) => (next.messages - one.messages) / Math.max(0.001, (next.at - one.at) / 1000);
+  return samples.slice(1).map((sample, index) => ({ at: sample.at, rate: between(samples[index], sample) }));
+}
+
+function currentRate(room) {
+  const samples = samplesOf(room).slice(-RATE_INTERVALS - 1);
+  if (samples.length < 2) return 0;
+  const [first, last] = [samples[0], samples.at(-1)];
+  return (last.messages - first.messages) / Math.max(0.001, (last.at - first.at) / 1000);
+}
+
+function showHistory(entry, at) {
+  const rates = ratesOf(samplesOf(entry.room));
+  const peak = Math.max(0, ...rates.map((one) => one.rate));
+  const point = (one) => `${(HISTORY_S - (at - one.at) / 1000).toFixed(1)},${(15 - (14 * one.rate) / Math.max(1, peak)).toFixed(1)}`;
+  entry.line.setAttribute("points", rates.map(point).join(" "));
+  entry.spark.setAttribute("aria-label", `Messages per second in the last minute, at most ${rate(peak)}`);
+  setText(entry.peak, `last minute, at most ${rate(peak)} msg/s`);
 }
 
 function showRooms(state, isNewFilter) {
-  let shown = state.rooms.filter(({ dialect }) => matchesDialect(dialect));
-  const isFew = shown.length <= (filterText() ? MAX_OPEN_FILTERED_ROOMS : MAX_OPEN_ROOMS);
-  for (const room of shown) {
-    const known = rooms.get(keyOfRoom(room));
-    room.rate = known ? rateOf(known, room.messageCount, state.uptimeMs) : 0;
+  for (const room of state.rooms) {
+    addSample(room, state.uptimeMs);
+    room.rate = currentRate(room);
   }
+  const hasMember = ({ members }) => scope?.connection === undefined || members.some((one) => one.connection === scope.connection);
+  let shown = state.rooms.filter((room) => matchesDialect(room.dialect) && isInScope(room) && hasMember(room));
+  const isFew = shown.length <= (filterText() || scope ? MAX_OPEN_FILTERED_ROOMS : MAX_OPEN_ROOMS);
   const order = $("order").value;
   if (order !== "createdAt") shown = shown.sort((a, b) => b[order] - a[order]);
   updateList($("rooms"), rooms, shown, keyOfRoom, (room) => {
     const entry = makeRoom();
-    rateOf(entry, room.messageCount, state.uptimeMs);
     entry.details.open = isFew;
     return entry;
   }, (entry, room) => {
@@ -283,26 +338,29 @@ function showRooms(state, isNewFilter) {
     setText(entry.size, count(room.memberCount, "member"));
     setText(entry.rate, `${rate(room.rate)} msg/s`);
     setText(entry.age, `created ${span(state.time - room.createdAt)} ago`);
+    entry.only.setAttribute("aria-pressed", String(scope?.room === keyOfRoom(room)));
+    showHistory(entry, state.uptimeMs);
     showMembers(entry);
   });
   const members = shown.reduce((sum, { memberCount }) => sum + memberCount, 0);
   const more = state.omittedRooms ? `, ${whole.format(state.omittedRooms)} more not shown` : "";
   setText($("rooms-count"), `${count(shown.length, "room")}, ${count(members, "member")}${more}`);
-  const isFiltered = filterText() || $("dialect").value;
+  const isFiltered = filterText() || $("dialect").value || scope;
   $("rooms-empty").hidden = shown.length > 0;
   setText($("rooms-empty"), isFiltered
-    ? "No matching room or member. Press Esc in “Find” to see all."
+    ? (scope?.room ? "This room is closed or not in the list." : "No matching room or member. Press Esc in “Find” to see all.")
     : `No rooms. Connect a client to ${serverUrl()}/, or for WebRTC to ${serverUrl()}/?roomId=jam&userId=me&userName=Me`);
   for (const room of state.rooms) room.members.forEach(remember);
 
-  const unjoined = state.unjoined.filter(({ dialect }) => matchesDialect(dialect));
-  updateList($("outside"), people.unjoined, unjoined, (one) => one.connection, () => parts(instantiate("member-template")), showConnection);
-  const beyond = state.omittedUnjoined ? ` and ${whole.format(state.omittedUnjoined)} more` : "";
+  const isShown = (one) => !scope || scope.connection === one.connection;
+  const unjoined = state.unjoined.filter((one) => matchesDialect(one.dialect) && isShown(one));
+  updateList($("outside"), people.unjoined, unjoined, (one) => one.connection, makeConnection, showConnection);
+  const beyond = state.omittedUnjoined && !scope ? ` and ${whole.format(state.omittedUnjoined)} more` : "";
   setText($("outside-count"), unjoined.length ? `${count(unjoined.length, "connection")}${beyond}` : "");
   $("outside-empty").hidden = unjoined.length > 0;
   setText($("outside-empty"), isFiltered ? "No matching connection without a room." : "Every connection is in a room.");
 
-  updateList($("addresses"), people.addresses, state.addresses, (item) => item.address, () => parts(instantiate("member-template")), (entry, item) => {
+  updateList($("addresses"), people.addresses, state.addresses, (item) => item.address, () => parts(instantiate("address-template")), (entry, item) => {
     setText(entry.address, item.address);
     setText(entry.numbers, `${count(item.connections, "connection")} · ${count(item.rooms, "room")} created`);
   });
@@ -312,11 +370,21 @@ function showRooms(state, isNewFilter) {
 // ---- Activity
 
 const KINDS = { connect: "connected", close: "connection closed", binary: "binary message", post: "posted over HTTP" };
+const MARKS = { connect: "+", close: "−", post: "⇥" };
 const OUTCOMES = { accepted: "", ignored: "△ ignored", rejected: "✕ rejected" };
 
-function isWanted({ note }) {
+// A ping that the server ignored or rejected is a problem, and is always shown.
+const isPing = ({ note }) => note?.outcome === "accepted" && PING_TYPES.has(note.messageType?.toLowerCase());
+
+function isWanted(entry) {
+  return isMatching(entry) && (!isPing(entry) || $("pings").checked);
+}
+
+function isMatching({ note }) {
   // Gaps are always shown.
   if (!note) return true;
+  if (scope?.room && (!note.room || !isInScope({ dialect: note.dialect, id: note.room }))) return false;
+  if (scope?.connection !== undefined && note.connection !== scope.connection) return false;
   const kinds = $("kinds").value;
   if (!matchesDialect(note.dialect)) return false;
   if (kinds === "messages" && (note.kind === "connect" || note.kind === "close")) return false;
@@ -335,6 +403,9 @@ function openNote(entry) {
   const who = names.get(note.connection)?.all;
   const whose = note.connection === null ? "over HTTP" : `connection #${note.connection}${who ? ` (${visible(who)})` : ""}`;
   const from = note.address ? ` from ${note.address}` : "";
+  entry.onlyRoom.hidden = !note.room;
+  entry.onlyMember.hidden = note.connection === null;
+  setText(entry.onlyMember, `Only #${note.connection}`);
   setText(entry.where, `${whose}${from}${note.room ? ` in room ${visible(note.room)}` : ""}, ${new Date(note.time).toISOString()}`);
   let text = visibleLines(pretty(note.text ?? "", note.isTruncated));
   if (note.text === null) text = "Hidden: the room needs a password or a token. Use the switch above to show the content.";
@@ -346,11 +417,19 @@ function openNote(entry) {
 function makeNote(note) {
   const entry = parts(instantiate("note-template"));
   entry.note = note;
+  entry.onlyRoom = entry["only-room"];
+  entry.onlyMember = entry["only-member"];
+  entry.onlyRoom.addEventListener("click", () => {
+    const id = { dialect: note.dialect, id: note.room };
+    setScope({ room: keyOfRoom(id), name: rooms.get(keyOfRoom(id))?.room.name || note.room });
+  });
+  entry.onlyMember.addEventListener("click", () => setScope({ connection: note.connection }));
   entry.details = entry.element.querySelector("details");
   entry.element.classList.add(note.outcome, "fresh");
   const time = entry.element.querySelector("time");
   setText(time, clock(note.time));
   time.dateTime = new Date(note.time).toISOString();
+  setText(entry.mark, MARKS[note.kind] ?? "→");
   setText(entry.outcome, OUTCOMES[note.outcome]);
   setText(entry.kind, note.messageType ? visible(note.messageType) : (KINDS[note.kind] ?? "message"));
   setText(entry.number, note.connection === null ? "HTTP" : `#${note.connection}`);
@@ -428,9 +507,11 @@ function filterNotes() {
 
 function showNotesEmpty() {
   const isEmpty = notes.every(({ element }) => element.hidden);
+  const hiddenPings = $("pings").checked ? 0 : notes.filter((entry) => isPing(entry) && isMatching(entry)).length;
+  setText($("pings-count"), hiddenPings ? `${whole.format(hiddenPings)} hidden` : "");
   $("notes-empty").hidden = !isEmpty;
   setText($("notes-empty"), notes.length
-    ? "No matching activity. Press Esc in “Find”, or show everything."
+    ? (hiddenPings ? "Only pings, which are hidden." : "No matching activity. Press Esc in “Find”, or show everything.")
     : `No activity yet. Connect a client to ${serverUrl()}/`);
   setText($("pause").firstChild, paused ? `Resume${held.length ? ` (${held.length} new)` : ""} ` : "Pause ");
 }
@@ -480,16 +561,20 @@ function show(state) {
     clearActivity();
     samples = [];
     updatedAt = null;
-    for (const entry of rooms.values()) entry.samples = [];
+    histories.clear();
     names.clear();
+    // Numbers of connections start again, so an open confirmation could concern another client.
+    $("confirm").close();
+    if (scope?.connection !== undefined) setScope(null);
     add([makeGap("The server was restarted.")]);
   }
   runId = state.runId;
   const resources = state.resources;
   const used = resources ? ` · ${bytes(resources.rssBytes)} of memory · ${count(resources.openFiles, "open file")}` : "";
   setText($("facts"), `version ${state.version} · up ${span(state.uptimeMs)}${used}`);
-  const isNewFilter = appliedFilter !== filterText() + $("dialect").value;
-  appliedFilter = filterText() + $("dialect").value;
+  const filter = [filterText(), $("dialect").value, scopeKey()].join("");
+  const isNewFilter = appliedFilter !== filter;
+  appliedFilter = filter;
   showCounters(state);
   showRooms(state, isNewFilter);
   addActivity(state);
@@ -530,6 +615,7 @@ async function poll() {
   const requestEpoch = epoch;
   const query = new URLSearchParams({ after: String(lastActivity) });
   if (filterText()) query.set("filter", filterText());
+  else if (scope?.connection !== undefined) query.set("filter", `#${scope.connection}`);
   if ($("content").checked) query.set("content", "true");
   try {
     const response = await fetch(`${location.origin}/console/state?${query}`, { cache: "no-store", signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
@@ -569,6 +655,74 @@ function pollNow() {
   poll();
 }
 
+// ---- One room or one member
+
+function setScope(value) {
+  scope = value;
+  $("scope").hidden = !scope;
+  if (scope) {
+    const name = scope.room ? scope.name : nameOf(scope.connection);
+    setText($("scope-kind"), scope.room ? "Only room" : `Only #${scope.connection}`);
+    setText($("scope-name"), visible(name));
+  }
+  filterNotes();
+  pollNow();
+}
+
+const toggleScope = (value) => setScope(scopeKey() === (value.room ?? `#${value.connection}`) ? null : value);
+
+// ---- Operations
+
+// The operation that waits for confirmation.
+let operation = null;
+
+function confirmOperation(heading, text, label, path, body) {
+  operation = { path, body };
+  setText($("confirm-heading"), heading);
+  setText($("confirm-text"), text);
+  setText($("confirm-do"), label);
+  $("confirm-do").disabled = false;
+  $("confirm-error").hidden = true;
+  $("confirm").showModal();
+}
+
+function confirmDisconnect({ connection, name, id, address }) {
+  const who = [name, id, address].filter(Boolean).map(visible).join(", ");
+  const text = `${who}. The connection is closed with code 1008. The client can connect again.`;
+  confirmOperation(`Disconnect #${connection}?`, text, "Disconnect", "/console/disconnect", { connection });
+}
+
+function confirmCloseRoom({ dialect, id, name, memberCount }) {
+  const text = `${dialect} room ${visible(name || id)}. ${count(memberCount, "member")} will be disconnected. Clients can create the room again.`;
+  confirmOperation("Close this room?", text, "Close room", "/console/close-room", { dialect, room: id });
+}
+
+async function operate() {
+  const { path, body } = operation;
+  $("confirm-do").disabled = true;
+  let error = "The server does not respond. Try again.";
+  try {
+    const response = await fetch(location.origin + path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+      signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+    });
+    if (response.ok) {
+      $("confirm").close();
+      announce(path.endsWith("disconnect") ? `#${body.connection} was disconnected.` : "The room was closed.");
+      pollNow();
+      return;
+    }
+    error = (await response.json()).error;
+  } catch {
+    // The error above applies.
+  }
+  setText($("confirm-error"), visible(error));
+  $("confirm-error").hidden = false;
+  $("confirm-do").disabled = false;
+}
+
 // ---- Input
 
 let typing = null;
@@ -591,6 +745,15 @@ $("dialect").addEventListener("change", () => {
 });
 $("order").addEventListener("change", pollNow);
 $("kinds").addEventListener("change", filterNotes);
+$("scope-clear").addEventListener("click", () => {
+  setScope(null);
+  $("find").focus();
+});
+$("confirm-cancel").addEventListener("click", () => $("confirm").close());
+$("confirm-do").addEventListener("click", operate);
+// Browsers may restore the setting after a reload.
+$("pings").checked = false;
+$("pings").addEventListener("change", filterNotes);
 $("pause").addEventListener("click", () => setPaused(!paused));
 $("retry").addEventListener("click", () => {
   failures = 0;
@@ -604,7 +767,13 @@ $("content").addEventListener("change", () => {
   pollNow();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if ($("confirm").open) {
+    if (event.key === "Escape") $("confirm").close();
+    return;
+  }
+  if (event.key === "Escape" && scope) setScope(null);
+  if (event.target.closest("input, select, textarea")) return;
   if (event.key === "/") {
     event.preventDefault();
     $("find").focus();

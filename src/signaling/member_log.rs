@@ -1,0 +1,203 @@
+//! Log lines about members and their messages. Joins and leaves are logged at INFO, and messages that change state or are forwarded at DEBUG.
+//!
+//! Each dialect logs at most [`MAX_LINES_PER_SECOND`] joins and as many leaves per second. Further joins and leaves are counted, and one line
+//! per second reports their numbers. No line contains message content, passwords, tokens or room codes.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use tracing::{debug, info};
+
+use super::close_code::CloseCode;
+use super::dialect::Dialect;
+use super::event_sink::ConnId;
+use super::rooms::RoomKey;
+use super::timers::{TimerEvent, Timers};
+use crate::log_throttle::LogThrottle;
+use crate::sanitize::sanitize_name;
+use crate::time::Time;
+
+/// Maximum number of joins per second and dialect that get their own line. The same maximum applies to leaves.
+const MAX_LINES_PER_SECOND: u16 = 20;
+
+/// Time from the first suppressed line to the line with the numbers.
+const SUMMARY_DELAY: Duration = Duration::from_secs(1);
+
+/// The room in a log line. `Display` replaces control characters and limits the length.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RoomLabel<'a> {
+    /// The name or id.
+    Name(&'a str),
+    /// The number of a room whose name is a secret code.
+    Number(RoomKey),
+}
+
+impl fmt::Display for RoomLabel<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(&sanitize_name(name)),
+            Self::Number(key) => key.fmt(f),
+        }
+    }
+}
+
+/// A member in a log line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LoggedMember<'a> {
+    pub(super) dialect: Dialect,
+    pub(super) room: RoomLabel<'a>,
+    pub(super) user: &'a str,
+    pub(super) conn: ConnId,
+}
+
+/// Reason of a leave after a message that ends the membership.
+pub(super) const LEFT_ROOM: &str = "left the room";
+
+/// Reason of a leave because the member creates or joins another room, or joins the same room again.
+pub(super) const CHANGED_ROOM: &str = "changed the room";
+
+/// Close reason, and reason of the leaves, after the operator has closed a room.
+pub(super) const ROOM_CLOSED_BY_OPERATOR: &str = "Room closed by the operator";
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectionClose<'a> {
+    pub(super) code: CloseCode,
+    /// The reason in the close frame.
+    pub(super) reason: &'a str,
+    /// Why the server closes the connection; `None` if the server does not close the connection.
+    pub(super) server_reason: Option<&'a str>,
+}
+
+impl ConnectionClose<'_> {
+    /// The reason of the leave in the log.
+    pub(super) fn leave_reason(&self) -> Cow<'_, str> {
+        match self.server_reason {
+            Some(reason) => reason.into(),
+            None if self.code == CloseCode::ABNORMAL_CLOSURE => "connection lost".into(),
+            None if self.reason.is_empty() => "closed by client".into(),
+            None => format!("closed by client: {}", sanitize_name(self.reason)).into(),
+        }
+    }
+}
+
+/// Limits the lines about joins and leaves.
+#[derive(Default)]
+pub(super) struct MemberLog {
+    limits: [JoinsAndLeaves; Dialect::ALL.len()],
+    /// Whether [`TimerEvent::MemberLogSummary`] is scheduled.
+    is_summary_scheduled: bool,
+}
+
+/// The limits of one dialect.
+struct JoinsAndLeaves {
+    joins: LogThrottle,
+    leaves: LogThrottle,
+}
+
+impl Default for JoinsAndLeaves {
+    fn default() -> Self {
+        Self { joins: LogThrottle::new(MAX_LINES_PER_SECOND), leaves: LogThrottle::new(MAX_LINES_PER_SECOND) }
+    }
+}
+
+impl MemberLog {
+    /// Logs that a member joined. `members` is the number of members after the join.
+    pub(super) fn log_join(&mut self, now: Time, timers: &mut Timers, member: LoggedMember<'_>, members: usize) {
+        let LoggedMember { dialect, room, user, conn } = member;
+        if self.limits[dialect as usize].joins.allow(now) {
+            info!(
+                target: "signaling",
+                dialect = dialect.name(),
+                conn = conn.0,
+                room = %room,
+                user = sanitize_name(user),
+                members,
+                "member joined"
+            );
+        } else {
+            self.schedule_summary(now, timers);
+        }
+    }
+
+    /// Logs that a member left. `members` is the number of remaining members.
+    pub(super) fn log_leave(
+        &mut self,
+        now: Time,
+        timers: &mut Timers,
+        member: LoggedMember<'_>,
+        reason: &str,
+        members: usize,
+    ) {
+        let LoggedMember { dialect, room, user, conn } = member;
+        if self.limits[dialect as usize].leaves.allow(now) {
+            info!(
+                target: "signaling",
+                dialect = dialect.name(),
+                conn = conn.0,
+                room = %room,
+                user = sanitize_name(user),
+                reason,
+                members,
+                "member left"
+            );
+        } else {
+            self.schedule_summary(now, timers);
+        }
+    }
+
+    fn schedule_summary(&mut self, now: Time, timers: &mut Timers) {
+        if !self.is_summary_scheduled {
+            self.is_summary_scheduled = true;
+            timers.insert(now + SUMMARY_DELAY, TimerEvent::MemberLogSummary);
+        }
+    }
+
+    /// Logs the numbers of joins and leaves without their own line, and resets these numbers.
+    pub(super) fn log_summary(&mut self) {
+        self.is_summary_scheduled = false;
+        for dialect in Dialect::ALL {
+            let JoinsAndLeaves { joins, leaves } = &mut self.limits[dialect as usize];
+            let (joined, left) = (joins.take_suppressed(), leaves.take_suppressed());
+            if joined + left > 0 {
+                info!(target: "signaling", dialect = dialect.name(), joined, left, "more members joined or left");
+            }
+        }
+    }
+}
+
+/// Logs a message that changed state or was forwarded. `bytes` is the length of the received message.
+pub(super) fn log_message(message_type: &str, member: LoggedMember<'_>, receivers: usize, bytes: usize) {
+    let LoggedMember { dialect, room, user, conn } = member;
+    debug!(
+        target: "signaling",
+        dialect = dialect.name(),
+        r#type = sanitize_name(message_type),
+        conn = conn.0,
+        room = %room,
+        user = sanitize_name(user),
+        receivers,
+        bytes,
+        "message handled"
+    );
+}
+
+/// Logs a message or command that came over HTTP and not from a member.
+pub(super) fn log_posted_message(
+    message_type: &str,
+    dialect: Dialect,
+    room: RoomLabel<'_>,
+    receivers: usize,
+    bytes: usize,
+) {
+    debug!(
+        target: "signaling",
+        dialect = dialect.name(),
+        r#type = sanitize_name(message_type),
+        room = %room,
+        receivers,
+        bytes,
+        "posted message handled"
+    );
+}
