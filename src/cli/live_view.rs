@@ -22,7 +22,7 @@ use crate::client::{
 use crate::io::os;
 use crate::report::quantities::{format_percent, format_time_ms};
 use crate::sanitize::sanitize_lines;
-use crate::time::Time;
+use crate::time::{NANOS_PER_SECOND, Time};
 
 /// Time between two redraws.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
@@ -131,7 +131,16 @@ impl LiveView {
         let snapshot =
             node_now.map(|now| LiveSnapshot { lost_upstream: progress.lost_upstream(), ..self.stats.snapshot(now) });
         match self.display {
-            Display::Lines => print_message(&progress_line(snapshot.as_ref())),
+            Display::Lines => {
+                // The lines follow the seconds of the run, so that no second is printed twice.
+                let elapsed_ns = snapshot.as_ref().filter(|now| now.sent > 0).map(|now| now.elapsed_ns);
+                if let Some(elapsed_ns) = elapsed_ns {
+                    self.next_update = now + LINE_INTERVAL - Duration::from_nanos(elapsed_ns % NANOS_PER_SECOND);
+                }
+                if elapsed_ns.is_none_or(|ns| ns >= NANOS_PER_SECOND) {
+                    print_message(&progress_line(snapshot.as_ref()));
+                }
+            }
             Display::Terminal { color } => {
                 let size = os::stderr_size().unwrap_or(DEFAULT_SIZE);
                 draw_view(&lines(&self.title, self.total, snapshot.as_ref(), size, color));
@@ -359,7 +368,7 @@ fn view_line(buffer: &Buffer, row: u16, color: bool) -> ViewLine {
 
 /// A duration in whole seconds, rounded down.
 fn seconds(ns: u64) -> String {
-    let seconds = ns / 1_000_000_000;
+    let seconds = ns / NANOS_PER_SECOND;
     match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds} s"),
         (0, minutes, seconds) => format!("{minutes}:{seconds:02}"),

@@ -158,9 +158,9 @@ fn peak(payload: &[u8]) -> f32 {
     samples.fold(0.0, f32::max)
 }
 
-/// The larger of two magnitudes.
-fn louder(known: Option<f32>, peak: f32) -> Option<f32> {
-    Some(known.map_or(peak, |known| known.max(peak)))
+/// Raises the largest magnitude so far to `peak`.
+fn raise(largest: &mut Option<f32>, peak: f32) {
+    *largest = Some(largest.map_or(peak, |largest| largest.max(peak)));
 }
 
 /// A packet whose outcome may still change.
@@ -297,7 +297,7 @@ impl LiveStats {
                 }
                 LiveEvent::SentLevel { at, peak } => {
                     if let Some(second) = self.second_mut(at) {
-                        second.sent_peak = louder(second.sent_peak, peak);
+                        raise(&mut second.sent_peak, peak);
                     }
                     at
                 }
@@ -356,7 +356,7 @@ impl LiveStats {
             }
         }
         if let Some(second) = self.second_mut(reply.received_at) {
-            second.returned_peak = louder(second.returned_peak, reply.peak);
+            raise(&mut second.returned_peak, reply.peak);
             if reply.is_return {
                 second.max_rtt = Some(second.max_rtt.map_or(rtt, |max| max.max(rtt)));
             }

@@ -194,12 +194,14 @@ fn view_leaves_one_row_of_a_low_terminal_free() {
 
 #[test]
 fn narrowed_terminal_keeps_no_remains_of_wrapped_lines() {
-    let mut program = TERMINAL.start("probe --embedded --count 0 --interval 5ms");
-    let is_complete = |terminal: &str| moves_up(terminal).last() == Some(&4) && terminal.contains("p99 0");
-    program.wait_for("the complete view", is_complete);
+    let mut program = TERMINAL.start("probe --embedded --count 0 --interval 5ms --loss 20% --timeout 100ms");
+    let has_long_lines = |terminal: &str| {
+        let lines = drawn_lines(terminal);
+        moves_up(terminal).last() == Some(&4) && lines.iter().rev().take(4).any(|line| line.chars().count() > 62)
+    };
+    program.wait_for("a view with long lines", has_long_lines);
     let before = moves_up(&program.received()).len();
     program.resize(61);
-    // The two long lines use two rows each.
     program.wait_for("a view after the change", |terminal| moves_up(terminal).len() > before + 5);
     program.press(b"\x03");
     let run = program.end();
@@ -240,11 +242,11 @@ fn job_that_leaves_the_foreground_keeps_the_lines_of_the_shell() {
         program.press(b"\x1a");
         let run = program.end();
         assert!(run.stdout.contains("\nmeasured: "), "{}", run.stdout);
-        let (_, after) = run.terminal.split_once("SHELL").unwrap();
+        let (_, after) = run.terminal.split_once("\nSHELL\r").unwrap();
         // In the foreground, the view is drawn again, below the lines of the shell.
         let drawn = after.find("\u{1b}[2K");
         assert_eq!(drawn.is_some(), shell.contains("fg"), "{}", run.terminal);
-        assert_eq!(moves_up(&after[..drawn.unwrap_or(after.len())]), [], "{after}");
+        assert!(moves_up(&after[..drawn.unwrap_or(after.len())]).is_empty(), "{after}");
     });
 }
 
@@ -308,7 +310,7 @@ fn progress_prints_a_line_per_second_without_a_terminal() {
     let lines: Vec<&str> = output.stderr.lines().collect();
     // A slow machine may miss seconds, but prints no second twice.
     assert!((1..=4).contains(&lines.len()), "{lines:?}");
-    let mut previous = -1;
+    let mut previous = 0;
     for line in lines {
         let text = line.strip_prefix("jamjam-dev: ").unwrap();
         let (seconds, rest) = text.split_once(" s: ").unwrap();
