@@ -6,7 +6,7 @@ use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::{COMMON_CLOSES, ChannelDoc, CloseDoc, MessageDoc, ParameterDoc, Schemas, close, message, to_value};
+use super::model::{COMMON_CLOSES, ChannelDoc, CloseDoc, MessageDoc, ParameterDoc, Schemas, close, message};
 use crate::signaling::broadcast::builtin_rooms::{
     CHAT_INSTRUCTIONS, ChatClientMessage, ChatContent, ChatServerMessage, FEATURES, HistoryEntry, RadioCommand,
     RadioControlMessage, RadioServerMessage,
@@ -16,6 +16,7 @@ use crate::signaling::broadcast::room_handler::RoomServerMessage;
 use crate::signaling::broadcast::{BroadcastSettings, Envelope};
 use crate::signaling::close_code::CloseCode;
 use crate::signaling::dialect::Dialect;
+use crate::signaling::json::to_value;
 
 /// The times in the examples.
 const UNIX_MS: u64 = 1_795_158_236_849;

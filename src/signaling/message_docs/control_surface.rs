@@ -3,13 +3,14 @@
 use serde_json::Value;
 use serde_json::value::to_raw_value;
 
-use super::{COMMON_CLOSES, ChannelDoc, SHUTDOWN, Schemas, UNDECIDED_CLOSES, close, to_value};
+use super::model::{COMMON_CLOSES, ChannelDoc, SHUTDOWN, Schemas, UNDECIDED_CLOSES, close};
 use crate::signaling::close_code::CloseCode;
 use crate::signaling::control_surface::INVALID_ROOM;
 use crate::signaling::control_surface::messages::{
     ClientMessage, JoinMessage, ParamMessage, ParameterState, PingMessage, ServerMessage, TriggerMessage,
 };
 use crate::signaling::dialect::Dialect;
+use crate::signaling::json::to_value;
 
 /// The channel of control surfaces.
 pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {

@@ -2,10 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::{COMMON_CLOSES, ChannelDoc, SHUTDOWN, Schemas, UNDECIDED_CLOSES, close, to_value};
+use super::model::{COMMON_CLOSES, ChannelDoc, SHUTDOWN, Schemas, UNDECIDED_CLOSES, close};
 use crate::signaling::close_code::CloseCode;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::jamjam::{Candidate, CandidateType, ChatMessage, ClientMessage, Peer, RoomInfo, ServerMessage};
+use crate::signaling::json::to_value;
 
 const ROOM_ID: &str = "1a2b3c4d";
 const INVITE_CODE: &str = "ABC234";

@@ -3,9 +3,10 @@
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use super::{COMMON_CLOSES, ChannelDoc, ParameterDoc, SHUTDOWN, Schemas, close, to_value};
+use super::model::{COMMON_CLOSES, ChannelDoc, ParameterDoc, SHUTDOWN, Schemas, close};
 use crate::signaling::close_code::CloseCode;
 use crate::signaling::dialect::Dialect;
+use crate::signaling::json::to_value;
 use crate::signaling::webrtc::{ClientMessage, Participant, ServerMessage};
 
 /// The channel of participants.
