@@ -196,8 +196,6 @@ impl Reloader {
                 resolver.replace(certificate);
                 (self.loaded, self.pending) = (state, None);
             }
-            // The files changed while they were read.
-            Ok(_) => {}
             Err(error) if !pending.is_reported && now.duration_since(pending.since) >= SETTLE_TIME => {
                 let valid_until = resolver.current_at(SystemTime::now()).valid_until;
                 error!(
@@ -209,7 +207,8 @@ impl Reloader {
                 resolver.failed_reloads.add(1);
                 self.pending = Some(Pending { is_reported: true, ..pending });
             }
-            Err(_) => {}
+            // The files changed while they were read, or may still be written. The next check reads them again.
+            Ok(_) | Err(_) => {}
         }
         true
     }
@@ -227,7 +226,7 @@ impl Hangups {
 
     async fn next(&mut self) {
         if self.0.recv().await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -243,6 +242,6 @@ impl Hangups {
     }
 
     async fn next(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
