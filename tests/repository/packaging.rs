@@ -330,7 +330,7 @@ fn systemd_accepts_the_units() {
     }
 }
 
-/// The names of the metrics in a PromQL expression.
+/// The names of the metrics in a `PromQL` expression.
 fn metric_names(expression: &str) -> BTreeSet<String> {
     const LABEL_LISTS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
     const OPERATORS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];

@@ -116,7 +116,7 @@ impl DrainToken {
     /// Completes when the server stops. If the server has ended without a drain, this never completes.
     async fn begun(&mut self) {
         if self.begun.wait_for(|begun| *begun).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -184,6 +184,7 @@ impl Reloader {
         }
         match load_pem_files(&self.files.certificate, &self.files.key, SystemTime::now()) {
             Ok(certificate) if self.files.state() == state => {
+                resolver.replace(certificate.clone());
                 info!(
                     target: "tls",
                     valid_until = %certificate.valid_until,
@@ -193,12 +194,10 @@ impl Reloader {
                 if certificate.is_ca {
                     warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
                 }
-                resolver.replace(certificate);
                 (self.loaded, self.pending) = (state, None);
             }
-            // The files changed while they were read.
-            Ok(_) => {}
             Err(error) if !pending.is_reported && now.duration_since(pending.since) >= SETTLE_TIME => {
+                resolver.failed_reloads.add(1);
                 let valid_until = resolver.current_at(SystemTime::now()).valid_until;
                 error!(
                     target: "tls",
@@ -206,10 +205,10 @@ impl Reloader {
                     %valid_until,
                     "certificate not reloaded; the previous one remains in use. Correct the files: changed files are read again"
                 );
-                resolver.failed_reloads.add(1);
                 self.pending = Some(Pending { is_reported: true, ..pending });
             }
-            Err(_) => {}
+            // The files changed while they were read, or may still be written. The next check reads them again.
+            Ok(_) | Err(_) => {}
         }
         true
     }
@@ -227,7 +226,7 @@ impl Hangups {
 
     async fn next(&mut self) {
         if self.0.recv().await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -243,6 +242,6 @@ impl Hangups {
     }
 
     async fn next(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
