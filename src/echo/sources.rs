@@ -194,7 +194,7 @@ impl SourceTable {
         }
         // Of the sources that may be health checks, only the first is logged. A probe sends more pings.
         let (may_be_health_check, is_logged) = (is_local_ping && stats.packets <= MAX_HEALTH_CHECK_PINGS, stats.logged);
-        if !is_logged && !(may_be_health_check && self.local_ping_logged) {
+        if !(is_logged || may_be_health_check && self.local_ping_logged) {
             self.local_ping_logged |= is_local_ping;
             self.log_first_packet(now, source, first_kind.unwrap_or("none"));
         }

@@ -12,7 +12,7 @@ use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink};
 use super::json::MessageError;
 use super::limits::{Heartbeat, SignalingLimits};
-use super::member_log::{ConnectionClose, MemberLog};
+use super::member_log::{ConnectionClose, LoggedMember, MemberLog};
 use super::rooms::{IdGenerator, RoomDirectory, RoomKey};
 use super::route::Route;
 use super::timers::{DialectTimer, Timers};
@@ -152,6 +152,18 @@ pub(super) struct ConnectionContext<'a> {
     pub(super) activity_log: &'a mut ActivityLog,
     pub(super) member_log: &'a mut MemberLog,
     pub(super) sink: &'a mut dyn EventSink,
+}
+
+impl ConnectionContext<'_> {
+    /// Logs that a member joined. `members` is the number of members after the join.
+    pub(super) fn log_join(&mut self, member: LoggedMember<'_>, members: usize) {
+        self.member_log.log_join(self.now.monotonic, self.timers, member, members);
+    }
+
+    /// Logs that a member left. `members` is the number of remaining members.
+    pub(super) fn log_leave(&mut self, member: LoggedMember<'_>, reason: &str, members: usize) {
+        self.member_log.log_leave(self.now.monotonic, self.timers, member, reason, members);
+    }
 }
 
 /// Sends messages to connections, and counts the sent messages.

@@ -24,7 +24,7 @@ use super::event_sink::{ConnId, EventSink, UpdateKey};
 use super::foreign_protocol::ForeignProtocol;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
-use super::member_log::{ConnectionClose, LoggedMember, MemberLog};
+use super::member_log::{ConnectionClose, MemberLog};
 use super::rooms::{IdGenerator, RoomKey};
 use super::route::Route;
 use super::timers::{DialectTimer, TimerEvent, Timers};
@@ -573,16 +573,6 @@ impl ConnectionContext<'_> {
         if !to.is_empty() {
             self.handle().send_text(to, text);
         }
-    }
-
-    /// Logs that a member joined. `members` is the number of members after the join.
-    pub(super) fn log_join(&mut self, member: LoggedMember<'_>, members: usize) {
-        self.member_log.log_join(self.now.monotonic, self.timers, member, members);
-    }
-
-    /// Logs that a member left. `members` is the number of remaining members.
-    pub(super) fn log_leave(&mut self, member: LoggedMember<'_>, reason: &str, members: usize) {
-        self.member_log.log_leave(self.now.monotonic, self.timers, member, reason, members);
     }
 }
 

@@ -15,7 +15,7 @@ fn components() -> Vec<String> {
 
 fn read(path: &Path) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
-        .unwrap_or_else(|error| panic!("{error}: {path:?}"))
+        .unwrap_or_else(|error| panic!("{error}: {}", path.display()))
 }
 
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {

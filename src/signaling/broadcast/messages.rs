@@ -8,9 +8,8 @@ use serde_json::Value;
 use tracing::debug;
 use utoipa::ToSchema;
 
-use super::logged_member;
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomView};
-use super::room_state::{BroadcastDialect, DelayedMessage, Membership};
+use super::room_state::{BroadcastDialect, DelayedMessage, Membership, logged_member};
 use crate::memory_budget::MemoryCharge;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::dialect_handler::ConnectionContext;

@@ -20,13 +20,13 @@ use super::dialect_handler::{ConnectionContext, DialectHandler};
 use super::event_sink::ConnId;
 use super::json::MessageError;
 use super::limits::SignalingLimits;
-use super::member_log::{ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel};
+use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
 use super::rooms::{Member, Room, RoomDirectory, RoomKey};
 use super::route::{BroadcastParams, Route};
 use super::timers::{DialectTimer, TimerEvent};
 use super::token::{Claims, TokenError, verify};
 use messages::{MessageSender, ServerMessage, wrap};
-use room_state::Membership;
+use room_state::{Membership, logged_member};
 
 pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, DEFAULT_SUPPRESSED_TYPES, Envelope};
 pub use builtin_rooms::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom, RelayRoom, RoomHandlers};
@@ -238,11 +238,6 @@ pub(super) fn verify_token(
 fn reject(ctx: &mut ConnectionContext<'_>, code: CloseCode, reason: &str) {
     let (code, reason) = code.for_frame(reason);
     ctx.reject_and_close(code, reason);
-}
-
-/// The client as a member of the room `room`.
-fn logged_member<'a>(client: &'a ClientInfo, room: &'a str) -> LoggedMember<'a> {
-    LoggedMember { dialect: Dialect::Broadcast, room: RoomLabel::Name(room), user: client.id(), conn: client.conn }
 }
 
 /// Removes a connection from its room. Returns the room's name and the actions of its handler.

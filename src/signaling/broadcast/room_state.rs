@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::builtin_rooms::RoomHandlers;
 use super::room_handler::{ClientInfo, RelayPayload, RoomView};
 use crate::memory_budget::MemoryCharge;
+use crate::signaling::dialect::Dialect;
 use crate::signaling::event_sink::ConnId;
+use crate::signaling::member_log::{LoggedMember, RoomLabel};
 use crate::signaling::rooms::{MemberData, MemberInfo, RoomData, RoomKey, RoomMap};
 use crate::time::WallClock;
 
@@ -67,6 +69,11 @@ impl BroadcastDialect {
     pub(super) fn room_name(&self, key: RoomKey) -> Option<String> {
         self.rooms.get(key).map(|room| room.name().to_owned())
     }
+}
+
+/// The client as a member of the room `room`.
+pub(super) fn logged_member<'a>(client: &'a ClientInfo, room: &'a str) -> LoggedMember<'a> {
+    LoggedMember { dialect: Dialect::Broadcast, room: RoomLabel::Name(room), user: client.id(), conn: client.conn }
 }
 
 impl RoomData for usize {}
