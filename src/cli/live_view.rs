@@ -135,7 +135,8 @@ impl LiveView {
                 // The lines follow the seconds of the run, so that no second is printed twice.
                 let elapsed_ns = snapshot.as_ref().filter(|now| now.sent > 0).map(|now| now.elapsed_ns);
                 if let Some(elapsed_ns) = elapsed_ns {
-                    self.next_update = now + LINE_INTERVAL - Duration::from_nanos(elapsed_ns % NANOS_PER_SECOND);
+                    let rest = NANOS_PER_SECOND - elapsed_ns % NANOS_PER_SECOND;
+                    self.next_update = now + Duration::from_nanos(rest);
                 }
                 if elapsed_ns.is_none_or(|ns| ns >= NANOS_PER_SECOND) {
                     print_message(&progress_line(snapshot.as_ref()));

@@ -296,7 +296,7 @@ fn silence_counts_from_the_first_unanswered_packet_after_a_reply() {
     // Before the first reply, and after a reply. Packets that timed out long ago still count.
     assert_eq!(unanswered(&[None; 3], 300 * MS), ns(300));
     assert_eq!(unanswered(&[Some(1), None, Some(1), None, None], 300 * MS), ns(270));
-    assert_eq!(unanswered(&[&[Some(1)][..], &[None; 6_000]].concat(), 60 * SECOND), ns(59_990));
+    assert_eq!(unanswered(&[vec![Some(1)], vec![None; 6_000]].concat(), 60 * SECOND), ns(59_990));
     let no_echo = LiveConfig { replies_expected: false, ..CONFIG };
     assert_eq!(snapshot_of(&[None; 3], no_echo, 10 * SECOND).unanswered_ns, None);
 }

@@ -216,7 +216,7 @@ fn packet_lines_on_the_same_terminal_are_not_overwritten() {
     let run = terminal.run("probe --embedded --json-lines --interval 100ms --duration 1s");
     assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
     let lines = run.terminal.lines().filter(|line| line.starts_with('{'));
-    assert_eq!(lines.map(serde_json::from_str::<serde_json::Value>).filter(Result::is_ok).count(), 11);
+    assert_eq!(lines.filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).count(), 11);
     // Without packet lines on this terminal, there is a view.
     let run = TERMINAL.run("probe --embedded --json-lines --interval 100ms --duration 1s");
     assert!(run.terminal.contains(ERASE), "{}", run.terminal);
