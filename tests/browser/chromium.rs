@@ -104,13 +104,18 @@ impl Chromium {
         page
     }
 
-    /// Continues a paused request, with the credentials if the request requires a login.
+    /// Continues a paused request. If the request requires a login, the browser sends the credentials, or cancels the login if there are
+    /// none.
     fn continue_request(&mut self, message: &Value) {
         let session = message["sessionId"].as_str();
         let id = &message["params"]["requestId"];
         match (message["method"].as_str(), self.login.clone()) {
             (Some("Fetch.authRequired"), Some([name, password])) => {
                 let with = json!({"response": "ProvideCredentials", "username": name, "password": password});
+                self.call("Fetch.continueWithAuth", &json!({"requestId": id, "authChallengeResponse": with}), session);
+            }
+            (Some("Fetch.authRequired"), None) => {
+                let with = json!({"response": "CancelAuth"});
                 self.call("Fetch.continueWithAuth", &json!({"requestId": id, "authChallengeResponse": with}), session);
             }
             (Some("Fetch.requestPaused"), _) => {

@@ -54,6 +54,8 @@ fn url(server: &Server, path: &str) -> String {
 
 /// Checks a page in both color schemes: text is readable, nothing is wider than the window, and no text became markup.
 fn check_page(browser: &mut Chromium, page: &Page, name: &str, images: u32) {
+    // Chromium draws only the page in front.
+    browser.command(page, "Page.bringToFront", &json!({}));
     for scheme in ["light", "dark"] {
         colors(browser, page, scheme);
         let contrast = browser.evaluate(page, CONTRAST);
@@ -188,6 +190,8 @@ fn control_surface_page_explains_a_missing_login() {
     let mut browser = Chromium::start();
     for (width, height) in SIZES {
         let page = open(&mut browser, &url(&server, "examples/control-surface?room=4711"), (width, height));
+        // A user would see the browser's own dialog for the login, and close it.
+        browser.command(&page, "Fetch.enable", &json!({"handleAuthRequests": true}));
         // The control surface works without a login.
         browser.evaluate(&page, "until(() => text('#status') === 'In room 4711')");
         for button in ["create", "watch"] {
