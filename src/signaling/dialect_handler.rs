@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tracing::warn;
+
 use super::activity_log::ActivityLog;
 use super::close_code::CloseCode;
 use super::counters::DialectCounters;
@@ -163,6 +165,22 @@ impl ConnectionContext<'_> {
     /// Logs that a member left. `members` is the number of remaining members.
     pub(super) fn log_leave(&mut self, member: LoggedMember<'_>, reason: &str, members: usize) {
         self.member_log.log_leave(self.now.monotonic, self.timers, member, reason, members);
+    }
+
+    /// Counts and logs a rejected request, and closes the connection that sent the request. The connection must not be in a room, because
+    /// `on_disconnect` is not called. The dialect must remove a member from its room before this call. [`Self::close`] has the same
+    /// condition.
+    pub(super) fn reject_and_close(&mut self, code: CloseCode, reason: &str) {
+        self.reject_with_detail(code, reason, None);
+    }
+
+    /// Like [`Self::reject_and_close`]. The log line also contains `detail`, which the client does not receive.
+    pub(super) fn reject_with_detail(&mut self, code: CloseCode, reason: &str, detail: Option<&'static str>) {
+        self.count_rejection();
+        if self.log_throttle.allow(self.now.monotonic) {
+            warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");
+        }
+        self.close(self.conn, code, reason);
     }
 }
 

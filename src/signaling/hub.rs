@@ -489,22 +489,6 @@ impl ConnectionContext<'_> {
         }
     }
 
-    /// Counts and logs a rejected request, and closes the connection that sent the request. The connection must not be in a room, because
-    /// `on_disconnect` is not called. The dialect must remove a member from its room before this call. [`Self::close`] has the same
-    /// condition.
-    pub(super) fn reject_and_close(&mut self, code: CloseCode, reason: &str) {
-        self.reject_with_detail(code, reason, None);
-    }
-
-    /// Like [`Self::reject_and_close`]. The log line also contains `detail`, which the client does not receive.
-    pub(super) fn reject_with_detail(&mut self, code: CloseCode, reason: &str, detail: Option<&'static str>) {
-        self.count_rejection();
-        if self.log_throttle.allow(self.now.monotonic) {
-            warn!(target: "signaling", conn = self.conn.0, source = %self.source, code = code.get(), reason, detail, "connection rejected");
-        }
-        self.close(self.conn, code, reason);
-    }
-
     /// Counts a request that a limit or a room rejected.
     pub(super) fn count_rejection(&mut self) {
         self.counters.requests_rejected += 1;

@@ -1,6 +1,6 @@
 //! Tokens that admit a client to a broadcast room or a WebRTC room until they expire, signed with the server's secret.
 //!
-//! A token has an [`Audience`], so that a token for a broadcast room does not open the WebRTC room of the same name, and vice versa.
+//! A token has an [`Audience`]: a token for a broadcast room does not open the WebRTC room of the same name.
 //!
 //! The format is `P.S`. `P` is the payload's JSON in unpadded base64url. `S` is the HMAC-SHA256 of the text `P` in the same encoding.
 //! Because `S` covers the text `P`, the JSON may have any field order and spacing.

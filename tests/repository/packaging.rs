@@ -352,23 +352,25 @@ fn metric_names(expression: &str) -> BTreeSet<String> {
                 let is_label_list = LABEL_LISTS
                     .iter()
                     .any(|word| rest.trim_end().strip_suffix(word).is_some_and(|before| before.ends_with([' ', ')'])));
+                rest.push('(');
                 if is_label_list {
+                    rest.push(')');
                     closing = Some(')');
-                } else {
-                    rest.push('(');
                 }
             }
             (None, letter) => rest.push(letter),
         }
     }
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == ':';
+    // An aggregation is followed by its arguments or its labels.
+    let is_function = |after: &str| ["(", "by ", "without "].iter().any(|next| after.starts_with(next));
     let mut names = BTreeSet::new();
     let mut start = 0;
     while let Some(begin) = rest[start..].find(is_part).map(|found| start + found) {
         let end = rest[begin..].find(|letter| !is_part(letter)).map_or(rest.len(), |found| begin + found);
-        let (word, is_function) = (&rest[begin..end], rest[end..].trim_start().starts_with('('));
+        let (word, is_called) = (&rest[begin..end], is_function(rest[end..].trim_start()));
         let is_keyword = LABEL_LISTS.contains(&word) || OPERATORS.contains(&word);
-        if !is_function && !is_keyword && !word.starts_with(|letter: char| letter.is_ascii_digit()) {
+        if !is_called && !is_keyword && !word.starts_with(|letter: char| letter.is_ascii_digit()) {
             names.insert(word.to_owned());
         }
         start = end;

@@ -4,6 +4,7 @@
 //! expect in `serverCertificateHashes`. A fingerprint is written as 64 hexadecimal digits.
 
 pub mod client;
+mod pem_files;
 pub mod reload;
 pub mod self_signed;
 pub mod server;

@@ -4,14 +4,13 @@
 //! Certificate and key are replaced one after the other. Therefore, new contents are used only if the key belongs to the certificate. Files
 //! that cannot be used are reported only if they stay the same for [`SETTLE_TIME`].
 
-use std::fs;
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{error, info, warn};
 
+use super::pem_files::{FilesState, PemFiles};
 use super::server::{CA_CERTIFICATE_WARNING, CertResolver, ServerIdentity, load_pem_files};
 use crate::client::StopSignal;
 use crate::io::stop::StopToken;
@@ -24,53 +23,6 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long files that cannot be used must stay the same before an error is logged.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
-
-/// The paths of a certificate file and of its key file.
-#[derive(Clone, Debug)]
-pub(super) struct PemFiles {
-    certificate: PathBuf,
-    key: PathBuf,
-    /// The state of the files before they were first read.
-    first_state: FilesState,
-}
-
-/// The state of both files; `None` for a file that does not exist.
-type FilesState = [Option<FileState>; 2];
-
-/// What changes when a file is replaced or written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileState {
-    modified: Option<SystemTime>,
-    bytes: u64,
-    /// Inode number and time of the last status change, which includes changes of the owner and the permissions. Zero on systems other than
-    /// Unix.
-    identity: (u64, i64, i64),
-}
-
-impl PemFiles {
-    /// The files at these paths, in their current state.
-    pub(super) fn new(certificate: &Path, key: &Path) -> Self {
-        let (certificate, key) = (certificate.to_owned(), key.to_owned());
-        let first_state = [file_state(&certificate), file_state(&key)];
-        Self { certificate, key, first_state }
-    }
-
-    fn state(&self) -> FilesState {
-        [file_state(&self.certificate), file_state(&self.key)]
-    }
-}
-
-fn file_state(file: &Path) -> Option<FileState> {
-    let metadata = fs::metadata(file).ok()?;
-    #[cfg(unix)]
-    let identity = {
-        use std::os::unix::fs::MetadataExt;
-        (metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
-    };
-    #[cfg(not(unix))]
-    let identity = (0, 0, 0);
-    Some(FileState { modified: metadata.modified().ok(), bytes: metadata.len(), identity })
-}
 
 /// Starts a thread that reloads the certificate of `identity` on SIGHUP and when its files change. Without files, the thread only handles
 /// SIGHUP, which would otherwise end the process. If the terminal of the process is closed, SIGHUP requests a stop.

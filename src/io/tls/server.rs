@@ -22,7 +22,7 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::BasicConstraints;
 use x509_cert::time::Time;
 
-use super::reload::PemFiles;
+use super::pem_files::PemFiles;
 use super::self_signed::{SelfSignedError, SelfSignedIssuer};
 use super::{CertificateWithKey, Fingerprint, crypto_provider};
 use crate::io::files;

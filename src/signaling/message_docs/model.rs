@@ -72,13 +72,19 @@ pub struct CloseDoc {
 }
 
 /// Closes that every dialect has, except for the closes by `DialectHandler::shutdown_close_frame`.
-pub(super) const COMMON_CLOSES: [CloseDoc; 8] = [
+pub(super) const COMMON_CLOSES: [CloseDoc; 10] = [
     close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed", "The page's origin is not in --origin"),
     close(
         CloseCode::POLICY_VIOLATION,
         "Rate limit exceeded",
         "More messages or control frames than --rate-limit-messages",
     ),
+    close(
+        CloseCode::POLICY_VIOLATION,
+        "Disconnected by the operator",
+        "The operator disconnected the client on the console",
+    ),
+    close(CloseCode::POLICY_VIOLATION, "Room closed by the operator", "The operator closed the room on the console"),
     close(CloseCode::TRY_AGAIN_LATER, "the client reads too slowly", "The send queue of the client was full"),
     close(
         CloseCode::TRY_AGAIN_LATER,

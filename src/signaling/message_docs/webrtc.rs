@@ -15,6 +15,16 @@ pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
     let closes = [
         close(CloseCode::POLICY_VIOLATION, "Missing required parameters", "A parameter of the URL is missing or empty"),
         close(CloseCode::POLICY_VIOLATION, "Parameter too long", "A parameter is longer than its maximum"),
+        close(
+            CloseCode::AUTHENTICATION_REQUIRED,
+            "Authentication required",
+            "The server requires a token (`--webrtc-auth token`), and the URL has none",
+        ),
+        close(
+            CloseCode::INVALID_TOKEN,
+            "Invalid or expired token",
+            "The token is not valid for this room, user and time, or has another audience",
+        ),
         close(CloseCode::NORMAL_CLOSURE, "Duplicate connection", "The same `userId` joined the room again"),
         close(CloseCode::TRY_AGAIN_LATER, "Room is full", "The room has the maximum number of participants"),
         close(CloseCode::TRY_AGAIN_LATER, "Too many rooms", "This address has created the maximum number of rooms"),
@@ -40,6 +50,15 @@ pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
                 "ann",
             ),
             parameter("userName", "The name of the user: 1 to 256 bytes, percent-encoded", "Ann"),
+            ParameterDoc {
+                is_required: false,
+                ..parameter(
+                    "token",
+                    "A token with the audience `webrtc` for this room and user. Required with `--webrtc-auth token`. \
+                     The header `Authorization: Bearer TOKEN` is equivalent",
+                    "",
+                )
+            },
         ],
         client_messages: schemas.messages::<ClientMessage<'_>>(&client_examples()),
         server_messages: schemas.messages::<ServerMessage<'_>>(&server_examples()),
