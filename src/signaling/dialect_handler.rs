@@ -9,9 +9,10 @@ use tracing::warn;
 
 use super::activity_log::ActivityLog;
 use super::close_code::CloseCode;
+use super::control_surface_events::ControlSurfaceEvent;
 use super::counters::DialectCounters;
 use super::dialect::Dialect;
-use super::event_sink::{ConnId, EventSink};
+use super::event_sink::{ConnId, EventSink, UpdateKey};
 use super::json::MessageError;
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{ConnectionClose, LoggedMember, MemberLog};
@@ -188,6 +189,26 @@ impl ConnectionContext<'_> {
 pub(super) struct ConnectionHandle<'a> {
     pub(super) counters: &'a mut DialectCounters,
     pub(super) sink: &'a mut dyn EventSink,
+}
+
+impl ConnectionHandle<'_> {
+    /// Sends the same text to these connections.
+    pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
+        self.counters.add_sent(to.len(), text.len());
+        self.sink.send(to, text);
+    }
+
+    /// Sends a text that supersedes earlier texts with the same key.
+    pub(super) fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
+        self.counters.add_sent(to.len(), text.len());
+        self.sink.send_update(to, text, key);
+    }
+
+    /// Passes an event of a control surface to the [`EventSink`].
+    pub(super) fn emit_event(&mut self, event: ControlSurfaceEvent) {
+        self.counters.control_surface_events += 1;
+        self.sink.control_surface_event(event);
+    }
 }
 
 #[cfg(test)]

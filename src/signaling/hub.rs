@@ -16,11 +16,10 @@ use tracing::{info, warn};
 use super::DialectHandlers;
 use super::activity_log::{ActivityLog, ActivityScope};
 use super::close_code::CloseCode;
-use super::control_surface_events::ControlSurfaceEvent;
 use super::counters::CountersByDialect;
 use super::dialect::Dialect;
 use super::dialect_handler::{ConnectionContext, ConnectionHandle, ConnectionState, Connections};
-use super::event_sink::{ConnId, EventSink, UpdateKey};
+use super::event_sink::{ConnId, EventSink};
 use super::foreign_protocol::ForeignProtocol;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
@@ -557,26 +556,6 @@ impl ConnectionContext<'_> {
         if !to.is_empty() {
             self.handle().send_text(to, text);
         }
-    }
-}
-
-impl ConnectionHandle<'_> {
-    /// Sends the same text to these connections.
-    pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
-        self.counters.add_sent(to.len(), text.len());
-        self.sink.send(to, text);
-    }
-
-    /// Sends a text that supersedes earlier texts with the same key.
-    pub(super) fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
-        self.counters.add_sent(to.len(), text.len());
-        self.sink.send_update(to, text, key);
-    }
-
-    /// Passes an event of a control surface to the [`EventSink`].
-    pub(super) fn emit_event(&mut self, event: ControlSurfaceEvent) {
-        self.counters.control_surface_events += 1;
-        self.sink.control_surface_event(event);
     }
 }
 

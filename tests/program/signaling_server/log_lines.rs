@@ -125,7 +125,7 @@ fn joins_and_leaves_of_every_dialect_are_logged_with_room_and_reason() {
     bob.send(&json!({"type": "JoinRoom", "data": {"room_id": id, "password": "hunter2", "peer_name": "Bob"}}));
     bob.receive("RoomJoined");
     let id = id.as_str().unwrap();
-    let jamjam = |text: &str| format!("{text}").replace("ROOM", id);
+    let jamjam = |text: &str| text.replace("ROOM", id);
     expect(
         &mut server,
         &[
