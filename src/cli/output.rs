@@ -163,6 +163,7 @@ pub fn forget_view() {
 }
 
 pub(super) const HEADING_REPORT: &str = "Report";
+pub(super) const HEADING_LIMITS: &str = "Limits (exit code 1 if one is exceeded)";
 
 /// Options for report files.
 #[derive(Debug, clap::Args)]

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use clap::Arg;
 
-use super::client::HEADING_LIMITS;
-use super::output::{Failure, HEADING_REPORT};
+use super::output::{Failure, HEADING_LIMITS, HEADING_REPORT};
 use super::packet_lines::RecordFile;
 use super::values::output_file_parser;
 use crate::report::limits::Limits;

@@ -19,7 +19,8 @@ use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
 use super::output::Failure;
 use super::output::{
-    HEADING_REPORT, ReportFileArgs, WaveformUse, check_distinct_files, print, print_message, silence_notices,
+    HEADING_LIMITS, HEADING_REPORT, ReportFileArgs, WaveformUse, check_distinct_files, print, print_message,
+    silence_notices,
 };
 use super::packet_lines::RecordFile;
 use super::run_origin;
@@ -36,7 +37,6 @@ use crate::time::saturating_nanos;
 
 const HEADING_TARGET: &str = "Target";
 const HEADING_TIMING: &str = "Timing";
-pub(super) const HEADING_LIMITS: &str = "Limits (exit code 1 if one is exceeded)";
 
 /// Default delay of the embedded echo server.
 const EMBEDDED_DELAY: Duration = Duration::from_millis(100);
@@ -232,6 +232,7 @@ impl FinishedRun {
     }
 
     /// Adds the interval between the packets, requests or groups of the run.
+    #[must_use]
     pub fn with_interval(mut self, interval: Duration) -> Self {
         self.run.interval_ns = Some(saturating_nanos(interval));
         self

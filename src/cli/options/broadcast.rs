@@ -225,7 +225,7 @@ impl BroadcastArgs {
             ..BroadcastSettings::default()
         };
         let webrtc_requires_token = self.webrtc_auth == WebRtcAuth::Token;
-        Ok(SignalingLimits { broadcast, webrtc_requires_token, ..limits.clone() })
+        Ok(SignalingLimits { webrtc_requires_token, broadcast, ..limits.clone() })
     }
 
     /// The handlers of the built-in rooms and of the rooms declared in files.

@@ -256,7 +256,7 @@ fn terminal_without_cursor_sequences_receives_none() {
         let terminal = Terminal { name, shell: "exec PROGRAM", ..TERMINAL };
         let run = terminal.run("probe --embedded --interval 5ms --duration 1500ms --loss 20% --progress");
         assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
-        assert!(run.terminal.contains(" sent, ") && run.terminal.contains("measured: "), "{}", run.terminal);
+        assert!(run.terminal.contains(" sent, ") && run.terminal.contains("INTERRUPTED: "), "{}", run.terminal);
     });
     let run = Terminal { shell: "exec PROGRAM --quiet", ..TERMINAL }.run("probe --embedded --count 1 --max-loss 0%");
     assert!(run.terminal.contains("\u{1b}["), "{}", run.terminal);
