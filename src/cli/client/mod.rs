@@ -77,7 +77,7 @@ pub struct ClientArgs {
     #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub wait_for: Option<TimeSpan>,
 
-    /// Time after which a packet counts as lost [default: 2s]
+    /// Wait this long for missing replies [default: 2s]
     ///
     /// The time begins when the reply is expected: one smallest round-trip time after sending. Without --wait-for, this option also limits
     /// the time to connect over WebSocket and MOQT (at least 1 s; default: 5 s).
@@ -436,7 +436,7 @@ fn exit_code(run: &RunResults, report: &Report, error: Option<anyhow::Error>) ->
 /// Option that requests a loss report from the server.
 #[derive(Debug, clap::Args)]
 pub struct LossDirectionArgs {
-    /// Report upstream and downstream loss, from counts of the server
+    /// Report loss upstream and downstream, from server counts
     ///
     /// An echo-server reports how many packets arrived and their source address. Any other STUN server reports only the address.
     #[arg(long, alias = "ask-server", help_heading = HEADING_TARGET)]

@@ -140,7 +140,8 @@ fn interrupted_wait_and_run_without_replies_are_reported() {
         let output = program.end();
         assert_eq!(output.code, 130, "{output:?}");
         assert!(output.stdout.lines().next().unwrap().contains("interrupted by SIGINT"), "{}", output.stdout);
-        assert!(output.stdout.contains("FAILED: "), "{}", output.stdout);
+        assert!(output.stdout.contains("\nfailed: "), "{}", output.stdout);
+        assert!(output.stdout.contains("\nINTERRUPTED: "), "{}", output.stdout);
         assert_eq!(server.received_of(KEEPALIVE).is_empty(), sends_no_keepalives);
     });
 }

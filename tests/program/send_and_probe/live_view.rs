@@ -227,7 +227,7 @@ fn background_job_draws_nothing() {
     let terminal = Terminal { shell: "bash -c 'set -m; PROGRAM >STDOUT & wait'", ..TERMINAL };
     let run = terminal.run("probe --embedded --interval 5ms --duration 1s");
     assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
-    assert!(run.stdout.contains("\nmeasured: "), "{}", run.stdout);
+    assert!(run.stdout.contains("\nINTERRUPTED: "), "{}", run.stdout);
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn job_that_leaves_the_foreground_keeps_the_lines_of_the_shell() {
         program.wait_for("the view", |terminal| terminal.contains("p50"));
         program.press(b"\x1a");
         let run = program.end();
-        assert!(run.stdout.contains("\nmeasured: "), "{}", run.stdout);
+        assert!(run.stdout.contains("\nINTERRUPTED: "), "{}", run.stdout);
         let (_, after) = run.terminal.split_once("\nSHELL\r").unwrap();
         // In the foreground, the view is drawn again, below the lines of the shell.
         let drawn = after.find("\u{1b}[2K");
@@ -256,7 +256,7 @@ fn terminal_without_cursor_sequences_receives_none() {
         let terminal = Terminal { name, shell: "exec PROGRAM", ..TERMINAL };
         let run = terminal.run("probe --embedded --interval 5ms --duration 1500ms --loss 20% --progress");
         assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
-        assert!(run.terminal.contains(" sent, ") && run.terminal.contains("INTERRUPTED: "), "{}", run.terminal);
+        assert!(run.terminal.contains(" sent, ") && run.terminal.contains("measured: "), "{}", run.terminal);
     });
     let run = Terminal { shell: "exec PROGRAM --quiet", ..TERMINAL }.run("probe --embedded --count 1 --max-loss 0%");
     assert!(run.terminal.contains("\u{1b}["), "{}", run.terminal);
@@ -282,7 +282,7 @@ fn answered_packets_are_not_reported_as_silence() {
 fn ctrl_c_erases_the_view_and_prints_the_report_so_far() {
     let run = run_in_terminal("probe --embedded --count 0 --interval 5ms", 80, Some("p50"));
     assert_eq!(run.code, 130, "{}", run.terminal);
-    assert!(run.stdout.contains("interrupted by SIGINT") && run.stdout.contains("\nmeasured: "), "{}", run.stdout);
+    assert!(run.stdout.contains("interrupted by SIGINT") && run.stdout.contains("\nINTERRUPTED: "), "{}", run.stdout);
     let last = run.terminal.rfind(ERASE).expect("the view is erased");
     assert!(!run.terminal[last..].contains("round trip"), "{}", run.terminal);
 }

@@ -183,7 +183,7 @@ fn report_file_that_fails_at_the_end_is_still_printed() {
     program.signal("INT");
     let output = program.end();
     assert_eq!(output.code, 3, "{output:?}");
-    assert!(output.stdout.contains("\nmeasured: "), "{output:?}");
+    assert!(output.stdout.contains("\nINTERRUPTED: "), "{output:?}");
     assert!(output.stderr.contains("--junit: cannot write"), "{output:?}");
 }
 

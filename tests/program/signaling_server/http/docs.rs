@@ -96,7 +96,9 @@ fn document_describes_the_enabled_dialects() {
     }
     assert!(all["paths"]["/auth/token"].is_object());
     let alone = document(&start_with_password(&["--dialect", "webrtc"]));
-    assert!(alone["paths"]["/auth/token"].is_null() && alone["paths"]["/rooms"].is_object());
+    // Tokens also admit to WebRTC rooms.
+    assert!(alone["paths"]["/auth/token"].is_object() && alone["paths"]["/rooms"].is_object());
+    assert!(document(&start_with_password(&["--dialect", "bbx"]))["paths"]["/auth/token"].is_null());
     let tags: Vec<&str> = alone["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
     assert!(tags.contains(&"monitoring") && !tags.contains(&"broadcast"), "{tags:?}");
 }
