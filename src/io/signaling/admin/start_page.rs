@@ -156,10 +156,11 @@ impl StartPage {
         let secure = if is_tls { "s" } else { "" };
         let urls = ["ws", "http"].map(|scheme| format!("{scheme}{secure}://{host}"));
         let command = self.dialects.check_command(&urls[0], &urls[1], is_tls);
+        let webrtc_requires_token = self.hub.with_hub(|_, hub, _| hub.limits().webrtc_requires_token);
         let mut dialects = String::new();
         for dialect in Dialect::ALL.into_iter().filter(|dialect| self.dialects.contains(*dialect)) {
             let (name, description) = (dialect.name(), dialect.description());
-            let url = format!("{}{}", urls[0], example_path(dialect));
+            let url = format!("{}{}", urls[0], example_path(dialect, webrtc_requires_token));
             // Writing to a string cannot fail.
             let _ = writeln!(
                 dialects,
@@ -188,10 +189,11 @@ impl StartPage {
 }
 
 /// The path and query with which a client of this dialect connects. Words in capitals are placeholders.
-const fn example_path(dialect: Dialect) -> &'static str {
+const fn example_path(dialect: Dialect, webrtc_requires_token: bool) -> &'static str {
     match dialect {
         Dialect::Jamjam | Dialect::ControlSurface => "/",
         Dialect::Broadcast => "/ROOM?token=TOKEN",
+        Dialect::WebRtc if webrtc_requires_token => "/?roomId=ROOM&userId=ID&userName=NAME&token=TOKEN",
         Dialect::WebRtc => "/?roomId=ROOM&userId=ID&userName=NAME",
     }
 }
