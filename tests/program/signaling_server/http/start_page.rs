@@ -90,7 +90,9 @@ fn signaling_server_logs_reachable_urls_pages_and_a_command() {
     let command = server.line_starting_with("signaling: run this to test the server command=").message;
     assert_eq!(
         command,
-        format!("signaling: run this to test the server command=\"jamjam-dev probe --to ws://127.0.0.1:{port} --count 10\"")
+        format!(
+            "signaling: run this to test the server command=\"jamjam-dev probe --to ws://127.0.0.1:{port} --count 10\""
+        )
     );
 }
 
