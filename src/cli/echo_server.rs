@@ -304,7 +304,7 @@ fn log_addresses(address: SocketAddr) {
     let addresses: Vec<String> =
         server::reachable_addresses(address).into_iter().map(|address| address.to_string()).collect();
     let command = format!("jamjam-dev probe --to {}", addresses.first().map_or("", String::as_str));
-    info!(target: "echo", addresses = addresses.join(" "), command, "serving; try the command");
+    info!(target: "echo", addresses = addresses.join(" "), command, "run this to test the server");
 }
 
 /// Parses a delay. An empty string, which Docker Compose substitutes for an unset variable, means the default.

@@ -253,7 +253,7 @@ impl BoundMoqtServer {
         }
         let url = self.local_url(Transport::WebTransport);
         let command = format!("jamjam-dev probe --to {url} --cert-sha256 {sha256}");
-        info!(target: "moqt", command, "try the command");
+        info!(target: "moqt", command, "run this to test the server");
     }
 }
 

@@ -93,7 +93,7 @@ pub struct Args {
     #[arg(long, hide_short_help = true, env = "NO_EXAMPLES")]
     no_examples: bool,
 
-    /// Log forwarded messages, state changes and token errors (level debug)
+    /// Log each forwarded message and each change of state (level debug)
     ///
     /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,signaling=debug.
     #[arg(short, long, help_heading = HEADING_LOG)]
@@ -189,7 +189,7 @@ fn log_urls(address: SocketAddr, is_tls: bool, dialects: DialectSet) -> Vec<Stri
     let command = dialects.check_command(web_sockets.first().map_or("", String::as_str), first, is_tls);
     info!(target: "signaling", urls = web_sockets.join(" "), "serving");
     info!(target: "http", start = %format_args!("{first}/"), console = %format_args!("{first}/console"), docs = %format_args!("{first}/docs"), "serving pages");
-    info!(target: "signaling", command, "try the command");
+    info!(target: "signaling", command, "run this to test the server");
     pages
 }
 

@@ -32,7 +32,7 @@ type WebRtcRooms = RoomMap<(), Participant>;
 #[derive(Default)]
 pub(super) struct WebRtcDialect {
     rooms: WebRtcRooms,
-    /// Whether clients need a token, so that their messages are confidential.
+    /// Whether clients need a token. The console then hides their messages. `/rooms` still lists the participants.
     requires_token: bool,
 }
 

@@ -192,10 +192,15 @@ impl BroadcastArgs {
     pub fn log_token_warnings(&self, dialects: DialectSet) -> Result<(), Failure> {
         let webrtc_needs_tokens = dialects.contains(Dialect::WebRtc) && self.webrtc_auth == WebRtcAuth::Token;
         if webrtc_needs_tokens && self.secrets.token_issuer_key()?.is_none() {
+            let effect = if self.secrets.hmac_secret()?.is_some() {
+                "only tokens that are signed elsewhere with the HMAC secret, or printed with --print-token, are accepted"
+            } else {
+                "no client can join a WebRTC room"
+            };
             warn!(
                 target: "signaling",
-                "--webrtc-auth token without a token issuer key: POST /auth/token issues no WebRTC tokens. Only tokens that are signed \
-                 elsewhere with the HMAC secret, or printed with --print-token, are accepted. Set TOKEN_ISSUER_KEY to issue tokens"
+                "--webrtc-auth token without a token issuer key: POST /auth/token issues no WebRTC tokens, and {effect}. Set \
+                 TOKEN_ISSUER_KEY to issue tokens"
             );
         }
         let needs_tokens = webrtc_needs_tokens || dialects.contains(Dialect::Broadcast);

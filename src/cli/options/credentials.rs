@@ -23,7 +23,7 @@ use crate::io::tls::client::TrustPolicy;
 use crate::io::tls::server::ServerIdentity;
 use crate::signaling::token::Secret;
 
-const HEADING_BROADCAST: &str = "Broadcast rooms";
+const HEADING_TOKENS: &str = "Tokens";
 
 /// Secrets of the broadcast rooms.
 #[derive(clap::Args)]
@@ -32,26 +32,26 @@ pub struct SecretArgs {
     ///
     /// Other users of this machine can see the command line: prefer --hmac-secret-file or the environment.
     /// AUTH_SECRET is used if HMAC_SECRET is not set.
-    #[arg(long, hide_short_help = true, env = "HMAC_SECRET", value_name = "SECRET", hide_env_values = true, help_heading = HEADING_BROADCAST)]
+    #[arg(long, hide_short_help = true, env = "HMAC_SECRET", value_name = "SECRET", hide_env_values = true, help_heading = HEADING_TOKENS)]
     hmac_secret: Option<String>,
 
     /// File with the secret that signs and verifies tokens
     ///
     /// A line break at the end of the file is ignored.
-    #[arg(long, value_name = "FILE", help_heading = HEADING_BROADCAST)]
+    #[arg(long, value_name = "FILE", help_heading = HEADING_TOKENS)]
     hmac_secret_file: Option<PathBuf>,
 
     /// Key that POST /auth/token requires
     ///
-    /// Without a key, everyone can get tokens. Other users of this machine can see the command line: prefer
+    /// Without a key, everyone can get tokens for broadcast rooms, and nobody for WebRTC rooms. Other users of this machine can see the command line: prefer
     /// --token-issuer-key-file or the environment.
-    #[arg(long, hide_short_help = true, env = "TOKEN_ISSUER_KEY", value_name = "KEY", hide_env_values = true, help_heading = HEADING_BROADCAST)]
+    #[arg(long, hide_short_help = true, env = "TOKEN_ISSUER_KEY", value_name = "KEY", hide_env_values = true, help_heading = HEADING_TOKENS)]
     token_issuer_key: Option<String>,
 
     /// File with the key that POST /auth/token requires
     ///
     /// A line break at the end of the file is ignored.
-    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_BROADCAST)]
+    #[arg(long, hide_short_help = true, value_name = "FILE", help_heading = HEADING_TOKENS)]
     token_issuer_key_file: Option<PathBuf>,
 }
 
@@ -102,11 +102,11 @@ const HEADING_LOGIN: &str = "Login";
 /// Login to /docs, /console and /admin.
 #[derive(clap::Args)]
 pub struct LoginArgs {
-    /// User name for /docs, /console and /admin
+    /// User name for pages that need a login, such as /console
     #[arg(long, hide_short_help = true, env = "DOCS_USERNAME", value_name = "NAME", value_parser = parse_username, default_value = "admin", help_heading = HEADING_LOGIN)]
     docs_username: String,
 
-    /// Password for /docs, /console and /admin
+    /// Password for pages that need a login, such as /console
     ///
     /// Without a password, the server prints a login link to the terminal. Without a terminal, the server writes the link to a
     /// file and logs the path. The link works once, and only on this machine. SIGUSR1 requests a new link. Other users of this machine
@@ -114,7 +114,7 @@ pub struct LoginArgs {
     #[arg(long, env = "DOCS_PASSWORD", value_name = "PASSWORD", hide_env_values = true, help_heading = HEADING_LOGIN)]
     docs_password: Option<String>,
 
-    /// File with the password for /docs, /console and /admin
+    /// File with the password for pages that need a login
     ///
     /// A line break at the end of the file is ignored.
     #[arg(long, value_name = "FILE", help_heading = HEADING_LOGIN)]

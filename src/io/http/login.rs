@@ -111,8 +111,8 @@ pub enum LoginError {
         /// Process id of the server, in responses to this machine.
         pid: Option<u32>,
     },
-    /// The request is a prefetch or a preview, or comes from a script.
-    #[error("Open the login link in a browser tab; the link is still valid")]
+    /// The request is a prefetch or a preview, or comes from a script or from another site.
+    #[error("Paste the login link into the address bar of a browser tab; the link is still valid")]
     LinkPrefetch,
     /// The system provides no random numbers for a session.
     #[error("The server cannot create a session now")]
@@ -224,6 +224,7 @@ impl Login {
         secret: &str,
         headers: &HeaderMap,
         client: RequestSource,
+        is_tls_at_proxy: bool,
         now: Time,
     ) -> Result<HeaderValue, LoginError> {
         let source = client.address;
@@ -239,7 +240,7 @@ impl Login {
         if let Some(wait) = self.failed_attempts().and_then(|mut failed| failed.retry_after(now, source)) {
             return Err(self.count_rejection(source, LoginError::RateLimited(wait)));
         }
-        let redeemed = link.redeem(secret, now).map_err(|_| LoginError::NoRandomNumbers)?;
+        let redeemed = link.redeem(secret, is_tls_at_proxy, now).map_err(|_| LoginError::NoRandomNumbers)?;
         let Some(cookie) = redeemed else {
             let counted = self.failed_attempts().map_or(Ok(()), |mut failed| failed.check(now, source));
             let invalid = LoginError::LinkInvalid { pid: local_pid(headers, client) };

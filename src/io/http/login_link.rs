@@ -169,8 +169,8 @@ impl LinkLogin {
     }
 
     /// Exchanges the secret of the unused link for a session. Returns the value of the `Set-Cookie` header, or `None` if the secret is
-    /// wrong.
-    pub fn redeem(&self, secret: &str, now: Time) -> io::Result<Option<HeaderValue>> {
+    /// wrong. `is_tls_at_proxy`: a proxy accepts TLS connections for this server.
+    pub fn redeem(&self, secret: &str, is_tls_at_proxy: bool, now: Time) -> io::Result<Option<HeaderValue>> {
         // Created first: without random numbers, the link stays unused.
         let cookie = LinkSecret::random()?;
         let given = SecretDigest::of(secret);
@@ -185,7 +185,7 @@ impl LinkLogin {
         }
         state.sessions.push_back(Session { digest: cookie.digest(), expires_at: now + SESSION_LIFETIME });
         drop(state);
-        let secure = if self.is_tls { "; Secure" } else { "" };
+        let secure = if self.is_tls || is_tls_at_proxy { "; Secure" } else { "" };
         let cookie = format!("{}={}; HttpOnly; SameSite=Strict; Path=/{secure}", self.cookie_name, cookie.as_str());
         HeaderValue::from_str(&cookie).map(Some).map_err(io::Error::other)
     }
@@ -225,15 +225,17 @@ pub fn is_local(headers: &HeaderMap, source: RequestSource) -> bool {
         && csrf::has_loopback_host(headers)
 }
 
-/// Whether the request is a prefetch, a preview, or the request of a frame or a resource. Only a navigation of a whole tab may use the
-/// link. A page of another site can cause the other requests, but such guesses must not block the operator's login.
+/// Whether the request is a prefetch, a preview, the request of a frame or a resource, or a navigation that another site started. Only a
+/// navigation of a whole tab that the user started may use the link. Pages of other sites can cause the other requests, but such guesses
+/// must not block the operator's login.
 pub fn is_prefetch(headers: &HeaderMap) -> bool {
     let values = |name: &str| headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
     let is_early = |value: &[u8]| {
         let is = |purpose: &[u8]| value.get(..purpose.len()).is_some_and(|start| start.eq_ignore_ascii_case(purpose));
         is(b"prefetch") || is(b"preview")
     };
-    values("sec-fetch-mode").any(|mode| mode != b"navigate")
+    values("sec-fetch-site").any(|site| site == b"cross-site" || site == b"same-site")
+        || values("sec-fetch-mode").any(|mode| mode != b"navigate")
         || values("sec-fetch-dest").any(|destination| destination != b"document")
         || PURPOSE_HEADERS.iter().any(|name| values(name).any(is_early))
 }
@@ -261,7 +263,7 @@ mod tests {
     /// Creates a link and uses it. Returns the headers of a request with the cookie.
     fn log_in(login: &LinkLogin, now: Time) -> HeaderMap {
         let secret = login.create_link().expect("random numbers").expect("a link");
-        let cookie = login.redeem(secret.as_str(), now).expect("random numbers").expect("a session");
+        let cookie = login.redeem(secret.as_str(), false, now).expect("random numbers").expect("a session");
         let pair = cookie.to_str().expect("text").split(';').next().expect("a pair").to_owned();
         headers(&[("host", "127.0.0.1:8080"), ("cookie", &pair)])
     }
@@ -279,14 +281,14 @@ mod tests {
     #[test]
     fn link_is_accepted_once_and_only_the_latest() {
         let login = login();
-        assert!(login.redeem("", Time::ZERO).expect("random numbers").is_none(), "there is no link yet");
+        assert!(login.redeem("", false, Time::ZERO).expect("random numbers").is_none(), "there is no link yet");
         let first = login.create_link().expect("random numbers").expect("a link");
         let second = login.create_link().expect("random numbers").expect("a link");
         for wrong in [first.as_str(), "", &second.as_str()[1..], &second.as_str().to_lowercase()] {
-            assert!(login.redeem(wrong, Time::ZERO).expect("random numbers").is_none(), "{wrong}");
+            assert!(login.redeem(wrong, false, Time::ZERO).expect("random numbers").is_none(), "{wrong}");
         }
-        assert!(login.redeem(second.as_str(), Time::ZERO).expect("random numbers").is_some());
-        assert!(login.redeem(second.as_str(), Time::ZERO).expect("random numbers").is_none(), "used twice");
+        assert!(login.redeem(second.as_str(), false, Time::ZERO).expect("random numbers").is_some());
+        assert!(login.redeem(second.as_str(), false, Time::ZERO).expect("random numbers").is_none(), "used twice");
         login.create_link().expect("random numbers").expect("a link");
         login.close();
         assert!(login.create_link().expect("random numbers").is_none());
@@ -298,7 +300,7 @@ mod tests {
         for (is_tls, end) in [(false, ""), (true, "; Secure")] {
             let login = LinkLogin::new(8_080, is_tls, false);
             let secret = login.create_link().expect("random numbers").expect("a link");
-            let cookie = login.redeem(secret.as_str(), Time::ZERO).expect("random numbers").expect("a session");
+            let cookie = login.redeem(secret.as_str(), false, Time::ZERO).expect("random numbers").expect("a session");
             let (pair, attributes) = cookie.to_str().expect("text").split_once(';').expect("attributes");
             assert_eq!(attributes, format!(" HttpOnly; SameSite=Strict; Path=/{end}"));
             let value = pair.strip_prefix("jamjam-dev-8080=").expect("the name");

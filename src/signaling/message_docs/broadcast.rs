@@ -132,7 +132,11 @@ fn token(is_required: bool) -> ParameterDoc {
 fn closes(settings: &BroadcastSettings, is_control_channel: bool) -> Vec<CloseDoc> {
     let mut closes = vec![
         close(CloseCode::ROOM_NAME_REQUIRED, "Room name required", "The URL contains no valid name of a room"),
-        close(CloseCode::AUTHENTICATION_REQUIRED, "Authentication required", "The URL contains no token"),
+        close(
+            CloseCode::AUTHENTICATION_REQUIRED,
+            "Authentication required",
+            "Neither the URL nor the header `Authorization` contains a token",
+        ),
         close(
             CloseCode::INVALID_TOKEN,
             "Invalid or expired token",

@@ -94,7 +94,11 @@ pub(super) const COMMON_CLOSES: [CloseDoc; 10] = [
     close(CloseCode::MESSAGE_TOO_BIG, "", "A message was longer than the server accepts"),
     close(CloseCode::INVALID_PAYLOAD, "", "A text message was not UTF-8"),
     close(CloseCode::PROTOCOL_ERROR, "", "The client violated the WebSocket protocol"),
-    close(CloseCode::ABNORMAL_CLOSURE, "", "No close frame: the server ended a connection that did not answer pings"),
+    close(
+        CloseCode::ABNORMAL_CLOSURE,
+        "",
+        "No close frame: the connection was lost, or the client did not answer a ping",
+    ),
 ];
 
 /// The close of every dialect but broadcast at shutdown.

@@ -18,7 +18,7 @@ pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
         close(
             CloseCode::AUTHENTICATION_REQUIRED,
             "Authentication required",
-            "The server requires a token (`--webrtc-auth token`), and the URL has none",
+            "Neither the URL nor the header `Authorization` contains a token (with `--webrtc-auth token`)",
         ),
         close(
             CloseCode::INVALID_TOKEN,
@@ -46,7 +46,7 @@ pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
             ),
             parameter(
                 "userId",
-                "The id of the user: 1 to 256 bytes, percent-encoded. A connection with the id of another participant replaces it",
+                "The id of the user: 1 to 256 bytes, percent-encoded. A new connection with the id of a participant replaces the connection of this participant",
                 "ann",
             ),
             parameter("userName", "The name of the user: 1 to 256 bytes, percent-encoded", "Ann"),

@@ -34,7 +34,7 @@ fn log_lines_are_exactly_the_documented_ones() {
             (
                 "INFO",
                 format!(
-                    "echo: serving; try the command addresses={server_address} command=\"jamjam-dev probe --to {server_address}\""
+                    "echo: run this to test the server addresses={server_address} command=\"jamjam-dev probe --to {server_address}\""
                 )
                 .as_str()
             ),

@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
@@ -23,11 +24,15 @@ use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{Dialect, DialectCounters, Snapshot, SnapshotQuery};
 
-/// The page, with one option per dialect in its filter.
-static PAGE: LazyLock<String> = LazyLock::new(|| {
+/// The page, with one option per dialect in its filter, and a link to the example pages if the server has them.
+fn page(has_examples: bool) -> String {
     let options = Dialect::ALL.map(|dialect| format!("<option>{}</option>", dialect.name()));
-    include_str!("console/console.html").replace("<!-- dialects -->", &options.join("\n          "))
-});
+    let examples = if has_examples { "<a href=\"/examples/\">Examples</a>" } else { "" };
+    include_str!("console/console.html")
+        .replace("<!-- dialects -->", &options.join("\n          "))
+        .replace("<!-- examples -->", examples)
+}
+
 const STYLE: &str = include_str!("console/console.css");
 const SCRIPT: &str = include_str!("console/console.js");
 const ICON: &str = include_str!("console/icon.svg");
@@ -46,16 +51,18 @@ type ContentReaders = Mutex<HashMap<IpAddr, Instant>>;
 
 pub(super) struct Console {
     hub: Arc<SharedHub>,
+    page: Bytes,
     /// Random, to distinguish runs of the program.
     run_id: String,
     content_readers: ContentReaders,
 }
 
 /// The page, its files and the state.
-pub(super) fn router(hub: &Arc<SharedHub>) -> Router {
+pub(super) fn router(hub: &Arc<SharedHub>, has_examples: bool) -> Router {
     let [random] = os::random_u64s();
     let run_id = format!("{random:016x}");
-    let console = Console { hub: Arc::clone(hub), run_id, content_readers: ContentReaders::default() };
+    let page = Bytes::from(page(has_examples));
+    let console = Console { hub: Arc::clone(hub), page, run_id, content_readers: ContentReaders::default() };
     Router::new()
         .route("/console", get(self::console))
         .route("/console/state", get(console_state))
@@ -68,8 +75,8 @@ pub(super) fn router(hub: &Arc<SharedHub>) -> Router {
     get, path = "/console", operation_id = "console", tag = "monitoring", security(("login" = [])),
     responses((status = 200, description = "A page that shows rooms, members and activity live", content_type = "text/html", body = String)),
 )]
-pub(super) async fn console() -> Response {
-    page_response("text/html; charset=utf-8", CSP, PAGE.as_str())
+pub(super) async fn console(State(console): State<Arc<Console>>) -> Response {
+    page_response("text/html; charset=utf-8", CSP, console.page.clone())
 }
 
 /// Files of the console

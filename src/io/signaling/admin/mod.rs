@@ -64,7 +64,7 @@ impl HttpRoutes {
         } else {
             protected
         };
-        let protected = protected.merge(console::router(&hub)).merge(console_operations::router(&hub));
+        let protected = protected.merge(console::router(&hub, has_examples)).merge(console_operations::router(&hub));
         let metrics_router = http::metrics::router(collector.into_encoder());
         let (public, protected) = if metrics_are_public {
             (public.merge(metrics_router), protected)

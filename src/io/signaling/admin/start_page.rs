@@ -39,10 +39,14 @@ const PAGES: [(&str, &str, bool); 6] = [
     ("/docs/messages", "WebSocket messages", true),
     (EXAMPLES, "Examples: one page per kind of client", false),
     ("/health", "Health, as JSON", false),
-    ("/rooms", "WebRTC rooms, as JSON", false),
+    (WEBRTC_ROOMS, "WebRTC rooms, as JSON", false),
 ];
 
 const EXAMPLES: &str = "/examples/";
+const WEBRTC_ROOMS: &str = "/rooms";
+
+/// How a server with several dialects selects one.
+const SELECTION: &str = "All dialects share one port. If the URL does not select the dialect, the first message does.";
 
 /// What the page describes.
 pub(super) struct StartPage {
@@ -133,7 +137,12 @@ impl StartPage {
     /// Exchanges the link for a cookie. The redirect removes the secret from the address bar and the history.
     fn log_in(&self, secret: &str, headers: &HeaderMap, client: &ConnectionInfo) -> Response {
         let cookie = match self.login.link() {
-            Some(_) => self.login.redeem_link(secret, headers, client.into(), clock::monotonic_now()).map(Some),
+            Some(_) => {
+                let is_tls_at_proxy = client.is_forwarded && has_https_proxy(headers);
+                let redeemed =
+                    self.login.redeem_link(secret, headers, client.into(), is_tls_at_proxy, clock::monotonic_now());
+                redeemed.map(Some)
+            }
             // With a password there is no link, and the page explains the login.
             None => Ok(None),
         };
@@ -150,16 +159,26 @@ impl StartPage {
         response
     }
 
+    /// Whether the server has the page with this path.
+    fn has_page(&self, path: &str) -> bool {
+        match path {
+            EXAMPLES => self.has_examples,
+            WEBRTC_ROOMS => self.dialects.contains(Dialect::WebRtc),
+            _ => true,
+        }
+    }
+
     fn html(&self, host: &str, is_tls: bool, login: Result<(), LoginError>) -> String {
         let uptime = format_uptime(self.hub.uptime().as_secs());
         let facts = format!("jamjam-dev {} at {host}, running for {uptime}", env!("CARGO_PKG_VERSION"));
         let secure = if is_tls { "s" } else { "" };
         let urls = ["ws", "http"].map(|scheme| format!("{scheme}{secure}://{host}"));
         let command = self.dialects.check_command(&urls[0], &urls[1], is_tls);
+        let webrtc_requires_token = self.hub.with_hub(|_, hub, _| hub.limits().webrtc_requires_token);
         let mut dialects = String::new();
         for dialect in Dialect::ALL.into_iter().filter(|dialect| self.dialects.contains(*dialect)) {
             let (name, description) = (dialect.name(), dialect.description());
-            let url = format!("{}{}", urls[0], example_path(dialect));
+            let url = format!("{}{}", urls[0], example_path(dialect, webrtc_requires_token));
             // Writing to a string cannot fail.
             let _ = writeln!(
                 dialects,
@@ -169,8 +188,10 @@ impl StartPage {
                 escape_html(&url)
             );
         }
+        let is_single = Dialect::ALL.into_iter().filter(|dialect| self.dialects.contains(*dialect)).count() == 1;
+        let selection = if is_single { "" } else { SELECTION };
         let mut pages = String::new();
-        for (path, name, needs_login) in PAGES.into_iter().filter(|(path, ..)| self.has_examples || *path != EXAMPLES) {
+        for (path, name, needs_login) in PAGES.into_iter().filter(|(path, ..)| self.has_page(path)) {
             let note = if needs_login && login.is_err() { " <span>(login)</span>" } else { "" };
             let _ = writeln!(pages, "        <li><a href=\"{path}\">{}</a>{note}</li>", escape_html(name));
         }
@@ -181,6 +202,7 @@ impl StartPage {
         };
         PAGE.replace("<!-- facts -->", &escape_html(&facts))
             .replace("<!-- dialects -->\n", &dialects)
+            .replace("<!-- selection -->", selection)
             .replace("<!-- command -->", &escape_html(&command))
             .replace("<!-- pages -->\n", &pages)
             .replace("<!-- login -->", &escape_html_prose(&login))
@@ -188,10 +210,11 @@ impl StartPage {
 }
 
 /// The path and query with which a client of this dialect connects. Words in capitals are placeholders.
-const fn example_path(dialect: Dialect) -> &'static str {
+const fn example_path(dialect: Dialect, webrtc_requires_token: bool) -> &'static str {
     match dialect {
         Dialect::Jamjam | Dialect::ControlSurface => "/",
         Dialect::Broadcast => "/ROOM?token=TOKEN",
+        Dialect::WebRtc if webrtc_requires_token => "/?roomId=ROOM&userId=ID&userName=NAME&token=TOKEN",
         Dialect::WebRtc => "/?roomId=ROOM&userId=ID&userName=NAME",
     }
 }

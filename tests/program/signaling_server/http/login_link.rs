@@ -199,6 +199,34 @@ fn head_and_prefetch_requests_do_not_use_up_the_link() {
     cookie(&server.browse(&link, &["Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"]));
 }
 
+#[test]
+fn guesses_of_another_site_do_not_block_the_login() {
+    let mut server = LinkServer::start(&["--rate-limit-login", "20/15m"]);
+    let link = server.link();
+    // A page of another site opens the link in a new tab.
+    for site in ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-site"].into_iter().cycle().take(50) {
+        let opened = [site, "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"];
+        assert!(is_rejected(&server.browse("/start?login=x", &opened), 403), "{site}");
+        assert!(is_rejected(&server.browse(&link, &opened), 403), "{site}");
+    }
+    cookie(&server.browse(&link, &["Sec-Fetch-Site: none", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"]));
+}
+
+#[test]
+fn cookie_is_secure_behind_a_proxy_with_tls() {
+    for (scheme, is_secure) in [("https", true), ("http", false)] {
+        let mut server = LinkServer::start(&["--admin-token-remote", "--trust-proxy", "1"]);
+        let link = server.link();
+        let forwarded = ["X-Forwarded-For: 192.0.2.7", &format!("X-Forwarded-Proto: {scheme}")];
+        let response = server.browse(&link, &forwarded);
+        assert_eq!(
+            (response.status, response.header("set-cookie").ends_with("; Secure")),
+            (303, is_secure),
+            "{scheme}"
+        );
+    }
+}
+
 /// The addresses of this machine other than loopback.
 #[cfg(target_os = "linux")]
 fn other_addresses() -> Vec<std::net::IpAddr> {

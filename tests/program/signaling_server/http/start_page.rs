@@ -87,17 +87,19 @@ fn signaling_server_logs_reachable_urls_pages_and_a_command() {
     let pages = server.line_starting_with("http: serving pages ").message;
     let base = format!("http://127.0.0.1:{port}");
     assert_eq!(pages, format!("http: serving pages start={base}/ console={base}/console docs={base}/docs"));
-    let command = server.line_starting_with("signaling: try the command command=").message;
+    let command = server.line_starting_with("signaling: run this to test the server command=").message;
     assert_eq!(
         command,
-        format!("signaling: try the command command=\"jamjam-dev probe --to ws://127.0.0.1:{port} --count 10\"")
+        format!(
+            "signaling: run this to test the server command=\"jamjam-dev probe --to ws://127.0.0.1:{port} --count 10\""
+        )
     );
 }
 
 #[test]
 fn logged_command_works() {
     let mut server = Server::start_signaling(&["--host", "0.0.0.0"]);
-    let line = server.line_starting_with("signaling: try the command command=").message;
+    let line = server.line_starting_with("signaling: run this to test the server command=").message;
     let command = line.split('"').nth(1).unwrap();
     let arguments: Vec<&str> = command.strip_prefix("jamjam-dev ").unwrap().split(' ').collect();
     let output = test_support::server::process::run(&arguments, |_| {});

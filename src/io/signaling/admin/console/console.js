@@ -310,8 +310,8 @@ function showHistory(entry, at) {
   const peak = Math.max(0, ...rates.map((one) => one.rate));
   const point = (one) => `${(HISTORY_S - (at - one.at) / 1000).toFixed(1)},${(15 - (14 * one.rate) / Math.max(1, peak)).toFixed(1)}`;
   entry.line.setAttribute("points", rates.map(point).join(" "));
-  entry.spark.setAttribute("aria-label", `Messages per second in the last minute, at most ${rate(peak)}`);
-  setText(entry.peak, `last minute, at most ${rate(peak)} msg/s`);
+  entry.spark.setAttribute("aria-label", `Messages per second in the last minute, peak ${rate(peak)}`);
+  setText(entry.peak, `last minute, peak ${rate(peak)} msg/s`);
 }
 
 function showRooms(state, isNewFilter) {

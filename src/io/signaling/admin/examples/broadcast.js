@@ -66,9 +66,9 @@ function listen() {
   });
 }
 
-// The type of a relayed message is the name of the room, followed by `-content`.
-function showContent({ type, from, content }) {
-  if (type !== `${room}-content`) return;
+// The type of relayed content depends on --broadcast-envelope, so that it is not compared.
+function showContent({ from = "server", content }) {
+  if (content === undefined) return;
   const text = content?.text;
   shared.addChatLine(from, typeof text === "string" ? text : JSON.stringify(content));
 }
