@@ -59,7 +59,7 @@ pub struct ImpairmentArgs {
     #[arg(long, value_name = "BITRATE[,DURATION]", help_heading = HEADING)]
     bandwidth: Option<BandwidthArg>,
 
-    /// Random seed; the same seed repeats the impairment [default: random, printed]
+    /// Seed; the same seed repeats the impairment [default: random, printed]
     #[arg(long, value_name = "N", help_heading = HEADING)]
     seed: Option<u64>,
 

@@ -2,7 +2,7 @@
 //! one. If the new files cannot be used, the previous certificate remains in use, and one line is logged.
 //!
 //! Certificate and key are replaced one after the other. Therefore, new contents are used only if the key belongs to the certificate. Files
-//! that cannot be used are reported only if they stay the same for [`SETTLE_TIME`].
+//! that cannot be used are reported only if they stay the same for `SETTLE_TIME`.
 
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, Weak};

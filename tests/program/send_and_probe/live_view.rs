@@ -227,7 +227,7 @@ fn background_job_draws_nothing() {
     let terminal = Terminal { shell: "bash -c 'set -m; PROGRAM >STDOUT & wait'", ..TERMINAL };
     let run = terminal.run("probe --embedded --interval 5ms --duration 1s");
     assert_eq!((run.code, run.terminal.contains('\u{1b}')), (0, false), "{}", run.terminal);
-    assert!(run.stdout.contains("\nINTERRUPTED: "), "{}", run.stdout);
+    assert!(run.stdout.contains("\nmeasured: "), "{}", run.stdout);
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn job_that_leaves_the_foreground_keeps_the_lines_of_the_shell() {
         program.wait_for("the view", |terminal| terminal.contains("p50"));
         program.press(b"\x1a");
         let run = program.end();
-        assert!(run.stdout.contains("\nINTERRUPTED: "), "{}", run.stdout);
+        assert!(run.stdout.contains("\nmeasured: "), "{}", run.stdout);
         let (_, after) = run.terminal.split_once("\nSHELL\r").unwrap();
         // In the foreground, the view is drawn again, below the lines of the shell.
         let drawn = after.find("\u{1b}[2K");
