@@ -93,7 +93,7 @@ pub struct Args {
     #[arg(long, hide_short_help = true, env = "NO_EXAMPLES")]
     no_examples: bool,
 
-    /// Log each forwarded message and each change of state (level debug)
+    /// Log each message and change of state (level debug)
     ///
     /// Overrides RUST_LOG, which accepts a level and TARGET=LEVEL pairs, such as warn,signaling=debug.
     #[arg(short, long, help_heading = HEADING_LOG)]

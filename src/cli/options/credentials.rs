@@ -43,7 +43,7 @@ pub struct SecretArgs {
 
     /// Key that POST /auth/token requires
     ///
-    /// Without a key, everyone can get tokens for broadcast rooms, and nobody for WebRTC rooms. Other users of this machine can see the command line: prefer
+    /// Without a key, everyone can get tokens for broadcast rooms, and no client for WebRTC rooms. Other users of this machine can see the command line: prefer
     /// --token-issuer-key-file or the environment.
     #[arg(long, hide_short_help = true, env = "TOKEN_ISSUER_KEY", value_name = "KEY", hide_env_values = true, help_heading = HEADING_TOKENS)]
     token_issuer_key: Option<String>,

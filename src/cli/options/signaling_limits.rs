@@ -45,7 +45,7 @@ pub struct ConnectionLimitArgs {
     #[arg(long, env = "MAX_CONNECTIONS", value_name = "N", value_parser = parse_positive_or_off, default_value_t = OrOff(Some(DEFAULT_MAX_CONNECTIONS)), help_heading = HEADING_LIMITS)]
     max_connections: OrOff<usize>,
 
-    /// Maximum number of connections per source address, or off
+    /// Maximum connections per source address, or off
     ///
     /// For IPv6, a /64 counts as one address. Further connections are closed. Loopback is exempt.
     #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = parse_positive_or_off, default_value_t = OrOff(Some(DEFAULT_MAX_CONNECTIONS_PER_ADDRESS)), help_heading = HEADING_LIMITS)]

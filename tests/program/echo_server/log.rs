@@ -65,7 +65,7 @@ fn dropped_datagram_is_logged_with_its_fault_and_first_bytes() {
     let mut server = verbose();
     let mut client = Client::connect(server.address);
     let client_address = client.address();
-    server.line_starting_with("echo: serving; ");
+    server.line_starting_with("echo: run this to test the server ");
     client.send(&[1, 1, 0, 0]);
     client.send(&[2, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 9, 8, 7, 6, 5, 4]);
     client.send(&packet(0x2a, 1, &[]));
