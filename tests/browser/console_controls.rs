@@ -156,7 +156,7 @@ fn line_of_a_room_shows_its_message_rate_and_stays_bounded() {
         let label = browser.evaluate(page, "room('Thursday jam').querySelector('.spark').getAttribute('aria-label')");
         let label = label.as_str().unwrap();
         assert!(
-            label.starts_with("Messages per second in the last minute, at most ") && !label.ends_with(" 0"),
+            label.starts_with("Messages per second in the last minute, peak ") && !label.ends_with(" 0"),
             "{width}: {label}"
         );
         let other = "room('standup').querySelector('.spark').getAttribute('aria-label')";

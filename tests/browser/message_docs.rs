@@ -108,7 +108,10 @@ fn examples_of_every_dialect_are_sent_and_their_replies_shown() {
     browser.evaluate(&page, "click('connect')");
     browser.evaluate(&page, "until(() => state() === 'closed')");
     let state = browser.evaluate(&page, "words('#state')[0]");
-    assert_eq!(state, "Closed with 4001: Authentication required: The URL contains no token.");
+    assert_eq!(
+        state,
+        "Closed with 4001: Authentication required: Neither the URL nor the header `Authorization` contains a token."
+    );
     browser.evaluate(&page, "click('create-token')");
     browser.evaluate(&page, "until(() => document.querySelector('#parameters [name=token]').value.includes('.'))");
     browser.evaluate(&page, "click('connect')");
