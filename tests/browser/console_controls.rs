@@ -160,7 +160,7 @@ fn line_of_a_room_shows_its_message_rate_and_stays_bounded() {
             "{width}: {label}"
         );
         let other = "room('standup').querySelector('.spark').getAttribute('aria-label')";
-        assert_eq!(browser.evaluate(page, other), "Messages per second in the last minute, at most 0");
+        assert_eq!(browser.evaluate(page, other), "Messages per second in the last minute, peak 0");
         // An hour of samples and thousands of rooms do not grow without limit. A pause of the server starts a new history.
         let bounds = "(() => {
             const add = (id, messageCount, at) => addSample({ dialect: 'webrtc', id, createdAt: 1, messageCount }, at);
