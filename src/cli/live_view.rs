@@ -20,7 +20,7 @@ use crate::client::{
     HISTORY_SECONDS, LiveConfig, LiveEvents, LiveObserver, LiveSnapshot, LiveStats, ProgressCounters, live_events,
 };
 use crate::io::os;
-use crate::report::quantities::{format_percent, format_time_ms};
+use crate::report::quantities::{format_share, format_time_ms};
 use crate::sanitize::sanitize_lines;
 use crate::time::{NANOS_PER_SECOND, Time};
 
@@ -377,11 +377,8 @@ fn seconds(ns: u64) -> String {
     }
 }
 
-/// A ratio as a percentage with two decimals at most. Only an exact zero is written as `0 %`.
 fn share(ratio: Option<f64>) -> String {
-    let Some(ratio) = ratio else { return "-".to_owned() };
-    let rounded = (ratio * 1e4).round() / 1e4;
-    if ratio > 0.0 && rounded == 0.0 { "< 0.01 %".to_owned() } else { format_percent(rounded) }
+    ratio.map_or_else(|| "-".to_owned(), format_share)
 }
 
 fn time(ns: i64) -> String {

@@ -134,10 +134,10 @@ pub fn format_percent(ratio: f64) -> String {
     format!("{} %", digits.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// A ratio from 0 to 1 as a percentage with two decimals, for sentences. A ratio above zero never appears as 0 %.
-pub(super) fn format_share(ratio: f64) -> String {
+/// A ratio from 0 to 1 as a percentage with two decimals at most. A ratio above zero never appears as 0 %.
+pub fn format_share(ratio: f64) -> String {
     let rounded = (ratio * 1e4).round() / 1e4;
-    if ratio > 0.0 && rounded == 0.0 { "less than 0.01 %".to_owned() } else { format_percent(rounded) }
+    if ratio > 0.0 && rounded == 0.0 { "< 0.01 %".to_owned() } else { format_percent(rounded) }
 }
 
 /// `1 packet`, `2 packets`.

@@ -198,7 +198,7 @@ fn operator_disconnects_a_member_after_confirmation() {
             assert!(lowest_contrast[1].as_f64().unwrap() >= 4.5, "{width} {scheme}: {lowest_contrast}");
             browser.screenshot(page, &format!("console-confirm-{width}-{scheme}.png"));
         }
-        // Neither Cancel nor Esc disconnects anybody. Esc in the dialog does not clear the filter.
+        // Neither Cancel nor Esc disconnects a client. Esc in the dialog does not clear the filter.
         browser.evaluate(page, "document.querySelector('#confirm-cancel').click()");
         browser.evaluate(page, "member('Bob').querySelector('.end').click()");
         press(browser, page, "Escape");

@@ -138,7 +138,7 @@ fn interpretation_names_depth_share_and_delay() {
     many[7] = FinalOutcome::Lost;
     assert_eq!(
         last_lines(&many),
-        "Without a jitter buffer, 0 % of the packets would be late, and less than 0.01 % are lost with any buffer; about 8 ms one way."
+        "Without a jitter buffer, 0 % of the packets would be late, and < 0.01 % are lost with any buffer; about 8 ms one way."
     );
     let few = vec![FinalOutcome::Returned { rtt: MS }; 99];
     assert!(!last_lines(&few).contains("jitter buffer"));

@@ -3,7 +3,7 @@
 //! The pages are public and embedded in the program. A page is served only if its dialect is enabled. The QR code of the control surface
 //! page contains only URLs of this page on this server. Therefore, other sites cannot use the server to produce codes for their own links.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 
 use crate::io::http::body::{PAGE_STYLE, page_response};
 use crate::io::http::{ConnectionInfo, body};
+use crate::io::signaling::registration::default_route_address;
 use crate::signaling::{Dialect, DialectSet};
 
 /// One example: a page and its scripts.
@@ -150,10 +151,7 @@ impl ExamplePages {
         if !bound.is_unspecified() {
             return Some(bound).filter(|bound| !bound.is_loopback());
         }
-        // Connecting a UDP socket sends nothing. It only selects the address of the interface with the default route.
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-        socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_loopback())
+        default_route_address().filter(|address| !address.is_loopback())
     }
 
     /// Parses a URL that a QR code may contain: the control surface page of this server, with a room code. The host must be the one in

@@ -392,7 +392,7 @@ fn ten_thousand_guesses_are_limited_and_the_server_responds() {
     }
     let expected: std::collections::BTreeMap<String, i32> = [("401".to_owned(), 20), ("429".to_owned(), 9_980)].into();
     assert_eq!(counts, expected);
-    // Even the right link has to wait, because a limited guess must not be told from a wrong one.
+    // Even the right link has to wait, because a limited guess must not be distinguishable from a wrong one.
     assert_eq!(server.browse(&link, &[]).status, 429);
     let stopped = server.server.stop("TERM");
     let lines = stopped.lines.iter().filter(|line| line.contains("login rejected")).count();
