@@ -32,7 +32,10 @@ pub(crate) struct Chromium {
 pub(crate) struct Page(String);
 
 /// A call whose response has not been read yet.
-pub(crate) struct Call(u64);
+pub(crate) struct Call {
+    id: u64,
+    request: String,
+}
 
 impl Chromium {
     /// Starts the program that the environment variable `CHROMIUM` names (default: `chromium`).
@@ -70,17 +73,20 @@ impl Chromium {
         if let Some(session) = session {
             call["sessionId"] = json!(session);
         }
-        self.socket.send(Message::text(call.to_string())).unwrap();
-        Call(self.calls)
+        let request = call.to_string();
+        self.socket.send(Message::text(request.clone())).unwrap();
+        Call { id: self.calls, request }
     }
 
     /// Waits for the response to a call.
     fn response(&mut self, call: &Call) -> Value {
         loop {
-            if let Some(result) = self.responses.remove(&call.0) {
+            if let Some(result) = self.responses.remove(&call.id) {
                 return result;
             }
-            let message = self.socket.read().unwrap();
+            let read = self.socket.read();
+            let message =
+                read.unwrap_or_else(|error| panic!("no response of the browser to {}: {error}", call.request));
             let mut message: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
             // A message without an id is an event.
             if let Some(id) = message["id"].as_u64() {
