@@ -25,6 +25,7 @@ use crate::client::StopSignal;
 use crate::echo::{AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, FIXED_LOG_LINE};
 use crate::io::clock::ClockMonitor;
 use crate::io::log::LogGuard;
+use crate::io::reachable::reachable_addresses;
 use crate::io::stop::StopToken;
 use crate::io::udp::{
     self, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, KernelDrops,
@@ -301,8 +302,7 @@ impl Args {
 
 /// Logs the addresses of the UDP echo and a command to try.
 fn log_addresses(address: SocketAddr) {
-    let addresses: Vec<String> =
-        server::reachable_addresses(address).into_iter().map(|address| address.to_string()).collect();
+    let addresses: Vec<String> = reachable_addresses(address).into_iter().map(|address| address.to_string()).collect();
     let command = format!("jamjam-dev probe --to {}", addresses.first().map_or("", String::as_str));
     info!(target: "echo", addresses = addresses.join(" "), command, "run this to test the server");
 }

@@ -84,8 +84,8 @@ fn docs_page_follows_the_system_color_scheme() {
     };
     assert_eq!(background(&mut browser, "light"), "rgb(250, 250, 250)");
     assert_eq!(background(&mut browser, "dark"), "rgb(28, 32, 34)");
-    browser.evaluate(&page, "click('#operations-broadcast-issueToken .opblock-summary-control')");
-    browser.evaluate(&page, "there('#operations-broadcast-issueToken .responses-wrapper').then(() => null)");
+    browser.evaluate(&page, "click('#operations-tokens-issueToken .opblock-summary-control')");
+    browser.evaluate(&page, "there('#operations-tokens-issueToken .responses-wrapper').then(() => null)");
     browser.screenshot(&page, "docs-dark.png");
     assert_requests_and_no_errors(&browser, &server);
 }

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::io::http;
 use crate::io::http::login::{self, Login};
+use crate::io::signaling::admin::console_operations::Operations;
 use crate::io::signaling::admin::examples::ExamplePages;
 use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::admin::start_page::StartPage;
@@ -64,7 +65,11 @@ impl HttpRoutes {
         } else {
             protected
         };
-        let protected = protected.merge(console::router(&hub, has_examples)).merge(console_operations::router(&hub));
+        let run_id = console::create_run_id();
+        let operations = Operations { hub: Arc::clone(&hub), run_id: Arc::clone(&run_id), login: Arc::clone(&login) };
+        let protected = protected
+            .merge(console::router(&hub, run_id, has_examples, login.link().is_some()))
+            .merge(console_operations::router(operations));
         let metrics_router = http::metrics::router(collector.into_encoder());
         let (public, protected) = if metrics_are_public {
             (public.merge(metrics_router), protected)
