@@ -182,12 +182,14 @@ impl Args {
         if let Some(options) = reproduce_options {
             info!(target: "echo", options, "impairment enabled");
         }
+        let moqt_url = moqt.as_ref().map(BoundMoqtServer::web_transport_url);
         let moqt =
             moqt.map(|moqt| moqt.start(stop)).transpose().context("cannot serve MOQT").map_err(Failure::unusable)?;
         statistics.serve(metrics, stop)?;
 
         let delay = self.delay.0;
-        let registration = registration.map(|registration| registration.start(&mut echo, delay, stop)).transpose();
+        let registration =
+            registration.map(|registration| registration.start(&mut echo, delay, moqt_url, stop)).transpose();
         let registration = registration.context("cannot start a thread").map_err(Failure::unusable)?;
 
         let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: self.spin, backend: self.driver.into() };

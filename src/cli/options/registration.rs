@@ -177,11 +177,18 @@ pub struct RunningRegistration {
 
 impl PreparedRegistration {
     /// Registers the echo server until the process ends. If the signaling server is in this process, starts the signaling server first.
-    pub fn start(self, echo: &mut EchoServer, delay: Duration, stop: &StopToken) -> io::Result<RunningRegistration> {
+    /// The start page of that server names `moqt_url`, the URL of the MOQT echo.
+    pub fn start(
+        self,
+        echo: &mut EchoServer,
+        delay: Duration,
+        moqt_url: Option<String>,
+        stop: &StopToken,
+    ) -> io::Result<RunningRegistration> {
         // The closure `url` determines the signaling server's URL again before each connection attempt. The URL of a signaling server in
         // this process contains this machine's address. The address changes when the machine changes networks.
         let own_server = self.server.as_ref().and_then(|server| server.listener.local_addr().ok());
-        let server_done = self.server.map(|server| server.start(stop.clone())).transpose()?;
+        let server_done = self.server.map(|server| server.start(moqt_url, stop.clone())).transpose()?;
         let mapped_address = self.stun.map(|server| {
             let (sender, receiver) = watch::channel(None);
             let config = StunConfig { server, hash_key: os::random_u64s() };
@@ -213,7 +220,7 @@ impl RunningRegistration {
 
 impl LocalSignalingServer {
     /// Runs the server on its own thread. When the server stops, the channel of the returned receiver is closed.
-    fn start(self, stop: StopToken) -> io::Result<Receiver<()>> {
+    fn start(self, moqt_url: Option<String>, stop: StopToken) -> io::Result<Receiver<()>> {
         let Self { listener, link_signal, memory_budget } = self;
         let address = listener.local_addr()?;
         let dialects = DialectSet::JAMJAM_ONLY;
@@ -234,6 +241,7 @@ impl LocalSignalingServer {
             let options = SignalingServerConfig {
                 connection_limits: signaling_limits::default_connection_limits(),
                 login,
+                moqt_url,
                 ..SignalingServerConfig::default()
             };
             if let Err(error) = signaling::serve(listener, hub, options, &stop) {

@@ -255,7 +255,7 @@ fn participants_of_protected_rooms_are_listed_only_with_the_login() {
     };
     // The output of `printf admin:sesame | base64`.
     let login = "Authorization: Basic YWRtaW46c2VzYW1l\r\n";
-    for (webrtc_auth, expected) in [("token", json!([])), ("none", json!(["ann"]))] {
+    for (webrtc_auth, expected) in [("token", json!([])), ("off", json!(["ann"]))] {
         let server = protected_server(&["--docs-password", "sesame", "--webrtc-auth", webrtc_auth]);
         let mut member = connect(&server, &url("jam", "ann", &sign(&Secret::new(SECRET), &claims("ann", "jam"))), None);
         assert_eq!(first(&mut member), welcome());

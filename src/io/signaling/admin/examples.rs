@@ -153,7 +153,7 @@ impl ExamplePages {
             && url.fragment().is_none()
             && (4..=6).contains(&code.len())
             && code.bytes().all(|byte| byte.is_ascii_digit());
-        let default_port = url.port_or_known_default()?;
+        let default_port = if url.scheme() == "https" { 443 } else { 80 };
         // A browser omits the default port of the scheme.
         let host = RequestHost::parse(&url[Position::BeforeUsername..Position::AfterPort])?;
         let requested = RequestHost::requested(headers)?;
@@ -367,6 +367,7 @@ mod tests {
         for (requested, url) in [
             ("rooms.example", "https://rooms.example:80"),
             ("rooms.example:443", "http://rooms.example"),
+            ("rooms.example", "http://rooms.example:8080"),
             ("rooms.example", "http://user@rooms.example"),
             ("rooms.example", "http://evil.example"),
             ("localhost:9000", "http://192.0.2.7:8080"),

@@ -36,6 +36,8 @@ pub(super) struct HttpRoutes {
     /// The listen address.
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
+    /// URL of a MOQT echo in the same process.
+    pub(super) moqt_url: Option<String>,
     pub(super) example_pages: ExamplePages,
     /// Whether `/metrics` needs no login, because only local users can connect.
     pub(super) metrics_are_public: bool,
@@ -44,11 +46,18 @@ pub(super) struct HttpRoutes {
 impl HttpRoutes {
     /// All routes. `shutdown` is notified when the operator stops the server.
     pub(super) fn router(self, shutdown: &Arc<Notify>) -> Router {
-        let Self { hub, collector, login, broadcast, dialects, address, is_tls, example_pages, metrics_are_public } =
-            self;
+        let Self { hub, collector, login, broadcast, dialects, address, is_tls, .. } = self;
+        let Self { moqt_url, example_pages, metrics_are_public, .. } = self;
         let has_examples = example_pages.are_enabled();
-        let start =
-            StartPage { hub: Arc::clone(&hub), login: Arc::clone(&login), dialects, address, is_tls, has_examples };
+        let start = StartPage {
+            hub: Arc::clone(&hub),
+            login: Arc::clone(&login),
+            dialects,
+            address,
+            is_tls,
+            moqt_url,
+            has_examples,
+        };
         let public = Router::new()
             .merge(start_page::router(start))
             .merge(http::healthz_router())
@@ -129,6 +138,7 @@ mod tests {
             dialects,
             address,
             is_tls: false,
+            moqt_url: None,
             example_pages,
             metrics_are_public,
         };

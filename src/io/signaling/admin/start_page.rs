@@ -48,6 +48,9 @@ const WEBRTC_ROOMS: &str = "/rooms";
 /// How a server with several dialects selects one.
 const SELECTION: &str = "All dialects share one port. If the URL does not select the dialect, the first message does.";
 
+/// How the MOQT echo differs from the dialects.
+const MOQT_DESCRIPTION: &str = "Echo of audio over MOQT (QUIC, a UDP port)";
+
 /// What the page describes.
 pub(super) struct StartPage {
     pub(super) hub: Arc<SharedHub>,
@@ -56,6 +59,8 @@ pub(super) struct StartPage {
     /// The listen address, for clients that send no valid `Host`.
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
+    /// URL of a MOQT echo in the same process.
+    pub(super) moqt_url: Option<String>,
     pub(super) has_examples: bool,
 }
 
@@ -177,9 +182,13 @@ impl StartPage {
         let command = self.dialects.check_command(&urls[0], &urls[1], is_tls);
         let webrtc_requires_token = self.hub.with_hub(|_, hub, _| hub.limits().webrtc_requires_token);
         let mut dialects = String::new();
-        for dialect in Dialect::ALL.into_iter().filter(|dialect| self.dialects.contains(*dialect)) {
-            let (name, description) = (dialect.name(), dialect.description());
+        let enabled = Dialect::ALL.into_iter().filter(|dialect| self.dialects.contains(*dialect));
+        let enabled = enabled.map(|dialect| {
             let url = format!("{}{}", urls[0], example_path(dialect, webrtc_requires_token));
+            (dialect.name(), dialect.description(), url)
+        });
+        let moqt = self.moqt_url.iter().map(|url| ("moqt", MOQT_DESCRIPTION, url.clone()));
+        for (name, description, url) in enabled.chain(moqt) {
             // Writing to a string cannot fail.
             let _ = writeln!(
                 dialects,
@@ -247,7 +256,7 @@ mod tests {
         let (hub, _ended) =
             SharedHub::new(Hub::new(SignalingLimits::default(), [1, 2, 3, 4]), SendQueueLimits::default());
         let address = SocketAddr::from(([127, 0, 0, 1], 8_080));
-        StartPage { hub, login: Arc::default(), dialects, address, is_tls: false, has_examples }
+        StartPage { hub, login: Arc::default(), dialects, address, is_tls: false, moqt_url: None, has_examples }
     }
 
     #[test]
@@ -262,6 +271,12 @@ mod tests {
         }
         assert!(all.contains("logged in") && !all.contains("(login)") && all.contains("/examples/"), "{all}");
         assert!(!all.contains("<!--"), "every placeholder is replaced: {all}");
+        assert!(!all.contains("<dt>moqt</dt>"), "{all}");
+        let moqt = StartPage {
+            moqt_url: Some("https://localhost:4433/a&b".to_owned()),
+            ..page(DialectSet::JAMJAM_ONLY, false)
+        };
+        assert!(moqt.html("x", false, Ok(())).contains("https://localhost:4433/a&amp;b</code>"));
         let one = page(DialectSet::only(Dialect::WebRtc), false).html("x", false, Err(LoginError::Missing));
         assert_eq!(one.matches("<dt>").count(), 1);
         assert!(one.contains("ws://x/?roomId") && one.contains("(login)") && !one.contains("/examples/"), "{one}");
