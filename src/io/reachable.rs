@@ -14,8 +14,8 @@ pub fn default_route_address() -> Option<IpAddr> {
     socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
 }
 
-/// The addresses at which clients reach a server that listens on `address`. If this is the unspecified address, the result contains
-/// loopback, then the address of the default route, and then the other addresses of the network interfaces.
+/// The addresses at which clients reach a server that listens on `address`. The unspecified address is replaced
+/// by loopback, the address of the default route, and the other addresses of the network interfaces, in this order.
 pub fn reachable_addresses(address: SocketAddr) -> Vec<SocketAddr> {
     if !address.ip().is_unspecified() {
         return vec![address];

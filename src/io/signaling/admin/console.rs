@@ -24,8 +24,8 @@ use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{Dialect, DialectCounters, Snapshot, SnapshotQuery};
 
-/// The page, with one option per dialect in its filter, a link to the example pages if the server has them, and a button that ends the
-/// session if the login has sessions.
+/// The page, with one option per dialect in its filter. The link to the example pages and the button that ends the session exist only if
+/// the server has examples or sessions.
 fn page(has_examples: bool, has_sessions: bool) -> String {
     let options = Dialect::ALL.map(|dialect| format!("<option>{}</option>", dialect.name()));
     let examples = if has_examples { "<a href=\"/examples/\">Examples</a>" } else { "" };
