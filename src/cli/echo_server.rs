@@ -25,6 +25,7 @@ use crate::client::StopSignal;
 use crate::echo::{AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, FIXED_LOG_LINE};
 use crate::io::clock::ClockMonitor;
 use crate::io::log::LogGuard;
+use crate::io::reachable::reachable_addresses;
 use crate::io::stop::StopToken;
 use crate::io::udp::{
     self, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, KernelDrops,
@@ -181,12 +182,14 @@ impl Args {
         if let Some(options) = reproduce_options {
             info!(target: "echo", options, "impairment enabled");
         }
+        let moqt_url = moqt.as_ref().map(BoundMoqtServer::web_transport_url);
         let moqt =
             moqt.map(|moqt| moqt.start(stop)).transpose().context("cannot serve MOQT").map_err(Failure::unusable)?;
         statistics.serve(metrics, stop)?;
 
         let delay = self.delay.0;
-        let registration = registration.map(|registration| registration.start(&mut echo, delay, stop)).transpose();
+        let registration =
+            registration.map(|registration| registration.start(&mut echo, delay, moqt_url, stop)).transpose();
         let registration = registration.context("cannot start a thread").map_err(Failure::unusable)?;
 
         let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: self.spin, backend: self.driver.into() };
@@ -301,8 +304,7 @@ impl Args {
 
 /// Logs the addresses of the UDP echo and a command to try.
 fn log_addresses(address: SocketAddr) {
-    let addresses: Vec<String> =
-        server::reachable_addresses(address).into_iter().map(|address| address.to_string()).collect();
+    let addresses: Vec<String> = reachable_addresses(address).into_iter().map(|address| address.to_string()).collect();
     let command = format!("jamjam-dev probe --to {}", addresses.first().map_or("", String::as_str));
     info!(target: "echo", addresses = addresses.join(" "), command, "run this to test the server");
 }

@@ -39,7 +39,9 @@ impl LinkDelivery {
         let secret = match link.create_link() {
             Ok(Some(secret)) => secret,
             Ok(None) => return,
-            Err(error) => return warn!(target: "http", %error, "cannot create a login link; set DOCS_PASSWORD"),
+            Err(error) => {
+                return warn!(target: "http", %error, "cannot create a login link; start signaling-server with DOCS_PASSWORD");
+            }
         };
         let lines = |before: &str| {
             let links = self.urls.iter().map(|url| format!("{before}{url}/start?login={}\n", secret.as_str()));
@@ -56,7 +58,7 @@ impl LinkDelivery {
                 info!(target: "http", file = %path.display(), "login link written; open the link in this file, it works once");
             }
             Err(error) => {
-                warn!(target: "http", %error, "cannot write the login link to a file; set DOCS_PASSWORD or XDG_RUNTIME_DIR");
+                warn!(target: "http", %error, "cannot write the login link to a file; set XDG_RUNTIME_DIR, or start signaling-server with DOCS_PASSWORD");
             }
         }
     }

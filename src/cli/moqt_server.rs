@@ -230,6 +230,11 @@ impl BoundMoqtServer {
         Ok(RunningMoqtServer { server, stop_requested })
     }
 
+    /// The URL for a browser on this machine.
+    pub fn web_transport_url(&self) -> String {
+        self.local_url(Transport::WebTransport).to_string()
+    }
+
     /// The URL for a client on this machine.
     fn local_url(&self, transport: Transport) -> MoqtUrl {
         let port = self.address().map_or(0, |address| address.port());

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,11 +17,12 @@ use super::values::{ByteSize, LogFormat, OrOff, use_color};
 use crate::echo::{Counters, EchoCollector, ExternalCounts, FIXED_LOG_LINE};
 use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
-use crate::io::signaling::registration::default_route_address;
+use crate::io::reachable::reachable_addresses;
 use crate::io::stop::StopToken;
 use crate::io::udp::{BindError, KernelDrops};
-use crate::io::{files, http, machine, memory, resolve};
+use crate::io::{files, http, memory, resolve};
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget};
+use crate::signaling::DialectSet;
 use crate::stats::Counter;
 
 /// Starts the log. `--verbose` overrides `RUST_LOG`.
@@ -60,39 +61,24 @@ pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Fail
     Err(Failure::unusable(first.unwrap_or_else(|| anyhow::anyhow!("no address"))))
 }
 
-/// Maximum number of addresses in a log line.
-const MAX_REACHABLE_ADDRESSES: usize = 8;
-
-/// The addresses at which clients reach a server that listens on `address`. If this is the unspecified address, the result contains
-/// loopback and then the addresses of the network interfaces.
-pub fn reachable_addresses(address: SocketAddr) -> Vec<SocketAddr> {
-    if !address.ip().is_unspecified() {
-        return vec![address];
-    }
-    let interfaces = machine::interface_addresses().map_or_else(
-        || default_route_address().into_iter().collect(),
-        |interfaces| interfaces.into_iter().map(|interface| interface.address).collect(),
-    );
-    reachable_of(address, interfaces)
+/// Logs the URLs of a signaling server, its pages and a command to try. Returns the URLs for browsers, without a path. The first one is for this machine.
+pub fn log_signaling_urls(address: SocketAddr, is_tls: bool, dialects: DialectSet) -> Vec<String> {
+    let hosts: Vec<String> =
+        reachable_addresses(address).into_iter().map(|address| local_host(address, is_tls)).collect();
+    let secure = if is_tls { "s" } else { "" };
+    let urls = |scheme: &str| hosts.iter().map(|host| format!("{scheme}{secure}://{host}")).collect::<Vec<_>>();
+    let (web_sockets, pages) = (urls("ws"), urls("http"));
+    let first = pages.first().map_or("", String::as_str);
+    let command = dialects.check_command(web_sockets.first().map_or("", String::as_str), first, is_tls);
+    info!(target: "signaling", urls = web_sockets.join(" "), "serving");
+    info!(target: "http", start = %format_args!("{first}/"), console = %format_args!("{first}/console"), docs = %format_args!("{first}/docs"), "serving pages");
+    info!(target: "signaling", command, "run this to test the server");
+    pages
 }
 
-/// Like [`reachable_addresses`], with the addresses of the interfaces.
-fn reachable_of(address: SocketAddr, interfaces: Vec<IpAddr>) -> Vec<SocketAddr> {
-    let is_usable = |ip: &IpAddr| match ip {
-        // A server on `::` also accepts IPv4 clients.
-        IpAddr::V4(_) => true,
-        // A client needs a scope id to use a link-local address.
-        IpAddr::V6(ip) => address.is_ipv6() && !ip.is_unicast_link_local(),
-    };
-    let others = interfaces.into_iter().filter(|ip| !ip.is_loopback() && !ip.is_unspecified() && is_usable(ip));
-    let mut reachable: Vec<SocketAddr> = Vec::new();
-    for ip in [Ipv4Addr::LOCALHOST.into()].into_iter().chain(others) {
-        let candidate = SocketAddr::new(ip, address.port());
-        if reachable.len() < MAX_REACHABLE_ADDRESSES && !reachable.contains(&candidate) {
-            reachable.push(candidate);
-        }
-    }
-    reachable
+/// Host and port in a URL. A certificate rarely contains a loopback address, but may contain `localhost`.
+fn local_host(address: SocketAddr, is_tls: bool) -> String {
+    if is_tls && address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { address.to_string() }
 }
 
 /// Returns the error to report if a TCP listener cannot be bound to `address`. Its message is the same as for a UDP socket.
@@ -256,28 +242,5 @@ impl ServerStatistics {
         let (received, sent) = (udp.counters.received.get(), udp.counters.sent.get());
         let buffered = udp.counters.buffered.get();
         info!(name: FIXED_LOG_LINE, target: "echo", received, sent, buffered, kernel_dropped, "{text}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reachable(address: &str, interfaces: &[&str]) -> Vec<String> {
-        let interfaces = interfaces.iter().map(|ip| ip.parse().expect("an address")).collect();
-        let reachable = reachable_of(address.parse().expect("an address"), interfaces);
-        reachable.iter().map(SocketAddr::to_string).collect()
-    }
-
-    #[test]
-    fn unspecified_address_is_replaced_by_addresses_that_clients_can_use() {
-        let interfaces = ["127.0.0.1", "::1", "192.0.2.7", "192.0.2.7", "fe80::1", "2001:db8::7"];
-        assert_eq!(reachable("0.0.0.0:5000", &interfaces), ["127.0.0.1:5000", "192.0.2.7:5000"]);
-        assert_eq!(reachable("[::]:5000", &interfaces), ["127.0.0.1:5000", "192.0.2.7:5000", "[2001:db8::7]:5000"]);
-        let many: Vec<String> = (1..100).map(|last| format!("192.0.2.{last}")).collect();
-        let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert_eq!(reachable("0.0.0.0:5000", &many).len(), MAX_REACHABLE_ADDRESSES);
-        let given = SocketAddr::from(([192, 0, 2, 9], 5_000));
-        assert_eq!(reachable_addresses(given), [given]);
     }
 }

@@ -1,7 +1,6 @@
 //! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server. The server runs until it is
 //! stopped.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,7 +152,7 @@ impl Args {
             }
         }
         self.broadcast.log_token_warnings(dialects)?;
-        let urls = log_urls(address, is_tls, dialects);
+        let urls = server::log_signaling_urls(address, is_tls, dialects);
         let login = Arc::new(self.login.login_for(address, is_tls, password.as_deref()));
         let link_urls = if self.login.is_link_remote() { urls } else { urls.into_iter().take(1).collect() };
         let links = Arc::new(LinkDelivery::new(Arc::clone(&login), link_urls, stop));
@@ -176,26 +175,6 @@ impl Args {
         }
         self.dialect.iter().copied().collect()
     }
-}
-
-/// Logs the URLs, the pages and a command to try. Returns the URLs for browsers, without a path. The first one is for this machine.
-fn log_urls(address: SocketAddr, is_tls: bool, dialects: DialectSet) -> Vec<String> {
-    let hosts: Vec<String> =
-        server::reachable_addresses(address).into_iter().map(|address| local_host(address, is_tls)).collect();
-    let secure = if is_tls { "s" } else { "" };
-    let urls = |scheme: &str| hosts.iter().map(|host| format!("{scheme}{secure}://{host}")).collect::<Vec<_>>();
-    let (web_sockets, pages) = (urls("ws"), urls("http"));
-    let first = pages.first().map_or("", String::as_str);
-    let command = dialects.check_command(web_sockets.first().map_or("", String::as_str), first, is_tls);
-    info!(target: "signaling", urls = web_sockets.join(" "), "serving");
-    info!(target: "http", start = %format_args!("{first}/"), console = %format_args!("{first}/console"), docs = %format_args!("{first}/docs"), "serving pages");
-    info!(target: "signaling", command, "run this to test the server");
-    pages
-}
-
-/// Host and port in a URL. A certificate rarely contains a loopback address, but may contain `localhost`.
-fn local_host(address: SocketAddr, is_tls: bool) -> String {
-    if is_tls && address.ip().is_loopback() { format!("localhost:{}", address.port()) } else { address.to_string() }
 }
 
 /// Parses a host. An empty string, which Docker Compose substitutes for an unset variable, means the default.

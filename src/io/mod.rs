@@ -12,6 +12,7 @@ pub mod moqt;
 pub mod os;
 pub mod outcome_log;
 pub mod private_file;
+pub mod reachable;
 pub mod read_ahead;
 pub mod recorder;
 pub mod resolve;

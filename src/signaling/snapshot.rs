@@ -155,8 +155,8 @@ impl Hub {
 
     /// The WebRTC rooms with their participants as a JSON array of at most `max_bytes`, for `/health` and `/rooms`. Also returns whether
     /// rooms are missing.
-    pub fn webrtc_rooms_json(&self, max_bytes: usize) -> (String, bool) {
-        self.dialects.webrtc.rooms_json(max_bytes)
+    pub fn webrtc_rooms_json(&self, max_bytes: usize, include_protected: bool) -> (String, bool) {
+        self.dialects.webrtc.rooms_json(max_bytes, include_protected)
     }
 
     /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the current gauges.

@@ -336,14 +336,16 @@ impl WebRtcDialect {
         Self { requires_token, ..Self::default() }
     }
 
-    /// The rooms with their participants as a JSON array of at most `max_bytes`, and whether rooms are missing.
-    pub(super) fn rooms_json(&self, max_bytes: usize) -> (String, bool) {
+    /// The rooms as a JSON array of at most `max_bytes`, and whether rooms are missing. If rooms require a token, their participants are
+    /// listed only with `include_protected`.
+    pub(super) fn rooms_json(&self, max_bytes: usize, include_protected: bool) -> (String, bool) {
+        let has_participants = include_protected || !self.requires_token;
         let (mut json, mut is_truncated) = ("[".to_owned(), false);
         for room in self.rooms.iter() {
             let info = RoomInfo {
                 room_id: room.name(),
                 participant_count: room.members.len(),
-                participants: room.members.iter().map(|member| &member.data).collect(),
+                participants: room.members.iter().filter(|_| has_participants).map(|member| &member.data).collect(),
             };
             // The comma and the closing bracket.
             let Some(info) = to_string_limited(&info, max_bytes.saturating_sub(json.len() + 2)) else {
@@ -363,9 +365,9 @@ impl WebRtcDialect {
 /// Adds a new connection to its room, or closes the connection.
 fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &SignalingLimits, params: WebRtcParams) {
     let WebRtcParams { room_id, user_id: user, user_name: name, token } = params;
-    let values = [&room_id, &user, &name];
-    if values.iter().any(|text| text.is_empty()) {
-        return ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Missing required parameters");
+    let values = [(&room_id, "roomId is empty"), (&user, "userId is empty"), (&name, "userName is empty")];
+    if let Some((_, detail)) = values.into_iter().find(|(text, _)| text.is_empty()) {
+        return ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Missing required parameters", Some(detail));
     }
     if room_id.len() > MAX_WEBRTC_ROOM_BYTES || user.len() > MAX_USER_BYTES || name.len() > MAX_USER_BYTES {
         return ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Parameter too long");

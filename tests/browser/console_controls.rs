@@ -212,12 +212,13 @@ fn operator_disconnects_a_member_after_confirmation() {
         assert_eq!(clients[0].receive()["type"], "PeerLeft");
         assert_eq!(server.metric("closed_by_operator_total"), 1);
         // A member that left in the meantime is an error in the dialog.
-        let gone = "globalThis.fetch = async () => new Response('{\"error\":\"No open connection\"}', { status: 404 })";
+        let gone = "globalThis.fetch = async (url, { body }) => (globalThis.sent ??= body, new Response('{\"error\":\"No open connection\"}', { status: 404 }))";
         browser.evaluate(page, gone);
         browser.evaluate(page, "confirmDisconnect({ connection: 2, name: 'Bob', id: null, address: '127.0.0.1' })");
         browser.evaluate(page, "document.querySelector('#confirm-do').click()");
         let error = "until(() => !document.querySelector('#confirm-error').hidden && words('#confirm-error')[0])";
         assert_eq!(browser.evaluate(page, error), "No open connection");
+        assert_eq!(browser.evaluate(page, "JSON.parse(sent).runId === runId && runId.length"), 16);
         browser.evaluate(page, "document.querySelector('#confirm-cancel').click()");
         browser.evaluate(page, "globalThis.fetch = () => Promise.reject(new TypeError('offline'))");
         browser.evaluate(page, "confirmDisconnect({ connection: 2, name: 'Bob', id: null, address: '127.0.0.1' })");

@@ -141,6 +141,26 @@ fn two_tabs_call_each_other_with_audio_and_text() {
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
+fn webrtc_page_requests_a_token_with_the_issuer_key() {
+    let server = Server::start_signaling(&["--webrtc-auth", "token", "--token-issuer-key", "issuer"]);
+    let mut browser = Chromium::start();
+    for (width, height) in SIZES {
+        let page = open(&mut browser, &url(&server, "examples/webrtc?room=jam"), (width, height));
+        assert_eq!(browser.evaluate(&page, "one('#issuer').checkVisibility()"), false);
+        browser.evaluate(&page, "one('#join-button').click(); until(() => one('#issuer').checkVisibility())");
+        assert_eq!(browser.evaluate(&page, "document.activeElement.id"), "issuer-key");
+        check_page(&mut browser, &page, &format!("webrtc-token-{width}"), 0);
+        browser.evaluate(&page, "type('#issuer-key', 'wrong'); one('#join-button').click()");
+        browser.evaluate(&page, "until(() => text('#status') === 'Cannot join: The token issuer key is required')");
+        browser.evaluate(&page, "type('#issuer-key', 'issuer'); one('#join-button').click()");
+        browser.evaluate(&page, "until(() => one('#status').dataset.state === 'live' && logged('welcome'))");
+        // The log does not show the token, which begins with `{"` in base64.
+        assert_eq!(browser.evaluate(&page, "text('#log').includes('eyJ')"), false);
+    }
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
 fn phone_and_host_program_exchange_values() {
     let server = Server::start_signaling(&["--docs-password", "sesame"]);
     let mut browser = Chromium::start();
@@ -203,6 +223,12 @@ fn control_surface_page_explains_a_missing_login() {
         browser.evaluate(&page, "type('#code', '0000'); one('#join-button').click()");
         browser.evaluate(&page, "until(() => text('#status') === 'Invalid room code')");
     }
+    // Without a password, the error contains a command.
+    let server = Server::start_signaling(&[]);
+    let page = open(&mut browser, &url(&server, "examples/control-surface"), SIZES[0]);
+    browser.evaluate(&page, "one('#create').click(); until(() => one('#login').checkVisibility())");
+    assert_eq!(browser.evaluate(&page, "text('#login-error code')"), format!("kill -USR1 {}", server.id()));
+    check_page(&mut browser, &page, "control-surface-link-390", 1);
 }
 
 #[test]

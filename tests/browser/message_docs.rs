@@ -134,6 +134,27 @@ fn examples_of_every_dialect_are_sent_and_their_replies_shown() {
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
+fn token_of_a_protected_webrtc_room_is_created_with_the_issuer_key() {
+    let server = start(&["--webrtc-auth", "token", "--token-issuer-key", "issuer"]);
+    let mut browser = Chromium::start();
+    for width in [390, 1_280] {
+        let page = open(&mut browser, &server, width);
+        browser.evaluate(&page, "choose('webrtc', 'ping'); set('roomId', 'jam'); set('userId', 'bob')");
+        browser.evaluate(
+            &page,
+            "click('create-token'); entry('state', 'The token issuer key is required').then(() => null)",
+        );
+        browser.evaluate(&page, "document.getElementById('issuer-key').value = 'issuer'; click('create-token')");
+        browser.evaluate(&page, "until(() => document.querySelector('#parameters [name=token]').value.includes('.'))");
+        browser.evaluate(&page, "click('connect'); entry('received', '\"type\":\"welcome\"').then(() => null)");
+        browser.screenshot(&page, &format!("messages-webrtc-token-{width}.png"));
+        browser.evaluate(&page, "choose('jamjam', 'ListRooms')");
+        assert_eq!(browser.evaluate(&page, "document.getElementById('issuer').checkVisibility()"), false);
+    }
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
 fn markup_from_other_clients_becomes_text_and_the_list_is_bounded() {
     let server = start(&["--rate-limit-messages", "off"]);
     let mut browser = Chromium::start();

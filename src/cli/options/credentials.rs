@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use anyhow::Context;
 use clap::builder::OsStringValueParser;
 use rustls::ClientConfig;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::cli::output::Failure;
 use crate::cli::values::{OrOff, RequestRate, parse_request_rate};
@@ -122,7 +122,8 @@ pub struct LoginArgs {
 
     /// Accept the login link and its session from other machines
     ///
-    /// Without TLS, others on the path can read the link and the cookie of the session.
+    /// Has no effect with a password. Without a password and without this option, there is no login if --host is the address of a
+    /// network interface. Without TLS, others on the path can read the link and the cookie of the session.
     #[arg(long, hide_short_help = true, help_heading = HEADING_LOGIN)]
     admin_token_remote: bool,
 
@@ -152,13 +153,15 @@ impl LoginArgs {
         let expected = password.map(|password| Credentials::new(&self.docs_username, password));
         let login = Login::new(expected, self.rate_limit_login.0.map(|RequestRate(limit)| limit));
         if password.is_some() {
+            if self.admin_token_remote {
+                warn!(target: "http", "--admin-token-remote has no effect, because a password is set: there is no login link");
+            }
             return login;
         }
-        let ip = address.ip().to_canonical();
-        if ip.is_loopback() || ip.is_unspecified() || self.admin_token_remote {
+        if self.admin_token_remote || is_link_usable(address) {
             return login.with_link(LinkLogin::new(address.port(), is_tls, self.admin_token_remote));
         }
-        info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; set DOCS_PASSWORD");
+        info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; set DOCS_PASSWORD or give --admin-token-remote");
         login
     }
 
@@ -166,6 +169,12 @@ impl LoginArgs {
     pub fn is_link_remote(&self) -> bool {
         self.admin_token_remote
     }
+}
+
+/// Whether a login link works for a server at `address`. A link is accepted only over loopback, unless remote logins are allowed.
+pub fn is_link_usable(address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    ip.is_loopback() || ip.is_unspecified()
 }
 
 /// Parses a user name for HTTP Basic authentication (RFC 7617, section 2).

@@ -11,14 +11,18 @@ use rustls::ClientConfig;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::credentials::TrustArgs;
+use super::credentials::{TrustArgs, is_link_usable};
 use super::signaling_limits;
+use crate::cli::login_link::{LinkDelivery, LinkSignal};
 use crate::cli::output::Failure;
-use crate::cli::server::bind_tcp;
+use crate::cli::server::{bind_tcp, log_signaling_urls};
 use crate::cli::target::{HostPort, TargetError};
 use crate::cli::values::parse_port;
 use crate::echo::{EchoServer, StunConfig};
-use crate::io::signaling::registration::{AdvertisedAddress, Registration, default_route_address};
+use crate::io::http::login::Login;
+use crate::io::http::login_link::LinkLogin;
+use crate::io::reachable::default_route_address;
+use crate::io::signaling::registration::{AdvertisedAddress, Registration};
 use crate::io::signaling::{self, SignalingServerConfig};
 use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::WebSocketUrl;
@@ -124,9 +128,11 @@ impl RegistrationArgs {
         let (url, server) = match (self.signaling_url()?, self.with_signaling) {
             (Some(url), _) => (url, None),
             (None, Some(port)) => {
+                let link_signal =
+                    LinkSignal::install().context("cannot listen for SIGUSR1").map_err(Failure::unusable)?;
                 os::raise_descriptor_limit();
                 let (listener, address) = bind_tcp(host, port)?;
-                (local_signaling_url(address)?, Some(listener))
+                (local_signaling_url(address)?, Some((listener, link_signal)))
             }
             (None, None) => return Ok(None),
         };
@@ -137,7 +143,11 @@ impl RegistrationArgs {
         if self.trust.is_insecure() && url.is_secure() {
             warn!(target: "tls", %url, "certificate verification disabled");
         }
-        let server = server.map(|listener| (listener, Arc::clone(memory_budget)));
+        let server = server.map(|(listener, link_signal)| LocalSignalingServer {
+            listener,
+            link_signal,
+            memory_budget: Arc::clone(memory_budget),
+        });
         Ok(Some(PreparedRegistration { url, tls, own, stun, server, room_name: self.room_name.clone() }))
     }
 }
@@ -148,9 +158,16 @@ pub struct PreparedRegistration {
     tls: Arc<ClientConfig>,
     own: AdvertisedAddress,
     stun: Option<SocketAddr>,
-    /// The listener of a signaling server in this process, and its memory budget.
-    server: Option<(TcpListener, Arc<MemoryBudget>)>,
+    /// The signaling server in this process, if it is enabled.
+    server: Option<LocalSignalingServer>,
     room_name: String,
+}
+
+/// A signaling server in this process, before it starts.
+struct LocalSignalingServer {
+    listener: TcpListener,
+    link_signal: LinkSignal,
+    memory_budget: Arc<MemoryBudget>,
 }
 
 /// A running registration.
@@ -160,12 +177,18 @@ pub struct RunningRegistration {
 
 impl PreparedRegistration {
     /// Registers the echo server until the process ends. If the signaling server is in this process, starts the signaling server first.
-    pub fn start(self, echo: &mut EchoServer, delay: Duration, stop: &StopToken) -> io::Result<RunningRegistration> {
+    /// The start page of that server names `moqt_url`, the URL of the MOQT echo.
+    pub fn start(
+        self,
+        echo: &mut EchoServer,
+        delay: Duration,
+        moqt_url: Option<String>,
+        stop: &StopToken,
+    ) -> io::Result<RunningRegistration> {
         // The closure `url` determines the signaling server's URL again before each connection attempt. The URL of a signaling server in
         // this process contains this machine's address. The address changes when the machine changes networks.
-        let own_server = self.server.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
-        let server_done =
-            self.server.map(|(listener, budget)| spawn_signaling_server(listener, budget, stop.clone())).transpose()?;
+        let own_server = self.server.as_ref().and_then(|server| server.listener.local_addr().ok());
+        let server_done = self.server.map(|server| server.start(moqt_url, stop.clone())).transpose()?;
         let mapped_address = self.stun.map(|server| {
             let (sender, receiver) = watch::channel(None);
             let config = StunConfig { server, hash_key: os::random_u64s() };
@@ -195,28 +218,40 @@ impl RunningRegistration {
     }
 }
 
-/// Runs a signaling server on its own thread. When the server stops, the channel of the returned receiver is closed.
-fn spawn_signaling_server(
-    listener: TcpListener,
-    memory_budget: Arc<MemoryBudget>,
-    stop: StopToken,
-) -> io::Result<Receiver<()>> {
-    info!(target: "signaling", "server listening on ws://{}", listener.local_addr()?);
-    let (running, stopped) = channel::<()>();
-    thread::Builder::new().name("signaling".to_owned()).spawn(move || {
+impl LocalSignalingServer {
+    /// Runs the server on its own thread. When the server stops, the channel of the returned receiver is closed.
+    fn start(self, moqt_url: Option<String>, stop: StopToken) -> io::Result<Receiver<()>> {
+        let Self { listener, link_signal, memory_budget } = self;
+        let address = listener.local_addr()?;
         let dialects = DialectSet::JAMJAM_ONLY;
-        let limits = SignalingLimits { dialects, memory_budget, ..SignalingLimits::default() };
-        let hub = Hub::new(limits, os::random_u64s());
-        let options = SignalingServerConfig {
-            connection_limits: signaling_limits::default_connection_limits(),
-            ..SignalingServerConfig::default()
-        };
-        if let Err(error) = signaling::serve(listener, hub, options, &stop) {
-            warn!(target: "signaling", %error, "cannot start the signaling server");
-        }
-        drop(running);
-    })?;
-    Ok(stopped)
+        info!(target: "signaling", "server listening on ws://{address}");
+        let urls = log_signaling_urls(address, false, dialects);
+        let login = Login::default();
+        // The link works only on this machine.
+        let has_link = is_link_usable(address);
+        let login = if has_link { login.with_link(LinkLogin::new(address.port(), false, false)) } else { login };
+        let login = Arc::new(login);
+        let links = Arc::new(LinkDelivery::new(Arc::clone(&login), urls.into_iter().take(1).collect(), &stop));
+        links.deliver();
+        link_signal.deliver_on_signal(Arc::clone(&links))?;
+        let (running, stopped) = channel::<()>();
+        thread::Builder::new().name("signaling".to_owned()).spawn(move || {
+            let limits = SignalingLimits { dialects, memory_budget, ..SignalingLimits::default() };
+            let hub = Hub::new(limits, os::random_u64s());
+            let options = SignalingServerConfig {
+                connection_limits: signaling_limits::default_connection_limits(),
+                login,
+                moqt_url,
+                ..SignalingServerConfig::default()
+            };
+            if let Err(error) = signaling::serve(listener, hub, options, &stop) {
+                warn!(target: "signaling", %error, "cannot start the signaling server");
+            }
+            links.close();
+            drop(running);
+        })?;
+        Ok(stopped)
+    }
 }
 
 /// URL at which the echo server connects to the signaling server in this process. If the echo server listens on all addresses, it

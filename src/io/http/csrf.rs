@@ -6,17 +6,15 @@
 //! site's name can resolve to loopback (DNS rebinding). Therefore, pages that are available only on this machine also require a loopback
 //! `Host`.
 
-use std::net::IpAddr;
-
 use axum::Router;
 use axum::extract::Request;
-use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use thiserror::Error;
 
 use crate::io::http::body;
+use crate::io::http::request_host::RequestHost;
 
 /// Why a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -47,10 +45,10 @@ pub fn check(method: &Method, headers: &HeaderMap) -> Result<(), CsrfError> {
     }
     match single_header(headers, header::ORIGIN)? {
         None => Ok(()),
-        Some(origin) if single_header(headers, header::HOST)?.is_some_and(|host| is_same_origin(origin, host)) => {
-            Ok(())
+        Some(origin) => {
+            let is_same = RequestHost::requested(headers).is_some_and(|host| is_same_origin(origin, host));
+            if is_same { Ok(()) } else { Err(CsrfError::Origin) }
         }
-        Some(_) => Err(CsrfError::Origin),
     }
 }
 
@@ -73,28 +71,14 @@ fn is_json(media_type: &str) -> bool {
 
 /// Whether the origin and the host are the same. The default port of the origin's scheme replaces a missing port. Behind a proxy that
 /// terminates TLS, the server does not know the scheme of its clients.
-fn is_same_origin(origin: &str, host: &str) -> bool {
+fn is_same_origin(origin: &str, host: RequestHost<'_>) -> bool {
     let Some((scheme, rest)) = origin.split_once("://") else { return false };
     let default_port = match &*scheme.to_ascii_lowercase() {
         "http" => 80,
         "https" => 443,
         _ => return false,
     };
-    let (origin, host) = (parse_host_port(rest, default_port), parse_host_port(host, default_port));
-    origin.is_some() && origin == host
-}
-
-/// Host in lower case, and port.
-fn parse_host_port(text: &str, default_port: u16) -> Option<(String, u16)> {
-    let authority: Authority = text.parse().ok()?;
-    let host = authority.host();
-    // `None` if userinfo precedes the host: neither `Origin` nor `Host` may contain userinfo.
-    let port = text.strip_prefix(host)?;
-    let port = match port.strip_prefix(':') {
-        Some(port) => port.parse().ok()?,
-        None => default_port,
-    };
-    Some((host.to_ascii_lowercase(), port))
+    RequestHost::parse(rest).is_some_and(|origin| origin.is_same(host, default_port))
 }
 
 /// Rejects requests whose `Host` is not a name or address of loopback.
@@ -110,13 +94,7 @@ pub fn require_loopback_host(router: Router) -> Router {
 
 /// Whether there is exactly one `Host` header and it names loopback. The port does not matter, because it may be forwarded.
 pub fn has_loopback_host(headers: &HeaderMap) -> bool {
-    let Some((host, _)) =
-        single_header(headers, header::HOST).ok().flatten().and_then(|host| parse_host_port(host, 80))
-    else {
-        return false;
-    };
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
-    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    RequestHost::requested(headers).is_some_and(RequestHost::is_loopback)
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ const DEFAULT_FAILURE_LIMIT: WindowLimit = WindowLimit { count: 20, period: Dura
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"docs\"");
 
 /// A 401 response must contain a challenge (RFC 9110, section 15.5.2). Browsers ignore this unknown scheme and show the page, which explains the
-/// login link. For `Basic`, browsers would request a password, and no password would be accepted.
+/// login. For `Basic`, browsers would request a password, and no password would be accepted.
 const LINK_CHALLENGE: HeaderValue = HeaderValue::from_static("Link realm=\"docs\"");
 
 /// Browsers may store a page, but have to revalidate it, which requires the login again.
@@ -85,8 +85,11 @@ impl fmt::Debug for Credentials {
 /// Why a login is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LoginError {
-    /// The server has no password.
-    #[error("Login disabled: no password is set; use --docs-password-file FILE or set DOCS_PASSWORD")]
+    /// The server has neither a password nor login links.
+    #[error(
+        "Login disabled: there is no password, and this listen address has no login link. Start `signaling-server` with \
+         `--docs-password-file FILE` or `--admin-token-remote`"
+    )]
     NoPasswordSet,
     /// The request has no `Authorization` header.
     #[error("Login required")]
@@ -102,11 +105,12 @@ pub enum LoginError {
     },
     /// The login link does not work for this client.
     #[error(
-        "The login link works only on the machine of the server; open the link there, set DOCS_PASSWORD or give --admin-token-remote"
+        "The login link works only on the machine of the server. Open the link there, or start `signaling-server` with \
+         `--docs-password-file FILE` or `--admin-token-remote`"
     )]
     LinkNotLocal,
     /// The login link is wrong, used or replaced.
-    #[error("This login link is not valid; {}", link_advice(*.pid))]
+    #[error("This login link is used or invalid; {}", link_advice(*.pid))]
     LinkInvalid {
         /// Process id of the server, in responses to this machine.
         pid: Option<u32>,
@@ -126,9 +130,10 @@ pub enum LoginError {
 fn link_advice(pid: Option<u32>) -> String {
     let link = "the login link that the server printed at startup, or that is in the file named in the log";
     match pid {
-        _ if cfg!(not(unix)) => format!("open {link}, or set DOCS_PASSWORD"),
+        _ if cfg!(not(unix)) => format!("open {link}, or start `signaling-server` with `--docs-password-file FILE`"),
         Some(pid) => format!("open {link}. For a new link: `kill -USR1 {pid}`"),
-        None => "open the login link on the machine of the server (new link: `kill -USR1 PID`), or set DOCS_PASSWORD"
+        None => "open the login link on the machine of the server (new link: `kill -USR1 PID`), or start `signaling-server` with \
+                 `--docs-password-file FILE`"
             .to_owned(),
     }
 }
@@ -276,10 +281,12 @@ impl LoginError {
     /// The response to a request with `headers`. A browser gets a page that explains how to log in with a link.
     pub fn response_for(self, headers: &HeaderMap) -> Response {
         let (status, challenge) = match self {
-            Self::LinkRequired { .. } | Self::LinkInvalid { .. } => (StatusCode::UNAUTHORIZED, Some(LINK_CHALLENGE)),
+            Self::LinkRequired { .. } | Self::LinkInvalid { .. } | Self::NoPasswordSet => {
+                (StatusCode::UNAUTHORIZED, Some(LINK_CHALLENGE))
+            }
             Self::LinkNotLocal | Self::LinkPrefetch => (StatusCode::FORBIDDEN, None),
             Self::NoRandomNumbers => (StatusCode::SERVICE_UNAVAILABLE, None),
-            Self::NoPasswordSet | Self::Missing | Self::Invalid => (StatusCode::UNAUTHORIZED, Some(CHALLENGE)),
+            Self::Missing | Self::Invalid => (StatusCode::UNAUTHORIZED, Some(CHALLENGE)),
             Self::RateLimited(wait) => return body::too_many_requests(&self.to_string(), wait),
         };
         let has_page = challenge.as_ref() != Some(&CHALLENGE) && accepts_html(headers);

@@ -190,6 +190,16 @@ impl LinkLogin {
         HeaderValue::from_str(&cookie).map(Some).map_err(io::Error::other)
     }
 
+    /// Ends the sessions whose cookies the request has. Returns the value of the `Set-Cookie` header that removes the cookie.
+    pub fn end_session(&self, headers: &HeaderMap) -> String {
+        let mut state = self.state();
+        for value in cookies(headers, &self.cookie_name) {
+            let given = SecretDigest::of(value);
+            state.sessions.retain(|session| !bool::from(given.matches(&session.digest)));
+        }
+        format!("{}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0", self.cookie_name)
+    }
+
     /// Whether a request has the cookie of a session. Wrong cookies do not count as failed logins: after a restart of the server, an open
     /// console would send old cookies every second.
     pub fn has_session(&self, headers: &HeaderMap, source: RequestSource, now: Time) -> bool {

@@ -10,6 +10,7 @@ pub mod forwarded;
 pub mod login;
 pub mod login_link;
 pub mod metrics;
+pub mod request_host;
 
 use std::convert::Infallible;
 use std::io;

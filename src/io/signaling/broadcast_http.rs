@@ -110,13 +110,20 @@ fn bearer_token(headers: &HeaderMap) -> Option<BearerToken> {
     BearerToken::from_authorization(headers.get(header::AUTHORIZATION)?.to_str().ok()?)
 }
 
-/// Counts a request. The error is the response to a client that exceeds the limit.
-fn check_rate(limiter: Option<&Mutex<WindowLimiter>>, source: IpAddr) -> Result<(), HttpRejection> {
+const TOO_MANY_TOKENS: &str =
+    "Too many token requests from this address, try again later. --rate-limit-token of the server sets the limit";
+const TOO_MANY_POSTS: &str =
+    "Too many posts from this address, try again later. --rate-limit-post of the server sets the limit";
+
+/// Counts a request. The error is the response to a client that exceeds the limit, with the text `error`.
+fn check_rate(
+    limiter: Option<&Mutex<WindowLimiter>>,
+    source: IpAddr,
+    error: &'static str,
+) -> Result<(), HttpRejection> {
     let Some(limiter) = limiter else { return Ok(()) };
     let mut limiter = limiter.lock().unwrap_or_else(PoisonError::into_inner);
-    limiter
-        .check(clock::monotonic_now(), source)
-        .map_err(|wait| HttpRejection::too_many_requests("Too many requests, please try again later", wait))
+    limiter.check(clock::monotonic_now(), source).map_err(|wait| HttpRejection::too_many_requests(error, wait))
 }
 
 /// The response to an accepted post.
@@ -226,7 +233,7 @@ async fn accept_post(
     };
     let room = decode_room_name(segment.unwrap_or_default())
         .map_err(|_| HttpRejection::with_response("invalid room name", body::not_found()))?;
-    check_rate(state.post_limiter.as_ref(), client.source.ip())?;
+    check_rate(state.post_limiter.as_ref(), client.source.ip(), TOO_MANY_POSTS)?;
     let missing = "Authentication required";
     let token = bearer_token(request.headers()).ok_or_else(|| HttpRejection::unauthorized(missing, missing))?;
     state
@@ -381,7 +388,7 @@ async fn token_response(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, HttpRejection> {
-    check_rate(state.token_limiter.as_ref(), client.source.ip())?;
+    check_rate(state.token_limiter.as_ref(), client.source.ip(), TOO_MANY_TOKENS)?;
     if let Some(key) = &state.config.issuer_key
         && bearer_token(headers).is_none_or(|token| !token.matches(key))
     {

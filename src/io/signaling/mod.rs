@@ -71,6 +71,8 @@ pub struct SignalingServerConfig {
     pub shutdown_timeout: ShutdownTimeout,
     /// Whether the server has the example pages below `/examples/`. By default it has none.
     pub has_examples: bool,
+    /// URL of a MOQT echo in the same process, for the start page.
+    pub moqt_url: Option<String>,
 }
 
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.
@@ -125,7 +127,7 @@ async fn serve_hub(
     }
     let limiter = ConnectionLimiter::new(connection_limits);
     let dialects = limits.dialects;
-    let SignalingServerConfig { tls, login, broadcast, has_examples, .. } = options;
+    let SignalingServerConfig { tls, login, broadcast, has_examples, moqt_url, .. } = options;
     // On loopback without a proxy only local users can connect, so metrics need no login.
     let address = listener.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let is_local = address.ip().to_canonical().is_loopback();
@@ -146,6 +148,7 @@ async fn serve_hub(
         dialects,
         address,
         is_tls: tls.is_some(),
+        moqt_url,
         example_pages: ExamplePages { dialects: example_dialects, listen_address: address },
         metrics_are_public,
     };

@@ -1,7 +1,7 @@
 //! Registers the echo server in a jamjam room. A thread connects, keeps the room open, and reconnects with backoff. Also selects
 //! the address to advertise.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -240,13 +240,6 @@ impl AdvertisedAddress {
         };
         found.filter(|address| !address.ip().is_unspecified())
     }
-}
-
-/// The source address of the default route. Nothing is sent: a UDP socket is connected to a documentation address (RFC 5737).
-pub fn default_route_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
 }
 
 /// The address to advertise for a socket bound to `listening`. Other clients of the signaling server reach the socket at this address.

@@ -16,7 +16,7 @@ pub(in crate::signaling) enum ClientMessage<'a> {
     Join(#[schema(inline)] JoinMessage<'a>),
     /// Sets a parameter of the program. The other clients of the room receive an `update`.
     Param(#[schema(inline)] ParamMessage<'a>),
-    /// Reports a momentary event, which is not stored. The program receives the event immediately, and its `at`.
+    /// Reports a momentary event, which is not stored. The program receives the event and its `at` immediately.
     Trigger(#[schema(inline)] TriggerMessage<'a>),
     /// Requests all parameters.
     Sync,

@@ -3,6 +3,7 @@
 
 #![cfg(unix)]
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -317,6 +318,35 @@ fn hundred_idle_connections_do_not_block_the_embedded_server() {
     let signaling: SocketAddr = line.rsplit("//").next().unwrap().parse().unwrap();
     let _idle: Vec<_> = (0..100).map(|_| Member::connect(signaling)).collect();
     assert_eq!(room(signaling)["name"], "[BOT] Echo Server (3000ms delay)");
+}
+
+#[test]
+fn embedded_server_logs_its_pages_and_has_a_login_link() {
+    let mut echo = Server::start(&["--host", "127.0.0.1", "--with-signaling=0"]);
+    let line = echo.line_starting_with("http: serving pages start=").message;
+    assert!(line.contains("/console") && line.contains("/docs"), "{line}");
+    let mut cookies = Vec::new();
+    for _ in 0..2 {
+        let line = echo.line_starting_with("http: login link written").message;
+        let link = fs::read_to_string(line.rsplit_once("file=").unwrap().1).unwrap();
+        let (address, path) = link.trim().strip_prefix("http://").unwrap().split_once('/').unwrap();
+        let get = |path: &str, cookie: &str| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            write!(stream, "GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{cookie}\r\n").unwrap();
+            let mut response = String::new();
+            stream.read_to_string(&mut response).unwrap();
+            response
+        };
+        let response = get(path, "");
+        let cookie = response.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect(&response);
+        cookies.push(format!("Cookie: {}\r\n", cookie.split(';').next().unwrap()));
+        for cookie in &cookies {
+            assert!(get("console", cookie).starts_with("HTTP/1.1 200 "));
+        }
+        assert!(get("console", "").starts_with("HTTP/1.1 401 "));
+        echo.signal("USR1");
+    }
+    assert_eq!(echo.stop("TERM").code, Some(0));
 }
 
 #[test]

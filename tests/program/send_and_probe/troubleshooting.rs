@@ -483,7 +483,7 @@ fn every_close_code_has_its_cause_and_remedy() {
         let reasons: Vec<&str> = match reason_cell {
             "any" if code_number.is_none() => vec![""],
             "any" | "other" => vec!["", "whim"],
-            "none, in a broadcast room" => vec![""],
+            "empty, in a broadcast room" => vec![""],
             texts => texts.split(", ").map(code).collect(),
         };
         let dialect = if reason_cell.contains("broadcast") { "broadcast" } else { "webrtc" };

@@ -225,6 +225,7 @@ fn issuer_key_restricts_tokens_and_their_rate_is_limited() {
     let rejected = request(&server, "POST /auth/token", right, body);
     let wait = rejected.json()["retryAfter"].as_u64().unwrap();
     assert_eq!(rejected.status, 429);
+    assert!(rejected.json()["error"].as_str().unwrap().contains("--rate-limit-token"));
     assert!(
         (3_500..=3_601).contains(&wait) && rejected.head.contains(&format!("retry-after: {wait}")),
         "{}",

@@ -209,6 +209,28 @@ fn closed_room_disconnects_its_members_without_leave_messages() {
 }
 
 #[test]
+fn operation_of_an_earlier_run_of_the_server_is_rejected() {
+    let server = start(&[]);
+    let mut zoe = Client::webrtc(&server, "standup", "zoe");
+    let run_id = state(&server)["runId"].clone();
+    let earlier = json!("0123456789abcdef");
+    let operations = |run_id: &Value| {
+        [
+            post(&server, "/console/disconnect", &json!({"connection": 0, "runId": run_id})),
+            post(&server, "/console/close-room", &json!({"dialect": "webrtc", "room": "standup", "runId": run_id})),
+        ]
+    };
+    for response in operations(&earlier) {
+        assert_eq!((response.status, response.error().as_str()), (409, "The server was restarted; reload the console"));
+    }
+    zoe.send(&json!({"type": "ping"}));
+    zoe.receive("pong");
+    let [disconnected, _] = operations(&run_id);
+    assert_eq!(disconnected.status, 200);
+    assert_eq!(zoe.closed().0.1, BY_OPERATOR.1);
+}
+
+#[test]
 fn closed_chat_room_forgets_its_user_names() {
     let server = start(&[]);
     let mut ann = Client::broadcast(&server, "chat", "c1");
@@ -273,6 +295,7 @@ fn invalid_operation_bodies_are_rejected_and_change_nothing() {
         ("/console/disconnect", r#"{"connection":18446744073709551616}"#, 422),
         ("/console/disconnect", r#"{"connection":null}"#, 422),
         ("/console/disconnect", r#"{"connection":0,"room":"standup"}"#, 422),
+        ("/console/disconnect", r#"{"connection":0,"runId":7}"#, 422),
         ("/console/close-room", r#"{"room":"standup"}"#, 422),
         ("/console/close-room", r#"{"dialect":"webrtc"}"#, 422),
         ("/console/close-room", r#"{"dialect":"webrtc","room":7}"#, 422),

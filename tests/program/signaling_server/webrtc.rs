@@ -220,7 +220,11 @@ fn log_contains_joins_leaves_rejections_and_reasons() {
     assert_eq!(Client::at(&server, "/?roomId=r").closed().0, 1008);
     let rejected = server.line_starting_with("signaling: connection rejected conn=1 source=127.0.0.1 ");
     assert_eq!(rejected.level, "WARN");
-    assert!(rejected.message.ends_with(" reason=\"Missing required parameters\""), "{}", rejected.message);
+    assert!(
+        rejected.message.ends_with(" reason=\"Missing required parameters\" detail=\"userId is empty\""),
+        "{}",
+        rejected.message
+    );
     drop(client);
     let left = server.line_starting_with("signaling: member left dialect=webrtc conn=0 ");
     assert_eq!(left.level, "INFO");

@@ -20,8 +20,9 @@ const KEY: &str = "test-issuer-key";
 
 /// A server that requires tokens in WebRTC rooms and issues them with the key.
 fn protected_server(more: &[&str]) -> Server {
-    let options = ["--webrtc-auth", "token", "--hmac-secret", SECRET, "--token-issuer-key", KEY];
-    Server::start_signaling(&[&options, more].concat())
+    let options = ["--hmac-secret", SECRET, "--token-issuer-key", KEY];
+    let auth = if more.contains(&"--webrtc-auth") { &[][..] } else { &["--webrtc-auth", "token"] };
+    Server::start_signaling(&[&options, auth, more].concat())
 }
 
 fn open(server: &Server) -> TcpStream {
@@ -241,6 +242,32 @@ fn webrtc_tokens_are_issued_with_the_issuer_key_only() {
     let (status, issued) = post(&server, "/auth/token", None, &json!({"clientId": "ann", "room": "jam"}));
     assert_eq!(status, 200);
     assert_eq!(join(&server, "jam", "ann", issued["token"].as_str().unwrap()), rejected());
+}
+
+#[test]
+fn participants_of_protected_rooms_are_listed_only_with_the_login() {
+    let get = |server: &Server, path: &str, login: &str| -> Value {
+        let mut stream = open(server);
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{login}\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        serde_json::from_str(response.split_once("\r\n\r\n").unwrap().1).unwrap()
+    };
+    // The output of `printf admin:sesame | base64`.
+    let login = "Authorization: Basic YWRtaW46c2VzYW1l\r\n";
+    for (webrtc_auth, expected) in [("token", json!([])), ("off", json!(["ann"]))] {
+        let server = protected_server(&["--docs-password", "sesame", "--webrtc-auth", webrtc_auth]);
+        let mut member = connect(&server, &url("jam", "ann", &sign(&Secret::new(SECRET), &claims("ann", "jam"))), None);
+        assert_eq!(first(&mut member), welcome());
+        let ids = |rooms: &Value| {
+            assert_eq!((&rooms[0]["roomId"], &rooms[0]["participantCount"]), (&json!("jam"), &json!(1)), "{rooms}");
+            let participants = rooms[0]["participants"].as_array().unwrap();
+            Value::from_iter(participants.iter().map(|participant| participant["id"].clone()))
+        };
+        assert_eq!(ids(&get(&server, "/rooms", "")["rooms"]), expected);
+        assert_eq!(ids(&get(&server, "/health", "")["roomDetails"]), expected);
+        assert_eq!(ids(&get(&server, "/health?detailed=true", login)["roomDetails"]), json!(["ann"]));
+    }
 }
 
 #[test]

@@ -24,13 +24,16 @@ use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{Dialect, DialectCounters, Snapshot, SnapshotQuery};
 
-/// The page, with one option per dialect in its filter, and a link to the example pages if the server has them.
-fn page(has_examples: bool) -> String {
+/// The page, with one option per dialect in its filter. The link to the example pages and the button that ends the session exist only if
+/// the server has examples or sessions.
+fn page(has_examples: bool, has_sessions: bool) -> String {
     let options = Dialect::ALL.map(|dialect| format!("<option>{}</option>", dialect.name()));
     let examples = if has_examples { "<a href=\"/examples/\">Examples</a>" } else { "" };
+    let logout = if has_sessions { "<button id=\"logout\" type=\"button\">Log out</button>" } else { "" };
     include_str!("console/console.html")
         .replace("<!-- dialects -->", &options.join("\n          "))
         .replace("<!-- examples -->", examples)
+        .replace("<!-- logout -->", logout)
 }
 
 const STYLE: &str = include_str!("console/console.css");
@@ -53,15 +56,19 @@ pub(super) struct Console {
     hub: Arc<SharedHub>,
     page: Bytes,
     /// Random, to distinguish runs of the program.
-    run_id: String,
+    run_id: Arc<str>,
     content_readers: ContentReaders,
 }
 
-/// The page, its files and the state.
-pub(super) fn router(hub: &Arc<SharedHub>, has_examples: bool) -> Router {
+/// A random identifier of this run of the program.
+pub(super) fn create_run_id() -> Arc<str> {
     let [random] = os::random_u64s();
-    let run_id = format!("{random:016x}");
-    let page = Bytes::from(page(has_examples));
+    format!("{random:016x}").into()
+}
+
+/// The page, its files and the state.
+pub(super) fn router(hub: &Arc<SharedHub>, run_id: Arc<str>, has_examples: bool, has_sessions: bool) -> Router {
+    let page = Bytes::from(page(has_examples, has_sessions));
     let console = Console { hub: Arc::clone(hub), page, run_id, content_readers: ContentReaders::default() };
     Router::new()
         .route("/console", get(self::console))

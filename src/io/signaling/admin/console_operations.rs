@@ -1,10 +1,10 @@
-//! `POST /console/disconnect` and `POST /console/close-room`: operations of the operator on the console. The caller mounts the routes behind the
-//! login, which also rejects requests from pages of other sites.
+//! `POST /console/disconnect`, `/console/close-room` and `/console/logout`: operations of the operator on the console. The caller mounts the
+//! routes behind the login, which also rejects requests from pages of other sites.
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
@@ -13,7 +13,8 @@ use thiserror::Error;
 use tracing::info;
 use utoipa::ToSchema;
 
-use crate::io::http::body::{BodyError, TEXT, WHOLE_NUMBER};
+use crate::io::http::body::{BodyError, JsonFields, TEXT, WHOLE_NUMBER};
+use crate::io::http::login::Login;
 use crate::io::http::{ConnectionInfo, body};
 use crate::io::signaling::admin::control_surface_api::read_fields;
 use crate::io::signaling::shared_hub::SharedHub;
@@ -22,12 +23,34 @@ use crate::signaling::{ConnId, Dialect, OperatorError};
 /// Maximum size of a request body, in bytes.
 const MAX_BODY_BYTES: usize = 4 << 10;
 
+/// State of the operations.
+#[derive(Clone)]
+pub(super) struct Operations {
+    pub(super) hub: Arc<SharedHub>,
+    /// Identifier of this run of the program, see [`console`](super::console).
+    pub(super) run_id: Arc<str>,
+    pub(super) login: Arc<Login>,
+}
+
 /// The routes of the operations.
-pub(super) fn router(hub: &Arc<SharedHub>) -> Router {
+pub(super) fn router(operations: Operations) -> Router {
     Router::new()
         .route("/console/disconnect", post(disconnect))
         .route("/console/close-room", post(close_room))
-        .with_state(Arc::clone(hub))
+        .route("/console/logout", post(logout))
+        .with_state(operations)
+}
+
+impl Operations {
+    /// Reads the fields of a request. If the console of an earlier run of the program sent the request, the numbers of connections in it
+    /// belong to other clients.
+    async fn read_fields(&self, client: &ConnectionInfo, request: Request) -> Result<JsonFields, OperationError> {
+        let mut fields = read_fields(client, request, MAX_BODY_BYTES).await?;
+        match fields.optional("runId", &TEXT)? {
+            Some(run_id) if run_id != *self.run_id => Err(OperationError::OtherRun),
+            _ => Ok(fields),
+        }
+    }
 }
 
 /// Why an operation failed.
@@ -37,6 +60,8 @@ pub(super) enum OperationError {
     Body(#[from] BodyError),
     #[error(transparent)]
     Operator(#[from] OperatorError),
+    #[error("The server was restarted; reload the console")]
+    OtherRun,
 }
 
 impl IntoResponse for OperationError {
@@ -44,6 +69,7 @@ impl IntoResponse for OperationError {
         let status = match &self {
             Self::Body(error) => error.status(),
             Self::Operator(_) => StatusCode::NOT_FOUND,
+            Self::OtherRun => StatusCode::CONFLICT,
         };
         body::error_response(status, &self.to_string())
     }
@@ -56,19 +82,20 @@ impl IntoResponse for OperationError {
         (status = 200, description = "The connection is closed with code 1008 and the reason `Disconnected by the operator`. The client can connect again", body = DisconnectResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 404, description = "No open connection has this number"),
+        (status = 409, description = "`runId` is that of an earlier run of the server"),
         (status = 413, description = "The body exceeds 4 KiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),
     ),
 )]
 pub(super) async fn disconnect(
-    State(hub): State<Arc<SharedHub>>,
+    State(operations): State<Operations>,
     Extension(client): Extension<ConnectionInfo>,
     request: Request,
 ) -> Result<Response, OperationError> {
-    let mut fields = read_fields(&client, request, MAX_BODY_BYTES).await?;
+    let mut fields = operations.read_fields(&client, request).await?;
     let connection = fields.required("connection", &WHOLE_NUMBER)?;
     fields.finish()?;
-    let dialect = hub.with_hub(|now, inner, out| inner.disconnect(now, ConnId(connection), out))?;
+    let dialect = operations.hub.with_hub(|now, inner, out| inner.disconnect(now, ConnId(connection), out))?;
     info!(target: "console", source = %client.source.ip(), conn = connection, dialect, "client disconnected by the operator");
     Ok(body::json_response(StatusCode::OK, &json!({ "disconnected": true })))
 }
@@ -80,35 +107,52 @@ pub(super) async fn disconnect(
         (status = 200, description = "The room is closed. The connections of its members are closed with code 1008 and the reason `Room closed by the operator`. Control surfaces receive `closed` and code 1000", body = RoomClosedResponse),
         (status = 400, description = "The body is not JSON"),
         (status = 404, description = "No open room of this dialect has this id, or the dialect is disabled"),
+        (status = 409, description = "`runId` is that of an earlier run of the server"),
         (status = 413, description = "The body exceeds 4 KiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),
     ),
 )]
 pub(super) async fn close_room(
-    State(hub): State<Arc<SharedHub>>,
+    State(operations): State<Operations>,
     Extension(client): Extension<ConnectionInfo>,
     request: Request,
 ) -> Result<Response, OperationError> {
-    let mut fields = read_fields(&client, request, MAX_BODY_BYTES).await?;
+    let mut fields = operations.read_fields(&client, request).await?;
     let (dialect, room) = (fields.required("dialect", &TEXT)?, fields.required("room", &TEXT)?);
     fields.finish()?;
     let Some(dialect) = Dialect::ALL.into_iter().find(|known| known.name() == dialect) else {
         let names = Dialect::ALL.map(Dialect::name).join(", ");
         return Err(BodyError::InvalidField(format!("\"dialect\" must be one of {names}")).into());
     };
-    let closed = hub.with_hub(|now, inner, out| inner.close_room_of(now, dialect, &room, out))?;
+    let closed = operations.hub.with_hub(|now, inner, out| inner.close_room_of(now, dialect, &room, out))?;
     let (dialect, room, members) = (dialect.name(), closed.label, closed.members);
     info!(target: "console", source = %client.source.ip(), dialect, room, members, "room closed by the operator");
     Ok(body::json_response(StatusCode::OK, &json!({ "closed": true, "members": members })))
 }
 
+/// Log out
+#[utoipa::path(
+    post, path = "/console/logout", operation_id = "consoleLogout", tag = "operations", security(("login" = [])),
+    responses(
+        (status = 204, description = "The session of the cookie has ended, and the cookie is removed"),
+        (status = 404, description = "The server has a password, so there are no sessions"),
+    ),
+)]
+pub(super) async fn logout(State(operations): State<Operations>, headers: HeaderMap) -> Response {
+    let Some(link) = operations.login.link() else { return body::not_found() };
+    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, link.end_session(&headers))]).into_response()
+}
+
 /// The connection to close.
 #[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
 #[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub(super) struct DisconnectRequest {
     /// Number of the connection on the console and in the log.
     #[schema(example = 12)]
     connection: u64,
+    /// `runId` of `/console/state`. If the server was restarted since, the request is rejected.
+    run_id: Option<String>,
 }
 
 /// The connection is closed.
@@ -121,6 +165,7 @@ pub(super) struct DisconnectResponse {
 /// The room to close.
 #[expect(dead_code, reason = "only the API schema uses this type; the JSON is read and written field by field")]
 #[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub(super) struct CloseRoomRequest {
     /// Name of the dialect.
     #[schema(example = "jamjam")]
@@ -128,6 +173,8 @@ pub(super) struct CloseRoomRequest {
     /// Id of the room. For control surfaces, the room code.
     #[schema(example = "1a2b3c4d")]
     room: String,
+    /// `runId` of `/console/state`. If the server was restarted since, the request is rejected.
+    run_id: Option<String>,
 }
 
 /// The room is closed.

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -18,8 +18,9 @@ use url::{Position, Url};
 use utoipa::ToSchema;
 
 use crate::io::http::body::{PAGE_STYLE, page_response};
+use crate::io::http::request_host::RequestHost;
 use crate::io::http::{ConnectionInfo, body};
-use crate::io::signaling::registration::default_route_address;
+use crate::io::reachable::network_address;
 use crate::signaling::{Dialect, DialectSet};
 
 /// One example: a page and its scripts.
@@ -84,9 +85,6 @@ const SVG: &str = "image/svg+xml";
 /// Path of the only page that a QR code may contain.
 const CONTROL_SURFACE_PATH: &str = "/examples/control-surface";
 
-/// Maximum length of a `Host` header that is used, in bytes: a DNS name and a port.
-const MAX_HOST_BYTES: usize = 261;
-
 /// Maximum length of a URL in a QR code, in bytes.
 const MAX_QR_URL_BYTES: usize = 320;
 
@@ -145,15 +143,6 @@ impl ExamplePages {
         INDEX.replace("<!-- examples -->", &entries.collect::<Vec<_>>().join("\n        "))
     }
 
-    /// The address at which other machines in the network reach the server.
-    fn network_address(self) -> Option<IpAddr> {
-        let bound = self.listen_address.ip().to_canonical();
-        if !bound.is_unspecified() {
-            return Some(bound).filter(|bound| !bound.is_loopback());
-        }
-        default_route_address().filter(|address| !address.is_loopback())
-    }
-
     /// Parses a URL that a QR code may contain: the control surface page of this server, with a room code. The host must be the one in
     /// the `Host` header. A request from this machine may also name the machine's network address, which a phone can reach.
     fn qr_url(self, text: &str, headers: &HeaderMap, source: IpAddr) -> Option<Url> {
@@ -164,14 +153,17 @@ impl ExamplePages {
             && url.fragment().is_none()
             && (4..=6).contains(&code.len())
             && code.bytes().all(|byte| byte.is_ascii_digit());
-        let authority = &url[Position::BeforeUsername..Position::AfterPort];
-        let is_requested_host = host(headers).is_some_and(|host| host.eq_ignore_ascii_case(authority));
+        let default_port = if url.scheme() == "https" { 443 } else { 80 };
+        // A browser omits the default port of the scheme.
+        let host = RequestHost::parse(&url[Position::BeforeUsername..Position::AfterPort])?;
+        let requested = RequestHost::requested(headers)?;
         let is_network_address = || {
-            let network_address = self.network_address().filter(|_| source.to_canonical().is_loopback());
-            let port = self.listen_address.port();
-            network_address.is_some_and(|address| SocketAddr::new(address, port).to_string() == authority)
+            let network_address = network_address(self.listen_address).filter(|_| source.to_canonical().is_loopback());
+            // A forwarded port differs from the port on which the server listens.
+            let has_same_port = host.port_or(default_port) == requested.port_or(default_port);
+            has_same_port && network_address.is_some() && host.address() == network_address
         };
-        (is_page && (is_requested_host || is_network_address())).then_some(url)
+        (is_page && (host.is_same(requested, default_port) || is_network_address())).then_some(url)
     }
 }
 
@@ -193,17 +185,11 @@ pub(super) fn operator_router(pages: ExamplePages) -> Router {
     Router::new().route("/examples/address", get(example_address)).with_state(pages)
 }
 
-/// The host and port that the client requested. Other characters than letters, digits, `.`, `:`, `-`, `[` and `]` are rejected.
-fn host(headers: &HeaderMap) -> Option<&str> {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".:-[]".contains(&byte);
-    let host = headers.get(header::HOST)?.to_str().ok()?;
-    (!host.is_empty() && host.len() <= MAX_HOST_BYTES && host.bytes().all(is_allowed)).then_some(host)
-}
-
 /// The policy of a page: files and data only from this server, and WebSocket connections only to this server. In browsers that follow CSP
 /// level 3, `'self'` includes WebSocket connections. A policy cannot contain an IPv6 address, so `'self'` is sufficient there.
 fn policy(headers: &HeaderMap) -> String {
-    let sockets = host(headers)
+    let sockets = RequestHost::requested(headers)
+        .map(RequestHost::text)
         .filter(|host| !host.starts_with('['))
         .map_or_else(String::new, |host| format!(" ws://{host} wss://{host}"));
     format!("script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'{sockets}")
@@ -278,13 +264,15 @@ pub(super) struct NetworkAddressResponse {
     responses((status = 200, description = "The address at which phones in the same network reach the server", body = NetworkAddressResponse)),
 )]
 pub(super) async fn example_address(State(pages): State<ExamplePages>) -> Response {
-    body::json_response(StatusCode::OK, &NetworkAddressResponse { address: pages.network_address() })
+    body::json_response(StatusCode::OK, &NetworkAddressResponse { address: network_address(pages.listen_address) })
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
+
+    use axum::http::header;
 
     use super::*;
 
@@ -357,18 +345,35 @@ mod tests {
     }
 
     #[test]
-    fn loopback_server_has_no_network_address() {
-        for (address, expected) in [
-            ("127.0.0.1:8080", None),
-            ("[::1]:8080", None),
-            ("192.0.2.7:8080", Some("192.0.2.7")),
-            ("[2001:db8::7]:8080", Some("2001:db8::7")),
+    fn qr_code_works_with_default_and_forwarded_ports() {
+        let pages = pages(DialectSet::ALL, "192.0.2.7:8080");
+        let is_accepted = |requested: &str, url: &str, source: [u8; 4]| {
+            let headers: HeaderMap = [(header::HOST, requested.parse().expect("a header value"))].into_iter().collect();
+            pages.qr_url(&format!("{url}{CONTROL_SURFACE_PATH}?room=4711"), &headers, source.into()).is_some()
+        };
+        for (requested, url) in [
+            ("rooms.example", "http://rooms.example"),
+            ("rooms.example:80", "http://rooms.example"),
+            ("rooms.example", "http://rooms.example:80"),
+            ("rooms.example:443", "https://rooms.example"),
+            ("Rooms.example:9000", "http://rooms.example:9000"),
+            ("[2001:db8:0::7]", "http://[2001:db8::7]"),
+            // Port 80 is forwarded to port 8080.
+            ("localhost", "http://192.0.2.7"),
+            ("localhost:9000", "http://192.0.2.7:9000"),
         ] {
-            let expected = expected.map(|ip| ip.parse().expect("an address"));
-            assert_eq!(pages(DialectSet::ALL, address).network_address(), expected, "{address}");
+            assert!(is_accepted(requested, url, [127, 0, 0, 1]), "{requested}: {url}");
         }
-        let any = pages(DialectSet::ALL, "0.0.0.0:8080").network_address();
-        assert!(any.is_none_or(|address| !address.is_loopback() && !address.is_unspecified()), "{any:?}");
+        for (requested, url) in [
+            ("rooms.example", "https://rooms.example:80"),
+            ("rooms.example:443", "http://rooms.example"),
+            ("rooms.example", "http://rooms.example:8080"),
+            ("rooms.example", "http://user@rooms.example"),
+            ("rooms.example", "http://evil.example"),
+            ("localhost:9000", "http://192.0.2.7:8080"),
+        ] {
+            assert!(!is_accepted(requested, url, [127, 0, 0, 1]), "{requested}: {url}");
+        }
     }
 
     #[test]

@@ -114,7 +114,7 @@ struct WebRtcHealth {
 struct WebRtcRoom {
     room_id: String,
     participant_count: u64,
-    /// Participants in the order in which they joined.
+    /// Participants in the order in which they joined. Empty with `--webrtc-auth token`, unless the response is detailed.
     participants: Vec<WebRtcParticipant>,
 }
 
@@ -242,7 +242,7 @@ pub(super) fn router(hub: &Arc<SharedHub>, login: &Arc<Login>) -> Router {
 /// Server health
 #[utoipa::path(
     get, path = "/health", tag = "monitoring", security((), ("login" = [])),
-    params(("detailed" = Option<bool>, Query, description = "`true` also lists the members of broadcast rooms, and requires a login")),
+    params(("detailed" = Option<bool>, Query, description = "`true` also lists the members of broadcast rooms and of WebRTC rooms that require a token. Requires a login")),
     responses((status = 200, description = "The server is running", body = Health)),
 )]
 pub(super) async fn health(
@@ -267,11 +267,11 @@ pub(super) async fn health(
 /// List WebRTC rooms
 #[utoipa::path(
     get, path = "/rooms", tag = "monitoring",
-    responses((status = 200, description = "All WebRTC rooms with their participants", body = WebRtcRoomList)),
+    responses((status = 200, description = "All WebRTC rooms. With `--webrtc-auth token`, the lists of participants are empty", body = WebRtcRoomList)),
 )]
 pub(super) async fn rooms(State(state): State<HealthState>) -> Response {
     let shared = state.rooms.get(Instant::now(), &state.hub.memory_budget(), |max_bytes| {
-        let (rooms, truncated) = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms_json(2 * max_bytes));
+        let (rooms, truncated) = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms_json(2 * max_bytes, false));
         body::to_json(&WebRtcRoomList { rooms: raw_json(rooms), truncated })
     });
     allow_any_origin(body::json_text_response(StatusCode::OK, shared))
@@ -282,7 +282,7 @@ fn current_health(hub: &SharedHub, is_detailed: bool, max_bytes: usize) -> Healt
     // All values are read under one lock, so that they describe the same point in time.
     let (counters, (rooms, mut truncated), mut broadcast, details) = hub.with_hub(|now, inner, _| {
         let details = is_detailed.then(|| inner.broadcast_details(now));
-        let rooms = inner.webrtc_rooms_json(max_bytes);
+        let rooms = inner.webrtc_rooms_json(max_bytes, is_detailed);
         (inner.counters_by_dialect(), rooms, inner.broadcast_counters(), details)
     });
     let counters_of = |dialect| {

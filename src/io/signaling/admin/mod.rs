@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::io::http;
 use crate::io::http::login::{self, Login};
+use crate::io::signaling::admin::console_operations::Operations;
 use crate::io::signaling::admin::examples::ExamplePages;
 use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::admin::start_page::StartPage;
@@ -35,6 +36,8 @@ pub(super) struct HttpRoutes {
     /// The listen address.
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
+    /// URL of a MOQT echo in the same process.
+    pub(super) moqt_url: Option<String>,
     pub(super) example_pages: ExamplePages,
     /// Whether `/metrics` needs no login, because only local users can connect.
     pub(super) metrics_are_public: bool,
@@ -43,11 +46,18 @@ pub(super) struct HttpRoutes {
 impl HttpRoutes {
     /// All routes. `shutdown` is notified when the operator stops the server.
     pub(super) fn router(self, shutdown: &Arc<Notify>) -> Router {
-        let Self { hub, collector, login, broadcast, dialects, address, is_tls, example_pages, metrics_are_public } =
-            self;
+        let Self { hub, collector, login, broadcast, dialects, address, is_tls, .. } = self;
+        let Self { moqt_url, example_pages, metrics_are_public, .. } = self;
         let has_examples = example_pages.are_enabled();
-        let start =
-            StartPage { hub: Arc::clone(&hub), login: Arc::clone(&login), dialects, address, is_tls, has_examples };
+        let start = StartPage {
+            hub: Arc::clone(&hub),
+            login: Arc::clone(&login),
+            dialects,
+            address,
+            is_tls,
+            moqt_url,
+            has_examples,
+        };
         let public = Router::new()
             .merge(start_page::router(start))
             .merge(http::healthz_router())
@@ -64,7 +74,11 @@ impl HttpRoutes {
         } else {
             protected
         };
-        let protected = protected.merge(console::router(&hub, has_examples)).merge(console_operations::router(&hub));
+        let run_id = console::create_run_id();
+        let operations = Operations { hub: Arc::clone(&hub), run_id: Arc::clone(&run_id), login: Arc::clone(&login) };
+        let protected = protected
+            .merge(console::router(&hub, run_id, has_examples, login.link().is_some()))
+            .merge(console_operations::router(operations));
         let metrics_router = http::metrics::router(collector.into_encoder());
         let (public, protected) = if metrics_are_public {
             (public.merge(metrics_router), protected)
@@ -124,6 +138,7 @@ mod tests {
             dialects,
             address,
             is_tls: false,
+            moqt_url: None,
             example_pages,
             metrics_are_public,
         };

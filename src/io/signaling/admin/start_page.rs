@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{Path, RawQuery, State};
-use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -19,6 +18,7 @@ use crate::io::clock;
 use crate::io::http::ConnectionInfo;
 use crate::io::http::body::{self, PAGE_STYLE, page_response};
 use crate::io::http::login::{Login, LoginError};
+use crate::io::http::request_host::RequestHost;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::sanitize::{escape_html, escape_html_prose};
 use crate::signaling::{Dialect, DialectSet};
@@ -48,6 +48,9 @@ const WEBRTC_ROOMS: &str = "/rooms";
 /// How a server with several dialects selects one.
 const SELECTION: &str = "All dialects share one port. If the URL does not select the dialect, the first message does.";
 
+/// How the MOQT echo differs from the dialects.
+const MOQT_DESCRIPTION: &str = "Echo of audio over MOQT (QUIC, a UDP port)";
+
 /// What the page describes.
 pub(super) struct StartPage {
     pub(super) hub: Arc<SharedHub>,
@@ -56,6 +59,8 @@ pub(super) struct StartPage {
     /// The listen address, for clients that send no valid `Host`.
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
+    /// URL of a MOQT echo in the same process.
+    pub(super) moqt_url: Option<String>,
     pub(super) has_examples: bool,
 }
 
@@ -128,7 +133,8 @@ impl StartPage {
     fn response(&self, headers: &HeaderMap, client: &ConnectionInfo) -> Response {
         let login = self.login.check(headers, client.into(), clock::monotonic_now());
         let is_tls = self.is_tls || client.is_forwarded && has_https_proxy(headers);
-        let host = requested_host(headers).map_or_else(|| Cow::Owned(self.address.to_string()), Cow::Borrowed);
+        let host = RequestHost::requested(headers).map(|host| Cow::Borrowed(host.text()));
+        let host = host.unwrap_or_else(|| Cow::Owned(self.address.to_string()));
         let mut response = page_response("text/html; charset=utf-8", CSP, self.html(&host, is_tls, login));
         response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
         response
@@ -176,9 +182,13 @@ impl StartPage {
         let command = self.dialects.check_command(&urls[0], &urls[1], is_tls);
         let webrtc_requires_token = self.hub.with_hub(|_, hub, _| hub.limits().webrtc_requires_token);
         let mut dialects = String::new();
-        for dialect in Dialect::ALL.into_iter().filter(|dialect| self.dialects.contains(*dialect)) {
-            let (name, description) = (dialect.name(), dialect.description());
+        let enabled = Dialect::ALL.into_iter().filter(|dialect| self.dialects.contains(*dialect));
+        let enabled = enabled.map(|dialect| {
             let url = format!("{}{}", urls[0], example_path(dialect, webrtc_requires_token));
+            (dialect.name(), dialect.description(), url)
+        });
+        let moqt = self.moqt_url.iter().map(|url| ("moqt", MOQT_DESCRIPTION, url.clone()));
+        for (name, description, url) in enabled.chain(moqt) {
             // Writing to a string cannot fail.
             let _ = writeln!(
                 dialects,
@@ -219,14 +229,6 @@ const fn example_path(dialect: Dialect, webrtc_requires_token: bool) -> &'static
     }
 }
 
-/// The host and port that the browser used. `None` if the header is missing, ambiguous or no authority.
-fn requested_host(headers: &HeaderMap) -> Option<&str> {
-    let mut hosts = headers.get_all(header::HOST).into_iter();
-    let host = hosts.next()?.to_str().ok()?;
-    let is_authority = host.parse::<Authority>().is_ok_and(|authority| host.starts_with(authority.host()));
-    (is_authority && hosts.next().is_none()).then_some(host)
-}
-
 /// Whether a proxy in front of this server accepts TLS connections.
 fn has_https_proxy(headers: &HeaderMap) -> bool {
     headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
@@ -254,7 +256,7 @@ mod tests {
         let (hub, _ended) =
             SharedHub::new(Hub::new(SignalingLimits::default(), [1, 2, 3, 4]), SendQueueLimits::default());
         let address = SocketAddr::from(([127, 0, 0, 1], 8_080));
-        StartPage { hub, login: Arc::default(), dialects, address, is_tls: false, has_examples }
+        StartPage { hub, login: Arc::default(), dialects, address, is_tls: false, moqt_url: None, has_examples }
     }
 
     #[test]
@@ -269,25 +271,21 @@ mod tests {
         }
         assert!(all.contains("logged in") && !all.contains("(login)") && all.contains("/examples/"), "{all}");
         assert!(!all.contains("<!--"), "every placeholder is replaced: {all}");
+        assert!(!all.contains("<dt>moqt</dt>"), "{all}");
+        let moqt = StartPage {
+            moqt_url: Some("https://localhost:4433/a&b".to_owned()),
+            ..page(DialectSet::JAMJAM_ONLY, false)
+        };
+        assert!(moqt.html("x", false, Ok(())).contains("https://localhost:4433/a&amp;b</code>"));
         let one = page(DialectSet::only(Dialect::WebRtc), false).html("x", false, Err(LoginError::Missing));
         assert_eq!(one.matches("<dt>").count(), 1);
         assert!(one.contains("ws://x/?roomId") && one.contains("(login)") && !one.contains("/examples/"), "{one}");
     }
 
     #[test]
-    fn untrusted_host_is_escaped_or_replaced() {
+    fn untrusted_host_is_escaped() {
         let script = page(DialectSet::ALL, true).html("<script>alert(1)</script>", false, Ok(()));
         assert!(!script.contains("<script"), "{script}");
-        let host = |hosts: &[&str]| {
-            let headers = hosts.iter().map(|host| (header::HOST, host.parse().expect("a header value"))).collect();
-            requested_host(&headers).map(str::to_owned)
-        };
-        for right in ["localhost:8080", "192.0.2.1", "[2001:db8::a]:8080", "rooms.example"] {
-            assert_eq!(host(&[right]).as_deref(), Some(right));
-        }
-        for wrong in [&[][..], &["a", "b"], &[""], &["a b"], &["<b>"], &["a/b"], &["user@host"], &["\"a"]] {
-            assert_eq!(host(wrong), None, "{wrong:?}");
-        }
     }
 
     #[test]

@@ -497,6 +497,35 @@ fn signal_does_not_stop_a_server_with_a_password() {
     assert_eq!(server.secrets(), [""; 0]);
 }
 
+#[test]
+fn remote_link_option_has_no_effect_with_a_password() {
+    let mut server = LinkServer::start(&["--docs-password", "sesame", "--admin-token-remote"]);
+    let line = server.server.line_starting_with("http: --admin-token-remote has no effect, because a password is set");
+    assert_eq!(line.level, "WARN");
+}
+
+#[test]
+fn logout_ends_only_the_session_of_the_cookie() {
+    let mut server = LinkServer::start(&[]);
+    let cookie = server.log_in();
+    server.server.signal("USR1");
+    let other = server.log_in();
+    let host = format!("Host: {}", server.server.address);
+    let logout = |headers: &[&str]| request(&server.server, "POST", "/console/logout", &[&[&*host], headers].concat());
+    assert_eq!(logout(&[]).status, 401);
+    assert_eq!(logout(&[&cookie, "Origin: http://evil.example"]).status, 403);
+    assert_eq!(server.browse("/console", &[&cookie]).status, 200);
+    let response = logout(&[&cookie]);
+    let name = format!("jamjam-dev-{}", server.server.address.port());
+    assert_eq!(response.status, 204);
+    assert_eq!(response.header("set-cookie"), format!("{name}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0"));
+    assert_eq!(server.browse("/console", &[&cookie]).status, 401);
+    assert!(server.browse("/console", &[&other]).body.contains("id=\"logout\""));
+    let password = LinkServer::start(&["--docs-password", "sesame"]);
+    assert!(!password.browse("/console", &[RIGHT]).body.contains("id=\"logout\""));
+    assert_eq!(request(&password.server, "POST", "/console/logout", &[RIGHT]).status, 404);
+}
+
 /// A `Basic` challenge would open a dialog in which no password is right.
 #[test]
 fn response_without_a_session_explains_how_to_get_a_link() {
@@ -511,7 +540,7 @@ fn response_without_a_session_explains_how_to_get_a_link() {
     let json = server.browse("/console/state", &[]);
     assert!(json.status == 401 && json.error().contains(&advice), "{json:?}");
     let used = server.browse("/start?login=x", &[HTML]);
-    assert!(used.status == 401 && used.body.contains("not valid") && used.body.contains(&advice), "{used:?}");
+    assert!(used.status == 401 && used.body.contains("used or invalid") && used.body.contains(&advice), "{used:?}");
 }
 
 #[test]
@@ -520,7 +549,7 @@ fn link_that_cannot_be_written_is_reported() {
         command.env("TMPDIR", "/nonexistent").env("XDG_RUNTIME_DIR", "/nonexistent");
     });
     let line =
-        server.line_starting_with("http: cannot write the login link to a file; set DOCS_PASSWORD or XDG_RUNTIME_DIR");
+        server.line_starting_with("http: cannot write the login link to a file; set XDG_RUNTIME_DIR, or start signaling-server with DOCS_PASSWORD");
     assert_eq!(line.level, "WARN");
     assert_eq!(request(&server, "GET", "/console", &[]).status, 401);
 }
@@ -533,9 +562,16 @@ fn server_without_loopback_has_no_link() {
         return;
     };
     let mut server = LinkServer::start(&["--host", &ip.to_string()]);
-    server.server.line_starting_with("http: no password is set, so these pages reject every login; set DOCS_PASSWORD");
+    server.server.line_starting_with(
+        "http: no password is set, so these pages reject every login; set DOCS_PASSWORD or give --admin-token-remote",
+    );
     let response = server.browse("/console", &[]);
-    assert!(response.status == 401 && response.error().contains("--docs-password-file"), "{response:?}");
+    let error = response.error();
+    assert!(error.contains("--docs-password-file") && error.contains("--admin-token-remote"), "{response:?}");
+    // For `Basic`, a browser would request a password, and no password would be right.
+    let page = server.browse("/console", &[HTML]);
+    assert_eq!((page.status, page.header("www-authenticate")), (401, "Link realm=\"docs\""));
+    assert!(page.body.contains("<code>--admin-token-remote</code>"), "{page:?}");
     assert_eq!(server.secrets(), [""; 0]);
 }
 

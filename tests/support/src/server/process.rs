@@ -106,6 +106,10 @@ impl Server {
         let file = folder.path().join("address");
         let mut command = program(&[subcommand, "--address-file", file.to_str().unwrap()]);
         command.args(options);
+        // A killed server cannot remove the file with its login link, so the file must be in the folder of the test.
+        let links = folder.path().join("links");
+        fs::create_dir(&links).unwrap();
+        command.env("TMPDIR", links);
         prepare(&mut command);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (line, log) = mpsc::channel();

@@ -179,7 +179,7 @@ function showChannel() {
     input.addEventListener("input", showUrl);
     return element("label", {}, `${name} `, input);
   }));
-  $("create-token").hidden = !parameters.some(({ name }) => name === "token");
+  $("issuer").hidden = $("create-token").hidden = !parameters.some(({ name }) => name === "token");
   const examples = messagesOf(id, "receive").flatMap((message) => message.examples.map(({ payload }) => [message.name, payload]));
   $("example").replaceChildren(...examples.map(([name, payload]) => {
     const option = element("option", { value: JSON.stringify(payload) }, name);
@@ -268,12 +268,21 @@ function send() {
   log("sent", text, "sent");
 }
 
-// Requests a token for the room of the channel. If the server has an issuer key, it rejects the request.
+// The fields of a token request. A token for a WebRTC room is valid for one user.
+function tokenRequest() {
+  const { room, roomId, userId } = values();
+  if (roomId !== undefined) return { clientId: userId, room: roomId, audience: "webrtc" };
+  return { clientId: "docs-page", room: room ?? currentChannel().address.split("/").pop() };
+}
+
+// Requests a token for the room of the channel. A server with an issuer key requires the key.
 async function createToken() {
-  const room = values().room ?? currentChannel().address.split("/").pop();
   try {
-    const body = JSON.stringify({ clientId: "docs-page", room });
-    const response = await fetch(new URL("/auth/token", location.origin), { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    const headers = { "Content-Type": "application/json" };
+    const key = $("issuer-key").value;
+    if (key) headers.Authorization = `Bearer ${key}`;
+    const body = JSON.stringify(tokenRequest());
+    const response = await fetch(new URL("/auth/token", location.origin), { method: "POST", headers, body });
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.error);
     $("parameters").querySelector("[name=token]").value = answer.token;

@@ -677,7 +677,8 @@ const toggleScope = (value) => setScope(scopeKey() === (value.room ?? `#${value.
 let operation = null;
 
 function confirmOperation(heading, text, label, path, body) {
-  operation = { path, body };
+  // After a restart of the server, the number may belong to another client. The server then rejects the operation.
+  operation = { path, body: { ...body, runId } };
   setText($("confirm-heading"), heading);
   setText($("confirm-text"), text);
   setText($("confirm-do"), label);
@@ -748,6 +749,15 @@ $("kinds").addEventListener("change", filterNotes);
 $("scope-clear").addEventListener("click", () => {
   setScope(null);
   $("find").focus();
+});
+// Ends the session. With a password there is no such button.
+$("logout")?.addEventListener("click", async () => {
+  try {
+    await fetch(`${location.origin}/console/logout`, { method: "POST", signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+    location.assign("/start");
+  } catch {
+    announce("The server does not respond. Try again.");
+  }
 });
 $("confirm-cancel").addEventListener("click", () => $("confirm").close());
 $("confirm-do").addEventListener("click", operate);

@@ -13,23 +13,10 @@ let room;
 let listener;
 let controlChannel;
 
-// Sends a JSON body, logs the request and the response, and returns the response.
-async function post(path, body, bearer) {
-  shared.log("sent", `POST ${path}`, body);
-  const headers = { "Content-Type": "application/json" };
-  if (bearer) headers.Authorization = `Bearer ${bearer}`;
-  const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
-  const answer = await response.json();
-  // The token is a secret, so the log does not show it.
-  const shown = answer.token ? { ...answer, token: "TOKEN" } : answer;
-  shared.log("received", `${response.status} to POST ${path}`, shown);
-  return { ok: response.ok, status: response.status, answer };
-}
-
 async function getToken() {
   const wanted = $("room").value;
   const body = { clientId: $("client-id").value, room: wanted, expiresIn: 3600 };
-  const { ok, status, answer } = await post("/auth/token", body, $("issuer-key").value);
+  const { ok, status, answer } = await shared.post("/auth/token", body, $("issuer-key").value);
   if (!ok) {
     showState("token-state", answer.error, true);
     // The server has an issuer key, and the request did not contain it.
@@ -86,7 +73,7 @@ async function postContent() {
   const seconds = Number($("slot").value);
   if (seconds > 0) body.expectedSlotDurationMs = seconds * 1000;
   const path = `/${encodeURIComponent(room)}/postcontent`;
-  const { ok, answer } = await post(path, body, token);
+  const { ok, answer } = await shared.post(path, body, token);
   if (ok) showState("post-state", `Posted to ${answer.clientCount} listener(s).`);
   else showState("post-state", answer.error, true);
 }

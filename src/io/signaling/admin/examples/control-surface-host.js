@@ -29,7 +29,7 @@ async function request(method, path, body) {
   const options = { method, headers, body: body && JSON.stringify(body) };
   const response = await fetch(path, options);
   const answer = await response.json();
-  shared.log("received", `${response.status} to ${method} ${path}`, answer);
+  shared.log("received", `${response.status} (${method} ${path})`, answer);
   if (response.status === 401) throw new LoginNeeded(answer.error);
   if (!response.ok) throw new Error(answer.error);
   return answer;
@@ -138,7 +138,7 @@ function onClick(id, action) {
     } catch (error) {
       const isLogin = error instanceof LoginNeeded;
       $("login").hidden = !isLogin;
-      $(isLogin ? "login-error" : "host-state").textContent = error.message;
+      $(isLogin ? "login-error" : "host-state").replaceChildren(...shared.prose(error.message));
     }
   });
 }

@@ -15,6 +15,10 @@ export function element(tag, text = "", className = "") {
   return created;
 }
 
+// A text in which code is enclosed in backticks, as nodes.
+export const prose = (text) =>
+  text.split("`").map((part, index) => (index % 2 ? element("code", part) : part));
+
 // A random id. `crypto.randomUUID` would need HTTPS or localhost.
 export function randomId() {
   const [first, second] = crypto.getRandomValues(new Uint32Array(2));
@@ -97,6 +101,19 @@ export function connect(url, { onOpen, onMessage, onClose }) {
     },
     close: () => socket.close(),
   };
+}
+
+// Sends a JSON body, logs the request and the response, and returns the response.
+export async function post(path, body, bearer) {
+  log("sent", `POST ${path}`, body);
+  const headers = { "Content-Type": "application/json" };
+  if (bearer) headers.Authorization = `Bearer ${bearer}`;
+  const response = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
+  const answer = await response.json();
+  // The token is a secret, so the log does not show it.
+  const shown = answer.token ? { ...answer, token: "TOKEN" } : answer;
+  log("received", `${response.status} (POST ${path})`, shown);
+  return { ok: response.ok, status: response.status, answer };
 }
 
 // The words for a close event, for the status line.

@@ -8,6 +8,8 @@ import * as shared from "./shared.js";
 
 const { $ } = shared;
 const STATISTICS_INTERVAL_MS = 500;
+// The close code of a connection without a token.
+const AUTHENTICATION_REQUIRED = 4001;
 
 // This tab. A second connection with the same id would replace the first one.
 const userId = shared.randomId();
@@ -29,10 +31,11 @@ function createTone() {
   return destination.stream;
 }
 
-function join() {
+async function join() {
   toneStream ??= createTone();
   const parameters = { roomId: $("room").value, userId, userName: $("user-name").value };
   setJoined(true);
+  if ($("issuer-key").value) parameters.token = await getToken();
   signaling = shared.connect(shared.socketUrl("/", parameters), {
     onOpen: () => shared.setStatus("live", "Connected"),
     onMessage(message) {
@@ -41,11 +44,26 @@ function join() {
       });
     },
     onClose(event) {
-      shared.setStatus("gone", shared.closeText(event));
       [...calls.keys()].forEach(endCall);
       setJoined(false);
+      if (event.code !== AUTHENTICATION_REQUIRED) {
+        shared.setStatus("gone", shared.closeText(event));
+        return;
+      }
+      shared.setStatus("gone", "This server requires a token. Enter its issuer key and join again.");
+      $("issuer").hidden = false;
+      $("issuer-key").focus();
     },
   });
+}
+
+// A server with the option `--webrtc-auth token` requires a token for this room and this user.
+// Usually, the server of a web application holds the issuer key and requests the tokens.
+async function getToken() {
+  const body = { clientId: userId, room: $("room").value, audience: "webrtc" };
+  const { ok, answer } = await shared.post("/auth/token", body, $("issuer-key").value);
+  if (!ok) throw new Error(answer.error);
+  return answer.token;
 }
 
 const handlers = {
@@ -131,7 +149,7 @@ async function showStatistics({ peer, item }) {
 }
 
 function setJoined(isJoined) {
-  for (const id of ["room", "user-name", "join-button"]) $(id).disabled = isJoined;
+  for (const id of ["room", "user-name", "issuer-key", "join-button"]) $(id).disabled = isJoined;
   $("leave").disabled = !isJoined;
 }
 
@@ -152,7 +170,12 @@ shared.onSubmit("send", () => {
   $("text").value = "";
 });
 
-shared.onSubmit("join", join);
+shared.onSubmit("join", () =>
+  join().catch((error) => {
+    shared.setStatus("gone", `Cannot join: ${error.message}`);
+    setJoined(false);
+  }),
+);
 $("leave").addEventListener("click", () => signaling.close());
 $("room").addEventListener("input", showRoomInUrl);
 $("room").value = new URLSearchParams(location.search).get("room") || shared.randomId().slice(0, 6);
