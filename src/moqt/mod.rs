@@ -14,23 +14,26 @@ pub mod codec;
 pub mod echo;
 pub mod message;
 mod session;
+pub mod version;
 
 pub use codec::{DecodeError, Deframer, GroupDeframer, GroupItem};
-pub use message::{MoqtVersion, TrackPath};
+pub use message::TrackPath;
 pub(crate) use session::counters;
 pub use session::{
     EndpointRole, MoqtEndpoint, Session, SessionAction, SessionCounters, SessionEvent, SessionHandler, StreamDir,
     StreamHandle, path_matches,
 };
+pub use version::MoqtVersion;
 
 /// Default UDP port.
 pub const DEFAULT_PORT: u16 = 4_443;
 
-/// ALPN of raw QUIC. An IETF draft uses the same ALPN for another protocol.
-pub const ALPN_QUIC: &[u8] = b"moq-00";
-
 /// ALPN of WebTransport.
 pub const ALPN_WEBTRANSPORT: &[u8] = b"h3";
+
+/// Maximum latency that subscriptions request in moq-lite, in milliseconds. Publishers drop groups that are older. With 0, publishers
+/// would drop groups of a normal run.
+pub const MAX_LATENCY_MS: u64 = 10_000;
 
 /// Transport that carries the streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

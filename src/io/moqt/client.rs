@@ -20,6 +20,7 @@ use tracing::info;
 use url::Url;
 
 use super::no_reply::{self, PortUse};
+use super::server::random_hop_id;
 use super::streams::{ConnectionStreams, SessionClock, drive_session};
 use super::webtransport::{SESSION_CLOSE_TIMEOUT, TransportConnection, WebTransportError, WebTransportSession};
 use super::{MoqtUrl, quic};
@@ -30,8 +31,9 @@ use crate::io::resolve::{ResolveError, resolve};
 use crate::io::stop::StopToken;
 use crate::io::tls::client::{TrustError, TrustPolicy};
 use crate::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome, ProgressDeadline};
+use crate::moqt::version::{alpns, offer_text};
 use crate::moqt::{
-    EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionCounters, SessionHandler, SessionLimits, Transport,
+    ALPN_WEBTRANSPORT, EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionCounters, SessionHandler, SessionLimits, Transport,
     error_code,
 };
 use crate::time::{Time, saturating_nanos};
@@ -307,9 +309,22 @@ pub enum MoqtConnectError {
         /// The server.
         url: MoqtUrl,
         /// The protocol that the server does not support.
-        protocol: &'static str,
+        protocol: String,
         /// Suggested remedy.
         hint: &'static str,
+    },
+    /// The server accepted the WebTransport session, but did not select an offered version.
+    #[error(
+        "no common MOQT version with {url}: offered {offered} (wt-available-protocols), and the server selected {}",
+        .selected.as_deref().unwrap_or("none (no wt-protocol)")
+    )]
+    NoCommonVersion {
+        /// The server.
+        url: MoqtUrl,
+        /// Offered protocols.
+        offered: String,
+        /// Selected protocol.
+        selected: Option<String>,
     },
     /// The certificate was rejected.
     #[error("certificate of {url} rejected: {reason}")]
@@ -466,15 +481,21 @@ async fn try_session<A: SessionHandler>(
         () = stopped.notified() => return Err(MoqtConnectError::Interrupted),
         connected = connect(options) => connected?,
     };
-    let Connected { endpoint: quic_endpoint, transport, mut connect_times, address: server_address } = connected;
+    let Connected { endpoint: quic_endpoint, transport, mut connect_times, address: server_address, version } = connected;
     let (clock, started_at) = (SessionClock(options.clock_origin), Instant::now());
+    // Without a setup, the server does not know the path. Therefore, another path would give the same result.
+    let no_reply_timeout = no_reply_timeout.filter(|_| version.is_none());
     let path_in_connect = matches!(transport, TransportConnection::WebTransport(..));
     let role = EndpointRole::Client {
         offered_versions: options.offered_versions.clone(),
         path: path.to_owned(),
         path_in_connect,
     };
-    let mut endpoint = MoqtEndpoint::new(Session::new(clock.now(), role, limits), handler);
+    let session = match version {
+        Some(version) => Session::established(role, limits, version, random_hop_id()),
+        None => Session::new(clock.now(), role, limits),
+    };
+    let mut endpoint = MoqtEndpoint::new(session, handler);
     let mut counters = SessionCounters::default();
     let (is_active, timed_out) = (Cell::new(false), Cell::new(false));
     let stop = async {
@@ -491,7 +512,8 @@ async fn try_session<A: SessionHandler>(
             () = no_reply => NO_REPLY_REASON,
         }
     };
-    let close = drive_session(ConnectionStreams::new(transport), &mut endpoint, clock, stop, |endpoint, _| {
+    let streams = ConnectionStreams::new(transport, version.is_none());
+    let close = drive_session(streams, &mut endpoint, clock, stop, |endpoint, _| {
         if connect_times.session_ns.is_none() && endpoint.session().version().is_some() {
             connect_times.session_ns = Some(saturating_nanos(started_at.elapsed()));
         }
@@ -524,6 +546,8 @@ struct Connected {
     transport: TransportConnection,
     connect_times: MoqtConnectTimes,
     address: SocketAddr,
+    /// The version, unless the setup messages select it.
+    version: Option<MoqtVersion>,
 }
 
 /// Connects to a server.
@@ -535,26 +559,53 @@ async fn connect(options: &MoqtConnectOptions) -> Result<Connected, MoqtConnectE
     let addresses = socket_options.select(&url.host, addresses).map_err(lookup_error)?;
     let name = started_at.elapsed();
     trust.require_loopback_if_insecure(&addresses)?;
-    let config = quic::client_config(verifier.clone(), url.transport, limits)
+    let protocols = alpns(&options.offered_versions);
+    let quic_alpns = match url.transport {
+        Transport::Quic => protocols.iter().map(|alpn| alpn.as_bytes().to_vec()).collect(),
+        Transport::WebTransport => vec![ALPN_WEBTRANSPORT.to_vec()],
+    };
+    let config = quic::client_config(verifier.clone(), quic_alpns, limits)
         .map_err(|error| MoqtConnectError::Failed { url: url.clone(), reason: error.to_string() })?;
     let started_at = Instant::now();
-    let (endpoint, connection, address) =
-        connect_quic(url, &addresses, socket_options, &config, limits.setup_timeout).await?;
+    let (endpoint, connection, address) = connect_quic(options, &addresses, socket_options, &config).await?;
     let mut connect_times = MoqtConnectTimes {
         dns_ns: Some(saturating_nanos(name)),
         quic_ns: Some(saturating_nanos(started_at.elapsed())),
         ..MoqtConnectTimes::default()
     };
-    let transport = match url.transport {
-        Transport::Quic => TransportConnection::Quic(connection),
+    let (transport, version) = match url.transport {
+        Transport::Quic => {
+            let alpn = quic::negotiated_alpn(&connection).unwrap_or_default();
+            (TransportConnection::Quic(connection), MoqtVersion::from_alpn(&alpn))
+        }
         Transport::WebTransport => {
             let started_at = Instant::now();
-            let session = connect_webtransport(url, &connection, limits.setup_timeout).await?;
+            let (session, protocol) = connect_webtransport(options, &protocols, &connection).await?;
             connect_times.webtransport_ns = Some(saturating_nanos(started_at.elapsed()));
-            TransportConnection::WebTransport(connection, session)
+            let version = selected_version(options, &protocols, protocol)?;
+            (TransportConnection::WebTransport(connection, session), version)
         }
     };
-    Ok(Connected { endpoint, transport, connect_times, address })
+    Ok(Connected { endpoint, transport, connect_times, address, version })
+}
+
+/// The version that the server selected for a WebTransport session. `Ok(None)` if the setup messages select it. This is also the case if
+/// the server selects no protocol, because servers of gomoqt do not know the negotiation.
+fn selected_version(
+    options: &MoqtConnectOptions,
+    protocols: &[&str],
+    selected: Option<String>,
+) -> Result<Option<MoqtVersion>, MoqtConnectError> {
+    let has_setup = options.offered_versions.iter().any(|version| version.rules().session_code.is_some());
+    match &selected {
+        None if has_setup => Ok(None),
+        Some(selected) if protocols.contains(&selected.as_str()) => Ok(MoqtVersion::from_alpn(selected.as_bytes())),
+        _ => Err(MoqtConnectError::NoCommonVersion {
+            url: options.url.clone(),
+            offered: offer_text(protocols),
+            selected: selected.map(|selected| offer_text(&[selected])),
+        }),
+    }
 }
 
 /// Resolves the host on another thread, so that this one can handle a stop request.
@@ -569,12 +620,12 @@ async fn resolve_host(url: &MoqtUrl) -> Result<Vec<SocketAddr>, ResolveError> {
 
 /// Tries the addresses in order.
 async fn connect_quic(
-    url: &MoqtUrl,
+    options: &MoqtConnectOptions,
     addresses: &[SocketAddr],
     socket_options: &LocalSocketOptions,
     config: &ClientConfig,
-    timeout: Duration,
 ) -> Result<(Endpoint, Connection, SocketAddr), MoqtConnectError> {
+    let (url, timeout) = (&options.url, options.limits.setup_timeout);
     // The resolver returns at least one address.
     let mut error =
         MoqtConnectError::TimedOut { url: url.clone(), address: addresses[0], timeout, port_use: PortUse::Silent };
@@ -599,7 +650,7 @@ async fn connect_quic(
         match tokio::time::timeout(attempt_timeout, connecting).await {
             Ok(Ok(connection)) => return Ok((endpoint, connection, *address)),
             // The server replied, so another address would give the same result.
-            Ok(Err(error)) => return Err(MoqtConnectError::from_connection_error(url, &error)),
+            Ok(Err(error)) => return Err(MoqtConnectError::from_connection_error(options, &error)),
             Err(_) => {}
         }
     }
@@ -608,18 +659,19 @@ async fn connect_quic(
 
 /// Requests a WebTransport session.
 async fn connect_webtransport(
-    url: &MoqtUrl,
+    options: &MoqtConnectOptions,
+    protocols: &[&str],
     connection: &Connection,
-    timeout: Duration,
-) -> Result<WebTransportSession, MoqtConnectError> {
+) -> Result<(WebTransportSession, Option<String>), MoqtConnectError> {
+    let (url, timeout) = (&options.url, options.limits.setup_timeout);
     let failed = |reason: String| MoqtConnectError::Failed { url: url.clone(), reason };
     let request_url: Url = url.to_string().parse().map_err(|error: url::ParseError| failed(error.to_string()))?;
-    match tokio::time::timeout(timeout, WebTransportSession::connect(connection, request_url)).await {
+    match tokio::time::timeout(timeout, WebTransportSession::connect(connection, request_url, protocols)).await {
         Ok(Ok(session)) => Ok(session),
         // This error reports only a lost or malformed stream. The close reason of the connection is more specific.
         Ok(Err(error @ (WebTransportError::ConnectionLost(_) | WebTransportError::Malformed(_)))) => {
             Err(match connection.close_reason() {
-                Some(error) => MoqtConnectError::from_connection_error(url, &error),
+                Some(error) => MoqtConnectError::from_connection_error(options, &error),
                 None => MoqtConnectError::from_webtransport_error(url, error),
             })
         }
@@ -630,8 +682,8 @@ async fn connect_webtransport(
 
 impl MoqtConnectError {
     /// Classifies a lost connection.
-    fn from_connection_error(server: &MoqtUrl, error: &ConnectionError) -> Self {
-        let url = server.clone();
+    fn from_connection_error(options: &MoqtConnectOptions, error: &ConnectionError) -> Self {
+        let url = options.url.clone();
         let no_alpn = TransportErrorCode::crypto(AlertDescription::NoApplicationProtocol.into());
         let (code, reason) = match error {
             ConnectionError::TransportError(error) => (error.code, error.reason.clone()),
@@ -643,8 +695,11 @@ impl MoqtConnectError {
         let by_peer = matches!(error, ConnectionError::ConnectionClosed(_));
         if code == no_alpn {
             let (protocol, hint) = match url.transport {
-                Transport::Quic => ("MOQT over raw QUIC (moq-00)", "try https:// with the same address"),
-                Transport::WebTransport => ("HTTP/3", "try moqt:// with the same address"),
+                Transport::Quic => {
+                    let offered = alpns(&options.offered_versions).join(", ");
+                    (format!("MOQT over raw QUIC ({offered})"), "try https:// with the same address")
+                }
+                Transport::WebTransport => ("HTTP/3".to_owned(), "try moqt:// with the same address"),
             };
             Self::UnsupportedProtocol { url, protocol, hint }
         } else if code == CONNECTION_REFUSED {

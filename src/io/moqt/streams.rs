@@ -189,7 +189,7 @@ pub(super) struct ConnectionStreams {
     /// Over WebTransport: unfinished futures, each of which reads the header of a stream opened by the peer. Control, QPACK and reserved
     /// streams also stay here until they end.
     header_reads: FuturesUnordered<BoxFuture<'static, (StreamDir, PeerStream)>>,
-    /// Whether the first bidirectional stream, which is the session stream, was accepted.
+    /// Whether the session stream was accepted: the first bidirectional stream. Always true if the version has no session stream.
     first_bi_accepted: bool,
     /// Whether the header of the first bidirectional stream is being read.
     first_bi_pending: bool,
@@ -201,7 +201,8 @@ pub(super) struct ConnectionStreams {
 }
 
 impl ConnectionStreams {
-    pub(super) fn new(mut transport: TransportConnection) -> Self {
+    /// `has_session_stream`: whether the peer's first bidirectional stream is the session stream.
+    pub(super) fn new(mut transport: TransportConnection, has_session_stream: bool) -> Self {
         let closed: BoxFuture<'static, _> = Box::pin(transport.closed());
         let accept_futures =
             [StreamDir::Bi, StreamDir::Uni].map(|dir| Some(accept_stream(dir, transport.connection().clone())));
@@ -213,7 +214,7 @@ impl ConnectionStreams {
             openers: [StreamDir::Bi, StreamDir::Uni].map(StreamOpener::new),
             accept_futures,
             header_reads: FuturesUnordered::new(),
-            first_bi_accepted: false,
+            first_bi_accepted: !has_session_stream,
             first_bi_pending: false,
             closed: Some(closed),
             last_polled_send: StreamHandle::Local(0),
