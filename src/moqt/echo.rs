@@ -231,7 +231,8 @@ impl MoqtEcho {
                 self.end_track(subscription, TrackState::Ending(now + LATE_GROUP_TIMEOUT));
             }
             (EchoSubscribes::WhenSubscribed, Some(code)) => {
-                for subscriber in self.tracks.remove(&subscription).into_iter().flat_map(|track| track.subscribe_streams)
+                for subscriber in
+                    self.tracks.remove(&subscription).into_iter().flat_map(|track| track.subscribe_streams)
                 {
                     session.end_subscription(subscriber, Some(code));
                 }

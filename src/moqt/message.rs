@@ -536,10 +536,6 @@ impl MessageBody for SubscribeGap {
         if !version.rules().has_subscribe_gap {
             return Err(DecodeError::NotInVersion("SUBSCRIBE_GAP"));
         }
-        Ok(Self {
-            min: fields.varint("first group")?,
-            max: fields.varint("last group")?,
-            code: fields.varint("code")?,
-        })
+        Ok(Self { min: fields.varint("first group")?, max: fields.varint("last group")?, code: fields.varint("code")? })
     }
 }

@@ -33,8 +33,8 @@ use crate::io::tls::client::{TrustError, TrustPolicy};
 use crate::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome, ProgressDeadline};
 use crate::moqt::version::{alpns, offer_text};
 use crate::moqt::{
-    ALPN_WEBTRANSPORT, EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionCounters, SessionHandler, SessionLimits, Transport,
-    error_code,
+    ALPN_WEBTRANSPORT, EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionCounters, SessionHandler,
+    SessionLimits, Transport, error_code,
 };
 use crate::time::{Time, saturating_nanos};
 
@@ -481,7 +481,8 @@ async fn try_session<A: SessionHandler>(
         () = stopped.notified() => return Err(MoqtConnectError::Interrupted),
         connected = connect(options) => connected?,
     };
-    let Connected { endpoint: quic_endpoint, transport, mut connect_times, address: server_address, version } = connected;
+    let Connected { endpoint: quic_endpoint, transport, mut connect_times, address: server_address, version } =
+        connected;
     let (clock, started_at) = (SessionClock(options.clock_origin), Instant::now());
     // Without a setup, the server does not know the path. Therefore, another path would give the same result.
     let no_reply_timeout = no_reply_timeout.filter(|_| version.is_none());

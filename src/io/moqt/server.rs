@@ -451,23 +451,22 @@ impl MoqtConnections {
         let streams = ConnectionStreams::new(transport, version.is_none());
         let mut endpoint = MoqtEndpoint::new(session, MoqtEcho::new(echo.clone()));
         let mut counted = 0;
-        let close =
-            drive_session(streams, &mut endpoint, clock, stop, |endpoint, streams| {
-                let counters = endpoint.take_counters();
-                if counters.groups_received + counters.frames_received + counters.frames_sent > 0 {
-                    registration.on_activity();
-                }
-                self.add_session_counters(source, &counters);
-                let held = endpoint.session().held_bytes() + endpoint.handler().buffered_bytes();
-                let transport = quic::CONNECTION_BYTES + streams.open as u64 * quic::STREAM_BYTES;
-                let allowance = memory.set(transport + held as u64);
-                endpoint.handler().limit_growth(allowance);
-                if streams.rejected > counted {
-                    self.counters.update(|counters| counters.connections.streams_stray += streams.rejected - counted);
-                    counted = streams.rejected;
-                }
-            })
-            .await;
+        let close = drive_session(streams, &mut endpoint, clock, stop, |endpoint, streams| {
+            let counters = endpoint.take_counters();
+            if counters.groups_received + counters.frames_received + counters.frames_sent > 0 {
+                registration.on_activity();
+            }
+            self.add_session_counters(source, &counters);
+            let held = endpoint.session().held_bytes() + endpoint.handler().buffered_bytes();
+            let transport = quic::CONNECTION_BYTES + streams.open as u64 * quic::STREAM_BYTES;
+            let allowance = memory.set(transport + held as u64);
+            endpoint.handler().limit_growth(allowance);
+            if streams.rejected > counted {
+                self.counters.update(|counters| counters.connections.streams_stray += streams.rejected - counted);
+                counted = streams.rejected;
+            }
+        })
+        .await;
         self.add_session_counters(source, &endpoint.take_counters());
         close
     }

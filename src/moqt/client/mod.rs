@@ -212,9 +212,7 @@ impl MoqtClient {
     /// server accepts our subscription.
     fn check_ready(&mut self, now: Time, version: MoqtVersion) {
         let is_ready = !self.subscribe_streams.is_empty()
-            && self
-                .echo_subscription
-                .is_some_and(|(_, accepted)| accepted || version.rules().accepts_with_first_group);
+            && self.echo_subscription.is_some_and(|(_, accepted)| accepted || version.rules().accepts_with_first_group);
         if is_ready && matches!(self.phase, ClientPhase::Subscribing { .. }) {
             self.sent_frames.push_event(MoqtClientEvent::Ready { at: now });
             self.phase = ClientPhase::Sending { start: now + self.config.start_delay };

@@ -11,11 +11,11 @@ mod subscriptions;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::SessionLimits;
 use super::codec::DecodeError;
 use super::error_code;
 use super::message::{MessageBody, PATH_PARAMETER, SessionClient, SessionServer, SessionUpdate, StreamType};
 use super::version::{MoqtVersion, alpns};
-use super::SessionLimits;
 use crate::time::{Time, display_seconds};
 use stream_state::{OutgoingGroups, OutgoingSubscriptions, StreamRole, StreamState};
 

@@ -191,12 +191,7 @@ impl Session {
         };
     }
 
-    fn on_message(
-        &mut self,
-        stream: StreamHandle,
-        reply_type: Option<u8>,
-        body: &[u8],
-    ) -> Result<(), DecodeError> {
+    fn on_message(&mut self, stream: StreamHandle, reply_type: Option<u8>, body: &[u8]) -> Result<(), DecodeError> {
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
         match &state.role {
             StreamRole::SessionSetup => self.on_setup(stream, body),

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{EndpointRole, Session};
 use super::events::{SessionAction, SessionEvent, StreamDir, StreamHandle};
 use super::stream_state::{AnnounceRequest, IncomingSubscription, RECENTLY_ENDED_CAPACITY, StreamRole, StreamState};
+use super::{EndpointRole, Session};
 use crate::moqt::codec::DecodeError;
 use crate::moqt::error_code;
 use crate::moqt::message::{
