@@ -262,12 +262,9 @@ pub fn select_protocol(offered: &[String]) -> Result<Option<&'static str>, Strin
     }
     let supported = alpns(&MoqtVersion::ALL);
     let selected = offered.iter().find_map(|name| supported.iter().find(|alpn| *alpn == name));
-    selected.map(|alpn| Some(*alpn)).ok_or_else(|| no_common_version(&offer_text(offered)))
-}
-
-/// Names the offered versions, as in [`offer_text`], and the supported ALPNs.
-pub fn no_common_version(offered: &str) -> String {
-    format!("no common version: offered {offered}, supported {}", alpns(&MoqtVersion::ALL).join(", "))
+    selected.map(|alpn| Some(*alpn)).ok_or_else(|| {
+        format!("no common version: offered {}, supported {}", offer_text(offered), supported.join(", "))
+    })
 }
 
 /// The first names of a peer's offer, for errors and logs.

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::io::tls::crypto_provider;
 use crate::io::udp;
-use crate::moqt::version::{MoqtVersion, alpns, no_common_version, offer_text};
+use crate::moqt::version::{MoqtVersion, alpns, offer_text};
 use crate::moqt::{ALPN_WEBTRANSPORT, SessionLimits};
 
 /// Flow-control window of a connection and of each stream, in bytes. The peer can make the transport hold this number of bytes by
@@ -164,7 +164,9 @@ impl ResolvesServerCert for AlpnRecorder {
         let offered: Vec<&[u8]> = client_hello.alpn().into_iter().flatten().collect();
         if !server_alpns().any(|alpn| offered.contains(&alpn)) {
             let offered: Vec<_> = offered.into_iter().map(String::from_utf8_lossy).collect();
-            *self.lock() = Some(no_common_version(&offer_text(&offered)));
+            let supported: Vec<_> = server_alpns().map(String::from_utf8_lossy).collect();
+            let (offered, supported) = (offer_text(&offered), supported.join(", "));
+            *self.lock() = Some(format!("no common ALPN: offered {offered}, supported {supported}"));
         }
         self.inner.resolve(client_hello)
     }

@@ -189,6 +189,10 @@ fn moq_lite_messages_match_their_golden_bytes() {
             pieces.check("subscribe-ok-gomoqt", Some(0), &ok);
             let gomoqt = AnnouncePlease { excluded_hop: 0, ..request.clone() };
             pieces.check("announce-please-gomoqt", Some(1), &gomoqt);
+            for (name, status) in [("active", AnnounceStatus::Active), ("ended", AnnounceStatus::Ended)] {
+                let client = Announce { hops: vec![5], ..announce(status) };
+                pieces.check(&format!("announce-{name}-client"), None, &client);
+            }
             // An empty prefix is equivalent to a slash.
             let body = &pieces.take("announce-please-moq-net")[2..];
             assert_eq!(AnnouncePlease::from_bytes(version, body), Ok(request));
