@@ -583,7 +583,7 @@ async fn connect(options: &MoqtConnectOptions) -> Result<Connected, MoqtConnectE
             let started_at = Instant::now();
             let (session, protocol) = connect_webtransport(options, &protocols, &connection).await?;
             connect_times.webtransport_ns = Some(saturating_nanos(started_at.elapsed()));
-            let version = selected_version(options, &protocols, protocol)?;
+            let version = selected_version(url, &options.offered_versions, protocol)?;
             (TransportConnection::WebTransport(connection, session), version)
         }
     };
@@ -593,17 +593,18 @@ async fn connect(options: &MoqtConnectOptions) -> Result<Connected, MoqtConnectE
 /// The version that the server selected for a WebTransport session. `Ok(None)` if the setup messages select it. This is also the case if
 /// the server selects no protocol, because servers of gomoqt do not know the negotiation.
 fn selected_version(
-    options: &MoqtConnectOptions,
-    protocols: &[&str],
+    url: &MoqtUrl,
+    offered_versions: &[MoqtVersion],
     selected: Option<String>,
 ) -> Result<Option<MoqtVersion>, MoqtConnectError> {
-    let has_setup = options.offered_versions.iter().any(|version| version.rules().session_code.is_some());
+    let protocols = alpns(offered_versions);
+    let has_setup = offered_versions.iter().any(|version| version.rules().session_code.is_some());
     match &selected {
         None if has_setup => Ok(None),
         Some(selected) if protocols.contains(&selected.as_str()) => Ok(MoqtVersion::from_alpn(selected.as_bytes())),
         _ => Err(MoqtConnectError::NoCommonVersion {
-            url: options.url.clone(),
-            offered: offer_text(protocols),
+            url: url.clone(),
+            offered: offer_text(&protocols),
             selected: selected.map(|selected| offer_text(&[selected])),
         }),
     }
@@ -719,5 +720,27 @@ impl MoqtConnectError {
             WebTransportError::HttpStatus(status) => Self::HttpStatus { url, status: status.as_u16() },
             error => Self::Failed { url, reason: error.to_string() },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocol_of_the_server_selects_the_version_or_is_named() -> Result<(), super::super::ParseMoqtUrlError> {
+        let url: MoqtUrl = "https://h/echo".parse()?;
+        let all = &MoqtVersion::ALL[..];
+        let select = |offered: &[MoqtVersion], name: Option<&str>| {
+            selected_version(&url, offered, name.map(str::to_owned)).map_err(|error| error.to_string())
+        };
+        assert_eq!(select(all, Some("moq-lite-03")), Ok(Some(MoqtVersion::Lite03)));
+        assert_eq!((select(all, Some("moq-00")), select(all, None)), (Ok(None), Ok(None)));
+        let lite = &[MoqtVersion::Lite04];
+        let server = "no common MOQT version with https://h:4443/echo: offered moq-lite-04 (wt-available-protocols), and the server selected";
+        assert_eq!(select(lite, None), Err(format!("{server} none (no wt-protocol)")));
+        assert_eq!(select(lite, Some("moq-lite-03")), Err(format!("{server} moq-lite-03")));
+        assert_eq!(select(lite, Some("a\u{1b}")), Err(format!("{server} a\u{fffd}")));
+        Ok(())
     }
 }
