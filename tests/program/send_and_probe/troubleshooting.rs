@@ -646,9 +646,10 @@ fn every_moqt_symptom_has_its_message() {
             ("(the URL has no port, so port 443 was used; MOQT echo servers listen on 4443)", || {
                 probe("https://127.0.0.1/echo", &["--insecure"])
             }),
-            ("supports QUIC, but not MOQT over raw QUIC (moq-00); try https:// with the same address", || {
-                moqt(quic_server(b"h3", false), &[])
-            }),
+            (
+                "supports QUIC, but not MOQT over raw QUIC (moq-lite-04, moq-lite-03, moq-00); try https:// with the same address",
+                || moqt(quic_server(b"h3", false), &[]),
+            ),
             ("supports QUIC, but not HTTP/3; try moqt:// with the same address", || {
                 probe(format!("https://{}/echo", quic_server(b"moq-00", false)), &["--insecure"])
             }),
