@@ -174,7 +174,7 @@ impl MoqtEcho {
         }
         for subscriber in wanted {
             if let Some(pending) = self.pending_subscribes.remove(&subscriber) {
-                self.serve(session, version, subscriber, pending.track, pending.range);
+                self.serve(session, version, subscriber, &pending.track, pending.range);
             }
         }
     }
@@ -257,7 +257,7 @@ impl MoqtEcho {
     ) {
         let Some(version) = session.version() else { return };
         if self.announced.contains(&self.announced_path(version, &track)) {
-            self.serve(session, version, subscriber, track, range);
+            self.serve(session, version, subscriber, &track, range);
         } else {
             let deadline = now + self.config.announce_timeout;
             self.pending_subscribes.insert(subscriber, PendingSubscribe { deadline, track, range });
@@ -270,11 +270,11 @@ impl MoqtEcho {
         session: &mut Session,
         version: MoqtVersion,
         subscriber: StreamHandle,
-        track: TrackPath,
+        track: &TrackPath,
         range: SubscribeUpdate,
     ) {
         session.accept_subscribe(subscriber);
-        let path = self.announced_path(version, &track);
+        let path = self.announced_path(version, track);
         match version.rules().echo_subscribes {
             EchoSubscribes::WhenAnnounced => {
                 let found = self.tracks.values_mut().find(|track| track.is_active() && track.path == path);
@@ -283,7 +283,7 @@ impl MoqtEcho {
                 }
             }
             EchoSubscribes::WhenSubscribed => {
-                let subscription = session.subscribe(&track, &relayed_range(range));
+                let subscription = session.subscribe(track, &relayed_range(range));
                 let subscribe_streams = vec![subscriber];
                 self.tracks.insert(subscription, EchoTrack { path, subscribe_streams, state: TrackState::Active });
             }
@@ -293,8 +293,7 @@ impl MoqtEcho {
     /// The client ended a subscription, normally or with an error code.
     fn on_unsubscribed(&mut self, session: &mut Session, subscriber: StreamHandle, code: Option<u32>) {
         self.pending_subscribes.remove(&subscriber);
-        let is_relayed =
-            session.version().is_some_and(|version| version.rules().echo_subscribes == EchoSubscribes::WhenSubscribed);
+        let is_relayed = relays_subscriptions(session);
         for (subscription, track) in &mut self.tracks {
             let before = track.subscribe_streams.len();
             track.subscribe_streams.retain(|other| *other != subscriber);
@@ -311,10 +310,8 @@ impl MoqtEcho {
             pending.range = range;
             return;
         }
-        let is_relayed =
-            session.version().is_some_and(|version| version.rules().echo_subscribes == EchoSubscribes::WhenSubscribed);
         let track = self.tracks.iter().find(|(_, track)| track.subscribe_streams.contains(&subscriber));
-        if let (true, Some((subscription, _))) = (is_relayed, track) {
+        if let Some((subscription, _)) = track.filter(|_| relays_subscriptions(session)) {
             session.update_subscription(*subscription, &relayed_range(range));
         }
     }
@@ -466,6 +463,11 @@ impl SessionHandler for MoqtEcho {
     fn take_counters(&mut self) -> SessionCounters {
         std::mem::take(&mut self.counters)
     }
+}
+
+/// Whether each subscription of the client causes a subscription of the echo.
+fn relays_subscriptions(session: &Session) -> bool {
+    session.version().is_some_and(|version| version.rules().echo_subscribes == EchoSubscribes::WhenSubscribed)
 }
 
 /// The range that the echo requests for a subscription of the client.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use jamjam_dev::io::moqt::client::{self, MoqtConnectOptions};
+use jamjam_dev::io::moqt::client;
+use jamjam_dev::io::moqt::connect::MoqtConnectOptions;
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::moqt::Transport;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jamjam_dev::io::moqt::client::MoqtConnectError;
+use jamjam_dev::io::moqt::connect::MoqtConnectError;
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::moqt::SessionLimits;
 use jamjam_dev::moqt::Transport;

@@ -7,6 +7,7 @@
 //! run on its own thread.
 
 pub mod client;
+pub mod connect;
 mod counters;
 pub mod demo_page;
 pub mod no_reply;

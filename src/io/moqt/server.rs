@@ -27,21 +27,19 @@ use tracing::{debug, info, warn};
 use super::ServerCounters;
 use super::open_connections::{OpenConnections, Registration};
 use super::quic::{self, AlpnRecorder, BoundSockets};
-use super::streams::{ConnectionStreams, SessionClock, SessionClose, drive_session};
+use super::streams::{ConnectionStreams, SessionClock, SessionClose, drive_session, new_session};
 use super::webtransport::{H3_EXCESSIVE_LOAD, H3_NO_ERROR, SessionRequest, TransportConnection, WebTransportSession};
 use crate::address::{Cidr, canonical_socket_addr};
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, QuicAdmission};
 use crate::io::log::SharedLogThrottle;
-use crate::io::os::random_u64s;
 use crate::io::stop::StopToken;
 use crate::io::tls::crypto_provider;
 use crate::memory_budget::{ConnectionMemory, MemoryBudget, MemoryCharge};
-use crate::moqt::codec::MAX_VARINT;
 use crate::moqt::echo::{MoqtEcho, MoqtEchoConfig};
 use crate::moqt::version::select_protocol;
 use crate::moqt::{
-    ALPN_WEBTRANSPORT, EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionCounters, SessionLimits, Transport,
-    error_code, path_matches,
+    ALPN_WEBTRANSPORT, EndpointRole, MoqtEndpoint, MoqtVersion, SessionCounters, SessionLimits, Transport, error_code,
+    path_matches,
 };
 use crate::time::display_seconds;
 
@@ -393,12 +391,8 @@ impl MoqtConnections {
         };
         if self.connection_throttle.allow() {
             let transport = if is_webtransport { Transport::WebTransport } else { Transport::Quic };
-            match version {
-                Some(version) => {
-                    info!(target: "moqt", %source, transport = transport.name(), version = version.name(), "connected");
-                }
-                None => info!(target: "moqt", %source, transport = transport.name(), "connected"),
-            }
+            let version = version.map(MoqtVersion::name);
+            info!(target: "moqt", %source, transport = transport.name(), version, "connected");
         }
         let role = EndpointRole::Server { served_path: self.config.path.clone(), connect_path };
         let SessionClose { code, reason, closed_locally } =
@@ -444,10 +438,7 @@ impl MoqtConnections {
     ) -> SessionClose {
         let MoqtServerConfig { echo, limits, .. } = &self.config;
         let clock = SessionClock(Instant::now());
-        let session = match version {
-            Some(version) => Session::established(role, limits.clone(), version, random_hop_id()),
-            None => Session::new(clock.now(), role, limits.clone()),
-        };
+        let session = new_session(clock.now(), role, limits.clone(), version);
         let streams = ConnectionStreams::new(transport, version.is_none());
         let mut endpoint = MoqtEndpoint::new(session, MoqtEcho::new(echo.clone()));
         let mut counted = 0;
@@ -573,12 +564,6 @@ impl MoqtConnections {
         });
         OpenCount(&self.counters)
     }
-}
-
-/// A random number for [`Session::established`]: 62 bits, and not 0, which means unknown.
-pub(super) fn random_hop_id() -> u64 {
-    let [random] = random_u64s();
-    (random & MAX_VARINT).max(1)
 }
 
 /// Guard for a connection. The connection counts as open until the guard is dropped.

@@ -16,8 +16,12 @@ use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarI
 use web_transport_proto::{error_from_http3, error_to_http3};
 
 use super::webtransport::{H3_REQUEST_REJECTED, TransportConnection, WT_BUFFERED_STREAM_REJECTED};
-use crate::moqt::codec::write_varint;
-use crate::moqt::{MoqtEndpoint, SessionAction, SessionHandler, StreamDir, StreamHandle, error_code};
+use crate::io::os::random_u64s;
+use crate::moqt::codec::{MAX_VARINT, write_varint};
+use crate::moqt::{
+    EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionAction, SessionHandler, SessionLimits, StreamDir,
+    StreamHandle, error_code,
+};
 use crate::time::{Time, saturating_nanos};
 
 /// Number of iterations after which the loop yields and checks the deadline, even while events keep arriving.
@@ -59,6 +63,19 @@ impl SessionClock {
             None => std::future::pending().await,
         }
     }
+}
+
+/// Creates a session. `version` is the version that the transport has selected; `None` if the setup messages select it.
+pub(super) fn new_session(
+    now: Time,
+    role: EndpointRole,
+    limits: SessionLimits,
+    version: Option<MoqtVersion>,
+) -> Session {
+    let Some(version) = version else { return Session::new(now, role, limits) };
+    // 62 bits, and not 0, which means unknown.
+    let [random] = random_u64s();
+    Session::established(role, limits, version, (random & MAX_VARINT).max(1))
 }
 
 /// How a session was closed.

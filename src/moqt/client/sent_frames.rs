@@ -47,7 +47,7 @@ pub enum MoqtClientEvent {
         version: MoqtVersion,
     },
     /// The server has subscribed to our track. In gomoqt-2025-02, the server has also accepted our subscription to the echo. In the other
-    /// versions, the server has announced the echo, but may accept our subscription only when it sends the first group of the echo.
+    /// versions, the server has announced the echo. It may accept our subscription only when it sends the first group of the echo.
     Ready {
         /// Time of the event.
         at: Time,

@@ -77,12 +77,11 @@ impl Session {
     /// Ends the stream of a request on both sides: normally, or with an error code.
     fn close_request(&mut self, stream: StreamHandle, code: Option<u32>) {
         let Some(state) = self.remove_stream(stream) else { return };
-        match code {
-            Some(code) => self.reject_stream(stream, state.dir, code),
-            None => {
-                self.finish_stream(stream, &state);
-                self.actions.push_back(SessionAction::StopSending(stream, error_code::NO_ERROR));
-            }
+        if let Some(code) = code {
+            self.reject_stream(stream, state.dir, code);
+        } else {
+            self.finish_stream(stream, &state);
+            self.actions.push_back(SessionAction::StopSending(stream, error_code::NO_ERROR));
         }
     }
 

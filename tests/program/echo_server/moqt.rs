@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use jamjam_dev::io::moqt::client::{MoqtConnectError, MoqtConnectOptions};
+use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::tls::client::TrustPolicy;
 use jamjam_dev::moqt::client::{FramePayload, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_dev::moqt::{MoqtVersion, TrackPath};
