@@ -53,7 +53,7 @@ pub struct MoqtArgs {
 
     /// Path prefix of the tracks to echo, as comma-separated parts
     ///
-    /// Applies to version gomoqt-2025-02; gomoqt-0.9 always uses `/`.
+    /// Applies to version gomoqt-2025-02; the other versions always use `/`.
     #[arg(long, hide_short_help = true, value_name = "PATH", value_parser = parse_path_prefix, requires = MOQT_GROUP, default_value_t = echo::MoqtEchoConfig::default().track_prefix, help_heading = HEADING)]
     moqt_prefix: TrackPath,
 

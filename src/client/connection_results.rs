@@ -147,10 +147,10 @@ pub struct MoqtConnectTimes {
     pub quic_ns: Option<u64>,
     /// HTTP/3 settings and WebTransport session request. `None` over raw QUIC.
     pub webtransport_ns: Option<u64>,
-    /// MOQT setup and version negotiation.
+    /// MOQT setup and version negotiation. Near zero if the version has no setup.
     pub session_ns: Option<u64>,
-    /// Time from the MOQT setup until both sides accepted each other's subscription. With gomoqt-0.9, the time ends when the server has
-    /// subscribed and announced the echo.
+    /// Time from the MOQT setup until both sides accepted each other's subscription. In all versions but gomoqt-2025-02, the time ends when
+    /// the server has subscribed and announced the echo.
     pub subscribe_ns: Option<u64>,
 }
 

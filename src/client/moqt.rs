@@ -7,8 +7,9 @@ use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
 use super::results::PacketObserver;
 use super::results::{ProgressCounters, RunKind, RunResults, StopSignal, StreamKind};
 use super::sent_packets::{ROUND_TRIPS_PER_SECOND, ReceivedReply, SentPackets};
+use crate::moqt::SessionCounters;
 use crate::moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
-use crate::moqt::{MoqtVersion, SessionCounters};
+use crate::moqt::version::PathFormat;
 use crate::stats::{PacingStats, StreamStats};
 use crate::time::{Time, saturating_nanos};
 
@@ -25,7 +26,7 @@ pub struct MoqtRunConfig {
     pub target: String,
     /// Reply time-out, in addition to the minimum RTT.
     pub timeout: Duration,
-    /// Display name of the track if the negotiated version is [`MoqtVersion::Gomoqt09`].
+    /// Display name of the track if the negotiated version has broadcast paths.
     pub broadcast_track: String,
     /// RTT above which a frame is late.
     pub late_after: Option<Duration>,
@@ -103,7 +104,7 @@ impl FrameTracker {
         match *event {
             MoqtClientEvent::Established { at, version } => {
                 self.results.version = Some(version);
-                if version == MoqtVersion::Gomoqt09 {
+                if version.rules().paths != PathFormat::Parts {
                     self.results.track.clone_from(&self.config.broadcast_track);
                 }
                 self.established_at = Some(at);

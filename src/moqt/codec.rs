@@ -26,6 +26,8 @@ pub const MAX_PARAMETERS: usize = 64;
 pub const MAX_VERSIONS: usize = 64;
 /// Maximum number of suffixes in one `ANNOUNCE_INIT`.
 pub const MAX_SUFFIXES: usize = 1_024;
+/// Maximum number of hops in an announcement.
+pub const MAX_HOPS: usize = 64;
 
 /// Capacity in bytes that the buffer of a deframer may keep even when it is empty. A larger capacity is reduced when it exceeds four times
 /// the number of buffered bytes. Therefore, a single long message does not keep memory occupied for the rest of the stream.
@@ -64,6 +66,9 @@ pub enum DecodeError {
     /// The stream ends within a message, after this number of bytes of the message.
     #[error("stream ends after {0} bytes of an incomplete message")]
     TruncatedStream(usize),
+    /// Unknown type of a reply to SUBSCRIBE.
+    #[error("unknown type {0} of a reply to SUBSCRIBE")]
+    UnknownReplyType(u8),
     /// The named message does not exist in the negotiated version.
     #[error("{0} does not exist in the negotiated version")]
     NotInVersion(&'static str),
@@ -94,6 +99,13 @@ impl<'a> FieldReader<'a> {
         Ok(value)
     }
 
+    /// Reads one byte.
+    pub fn byte(&mut self, field: &'static str) -> Result<u8, DecodeError> {
+        let (byte, rest) = self.0.split_first().ok_or(DecodeError::UnexpectedEnd(field))?;
+        self.0 = rest;
+        Ok(*byte)
+    }
+
     /// Reads a length and that many bytes.
     pub fn bytes(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let len = self.varint(field)?;
@@ -109,7 +121,7 @@ impl<'a> FieldReader<'a> {
     }
 
     /// Reads a count of at most `max`.
-    fn count(&mut self, field: &'static str, max: usize) -> Result<usize, DecodeError> {
+    pub fn count(&mut self, field: &'static str, max: usize) -> Result<usize, DecodeError> {
         let count = self.varint(field)?;
         usize::try_from(count).ok().filter(|fits| *fits <= max).ok_or(DecodeError::TooMany { field, count, max })
     }
@@ -190,6 +202,11 @@ impl Deframer {
         self.buffer.len() - self.consumed
     }
 
+    /// Whether the received bytes that have not been returned yet start with `bytes`.
+    pub fn starts_with(&self, bytes: &[u8]) -> bool {
+        self.buffer[self.consumed..].starts_with(bytes)
+    }
+
     /// Returns the next single byte: the stream type.
     pub fn next_byte(&mut self) -> Option<u8> {
         let byte = *self.buffer.get(self.consumed)?;
@@ -213,6 +230,17 @@ impl Deframer {
             *self = Self { buffer: self.buffer[self.consumed..].to_vec(), consumed: 0 };
         }
         Ok(Some(message))
+    }
+
+    /// Like [`Deframer::next_length_prefixed`], for a message that follows a byte with its type.
+    pub fn next_typed(&mut self) -> Result<Option<(u8, Bytes)>, DecodeError> {
+        let start = self.consumed;
+        let Some(reply_type) = self.next_byte() else { return Ok(None) };
+        let message = self.next_length_prefixed()?;
+        if message.is_none() {
+            self.consumed = start;
+        }
+        Ok(message.map(|message| (reply_type, message)))
     }
 
     /// Fails if the stream ends within a message.

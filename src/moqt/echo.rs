@@ -1,5 +1,8 @@
-//! The server application subscribes to every announced track and announces the track back. The application relays each group, frame by
-//! frame, to the subscribers of the track. Frames wait for the configured delay in a buffer of bounded size.
+//! The server application announces back what the client announces, and subscribes to the tracks. The application relays each group, frame
+//! by frame, to the subscribers of the track. Frames wait for the configured delay in a buffer of bounded size.
+//!
+//! [`EchoSubscribes`] defines when the echo subscribes. In gomoqt, the echo subscribes once to each announced track. In moq-lite, only a
+//! subscription contains the name of a track. Therefore, each subscription of the client causes one subscription of the echo.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -7,8 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::error_code;
-use super::message::AnnounceStatus;
-use super::{MoqtVersion, Session, SessionCounters, SessionEvent, SessionHandler, StreamHandle, TrackPath};
+use super::message::{AnnounceStatus, SubscribeUpdate};
+use super::version::{EchoSubscribes, PathFormat};
+use super::{
+    MAX_LATENCY_MS, MoqtVersion, Session, SessionCounters, SessionEvent, SessionHandler, StreamHandle, TrackPath,
+};
 use crate::time::Time;
 
 /// Bytes that are counted towards [`MoqtEchoConfig::max_buffered_bytes`] for each frame, in addition to its payload.
@@ -21,6 +27,10 @@ const GROUP_OVERHEAD: usize = 1 << 10;
 /// Bytes that the groups of a connection may always have. 128 connections can exceed the memory budget by 8 MiB.
 pub const MIN_BUFFERED_BYTES: usize = 64 << 10;
 
+/// In moq-lite, the time for which groups are still relayed after the client's track or its announcement has ended. Each group has its own
+/// stream. Therefore, the last groups may arrive after the end of the subscription.
+const LATE_GROUP_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Maximum number of items that one turn relays. An item is a frame or the end of a group. Each item is relayed to all subscribers of the
 /// track. The limit must not be lower than the number of items that one turn receives. Otherwise, the queue of items would grow.
 const MAX_ITEMS_PER_TURN: usize = 64;
@@ -30,7 +40,7 @@ const MAX_ITEMS_PER_TURN: usize = 64;
 pub struct MoqtEchoConfig {
     /// Prefix of the requested announcements in gomoqt-2025-02.
     pub track_prefix: TrackPath,
-    /// Prefix of the requested announcements in gomoqt-0.9.
+    /// Prefix of the requested announcements in the other versions.
     pub broadcast_prefix: TrackPath,
     /// In gomoqt-0.9, the name of the track that is echoed for each broadcast.
     pub track_name: String,
@@ -45,7 +55,7 @@ pub struct MoqtEchoConfig {
 }
 
 impl Default for MoqtEchoConfig {
-    /// The default prefix is `japan, kyoto` in gomoqt-2025-02. In gomoqt-0.9, the default prefix is `/` and the default track is `index`.
+    /// The default prefix is `japan, kyoto` in gomoqt-2025-02, and `/` in the other versions. In gomoqt-0.9, the default track is `index`.
     /// By default, frames are not delayed, and the buffer holds at most 4 MiB. The buffer holds at most 4 groups of a track that has no
     /// subscriber. A subscription waits at most 5 s for an announcement.
     fn default() -> Self {
@@ -61,25 +71,52 @@ impl Default for MoqtEchoConfig {
     }
 }
 
-/// A track announced by the client.
+/// A track of the client to which the echo has subscribed.
 #[derive(Debug)]
 struct EchoTrack {
+    /// The announced path.
     path: TrackPath,
     subscribe_streams: Vec<StreamHandle>,
-    /// Whether the track has ended. An ended track is removed when its last group has been relayed.
-    ended: bool,
+    state: TrackState,
+}
+
+impl EchoTrack {
+    fn is_active(&self) -> bool {
+        self.state == TrackState::Active
+    }
+}
+
+/// State of a track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TrackState {
+    /// The client sends groups.
+    Active,
+    /// The track has ended, but its last groups may arrive until this time.
+    Ending(Time),
+    /// The track has ended. It is removed when its last group has been relayed.
+    Ended,
+}
+
+/// A subscription to a track that is not announced yet.
+#[derive(Debug)]
+struct PendingSubscribe {
+    deadline: Time,
+    track: TrackPath,
+    range: SubscribeUpdate,
 }
 
 /// The echo of one connection.
 #[derive(Debug)]
 pub struct MoqtEcho {
     config: MoqtEchoConfig,
-    /// Announced tracks, by the ID of our subscription to each track.
+    /// Paths that the client announces and the echo announces back.
+    announced: Vec<TrackPath>,
+    /// Tracks by the ID of our subscription.
     tracks: BTreeMap<u64, EchoTrack>,
     /// Streams of announcement requests with their prefix.
     announce_streams: BTreeMap<StreamHandle, TrackPath>,
-    /// Subscriptions to tracks that are not announced yet, with their deadline.
-    pending_subscribes: BTreeMap<StreamHandle, (Time, TrackPath)>,
+    /// Subscriptions to tracks that are not announced yet.
+    pending_subscribes: BTreeMap<StreamHandle, PendingSubscribe>,
     relay_queue: RelayQueue,
     /// Maximum of [`MoqtEcho::buffered_bytes`], at most [`MoqtEchoConfig::max_buffered_bytes`].
     max_buffered_bytes: usize,
@@ -94,6 +131,7 @@ impl MoqtEcho {
         Self {
             max_buffered_bytes: config.max_buffered_bytes,
             config,
+            announced: Vec::new(),
             tracks: BTreeMap::new(),
             announce_streams: BTreeMap::new(),
             pending_subscribes: BTreeMap::new(),
@@ -119,62 +157,183 @@ impl MoqtEcho {
 
     fn on_announced(&mut self, session: &mut Session, path: TrackPath) {
         let Some(version) = session.version() else { return };
-        for (stream, prefix) in &self.announce_streams {
-            if path.has_prefix(prefix, version) {
-                session.announce(*stream, &path, AnnounceStatus::Active);
-            }
-        }
-        let track = Self::track_path(&self.config, version, &path);
-        let subscription = session.subscribe(&track);
-        let pending: Vec<StreamHandle> = self
+        self.announce_back(session, version, &path, AnnounceStatus::Active);
+        let is_wanted = |pending: &PendingSubscribe| self.announced_path(version, &pending.track) == path;
+        let wanted: Vec<StreamHandle> = self
             .pending_subscribes
             .iter()
-            .filter(|(_, (_, requested))| *requested == track)
-            .map(|(stream, _)| *stream)
+            .filter(|(_, pending)| is_wanted(pending))
+            .map(|(subscriber, _)| *subscriber)
             .collect();
-        for subscriber in &pending {
-            self.pending_subscribes.remove(subscriber);
-            session.accept_subscribe(*subscriber);
+        self.announced.push(path.clone());
+        if version.rules().echo_subscribes == EchoSubscribes::WhenAnnounced {
+            let track = self.track_path(version, &path);
+            let subscription = session.subscribe(&track, &SubscribeUpdate::default());
+            let track = EchoTrack { path, subscribe_streams: Vec::new(), state: TrackState::Active };
+            self.tracks.insert(subscription, track);
         }
-        self.tracks.insert(subscription, EchoTrack { path, subscribe_streams: pending, ended: false });
-    }
-
-    /// Marks a track as ended. An ended track accepts no subscription. When its last group has been relayed, the track is removed.
-    fn on_track_ended(&mut self, session: &mut Session, subscription: u64) {
-        let Some(version) = session.version() else { return };
-        let Some(track) = self.tracks.get_mut(&subscription).filter(|track| !track.ended) else { return };
-        track.ended = true;
-        for (stream, prefix) in &self.announce_streams {
-            if track.path.has_prefix(prefix, version) {
-                session.announce(*stream, &track.path, AnnounceStatus::Ended);
+        for subscriber in wanted {
+            if let Some(pending) = self.pending_subscribes.remove(&subscriber) {
+                self.serve(session, version, subscriber, &pending.track, pending.range);
             }
         }
     }
 
-    fn on_subscribe(&mut self, now: Time, session: &mut Session, subscriber: StreamHandle, requested: TrackPath) {
+    /// Announces a status of `path` to the client, on each stream that requested it.
+    fn announce_back(&self, session: &mut Session, version: MoqtVersion, path: &TrackPath, status: AnnounceStatus) {
+        for (stream, prefix) in &self.announce_streams {
+            if path.has_prefix(prefix, version) {
+                session.announce(*stream, path, status);
+            }
+        }
+    }
+
+    /// The path is no longer announced back.
+    fn on_unannounced(&mut self, session: &mut Session, version: MoqtVersion, path: &TrackPath) {
+        let Some(index) = self.announced.iter().position(|announced| announced == path) else { return };
+        self.announced.remove(index);
+        self.announce_back(session, version, path, AnnounceStatus::Ended);
+    }
+
+    /// The client no longer announces `path`.
+    fn on_client_unannounced(&mut self, now: Time, session: &mut Session, path: &TrackPath) {
         let Some(version) = session.version() else { return };
-        let found = self
+        let ended: Vec<u64> = self
             .tracks
-            .values_mut()
-            .find(|track| !track.ended && Self::track_path(&self.config, version, &track.path) == requested);
-        if let Some(track) = found {
-            session.accept_subscribe(subscriber);
-            track.subscribe_streams.push(subscriber);
+            .iter()
+            .filter(|(_, track)| track.is_active() && track.path == *path)
+            .map(|(subscription, _)| *subscription)
+            .collect();
+        for subscription in ended {
+            match version.rules().echo_subscribes {
+                EchoSubscribes::WhenAnnounced => {
+                    session.unsubscribe(subscription, None);
+                    self.end_track(subscription, TrackState::Ended);
+                }
+                EchoSubscribes::WhenSubscribed => {
+                    self.end_track(subscription, TrackState::Ending(now + LATE_GROUP_TIMEOUT));
+                }
+            }
+        }
+        self.on_unannounced(session, version, path);
+    }
+
+    /// Our subscription ended. An ended track accepts no subscription. When its last group has been relayed, the track is removed.
+    fn on_subscription_ended(&mut self, now: Time, session: &mut Session, subscription: u64, code: Option<u32>) {
+        let Some(version) = session.version() else { return };
+        match (version.rules().echo_subscribes, code) {
+            (EchoSubscribes::WhenAnnounced, _) => {
+                if let Some(path) = self.end_track(subscription, TrackState::Ended) {
+                    self.on_unannounced(session, version, &path);
+                }
+            }
+            (EchoSubscribes::WhenSubscribed, None) => {
+                self.end_track(subscription, TrackState::Ending(now + LATE_GROUP_TIMEOUT));
+            }
+            (EchoSubscribes::WhenSubscribed, Some(code)) => {
+                for subscriber in
+                    self.tracks.remove(&subscription).into_iter().flat_map(|track| track.subscribe_streams)
+                {
+                    session.end_subscription(subscriber, Some(code));
+                }
+            }
+        }
+    }
+
+    /// Changes the state of an active track and returns its path. `None` if the track has already ended.
+    fn end_track(&mut self, subscription: u64, state: TrackState) -> Option<TrackPath> {
+        let track = self.tracks.get_mut(&subscription).filter(|track| track.is_active())?;
+        track.state = state;
+        Some(track.path.clone())
+    }
+
+    fn on_subscribe(
+        &mut self,
+        now: Time,
+        session: &mut Session,
+        subscriber: StreamHandle,
+        track: TrackPath,
+        range: SubscribeUpdate,
+    ) {
+        let Some(version) = session.version() else { return };
+        if self.announced.contains(&self.announced_path(version, &track)) {
+            self.serve(session, version, subscriber, &track, range);
         } else {
-            self.pending_subscribes.insert(subscriber, (now + self.config.announce_timeout, requested));
+            let deadline = now + self.config.announce_timeout;
+            self.pending_subscribes.insert(subscriber, PendingSubscribe { deadline, track, range });
+        }
+    }
+
+    /// Accepts a subscription to a track whose path is announced.
+    fn serve(
+        &mut self,
+        session: &mut Session,
+        version: MoqtVersion,
+        subscriber: StreamHandle,
+        track: &TrackPath,
+        range: SubscribeUpdate,
+    ) {
+        session.accept_subscribe(subscriber);
+        let path = self.announced_path(version, track);
+        match version.rules().echo_subscribes {
+            EchoSubscribes::WhenAnnounced => {
+                let found = self.tracks.values_mut().find(|track| track.is_active() && track.path == path);
+                if let Some(track) = found {
+                    track.subscribe_streams.push(subscriber);
+                }
+            }
+            EchoSubscribes::WhenSubscribed => {
+                let subscription = session.subscribe(track, &relayed_range(range));
+                let subscribe_streams = vec![subscriber];
+                self.tracks.insert(subscription, EchoTrack { path, subscribe_streams, state: TrackState::Active });
+            }
+        }
+    }
+
+    /// The client ended a subscription, normally or with an error code.
+    fn on_unsubscribed(&mut self, session: &mut Session, subscriber: StreamHandle, code: Option<u32>) {
+        self.pending_subscribes.remove(&subscriber);
+        let is_relayed = relays_subscriptions(session);
+        for (subscription, track) in &mut self.tracks {
+            let before = track.subscribe_streams.len();
+            track.subscribe_streams.retain(|other| *other != subscriber);
+            if is_relayed && track.subscribe_streams.len() < before {
+                session.unsubscribe(*subscription, code);
+                track.state = TrackState::Ended;
+            }
+        }
+    }
+
+    /// The client changed a subscription.
+    fn on_subscription_updated(&mut self, session: &mut Session, subscriber: StreamHandle, range: SubscribeUpdate) {
+        if let Some(pending) = self.pending_subscribes.get_mut(&subscriber) {
+            pending.range = range;
+            return;
+        }
+        let track = self.tracks.iter().find(|(_, track)| track.subscribe_streams.contains(&subscriber));
+        if let Some((subscription, _)) = track.filter(|_| relays_subscriptions(session)) {
+            session.update_subscription(*subscription, &relayed_range(range));
         }
     }
 
     /// The path of the track to subscribe to when `path` is announced.
-    fn track_path(config: &MoqtEchoConfig, version: MoqtVersion, path: &TrackPath) -> TrackPath {
-        match version {
-            MoqtVersion::Gomoqt202502 => path.clone(),
-            MoqtVersion::Gomoqt09 => path.join(&config.track_name),
+    fn track_path(&self, version: MoqtVersion, path: &TrackPath) -> TrackPath {
+        match version.rules().paths {
+            PathFormat::Parts => path.clone(),
+            PathFormat::Text | PathFormat::Segments => path.join(&self.config.track_name),
         }
     }
 
-    fn active_subscription(&self, path: &TrackPath) -> Option<u64> {
-        self.tracks.iter().find(|(_, track)| !track.ended && track.path == *path).map(|(subscription, _)| *subscription)
+    /// The announced path to which a requested track belongs. The path is empty if the echo does not serve the track.
+    fn announced_path(&self, version: MoqtVersion, track: &TrackPath) -> TrackPath {
+        let path = match version.rules().paths {
+            PathFormat::Parts => return track.clone(),
+            PathFormat::Text | PathFormat::Segments => track.broadcast(),
+        };
+        match version.rules().echo_subscribes {
+            EchoSubscribes::WhenAnnounced if self.track_path(version, &path) != *track => TrackPath::default(),
+            _ => path,
+        }
     }
 
     /// Relays the due frames of one turn, then applies the limits and removes ended tracks.
@@ -189,10 +348,14 @@ impl MoqtEcho {
         self.counters.groups_dropped_no_subscriber += no_subscriber + progress.no_subscriber;
         let relay_queue = &self.relay_queue;
         self.tracks.retain(|subscription, track| {
-            let is_finished =
-                track.ended && (track.subscribe_streams.is_empty() || !relay_queue.has_subscription(*subscription));
+            if matches!(track.state, TrackState::Ending(until) if now >= until) {
+                track.state = TrackState::Ended;
+            }
+            let is_finished = track.state == TrackState::Ended
+                && (track.subscribe_streams.is_empty() || !relay_queue.has_subscription(*subscription));
             if is_finished {
-                track.subscribe_streams.iter().for_each(|subscriber| session.end_subscription(*subscriber));
+                session.unsubscribe(*subscription, None);
+                track.subscribe_streams.iter().for_each(|subscriber| session.end_subscription(*subscriber, None));
             }
             !is_finished
         });
@@ -207,39 +370,40 @@ impl SessionHandler for MoqtEcho {
         let due = now + self.config.delay;
         match event {
             SessionEvent::Established { version, .. } => {
-                let prefix = match version {
-                    MoqtVersion::Gomoqt202502 => &self.config.track_prefix,
-                    MoqtVersion::Gomoqt09 => &self.config.broadcast_prefix,
-                };
-                session.request_announcements(prefix);
+                session.request_announcements(match version.rules().paths {
+                    PathFormat::Parts => &self.config.track_prefix,
+                    PathFormat::Text | PathFormat::Segments => &self.config.broadcast_prefix,
+                });
             }
             SessionEvent::AnnounceRequested { announce_stream, prefix } => {
                 let Some(version) = session.version() else { return };
-                let active =
-                    self.tracks.values().filter(|track| !track.ended && track.path.has_prefix(&prefix, version));
-                session.announce_all(announce_stream, active.map(|track| &track.path));
+                let requested = self.announced.iter().filter(|path| path.has_prefix(&prefix, version));
+                session.announce_all(announce_stream, requested);
                 self.announce_streams.insert(announce_stream, prefix);
             }
             SessionEvent::AnnounceRequestEnded { announce_stream } => {
                 drop(self.announce_streams.remove(&announce_stream));
             }
             SessionEvent::Announced { path } => self.on_announced(session, path),
-            SessionEvent::Unannounced { path } => {
-                if let Some(subscription) = self.active_subscription(&path) {
-                    session.unsubscribe(subscription);
-                    self.on_track_ended(session, subscription);
-                }
+            SessionEvent::Unannounced { path } => self.on_client_unannounced(now, session, &path),
+            SessionEvent::SubscribeRequested { subscribe_stream, track, range } => {
+                self.on_subscribe(now, session, subscribe_stream, track, range);
             }
-            SessionEvent::SubscribeRequested { subscribe_stream, track } => {
-                self.on_subscribe(now, session, subscribe_stream, track);
+            SessionEvent::SubscriptionUpdated { subscribe_stream, range } => {
+                self.on_subscription_updated(session, subscribe_stream, range);
             }
-            SessionEvent::Unsubscribed { subscribe_stream } => {
-                self.pending_subscribes.remove(&subscribe_stream);
-                self.tracks
-                    .values_mut()
-                    .for_each(|track| track.subscribe_streams.retain(|other| *other != subscribe_stream));
+            SessionEvent::Unsubscribed { subscribe_stream, code } => {
+                self.on_unsubscribed(session, subscribe_stream, code);
             }
-            SessionEvent::SubscriptionEnded { subscribe_id, .. } => self.on_track_ended(session, subscribe_id),
+            SessionEvent::GroupsSkipped { subscribe_id, gap } => {
+                let track = self.tracks.get(&subscribe_id);
+                track.into_iter().flat_map(|track| &track.subscribe_streams).for_each(|subscriber| {
+                    session.report_gap(*subscriber, &gap);
+                });
+            }
+            SessionEvent::SubscriptionEnded { subscribe_id, code } => {
+                self.on_subscription_ended(now, session, subscribe_id, code);
+            }
             SessionEvent::GroupStarted { group_stream, subscribe_id, sequence } => {
                 self.relay_queue.start_group(group_stream, subscribe_id, sequence);
                 if self.tracks.get(&subscribe_id).is_some_and(|track| track.subscribe_streams.is_empty()) {
@@ -271,7 +435,7 @@ impl SessionHandler for MoqtEcho {
         let expired: Vec<StreamHandle> = self
             .pending_subscribes
             .iter()
-            .filter(|(_, (deadline, _))| now >= *deadline)
+            .filter(|(_, pending)| now >= pending.deadline)
             .map(|(subscriber, _)| *subscriber)
             .collect();
         for subscriber in expired {
@@ -284,8 +448,12 @@ impl SessionHandler for MoqtEcho {
     fn next_deadline(&self) -> Option<Time> {
         let has_subscribers =
             |subscription| self.tracks.get(&subscription).is_some_and(|track| !track.subscribe_streams.is_empty());
-        let deadlines = self.pending_subscribes.values().map(|(deadline, _)| *deadline);
-        deadlines.chain(self.relay_queue.next_deadline(has_subscribers)).min()
+        let pending = self.pending_subscribes.values().map(|pending| pending.deadline);
+        let ending = self.tracks.values().filter_map(|track| match track.state {
+            TrackState::Ending(until) => Some(until),
+            TrackState::Active | TrackState::Ended => None,
+        });
+        pending.chain(ending).chain(self.relay_queue.next_deadline(has_subscribers)).min()
     }
 
     fn has_backlog(&self) -> bool {
@@ -295,6 +463,16 @@ impl SessionHandler for MoqtEcho {
     fn take_counters(&mut self) -> SessionCounters {
         std::mem::take(&mut self.counters)
     }
+}
+
+/// Whether each subscription of the client causes a subscription of the echo.
+fn relays_subscriptions(session: &Session) -> bool {
+    session.version().is_some_and(|version| version.rules().echo_subscribes == EchoSubscribes::WhenSubscribed)
+}
+
+/// The range that the echo requests for a subscription of the client.
+fn relayed_range(range: SubscribeUpdate) -> SubscribeUpdate {
+    SubscribeUpdate { order: 1, max_latency_ms: MAX_LATENCY_MS, ..range }
 }
 
 /// An item of a group, to be relayed when it is due.

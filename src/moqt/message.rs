@@ -1,49 +1,13 @@
-//! The messages of both MOQT versions, as bodies without their length prefix. Decoding accepts any bytes and returns
-//! a message or an error. Bytes after the last field are ignored, as in gomoqt.
+//! The messages of all MOQT versions, as bodies without their length prefix. Decoding accepts any bytes and returns
+//! a message or an error. Bytes after the last field are ignored, as in gomoqt. The rules of [`super::version`] define the fields.
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use super::codec::{
-    DecodeError, FieldReader, MAX_PATH_PARTS, MAX_SUFFIXES, MAX_VARINT_LEN, MAX_VERSIONS, Parameters, write_bytes,
-    write_parameters, write_strings, write_varint,
+    DecodeError, FieldReader, MAX_HOPS, MAX_PATH_PARTS, MAX_SUFFIXES, MAX_VARINT_LEN, MAX_VERSIONS, Parameters,
+    write_bytes, write_parameters, write_strings, write_varint,
 };
-
-/// Wire format of a session. The client offers versions, and the server chooses one of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum MoqtVersion {
-    /// Version `0xffffff00`: track paths are tuples.
-    Gomoqt202502,
-    /// Version `0xfeedbabe`: a broadcast path and a track name together identify a track.
-    Gomoqt09,
-}
-
-impl MoqtVersion {
-    /// All versions, the preferred one first.
-    pub const ALL: [Self; 2] = [Self::Gomoqt202502, Self::Gomoqt09];
-
-    /// Version code on the wire.
-    pub const fn code(self) -> u64 {
-        match self {
-            Self::Gomoqt202502 => 0xffff_ff00,
-            Self::Gomoqt09 => 0xfeed_babe,
-        }
-    }
-
-    /// The version with this code.
-    pub fn from_code(code: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|version| version.code() == code)
-    }
-
-    /// Name in options, logs and JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Gomoqt202502 => "gomoqt-2025-02",
-            Self::Gomoqt09 => "gomoqt-0.9",
-        }
-    }
-}
+use super::version::{FieldEncoding, HopFormat, MoqtVersion, PathFormat, SubscribeField};
 
 /// A message body.
 pub trait MessageBody: Sized {
@@ -81,8 +45,10 @@ pub enum StreamType {
     Subscribe = 2,
     /// The subscriber requests an old group. Not supported here.
     Fetch = 3,
-    /// The subscriber requests information about a track. Not supported here.
+    /// The subscriber requests information about a track; in moq-lite, PROBE: estimates of the bitrate. Not supported here.
     Info = 4,
+    /// The peer will close the session soon; moq-lite only.
+    Goaway = 5,
 }
 
 impl StreamType {
@@ -94,15 +60,22 @@ impl StreamType {
             2 => Self::Subscribe,
             3 => Self::Fetch,
             4 => Self::Info,
+            5 => Self::Goaway,
             _ => return None,
         })
     }
 }
 
-/// First byte of the first stream in the IETF drafts of MOQT and in related protocols. This byte identifies these protocols.
+/// First byte of the first stream in IETF drafts of MOQT, such as draft 14: the type of `CLIENT_SETUP`. These drafts use the ALPN `moq-00`
+/// too.
 pub const IETF_CLIENT_SETUP_TYPE: u8 = 0x20;
 
-/// Path of a track, or a prefix of such paths. In gomoqt-0.9, the last part is the track name. The other parts are the broadcast path.
+/// First bytes of the server's reply in these drafts: the type of `SERVER_SETUP`, and the first byte of its 16-bit length. No
+/// `SESSION_SERVER` starts with these bytes, because its version would be 0.
+pub const IETF_SERVER_SETUP_START: [u8; 2] = [0x21, 0x00];
+
+/// Path of a track, or a prefix of such paths. If the version has broadcast paths, the last part of a track's path is the track name. The
+/// other parts are the broadcast path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TrackPath(pub Vec<String>);
 
@@ -133,34 +106,77 @@ impl TrackPath {
         self.byte_len() == 0
     }
 
-    /// The parts joined by slashes, the form of gomoqt-0.9.
+    /// The parts joined by slashes, the form of broadcast paths.
     pub fn to_slash_string(&self) -> String {
         self.0.join("/")
     }
 
-    /// Whether the path starts with `prefix`: compared by part in gomoqt-2025-02, by character in gomoqt-0.9.
+    /// The path of the broadcast that contains this track: all parts except the last.
+    #[must_use]
+    pub fn broadcast(&self) -> Self {
+        Self(self.0.split_last().map_or(Vec::new(), |(_, broadcast)| broadcast.to_vec()))
+    }
+
+    /// Whether the path starts with `prefix`, compared as the version requires.
     pub fn has_prefix(&self, prefix: &Self, version: MoqtVersion) -> bool {
-        match version {
-            MoqtVersion::Gomoqt202502 => self.0.starts_with(&prefix.0),
-            MoqtVersion::Gomoqt09 => self.to_slash_string().starts_with(&prefix.to_slash_string()),
+        match version.rules().paths {
+            PathFormat::Parts => self.0.starts_with(&prefix.0),
+            PathFormat::Text => self.to_slash_string().starts_with(&prefix.to_slash_string()),
+            PathFormat::Segments => segments_after(&self.to_slash_string(), &prefix.to_slash_string()).is_some(),
         }
     }
 
-    /// The rest of the path after `prefix`, as gomoqt-0.9 announces it.
-    pub fn suffix_after(&self, prefix: &Self) -> String {
-        let path = self.to_slash_string();
-        path.strip_prefix(&prefix.to_slash_string()).map(str::to_owned).unwrap_or(path)
+    /// The rest of the path after `prefix`, as versions with broadcast paths announce it.
+    pub fn suffix_after(&self, prefix: &Self, version: MoqtVersion) -> String {
+        let (path, prefix) = (self.to_slash_string(), prefix.to_slash_string());
+        let suffix = match version.rules().paths {
+            PathFormat::Segments => segments_after(&path, &prefix),
+            PathFormat::Parts | PathFormat::Text => path.strip_prefix(&prefix),
+        };
+        suffix.map(str::to_owned).unwrap_or(path)
     }
 
-    /// The full path of an announcement that was requested for `prefix`. gomoqt-0.9 announces the suffix. gomoqt-2025-02 announces either
-    /// the suffix or the full path.
+    /// The full path of an announcement that was requested for `prefix`. If the version has broadcast paths, the announcement contains the
+    /// suffix. gomoqt-2025-02 announces either the suffix or the full path.
     pub(super) fn from_announcement(announced: Self, prefix: &Self, version: MoqtVersion) -> Self {
-        match version {
-            MoqtVersion::Gomoqt202502 if announced.has_prefix(prefix, version) => announced,
-            MoqtVersion::Gomoqt202502 => Self([&prefix.0[..], &announced.0[..]].concat()),
-            MoqtVersion::Gomoqt09 => Self(vec![prefix.to_slash_string() + &announced.to_slash_string()]),
+        match version.rules().paths {
+            PathFormat::Parts if announced.has_prefix(prefix, version) => announced,
+            PathFormat::Parts => Self([&prefix.0[..], &announced.0[..]].concat()),
+            PathFormat::Text => Self(vec![prefix.to_slash_string() + &announced.to_slash_string()]),
+            PathFormat::Segments => {
+                Self(vec![rooted(&format!("{}/{}", prefix.to_slash_string(), announced.to_slash_string()))])
+            }
         }
     }
+
+    /// Appends a path, or the prefix of paths.
+    fn encode(&self, version: MoqtVersion, to: &mut Vec<u8>) {
+        match version.rules().paths {
+            PathFormat::Parts => write_strings(&self.0, to),
+            PathFormat::Text | PathFormat::Segments => write_bytes(self.to_slash_string().as_bytes(), to),
+        }
+    }
+
+    /// Reads a path, or the prefix of paths. With [`PathFormat::Segments`], the result has one slash at the start and none at the end.
+    fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>, field: &'static str) -> Result<Self, DecodeError> {
+        Ok(match version.rules().paths {
+            PathFormat::Parts => Self(fields.strings(field, MAX_PATH_PARTS)?),
+            PathFormat::Text => Self(vec![fields.string(field)?]),
+            PathFormat::Segments => Self(vec![rooted(&fields.string(field)?)]),
+        })
+    }
+}
+
+/// The path with one slash at the start and none at the end.
+fn rooted(path: &str) -> String {
+    format!("/{}", path.trim_matches('/'))
+}
+
+/// The segments of `path` after `prefix`, without slashes at both ends. `None` if the path does not start with the segments of the prefix.
+fn segments_after<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    let (path, prefix) = (path.trim_matches('/'), prefix.trim_matches('/'));
+    let rest = path.strip_prefix(prefix)?;
+    (prefix.is_empty() || rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
 }
 
 impl fmt::Display for TrackPath {
@@ -242,36 +258,43 @@ impl MessageBody for SessionUpdate {
     }
 }
 
-/// `ANNOUNCE_PLEASE`: requests announcements.
+/// `ANNOUNCE_PLEASE`, in moq-lite `ANNOUNCE_REQUEST`: requests announcements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnnouncePlease {
     /// Prefix of the announced paths.
     pub prefix: TrackPath,
+    /// Announcements that passed through the relay with this hop ID are not requested; 0 excludes nothing. moq-lite-04 only.
+    pub excluded_hop: u64,
     /// Parameters; gomoqt-2025-02 only.
     pub parameters: Parameters,
 }
 
 impl MessageBody for AnnouncePlease {
     fn encode(&self, version: MoqtVersion, to: &mut Vec<u8>) {
-        match version {
-            MoqtVersion::Gomoqt202502 => {
-                write_strings(&self.prefix.0, to);
-                write_parameters(&self.parameters, to);
-            }
-            MoqtVersion::Gomoqt09 => write_bytes(self.prefix.to_slash_string().as_bytes(), to),
+        self.prefix.encode(version, to);
+        if version.rules().has_excluded_hop {
+            write_varint(self.excluded_hop, to);
         }
+        encode_parameters(&self.parameters, version, to);
     }
 
     fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
-        Ok(match version {
-            MoqtVersion::Gomoqt202502 => {
-                Self { prefix: TrackPath(fields.strings("prefix", MAX_PATH_PARTS)?), parameters: fields.parameters()? }
-            }
-            MoqtVersion::Gomoqt09 => {
-                Self { prefix: TrackPath(vec![fields.string("prefix")?]), parameters: Parameters::new() }
-            }
+        Ok(Self {
+            prefix: TrackPath::decode(version, fields, "prefix")?,
+            excluded_hop: if version.rules().has_excluded_hop { fields.varint("excluded hop")? } else { 0 },
+            parameters: decode_parameters(version, fields)?,
         })
     }
+}
+
+fn encode_parameters(parameters: &Parameters, version: MoqtVersion, to: &mut Vec<u8>) {
+    if version.rules().has_parameters {
+        write_parameters(parameters, to);
+    }
+}
+
+fn decode_parameters(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Parameters, DecodeError> {
+    if version.rules().has_parameters { fields.parameters() } else { Ok(Parameters::new()) }
 }
 
 /// `ANNOUNCE_INIT`: the first reply to `ANNOUNCE_PLEASE` in gomoqt-0.9. The message contains all paths that are announced when it is sent.
@@ -287,10 +310,10 @@ impl MessageBody for AnnounceInit {
     }
 
     fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
-        match version {
-            MoqtVersion::Gomoqt202502 => Err(DecodeError::NotInVersion("ANNOUNCE_INIT")),
-            MoqtVersion::Gomoqt09 => Ok(Self { suffixes: fields.strings("suffixes", MAX_SUFFIXES)? }),
+        if !version.rules().has_announce_init {
+            return Err(DecodeError::NotInVersion("ANNOUNCE_INIT"));
         }
+        Ok(Self { suffixes: fields.strings("suffixes", MAX_SUFFIXES)? })
     }
 }
 
@@ -312,8 +335,11 @@ pub enum AnnounceStatus {
 pub struct Announce {
     /// New status.
     pub status: AnnounceStatus,
-    /// In gomoqt-2025-02, the full path. In gomoqt-0.9, the path has only one part: the rest after the prefix.
+    /// In gomoqt-2025-02, the full path. In the other versions, the path has only one part: the rest after the prefix.
     pub path: TrackPath,
+    /// Hop IDs of the relays that the announcement passed through, the publisher first. Empty in gomoqt. moq-lite-03 has only their
+    /// number, so all IDs are 0.
+    pub hops: Vec<u64>,
     /// Parameters; gomoqt-2025-02 only.
     pub parameters: Parameters,
 }
@@ -321,84 +347,123 @@ pub struct Announce {
 impl MessageBody for Announce {
     fn encode(&self, version: MoqtVersion, to: &mut Vec<u8>) {
         write_varint(self.status as u64, to);
-        match version {
-            MoqtVersion::Gomoqt202502 => {
-                write_strings(&self.path.0, to);
-                write_parameters(&self.parameters, to);
-            }
-            MoqtVersion::Gomoqt09 => write_bytes(self.path.to_slash_string().as_bytes(), to),
+        self.path.encode(version, to);
+        let hops = version.rules().hops;
+        if hops != HopFormat::Absent {
+            write_varint(self.hops.len() as u64, to);
         }
+        if hops == HopFormat::Ids {
+            self.hops.iter().for_each(|hop| write_varint(*hop, to));
+        }
+        encode_parameters(&self.parameters, version, to);
     }
 
     fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
-        let status = match (fields.varint("status")?, version) {
-            (0, _) => AnnounceStatus::Ended,
-            (1, _) => AnnounceStatus::Active,
-            (2, MoqtVersion::Gomoqt202502) => AnnounceStatus::Live,
-            (unknown, _) => return Err(DecodeError::UnknownStatus(unknown)),
+        let rules = version.rules();
+        let status = match fields.varint("status")? {
+            0 => AnnounceStatus::Ended,
+            1 => AnnounceStatus::Active,
+            2 if rules.has_live_status => AnnounceStatus::Live,
+            unknown => return Err(DecodeError::UnknownStatus(unknown)),
         };
-        Ok(match version {
-            // gomoqt appends an empty path (one byte: 0 parts) to LIVE. The length prefix does not include this byte.
-            MoqtVersion::Gomoqt202502 if status == AnnounceStatus::Live && fields.is_empty() => {
-                Self { status, ..Self::default() }
-            }
-            MoqtVersion::Gomoqt202502 => Self {
-                status,
-                path: TrackPath(fields.strings("path", MAX_PATH_PARTS)?),
-                parameters: fields.parameters()?,
-            },
-            MoqtVersion::Gomoqt09 => {
-                Self { status, path: TrackPath(vec![fields.string("suffix")?]), parameters: Parameters::new() }
-            }
-        })
+        // gomoqt appends an empty path (one byte: 0 parts) to LIVE. The length prefix does not include this byte.
+        if status == AnnounceStatus::Live && fields.is_empty() {
+            return Ok(Self { status, ..Self::default() });
+        }
+        let path = match rules.paths {
+            PathFormat::Parts => TrackPath::decode(version, fields, "path")?,
+            PathFormat::Text => TrackPath::decode(version, fields, "suffix")?,
+            PathFormat::Segments => TrackPath(vec![fields.string("suffix")?.trim_matches('/').to_owned()]),
+        };
+        let hops = match rules.hops {
+            HopFormat::Absent => Vec::new(),
+            HopFormat::Count => vec![0; fields.count("hops", MAX_HOPS)?],
+            HopFormat::Ids => fields.varints("hops", MAX_HOPS)?,
+        };
+        Ok(Self { status, path, hops, parameters: decode_parameters(version, fields)? })
     }
 }
 
-/// `SUBSCRIBE_UPDATE`: range and priority of a subscription. gomoqt-0.9 has only the priority.
+/// Values of a subscription, which are sent in SUBSCRIBE and its replies, and alone as `SUBSCRIBE_UPDATE`. Each version has only some of
+/// these fields: see [`SubscribeField`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscribeUpdate {
     /// Priority, 0 to 255.
     pub priority: u64,
-    /// Group order.
+    /// Group order; in moq-lite, 1 requests groups in ascending order.
     pub order: u64,
-    /// First group of the range.
-    pub min: u64,
-    /// Last group of the range; 0 means unlimited.
-    pub max: u64,
+    /// Maximum latency in milliseconds. The publisher drops groups that are older.
+    pub max_latency_ms: u64,
+    /// First group of the range; `None` means that the publisher chooses it.
+    pub first_group: Option<u64>,
+    /// Last group of the range; `None` means unlimited. In INFO of gomoqt-2025-02, the latest group.
+    pub last_group: Option<u64>,
     /// Parameters; gomoqt-2025-02 only.
     pub parameters: Parameters,
 }
 
 impl SubscribeUpdate {
     /// Whether the group with this sequence is in the range.
-    pub const fn contains(&self, sequence: u64) -> bool {
-        sequence >= self.min && (self.max == 0 || sequence <= self.max)
+    pub fn contains(&self, sequence: u64) -> bool {
+        self.first_group.is_none_or(|first| sequence >= first) && self.last_group.is_none_or(|last| sequence <= last)
+    }
+
+    fn encode_fields(&self, to_encode: &[(SubscribeField, FieldEncoding)], to: &mut Vec<u8>) {
+        for (field, encoding) in to_encode {
+            let value = match field {
+                SubscribeField::Priority => Some(self.priority),
+                SubscribeField::Order => Some(self.order),
+                SubscribeField::MaxLatency => Some(self.max_latency_ms),
+                SubscribeField::FirstGroup => self.first_group,
+                SubscribeField::LastGroup => self.last_group,
+            };
+            match encoding {
+                FieldEncoding::Varint => write_varint(value.unwrap_or(0), to),
+                FieldEncoding::Byte => to.push(u8::try_from(value.unwrap_or(0)).unwrap_or(u8::MAX)),
+                FieldEncoding::PlusOne => write_varint(value.map_or(0, |value| value.saturating_add(1)), to),
+            }
+        }
+    }
+
+    fn decode_fields(
+        to_decode: &[(SubscribeField, FieldEncoding)],
+        fields: &mut FieldReader<'_>,
+    ) -> Result<Self, DecodeError> {
+        let mut decoded = Self::default();
+        for (field, encoding) in to_decode {
+            let name = match field {
+                SubscribeField::Priority => "priority",
+                SubscribeField::Order => "group order",
+                SubscribeField::MaxLatency => "maximum latency",
+                SubscribeField::FirstGroup => "first group",
+                SubscribeField::LastGroup => "last group",
+            };
+            let value = match encoding {
+                FieldEncoding::Varint => Some(fields.varint(name)?).filter(|value| *value != 0),
+                FieldEncoding::Byte => Some(fields.byte(name)?.into()),
+                FieldEncoding::PlusOne => fields.varint(name)?.checked_sub(1),
+            };
+            match field {
+                SubscribeField::Priority => decoded.priority = value.unwrap_or(0),
+                SubscribeField::Order => decoded.order = value.unwrap_or(0),
+                SubscribeField::MaxLatency => decoded.max_latency_ms = value.unwrap_or(0),
+                SubscribeField::FirstGroup => decoded.first_group = value,
+                SubscribeField::LastGroup => decoded.last_group = value,
+            }
+        }
+        Ok(decoded)
     }
 }
 
 impl MessageBody for SubscribeUpdate {
     fn encode(&self, version: MoqtVersion, to: &mut Vec<u8>) {
-        write_varint(self.priority, to);
-        if version == MoqtVersion::Gomoqt202502 {
-            for field in [self.order, self.min, self.max] {
-                write_varint(field, to);
-            }
-            write_parameters(&self.parameters, to);
-        }
+        self.encode_fields(version.rules().subscribe_fields, to);
+        encode_parameters(&self.parameters, version, to);
     }
 
     fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
-        let priority = fields.varint("priority")?;
-        Ok(match version {
-            MoqtVersion::Gomoqt202502 => Self {
-                priority,
-                order: fields.varint("group order")?,
-                min: fields.varint("first group")?,
-                max: fields.varint("last group")?,
-                parameters: fields.parameters()?,
-            },
-            MoqtVersion::Gomoqt09 => Self { priority, ..Self::default() },
-        })
+        let decoded = Self::decode_fields(version.rules().subscribe_fields, fields)?;
+        Ok(Self { parameters: decode_parameters(version, fields)?, ..decoded })
     }
 }
 
@@ -407,7 +472,7 @@ impl MessageBody for SubscribeUpdate {
 pub struct Subscribe {
     /// Subscribe ID chosen by the subscriber; groups carry it.
     pub id: u64,
-    /// Track path. In gomoqt-0.9, the last part is the track name. The other parts are the broadcast path.
+    /// Track path. If the version has broadcast paths, the last part is the track name. The other parts are the broadcast path.
     pub track: TrackPath,
     /// Requested groups.
     pub range: SubscribeUpdate,
@@ -416,63 +481,40 @@ pub struct Subscribe {
 impl MessageBody for Subscribe {
     fn encode(&self, version: MoqtVersion, to: &mut Vec<u8>) {
         write_varint(self.id, to);
-        match version {
-            MoqtVersion::Gomoqt202502 => write_strings(&self.track.0, to),
-            MoqtVersion::Gomoqt09 => {
-                let (name, broadcast) = match self.track.0.split_last() {
-                    Some((name, broadcast)) => (name.as_str(), broadcast.join("/")),
-                    None => ("", String::new()),
-                };
-                write_bytes(broadcast.as_bytes(), to);
-                write_bytes(name.as_bytes(), to);
-            }
+        if version.rules().paths == PathFormat::Parts {
+            self.track.encode(version, to);
+        } else {
+            self.track.broadcast().encode(version, to);
+            write_bytes(self.track.0.last().map_or("", String::as_str).as_bytes(), to);
         }
         self.range.encode(version, to);
     }
 
     fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
         let id = fields.varint("subscribe ID")?;
-        let track = match version {
-            MoqtVersion::Gomoqt202502 => fields.strings("path", MAX_PATH_PARTS)?,
-            MoqtVersion::Gomoqt09 => vec![fields.string("path")?, fields.string("track name")?],
-        };
-        Ok(Self { id, track: TrackPath(track), range: SubscribeUpdate::decode(version, fields)? })
+        let mut track = TrackPath::decode(version, fields, "path")?;
+        if version.rules().paths != PathFormat::Parts {
+            track.0.push(fields.string("track name")?);
+        }
+        Ok(Self { id, track, range: SubscribeUpdate::decode(version, fields)? })
     }
 }
 
-/// Accepts a subscription: INFO in gomoqt-2025-02, `SUBSCRIBE_OK` without a body in gomoqt-0.9.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SubscribeOk {
-    /// Priority, 0 to 255; gomoqt-2025-02 only.
-    pub priority: u64,
-    /// Latest group; gomoqt-2025-02 only.
-    pub latest_group: u64,
-    /// Group order; gomoqt-2025-02 only.
-    pub order: u64,
-}
+/// Accepts a subscription: INFO in gomoqt-2025-02, `SUBSCRIBE_OK` in the other versions. In gomoqt-0.9, the body is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubscribeOk(pub SubscribeUpdate);
 
 impl MessageBody for SubscribeOk {
     fn encode(&self, version: MoqtVersion, to: &mut Vec<u8>) {
-        if version == MoqtVersion::Gomoqt202502 {
-            for field in [self.priority, self.latest_group, self.order] {
-                write_varint(field, to);
-            }
-        }
+        self.0.encode_fields(version.rules().subscribe_ok_fields, to);
     }
 
     fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
-        Ok(match version {
-            MoqtVersion::Gomoqt202502 => Self {
-                priority: fields.varint("priority")?,
-                latest_group: fields.varint("latest group")?,
-                order: fields.varint("group order")?,
-            },
-            MoqtVersion::Gomoqt09 => Self::default(),
-        })
+        SubscribeUpdate::decode_fields(version.rules().subscribe_ok_fields, fields).map(Self)
     }
 }
 
-/// `SUBSCRIBE_GAP`: groups that will not be sent; gomoqt-2025-02 only.
+/// `SUBSCRIBE_GAP`, in moq-lite `SUBSCRIBE_DROP`: groups that will not be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SubscribeGap {
     /// First missing group.
@@ -491,13 +533,9 @@ impl MessageBody for SubscribeGap {
     }
 
     fn decode(version: MoqtVersion, fields: &mut FieldReader<'_>) -> Result<Self, DecodeError> {
-        match version {
-            MoqtVersion::Gomoqt202502 => Ok(Self {
-                min: fields.varint("first group")?,
-                max: fields.varint("last group")?,
-                code: fields.varint("code")?,
-            }),
-            MoqtVersion::Gomoqt09 => Err(DecodeError::NotInVersion("SUBSCRIBE_GAP")),
+        if !version.rules().has_subscribe_gap {
+            return Err(DecodeError::NotInVersion("SUBSCRIBE_GAP"));
         }
+        Ok(Self { min: fields.varint("first group")?, max: fields.varint("last group")?, code: fields.varint("code")? })
     }
 }

@@ -1,9 +1,10 @@
-//! The MOQT protocol of the Go program gomoqt, without I/O. This module contains the encoding, messages, sessions, the echo and a client.
+//! The protocol moq-lite and its predecessors in the Go program gomoqt, without I/O. This module contains the encoding, messages, sessions,
+//! the echo and a client.
 //!
 //! A [`MoqtEndpoint`] is one end of one connection. The endpoint consists of a [`Session`] and a [`SessionHandler`]. The [`Session`]
 //! handles streams and messages. The [`SessionHandler`] is the application: [`echo::MoqtEcho`] on the server, [`client::MoqtClient`] on the
 //! client. The owner of the connection passes in events with their time and performs the [`SessionAction`]s. This module handles
-//! connections over raw QUIC and over WebTransport in the same way. Both wire formats of gomoqt are supported: see [`MoqtVersion`].
+//! connections over raw QUIC and over WebTransport in the same way. [`version`] contains all differences between the supported versions.
 
 use std::time::Duration;
 
@@ -14,23 +15,26 @@ pub mod codec;
 pub mod echo;
 pub mod message;
 mod session;
+pub mod version;
 
 pub use codec::{DecodeError, Deframer, GroupDeframer, GroupItem};
-pub use message::{MoqtVersion, TrackPath};
+pub use message::TrackPath;
 pub(crate) use session::counters;
 pub use session::{
     EndpointRole, MoqtEndpoint, Session, SessionAction, SessionCounters, SessionEvent, SessionHandler, StreamDir,
     StreamHandle, path_matches,
 };
+pub use version::MoqtVersion;
 
 /// Default UDP port.
 pub const DEFAULT_PORT: u16 = 4_443;
 
-/// ALPN of raw QUIC. An IETF draft uses the same ALPN for another protocol.
-pub const ALPN_QUIC: &[u8] = b"moq-00";
-
 /// ALPN of WebTransport.
 pub const ALPN_WEBTRANSPORT: &[u8] = b"h3";
+
+/// Maximum latency that subscriptions request in moq-lite, in milliseconds. Publishers drop groups that are older. With 0, publishers
+/// would drop groups of a normal run.
+pub const MAX_LATENCY_MS: u64 = 10_000;
 
 /// Transport that carries the streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -81,6 +81,41 @@ fn fifty_groups_and_typed_text_return() {
 
 #[test]
 #[ignore = "needs Chromium: .ci/full"]
+fn fifty_groups_return_in_each_version() {
+    let (server, url) = start(&[]);
+    let mut browser = Chromium::start();
+    let page = open(&mut browser, &url, 1_280, 860);
+    let versions = browser.evaluate(&page, "all('#version option').map((option) => option.value)");
+    assert_eq!(versions, json!(["gomoqt-2025-02", "moq-lite-04", "moq-lite-03"]));
+    for version in ["moq-lite-04", "moq-lite-03", "gomoqt-2025-02"] {
+        // The test chooses a version, as a user does. The page then connects again. The page checks which protocol the server selected.
+        browser.evaluate(
+            &page,
+            &format!(
+                "document.querySelector('#link').dataset.state = 'choosing'; document.querySelector('#version').value = '{version}'; \
+                 document.querySelector('#version').dispatchEvent(new Event('change'))"
+            ),
+        );
+        assert_eq!(state(&mut browser, &page, "live"), "");
+        let info = browser.evaluate(&page, "words('#server-info')[0]");
+        assert!(info.as_str().unwrap().starts_with(&format!("version {version} over WebTransport")), "{info}");
+        browser.evaluate(&page, "document.querySelector('#burst-status').textContent = ''");
+        click(&mut browser, &page, "burst");
+        let text = browser.evaluate(
+            &page,
+            "until(() => words('#burst-status')[0].includes('returned') && words('#burst-status')[0])",
+        );
+        assert_eq!(text, "50 of 50 returned", "{version}");
+        browser.screenshot(&page, &format!("moqt-{version}.png"));
+    }
+    let stopped = server.stop("TERM");
+    let stats = stopped.lines.iter().rfind(|line| line.contains("moqt: stats")).unwrap();
+    // The page connected in the default version, and then once in each version.
+    assert!(stats.ends_with(" sessions=4") && stats.contains(" frames_sent=150 "), "{stats}");
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
 fn errors_are_reported_and_a_restarted_server_is_reconnected() {
     let (mut server, url) = start(&[]);
     let listening = server.lines.iter().find_map(|line| line.split_once("moqt: listening addresses="));
@@ -171,7 +206,7 @@ fn page_works_by_keyboard_in_a_narrow_window_and_both_themes() {
     let mut browser = Chromium::start();
     let page = open(&mut browser, &url, 360, 1_200);
     let mut reached = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..7 {
         press(&mut browser, &page, "Tab");
         let focus = browser.evaluate(&page, "[document.activeElement.id || document.activeElement.className, getComputedStyle(document.activeElement).outlineStyle]");
         let id = focus[0].as_str().unwrap().to_owned();
@@ -192,7 +227,7 @@ fn page_works_by_keyboard_in_a_narrow_window_and_both_themes() {
         }
         reached.push(id);
     }
-    assert_eq!(reached, ["path", "connect", "text", "send", "wide", "burst"]);
+    assert_eq!(reached, ["path", "version", "connect", "text", "send", "wide", "burst"]);
     let text = browser
         .evaluate(&page, "until(() => words('#burst-status')[0].includes('returned') && words('#burst-status')[0])");
     assert_eq!(text, "50 of 50 returned");

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use jamjam_dev::io::moqt::client::{self, MoqtConnectOptions};
+use jamjam_dev::io::moqt::client;
+use jamjam_dev::io::moqt::connect::MoqtConnectOptions;
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::moqt::Transport;
@@ -17,12 +18,15 @@ use crate::test_server::{BOTH, TestServer, all_frames, groups, run_client};
 fn fifty_groups_of_two_frames_return_in_order_over_both_transports() {
     let server = TestServer::start(MoqtServerConfig::default());
     for transport in BOTH {
-        for offers in [vec![MoqtVersion::Gomoqt202502], vec![MoqtVersion::Gomoqt09], MoqtVersion::ALL.to_vec()] {
+        let each = MoqtVersion::ALL.map(|version| (vec![version], version));
+        for (offers, version) in each.into_iter().chain([(MoqtVersion::ALL.to_vec(), MoqtVersion::Lite04)]) {
             let mut options = server.connect_options(transport);
             options.offered_versions = offers;
             let run = run_client(&options, &groups(50, 2)).unwrap();
             assert_eq!(run.outcome.handler.outcome(), Some(&MoqtRunOutcome::Completed));
             assert_eq!(run.returned_frames(), all_frames(50, 2), "{transport:?} {:?}", options.offered_versions);
+            let is_expected = |event: &MoqtClientEvent| matches!(event, MoqtClientEvent::Established { version: actual, .. } if *actual == version);
+            assert!(run.events.iter().any(is_expected), "{transport:?} {version:?}: {:?}", run.events[0]);
             assert!(!run.events.iter().any(|event| matches!(
                 event,
                 MoqtClientEvent::GroupLost { .. } | MoqtClientEvent::FrameUnmatched { .. }
@@ -30,11 +34,11 @@ fn fifty_groups_of_two_frames_return_in_order_over_both_transports() {
         }
     }
     let reading = server.wait("all have gone", |reading| reading.connections_open == 0);
-    assert_eq!((reading.connections.connections_quic, reading.connections.connections_webtransport), (3, 3));
+    assert_eq!((reading.connections.connections_quic, reading.connections.connections_webtransport), (5, 5));
     let counts = reading.sessions;
     assert_eq!(
         (counts.sessions, counts.groups_received, counts.frames_received, counts.frames_sent),
-        (6, 300, 600, 600)
+        (10, 500, 1_000, 1_000)
     );
 }
 
@@ -59,17 +63,12 @@ fn twenty_concurrent_clients_each_receive_their_own_frames() {
 #[test]
 fn second_frame_returns_before_the_group_ends() {
     let server = TestServer::start(MoqtServerConfig::default());
-    for transport in BOTH {
+    for (transport, version) in BOTH.into_iter().flat_map(|over| MoqtVersion::ALL.map(|version| (over, version))) {
         // The client sends the second frame after the echo of the first frame. After the echo of the second frame, the client ends the
         // group.
-        let outcome = client::run_session(
-            &server.connect_options(transport),
-            OrderedExchange::default,
-            |_| (),
-            &StopToken::default(),
-        )
-        .unwrap();
-        assert_eq!(outcome.handler.received, ["first", "second", "end"], "{transport:?}");
+        let options = MoqtConnectOptions { offered_versions: vec![version], ..server.connect_options(transport) };
+        let outcome = client::run_session(&options, OrderedExchange::default, |_| (), &StopToken::default()).unwrap();
+        assert_eq!(outcome.handler.received, ["first", "second", "end"], "{transport:?} {version:?}");
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use jamjam_dev::io::moqt::client::MoqtConnectOptions;
+use jamjam_dev::io::moqt::connect::MoqtConnectOptions;
 use jamjam_dev::memory_budget::DEFAULT_MEMORY_BUDGET;
 use jamjam_dev::moqt::client::MoqtRunOutcome;
 use quinn::crypto::rustls::QuicClientConfig;

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
-use jamjam_dev::moqt::SessionLimits;
-use jamjam_dev::moqt::Transport;
+use jamjam_dev::moqt::{MoqtVersion, SessionLimits, Transport};
 use quinn::{ReadError, RecvStream, TransportConfig, VarInt};
 
 use crate::manual_client::{ManualClient, UNI, receive, run_async};
@@ -39,7 +38,13 @@ fn invalid_setup_closes_the_session_with_a_code_and_a_reason() {
     let server = &TestServer::start(MoqtServerConfig::default());
     let cases: [(&[u8], bool, u64, &str); 7] = [
         (b"\x20\x01", false, 0x3, "unsupported MOQ protocol"),
-        (b"\x02", false, 0x3, "the first stream has type 0x02"),
+        (
+            b"\x02",
+            false,
+            0x3,
+            "the first stream has type 0x02, expected 0x00 (session), because the client did not select moq-lite; supported ALPNs and \
+             WebTransport protocols: moq-lite-04, moq-lite-03, moq-00",
+        ),
         // The length field is 17, but only 2 bytes follow.
         (b"\x00\x11\x01\xc0", true, 0x3, "malformed session stream: "),
         (b"", true, 0x3, "malformed session stream: "),
@@ -95,20 +100,49 @@ pub(crate) async fn open_session(
     over: Transport,
     transport: TransportConfig,
 ) -> (ManualClient, impl Sized) {
-    let manual_client = ManualClient::open_with(server, over, transport).await;
-    let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
-    let hello = if over == Transport::Quic { "session-client-quic" } else { "session-client" };
-    let (send, mut recv) = manual_client.bidi(&pieces[hello]).await;
+    open_session_in(server, over, MoqtVersion::Gomoqt202502, transport).await
+}
+
+/// Like [`open_session`], in any version. The session stream, if the version has one, stays open.
+async fn open_session_in(
+    server: &TestServer,
+    over: Transport,
+    version: MoqtVersion,
+    transport: TransportConfig,
+) -> (ManualClient, impl Sized) {
+    let manual_client = ManualClient::open_in(server, over, version, transport).await;
+    let Some(code) = version.rules().session_code else { return (manual_client, None) };
+    let path = if over == Transport::Quic { &b"\x01\x01\x05/echo"[..] } else { b"\x00" };
+    // The version code in eight bytes. The path is parameter 1.
+    let body = [&[1], &(code | 0xc000_0000_0000_0000).to_be_bytes()[..], path].concat();
+    let (send, mut recv) = manual_client.bidi(&[&[0, body.len() as u8], &body[..]].concat()).await;
+    let pieces = pieces_of(version);
     assert_eq!(receive(&mut recv, pieces["session-server"].len()).await, pieces["session-server"]);
-    (manual_client, (send, recv))
+    (manual_client, Some((send, recv)))
+}
+
+/// The golden messages of a version. The message that accepts a subscription is always named `subscribe-ok`.
+fn pieces_of(version: MoqtVersion) -> BTreeMap<String, Vec<u8>> {
+    let mut pieces = test_support::moqt_golden::pieces(&format!("{}.txt", version.name()));
+    if let Some(info) = pieces.remove("info") {
+        pieces.insert("subscribe-ok".to_owned(), info);
+    }
+    pieces
+}
+
+/// Each version over each transport, and the index of the combination.
+fn all_combinations() -> impl Iterator<Item = (u64, Transport, MoqtVersion)> {
+    let combinations = BOTH.into_iter().flat_map(|over| MoqtVersion::ALL.map(|version| (over, version)));
+    (0..).zip(combinations).map(|(index, (over, version))| (index, over, version))
 }
 
 #[test]
 fn ten_thousand_streams_are_rejected_one_by_one() {
     let server = TestServer::start_alone(MoqtServerConfig::default());
-    for (over, before) in BOTH.into_iter().zip([0, 11_000]) {
+    for (index, over, version) in all_combinations() {
+        let before = index * 11_000;
         run_async(async {
-            let (manual_client, _session) = open_session(&server, over, TransportConfig::default()).await;
+            let (manual_client, _session) = open_session_in(&server, over, version, TransportConfig::default()).await;
             let memory = memory::now();
             for _ in 0..10_000 {
                 // The server may reject the stream before its end.
@@ -124,7 +158,7 @@ fn ten_thousand_streams_are_rejected_one_by_one() {
             }
             server.until("all are refused", |reading| reading.sessions.streams_unknown_type == before + 11_000).await;
             let grown = memory::settle_below(memory, 1 << 20).await;
-            assert!(grown < 1 << 20, "{over:?}: {grown} bytes");
+            assert!(grown < 1 << 20, "{over:?} {version:?}: {grown} bytes");
         });
         server.ordinary_echo(over);
     }
@@ -151,15 +185,14 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
     const GROUPS: u8 = 60;
     const FRAMES: usize = 16;
     let server = TestServer::start_alone(MoqtServerConfig::default());
-    let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
-    for over in BOTH {
+    for (_, over, version) in all_combinations() {
         run_async(async {
             let before = server.totals.snapshot().sessions;
             let mut transport = TransportConfig::default();
             transport.stream_receive_window((64_u32 << 10).into()).receive_window((256_u32 << 10).into());
             transport.send_window(1 << 20);
-            let (manual_client, _session) = open_session(&server, over, transport).await;
-            let _streams = set_up_tracks(&manual_client, &pieces).await;
+            let (manual_client, _session) = open_session_in(&server, over, version, transport).await;
+            let _streams = set_up_tracks(&manual_client, version).await;
             let memory = memory::now();
             // A frame of 65,536 bytes.
             let frame = [b"\x80\x01\x00\x00".to_vec(), vec![7; 65_536]].concat();
@@ -179,7 +212,7 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
                 "{reading:#?}"
             );
             let grown = memory::settle_below(memory, 16 << 20).await;
-            assert!(grown < 16 << 20, "{over:?}: {grown} bytes");
+            assert!(grown < 16 << 20, "{over:?} {version:?}: {grown} bytes");
             server.ordinary_echo(over);
         });
     }
@@ -187,15 +220,24 @@ fn stalled_reader_loses_the_oldest_groups_and_uses_bounded_memory() {
 
 /// Sends the messages with which a client sets up its track. The client announces the track, accepts the server's subscription, and
 /// subscribes to the echo.
-async fn set_up_tracks(manual_client: &ManualClient, pieces: &BTreeMap<String, Vec<u8>>) -> impl Sized {
+async fn set_up_tracks(manual_client: &ManualClient, version: MoqtVersion) -> impl Sized {
+    let pieces = pieces_of(version);
     let (mut announce_send, mut announce_request) = manual_client.accept_bidi().await;
-    assert_eq!(receive(&mut announce_request, pieces["announce-please"].len()).await, pieces["announce-please"]);
-    announce_send.write_all(&pieces["announce-active"]).await.unwrap();
-    let (mut wanted_send, mut wanted) = manual_client.accept_bidi().await;
-    assert_eq!(receive(&mut wanted, pieces["subscribe"].len()).await, pieces["subscribe"]);
-    wanted_send.write_all(&pieces["info"]).await.unwrap();
+    let please = receive(&mut announce_request, pieces["announce-please"].len()).await;
+    // The hop ID of the server is random. It follows the prefix.
+    let fixed = if version.rules().has_excluded_hop { 4 } else { please.len() };
+    assert_eq!(please[..fixed], pieces["announce-please"][..fixed]);
+    if version.rules().has_announce_init {
+        announce_send.write_all(&pieces["announce-init-none"]).await.unwrap();
+    }
+    let announce = pieces.get("announce-active-client").unwrap_or(&pieces["announce-active"]);
+    announce_send.write_all(announce).await.unwrap();
     let (send, mut recv) = manual_client.bidi(&pieces["subscribe"]).await;
-    assert_eq!(receive(&mut recv, pieces["info"].len()).await, pieces["info"]);
+    assert_eq!(receive(&mut recv, pieces["subscribe-ok"].len()).await, pieces["subscribe-ok"]);
+    let (mut wanted_send, mut wanted) = manual_client.accept_bidi().await;
+    let subscribe = pieces.get("subscribe-relayed").unwrap_or(&pieces["subscribe"]);
+    assert_eq!(receive(&mut wanted, subscribe.len()).await, *subscribe);
+    wanted_send.write_all(&pieces["subscribe-ok"]).await.unwrap();
     (announce_send, announce_request, wanted_send, wanted, send, recv)
 }
 
@@ -215,11 +257,11 @@ async fn first_echo(manual_client: &ManualClient, pieces: &BTreeMap<String, Vec<
 #[test]
 fn frames_of_a_manual_client_return_byte_for_byte() {
     let server = TestServer::start(MoqtServerConfig::default());
-    let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
-    for over in BOTH {
+    for (_, over, version) in all_combinations() {
+        let pieces = pieces_of(version);
         run_async(async {
-            let (manual_client, _session) = open_session(&server, over, TransportConfig::default()).await;
-            let _streams = set_up_tracks(&manual_client, &pieces).await;
+            let (manual_client, _session) = open_session_in(&server, over, version, TransportConfig::default()).await;
+            let _streams = set_up_tracks(&manual_client, version).await;
             let mut group = manual_client.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
             let mut echo = first_echo(&manual_client, &pieces).await;
             assert_eq!(receive(&mut echo, pieces["frame"].len()).await, pieces["frame"]);
@@ -235,11 +277,11 @@ fn frames_of_a_manual_client_return_byte_for_byte() {
 #[test]
 fn stopped_group_stream_is_counted_and_abandoned() {
     let server = TestServer::start(MoqtServerConfig::default());
-    let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
-    for (over, declined) in BOTH.into_iter().zip([1, 2]) {
+    for (index, over, version) in all_combinations() {
+        let (pieces, declined) = (pieces_of(version), index + 1);
         run_async(async {
-            let (manual_client, _session) = open_session(&server, over, TransportConfig::default()).await;
-            let _streams = set_up_tracks(&manual_client, &pieces).await;
+            let (manual_client, _session) = open_session_in(&server, over, version, TransportConfig::default()).await;
+            let _streams = set_up_tracks(&manual_client, version).await;
             let mut group = manual_client.uni(&[&pieces["group"][..], &pieces["frame"]].concat()).await;
             first_echo(&manual_client, &pieces).await.stop(0_u32.into()).unwrap();
             while server.totals.snapshot().sessions.groups_stopped < declined {
@@ -267,7 +309,7 @@ fn subscription_parameters_are_not_retained() {
     let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
     run_async(async {
         let (manual_client, _session) = open_session(&server, Transport::Quic, TransportConfig::default()).await;
-        let _streams = set_up_tracks(&manual_client, &pieces).await;
+        let _streams = set_up_tracks(&manual_client, MoqtVersion::Gomoqt202502).await;
         let memory = memory::now();
         let mut open_streams = Vec::new();
         for number in 1..16 {
@@ -293,14 +335,23 @@ fn subscription_parameters_are_not_retained() {
 
 #[test]
 fn trailing_byte_after_many_long_messages_retains_none_of_them() {
+    for version in [MoqtVersion::Gomoqt202502, MoqtVersion::Lite04] {
+        retain_no_long_messages(version);
+    }
+}
+
+fn retain_no_long_messages(version: MoqtVersion) {
     let server = TestServer::start_alone(MoqtServerConfig::default());
-    let pieces = test_support::moqt_golden::pieces("gomoqt-2025-02.txt");
+    let pieces = pieces_of(version);
     run_async(async {
-        let (manual_client, _session) = open_session(&server, Transport::Quic, TransportConfig::default()).await;
+        let (manual_client, _session) =
+            open_session_in(&server, Transport::Quic, version, TransportConfig::default()).await;
         let (memory, resident) = (memory::now(), memory::resident());
-        // The client requests announcements for a path prefix. The prefix is a single segment that is a million bytes long.
-        let (_send, mut recv) =
-            manual_client.bidi(&[&[1], &message(&[&[1], &million_byte_field()[..]].concat())[..]].concat()).await;
+        // The client requests announcements for a path prefix. The prefix is a single string that is a million bytes long. In
+        // gomoqt-2025-02, the number of strings precedes it. In moq-lite-04, the excluded hop follows it.
+        let count = if version == MoqtVersion::Lite04 { &b""[..] } else { b"\x01" };
+        let please = [count, &million_byte_field(), &[0]].concat();
+        let (_send, mut recv) = manual_client.bidi(&[&[1], &message(&please)[..]].concat()).await;
         assert_eq!(recv.read(&mut [0]).await, Err(ReadError::Reset(VarInt::from_u32(0x11))));
         let mut open_streams = Vec::new();
         for number in 1..=55 {

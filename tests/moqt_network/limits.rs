@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_util::future::select;
 use jamjam_dev::client::RunKind;
 use jamjam_dev::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
-use jamjam_dev::io::moqt::client::{ClientThread, MoqtConnectError, MoqtConnectOptions};
+use jamjam_dev::io::moqt::client::ClientThread;
+use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::io::moqt::{CounterSnapshot, MoqtBindError, bind_all};
 use jamjam_dev::io::stop::StopToken;
@@ -228,7 +229,7 @@ fn rejected_path_is_retried_without_its_leading_slash() {
     let address = socket.local_addr().unwrap();
     let silent = crate::test_server::scripted_server(socket, WITHOUT_SLASH, false);
     let mut options = MoqtConnectOptions::new(format!("moqt://{address}/echo").parse().unwrap(), trusting_verifier());
-    options.offered_versions.truncate(1);
+    options.offered_versions = vec![MoqtVersion::Gomoqt202502];
     // The server does nothing after the setup.
     let config =
         jamjam_dev::moqt::client::MoqtClientConfig { subscribe_timeout: Duration::from_millis(1), ..groups(1, 1) };
@@ -273,7 +274,7 @@ fn server_that_accepts_and_then_stalls_is_retried() {
     let address = socket.local_addr().unwrap();
     let silent = crate::test_server::scripted_server(socket, WITHOUT_SLASH, true);
     let mut options = MoqtConnectOptions::new(format!("moqt://{address}/echo").parse().unwrap(), trusting_verifier());
-    options.offered_versions.truncate(1);
+    options.offered_versions = vec![MoqtVersion::Gomoqt202502];
     let run = run_client(&options, &groups(1, 1)).unwrap();
     assert_eq!(run.outcome.requested_path, "echo");
     let expected = MoqtRunOutcome::Closed { code: 7, reason: "not today".to_owned(), closed_locally: false };

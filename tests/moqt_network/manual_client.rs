@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jamjam_dev::moqt::Transport;
+use jamjam_dev::moqt::{MoqtVersion, Transport};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt};
 use rustls::RootCertStore;
@@ -66,12 +66,24 @@ impl ManualClient {
     }
 
     pub(crate) async fn open_with(server: &TestServer, over: Transport, transport: TransportConfig) -> Self {
+        Self::open_in(server, over, MoqtVersion::Gomoqt202502, transport).await
+    }
+
+    /// Connects with the ALPN of a version. If the version has no setup, it is the only offered protocol over WebTransport.
+    pub(crate) async fn open_in(
+        server: &TestServer,
+        over: Transport,
+        version: MoqtVersion,
+        transport: TransportConfig,
+    ) -> Self {
+        let rules = version.rules();
         if over == Transport::Quic {
-            let (endpoint, connection) = connect(server, b"moq-00", transport).await;
+            let (endpoint, connection) = connect(server, rules.alpn.as_bytes(), transport).await;
             return Self { connection, request: None, _endpoint: endpoint, _open_streams: Vec::new() };
         }
-        let mut manual_client =
-            Self::open_with_request(server, &request("CONNECT", b"webtransport", b"/echo"), transport).await;
+        let offer = if rules.session_code.is_none() { format!("\"{}\"", rules.alpn) } else { String::new() };
+        let head = request_with("CONNECT", b"webtransport", b"/echo", offer.as_bytes());
+        let mut manual_client = Self::open_with_request(server, &head, transport).await;
         assert_eq!(manual_client.status().await, 200);
         manual_client
     }
@@ -90,20 +102,35 @@ impl ManualClient {
         Self { connection, request: Some((send, recv)), _endpoint: endpoint, _open_streams: open_streams }
     }
 
-    /// The status of the server's response. The server sends an index into QPACK's static table (RFC 9204, appendix A).
+    /// The status of the server's response.
     pub(crate) async fn status(&mut self) -> u16 {
+        self.response().await.0
+    }
+
+    /// The status of the server's response, and the selected protocol with its quotes. The server sends the status as an index into QPACK's
+    /// static table, and other fields as literals (RFC 9204, appendix A and section 4.5.6).
+    pub(crate) async fn response(&mut self) -> (u16, Option<String>) {
         let recv = &mut self.request.as_mut().unwrap().1;
         let mut start = [0; 2];
         recv.read_exact(&mut start).await.unwrap();
         assert_eq!(start[0], 0x01, "HEADERS");
-        let mut payload = vec![0; usize::from(start[1])];
-        recv.read_exact(&mut payload).await.unwrap();
-        match payload[..] {
+        let mut payload_len = usize::from(start[1]);
+        if payload_len >= 0x40 {
+            payload_len = (payload_len & 0x3f) << 8 | usize::from(receive(recv, 1).await[0]);
+        }
+        let payload = receive(recv, payload_len).await;
+        let field = b"\x27\x04wt-protocol";
+        let protocol = payload.windows(field.len()).position(|bytes| bytes == field).map(|at| {
+            let value = &payload[at + field.len()..];
+            String::from_utf8(value[1..=usize::from(value[0])].to_vec()).unwrap()
+        });
+        let status = match payload[..] {
             [0, 0, 0xd9, ..] => 200,
             [0, 0, 0xdb, ..] => 404,
             [0, 0, 0xff, 4, ..] => 400,
             _ => panic!("no known status: {payload:x?}"),
-        }
+        };
+        (status, protocol)
     }
 
     fn prefix<'a>(&self, prefix: &'a [u8]) -> &'a [u8] {
@@ -173,13 +200,19 @@ pub(crate) async fn receive(recv: &mut RecvStream, bytes: usize) -> Vec<u8> {
 
 /// The head of a request, as literal fields (RFC 9204, section 4.5.6). No name or value exceeds 126 bytes.
 pub(crate) fn request(method: &str, protocol: &[u8], path: &[u8]) -> Vec<u8> {
+    request_with(method, protocol, path, b"")
+}
+
+/// Like [`request`], with a value of `wt-available-protocols`, unless it is empty.
+pub(crate) fn request_with(method: &str, protocol: &[u8], path: &[u8], offer: &[u8]) -> Vec<u8> {
     let mut fields = b"\x00\x00".to_vec();
-    let pairs: [(&str, &[u8]); 5] = [
+    let pairs: [(&str, &[u8]); 6] = [
         (":method", method.as_bytes()),
         (":scheme", b"https"),
         (":authority", b"localhost"),
         (":path", path),
         (":protocol", protocol),
+        ("wt-available-protocols", offer),
     ];
     for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
         match name.len() {

@@ -1,5 +1,7 @@
 //! A client that sends its second frame only after it has received the echo of the first.
 
+use jamjam_dev::moqt::message::SubscribeUpdate;
+use jamjam_dev::moqt::version::PathFormat;
 use jamjam_dev::moqt::{Session, SessionEvent, SessionHandler, StreamHandle, TrackPath, error_code};
 use jamjam_dev::time::Time;
 
@@ -13,8 +15,19 @@ pub(crate) struct OrderedExchange {
 }
 
 impl OrderedExchange {
-    fn track() -> TrackPath {
-        TrackPath::from_parts(["japan", "kyoto", "text"])
+    /// The requested prefix, the announced path and the track.
+    fn paths(session: &Session) -> [TrackPath; 3] {
+        match session.version().unwrap().rules().paths {
+            PathFormat::Parts => {
+                let prefix = TrackPath::from_parts(["japan", "kyoto"]);
+                let track = prefix.join("text");
+                [prefix, track.clone(), track]
+            }
+            PathFormat::Text | PathFormat::Segments => {
+                let path = TrackPath::from_parts(["/client.echo"]);
+                [TrackPath::from_parts(["/"]), path.clone(), path.join("index")]
+            }
+        }
     }
 
     /// Starts once both ends have subscribed.
@@ -34,16 +47,21 @@ impl SessionHandler for OrderedExchange {
     fn on_event(&mut self, _: Time, session: &mut Session, event: SessionEvent) {
         match event {
             SessionEvent::Established { .. } => {
-                session.request_announcements(&TrackPath::from_parts(["japan", "kyoto"]));
+                let [prefix, ..] = Self::paths(session);
+                session.request_announcements(&prefix);
             }
             SessionEvent::AnnounceRequested { announce_stream, .. } => {
-                session.announce_all(announce_stream, [&Self::track()]);
+                let [_, path, _] = Self::paths(session);
+                session.announce_all(announce_stream, [&path]);
             }
             SessionEvent::SubscribeRequested { subscribe_stream, .. } => {
                 session.accept_subscribe(subscribe_stream);
                 self.listener = Some(subscribe_stream);
             }
-            SessionEvent::Announced { path } => drop(session.subscribe(&path)),
+            SessionEvent::Announced { .. } => {
+                let [.., track] = Self::paths(session);
+                session.subscribe(&track, &SubscribeUpdate::default());
+            }
             SessionEvent::SubscribeAccepted { .. } => self.subscribed = true,
             SessionEvent::FrameReceived { payload, .. } => {
                 let word = String::from_utf8(payload.to_vec()).unwrap();

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jamjam_dev::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
 use jamjam_dev::client::{RunKind, StopSignal};
-use jamjam_dev::io::moqt::client::{ClientThread, ClientThreadResult, MoqtConnectError, MoqtConnectOptions};
+use jamjam_dev::io::moqt::client::{ClientThread, ClientThreadResult};
+use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::moqt::client::{MoqtClientConfig, MoqtClientEvent};

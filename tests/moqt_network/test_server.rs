@@ -6,7 +6,8 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWrite
 use std::time::{Duration, Instant};
 
 use jamjam_dev::client::StopSignal;
-use jamjam_dev::io::moqt::client::{self, MoqtConnectError, MoqtConnectOptions, SessionResult};
+use jamjam_dev::io::moqt::client::{self, SessionResult};
+use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::{self, MoqtServerConfig, ServerThread};
 use jamjam_dev::io::moqt::{BoundSockets, CounterSnapshot, ServerCounters, bind_all};
 use jamjam_dev::io::stop::StopToken;

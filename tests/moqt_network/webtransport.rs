@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use jamjam_dev::io::moqt::client::MoqtConnectError;
+use jamjam_dev::io::moqt::connect::MoqtConnectError;
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::moqt::SessionLimits;
 use jamjam_dev::moqt::Transport;
 use quinn::{RecvStream, SendStream, TransportConfig};
 
-use crate::manual_client::{ManualClient, receive, request, run_async};
+use crate::manual_client::{ManualClient, receive, request, request_with, run_async};
 use crate::test_server::{TestServer, groups, run_client};
 
 /// Sends the MOQT setup in an established WebTransport session, and checks the server's response.
@@ -88,6 +88,55 @@ fn request_with_duplicate_misplaced_or_unknown_pseudo_headers_gets_400() {
         });
     }
     assert_eq!(server.totals.snapshot().connections.requests_rejected, 3);
+}
+
+#[test]
+fn version_is_selected_in_the_order_of_the_client() {
+    let server = TestServer::start(MoqtServerConfig::default());
+    for (offer, selected) in [
+        (r#""moq-lite-05", "moq-lite-03", "moq-lite-04""#, Some("\"moq-lite-03\"")),
+        (r#""moq-lite-04";q=1"#, Some("\"moq-lite-04\"")),
+        (r#""moqt-16","moq-00","moq-lite-04""#, Some("\"moq-00\"")),
+        // A malformed field, or one with other values than strings, is ignored.
+        ("moq-lite-04", None),
+        (r#""moq-lite-04"#, None),
+        (r#""moq-lite-04", 7"#, None),
+        (r#"("moq-lite-04")"#, None),
+        ("", None),
+    ] {
+        run_async(async {
+            let head = request_with("CONNECT", b"webtransport", b"/echo", offer.as_bytes());
+            let mut manual_client = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
+            let (status, protocol) = manual_client.response().await;
+            assert_eq!((status, protocol.as_deref()), (200, selected), "{offer}");
+            if selected.is_some_and(|name| name != "\"moq-00\"") {
+                // ANNOUNCE_REQUEST with the prefix `/`. There is no setup.
+                let (_send, mut recv) = manual_client.accept_bidi().await;
+                let begins: &[u8] =
+                    if selected == Some("\"moq-lite-03\"") { b"\x01\x02\x01/" } else { b"\x01\x0a\x01/" };
+                assert_eq!(receive(&mut recv, 4).await, begins, "{offer}");
+            } else {
+                let _session = open_session(&manual_client).await;
+            }
+        });
+    }
+    assert_eq!(server.totals.snapshot().sessions.setups_failed, 0);
+}
+
+#[test]
+fn offer_without_a_supported_version_is_rejected_with_its_names() {
+    let server = TestServer::start(MoqtServerConfig::default());
+    run_async(async {
+        let head = request_with("CONNECT", b"webtransport", b"/echo", br#""moq-lite-05", "moqt-16""#);
+        let mut manual_client = ManualClient::open_with_request(&server, &head, TransportConfig::default()).await;
+        assert_eq!(manual_client.response().await, (200, None));
+        let (code, reason) = manual_client.closed().await;
+        let names = "offered moq-lite-05, moqt-16, supported moq-lite-04, moq-lite-03, moq-00";
+        assert_eq!((code, reason), (0x12, format!("no common version: {names}")));
+        server.until("it is counted", |reading| reading.connections.requests_rejected == 1).await;
+        assert_eq!(server.totals.snapshot().sessions.setups_failed, 1);
+    });
+    server.ordinary_echo(Transport::WebTransport);
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn every_connection_error_is_in_the_table_of_symptoms() {
     for (path, items) in [
         ("src/io/websocket/handshake.rs", &["pub enum UpgradeFailure"][..]),
         ("src/io/websocket/connect.rs", &["pub enum WebSocketConnectError"]),
-        ("src/io/moqt/client.rs", &["pub enum MoqtConnectError"]),
+        ("src/io/moqt/connect.rs", &["pub enum MoqtConnectError"]),
         ("src/signaling/client.rs", &["pub enum RoomError"]),
         ("src/io/signaling/client.rs", &["pub enum RoomSessionError"]),
     ] {

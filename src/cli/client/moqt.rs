@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
 use super::monitor::{MonitorResult, RunMonitor};
 use super::{ClientArgs, FinishedRun, udp_only_error};
@@ -19,7 +20,8 @@ use crate::cli::values::TimeSpan;
 use crate::client::LiveConfig;
 use crate::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
 use crate::client::{RunKind, StopSignal, StreamKind};
-use crate::io::moqt::client::{ClientThread, ClientThreadResult, MoqtConnectError, MoqtConnectOptions};
+use crate::io::moqt::client::{ClientThread, ClientThreadResult};
+use crate::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use crate::io::moqt::server::{self, ServerThread};
 use crate::io::moqt::{MoqtUrl, ServerCounters, bind_all};
 use crate::io::stop::StopToken;
@@ -29,6 +31,7 @@ use crate::io::tls::server::ServerIdentity;
 use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
 use crate::moqt::client::{FramePayload, MoqtClientConfig, MoqtClientEvent};
 use crate::moqt::codec::MAX_PATH_PARTS;
+use crate::moqt::version::PathFormat;
 use crate::moqt::{DEFAULT_PORT, MoqtVersion, SessionLimits, TrackPath, Transport, echo};
 use crate::report::baseline::RunTransport;
 use crate::report::text;
@@ -46,15 +49,15 @@ pub enum TransportArg {
     Webtransport,
 }
 
-/// Version of the wire format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum MoqtVersionArg {
-    /// Version 0xffffff00, with track paths
-    #[value(name = "gomoqt-2025-02", alias = "seed")]
-    Gomoqt202502,
-    /// Version 0xfeedbabe, with broadcast paths and track names
-    #[value(name = "gomoqt-0.9", alias = "head")]
-    Gomoqt09,
+impl ValueEnum for MoqtVersion {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let rules = self.rules();
+        Some(PossibleValue::new(rules.name).help(rules.description).aliases(rules.former_name))
+    }
 }
 
 /// Options for MOQT clients.
@@ -70,11 +73,11 @@ pub struct MoqtClientArgs {
     #[arg(long, hide_short_help = true, value_name = "DURATION", requires = "moqt", help_heading = HEADING_MOQT)]
     moqt_delay: Option<TimeSpan>,
 
-    /// MOQT version to offer [default: both]
+    /// MOQT version to offer [default: all]
     ///
-    /// If both versions are offered, the server selects one.
+    /// If all versions are offered, the server selects one.
     #[arg(long, hide_short_help = true, alias = "moqt-flavour", value_name = "VERSION", value_enum, help_heading = HEADING_MOQT)]
-    moqt_version: Option<MoqtVersionArg>,
+    moqt_version: Option<MoqtVersion>,
 
     /// Track to announce and subscribe to, as comma-separated parts [default: japan, kyoto, text]
     ///
@@ -130,16 +133,18 @@ impl MoqtClientArgs {
         self.moqt_delay.map_or(Duration::ZERO, |TimeSpan(delay)| delay)
     }
 
-    /// The offered versions in order of preference. If --moqt-track is given, the only offered version is gomoqt-2025-02, because
-    /// gomoqt-0.9 has a fixed track.
+    /// The offered versions in order of preference. If --moqt-track is given, the only offered version is gomoqt-2025-02, because the other
+    /// versions have a fixed track.
     pub fn offered_versions(&self) -> Result<Vec<MoqtVersion>, Failure> {
+        let has_track_path = |version: &MoqtVersion| version.rules().paths == PathFormat::Parts;
         match (self.moqt_version, &self.moqt_track) {
-            (Some(MoqtVersionArg::Gomoqt09), Some(_)) => Err(Failure::usage(
-                "--moqt-track cannot be used with gomoqt-0.9: this version always uses the broadcast path `/client.echo` and the track \
+            (Some(version), Some(_)) if !has_track_path(&version) => Err(Failure::usage(format!(
+                "--moqt-track cannot be used with {}: this version always uses the broadcast path `/client.echo` and the track \
                  `index`. Omit --moqt-track, or give --moqt-version gomoqt-2025-02",
-            )),
-            (Some(MoqtVersionArg::Gomoqt09), None) => Ok(vec![MoqtVersion::Gomoqt09]),
-            (Some(MoqtVersionArg::Gomoqt202502), _) | (None, Some(_)) => Ok(vec![MoqtVersion::Gomoqt202502]),
+                version.name()
+            ))),
+            (Some(version), _) => Ok(vec![version]),
+            (None, Some(_)) => Ok(MoqtVersion::ALL.into_iter().filter(has_track_path).collect()),
             (None, None) => Ok(MoqtVersion::ALL.to_vec()),
         }
     }
@@ -313,6 +318,7 @@ fn to_connection_failure(
             Ok(MoqtFailure::Unreachable(format!("no reply from {url} within {timeout}{port}: {port_use}")))
         }
         MoqtConnectError::UnsupportedProtocol { .. }
+        | MoqtConnectError::NoCommonVersion { .. }
         | MoqtConnectError::Failed { .. }
         | MoqtConnectError::HttpStatus { .. } => Ok(MoqtFailure::Rejected(error.to_string())),
         MoqtConnectError::Resolve(_)

@@ -1,47 +1,29 @@
-//! Connects to a MOQT server and runs a session. The timed steps are name resolution, QUIC handshake, WebTransport
-//! request and MOQT setup. [`run_session`] runs any handler on the calling thread. [`ClientThread`] runs a
+//! Runs a session with a MOQT server. [`run_session`] runs any handler on the calling thread. [`ClientThread`] runs a
 //! [`MoqtClient`] with retries on its own thread. A watchdog monitors this thread.
 
 use std::cell::Cell;
 use std::future::pending;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, TransportErrorCode};
-use rustls::AlertDescription;
-use rustls::client::danger::ServerCertVerifier;
-use thiserror::Error;
+use quinn::Endpoint;
 use tokio::sync::Notify;
 use tracing::info;
-use url::Url;
 
-use super::no_reply::{self, PortUse};
-use super::streams::{ConnectionStreams, SessionClock, drive_session};
-use super::webtransport::{SESSION_CLOSE_TIMEOUT, TransportConnection, WebTransportError, WebTransportSession};
-use super::{MoqtUrl, quic};
+use super::connect::{Connected, DRAIN_TIMEOUT, MoqtConnectError, MoqtConnectOptions, connect};
+use super::no_reply;
+use super::streams::{ConnectionStreams, SessionClock, drive_session, new_session};
+use super::webtransport::TransportConnection;
 use crate::client::WaitResult;
 use crate::client::{FrameTracker, MoqtConnectTimes};
-use crate::io::local_socket::LocalSocketOptions;
-use crate::io::resolve::{ResolveError, resolve};
 use crate::io::stop::StopToken;
-use crate::io::tls::client::{TrustError, TrustPolicy};
 use crate::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome, ProgressDeadline};
-use crate::moqt::{
-    EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionCounters, SessionHandler, SessionLimits, Transport,
-    error_code,
-};
+use crate::moqt::{EndpointRole, MoqtEndpoint, SessionCounters, SessionHandler, SessionLimits, error_code};
 use crate::time::{Time, saturating_nanos};
-
-/// Timeout of name resolution. The system resolver tries a second server after 5 s.
-const DNS_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Maximum time per address before the next address is tried. The attempt with the last address may take the full setup time-out. If a
-/// server has many addresses, the time per address is shorter. All attempts together take at most twice the setup time-out.
-const NEXT_ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// If the server does not reply over raw QUIC within this time, the client tries the URL's path without the leading slash.
 const NO_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -51,9 +33,6 @@ const NO_REPLY_REASON: &str = "no reply";
 
 /// Close reason when a run is interrupted.
 const INTERRUPTED_REASON: &str = "interrupted";
-
-/// Time to send the connection close, and to retransmit a lost connection close.
-const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Interval between connection attempts while waiting for a server.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
@@ -69,9 +48,6 @@ const WATCHDOG_MARGIN: Duration = Duration::from_secs(5);
 
 /// Maximum time for a run to end after a stop request. The report should be printed within two seconds of the request.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1_500);
-
-/// QUIC error code of a server that accepts no more connections (RFC 9000, section 20.1).
-const CONNECTION_REFUSED: TransportErrorCode = TransportErrorCode::CONNECTION_REFUSED;
 
 /// Result of a [`ClientThread`].
 pub struct ClientThreadResult {
@@ -212,27 +188,6 @@ impl ClientThread {
     }
 }
 
-/// Connection options.
-#[derive(Clone, Debug)]
-pub struct MoqtConnectOptions {
-    /// The server.
-    pub url: MoqtUrl,
-    /// Verifies the server certificate.
-    pub verifier: Arc<dyn ServerCertVerifier>,
-    /// The policy that `verifier` implements. If this policy accepts every certificate, all addresses of the server must be
-    /// loopback addresses. Otherwise, the connection attempt fails.
-    pub trust: TrustPolicy,
-    /// Offered versions, the preferred one first; not empty.
-    pub offered_versions: Vec<MoqtVersion>,
-    /// Session limits. `setup_timeout` applies to each part of the setup: QUIC handshake, WebTransport request, MOQT
-    /// setup.
-    pub limits: SessionLimits,
-    /// How to open the socket.
-    pub socket_options: LocalSocketOptions,
-    /// Origin of all event times.
-    pub clock_origin: Instant,
-}
-
 /// Result of a session.
 #[derive(Debug)]
 pub struct SessionResult<A> {
@@ -246,98 +201,6 @@ pub struct SessionResult<A> {
     pub requested_path: String,
     /// Session counters.
     pub counters: SessionCounters,
-}
-
-impl MoqtConnectOptions {
-    /// Default options; event times count from now.
-    pub fn new(url: MoqtUrl, verifier: Arc<dyn ServerCertVerifier>) -> Self {
-        let offered_versions = MoqtVersion::ALL.to_vec();
-        let (trust, limits) = (TrustPolicy::default(), SessionLimits::default());
-        let socket_options = LocalSocketOptions::default();
-        Self { url, verifier, trust, offered_versions, limits, socket_options, clock_origin: Instant::now() }
-    }
-
-    /// The path without its leading slash, to be tried if the server does not reply. `None` over WebTransport.
-    fn path_without_slash(&self) -> Option<&str> {
-        let MoqtUrl { path, transport, .. } = &self.url;
-        path.strip_prefix('/').filter(|alternative_path| *transport == Transport::Quic && !alternative_path.is_empty())
-    }
-
-    /// Maximum duration of [`run_session`] until a session is set up or has failed. For each tried URL path, the steps are name resolution,
-    /// QUIC handshakes, WebTransport request, MOQT setup and close. The QUIC handshakes together take at most twice the setup time-out.
-    /// The last address takes at most one setup time-out. All other addresses together also take at most one setup time-out.
-    pub(super) fn max_connect_time(&self) -> Duration {
-        let name = if self.url.host.parse::<IpAddr>().is_ok() { Duration::ZERO } else { DNS_TIMEOUT };
-        let parts = if self.url.transport == Transport::Quic { 3 } else { 4 };
-        let attempts = if self.path_without_slash().is_some() { 2 } else { 1 };
-        (name + self.limits.setup_timeout * parts + SESSION_CLOSE_TIMEOUT + DRAIN_TIMEOUT) * attempts
-    }
-}
-
-/// Reason why no session was established.
-#[derive(Debug, Error)]
-pub enum MoqtConnectError {
-    /// Name resolution failed.
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    /// The server is remote and any certificate would be accepted.
-    #[error(transparent)]
-    InsecureRemote(#[from] TrustError),
-    /// The system cannot provide an event loop.
-    #[error("cannot start the event loop of the network client: {0}")]
-    EventLoop(io::Error),
-    /// The system cannot provide a socket.
-    #[error("cannot open a UDP socket: {0}")]
-    Socket(io::Error),
-    /// No reply.
-    #[error("no reply from {url} within {timeout:?}: {port_use}")]
-    TimedOut {
-        /// The server.
-        url: MoqtUrl,
-        /// The first address of the server.
-        address: SocketAddr,
-        /// The timeout.
-        timeout: Duration,
-        /// What listens on the port.
-        port_use: PortUse,
-    },
-    /// The server speaks another protocol.
-    #[error("{url} supports QUIC, but not {protocol}; {hint}")]
-    UnsupportedProtocol {
-        /// The server.
-        url: MoqtUrl,
-        /// The protocol that the server does not support.
-        protocol: &'static str,
-        /// Suggested remedy.
-        hint: &'static str,
-    },
-    /// The certificate was rejected.
-    #[error("certificate of {url} rejected: {reason}")]
-    InvalidCertificate {
-        /// The server.
-        url: MoqtUrl,
-        /// Reason.
-        reason: String,
-    },
-    /// Any other failure.
-    #[error("cannot connect to {url}: {reason}")]
-    Failed {
-        /// The server.
-        url: MoqtUrl,
-        /// Reason.
-        reason: String,
-    },
-    /// The server rejected the WebTransport request.
-    #[error("{url} rejected the WebTransport session: HTTP status {status}{}", if *.status == 404 { "; the path must be the server's --moqt-path" } else { "" })]
-    HttpStatus {
-        /// The server.
-        url: MoqtUrl,
-        /// HTTP status code.
-        status: u16,
-    },
-    /// A stop was requested before the session was established.
-    #[error("interrupted before the connection was established")]
-    Interrupted,
 }
 
 fn run_with_retries(
@@ -466,15 +329,18 @@ async fn try_session<A: SessionHandler>(
         () = stopped.notified() => return Err(MoqtConnectError::Interrupted),
         connected = connect(options) => connected?,
     };
-    let Connected { endpoint: quic_endpoint, transport, mut connect_times, address: server_address } = connected;
+    let Connected { endpoint: quic_endpoint, transport, mut connect_times, address: server_address, version } =
+        connected;
     let (clock, started_at) = (SessionClock(options.clock_origin), Instant::now());
+    // Without a setup, the server does not know the path. Therefore, another path would give the same result.
+    let no_reply_timeout = no_reply_timeout.filter(|_| version.is_none());
     let path_in_connect = matches!(transport, TransportConnection::WebTransport(..));
     let role = EndpointRole::Client {
         offered_versions: options.offered_versions.clone(),
         path: path.to_owned(),
         path_in_connect,
     };
-    let mut endpoint = MoqtEndpoint::new(Session::new(clock.now(), role, limits), handler);
+    let mut endpoint = MoqtEndpoint::new(new_session(clock.now(), role, limits, version), handler);
     let mut counters = SessionCounters::default();
     let (is_active, timed_out) = (Cell::new(false), Cell::new(false));
     let stop = async {
@@ -491,7 +357,8 @@ async fn try_session<A: SessionHandler>(
             () = no_reply => NO_REPLY_REASON,
         }
     };
-    let close = drive_session(ConnectionStreams::new(transport), &mut endpoint, clock, stop, |endpoint, _| {
+    let streams = ConnectionStreams::new(transport, version.is_none());
+    let close = drive_session(streams, &mut endpoint, clock, stop, |endpoint, _| {
         if connect_times.session_ns.is_none() && endpoint.session().version().is_some() {
             connect_times.session_ns = Some(saturating_nanos(started_at.elapsed()));
         }
@@ -516,152 +383,4 @@ async fn try_session<A: SessionHandler>(
 /// Waits until the connection close has been sent.
 async fn drain(endpoint: &Endpoint) {
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, endpoint.wait_idle()).await;
-}
-
-/// A connection that is ready for a session.
-struct Connected {
-    endpoint: Endpoint,
-    transport: TransportConnection,
-    connect_times: MoqtConnectTimes,
-    address: SocketAddr,
-}
-
-/// Connects to a server.
-async fn connect(options: &MoqtConnectOptions) -> Result<Connected, MoqtConnectError> {
-    let MoqtConnectOptions { url, verifier, trust, limits, socket_options, .. } = options;
-    let started_at = Instant::now();
-    let addresses = resolve_host(url).await?;
-    let lookup_error = |error| ResolveError::Lookup { host: url.host.clone(), error };
-    let addresses = socket_options.select(&url.host, addresses).map_err(lookup_error)?;
-    let name = started_at.elapsed();
-    trust.require_loopback_if_insecure(&addresses)?;
-    let config = quic::client_config(verifier.clone(), url.transport, limits)
-        .map_err(|error| MoqtConnectError::Failed { url: url.clone(), reason: error.to_string() })?;
-    let started_at = Instant::now();
-    let (endpoint, connection, address) =
-        connect_quic(url, &addresses, socket_options, &config, limits.setup_timeout).await?;
-    let mut connect_times = MoqtConnectTimes {
-        dns_ns: Some(saturating_nanos(name)),
-        quic_ns: Some(saturating_nanos(started_at.elapsed())),
-        ..MoqtConnectTimes::default()
-    };
-    let transport = match url.transport {
-        Transport::Quic => TransportConnection::Quic(connection),
-        Transport::WebTransport => {
-            let started_at = Instant::now();
-            let session = connect_webtransport(url, &connection, limits.setup_timeout).await?;
-            connect_times.webtransport_ns = Some(saturating_nanos(started_at.elapsed()));
-            TransportConnection::WebTransport(connection, session)
-        }
-    };
-    Ok(Connected { endpoint, transport, connect_times, address })
-}
-
-/// Resolves the host on another thread, so that this one can handle a stop request.
-async fn resolve_host(url: &MoqtUrl) -> Result<Vec<SocketAddr>, ResolveError> {
-    let (host, port) = (url.host.clone(), url.port);
-    let failed = |error: io::Error| ResolveError::Lookup { host: url.host.clone(), error };
-    match tokio::time::timeout(DNS_TIMEOUT, tokio::task::spawn_blocking(move || resolve(&host, port))).await {
-        Ok(found) => found.map_err(|panicked| failed(panicked.into()))?,
-        Err(elapsed) => Err(failed(elapsed.into())),
-    }
-}
-
-/// Tries the addresses in order.
-async fn connect_quic(
-    url: &MoqtUrl,
-    addresses: &[SocketAddr],
-    socket_options: &LocalSocketOptions,
-    config: &ClientConfig,
-    timeout: Duration,
-) -> Result<(Endpoint, Connection, SocketAddr), MoqtConnectError> {
-    // The resolver returns at least one address.
-    let mut error =
-        MoqtConnectError::TimedOut { url: url.clone(), address: addresses[0], timeout, port_use: PortUse::Silent };
-    let address_count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-    for (index, address) in addresses.iter().enumerate() {
-        let endpoint = match Endpoint::client(socket_options.address_for(*address)) {
-            Ok(endpoint) => endpoint,
-            Err(failed) => {
-                let failed = match socket_options.local_address {
-                    Some(local) => io::Error::new(failed.kind(), format!("--bind {}: {failed}", local.ip())),
-                    None => failed,
-                };
-                error = MoqtConnectError::Socket(failed);
-                continue;
-            }
-        };
-        let failed = |reason: String| MoqtConnectError::Failed { url: url.clone(), reason };
-        let connecting =
-            endpoint.connect_with(config.clone(), *address, &url.host).map_err(|error| failed(error.to_string()))?;
-        let attempt_timeout =
-            if index + 1 < addresses.len() { NEXT_ADDRESS_TIMEOUT.min(timeout / address_count) } else { timeout };
-        match tokio::time::timeout(attempt_timeout, connecting).await {
-            Ok(Ok(connection)) => return Ok((endpoint, connection, *address)),
-            // The server replied, so another address would give the same result.
-            Ok(Err(error)) => return Err(MoqtConnectError::from_connection_error(url, &error)),
-            Err(_) => {}
-        }
-    }
-    Err(error)
-}
-
-/// Requests a WebTransport session.
-async fn connect_webtransport(
-    url: &MoqtUrl,
-    connection: &Connection,
-    timeout: Duration,
-) -> Result<WebTransportSession, MoqtConnectError> {
-    let failed = |reason: String| MoqtConnectError::Failed { url: url.clone(), reason };
-    let request_url: Url = url.to_string().parse().map_err(|error: url::ParseError| failed(error.to_string()))?;
-    match tokio::time::timeout(timeout, WebTransportSession::connect(connection, request_url)).await {
-        Ok(Ok(session)) => Ok(session),
-        // This error reports only a lost or malformed stream. The close reason of the connection is more specific.
-        Ok(Err(error @ (WebTransportError::ConnectionLost(_) | WebTransportError::Malformed(_)))) => {
-            Err(match connection.close_reason() {
-                Some(error) => MoqtConnectError::from_connection_error(url, &error),
-                None => MoqtConnectError::from_webtransport_error(url, error),
-            })
-        }
-        Ok(Err(error)) => Err(MoqtConnectError::from_webtransport_error(url, error)),
-        Err(_) => Err(failed(format!("no response to the WebTransport request within {timeout:?}"))),
-    }
-}
-
-impl MoqtConnectError {
-    /// Classifies a lost connection.
-    fn from_connection_error(server: &MoqtUrl, error: &ConnectionError) -> Self {
-        let url = server.clone();
-        let no_alpn = TransportErrorCode::crypto(AlertDescription::NoApplicationProtocol.into());
-        let (code, reason) = match error {
-            ConnectionError::TransportError(error) => (error.code, error.reason.clone()),
-            ConnectionError::ConnectionClosed(close) => {
-                (close.error_code, String::from_utf8_lossy(&close.reason).into_owned())
-            }
-            error => return Self::Failed { url, reason: error.to_string() },
-        };
-        let by_peer = matches!(error, ConnectionError::ConnectionClosed(_));
-        if code == no_alpn {
-            let (protocol, hint) = match url.transport {
-                Transport::Quic => ("MOQT over raw QUIC (moq-00)", "try https:// with the same address"),
-                Transport::WebTransport => ("HTTP/3", "try moqt:// with the same address"),
-            };
-            Self::UnsupportedProtocol { url, protocol, hint }
-        } else if code == CONNECTION_REFUSED {
-            Self::Failed { url, reason: "the server accepts no more connections at the moment".to_owned() }
-        } else if !by_peer && (0x100..0x200).contains(&u64::from(code)) {
-            Self::InvalidCertificate { url, reason }
-        } else {
-            Self::Failed { url, reason: error.to_string() }
-        }
-    }
-
-    /// Classifies a failed WebTransport request.
-    fn from_webtransport_error(server: &MoqtUrl, error: WebTransportError) -> Self {
-        let url = server.clone();
-        match error {
-            WebTransportError::HttpStatus(status) => Self::HttpStatus { url, status: status.as_u16() },
-            error => Self::Failed { url, reason: error.to_string() },
-        }
-    }
 }

@@ -35,7 +35,7 @@ ConnectionCounters {
     retries_sent,
     /// Connections whose handshake failed or timed out.
     handshakes_failed,
-    /// HTTP/3 requests rejected: invalid, wrong path, not for WebTransport, or timed out.
+    /// HTTP/3 requests rejected: invalid, wrong path, not for WebTransport, no common version, or timed out.
     requests_rejected,
     /// HTTP/3 streams rejected because they do not belong to a session.
     streams_stray,

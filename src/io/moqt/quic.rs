@@ -2,19 +2,21 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quinn::crypto::rustls::{HandshakeData, NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use rustls::client::danger::ServerCertVerifier;
-use rustls::server::ResolvesServerCert;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use thiserror::Error;
 
 use crate::io::tls::crypto_provider;
 use crate::io::udp;
-use crate::moqt::{ALPN_QUIC, ALPN_WEBTRANSPORT, SessionLimits, Transport};
+use crate::moqt::version::{MoqtVersion, alpns, offer_text};
+use crate::moqt::{ALPN_WEBTRANSPORT, SessionLimits};
 
 /// Flow-control window of a connection and of each stream, in bytes. The peer can make the transport hold this number of bytes by
 /// sending them out of order. 512 KiB permit 80 Mbit/s at a round-trip time of 50 ms.
@@ -129,6 +131,47 @@ fn try_bind_all(addresses: &[SocketAddr]) -> Result<BoundSockets, MoqtBindError>
     Ok(BoundSockets { sockets })
 }
 
+/// ALPNs of the server, the preferred one first.
+fn server_alpns() -> impl Iterator<Item = &'static [u8]> {
+    [ALPN_WEBTRANSPORT].into_iter().chain(alpns(&MoqtVersion::ALL).into_iter().map(str::as_bytes))
+}
+
+/// Resolves the certificate of a server, and records which ALPNs a client offered if the server supports none of them. The TLS library
+/// does not report them.
+#[derive(Debug)]
+pub(super) struct AlpnRecorder {
+    inner: Arc<dyn ResolvesServerCert>,
+    unsupported: Mutex<Option<String>>,
+}
+
+impl AlpnRecorder {
+    pub(super) fn new(inner: Arc<dyn ResolvesServerCert>) -> Arc<Self> {
+        Arc::new(Self { inner, unsupported: Mutex::new(None) })
+    }
+
+    /// Why the last handshake without a common ALPN failed. If several such handshakes fail at once, only the last one has a reason.
+    pub(super) fn take_reason(&self) -> Option<String> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.unsupported.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ResolvesServerCert for AlpnRecorder {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let offered: Vec<&[u8]> = client_hello.alpn().into_iter().flatten().collect();
+        if !server_alpns().any(|alpn| offered.contains(&alpn)) {
+            let offered: Vec<_> = offered.into_iter().map(String::from_utf8_lossy).collect();
+            let supported: Vec<_> = server_alpns().map(String::from_utf8_lossy).collect();
+            let (offered, supported) = (offer_text(&offered), supported.join(", "));
+            *self.lock() = Some(format!("no common ALPN: offered {offered}, supported {supported}"));
+        }
+        self.inner.resolve(client_hello)
+    }
+}
+
 pub(super) fn server_config(
     certificate: Arc<dyn ResolvesServerCert>,
     limits: &SessionLimits,
@@ -138,7 +181,7 @@ pub(super) fn server_config(
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(certificate);
-    tls.alpn_protocols = vec![ALPN_WEBTRANSPORT.to_vec(), ALPN_QUIC.to_vec()];
+    tls.alpn_protocols = server_alpns().map(<[u8]>::to_vec).collect();
     let mut config =
         ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).map_err(|error| to_rustls_error(&error))?));
     config
@@ -151,7 +194,7 @@ pub(super) fn server_config(
 
 pub(super) fn client_config(
     verifier: Arc<dyn ServerCertVerifier>,
-    transport: Transport,
+    alpns: Vec<Vec<u8>>,
     limits: &SessionLimits,
 ) -> Result<ClientConfig, rustls::Error> {
     let mut tls = rustls::ClientConfig::builder_with_provider(crypto_provider())
@@ -159,10 +202,7 @@ pub(super) fn client_config(
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
-    tls.alpn_protocols = vec![match transport {
-        Transport::Quic => ALPN_QUIC.to_vec(),
-        Transport::WebTransport => ALPN_WEBTRANSPORT.to_vec(),
-    }];
+    tls.alpn_protocols = alpns;
     let mut quic = transport_config(limits, CLIENT_IDLE_TIMEOUT);
     quic.keep_alive_interval(Some(KEEP_ALIVE_INTERVAL));
     let mut config =

@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, select_all};
 use http::StatusCode;
-use quinn::{Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt};
+use quinn::{
+    Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportErrorCode, VarInt,
+};
+use rustls::AlertDescription;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ResolvesServerCert;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -23,8 +26,8 @@ use tracing::{debug, info, warn};
 
 use super::ServerCounters;
 use super::open_connections::{OpenConnections, Registration};
-use super::quic::{self, BoundSockets};
-use super::streams::{ConnectionStreams, SessionClock, SessionClose, drive_session};
+use super::quic::{self, AlpnRecorder, BoundSockets};
+use super::streams::{ConnectionStreams, SessionClock, SessionClose, drive_session, new_session};
 use super::webtransport::{H3_EXCESSIVE_LOAD, H3_NO_ERROR, SessionRequest, TransportConnection, WebTransportSession};
 use crate::address::{Cidr, canonical_socket_addr};
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, QuicAdmission};
@@ -33,8 +36,9 @@ use crate::io::stop::StopToken;
 use crate::io::tls::crypto_provider;
 use crate::memory_budget::{ConnectionMemory, MemoryBudget, MemoryCharge};
 use crate::moqt::echo::{MoqtEcho, MoqtEchoConfig};
+use crate::moqt::version::select_protocol;
 use crate::moqt::{
-    ALPN_WEBTRANSPORT, EndpointRole, MoqtEndpoint, Session, SessionCounters, SessionLimits, Transport, error_code,
+    ALPN_WEBTRANSPORT, EndpointRole, MoqtEndpoint, MoqtVersion, SessionCounters, SessionLimits, Transport, error_code,
     path_matches,
 };
 use crate::time::display_seconds;
@@ -123,6 +127,8 @@ pub fn spawn(
     counters: Arc<ServerCounters>,
     stop: &StopToken,
 ) -> io::Result<ServerThread> {
+    let alpns = AlpnRecorder::new(certificate);
+    let certificate = Arc::<AlpnRecorder>::clone(&alpns);
     let quic_config =
         quic::server_config(certificate, &config.limits, config.idle_timeout).map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -142,17 +148,23 @@ pub fn spawn(
     }
     let thread = std::thread::Builder::new()
         .name("moqt".to_owned())
-        .spawn(move || runtime.block_on(run(endpoints, config, counters, stopped)))?;
+        .spawn(move || runtime.block_on(run(endpoints, config, counters, alpns, stopped)))?;
     Ok(ServerThread { thread })
 }
 
-async fn run(endpoints: Vec<Endpoint>, config: MoqtServerConfig, counters: Arc<ServerCounters>, stopped: Arc<Notify>) {
+async fn run(
+    endpoints: Vec<Endpoint>,
+    config: MoqtServerConfig,
+    counters: Arc<ServerCounters>,
+    alpns: Arc<AlpnRecorder>,
+    stopped: Arc<Notify>,
+) {
     let limiter = ConnectionLimiter::new(ConnectionLimits {
         max_connections: Some(config.max_connections),
         max_connections_per_address: Some(config.max_connections_per_source),
         ..ConnectionLimits::default()
     });
-    let connections = Arc::new(MoqtConnections::new(config, counters));
+    let connections = Arc::new(MoqtConnections::new(config, counters, alpns));
     let pressure = Arc::new(Notify::new());
     let notified = Arc::clone(&pressure);
     connections.config.memory_budget.on_pressure(move || notified.notify_one());
@@ -223,6 +235,7 @@ fn rotated<T>(items: &[T], first: usize) -> impl Iterator<Item = &T> {
 struct MoqtConnections {
     config: MoqtServerConfig,
     counters: Arc<ServerCounters>,
+    alpns: Arc<AlpnRecorder>,
     open: OpenConnections,
     rejection_throttle: SharedLogThrottle,
     failure_throttle: SharedLogThrottle,
@@ -233,12 +246,13 @@ struct MoqtConnections {
 }
 
 impl MoqtConnections {
-    fn new(config: MoqtServerConfig, counters: Arc<ServerCounters>) -> Self {
+    fn new(config: MoqtServerConfig, counters: Arc<ServerCounters>, alpns: Arc<AlpnRecorder>) -> Self {
         let [rejection_throttle, failure_throttle, connection_throttle, drop_throttle] =
             [(); 4].map(|()| SharedLogThrottle::default());
         Self {
             config,
             counters,
+            alpns,
             open: OpenConnections::default(),
             rejection_throttle,
             failure_throttle,
@@ -357,27 +371,32 @@ impl MoqtConnections {
             _ = &mut stop => return,
         };
         permit.finish_handshake();
-        let is_webtransport = quic::negotiated_alpn(&connection).is_some_and(|alpn| alpn == ALPN_WEBTRANSPORT);
+        let alpn = quic::negotiated_alpn(&connection).unwrap_or_default();
+        let is_webtransport = alpn == ALPN_WEBTRANSPORT;
         let _open = self.count_open(is_webtransport);
         let memory = Arc::new(memory.into_connection());
         let registration = self.open.register(connection.clone(), Arc::clone(&memory));
-        let (transport, connect_path) = if is_webtransport {
+        let (transport, connect_path, version) = if is_webtransport {
             tokio::select! {
                 session = self.accept_webtransport(&connection, source) => match session {
-                    Some((session, path)) => (TransportConnection::WebTransport(connection.clone(), session), Some(path)),
+                    Some((session, path, version)) => {
+                        (TransportConnection::WebTransport(connection.clone(), session), Some(path), version)
+                    }
                     None => return connection.close(VarInt::from_u32(H3_NO_ERROR), b""),
                 },
                 _ = &mut stop => return connection.close(VarInt::from_u32(H3_NO_ERROR), SHUTDOWN_REASON.as_bytes()),
             }
         } else {
-            (TransportConnection::Quic(connection.clone()), None)
+            (TransportConnection::Quic(connection.clone()), None, MoqtVersion::from_alpn(&alpn))
         };
         if self.connection_throttle.allow() {
             let transport = if is_webtransport { Transport::WebTransport } else { Transport::Quic };
-            info!(target: "moqt", %source, transport = transport.name(), "connected");
+            let version = version.map(MoqtVersion::name);
+            info!(target: "moqt", %source, transport = transport.name(), version, "connected");
         }
+        let role = EndpointRole::Server { served_path: self.config.path.clone(), connect_path };
         let SessionClose { code, reason, closed_locally } =
-            self.run_session(transport, source, connect_path, stop, &registration, &memory).await;
+            self.run_session(transport, source, (role, version), stop, &registration, &memory).await;
         if matches!(connection.close_reason(), Some(ConnectionError::TimedOut)) {
             self.counters.update(|counters| counters.connections.connections_timed_out += 1);
         }
@@ -393,45 +412,52 @@ impl MoqtConnections {
     }
 
     async fn accept_handshake(&self, incoming: Incoming) -> Result<Connection, String> {
-        let connecting = incoming.accept().map_err(|error| error.to_string())?;
+        let connecting = incoming.accept().map_err(|error| self.handshake_error(&error))?;
         match tokio::time::timeout(self.config.limits.setup_timeout, connecting).await {
-            Ok(connection) => connection.map_err(|error| error.to_string()),
+            Ok(connection) => connection.map_err(|error| self.handshake_error(&error)),
             Err(_) => Err("timed out".to_owned()),
         }
+    }
+
+    /// Why a handshake failed. If the client offered no supported ALPN, the text names the offered ones.
+    fn handshake_error(&self, error: &ConnectionError) -> String {
+        let no_alpn = TransportErrorCode::crypto(AlertDescription::NoApplicationProtocol.into());
+        let is_alpn_error = matches!(error, ConnectionError::TransportError(error) if error.code == no_alpn);
+        let reason = self.alpns.take_reason().filter(|_| is_alpn_error);
+        reason.unwrap_or_else(|| error.to_string())
     }
 
     async fn run_session(
         &self,
         transport: TransportConnection,
         source: SocketAddr,
-        connect_path: Option<String>,
+        (role, version): (EndpointRole, Option<MoqtVersion>),
         stop: impl Future<Output = &'static str>,
         registration: &Registration<'_>,
         memory: &ConnectionMemory,
     ) -> SessionClose {
-        let MoqtServerConfig { path, echo, limits, .. } = &self.config;
+        let MoqtServerConfig { echo, limits, .. } = &self.config;
         let clock = SessionClock(Instant::now());
-        let role = EndpointRole::Server { served_path: path.clone(), connect_path };
-        let session = Session::new(clock.now(), role, limits.clone());
+        let session = new_session(clock.now(), role, limits.clone(), version);
+        let streams = ConnectionStreams::new(transport, version.is_none());
         let mut endpoint = MoqtEndpoint::new(session, MoqtEcho::new(echo.clone()));
         let mut counted = 0;
-        let close =
-            drive_session(ConnectionStreams::new(transport), &mut endpoint, clock, stop, |endpoint, streams| {
-                let counters = endpoint.take_counters();
-                if counters.groups_received + counters.frames_received + counters.frames_sent > 0 {
-                    registration.on_activity();
-                }
-                self.add_session_counters(source, &counters);
-                let held = endpoint.session().held_bytes() + endpoint.handler().buffered_bytes();
-                let transport = quic::CONNECTION_BYTES + streams.open as u64 * quic::STREAM_BYTES;
-                let allowance = memory.set(transport + held as u64);
-                endpoint.handler().limit_growth(allowance);
-                if streams.rejected > counted {
-                    self.counters.update(|counters| counters.connections.streams_stray += streams.rejected - counted);
-                    counted = streams.rejected;
-                }
-            })
-            .await;
+        let close = drive_session(streams, &mut endpoint, clock, stop, |endpoint, streams| {
+            let counters = endpoint.take_counters();
+            if counters.groups_received + counters.frames_received + counters.frames_sent > 0 {
+                registration.on_activity();
+            }
+            self.add_session_counters(source, &counters);
+            let held = endpoint.session().held_bytes() + endpoint.handler().buffered_bytes();
+            let transport = quic::CONNECTION_BYTES + streams.open as u64 * quic::STREAM_BYTES;
+            let allowance = memory.set(transport + held as u64);
+            endpoint.handler().limit_growth(allowance);
+            if streams.rejected > counted {
+                self.counters.update(|counters| counters.connections.streams_stray += streams.rejected - counted);
+                counted = streams.rejected;
+            }
+        })
+        .await;
         self.add_session_counters(source, &endpoint.take_counters());
         close
     }
@@ -456,12 +482,13 @@ impl MoqtConnections {
         }
     }
 
-    /// Accepts the WebTransport session of the first request. Returns the session and the requested path.
+    /// Accepts the WebTransport session of the first request. Returns the session, the requested path, and the version if the client selected
+    /// one that has no setup.
     async fn accept_webtransport(
         &self,
         connection: &Connection,
         source: SocketAddr,
-    ) -> Option<(WebTransportSession, String)> {
+    ) -> Option<(WebTransportSession, String, Option<MoqtVersion>)> {
         let timeout = self.config.limits.setup_timeout;
         let request = match tokio::time::timeout(timeout, SessionRequest::receive(connection)).await {
             Ok(Ok(request)) => request,
@@ -474,21 +501,31 @@ impl MoqtConnections {
                 return None;
             }
         };
-        let (status, reason) = match &request.path {
-            Ok(path) if path_matches(&self.config.path, path) => {
+        let (status, reason) = match &request.request {
+            Ok((path, protocols)) if path_matches(&self.config.path, path) => {
                 let path = path.clone();
+                let selected = select_protocol(protocols);
+                let protocol = selected.as_ref().ok().copied().flatten();
                 // If a client grants no flow-control credit, the response cannot be sent. Therefore, the same time limit applies to the
                 // response.
-                let Ok(accepted) = tokio::time::timeout(timeout, request.accept()).await else {
+                let Ok(accepted) = tokio::time::timeout(timeout, request.accept(protocol)).await else {
                     self.on_request_rejected(
                         source,
                         &format!("response not read within {} s", display_seconds(timeout)),
                     );
                     return None;
                 };
-                return Some((accepted.ok()?, path));
+                let session = accepted.ok()?;
+                if let Err(reason) = selected {
+                    self.on_request_rejected(source, &reason);
+                    // The reason reaches the client only in an accepted session.
+                    let transport = TransportConnection::WebTransport(connection.clone(), session);
+                    transport.close(error_code::UNSUPPORTED_VERSION, &reason).await;
+                    return None;
+                }
+                return Some((session, path, protocol.and_then(|name| MoqtVersion::from_alpn(name.as_bytes()))));
             }
-            Ok(path) => {
+            Ok((path, _)) => {
                 (StatusCode::NOT_FOUND, format!("unknown path {path:.64}; this server serves {}", self.config.path))
             }
             Err(error) => (StatusCode::BAD_REQUEST, error.to_string()),

@@ -16,8 +16,12 @@ use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarI
 use web_transport_proto::{error_from_http3, error_to_http3};
 
 use super::webtransport::{H3_REQUEST_REJECTED, TransportConnection, WT_BUFFERED_STREAM_REJECTED};
-use crate::moqt::codec::write_varint;
-use crate::moqt::{MoqtEndpoint, SessionAction, SessionHandler, StreamDir, StreamHandle, error_code};
+use crate::io::os::random_u64s;
+use crate::moqt::codec::{MAX_VARINT, write_varint};
+use crate::moqt::{
+    EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionAction, SessionHandler, SessionLimits, StreamDir,
+    StreamHandle, error_code,
+};
 use crate::time::{Time, saturating_nanos};
 
 /// Number of iterations after which the loop yields and checks the deadline, even while events keep arriving.
@@ -59,6 +63,19 @@ impl SessionClock {
             None => std::future::pending().await,
         }
     }
+}
+
+/// Creates a session. `version` is the version that the transport has selected; `None` if the setup messages select it.
+pub(super) fn new_session(
+    now: Time,
+    role: EndpointRole,
+    limits: SessionLimits,
+    version: Option<MoqtVersion>,
+) -> Session {
+    let Some(version) = version else { return Session::new(now, role, limits) };
+    // 62 bits, and not 0, which means unknown.
+    let [random] = random_u64s();
+    Session::established(role, limits, version, (random & MAX_VARINT).max(1))
 }
 
 /// How a session was closed.
@@ -189,7 +206,7 @@ pub(super) struct ConnectionStreams {
     /// Over WebTransport: unfinished futures, each of which reads the header of a stream opened by the peer. Control, QPACK and reserved
     /// streams also stay here until they end.
     header_reads: FuturesUnordered<BoxFuture<'static, (StreamDir, PeerStream)>>,
-    /// Whether the first bidirectional stream, which is the session stream, was accepted.
+    /// Whether the session stream was accepted: the first bidirectional stream. Always true if the version has no session stream.
     first_bi_accepted: bool,
     /// Whether the header of the first bidirectional stream is being read.
     first_bi_pending: bool,
@@ -201,7 +218,8 @@ pub(super) struct ConnectionStreams {
 }
 
 impl ConnectionStreams {
-    pub(super) fn new(mut transport: TransportConnection) -> Self {
+    /// `has_session_stream`: whether the peer's first bidirectional stream is the session stream.
+    pub(super) fn new(mut transport: TransportConnection, has_session_stream: bool) -> Self {
         let closed: BoxFuture<'static, _> = Box::pin(transport.closed());
         let accept_futures =
             [StreamDir::Bi, StreamDir::Uni].map(|dir| Some(accept_stream(dir, transport.connection().clone())));
@@ -213,7 +231,7 @@ impl ConnectionStreams {
             openers: [StreamDir::Bi, StreamDir::Uni].map(StreamOpener::new),
             accept_futures,
             header_reads: FuturesUnordered::new(),
-            first_bi_accepted: false,
+            first_bi_accepted: !has_session_stream,
             first_bi_pending: false,
             closed: Some(closed),
             last_polled_send: StreamHandle::Local(0),

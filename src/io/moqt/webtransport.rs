@@ -208,8 +208,8 @@ pub enum RequestError {
 
 /// A received request that is not answered yet.
 pub(super) struct SessionRequest {
-    /// The requested path, or the reason why this is not a WebTransport request.
-    pub(super) path: Result<String, RequestError>,
+    /// The requested path and the offered protocols, or the reason why this is not a WebTransport request.
+    pub(super) request: Result<(String, Vec<String>), RequestError>,
     session: WebTransportSession,
 }
 
@@ -219,16 +219,20 @@ impl SessionRequest {
         let settings = send_settings(connection).await?;
         let (send, recv) = connection.accept_bi().await.map_err(io::Error::from)?;
         let mut recv = BoundedReader::new(recv, MAX_HEADER_BYTES);
-        let path = match read_headers(&mut recv).await {
-            Ok(headers) => decode_request(headers).map(|request| request.url.path().to_owned()),
+        let request = match read_headers(&mut recv).await {
+            Ok(headers) => decode_request(headers).map(|request| (request.url.path().to_owned(), request.protocols)),
             Err(error) => Err(error.into()),
         };
-        Ok(Self { path, session: WebTransportSession::new(send, recv, settings) })
+        Ok(Self { request, session: WebTransportSession::new(send, recv, settings) })
     }
 
-    /// Accepts the session.
-    pub(super) async fn accept(mut self) -> Result<WebTransportSession, WebTransportError> {
-        self.session.send_response(&ConnectResponse::OK).await?;
+    /// Accepts the session, and selects this protocol.
+    pub(super) async fn accept(mut self, protocol: Option<&str>) -> Result<WebTransportSession, WebTransportError> {
+        let response = match protocol {
+            Some(protocol) => ConnectResponse::OK.with_protocol(protocol),
+            None => ConnectResponse::OK,
+        };
+        self.session.send_response(&response).await?;
         Ok(self.session)
     }
 
@@ -243,19 +247,25 @@ impl SessionRequest {
 }
 
 impl WebTransportSession {
-    /// Requests a session.
-    pub(super) async fn connect(connection: &Connection, url: Url) -> Result<Self, WebTransportError> {
+    /// Requests a session and offers these protocols. Also returns the protocol that the server selected.
+    pub(super) async fn connect(
+        connection: &Connection,
+        url: Url,
+        protocols: &[&str],
+    ) -> Result<(Self, Option<String>), WebTransportError> {
         let settings = send_settings(connection).await?;
         let (mut send, recv) = connection.open_bi().await.map_err(io::Error::from)?;
         let mut recv = BoundedReader::new(recv, MAX_HEADER_BYTES);
         let header_name = http::HeaderName::from_static(DRAFT02_HEADER);
-        let request = ConnectRequest::new(url).with_header(header_name, http::HeaderValue::from_static("1"));
+        let request = ConnectRequest::new(url)
+            .with_header(header_name, http::HeaderValue::from_static("1"))
+            .with_protocols(protocols.iter().map(|protocol| (*protocol).to_owned()));
         let mut bytes = Vec::new();
         request.encode(&mut bytes)?;
         send.write_all(&bytes).await.map_err(io::Error::from)?;
         let response = ConnectResponse::read(&mut recv).await;
-        response.map_err(|error| if recv.exceeded() { limit_exceeded().into() } else { error })?;
-        Ok(Self::new(send, recv, settings))
+        let response = response.map_err(|error| if recv.exceeded() { limit_exceeded().into() } else { error })?;
+        Ok((Self::new(send, recv, settings), response.protocol))
     }
 
     fn new(send: SendStream, mut recv: BoundedReader<RecvStream>, settings: SendStream) -> Self {
@@ -368,20 +378,27 @@ async fn read_varint<R: AsyncRead + Unpin>(recv: &mut BoundedReader<R>) -> Resul
     read.map_err(|_| if recv.exceeded() { limit_exceeded().into() } else { ConnectError::UnexpectedEnd })
 }
 
-/// Decodes a CONNECT request. Later drafts use the protocol name `webtransport-h3`, but the library accepts only `webtransport`. If a
-/// request uses the name `webtransport-h3`, this function appends a second `:protocol` field with the value `webtransport`. The library
-/// uses only the last of two fields with the same key. Therefore, the library accepts the request.
+/// Decodes a CONNECT request. The library rejects two requests that are valid:
+///
+/// - Later drafts use the protocol name `webtransport-h3`, but the library accepts only `webtransport`.
+/// - If the field `wt-available-protocols` is malformed, it is ignored (draft 14, section 3.3).
+///
+/// For these requests, this function appends a second field with the same name and a valid value. The library uses only the last of two
+/// fields with the same name. Therefore, the library accepts the request.
 pub fn decode_request(mut headers: Vec<u8>) -> Result<ConnectRequest, RequestError> {
-    /// A literal field line with a literal name (RFC 9204, section 4.5.6). The name has 9 bytes, and the value has 12 bytes.
+    // Literal field lines with a literal name (RFC 9204, section 4.5.6). The names have 9 and 22 bytes, the values have 12 and 0 bytes.
     const WEBTRANSPORT_PROTOCOL_FIELD: &[u8] = b"\x27\x02:protocol\x0cwebtransport";
+    const NO_PROTOCOLS_FIELD: &[u8] = b"\x27\x0fwt-available-protocols\x00";
     pseudo_headers::check(&headers)?;
-    let decoded = match decode_header_block(&headers) {
-        Err(ConnectError::WrongProtocol(Some(protocol))) if protocol == "webtransport-h3" => {
-            headers.extend_from_slice(WEBTRANSPORT_PROTOCOL_FIELD);
-            decode_header_block(&headers)
-        }
-        decoded => decoded,
-    };
+    let mut decoded = decode_header_block(&headers);
+    if matches!(&decoded, Err(ConnectError::WrongProtocol(Some(protocol))) if protocol == "webtransport-h3") {
+        headers.extend_from_slice(WEBTRANSPORT_PROTOCOL_FIELD);
+        decoded = decode_header_block(&headers);
+    }
+    if matches!(decoded, Err(ConnectError::InvalidProtocol)) {
+        headers.extend_from_slice(NO_PROTOCOLS_FIELD);
+        decoded = decode_header_block(&headers);
+    }
     Ok(decoded?)
 }
 

@@ -13,12 +13,14 @@ pub use payload::{FramePayload, TextQueue};
 pub use sent_frames::{FRAME_WINDOW, GROUP_WINDOW, MoqtClientEvent, MoqtRunOutcome};
 
 use super::error_code;
-use super::{MoqtVersion, Session, SessionEvent, SessionHandler, StreamHandle, TrackPath};
+use super::message::SubscribeUpdate;
+use super::version::PathFormat;
+use super::{MAX_LATENCY_MS, MoqtVersion, Session, SessionEvent, SessionHandler, StreamHandle, TrackPath};
 use crate::time::Time;
 use payload::{FrameSource, NextFrame};
 use sent_frames::{ReceivedFrame, SentFrames};
 
-/// Sequence number of the first group in gomoqt-2025-02.
+/// Sequence number of the first group in reports, and on the wire in gomoqt-2025-02.
 pub const FIRST_GROUP_SEQUENCE: u64 = 1;
 
 /// How long a run waits for duplicates after all frames have returned.
@@ -43,11 +45,11 @@ pub struct MoqtClientConfig {
     pub track_path: TrackPath,
     /// Prefix of the requested announcements in gomoqt-2025-02.
     pub track_prefix: TrackPath,
-    /// Announced broadcast path in gomoqt-0.9.
+    /// Announced broadcast path in the other versions.
     pub broadcast_path: TrackPath,
-    /// Prefix of the requested announcements in gomoqt-0.9.
+    /// Prefix of the requested announcements in the other versions.
     pub broadcast_prefix: TrackPath,
-    /// Track name of the broadcast in gomoqt-0.9.
+    /// Track name of the broadcast in the other versions.
     pub track_name: String,
     /// Groups to send; `None` means until stopped.
     pub group_count: Option<u64>,
@@ -60,7 +62,8 @@ pub struct MoqtClientConfig {
     /// Payload of the frames.
     pub payload: FramePayload,
     /// Time limit for the server to subscribe, announce the echo and accept our subscription. The time starts when the session setup is
-    /// complete. In gomoqt-0.9, the server's time limit for accepting our subscription starts when we send our first frame.
+    /// complete. In all versions but gomoqt-2025-02, the server's time limit for accepting our subscription starts when we send our first
+    /// frame.
     pub subscribe_timeout: Duration,
     /// Delay before the first group. A gomoqt server must first register its subscription to our track. The server rejects groups that
     /// arrive earlier.
@@ -73,7 +76,7 @@ impl Default for MoqtClientConfig {
     /// The defaults of a run:
     ///
     /// - In gomoqt-2025-02, the client announces the track path `japan, kyoto, text`.
-    /// - In gomoqt-0.9, the client announces the broadcast path `/client.echo` with the track `index`.
+    /// - In the other versions, the client announces the broadcast path `/client.echo` with the track `index`.
     /// - The client sends 10 groups at intervals of 250 ms. Each group has one frame of 100 random bytes.
     /// - The server has 5 s to subscribe, to announce the echo and to accept our subscription.
     /// - The client waits 50 ms before the first group. The echo of a frame may take 2 s in addition to the minimum RTT.
@@ -137,8 +140,8 @@ pub struct MoqtClient {
     subscribe_streams: Vec<StreamHandle>,
     /// The ID of our subscription to the echo, and whether it was accepted.
     echo_subscription: Option<(u64, bool)>,
-    /// Deadline for the server to accept our subscription. It is set only in gomoqt-0.9, from our first frame until the server accepts the
-    /// subscription.
+    /// Deadline for the server to accept our subscription. It is set from our first frame until the server accepts the subscription, if the
+    /// version has [`accepts_with_first_group`](super::version::VersionRules::accepts_with_first_group).
     accept_deadline: Option<Time>,
     /// The streams of the current group, one per subscription.
     open_groups: Vec<StreamHandle>,
@@ -182,34 +185,34 @@ impl MoqtClient {
     }
 
     fn announced_path(&self, version: MoqtVersion) -> &TrackPath {
-        match version {
-            MoqtVersion::Gomoqt202502 => &self.config.track_path,
-            MoqtVersion::Gomoqt09 => &self.config.broadcast_path,
+        match version.rules().paths {
+            PathFormat::Parts => &self.config.track_path,
+            PathFormat::Text | PathFormat::Segments => &self.config.broadcast_path,
         }
     }
 
     fn published_track(&self, version: MoqtVersion) -> TrackPath {
-        match version {
-            MoqtVersion::Gomoqt202502 => self.config.track_path.clone(),
-            MoqtVersion::Gomoqt09 => self.config.broadcast_path.join(&self.config.track_name),
+        match version.rules().paths {
+            PathFormat::Parts => self.config.track_path.clone(),
+            PathFormat::Text | PathFormat::Segments => self.config.broadcast_path.join(&self.config.track_name),
         }
     }
 
     fn on_established(&mut self, now: Time, session: &mut Session, version: MoqtVersion) {
         self.sent_frames.push_event(MoqtClientEvent::Established { at: now, version });
         self.phase = ClientPhase::Subscribing { deadline: now + self.config.subscribe_timeout };
-        session.request_announcements(match version {
-            MoqtVersion::Gomoqt202502 => &self.config.track_prefix,
-            MoqtVersion::Gomoqt09 => &self.config.broadcast_prefix,
+        session.request_announcements(match version.rules().paths {
+            PathFormat::Parts => &self.config.track_prefix,
+            PathFormat::Text | PathFormat::Segments => &self.config.broadcast_prefix,
         });
     }
 
-    /// Starts sending when both sides have subscribed. A gomoqt-0.9 server accepts our subscription only when the server sends its first
-    /// group. The server's first group is the echo of our first group. Therefore, with gomoqt-0.9, sending does not wait until the server
-    /// accepts our subscription.
+    /// Starts sending when both sides have subscribed. Servers of some versions accept our subscription only when they send their first
+    /// group. The server's first group is the echo of our first group. Therefore, with these versions, sending does not wait until the
+    /// server accepts our subscription.
     fn check_ready(&mut self, now: Time, version: MoqtVersion) {
         let is_ready = !self.subscribe_streams.is_empty()
-            && self.echo_subscription.is_some_and(|(_, accepted)| accepted || version == MoqtVersion::Gomoqt09);
+            && self.echo_subscription.is_some_and(|(_, accepted)| accepted || version.rules().accepts_with_first_group);
         if is_ready && matches!(self.phase, ClientPhase::Subscribing { .. }) {
             self.sent_frames.push_event(MoqtClientEvent::Ready { at: now });
             self.phase = ClientPhase::Sending { start: now + self.config.start_delay };
@@ -248,7 +251,7 @@ impl MoqtClient {
                 };
                 self.open_groups = self.subscribe_streams.iter().filter_map(open).collect();
             }
-            let accepts_later = session.version() == Some(MoqtVersion::Gomoqt09);
+            let accepts_later = session.version().is_some_and(|version| version.rules().accepts_with_first_group);
             if accepts_later && self.frames_sent == 0 && !self.echo_subscription.is_some_and(|(_, accepted)| accepted) {
                 self.accept_deadline = Some(now + self.config.subscribe_timeout);
             }
@@ -329,11 +332,10 @@ impl MoqtClient {
     }
 }
 
-/// The difference between our sequence number of a group and the group's number on the wire. In gomoqt-0.9, the numbers on the wire start
-/// at 0 for groups and for echoed groups. Our sequence numbers start at [`FIRST_GROUP_SEQUENCE`]. In other versions, the sequence number
-/// and the number on the wire are equal.
+/// The difference between our sequence number of a group and the group's number on the wire. On the wire, the version defines the first
+/// number of groups and of echoed groups. Our sequence numbers start at [`FIRST_GROUP_SEQUENCE`].
 fn wire_sequence_offset(version: Option<MoqtVersion>) -> u64 {
-    if version == Some(MoqtVersion::Gomoqt09) { FIRST_GROUP_SEQUENCE } else { 0 }
+    version.map_or(0, |version| FIRST_GROUP_SEQUENCE - version.rules().first_group)
 }
 
 impl SessionHandler for MoqtClient {
@@ -359,7 +361,7 @@ impl SessionHandler for MoqtClient {
                 let path = Some(self.announced_path(version)).filter(|path| path.has_prefix(&prefix, version));
                 session.announce_all(announce_stream, path);
             }
-            SessionEvent::SubscribeRequested { subscribe_stream, track } => {
+            SessionEvent::SubscribeRequested { subscribe_stream, track, .. } => {
                 if track == self.published_track(version) {
                     session.accept_subscribe(subscribe_stream);
                     self.subscribe_streams.push(subscribe_stream);
@@ -367,13 +369,14 @@ impl SessionHandler for MoqtClient {
                     session.reject_request(subscribe_stream, error_code::TRACK_NOT_FOUND);
                 }
             }
-            SessionEvent::Unsubscribed { subscribe_stream } => {
+            SessionEvent::Unsubscribed { subscribe_stream, .. } => {
                 self.subscribe_streams.retain(|other| *other != subscribe_stream);
             }
             SessionEvent::Announced { path }
                 if path == *self.announced_path(version) && self.echo_subscription.is_none() =>
             {
-                self.echo_subscription = Some((session.subscribe(&self.published_track(version)), false));
+                let range = SubscribeUpdate { max_latency_ms: MAX_LATENCY_MS, ..SubscribeUpdate::default() };
+                self.echo_subscription = Some((session.subscribe(&self.published_track(version), &range), false));
             }
             SessionEvent::SubscribeAccepted { subscribe_id } => {
                 if let Some((_, accepted)) = self.echo_subscription.as_mut().filter(|(id, _)| *id == subscribe_id) {

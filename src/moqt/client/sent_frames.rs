@@ -46,9 +46,8 @@ pub enum MoqtClientEvent {
         /// The negotiated version.
         version: MoqtVersion,
     },
-    /// The server has subscribed to our track. In gomoqt-2025-02, the server has also accepted our subscription to the echo. In gomoqt-0.9,
-    /// the server has announced the echo, but has not accepted our subscription yet. The server accepts our subscription when it sends the
-    /// first group of the echo.
+    /// The server has subscribed to our track. In gomoqt-2025-02, the server has also accepted our subscription to the echo. In the other
+    /// versions, the server has announced the echo. It may accept our subscription only when it sends the first group of the echo.
     Ready {
         /// Time of the event.
         at: Time,

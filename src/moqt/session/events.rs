@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::moqt::message::{MoqtVersion, TrackPath};
+use crate::moqt::message::{SubscribeGap, SubscribeUpdate, TrackPath};
+use crate::moqt::version::MoqtVersion;
 
 /// Handle of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,16 +86,34 @@ pub enum SessionEvent {
         subscribe_stream: StreamHandle,
         /// The requested track.
         track: TrackPath,
+        /// The requested groups.
+        range: SubscribeUpdate,
+    },
+    /// The peer changed its subscription.
+    SubscriptionUpdated {
+        /// The stream of the subscription.
+        subscribe_stream: StreamHandle,
+        /// The requested groups.
+        range: SubscribeUpdate,
     },
     /// The peer ended its subscription.
     Unsubscribed {
         /// The stream of the subscription.
         subscribe_stream: StreamHandle,
+        /// Error code; `None` if it ended normally.
+        code: Option<u32>,
     },
     /// The peer accepted our subscription. Groups may arrive before this event.
     SubscribeAccepted {
         /// The ID of our subscription.
         subscribe_id: u64,
+    },
+    /// The peer will not send some groups of our subscription.
+    GroupsSkipped {
+        /// The ID of our subscription.
+        subscribe_id: u64,
+        /// The groups.
+        gap: SubscribeGap,
     },
     /// Our subscription ended or was rejected.
     SubscriptionEnded {

@@ -1,7 +1,7 @@
 //! One MOQT session as a state machine: stream events go in, [`SessionAction`]s and [`SessionEvent`]s come out.
 //! [`MoqtEndpoint`] combines a session and its [`SessionHandler`].
 //!
-//! This file negotiates the version and path. The module `streams` processes incoming data according to the role of the stream. The module
+//! This file negotiates the version and path, unless the transport has already selected a version that has no setup. The module `streams` processes incoming data according to the role of the stream. The module
 //! `streams` also sends groups. The module `subscriptions` handles announcements and subscriptions of both ends.
 
 mod events;
@@ -11,10 +11,11 @@ mod subscriptions;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::SessionLimits;
 use super::codec::DecodeError;
 use super::error_code;
 use super::message::{MessageBody, PATH_PARAMETER, SessionClient, SessionServer, SessionUpdate, StreamType};
-use super::{MoqtVersion, SessionLimits};
+use super::version::{MoqtVersion, alpns};
 use crate::time::{Time, display_seconds};
 use stream_state::{OutgoingGroups, OutgoingSubscriptions, StreamRole, StreamState};
 
@@ -32,13 +33,13 @@ pub enum EndpointRole {
     Server {
         /// The served path, such as `/echo`.
         served_path: String,
-        /// The path of the WebTransport request, which the caller has already checked. `None` over raw QUIC, where the setup message
-        /// contains the path.
+        /// The path of the WebTransport request, which the caller has already checked. `None` over raw QUIC, where only the setup
+        /// message contains the path.
         connect_path: Option<String>,
     },
     /// This end opened the connection.
     Client {
-        /// Offered versions, the preferred one first; not empty.
+        /// Offered versions, the preferred one first; not empty. The setup message offers only those that have a version code.
         offered_versions: Vec<MoqtVersion>,
         /// The requested path.
         path: String,
@@ -102,8 +103,9 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
         &mut self.session
     }
 
-    /// The peer opened a stream. `id` identifies the stream among the peer's streams. The peer's first bidirectional stream is the session
-    /// stream. Report the session stream before the peer's other bidirectional streams. All other streams may be reported in any order.
+    /// The peer opened a stream. `id` identifies the stream among the peer's streams. If the version has a session stream, this is the
+    /// peer's first bidirectional stream. Report the session stream before the peer's other bidirectional streams. All other streams may be
+    /// reported in any order.
     pub fn on_stream_opened(&mut self, now: Time, id: u64, dir: StreamDir) {
         self.session.on_stream_opened(id, dir);
         self.dispatch_events(now);
@@ -171,6 +173,9 @@ impl<H: SessionHandler> MoqtEndpoint<H> {
         if self.session.is_closed() {
             return None;
         }
+        if self.session.has_events() {
+            return Some(Time::ZERO);
+        }
         [self.session.next_deadline(), self.handler.next_deadline()].into_iter().flatten().min()
     }
 
@@ -215,7 +220,9 @@ pub struct Session {
     role: EndpointRole,
     limits: SessionLimits,
     state: SessionState,
-    /// The session stream once it is open.
+    /// Identifies this end as a relay in the announcements of moq-lite.
+    hop_id: u64,
+    /// The session stream once it is open. Always `None` if the version has no session stream.
     session_stream: Option<StreamHandle>,
     /// All streams except outgoing groups.
     streams: BTreeMap<StreamHandle, StreamState>,
@@ -244,10 +251,31 @@ impl Session {
     /// Creates a session whose setup starts `now`.
     pub fn new(now: Time, role: EndpointRole, limits: SessionLimits) -> Self {
         let state = SessionState::SettingUp { deadline: now + limits.setup_timeout };
-        let mut session = Self {
+        let mut session = Self::in_state(state, role, limits, 0);
+        session.start_setup();
+        session
+    }
+
+    /// Creates a session of a version that has no setup. The transport has already selected `version`. `hop_id` is a random number, which
+    /// identifies this end in announcements.
+    pub fn established(role: EndpointRole, limits: SessionLimits, version: MoqtVersion, hop_id: u64) -> Self {
+        let path = match &role {
+            EndpointRole::Server { served_path, connect_path } => connect_path.as_ref().unwrap_or(served_path),
+            EndpointRole::Client { path, .. } => path,
+        };
+        let event = SessionEvent::Established { version, path: path.clone() };
+        let mut session = Self::in_state(SessionState::Established(version), role, limits, hop_id);
+        session.counters.sessions += 1;
+        session.events.push_back(event);
+        session
+    }
+
+    fn in_state(state: SessionState, role: EndpointRole, limits: SessionLimits, hop_id: u64) -> Self {
+        Self {
             role,
             limits,
             state,
+            hop_id,
             session_stream: None,
             streams: BTreeMap::new(),
             subscriptions: OutgoingSubscriptions::default(),
@@ -260,9 +288,7 @@ impl Session {
             actions: VecDeque::new(),
             events: VecDeque::new(),
             counters: SessionCounters::default(),
-        };
-        session.start_setup();
-        session
+        }
     }
 
     /// The negotiated version after the setup.
@@ -399,7 +425,7 @@ impl Session {
             return;
         };
         let mut hello = SessionClient {
-            versions: offered_versions.iter().map(|offer| offer.code()).collect(),
+            versions: offered_versions.iter().filter_map(|offer| offer.rules().session_code).collect(),
             ..SessionClient::default()
         };
         if !path_in_connect {
@@ -430,18 +456,21 @@ impl Session {
                     return Ok(());
                 }
                 let path = path.to_owned();
-                let offered = |version: &MoqtVersion| hello.versions.contains(&version.code());
-                let Some(version) = MoqtVersion::ALL.into_iter().find(offered) else {
+                let offered = MoqtVersion::ALL.into_iter().find_map(|version| {
+                    let code = version.rules().session_code.filter(|code| hello.versions.contains(code))?;
+                    Some((version, code))
+                });
+                let Some((version, code)) = offered else {
                     self.close(error_code::UNSUPPORTED_VERSION, &no_common_version(&hello.versions));
                     return Ok(());
                 };
-                let reply = SessionServer { version: version.code(), ..SessionServer::default() };
+                let reply = SessionServer { version: code, ..SessionServer::default() };
                 self.write_message(stream, reply.encode_with_length(version));
                 self.establish(stream, version, path);
             }
             EndpointRole::Client { offered_versions, path, .. } => {
                 let reply = SessionServer::from_bytes(MoqtVersion::Gomoqt202502, body)?;
-                let selected = MoqtVersion::from_code(reply.version);
+                let selected = MoqtVersion::from_session_code(reply.version);
                 let Some(version) = selected.filter(|version| offered_versions.contains(version)) else {
                     let reason = version_not_offered(reply.version, offered_versions);
                     self.close(error_code::UNSUPPORTED_VERSION, &reason);
@@ -474,12 +503,36 @@ impl Session {
     }
 }
 
+/// The version codes of setup messages, such as `0xffffff00 and 0xfeedbabe`.
+fn version_codes(versions: &[MoqtVersion], separator: &str) -> String {
+    let codes = versions.iter().filter_map(|version| version.rules().session_code);
+    codes.map(|code| format!("{code:#x}")).collect::<Vec<_>>().join(separator)
+}
+
 fn version_not_offered(selected: u64, offered: &[MoqtVersion]) -> String {
-    let offered: Vec<String> = offered.iter().map(|version| format!("{:#x}", version.code())).collect();
-    format!("the server selected version {selected:#x}, which was not offered (offered: {})", offered.join(", "))
+    let offered = version_codes(offered, ", ");
+    format!("the server selected version {selected:#x}, which was not offered (offered: {offered})")
 }
 
 fn no_common_version(offered: &[u64]) -> String {
     let offered: Vec<String> = offered.iter().take(8).map(|version| format!("{version:#x}")).collect();
-    format!("no common version: offered {}, supported 0xffffff00 and 0xfeedbabe", offered.join(", "))
+    let supported = version_codes(&MoqtVersion::ALL, " and ");
+    format!("no common version: offered {}, supported {supported}", offered.join(", "))
+}
+
+/// Close reason for a first stream that does not begin with a setup message.
+fn no_setup_message(byte: u8) -> String {
+    format!(
+        "the first stream has type {byte:#04x}, expected 0x00 (session), because the client did not select moq-lite; supported ALPNs and \
+         WebTransport protocols: {}",
+        alpns(&MoqtVersion::ALL).join(", ")
+    )
+}
+
+/// Close reason for a peer that speaks MOQT of an IETF draft.
+fn ietf_draft(byte: u8, message: &str) -> String {
+    let supported = MoqtVersion::ALL.map(MoqtVersion::name).join(", ");
+    format!(
+        "unsupported MOQ protocol (first byte {byte:#04x}): {message} of an IETF draft, such as draft 14; supported versions: {supported}"
+    )
 }

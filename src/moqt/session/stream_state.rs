@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::events::{SessionEvent, StreamDir, StreamHandle};
 use crate::moqt::codec::{self, DecodeError, Deframer, GroupDeframer, GroupItem};
-use crate::moqt::message::{Subscribe, TrackPath};
+use crate::moqt::message::{IETF_SERVER_SETUP_START, Subscribe, TrackPath};
 
 /// Role of a stream.
 #[derive(Debug)]
@@ -23,8 +23,10 @@ pub(super) enum StreamRole {
     IncomingSubscribe(Option<IncomingSubscription>),
     /// Our announcement request.
     OutgoingAnnounceRequest(AnnounceRequest),
-    /// Our subscription.
-    OutgoingSubscribe { subscribe_id: u64, accepted: bool },
+    /// The peer's GOAWAY, which is ignored.
+    IncomingGoaway,
+    /// Our subscription. `has_reply_types`: whether a type precedes each reply.
+    OutgoingSubscribe { subscribe_id: u64, accepted: bool, has_reply_types: bool },
     /// An incoming group; `has_subscription` is false until its header names one of our subscriptions.
     IncomingGroup { deframer: GroupDeframer, has_subscription: bool },
 }
@@ -67,6 +69,8 @@ pub(super) enum StreamItem {
     Type(u8),
     /// A message body.
     Message(Bytes),
+    /// A message body with its type.
+    TypedMessage(u8, Bytes),
     /// An item of a group.
     Group(GroupItem),
 }
@@ -88,6 +92,11 @@ impl StreamState {
         Self { dir, role, deframer: Deframer::default(), finished: false, unsent_bytes: 0 }
     }
 
+    /// Whether the server replied to our setup as servers of IETF drafts do.
+    pub(super) fn is_ietf_reply(&self) -> bool {
+        matches!(self.role, StreamRole::SessionSetup) && self.deframer.starts_with(&IETF_SERVER_SETUP_START)
+    }
+
     /// Takes the next item from the buffer.
     pub(super) fn next_item(&mut self) -> Result<StreamItem, DecodeError> {
         Ok(match &mut self.role {
@@ -95,6 +104,10 @@ impl StreamState {
             StreamRole::IncomingGroup { deframer, .. } => {
                 deframer.next(&mut self.deframer)?.map_or(StreamItem::Incomplete, StreamItem::Group)
             }
+            StreamRole::OutgoingSubscribe { has_reply_types: true, .. } => self
+                .deframer
+                .next_typed()?
+                .map_or(StreamItem::Incomplete, |(reply_type, body)| StreamItem::TypedMessage(reply_type, body)),
             _ => self.deframer.next_length_prefixed()?.map_or(StreamItem::Incomplete, StreamItem::Message),
         })
     }

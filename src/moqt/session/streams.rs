@@ -11,18 +11,14 @@ use tracing::debug;
 
 use super::events::{SessionAction, SessionEvent, StreamDir, StreamHandle};
 use super::stream_state::{FRAME_OVERHEAD, OutgoingGroup, StreamEnd, StreamItem, StreamRole, StreamState};
-use super::{EndpointRole, MAX_ITEMS_PER_TURN, Session};
+use super::{EndpointRole, MAX_ITEMS_PER_TURN, Session, SessionState, ietf_draft, no_setup_message};
 use crate::moqt::codec::{self, DecodeError, GROUP_STREAM_TYPE, GroupHeader, GroupItem};
 use crate::moqt::error_code;
-use crate::moqt::message::{IETF_CLIENT_SETUP_TYPE, StreamType};
+use crate::moqt::message::{IETF_CLIENT_SETUP_TYPE, IETF_SERVER_SETUP_START, StreamType};
 
 /// Consecutive writes to a group are joined into one write of at most this many bytes. A payload of at most this many bytes is copied
 /// behind its length prefix.
 const MAX_COALESCED_BYTES: usize = 1 << 10;
-
-/// Close reason for a peer that speaks MOQT of the IETF drafts or a related protocol.
-const IETF_MOQT_REASON: &str =
-    "unsupported MOQ protocol (first byte 0x20); supported versions are 0xffffff00 and 0xfeedbabe";
 
 impl Session {
     /// The peer opened a stream.
@@ -40,7 +36,8 @@ impl Session {
             self.reject_stream(stream, dir, error_code::LIMIT_EXCEEDED);
             return;
         }
-        if dir == StreamDir::Bi && matches!(self.role, EndpointRole::Server { .. }) {
+        let is_setting_up = matches!(self.state, SessionState::SettingUp { .. });
+        if is_setting_up && dir == StreamDir::Bi && matches!(self.role, EndpointRole::Server { .. }) {
             self.session_stream.get_or_insert(stream);
         }
         self.streams.insert(stream, StreamState::new(dir, StreamRole::Untyped));
@@ -132,6 +129,10 @@ impl Session {
                 self.backlog.push_back(stream);
                 return left;
             }
+            if state.is_ietf_reply() {
+                self.close(error_code::PROTOCOL_VIOLATION, &ietf_draft(IETF_SERVER_SETUP_START[0], "SERVER_SETUP"));
+                return left;
+            }
             let before = state.deframer.buffered();
             let item = state.next_item();
             self.reassembly_bytes -= before - state.deframer.buffered();
@@ -142,7 +143,8 @@ impl Session {
                     self.on_stream_type(stream, byte);
                     Ok(())
                 }
-                Ok(StreamItem::Message(body)) => self.on_message(stream, &body),
+                Ok(StreamItem::Message(body)) => self.on_message(stream, None, &body),
+                Ok(StreamItem::TypedMessage(reply_type, body)) => self.on_message(stream, Some(reply_type), &body),
                 Ok(StreamItem::Group(item)) => {
                     self.on_group_item(stream, item);
                     Ok(())
@@ -167,22 +169,19 @@ impl Session {
         if self.session_stream == Some(stream) {
             match byte {
                 0 => state.role = StreamRole::SessionSetup,
-                IETF_CLIENT_SETUP_TYPE => self.close(error_code::PROTOCOL_VIOLATION, IETF_MOQT_REASON),
-                other => {
-                    self.close(
-                        error_code::PROTOCOL_VIOLATION,
-                        &format!("the first stream has type {other:#04x}, expected 0x00 (session)"),
-                    );
+                IETF_CLIENT_SETUP_TYPE => {
+                    self.close(error_code::PROTOCOL_VIOLATION, &ietf_draft(byte, "CLIENT_SETUP"));
                 }
+                other => self.close(error_code::PROTOCOL_VIOLATION, &no_setup_message(other)),
             }
             return;
         }
-        state.role = match (state.dir, byte) {
-            (StreamDir::Uni, GROUP_STREAM_TYPE) => StreamRole::incoming_group(),
-            (StreamDir::Bi, byte) if byte == StreamType::Announce as u8 => {
-                StreamRole::IncomingAnnounceRequest { prefix: None }
-            }
-            (StreamDir::Bi, byte) if byte == StreamType::Subscribe as u8 => StreamRole::IncomingSubscribe(None),
+        let has_goaway = matches!(self.state, SessionState::Established(version) if version.rules().has_goaway);
+        state.role = match (state.dir, StreamType::from_byte(byte)) {
+            (StreamDir::Uni, _) if byte == GROUP_STREAM_TYPE => StreamRole::incoming_group(),
+            (StreamDir::Bi, Some(StreamType::Announce)) => StreamRole::IncomingAnnounceRequest { prefix: None },
+            (StreamDir::Bi, Some(StreamType::Subscribe)) => StreamRole::IncomingSubscribe(None),
+            (StreamDir::Bi, Some(StreamType::Goaway)) if has_goaway => StreamRole::IncomingGoaway,
             (dir, _) => {
                 self.counters.streams_unknown_type += 1;
                 self.remove_stream(stream);
@@ -192,7 +191,7 @@ impl Session {
         };
     }
 
-    fn on_message(&mut self, stream: StreamHandle, body: &[u8]) -> Result<(), DecodeError> {
+    fn on_message(&mut self, stream: StreamHandle, reply_type: Option<u8>, body: &[u8]) -> Result<(), DecodeError> {
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
         match &state.role {
             StreamRole::SessionSetup => self.on_setup(stream, body),
@@ -200,7 +199,11 @@ impl Session {
             StreamRole::IncomingAnnounceRequest { .. } => self.on_announce_please(stream, body),
             StreamRole::IncomingSubscribe(_) => self.on_subscribe(stream, body),
             StreamRole::OutgoingAnnounceRequest(_) => self.on_announcement(stream, body),
-            StreamRole::OutgoingSubscribe { .. } => self.on_subscribe_reply(stream, body),
+            StreamRole::OutgoingSubscribe { .. } => self.on_subscribe_reply(stream, reply_type, body),
+            StreamRole::IncomingGoaway => {
+                self.counters.messages_ignored += 1;
+                Ok(())
+            }
             StreamRole::Untyped | StreamRole::IncomingGroup { .. } => Ok(()),
         }
     }
@@ -236,7 +239,7 @@ impl Session {
             StreamRole::IncomingAnnounceRequest { prefix: Some(_) } => {
                 self.events.push_back(SessionEvent::AnnounceRequestEnded { announce_stream: stream });
             }
-            StreamRole::IncomingSubscribe(Some(_)) => self.on_unsubscribed(stream),
+            StreamRole::IncomingSubscribe(Some(_)) => self.on_unsubscribed(stream, code),
             StreamRole::OutgoingAnnounceRequest(asking) => self.events.extend(asking.into_unannounced()),
             StreamRole::OutgoingSubscribe { subscribe_id, .. } => self.on_subscription_ended(subscribe_id, code),
             StreamRole::IncomingGroup { has_subscription: true, .. } => self.on_group_ended(stream, code),

@@ -12,6 +12,7 @@ use jamjam_dev::moqt::message::{
     Announce, AnnounceInit, AnnouncePlease, MessageBody, SessionClient, SessionServer, SessionUpdate, StreamType,
     Subscribe, SubscribeGap, SubscribeOk, SubscribeUpdate,
 };
+use jamjam_dev::moqt::version::PathFormat;
 use jamjam_dev::moqt::{DecodeError, Deframer, GroupDeframer, GroupItem, MoqtVersion, TrackPath, path_matches};
 
 use crate::input::Input;
@@ -20,8 +21,9 @@ use crate::input::Input;
 pub(crate) fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let config = input.byte();
-    let version = MoqtVersion::ALL[usize::from(config & 1)];
-    let kind = config >> 1;
+    let kind = config >> 1 & 0x3f;
+    // The lowest bit selects one of the versions of gomoqt, or with the highest bit one of the versions of moq-lite.
+    let version = MoqtVersion::ALL[usize::from(if config & 0x80 == 0 { 2 + (config & 1) } else { config & 1 })];
     if kind >= 12 {
         let piece = 1 + usize::from(input.byte());
         return if kind & 1 == 1 { check_groups(input.rest(), piece) } else { check_deframer(input.rest(), piece) };
@@ -38,12 +40,13 @@ pub(crate) fn run(data: &[u8]) {
         2 => drop(round_trip::<SessionUpdate>(version, body)),
         3 => drop(round_trip::<AnnouncePlease>(version, body).inspect(|message| check_track(&message.prefix, version))),
         4 => drop(round_trip::<AnnounceInit>(version, body).inspect(|message| {
-            assert!(version == MoqtVersion::Gomoqt09 && message.suffixes.len() <= MAX_SUFFIXES);
+            assert!(version.rules().has_announce_init && message.suffixes.len() <= MAX_SUFFIXES);
         })),
         5 => drop(round_trip::<Announce>(version, body).inspect(|message| check_track(&message.path, version))),
         6 => drop(round_trip::<SubscribeUpdate>(version, body).inspect(|message| {
-            assert!(message.max == 0 || message.min > message.max || message.contains(message.max));
-            assert!(message.max == 0 || !message.contains(message.max + 1));
+            let Some(last) = message.last_group else { return };
+            assert!(message.first_group.is_some_and(|first| first > last) || message.contains(last));
+            assert!(!message.contains(last + 1));
         })),
         7 => drop(round_trip::<Subscribe>(version, body).inspect(|message| check_track(&message.track, version))),
         8 => drop(round_trip::<SubscribeOk>(version, body)),
@@ -87,8 +90,11 @@ fn check_track(path: &TrackPath, version: MoqtVersion) {
     assert!(longer.has_prefix(path, version) && longer.byte_len() == path.byte_len() + 1 && !longer.is_empty());
     assert!(!path.has_prefix(&longer, version), "{path}");
     if longer.has_prefix(path, MoqtVersion::Gomoqt09) {
-        let whole = path.to_slash_string() + &longer.suffix_after(path);
+        let whole = path.to_slash_string() + &longer.suffix_after(path, MoqtVersion::Gomoqt09);
         assert_eq!(whole, longer.to_slash_string());
+    }
+    if version.rules().paths == PathFormat::Segments {
+        assert_eq!(longer.suffix_after(path, version), "x");
     }
 }
 
@@ -110,10 +116,13 @@ fn check_text(bytes: &[u8], version: MoqtVersion) {
     let path = TrackPath::parse_list(&text);
     assert!(path.0.iter().all(|part| !part.is_empty() && part.trim() == part && !part.contains(',')));
     assert_eq!(TrackPath::parse_list(&path.to_string()), path);
-    assert_eq!(MoqtVersion::from_code(version.code()), Some(version));
+    let rules = version.rules();
+    assert_eq!(rules.version, version);
+    assert!(rules.session_code.is_none_or(|code| MoqtVersion::from_session_code(code) == Some(version)));
+    assert_eq!(MoqtVersion::from_alpn(rules.alpn.as_bytes()), rules.session_code.is_none().then_some(version));
     assert!(!version.name().is_empty());
     let byte = bytes.first().copied().unwrap_or_default();
-    assert_eq!(StreamType::from_byte(byte).map(|kind| kind as u8), (byte < 5).then_some(byte));
+    assert_eq!(StreamType::from_byte(byte).map(|kind| kind as u8), (byte < 6).then_some(byte));
 }
 
 /// The messages of a stream, and how the stream ends.

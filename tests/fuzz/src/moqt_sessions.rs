@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use jamjam_dev::moqt::client::{FramePayload, MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_dev::moqt::echo::{MoqtEcho, MoqtEchoConfig};
-use jamjam_dev::moqt::{EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle};
+use jamjam_dev::moqt::{EndpointRole, MoqtEndpoint, MoqtVersion, SessionLimits, StreamDir, StreamHandle};
 use jamjam_dev::time::Time;
-use test_support::moqt_in_memory::{Direction, Fault};
+use test_support::moqt_in_memory::{Direction, Fault, session};
 
 use crate::input::Input;
 
@@ -49,7 +49,9 @@ impl Peers {
         let offered_versions = match config & 3 {
             0 => vec![MoqtVersion::Gomoqt202502],
             1 => vec![MoqtVersion::Gomoqt09],
-            _ => MoqtVersion::ALL.to_vec(),
+            2 => vec![MoqtVersion::Gomoqt202502, MoqtVersion::Gomoqt09],
+            _ if config & 4 == 0 => vec![MoqtVersion::Lite04],
+            _ => vec![MoqtVersion::Lite03],
         };
         let path_in_connect = config & 4 != 0;
         let (groups, frames_per_group) = (1 + u64::from(config >> 6), 1 + usize::from(config >> 4 & 3));
@@ -78,14 +80,14 @@ impl Peers {
             ..SessionLimits::default()
         };
         let path = if config & 0x30 == 0x30 && groups == 4 { "/other" } else { "/echo" };
+        let offers = offered_versions.clone();
         let end = EndpointRole::Client { offered_versions, path: path.to_owned(), path_in_connect };
-        let client =
-            MoqtEndpoint::new(Session::new(Time::ZERO, end, SessionLimits::default()), MoqtClient::new(sending));
+        let client = MoqtEndpoint::new(session(end, SessionLimits::default(), &offers, 1), MoqtClient::new(sending));
         let max_buffered_bytes = echoing.max_buffered_bytes;
         let connect_path = path_in_connect.then(|| path.to_owned());
         let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path };
-        let server = MoqtEndpoint::new(Session::new(Time::ZERO, end, limits), MoqtEcho::new(echoing));
-        Self {
+        let server = MoqtEndpoint::new(session(end, limits, &offers, 2), MoqtEcho::new(echoing));
+        let mut peers = Self {
             client,
             server,
             to_client: Direction::default(),
@@ -97,7 +99,9 @@ impl Peers {
             paused: Duration::ZERO,
             frames: groups as usize * frames_per_group,
             returned: 0,
-        }
+        };
+        peers.advance(Duration::ZERO);
+        peers
     }
 
     fn step(&mut self, input: &mut Input<'_>) {

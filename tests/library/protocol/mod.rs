@@ -2,6 +2,7 @@
 
 mod golden_packets;
 mod moqt_echo;
+mod moqt_lite;
 mod moqt_messages;
 mod moqt_session;
 mod packet_parsing;

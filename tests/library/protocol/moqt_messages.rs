@@ -9,10 +9,10 @@ use jamjam_dev::moqt::message::{
     Announce, AnnounceInit, AnnouncePlease, AnnounceStatus, MessageBody, SessionClient, SessionServer, SessionUpdate,
     Subscribe, SubscribeGap, SubscribeOk, SubscribeUpdate,
 };
-use jamjam_dev::moqt::{DecodeError, Deframer, GroupDeframer, GroupItem, MoqtVersion, TrackPath, codec};
+use jamjam_dev::moqt::{DecodeError, Deframer, GroupDeframer, GroupItem, MoqtVersion, TrackPath, codec, version};
 use proptest::prelude::*;
 
-use MoqtVersion::{Gomoqt09, Gomoqt202502};
+use MoqtVersion::{Gomoqt09, Gomoqt202502, Lite03, Lite04};
 
 /// The golden pieces of one version, and the names of the pieces that a test has used.
 struct Pieces {
@@ -23,6 +23,8 @@ struct Pieces {
 
 fn fixture(version: MoqtVersion) -> &'static str {
     match version {
+        Lite04 => "moq-lite-04.txt",
+        Lite03 => "moq-lite-03.txt",
         Gomoqt202502 => "gomoqt-2025-02.txt",
         Gomoqt09 => "gomoqt-0.9.txt",
     }
@@ -98,14 +100,20 @@ fn gomoqt_2025_02_messages_match_their_golden_bytes() {
     pieces.check("session-server", None, &SessionServer { version: 0xffff_ff00, parameters: vec![] });
     pieces.check("session-update", None, &SessionUpdate { bitrate: 96_000 });
     let prefix = TrackPath::from_parts(["japan", "kyoto"]);
-    pieces.check("announce-please", Some(1), &AnnouncePlease { prefix, parameters: vec![] });
+    pieces.check("announce-please", Some(1), &AnnouncePlease { prefix, ..AnnouncePlease::default() });
     let track = TrackPath::from_parts(["japan", "kyoto", "text"]);
-    let announce = |status| Announce { status, path: track.clone(), parameters: vec![] };
+    let announce = |status| Announce { status, path: track.clone(), ..Announce::default() };
     pieces.check("announce-active", None, &announce(AnnounceStatus::Active));
     pieces.check("announce-ended", None, &announce(AnnounceStatus::Ended));
     pieces.check("subscribe", Some(2), &Subscribe { id: 0, track: track.clone(), range: SubscribeUpdate::default() });
     pieces.check("info", None, &SubscribeOk::default());
-    let update = SubscribeUpdate { priority: 1, order: 2, min: 3, max: 400, parameters: vec![] };
+    let update = SubscribeUpdate {
+        priority: 1,
+        order: 2,
+        first_group: Some(3),
+        last_group: Some(400),
+        ..SubscribeUpdate::default()
+    };
     pieces.check("subscribe-update", None, &update);
     pieces.check("subscribe-gap", None, &SubscribeGap { min: 5, max: 7, code: 4 });
     pieces.check_frame();
@@ -131,11 +139,11 @@ fn gomoqt_09_messages_match_their_golden_bytes() {
     pieces.check(
         "announce-please",
         Some(1),
-        &AnnouncePlease { prefix: TrackPath::from_parts(["/"]), parameters: vec![] },
+        &AnnouncePlease { prefix: TrackPath::from_parts(["/"]), ..AnnouncePlease::default() },
     );
     pieces.check("announce-init", None, &AnnounceInit { suffixes: vec!["client.echo".to_owned()] });
     pieces.check("announce-init-none", None, &AnnounceInit::default());
-    let announce = |status| Announce { status, path: TrackPath::from_parts(["client.echo"]), parameters: vec![] };
+    let announce = |status| Announce { status, path: TrackPath::from_parts(["client.echo"]), ..Announce::default() };
     pieces.check("announce-active", None, &announce(AnnounceStatus::Active));
     pieces.check("announce-ended", None, &announce(AnnounceStatus::Ended));
     let track = TrackPath::from_parts(["/client.echo", "index"]);
@@ -144,6 +152,169 @@ fn gomoqt_09_messages_match_their_golden_bytes() {
     pieces.check("subscribe-update", None, &SubscribeUpdate { priority: 7, ..SubscribeUpdate::default() });
     pieces.check_frame();
     pieces.assert_all_used();
+}
+
+/// The hop ID in the golden messages.
+const HOP: u64 = 0x0008_0031_e28a_4701;
+
+#[test]
+fn moq_lite_messages_match_their_golden_bytes() {
+    for (version, hops, excluded_hop) in [(Lite04, vec![HOP], HOP), (Lite03, vec![0], 0)] {
+        let mut pieces = Pieces::of(version);
+        let request = AnnouncePlease { prefix: TrackPath::from_parts(["/"]), excluded_hop, parameters: vec![] };
+        pieces.check("announce-please", Some(1), &request);
+        let announce = |status| Announce {
+            status,
+            path: TrackPath::from_parts(["client.echo"]),
+            hops: hops.clone(),
+            parameters: vec![],
+        };
+        pieces.check("announce-active", None, &announce(AnnounceStatus::Active));
+        pieces.check("announce-ended", None, &announce(AnnounceStatus::Ended));
+        let track = TrackPath::from_parts(["/client.echo", "index"]);
+        let subscribe = |range| Subscribe { id: 0, track: track.clone(), range };
+        pieces.check("subscribe", Some(2), &subscribe(SubscribeUpdate::default()));
+        let relayed = SubscribeUpdate { order: 1, max_latency_ms: 10_000, ..SubscribeUpdate::default() };
+        pieces.check("subscribe-relayed", Some(2), &subscribe(relayed.clone()));
+        let (first_group, last_group) = (Some(3), Some(400));
+        let range = SubscribeUpdate { priority: 200, max_latency_ms: 500, first_group, last_group, ..relayed.clone() };
+        pieces.check("subscribe-range", Some(2), &subscribe(range));
+        pieces.check("subscribe-ok", Some(0), &SubscribeOk::default());
+        pieces.check("subscribe-drop", Some(1), &SubscribeGap { min: 5, max: 7, code: 4 });
+        pieces.check("subscribe-update", None, &SubscribeUpdate { priority: 7, first_group, last_group, ..relayed });
+        pieces.check_frame();
+        if version == Lite04 {
+            let first_group = Some(1);
+            let ok = SubscribeOk(SubscribeUpdate { first_group, ..SubscribeUpdate::default() });
+            pieces.check("subscribe-ok-gomoqt", Some(0), &ok);
+            let gomoqt = AnnouncePlease { excluded_hop: 0, ..request.clone() };
+            pieces.check("announce-please-gomoqt", Some(1), &gomoqt);
+            for (name, status) in [("active", AnnounceStatus::Active), ("ended", AnnounceStatus::Ended)] {
+                let client = Announce { hops: vec![5], ..announce(status) };
+                pieces.check(&format!("announce-{name}-client"), None, &client);
+            }
+            // An empty prefix is equivalent to a slash.
+            let body = &pieces.take("announce-please-moq-net")[2..];
+            assert_eq!(AnnouncePlease::from_bytes(version, body), Ok(request));
+        }
+        // The session rejects PROBE and ignores GOAWAY without parsing them.
+        for name in ["probe", "goaway"] {
+            pieces.take(name);
+        }
+        pieces.assert_all_used();
+    }
+}
+
+#[test]
+fn every_truncated_moq_lite_message_is_an_error() {
+    type Decode = fn(MoqtVersion, &[u8]) -> bool;
+    let is_error: [(&str, usize, Decode); 9] = [
+        ("announce-please", 2, |version, body| AnnouncePlease::from_bytes(version, body).is_err()),
+        ("announce-active", 1, |version, body| Announce::from_bytes(version, body).is_err()),
+        ("announce-ended", 1, |version, body| Announce::from_bytes(version, body).is_err()),
+        ("subscribe", 2, |version, body| Subscribe::from_bytes(version, body).is_err()),
+        ("subscribe-range", 2, |version, body| Subscribe::from_bytes(version, body).is_err()),
+        ("subscribe-ok", 2, |version, body| SubscribeOk::from_bytes(version, body).is_err()),
+        ("subscribe-drop", 2, |version, body| SubscribeGap::from_bytes(version, body).is_err()),
+        ("subscribe-update", 1, |version, body| SubscribeUpdate::from_bytes(version, body).is_err()),
+        ("group", 2, |_, body| GroupHeader::from_bytes(body).is_err()),
+    ];
+    for version in [Lite04, Lite03] {
+        let pieces = golden::pieces(fixture(version));
+        for (name, body_start, is_error) in is_error {
+            let body = &pieces[name][body_start..];
+            assert!(!is_error(version, body), "{version:?} {name}");
+            for cut in 0..body.len() {
+                assert!(is_error(version, &body[..cut]), "{version:?} {name}: {cut} of {} bytes", body.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn reply_with_its_type_is_returned_when_it_is_complete() {
+    let reply = &golden::pieces(fixture(Lite04))["subscribe-drop"];
+    for cut in 0..reply.len() {
+        let mut stream = Deframer::default();
+        stream.push(&reply[..cut]);
+        assert_eq!((stream.next_typed(), stream.buffered()), (Ok(None), cut));
+        assert_eq!(stream.check_end().is_ok(), cut == 0, "{cut}");
+        stream.push(&reply[cut..]);
+        assert_eq!(stream.next_typed(), Ok(Some((1, reply[2..].to_vec().into()))));
+        assert_eq!(stream.buffered(), 0);
+    }
+    let mut stream = Deframer::default();
+    stream.push(&[0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+    assert!(matches!(stream.next_typed(), Err(DecodeError::TooLong { .. })));
+}
+
+#[test]
+fn moq_lite_paths_are_compared_by_segment_without_outer_slashes() {
+    let path = |text: &str| TrackPath::from_parts([text]);
+    for (full, prefix, suffix) in [
+        ("/client.echo", "/", Some("client.echo")),
+        ("client.echo/", "", Some("client.echo")),
+        ("/room/a", "room", Some("a")),
+        ("room/a/b", "/room/", Some("a/b")),
+        ("/room", "/room/", Some("")),
+        ("/room/a", "/ro", None),
+        ("/room", "/room/a", None),
+        ("/", "/", Some("")),
+    ] {
+        for version in [Lite04, Lite03] {
+            assert_eq!(path(full).has_prefix(&path(prefix), version), suffix.is_some(), "{full} {prefix}");
+            if let Some(suffix) = suffix {
+                assert_eq!(path(full).suffix_after(&path(prefix), version), suffix, "{full} {prefix}");
+            }
+        }
+    }
+    // Each spelling of a path is decoded as the same path.
+    let subscribe = |path: &str| {
+        let mut body = vec![9];
+        codec::write_bytes(path.as_bytes(), &mut body);
+        body.extend(b"\x05index\x00\x00\x00\x00\x00");
+        Subscribe::from_bytes(Lite04, &body).unwrap().track
+    };
+    for spelling in ["a/b", "/a/b", "/a/b/", "//a/b//"] {
+        assert_eq!(subscribe(spelling), TrackPath::from_parts(["/a/b", "index"]), "{spelling}");
+    }
+}
+
+#[test]
+fn moq_lite_announcement_has_at_most_64_hops() {
+    for (version, hop) in [(Lite04, &[7][..]), (Lite03, &[])] {
+        let body = |count: u8| [&[1, 1, b'a', 0x40, count][..], &hop.repeat(usize::from(count))].concat();
+        assert_eq!(Announce::from_bytes(version, &body(64)).unwrap().hops.len(), 64);
+        assert!(matches!(
+            Announce::from_bytes(version, &body(65)),
+            Err(DecodeError::TooMany { field: "hops", count: 65, max: 64 })
+        ));
+    }
+    // A count without the hops.
+    assert!(Announce::from_bytes(Lite04, &[1, 1, b'a', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]).is_err());
+}
+
+#[test]
+fn alpn_selects_the_version_and_protocols_are_chosen_in_the_order_of_the_client() {
+    let offers = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let all = version::alpns(&MoqtVersion::ALL);
+    assert_eq!(all, ["moq-lite-04", "moq-lite-03", "moq-00"]);
+    assert_eq!(version::alpns(&[Gomoqt09, Lite03, Gomoqt202502]), ["moq-00", "moq-lite-03"]);
+    assert_eq!(MoqtVersion::from_alpn(b"moq-lite-04"), Some(Lite04));
+    assert_eq!(MoqtVersion::from_alpn(b"moq-lite-03"), Some(Lite03));
+    assert_eq!((MoqtVersion::from_alpn(b"moq-00"), MoqtVersion::from_alpn(b"")), (None, None));
+    let select = |names: &[&str]| version::select_protocol(&offers(names));
+    assert_eq!(select(&[]), Ok(None));
+    assert_eq!(select(&["moq-lite-05", "moq-lite-03", "moq-lite-04"]), Ok(Some("moq-lite-03")));
+    assert_eq!(select(&["moqt-16", "moq-00", "moq-lite-04"]), Ok(Some("moq-00")));
+    let supported = "supported moq-lite-04, moq-lite-03, moq-00";
+    let expected = format!("no common version: offered moq-lite-05, moqt-16, {supported}");
+    assert_eq!(select(&["moq-lite-05", "moqt-16"]), Err(expected));
+    // Hostile offers: control characters, and much text.
+    let long = select(&["a\u{1b}[31m", &"x".repeat(1_000)]).unwrap_err();
+    assert_eq!(long, format!("no common version: offered a\u{fffd}[31m, {}, {supported}", "x".repeat(32)));
+    let many = version::select_protocol(&vec!["y".to_owned(); 10_000]).unwrap_err();
+    assert!(many.len() < 200 && many.contains("y, \u{2026}, supported"), "{many}");
 }
 
 /// The examples of RFC 9000, appendix A.1, and the smallest and largest value of each encoded length.
@@ -227,6 +398,8 @@ fn message_of_the_other_version_is_named() {
     assert_eq!(SubscribeGap::from_bytes(Gomoqt09, &[0, 0, 0]), Err(DecodeError::NotInVersion("SUBSCRIBE_GAP")));
     assert_eq!(Announce::from_bytes(Gomoqt09, &[2, 0]), Err(DecodeError::UnknownStatus(2)));
     assert_eq!(Announce::from_bytes(Gomoqt202502, &[3, 0]), Err(DecodeError::UnknownStatus(3)));
+    assert_eq!(Announce::from_bytes(Lite04, &[2, 0, 0]), Err(DecodeError::UnknownStatus(2)));
+    assert_eq!(AnnounceInit::from_bytes(Lite04, &[0]), Err(DecodeError::NotInVersion("ANNOUNCE_INIT")));
 }
 
 #[test]
@@ -243,7 +416,7 @@ fn group_that_ends_within_a_frame_is_truncated() {
 }
 
 fn versions_strategy() -> impl Strategy<Value = MoqtVersion> {
-    prop_oneof![Just(Gomoqt202502), Just(Gomoqt09)]
+    prop::sample::select(&MoqtVersion::ALL[..])
 }
 
 fn parameters() -> impl Strategy<Value = Vec<(u64, Vec<u8>)>> {
@@ -324,22 +497,54 @@ proptest! {
     fn announcement_messages_round_trip(parts in texts(), parameters in parameters(), status in 0..3) {
         let status = [AnnounceStatus::Ended, AnnounceStatus::Active, AnnounceStatus::Live][status as usize];
         let path = TrackPath(parts.clone());
-        round_trip(Gomoqt202502, &AnnouncePlease { prefix: path.clone(), parameters: parameters.clone() });
-        round_trip(Gomoqt202502, &Announce { status, path: path.clone(), parameters });
+        round_trip(Gomoqt202502, &AnnouncePlease { prefix: path.clone(), excluded_hop: 0, parameters: parameters.clone() });
+        round_trip(Gomoqt202502, &Announce { status, path: path.clone(), hops: vec![], parameters });
         round_trip(Gomoqt09, &AnnounceInit { suffixes: parts });
         let path = TrackPath::from_parts([path.to_slash_string()]);
-        round_trip(Gomoqt09, &AnnouncePlease { prefix: path.clone(), parameters: vec![] });
+        round_trip(Gomoqt09, &AnnouncePlease { prefix: path.clone(), ..AnnouncePlease::default() });
         if status != AnnounceStatus::Live {
-            round_trip(Gomoqt09, &Announce { status, path, parameters: vec![] });
+            round_trip(Gomoqt09, &Announce { status, path, ..Announce::default() });
+        }
+    }
+
+    #[test]
+    fn moq_lite_messages_round_trip(
+        id in number(),
+        parts in prop::collection::vec("[^/]{1,9}", 0..5),
+        name in "\\PC{0,9}",
+        (priority, order, max_latency_ms) in (any::<u8>(), any::<u8>(), number()),
+        groups in [prop::option::of(0..codec::MAX_VARINT), prop::option::of(0..codec::MAX_VARINT)],
+        hops in prop::collection::vec(number(), 0..64),
+        is_active: bool,
+    ) {
+        let suffix = parts.join("/");
+        let (rooted, status) = (format!("/{suffix}"), if is_active { AnnounceStatus::Active } else { AnnounceStatus::Ended });
+        let [first_group, last_group] = groups;
+        let (priority, order) = (priority.into(), order.into());
+        let range = SubscribeUpdate { priority, order, max_latency_ms, first_group, last_group, parameters: vec![] };
+        for version in [Lite04, Lite03] {
+            let (excluded_hop, hops) = match version {
+                Lite04 => (id, hops.clone()),
+                _ => (0, vec![0; hops.len()]),
+            };
+            round_trip(version, &AnnouncePlease { prefix: TrackPath::from_parts([&*rooted]), excluded_hop, parameters: vec![] });
+            round_trip(version, &Announce { status, path: TrackPath::from_parts([&*suffix]), hops, parameters: vec![] });
+            round_trip(version, &range);
+            round_trip(version, &Subscribe { id, track: TrackPath::from_parts([&*rooted, &*name]), range: range.clone() });
+            round_trip(version, &SubscribeOk(range.clone()));
+            round_trip(version, &SubscribeGap { min: id, max: max_latency_ms, code: priority });
         }
     }
 
     #[test]
     fn subscription_messages_round_trip(id in number(), parts in texts(), n in [number(), number(), number(), number()], parameters in parameters()) {
-        let range = SubscribeUpdate { priority: n[0], order: n[1], min: n[2], max: n[3], parameters };
+        let group = |number: u64| Some(number).filter(|number| *number > 0);
+        let (first_group, last_group) = (group(n[2]), group(n[3]));
+        let range = SubscribeUpdate { priority: n[0], order: n[1], first_group, last_group, max_latency_ms: 0, parameters };
         round_trip(Gomoqt202502, &range);
         round_trip(Gomoqt202502, &Subscribe { id, track: TrackPath(parts.clone()), range });
-        round_trip(Gomoqt202502, &SubscribeOk { priority: n[0], latest_group: n[1], order: n[2] });
+        let info = SubscribeUpdate { priority: n[0], order: n[1], last_group, ..SubscribeUpdate::default() };
+        round_trip(Gomoqt202502, &SubscribeOk(info));
         round_trip(Gomoqt202502, &SubscribeGap { min: n[0], max: n[1], code: n[2] });
         let range = SubscribeUpdate { priority: n[0], ..SubscribeUpdate::default() };
         round_trip(Gomoqt09, &range);

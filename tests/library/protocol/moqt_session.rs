@@ -7,13 +7,16 @@ use test_support::manual_peer;
 use test_support::moqt_golden as golden;
 
 use jamjam_dev::moqt::echo::{MIN_BUFFERED_BYTES, MoqtEcho, MoqtEchoConfig};
+use jamjam_dev::moqt::message::{Announce, AnnouncePlease, MessageBody, Subscribe};
 use jamjam_dev::moqt::{
-    EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle, error_code, path_matches,
+    EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionLimits, StreamDir, StreamHandle, TrackPath, error_code,
+    path_matches,
 };
 use jamjam_dev::time::Time;
 use manual_peer::ManualPeer;
 use proptest::prelude::*;
 
+use super::moqt_lite::HOP;
 use StreamDir::{Bi, Uni};
 use StreamHandle::{Local, Remote};
 
@@ -46,6 +49,47 @@ fn subscribed(limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, 
     let subscriber = echo.open(4, Bi, &pieces["subscribe"]);
     assert_eq!(echo.take_written(subscriber), pieces["info"]);
     echo.take_written(Local(1));
+    (echo, pieces)
+}
+
+/// The golden messages of a version, and those of its client. The message that accepts a subscription is always named `subscribe-ok`.
+fn pieces_of(version: MoqtVersion) -> BTreeMap<String, Vec<u8>> {
+    let mut pieces = super::moqt_lite::fixture(version);
+    if let Some(info) = pieces.remove("info") {
+        pieces.insert("subscribe-ok".to_owned(), info);
+    }
+    pieces
+}
+
+/// Like [`established`], for any version. If the version has a session stream, it is stream 0.
+fn established_in(version: MoqtVersion, limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+    let pieces = pieces_of(version);
+    let mut echo = if version.rules().session_code.is_some() {
+        let mut echo = echo(Some("/echo"), limits);
+        let first = echo.open(0, Bi, &pieces["session-client"]);
+        assert_eq!(echo.take_written(first), pieces["session-server"]);
+        echo
+    } else {
+        let end = EndpointRole::Server { served_path: "/echo".to_owned(), connect_path: None };
+        let session = Session::established(end, limits, version, HOP);
+        ManualPeer::new(MoqtEndpoint::new(session, MoqtEcho::new(MoqtEchoConfig::default())))
+    };
+    assert_eq!(echo.take_written(Local(0)), pieces["announce-please"]);
+    if version.rules().has_announce_init {
+        echo.deliver(Local(0), &pieces["announce-init-none"]);
+    }
+    (echo, pieces)
+}
+
+/// Like [`subscribed`], for any version.
+fn subscribed_in(version: MoqtVersion, limits: SessionLimits) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+    let (mut echo, pieces) = established_in(version, limits);
+    echo.deliver(Local(0), &pieces["announce-active-client"]);
+    let subscriber = echo.open(4, Bi, &pieces["subscribe"]);
+    assert_eq!(echo.take_written(subscriber), pieces["subscribe-ok"]);
+    let requested = pieces.get("subscribe-relayed").unwrap_or(&pieces["subscribe"]);
+    assert_eq!(echo.take_written(Local(1)), *requested);
+    echo.deliver(Local(1), &pieces["subscribe-ok"]);
     (echo, pieces)
 }
 
@@ -289,41 +333,65 @@ fn malformed_message_resets_its_stream_only() {
 
 #[test]
 fn second_subscription_with_the_same_id_is_rejected() {
-    let (mut echo, pieces) = subscribed(SessionLimits::default());
-    let second = echo.open(8, Bi, &pieces["subscribe"]);
-    assert_eq!(echo.reset, [(second, error_code::DUPLICATE_SUBSCRIBE_ID)]);
-    echo.open(2, Uni, &group(&["a"]));
-    assert_eq!(echo.opened.last(), Some(&(Local(2), Uni)), "the first subscription is served");
+    for version in MoqtVersion::ALL {
+        let (mut echo, pieces) = subscribed_in(version, SessionLimits::default());
+        let second = echo.open(8, Bi, &pieces["subscribe"]);
+        assert_eq!(echo.reset, [(second, error_code::DUPLICATE_SUBSCRIBE_ID)]);
+        echo.open(2, Uni, &group(&["a"]));
+        assert_eq!(echo.opened.last(), Some(&(Local(2), Uni)), "the first subscription is served");
+    }
 }
 
 #[test]
 fn only_groups_in_the_subscribed_range_are_sent() {
-    let (mut echo, pieces) = subscribed(SessionLimits::default());
-    echo.deliver(Remote(4), &pieces["subscribe-update"]);
-    for (id, sequence, is_wanted) in [(2, 2, false), (6, 3, true), (10, 63, true)] {
-        echo.open(id, Uni, &[0, 2, 0, sequence, 1, b'x']);
-        let sent = echo.opened.pop().filter(|(_, kind)| *kind == Uni);
-        assert_eq!(sent.is_some(), is_wanted, "{sequence}");
+    // In gomoqt-0.9, a subscription has no range.
+    for version in [MoqtVersion::Gomoqt202502, MoqtVersion::Lite04, MoqtVersion::Lite03] {
+        let (mut echo, pieces) = subscribed_in(version, SessionLimits::default());
+        echo.deliver(Remote(4), &pieces["subscribe-update"]);
+        for (id, sequence, is_wanted) in [(2, 2, false), (6, 3, true), (10, 63, true)] {
+            echo.open(id, Uni, &[0, 2, 0, sequence, 1, b'x']);
+            let sent = echo.opened.pop().filter(|(_, kind)| *kind == Uni);
+            assert_eq!(sent.is_some(), is_wanted, "{version:?} {sequence}");
+        }
+        let after = echo.open(14, Uni, &[0, 3, 0, 0x41, 0x91, 1, b'x']);
+        assert_ne!(echo.opened.last().map(|(_, kind)| *kind), Some(Uni), "group 401 is not sent before group 400");
+        echo.finish(after);
     }
-    let after = echo.open(14, Uni, &[0, 3, 0, 0x41, 0x91, 1, b'x']);
-    assert_ne!(echo.opened.last().map(|(_, kind)| *kind), Some(Uni), "group 401 is not sent before group 400");
-    echo.finish(after);
 }
 
 #[test]
 fn streams_beyond_the_limit_are_rejected() {
-    let (mut echo, _) = subscribed(SessionLimits::default());
-    for id in (8..40_008).step_by(4) {
-        echo.open(id, Bi, &[]);
-        echo.open(id + 2, Uni, &[0]);
+    for version in MoqtVersion::ALL {
+        let (mut echo, _) = subscribed_in(version, SessionLimits::default());
+        for id in (8..40_008).step_by(4) {
+            echo.open(id, Bi, &[]);
+            echo.open(id + 2, Uni, &[0]);
+        }
+        // The server accepts 128 groups and 64 bidirectional streams, which include the subscription and the session stream, if any.
+        let accepted = if version.rules().session_code.is_some() { 62 } else { 63 };
+        assert_eq!(echo.counts.streams_rejected, 10_000 - accepted + 10_000 - 128);
+        assert!(echo.stopped.iter().all(|(_, code)| *code == error_code::LIMIT_EXCEEDED));
+        assert_eq!((echo.opened.len(), echo.closed.is_none()), (2, true));
+        echo.finish(Remote(10));
+        echo.open(50_002, Uni, &group(&["still here"]));
+        assert_eq!(echo.take_written(Local(2)), group(&["still here"]), "one stream is available again");
     }
-    // The server accepts 128 groups and 64 bidirectional streams, which include the session stream and the subscription.
-    assert_eq!(echo.counts.streams_rejected, 10_000 - 62 + 10_000 - 128);
-    assert!(echo.stopped.iter().all(|(_, code)| *code == error_code::LIMIT_EXCEEDED));
-    assert_eq!((echo.opened.len(), echo.closed.is_none()), (2, true));
-    echo.finish(Remote(10));
-    echo.open(50_002, Uni, &group(&["still here"]));
-    assert_eq!(echo.take_written(Local(2)), group(&["still here"]), "one stream is available again");
+}
+
+#[test]
+fn announcements_beyond_the_limit_are_ignored_in_all_versions() {
+    for version in MoqtVersion::ALL {
+        let (mut echo, _) = established_in(version, SessionLimits::default());
+        let announce = |echo: &mut ManualPeer<MoqtEcho>, name: &str| {
+            let announce = Announce { path: TrackPath::from_parts([name]), hops: vec![5], ..Announce::default() };
+            echo.deliver(Local(0), &announce.encode_with_length(version));
+            (echo.counts.announcements, echo.counts.announcements_rejected)
+        };
+        // The path, with the prefix and slash that some versions have, has more than 4,096 bytes.
+        assert_eq!(announce(&mut echo, &"x".repeat(4_097)), (0, 1), "{version:?}");
+        let last = (0..100).map(|number| announce(&mut echo, &number.to_string())).last();
+        assert_eq!((last, echo.closed), (Some((16, 85)), None), "{version:?}");
+    }
 }
 
 #[test]
@@ -345,46 +413,77 @@ fn announcements_beyond_the_limit_are_ignored() {
 
 #[test]
 fn oversized_prefix_is_rejected() {
-    let (mut echo, _) = established(SessionLimits::default());
-    // One part of 4,097 bytes (0x1001). The count and the length of the part take 3 more bytes.
-    let please = [&[1, 0x50, 0x04, 1, 0x50, 0x01][..], &[b'x'; 4_097]].concat();
-    let announcements = echo.open(4, Bi, &please);
-    assert_eq!(echo.stopped.last(), Some(&(announcements, error_code::LIMIT_EXCEEDED)));
-    assert_eq!(echo.counts.streams_rejected, 1);
+    for version in MoqtVersion::ALL {
+        let (mut echo, _) = established_in(version, SessionLimits::default());
+        let prefix = TrackPath::from_parts(["x".repeat(4_097)]);
+        let please = AnnouncePlease { prefix, ..AnnouncePlease::default() }.encode_with_length(version);
+        let announcements = echo.open(4, Bi, &[&[1], &please[..]].concat());
+        assert_eq!(echo.stopped.last(), Some(&(announcements, error_code::LIMIT_EXCEEDED)));
+        assert_eq!(echo.counts.streams_rejected, 1);
+        let track = TrackPath::from_parts(["x".repeat(4_096), "track".to_owned()]);
+        let subscribe = Subscribe { track, ..Subscribe::default() }.encode_with_length(version);
+        let subscriber = echo.open(8, Bi, &[&[2], &subscribe[..]].concat());
+        assert_eq!(echo.stopped.last(), Some(&(subscriber, error_code::LIMIT_EXCEEDED)));
+        assert_eq!((echo.counts.subscriptions_rejected, echo.closed), (1, None));
+    }
 }
 
 #[test]
 fn incomplete_frames_are_bounded() {
-    let (mut echo, _) = subscribed(SessionLimits::default());
-    for id in (2..402).step_by(4) {
-        echo.open(id, Uni, &[0, 2, 0, 1, 0x80, 0x10, 0x00, 0x00]);
-        for _ in 0..15 {
-            echo.deliver(Remote(id), &vec![0; 1 << 16]);
+    for version in MoqtVersion::ALL {
+        let (mut echo, _) = subscribed_in(version, SessionLimits::default());
+        for id in (2..402).step_by(4) {
+            echo.open(id, Uni, &[0, 2, 0, 1, 0x80, 0x10, 0x00, 0x00]);
+            for _ in 0..15 {
+                echo.deliver(Remote(id), &vec![0; 1 << 16]);
+            }
         }
+        // 100 groups of 960 KiB would be 94 MiB. Four of them fit in 4 MiB.
+        let refused = echo.stopped.iter().filter(|(_, code)| *code == error_code::LIMIT_EXCEEDED).count();
+        assert_eq!((refused, echo.counts.groups_aborted), (96, 96));
+        assert_eq!(echo.closed, None);
     }
-    // 100 groups of 960 KiB would be 94 MiB. Four of them fit in 4 MiB.
-    let refused = echo.stopped.iter().filter(|(_, code)| *code == error_code::LIMIT_EXCEEDED).count();
-    assert_eq!((refused, echo.counts.groups_aborted), (96, 96));
-    assert_eq!(echo.closed, None);
 }
 
 #[test]
 fn moqt_session_closes_a_peer_that_stops_reading() {
-    let (mut echo, pieces) = established(SessionLimits::default());
-    echo.deliver(Local(0), &pieces["announce-active"]);
-    let announcements = echo.open(4, Bi, &pieces["announce-please"]);
-    echo.accepts_writes = false;
-    for _ in 0..10_000 {
-        echo.deliver(Local(0), &pieces["announce-ended"]);
-        if echo.closed.is_some() {
-            break;
+    for version in MoqtVersion::ALL {
+        let (mut echo, pieces) = established_in(version, SessionLimits::default());
+        echo.deliver(Local(0), &pieces["announce-active-client"]);
+        let announcements = echo.open(4, Bi, &pieces["announce-please"]);
+        echo.accepts_writes = false;
+        for _ in 0..10_000 {
+            echo.deliver(Local(0), &pieces["announce-ended-client"]);
+            if echo.closed.is_some() {
+                break;
+            }
+            echo.deliver(Local(0), &pieces["announce-active-client"]);
+            let unread = echo.written.values().map(Vec::len).sum::<usize>();
+            assert!(unread <= 257 << 10, "{unread}");
         }
-        echo.deliver(Local(0), &pieces["announce-active"]);
-        let unread = echo.written.values().map(Vec::len).sum::<usize>();
-        assert!(unread <= 257 << 10, "{unread}");
+        assert!(echo.written.contains_key(&announcements));
+        assert_eq!(echo.closed(), (error_code::INTERNAL_ERROR, "the peer does not read messages"), "{version:?}");
     }
-    assert!(echo.written.contains_key(&announcements));
-    assert_eq!(echo.closed(), (error_code::INTERNAL_ERROR, "the peer does not read messages"));
+}
+
+/// A client of moq-lite subscribes and unsubscribes, but reads neither the replies nor the relayed subscriptions.
+#[test]
+fn moq_lite_peer_that_does_not_read_relayed_requests_is_closed() {
+    for version in [MoqtVersion::Lite04, MoqtVersion::Lite03] {
+        let (mut echo, pieces) = established_in(version, SessionLimits::default());
+        echo.deliver(Local(0), &pieces["announce-active-client"]);
+        echo.accepts_writes = false;
+        let mut times = 0;
+        while echo.closed.is_none() && times < 20_000 {
+            let subscriber = echo.open(4 * times, Bi, &pieces["subscribe"]);
+            echo.finish(subscriber);
+            times += 1;
+        }
+        // A reply takes 7 bytes. The first 64 relayed subscriptions take 28 bytes. All later ones take 29 bytes, because their
+        // subscription ID takes two bytes. The sum may be 262,144 bytes.
+        let expected = 64 + (262_144 - 64 * (7 + 28)) / (7 + 29) + 1;
+        assert_eq!((times, echo.closed().0), (expected, error_code::INTERNAL_ERROR));
+    }
 }
 
 #[test]
@@ -405,18 +504,20 @@ fn peer_that_does_not_read_requests_is_closed() {
 
 #[test]
 fn aborted_group_is_aborted_in_the_echo() {
-    let (mut echo, _) = subscribed(SessionLimits::default());
-    let broken = echo.open(2, Uni, &group(&["one"]));
-    echo.reset(broken, 42);
-    assert_eq!((&echo.reset[..], &echo.finished[..]), (&[(Local(2), 42)][..], &[][..]));
-    let cut = echo.open(6, Uni, &[&group(&["one"])[..], &[9, b'x']].concat());
-    echo.finish(cut);
-    assert_eq!(
-        echo.reset,
-        [(Local(2), 42), (Local(3), error_code::MALFORMED_MESSAGE)],
-        "a truncated frame is an error"
-    );
-    assert_eq!(echo.counts.groups_aborted, 2);
+    for version in MoqtVersion::ALL {
+        let (mut echo, _) = subscribed_in(version, SessionLimits::default());
+        let broken = echo.open(2, Uni, &group(&["one"]));
+        echo.reset(broken, 42);
+        assert_eq!((&echo.reset[..], &echo.finished[..]), (&[(Local(2), 42)][..], &[][..]));
+        let cut = echo.open(6, Uni, &[&group(&["one"])[..], &[9, b'x']].concat());
+        echo.finish(cut);
+        assert_eq!(
+            echo.reset,
+            [(Local(2), 42), (Local(3), error_code::MALFORMED_MESSAGE)],
+            "a truncated frame is an error"
+        );
+        assert_eq!(echo.counts.groups_aborted, 2);
+    }
 }
 
 #[test]
@@ -718,11 +819,17 @@ fn peer_actions() -> impl Strategy<Value = Vec<PeerAction>> {
 
 proptest! {
     #[test]
-    fn session_survives_or_closes_for_any_peer_behavior(is_gomoqt_09 in any::<bool>(), peer_actions in peer_actions()) {
-        let pieces = golden::pieces(if is_gomoqt_09 { "gomoqt-0.9.txt" } else { "gomoqt-2025-02.txt" });
-        let mut echo = echo(Some("/echo"), SessionLimits::default());
+    fn session_survives_or_closes_for_any_peer_behavior(version in prop::sample::select(&MoqtVersion::ALL[..]), peer_actions in peer_actions()) {
+        let pieces = pieces_of(version);
+        let mut echo = if version.rules().session_code.is_some() {
+            let mut echo = echo(Some("/echo"), SessionLimits::default());
+            echo.accepts_writes = false;
+            echo.open(100, Bi, &pieces["session-client"]);
+            echo
+        } else {
+            established_in(version, SessionLimits::default()).0
+        };
         echo.accepts_writes = false;
-        echo.open(100, Bi, &pieces["session-client"]);
         let pieces: Vec<_> = pieces.into_values().collect();
         let stream = |id, ours| if ours { Local(id) } else { Remote(id) };
         for step in peer_actions {

@@ -2,14 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use jamjam_dev::io::moqt::client::MoqtConnectError;
+use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::tls::client::TrustPolicy;
-use jamjam_dev::moqt::TrackPath;
 use jamjam_dev::moqt::client::{FramePayload, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};
+use jamjam_dev::moqt::{MoqtVersion, TrackPath};
+use quinn::crypto::rustls::QuicClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
@@ -104,9 +105,16 @@ fn configured_path_and_prefix_are_used() {
         track_prefix: TrackPath::from_parts(["osaka"]),
         ..groups(None)
     };
+    // Only gomoqt-2025-02 has these prefixes, and sends the path over raw QUIC.
+    let run = |url: &str, trust: &TrustPolicy, config: &MoqtClientConfig| {
+        let options =
+            MoqtConnectOptions { offered_versions: vec![MoqtVersion::Gomoqt202502], ..connect_options(url, trust) };
+        run_and_watch(&options, config, |_| ())
+    };
     for url in log.urls() {
         assert!(url.ends_with("/mirror"), "{url}");
-        assert_echoes(url, &log.pinned(), &osaka);
+        let osaka = MoqtClientConfig { group_count: Some(3), ..osaka.clone() };
+        assert_eq!(run(url, &log.pinned(), &osaka).unwrap().outcome, MoqtRunOutcome::Completed, "{url}");
         // The server requests announcements for the prefix `osaka` only. The server does not subscribe to a track with another prefix.
         let subscribe_timeout = Duration::from_millis(300);
         let other = MoqtClientConfig { group_count: Some(1), subscribe_timeout, ..groups(None) };
@@ -126,6 +134,36 @@ fn configured_path_and_prefix_are_used() {
         "{:?}",
         run_result.outcome
     );
+}
+
+/// Connects to the server over raw QUIC and offers these ALPNs. Returns the error.
+fn quic_error(address: SocketAddr, log: &MoqtLog, alpns: &[&str]) -> String {
+    let mut tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(log.pinned().verifier().unwrap())
+        .with_no_client_auth();
+    tls.alpn_protocols = alpns.iter().map(|alpn| alpn.as_bytes().to_vec()).collect();
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        endpoint.connect_with(config, address, "localhost").unwrap().await.expect_err("no common ALPN").to_string()
+    })
+}
+
+#[test]
+fn offered_alpns_that_are_not_supported_are_logged_with_the_supported_ones() {
+    let (mut server, log) = start(&[]);
+    let address = log.listening.parse().unwrap();
+    let error = quic_error(address, &log, &["moq-lite-05", "a\n\u{1b}b"]);
+    assert!(error.contains("no application protocol") || error.contains("120"), "{error}");
+    let line = server.line_starting_with("moqt: QUIC handshake failed source=127.0.0.1:");
+    let reason =
+        "no common ALPN: offered moq-lite-05, a\u{fffd}\u{fffd}b, supported h3, moq-lite-04, moq-lite-03, moq-00";
+    assert!(line.message.ends_with(&format!(" reason=\"{reason}\"")), "{}", line.message);
+    assert_echoes(&log.quic, &log.pinned(), &groups(None));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use jamjam_dev::io::moqt::client::{self, MoqtConnectError, MoqtConnectOptions};
+use jamjam_dev::io::moqt::client;
+use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::io::tls::client::TrustPolicy;
 use jamjam_dev::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome};

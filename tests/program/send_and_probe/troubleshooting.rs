@@ -139,6 +139,11 @@ fn accepting(does: fn(&mut ServerConnection)) -> SocketAddr {
 
 /// A QUIC server with this ALPN protocol that accepts connections and sends nothing, or refuses them.
 fn quic_server(alpn: &'static [u8], refuses: bool) -> String {
+    answering_quic_server(alpn, refuses, b"")
+}
+
+/// Like [`quic_server`]. If `answer` is not empty, the server sends it on the first stream of each client.
+fn answering_quic_server(alpn: &'static [u8], refuses: bool, answer: &'static [u8]) -> String {
     let generated = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(generated.signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -151,12 +156,16 @@ fn quic_server(alpn: &'static [u8], refuses: bool) -> String {
     let address = endpoint.local_addr().unwrap();
     thread::spawn(move || {
         runtime.block_on(async {
-            let mut connections = Vec::new();
+            let (mut connections, mut streams) = (Vec::new(), Vec::new());
             while let Some(incoming) = endpoint.accept().await {
                 if refuses {
                     incoming.refuse();
-                } else {
+                } else if answer.is_empty() {
                     connections.push(incoming.await);
+                } else {
+                    let (mut send, recv) = incoming.await.unwrap().accept_bi().await.unwrap();
+                    send.write_all(answer).await.unwrap();
+                    streams.push((send, recv));
                 }
             }
         });
@@ -646,9 +655,10 @@ fn every_moqt_symptom_has_its_message() {
             ("(the URL has no port, so port 443 was used; MOQT echo servers listen on 4443)", || {
                 probe("https://127.0.0.1/echo", &["--insecure"])
             }),
-            ("supports QUIC, but not MOQT over raw QUIC (moq-00); try https:// with the same address", || {
-                moqt(quic_server(b"h3", false), &[])
-            }),
+            (
+                "supports QUIC, but not MOQT over raw QUIC (moq-lite-04, moq-lite-03, moq-00); try https:// with the same address",
+                || moqt(quic_server(b"h3", false), &[]),
+            ),
             ("supports QUIC, but not HTTP/3; try moqt:// with the same address", || {
                 probe(format!("https://{}/echo", quic_server(b"moq-00", false)), &["--insecure"])
             }),
@@ -663,6 +673,15 @@ fn every_moqt_symptom_has_its_message() {
                 let server = own_server::Server::start(Duration::ZERO);
                 probe(format!("https://127.0.0.1:{}/wrong", server.port), &["--insecure"])
             }),
+            (
+                "no common MOQT version with …: offered moq-lite-04 (wt-available-protocols), and the server selected none (no wt-protocol)",
+                || {
+                    // A HEADERS frame with the status 200, as an index into QPACK's static table.
+                    let address = answering_quic_server(b"h3", false, b"\x01\x03\x00\x00\xd9");
+                    let options = ["--insecure", "--moqt-version", "moq-lite-04"];
+                    probe(format!("https://{address}/echo"), &options)
+                },
+            ),
             ("no response to the WebTransport request within", || {
                 probe(format!("https://{}/echo", quic_server(b"h3", false)), &["--insecure"])
             }),

@@ -35,6 +35,7 @@ impl<A: SessionHandler> ManualPeer<A> {
             counts: SessionCounters::default(),
         };
         manual_peer.act();
+        manual_peer.until(Time::ZERO);
         manual_peer
     }
 

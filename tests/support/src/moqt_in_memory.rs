@@ -2,8 +2,19 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use jamjam_dev::moqt::{MoqtEndpoint, SessionAction, SessionHandler, StreamDir, StreamHandle};
+use jamjam_dev::moqt::{
+    EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionAction, SessionHandler, SessionLimits, StreamDir,
+    StreamHandle,
+};
 use jamjam_dev::time::Time;
+
+/// A session that starts now. If the first offered version has no setup, the session is established.
+pub fn session(role: EndpointRole, limits: SessionLimits, offers: &[MoqtVersion], hop_id: u64) -> Session {
+    match offers.first().filter(|version| version.rules().session_code.is_none()) {
+        Some(version) => Session::established(role, limits, *version, hop_id),
+        None => Session::new(Time::ZERO, role, limits),
+    }
+}
 
 /// An action that one peer takes on a stream.
 enum Piece {

@@ -1,10 +1,13 @@
 "use strict";
-// A minimal MOQT client over WebTransport (docs/moqt.md, version 0xffffff00): announces and serves one track, and subscribes
-// to its echo.
+// A minimal MOQT client over WebTransport (docs/moqt.md): announces and serves one track, and subscribes to its echo. VERSIONS
+// contains the messages of each version.
 
-const VERSION = 0xffffff00;
 const STREAM = { session: 0, announce: 1, subscribe: 2, group: 0 };
 const ANNOUNCED = 1;
+// Type of the reply that accepts a subscription in moq-lite.
+const SUBSCRIBE_OK = 0;
+// Maximum latency of a subscription in moq-lite, in milliseconds. The server drops groups that are older.
+const MAX_LATENCY_MS = 10000;
 // Subscribe ID of our only subscription.
 const SUBSCRIBE_ID = 0;
 // Maximum length of a message or frame, in bytes.
@@ -36,7 +39,8 @@ function concat(...parts) {
 }
 
 const sized = (bytes) => concat(varint(bytes.length), bytes);
-const array = (texts) => concat(varint(texts.length), ...texts.map((text) => sized(new TextEncoder().encode(text))));
+const text = (value) => sized(new TextEncoder().encode(value));
+const array = (texts) => concat(varint(texts.length), ...texts.map(text));
 // Encoding of empty parameters: a count of 0.
 const NO_PARAMETERS = varint(0);
 const message = (...fields) => sized(concat(...fields));
@@ -57,9 +61,12 @@ class Fields {
     const [first] = this.take(1);
     return this.take((1 << (first >> 6)) - 1).reduce((value, byte) => value * 256 + byte, first & 0x3f);
   }
+  text() {
+    return new TextDecoder().decode(this.take(this.number()));
+  }
   texts() {
     const texts = [];
-    for (let left = this.number(); left > 0; left -= 1) texts.push(new TextDecoder().decode(this.take(this.number())));
+    for (let left = this.number(); left > 0; left -= 1) texts.push(this.text());
     return texts;
   }
 }
@@ -97,24 +104,67 @@ class MessageReader {
   }
 }
 
+// ---- The versions
+
+// A version of gomoqt. The setup message contains its code. A track is a list of parts after the prefix of the server.
+function gomoqt202502(prefix) {
+  const path = [...prefix, "text"];
+  return {
+    code: 0xffffff00,
+    announceRequest: message(array(prefix), NO_PARAMETERS),
+    announcement: message(ANNOUNCED, array(path), NO_PARAMETERS),
+    isAnnounced: (fields) => fields.number() === ANNOUNCED && fields.texts().join("\0") === path.join("\0"),
+    // Default priority, group order, first and last group.
+    subscribe: message(varint(SUBSCRIBE_ID), array(path), 0, 0, 0, 0, NO_PARAMETERS),
+    // Priority, latest group, group order.
+    subscribeOk: message(0, 0, 0),
+    isAccepted: async (replies) => (await replies.message()) !== null,
+  };
+}
+
+// A version of moq-lite. The WebTransport session selects the version, so there is no setup message. A track is a name in a
+// broadcast. `hop` identifies this page in announcements.
+function moqLite(protocol, hasHopIds) {
+  const hop = Math.floor(Math.random() * Number.MAX_SAFE_INTEGER) + 1;
+  const broadcast = "demo.echo";
+  return {
+    protocol,
+    announceRequest: message(text("/"), ...(hasHopIds ? [0] : [])),
+    // The rest of the path after the prefix, and one hop.
+    announcement: message(ANNOUNCED, text(broadcast), 1, ...(hasHopIds ? [varint(hop)] : [])),
+    isAnnounced: (fields) => fields.number() === ANNOUNCED && fields.text().replace(/^\/+|\/+$/g, "") === broadcast,
+    // Default priority and group order, the maximum latency, no first and no last group.
+    subscribe: message(varint(SUBSCRIBE_ID), text(`/${broadcast}`), text("text"), 0, 0, varint(MAX_LATENCY_MS), 0, 0),
+    // The type of the reply, and the same fields.
+    subscribeOk: concat(SUBSCRIBE_OK, message(0, 0, 0, 0, 0)),
+    isAccepted: async (replies) => (await replies.take(1))?.[0] === SUBSCRIBE_OK && (await replies.message()) !== null,
+  };
+}
+
+// The supported versions by name. Each value is a function of the prefix of gomoqt-2025-02.
+const VERSIONS = {
+  "gomoqt-2025-02": gomoqt202502,
+  "moq-lite-04": () => moqLite("moq-lite-04", true),
+  "moq-lite-03": () => moqLite("moq-lite-03", false),
+};
+
 // ---- A session
 
 // One session. Calls `onFrame(sequence, frame, at)` for each frame that returns.
 class Session {
   #transport;
-  #path;
-  #prefix;
+  #version;
   #onFrame;
   // Subscribe ID of the server's subscription to our track.
   #peerSubscribeId = null;
   #subscribed = Promise.withResolvers();
 
-  // `hashes` pin the server certificate; if empty, the browser verifies it with its own CAs. `prefix` is the prefix of the
-  // announcements that the server requests.
-  constructor(url, hashes, prefix, onFrame) {
-    this.#transport = new WebTransport(url, hashes.length ? { serverCertificateHashes: hashes } : {});
-    this.#prefix = prefix;
-    this.#path = [...prefix, "text"];
+  // `hashes` pin the server certificate; if empty, the browser verifies it with its own CAs. `version` is a value from VERSIONS.
+  constructor(url, hashes, version, onFrame) {
+    const options = version.protocol ? { protocols: [version.protocol] } : {};
+    if (hashes.length) options.serverCertificateHashes = hashes;
+    this.#transport = new WebTransport(url, options);
+    this.#version = version;
     this.#onFrame = onFrame;
   }
 
@@ -142,15 +192,22 @@ class Session {
 
   async #open() {
     await this.#transport.ready;
-    const offer = concat(varint(1), varint(VERSION), NO_PARAMETERS);
-    const setup = await this.#openStream(STREAM.session, sized(offer));
-    const reply = await setup.message();
-    if (!reply) throw new Error("The server ended the setup without a reply.");
-    const version = new Fields(reply).number();
-    if (version !== VERSION) throw new Error(`The server chose version 0x${version.toString(16)}, which this page does not support.`);
+    const { code, protocol } = this.#version;
+    if (code) await this.#setUp(code);
+    if (protocol && !("protocol" in this.#transport)) throw new Error("This browser cannot offer a WebTransport protocol. Choose gomoqt-2025-02.");
+    if (protocol && this.#transport.protocol !== protocol) throw new Error(`The server did not select ${protocol}.`);
     this.#acceptStreams(this.#transport.incomingBidirectionalStreams, (stream) => this.#handleRequest(stream));
     this.#acceptStreams(this.#transport.incomingUnidirectionalStreams, (stream) => this.#receiveGroup(stream));
     await Promise.all([this.#subscribe(), this.#subscribed.promise]);
+  }
+
+  // Offers the version with this code in a setup message.
+  async #setUp(code) {
+    const setup = await this.#openStream(STREAM.session, message(varint(1), varint(code), NO_PARAMETERS));
+    const reply = await setup.message();
+    if (!reply) throw new Error("The server ended the setup without a reply.");
+    const selected = new Fields(reply).number();
+    if (selected !== code) throw new Error(`The server chose version 0x${selected.toString(16)}, which this page does not support.`);
   }
 
   // Opens a stream of this type and writes the first message.
@@ -175,17 +232,14 @@ class Session {
   }
 
   async #subscribe() {
-    const announcements = await this.#openStream(STREAM.announce, message(array(this.#prefix), NO_PARAMETERS));
+    const announcements = await this.#openStream(STREAM.announce, this.#version.announceRequest);
     for (let isAnnounced = false; !isAnnounced; ) {
       const body = await announcements.message();
       if (!body) throw new Error("The server does not announce the echo.");
-      const fields = new Fields(body);
-      isAnnounced = fields.number() === ANNOUNCED && fields.texts().join("\0") === this.#path.join("\0");
+      isAnnounced = this.#version.isAnnounced(new Fields(body));
     }
-    // Default priority, group order, first and last group.
-    const request = concat(varint(SUBSCRIBE_ID), array(this.#path), 0, 0, 0, 0, NO_PARAMETERS);
-    const subscription = await this.#openStream(STREAM.subscribe, sized(request));
-    if (!(await subscription.message())) throw new Error("The server does not accept the subscription.");
+    const subscription = await this.#openStream(STREAM.subscribe, this.#version.subscribe);
+    if (!(await this.#version.isAccepted(subscription))) throw new Error("The server does not accept the subscription.");
   }
 
   // Handles an announcement request or subscription from the server.
@@ -195,11 +249,10 @@ class Session {
     const type = (await reader.take(1))?.[0];
     const body = await reader.message();
     if (type === STREAM.announce) {
-      await writer.write(message(ANNOUNCED, array(this.#path), NO_PARAMETERS));
+      await writer.write(this.#version.announcement);
     } else if (type === STREAM.subscribe && body) {
       this.#peerSubscribeId = new Fields(body).number();
-      // Priority, latest group, group order.
-      await writer.write(message(0, 0, 0));
+      await writer.write(this.#version.subscribeOk);
       this.#subscribed.resolve();
     }
   }

@@ -110,12 +110,13 @@ async function connect() {
   const path = `/${$("path").value.replace(/^\/+/, "")}`;
   $("url").textContent = serverInfo.origin.replace("https://", "") + path;
   const validity = `certificate valid until ${formatTime(serverInfo.notAfterMs)}`;
-  $("server-info").textContent = `version 0x${VERSION.toString(16)} over WebTransport · ${validity}${serverInfo.delayMs ? ` · delay ${serverInfo.delayMs} ms` : ""}`;
+  const version = $("version").value;
+  $("server-info").textContent = `version ${version} over WebTransport · ${validity}${serverInfo.delayMs ? ` · delay ${serverInfo.delayMs} ms` : ""}`;
   const value = new Uint8Array(serverInfo.sha256.match(/../g).map((pair) => Number.parseInt(pair, 16)));
   const hashes = hashProblem(serverInfo) ? [] : [{ algorithm: "sha-256", value }];
   const startedAt = performance.now();
   try {
-    const opened = new Session(serverInfo.origin + path, hashes, serverInfo.prefix, onFrame);
+    const opened = new Session(serverInfo.origin + path, hashes, VERSIONS[version](serverInfo.prefix), onFrame);
     await opened.open();
     if (current !== epoch) return opened.close();
     session = opened;
@@ -277,6 +278,8 @@ function draw() {
 
 // ---- Event handlers
 
+for (const name of Object.keys(VERSIONS)) $("version").add(new Option(name));
+$("version").addEventListener("change", connect);
 $("message-form").addEventListener("submit", sendText);
 $("burst-form").addEventListener("submit", sendBurst);
 $("path-form").addEventListener("submit", (event) => {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jamjam_dev::moqt::client::{MoqtClient, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_dev::moqt::echo::{MoqtEcho, MoqtEchoConfig as Echoing};
-use jamjam_dev::moqt::{EndpointRole, MoqtEndpoint, MoqtVersion, Session, SessionCounters, SessionLimits, StreamDir};
+use jamjam_dev::moqt::{EndpointRole, MoqtEndpoint, MoqtVersion, SessionCounters, SessionLimits, StreamDir};
 use jamjam_dev::time::Time;
-use test_support::moqt_in_memory::{Direction, Fault};
+use test_support::moqt_in_memory::{Direction, Fault, session};
 
 /// A random number generator (`xorshift64*`).
 struct Random(u64);
@@ -25,6 +25,7 @@ impl Random {
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
+    /// Offered versions. If the first one has no setup, the transport has selected it.
     pub(crate) offers: Vec<MoqtVersion>,
     /// Whether the transport is WebTransport, which conveys the path.
     pub(crate) webtransport: bool,
@@ -38,7 +39,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             seed: 1,
-            offers: MoqtVersion::ALL.to_vec(),
+            offers: vec![MoqtVersion::Gomoqt202502, MoqtVersion::Gomoqt09],
             webtransport: false,
             echoing: Echoing::default(),
             sending: Sending::default(),
@@ -70,11 +71,11 @@ impl JoinedPeers {
     pub(crate) fn new(plan: Plan) -> Self {
         let Plan { seed, offers: offered_versions, webtransport, echoing, sending, limits } = plan;
         let path = "/echo".to_owned();
+        let offers = offered_versions.clone();
         let end = EndpointRole::Client { offered_versions, path: path.clone(), path_in_connect: webtransport };
-        let client =
-            MoqtEndpoint::new(Session::new(Time::ZERO, end, SessionLimits::default()), MoqtClient::new(sending));
+        let client = MoqtEndpoint::new(session(end, SessionLimits::default(), &offers, 1), MoqtClient::new(sending));
         let end = EndpointRole::Server { served_path: path.clone(), connect_path: webtransport.then_some(path) };
-        let server = MoqtEndpoint::new(Session::new(Time::ZERO, end, limits), MoqtEcho::new(echoing));
+        let server = MoqtEndpoint::new(session(end, limits, &offers, 2), MoqtEcho::new(echoing));
         Self {
             client,
             server,

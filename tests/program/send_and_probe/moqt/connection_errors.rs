@@ -231,6 +231,14 @@ fn options_of_other_transports_are_rejected_with_moqt_and_vice_versa() {
             "probe --to moqt://127.0.0.1:9/ --moqt-track a --moqt-version gomoqt-0.9",
             "--moqt-track cannot be used with gomoqt-0.9: this version always uses the broadcast path `/client.echo`",
         ),
+        (
+            "probe --to moqt://127.0.0.1:9/ --moqt-track a --moqt-version moq-lite-04",
+            "--moqt-track cannot be used with moq-lite-04: this version always uses the broadcast path `/client.echo`",
+        ),
+        (
+            "probe --to moqt://127.0.0.1:9/ --moqt-version moq-lite-05",
+            "[possible values: moq-lite-04, moq-lite-03, gomoqt-2025-02, gomoqt-0.9]",
+        ),
         ("probe --to moqt://127.0.0.1:99999/", "invalid port `99999`: give a number from 1 to 65535"),
         ("probe --to moqt:///echo", "invalid URL; expected moqt://HOST:PORT/PATH"),
         ("probe --to moqt://127.0.0.1:9/ --interval 0", "--interval: too short"),

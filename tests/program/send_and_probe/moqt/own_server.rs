@@ -1,4 +1,4 @@
-//! `probe` with the program's own MOQT echo server, over both transports and in both versions.
+//! `probe` with the program's own MOQT echo server, over both transports and in all versions.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -83,15 +83,26 @@ fn fifty_groups_of_two_return_over_both_transports_and_versions() {
     let server = Server::start(Duration::ZERO);
     let ca = server.ca();
     // Over WebTransport, the test uses the old names of the option and of the versions. All old names are hidden aliases.
-    let old_names = ["--moqt-flavour seed", "--moqt-flavour head"];
-    let new_names = ["--moqt-version gomoqt-2025-02", "--moqt-version gomoqt-0.9"];
-    let negotiated = [("gomoqt-2025-02", "japan, kyoto, text"), ("gomoqt-0.9", "/client.echo, index")];
+    let old_names = ["--moqt-flavour seed", "--moqt-flavour head", "--moqt-version moq-lite-03", ""];
+    let new_names = [
+        "--moqt-version gomoqt-2025-02",
+        "--moqt-version gomoqt-0.9",
+        "--moqt-version moq-lite-03",
+        "--moqt-version moq-lite-04",
+    ];
+    let broadcast = "/client.echo, index";
+    let negotiated = [
+        ("gomoqt-2025-02", "japan, kyoto, text"),
+        ("gomoqt-0.9", broadcast),
+        ("moq-lite-03", broadcast),
+        ("moq-lite-04", broadcast),
+    ];
     for (scheme, transport, names) in [("moqt", "quic", new_names), ("https", "webtransport", old_names)] {
         for (option, (version, track)) in names.into_iter().zip(negotiated) {
             let url = format!("{scheme}://localhost:{}/echo", server.port);
             let line = ["--count", "50", "--frames-per-group", "2", "--interval", "4ms", "--max-loss", "0%"];
-            let report =
-                report(0, &url, &Server::with(&ca, &[&line[..], &option.split(' ').collect::<Vec<_>>()].concat()));
+            let options: Vec<&str> = option.split_terminator(' ').collect();
+            let report = report(0, &url, &Server::with(&ca, &[&line[..], &options].concat()));
             let all = ["sent", "returned", "lost", "duplicated", "unmatched"];
             assert_eq!(counts(&report, "ping", all), [100, 100, 0, 0, 0], "{url} {option} {report:#}");
             assert_eq!(moqt(&report, ["groups_sent", "groups_returned", "frames_per_group"]), [50, 50, 2]);
@@ -146,10 +157,23 @@ fn unknown_path_is_rejected_over_both_transports() {
         ),
     ] {
         let url = format!("{scheme}://localhost:{}/other", server.port);
-        let report = report(1, &url, &Server::with(&ca, &[]));
+        let report = report(1, &url, &Server::with(&ca, &["--moqt-version", "gomoqt-2025-02"]));
         let lost = &report["moqt"]["connection_failure"];
         assert_eq!(lost["kind"], json!(kind), "{report:#}");
         assert!(lost["message"].as_str().unwrap().ends_with(words), "{lost}");
+    }
+}
+
+/// In moq-lite over raw QUIC, no message contains the path.
+#[test]
+fn path_of_moq_lite_is_checked_over_webtransport_only() {
+    let server = Server::start(Duration::ZERO);
+    let ca = server.ca();
+    for (scheme, code) in [("moqt", 0), ("https", 1)] {
+        let url = format!("{scheme}://localhost:{}/other", server.port);
+        let options = Server::with(&ca, &["--moqt-version", "moq-lite-04", "--count", "1"]);
+        let report = report(code, &url, &options);
+        assert_eq!(report["moqt"]["retried_path"], json!(null));
     }
 }
 
@@ -169,7 +193,8 @@ fn path_is_matched_equally_over_both_transports() {
     ] {
         for scheme in ["moqt", "https"] {
             let url = format!("{scheme}://localhost:{}/{path}", server.port);
-            let report = report(u8::from(!is_served).into(), &url, &Server::with(&ca, &["--count", "1"]));
+            let options = Server::with(&ca, &["--count", "1", "--moqt-version", "gomoqt-2025-02"]);
+            let report = report(u8::from(!is_served).into(), &url, &options);
             assert_eq!(report["moqt"]["connection_failure"].is_null(), is_served, "{url}");
         }
     }
