@@ -43,7 +43,7 @@ fn serve_empty_page() -> String {
 
 /// `protocols`: the versions that the library offers, or null for its default.
 fn check_echo(protocols: &Value, version: &str) {
-    let mut server = Server::start(&["--moqt-only", "--moqt", "localhost:0"]);
+    let mut server = Server::start(&["--host", "127.0.0.1", "--moqt", "localhost:0"]);
     let serving = server.line_starting_with("moqt: serving url=https://").message;
     let certificate = server.line_starting_with("tls: certificate in use").message;
     let url = serving.trim_start_matches("moqt: serving url=").trim_end_matches(" transport=WebTransport");

@@ -62,7 +62,7 @@ impl Drop for CounterpartServer {
 #[test]
 #[ignore = "needs tests/moq_peers: .ci/full"]
 fn moq_net_client_receives_its_groups_from_our_server() {
-    let mut server = Server::start(&["--moqt-only", "--moqt", "localhost:0"]);
+    let mut server = Server::start(&["--host", "127.0.0.1", "--moqt", "localhost:0"]);
     let log = MoqtLog::of(&mut server);
     // A client that offers every version gets the newest that both support.
     for (offered, expected) in [(VERSIONS[0], VERSIONS[0]), (VERSIONS[1], VERSIONS[1]), ("all", VERSIONS[0])] {
