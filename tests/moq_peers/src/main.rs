@@ -10,6 +10,7 @@
 //! [`FRAMES`] frames. The client prints one line of JSON with the results. The client keeps its connections open until its input ends.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::env;
 use std::io::{self, Read};
 use std::process::ExitCode;
@@ -29,10 +30,10 @@ const MAX_AGE: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Frames in each group.
-const FRAMES: usize = 2;
+const FRAMES: u64 = 2;
 
 /// Bytes in each frame.
-const SIZE: usize = 100;
+const SIZE: u64 = 100;
 
 const BROADCAST: &str = "client.echo";
 const TRACK: &str = "index";
@@ -95,8 +96,8 @@ async fn echo_announced(from_client: origin::Consumer, to_client: origin::Produc
         let path = update.prefix.to_string();
         if !update.kind.is_active() {
             echoes.remove(&path);
-        } else if !echoes.contains_key(&path) {
-            let Ok(route) = to_client.dynamic(&path, Default::default()) else { continue };
+        } else if let Entry::Vacant(entry) = echoes.entry(path) {
+            let Ok(route) = to_client.dynamic(entry.key(), Default::default()) else { continue };
             let source = from_client.clone();
             let serve = async move {
                 while let Ok(request) = route.requested_broadcast().await {
@@ -106,7 +107,7 @@ async fn echo_announced(from_client: origin::Consumer, to_client: origin::Produc
                     }
                 }
             };
-            echoes.insert(path, AbortOnDrop(tokio::spawn(serve)));
+            entry.insert(AbortOnDrop(tokio::spawn(serve)));
         }
     }
 }
@@ -211,37 +212,35 @@ impl Client {
     async fn exchange(&mut self, groups: usize, interval: Duration) -> anyhow::Result<Results> {
         let (track, echo) = (&self.track, &mut self.echo);
         let start = Instant::now();
-        let mut sent_at = Vec::with_capacity(groups);
         let mut results = Results::default();
-        let mut returned = vec![false; groups];
-        let mut deadline = start + interval * groups as u32 + TIMEOUT;
-        while results.returned + results.altered < groups || sent_at.len() < groups {
-            let next = start + interval * sent_at.len() as u32;
+        let mut outstanding = BTreeMap::new();
+        let mut deadline = start + TIMEOUT;
+        while results.sent < groups || results.returned + results.altered < groups {
+            let next = start + interval * results.sent as u32;
             tokio::select! {
-                () = sleep_until(next.into()), if sent_at.len() < groups => {
-                    sent_at.push(Instant::now());
-                    let mut group = track.create_group(group::Info { sequence: results.sent as u64 })?;
-                    for frame in 0..FRAMES {
-                        group.write_frame(Timestamp::now(), payload(results.sent, frame))?;
+                () = sleep_until(next.into()), if results.sent < groups => {
+                    let sequence = results.sent as u64;
+                    outstanding.insert(sequence, Instant::now());
+                    let mut group = track.create_group(group::Info { sequence })?;
+                    for payload in payloads(sequence) {
+                        group.write_frame(Timestamp::now(), payload)?;
                     }
                     group.finish()?;
                     results.sent += 1;
-                    deadline = Instant::now() + TIMEOUT;
+                    deadline = Instant::now() + interval + TIMEOUT;
                 }
                 group = echo.recv_group() => {
                     let mut group = group?.context("the echo ended")?;
-                    let sequence = usize::try_from(group.sequence)?;
                     let mut frames = Vec::new();
                     while let Some(frame) = timeout(TIMEOUT, group.read_frame()).await.context("an incomplete group")?? {
                         frames.push(frame.payload.to_vec());
                     }
-                    let expected: Vec<Vec<u8>> = (0..FRAMES).map(|frame| payload(sequence, frame)).collect();
-                    if returned.get(sequence) == Some(&false) && sequence < sent_at.len() && frames == expected {
-                        returned[sequence] = true;
-                        results.returned += 1;
-                        results.round_trips.push(sent_at[sequence].elapsed());
-                    } else {
-                        results.altered += 1;
+                    match outstanding.remove(&group.sequence) {
+                        Some(sent_at) if frames == payloads(group.sequence) => {
+                            results.returned += 1;
+                            results.round_trips.push(sent_at.elapsed());
+                        }
+                        _ => results.altered += 1,
                     }
                 }
                 () = sleep_until(deadline.into()) => break,
@@ -251,7 +250,8 @@ impl Client {
     }
 }
 
-/// Content of a frame, different for each frame.
-fn payload(group: usize, frame: usize) -> Vec<u8> {
-    (0..SIZE).map(|byte| (group * 31 + frame * 101 + byte * 7) as u8).collect()
+/// The frames of a group, which differ from those of other groups.
+fn payloads(sequence: u64) -> Vec<Vec<u8>> {
+    let byte = |frame: u64, position: u64| (sequence * 31 + frame * 101 + position * 7) as u8;
+    (0..FRAMES).map(|frame| (0..SIZE).map(|position| byte(frame, position)).collect()).collect()
 }
