@@ -29,8 +29,8 @@ def pinned(choose):
     return lambda: os.sched_setaffinity(0, {choose(os.sched_getaffinity(0))})
 
 
-def our_server(program):
-    return lambda address: [program, "echo-server", "--moqt-only", "--moqt", address]
+def our_server(program, *options):
+    return lambda address: [program, "echo-server", "--moqt-only", "--moqt", address, *options]
 
 
 class Server:
