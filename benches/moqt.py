@@ -86,10 +86,10 @@ def round_trip(program, server, scheme, version=None):
     return {"p50_us": run["rtt_p50_us"], "p90_us": run["rtt_p90_us"], "p99_us": run["rtt_p99_us"]}
 
 
-def throughput(program, server, scheme, version=None):
-    """The highest of RATES at which at least 99 % of the frames return and no RTT exceeds one second, with the server's CPU time."""
+def throughput(program, server, scheme, version=None, rates=RATES):
+    """The highest of `rates` at which at least 99 % of the frames return and no RTT exceeds one second, with the server's CPU time."""
     lowest = best = None
-    for rate in RATES:
+    for rate in rates:
         interval_us = LARGE / (rate * 1.048576)
         count = int(2e6 / interval_us)
         run = probe(program, server, scheme, count, round(interval_us), LARGE, version)
@@ -100,7 +100,7 @@ def throughput(program, server, scheme, version=None):
         lowest = lowest or {f"server ms/MiB at {rate} MiB/s": cpu_ms}
         best = {"MiB/s each way": rate, "server ms/MiB": cpu_ms, "p50_us": run["rtt_p50_us"]}
     if best is None:
-        sys.exit(f"frames were lost at the lowest rate, {RATES[0]} MiB/s")
+        sys.exit(f"frames were lost at the lowest rate, {rates[0]} MiB/s")
     return {**best, **lowest}
 
 

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 
-from moqt import SCHEMES, Server, our_server, pinned, round_trip, throughput
+from moqt import RATES, SCHEMES, Server, our_server, pinned, round_trip, throughput
 from rooms import PROGRAM
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -57,7 +57,7 @@ def round_trips(server, scheme, _):
 
 
 def rates(server, scheme, _):
-    return throughput(PROGRAM, server, scheme, VERSION)
+    return throughput(PROGRAM, server, scheme, VERSION, [16, 32, *RATES])
 
 
 def memory(server, scheme, connections):

@@ -79,7 +79,7 @@ async fn serve(address: &str, versions: Vec<Version>) -> anyhow::Result<()> {
             let (from_client, to_client) = (moq_tokio::origin::spawn(), moq_tokio::origin::spawn());
             let echo = tokio::spawn(echo_announced(from_client.consume(), to_client.clone()));
             match request.with_publisher(&to_client).with_subscriber(from_client).ok().await {
-                Ok(session) => eprintln!("{}: {}", session.version(), session.closed().await),
+                Ok(session) => drop(session.closed().await),
                 Err(error) => eprintln!("no session: {error}"),
             }
             echo.abort();
