@@ -11,6 +11,7 @@ mod console_controls;
 mod docs;
 mod examples;
 mod message_docs;
+mod moq_net;
 mod moqt;
 mod node;
 mod page_checks;

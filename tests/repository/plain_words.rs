@@ -20,12 +20,14 @@ fn rejected_words() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// All files below `folder` with this extension.
+/// All files below `folder` with this extension, except build output.
 pub(crate) fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            files(&path, extension, found);
+            if !path.ends_with("target") {
+                files(&path, extension, found);
+            }
         } else if path.extension().is_some_and(|own| own == extension) {
             found.push(path);
         }

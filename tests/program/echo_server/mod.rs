@@ -11,6 +11,7 @@ mod log;
 mod malformed_datagrams;
 mod memory_per_packet;
 mod metrics;
+mod moq_peers;
 mod moqt;
 mod moqt_client;
 mod moqt_usage;

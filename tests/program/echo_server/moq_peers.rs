@@ -1,0 +1,110 @@
+//! moq-lite with the independent client and server in `tests/moq_peers`, over raw QUIC and WebTransport. They use the moq-dev crates.
+
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::moqt_client::MoqtLog;
+use test_support::client::program::run_args;
+use test_support::server::process::Server;
+
+const VERSIONS: [&str; 2] = ["moq-lite-04", "moq-lite-03"];
+const RUNS: usize = 3;
+const GROUPS: usize = 50;
+const INTERVAL_MS: usize = 20;
+
+/// The counterpart's program, as `cargo build --release` builds it.
+fn counterpart() -> PathBuf {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/moq_peers/target/release/moq_peers");
+    assert!(program.exists(), "run this first: cargo build --release --manifest-path tests/moq_peers/Cargo.toml");
+    program
+}
+
+/// Runs the counterpart's client, which offers `versions`.
+fn run_counterpart_client(url: &str, versions: &str) -> Value {
+    let (groups, interval) = (GROUPS.to_string(), INTERVAL_MS.to_string());
+    let mut command = Command::new(counterpart());
+    command.args(["client", url, versions, "1", &groups, &interval]).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{url}, {versions}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The counterpart's server, which accepts all versions that it implements. The process is killed when this value is dropped.
+struct CounterpartServer {
+    child: Child,
+    port: String,
+}
+
+impl CounterpartServer {
+    fn start() -> Self {
+        let mut command = Command::new(counterpart());
+        command.args(["server", "127.0.0.1:0", "all"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let (_, port) = line.trim().rsplit_once(':').expect("an address");
+        Self { port: port.to_owned(), child }
+    }
+}
+
+impl Drop for CounterpartServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs tests/moq_peers: .ci/full"]
+fn moq_net_client_receives_its_groups_from_our_server() {
+    let mut server = Server::start(&["--host", "127.0.0.1", "--moqt", "localhost:0"]);
+    let log = MoqtLog::of(&mut server);
+    // A client that offers every version gets the newest that both support.
+    for (offered, expected) in [(VERSIONS[0], VERSIONS[0]), (VERSIONS[1], VERSIONS[1]), ("all", VERSIONS[0])] {
+        for url in log.urls() {
+            for run in 1..=RUNS {
+                let result = run_counterpart_client(url, offered);
+                println!("{url}, {offered} offered, run {run}: {result}");
+                let counts = ["version", "sent", "returned", "altered"].map(|name| result[name].clone());
+                assert_eq!(counts, [json!(expected), json!(GROUPS), json!(GROUPS), json!(0)], "{url}, {offered}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs tests/moq_peers: .ci/full"]
+fn probe_receives_its_groups_from_moq_net_server() {
+    let server = CounterpartServer::start();
+    for url in ["moqt", "https"].map(|scheme| format!("{scheme}://localhost:{}/echo", server.port)) {
+        for version in VERSIONS {
+            for run in 1..=RUNS {
+                let (count, interval) = (GROUPS.to_string(), format!("{INTERVAL_MS}ms"));
+                let sends = ["--count", &count, "--interval", &interval, "--frames-per-group", "2"];
+                let target = ["probe", "--to", &url, "--insecure", "--json", "--moqt-version", version];
+                let output = run_args(target.iter().chain(&sends));
+                assert_eq!(output.code, 0, "{url}, {version}: {output:?}");
+                let report: Value = serde_json::from_str(&output.stdout).unwrap();
+                println!("{url}, {version}, run {run}: p50 {} µs", report["streams"]["ping"]["rtt_p50_us"]);
+                assert_eq!(report["moqt"]["version"], version, "{:#}", report["moqt"]);
+                let counts = ["sent", "returned", "damaged"].map(|name| report["streams"]["ping"][name].clone());
+                assert_eq!(counts, [json!(2 * GROUPS), json!(2 * GROUPS), json!(0)], "{url}, {version}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs tests/moq_peers: .ci/full"]
+fn text_returns_from_moq_net_server() {
+    let server = CounterpartServer::start();
+    for url in ["moqt", "https"].map(|scheme| format!("{scheme}://localhost:{}/echo", server.port)) {
+        let output = run_args(["send", "--to", &url, "--insecure", "--text", "hello", "--text", "again"]);
+        assert_eq!((output.code, output.stdout.as_str()), (0, "hello\nagain\n"), "{url}: {output:?}");
+    }
+}
