@@ -28,6 +28,8 @@ fn in_both_widths(check: impl Fn(&mut Chromium, &Page, &Server, u32)) {
         check(&mut browser, &page, &server, width);
         assert_eq!(browser.evaluate(&page, "fits()"), true, "{width}");
         assert_requests_and_no_errors(&browser, &console_url(&server), 5);
+        // The console would request its state from the stopped server.
+        browser.command(&page, "Page.navigate", &json!({"url": "about:blank"}));
     }
 }
 

@@ -262,7 +262,7 @@ fn participants_of_protected_rooms_are_listed_only_with_the_login() {
         let ids = |rooms: &Value| {
             assert_eq!((&rooms[0]["roomId"], &rooms[0]["participantCount"]), (&json!("jam"), &json!(1)), "{rooms}");
             let participants = rooms[0]["participants"].as_array().unwrap();
-            Value::from_iter(participants.iter().map(|participant| participant["id"].clone()))
+            participants.iter().map(|participant| participant["id"].clone()).collect::<Value>()
         };
         assert_eq!(ids(&get(&server, "/rooms", "")["rooms"]), expected);
         assert_eq!(ids(&get(&server, "/health", "")["roomDetails"]), expected);
