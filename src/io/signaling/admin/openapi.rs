@@ -170,6 +170,7 @@ const LOGIN_SCHEME: &str = "login";
         console::console_state,
         console_operations::disconnect,
         console_operations::close_room,
+        console_operations::logout,
         start_page::start_page,
         start_page::start_or_login,
         start_page::start_file,

@@ -50,7 +50,8 @@ async function join() {
         shared.setStatus("gone", shared.closeText(event));
         return;
       }
-      shared.setStatus("gone", "This server requires a token. Enter its issuer key and join again.");
+      const advice = "Enter its issuer key and join again.";
+      shared.setStatus("gone", `This server requires a token. ${advice}`);
       $("issuer").hidden = false;
       $("issuer-key").focus();
     },
