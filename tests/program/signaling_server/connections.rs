@@ -264,7 +264,9 @@ fn stop_signal_closes_every_connection_and_exits_with_0() {
 #[test]
 fn unresponsive_client_delays_the_shutdown_by_at_most_five_seconds() {
     let server = Server::start_signaling(&[]);
-    let _unresponsive = Client::new(&server);
+    let mut unresponsive = Client::new(&server);
+    // The server has handled the upgrade completely when it answers a request.
+    assert_eq!(unresponsive.room_count(), 0);
     let stopped = server.stop("TERM");
     assert_eq!(stopped.code, Some(0));
     assert!((Duration::from_secs(4)..Duration::from_secs(10)).contains(&stopped.took), "{:?}", stopped.took);
