@@ -19,7 +19,7 @@ async function getToken() {
   const { ok, status, answer } = await shared.post("/auth/token", body, $("issuer-key").value);
   if (!ok) {
     showState("token-state", answer.error, true);
-    // The server has an issuer key, and the request did not contain it.
+    // The server has a token issuer key, and the request did not contain it.
     if (status === 401) $("issuer-key").focus();
     return;
   }
