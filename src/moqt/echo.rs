@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::error_code;
-use super::message::{AnnounceStatus, SubscribeUpdate};
+use super::message::{AnnounceStatus, SubscribeGap, SubscribeUpdate};
 use super::version::{EchoSubscribes, PathFormat};
 use super::{
     MAX_LATENCY_MS, MoqtVersion, Session, SessionCounters, SessionEvent, SessionHandler, StreamHandle, TrackPath,
@@ -30,6 +30,9 @@ pub const MIN_BUFFERED_BYTES: usize = 64 << 10;
 /// In moq-lite, the time for which groups are still relayed after the client's track or its announcement has ended. Each group has its own
 /// stream. Therefore, the last groups may arrive after the end of the subscription.
 const LATE_GROUP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Maximum number of SUBSCRIBE_DROPs that wait for their due time.
+const MAX_DELAYED_GAPS: usize = 256;
 
 /// Maximum number of items that one turn relays. An item is a frame or the end of a group. Each item is relayed to all subscribers of the
 /// track. The limit must not be lower than the number of items that one turn receives. Otherwise, the queue of items would grow.
@@ -95,6 +98,8 @@ enum TrackState {
     Ending(Time),
     /// The track has ended. It is removed when its last group has been relayed.
     Ended,
+    /// The client reset the subscription with this code. The reset is relayed at this time.
+    Reset(Time, u32),
 }
 
 /// A subscription to a track that is not announced yet.
@@ -118,6 +123,8 @@ pub struct MoqtEcho {
     /// Subscriptions to tracks that are not announced yet.
     pending_subscribes: BTreeMap<StreamHandle, PendingSubscribe>,
     relay_queue: RelayQueue,
+    /// Gaps that the client reported, with the time to report them and the ID of our subscription. The oldest is first.
+    delayed_gaps: VecDeque<(Time, u64, SubscribeGap)>,
     /// Maximum of [`MoqtEcho::buffered_bytes`], at most [`MoqtEchoConfig::max_buffered_bytes`].
     max_buffered_bytes: usize,
     /// Whether due items remain in the queue because a turn relays at most [`MAX_ITEMS_PER_TURN`] items.
@@ -136,6 +143,7 @@ impl MoqtEcho {
             announce_streams: BTreeMap::new(),
             pending_subscribes: BTreeMap::new(),
             relay_queue: RelayQueue::default(),
+            delayed_gaps: VecDeque::new(),
             has_backlog: false,
             counters: SessionCounters::default(),
         }
@@ -218,7 +226,8 @@ impl MoqtEcho {
         self.on_unannounced(session, version, path);
     }
 
-    /// Our subscription ended. An ended track accepts no subscription. When its last group has been relayed, the track is removed.
+    /// Our subscription ended. An ended track accepts no subscription. When its last group has been relayed, the track is removed. In
+    /// moq-lite, a reset is relayed after the delay, like the groups before it.
     fn on_subscription_ended(&mut self, now: Time, session: &mut Session, subscription: u64, code: Option<u32>) {
         let Some(version) = session.version() else { return };
         match (version.rules().echo_subscribes, code) {
@@ -231,10 +240,8 @@ impl MoqtEcho {
                 self.end_track(subscription, TrackState::Ending(now + LATE_GROUP_TIMEOUT));
             }
             (EchoSubscribes::WhenSubscribed, Some(code)) => {
-                for subscriber in
-                    self.tracks.remove(&subscription).into_iter().flat_map(|track| track.subscribe_streams)
-                {
-                    session.end_subscription(subscriber, Some(code));
+                if let Some(track) = self.tracks.get_mut(&subscription) {
+                    track.state = TrackState::Reset(now + self.config.delay, code);
                 }
             }
         }
@@ -336,6 +343,26 @@ impl MoqtEcho {
         }
     }
 
+    /// Keeps a gap that the client reported until it is due.
+    fn on_groups_skipped(&mut self, due: Time, subscription: u64, gap: SubscribeGap) {
+        if self.delayed_gaps.len() < MAX_DELAYED_GAPS {
+            self.delayed_gaps.push_back((due, subscription, gap));
+        } else {
+            self.counters.messages_ignored += 1;
+        }
+    }
+
+    fn report_due_gaps(&mut self, now: Time, session: &mut Session) {
+        while self.delayed_gaps.front().is_some_and(|(due, ..)| *due <= now)
+            && let Some((_, subscription, gap)) = self.delayed_gaps.pop_front()
+        {
+            let track = self.tracks.get(&subscription);
+            for subscriber in track.into_iter().flat_map(|track| &track.subscribe_streams) {
+                session.report_gap(*subscriber, &gap);
+            }
+        }
+    }
+
     /// Relays the due frames of one turn, then applies the limits and removes ended tracks.
     fn relay_due(&mut self, now: Time, session: &mut Session) {
         let tracks = &self.tracks;
@@ -346,16 +373,25 @@ impl MoqtEcho {
             self.relay_queue.drop_over_limit(self.max_buffered_bytes, session, |id| !subscribers(id).is_empty());
         self.counters.groups_dropped_buffer_full += buffer_full;
         self.counters.groups_dropped_no_subscriber += no_subscriber + progress.no_subscriber;
-        let relay_queue = &self.relay_queue;
+        // A backlog contains groups that are due before the gaps and resets.
+        if !self.has_backlog {
+            self.report_due_gaps(now, session);
+        }
+        let (relay_queue, has_backlog) = (&self.relay_queue, self.has_backlog);
         self.tracks.retain(|subscription, track| {
             if matches!(track.state, TrackState::Ending(until) if now >= until) {
                 track.state = TrackState::Ended;
             }
-            let is_finished = track.state == TrackState::Ended
-                && (track.subscribe_streams.is_empty() || !relay_queue.has_subscription(*subscription));
+            let (is_finished, code) = match track.state {
+                TrackState::Active | TrackState::Ending(_) => (false, None),
+                TrackState::Ended => {
+                    (track.subscribe_streams.is_empty() || !relay_queue.has_subscription(*subscription), None)
+                }
+                TrackState::Reset(due, code) => (now >= due && !has_backlog, Some(code)),
+            };
             if is_finished {
                 session.unsubscribe(*subscription, None);
-                track.subscribe_streams.iter().for_each(|subscriber| session.end_subscription(*subscriber, None));
+                track.subscribe_streams.iter().for_each(|subscriber| session.end_subscription(*subscriber, code));
             }
             !is_finished
         });
@@ -395,12 +431,7 @@ impl SessionHandler for MoqtEcho {
             SessionEvent::Unsubscribed { subscribe_stream, code } => {
                 self.on_unsubscribed(session, subscribe_stream, code);
             }
-            SessionEvent::GroupsSkipped { subscribe_id, gap } => {
-                let track = self.tracks.get(&subscribe_id);
-                track.into_iter().flat_map(|track| &track.subscribe_streams).for_each(|subscriber| {
-                    session.report_gap(*subscriber, &gap);
-                });
-            }
+            SessionEvent::GroupsSkipped { subscribe_id, gap } => self.on_groups_skipped(due, subscribe_id, gap),
             SessionEvent::SubscriptionEnded { subscribe_id, code } => {
                 self.on_subscription_ended(now, session, subscribe_id, code);
             }
@@ -450,10 +481,11 @@ impl SessionHandler for MoqtEcho {
             |subscription| self.tracks.get(&subscription).is_some_and(|track| !track.subscribe_streams.is_empty());
         let pending = self.pending_subscribes.values().map(|pending| pending.deadline);
         let ending = self.tracks.values().filter_map(|track| match track.state {
-            TrackState::Ending(until) => Some(until),
+            TrackState::Ending(until) | TrackState::Reset(until, _) => Some(until),
             TrackState::Active | TrackState::Ended => None,
         });
-        pending.chain(ending).chain(self.relay_queue.next_deadline(has_subscribers)).min()
+        let gap = self.delayed_gaps.front().map(|(due, ..)| *due);
+        pending.chain(ending).chain(gap).chain(self.relay_queue.next_deadline(has_subscribers)).min()
     }
 
     fn has_backlog(&self) -> bool {
