@@ -295,13 +295,10 @@ impl ConnectionStreams {
 
     /// The unsent data of a stream, which may not be open yet.
     fn unsent_data(&mut self, stream: StreamHandle) -> Option<&mut UnsentData> {
-        match self.send_buffers.get_mut(&stream) {
-            Some(buffer) => Some(&mut buffer.unsent),
-            None => {
-                let unopened = self.openers.iter_mut().find_map(|opener| opener.waiting.get_mut(&stream))?;
-                Some(&mut unopened.unsent)
-            }
+        if let Some(buffer) = self.send_buffers.get_mut(&stream) {
+            return Some(&mut buffer.unsent);
         }
+        self.openers.iter_mut().find_map(|opener| opener.waiting.get_mut(&stream)).map(|unopened| &mut unopened.unsent)
     }
 
     /// Waits for the next event. Incoming data and the end of the connection are reported only if `read` is set.
