@@ -25,6 +25,7 @@ const FORM_FUNCTIONS: &str = "
     };
     globalThis.text = (selector) => one(selector)?.textContent ?? '';
     globalThis.logged = (title) => words('#log summary').some((line) => line.includes(title));
+    globalThis.isLoggedTwice = (title) => words('#log summary').filter((line) => line.includes(title)).length === 2;
 ";
 
 /// Opens a page with recorded requests and errors.
@@ -318,7 +319,7 @@ fn posted_text_reaches_the_listener_and_the_control_channel() {
         // A room whose name is script code.
         let other = format!(
             "(type('#room', {}), one('#token-form button').click(), until(() => text('#token-state').includes('onerror')))
-             .then(() => {{ one('#listen').click(); return until(() => one('#status').dataset.state === 'live'); }})
+             .then(() => {{ one('#listen').click(); return until(() => ['received welcome', 'control-welcome'].every(isLoggedTwice)); }})
              .then(() => {{ one('#post').click(); return until(() => words('#chat li').length === 3); }})",
             json!(MARKUP)
         );
