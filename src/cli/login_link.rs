@@ -19,28 +19,31 @@ pub struct LinkDelivery {
     login: Arc<Login>,
     /// URLs of the server without a path. A link works with each of them.
     urls: Vec<String>,
+    /// How the operator can log in without a link, for the log.
+    remedy: &'static str,
 }
 
 impl LinkDelivery {
-    /// Delivers links for a server with these URLs, until `stop` is requested.
-    pub fn new(login: Arc<Login>, urls: Vec<String>, stop: &StopToken) -> Self {
+    /// Delivers links for a server with these URLs, until `stop` is requested. If a link cannot be delivered, the log contains `remedy`.
+    pub fn new(login: Arc<Login>, urls: Vec<String>, remedy: &'static str, stop: &StopToken) -> Self {
         let closing = Arc::clone(&login);
         // Removes the file even if the process exits without dropping its values.
         stop.on_stop(move || close(&closing));
         if stop.signal().is_some() {
             close(&login);
         }
-        Self { login, urls }
+        Self { login, urls, remedy }
     }
 
     /// Creates a new link and delivers it. An unused earlier link becomes invalid. Does nothing if the server accepts no links.
     pub fn deliver(&self) {
         let Some(link) = self.login.link() else { return };
+        let remedy = self.remedy;
         let secret = match link.create_link() {
             Ok(Some(secret)) => secret,
             Ok(None) => return,
             Err(error) => {
-                return warn!(target: "http", %error, "cannot create a login link; start signaling-server with DOCS_PASSWORD");
+                return warn!(target: "http", %error, "cannot create a login link; {remedy}");
             }
         };
         let lines = |before: &str| {
@@ -58,7 +61,7 @@ impl LinkDelivery {
                 info!(target: "http", file = %path.display(), "login link written; open the link in this file, it works once");
             }
             Err(error) => {
-                warn!(target: "http", %error, "cannot write the login link to a file; set XDG_RUNTIME_DIR, or start signaling-server with DOCS_PASSWORD");
+                warn!(target: "http", %error, "cannot write the login link to a file; set XDG_RUNTIME_DIR, or {remedy}");
             }
         }
     }

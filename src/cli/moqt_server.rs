@@ -230,9 +230,9 @@ impl BoundMoqtServer {
         Ok(RunningMoqtServer { server, stop_requested })
     }
 
-    /// The URL for a browser on this machine.
-    pub fn web_transport_url(&self) -> String {
-        self.local_url(Transport::WebTransport).to_string()
+    /// The URL for browsers, with the listen host, which may be an unspecified address.
+    pub fn web_transport_url(&self) -> MoqtUrl {
+        MoqtUrl { host: self.address.host.clone(), ..self.local_url(Transport::WebTransport) }
     }
 
     /// The URL for a client on this machine.

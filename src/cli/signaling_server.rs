@@ -155,7 +155,7 @@ impl Args {
         let urls = server::log_signaling_urls(address, is_tls, dialects);
         let login = Arc::new(self.login.login_for(address, is_tls, password.as_deref()));
         let link_urls = if self.login.is_link_remote() { urls } else { urls.into_iter().take(1).collect() };
-        let links = Arc::new(LinkDelivery::new(Arc::clone(&login), link_urls, stop));
+        let links = Arc::new(LinkDelivery::new(Arc::clone(&login), link_urls, "set DOCS_PASSWORD", stop));
         links.deliver();
         let listening = link_signal.deliver_on_signal(Arc::clone(&links));
         listening.context("cannot start a thread").map_err(Failure::unusable)?;

@@ -232,7 +232,7 @@ impl MoqtFailure {
     pub fn from_outcome(outcome: &MoqtRunOutcome, established: bool) -> Option<Self> {
         Some(match outcome {
             MoqtRunOutcome::Completed => return None,
-            MoqtRunOutcome::NotReady(reason) => Self::NotReady(Cow::Borrowed(reason)),
+            MoqtRunOutcome::NotReady(reason) => Self::NotReady(reason.clone()),
             MoqtRunOutcome::TimedOut(awaited) => Self::TimedOut(Cow::Borrowed(awaited)),
             MoqtRunOutcome::Closed { code, reason, closed_locally: false } => {
                 Self::Closed { code: *code, reason: reason.clone() }

@@ -28,6 +28,8 @@ pub struct MoqtRunConfig {
     pub timeout: Duration,
     /// Display name of the track if the negotiated version has broadcast paths.
     pub broadcast_track: String,
+    /// Display name of the track if the negotiated version has track paths.
+    pub track_path: String,
     /// RTT above which a frame is late.
     pub late_after: Option<Duration>,
 }
@@ -104,9 +106,10 @@ impl FrameTracker {
         match *event {
             MoqtClientEvent::Established { at, version } => {
                 self.results.version = Some(version);
-                if version.rules().paths != PathFormat::Parts {
-                    self.results.track.clone_from(&self.config.broadcast_track);
-                }
+                self.results.track.clone_from(match version.rules().paths {
+                    PathFormat::Parts => &self.config.track_path,
+                    PathFormat::Text | PathFormat::Segments => &self.config.broadcast_track,
+                });
                 self.established_at = Some(at);
             }
             MoqtClientEvent::Ready { at } => {

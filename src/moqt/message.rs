@@ -69,6 +69,8 @@ impl StreamType {
 /// First byte of the first stream in IETF drafts of MOQT, such as draft 14: the type of `CLIENT_SETUP`. These drafts use the ALPN `moq-00`
 /// too.
 pub const IETF_CLIENT_SETUP_TYPE: u8 = 0x20;
+/// First byte of `CLIENT_SETUP` in IETF drafts up to 10, whose type is the varint 0x40.
+pub const OLD_IETF_CLIENT_SETUP_START: u8 = 0x40;
 
 /// First bytes of the server's reply in these drafts: the type of `SERVER_SETUP`, and the first byte of its 16-bit length. No
 /// `SESSION_SERVER` starts with these bytes, because its version would be 0.

@@ -267,11 +267,12 @@ pub fn select_protocol(offered: &[String]) -> Result<Option<&'static str>, Strin
     })
 }
 
-/// The first names of a peer's offer, for errors and logs.
+/// The first names of a peer's offer, for errors and logs; `none` if there is no name.
 pub fn offer_text(offered: &[impl AsRef<str>]) -> String {
     const MAX_NAMES: usize = 16;
     const MAX_NAME_BYTES: usize = 32;
     let names = offered.iter().take(MAX_NAMES).map(|name| sanitize_line(name.as_ref(), MAX_NAME_BYTES));
     let more = (offered.len() > MAX_NAMES).then(|| "\u{2026}".to_owned());
-    names.chain(more).collect::<Vec<_>>().join(", ")
+    let names: Vec<String> = names.chain(more).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

@@ -109,11 +109,12 @@ fn moqt_advice(failure: &ConnectionFailure) -> Option<&'static str> {
     Some(match (failure.kind, failure.close_code) {
         ("unreachable", _) => return None,
         ("rejected", _) => {
-            "check the URL and its path. Check that the server supports a MOQT version that this client offers (see docs/moqt.md)"
+            "check the URL and its path. Check that the server supports a MOQT version that this client offers. Without --moqt-version, \
+             it offers all versions in docs/moqt.md"
         }
         ("not_ready", _) => {
-            "the server speaks this MOQT version but does not echo this track. Check the path. Check that --moqt-track is \
-             under the prefix that the server subscribes to"
+            "the server speaks this MOQT version but does not echo this track. Check the URL. With gomoqt-2025-02, check that \
+             --moqt-track is under the prefix that the server subscribes to"
         }
         ("timed_out", _) => {
             "the report contains the results before the time-out. Try again, and report a bug if the time-out happens again"

@@ -1,5 +1,9 @@
 //! The example pages, used as a developer would. Names and texts from other clients contain script code.
 
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
 use serde_json::{Value, json};
 
 use crate::chromium::{Chromium, Page};
@@ -21,6 +25,7 @@ const FORM_FUNCTIONS: &str = "
     };
     globalThis.text = (selector) => one(selector)?.textContent ?? '';
     globalThis.logged = (title) => words('#log summary').some((line) => line.includes(title));
+    globalThis.isLoggedTwice = (title) => words('#log summary').filter((line) => line.includes(title)).length === 2;
 ";
 
 /// Opens a page with recorded requests and errors.
@@ -149,11 +154,27 @@ fn webrtc_page_requests_a_token_with_the_issuer_key() {
         assert_eq!(browser.evaluate(&page, "one('#issuer').checkVisibility()"), false);
         browser.evaluate(&page, "one('#join-button').click(); until(() => one('#issuer').checkVisibility())");
         assert_eq!(browser.evaluate(&page, "document.activeElement.id"), "issuer-key");
+        let advice = "This server requires a token. If it has a token issuer key, enter the key and join again.";
+        assert_eq!(browser.evaluate(&page, "text('#status')"), advice);
         check_page(&mut browser, &page, &format!("webrtc-token-{width}"), 0);
         browser.evaluate(&page, "type('#issuer-key', 'wrong'); one('#join-button').click()");
         browser.evaluate(&page, "until(() => text('#status') === 'Cannot join: The token issuer key is required')");
         browser.evaluate(&page, "type('#issuer-key', 'issuer'); one('#join-button').click()");
         browser.evaluate(&page, "until(() => one('#status').dataset.state === 'live' && logged('welcome'))");
+        // The same room needs no new token, another room does. The user cannot leave during the token request.
+        let rejoin = "one('#leave').click(); until(() => !one('#join-button').disabled).then(() => {
+            globalThis.before = words('#log summary').length; one('#join-button').click();
+            return until(() => one('#status').dataset.state === 'live' && !one('#leave').disabled && words('#log summary').slice(before).some((line) => line.includes('welcome'))); })";
+        let requests = "words('#log summary').filter((line) => line.includes('sent POST /auth/token')).length";
+        browser.evaluate(&page, rejoin);
+        assert_eq!(browser.evaluate(&page, requests), 2);
+        let record_buttons = "type('#room', 'other'); globalThis.send = fetch; globalThis.fetch = (...request) => {
+            globalThis.buttons = [one('#join-button').disabled, one('#leave').disabled]; return send(...request); }; null";
+        browser.evaluate(&page, "one('#leave').click(); until(() => !one('#join-button').disabled)");
+        browser.evaluate(&page, record_buttons);
+        browser.evaluate(&page, "one('#join-button').click(); until(() => one('#status').dataset.state === 'live' && !one('#leave').disabled)");
+        assert_eq!(browser.evaluate(&page, requests), 3);
+        assert_eq!(browser.evaluate(&page, "buttons"), json!([true, true]));
         // The log does not show the token, which begins with `{"` in base64.
         assert_eq!(browser.evaluate(&page, "text('#log').includes('eyJ')"), false);
     }
@@ -201,6 +222,45 @@ fn phone_and_host_program_exchange_values() {
         );
     }
     assert_requests_and_no_errors(&browser, &url(&server, ""), 12);
+}
+
+/// Forwards TCP connections from a new port to `server`, like a container or SSH. Returns the address of the port.
+fn forward_port(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (Ok(client), Ok(upstream)) = (client, TcpStream::connect(server)) else { continue };
+            for (mut from, mut to) in [(client.try_clone().unwrap(), upstream.try_clone().unwrap()), (upstream, client)]
+            {
+                thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+            }
+        }
+    });
+    address
+}
+
+#[test]
+#[ignore = "needs Chromium: .ci/full"]
+fn page_on_a_forwarded_port_names_the_port_of_the_server() {
+    let server = Server::start_signaling(&["--host", "0.0.0.0", "--docs-password", "sesame"]);
+    let port = server.address.port();
+    let forwarded = forward_port(SocketAddr::from(([127, 0, 0, 1], port)));
+    let mut browser = Chromium::start();
+    for (page_port, is_forwarded) in [(port, false), (forwarded.port(), true)] {
+        let page_url = format!("http://127.0.0.1:{page_port}/examples/control-surface");
+        let page = open_as_operator(&mut browser, &page_url, SIZES[0]);
+        browser.evaluate(&page, "one('#create').click(); until(() => one('#qr').naturalWidth >= 240)");
+        // Without a network, there is no address for phones, and no hint about the port.
+        let has_address = browser.evaluate(&page, "!one('#only-local').checkVisibility()");
+        let is_shown = browser.evaluate(&page, "one('#other-port').checkVisibility()");
+        assert_eq!(is_shown, is_forwarded && has_address == true, "{page_port}");
+        assert_eq!(browser.evaluate(&page, "text('#server-port')"), port.to_string());
+        check_page(&mut browser, &page, &format!("control-surface-port-{page_port}"), 1);
+    }
 }
 
 #[test]
@@ -259,7 +319,7 @@ fn posted_text_reaches_the_listener_and_the_control_channel() {
         // A room whose name is script code.
         let other = format!(
             "(type('#room', {}), one('#token-form button').click(), until(() => text('#token-state').includes('onerror')))
-             .then(() => {{ one('#listen').click(); return until(() => one('#status').dataset.state === 'live'); }})
+             .then(() => {{ one('#listen').click(); return until(() => ['received welcome', 'control-welcome'].every(isLoggedTwice)); }})
              .then(() => {{ one('#post').click(); return until(() => words('#chat li').length === 3); }})",
             json!(MARKUP)
         );

@@ -36,14 +36,15 @@ fn expect(server: &TestServer, over: Transport, (first, finish): (&[u8], bool), 
 #[test]
 fn invalid_setup_closes_the_session_with_a_code_and_a_reason() {
     let server = &TestServer::start(MoqtServerConfig::default());
-    let cases: [(&[u8], bool, u64, &str); 7] = [
+    let cases: [(&[u8], bool, u64, &str); 8] = [
         (b"\x20\x01", false, 0x3, "unsupported MOQ protocol"),
+        (b"\x40\x40", false, 0x3, "CLIENT_SETUP of an IETF draft up to 10"),
         (
             b"\x02",
             false,
             0x3,
-            "the first stream has type 0x02, expected 0x00 (session), because the client did not select moq-lite; supported ALPNs and \
-             WebTransport protocols: moq-lite-04, moq-lite-03, moq-00",
+            "the first stream has type 0x02, expected 0x00 (session), because no moq-lite ALPN or \
+             WebTransport protocol was negotiated; supported: moq-lite-04, moq-lite-03, moq-00",
         ),
         // The length field is 17, but only 2 bytes follow.
         (b"\x00\x11\x01\xc0", true, 0x3, "malformed session stream: "),

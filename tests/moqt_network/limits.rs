@@ -254,6 +254,7 @@ fn path_retry_is_recorded_in_the_run() {
         run_kind: RunKind::Probe,
         target: url,
         broadcast_track: String::new(),
+        track_path: String::new(),
         timeout: Duration::from_secs(2),
         late_after: None,
     };

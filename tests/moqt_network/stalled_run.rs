@@ -74,6 +74,7 @@ fn run_client(
         run_kind: RunKind::Probe,
         target: options.url.to_string(),
         broadcast_track: String::new(),
+        track_path: String::new(),
         timeout: config.reply_timeout,
         late_after: None,
     };

@@ -225,9 +225,12 @@ impl ClientArgs {
             timeout: self.timeout(),
             late_after: self.late_after.map(|late| late.0),
             broadcast_track: config.broadcast_path.join(&config.track_name).to_string(),
+            track_path: config.track_path.to_string(),
         };
         let per_group = config.frames_per_group as u64;
-        let results = MoqtResults::new(target.transport, config.track_path.to_string(), per_group);
+        let has_broadcasts = offered_versions.first().is_none_or(|version| version.rules().paths != PathFormat::Parts);
+        let track = if has_broadcasts { run_config.broadcast_track.clone() } else { config.track_path.to_string() };
+        let results = MoqtResults::new(target.transport, track, per_group);
         let total = config.group_count.map(|count| count.saturating_mul(per_group));
         let live_config = LiveConfig {
             evaluated_stream: StreamKind::Ping,

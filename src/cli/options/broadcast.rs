@@ -150,7 +150,7 @@ pub struct BroadcastArgs {
     #[arg(long, hide_short_help = true, env = "POST_CONTENT_MAX_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(DEFAULT_MAX_POST_BYTES as u64), help_heading = HEADING)]
     post_max: ByteSize,
 
-    /// Maximum tokens issued per source address, as N/TIME (10/15m), or off
+    /// Maximum token requests per source address, as N/TIME (10/15m), or off
     #[arg(long, hide_short_help = true, env = "RATE_LIMIT_TOKEN", value_name = "RATE", value_parser = parse_request_rate, default_value_t = OrOff(BroadcastHttpConfig::default().token_limit.map(RequestRate)), help_heading = HEADING)]
     rate_limit_token: OrOff<RequestRate>,
 

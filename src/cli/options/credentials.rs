@@ -161,7 +161,7 @@ impl LoginArgs {
         if self.admin_token_remote || is_link_usable(address) {
             return login.with_link(LinkLogin::new(address.port(), is_tls, self.admin_token_remote));
         }
-        info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; set DOCS_PASSWORD or give --admin-token-remote");
+        log_disabled_login("set DOCS_PASSWORD or give --admin-token-remote");
         login
     }
 
@@ -169,6 +169,11 @@ impl LoginArgs {
     pub fn is_link_remote(&self) -> bool {
         self.admin_token_remote
     }
+}
+
+/// Logs that a server with neither a password nor login links rejects every login. `remedy` contains the way to enable logins.
+pub fn log_disabled_login(remedy: &str) {
+    info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; {remedy}");
 }
 
 /// Whether a login link works for a server at `address`. A link is accepted only over loopback, unless remote logins are allowed.

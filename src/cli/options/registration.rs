@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::credentials::{TrustArgs, is_link_usable};
+use super::credentials::{TrustArgs, is_link_usable, log_disabled_login};
 use super::signaling_limits;
 use crate::cli::login_link::{LinkDelivery, LinkSignal};
 use crate::cli::output::Failure;
@@ -21,6 +21,7 @@ use crate::cli::values::parse_port;
 use crate::echo::{EchoServer, StunConfig};
 use crate::io::http::login::Login;
 use crate::io::http::login_link::LinkLogin;
+use crate::io::moqt::MoqtUrl;
 use crate::io::reachable::default_route_address;
 use crate::io::signaling::registration::{AdvertisedAddress, Registration};
 use crate::io::signaling::{self, SignalingServerConfig};
@@ -38,6 +39,9 @@ const STUN_PORT: u16 = 3_478;
 
 /// Maximum time to wait until the signaling server in this process has closed its connections.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How the operator gets a login with a password, which a signaling server in this process does not have.
+const PASSWORD_REMEDY: &str = "use signaling-server with DOCS_PASSWORD";
 
 /// Registration options.
 #[derive(Debug, clap::Args)]
@@ -177,12 +181,12 @@ pub struct RunningRegistration {
 
 impl PreparedRegistration {
     /// Registers the echo server until the process ends. If the signaling server is in this process, starts the signaling server first.
-    /// The start page of that server names `moqt_url`, the URL of the MOQT echo.
+    /// The start page of that server shows `moqt_url`, the URL of the MOQT echo with its listen host.
     pub fn start(
         self,
         echo: &mut EchoServer,
         delay: Duration,
-        moqt_url: Option<String>,
+        moqt_url: Option<MoqtUrl>,
         stop: &StopToken,
     ) -> io::Result<RunningRegistration> {
         // The closure `url` determines the signaling server's URL again before each connection attempt. The URL of a signaling server in
@@ -220,7 +224,7 @@ impl RunningRegistration {
 
 impl LocalSignalingServer {
     /// Runs the server on its own thread. When the server stops, the channel of the returned receiver is closed.
-    fn start(self, moqt_url: Option<String>, stop: StopToken) -> io::Result<Receiver<()>> {
+    fn start(self, moqt_url: Option<MoqtUrl>, stop: StopToken) -> io::Result<Receiver<()>> {
         let Self { listener, link_signal, memory_budget } = self;
         let address = listener.local_addr()?;
         let dialects = DialectSet::JAMJAM_ONLY;
@@ -228,10 +232,15 @@ impl LocalSignalingServer {
         let urls = log_signaling_urls(address, false, dialects);
         let login = Login::default();
         // The link works only on this machine.
-        let has_link = is_link_usable(address);
-        let login = if has_link { login.with_link(LinkLogin::new(address.port(), false, false)) } else { login };
+        let login = if is_link_usable(address) {
+            login.with_link(LinkLogin::new(address.port(), false, false))
+        } else {
+            log_disabled_login(&format!("listen on all addresses (--host 0.0.0.0), or {PASSWORD_REMEDY}"));
+            login
+        };
         let login = Arc::new(login);
-        let links = Arc::new(LinkDelivery::new(Arc::clone(&login), urls.into_iter().take(1).collect(), &stop));
+        let link_urls = urls.into_iter().take(1).collect();
+        let links = Arc::new(LinkDelivery::new(Arc::clone(&login), link_urls, PASSWORD_REMEDY, &stop));
         links.deliver();
         link_signal.deliver_on_signal(Arc::clone(&links))?;
         let (running, stopped) = channel::<()>();

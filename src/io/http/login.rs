@@ -34,6 +34,13 @@ use crate::time::Time;
 /// Default limit of failed logins per address.
 const DEFAULT_FAILURE_LIMIT: WindowLimit = WindowLimit { count: 20, period: Duration::from_secs(15 * 60) };
 
+/// How the operator enables logins from every machine.
+const SIGNALING_SERVER_REMEDY: &str =
+    "start `signaling-server` with `--docs-password-file FILE` or `--admin-token-remote`";
+
+/// The same, if the server is part of another program, which has no options for the login.
+const EMBEDDED_SERVER_REMEDY: &str = "use the subcommand `signaling-server` with `--docs-password-file FILE`";
+
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"docs\"");
 
 /// A 401 response must contain a challenge (RFC 9110, section 15.5.2). Browsers ignore this unknown scheme and show the page, which explains the
@@ -86,11 +93,11 @@ impl fmt::Debug for Credentials {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LoginError {
     /// The server has neither a password nor login links.
-    #[error(
-        "Login disabled: there is no password, and this listen address has no login link. Start `signaling-server` with \
-         `--docs-password-file FILE` or `--admin-token-remote`"
-    )]
-    NoPasswordSet,
+    #[error("Login disabled: there is no password, and this listen address has no login link; {remedy}")]
+    NoPasswordSet {
+        /// How to enable logins.
+        remedy: &'static str,
+    },
     /// The request has no `Authorization` header.
     #[error("Login required")]
     Missing,
@@ -104,13 +111,13 @@ pub enum LoginError {
         pid: Option<u32>,
     },
     /// The login link does not work for this client.
-    #[error(
-        "The login link works only on the machine of the server. Open the link there, or start `signaling-server` with \
-         `--docs-password-file FILE` or `--admin-token-remote`"
-    )]
-    LinkNotLocal,
+    #[error("The login link works only on the machine of the server. Open the link there, or {remedy}")]
+    LinkNotLocal {
+        /// How to enable logins from other machines.
+        remedy: &'static str,
+    },
     /// The login link is wrong, used or replaced.
-    #[error("This login link is used or invalid; {}", link_advice(*.pid))]
+    #[error("This login link has already been used or is invalid; {}", link_advice(*.pid))]
     LinkInvalid {
         /// Process id of the server, in responses to this machine.
         pid: Option<u32>,
@@ -143,6 +150,8 @@ fn link_advice(pid: Option<u32>) -> String {
 pub struct Login {
     credentials: Option<Credentials>,
     link: Option<LinkLogin>,
+    /// How to enable logins from every machine, for responses.
+    remedy: &'static str,
     failed_attempts: Option<Mutex<WindowLimiter>>,
     failed_count: AtomicU64,
     rate_limited_count: AtomicU64,
@@ -150,19 +159,20 @@ pub struct Login {
 }
 
 impl Default for Login {
-    /// Rejects every login.
+    /// The login of a server in another program: rejects every login.
     fn default() -> Self {
-        Self::new(None, Some(DEFAULT_FAILURE_LIMIT))
+        Self { remedy: EMBEDDED_SERVER_REMEDY, ..Self::new(None, Some(DEFAULT_FAILURE_LIMIT)) }
     }
 }
 
 impl Login {
-    /// Without `credentials` every login is rejected. `failures` limits failed logins per address; `None` is no limit.
+    /// The login of `signaling-server`. Without `credentials` every login is rejected. `failures` limits failed logins per address; `None` is no limit.
     pub fn new(credentials: Option<Credentials>, failures: Option<WindowLimit>) -> Self {
         let (failed_count, rate_limited_count) = (AtomicU64::new(0), AtomicU64::new(0));
         Self {
             credentials,
             link: None,
+            remedy: SIGNALING_SERVER_REMEDY,
             failed_attempts: failures.map(|limit| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES))),
             failed_count,
             rate_limited_count,
@@ -205,7 +215,8 @@ impl Login {
         }
         let Some(expected) = &self.credentials else {
             let pid = local_pid(headers, client);
-            return Err(if self.link.is_some() { LoginError::LinkRequired { pid } } else { LoginError::NoPasswordSet });
+            let no_link = LoginError::NoPasswordSet { remedy: self.remedy };
+            return Err(if self.link.is_some() { LoginError::LinkRequired { pid } } else { no_link });
         };
         let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
         let Some(first) = values.next() else { return Err(LoginError::Missing) };
@@ -234,10 +245,11 @@ impl Login {
     ) -> Result<HeaderValue, LoginError> {
         let source = client.address;
         let Some(link) = &self.link else {
-            return Err(if self.has_password() { LoginError::Missing } else { LoginError::NoPasswordSet });
+            let no_link = LoginError::NoPasswordSet { remedy: self.remedy };
+            return Err(if self.has_password() { LoginError::Missing } else { no_link });
         };
         if !link.is_permitted(headers, client) {
-            return Err(self.count_rejection(source, LoginError::LinkNotLocal));
+            return Err(self.count_rejection(source, LoginError::LinkNotLocal { remedy: self.remedy }));
         }
         if login_link::is_prefetch(headers) {
             return Err(LoginError::LinkPrefetch);
@@ -281,10 +293,10 @@ impl LoginError {
     /// The response to a request with `headers`. A browser gets a page that explains how to log in with a link.
     pub fn response_for(self, headers: &HeaderMap) -> Response {
         let (status, challenge) = match self {
-            Self::LinkRequired { .. } | Self::LinkInvalid { .. } | Self::NoPasswordSet => {
+            Self::LinkRequired { .. } | Self::LinkInvalid { .. } | Self::NoPasswordSet { .. } => {
                 (StatusCode::UNAUTHORIZED, Some(LINK_CHALLENGE))
             }
-            Self::LinkNotLocal | Self::LinkPrefetch => (StatusCode::FORBIDDEN, None),
+            Self::LinkNotLocal { .. } | Self::LinkPrefetch => (StatusCode::FORBIDDEN, None),
             Self::NoRandomNumbers => (StatusCode::SERVICE_UNAVAILABLE, None),
             Self::Missing | Self::Invalid => (StatusCode::UNAUTHORIZED, Some(CHALLENGE)),
             Self::RateLimited(wait) => return body::too_many_requests(&self.to_string(), wait),
@@ -417,13 +429,20 @@ mod tests {
 
     #[test]
     fn without_a_password_every_login_is_rejected() {
-        let right = headers(&[RIGHT]);
-        assert_eq!(Login::default().check(&right, address(1), Time::ZERO), Err(LoginError::NoPasswordSet));
         // An empty name with an empty password is not accepted either.
-        assert_eq!(
-            Login::default().check(&headers(&["Basic Og=="]), address(1), Time::ZERO),
-            Err(LoginError::NoPasswordSet)
-        );
+        for given in [RIGHT, "Basic Og=="] {
+            for (login, remedy) in [
+                (
+                    Login::new(None, None),
+                    "start `signaling-server` with `--docs-password-file FILE` or `--admin-token-remote`",
+                ),
+                // Another program has no such options.
+                (Login::default(), "use the subcommand `signaling-server` with `--docs-password-file FILE`"),
+            ] {
+                let rejected = login.check(&headers(&[given]), address(1), Time::ZERO);
+                assert_eq!(rejected, Err(LoginError::NoPasswordSet { remedy }), "{given}");
+            }
+        }
         assert!(!format!("{:?}", login(1)).contains("sesame"));
     }
 }

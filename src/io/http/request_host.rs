@@ -55,10 +55,14 @@ impl<'a> RequestHost<'a> {
         self.text
     }
 
+    /// The name or the address, without brackets.
+    pub fn name(self) -> &'a str {
+        self.name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(self.name)
+    }
+
     /// The address, if the host is one.
     pub fn address(self) -> Option<IpAddr> {
-        let address = self.name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(self.name);
-        address.parse().ok()
+        self.name().parse().ok()
     }
 
     /// The port, or the default port of the scheme.

@@ -319,8 +319,13 @@ impl MoqtConnectError {
         if code == no_alpn {
             let (protocol, hint) = match url.transport {
                 Transport::Quic => {
-                    let offered = alpns(&options.offered_versions).join(", ");
-                    (format!("MOQT over raw QUIC ({offered})"), "try https:// with the same address")
+                    let offered = alpns(&options.offered_versions);
+                    let hint = if offered == alpns(&MoqtVersion::ALL) {
+                        "try https:// with the same address"
+                    } else {
+                        "omit --moqt-version to offer all versions, or try https:// with the same address"
+                    };
+                    (format!("MOQT over raw QUIC ({})", offered.join(", ")), hint)
                 }
                 Transport::WebTransport => ("HTTP/3".to_owned(), "try moqt:// with the same address"),
             };

@@ -391,7 +391,7 @@ impl MoqtConnections {
         };
         if self.connection_throttle.allow() {
             let transport = if is_webtransport { Transport::WebTransport } else { Transport::Quic };
-            let version = version.map(MoqtVersion::name);
+            let version = version.map_or("selected by the setup", MoqtVersion::name);
             info!(target: "moqt", %source, transport = transport.name(), version, "connected");
         }
         let role = EndpointRole::Server { served_path: self.config.path.clone(), connect_path };

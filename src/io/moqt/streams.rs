@@ -1,7 +1,7 @@
 //! Carries data between a [`MoqtEndpoint`] and the streams of a connection, for server and client. [`drive_session`]
 //! is the loop; [`ConnectionStreams`] performs actions and returns one event at a time, fairly among streams.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::pin::{Pin, pin};
@@ -198,6 +198,7 @@ pub(super) struct ConnectionStreams {
     /// The WebTransport session id; `None` over raw QUIC.
     session_id: Option<u64>,
     recv_streams: BTreeMap<StreamHandle, RecvStream>,
+    /// Our sides of the open streams. Every event polls each of them, so streams that are not open yet are in `openers`.
     send_buffers: BTreeMap<StreamHandle, SendBuffer>,
     /// Opens our streams. The first item opens bidirectional streams, and the second item opens unidirectional streams.
     openers: [StreamOpener; 2],
@@ -258,34 +259,46 @@ impl ConnectionStreams {
     fn apply(&mut self, action: SessionAction) {
         match action {
             SessionAction::OpenStream(stream, dir) => {
-                self.send_buffers.insert(stream, SendBuffer::pending(&stream_header(self.session_id, dir)));
-                self.openers[dir as usize].push(stream);
+                self.openers[dir as usize].push(stream, UnsentData::new(&stream_header(self.session_id, dir)));
             }
             SessionAction::Write(stream, bytes) => {
-                if let Some(buffer) = self.send_buffers.get_mut(&stream) {
-                    buffer.write(&bytes);
+                if let Some(unsent) = self.unsent_data(stream) {
+                    unsent.write(&bytes);
                 }
             }
             SessionAction::Finish(stream) => {
-                if let Some(buffer) = self.send_buffers.get_mut(&stream) {
-                    buffer.finish();
+                if let Some(unsent) = self.unsent_data(stream) {
+                    unsent.finish_requested = true;
                 }
             }
             SessionAction::Reset(stream, code) => {
-                if let Some(buffer) = self.send_buffers.remove(&stream) {
-                    buffer.reset(encode_error_code(self.session_id, code));
+                if let Some(mut buffer) = self.send_buffers.remove(&stream) {
+                    // Fails only if the stream has already ended.
+                    let _ = buffer.stream.reset(encode_error_code(self.session_id, code));
+                } else {
+                    self.openers.iter_mut().for_each(|opener| opener.remove(stream));
                 }
             }
             SessionAction::StopSending(stream, code) => {
                 if let Some(mut recv) = self.recv_streams.remove(&stream) {
                     // Fails only if the stream has already ended.
                     let _ = recv.stop(encode_error_code(self.session_id, code));
-                } else if let Some(buffer) = self.send_buffers.get_mut(&stream) {
-                    buffer.stop_code = Some(code);
+                } else if let Some(unopened) =
+                    self.openers.iter_mut().find_map(|opener| opener.waiting.get_mut(&stream))
+                {
+                    unopened.stop_code = Some(code);
                 }
             }
             SessionAction::Close { .. } => {}
         }
+    }
+
+    /// The unsent data of a stream, which may not be open yet.
+    fn unsent_data(&mut self, stream: StreamHandle) -> Option<&mut UnsentData> {
+        if let Some(buffer) = self.send_buffers.get_mut(&stream) {
+            return Some(&mut buffer.unsent);
+        }
+        self.openers.iter_mut().find_map(|opener| opener.waiting.get_mut(&stream)).map(|unopened| &mut unopened.unsent)
     }
 
     /// Waits for the next event. Incoming data and the end of the connection are reported only if `read` is set.
@@ -317,15 +330,10 @@ impl ConnectionStreams {
 
     fn poll_openers(&mut self, context: &mut Context<'_>) {
         for opener in &mut self.openers {
-            let buffer = &mut self.send_buffers;
-            while let Poll::Ready((stream, (send, recv))) =
-                opener.poll(context, self.transport.connection(), |stream| buffer.contains_key(&stream))
+            while let Poll::Ready((stream, unopened, (send, recv))) = opener.poll(context, self.transport.connection())
             {
-                let stop_code = buffer.get_mut(&stream).and_then(|buffer| {
-                    buffer.attach(send);
-                    buffer.stop_code
-                });
-                match (recv, stop_code) {
+                self.send_buffers.insert(stream, SendBuffer { stream: send, unsent: unopened.unsent });
+                match (recv, unopened.stop_code) {
                     (Some(mut recv), Some(code)) => drop(recv.stop(encode_error_code(self.session_id, code))),
                     (Some(recv), None) => drop(self.recv_streams.insert(stream, recv)),
                     (None, _) => {}
@@ -391,7 +399,8 @@ impl ConnectionStreams {
         let id = quinn::VarInt::from(recv.id()).into_inner();
         self.recv_streams.insert(StreamHandle::Remote(id), recv);
         if let Some(send) = send {
-            self.send_buffers.insert(StreamHandle::Remote(id), SendBuffer::from_stream(send));
+            self.send_buffers
+                .insert(StreamHandle::Remote(id), SendBuffer { stream: send, unsent: UnsentData::new(&[]) });
         }
         TransportEvent::Opened(id, dir)
     }
@@ -419,21 +428,47 @@ impl ConnectionStreams {
     }
 }
 
-/// Data that has not yet been sent on our side of a stream. The stream may not be open yet.
+/// Data that has not yet been sent on our side of a stream.
+struct UnsentData {
+    bytes: BytesMut,
+    /// Maximum length of `bytes` since its memory was allocated.
+    peak: usize,
+    /// Bytes of the stream header at the start of `bytes`, which the endpoint does not count.
+    header: usize,
+    finish_requested: bool,
+}
+
+impl UnsentData {
+    /// The header of a stream, which may be empty.
+    fn new(header: &[u8]) -> Self {
+        Self { bytes: BytesMut::from(header), peak: header.len(), header: header.len(), finish_requested: false }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.peak = self.peak.max(self.bytes.len());
+    }
+
+    /// Removes `written` bytes and returns how many of them the endpoint counts.
+    fn advance(&mut self, written: usize) -> usize {
+        self.bytes.advance(written);
+        if self.peak > MIN_BUFFER_CAPACITY.max(4 * self.bytes.len()) {
+            (self.bytes, self.peak) = (BytesMut::from(&self.bytes[..]), self.bytes.len());
+        }
+        let header = written.min(self.header);
+        self.header -= header;
+        written - header
+    }
+}
+
+/// Our side of an open stream.
 ///
 /// `STOP_SENDING` is noticed at the next write. quinn's `SendStream::stopped` would report `STOP_SENDING` at once. However,
 /// `SendStream::stopped` keeps 100 bytes for each reset stream until the connection ends. If a peer reads too slowly, groups are dropped
 /// and their streams are reset.
 struct SendBuffer {
-    stream: Option<SendStream>,
-    unsent: BytesMut,
-    /// Maximum length of `unsent` since its memory was allocated.
-    peak_unsent: usize,
-    /// Bytes of `unsent` that belong to the stream header, which the endpoint does not count.
-    header_unsent: usize,
-    finish_requested: bool,
-    /// Code for `STOP_SENDING` that was requested before the stream was open.
-    stop_code: Option<u32>,
+    stream: SendStream,
+    unsent: UnsentData,
 }
 
 /// Result of [`SendBuffer::poll`].
@@ -447,66 +482,21 @@ enum SendProgress {
 }
 
 impl SendBuffer {
-    /// A stream that is not open yet.
-    fn pending(header: &[u8]) -> Self {
-        let (unsent, header_unsent) = (BytesMut::from(header), header.len());
-        Self {
-            stream: None,
-            peak_unsent: header_unsent,
-            unsent,
-            header_unsent,
-            finish_requested: false,
-            stop_code: None,
-        }
-    }
-
-    /// The send side of a stream opened by the peer.
-    fn from_stream(stream: SendStream) -> Self {
-        Self { stream: Some(stream), ..Self::pending(&[]) }
-    }
-
-    /// Sets the stream after it has been opened.
-    fn attach(&mut self, stream: SendStream) {
-        self.stream = Some(stream);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.unsent.extend_from_slice(bytes);
-        self.peak_unsent = self.peak_unsent.max(self.unsent.len());
-    }
-
-    fn finish(&mut self) {
-        self.finish_requested = true;
-    }
-
-    /// Resets the stream. A stream that was never opened is discarded.
-    fn reset(self, code: VarInt) {
-        if let Some(mut stream) = self.stream {
-            let _ = stream.reset(code);
-        }
-    }
-
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<SendProgress> {
-        let Some(stream) = &mut self.stream else { return Poll::Pending };
-        while !self.unsent.is_empty() {
-            match ready!(Pin::new(&mut *stream).poll_write(context, &self.unsent)) {
+        while !self.unsent.bytes.is_empty() {
+            match ready!(Pin::new(&mut self.stream).poll_write(context, &self.unsent.bytes)) {
                 Ok(written) => {
-                    self.unsent.advance(written);
-                    if self.peak_unsent > MIN_BUFFER_CAPACITY.max(4 * self.unsent.len()) {
-                        (self.unsent, self.peak_unsent) = (BytesMut::from(&self.unsent[..]), self.unsent.len());
-                    }
-                    let header_bytes = written.min(self.header_unsent);
-                    self.header_unsent -= header_bytes;
-                    if written > header_bytes {
-                        return Poll::Ready(SendProgress::Written(written - header_bytes));
+                    let counted = self.unsent.advance(written);
+                    if counted > 0 {
+                        return Poll::Ready(SendProgress::Written(counted));
                     }
                 }
                 Err(WriteError::Stopped(code)) => return Poll::Ready(SendProgress::Stopped(code)),
                 Err(_) => return Poll::Ready(SendProgress::Done),
             }
         }
-        if self.finish_requested {
-            let _ = stream.finish();
+        if self.unsent.finish_requested {
+            let _ = self.stream.finish();
             return Poll::Ready(SendProgress::Done);
         }
         Poll::Pending
@@ -515,38 +505,46 @@ impl SendBuffer {
 
 type OpenedStream = (SendStream, Option<RecvStream>);
 
-/// Opens our streams of one type, bidirectional or unidirectional. The streams wait in `queue` until the peer permits us to open more
-/// streams of this type.
+/// A stream of ours that is not open yet.
+struct UnopenedStream {
+    unsent: UnsentData,
+    /// Code for `STOP_SENDING`, which is sent when the stream opens.
+    stop_code: Option<u32>,
+}
+
+/// Opens our streams of one type, bidirectional or unidirectional, when the peer permits us to open more streams of this type.
 struct StreamOpener {
     dir: StreamDir,
-    queue: VecDeque<StreamHandle>,
-    /// The pending request to the transport. When it completes, the opened transport stream is given to the first handle in
-    /// `queue`.
+    /// The oldest stream, which has the lowest handle, is opened first. A stream that is reset before that is never opened.
+    waiting: BTreeMap<StreamHandle, UnopenedStream>,
+    /// The pending request to the transport. When it completes, the opened transport stream is given to the oldest stream in `waiting`.
     in_progress: Option<BoxFuture<'static, Result<OpenedStream, ConnectionError>>>,
-    /// An opened transport stream that is not assigned to a handle yet.
+    /// An opened transport stream that is not assigned yet.
     spare: Option<OpenedStream>,
 }
 
 impl StreamOpener {
     fn new(dir: StreamDir) -> Self {
-        Self { dir, queue: VecDeque::new(), in_progress: None, spare: None }
+        Self { dir, waiting: BTreeMap::new(), in_progress: None, spare: None }
     }
 
-    fn push(&mut self, stream: StreamHandle) {
-        self.queue.push_back(stream);
+    fn push(&mut self, stream: StreamHandle, unsent: UnsentData) {
+        self.waiting.insert(stream, UnopenedStream { unsent, stop_code: None });
     }
 
-    /// The next opened transport stream and its handle. Handles of streams that are no longer needed are skipped.
+    fn remove(&mut self, stream: StreamHandle) {
+        self.waiting.remove(&stream);
+    }
+
+    /// The next opened transport stream, and the stream that it is assigned to.
     fn poll(
         &mut self,
         context: &mut Context<'_>,
         connection: &Connection,
-        is_needed: impl Fn(StreamHandle) -> bool,
-    ) -> Poll<(StreamHandle, OpenedStream)> {
-        while self.queue.front().is_some_and(|stream| !is_needed(*stream)) {
-            self.queue.pop_front();
+    ) -> Poll<(StreamHandle, UnopenedStream, OpenedStream)> {
+        if self.waiting.is_empty() {
+            return Poll::Pending;
         }
-        let Some(stream) = self.queue.front().copied() else { return Poll::Pending };
         if self.spare.is_none() {
             let next = self.in_progress.get_or_insert_with(|| open_stream(self.dir, connection.clone()));
             let opened = ready!(next.as_mut().poll(context));
@@ -555,8 +553,10 @@ impl StreamOpener {
             self.spare = opened.ok();
         }
         let Some(opened) = self.spare.take() else { return Poll::Pending };
-        self.queue.pop_front();
-        Poll::Ready((stream, opened))
+        match self.waiting.pop_first() {
+            Some((stream, unopened)) => Poll::Ready((stream, unopened, opened)),
+            None => Poll::Pending,
+        }
     }
 }
 

@@ -111,9 +111,9 @@ fn bearer_token(headers: &HeaderMap) -> Option<BearerToken> {
 }
 
 const TOO_MANY_TOKENS: &str =
-    "Too many token requests from this address, try again later. --rate-limit-token of the server sets the limit";
+    "Too many token requests from this address; try again later (limit: the server's --rate-limit-token)";
 const TOO_MANY_POSTS: &str =
-    "Too many posts from this address, try again later. --rate-limit-post of the server sets the limit";
+    "Too many posts from this address; try again later (limit: the server's --rate-limit-post)";
 
 /// Counts a request. The error is the response to a client that exceeds the limit, with the text `error`.
 fn check_rate(

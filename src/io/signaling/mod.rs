@@ -30,6 +30,7 @@ use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, TLS_CONN
 use crate::io::http::login::Login;
 use crate::io::http::{self, ConnectionInfo, Drain, body};
 use crate::io::log::SharedLogThrottle;
+use crate::io::moqt::MoqtUrl;
 use crate::io::signaling::admin::HttpRoutes;
 use crate::io::signaling::admin::examples::ExamplePages;
 use crate::io::signaling::admin::metrics::SignalingCollector;
@@ -71,8 +72,8 @@ pub struct SignalingServerConfig {
     pub shutdown_timeout: ShutdownTimeout,
     /// Whether the server has the example pages below `/examples/`. By default it has none.
     pub has_examples: bool,
-    /// URL of a MOQT echo in the same process, for the start page.
-    pub moqt_url: Option<String>,
+    /// URL of a MOQT echo in the same process, with its listen host, for the start page.
+    pub moqt_url: Option<MoqtUrl>,
 }
 
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.

@@ -140,6 +140,8 @@ pub struct MoqtClient {
     subscribe_streams: Vec<StreamHandle>,
     /// The ID of our subscription to the echo, and whether it was accepted.
     echo_subscription: Option<(u64, bool)>,
+    /// The code with which the server ended our last subscription.
+    rejection_code: Option<u32>,
     /// Deadline for the server to accept our subscription. It is set from our first frame until the server accepts the subscription, if the
     /// version has [`accepts_with_first_group`](super::version::VersionRules::accepts_with_first_group).
     accept_deadline: Option<Time>,
@@ -165,6 +167,7 @@ impl MoqtClient {
             phase: ClientPhase::SessionSetup,
             subscribe_streams: Vec::new(),
             echo_subscription: None,
+            rejection_code: None,
             accept_deadline: None,
             open_groups: Vec::new(),
             receiving: BTreeMap::new(),
@@ -300,36 +303,48 @@ impl MoqtClient {
 
     /// Finishes the run if nothing is left to wait for.
     fn check_finished(&mut self, now: Time, session: &mut Session) {
-        let outcome = match self.phase {
-            ClientPhase::Sending { .. } | ClientPhase::FinalWait { .. }
+        // Without our subscription, no further frame returns.
+        let rejection = self.rejection_code.filter(|_| self.echo_subscription.is_none());
+        let outcome = match (&self.phase, rejection) {
+            (ClientPhase::Sending { .. }, Some(code)) => subscription_ended(code),
+            (ClientPhase::FinalWait { .. }, Some(code)) if self.sent_frames.all_returned_at().is_none() => {
+                subscription_ended(code)
+            }
+            (ClientPhase::Sending { .. } | ClientPhase::FinalWait { .. }, _)
                 if self.accept_deadline.is_some_and(|deadline| now >= deadline) =>
             {
-                MoqtRunOutcome::NotReady(SUBSCRIBE_NOT_ACCEPTED)
+                MoqtRunOutcome::NotReady(SUBSCRIBE_NOT_ACCEPTED.into())
             }
-            ClientPhase::FinalWait { since } if now >= self.finish_deadline(since) => {
+            (ClientPhase::FinalWait { since }, _) if now >= self.finish_deadline(*since) => {
                 if self.accept_deadline.is_some() {
-                    MoqtRunOutcome::NotReady(SUBSCRIBE_NOT_ACCEPTED)
+                    MoqtRunOutcome::NotReady(SUBSCRIBE_NOT_ACCEPTED.into())
                 } else {
                     MoqtRunOutcome::Completed
                 }
             }
             // The server has unsubscribed from our track, so no more frames can be sent. If the run continued, the unsent frames
             // would count as lost.
-            ClientPhase::Sending { .. } if self.subscribe_streams.is_empty() => {
-                MoqtRunOutcome::NotReady(SERVER_UNSUBSCRIBED)
+            (ClientPhase::Sending { .. }, _) if self.subscribe_streams.is_empty() => {
+                MoqtRunOutcome::NotReady(SERVER_UNSUBSCRIBED.into())
             }
-            ClientPhase::Subscribing { deadline } if now >= deadline => {
-                MoqtRunOutcome::NotReady(match (&self.subscribe_streams[..], self.echo_subscription) {
+            (ClientPhase::Subscribing { deadline }, Some(code)) if now >= *deadline => subscription_ended(code),
+            (ClientPhase::Subscribing { deadline }, None) if now >= *deadline => {
+                let missing = match (&self.subscribe_streams[..], self.echo_subscription) {
                     ([], _) => "the server did not subscribe to our track",
                     (_, None) => "the server did not announce the echo",
                     _ => SUBSCRIBE_NOT_ACCEPTED,
-                })
+                };
+                MoqtRunOutcome::NotReady(missing.into())
             }
             _ => return,
         };
         self.finish(now, now, outcome);
         session.close(error_code::NO_ERROR, "done");
     }
+}
+
+fn subscription_ended(code: u32) -> MoqtRunOutcome {
+    MoqtRunOutcome::NotReady(format!("the server ended our subscription with code {code:#x}").into())
 }
 
 /// The difference between our sequence number of a group and the group's number on the wire. On the wire, the version defines the first
@@ -385,7 +400,10 @@ impl SessionHandler for MoqtClient {
                 }
             }
             // A server that rejected the subscription may accept it after a new announcement.
-            SessionEvent::SubscriptionEnded { .. } => self.echo_subscription = None,
+            SessionEvent::SubscriptionEnded { code, .. } => {
+                self.echo_subscription = None;
+                self.rejection_code = code;
+            }
             SessionEvent::GroupStarted { group_stream, sequence, .. } => {
                 // A server that sends groups has accepted the subscription.
                 self.accept_deadline = None;

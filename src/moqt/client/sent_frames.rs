@@ -1,5 +1,6 @@
 //! Tracks sent frames until they return or are lost, and reports the result as events.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ pub const FRAME_WINDOW: usize = 262_144;
 pub enum MoqtRunOutcome {
     /// All frames were sent, and each has returned or timed out.
     Completed,
-    /// The server was not ready in time, or unsubscribed before all frames were sent. Contains the reason why the run ended.
-    NotReady(&'static str),
+    /// The server was not ready in time, or ended a subscription before all frames were sent. Contains the reason why the run ended.
+    NotReady(Cow<'static, str>),
     /// The run exceeded its [`ProgressDeadline`](super::ProgressDeadline) and was abandoned. Contains a description of the event that
     /// the run was waiting for.
     TimedOut(&'static str),

@@ -233,8 +233,10 @@ SessionCounters {
     groups_unsubscribed,
     /// Streams rejected because they exceed a limit.
     streams_rejected,
-    /// Streams rejected because their type is unknown or unsupported.
+    /// Streams rejected because their type is unknown.
     streams_unknown_type,
+    /// Requests rejected because this program does not support them: FETCH, INFO and PROBE.
+    requests_unsupported,
     /// Streams rejected because of a malformed message.
     streams_malformed,
     /// Messages ignored because they contain nothing that this program uses.

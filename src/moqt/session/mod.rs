@@ -1,8 +1,9 @@
 //! One MOQT session as a state machine: stream events go in, [`SessionAction`]s and [`SessionEvent`]s come out.
 //! [`MoqtEndpoint`] combines a session and its [`SessionHandler`].
 //!
-//! This file negotiates the version and path, unless the transport has already selected a version that has no setup. The module `streams` processes incoming data according to the role of the stream. The module
-//! `streams` also sends groups. The module `subscriptions` handles announcements and subscriptions of both ends.
+//! This file negotiates the version and path, unless the transport has already selected a version that has no setup. The module `streams`
+//! processes incoming data according to the role of the stream. The module `streams` also sends groups. The module `subscriptions` handles
+//! announcements and subscriptions of both ends.
 
 mod events;
 mod stream_state;
@@ -25,6 +26,9 @@ pub use events::{SessionAction, SessionCounters, SessionEvent, StreamDir, Stream
 /// Maximum number of messages and frames processed in one turn. The limit is needed: one chunk of received data may contain thousands of
 /// messages and frames. Each frame may be relayed to several subscribers.
 const MAX_ITEMS_PER_TURN: usize = 64;
+
+/// Bytes charged for a finished stream whose last bytes are unsent, in addition to these bytes.
+const UNSENT_STREAM_OVERHEAD: usize = 256;
 
 /// Role of this end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,9 +247,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// Bytes that are held for the peer: received and not processed yet, or not accepted by the transport yet.
+    /// Bytes that are held for the peer: received and not processed yet, or not accepted by the transport yet. Finished streams with unsent
+    /// bytes count in addition. A peer that permits no further stream can cause thousands of them.
     pub fn held_bytes(&self) -> usize {
-        self.reassembly_bytes + self.unsent_message_bytes + self.outgoing_groups.cost()
+        let finishing = self.finishing_streams.len() * UNSENT_STREAM_OVERHEAD;
+        self.reassembly_bytes + self.unsent_message_bytes + finishing + self.outgoing_groups.cost()
     }
 
     /// Creates a session whose setup starts `now`.
@@ -523,8 +529,8 @@ fn no_common_version(offered: &[u64]) -> String {
 /// Close reason for a first stream that does not begin with a setup message.
 fn no_setup_message(byte: u8) -> String {
     format!(
-        "the first stream has type {byte:#04x}, expected 0x00 (session), because the client did not select moq-lite; supported ALPNs and \
-         WebTransport protocols: {}",
+        "the first stream has type {byte:#04x}, expected 0x00 (session), because no moq-lite ALPN or \
+         WebTransport protocol was negotiated; supported: {}",
         alpns(&MoqtVersion::ALL).join(", ")
     )
 }
@@ -532,7 +538,5 @@ fn no_setup_message(byte: u8) -> String {
 /// Close reason for a peer that speaks MOQT of an IETF draft.
 fn ietf_draft(byte: u8, message: &str) -> String {
     let supported = MoqtVersion::ALL.map(MoqtVersion::name).join(", ");
-    format!(
-        "unsupported MOQ protocol (first byte {byte:#04x}): {message} of an IETF draft, such as draft 14; supported versions: {supported}"
-    )
+    format!("unsupported MOQ protocol (first byte {byte:#04x}): {message}; supported versions: {supported}")
 }

@@ -14,7 +14,7 @@ use super::stream_state::{FRAME_OVERHEAD, OutgoingGroup, StreamEnd, StreamItem, 
 use super::{EndpointRole, MAX_ITEMS_PER_TURN, Session, SessionState, ietf_draft, no_setup_message};
 use crate::moqt::codec::{self, DecodeError, GROUP_STREAM_TYPE, GroupHeader, GroupItem};
 use crate::moqt::error_code;
-use crate::moqt::message::{IETF_CLIENT_SETUP_TYPE, IETF_SERVER_SETUP_START, StreamType};
+use crate::moqt::message::{IETF_CLIENT_SETUP_TYPE, IETF_SERVER_SETUP_START, OLD_IETF_CLIENT_SETUP_START, StreamType};
 
 /// Consecutive writes to a group are joined into one write of at most this many bytes. A payload of at most this many bytes is copied
 /// behind its length prefix.
@@ -130,7 +130,10 @@ impl Session {
                 return left;
             }
             if state.is_ietf_reply() {
-                self.close(error_code::PROTOCOL_VIOLATION, &ietf_draft(IETF_SERVER_SETUP_START[0], "SERVER_SETUP"));
+                self.close(
+                    error_code::PROTOCOL_VIOLATION,
+                    &ietf_draft(IETF_SERVER_SETUP_START[0], "SERVER_SETUP of an IETF draft, such as draft 14"),
+                );
                 return left;
             }
             let before = state.deframer.buffered();
@@ -170,7 +173,16 @@ impl Session {
             match byte {
                 0 => state.role = StreamRole::SessionSetup,
                 IETF_CLIENT_SETUP_TYPE => {
-                    self.close(error_code::PROTOCOL_VIOLATION, &ietf_draft(byte, "CLIENT_SETUP"));
+                    self.close(
+                        error_code::PROTOCOL_VIOLATION,
+                        &ietf_draft(byte, "CLIENT_SETUP of an IETF draft, such as draft 14"),
+                    );
+                }
+                OLD_IETF_CLIENT_SETUP_START => {
+                    self.close(
+                        error_code::PROTOCOL_VIOLATION,
+                        &ietf_draft(byte, "CLIENT_SETUP of an IETF draft up to 10"),
+                    );
                 }
                 other => self.close(error_code::PROTOCOL_VIOLATION, &no_setup_message(other)),
             }
@@ -182,8 +194,12 @@ impl Session {
             (StreamDir::Bi, Some(StreamType::Announce)) => StreamRole::IncomingAnnounceRequest { prefix: None },
             (StreamDir::Bi, Some(StreamType::Subscribe)) => StreamRole::IncomingSubscribe(None),
             (StreamDir::Bi, Some(StreamType::Goaway)) if has_goaway => StreamRole::IncomingGoaway,
-            (dir, _) => {
-                self.counters.streams_unknown_type += 1;
+            (dir, known) => {
+                if dir == StreamDir::Bi && matches!(known, Some(StreamType::Fetch | StreamType::Info)) {
+                    self.counters.requests_unsupported += 1;
+                } else {
+                    self.counters.streams_unknown_type += 1;
+                }
                 self.remove_stream(stream);
                 self.reject_stream(stream, dir, error_code::UNSUPPORTED_STREAM_TYPE);
                 return;

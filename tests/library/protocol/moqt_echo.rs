@@ -538,7 +538,7 @@ fn before_subscribe_ok(sending: Sending) -> ManualPeer<MoqtClient> {
 
 #[test]
 fn gomoqt_09_server_must_accept_within_time_after_the_first_frame() {
-    let not_agreed = Some(&MoqtRunOutcome::NotReady("the server did not accept our subscription"));
+    let not_agreed = Some(&MoqtRunOutcome::NotReady("the server did not accept our subscription".into()));
     let endless = || Sending { group_count: None, ..two_groups() };
     let mut silent = before_subscribe_ok(endless());
     silent.until(Time::from_millis(5_049));
@@ -564,7 +564,7 @@ fn gomoqt_09_server_must_accept_within_time_after_the_first_frame() {
 
 #[test]
 fn nothing_is_sent_after_the_server_unsubscribed() {
-    let left = Some(&MoqtRunOutcome::NotReady("the server unsubscribed from our track"));
+    let left = Some(&MoqtRunOutcome::NotReady("the server unsubscribed from our track".into()));
     let mut client = sending();
     events(&mut client);
     client.finish(StreamHandle::Remote(0));
@@ -572,6 +572,27 @@ fn nothing_is_sent_after_the_server_unsubscribed() {
     client.until(Time::from_millis(100));
     // The second group was due at 60 ms.
     assert!(!events(&mut client).iter().any(|event| matches!(event, MoqtClientEvent::FrameSent { .. })));
+}
+
+/// The server ends the client's subscription before the session is ready, while frames are sent, or after the last frame.
+#[test]
+fn code_of_an_ended_subscription_is_reported() {
+    let ended = || Some(MoqtRunOutcome::NotReady("the server ended our subscription with code 0x3".into()));
+    let mut early = client(two_groups());
+    early.deliver(StreamHandle::Local(0), SERVER);
+    early.open(0, StreamDir::Bi, SUBSCRIBE);
+    early.deliver(StreamHandle::Local(1), ACTIVE);
+    early.reset(StreamHandle::Local(2), 3);
+    early.until(Time::from_millis(4_999));
+    assert_eq!(early.peer.handler().outcome(), None, "the server may announce the track again");
+    early.until(Time::from_millis(5_000));
+    assert_eq!(early.peer.handler().outcome(), ended().as_ref());
+    for end in [55, 65] {
+        let mut client = sending();
+        client.until(Time::from_millis(end));
+        client.reset(StreamHandle::Local(2), 3);
+        assert_eq!(client.peer.handler().outcome(), ended().as_ref(), "{end}");
+    }
 }
 
 #[test]
@@ -598,7 +619,7 @@ fn missing_step_of_the_server_is_named() {
         client.until(Time::from_millis(4_999));
         assert_eq!(client.peer.handler().outcome(), None, "{why}");
         client.until(Time::from_millis(5_000));
-        assert_eq!(client.peer.handler().outcome(), Some(&MoqtRunOutcome::NotReady(why)));
+        assert_eq!(client.peer.handler().outcome(), Some(&MoqtRunOutcome::NotReady(why.into())));
     }
 }
 

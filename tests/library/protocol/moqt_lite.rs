@@ -48,7 +48,11 @@ fn echo(version: MoqtVersion, config: MoqtEchoConfig) -> (ManualPeer<MoqtEcho>, 
 /// Like [`echo`], with the broadcast `/client.echo` announced by the peer. The peer has subscribed to the track `index` of the echo on
 /// stream 0. The echo has subscribed to the same track of the peer on its second stream.
 fn subscribed(version: MoqtVersion) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
-    let (mut echo, pieces) = echo(version, MoqtEchoConfig::default());
+    subscribed_to(version, MoqtEchoConfig::default())
+}
+
+fn subscribed_to(version: MoqtVersion, config: MoqtEchoConfig) -> (ManualPeer<MoqtEcho>, BTreeMap<String, Vec<u8>>) {
+    let (mut echo, pieces) = echo(version, config);
     echo.deliver(Local(0), &pieces["announce-active-client"]);
     let subscriber = echo.open(0, Bi, &pieces["subscribe"]);
     assert_eq!(echo.take_written(subscriber), pieces["subscribe-ok"]);
@@ -189,6 +193,57 @@ fn resets_and_drops_of_the_publisher_are_passed_on() {
 }
 
 #[test]
+fn resets_and_drops_of_the_publisher_are_delayed_like_groups() {
+    let config = MoqtEchoConfig { delay: 250 * MS, ..MoqtEchoConfig::default() };
+    for version in LITE {
+        let (mut echo, pieces) = subscribed_to(version, config.clone());
+        let sent = [&pieces["group"][..], &pieces["frame"]].concat();
+        let group = echo.open(2, Uni, &sent);
+        echo.finish(group);
+        echo.until(Time::ZERO + 100 * MS);
+        echo.deliver(Local(1), &pieces["subscribe-drop"]);
+        echo.reset(Local(1), 404);
+        echo.until(Time::ZERO + 250 * MS);
+        assert_eq!(echo.take_written(Local(2)), sent);
+        assert!(echo.finished.contains(&Local(2)));
+        echo.until(Time::ZERO + 349 * MS);
+        assert_eq!((echo.take_written(Remote(0)), &echo.reset[..]), (vec![], &[(Local(1), 404)][..]));
+        echo.until(Time::ZERO + 350 * MS);
+        assert_eq!(echo.take_written(Remote(0)), pieces["subscribe-drop"]);
+        assert_eq!(echo.reset[1..], [(Remote(0), 404)]);
+        assert_eq!((echo.peer.next_deadline(), echo.counts.groups_dropped()), (None, [0; 3]));
+    }
+}
+
+#[test]
+fn waiting_drops_are_limited() {
+    let (mut echo, pieces) = subscribed_to(Lite04, MoqtEchoConfig { delay: 250 * MS, ..MoqtEchoConfig::default() });
+    for _ in 0..300 {
+        echo.deliver(Local(1), &pieces["subscribe-drop"]);
+    }
+    assert_eq!(echo.counts.messages_ignored, 300 - 256);
+    echo.until(Time::ZERO + 250 * MS);
+    assert_eq!(echo.take_written(Remote(0)), pieces["subscribe-drop"].repeat(256));
+}
+
+/// The peer permits no further stream, so nothing is sent on new streams. It subscribes and unsubscribes again and again.
+#[test]
+fn unsent_subscriptions_are_charged_with_their_streams() {
+    let (mut echo, pieces) = subscribed(Lite04);
+    echo.accepts_writes = false;
+    let mut again = pieces["subscribe"].clone();
+    again[2] = 1;
+    for number in 1..=1_000 {
+        let subscriber = echo.open(4 * number, Bi, &again);
+        let reply = echo.take_written(subscriber).len();
+        echo.peer.on_bytes_written(echo.now, subscriber, reply);
+        echo.finish(subscriber);
+    }
+    let unsent: usize = echo.written.values().map(Vec::len).sum();
+    assert_eq!((echo.peer.session().held_bytes(), echo.closed), (unsent + 1_000 * 256, None));
+}
+
+#[test]
 fn last_groups_are_relayed_after_the_end_of_the_subscription() {
     // The publisher ends the subscription, or no longer announces the broadcast.
     for is_unannounced in [false, true] {
@@ -255,7 +310,7 @@ fn unsupported_streams_are_rejected_and_goaway_is_ignored() {
             let reset = (kind == Bi).then_some((stream, error_code::UNSUPPORTED_STREAM_TYPE));
             assert_eq!(echo.reset.pop(), reset, "{bytes:02x?}");
         }
-        assert_eq!(echo.counts.streams_unknown_type, 7);
+        assert_eq!((echo.counts.streams_unknown_type, echo.counts.requests_unsupported), (5, 2));
         let goaway = echo.open(24, Bi, &pieces["goaway"]);
         echo.finish(goaway);
         assert_eq!((&echo.stopped[..], &echo.reset[..], &echo.finished[..]), (&[][..], &[][..], &[goaway][..]));

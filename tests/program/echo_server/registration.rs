@@ -314,8 +314,7 @@ fn lost_connection_rejoins_the_room_of_its_client() {
 #[test]
 fn hundred_idle_connections_do_not_block_the_embedded_server() {
     let mut echo = Server::start(&["--host", "127.0.0.1", "--with-signaling=0"]);
-    let line = echo.line_starting_with("signaling: server listening on ws://").message;
-    let signaling: SocketAddr = line.rsplit("//").next().unwrap().parse().unwrap();
+    let signaling = embedded_address(&mut echo);
     let _idle: Vec<_> = (0..100).map(|_| Member::connect(signaling)).collect();
     assert_eq!(room(signaling)["name"], "[BOT] Echo Server (3000ms delay)");
 }
@@ -347,6 +346,52 @@ fn embedded_server_logs_its_pages_and_has_a_login_link() {
         echo.signal("USR1");
     }
     assert_eq!(echo.stop("TERM").code, Some(0));
+}
+
+/// The address of the signaling server in the process of `echo`.
+fn embedded_address(echo: &mut Server) -> SocketAddr {
+    let line = echo.line_starting_with("signaling: server listening on ws://").message;
+    line.rsplit("//").next().unwrap().parse().unwrap()
+}
+
+/// The start page of the signaling server at `address`, requested as `host`.
+fn start_page(address: SocketAddr, host: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /start HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn embedded_server_without_loopback_reports_that_logins_are_impossible() {
+    let name = "embedded_server_without_loopback_reports_that_logins_are_impossible";
+    server::namespace::in_network_namespace(name, || {
+        server::namespace::add_address("203.0.113.5".parse().unwrap());
+        let mut echo = Server::start(&["--host", "203.0.113.5", "--with-signaling=0"]);
+        let address = embedded_address(&mut echo);
+        let line = echo.line_starting_with("http: no password is set");
+        let expected = "http: no password is set, so these pages reject every login; listen on all addresses (--host 0.0.0.0), \
+                        or use signaling-server with DOCS_PASSWORD paths=\"/docs /console /admin\"";
+        assert_eq!(line.level_and_message(), ("INFO", expected));
+        let page = start_page(address, &address.to_string());
+        assert!(page.contains("use the subcommand <code>signaling-server</code>"), "{page}");
+        // This option belongs to another subcommand.
+        assert!(!page.contains("--admin-token-remote"), "{page}");
+    });
+}
+
+#[test]
+fn start_page_of_the_embedded_server_shows_the_moqt_url_for_its_visitor() {
+    for (listen, host) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "rooms.example")] {
+        let mut echo = Server::start(&["--host", "127.0.0.1", "--with-signaling=0", "--moqt", listen]);
+        let line = echo.line_starting_with("moqt: listening addresses=").message;
+        let (_, port) = line.rsplit_once(':').unwrap();
+        let page = start_page(embedded_address(&mut echo), "rooms.example:8080");
+        assert!(page.contains(&format!("<code>https://{host}:{port}/echo</code>")), "{page}");
+        assert_eq!(page.contains("on the machine of the server only"), host == "127.0.0.1", "{page}");
+    }
 }
 
 #[test]

@@ -659,6 +659,11 @@ fn every_moqt_symptom_has_its_message() {
                 "supports QUIC, but not MOQT over raw QUIC (moq-lite-04, moq-lite-03, moq-00); try https:// with the same address",
                 || moqt(quic_server(b"h3", false), &[]),
             ),
+            (
+                "supports QUIC, but not MOQT over raw QUIC (moq-lite-04); omit --moqt-version to offer all versions, or try https:// \
+                 with the same address",
+                || moqt(quic_server(b"moq-00", false), &["--moqt-version", "moq-lite-04"]),
+            ),
             ("supports QUIC, but not HTTP/3; try moqt:// with the same address", || {
                 probe(format!("https://{}/echo", quic_server(b"moq-00", false)), &["--insecure"])
             }),
@@ -693,6 +698,13 @@ fn every_moqt_symptom_has_its_message() {
             (
                 "the server did not subscribe to our track: the server speaks this MOQT version but does not echo this track",
                 || probe(&ScriptedServer::failing(1, Fault::Silent).url, &["--insecure"]),
+            ),
+            (
+                "the server ended our subscription with code 0x3: the server speaks this MOQT version but does not echo this track",
+                || {
+                    let server = ScriptedServer::start([(1, ServerAction::ResetSubscription(3))]);
+                    probe(&server.url, &["--insecure"])
+                },
             ),
             ("both subscriptions to … succeeded, but the server does not return this client's frames", || {
                 let server = ScriptedServer::start([1, 2, 3].map(|group| (group, ServerAction::Drop)));

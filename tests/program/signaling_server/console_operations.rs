@@ -221,7 +221,8 @@ fn operation_of_an_earlier_run_of_the_server_is_rejected() {
         ]
     };
     for response in operations(&earlier) {
-        assert_eq!((response.status, response.error().as_str()), (409, "The server was restarted; reload the console"));
+        let error = "runId does not match this run of the server; reload the console";
+        assert_eq!((response.status, response.error().as_str()), (409, error));
     }
     zoe.send(&json!({"type": "ping"}));
     zoe.receive("pong");

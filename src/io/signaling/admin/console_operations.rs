@@ -43,7 +43,7 @@ pub(super) fn router(operations: Operations) -> Router {
 
 impl Operations {
     /// Reads the fields of a request. If the console of an earlier run of the program sent the request, the numbers of connections in it
-    /// belong to other clients.
+    /// may belong to other clients.
     async fn read_fields(&self, client: &ConnectionInfo, request: Request) -> Result<JsonFields, OperationError> {
         let mut fields = read_fields(client, request, MAX_BODY_BYTES).await?;
         match fields.optional("runId", &TEXT)? {
@@ -60,7 +60,7 @@ pub(super) enum OperationError {
     Body(#[from] BodyError),
     #[error(transparent)]
     Operator(#[from] OperatorError),
-    #[error("The server was restarted; reload the console")]
+    #[error("runId does not match this run of the server; reload the console")]
     OtherRun,
 }
 
@@ -138,9 +138,15 @@ pub(super) async fn close_room(
         (status = 404, description = "The server has a password, so there are no sessions"),
     ),
 )]
-pub(super) async fn logout(State(operations): State<Operations>, headers: HeaderMap) -> Response {
+pub(super) async fn logout(
+    State(operations): State<Operations>,
+    Extension(client): Extension<ConnectionInfo>,
+    headers: HeaderMap,
+) -> Response {
     let Some(link) = operations.login.link() else { return body::not_found() };
-    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, link.end_session(&headers))]).into_response()
+    let cookie = link.end_session(&headers);
+    info!(target: "http", source = %client.source.ip(), "session ended");
+    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
 }
 
 /// The connection to close.
@@ -151,7 +157,7 @@ pub(super) struct DisconnectRequest {
     /// Number of the connection on the console and in the log.
     #[schema(example = 12)]
     connection: u64,
-    /// `runId` of `/console/state`. If the server was restarted since, the request is rejected.
+    /// `runId` of `/console/state`. If the server has restarted since then, the request is rejected.
     run_id: Option<String>,
 }
 
@@ -173,7 +179,7 @@ pub(super) struct CloseRoomRequest {
     /// Id of the room. For control surfaces, the room code.
     #[schema(example = "1a2b3c4d")]
     room: String,
-    /// `runId` of `/console/state`. If the server was restarted since, the request is rejected.
+    /// `runId` of `/console/state`. If the server has restarted since then, the request is rejected.
     run_id: Option<String>,
 }
 

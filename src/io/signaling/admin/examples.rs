@@ -256,15 +256,19 @@ pub(super) struct NetworkAddressResponse {
     /// Null if the server accepts connections from this machine only.
     #[schema(value_type = Option<String>, example = "192.168.1.5")]
     address: Option<IpAddr>,
+    /// The port on which the server listens. For clients behind a forwarded port or a proxy, the port may differ.
+    #[schema(example = 8080)]
+    port: u16,
 }
 
 /// Network address of the server
 #[utoipa::path(
     get, path = "/examples/address", operation_id = "exampleAddress", tags = ["examples", "control surfaces"], security(("login" = [])),
-    responses((status = 200, description = "The address at which phones in the same network reach the server", body = NetworkAddressResponse)),
+    responses((status = 200, description = "The address and the port at which phones in the same network reach the server", body = NetworkAddressResponse)),
 )]
 pub(super) async fn example_address(State(pages): State<ExamplePages>) -> Response {
-    body::json_response(StatusCode::OK, &NetworkAddressResponse { address: network_address(pages.listen_address) })
+    let (address, port) = (network_address(pages.listen_address), pages.listen_address.port());
+    body::json_response(StatusCode::OK, &NetworkAddressResponse { address, port })
 }
 
 #[cfg(test)]

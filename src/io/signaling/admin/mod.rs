@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::io::http;
 use crate::io::http::login::{self, Login};
+use crate::io::moqt::MoqtUrl;
 use crate::io::signaling::admin::console_operations::Operations;
 use crate::io::signaling::admin::examples::ExamplePages;
 use crate::io::signaling::admin::metrics::SignalingCollector;
@@ -36,8 +37,8 @@ pub(super) struct HttpRoutes {
     /// The listen address.
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
-    /// URL of a MOQT echo in the same process.
-    pub(super) moqt_url: Option<String>,
+    /// URL of a MOQT echo in the same process, with its listen host.
+    pub(super) moqt_url: Option<MoqtUrl>,
     pub(super) example_pages: ExamplePages,
     /// Whether `/metrics` needs no login, because only local users can connect.
     pub(super) metrics_are_public: bool,

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Path, RawQuery, State};
@@ -19,6 +19,8 @@ use crate::io::http::ConnectionInfo;
 use crate::io::http::body::{self, PAGE_STYLE, page_response};
 use crate::io::http::login::{Login, LoginError};
 use crate::io::http::request_host::RequestHost;
+use crate::io::moqt::MoqtUrl;
+use crate::io::reachable::reachable_addresses;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::sanitize::{escape_html, escape_html_prose};
 use crate::signaling::{Dialect, DialectSet};
@@ -48,8 +50,8 @@ const WEBRTC_ROOMS: &str = "/rooms";
 /// How a server with several dialects selects one.
 const SELECTION: &str = "All dialects share one port. If the URL does not select the dialect, the first message does.";
 
-/// How the MOQT echo differs from the dialects.
-const MOQT_DESCRIPTION: &str = "Echo of audio over MOQT (QUIC, a UDP port)";
+const MOQT_DESCRIPTION: &str = "MOQT echo over WebTransport (UDP)";
+const LOCAL_MOQT_DESCRIPTION: &str = "MOQT echo over WebTransport (UDP), on the machine of the server only";
 
 /// What the page describes.
 pub(super) struct StartPage {
@@ -59,8 +61,8 @@ pub(super) struct StartPage {
     /// The listen address, for clients that send no valid `Host`.
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
-    /// URL of a MOQT echo in the same process.
-    pub(super) moqt_url: Option<String>,
+    /// URL of a MOQT echo in the same process, with its listen host.
+    pub(super) moqt_url: Option<MoqtUrl>,
     pub(super) has_examples: bool,
 }
 
@@ -76,7 +78,7 @@ pub(super) fn router(page: StartPage) -> Router {
 /// Start page
 #[utoipa::path(
     get, path = "/", operation_id = "startPage", tag = "documentation",
-    responses((status = 200, description = "WebSocket URLs of this server and links to its pages", content_type = "text/html", body = String)),
+    responses((status = 200, description = "URLs of this server and links to its pages", content_type = "text/html", body = String)),
 )]
 pub(super) async fn start_page(
     State(page): State<Arc<StartPage>>,
@@ -91,9 +93,9 @@ pub(super) async fn start_page(
     get, path = "/start", operation_id = "loginLink", tag = "documentation",
     params(("login" = Option<String>, Query, description = "Secret of a login link. The link works once; `HEAD` does not use it up")),
     responses(
-        (status = 200, description = "WebSocket URLs of this server and links to its pages", content_type = "text/html", body = String),
+        (status = 200, description = "URLs of this server and links to its pages", content_type = "text/html", body = String),
         (status = 303, description = "To `/start`, with the cookie of a new session if the link is valid"),
-        (status = 401, description = "The login link is wrong or was already used"),
+        (status = 401, description = "The login link is invalid or has already been used"),
         (status = 403, description = "The login link works only on the machine of the server, or the request is a prefetch"),
         (status = 429, description = "Too many failed logins from this address"),
         (status = 503, description = "The system provides no random numbers"),
@@ -133,8 +135,7 @@ impl StartPage {
     fn response(&self, headers: &HeaderMap, client: &ConnectionInfo) -> Response {
         let login = self.login.check(headers, client.into(), clock::monotonic_now());
         let is_tls = self.is_tls || client.is_forwarded && has_https_proxy(headers);
-        let host = RequestHost::requested(headers).map(|host| Cow::Borrowed(host.text()));
-        let host = host.unwrap_or_else(|| Cow::Owned(self.address.to_string()));
+        let host = shown_host(headers, self.address);
         let mut response = page_response("text/html; charset=utf-8", CSP, self.html(&host, is_tls, login));
         response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
         response
@@ -187,7 +188,10 @@ impl StartPage {
             let url = format!("{}{}", urls[0], example_path(dialect, webrtc_requires_token));
             (dialect.name(), dialect.description(), url)
         });
-        let moqt = self.moqt_url.iter().map(|url| ("moqt", MOQT_DESCRIPTION, url.clone()));
+        let moqt = self.moqt_url.iter().map(|url| {
+            let (description, url) = moqt_entry(url, host);
+            ("moqt", description, url)
+        });
         for (name, description, url) in enabled.chain(moqt) {
             // Writing to a string cannot fail.
             let _ = writeln!(
@@ -227,6 +231,27 @@ const fn example_path(dialect: Dialect, webrtc_requires_token: bool) -> &'static
         Dialect::WebRtc if webrtc_requires_token => "/?roomId=ROOM&userId=ID&userName=NAME&token=TOKEN",
         Dialect::WebRtc => "/?roomId=ROOM&userId=ID&userName=NAME",
     }
+}
+
+/// The host and port that the page shows: those of the request, or an address of the server if the request has no valid `Host`.
+fn shown_host(headers: &HeaderMap, listen_address: SocketAddr) -> Cow<'_, str> {
+    let requested = RequestHost::requested(headers).map(|host| Cow::Borrowed(host.text()));
+    requested.unwrap_or_else(|| {
+        let address = reachable_addresses(listen_address).first().copied().unwrap_or(listen_address);
+        Cow::Owned(address.to_string())
+    })
+}
+
+/// The description and the URL of the MOQT echo at `url`, which contains its listen host. If the MOQT echo listens on all addresses, the
+/// browser reaches it at `host`, like the page.
+fn moqt_entry(url: &MoqtUrl, host: &str) -> (&'static str, String) {
+    let ip = url.host.parse::<IpAddr>().ok();
+    if ip.is_some_and(|ip| ip.is_unspecified()) {
+        let host = RequestHost::parse(host).map_or("localhost", RequestHost::name).to_owned();
+        return (MOQT_DESCRIPTION, MoqtUrl { host, ..url.clone() }.to_string());
+    }
+    let is_local = url.host.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback());
+    (if is_local { LOCAL_MOQT_DESCRIPTION } else { MOQT_DESCRIPTION }, url.to_string())
 }
 
 /// Whether a proxy in front of this server accepts TLS connections.
@@ -272,14 +297,40 @@ mod tests {
         assert!(all.contains("logged in") && !all.contains("(login)") && all.contains("/examples/"), "{all}");
         assert!(!all.contains("<!--"), "every placeholder is replaced: {all}");
         assert!(!all.contains("<dt>moqt</dt>"), "{all}");
-        let moqt = StartPage {
-            moqt_url: Some("https://localhost:4433/a&b".to_owned()),
-            ..page(DialectSet::JAMJAM_ONLY, false)
-        };
-        assert!(moqt.html("x", false, Ok(())).contains("https://localhost:4433/a&amp;b</code>"));
         let one = page(DialectSet::only(Dialect::WebRtc), false).html("x", false, Err(LoginError::Missing));
         assert_eq!(one.matches("<dt>").count(), 1);
         assert!(one.contains("ws://x/?roomId") && one.contains("(login)") && !one.contains("/examples/"), "{one}");
+    }
+
+    #[test]
+    fn moqt_url_contains_the_requested_host_if_the_echo_accepts_other_machines() {
+        let local = "on the machine of the server only";
+        for (listen_host, requested, expected, is_local) in [
+            ("localhost", "192.0.2.7:8080", "https://localhost:4443/a&amp;b", true),
+            ("::1", "192.0.2.7:8080", "https://[::1]:4443/a&amp;b", true),
+            ("0.0.0.0", "rooms.example:8080", "https://rooms.example:4443/a&amp;b", false),
+            ("::", "[2001:db8::7]:8080", "https://[2001:db8::7]:4443/a&amp;b", false),
+            ("0.0.0.0", "localhost", "https://localhost:4443/a&amp;b", false),
+            ("192.0.2.7", "rooms.example", "https://192.0.2.7:4443/a&amp;b", false),
+        ] {
+            let url: MoqtUrl = "https://x:4443/a&b".parse().expect("a URL");
+            let moqt_url = Some(MoqtUrl { host: listen_host.to_owned(), ..url });
+            let html = StartPage { moqt_url, ..page(DialectSet::JAMJAM_ONLY, false) }.html(requested, false, Ok(()));
+            assert!(html.contains(&format!("<code>{expected}</code>")), "{expected}: {html}");
+            assert!(html.contains("MOQT echo over WebTransport (UDP)"), "{html}");
+            assert_eq!(html.contains(local), is_local, "{listen_host}");
+        }
+    }
+
+    #[test]
+    fn request_without_a_valid_host_gets_a_reachable_address() {
+        let address = SocketAddr::from(([0, 0, 0, 0], 8_080));
+        for hosts in [&[][..], &["localhost:"], &["<b>"], &["a", "b"]] {
+            let headers = hosts.iter().map(|host| (header::HOST, host.parse().expect("a header value"))).collect();
+            assert_eq!(shown_host(&headers, address), "127.0.0.1:8080", "{hosts:?}");
+        }
+        let headers = [(header::HOST, HeaderValue::from_static("rooms.example"))].into_iter().collect();
+        assert_eq!(shown_host(&headers, address), "rooms.example");
     }
 
     #[test]

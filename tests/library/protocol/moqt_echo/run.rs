@@ -30,6 +30,7 @@ impl TrackerFixture {
             run_kind: RunKind::Probe,
             target: "moqt://h:1/echo".to_owned(),
             broadcast_track: "/client.echo, index".to_owned(),
+            track_path: "japan, kyoto, text".to_owned(),
             timeout: 2_000 * MS,
             late_after: Some(20 * MS),
         };
@@ -175,7 +176,7 @@ fn failure_reason_follows_from_the_outcome() {
     let closed = |closed_locally| MoqtRunOutcome::Closed { code: 0x13, reason: "no".to_owned(), closed_locally };
     for (established, ending, lost) in [
         (true, MoqtRunOutcome::Completed, None),
-        (true, MoqtRunOutcome::NotReady("not yet"), Some(("not_ready", "not yet"))),
+        (true, MoqtRunOutcome::NotReady("not yet".into()), Some(("not_ready", "not yet"))),
         (true, closed(false), Some(("closed", "the server closed the connection with code 0x13 (no)"))),
         (false, closed(false), Some(("closed", "the server closed the connection with code 0x13 (no)"))),
         (true, closed(true), Some(("broken", "the connection broke: no"))),

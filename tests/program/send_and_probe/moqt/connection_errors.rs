@@ -114,7 +114,7 @@ fn unanswered_first_attempt_is_only_reported_as_a_retry() {
         (&reported["retried_path"], &reported["connection_failure"]["kind"]),
         (&json!("echo"), &json!("rejected"))
     );
-    assert_eq!((&reported["version"], &reported["track"]), (&Value::Null, &json!("japan, kyoto, text")), "{reported}");
+    assert_eq!((&reported["version"], &reported["track"]), (&Value::Null, &json!("/client.echo, index")), "{reported}");
     assert_eq!((&reported["session_ms"], &reported["subscribe_ms"]), (&Value::Null, &Value::Null), "{reported}");
     assert!(codes(&refused).contains(&"path_retried"), "{refused:#}");
 

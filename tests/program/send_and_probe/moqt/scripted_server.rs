@@ -39,6 +39,8 @@ pub(crate) enum ServerAction {
     Close(u32),
     /// Sends the group back, and unsubscribes from the track.
     Unsubscribe,
+    /// Resets the client's subscription with this code, and does not send the group back.
+    ResetSubscription(u32),
 }
 
 /// The server's response to the session setup.
@@ -257,7 +259,9 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
         open_streams.push((send, requester));
         script.fail_if_reached(3 + kind, connection).await?;
     }
-    let [_, _, (subscription, _), ..] = &mut open_streams[..] else { panic!("the third stream is our subscription") };
+    let [_, _, (subscription, _), _, (client_subscription, _)] = &mut open_streams[..] else {
+        panic!("the third stream is our subscription, and the fifth is the client's")
+    };
     let mut held: Option<(u8, Vec<Vec<u8>>)> = None;
     loop {
         let mut stream = connection.accept_uni().await?;
@@ -282,6 +286,7 @@ async fn serve(connection: &Connection, connection_number: usize, script: &Scrip
             frames.push(frame);
         }
         match action {
+            Some(ServerAction::ResetSubscription(code)) => client_subscription.reset(code.into())?,
             Some(ServerAction::Drop | ServerAction::Stop | ServerAction::Close(_)) => {}
             Some(ServerAction::Truncate(frame_count)) => {
                 let mut stream = return_frames(connection, sequence, &frames[..frame_count]).await?;

@@ -519,6 +519,7 @@ fn logout_ends_only_the_session_of_the_cookie() {
     let name = format!("jamjam-dev-{}", server.server.address.port());
     assert_eq!(response.status, 204);
     assert_eq!(response.header("set-cookie"), format!("{name}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0"));
+    server.server.line_starting_with("http: session ended source=127.0.0.1");
     assert_eq!(server.browse("/console", &[&cookie]).status, 401);
     assert!(server.browse("/console", &[&other]).body.contains("id=\"logout\""));
     let password = LinkServer::start(&["--docs-password", "sesame"]);
@@ -540,7 +541,10 @@ fn response_without_a_session_explains_how_to_get_a_link() {
     let json = server.browse("/console/state", &[]);
     assert!(json.status == 401 && json.error().contains(&advice), "{json:?}");
     let used = server.browse("/start?login=x", &[HTML]);
-    assert!(used.status == 401 && used.body.contains("used or invalid") && used.body.contains(&advice), "{used:?}");
+    assert!(
+        used.status == 401 && used.body.contains("has already been used or is invalid") && used.body.contains(&advice),
+        "{used:?}"
+    );
 }
 
 #[test]
@@ -548,8 +552,8 @@ fn link_that_cannot_be_written_is_reported() {
     let mut server = Server::start_signaling_as(&["--host", "127.0.0.1", "--port", "0"], |command| {
         command.env("TMPDIR", "/nonexistent").env("XDG_RUNTIME_DIR", "/nonexistent");
     });
-    let line =
-        server.line_starting_with("http: cannot write the login link to a file; set XDG_RUNTIME_DIR, or start signaling-server with DOCS_PASSWORD");
+    let line = server
+        .line_starting_with("http: cannot write the login link to a file; set XDG_RUNTIME_DIR, or set DOCS_PASSWORD ");
     assert_eq!(line.level, "WARN");
     assert_eq!(request(&server, "GET", "/console", &[]).status, 401);
 }

@@ -1,5 +1,8 @@
 //! The start page at `/` and `/start`, and the lines that the servers log at startup.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use jamjam_dev::signaling::Dialect;
 
 use crate::signaling_server::http::login::RIGHT;
@@ -55,6 +58,22 @@ fn script_code_in_the_host_does_not_reach_the_page() {
         }
     }
     assert!(get(&server, "/?<script>alert(1)</script>").body.find("alert").is_none());
+}
+
+#[test]
+fn start_page_without_a_valid_host_shows_an_address_that_clients_can_use() {
+    let server = Server::start_signaling(&["--host", "0.0.0.0"]);
+    let port = server.address.port();
+    for head in
+        ["HTTP/1.1\r\nHost: localhost:\r\nConnection: close", "HTTP/1.1\r\nHost: a,b\r\nConnection: close", "HTTP/1.0"]
+    {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        write!(stream, "GET / {head}\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        assert!(page.contains(&format!("<code>ws://127.0.0.1:{port}/</code>")), "{head}: {page}");
+        assert!(!page.contains("0.0.0.0"), "{head}: {page}");
+    }
 }
 
 #[test]

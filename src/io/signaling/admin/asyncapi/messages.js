@@ -275,7 +275,7 @@ function tokenRequest() {
   return { clientId: "docs-page", room: room ?? currentChannel().address.split("/").pop() };
 }
 
-// Requests a token for the room of the channel. A server with an issuer key requires the key.
+// Requests a token for the room of the channel. A server with a token issuer key requires the key.
 async function createToken() {
   try {
     const headers = { "Content-Type": "application/json" };

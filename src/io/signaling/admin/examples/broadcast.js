@@ -19,7 +19,7 @@ async function getToken() {
   const { ok, status, answer } = await shared.post("/auth/token", body, $("issuer-key").value);
   if (!ok) {
     showState("token-state", answer.error, true);
-    // The server has an issuer key, and the request did not contain it.
+    // The server has a token issuer key, and the request did not contain it.
     if (status === 401) $("issuer-key").focus();
     return;
   }
@@ -36,14 +36,17 @@ function listen() {
   const path = `/rooms/${encodeURIComponent(room)}`;
   $("listen").disabled = true;
   $("stop").disabled = false;
-  listener = shared.connect(shared.socketUrl(path, { token }), {
+  const opened = shared.connect(shared.socketUrl(path, { token }), {
     onOpen: () => shared.setStatus("live", `Listening to ${room}`),
     onMessage: showContent,
     onClose(event) {
+      // With a new token, another listener may already be open.
+      if (listener && listener !== opened) return;
       shared.setStatus("gone", shared.closeText(event));
       disconnect();
     },
   });
+  listener = opened;
   if (!$("control").checked) return;
   // The control channel receives commands for a player, never content.
   controlChannel = shared.connect(shared.socketUrl(`${path}/remotecontrol`, { token }), {

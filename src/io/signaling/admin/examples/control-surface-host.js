@@ -83,8 +83,11 @@ async function phoneUrl() {
   const url = new URL(location.pathname, location.href);
   url.search = new URLSearchParams({ room });
   if (["localhost", "127.0.0.1", "[::1]"].includes(url.hostname)) {
-    const { address } = await request("GET", "/examples/address");
+    const { address, port } = await request("GET", "/examples/address");
+    const pagePort = url.port || { "http:": 80, "https:": 443 }[url.protocol];
     $("only-local").hidden = Boolean(address);
+    $("other-port").hidden = !address || Number(pagePort) === port;
+    $("server-port").textContent = port;
     if (address) url.hostname = address.includes(":") ? `[${address}]` : address;
   }
   return url.href;

@@ -8,8 +8,9 @@ import * as shared from "./shared.js";
 
 const { $ } = shared;
 const STATISTICS_INTERVAL_MS = 500;
-// The close code of a connection without a token.
+// The close codes of a connection without a token, and with a token that the server rejects.
 const AUTHENTICATION_REQUIRED = 4001;
+const INVALID_TOKEN = 4002;
 
 // This tab. A second connection with the same id would replace the first one.
 const userId = shared.randomId();
@@ -17,6 +18,9 @@ const userId = shared.randomId();
 const calls = new Map();
 let signaling;
 let toneStream;
+// The token, and the room for which it is valid.
+let token;
+let tokenRoom;
 // Messages are handled one after the other, in the order of arrival.
 let handled = Promise.resolve();
 
@@ -34,7 +38,7 @@ function createTone() {
 async function join() {
   toneStream ??= createTone();
   const parameters = { roomId: $("room").value, userId, userName: $("user-name").value };
-  setJoined(true);
+  enableButtons({ join: false, leave: false });
   if ($("issuer-key").value) parameters.token = await getToken();
   signaling = shared.connect(shared.socketUrl("/", parameters), {
     onOpen: () => shared.setStatus("live", "Connected"),
@@ -45,26 +49,32 @@ async function join() {
     },
     onClose(event) {
       [...calls.keys()].forEach(endCall);
-      setJoined(false);
+      enableButtons({ join: true, leave: false });
+      if (event.code === INVALID_TOKEN) token = undefined;
       if (event.code !== AUTHENTICATION_REQUIRED) {
         shared.setStatus("gone", shared.closeText(event));
         return;
       }
-      const advice = "Enter its issuer key and join again.";
+      const advice = "If it has a token issuer key, enter the key and join again.";
       shared.setStatus("gone", `This server requires a token. ${advice}`);
       $("issuer").hidden = false;
       $("issuer-key").focus();
     },
   });
+  enableButtons({ join: false, leave: true });
 }
 
 // A server with the option `--webrtc-auth token` requires a token for this room and this user.
-// Usually, the server of a web application holds the issuer key and requests the tokens.
+// Usually, the server of a web application holds the token issuer key and requests the tokens.
+// The server limits token requests. Therefore, a token is used until the server rejects it.
 async function getToken() {
-  const body = { clientId: userId, room: $("room").value, audience: "webrtc" };
+  const room = $("room").value;
+  if (token && room === tokenRoom) return token;
+  const body = { clientId: userId, room, audience: "webrtc" };
   const { ok, answer } = await shared.post("/auth/token", body, $("issuer-key").value);
   if (!ok) throw new Error(answer.error);
-  return answer.token;
+  [token, tokenRoom] = [answer.token, room];
+  return token;
 }
 
 const handlers = {
@@ -149,9 +159,10 @@ async function showStatistics({ peer, item }) {
   }
 }
 
-function setJoined(isJoined) {
-  for (const id of ["room", "user-name", "issuer-key", "join-button"]) $(id).disabled = isJoined;
-  $("leave").disabled = !isJoined;
+// During a token request, both buttons are disabled.
+function enableButtons({ join, leave }) {
+  for (const id of ["room", "user-name", "issuer-key", "join-button"]) $(id).disabled = !join;
+  $("leave").disabled = !leave;
 }
 
 // The room is in the URL, so that the URL can be opened in another tab or sent to somebody else.
@@ -174,7 +185,7 @@ shared.onSubmit("send", () => {
 shared.onSubmit("join", () =>
   join().catch((error) => {
     shared.setStatus("gone", `Cannot join: ${error.message}`);
-    setJoined(false);
+    enableButtons({ join: true, leave: false });
   }),
 );
 $("leave").addEventListener("click", () => signaling.close());

@@ -4,25 +4,19 @@
 //! [`EchoSubscribes`] defines when the echo subscribes. In gomoqt, the echo subscribes once to each announced track. In moq-lite, only a
 //! subscription contains the name of a track. Therefore, each subscription of the client causes one subscription of the echo.
 
+mod relay_queue;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::error_code;
-use super::message::{AnnounceStatus, SubscribeUpdate};
+use super::message::{AnnounceStatus, SubscribeGap, SubscribeUpdate};
 use super::version::{EchoSubscribes, PathFormat};
 use super::{
     MAX_LATENCY_MS, MoqtVersion, Session, SessionCounters, SessionEvent, SessionHandler, StreamHandle, TrackPath,
 };
 use crate::time::Time;
-
-/// Bytes that are counted towards [`MoqtEchoConfig::max_buffered_bytes`] for each frame, in addition to its payload.
-const FRAME_OVERHEAD: usize = 64;
-/// Bytes that are counted towards [`MoqtEchoConfig::max_buffered_bytes`] for each waiting group, in addition to its frames. These bytes are
-/// also counted for a group that has no frames. Therefore, the byte limit also bounds the number of waiting groups. The number of waiting
-/// groups must be bounded, because the echo often scans all waiting groups.
-const GROUP_OVERHEAD: usize = 1 << 10;
+use relay_queue::{RelayItem, RelayQueue};
 
 /// Bytes that the groups of a connection may always have. 128 connections can exceed the memory budget by 8 MiB.
 pub const MIN_BUFFERED_BYTES: usize = 64 << 10;
@@ -31,9 +25,8 @@ pub const MIN_BUFFERED_BYTES: usize = 64 << 10;
 /// stream. Therefore, the last groups may arrive after the end of the subscription.
 const LATE_GROUP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Maximum number of items that one turn relays. An item is a frame or the end of a group. Each item is relayed to all subscribers of the
-/// track. The limit must not be lower than the number of items that one turn receives. Otherwise, the queue of items would grow.
-const MAX_ITEMS_PER_TURN: usize = 64;
+/// Maximum number of gaps that wait for their due time.
+const MAX_DELAYED_GAPS: usize = 256;
 
 /// Configuration of the echo.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +88,8 @@ enum TrackState {
     Ending(Time),
     /// The track has ended. It is removed when its last group has been relayed.
     Ended,
+    /// The client reset the subscription with this code. The reset is relayed at this time.
+    Reset(Time, u32),
 }
 
 /// A subscription to a track that is not announced yet.
@@ -118,6 +113,8 @@ pub struct MoqtEcho {
     /// Subscriptions to tracks that are not announced yet.
     pending_subscribes: BTreeMap<StreamHandle, PendingSubscribe>,
     relay_queue: RelayQueue,
+    /// Gaps that the client reported, with the time to report them and the ID of our subscription. The oldest is first.
+    delayed_gaps: VecDeque<(Time, u64, SubscribeGap)>,
     /// Maximum of [`MoqtEcho::buffered_bytes`], at most [`MoqtEchoConfig::max_buffered_bytes`].
     max_buffered_bytes: usize,
     /// Whether due items remain in the queue because a turn relays at most [`MAX_ITEMS_PER_TURN`] items.
@@ -136,6 +133,7 @@ impl MoqtEcho {
             announce_streams: BTreeMap::new(),
             pending_subscribes: BTreeMap::new(),
             relay_queue: RelayQueue::default(),
+            delayed_gaps: VecDeque::new(),
             has_backlog: false,
             counters: SessionCounters::default(),
         }
@@ -218,7 +216,8 @@ impl MoqtEcho {
         self.on_unannounced(session, version, path);
     }
 
-    /// Our subscription ended. An ended track accepts no subscription. When its last group has been relayed, the track is removed.
+    /// Our subscription ended. An ended track accepts no subscription. When its last group has been relayed, the track is removed. In
+    /// moq-lite, a reset is relayed after the delay, like the groups before it.
     fn on_subscription_ended(&mut self, now: Time, session: &mut Session, subscription: u64, code: Option<u32>) {
         let Some(version) = session.version() else { return };
         match (version.rules().echo_subscribes, code) {
@@ -231,10 +230,8 @@ impl MoqtEcho {
                 self.end_track(subscription, TrackState::Ending(now + LATE_GROUP_TIMEOUT));
             }
             (EchoSubscribes::WhenSubscribed, Some(code)) => {
-                for subscriber in
-                    self.tracks.remove(&subscription).into_iter().flat_map(|track| track.subscribe_streams)
-                {
-                    session.end_subscription(subscriber, Some(code));
+                if let Some(track) = self.tracks.get_mut(&subscription) {
+                    track.state = TrackState::Reset(now + self.config.delay, code);
                 }
             }
         }
@@ -336,6 +333,26 @@ impl MoqtEcho {
         }
     }
 
+    /// Keeps a gap that the client reported until it is due.
+    fn on_groups_skipped(&mut self, due: Time, subscription: u64, gap: SubscribeGap) {
+        if self.delayed_gaps.len() < MAX_DELAYED_GAPS {
+            self.delayed_gaps.push_back((due, subscription, gap));
+        } else {
+            self.counters.messages_ignored += 1;
+        }
+    }
+
+    fn report_due_gaps(&mut self, now: Time, session: &mut Session) {
+        while self.delayed_gaps.front().is_some_and(|(due, ..)| *due <= now)
+            && let Some((_, subscription, gap)) = self.delayed_gaps.pop_front()
+        {
+            let track = self.tracks.get(&subscription);
+            for subscriber in track.into_iter().flat_map(|track| &track.subscribe_streams) {
+                session.report_gap(*subscriber, &gap);
+            }
+        }
+    }
+
     /// Relays the due frames of one turn, then applies the limits and removes ended tracks.
     fn relay_due(&mut self, now: Time, session: &mut Session) {
         let tracks = &self.tracks;
@@ -346,16 +363,25 @@ impl MoqtEcho {
             self.relay_queue.drop_over_limit(self.max_buffered_bytes, session, |id| !subscribers(id).is_empty());
         self.counters.groups_dropped_buffer_full += buffer_full;
         self.counters.groups_dropped_no_subscriber += no_subscriber + progress.no_subscriber;
-        let relay_queue = &self.relay_queue;
+        // A backlog contains groups that are due before the gaps and resets.
+        if !self.has_backlog {
+            self.report_due_gaps(now, session);
+        }
+        let (relay_queue, has_backlog) = (&self.relay_queue, self.has_backlog);
         self.tracks.retain(|subscription, track| {
             if matches!(track.state, TrackState::Ending(until) if now >= until) {
                 track.state = TrackState::Ended;
             }
-            let is_finished = track.state == TrackState::Ended
-                && (track.subscribe_streams.is_empty() || !relay_queue.has_subscription(*subscription));
+            let (is_finished, code) = match track.state {
+                TrackState::Active | TrackState::Ending(_) => (false, None),
+                TrackState::Ended => {
+                    (track.subscribe_streams.is_empty() || !relay_queue.has_subscription(*subscription), None)
+                }
+                TrackState::Reset(due, code) => (now >= due && !has_backlog, Some(code)),
+            };
             if is_finished {
                 session.unsubscribe(*subscription, None);
-                track.subscribe_streams.iter().for_each(|subscriber| session.end_subscription(*subscriber, None));
+                track.subscribe_streams.iter().for_each(|subscriber| session.end_subscription(*subscriber, code));
             }
             !is_finished
         });
@@ -395,12 +421,7 @@ impl SessionHandler for MoqtEcho {
             SessionEvent::Unsubscribed { subscribe_stream, code } => {
                 self.on_unsubscribed(session, subscribe_stream, code);
             }
-            SessionEvent::GroupsSkipped { subscribe_id, gap } => {
-                let track = self.tracks.get(&subscribe_id);
-                track.into_iter().flat_map(|track| &track.subscribe_streams).for_each(|subscriber| {
-                    session.report_gap(*subscriber, &gap);
-                });
-            }
+            SessionEvent::GroupsSkipped { subscribe_id, gap } => self.on_groups_skipped(due, subscribe_id, gap),
             SessionEvent::SubscriptionEnded { subscribe_id, code } => {
                 self.on_subscription_ended(now, session, subscribe_id, code);
             }
@@ -450,10 +471,11 @@ impl SessionHandler for MoqtEcho {
             |subscription| self.tracks.get(&subscription).is_some_and(|track| !track.subscribe_streams.is_empty());
         let pending = self.pending_subscribes.values().map(|pending| pending.deadline);
         let ending = self.tracks.values().filter_map(|track| match track.state {
-            TrackState::Ending(until) => Some(until),
+            TrackState::Ending(until) | TrackState::Reset(until, _) => Some(until),
             TrackState::Active | TrackState::Ended => None,
         });
-        pending.chain(ending).chain(self.relay_queue.next_deadline(has_subscribers)).min()
+        let gap = self.delayed_gaps.front().map(|(due, ..)| *due);
+        pending.chain(ending).chain(gap).chain(self.relay_queue.next_deadline(has_subscribers)).min()
     }
 
     fn has_backlog(&self) -> bool {
@@ -473,205 +495,4 @@ fn relays_subscriptions(session: &Session) -> bool {
 /// The range that the echo requests for a subscription of the client.
 fn relayed_range(range: SubscribeUpdate) -> SubscribeUpdate {
     SubscribeUpdate { order: 1, max_latency_ms: MAX_LATENCY_MS, ..range }
-}
-
-/// An item of a group, to be relayed when it is due.
-#[derive(Debug)]
-enum RelayItem {
-    /// A frame.
-    Frame(Bytes),
-    /// The group has ended.
-    Fin,
-    /// The group was reset.
-    Reset(u32),
-}
-
-impl RelayItem {
-    fn cost(&self) -> usize {
-        FRAME_OVERHEAD + if let Self::Frame(payload) = self { payload.len() } else { 0 }
-    }
-}
-
-/// Relays one group from its incoming stream to one outgoing stream per subscriber.
-#[derive(Debug)]
-struct GroupRelay {
-    source: StreamHandle,
-    /// The subscription that the group belongs to.
-    subscribe_id: u64,
-    sequence: u64,
-    /// Outgoing streams; `None` until the relay starts.
-    destinations: Option<Vec<StreamHandle>>,
-    items: VecDeque<(Time, RelayItem)>,
-    cost: usize,
-}
-
-impl GroupRelay {
-    /// Returns true until the relay starts. The outgoing streams are opened when the relay starts.
-    fn is_unstarted(&self) -> bool {
-        self.destinations.is_none()
-    }
-
-    /// Whether the next item is due.
-    fn is_due(&self, now: Time) -> bool {
-        self.items.front().is_some_and(|(due, _)| *due <= now)
-    }
-
-    /// Relays at most `left` due items and subtracts their number from `left`. Returns whether the group is complete.
-    fn relay_due(&mut self, now: Time, session: &mut Session, left: &mut usize) -> bool {
-        let due = self.items.iter().take(*left).take_while(|(due, _)| *due <= now).count();
-        *left -= due;
-        // All items are first written for one subscriber, then for the next subscriber. With this order, short writes can be coalesced.
-        for group in self.destinations.iter().flatten() {
-            for (_, item) in self.items.range(..due) {
-                match item {
-                    RelayItem::Frame(payload) => session.send_frame(*group, payload.clone()),
-                    RelayItem::Fin => session.finish_group(*group),
-                    RelayItem::Reset(code) => session.reset_group(*group, *code),
-                }
-            }
-        }
-        let mut is_complete = false;
-        for (_, item) in self.items.drain(..due) {
-            self.cost -= item.cost();
-            is_complete = !matches!(item, RelayItem::Frame(_));
-        }
-        is_complete
-    }
-}
-
-/// Result of one turn, which relays a limited number of queued items.
-#[derive(Debug, Default)]
-struct RelayProgress {
-    /// Number of groups that became due while no subscriber's range contained them.
-    no_subscriber: u64,
-    /// Whether due items remain in the queue because a turn relays at most [`MAX_ITEMS_PER_TURN`] items.
-    has_backlog: bool,
-}
-
-/// All groups in the echo, the oldest first.
-#[derive(Debug, Default)]
-struct RelayQueue {
-    groups: VecDeque<GroupRelay>,
-    cost: usize,
-}
-
-impl RelayQueue {
-    /// Adds a group.
-    fn start_group(&mut self, source: StreamHandle, subscribe_id: u64, sequence: u64) {
-        let relay = GroupRelay {
-            source,
-            subscribe_id,
-            sequence,
-            destinations: None,
-            items: VecDeque::new(),
-            cost: GROUP_OVERHEAD,
-        };
-        self.cost += GROUP_OVERHEAD;
-        self.groups.push_back(relay);
-    }
-
-    /// Adds an item to a group. Items of dropped groups are ignored.
-    fn push(&mut self, source: StreamHandle, due: Time, item: RelayItem) {
-        let Some(relay) = self.groups.iter_mut().rev().find(|relay| relay.source == source) else { return };
-        let cost = item.cost();
-        relay.cost += cost;
-        self.cost += cost;
-        relay.items.push_back((due, item));
-    }
-
-    /// Bytes charged for all queued groups.
-    fn cost(&self) -> usize {
-        self.cost
-    }
-
-    /// Relays the due items, at most [`MAX_ITEMS_PER_TURN`]. The callback `subscribers` receives the ID of our subscription to a track. The
-    /// callback returns the streams on which the peer subscribed to the echo of this track. A group whose track has no subscriber stays in
-    /// the queue.
-    fn relay_due<'a>(
-        &mut self,
-        now: Time,
-        session: &mut Session,
-        subscribers: impl Fn(u64) -> &'a [StreamHandle],
-    ) -> RelayProgress {
-        let (mut total_cost, mut left, mut progress) = (0, MAX_ITEMS_PER_TURN, RelayProgress::default());
-        self.groups.retain_mut(|relay| {
-            let subscribers = subscribers(relay.subscribe_id);
-            if relay.is_unstarted() && relay.is_due(now) && !subscribers.is_empty() && left > 0 {
-                let sequence = relay.sequence;
-                let open = |subscriber: &StreamHandle| session.open_group(*subscriber, sequence);
-                let destinations: Vec<StreamHandle> = subscribers.iter().filter_map(open).collect();
-                progress.no_subscriber += u64::from(destinations.is_empty());
-                relay.destinations = Some(destinations);
-            }
-            let is_complete = !relay.is_unstarted() && relay.relay_due(now, session, &mut left);
-            if !is_complete {
-                total_cost += relay.cost;
-                progress.has_backlog |= relay.is_due(now) && !(relay.is_unstarted() && subscribers.is_empty());
-            }
-            !is_complete
-        });
-        self.cost = total_cost;
-        progress
-    }
-
-    /// Drops whole groups until at most `max_bytes` are counted for the remaining groups. Groups without a subscriber are dropped first,
-    /// starting with the oldest. After that, the newest groups are dropped, so that the older groups are relayed on time. Returns two
-    /// numbers. The first number is how many groups were dropped because the buffer is full. The second number is how many groups were
-    /// dropped because they had no subscriber.
-    fn drop_over_limit(
-        &mut self,
-        max_bytes: usize,
-        session: &mut Session,
-        has_subscribers: impl Fn(u64) -> bool,
-    ) -> (u64, u64) {
-        let (mut buffer_full, mut no_subscriber) = (0, 0);
-        while self.cost > max_bytes {
-            let unsubscribed =
-                self.groups.iter().position(|relay| relay.is_unstarted() && !has_subscribers(relay.subscribe_id));
-            let Some(index) = unsubscribed.or(self.groups.len().checked_sub(1)) else { break };
-            self.drop_at(index, session);
-            *(if unsubscribed.is_some() { &mut no_subscriber } else { &mut buffer_full }) += 1;
-        }
-        (buffer_full, no_subscriber)
-    }
-
-    /// Drops the oldest unstarted groups of a subscription, except for the last `max_groups`.
-    fn drop_unsubscribed(&mut self, subscription: u64, max_groups: usize, session: &mut Session) -> u64 {
-        let matches_subscription = |relay: &GroupRelay| relay.is_unstarted() && relay.subscribe_id == subscription;
-        let excess = self.groups.iter().filter(|relay| matches_subscription(relay)).count().saturating_sub(max_groups);
-        (0..excess).map(|_| u64::from(self.drop_first(session, matches_subscription))).sum()
-    }
-
-    /// Drops unstarted groups of subscriptions for which `has_ended` is true.
-    fn drop_orphaned(&mut self, session: &mut Session, has_ended: impl Fn(u64) -> bool) -> u64 {
-        let mut dropped = 0;
-        while self.drop_first(session, |relay| relay.is_unstarted() && has_ended(relay.subscribe_id)) {
-            dropped += 1;
-        }
-        dropped
-    }
-
-    fn drop_first(&mut self, session: &mut Session, predicate: impl Fn(&GroupRelay) -> bool) -> bool {
-        let first = self.groups.iter().position(predicate);
-        first.inspect(|index| self.drop_at(*index, session)).is_some()
-    }
-
-    fn drop_at(&mut self, index: usize, session: &mut Session) {
-        let Some(relay) = self.groups.remove(index) else { return };
-        self.cost -= relay.cost;
-        for group in relay.destinations.into_iter().flatten() {
-            session.reset_group(group, error_code::LIMIT_EXCEEDED);
-        }
-    }
-
-    /// Whether a group of the subscription is queued.
-    fn has_subscription(&self, subscription: u64) -> bool {
-        self.groups.iter().any(|relay| relay.subscribe_id == subscription)
-    }
-
-    /// When the next item that can be relayed is due.
-    fn next_deadline(&self, has_subscribers: impl Fn(u64) -> bool) -> Option<Time> {
-        let can_relay = |relay: &&GroupRelay| !relay.is_unstarted() || has_subscribers(relay.subscribe_id);
-        self.groups.iter().filter(can_relay).filter_map(|relay| relay.items.front().map(|(due, _)| *due)).min()
-    }
 }
