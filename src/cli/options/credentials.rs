@@ -171,7 +171,7 @@ impl LoginArgs {
     }
 }
 
-/// Logs that a server with neither a password nor login links rejects every login. `remedy` contains the way to enable logins.
+/// Logs that a server with neither a password nor login links rejects every login. `remedy`: how to enable logins.
 pub fn log_disabled_login(remedy: &str) {
     info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; {remedy}");
 }
