@@ -36,6 +36,7 @@ function listen() {
   const path = `/rooms/${encodeURIComponent(room)}`;
   $("listen").disabled = true;
   $("stop").disabled = false;
+  shared.setStatus("idle", "Connecting");
   const opened = shared.connect(shared.socketUrl(path, { token }), {
     onOpen: () => shared.setStatus("live", `Listening to ${room}`),
     onMessage: showContent,
