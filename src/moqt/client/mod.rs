@@ -140,8 +140,8 @@ pub struct MoqtClient {
     subscribe_streams: Vec<StreamHandle>,
     /// The ID of our subscription to the echo, and whether it was accepted.
     echo_subscription: Option<(u64, bool)>,
-    /// The code with which the server ended our last subscription.
-    rejection_code: Option<u32>,
+    /// The code with which the server ended our last subscription, and whether the server had accepted it.
+    ended_subscription: Option<(u32, bool)>,
     /// Deadline for the server to accept our subscription. It is set from our first frame until the server accepts the subscription, if the
     /// version has [`accepts_with_first_group`](super::version::VersionRules::accepts_with_first_group).
     accept_deadline: Option<Time>,
@@ -167,7 +167,7 @@ impl MoqtClient {
             phase: ClientPhase::SessionSetup,
             subscribe_streams: Vec::new(),
             echo_subscription: None,
-            rejection_code: None,
+            ended_subscription: None,
             accept_deadline: None,
             open_groups: Vec::new(),
             receiving: BTreeMap::new(),
@@ -303,38 +303,33 @@ impl MoqtClient {
 
     /// Finishes the run if nothing is left to wait for.
     fn check_finished(&mut self, now: Time, session: &mut Session) {
-        // Without our subscription, no further frame returns.
-        let rejection = self.rejection_code.filter(|_| self.echo_subscription.is_none());
-        let outcome = match (&self.phase, rejection) {
-            (ClientPhase::Sending { .. }, Some(code)) => subscription_ended(code),
-            (ClientPhase::FinalWait { .. }, Some(code)) if self.sent_frames.all_returned_at().is_none() => {
-                subscription_ended(code)
-            }
-            (ClientPhase::Sending { .. } | ClientPhase::FinalWait { .. }, _)
+        let ended = self.ended_subscription.filter(|_| self.echo_subscription.is_none());
+        let is_ended = ended.is_some_and(|(_, was_accepted)| was_accepted);
+        let not_accepted = || subscription_failure(ended.map(|(code, _)| code), SUBSCRIBE_NOT_ACCEPTED);
+        let outcome = match self.phase {
+            // Without our subscription, no further frame returns.
+            ClientPhase::Sending { .. } if is_ended => not_accepted(),
+            ClientPhase::FinalWait { .. } if is_ended && self.sent_frames.all_returned_at().is_none() => not_accepted(),
+            ClientPhase::Sending { .. } | ClientPhase::FinalWait { .. }
                 if self.accept_deadline.is_some_and(|deadline| now >= deadline) =>
             {
-                MoqtRunOutcome::NotReady(SUBSCRIBE_NOT_ACCEPTED.into())
+                not_accepted()
             }
-            (ClientPhase::FinalWait { since }, _) if now >= self.finish_deadline(*since) => {
-                if self.accept_deadline.is_some() {
-                    MoqtRunOutcome::NotReady(SUBSCRIBE_NOT_ACCEPTED.into())
-                } else {
-                    MoqtRunOutcome::Completed
-                }
+            ClientPhase::FinalWait { since } if now >= self.finish_deadline(since) => {
+                if self.accept_deadline.is_some() { not_accepted() } else { MoqtRunOutcome::Completed }
             }
             // The server has unsubscribed from our track, so no more frames can be sent. If the run continued, the unsent frames
             // would count as lost.
-            (ClientPhase::Sending { .. }, _) if self.subscribe_streams.is_empty() => {
+            ClientPhase::Sending { .. } if self.subscribe_streams.is_empty() => {
                 MoqtRunOutcome::NotReady(SERVER_UNSUBSCRIBED.into())
             }
-            (ClientPhase::Subscribing { deadline }, Some(code)) if now >= *deadline => subscription_ended(code),
-            (ClientPhase::Subscribing { deadline }, None) if now >= *deadline => {
+            ClientPhase::Subscribing { deadline } if now >= deadline => {
                 let missing = match (&self.subscribe_streams[..], self.echo_subscription) {
                     ([], _) => "the server did not subscribe to our track",
                     (_, None) => "the server did not announce the echo",
                     _ => SUBSCRIBE_NOT_ACCEPTED,
                 };
-                MoqtRunOutcome::NotReady(missing.into())
+                subscription_failure(ended.map(|(code, _)| code), missing)
             }
             _ => return,
         };
@@ -343,8 +338,12 @@ impl MoqtClient {
     }
 }
 
-fn subscription_ended(code: u32) -> MoqtRunOutcome {
-    MoqtRunOutcome::NotReady(format!("the server ended our subscription with code {code:#x}").into())
+/// The outcome without a subscription: the code with which the server ended it, or else `missing`.
+fn subscription_failure(code: Option<u32>, missing: &'static str) -> MoqtRunOutcome {
+    MoqtRunOutcome::NotReady(match code {
+        Some(code) => format!("the server ended our subscription with code {code:#x}").into(),
+        None => missing.into(),
+    })
 }
 
 /// The difference between our sequence number of a group and the group's number on the wire. On the wire, the version defines the first
@@ -401,12 +400,15 @@ impl SessionHandler for MoqtClient {
             }
             // A server that rejected the subscription may accept it after a new announcement.
             SessionEvent::SubscriptionEnded { code, .. } => {
-                self.echo_subscription = None;
-                self.rejection_code = code;
+                let was_accepted = self.echo_subscription.take().is_some_and(|(_, accepted)| accepted);
+                self.ended_subscription = code.map(|code| (code, was_accepted));
             }
             SessionEvent::GroupStarted { group_stream, sequence, .. } => {
                 // A server that sends groups has accepted the subscription.
                 self.accept_deadline = None;
+                if let Some((_, accepted)) = &mut self.echo_subscription {
+                    *accepted = true;
+                }
                 let sequence = sequence.saturating_add(wire_sequence_offset(Some(version)));
                 self.receiving.insert(group_stream, (sequence, 0));
             }

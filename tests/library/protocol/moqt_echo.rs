@@ -595,6 +595,25 @@ fn code_of_an_ended_subscription_is_reported() {
     }
 }
 
+/// A server of gomoqt-0.9 that rejects the subscription may accept it after a new announcement. If it sends none, the code is reported.
+#[test]
+fn rejected_subscription_may_be_accepted_after_a_new_announcement() {
+    for is_announced_again in [false, true] {
+        let mut client = before_subscribe_ok(Sending { group_count: None, ..two_groups() });
+        client.reset(StreamHandle::Local(2), 3);
+        client.until(Time::from_millis(5_049));
+        assert_eq!(client.peer.handler().outcome(), None);
+        if is_announced_again {
+            client.deliver(StreamHandle::Local(1), b"\x0d\x00\x0bclient.echo\x0d\x01\x0bclient.echo");
+            let subscription = client.opened.iter().rev().find(|(_, kind)| *kind == StreamDir::Bi).unwrap().0;
+            client.deliver(subscription, &[0]);
+        }
+        client.until(Time::from_millis(5_050));
+        let ended = MoqtRunOutcome::NotReady("the server ended our subscription with code 0x3".into());
+        assert_eq!(client.peer.handler().outcome(), (!is_announced_again).then_some(&ended));
+    }
+}
+
 #[test]
 fn missing_step_of_the_server_is_named() {
     type Messages<'a> = &'a [(StreamHandle, &'a [u8])];
