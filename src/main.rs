@@ -15,9 +15,11 @@ use jamjam_dev::io::stop::StopToken;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli: Cli = environment::parse();
     let stop = StopToken::default();
-    let result = listen_for_signals(stop.clone()).and_then(|()| cli.run(&stop));
+    let result = environment::parse().and_then(|cli: Cli| {
+        listen_for_signals(stop.clone())?;
+        cli.run(&stop)
+    });
     match result {
         Ok(code) => code.into(),
         Err(Failure { code, error }) => {

@@ -1,7 +1,7 @@
 //! Outputs for the returned audio of `send`: playback, WAV recordings, and waveforms of the HTML report.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::audio_source::{MAX_DEVICE_BUFFER_FRAMES, print_device_format};
 use super::client::FinishedRun;
 use super::output::Failure;
 use super::output::{WaveformUse, print_notice};
-use super::values::{TimeSpan, output_file_parser};
+use super::values::{OutputFile, TimeSpan, output_file_parser};
 use crate::audio::jitter_buffer::MAX_JITTER_ALLOWANCE;
 use crate::audio::quality::{Analyzer, PacketFormat};
 use crate::audio::wav::WavSampleFormat;
@@ -146,13 +146,13 @@ struct RecordingFiles {
     ///
     /// Lost packets become silence.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_RECORD)]
-    record: Option<PathBuf>,
+    record: Option<OutputFile>,
 
     /// Write sent (left) and returned (right) audio to this WAV file
     ///
     /// In the file, each returned packet starts at the same time as the matching sent packet. Stereo audio is mixed to mono first.
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_RECORD)]
-    record_both: Option<PathBuf>,
+    record_both: Option<OutputFile>,
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
@@ -167,13 +167,6 @@ enum RecordFormat {
 }
 
 impl RecordingArgs {
-    /// Output files with their options.
-    pub fn output_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let RecordingFiles { record, record_both } = &self.recordings;
-        let files = [("--record", record), ("--record-both", record_both)];
-        files.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?)))
-    }
-
     /// Creates the recordings and starts the recorder thread.
     pub fn start(&self, form: AudioStreamConfig, waveform: WaveformUse) -> Result<(RecorderQueue, Recorder), Failure> {
         let format = match self.record_format {

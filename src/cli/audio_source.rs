@@ -179,12 +179,6 @@ impl SourceArgs {
         }
     }
 
-    /// The input file and its option; `None` for a tone and for standard input.
-    pub fn file(&self) -> Option<(&'static str, &Path)> {
-        let option = if self.wav.is_some() { "--wav" } else { "FILE" };
-        self.path().filter(|path| path.as_os_str() != "-").map(|path| (option, path))
-    }
-
     /// The value of FILE or --wav.
     fn path(&self) -> Option<&Path> {
         self.file.as_deref().or(self.wav.as_deref())

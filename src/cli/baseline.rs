@@ -30,9 +30,9 @@ pub struct BaselineArgs {
 }
 
 impl BaselineArgs {
-    /// The file to read, with its option.
-    pub fn input_file(&self) -> Option<(&'static str, &Path)> {
-        Some(("--baseline", self.baseline.as_deref()?))
+    /// Whether there is an earlier report.
+    pub fn is_given(&self) -> bool {
+        self.baseline.is_some()
     }
 
     /// Reads the earlier report.

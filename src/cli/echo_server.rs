@@ -2,7 +2,6 @@
 //! stops.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +13,10 @@ use super::moqt_server::{BoundMoqtServer, MoqtArgs};
 use super::options::impairment::{ImpairmentArgs, OutcomeLogFile, PreparedEcho};
 use super::options::registration::RegistrationArgs;
 use super::output::Failure;
-use super::output::check_distinct_files;
 use super::server::{self, AddressFile, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
-    BitRate, ByteSize, ListenAddress, LogFormat, Millis, OrOff, PacketRate, TimeSpan, UdpDriver, output_file_parser,
-    parse_percent,
+    BitRate, ByteSize, ListenAddress, LogFormat, Millis, OrOff, OutputFile, PacketRate, TimeSpan, UdpDriver,
+    output_file_parser, parse_percent,
 };
 use crate::address::Cidr;
 use crate::client::StopSignal;
@@ -61,7 +59,7 @@ pub struct Args {
 
     /// Write the listen address to this file once the socket is bound
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser())]
-    address_file: Option<PathBuf>,
+    address_file: Option<OutputFile>,
 
     /// Serve Prometheus metrics and /healthz over HTTP
     ///
@@ -137,7 +135,6 @@ impl Args {
             }
             interval => interval.map(|TimeSpan(interval)| interval),
         };
-        self.check_output_files()?;
         let admission = self.protection.admission_config()?;
         let log = server::start_log(self.verbose, self.log_format, color)?;
         os::set_process_name("echo-server");
@@ -257,15 +254,6 @@ impl Args {
             ))),
             None => Ok(()),
         }
-    }
-
-    /// Output files must be distinct and must not be input files. A certificate and its key may be in the same file.
-    fn check_output_files(&self) -> Result<(), Failure> {
-        let address_file = self.address_file.as_deref().map(|file| ("--address-file", file));
-        let outputs = || address_file.into_iter().chain(self.impairment.outcome_log());
-        check_distinct_files(outputs())?;
-        let inputs: Vec<_> = self.moqt.certificate_files().collect();
-        inputs.iter().try_for_each(|(option, file)| check_distinct_files(outputs().chain([(*option, file.as_path())])))
     }
 
     fn bind_metrics(&self) -> Result<Option<TcpListener>, Failure> {

@@ -9,6 +9,8 @@ use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, Error, FromArgMatches, Parser};
 
+use super::distinct_files;
+use super::output::Failure;
 use super::usage_error::with_advice;
 
 /// Environment variables with an alias. The alias is used if the variable is not set.
@@ -19,21 +21,25 @@ const VARIABLE_ALIASES: &[(&str, &str)] = &[
     ("HMAC_SECRET", "AUTH_SECRET"),
 ];
 
-/// Parses the command line and the environment. If the command line or a variable is invalid, prints the error message and exits.
-pub fn parse<C: Parser>() -> C {
+/// Parses the command line and the environment. If the command line or a variable is invalid, prints the error message and exits. Rejects
+/// output files that another option reads or writes.
+pub fn parse<C: Parser>() -> Result<C, Failure> {
     let arguments: Vec<OsString> = env::args_os().collect();
     let mut command = map_arguments(C::command(), with_effective_variable);
     if arguments.iter().any(|argument| argument == "-h") {
         command = map_arguments(command, shorten_description);
     }
     let parsed = command.clone().try_get_matches_from(&arguments);
-    parsed.and_then(|matches| C::from_arg_matches(&matches)).unwrap_or_else(|error| {
+    let parsed = parsed.and_then(|matches| Ok((C::from_arg_matches(&matches)?, matches)));
+    let (options, matches) = parsed.unwrap_or_else(|error| {
         // If the command line alone is valid, an environment variable caused the error.
         let without_env = map_arguments(C::command(), |argument| argument.env(Resettable::Reset));
         let is_from_env = without_env.try_get_matches_from(&arguments).is_ok();
         let error = with_advice(error, &command, &arguments);
-        if is_from_env { name_variable_in_error(error, command).exit() } else { error.exit() }
-    })
+        if is_from_env { name_variable_in_error(error, command.clone()).exit() } else { error.exit() }
+    });
+    distinct_files::check(&command, &matches)?;
+    Ok(options)
 }
 
 /// Whether a variable is set and not empty. Docker Compose substitutes an empty string for unset variables.

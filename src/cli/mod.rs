@@ -6,6 +6,7 @@ pub mod audio_source;
 pub mod baseline;
 pub mod client;
 pub mod completions;
+pub mod distinct_files;
 pub mod echo_server;
 pub mod environment;
 pub mod generate;

@@ -94,14 +94,6 @@ impl MoqtArgs {
         self.moqt_only
     }
 
-    /// Certificate files that are read or written, with their options.
-    pub fn certificate_files(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
-        let given = [("--cert", self.cert.clone()), ("--key", self.key.clone())];
-        let kept =
-            self.cert_dir.iter().flat_map(|folder| SelfSignedIssuer::files(folder)).map(|file| ("--cert-dir", file));
-        given.into_iter().filter_map(|(option, file)| Some((option, file?))).chain(kept)
-    }
-
     /// Loads the certificate, or generates one for a server at `address`.
     fn load_identity(&self, address: &ListenHostPort) -> Result<ServerIdentity, Failure> {
         let now = SystemTime::now();

@@ -1,16 +1,15 @@
 //! Output of `send` and `probe`. Standard output receives the report. Standard error receives notices and the live view. This module also
 //! writes report files. A [`Failure`] is an error message with the exit code of the program.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 
-use super::values::output_file_parser;
+use super::values::{OutputFile, output_file_parser};
 use crate::io::http::body::PAGE_STYLE;
 use crate::io::{files, os};
 use crate::report::html::{self, AudioSection};
@@ -172,15 +171,15 @@ pub struct ReportFileArgs {
     ///
     /// The page is self-contained. The page of `send` also shows the waveforms, and can play up to 30 s of audio.
     #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
-    html: Option<PathBuf>,
+    html: Option<OutputFile>,
 
     /// Write the report to this JUnit XML file
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
-    junit: Option<PathBuf>,
+    junit: Option<OutputFile>,
 
     /// Write the report to this Markdown file
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
-    markdown: Option<PathBuf>,
+    markdown: Option<OutputFile>,
 }
 
 impl ReportFileArgs {
@@ -247,90 +246,14 @@ fn write_error(option: &str, file: &Path) -> String {
     format!("{option}: cannot write {}", file.display())
 }
 
-/// Rejects two options that name the same file, even with different spellings of its path. Devices are exempt.
-pub fn check_distinct_files<'a>(files: impl IntoIterator<Item = (&'static str, &'a Path)>) -> Result<(), Failure> {
-    let mut seen: Vec<(&str, FileIdentity)> = Vec::new();
-    for (option, file) in files {
-        let Some(identity) = file_identity(file) else { continue };
-        if let Some((other, _)) = seen.iter().find(|(_, seen)| *seen == identity) {
-            let file = file.display();
-            return Err(Failure::usage(format!("{other} and {option} both name {file}; give different files")));
-        }
-        seen.push((option, identity));
-    }
-    Ok(())
-}
-
-/// Identity of a file: its canonical directory and its name, with links resolved. The file need not exist yet.
-type FileIdentity = (PathBuf, Option<OsString>);
-
-fn file_identity(file: &Path) -> Option<FileIdentity> {
-    if let Ok(real) = file.canonicalize() {
-        // Several options may name the same device file, such as /dev/null.
-        return real.is_file().then(|| identity_of_real_path(&real));
-    }
-    // An invalid directory is reported when the file is written.
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let link_target = std::fs::read_link(file).map(|target| folder.join(target));
-    match link_target {
-        Ok(target) if target != file => file_identity(&target),
-        _ => Some((folder.canonicalize().ok()?, file.file_name().map(OsString::from))),
-    }
-}
-
-fn identity_of_real_path(real: &Path) -> FileIdentity {
-    (real.parent().unwrap_or(real).to_owned(), real.file_name().map(OsString::from))
-}
-
 #[cfg(test)]
 mod tests {
 
     use super::*;
 
-    fn is_rejected(files: &[(&'static str, PathBuf)]) -> bool {
-        check_distinct_files(files.iter().map(|(option, file)| (*option, file.as_path()))).is_err()
-    }
-
-    #[test]
-    fn one_file_in_two_spellings_is_rejected() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("there"), "").expect("a file");
-        std::fs::create_dir(at("below")).expect("a folder");
-        for (one, other, same) in [
-            ("there", "there", true),
-            ("there", "below/../there", true),
-            ("new", "./new", true),
-            ("new", "below/../new", true),
-            ("new", "newer", false),
-            ("new", "below/new", false),
-            ("there", "new", false),
-        ] {
-            assert_eq!(is_rejected(&[("--a", at(one)), ("--b", at(other))]), same, "{one} {other}");
-        }
-        // Files in a missing directory are accepted here: the error is reported when a file is written.
-        assert!(!is_rejected(&[("--a", at("nowhere/x")), ("--b", at("nowhere/x"))]));
-        assert!(!is_rejected(&[("--a", "/dev/null".into()), ("--b", "/dev/null".into())]));
-    }
-
     #[test]
     fn rows_of_wrapped_lines_are_counted() {
         let widths = [80, 0, 41, 40];
         assert_eq!([80, 40, 20, 1, 0].map(|columns| occupied_rows(&widths, columns)), [4, 6, 10, 162, 162]);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn link_and_its_target_are_rejected_even_before_it_exists() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let at = |name: &str| folder.path().join(name);
-        std::os::unix::fs::symlink("goal", at("link")).expect("a link");
-        std::os::unix::fs::symlink("link", at("linked")).expect("a link");
-        assert!(is_rejected(&[("--a", at("linked")), ("--b", at("goal"))]));
-        std::fs::write(at("goal"), "").expect("a file");
-        assert!(is_rejected(&[("--a", at("linked")), ("--b", at("goal"))]));
-        // A symbolic link to itself must not make the check loop forever.
-        std::os::unix::fs::symlink(at("loop"), at("loop")).expect("a link");
-        assert!(is_rejected(&[("--a", at("loop")), ("--b", at("loop"))]));
     }
 }

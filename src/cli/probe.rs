@@ -109,7 +109,7 @@ impl Args {
         if let Some(code) = self.this_machine.run(json, color, stop)? {
             return Ok(code);
         }
-        self.client.load_baseline()?;
+        self.client.baseline.load()?;
         if let Some(code) = self.client.replay(RunKind::Probe, color)? {
             return Ok(code);
         }

@@ -9,7 +9,7 @@ use clap::Arg;
 
 use super::output::{Failure, HEADING_LIMITS, HEADING_REPORT};
 use super::packet_lines::RecordFile;
-use super::values::output_file_parser;
+use super::values::{OutputFile, output_file_parser};
 use crate::report::limits::Limits;
 use crate::report::run_record::{MAX_LINE_BYTES, RecordReader, RecordedOptions, RecordedRun};
 
@@ -20,7 +20,7 @@ pub struct RunRecordArgs {
     ///
     /// --replay computes the report from this file. The file contains one JSON document per line.
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_REPORT)]
-    record_run: Option<PathBuf>,
+    record_run: Option<OutputFile>,
 
     /// Compute the report from a --record-run file; send nothing
     ///
@@ -51,19 +51,14 @@ pub fn exclude_from_replay(arg: Arg) -> Arg {
 }
 
 impl RunRecordArgs {
-    /// The file to write, with its option.
-    pub fn output_file(&self) -> Option<(&'static str, &Path)> {
-        Some(("--record-run", self.record_run.as_deref()?))
-    }
-
-    /// The file to read, with its option.
-    pub fn input_file(&self) -> Option<(&'static str, &Path)> {
-        Some(("--replay", self.replay.as_deref()?))
+    /// Whether a record is written.
+    pub fn is_recording(&self) -> bool {
+        self.record_run.is_some()
     }
 
     /// Creates the file of --record-run.
     pub fn create(&self, limits: Limits) -> Result<Option<RecordFile>, Failure> {
-        let create = |path: &PathBuf| RecordFile::create(path, &RecordedOptions::new(limits));
+        let create = |path: &OutputFile| RecordFile::create(path, &RecordedOptions::new(limits));
         self.record_run.as_ref().map(create).transpose().map_err(Failure::unusable)
     }
 

@@ -14,7 +14,7 @@ use super::baseline::planned_duration;
 use super::client::ClientArgs;
 use super::client::moqt::{EmbeddedMoqtServer, MoqtClientArgs, MoqtRunPlan};
 use super::client::udp::ConnectedTarget;
-use super::output::{Failure, HEADING_LIMITS, check_distinct_files, print_notice};
+use super::output::{Failure, HEADING_LIMITS, print_notice};
 use super::target::{MoqtTarget, SendTarget};
 use super::values::TimeSpan;
 use crate::client::LiveConfig;
@@ -99,7 +99,7 @@ impl Args {
         if let Some(code) = self.capture.list_devices(self.client.json_format())? {
             return Ok(code);
         }
-        self.client.load_baseline()?;
+        self.client.baseline.load()?;
         if let Some(code) = self.client.replay(RunKind::Send, color)? {
             return Ok(code);
         }
@@ -123,12 +123,9 @@ impl Args {
         }
         // All options are checked before the first packet is sent.
         self.client.require_target(to)?;
-        check_distinct_files(
-            self.source.file().into_iter().chain(self.recording.output_files()).chain(self.client.distinct_files()),
-        )?;
         if self.no_echo {
             self.client.reject_limits_without_replies()?;
-            if self.client.baseline.input_file().is_some() {
+            if self.client.baseline.is_given() {
                 return Err(Failure::usage("--no-echo cannot be used with --baseline, because no replies arrive"));
             }
         }

@@ -1,7 +1,6 @@
 //! `jamjam-dev signaling-server`: assembles the limits, dialects, TLS and login of the signaling server. The server runs until it is
 //! stopped.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,9 @@ use super::options::credentials::{LoginArgs, ServerTlsArgs};
 use super::options::signaling_limits::{ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs};
 use super::output::Failure;
 use super::server::{self, AddressFile, MemoryArgs, bind_tcp};
-use super::values::{DEFAULT_SIGNALING_PORT, LogFormat, TimeSpan, TrimmedEnumParser, output_file_parser, parse_port};
+use super::values::{
+    DEFAULT_SIGNALING_PORT, LogFormat, OutputFile, TimeSpan, TrimmedEnumParser, output_file_parser, parse_port,
+};
 use crate::io::os;
 use crate::io::signaling::{self, ShutdownTimeout, SignalingServerConfig};
 use crate::io::stop::StopToken;
@@ -57,7 +58,7 @@ pub struct Args {
 
     /// Write the listen address to this file once the socket is bound
     #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser())]
-    address_file: Option<PathBuf>,
+    address_file: Option<OutputFile>,
 
     /// Maximum time to close connections after SIGTERM or SIGINT
     ///

@@ -6,7 +6,8 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -19,14 +20,25 @@ use crate::report::limits::Profile;
 use crate::signaling::Dialect;
 use crate::units::{self, ParseQuantityError, TimeUnit};
 
+/// A file that the program writes.
+#[derive(Clone, Debug)]
+pub struct OutputFile(PathBuf);
+
+impl Deref for OutputFile {
+    type Target = Path;
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
 /// Parser for the value of an option that names an output file. Rejects `-`, which usually means standard output. Without this check, the
 /// program would create a file with the name `-`. Also rejects files that a standard stream uses.
-pub fn output_file_parser() -> impl TypedValueParser<Value = PathBuf> {
+pub fn output_file_parser() -> impl TypedValueParser<Value = OutputFile> {
     PathBufValueParser::new().try_map(|file| {
         if file.as_os_str() == "-" {
             return Err("standard output is not supported; for a file named `-`, give ./-".to_owned());
         }
-        files::stream_conflict(&file).map_or(Ok(file), |conflict| Err(conflict.to_string()))
+        files::stream_conflict(&file).map_or(Ok(OutputFile(file)), |conflict| Err(conflict.to_string()))
     })
 }
 

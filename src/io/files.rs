@@ -1,10 +1,13 @@
-//! Reads small files with a size limit, and writes files atomically: writes a temporary file in the same folder and renames it.
+//! Reads small files with a size limit, and writes files atomically: writes a temporary file in the same folder and renames it. Determines
+//! whether two paths name the same file.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+
+use same_file::Handle;
 
 /// Maximum size of a file that is read as a whole: certificates, secrets and room files.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -69,8 +72,7 @@ fn write_with(file: &Path, text: &str, options: &OpenOptions) -> io::Result<()> 
 /// Stores the new name of a file permanently.
 #[cfg(unix)]
 fn sync_folder(file: &Path) -> io::Result<()> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
+    match File::open(folder_of(file)).and_then(|folder| folder.sync_all()) {
         // A folder may be writable but not readable, and some file systems do not support this call. The file itself is complete.
         Err(error) if is_no_error(error.kind()) => Ok(()),
         synced => synced,
@@ -122,30 +124,78 @@ pub fn prepare(file: &Path) -> io::Result<()> {
     if exists { fs::remove_file(&target) } else { Ok(()) }
 }
 
-/// Why a path cannot name an output file: this process or another one already writes to the file.
+/// Why a path cannot name an output file: this process or another one already uses the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamConflict {
     /// The path names an open file, such as /dev/stdout.
     OpenFile,
-    /// Standard output of this process is redirected to the file.
-    Stdout,
-    /// Standard error of this process is redirected to the file.
-    Stderr,
+    /// This stream of the process is redirected to or from the file.
+    Redirected(&'static str),
 }
 
 impl fmt::Display for StreamConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::OpenFile => "this path stands for an open file; give the name of a file",
-            Self::Stdout => "standard output is redirected to this file; give another file",
-            Self::Stderr => "standard error is redirected to this file; give another file",
-        })
+        match self {
+            Self::OpenFile => f.write_str("this path stands for an open file; give the name of a file"),
+            Self::Redirected(stream) => write!(f, "standard {stream} is redirected to this file; give another file"),
+        }
     }
 }
 
-/// Checks that `file` is none of the standard streams. Replacing or truncating such a file would lose the output of the stream.
+/// Checks that `file` is none of the standard streams. Replacing or truncating such a file would lose the data of the stream.
 pub fn stream_conflict(file: &Path) -> Option<StreamConflict> {
-    if is_descriptor(file) { Some(StreamConflict::OpenFile) } else { redirected_stream(file) }
+    if is_descriptor(file) {
+        return Some(StreamConflict::OpenFile);
+    }
+    let identity = FileIdentity::of(file)?;
+    let streams = [("input", Handle::stdin()), ("output", Handle::stdout()), ("error", Handle::stderr())];
+    let redirected = streams.into_iter().find(
+        |(_, stream)| matches!((&identity, stream), (FileIdentity::Existing(file), Ok(stream)) if file == stream),
+    );
+    redirected.map(|(name, _)| StreamConflict::Redirected(name))
+}
+
+/// Identifies a regular file by its device and inode (Windows: volume and file index). All paths and hard links to a file have the same
+/// identity. A file that does not exist yet is identified by its directory and its name.
+#[derive(Debug, PartialEq, Eq)]
+pub enum FileIdentity {
+    /// The file exists.
+    Existing(Handle),
+    /// The file does not exist yet.
+    New(Handle, OsString),
+}
+
+impl FileIdentity {
+    /// Follows symbolic links, even to a missing file. Returns `None` for devices and pipes, which several options may use, and for paths
+    /// that cannot be opened: their error is reported when the file is used.
+    pub fn of(file: &Path) -> Option<Self> {
+        let mut path = file.to_owned();
+        for _ in 0..MAX_LINKS {
+            if let Ok(metadata) = fs::metadata(&path) {
+                // A file may be writable but not readable.
+                let open = || {
+                    Handle::from_path(&path).or_else(|_| Handle::from_file(File::options().write(true).open(&path)?))
+                };
+                return metadata.is_file().then(open)?.ok().map(Self::Existing);
+            }
+            let folder = folder_of(&path);
+            match fs::read_link(&path) {
+                Ok(target) => path = folder.join(target),
+                Err(_) => return Some(Self::New(Handle::from_path(folder).ok()?, comparable_name(&path)?)),
+            }
+        }
+        None
+    }
+}
+
+/// The name of a file. Windows and macOS ignore the case of names.
+fn comparable_name(path: &Path) -> Option<OsString> {
+    let name = path.file_name()?;
+    Some(if cfg!(any(windows, target_os = "macos")) { name.to_ascii_lowercase() } else { name.to_owned() })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Maximum number of symbolic links that are followed, as in Linux.
@@ -156,8 +206,8 @@ const MAX_LINKS: usize = 40;
 fn is_descriptor(file: &Path) -> bool {
     let mut path = file.to_owned();
     for _ in 0..MAX_LINKS {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let (Some(name), Ok(folder)) = (path.file_name().and_then(|name| name.to_str()), parent.canonicalize()) else {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let (Some(name), Ok(folder)) = (name, folder_of(&path).canonicalize()) else {
             return false;
         };
         if folder == Path::new("/dev") && ["stdin", "stdout", "stderr"].contains(&name) {
@@ -181,30 +231,6 @@ fn is_pipe(file: &Path) -> bool {
 #[cfg(not(unix))]
 fn is_pipe(_: &Path) -> bool {
     false
-}
-
-/// The standard stream that is redirected to `file`. Several streams and options may use the same device, such as /dev/null.
-#[cfg(unix)]
-fn redirected_stream(file: &Path) -> Option<StreamConflict> {
-    use std::io::IsTerminal;
-    use std::os::fd::{AsFd, BorrowedFd};
-    use std::os::unix::fs::{FileTypeExt, MetadataExt};
-
-    let target = fs::metadata(file).ok()?;
-    let is_target = |stream: BorrowedFd<'_>| {
-        let open = stream.try_clone_to_owned().and_then(|stream| File::from(stream).metadata());
-        let is_shared_device = target.file_type().is_char_device() && !stream.is_terminal();
-        open.is_ok_and(|open| (open.dev(), open.ino()) == (target.dev(), target.ino())) && !is_shared_device
-    };
-    if is_target(io::stdout().as_fd()) {
-        return Some(StreamConflict::Stdout);
-    }
-    is_target(io::stderr().as_fd()).then_some(StreamConflict::Stderr)
-}
-
-#[cfg(not(unix))]
-fn redirected_stream(_: &Path) -> Option<StreamConflict> {
-    None
 }
 
 /// Follows symbolic links, even to a missing file. The rename then replaces the target instead of the link.
@@ -258,6 +284,49 @@ mod tests {
             let file: PathBuf = file;
             assert_eq!(stream_conflict(&file) == Some(StreamConflict::OpenFile), expected, "{}", file.display());
         }
+    }
+
+    fn is_same(one: &Path, other: &Path) -> bool {
+        FileIdentity::of(one).is_some_and(|identity| FileIdentity::of(other) == Some(identity))
+    }
+
+    #[test]
+    fn all_spellings_and_hard_links_of_a_file_are_the_same_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("there"), "").expect("a file");
+        fs::write(at("copy"), "").expect("a file");
+        fs::hard_link(at("there"), at("hard")).expect("a link");
+        fs::create_dir(at("below")).expect("a folder");
+        for (one, other, same) in [
+            ("there", "there", true),
+            ("there", "below/../there", true),
+            ("there", "hard", true),
+            ("there", "copy", false),
+            ("new", "./new", true),
+            ("new", "below/../new", true),
+            ("new", "newer", false),
+            ("new", "below/new", false),
+            ("there", "new", false),
+            ("nowhere/x", "nowhere/x", false),
+            ("below", "below", false),
+        ] {
+            assert_eq!(is_same(&at(one), &at(other)), same, "{one} {other}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn symbolic_link_is_its_target_even_before_that_exists() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        for (link, target) in [("link", "goal"), ("linked", "link"), ("loop", "pool"), ("pool", "loop")] {
+            std::os::unix::fs::symlink(target, at(link)).expect("a link");
+        }
+        assert!(is_same(&at("linked"), &at("goal")));
+        fs::write(at("goal"), "").expect("a file");
+        assert!(is_same(&at("linked"), &at("goal")));
+        assert!(!is_same(&at("loop"), &at("loop")) && !is_same("/dev/null".as_ref(), "/dev/null".as_ref()));
     }
 
     #[cfg(unix)]

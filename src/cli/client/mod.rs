@@ -7,7 +7,6 @@ pub mod udp;
 pub mod websocket;
 
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -19,8 +18,7 @@ use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
 use super::output::Failure;
 use super::output::{
-    HEADING_LIMITS, HEADING_REPORT, ReportFileArgs, WaveformUse, check_distinct_files, print, print_message,
-    silence_notices,
+    HEADING_LIMITS, HEADING_REPORT, ReportFileArgs, WaveformUse, print, print_message, silence_notices,
 };
 use super::packet_lines::RecordFile;
 use super::run_origin;
@@ -271,12 +269,6 @@ impl ClientArgs {
         (self.json, self.json_lines)
     }
 
-    /// Files that must be distinct, with their options: the output files and the input file of --baseline.
-    pub fn distinct_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let outputs = self.files.files().chain(self.run_record.output_file()).chain(self.impairment.outcome_log());
-        outputs.chain(self.baseline.input_file())
-    }
-
     /// Rejects limits that need replies. Called for --no-echo.
     pub fn reject_limits_without_replies(&self) -> Result<(), Failure> {
         let limits = self.limits();
@@ -290,10 +282,10 @@ impl ClientArgs {
 
     /// What the waveforms of this run are used for.
     pub fn waveform_use(&self) -> WaveformUse {
-        match (self.files.has_html(), self.run_record.output_file()) {
+        match (self.files.has_html(), self.run_record.is_recording()) {
             (true, _) => WaveformUse::Page,
-            (false, Some(_)) => WaveformUse::Record,
-            (false, None) => WaveformUse::None,
+            (false, true) => WaveformUse::Record,
+            (false, false) => WaveformUse::None,
         }
     }
 
@@ -333,14 +325,6 @@ impl ClientArgs {
         given.or(self.profile.map_or_else(Limits::default, |profile| Profile::from(profile).limits()))
     }
 
-    /// Reads the report of --baseline, before anything is sent.
-    pub fn load_baseline(&self) -> Result<(), Failure> {
-        if self.baseline.input_file().is_some() {
-            check_distinct_files(self.distinct_files())?;
-        }
-        self.baseline.load()
-    }
-
     /// If --replay was given, reports the recorded run and returns the exit code. `command` is the subcommand.
     pub fn replay(&self, command: RunKind, color: ColorChoice) -> Result<Option<u8>, Failure> {
         let Some(RecordedRun { options, run, error, audio }) = self.run_record.read()? else { return Ok(None) };
@@ -353,7 +337,6 @@ impl ClientArgs {
                 "--replay: this is a record of `{other}`; use `jamjam-dev {other} --replay`"
             )));
         }
-        check_distinct_files(self.distinct_files().chain(self.run_record.input_file()))?;
         let limits = self.limits().or(options.limits);
         let report = self.baseline.report(&run, &limits);
         let error = error.map(|error| anyhow!(error));

@@ -14,7 +14,6 @@ use super::monitor::{MonitorResult, RunMonitor};
 use super::{ClientArgs, FinishedRun, udp_only_error};
 use crate::cli::baseline::planned_duration;
 use crate::cli::output::Failure;
-use crate::cli::output::check_distinct_files;
 use crate::cli::target::MoqtTarget;
 use crate::cli::values::TimeSpan;
 use crate::client::LiveConfig;
@@ -200,7 +199,6 @@ impl ClientArgs {
 
     /// Runs a session until it finishes or `stop` is requested.
     pub fn run_moqt(&self, plan: MoqtRunPlan<'_>, stop: &StopToken) -> Result<FinishedRun, Failure> {
-        check_distinct_files(self.distinct_files())?;
         let socket_options = self.network.options_without_port("MOQT")?;
         let MoqtRunPlan { command: run_kind, to, embedded, offered_versions, config, print } = plan;
         let (target, name, trust) = match (&embedded, to) {

@@ -8,7 +8,7 @@ use super::monitor::{RunMonitor, RunOutputs};
 use super::{ClientArgs, FinishedRun};
 use crate::cli::options::impairment::{OutcomeLogFile, PreparedEcho};
 use crate::cli::options::room_target::JoinedRoom;
-use crate::cli::output::{Failure, check_distinct_files, print_notice};
+use crate::cli::output::{Failure, print_notice};
 use crate::cli::target::UdpTarget;
 use crate::client::{ClientNode, PacketObserver, Workload};
 use crate::echo::{EchoConfig, EchoServer};
@@ -40,7 +40,6 @@ pub(super) struct BackgroundTasks {
 impl ClientArgs {
     /// Connects a socket to the target, or to the embedded server. `command` becomes part of the member name in a room.
     pub fn connect(&self, to: Option<&UdpTarget>, command: &str, stop: &StopToken) -> Result<ConnectedTarget, Failure> {
-        check_distinct_files(self.distinct_files())?;
         if let Some(option) = self.impairment.first_given().filter(|_| !self.embedded) {
             return Err(Failure::usage(format!(
                 "{option}: only an embedded echo server can impair replies; add --embedded"

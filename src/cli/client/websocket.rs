@@ -14,7 +14,6 @@ use super::{ClientArgs, FinishedRun, udp_only_error};
 use crate::cli::baseline::planned_duration;
 use crate::cli::options::credentials::read_secret_text;
 use crate::cli::output::Failure;
-use crate::cli::output::check_distinct_files;
 use crate::cli::values::ByteSize;
 use crate::client::LiveConfig;
 use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};
@@ -286,7 +285,6 @@ impl ClientArgs {
         interval: Duration,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
-        check_distinct_files(self.distinct_files())?;
         let Some(url) = plan.urls.first() else {
             return Err(Failure::usage("no URL to probe; give --to ws://HOST[:PORT]"));
         };

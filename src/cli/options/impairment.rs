@@ -2,7 +2,6 @@
 //! can be repeated.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use anyhow::Context;
 
 use crate::cli::output::Failure;
 use crate::cli::output::print_notice;
-use crate::cli::values::{BitRate, ByteSize, OrOff, Percent, TimeSpan, output_file_parser};
+use crate::cli::values::{BitRate, ByteSize, OrOff, OutputFile, Percent, TimeSpan, output_file_parser};
 use crate::echo::{EchoConfig, EchoServer};
 use crate::impairment::{
     BandwidthLimit, DEFAULT_MAX_QUEUE_DELAY, DEFAULT_REORDER_DELAY, GilbertModel, Impairment, SequenceSet,
@@ -65,7 +64,7 @@ pub struct ImpairmentArgs {
 
     /// Write the outcome of each reply to this CSV file
     #[arg(long, alias = "fate-log", value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
-    outcome_log: Option<PathBuf>,
+    outcome_log: Option<OutputFile>,
 
     /// Maximum size of the outcome log, or off
     ///
@@ -90,7 +89,7 @@ pub struct PreparedEcho {
 /// An outcome log being written.
 pub struct OutcomeLogFile {
     log: OutcomeLog,
-    path: PathBuf,
+    path: OutputFile,
 }
 
 impl ImpairmentArgs {
@@ -111,11 +110,6 @@ impl ImpairmentArgs {
         ]
         .into_iter()
         .find_map(|(name, given)| given.then_some(name))
-    }
-
-    /// The file of `--outcome-log`, with the option's name.
-    pub fn outcome_log(&self) -> Option<(&'static str, &Path)> {
-        self.outcome_log.as_deref().map(|file| ("--outcome-log", file))
     }
 
     /// Whether the options impair AUDIO packets only.

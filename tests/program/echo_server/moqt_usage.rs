@@ -152,13 +152,13 @@ fn output_file_must_differ_from_input_files() {
     let key_file = folder.path().join("moqt-key.pem");
     let (folder, key_file) = (folder.path().to_str().unwrap(), key_file.to_str().unwrap());
     for (options, names) in [
-        (&["--cert", cert, "--key", key, "--address-file", cert][..], "--address-file and --cert both name "),
-        (&["--cert", cert, "--key", key, "--address-file", key], "--address-file and --key both name "),
-        (&["--cert-dir", folder, "--address-file", key_file], "--address-file and --cert-dir both name "),
-        (&["--cert-dir", folder, "--outcome-log", key_file, "--port", "0"], "--outcome-log and --cert-dir both name "),
+        (&["--cert", cert, "--key", key, "--address-file", cert][..], [" --address-file ", " --cert "]),
+        (&["--cert", cert, "--key", key, "--address-file", key], [" --address-file ", " --key "]),
+        (&["--cert-dir", folder, "--address-file", key_file], [" --address-file ", " --cert-dir "]),
+        (&["--cert-dir", folder, "--outcome-log", key_file, "--port", "0"], [" --outcome-log ", " --cert-dir "]),
     ] {
         let line = start_error(&[&["--moqt", "127.0.0.1:0"], options].concat(), 2);
-        assert!(line.contains(names), "{line}");
+        assert!(line.contains("are the same file") && names.iter().all(|name| line.contains(name)), "{line}");
     }
     assert!(fs::read_to_string(key).unwrap().starts_with("-----BEGIN"));
 }

@@ -133,12 +133,15 @@ fn recording_never_overwrites_the_file_being_sent() {
     let file = folder.path().join("take.wav");
     std::fs::copy(fixture("24bit-mono-48k.wav"), &file).unwrap();
     let link = folder.path().join("link.wav");
+    let hard_link = folder.path().join("hard link.wav");
     std::os::unix::fs::symlink(&file, &link).unwrap();
-    for record in [&file, &link, &folder.path().join(".").join("take.wav")] {
+    std::fs::hard_link(&file, &hard_link).unwrap();
+    for record in [&file, &link, &hard_link, &folder.path().join(".").join("take.wav")] {
         let [wav, record] = [&file, record].map(|path| path.to_str().unwrap());
         let output = run_args(["send", "--wav", wav, "--embedded", "--record", record]);
         assert_eq!(output.code, 2, "{output:?}");
-        let message = format!("jamjam-dev: --wav and --record both name {record}; give different files\n");
+        let message =
+            format!("jamjam-dev: --wav {wav} and --record {record} are the same file; give different files\n");
         assert_eq!(output.stderr, message);
     }
     assert!(std::fs::read(&file).unwrap() == std::fs::read(fixture("24bit-mono-48k.wav")).unwrap());

@@ -170,10 +170,11 @@ fn page_overwrites_no_other_file() {
         (format!("send --tone 440 --embedded --record {name}"), "--record and --html"),
         (format!("send --tone 440 --embedded --record-both {name}"), "--record-both and --html"),
         (format!("send --tone 440 --embedded --junit {name}"), "--html and --junit"),
-        (format!("send --tone 440 --embedded --outcome-log {name}"), "--html and --outcome-log"),
+        (format!("send --tone 440 --embedded --outcome-log {name}"), "--outcome-log and --html"),
     ] {
         let output = with_page(&line, &take);
-        let message = format!("jamjam-dev: {options} both name {name}; give different files\n");
+        let (one, other) = options.split_once(" and ").unwrap();
+        let message = format!("jamjam-dev: {one} {name} and {other} {name} are the same file; give different files\n");
         assert_eq!((output.code, output.stderr.as_str()), (2, message.as_str()));
     }
     assert!(!folder.path().join("page.html").exists() && fs::read(&take).unwrap().len() == 44 + 256);

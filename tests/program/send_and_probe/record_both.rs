@@ -206,9 +206,9 @@ fn two_options_cannot_write_the_same_file() {
     let other = other.to_str().unwrap();
     let new = folder.path().join("new.wav");
     let new = new.to_str().unwrap();
-    for (one, two) in [(wav, "--wav and --record-both"), (other, "--record and --record-both")] {
+    for (one, first) in [(wav, format!("--wav {wav}")), (other, format!("--record {new}"))] {
         let output = run_args(["send", "--wav", wav, "--embedded", "--record", new, "--record-both", one]);
-        let message = format!("jamjam-dev: {two} both name {one}; give different files\n");
+        let message = format!("jamjam-dev: {first} and --record-both {one} are the same file; give different files\n");
         assert_eq!((output.code, output.stderr.as_str()), (2, message.as_str()));
     }
     assert!(std::fs::read(&take).unwrap() == std::fs::read(fixture("24bit-mono-48k.wav")).unwrap());

@@ -135,7 +135,7 @@ fn unwritable_report_file_fails_before_sending() {
 
 #[cfg(unix)]
 #[test]
-fn file_of_standard_output_or_error_is_rejected_and_kept() {
+fn file_of_a_standard_stream_is_rejected_and_kept() {
     for (option, is_stdout) in [("--html", true), ("--junit", false), ("--markdown", true), ("--record-run", false)] {
         let folder = TempDir::new().unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -157,6 +157,14 @@ fn file_of_standard_output_or_error_is_rejected_and_kept() {
         assert!(kept.starts_with("earlier lines\n"), "{option}: {kept}");
         assert_eq!(names(folder.path()), ["other name", "same.out"]);
     }
+    let folder = TempDir::new().unwrap();
+    let take = folder.path().join("take.wav");
+    client::wav::write(&take, 48_000, 1, &[1; 128]);
+    let mut command = program::command(["send", "--wav", "-", "--embedded", "--record", take.to_str().unwrap()]);
+    let output = command.stdin(fs::File::open(&take).unwrap()).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("standard input is redirected to this file; give another file"), "{message}");
+    assert_eq!(fs::metadata(&take).unwrap().len(), 44 + 256);
     // Several outputs may use the same device.
     let mut command = program::command("send --tone 440 --duration 10ms --embedded --outcome-log /dev/null".split(' '));
     assert!(command.stdout(std::process::Stdio::null()).status().unwrap().success());

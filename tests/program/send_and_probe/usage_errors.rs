@@ -156,14 +156,18 @@ fn conflicting_options_are_reported() {
         (
             "send --tone 440 --to TO --junit target/x --markdown ./target/x",
             2,
-            "--junit and --markdown both name ./target/x",
+            "--junit target/x and --markdown ./target/x are the same file; give different files",
         ),
         (
             "send --tone 440 --embedded --record target/x --outcome-log target/x",
             2,
-            "--record and --outcome-log both name",
+            "--record target/x and --outcome-log target/x are the same file",
         ),
-        ("probe --embedded --junit target/x --outcome-log target/x", 2, "--junit and --outcome-log both name"),
+        (
+            "probe --embedded --junit target/x --outcome-log target/x",
+            2,
+            "--outcome-log target/x and --junit target/x are the same file",
+        ),
         ("send --tone 440 --to TO --no-echo --max-loss 1%", 2, "--no-echo cannot be used with limits on replies"),
         ("probe --embedded --drop-packets 5", 2, "--drop-packets applies to AUDIO only; add --audio"),
         ("send --wav - --repeat 2 --to TO", 2, "--repeat needs a file, because standard input can be read only once"),
@@ -220,6 +224,42 @@ fn unusable_file_is_rejected_before_sending() {
     for command in ["echo-server", "signaling-server"] {
         refuse(&[(&format!("{command} --port 0 --address-file /dev/stdout"), 2, "this path stands for an open file")]);
     }
+}
+
+#[test]
+fn file_that_another_option_reads_is_not_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let [read, written] = ["read.toml", "link"].map(|name| folder.path().join(name));
+    std::fs::write(&read, "a secret").unwrap();
+    std::fs::hard_link(&read, &written).unwrap();
+    let (folder, read_name, written) = (folder.path().display(), read.display(), written.display());
+    at_once(
+        [
+            ("probe", "--baseline", "--junit"),
+            ("probe", "--replay", "--html"),
+            ("probe", "--ca", "--record-run"),
+            ("probe --room r", "--password-file", "--markdown"),
+            ("probe", "--token-file", "--html"),
+            ("send", "--ca", "--record"),
+            ("echo-server", "--ca", "--address-file"),
+            ("echo-server --moqt 127.0.0.1:0 --key K", "--cert", "--outcome-log"),
+            ("signaling-server", "--docs-password-file", "--address-file"),
+            ("signaling-server", "--hmac-secret-file", "--address-file"),
+            ("signaling-server", "--token-issuer-key-file", "--address-file"),
+            ("signaling-server", "--cert", "--address-file"),
+            ("signaling-server", "--rooms", "--address-file"),
+        ],
+        |(command, input, output)| {
+            let given = if input == "--rooms" { folder.to_string() } else { read_name.to_string() };
+            let line = format!("{command} {output} {written} {input} {given}");
+            let run = run_args(line.split(' '));
+            assert!(
+                run.code == 2 && run.stderr.contains("are the same file; give different files\n"),
+                "{line}: {run:?}"
+            );
+        },
+    );
+    assert_eq!(std::fs::read_to_string(&read).unwrap(), "a secret");
 }
 
 #[test]
