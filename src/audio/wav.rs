@@ -1,12 +1,14 @@
 //! Reads WAV files as a stream from a file or an endless pipe. Encodes the header and samples of recorded files.
 //!
 //! `hound` decodes the samples that this module locates. The `fmt ` chunk must precede the `data` chunk. Other chunks may come anywhere.
-//! The pad byte after a chunk of odd length may be missing. Lengths in the header are not trusted. If the data ends early, the stream ends
-//! with a warning. Data of unknown length is read until the input ends. No buffer exceeds 64 KiB plus a header and a frame.
+//! The pad byte after a chunk of odd length may be missing. Lengths in the header are not trusted, and neither is the stated frame length.
+//! If the data ends early, the stream ends with a warning. Data of unknown length is read until the input ends. No buffer exceeds 64 KiB
+//! plus a frame.
 
 use std::fmt;
 use std::io::{self, Chain, Cursor, Read, Take};
 
+use hound::{Sample, SampleFormat};
 use thiserror::Error;
 
 use super::{MAX_CHANNELS, SAMPLE_RATES};
@@ -119,44 +121,56 @@ impl fmt::Display for WavFormat {
 #[derive(Debug)]
 pub struct WavStream<R> {
     samples: Take<Chain<Cursor<Vec<u8>>, R>>,
-    fmt: FmtChunk,
+    layout: SampleLayout,
     format: WavFormat,
-    /// A plain header, followed by the samples of one block. Together they form a valid WAV file, which `hound` decodes.
+    /// The bytes of one block of samples.
     block: Vec<u8>,
     frames_read: u64,
     /// Bytes of the incomplete frame at the end; `None` before the end.
     partial_frame_bytes: Option<usize>,
+    /// Whether the input is read to its end, to find samples behind the stated data.
+    checks_rest: bool,
+    /// Bytes behind the stated data that belong to no other chunk.
+    bytes_left_out: u64,
 }
 
 impl<R: Read> WavStream<R> {
     /// Reads the header and checks that the format is supported.
     pub fn open(mut reader: R) -> Result<Self, WavError> {
-        let WavHeader { fmt, data_bytes, peeked } = read_header(&mut reader)?;
+        let WavHeader { fmt, data_bytes, mut peeked } = read_header(&mut reader)?;
         if !(1..=MAX_CHANNELS).contains(&fmt.channels) {
             return Err(WavError::InvalidChannels { count: fmt.channels });
         }
         if !SAMPLE_RATES.contains(&fmt.rate) {
             return Err(WavError::InvalidSampleRate { hz: fmt.rate });
         }
-        // Decoding one frame of zeros shows whether `hound` supports the format.
-        let mut block = Vec::new();
-        let encoding = fmt
-            .plain_header(fmt.frame_bytes() as u32)
-            .and_then(|header| {
-                block.extend_from_slice(&header);
-                block.resize(header.len() + fmt.frame_bytes(), 0);
-                decode_block(&block, &mut Vec::new()).ok()
-            })
-            .ok_or_else(|| WavError::Unsupported { found: describe_format(&fmt) })?;
-        let frames = data_bytes.map(|bytes| u64::from(bytes) / fmt.frame_bytes() as u64);
+        let unsupported = || WavError::Unsupported { found: describe_format(&fmt) };
+        let mut layout = fmt.packed_layout().ok_or_else(unsupported)?;
+        if fmt.may_be_padded(layout) {
+            reader.by_ref().take(data_bytes.unwrap_or(u64::MAX).min(PROBE_BYTES)).read_to_end(&mut peeked)?;
+            if peeked.as_chunks().0.iter().all(is_padded_sample) {
+                // Padded samples of other widths than 24 bits are ambiguous: they may be aligned to either end.
+                layout = layout.padded(fmt.stated_bits).ok_or_else(unsupported)?;
+            }
+        }
+        let frame_bytes = layout.frame_bytes() as u64;
+        let (frames, encoding) = (data_bytes.map(|bytes| bytes / frame_bytes), layout.encoding);
         Ok(Self {
-            samples: Cursor::new(peeked).chain(reader).take(data_bytes.map_or(u64::MAX, u64::from)),
-            fmt,
+            samples: Cursor::new(peeked).chain(reader).take(data_bytes.unwrap_or(u64::MAX)),
+            layout,
             format: WavFormat { sample_rate: fmt.rate, channels: fmt.channels, bits: fmt.bits, encoding, frames },
-            block,
+            block: Vec::new(),
             frames_read: 0,
             partial_frame_bytes: None,
+            checks_rest: false,
+            bytes_left_out: 0,
         })
+    }
+
+    /// Also reads what follows the data, to warn of samples that the header omits. Only for files: the end of a pipe may never come.
+    #[must_use]
+    pub fn check_rest(self) -> Self {
+        Self { checks_rest: true, ..self }
     }
 
     /// The format that the header states.
@@ -175,39 +189,43 @@ impl<R: Read> WavStream<R> {
     }
 
     fn read_block(&mut self, frames: usize, out: &mut Vec<f32>) -> Result<usize, WavError> {
-        let frame_bytes = self.fmt.frame_bytes();
+        let frame_bytes = self.layout.frame_bytes();
         let wanted = frames.min(DECODE_BLOCK_BYTES.div_ceil(frame_bytes)) * frame_bytes;
         self.block.clear();
-        self.block.resize(PLAIN_HEADER_BYTES, 0);
         self.samples.by_ref().take(wanted as u64).read_to_end(&mut self.block)?;
 
-        let got = self.block.len() - PLAIN_HEADER_BYTES;
+        let got = self.block.len();
         let whole = got - got % frame_bytes;
-        if got < wanted {
-            self.partial_frame_bytes = Some(got - whole);
-        }
-        let undecodable = || WavError::Unsupported { found: describe_format(&self.fmt) };
-        self.block[..PLAIN_HEADER_BYTES].copy_from_slice(&self.fmt.plain_header(whole as u32).ok_or_else(undecodable)?);
-        decode_block(&self.block, out).map_err(|_| undecodable())?;
+        self.layout.decode(&self.block[..whole], out)?;
         let frames = whole / frame_bytes;
         self.frames_read += frames as u64;
+        if got < wanted {
+            self.partial_frame_bytes = Some(got - whole);
+            if self.checks_rest && self.samples.limit() == 0 {
+                self.samples.set_limit(u64::MAX);
+                let is_odd = (self.frames_read as usize * frame_bytes + got - whole) % 2 == 1;
+                self.bytes_left_out = count_bytes_outside_chunks(&mut self.samples, is_odd)?;
+            }
+        }
         Ok(frames)
     }
 
-    /// Returns a one-line warning if the data is shorter than stated or ends inside a frame. Returns `None` if not all data has been
-    /// read yet.
+    /// Returns a one-line warning if the data is shorter than stated, ends inside a frame or omits a part of the file. Returns `None` if
+    /// not all data has been read yet.
     pub fn warning(&self) -> Option<String> {
         let cut = self.partial_frame_bytes?;
+        let frame_bytes = self.layout.frame_bytes();
         let short = self.format.frames.filter(|stated| self.frames_read < *stated);
         let early = short.map(|stated| {
             format!("data ends early: the header states {stated} frames, but the file contains {}", self.frames_read)
         });
-        let partial = (cut > 0)
-            .then(|| format!("incomplete frame at the end ({cut} of {} bytes) dropped", self.fmt.frame_bytes()));
-        match (early, partial) {
-            (Some(early), Some(partial)) => Some(format!("{early}; {partial}")),
-            (early, partial) => early.or(partial),
-        }
+        let partial = (cut > 0).then(|| format!("incomplete frame at the end ({cut} of {frame_bytes} bytes) dropped"));
+        let data_bytes = self.frames_read * frame_bytes as u64 + cut as u64;
+        let percent = (self.bytes_left_out * 100).checked_div(self.bytes_left_out + data_bytes).unwrap_or(0);
+        let left_out =
+            (percent > 0).then(|| format!("{percent}% of the file is outside its data chunk and is not sent"));
+        let all: Vec<_> = [early, partial, left_out].into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 }
 
@@ -293,48 +311,65 @@ pub fn wav_header(format: WavSampleFormat, rate: u32, channels: u16, data_bytes:
     bytes
 }
 
-/// Bytes of a plain header: RIFF header, `fmt ` chunk of 16 bytes, and the start of the `data` chunk.
-const PLAIN_HEADER_BYTES: usize = 44;
+/// How `hound` decodes a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SampleLayout {
+    encoding: SampleEncoding,
+    channels: u16,
+    /// Bytes per sample.
+    bytes: u16,
+    /// Bits of the integer in these bytes.
+    bits: u16,
+}
 
-/// Appends the samples of a complete WAV file to `out`.
-fn decode_block(wav: &[u8], out: &mut Vec<f32>) -> Result<SampleEncoding, hound::Error> {
-    let mut reader = hound::WavReader::new(wav)?;
-    let spec = reader.spec();
-    match spec.sample_format {
-        hound::SampleFormat::Float => {
-            for sample in reader.samples::<f32>() {
-                out.push(sample?);
-            }
-            Ok(SampleEncoding::Float)
-        }
-        hound::SampleFormat::Int => {
-            // Multiplication by a power of two is exact.
-            let scale = 0.5_f32.powi(i32::from(spec.bits_per_sample) - 1);
-            for sample in reader.samples::<i32>() {
-                out.push(sample? as f32 * scale);
-            }
-            Ok(SampleEncoding::Int)
-        }
+impl SampleLayout {
+    fn frame_bytes(self) -> usize {
+        usize::from(self.channels) * usize::from(self.bytes)
     }
+
+    /// The same samples with a fourth byte. `None` if the width is not 24 bits.
+    fn padded(self, bits: u16) -> Option<Self> {
+        (bits == self.bits).then_some(Self { bytes: 4, ..self })
+    }
+
+    /// Appends the samples in `bytes` to `out`.
+    fn decode(self, bytes: &[u8], out: &mut Vec<f32>) -> Result<(), WavError> {
+        let samples = bytes.chunks_exact(self.bytes.into());
+        // Multiplication by a power of two is exact.
+        let scale = 0.5_f32.powi(i32::from(self.bits) - 1);
+        for mut sample in samples {
+            let decoded = match self.encoding {
+                SampleEncoding::Float => f32::read(&mut sample, SampleFormat::Float, self.bytes, self.bits),
+                SampleEncoding::Int => {
+                    i32::read(&mut sample, SampleFormat::Int, self.bytes, self.bits).map(|sample| sample as f32 * scale)
+                }
+            };
+            out.push(decoded.map_err(io::Error::other)?);
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of samples that show whether 24-bit samples are padded.
+const PROBE_BYTES: u64 = 16 * 1024;
+
+/// Whether the fourth byte is zero or continues the sign of a 24-bit sample.
+fn is_padded_sample(&[_, _, high, pad]: &[u8; 4]) -> bool {
+    pad == 0 || pad == 0xff && high >= 0x80
 }
 
 /// Maximum bytes before the `data` chunk: enough for an embedded cover picture.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
-/// Identifiers of chunks that existing programs write after the samples. If such a chunk follows a `data` chunk of length 0, the
-/// `data` chunk is empty.
-/// Otherwise, the length 0 is a placeholder, and the samples extend to the end of the input.
-const TRAILING_CHUNKS: [&[u8; 4]; 14] = [
-    b"LIST", b"id3 ", b"ID3 ", b"cue ", b"fact", b"smpl", b"inst", b"bext", b"iXML", b"PEAK", b"JUNK", b"junk",
-    b"PAD ", b"afsp",
-];
+/// Chunks that are recognized even if the pad byte before them is missing.
+const KNOWN_CHUNKS: [&[u8; 4]; 4] = [b"fmt ", b"data", b"LIST", b"fact"];
 
 /// The result of reading a header.
 #[derive(Debug)]
 struct WavHeader {
     fmt: FmtChunk,
     /// Bytes of samples; `None` if the samples extend to the end of the input.
-    data_bytes: Option<u32>,
+    data_bytes: Option<u64>,
     /// Bytes of samples that were read with the header.
     peeked: Vec<u8>,
 }
@@ -345,7 +380,9 @@ struct FmtChunk {
     tag: u16,
     channels: u16,
     rate: u32,
-    /// Bytes per frame.
+    /// Bytes per second in the header.
+    byte_rate: u32,
+    /// Bytes per frame in the header. Many writers state a wrong length.
     frame_bytes: u16,
     /// Bits per sample in the header; bits of the container if the format is extensible.
     stated_bits: u16,
@@ -365,47 +402,62 @@ fn read_header(reader: &mut impl Read) -> Result<WavHeader, WavError> {
     if got < first.len() && (first.starts_with(b"RIFF") || b"RIFF".starts_with(&first[..got])) {
         return Err(WavError::TruncatedHeader);
     }
-    if &first[..4] != b"RIFF" || &first[8..] != b"WAVE" {
-        return Err(WavError::NotWav { detected: detect_file_type(&first[..got]) });
+    let detected = detect_file_type(&first[..got]);
+    if let [b'I', b'D', b'3', _, _, flags, s0, s1, s2, s3, ..] = first {
+        // An ID3v2 tag before the file. Each byte of its length has seven bits. A footer of ten bytes is not included.
+        let length = [s0, s1, s2, s3].iter().fold(0, |length, byte| length << 7 | u64::from(byte & 0x7f));
+        let mut rest = first[10..].chain(reader.by_ref());
+        let footer = if flags & 0x10 == 0 { 0 } else { 10 };
+        io::copy(&mut rest.by_ref().take(length + footer), &mut io::sink())?;
+        let mut after = [0; 12];
+        read_full(&mut rest, &mut after)?;
+        first = after;
+    }
+    if ![b"RIFF", b"RF64", b"BW64"].contains(&&[first[0], first[1], first[2], first[3]]) || &first[8..] != b"WAVE" {
+        return Err(WavError::NotWav { detected });
     }
 
     let mut header = reader.by_ref().take(MAX_HEADER_BYTES);
-    let found = read_chunks(&mut header);
+    let mut empty_data = None;
+    let found = read_chunks(&mut header, &mut empty_data);
     if header.limit() == 0 {
         return Err(WavError::NoDataChunk { searched_bytes: MAX_HEADER_BYTES });
     }
-    let (fmt, length) = found?;
-    let (data_bytes, peeked) = match length {
-        // Programs that write to a pipe cannot correct the length later. They write a placeholder length instead. GStreamer writes 0. The
-        // programs sox and arecord write 2 GiB or slightly less. ffmpeg writes about 4 GiB.
-        0x7fff_f000..=0x8000_0000 | 0xffff_f000.. => (None, Vec::new()),
-        0 => {
-            let mut next = [0; 4];
-            let got = read_full(reader, &mut next)?;
-            if TRAILING_CHUNKS.contains(&&next) { (Some(0), Vec::new()) } else { (None, next[..got].to_vec()) }
-        }
-        length => (Some(length), Vec::new()),
-    };
-    Ok(WavHeader { fmt, data_bytes, peeked })
+    match (found, empty_data) {
+        (Err(WavError::TruncatedHeader), Some(fmt)) => Ok(WavHeader { fmt, data_bytes: Some(0), peeked: Vec::new() }),
+        (found, _) => found,
+    }
 }
 
-/// Returns the last `fmt ` chunk before the data, and the length of the data.
-fn read_chunks(reader: &mut impl Read) -> Result<(FmtChunk, u32), WavError> {
-    let mut fmt = None;
-    let mut odd = false;
+/// Reads the chunks up to the samples. The last `fmt ` chunk before the data counts. If an empty `data` chunk precedes other chunks, sets
+/// `empty_data` and continues.
+fn read_chunks(reader: &mut impl Read, empty_data: &mut Option<FmtChunk>) -> Result<WavHeader, WavError> {
+    let (mut fmt, mut long_data_bytes, mut is_odd, mut next) = (None, None, false, None);
     loop {
-        let mut id = [0; 4];
-        read_exact(reader, &mut id[..1])?;
-        // Some writers omit the pad byte. A zero must be the pad byte, because no chunk identifier starts with zero.
-        if odd && id[0] == 0 {
-            read_exact(reader, &mut id[..1])?;
-        }
-        read_exact(reader, &mut id[1..])?;
-        let mut length = [0; 4];
-        read_exact(reader, &mut length)?;
-        let length = u32::from_le_bytes(length);
+        let (id, length) = match next.take() {
+            Some(header) => header,
+            None => read_chunk_header(reader, is_odd)?,
+        };
         match &id {
-            b"data" => return Ok((fmt.ok_or(WavError::NoFmtChunk)?, length)),
+            b"data" => {
+                let fmt = fmt.ok_or(WavError::NoFmtChunk)?;
+                // Programs that write to a pipe cannot correct the length later. They write a placeholder length instead. GStreamer
+                // writes 0. The programs sox and arecord write 2 GiB or slightly less. ffmpeg writes about 4 GiB.
+                let data_bytes = match (length, long_data_bytes) {
+                    (u32::MAX, Some(bytes)) => Some(bytes),
+                    (0 | 0x7fff_f000..=0x8000_0000 | 0xffff_f000.., _) => None,
+                    (length, _) => Some(length.into()),
+                };
+                let mut peeked = Vec::new();
+                if length == 0 {
+                    reader.by_ref().take(8).read_to_end(&mut peeked)?;
+                    next = peeked.first_chunk().map(parse_chunk_header).filter(|(id, length)| is_chunk(id, *length));
+                }
+                if next.is_none() {
+                    return Ok(WavHeader { fmt, data_bytes, peeked });
+                }
+                *empty_data = Some(fmt);
+            }
             b"fmt " => {
                 let mut body = [0; 40];
                 let body = &mut body[..length.min(40) as usize];
@@ -413,9 +465,54 @@ fn read_chunks(reader: &mut impl Read) -> Result<(FmtChunk, u32), WavError> {
                 fmt = Some(FmtChunk::parse(body)?);
                 skip_bytes(reader, u64::from(length) - body.len() as u64)?;
             }
-            _ => skip_bytes(reader, u64::from(length))?,
+            // The lengths of RF64, which exceed 32 bits: first of the file, then of the data.
+            b"ds64" if length >= 16 => {
+                let mut body = [0; 16];
+                read_exact(reader, &mut body)?;
+                let [_, _, _, _, _, _, _, _, bytes @ ..] = body;
+                long_data_bytes = Some(u64::from_le_bytes(bytes));
+                skip_bytes(reader, u64::from(length) - 16)?;
+            }
+            _ => skip_bytes(reader, length.into())?,
         }
-        odd = length % 2 == 1;
+        is_odd = length % 2 == 1;
+    }
+}
+
+/// Reads the header of a chunk. `is_odd`: the previous chunk has an odd length. The pad byte after such a chunk is not always zero, and some
+/// writers omit it.
+fn read_chunk_header(reader: &mut impl Read, is_odd: bool) -> Result<([u8; 4], u32), WavError> {
+    let mut header = [0; 8];
+    read_exact(reader, &mut header)?;
+    if is_odd && !KNOWN_CHUNKS.iter().any(|id| header.starts_with(*id)) {
+        header.rotate_left(1);
+        read_exact(reader, &mut header[7..])?;
+    }
+    Ok(parse_chunk_header(&header))
+}
+
+fn parse_chunk_header(&[i0, i1, i2, i3, l0, l1, l2, l3]: &[u8; 8]) -> ([u8; 4], u32) {
+    ([i0, i1, i2, i3], u32::from_le_bytes([l0, l1, l2, l3]))
+}
+
+/// Whether these bytes are the header of a chunk rather than samples.
+fn is_chunk(id: &[u8; 4], length: u32) -> bool {
+    let is_text = id.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+    KNOWN_CHUNKS.contains(&id) || is_text && u64::from(length) < MAX_HEADER_BYTES
+}
+
+/// Reads to the end. Returns the number of bytes that belong to no chunk, or to a second `data` chunk, which players ignore.
+fn count_bytes_outside_chunks(reader: &mut impl Read, mut is_odd: bool) -> Result<u64, WavError> {
+    loop {
+        let (id, length) = match read_chunk_header(reader, is_odd) {
+            Err(WavError::TruncatedHeader) => return Ok(0),
+            header => header?,
+        };
+        if !is_chunk(&id, length) || &id == b"data" {
+            return Ok(8 + io::copy(reader, &mut io::sink())?);
+        }
+        io::copy(&mut reader.by_ref().take(length.into()), &mut io::sink())?;
+        is_odd = length % 2 == 1;
     }
 }
 
@@ -424,11 +521,12 @@ impl FmtChunk {
         let Some(&base) = body.first_chunk::<16>() else {
             return Err(WavError::ShortFmtChunk { bytes: body.len() });
         };
-        let [t0, t1, c0, c1, r0, r1, r2, r3, _, _, _, _, f0, f1, b0, b1] = base;
+        let [t0, t1, c0, c1, r0, r1, r2, r3, a0, a1, a2, a3, f0, f1, b0, b1] = base;
         let mut fmt = Self {
             tag: u16::from_le_bytes([t0, t1]),
             channels: u16::from_le_bytes([c0, c1]),
             rate: u32::from_le_bytes([r0, r1, r2, r3]),
+            byte_rate: u32::from_le_bytes([a0, a1, a2, a3]),
             frame_bytes: u16::from_le_bytes([f0, f1]),
             stated_bits: u16::from_le_bytes([b0, b1]),
             bits: u16::from_le_bytes([b0, b1]),
@@ -460,38 +558,28 @@ impl FmtChunk {
         }
     }
 
-    /// Bits per sample in the file. `None` if the frame length is not a multiple of the number of channels.
+    /// Bits per sample according to the frame length in the header. `None` if it is not a multiple of the number of channels.
     fn container_bits(&self) -> Option<u16> {
         let bytes = self.frame_bytes.checked_div(self.channels)?;
         (bytes > 0 && bytes * self.channels == self.frame_bytes).then(|| bytes.saturating_mul(8))
     }
 
-    /// Bytes per frame.
-    fn frame_bytes(&self) -> usize {
-        usize::from(self.frame_bytes)
+    /// The layout of samples that are stored in as many bytes as their bits need. The frame length in the header is ignored. A sample with
+    /// unused bits is left-justified. For example, a 20-bit sample in 3 bytes is read as a 24-bit sample.
+    fn packed_layout(&self) -> Option<SampleLayout> {
+        let (encoding, bytes) = match (self.format_tag()?, self.stated_bits) {
+            (3, 32) => (SampleEncoding::Float, 4),
+            (1, bits @ 1..=32) => (SampleEncoding::Int, bits.div_ceil(8)),
+            _ => return None,
+        };
+        Some(SampleLayout { encoding, channels: self.channels, bytes, bits: bytes * 8 })
     }
 
-    /// A plain 44-byte header of the same format for `data_bytes` bytes of samples. `hound` reads this header instead of the header of the
-    /// file. Otherwise, `hound` would misread padded chunks and reject `fmt ` chunks of unusual length. `hound` would also reject data that
-    /// ends within a frame. Returns `None` if a plain header cannot express the format.
-    fn plain_header(&self, data_bytes: u32) -> Option<[u8; 44]> {
-        let container = self.container_bits()?;
-        // If each byte of the container contains bits of the sample, the sample is left-justified. For left-justified samples, the
-        // returned header states the container width as bits per sample. For example, a 20-bit sample in 3 bytes is read as a 24-bit
-        // sample. The container may also have an unused byte, for example 4 bytes for a 24-bit sample. In this example, the returned
-        // header states 24 bits, and `hound` reads the lower 3 bytes.
-        let bits = if self.stated_bits.div_ceil(8) == container / 8 { container } else { self.stated_bits };
-        let mut header = *b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0................data\0\0\0\0";
-        let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
-        put(4, &data_bytes.saturating_add(36).to_le_bytes());
-        put(20, &self.format_tag()?.to_le_bytes());
-        put(22, &self.channels.to_le_bytes());
-        put(24, &self.rate.to_le_bytes());
-        put(28, &self.rate.checked_mul(u32::from(self.frame_bytes))?.to_le_bytes());
-        put(32, &self.frame_bytes.to_le_bytes());
-        put(34, &bits.to_le_bytes());
-        put(40, &data_bytes.to_le_bytes());
-        Some(header)
+    /// Whether each sample may have a fourth, unused byte, as in the files of `arecord -f S24_LE`. Other programs state the same frame
+    /// length, but their samples are packed. Only the samples show the difference, unless the bytes per second do.
+    fn may_be_padded(&self, layout: SampleLayout) -> bool {
+        let packed_byte_rate = u64::from(self.rate) * layout.frame_bytes() as u64;
+        layout.bytes == 3 && self.container_bits() == Some(32) && u64::from(self.byte_rate) != packed_byte_rate
     }
 }
 
@@ -519,10 +607,8 @@ fn skip_bytes(reader: &mut impl Read, bytes: u64) -> Result<(), WavError> {
 }
 
 /// Offset, signature and name of file types that may be mistaken for WAV.
-const FILE_SIGNATURES: [(usize, &[u8], &str); 16] = [
+const FILE_SIGNATURES: [(usize, &[u8], &str); 14] = [
     (0, b"RIFX", "big-endian WAV (RIFX)"),
-    (0, b"RF64", "RF64 (WAV above 4 GiB)"),
-    (0, b"BW64", "BW64 (WAV above 4 GiB)"),
     (0, b"riff", "Wave64"),
     (0, b"RIFF", "RIFF, but not WAVE"),
     (0, b"fLaC", "FLAC"),

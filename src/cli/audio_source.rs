@@ -208,11 +208,11 @@ impl SourceArgs {
             ));
         }
         let unreadable = |error: WavError| Failure::unusable(anyhow!("cannot read {name}: {error}"));
-        let stream = if from_stdin {
-            WavStream::open(Box::new(io::stdin()) as WavReader).map_err(unreadable)?
-        } else {
-            WavStream::open(open(path)?).map_err(unreadable)?
-        };
+        let (reader, is_file) = if from_stdin { (Box::new(io::stdin()) as WavReader, false) } else { open(path)? };
+        let mut stream = WavStream::open(reader).map_err(unreadable)?;
+        if is_file {
+            stream = stream.check_rest();
+        }
 
         let format = *stream.format();
         let rate = match self.resample {
@@ -365,10 +365,12 @@ fn parse_frequency(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("give a frequency above 0 and up to {max_hz} Hz, such as 440"))
 }
 
-fn open(path: &Path) -> Result<WavReader, Failure> {
+/// Opens a file. Also returns whether it is a regular file.
+fn open(path: &Path) -> Result<(WavReader, bool), Failure> {
     let file =
         File::open(path).with_context(|| format!("cannot open {}", path.display())).map_err(Failure::unusable)?;
-    Ok(Box::new(BufReader::new(file)))
+    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    Ok((Box::new(BufReader::new(file)), is_file))
 }
 
 const HEADING_MIC: &str = "Microphone";

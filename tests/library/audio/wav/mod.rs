@@ -19,7 +19,7 @@ struct DecodedWav {
 }
 
 fn decode(file: &[u8]) -> Result<DecodedWav, WavError> {
-    let mut stream = WavStream::open(file)?;
+    let mut stream = WavStream::open(file)?.check_rest();
     let mut samples = Vec::new();
     while stream.read(1_000, &mut samples)? > 0 {}
     Ok(DecodedWav { format: *stream.format(), samples, warning: stream.warning() })
