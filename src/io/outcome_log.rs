@@ -1,9 +1,9 @@
 //! `--outcome-log`: writes one CSV row per reply on a thread of its own.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
 use std::thread::JoinHandle;
@@ -34,63 +34,95 @@ pub struct OutcomeLog {
 
 /// Creates the file and starts the writing thread. The file has at most `max_bytes`; `None` is no limit.
 pub fn spawn(path: &Path, max_bytes: Option<u64>) -> io::Result<(OutcomeQueue, OutcomeLog)> {
-    let mut out = BufWriter::new(File::create(path)?);
-    writeln!(out, "{HEADER}").and_then(|()| out.flush())?;
+    let mut out = File::create(path)?;
+    writeln!(out, "{HEADER}")?;
     let (queue, rows) = mpsc::sync_channel(QUEUE_CAPACITY);
     let dropped = Arc::<Counter>::default();
-    let not_written = Arc::clone(&dropped);
+    let mut file = OutcomeFile {
+        out,
+        path: path.to_owned(),
+        left: max_bytes.unwrap_or(u64::MAX).saturating_sub(HEADER.len() as u64 + 1),
+        rows: Vec::new(),
+        row_count: 0,
+        dropped: Arc::clone(&dropped),
+        error: None,
+    };
     let thread = std::thread::Builder::new().name("outcome-log".to_owned()).spawn(move || {
-        let mut file = OutcomeFile {
-            out,
-            left: max_bytes.unwrap_or(u64::MAX).saturating_sub(HEADER.len() as u64 + 1),
-            row: Vec::new(),
-            dropped: not_written,
-        };
-        write_rows(&rows, &mut file)
+        file.write_all(&rows);
+        file.error.map_or(Ok(()), Err)
     })?;
     Ok((OutcomeQueue { queue, dropped: Arc::clone(&dropped) }, OutcomeLog { dropped, thread }))
 }
 
+/// Bytes of rows that are written at once.
+const BUFFER_BYTES: usize = 8 * 1024;
+
 /// The file, which has a maximum length.
 struct OutcomeFile<W> {
     out: W,
-    /// Number of bytes that may still be written; 0 after a row did not fit.
+    path: PathBuf,
+    /// Number of bytes that may still be written; 0 after a row did not fit or could not be written.
     left: u64,
-    row: Vec<u8>,
+    /// Rows to write.
+    rows: Vec<u8>,
+    /// Number of rows to write.
+    row_count: usize,
     dropped: Arc<Counter>,
+    error: Option<io::Error>,
 }
 
 impl<W: Write> OutcomeFile<W> {
-    /// Writes a row. The first row that does not fit is logged. This row and all later rows are counted as dropped.
-    fn write(&mut self, reply: &ReplyEvent) -> io::Result<()> {
-        if self.left > 0 {
-            self.row.clear();
-            write_row(&mut self.row, reply)?;
-            if let Some(left) = self.left.checked_sub(self.row.len() as u64) {
-                self.left = left;
-                return self.out.write_all(&self.row);
-            }
-            self.left = 0;
-            warn!(target: "echo", "the outcome log has reached --outcome-log-max; further rows are discarded");
-        }
-        self.dropped.add(1);
-        Ok(())
-    }
-}
-
-/// Writes rows until the queue is closed. Flushes whenever the queue is empty.
-fn write_rows<W: Write>(rows: &Receiver<ReplyEvent>, file: &mut OutcomeFile<W>) -> io::Result<()> {
-    loop {
-        match rows.try_recv() {
-            Ok(reply) => file.write(&reply)?,
-            Err(TryRecvError::Disconnected) => return file.out.flush(),
-            Err(TryRecvError::Empty) => {
-                file.out.flush()?;
-                if let Ok(reply) = rows.recv() {
-                    file.write(&reply)?;
+    /// Writes rows until the queue is closed. Flushes whenever the queue is empty.
+    fn write_all(&mut self, queue: &Receiver<ReplyEvent>) {
+        loop {
+            match queue.try_recv() {
+                Ok(reply) => self.push(&reply),
+                Err(TryRecvError::Disconnected) => return self.flush(),
+                Err(TryRecvError::Empty) => {
+                    self.flush();
+                    if let Ok(reply) = queue.recv() {
+                        self.push(&reply);
+                    }
                 }
             }
         }
+    }
+
+    /// Adds a row. The first row that does not fit is logged. This row and all later rows are counted as dropped.
+    fn push(&mut self, reply: &ReplyEvent) {
+        let end = self.rows.len();
+        // Writing to memory cannot fail.
+        let _ = write_row(&mut self.rows, reply);
+        let bytes = (self.rows.len() - end) as u64;
+        if let Some(left) = self.left.checked_sub(bytes) {
+            self.left = left;
+            self.row_count += 1;
+            if self.rows.len() >= BUFFER_BYTES {
+                self.flush();
+            }
+            return;
+        }
+        self.rows.truncate(end);
+        self.dropped.add(1);
+        if self.left > 0 {
+            self.left = 0;
+            warn!(target: "echo", "the outcome log has reached --outcome-log-max; further rows are discarded");
+        }
+    }
+
+    /// Writes the rows. The first error is logged, and nothing is written after it.
+    fn flush(&mut self) {
+        if let Err(error) = self.out.write_all(&self.rows) {
+            let path = self.path.display();
+            warn!(
+                target: "echo", %path, %error,
+                "cannot write the outcome log; further rows are discarded. Free space on the disk and restart the server"
+            );
+            self.dropped.add(self.row_count);
+            (self.left, self.error) = (0, Some(error));
+        }
+        self.rows.clear();
+        self.row_count = 0;
     }
 }
 
