@@ -130,7 +130,8 @@ pub struct LoginArgs {
     /// Maximum failed logins per source address, as N/TIME (20/15m), or off
     ///
     /// After N failed logins within TIME, every login from the address is rejected, even with the right password. Logins are accepted
-    /// again when TIME has passed since the first of the N failed logins. Wrong login links count too.
+    /// again when TIME has passed since the first of the N failed logins. Wrong login links count too. Attempts that pages of other sites
+    /// cause are counted separately.
     #[arg(long, hide_short_help = true, env = "RATE_LIMIT_LOGIN", value_name = "RATE", value_parser = parse_request_rate, default_value = "20/15m", help_heading = HEADING_LOGIN)]
     rate_limit_login: OrOff<RequestRate>,
 }

@@ -43,13 +43,19 @@ pub fn check(method: &Method, headers: &HeaderMap) -> Result<(), CsrfError> {
     if !is_allowed {
         return Err(CsrfError::ContentType);
     }
-    match single_header(headers, header::ORIGIN)? {
-        None => Ok(()),
-        Some(origin) => {
-            let is_same = RequestHost::requested(headers).is_some_and(|host| is_same_origin(origin, host));
-            if is_same { Ok(()) } else { Err(CsrfError::Origin) }
-        }
-    }
+    if has_other_origin(headers) { Err(CsrfError::Origin) } else { Ok(()) }
+}
+
+/// Whether a page of another origin caused the request, even by a link. Browsers send `Sec-Fetch-Site` or `Origin` with such a request.
+pub fn is_caused_by_other_page(headers: &HeaderMap) -> bool {
+    let site = single_header(headers, HeaderName::from_static("sec-fetch-site"));
+    !matches!(site, Ok(None | Some("same-origin" | "none"))) || has_other_origin(headers)
+}
+
+/// Whether `Origin` differs from `Host`.
+fn has_other_origin(headers: &HeaderMap) -> bool {
+    let is_same = |origin| RequestHost::requested(headers).is_some_and(|host| is_same_origin(origin, host));
+    single_header(headers, header::ORIGIN).map_or(true, |origin| !origin.is_none_or(is_same))
 }
 
 /// Whether the headers announce a body (RFC 9112, section 6.3).

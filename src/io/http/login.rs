@@ -152,7 +152,9 @@ pub struct Login {
     link: Option<LinkLogin>,
     /// How to enable logins from every machine, for responses.
     remedy: &'static str,
-    failed_attempts: Option<Mutex<WindowLimiter>>,
+    /// Failed logins by address, if they are limited: first those of the operator, then those that pages of other origins cause. Such
+    /// a page can send wrong passwords with the operator's browser. It must not lock the operator out.
+    failed_attempts: Option<[Mutex<WindowLimiter>; 2]>,
     failed_count: AtomicU64,
     rate_limited_count: AtomicU64,
     log_throttle: SharedLogThrottle,
@@ -173,7 +175,8 @@ impl Login {
             credentials,
             link: None,
             remedy: SIGNALING_SERVER_REMEDY,
-            failed_attempts: failures.map(|limit| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES))),
+            failed_attempts: failures
+                .map(|limit| [(); 2].map(|()| Mutex::new(WindowLimiter::new(limit, MAX_LIMITED_SOURCES)))),
             failed_count,
             rate_limited_count,
             log_throttle: SharedLogThrottle::default(),
@@ -220,7 +223,7 @@ impl Login {
         };
         let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
         let Some(first) = values.next() else { return Err(LoginError::Missing) };
-        if let Some(wait) = self.failed_attempts().and_then(|mut failed| failed.retry_after(now, source)) {
+        if let Some(wait) = self.failed_attempts(headers).and_then(|mut failed| failed.retry_after(now, source)) {
             return Err(self.count_rejection(source, LoginError::RateLimited(wait)));
         }
         // A repeated header is not accepted.
@@ -228,7 +231,7 @@ impl Login {
         if given.is_some_and(|given| given.matches(expected).into()) {
             return Ok(());
         }
-        let counted = self.failed_attempts().map_or(Ok(()), |mut failed| failed.check(now, source));
+        let counted = self.failed_attempts(headers).map_or(Ok(()), |mut failed| failed.check(now, source));
         let reason = counted.map_or_else(LoginError::RateLimited, |()| LoginError::Invalid);
         Err(self.count_rejection(source, reason))
     }
@@ -254,12 +257,12 @@ impl Login {
         if login_link::is_prefetch(headers) {
             return Err(LoginError::LinkPrefetch);
         }
-        if let Some(wait) = self.failed_attempts().and_then(|mut failed| failed.retry_after(now, source)) {
+        if let Some(wait) = self.failed_attempts(headers).and_then(|mut failed| failed.retry_after(now, source)) {
             return Err(self.count_rejection(source, LoginError::RateLimited(wait)));
         }
         let redeemed = link.redeem(secret, is_tls_at_proxy, now).map_err(|_| LoginError::NoRandomNumbers)?;
         let Some(cookie) = redeemed else {
-            let counted = self.failed_attempts().map_or(Ok(()), |mut failed| failed.check(now, source));
+            let counted = self.failed_attempts(headers).map_or(Ok(()), |mut failed| failed.check(now, source));
             let invalid = LoginError::LinkInvalid { pid: local_pid(headers, client) };
             return Err(self.count_rejection(source, counted.map_or_else(LoginError::RateLimited, |()| invalid)));
         };
@@ -267,9 +270,11 @@ impl Login {
         Ok(cookie)
     }
 
-    /// Failed logins by address, if they are limited.
-    fn failed_attempts(&self) -> Option<MutexGuard<'_, WindowLimiter>> {
-        self.failed_attempts.as_ref().map(|failed| failed.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Failed logins by address that count for this request, if they are limited.
+    fn failed_attempts(&self, headers: &HeaderMap) -> Option<MutexGuard<'_, WindowLimiter>> {
+        let [own, of_other_pages] = self.failed_attempts.as_ref()?;
+        let failed = if csrf::is_caused_by_other_page(headers) { of_other_pages } else { own };
+        Some(failed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Counts and logs a rejection. The given name and password are not logged. They may be correct except for a typing error.
@@ -402,6 +407,39 @@ mod tests {
         assert_eq!(login.check(&headers(&[RIGHT, RIGHT]), address(1), now), Err(LoginError::Invalid));
         assert_eq!(login.check(&HeaderMap::new(), address(1), now), Err(LoginError::Missing));
         assert_eq!((login.failed_count(), login.rate_limited_count()), (16, 0));
+    }
+
+    #[test]
+    fn pages_of_other_origins_cannot_lock_the_operator_out() {
+        let wrong = "Basic YWRtaW46";
+        let request = |login: &str, name: &'static str, value: &str| {
+            let mut headers = headers(&[login]);
+            headers.insert(header::HOST, HeaderValue::from_static("a.example"));
+            headers.insert(name, value.parse().expect("a header value"));
+            headers
+        };
+        let others = [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+        ];
+        let (login, now) = (login(4), Time::ZERO);
+        for (name, value) in others {
+            assert_eq!(login.check(&request(wrong, name, value), address(1), now), Err(LoginError::Invalid));
+        }
+        // A forged header gives no further guesses.
+        for (name, value) in others {
+            let rejected = login.check(&request(RIGHT, name, value), address(1), now);
+            assert!(matches!(rejected, Err(LoginError::RateLimited(_))), "{name} {value}: {rejected:?}");
+        }
+        let own = [("sec-fetch-site", "none"), ("sec-fetch-site", "same-origin"), ("origin", "https://a.example")];
+        for (name, value) in own {
+            assert_eq!(login.check(&request(RIGHT, name, value), address(1), now), Ok(()));
+            assert_eq!(login.check(&request(wrong, name, value), address(1), now), Err(LoginError::Invalid));
+        }
+        assert_eq!(login.check(&headers(&[wrong]), address(1), now), Err(LoginError::Invalid));
+        assert!(matches!(login.check(&headers(&[RIGHT]), address(1), now), Err(LoginError::RateLimited(_))));
     }
 
     #[test]
