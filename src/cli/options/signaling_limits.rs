@@ -67,7 +67,7 @@ pub struct ConnectionLimitArgs {
     /// Origins of web pages that may connect [default: all]
     ///
     /// Give the scheme and host without a path. Separate values with commas or repeat the option. Clients that send no Origin header
-    /// are always accepted.
+    /// are always accepted. Applies to WebSocket connections and to all HTTP requests that need no login, such as /auth/token and posts.
     #[arg(long, env = "ORIGIN_ALLOWLIST", value_name = "ORIGIN", value_parser = parse_origin, value_delimiter = ',', help_heading = HEADING_LIMITS)]
     origin: Vec<String>,
 

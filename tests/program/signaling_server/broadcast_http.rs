@@ -414,6 +414,38 @@ fn only_listed_origins_may_connect_in_any_dialect() {
 }
 
 #[test]
+fn only_listed_origins_may_send_http_requests() {
+    let server = Server::start_signaling(
+        &[&SECRET[..], &["--origin", "https://a.example", "--rate-limit-token", "off"]].concat(),
+    );
+    let json = "Content-Type: application/json\r\n";
+    let requests = [
+        ("POST /auth/token", format!("{json}"), r#"{"clientId":"ann","room":"lobby"}"#),
+        ("OPTIONS /auth/token", String::new(), ""),
+        ("POST /lobby/postcontent", format!("{json}{}", bearer("lobby")), "{}"),
+        ("OPTIONS /lobby/postcontent", String::new(), ""),
+        (
+            "POST /rooms/lobby/post",
+            format!("{json}{}", bearer("lobby")),
+            r#"{"type":"t","timestamp":"2026-01-01T00:00:00Z","data":{}}"#,
+        ),
+        ("GET /healthz", String::new(), ""),
+        ("GET /health", String::new(), ""),
+    ];
+    for (line, headers, body) in requests {
+        for origin in ["", "Origin: https://a.example\r\n", "Origin: HTTPS://A.example\r\n"] {
+            let response = request(&server, line, &format!("{origin}{headers}"), body);
+            assert!((200..300).contains(&response.status), "{line} {origin}: {} {}", response.head, response.body);
+        }
+        for origin in ["https://b.example", "null", "http://x"] {
+            let response = request(&server, line, &format!("Origin: {origin}\r\n{headers}"), body);
+            response.assert_error(403, "Origin not allowed (allowed origins: the server's --origin)");
+            assert!(!response.head.contains("access-control-allow"), "{line} {origin}: {}", response.head);
+        }
+    }
+}
+
+#[test]
 fn server_shutdown_closes_with_4002() {
     let server = Server::start_signaling(&SECRET);
     let mut ann = Client::join(&server, "lobby");

@@ -14,10 +14,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use tokio::sync::Notify;
 
-use crate::io::http;
 use crate::io::http::login::{self, Login};
+use crate::io::http::{self, body};
 use crate::io::moqt::MoqtUrl;
 use crate::io::signaling::admin::console_operations::Operations;
 use crate::io::signaling::admin::examples::ExamplePages;
@@ -25,7 +29,7 @@ use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::admin::start_page::StartPage;
 use crate::io::signaling::broadcast_http::{self, BroadcastHttpConfig};
 use crate::io::signaling::shared_hub::SharedHub;
-use crate::signaling::{Dialect, DialectSet};
+use crate::signaling::{Dialect, DialectSet, SignalingLimits};
 
 /// The shared state and the configuration of the HTTP routes.
 pub(super) struct HttpRoutes {
@@ -50,6 +54,7 @@ impl HttpRoutes {
         let Self { hub, collector, login, broadcast, dialects, address, is_tls, .. } = self;
         let Self { moqt_url, example_pages, metrics_are_public, .. } = self;
         let has_examples = example_pages.are_enabled();
+        let limits = Arc::new(hub.with_hub(|_, hub, _| hub.limits().clone()));
         let start = StartPage {
             hub: Arc::clone(&hub),
             login: Arc::clone(&login),
@@ -68,7 +73,7 @@ impl HttpRoutes {
         let protected = Router::new()
             .merge(health::shutdown_router(&hub, shutdown))
             .merge(openapi::router(dialects, has_examples))
-            .merge(hub.with_hub(|_, hub, _| asyncapi::router(hub.limits())))
+            .merge(asyncapi::router(&limits))
             .merge(examples::operator_router(example_pages));
         let protected = if dialects.contains(Dialect::ControlSurface) {
             protected.merge(control_surface_api::router(Arc::clone(&hub)))
@@ -91,8 +96,17 @@ impl HttpRoutes {
         } else {
             public
         };
-        public.merge(login::require_login(protected, &login))
+        public.layer(from_fn_with_state(limits, require_allowed_origin)).merge(login::require_login(protected, &login))
     }
+}
+
+/// Rejects requests of pages whose origin is not allowed. Routes behind the login are stricter: see [`http::csrf`].
+async fn require_allowed_origin(State(limits): State<Arc<SignalingLimits>>, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+    if limits.allows_origin(origin) {
+        return next.run(request).await;
+    }
+    body::error_response(StatusCode::FORBIDDEN, "Origin not allowed (allowed origins: the server's --origin)")
 }
 
 #[cfg(test)]
@@ -101,8 +115,6 @@ mod tests {
     use std::time::Duration;
 
     use axum::body::Body;
-    use axum::extract::Request;
-    use axum::http::StatusCode;
     use hyper::service::Service;
     use hyper_util::service::TowerToHyperService;
     use serde_json::{Map, Value};
@@ -111,7 +123,7 @@ mod tests {
     use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits};
     use crate::io::http::ConnectionInfo;
     use crate::io::websocket::send_queue::SendQueueLimits;
-    use crate::signaling::{Hub, SignalingLimits};
+    use crate::signaling::Hub;
 
     use super::*;
 
