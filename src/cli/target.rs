@@ -41,6 +41,9 @@ pub enum TargetError {
     /// A port that is not a number from 1 to 65535.
     #[error("invalid port `{0}`: give a number from 1 to 65535")]
     Port(String),
+    /// A user name or password in a UDP target.
+    #[error("the target must not contain a user name or password; give HOST[:PORT]")]
+    Userinfo,
     /// A path in a UDP target.
     #[error("`{0}`: a UDP target has no path; give HOST[:PORT], or a MOQT echo server as moqt://{0}")]
     Path(String),
@@ -61,6 +64,9 @@ impl FromStr for UdpTarget {
             Some((scheme, _)) if scheme_matches(scheme, &WEBSOCKET_SCHEMES) => return Err(TargetError::WebSocket),
             Some((scheme, _)) => return Err(TargetError::Scheme(scheme.to_owned())),
         };
+        if rest.contains('@') {
+            return Err(TargetError::Userinfo);
+        }
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#']) {
             return Err(TargetError::Path(without_query(authority).to_owned()));

@@ -133,9 +133,12 @@ pub fn with_advice(mut error: Error, cli: &Command, arguments: &[OsString]) -> E
         error.remove(ContextKind::SuggestedArg);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(advice)]));
     }
+    let mut is_target = false;
     for kind in [ContextKind::InvalidArg, ContextKind::InvalidValue] {
         if let Some(ContextValue::String(text)) = error.get(kind) {
-            let text = without_secrets(text);
+            let text = if is_target { target_without_secrets(text) } else { without_secrets(text) };
+            // The value of an option with this value name is a target.
+            is_target = text.contains("HOST");
             error.insert(kind, ContextValue::String(text));
         }
     }
@@ -184,6 +187,14 @@ pub(super) fn without_secrets(text: &str) -> String {
     format!("{scheme}://{address}{ellipsis}")
 }
 
+/// Like [`without_secrets`], for a target that may have no scheme. Words that are no targets, such as file names, may contain `@` and `#`.
+fn target_without_secrets(text: &str) -> String {
+    if text.contains("://") {
+        return without_secrets(text);
+    }
+    without_secrets(&format!("udp://{text}")).split_off("udp://".len())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -204,6 +215,10 @@ mod tests {
             ("host:1", "host:1"),
         ] {
             assert_eq!(without_secrets(text), shown);
+            assert_eq!(target_without_secrets(text), shown);
+        }
+        for (text, shown) in [("me:secret@h:1", "h:1"), ("h#secret", "h?..."), ("me:sec?ret@h", "...")] {
+            assert_eq!(target_without_secrets(text), shown);
         }
     }
 

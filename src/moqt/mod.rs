@@ -22,7 +22,7 @@ pub use message::TrackPath;
 pub(crate) use session::counters;
 pub use session::{
     EndpointRole, MoqtEndpoint, Session, SessionAction, SessionCounters, SessionEvent, SessionHandler, StreamDir,
-    StreamHandle, path_matches,
+    StreamHandle, path_matches, without_query,
 };
 pub use version::MoqtVersion;
 

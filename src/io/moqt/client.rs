@@ -22,7 +22,9 @@ use crate::client::WaitResult;
 use crate::client::{FrameTracker, MoqtConnectTimes};
 use crate::io::stop::StopToken;
 use crate::moqt::client::{MoqtClient, MoqtClientConfig, MoqtClientEvent, MoqtRunOutcome, ProgressDeadline};
-use crate::moqt::{EndpointRole, MoqtEndpoint, SessionCounters, SessionHandler, SessionLimits, error_code};
+use crate::moqt::{
+    EndpointRole, MoqtEndpoint, SessionCounters, SessionHandler, SessionLimits, error_code, without_query,
+};
 use crate::time::{Time, saturating_nanos};
 
 /// If the server does not reply over raw QUIC within this time, the client tries the URL's path without the leading slash.
@@ -292,7 +294,7 @@ pub fn run_session<A: SessionHandler>(
             if !no_reply || stop.signal().is_some() {
                 return Ok(outcome);
             }
-            info!(target: "moqt", url = %options.url, path = alternative_path, "no reply to this URL; trying its path without the leading slash");
+            info!(target: "moqt", url = %options.url, path = without_query(alternative_path), "no reply to this URL; trying its path without the leading slash");
             return Ok(try_session(
                 options,
                 alternative_path,

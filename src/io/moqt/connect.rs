@@ -288,7 +288,7 @@ async fn connect_webtransport(
 ) -> Result<(WebTransportSession, Option<String>), MoqtConnectError> {
     let (url, timeout) = (&options.url, options.limits.setup_timeout);
     let failed = |reason: String| MoqtConnectError::Failed { url: url.clone(), reason };
-    let request_url: Url = url.to_string().parse().map_err(|error: url::ParseError| failed(error.to_string()))?;
+    let request_url: Url = url.with_query().parse().map_err(|error: url::ParseError| failed(error.to_string()))?;
     match tokio::time::timeout(timeout, WebTransportSession::connect(connection, request_url, protocols)).await {
         Ok(Ok(session)) => Ok(session),
         // This error reports only a lost or malformed stream. The close reason of the connection is more specific.

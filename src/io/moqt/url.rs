@@ -7,7 +7,7 @@ use http::Uri;
 use thiserror::Error;
 use url::{Position, Url};
 
-use crate::moqt::{DEFAULT_PORT, Transport};
+use crate::moqt::{DEFAULT_PORT, Transport, without_query};
 
 /// Transport, address and path of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,10 +78,18 @@ impl FromStr for MoqtUrl {
     }
 }
 
+impl MoqtUrl {
+    /// The URL with its query, for the request. The query may contain a token, so that this text must not be printed.
+    pub(super) fn with_query(&self) -> String {
+        format!("{self}{}", &self.path[without_query(&self.path).len()..])
+    }
+}
+
+/// Prints the URL without the query, which may contain a token.
 impl fmt::Display for MoqtUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { transport, host, port, path } = self;
-        let scheme = transport.scheme();
+        let (scheme, path) = (transport.scheme(), without_query(path));
         if host.contains(':') {
             write!(f, "{scheme}://[{host}]:{port}{path}")
         } else {
@@ -131,6 +139,13 @@ mod tests {
             assert_eq!(read(wrong), Err(ParseMoqtUrlError::Port(port.to_owned())), "{wrong}");
         }
         assert_eq!(read("moqt://me:word@h/echo"), Err(ParseMoqtUrlError::Userinfo));
+    }
+
+    #[test]
+    fn query_is_requested_but_not_displayed() {
+        let url: MoqtUrl = "https://h:1/a/b?jwt=s3cret&x=?#f".parse().expect("a URL");
+        assert_eq!(url.to_string(), "https://h:1/a/b");
+        assert_eq!(url.with_query(), "https://h:1/a/b?jwt=s3cret&x=?");
     }
 
     #[test]

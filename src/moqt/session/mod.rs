@@ -418,9 +418,13 @@ impl Session {
 
 /// Whether the `requested` path is the `served` path. A leading slash and a query are ignored.
 pub fn path_matches(served: &str, requested: &str) -> bool {
-    let path = requested.split_once('?').map_or(requested, |(path, _)| path);
     let without_slash = |path: &str| path.strip_prefix('/').unwrap_or(path).to_owned();
-    without_slash(served) == without_slash(path)
+    without_slash(served) == without_slash(without_query(requested))
+}
+
+/// The path without its query, which may contain a token and must not be printed.
+pub fn without_query(path: &str) -> &str {
+    path.split('?').next().unwrap_or(path)
 }
 
 /// The session stream. The client offers versions and a path. The server selects a version or closes the connection with a reason.
@@ -457,6 +461,7 @@ impl Session {
                     }
                 };
                 if connect_path.is_none() && !path_matches(served_path, path) {
+                    let path = without_query(path);
                     let reason = format!("unknown path {path:.64}; this server serves {served_path}");
                     self.close(error_code::SETUP_FAILED, &reason);
                     return Ok(());
