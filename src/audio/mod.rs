@@ -9,6 +9,7 @@ pub mod jitter_buffer;
 pub mod quality;
 pub mod spsc;
 pub mod wav;
+pub mod wav_writer;
 pub mod waveform;
 
 use std::ops::RangeInclusive;

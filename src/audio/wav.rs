@@ -1,4 +1,4 @@
-//! Reads WAV files as a stream from a file or an endless pipe. Encodes the header and samples of recorded files.
+//! Reads WAV files as a stream from a file or an endless pipe.
 //!
 //! `hound` decodes the samples that this module locates. The `fmt ` chunk must precede the `data` chunk. Other chunks may come anywhere.
 //! The pad byte after a chunk of odd length may be missing. Lengths in the header are not trusted, and neither is the stated frame length.
@@ -148,7 +148,7 @@ impl<R: Read> WavStream<R> {
         let mut layout = fmt.packed_layout().ok_or_else(unsupported)?;
         if fmt.may_be_padded(layout) {
             reader.by_ref().take(data_bytes.unwrap_or(u64::MAX).min(PROBE_BYTES)).read_to_end(&mut peeked)?;
-            if peeked.as_chunks().0.iter().all(is_padded_sample) {
+            if peeked.as_chunks().0.iter().copied().all(is_padded_sample) {
                 // Padded samples of other widths than 24 bits are ambiguous: they may be aligned to either end.
                 layout = layout.padded(fmt.stated_bits).ok_or_else(unsupported)?;
             }
@@ -229,88 +229,6 @@ impl<R: Read> WavStream<R> {
     }
 }
 
-/// The sample format of recorded files.
-///
-/// [`wav_header`] has a fixed length per format, and every sample takes [`WavSampleFormat::bytes_per_sample`]. Therefore, a writer can seek
-/// to any sample and leave gaps. Zero bytes are silence in all formats.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WavSampleFormat {
-    /// 32-bit floats, without conversion.
-    #[default]
-    F32,
-    /// 16-bit integers.
-    S16,
-    /// 24-bit integers in three bytes.
-    S24,
-}
-
-impl WavSampleFormat {
-    /// Bytes per sample of one channel.
-    pub const fn bytes_per_sample(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::S16 => 2,
-            Self::S24 => 3,
-        }
-    }
-
-    /// Length of the header in bytes.
-    pub const fn header_len(self) -> usize {
-        match self {
-            Self::F32 => 58,
-            Self::S16 | Self::S24 => 44,
-        }
-    }
-
-    /// Appends the bytes of `samples` to `out`. Integers are rounded to nearest and saturate at full scale; NaN becomes 0.
-    pub fn encode(self, samples: &[f32], out: &mut Vec<u8>) {
-        out.reserve(samples.len() * self.bytes_per_sample());
-        match self {
-            Self::F32 => samples.iter().for_each(|sample| out.extend_from_slice(&sample.to_le_bytes())),
-            Self::S16 => samples.iter().for_each(|sample| {
-                // A cast from float to integer saturates and converts NaN to 0.
-                out.extend_from_slice(&((sample * 32_768.0).round() as i16).to_le_bytes());
-            }),
-            Self::S24 => samples.iter().for_each(|sample| {
-                let value = ((sample * 8_388_608.0).round() as i32).clamp(-8_388_608, 8_388_607);
-                out.extend_from_slice(&value.to_le_bytes()[..3]);
-            }),
-        }
-    }
-}
-
-/// Encodes the header of a WAV file with `data_bytes` bytes of samples. The header has [`WavSampleFormat::header_len`] bytes.
-///
-/// If `data_bytes` is odd, append one pad byte to the file. The length in the RIFF header includes the pad byte. The specification requires
-/// an extended `fmt ` chunk and a `fact` chunk for floats.
-pub fn wav_header(format: WavSampleFormat, rate: u32, channels: u16, data_bytes: u32) -> Vec<u8> {
-    let bits = format.bytes_per_sample() as u16 * 8;
-    let frame_bytes = channels.saturating_mul(format.bytes_per_sample() as u16);
-    let float = format == WavSampleFormat::F32;
-    let riff_bytes = (format.header_len() as u32 - 8).saturating_add(data_bytes).saturating_add(data_bytes & 1);
-
-    let mut bytes = Vec::with_capacity(format.header_len());
-    bytes.extend_from_slice(b"RIFF");
-    bytes.extend_from_slice(&riff_bytes.to_le_bytes());
-    bytes.extend_from_slice(b"WAVEfmt ");
-    bytes.extend_from_slice(&(if float { 18_u32 } else { 16 }).to_le_bytes());
-    bytes.extend_from_slice(&(if float { 3_u16 } else { 1 }).to_le_bytes());
-    bytes.extend_from_slice(&channels.to_le_bytes());
-    bytes.extend_from_slice(&rate.to_le_bytes());
-    bytes.extend_from_slice(&rate.saturating_mul(u32::from(frame_bytes)).to_le_bytes());
-    bytes.extend_from_slice(&frame_bytes.to_le_bytes());
-    bytes.extend_from_slice(&bits.to_le_bytes());
-    if float {
-        bytes.extend_from_slice(&[0, 0]); // no extension follows
-        bytes.extend_from_slice(b"fact");
-        bytes.extend_from_slice(&4_u32.to_le_bytes());
-        bytes.extend_from_slice(&(data_bytes / u32::from(frame_bytes.max(1))).to_le_bytes());
-    }
-    bytes.extend_from_slice(b"data");
-    bytes.extend_from_slice(&data_bytes.to_le_bytes());
-    bytes
-}
-
 /// How `hound` decodes a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SampleLayout {
@@ -354,7 +272,7 @@ impl SampleLayout {
 const PROBE_BYTES: u64 = 16 * 1024;
 
 /// Whether the fourth byte is zero or continues the sign of a 24-bit sample.
-fn is_padded_sample(&[_, _, high, pad]: &[u8; 4]) -> bool {
+fn is_padded_sample([_, _, high, pad]: [u8; 4]) -> bool {
     pad == 0 || pad == 0xff && high >= 0x80
 }
 
@@ -451,7 +369,11 @@ fn read_chunks(reader: &mut impl Read, empty_data: &mut Option<FmtChunk>) -> Res
                 let mut peeked = Vec::new();
                 if length == 0 {
                     reader.by_ref().take(8).read_to_end(&mut peeked)?;
-                    next = peeked.first_chunk().map(parse_chunk_header).filter(|(id, length)| is_chunk(id, *length));
+                    next = peeked
+                        .first_chunk()
+                        .copied()
+                        .map(parse_chunk_header)
+                        .filter(|(id, length)| is_chunk(*id, *length));
                 }
                 if next.is_none() {
                     return Ok(WavHeader { fmt, data_bytes, peeked });
@@ -488,17 +410,17 @@ fn read_chunk_header(reader: &mut impl Read, is_odd: bool) -> Result<([u8; 4], u
         header.rotate_left(1);
         read_exact(reader, &mut header[7..])?;
     }
-    Ok(parse_chunk_header(&header))
+    Ok(parse_chunk_header(header))
 }
 
-fn parse_chunk_header(&[i0, i1, i2, i3, l0, l1, l2, l3]: &[u8; 8]) -> ([u8; 4], u32) {
+fn parse_chunk_header([i0, i1, i2, i3, l0, l1, l2, l3]: [u8; 8]) -> ([u8; 4], u32) {
     ([i0, i1, i2, i3], u32::from_le_bytes([l0, l1, l2, l3]))
 }
 
 /// Whether these bytes are the header of a chunk rather than samples.
-fn is_chunk(id: &[u8; 4], length: u32) -> bool {
+fn is_chunk(id: [u8; 4], length: u32) -> bool {
     let is_text = id.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
-    KNOWN_CHUNKS.contains(&id) || is_text && u64::from(length) < MAX_HEADER_BYTES
+    KNOWN_CHUNKS.contains(&&id) || is_text && u64::from(length) < MAX_HEADER_BYTES
 }
 
 /// Reads to the end. Returns the number of bytes that belong to no chunk, or to a second `data` chunk, which players ignore.
@@ -508,7 +430,7 @@ fn count_bytes_outside_chunks(reader: &mut impl Read, mut is_odd: bool) -> Resul
             Err(WavError::TruncatedHeader) => return Ok(0),
             header => header?,
         };
-        if !is_chunk(&id, length) || &id == b"data" {
+        if !is_chunk(id, length) || &id == b"data" {
             return Ok(8 + io::copy(reader, &mut io::sink())?);
         }
         io::copy(&mut reader.by_ref().take(length.into()), &mut io::sink())?;

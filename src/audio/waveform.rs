@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::wav::{WavSampleFormat, wav_header};
+use super::wav_writer::{WavSampleFormat, wav_header};
 
 /// Maximum number of columns. If the run needs more columns, pairs of columns are merged.
 pub const MAX_COLUMNS: usize = 1_600;

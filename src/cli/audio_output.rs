@@ -14,7 +14,7 @@ use super::output::{WaveformUse, print_notice};
 use super::values::{OutputFile, TimeSpan, output_file_parser};
 use crate::audio::jitter_buffer::MAX_JITTER_ALLOWANCE;
 use crate::audio::quality::{Analyzer, PacketFormat};
-use crate::audio::wav::WavSampleFormat;
+use crate::audio::wav_writer::WavSampleFormat;
 use crate::audio::waveform::Waveform;
 use crate::client::AudioStreamConfig;
 use crate::io::recorder::{self, AudioSinks, Recorder, RecorderQueue, ReturnRecording, StereoRecording};

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::audio::convert::{BYTES_PER_SAMPLE, decode_payload};
 use crate::audio::quality::{Analyzer, ReturnStatus};
-use crate::audio::wav::{WavSampleFormat, wav_header};
+use crate::audio::wav_writer::{WavSampleFormat, wav_header};
 use crate::audio::waveform::Waveform;
 use crate::client::StreamKind;
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, SentAudio};

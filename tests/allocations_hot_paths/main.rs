@@ -9,7 +9,7 @@ use jamjam_dev::audio::devices::DeviceSampleFormat;
 use jamjam_dev::audio::jitter_buffer::{self, JitterBuffer};
 use jamjam_dev::audio::quality::{self, Analyzer};
 use jamjam_dev::audio::spsc::{capture_ring, packet_ring};
-use jamjam_dev::audio::wav::WavSampleFormat;
+use jamjam_dev::audio::wav_writer::WavSampleFormat;
 use jamjam_dev::audio::waveform::Waveform;
 use jamjam_dev::client::{
     AudioStreamConfig, AudioWorkload, ClientNode, LiveConfig, LiveStats, PacketEvent, PacketObserver, PacketOutcome,

@@ -9,7 +9,8 @@ use jamjam_dev::audio::convert::{
     encode_payload, map_to_device,
 };
 use jamjam_dev::audio::devices::DeviceSampleFormat;
-use jamjam_dev::audio::wav::{WavSampleFormat, WavStream, wav_header};
+use jamjam_dev::audio::wav::WavStream;
+use jamjam_dev::audio::wav_writer::{WavSampleFormat, wav_header};
 use jamjam_dev::audio::{MAX_CHANNELS, SAMPLE_RATES};
 
 use crate::input::Input;

@@ -3,7 +3,8 @@
 
 use std::io::Read;
 
-use jamjam_dev::audio::wav::{SampleEncoding, WavError, WavSampleFormat, WavStream, wav_header};
+use jamjam_dev::audio::wav::{SampleEncoding, WavError, WavStream};
+use jamjam_dev::audio::wav_writer::{WavSampleFormat, wav_header};
 use jamjam_dev::audio::{MAX_CHANNELS, SAMPLE_RATES};
 
 use crate::input::Input;

@@ -5,7 +5,8 @@
 use jamjam_dev::audio::convert::{
     AudioInput, ChannelLayout, Packetizer, PacketizerConfig, PayloadReader, Resampler, decode_payload,
 };
-use jamjam_dev::audio::wav::{WavError, WavSampleFormat, WavStream, wav_header};
+use jamjam_dev::audio::wav::{WavError, WavStream};
+use jamjam_dev::audio::wav_writer::{WavSampleFormat, wav_header};
 use proptest::prelude::*;
 
 const NON_FINITE: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];

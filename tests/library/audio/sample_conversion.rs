@@ -1,7 +1,7 @@
 //! Mixing, tones, and the sample bytes of packets and recordings.
 
 use jamjam_dev::audio::convert::{ChannelLayout, Mixer, Tone, decode_payload, encode_payload, map_to_device};
-use jamjam_dev::audio::wav::{WavSampleFormat, wav_header};
+use jamjam_dev::audio::wav_writer::{WavSampleFormat, wav_header};
 
 fn mixed(inputs: u16, output: ChannelLayout, frames: &[f32]) -> Vec<f32> {
     let mut out = Vec::new();

@@ -420,7 +420,7 @@ fn only_listed_origins_may_send_http_requests() {
     );
     let json = "Content-Type: application/json\r\n";
     let requests = [
-        ("POST /auth/token", format!("{json}"), r#"{"clientId":"ann","room":"lobby"}"#),
+        ("POST /auth/token", json.to_owned(), r#"{"clientId":"ann","room":"lobby"}"#),
         ("OPTIONS /auth/token", String::new(), ""),
         ("POST /lobby/postcontent", format!("{json}{}", bearer("lobby")), "{}"),
         ("OPTIONS /lobby/postcontent", String::new(), ""),
