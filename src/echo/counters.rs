@@ -239,7 +239,7 @@ impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollec
         encode_counter(
             &mut encoder,
             "log_dropped",
-            "Log lines dropped because the reader of standard error was too slow.",
+            "Log lines dropped because standard error was not read or could not be written.",
             log_dropped,
         )?;
         let lateness = [("audio", &self.counters.audio_lateness), ("immediate", &self.counters.immediate_lateness)];

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
-use std::io::{IsTerminal, Write as _};
+use std::io::{self, IsTerminal, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use thiserror::Error;
@@ -26,6 +26,7 @@ use crate::echo::FIXED_LOG_LINE;
 use crate::io::clock;
 use crate::log_throttle::LogThrottle;
 use crate::sanitize::is_control_or_bidi;
+use crate::stats::Counter;
 use crate::time::Time;
 
 /// Format of the log.
@@ -140,9 +141,27 @@ fn discarded_line(format: LogFormat, lines: u64) -> String {
     }
 }
 
+/// Standard error. Counts the lines that cannot be written, for example because standard error is a file on a full disk.
+struct CountingStderr(Arc<Counter>);
+
+impl io::Write for CountingStderr {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        io::stderr().write(text)
+    }
+
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        io::stderr().write_all(line).inspect_err(|_| self.0.add(1))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// The log is written while this value exists. When this guard is dropped, it writes the queued lines for at most a second.
 pub struct LogGuard {
     dropped_lines: ErrorCounter,
+    failed_lines: Arc<Counter>,
     limits: Arc<Mutex<LineLimits>>,
     format: LogFormat,
     writer: NonBlocking,
@@ -160,11 +179,11 @@ impl Drop for LogGuard {
 }
 
 impl LogGuard {
-    /// Returns a function that returns the number of lines dropped because standard error was not read. The function can be called even
-    /// after the guard is dropped.
+    /// Returns a function that returns the number of lines dropped because standard error was not read or could not be written. The
+    /// function can be called even after the guard is dropped.
     pub fn dropped_lines(&self) -> impl Fn() -> u64 + Send + Sync + 'static + use<> {
-        let dropped = self.dropped_lines.clone();
-        move || dropped.dropped_lines() as u64
+        let (dropped, failed) = (self.dropped_lines.clone(), Arc::clone(&self.failed_lines));
+        move || dropped.dropped_lines() as u64 + failed.get()
     }
 }
 
@@ -172,16 +191,17 @@ impl LogGuard {
 /// `color` colors the level if standard error is a terminal.
 pub fn init(filter: &str, format: LogFormat, color: bool) -> Result<LogGuard, LogFilterError> {
     let filter = parse_filter(filter)?;
+    let failed_lines = Arc::<Counter>::default();
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINE_QUEUE_CAPACITY)
         .thread_name("log")
-        .finish(std::io::stderr());
+        .finish(CountingStderr(Arc::clone(&failed_lines)));
     let dropped_lines = writer.error_counter();
-    let has_color = color && std::io::stderr().is_terminal();
+    let has_color = color && io::stderr().is_terminal();
     let lines = LimitedLines::new(writer.clone(), format);
     let limits = Arc::clone(&lines.limits);
     subscriber(filter, format, has_color, lines).init();
-    Ok(LogGuard { dropped_lines, limits, format, writer, _worker: guard })
+    Ok(LogGuard { dropped_lines, failed_lines, limits, format, writer, _worker: guard })
 }
 
 /// Creates the subscriber. `filter` is the only level filter. Therefore, the most verbose level in `filter` becomes the global maximum
@@ -469,7 +489,7 @@ mod tests {
         let limits = Arc::<Mutex<LineLimits>>::default();
         limits.lock().expect("no panic").discarded.record(7);
         let (dropped_lines, format) = (writer.error_counter(), LogFormat::Text);
-        drop(LogGuard { dropped_lines, limits, format, writer, _worker: worker });
+        drop(LogGuard { dropped_lines, failed_lines: Arc::default(), limits, format, writer, _worker: worker });
         let text = String::from_utf8(sink.0.lock().expect("no panic").clone()).expect("UTF-8");
         assert!(text.contains(" WARN log: log lines discarded: ") && text.ends_with(" lines=7\n"), "{text}");
     }

@@ -156,6 +156,15 @@ fn silent_connections_stop_neither_the_echo_nor_the_shutdown() {
 }
 
 #[test]
+fn log_lines_that_cannot_be_written_are_counted() {
+    let (mut server, address) = with_metrics(&["--stats-interval", "20ms"]);
+    server.close_log();
+    poll_until("dropped lines", || {
+        sample(&get(address, "/metrics").1, "jamjam_echo_log_dropped_total").filter(|n| *n > 0.0)
+    });
+}
+
+#[test]
 fn port_in_use_is_an_error_before_anything_is_served() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
