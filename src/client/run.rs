@@ -12,7 +12,7 @@ use super::RunConfig;
 use super::loss_report::LossReportRequester;
 use super::results::PacketObserver;
 use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, StreamKind, WaitResult};
-use super::sent_packets::{PacketTracker, ReceivedReply, SentPackets, SentPacketsByStream, parse_reply};
+use super::sent_packets::{PacketTracker, ReceivedReply, parse_reply};
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::StreamStats;
 use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
@@ -148,12 +148,11 @@ impl<S: Workload> ClientNode<S> {
         interrupted_at: Option<Time>,
         observer: &mut dyn PacketObserver,
     ) -> RunResults {
-        let PacketTracker { config, streams, pacing, stray, .. } = self.tracker;
-        let SentPacketsByStream { audio, ping, keepalive } = streams;
+        let PacketTracker { config, streams, pacing, stray, mut hosts, .. } = self.tracker;
         let first_sequence = self.workload.first_audio_sequence();
         let interruption = interrupted_at.map(|at| (at, config.timeout));
-        let mut finish = |sent_packets: SentPackets| sent_packets.finish(interruption, observer);
-        let has_sent = |stats: &StreamStats| stats.sent > 0;
+        let [audio, ping, keepalive] = PacketTracker::finish(streams, &mut hosts, interruption, observer);
+        let was_used = |stats: &StreamStats| stats.planned() > 0;
 
         let mut run = RunResults::new(S::RUN_KIND, target, config.evaluated_stream);
         let ended_at = interrupted_at.or(self.finished_at);
@@ -169,16 +168,17 @@ impl<S: Workload> ClientNode<S> {
         });
         run.loss_report =
             self.loss_report_requester.as_ref().map(|requester| requester.loss_report(interrupted_at.is_some()));
-        let stats = finish(audio);
-        run.audio = self.workload.audio_results().map(|audio| AudioResults {
-            stats,
+        run.audio = self.workload.audio_results().map(|results| AudioResults {
+            stats: audio,
             first_sequence,
             configured_server_delay_ns: config.server_delay.map(saturating_nanos),
-            ..audio
+            ..results
         });
-        run.ping = Some(finish(ping)).filter(|stats| has_sent(stats) || config.evaluated_stream == StreamKind::Ping);
+        run.ping = Some(ping).filter(|stats| was_used(stats) || config.evaluated_stream == StreamKind::Ping);
         run.keepalive =
-            Some(finish(keepalive)).filter(|stats| has_sent(stats) || config.evaluated_stream == StreamKind::Keepalive);
+            Some(keepalive).filter(|stats| was_used(stats) || config.evaluated_stream == StreamKind::Keepalive);
+        let started = self.started.unwrap_or_default();
+        run.pauses = hosts.this.results(started);
         run.pacing = Some(pacing);
         run.stray = stray;
         run

@@ -251,7 +251,7 @@ fn two_hours_of_5_ms_packets_stay_below_1_mb() {
     let mut ping = StreamStats::new();
     for n in 0..1_440_000 {
         let sent_at = Time::from_nanos(7 + n * 5_000_000);
-        ping.on_sent(sent_at, false);
+        ping.on_sent(sent_at);
         if let FinalOutcome::Returned { rtt } = outcome(n) {
             ping.on_return(sent_at, rtt);
         }

@@ -323,7 +323,7 @@ fn ping_that_arrives_after_a_request_is_not_lost() {
     let history = {
         let mut stats = jamjam_dev::stats::StreamStats::new();
         for n in 0..20 {
-            stats.on_sent(Time::from_millis(n * 100), false);
+            stats.on_sent(Time::from_millis(n * 100));
             stats.on_settled(Time::from_millis(n * 100), jamjam_dev::stats::FinalOutcome::Lost);
         }
         stats.history
