@@ -45,6 +45,7 @@ pub(super) struct HostLog {
     total_ns: u64,
     /// Dropped datagrams that are not attributed to a packet.
     dropped: u64,
+    dropped_total: u64,
 }
 
 impl HostLog {
@@ -58,9 +59,10 @@ impl HostLog {
         self.total_ns = self.total_ns.saturating_add(saturating_nanos(length));
     }
 
-    /// Records `count` more datagrams that the full receive buffer dropped.
-    pub(super) fn add_dropped(&mut self, count: u64) {
-        self.dropped += count;
+    /// Records that the full receive buffer has dropped `total` datagrams so far.
+    pub(super) fn set_dropped(&mut self, total: u64) {
+        self.dropped += total.saturating_sub(self.dropped_total);
+        self.dropped_total = self.dropped_total.max(total);
     }
 
     /// Whether the host paused between `from` and `to`.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
+use super::hosts::{MIN_PAUSE, Pause};
 use super::loss_report::LossReportRequester;
 use super::results::PacketObserver;
 use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, StreamKind, WaitResult};
@@ -97,6 +98,10 @@ pub struct ClientNode<S> {
     started: Option<Time>,
     finished_at: Option<Time>,
     readiness_wait: Option<WaitResult>,
+    /// When the driver last called this node.
+    last_run: Time,
+    /// Whether the socket had no space at the last poll. The driver then waits for the socket and not for the deadline.
+    is_blocked: bool,
 }
 
 impl<S: Workload> ClientNode<S> {
@@ -112,6 +117,8 @@ impl<S: Workload> ClientNode<S> {
             started: None,
             finished_at: None,
             readiness_wait: None,
+            last_run: Time::ZERO,
+            is_blocked: false,
         }
     }
 
@@ -184,6 +191,16 @@ impl<S: Workload> ClientNode<S> {
         run
     }
 
+    /// Detects a pause of this host. `arrived_at` is the time at which the first of the received datagrams arrived.
+    fn detect_pause(&mut self, now: Time, arrived_at: Option<Time>) {
+        let last_run = std::mem::replace(&mut self.last_run, now);
+        let is_counting = matches!(self.phase, Phase::Sending(_) | Phase::FinalWait(..));
+        let Some(planned) = self.next_deadline().into_iter().chain(arrived_at).min() else { return };
+        if is_counting && !self.is_blocked && now > planned.max(last_run) + MIN_PAUSE {
+            self.tracker.hosts.this.add_pause(Pause { start: last_run, end: now }, now - last_run);
+        }
+    }
+
     fn request_baseline_or_start(&mut self, now: Time) {
         match self.loss_report_requester {
             Some(_) => self.phase = Phase::AwaitingBaseline,
@@ -213,6 +230,7 @@ impl<S: Workload> ClientNode<S> {
 impl<S: Workload> Node for ClientNode<S> {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
         let peer = self.tracker.config.peer;
+        self.detect_pause(now, batch.iter().map(|receive| receive.received_at).min());
         for receive in batch {
             for datagram in receive.segments() {
                 // Checked first, because a STUN response can be mistaken for AUDIO.
@@ -245,6 +263,7 @@ impl<S: Workload> Node for ClientNode<S> {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        self.detect_pause(now, None);
         if let Phase::New = self.phase {
             match self.tracker.config.wait_for {
                 Some(timeout) => self.phase = Phase::WaitingForServer(WaitForServer::start(now, timeout)),
@@ -266,7 +285,9 @@ impl<S: Workload> Node for ClientNode<S> {
             self.start_sending(now);
         }
         if let Phase::Sending(_) = self.phase {
-            match self.workload.poll_transmit(now, &mut self.tracker, sink) {
+            let step = self.workload.poll_transmit(now, &mut self.tracker, sink);
+            self.is_blocked = step == WorkloadStep::WouldBlock;
+            match step {
                 WorkloadStep::WouldBlock => {}
                 WorkloadStep::NextDue(due) => {
                     let (tracker, requester) = (&self.tracker, self.loss_report_requester.as_mut());
@@ -279,9 +300,11 @@ impl<S: Workload> Node for ClientNode<S> {
             }
         }
         if let Phase::FinalWait(wait, next_poll) = &mut self.phase {
-            let (complete, deadline) = (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now));
-            let is_over = wait.is_over(now, complete, deadline);
             let RunConfig { peer, timeout, .. } = self.tracker.config;
+            // After a pause, the replies that arrived meanwhile are still to be read.
+            let resumed = self.tracker.hosts.this.resumed_at().map_or(Time::ZERO, |at| at + timeout);
+            let (complete, deadline) = (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now).max(resumed));
+            let is_over = wait.is_over(now, complete, deadline);
             // If all replies arrived, there is no loss to split by direction.
             let requester = self.loss_report_requester.as_mut().filter(|_| !complete);
             let streams = &self.tracker.streams;
@@ -316,6 +339,10 @@ impl<S: Workload> Node for ClientNode<S> {
             Phase::Interrupted(due) => Some(*due).filter(|due| *due > Time::ZERO),
             Phase::Finished => None,
         }
+    }
+
+    fn on_dropped(&mut self, total: u64) {
+        self.tracker.hosts.this.set_dropped(total);
     }
 
     fn on_stop(&mut self) -> bool {
@@ -427,6 +454,11 @@ impl Schedule {
     /// One step is `interval_ns` nanoseconds.
     pub fn from_interval(start: Time, interval_ns: u64) -> Self {
         Self { start, numerator: interval_ns, denominator: 1 }
+    }
+
+    /// Makes all deadlines later by `time`.
+    pub fn delay(&mut self, time: Duration) {
+        self.start += time;
     }
 
     /// Deadline of step `step`, rounded down to a nanosecond; saturates at the maximum [`Time`].
