@@ -484,22 +484,23 @@ fn loop_check_returned_after_two_minutes_is_an_ordinary_keepalive() {
 }
 
 #[test]
-fn loop_check_uses_the_rate_of_later_replies() {
+fn loop_check_is_sent_within_the_lowest_rate_limit() {
     // The limit is one per second with a burst of one.
     let mut echo = server(Duration::ZERO, AdmissionConfig { max_packet_rate: Some(1), ..AdmissionConfig::default() });
     let mut at_second =
         |second: u64, sequence| reply_count(&mut echo, second * SECOND, "192.0.2.1:5000", &packet(4, sequence, &[]));
-    assert_eq!([0, 1, 2].map(|second| at_second(second, 7)), [1, 1, 2]);
-    assert_eq!([3, 4].map(|second| at_second(second, 8)), [0, 1]);
+    assert_eq!([0, 1, 2].map(|second| at_second(second, 7)), [1, 1, 1]);
+    assert_eq!([3, 4].map(|second| at_second(second, 8)), [1, 1]);
+    assert_eq!(echo.counters().loop_checks.get(), 1);
 }
 
 #[test]
 fn repeated_datagram_is_answered_a_limited_number_of_times() {
     let ten = |bytes: Vec<u8>| (0..10).map(move |at| (at, bytes.clone()));
     assert_eq!(answered("192.0.2.1:5000", ten(packet(1, 1, &[5; 200]))), 3);
-    // All ten KEEPALIVEs are answered. The server sends one loop check before the third reply and another one before the fourth reply.
-    assert_eq!(answered("192.0.2.1:5000", ten(packet(4, 1, &[5; 200]))), 10 + 2);
-    assert_eq!(answered("192.0.2.1:5000", (0..100).map(|_| (0, packet(4, 1, &[])))), 10 + 2);
+    // All ten KEEPALIVEs are answered, the third and the fourth with a loop check.
+    assert_eq!(answered("192.0.2.1:5000", ten(packet(4, 1, &[5; 200]))), 10);
+    assert_eq!(answered("192.0.2.1:5000", (0..100).map(|_| (0, packet(4, 1, &[])))), 10);
     // Loopback is exempt.
     let mut echo = server(Duration::ZERO, AdmissionConfig::default());
     let mut on_loopback = |bytes: &[u8]| loopback_reply_count(&mut echo, 0, "127.0.0.1:5000", bytes);
