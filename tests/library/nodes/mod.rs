@@ -10,6 +10,7 @@ mod echo_impairment;
 mod echo_loss_report;
 mod echo_mapped_address;
 mod echo_memory;
+mod echo_pauses;
 mod echo_reply_loops;
 mod impairment;
 mod prober;
