@@ -18,6 +18,9 @@ impl Time {
     /// The origin.
     pub const ZERO: Self = Self(0);
 
+    /// The latest point in time.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// The point `nanos` nanoseconds after the origin.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)

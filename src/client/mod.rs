@@ -6,6 +6,7 @@
 //! [`FrameTracker`] instead.
 
 mod connection_results;
+mod hosts;
 mod live_stats;
 mod loss_report;
 mod moqt;
@@ -25,6 +26,7 @@ pub use connection_results::{
     ClockOffset, GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, WebSocketConnectTimes, WebSocketFailure,
     WebSocketResults,
 };
+pub use hosts::{MIN_PAUSE, Pause, PauseResults};
 pub use live_stats::{HISTORY_SECONDS, LiveConfig, LiveEvents, LiveObserver, LiveSnapshot, LiveStats, live_events};
 pub use loss_report::{CountSample, LOSS_REPORT_TIMEOUT, LossReport};
 pub use moqt::{FrameTracker, MoqtRunConfig};
@@ -33,7 +35,7 @@ pub use replay::{RecordedPacket, ReplayError, StreamCounts, replay};
 pub use request_matcher::RequestMatcher;
 pub use results::{
     AudioResults, CaptureResults, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, ProgressCounters,
-    RunKind, RunOrigin, RunResults, SentAudio, ServerDelay, StopSignal, StreamKind, WaitResult,
+    RunKind, RunOrigin, RunResults, SentAudio, ServerDelay, ServerResults, StopSignal, StreamKind, WaitResult,
 };
 pub use run::{ClientNode, DUPLICATE_WAIT, Schedule, Workload, WorkloadStep};
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};
@@ -59,6 +61,8 @@ pub struct RunConfig {
     pub replies_expected: bool,
     /// Maximum time to wait for the server before counting starts; `None` to start immediately.
     pub wait_for: Option<Duration>,
-    /// Random bits for the transaction IDs of `--loss-direction`; `None` without it.
+    /// Random bits for the transaction IDs of the queries to the server; `None` to send none.
     pub loss_report_nonce: Option<u128>,
+    /// `--loss-direction`: counting starts only after the first query, and the results contain the counts of the server.
+    pub loss_direction: bool,
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
+use super::hosts::Hosts;
 use super::results::PacketObserver;
 use super::results::{ProgressCounters, RunKind, RunResults, StopSignal, StreamKind};
 use super::sent_packets::{ROUND_TRIPS_PER_SECOND, ReceivedReply, SentPackets};
 use crate::moqt::SessionCounters;
 use crate::moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};
 use crate::moqt::version::PathFormat;
-use crate::stats::{PacingStats, StreamStats};
+use crate::stats::PacingStats;
 use crate::time::{Time, saturating_nanos};
 
 /// This value is stored instead of the digest of an intact frame. No digest is computed, because the MOQT client has already compared the
@@ -42,6 +43,7 @@ pub struct FrameTracker {
     results: MoqtResults,
     sent_frames: SentPackets,
     pacing: PacingStats,
+    hosts: Hosts,
     established_at: Option<Time>,
     /// When the first frame was due.
     first_due: Option<Time>,
@@ -60,6 +62,7 @@ impl FrameTracker {
             results,
             sent_frames: SentPackets::new(StreamKind::Ping, 0, Some(Duration::ZERO), ROUND_TRIPS_PER_SECOND),
             pacing: PacingStats::default(),
+            hosts: Hosts::new(),
             established_at: None,
             first_due: None,
             progress: Arc::default(),
@@ -122,8 +125,10 @@ impl FrameTracker {
                     self.progress.start(due);
                 }
                 self.results.groups.sent += u64::from(frame == 0);
-                self.sent_frames.on_sent((due, sent_at), INTACT_DIGEST, false, &mut *self.observer);
-                self.pacing.on_sent(due, sent_at);
+                self.sent_frames.on_sent((due, sent_at), INTACT_DIGEST, &mut self.hosts, &mut *self.observer);
+                if !self.hosts.this.paused_within(due, sent_at) {
+                    self.pacing.on_sent(due, sent_at);
+                }
             }
             MoqtClientEvent::FrameReturned { group, frame, at, intact, first_of_group, ref payload, .. } => {
                 self.results.groups.returned += u64::from(first_of_group);
@@ -158,10 +163,11 @@ impl FrameTracker {
         let Some(sequence) = self.frame_index(group, frame) else { return self.sent_frames.on_unmatched() };
         let digest = if intact { INTACT_DIGEST } else { !INTACT_DIGEST };
         let late_after = self.config.late_after.map(|limit| i64::try_from(saturating_nanos(limit)).unwrap_or(i64::MAX));
-        let is_late = |_: &StreamStats, rtt| late_after.is_some_and(|limit| rtt > limit);
+        let is_late = |_, rtt| late_after.is_some_and(|limit| rtt > limit);
         self.sent_frames.on_received(
             ReceivedReply { sequence, received_at, digest, payload },
             is_late,
+            &self.hosts,
             &mut *self.observer,
         );
     }
@@ -203,7 +209,9 @@ impl FrameTracker {
         run.interrupted = interrupted;
         // A run that failed before the first frame has no stream.
         if self.sent_frames.has_sent() || self.results.failure.is_none() {
-            run.ping = Some(self.sent_frames.finish(incomplete, observer));
+            let overdue: Vec<(Time, Time)> = self.sent_frames.overdue(incomplete).collect();
+            let mut outcomes = self.hosts.attribute(&overdue, true).into_iter();
+            run.ping = Some(self.sent_frames.finish(incomplete, &mut outcomes, &self.hosts, observer));
             run.pacing = Some(self.pacing);
         }
         run.moqt = Some(self.results);

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::RunConfig;
+use super::hosts::HostLog;
 use super::results::{PacketOutcome, RunResults, StreamKind};
 use super::sent_packets::{PacketTracker, ReceivedReply, SentPackets, SentPacketsByStream};
-use crate::stats::StreamStats;
+use crate::stats::{FinalOutcome, StreamStats};
 use crate::time::Time;
 
 /// The digest of an intact reply in a replay. Every other value stands for a damaged reply.
@@ -24,9 +25,9 @@ pub struct RecordedPacket {
     pub sequence: u32,
     /// When the packet was due.
     pub due: Time,
-    /// When the packet was sent.
+    /// When the packet was sent; `due` if it was not sent.
     pub sent_at: Time,
-    /// When the datagram arrived, with any outcome except `Lost` and `InFlight`.
+    /// When the datagram arrived; `None` for a packet without a reply.
     pub received_at: Option<Time>,
     /// Outcome of the packet or datagram.
     pub outcome: PacketOutcome,
@@ -82,9 +83,10 @@ struct RecordedStream {
 }
 
 /// Fills the statistics of `run` from `events`. Replies must be in the order of their arrival. `streams` contains the streams of the run.
-/// If `streams` is empty, the run has no stream and no pacing.
+/// If `streams` is empty, the run has no stream and no pacing. Counting started at `started`.
 pub fn replay(
     mut run: RunResults,
+    started: Time,
     streams: &[StreamCounts],
     events: &[RecordedPacket],
 ) -> Result<RunResults, ReplayError> {
@@ -103,8 +105,13 @@ pub fn replay(
         replies_expected: run.replies_expected,
         wait_for: None,
         loss_report_nonce: None,
+        loss_direction: false,
     };
     let mut tracker = PacketTracker::new(config, first_sequence(StreamKind::Audio), Box::new(()));
+    tracker.hosts.this = HostLog::replayed(&run.pauses, started);
+    if let Some(server) = &run.server {
+        tracker.hosts.server = HostLog::replayed(&server.pauses, started);
+    }
     for event in events {
         let Some(received_at) = event.received_at else { continue };
         let index = event.sequence.wrapping_sub(first_sequence(event.stream)) as usize;
@@ -119,14 +126,20 @@ pub fn replay(
     for kind in StreamKind::ALL {
         recorded[kind as usize].send_until(kind, Time::ZERO, usize::MAX, &mut tracker);
     }
-    let PacketTracker { streams: SentPacketsByStream { audio, ping, keepalive }, pacing, .. } = tracker;
+    let PacketTracker { streams: SentPacketsByStream { audio, ping, keepalive }, pacing, hosts, .. } = tracker;
     let finish = |kind: StreamKind, sent_packets: SentPackets| {
         let counts = streams.iter().find(|counts| counts.stream == kind)?;
         let sent = &recorded[kind as usize].sent;
-        let in_flight = |index, _| {
-            usize::try_from(index).ok().and_then(|index| sent.get(index)?.unanswered) == Some(PacketOutcome::InFlight)
+        let outcome = |index, _| {
+            let recorded = usize::try_from(index).ok().and_then(|index| sent.get(index)?.unanswered);
+            match recorded? {
+                PacketOutcome::Lost => Some(FinalOutcome::Lost),
+                PacketOutcome::DroppedByThisHost => Some(FinalOutcome::DroppedByThisHost),
+                PacketOutcome::DroppedByServerHost => Some(FinalOutcome::DroppedByServerHost),
+                _ => None,
+            }
         };
-        let stats = sent_packets.finish_with(in_flight, &mut ());
+        let stats = sent_packets.finish_with(outcome, &hosts, &mut ());
         Some(StreamStats { send_failed: counts.send_failed, unmatched: counts.unmatched, ..stats })
     };
     if let (Some(results), Some(stats)) = (&mut run.audio, finish(StreamKind::Audio, audio)) {
@@ -157,7 +170,14 @@ fn collect_sent(
         if index >= events.len() {
             return error("the record does not contain all packets before this packet");
         }
-        let has_reply = !matches!(event.outcome, PacketOutcome::Lost | PacketOutcome::InFlight);
+        let has_reply = match event.outcome {
+            PacketOutcome::Returned | PacketOutcome::Late | PacketOutcome::Duplicate | PacketOutcome::Damaged => true,
+            PacketOutcome::Lost
+            | PacketOutcome::InFlight
+            | PacketOutcome::NotSent
+            | PacketOutcome::DroppedByThisHost
+            | PacketOutcome::DroppedByServerHost => false,
+        };
         if has_reply != event.received_at.is_some() {
             return error("the outcome and the time of the reply contradict each other");
         }
@@ -197,7 +217,11 @@ impl RecordedStream {
         while let Some(packet) =
             self.sent.get(self.replayed).filter(|packet| packet.sent_at <= time || self.replayed < minimum)
         {
-            tracker.on_sent(kind, (packet.due, packet.sent_at), INTACT_DIGEST, false);
+            if packet.unanswered == Some(PacketOutcome::NotSent) {
+                tracker.on_not_sent(kind, packet.due, false, &[]);
+            } else {
+                tracker.on_sent(kind, (packet.due, packet.sent_at), INTACT_DIGEST);
+            }
             self.replayed += 1;
         }
     }

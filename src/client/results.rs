@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::connection_results::{MoqtResults, WebSocketResults};
+use super::hosts::PauseResults;
 use super::loss_report::LossReport;
 use crate::audio::jitter_buffer::JitterBufferStats;
 use crate::audio::quality::{AudioQuality, SourceQuality};
@@ -141,6 +142,12 @@ pub struct RunResults {
     /// Pacing errors of the evaluated stream.
     #[serde(skip)]
     pub pacing: Option<PacingStats>,
+    /// Pauses of this host.
+    #[serde(default)]
+    pub pauses: PauseResults,
+    /// What the server reported about itself; `None` if it reported nothing.
+    #[serde(default)]
+    pub server: Option<ServerResults>,
     /// Timer errors, send call times, clock jumps and kernel drops of this machine, if measured.
     pub host_timing: Option<HostTiming>,
     /// Connections of a run over WebSocket.
@@ -174,6 +181,8 @@ impl RunResults {
             ping: None,
             keepalive: None,
             pacing: None,
+            pauses: PauseResults::default(),
+            server: None,
             host_timing: None,
             websocket: None,
             moqt: None,
@@ -207,7 +216,9 @@ impl RunResults {
         };
         // Both counts wrap at 2^32. The wrapping difference is correct, because the counts are close to each other.
         let missing = (stream.sent as u32).wrapping_sub(received[kind as usize]).cast_signed();
-        Some(u64::from(missing.max(0).cast_unsigned()).min(stream.lost))
+        // The server did not count what its host dropped before.
+        let lost = u64::from(missing.max(0).cast_unsigned()).saturating_sub(stream.dropped_by_server_host);
+        Some(lost.min(stream.lost))
     }
 
     /// The server's delay for AUDIO; both fields are `None` if no audio was sent.
@@ -220,6 +231,17 @@ impl RunResults {
             estimated_ns,
         }
     }
+}
+
+/// What the server reported about itself during the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerResults {
+    /// The configured delay of the server for AUDIO, in nanoseconds.
+    pub delay_ns: u64,
+    /// Pauses of the server.
+    pub pauses: PauseResults,
+    /// Datagrams that the server's full receive buffer dropped between the first and the last report.
+    pub dropped: u64,
 }
 
 /// Delay that the server adds to AUDIO, in nanoseconds.
@@ -254,13 +276,16 @@ pub struct AudioResults {
     pub payload_bytes: u32,
     /// Sequence number of the first packet.
     pub first_sequence: u32,
-    /// Samples sent per channel.
+    /// Samples sent or skipped per channel.
     pub sent_samples: u64,
     /// Value of `--server-delay`, or else the delay of the embedded server, in nanoseconds. If neither delay is known, `probe --audio`
     /// stores 0 in this field, and other modes store `None`. `probe --audio` sends no pings from which the delay could be estimated.
     pub configured_server_delay_ns: Option<u64>,
     /// Packets that were sent late because their samples were not ready when they were due.
     pub underruns: u64,
+    /// Time by which underruns of more than [`MIN_PAUSE`](super::MIN_PAUSE) delayed the schedule, in nanoseconds.
+    #[serde(default)]
+    pub source_paused_ns: u64,
     /// Capture device, if the audio came from one.
     pub capture: Option<CaptureResults>,
     /// Playback device, if returned audio was played.
@@ -396,6 +421,12 @@ pub enum PacketOutcome {
     Damaged,
     /// No copy arrived before the time-out.
     Lost,
+    /// No copy arrived, because the receive buffer of this host was full.
+    DroppedByThisHost,
+    /// No copy arrived, because the receive buffer of the server's host was full.
+    DroppedByServerHost,
+    /// This host did not send the packet: it was skipped after a pause, or the system refused it.
+    NotSent,
     /// No copy arrived, but the packet does not count as lost. The run was interrupted before the time-out, or expects no replies.
     InFlight,
 }
@@ -411,7 +442,7 @@ pub struct PacketEvent<'a> {
     pub sequence: u32,
     /// When the packet was due.
     pub due: Time,
-    /// When the packet was sent.
+    /// When the packet was sent; `due` if it was not sent.
     pub sent_at: Time,
     /// When the datagram arrived; `None` if the event has no datagram.
     pub received_at: Option<Time>,
@@ -423,7 +454,7 @@ pub struct PacketEvent<'a> {
     pub payload: &'a [u8],
 }
 
-/// An AUDIO packet that was sent, or that the system failed to send. A packet that could not be sent also counts as part of the sent audio.
+/// An AUDIO packet that was sent or, after a pause, skipped. A packet that could not be sent also counts as part of the sent audio.
 #[derive(Clone, Copy, Debug)]
 pub struct SentAudio<'a> {
     /// Index of the packet in the AUDIO stream, from 0.
@@ -436,9 +467,9 @@ pub struct SentAudio<'a> {
 
 /// Receives packet events on the thread that runs the node. Implementations must not block and, after a warm-up, must not allocate.
 pub trait PacketObserver: Send {
-    /// Called after each packet is sent, or could not be sent.
+    /// Called after each packet is sent.
     fn on_sent(&mut self, _: StreamKind, _: Time) {}
-    /// Called after each AUDIO packet is sent.
+    /// Called after each AUDIO packet is sent, skipped, or could not be sent.
     fn on_audio_sent(&mut self, _: SentAudio<'_>) {}
     /// Called for each packet event.
     fn on_packet(&mut self, event: PacketEvent<'_>);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
+use super::hosts::{Hosts, MIN_PAUSE};
 use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio};
 use super::results::{ProgressCounters, StreamKind};
 use crate::node::{SendStatus, Transmit, TransmitSink};
@@ -29,12 +30,16 @@ pub(super) const ROUND_TRIPS_PER_SECOND: usize = 512;
 /// The same for each other stream of a run. `send` sends one LATENCY_PING and one KEEPALIVE per second.
 const OTHER_ROUND_TRIPS_PER_SECOND: usize = 4;
 
+/// Seconds of round trips for which memory is allocated in advance, while it is not known whether the server paused.
+const UNVERIFIED_SECONDS: usize = 4;
+
 /// The sent packets, pacing and progress of a run over UDP or WebSocket.
 pub struct PacketTracker {
     pub(super) config: RunConfig,
     pub(super) streams: SentPacketsByStream,
     pub(super) pacing: PacingStats,
     pub(super) progress: Arc<ProgressCounters>,
+    pub(super) hosts: Hosts,
     /// Received datagrams that belong to no stream of the run.
     pub(super) stray: u64,
     /// Sequence numbers of the KEEPALIVE packets of `--wait-for`, whose replies are not counted.
@@ -60,6 +65,7 @@ impl PacketTracker {
             streams,
             pacing: PacingStats::default(),
             progress: Arc::default(),
+            hosts: Hosts::new(),
             stray: 0,
             readiness_sequences: 0..0,
             observer,
@@ -85,25 +91,39 @@ impl PacketTracker {
         if outcome == SendStatus::WouldBlock {
             return outcome;
         }
-        let sent_packets = self.streams.get(kind);
-        let (index, sequence) = (sent_packets.next_index(), sent_packets.next_sequence());
-        self.on_sent(kind, (due, now), expected_digest, outcome == SendStatus::Failed);
-        if let (StreamKind::Audio, Some(payload)) = (kind, datagram.get(HEADER_LEN..)) {
-            self.observer.on_audio_sent(SentAudio { index, sequence, payload });
+        if outcome == SendStatus::Failed {
+            self.on_not_sent(kind, due, true, datagram);
+        } else {
+            self.on_audio(kind, datagram);
+            self.on_sent(kind, (due, now), expected_digest);
         }
         outcome
     }
 
-    /// Tracks a packet that was due at `due` and sent at `sent_at`. If `failed` is true, the operating system did not send the packet.
-    pub(super) fn on_sent(
-        &mut self,
-        kind: StreamKind,
-        (due, sent_at): (Time, Time),
-        expected_digest: u64,
-        failed: bool,
-    ) {
-        self.streams.get_mut(kind).on_sent((due, sent_at), expected_digest, failed, &mut *self.observer);
-        if kind == self.config.evaluated_stream {
+    /// Whether a packet that was due at `due` is skipped, because it is overdue by more than [`MIN_PAUSE`] and more than `interval`.
+    pub(super) fn is_overdue(due: Time, now: Time, interval: Duration) -> bool {
+        now > due + interval.max(MIN_PAUSE)
+    }
+
+    /// Tracks a packet that was due at `due` and that this host did not send. If `refused` is true, the operating system refused it.
+    pub(super) fn on_not_sent(&mut self, kind: StreamKind, due: Time, refused: bool, datagram: &[u8]) {
+        self.on_audio(kind, datagram);
+        self.streams.get_mut(kind).on_not_sent(due, refused, &mut self.hosts, &mut *self.observer);
+    }
+
+    /// Passes the audio of the next packet to the observer.
+    fn on_audio(&mut self, kind: StreamKind, datagram: &[u8]) {
+        let sent_packets = self.streams.get(kind);
+        let (index, sequence) = (sent_packets.next_index(), sent_packets.next_sequence());
+        if let (StreamKind::Audio, Some(payload)) = (kind, datagram.get(HEADER_LEN..)) {
+            self.observer.on_audio_sent(SentAudio { index, sequence, payload });
+        }
+    }
+
+    /// Tracks a packet that was due at `due` and sent at `sent_at`.
+    pub(super) fn on_sent(&mut self, kind: StreamKind, (due, sent_at): (Time, Time), expected_digest: u64) {
+        self.streams.get_mut(kind).on_sent((due, sent_at), expected_digest, &mut self.hosts, &mut *self.observer);
+        if kind == self.config.evaluated_stream && !self.hosts.this.paused_within(due, sent_at) {
             self.pacing.on_sent(due, sent_at);
         }
     }
@@ -133,8 +153,8 @@ impl PacketTracker {
             None => self.streams.get_mut(kind).on_unmatched(),
             Some(reply) if kind == StreamKind::Audio => self.on_audio_received(reply, late_after),
             Some(reply) => {
-                let is_late = |_: &StreamStats, rtt| late_after.is_some_and(|limit| rtt > limit);
-                self.streams.get_mut(kind).on_received(reply, is_late, &mut *self.observer);
+                let is_late = |_, rtt| late_after.is_some_and(|limit| rtt > limit);
+                self.streams.get_mut(kind).on_received(reply, is_late, &self.hosts, &mut *self.observer);
             }
         }
     }
@@ -143,13 +163,28 @@ impl PacketTracker {
     /// Otherwise, the server delay is estimated as the minimum echo time minus the minimum ping RTT.
     fn on_audio_received(&mut self, reply: ReceivedReply<'_>, late_after: Option<i64>) {
         let configured = self.config.server_delay.map(signed_nanos);
-        let min_ping = self.streams.ping.stats().min_rtt();
-        let is_late = |stats: &StreamStats, rtt: i64| {
-            let estimated = || stats.min_rtt().zip(min_ping).map(|(echo, ping)| echo - ping);
+        let min_ping = self.streams.ping.min_rtt;
+        let is_late = |min_rtt: Option<i64>, rtt: i64| {
+            let estimated = || min_rtt.zip(min_ping).map(|(echo, ping)| echo - ping);
             let server_delay = configured.or_else(estimated);
             server_delay.zip(late_after).is_some_and(|(delay, limit)| rtt.saturating_sub(delay) > limit)
         };
-        self.streams.audio.on_received(reply, is_late, &mut *self.observer);
+        self.streams.audio.on_received(reply, is_late, &self.hosts, &mut *self.observer);
+    }
+
+    /// Finishes all streams. `interrupted` is given if the run was interrupted: the time of the interruption and the configured time-out
+    /// for replies. Events of packets without a reply go to `observer`.
+    pub(super) fn finish(
+        streams: SentPacketsByStream,
+        hosts: &mut Hosts,
+        interrupted: Option<(Time, Duration)>,
+        observer: &mut dyn PacketObserver,
+    ) -> [StreamStats; 3] {
+        let SentPacketsByStream { audio, ping, keepalive } = streams;
+        let streams = [audio, ping, keepalive];
+        let overdue: Vec<(Time, Time)> = streams.iter().flat_map(|stream| stream.overdue(interrupted)).collect();
+        let mut outcomes = hosts.attribute(&overdue, true).into_iter();
+        streams.map(|stream| stream.finish(interrupted, &mut outcomes, hosts, observer))
     }
 
     /// Whether every expected reply arrived.
@@ -244,6 +279,7 @@ pub(super) fn reply_digest(bytes: &[u8]) -> u64 {
 /// State of a packet. `InFlight` and `Damaged` contain the digest of the expected reply; `Returned` contains the RTT in nanoseconds.
 #[derive(Clone, Copy)]
 enum PacketState {
+    NotSent,
     InFlight { expected_digest: u64 },
     Damaged { expected_digest: u64 },
     Returned { rtt: i64 },
@@ -253,6 +289,12 @@ struct SentPacket {
     due: Time,
     sent_at: Time,
     state: PacketState,
+}
+
+impl SentPacket {
+    fn is_unanswered(&self) -> bool {
+        matches!(self.state, PacketState::InFlight { .. })
+    }
 }
 
 /// The sent packets of one stream.
@@ -267,6 +309,11 @@ pub(super) struct SentPackets {
     first_index: u64,
     packets: VecDeque<SentPacket>,
     reordering: Reordering,
+    /// The smallest round trip so far.
+    min_rtt: Option<i64>,
+    /// Send and arrival times of returned packets, in the order of arrival. Their round trips are recorded as soon as it is known whether
+    /// the server paused.
+    unverified: VecDeque<(Time, Time)>,
     stats: StreamStats,
 }
 
@@ -290,6 +337,8 @@ impl SentPackets {
             first_index: 0,
             packets: VecDeque::new(),
             reordering: Reordering::default(),
+            min_rtt: None,
+            unverified: VecDeque::with_capacity(round_trips_per_second * UNVERIFIED_SECONDS),
             stats,
         }
     }
@@ -309,44 +358,69 @@ impl SentPackets {
         self.last_sent.is_some()
     }
 
-    pub(super) fn stats(&self) -> &StreamStats {
-        &self.stats
-    }
-
-    /// Records a packet that was due at `due` and sent at `sent_at`. If `failed` is true, the operating system did not send the packet.
-    /// `expected_digest` is the [`reply_digest`] of the expected reply.
+    /// Records a packet that was due at `due` and sent at `sent_at`. `expected_digest` is the [`reply_digest`] of the expected reply.
     pub(super) fn on_sent(
         &mut self,
         (due, sent_at): (Time, Time),
         expected_digest: u64,
-        failed: bool,
+        hosts: &mut Hosts,
         observer: &mut dyn PacketObserver,
     ) {
-        if self.packets.len() == SENT_PACKETS_CAPACITY {
-            self.settle_oldest(false, observer);
-        }
-        self.packets.push_back(SentPacket { due, sent_at, state: PacketState::InFlight { expected_digest } });
+        self.track(SentPacket { due, sent_at, state: PacketState::InFlight { expected_digest } }, hosts, observer);
         self.last_sent = Some(sent_at);
-        self.stats.on_sent(sent_at, failed);
+        self.stats.on_sent(sent_at);
         observer.on_sent(self.stream_kind, sent_at);
     }
 
-    /// Records a reply. `is_late` decides from the RTT in nanoseconds whether the first intact copy is late. `is_late`
-    /// is called after the copy was counted.
+    /// Records a packet that was due at `due` and that this host did not send. If `refused` is true, the operating system refused it.
+    pub(super) fn on_not_sent(
+        &mut self,
+        due: Time,
+        refused: bool,
+        hosts: &mut Hosts,
+        observer: &mut dyn PacketObserver,
+    ) {
+        let index = self.next_index();
+        self.track(SentPacket { due, sent_at: due, state: PacketState::NotSent }, hosts, observer);
+        self.stats.on_not_sent(due, refused);
+        self.report_without_reply(index, (due, due), PacketOutcome::NotSent, observer);
+    }
+
+    fn track(&mut self, packet: SentPacket, hosts: &mut Hosts, observer: &mut dyn PacketObserver) {
+        if self.packets.len() == SENT_PACKETS_CAPACITY {
+            let oldest = self.packets.front().map(|oldest| self.expected(oldest));
+            let unanswered = hosts.attribute(oldest.as_slice(), false)[0];
+            self.settle_oldest(unanswered, hosts, observer);
+        }
+        self.packets.push_back(packet);
+    }
+
+    /// The send time of a packet, and the time at which its reply is expected.
+    fn expected(&self, packet: &SentPacket) -> (Time, Time) {
+        (packet.sent_at, packet.sent_at + self.expected_rtt())
+    }
+
+    /// Records a reply. `is_late` decides from the smallest RTT and the RTT of the reply, in nanoseconds, whether the first intact copy is
+    /// late. `is_late` is called after the copy was counted.
     pub(super) fn on_received(
         &mut self,
         reply: ReceivedReply<'_>,
-        is_late: impl FnOnce(&StreamStats, i64) -> bool,
+        is_late: impl FnOnce(Option<i64>, i64) -> bool,
+        hosts: &Hosts,
         observer: &mut dyn PacketObserver,
     ) {
-        let Some(index) = self.index_of(reply.sequence) else {
+        // There is no reply to a packet that was not sent.
+        let is_sent = |index: &u64| {
+            !matches!(self.packets[(*index - self.first_index) as usize].state, PacketState::NotSent)
+        };
+        let Some(index) = self.index_of(reply.sequence).filter(is_sent) else {
             self.on_unmatched();
             return;
         };
         let packet = &mut self.packets[(index - self.first_index) as usize];
         let is_first = matches!(packet.state, PacketState::InFlight { .. });
         let outcome = match packet.state {
-            PacketState::Returned { .. } => {
+            PacketState::Returned { .. } | PacketState::NotSent => {
                 self.stats.duplicated += 1;
                 PacketOutcome::Duplicate
             }
@@ -360,11 +434,13 @@ impl SentPackets {
             PacketState::InFlight { .. } | PacketState::Damaged { .. } => {
                 let rtt = reply.received_at.signed_nanos_since(packet.sent_at);
                 packet.state = PacketState::Returned { rtt };
-                self.stats.on_return(packet.sent_at, rtt);
+                self.min_rtt = Some(self.min_rtt.map_or(rtt, |min| min.min(rtt)));
+                self.stats.on_returned(packet.sent_at);
+                self.unverified.push_back((packet.sent_at, reply.received_at));
                 if let Some(reordered) = self.reordering.on_arrival(index, reply.received_at) {
                     self.stats.on_reordered(reordered);
                 }
-                let late = is_late(&self.stats, rtt);
+                let late = is_late(self.min_rtt, rtt) && !hosts.paused_within(packet.sent_at, reply.received_at);
                 self.stats.late += u64::from(late);
                 if late { PacketOutcome::Late } else { PacketOutcome::Returned }
             }
@@ -381,6 +457,19 @@ impl SentPackets {
             is_first,
             payload: reply.payload,
         });
+        // Memory is bounded, even if the server stops answering.
+        let is_full = self.unverified.len() >= SENT_PACKETS_CAPACITY;
+        self.record_round_trips(if is_full { Time::MAX } else { hosts.server_known_until }, hosts);
+    }
+
+    /// Records the round trips of all packets that returned by `until`, except those that were in flight while a host paused.
+    fn record_round_trips(&mut self, until: Time, hosts: &Hosts) {
+        while let Some((sent_at, received_at)) = self.unverified.front().copied().filter(|(_, at)| *at <= until) {
+            self.unverified.pop_front();
+            if !hosts.paused_within(sent_at, received_at) {
+                self.stats.on_round_trip(sent_at, received_at.signed_nanos_since(sent_at));
+            }
+        }
     }
 
     /// Whether a reply arrived for the tracked packet with this sequence number.
@@ -399,11 +488,15 @@ impl SentPackets {
         self.first_reply_timeout.is_none() || self.stats.returned == self.stats.sent
     }
 
-    /// Time after sending until a packet counts as lost: `timeout` plus the minimum RTT so far. Before the first RTT is measured,
-    /// `first_reply_timeout` replaces the minimum RTT.
+    /// The smallest RTT so far. Before the first RTT is measured, `first_reply_timeout` replaces it.
+    fn expected_rtt(&self) -> Duration {
+        let min_rtt = self.min_rtt.map(|rtt| Duration::from_nanos(rtt.max(0).cast_unsigned()));
+        min_rtt.or(self.first_reply_timeout).unwrap_or_default()
+    }
+
+    /// Time after sending until a packet counts as lost.
     fn reply_timeout(&self, timeout: Duration) -> Duration {
-        let min_rtt = self.stats.min_rtt().map(|rtt| Duration::from_nanos(rtt.max(0).cast_unsigned()));
-        min_rtt.or(self.first_reply_timeout).unwrap_or_default() + timeout
+        self.expected_rtt() + timeout
     }
 
     /// When the last packet times out.
@@ -411,52 +504,91 @@ impl SentPackets {
         self.last_sent.map(|sent_at| sent_at + self.reply_timeout(timeout))
     }
 
-    /// Finishes the stream and returns its statistics. Packets without an intact reply are lost or damaged. `interrupted` is given if the
-    /// run was interrupted or exceeded its deadline. The pair contains the end time of the run and the configured time-out for replies. An
-    /// unanswered packet counts as in flight if its time-out expires after the end time.
+    /// The unanswered packets that timed out: the send time of each, and the time at which its reply was expected. `interrupted` is given
+    /// if the run was interrupted or exceeded its deadline: the end time of the run and the configured time-out for replies.
+    pub(super) fn overdue(&self, interrupted: Option<(Time, Duration)>) -> impl Iterator<Item = (Time, Time)> {
+        let is_overdue = self.is_overdue(interrupted);
+        let overdue = self.packets.iter().filter(move |packet| packet.is_unanswered() && is_overdue(packet.sent_at));
+        overdue.map(|packet| self.expected(packet))
+    }
+
+    /// Whether an unanswered packet that was sent at a time has timed out. If the run does not expect replies, no packet times out.
+    fn is_overdue(&self, interrupted: Option<(Time, Duration)>) -> impl Fn(Time) -> bool + use<> {
+        let interrupted = interrupted.map(|(at, timeout)| (at, self.reply_timeout(timeout)));
+        let expects_replies = self.first_reply_timeout.is_some();
+        move |sent_at| expects_replies && interrupted.is_none_or(|(at, timeout)| at >= sent_at + timeout)
+    }
+
+    /// Finishes the stream and returns its statistics. `outcomes` contains the outcomes of the packets of [`SentPackets::overdue`]. All
+    /// other unanswered packets are in flight.
     pub(super) fn finish(
         self,
         interrupted: Option<(Time, Duration)>,
+        outcomes: &mut impl Iterator<Item = FinalOutcome>,
+        hosts: &Hosts,
         observer: &mut dyn PacketObserver,
     ) -> StreamStats {
-        let interrupted = interrupted.map(|(at, timeout)| (at, self.reply_timeout(timeout)));
-        self.finish_with(|_, sent_at| interrupted.is_some_and(|(at, timeout)| at < sent_at + timeout), observer)
+        let is_overdue = self.is_overdue(interrupted);
+        let outcome = |_, sent_at| is_overdue(sent_at).then(|| outcomes.next()).flatten();
+        self.finish_with(outcome, hosts, observer)
     }
 
-    /// Like [`SentPackets::finish`]. `is_in_flight` is called with the index and the send time of each packet. It decides whether the
-    /// packet, if it has no reply, is in flight.
+    /// Like [`SentPackets::finish`]. `outcome` is called with the index and the send time of each unanswered packet. It returns `None` if
+    /// the packet is in flight.
     pub(super) fn finish_with(
         mut self,
-        is_in_flight: impl Fn(u64, Time) -> bool,
+        mut outcome: impl FnMut(u64, Time) -> Option<FinalOutcome>,
+        hosts: &Hosts,
         observer: &mut dyn PacketObserver,
     ) -> StreamStats {
+        self.record_round_trips(Time::MAX, hosts);
         while let Some(packet) = self.packets.front() {
-            let in_flight = is_in_flight(self.first_index, packet.sent_at);
-            self.settle_oldest(in_flight, observer);
+            let unanswered = if packet.is_unanswered() { outcome(self.first_index, packet.sent_at) } else { None };
+            self.settle_oldest(unanswered.unwrap_or(FinalOutcome::InFlight), hosts, observer);
         }
         self.stats
     }
 
-    /// Stops tracking the oldest packet. A packet without a reply is lost, or in flight if `in_flight` is true. If the run does not expect
-    /// replies, the packet is always in flight.
-    fn settle_oldest(&mut self, in_flight: bool, observer: &mut dyn PacketObserver) {
+    /// Stops tracking the oldest packet. `unanswered` is its outcome if it has no reply.
+    fn settle_oldest(&mut self, unanswered: FinalOutcome, hosts: &Hosts, observer: &mut dyn PacketObserver) {
         let Some(packet) = self.packets.pop_front() else { return };
+        let SentPacket { due, sent_at, state } = packet;
         let index = self.first_index;
         self.first_index += 1;
         self.reordering.discard_before(self.first_index);
-        let (settled, outcome) = match packet.state {
-            PacketState::Returned { rtt } => (FinalOutcome::Returned { rtt }, None),
-            PacketState::Damaged { .. } => (FinalOutcome::Damaged, None),
-            PacketState::InFlight { .. } if self.first_reply_timeout.is_some() && !in_flight => {
-                (FinalOutcome::Lost, Some(PacketOutcome::Lost))
+        let settled = match state {
+            PacketState::Returned { rtt } => {
+                let received_at = Time::from_nanos(sent_at.as_nanos().saturating_add_signed(rtt));
+                let is_paused = hosts.paused_within(sent_at, received_at);
+                if is_paused { FinalOutcome::Paused } else { FinalOutcome::Returned { rtt } }
             }
-            PacketState::InFlight { .. } => (FinalOutcome::InFlight, Some(PacketOutcome::InFlight)),
+            PacketState::NotSent => FinalOutcome::NotSent,
+            PacketState::Damaged { .. } => FinalOutcome::Damaged,
+            PacketState::InFlight { .. } => unanswered,
         };
-        self.stats.on_settled(packet.sent_at, settled);
-        // Packets with a datagram were reported when the datagram arrived.
-        let Some(outcome) = outcome else { return };
+        self.stats.on_settled(sent_at, settled);
+        // All other packets have been reported: when the datagram arrived, or when the packet was not sent.
+        let outcome = match settled {
+            FinalOutcome::Lost => PacketOutcome::Lost,
+            FinalOutcome::InFlight => PacketOutcome::InFlight,
+            FinalOutcome::DroppedByThisHost => PacketOutcome::DroppedByThisHost,
+            FinalOutcome::DroppedByServerHost => PacketOutcome::DroppedByServerHost,
+            FinalOutcome::Returned { .. } | FinalOutcome::Paused | FinalOutcome::Damaged | FinalOutcome::NotSent => {
+                return;
+            }
+        };
+        self.report_without_reply(index, (due, sent_at), outcome, observer);
+    }
+
+    /// Reports the outcome of a packet that has no reply.
+    fn report_without_reply(
+        &self,
+        index: u64,
+        (due, sent_at): (Time, Time),
+        outcome: PacketOutcome,
+        observer: &mut dyn PacketObserver,
+    ) {
         let (stream, sequence) = (self.stream_kind, self.sequence_of(index));
-        let SentPacket { due, sent_at, .. } = packet;
         observer.on_packet(PacketEvent {
             stream,
             index,

@@ -52,10 +52,10 @@ pub struct BufferDepthFigures {
 }
 
 impl JitterBufferTable {
-    /// The table of the evaluated stream. `None` if no packet returned, and for signaling servers, which carry no audio.
+    /// The table of the evaluated stream. `None` without a round trip, and for signaling servers, which carry no audio.
     pub(super) fn new(run: &RunResults) -> Option<Self> {
         let stream =
-            run.stream(run.evaluated_stream).filter(|stream| stream.returned > 0 && run.websocket.is_none())?;
+            run.stream(run.evaluated_stream).filter(|stream| stream.rtt.count() > 0 && run.websocket.is_none())?;
         // The server's delay does not change the differences between delays, so it need not be known.
         let echo_times = RoundTrip::echo_time(stream);
         let min_rtt_ms = RoundTrip::of(run, run.evaluated_stream).and_then(|rtt| rtt.min()).map(|ns| ns as f64 / 1e6);
@@ -71,7 +71,7 @@ impl JitterBufferTable {
                     depth_ms: thousandths(depth_ns as f64 / 1e6),
                     late,
                     late_or_lost_ratio: unreturned_ratio
-                        + (1.0 - unreturned_ratio) * late as f64 / stream.returned as f64,
+                        + (1.0 - unreturned_ratio) * late as f64 / stream.rtt.count() as f64,
                     one_way_ms: min_rtt_ms.map(|min| thousandths(min / 2.0 + duration_ns(packets + 1) as f64 / 1e6)),
                 }
             })

@@ -17,6 +17,7 @@ use super::quantities::{
 use crate::audio::quality::{Alignment, AudioQuality, ChannelLevel, CorrelationPeak, Gap, SourceQuality};
 use crate::client::{AudioResults, LossReport, RunResults, WaitResult};
 use crate::client::{CaptureResults, PlaybackResults};
+use crate::client::{PauseResults, ServerResults};
 use crate::client::{MoqtFailure, MoqtResults};
 use crate::client::{WebSocketConnectTimes, WebSocketFailure, WebSocketResults};
 use crate::moqt::MoqtVersion;
@@ -60,32 +61,35 @@ figures! {
         let ipdv_percentile = |p| ipdv.percentile_if_enough(p).map(micros);
     ] {
         sent: u64 = stream.sent => Count, "sent", Cell(1, Always), Property;
-        returned: u64 = stream.returned => Count, "returned", Cell(2, Always), Property;
-        lost: u64 = stream.lost => Count, "lost", Cell(3, Always), Property;
-        lost_upstream: Option<u64> = lost_upstream => Count, "lost upstream", Cell(4, When::LossReport), Summary;
+        not_sent: u64 = stream.not_sent => Count, "not sent", Cell(2, NonZero), Property;
+        returned: u64 = stream.returned => Count, "returned", Cell(3, Always), Property;
+        lost: u64 = stream.lost => Count, "lost", Cell(4, Always), Property;
+        lost_upstream: Option<u64> = lost_upstream => Count, "lost upstream", Cell(5, When::LossReport), Summary;
         lost_downstream: Option<u64> = lost_upstream.map(|upstream| stream.lost - upstream)
-            => Count, "lost downstream", Cell(5, When::LossReport), Summary;
-        damaged: u64 = stream.damaged => Count, "damaged", Cell(7, Always), Summary;
-        in_flight: u64 = stream.in_flight => Count, "in flight", Cell(14, RepliesExpected);
-        loss_ratio: Option<f64> = stream.loss_ratio() => Ratio, "loss", Cell(6, Always), Property;
-        duplicated: u64 = stream.duplicated => Count, "duplicated", Cell(9, Always), Summary;
-        damaged_copies: u64 = stream.damaged_copies => Count, "damaged copies", Cell(8, NonZero);
-        reordered: u64 = stream.reordered => Count, "reordered", Cell(10, Always), Summary;
-        late: u64 = stream.late => Count, "over --late-after", Cell(11, LateAfter), Summary;
-        unmatched: u64 = stream.unmatched => Count, "unmatched", Cell(12, NonZero);
-        send_failed: u64 = stream.send_failed => Count, "send failed", Cell(13, NonZero);
-        rtt_count: u64 = rtt.map_or(0, |rtt| rtt.count()) => Count, "round trips", Cell(15, Always);
-        rtt_min_us: Option<f64> = rtt.and_then(|rtt| rtt.min()).map(micros) => Us, "round trip min", Cell(16, Always);
-        rtt_mean_us: Option<f64> = rtt.and_then(|rtt| rtt.mean()).map(rounded_micros) => Us, "round trip mean", Cell(17, Always);
-        rtt_p50_us: Option<f64> = rtt_percentile(0.5) => Us, "round trip p50", Cell(18, Always), Property;
-        rtt_p90_us: Option<f64> = rtt_percentile(0.9) => Us, "round trip p90", Cell(19, Always);
-        rtt_p99_us: Option<f64> = rtt_percentile(0.99) => Us, "round trip p99", Cell(20, Always), Property;
-        rtt_p999_us: Option<f64> = rtt_percentile(0.999) => Us, "round trip p99.9", Cell(21, Always);
-        rtt_max_us: Option<f64> = rtt.and_then(|rtt| rtt.max()).map(micros) => Us, "round trip max", Cell(22, Always), Property;
+            => Count, "lost downstream", Cell(6, When::LossReport), Summary;
+        dropped_by_this_host: u64 = stream.dropped_by_this_host => Count, "dropped by this host", Cell(7, NonZero), Property;
+        dropped_by_server_host: u64 = stream.dropped_by_server_host => Count, "dropped by server", Cell(8, NonZero), Property;
+        damaged: u64 = stream.damaged => Count, "damaged", Cell(10, Always), Summary;
+        in_flight: u64 = stream.in_flight => Count, "in flight", Cell(17, RepliesExpected);
+        loss_ratio: Option<f64> = stream.loss_ratio() => Ratio, "loss", Cell(9, Always), Property;
+        duplicated: u64 = stream.duplicated => Count, "duplicated", Cell(12, Always), Summary;
+        damaged_copies: u64 = stream.damaged_copies => Count, "damaged copies", Cell(11, NonZero);
+        reordered: u64 = stream.reordered => Count, "reordered", Cell(13, Always), Summary;
+        late: u64 = stream.late => Count, "over --late-after", Cell(14, LateAfter), Summary;
+        unmatched: u64 = stream.unmatched => Count, "unmatched", Cell(15, NonZero);
+        send_failed: u64 = stream.send_failed => Count, "send failed", Cell(16, NonZero);
+        rtt_count: u64 = rtt.map_or(0, |rtt| rtt.count()) => Count, "round trips", Cell(18, Always);
+        rtt_min_us: Option<f64> = rtt.and_then(|rtt| rtt.min()).map(micros) => Us, "round trip min", Cell(19, Always);
+        rtt_mean_us: Option<f64> = rtt.and_then(|rtt| rtt.mean()).map(rounded_micros) => Us, "round trip mean", Cell(20, Always);
+        rtt_p50_us: Option<f64> = rtt_percentile(0.5) => Us, "round trip p50", Cell(21, Always), Property;
+        rtt_p90_us: Option<f64> = rtt_percentile(0.9) => Us, "round trip p90", Cell(22, Always);
+        rtt_p99_us: Option<f64> = rtt_percentile(0.99) => Us, "round trip p99", Cell(23, Always), Property;
+        rtt_p999_us: Option<f64> = rtt_percentile(0.999) => Us, "round trip p99.9", Cell(24, Always);
+        rtt_max_us: Option<f64> = rtt.and_then(|rtt| rtt.max()).map(micros) => Us, "round trip max", Cell(25, Always), Property;
         rtt_histogram: Vec<HistogramBarFigures> = rtt.map_or_else(Vec::new, histogram_bars);
         jitter_count: u64 = stream.jitter.count();
-        jitter_mean_us: Option<f64> = stream.jitter.mean().map(rounded_micros) => Us, "jitter mean", Cell(23, Always), Property;
-        jitter_max_us: Option<f64> = stream.jitter.max().map(rounded_micros) => Us, "jitter max", Cell(24, Always);
+        jitter_mean_us: Option<f64> = stream.jitter.mean().map(rounded_micros) => Us, "jitter mean", Cell(26, Always), Property;
+        jitter_max_us: Option<f64> = stream.jitter.max().map(rounded_micros) => Us, "jitter max", Cell(27, Always);
         burst_lengths: [u64; BURST_LENGTH_BUCKETS] = stream.loss_bursts.lengths() => Unit::None, "loss bursts", ComposedIf(loss_bursts);
         burst_max: u64 = stream.loss_bursts.longest();
         reordered_ratio: Option<f64> = stream.reordered_ratio() => Ratio, "reordering", ComposedIf(reordering);
@@ -130,6 +134,7 @@ figures! {
         echo_time_p99_us: Option<f64> = echo.percentile(0.99).map(micros) => FineUs, "echo time", Part("p99", Always);
         echo_time_max_us: Option<f64> = echo.max().map(micros) => FineUs, "echo time", Part("max", Always);
         underruns: u64 = audio.underruns;
+        source_paused_ms: f64 = unsigned_millis(audio.source_paused_ns);
         recorded_samples: Option<u64> = audio.recorded_samples => Samples, "recorded", Row(Present);
         recording_dropped: u64 = audio.recording_dropped;
         recorded_both_samples: Option<u64> = audio.recorded_both_samples => Samples, "recorded both", Row(Present);
@@ -280,7 +285,8 @@ figures! {
     }
 
     /// Delays and clock changes of the host that ran the measurement.
-    "host_timing": HostTimingFigures from host: &HostTiming [
+    "host_timing": HostTimingFigures from input: (&PauseResults, &HostTiming) [
+        let (pauses, host) = input;
         let HostTiming { send_call, timer_error, clock_jumps, kernel_dropped: receive_dropped } = host;
     ] {
         send_call_count: u64 = send_call.count();
@@ -293,8 +299,18 @@ figures! {
         timer_error_max_us: Option<f64> = timer_error.max().map(micros) => FineUs, "timer error", Part("max", Present);
         clock_jumps: u64 = clock_jumps.count();
         clock_jump_max_ms: Option<f64> = clock_jumps.max_jump_ns().map(millis);
+        pauses: u64 = pauses.count;
+        paused_ms: f64 = unsigned_millis(pauses.total_ns);
         suspended_ms: f64 = unsigned_millis(clock_jumps.suspended_ns());
         kernel_dropped: Option<u64> = *receive_dropped;
+    }
+
+    /// What the server reported about itself.
+    "server": ServerFigures from server: &ServerResults {
+        delay_ms: f64 = unsigned_millis(server.delay_ns);
+        pauses: u64 = server.pauses.count;
+        paused_ms: f64 = unsigned_millis(server.pauses.total_ns);
+        dropped: u64 = server.dropped;
     }
 
     /// The connections of a probe over WebSocket.

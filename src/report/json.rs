@@ -27,8 +27,8 @@ pub struct PacketLine {
     pub sequence: u32,
     /// When the packet was due, in microseconds.
     pub due_us: f64,
-    /// When the packet was sent, in microseconds.
-    pub sent_us: f64,
+    /// When the packet was sent, in microseconds; `None` if it was not sent.
+    pub sent_us: Option<f64>,
     /// When this copy arrived, in microseconds.
     pub returned_us: Option<f64>,
     /// `returned_us` minus `sent_us`; for AUDIO, this includes the server delay.
@@ -46,7 +46,7 @@ impl PacketLine {
             stream,
             sequence,
             due_us: micros(since(due)),
-            sent_us: micros(since(sent_at)),
+            sent_us: (outcome != PacketOutcome::NotSent).then(|| micros(since(sent_at))),
             returned_us: received_at.map(|at| micros(since(at))),
             echo_time_us: received_at.map(|at| micros(at.signed_nanos_since(sent_at))),
             outcome,

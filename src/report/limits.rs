@@ -394,6 +394,7 @@ impl Verdict {
         let reasons: Vec<String> = no_reply_reason
             .clone()
             .into_iter()
+            .chain(stream.and_then(|stream| mostly_not_sent_reason(run, stream)))
             .chain(connection_failure_reason(run, stream))
             .chain(damage_reasons.clone())
             .chain(exceeded)
@@ -411,10 +412,18 @@ fn no_reply_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<Str
         return Some(NOTHING_SENT.to_owned());
     };
     if !run.replies_expected {
-        let failed = stream.send_failed;
-        return (failed > 0).then(|| format!("{failed} of {} packets could not be sent", stream.sent));
+        let (not_sent, planned) = (stream.not_sent, stream.planned());
+        return (not_sent > 0).then(|| format!("{not_sent} of {planned} packets could not be sent"));
     }
     (stream.returned == 0 && stream.damaged == 0).then(|| NO_REPLIES.to_owned())
+}
+
+/// A run that sent less than half of its plan measured too little.
+fn mostly_not_sent_reason(run: &RunResults, stream: &StreamStats) -> Option<String> {
+    let (sent, planned) = (stream.sent, stream.planned());
+    let unit = StreamLabels::new(RunProtocol::of_run(run), run.evaluated_stream).request_unit;
+    (run.replies_expected && sent > 0 && sent < planned.div_ceil(2))
+        .then(|| format!("this host sent only {sent} of {}", format_count(planned, unit)))
 }
 
 /// Why the connection failed, and after how many messages or frames.

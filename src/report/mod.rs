@@ -28,7 +28,8 @@ use buffer_table::JitterBufferTable;
 use comparison::Comparison;
 use figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, DatagramFigures, HostTimingFigures, LossReportFigures,
-    MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, StreamInput, WaitFigures, WebSocketFigures,
+    MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures, StreamInput, WaitFigures,
+    WebSocketFigures,
 };
 use limits::{Limits, Verdict};
 pub use model::{Report, SCHEMA_VERSION, Streams, Warning, WarningCode};
@@ -81,7 +82,8 @@ impl Report {
             playback: audio.and_then(|audio| audio.playback.as_ref()).map(PlaybackFigures::new),
             audio_quality: quality.map(AudioQualityFigures::new),
             pacing: run.pacing.as_ref().map(PacingFigures::new),
-            host_timing: run.host_timing.as_ref().map(HostTimingFigures::new),
+            host_timing: run.host_timing.as_ref().map(|host| HostTimingFigures::new((&run.pauses, host))),
+            server: run.server.as_ref().map(ServerFigures::new),
             websocket: run.websocket.as_ref().map(WebSocketFigures::new),
             moqt: run.moqt.as_ref().map(MoqtFigures::new),
             time_series: TimeSeries::new(run),

@@ -6,7 +6,8 @@ use super::buffer_table::JitterBufferTable;
 use super::comparison::Comparison;
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, ConnectionFailure, DatagramFigures, HostTimingFigures,
-    LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, StreamFigures, WaitFigures, WebSocketFigures,
+    LossReportFigures, MoqtFigures, PacingFigures, PlaybackFigures, ServerFigures, StreamFigures, WaitFigures,
+    WebSocketFigures,
 };
 use super::findings::Finding;
 use super::limits::{LimitResult, Verdict};
@@ -47,6 +48,7 @@ pub struct Report {
     pub audio_quality: Option<AudioQualityFigures>,
     pub pacing: Option<PacingFigures>,
     pub host_timing: Option<HostTimingFigures>,
+    pub server: Option<ServerFigures>,
     pub websocket: Option<WebSocketFigures>,
     pub moqt: Option<MoqtFigures>,
     pub time_series: Option<TimeSeries>,
@@ -108,7 +110,9 @@ pub enum WarningCode {
     PacingError,
     PacingDrift,
     KernelDropped,
-    Suspended,
+    Paused,
+    ServerPaused,
+    ServerDropped,
     ClockJumped,
     SlowSendCalls,
     TimerError,

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::json::PacketLine;
 use super::limits::Limits;
 use crate::audio::waveform::{MAX_COLUMNS, Waveform};
-use crate::client::{RecordedPacket, RunResults, StreamCounts, StreamKind, replay};
+use crate::client::{PacketOutcome, RecordedPacket, RunResults, StreamCounts, StreamKind, replay};
 use crate::time::Time;
 
 /// Version of the format.
@@ -218,7 +218,7 @@ impl RecordReader {
         if !audio.as_ref().is_none_or(is_valid) {
             return end_error("invalid waveform");
         }
-        let run = replay(results, &streams, &self.packets).map_err(|error| match error.event {
+        let run = replay(results, Time::from_nanos(REPLAY_ORIGIN_NS), &streams, &self.packets).map_err(|error| match error.event {
             // The first line contains the options.
             Some(event) => RecordError::Line { line: event + 2, reason: error.reason },
             None => RecordError::Invalid(error.reason),
@@ -245,6 +245,10 @@ fn recorded_packet(line: &PacketLine) -> Result<RecordedPacket, String> {
         if ns.abs() <= MAX_TIME_NS as f64 { Ok(ns as i64) } else { Err("a time is out of range".to_owned()) }
     };
     let time = |us| Ok::<_, String>(Time::from_nanos(REPLAY_ORIGIN_NS.saturating_add_signed(ns(us)?)));
+    if sent_us.is_none() != (outcome == PacketOutcome::NotSent) {
+        return Err("the outcome and sent_us contradict each other".to_owned());
+    }
+    let sent_us = sent_us.unwrap_or(due_us);
     let echo_time_ns = |returned: f64| Ok::<_, String>(ns(returned)? - ns(sent_us)?);
     if returned_us.map(echo_time_ns).transpose()? != echo_time_us.map(ns).transpose()? {
         return Err("echo_time_us is not returned_us - sent_us".to_owned());

@@ -25,12 +25,16 @@ pub struct TimeSeries {
 pub struct IntervalFigures {
     pub start_s: u64,
     pub sent: u64,
+    #[serde(default)]
+    pub not_sent: u64,
     pub returned: u64,
     pub lost: u64,
     pub lost_upstream: Option<u64>,
     pub lost_downstream: Option<u64>,
     pub damaged: u64,
     pub in_flight: u64,
+    #[serde(default)]
+    pub dropped_by_hosts: u64,
     pub burst_max: u64,
     pub rtt_min_us: Option<f64>,
     pub rtt_p50_us: Option<f64>,
@@ -93,12 +97,14 @@ impl IntervalFigures {
         Self {
             start_s,
             sent: interval.sent,
+            not_sent: interval.not_sent,
             returned: interval.returned,
             lost: interval.lost,
             lost_upstream,
             lost_downstream: lost_upstream.map(|upstream| interval.lost - upstream),
             damaged: interval.damaged,
             in_flight: interval.in_flight,
+            dropped_by_hosts: interval.dropped,
             burst_max: interval.burst_max,
             rtt_min_us: time(interval.rtt_min()),
             rtt_p50_us: time(interval.rtt_percentile(0.5)),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::connection_failures::{moqt_warnings, websocket_warnings};
 use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, HostTimingFigures, LevelFigures, PacingFigures, PlaybackFigures,
-    StreamFigures, UNCORRELATED,
+    ServerFigures, StreamFigures, UNCORRELATED,
 };
 use super::model::{Report, Warning, WarningCode};
 use super::quantities::{StreamLabels, format_count, format_time};
@@ -54,6 +54,7 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     found.extend(direction_not_requested(report, stream));
     found.extend(direction_unknown(report));
     found.extend(report.host_timing.iter().flat_map(host_timing_warnings));
+    found.extend(report.server.iter().flat_map(server_warnings));
     found.extend(report.capture.iter().flat_map(capture_warnings));
     found.extend(report.playback.iter().flat_map(playback_warnings));
     found.extend(
@@ -145,7 +146,7 @@ fn count_warnings(report: &Report, kind: StreamKind, stream: &StreamFigures) -> 
     let packets = |n| format_count(n, &labels.request_noun());
     let mut found = Vec::new();
     if stream.send_failed > 0 {
-        let message = format!("{} could not be sent (counted as lost)", packets(stream.send_failed));
+        let message = format!("{} could not be sent (counted as not sent)", packets(stream.send_failed));
         found.push(Warning::new(WarningCode::SendFailed, message));
     }
     if stream.unmatched > 0 {
@@ -188,27 +189,49 @@ fn direction_unknown(report: &Report) -> Option<Warning> {
 
 /// Warnings about wrong figures come first, then warnings about less precise figures.
 fn host_timing_warnings(host: &HostTimingFigures) -> Vec<Warning> {
-    let warnings =
-        [kernel_dropped(host), suspended(host), clock_jumped(host), slow_send_calls(host), timer_errors(host)];
+    let paused = paused("this host", host.pauses, host.paused_ms);
+    let paused = paused.map(|message| Warning::new(WarningCode::Paused, message));
+    let warnings = [paused, kernel_dropped(host), clock_jumped(host), slow_send_calls(host), timer_errors(host)];
     warnings.into_iter().flatten().collect()
+}
+
+fn server_warnings(server: &ServerFigures) -> Vec<Warning> {
+    let paused = paused("the server", server.pauses, server.paused_ms);
+    let paused = paused.map(|message| Warning::new(WarningCode::ServerPaused, message));
+    let message = format!(
+        "the receive buffer of the server's host was full and dropped {}. Unanswered packets count as dropped by the server's host, as \
+         far as they may be among these datagrams. Start the server with a larger --socket-buffer",
+        format_count(server.dropped, "datagram")
+    );
+    let dropped = (server.dropped > 0).then(|| Warning::new(WarningCode::ServerDropped, message));
+    [paused, dropped].into_iter().flatten().collect()
+}
+
+/// `5.0 s`, `120 ms`.
+fn length(ms: f64) -> String {
+    if ms < 1e3 { format!("{ms:.0} ms") } else { format!("{:.1} s", ms / 1e3) }
+}
+
+/// `this host did not run for 5.0 s in 2 pauses`.
+fn paused(host: &str, pauses: u64, paused_ms: f64) -> Option<String> {
+    let length = length(paused_ms);
+    let count = if pauses > 1 { format!(" in {pauses} pauses") } else { String::new() };
+    (pauses > 0).then(|| {
+        format!(
+            "{host} did not run for {length}{count}: it was stopped, suspended or too busy. Packets that were in flight then have no round \
+             trip in this report"
+        )
+    })
 }
 
 fn kernel_dropped(host: &HostTimingFigures) -> Option<Warning> {
     let dropped = host.kernel_dropped.filter(|dropped| *dropped > 0)?;
     let message = format!(
-        "the receive buffer of this host overflowed {}. The dropped datagrams count as lost, although the path delivered them. \
-         Give a larger --socket-buffer",
-        if dropped == 1 { "once".to_owned() } else { format!("{dropped} times") }
+        "the receive buffer of this host was full and dropped {}. Unanswered packets count as dropped by this host, as far as they may be \
+         among these datagrams. Give a larger --socket-buffer",
+        format_count(dropped, "datagram")
     );
     Some(Warning::new(WarningCode::KernelDropped, message))
-}
-
-fn suspended(host: &HostTimingFigures) -> Option<Warning> {
-    let message = format!(
-        "this host was suspended for {} during the run. Packets in flight were lost or have wrong round-trip times",
-        format_time(host.suspended_ms * 1e3)
-    );
-    (host.suspended_ms > 0.0).then(|| Warning::new(WarningCode::Suspended, message))
 }
 
 fn clock_jumped(host: &HostTimingFigures) -> Option<Warning> {
@@ -363,7 +386,11 @@ fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
     let mut found = Vec::new();
     if audio.underruns > 0 {
         let packets = format_count(audio.underruns, "packet");
-        let message = format!("the source delivered {packets} too late to be sent on time");
+        let paused = match audio.source_paused_ms {
+            0.0 => String::new(),
+            paused_ms => format!(". It had no audio for {}, by which the audio after it was sent later", length(paused_ms)),
+        };
+        let message = format!("underrun: the source delivered {packets} too late to be sent on time{paused}");
         found.push(Warning::new(WarningCode::Underruns, message));
     }
     if audio.recording_dropped > 0 {

@@ -18,8 +18,10 @@ const JITTER_UNITS_PER_NS: f64 = 16_777_216.0;
 /// Counts and times of the packets that were sent in one interval.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Interval {
-    /// Packets sent, including those for which sending failed.
+    /// Packets sent.
     pub sent: u64,
+    /// Packets that were due and not sent.
+    pub not_sent: u64,
     /// Packets for which an undamaged copy returned.
     pub returned: u64,
     /// Packets for which no copy returned.
@@ -28,6 +30,8 @@ pub struct Interval {
     pub damaged: u64,
     /// Packets without an outcome.
     pub in_flight: u64,
+    /// Packets that the full receive buffer of this host or of the server's host dropped.
+    pub dropped: u64,
     /// The length of the longest loss burst that contains a packet of this interval. Only packets up to the end of the interval count.
     pub burst_max: u64,
     /// Sum of the jitter estimates in units of 2^-24 ns. An integer sum does not depend on the order of the additions.
@@ -60,7 +64,7 @@ impl Interval {
 
     /// Packets with an outcome: returned, damaged or lost.
     pub fn settled(&self) -> u64 {
-        self.sent.saturating_sub(self.in_flight)
+        self.sent.saturating_sub(self.in_flight + self.dropped)
     }
 
     /// The sum of consecutive intervals.
@@ -74,10 +78,12 @@ impl Interval {
 
     fn merge(&mut self, next: &Self) {
         self.sent += next.sent;
+        self.not_sent += next.not_sent;
         self.returned += next.returned;
         self.lost += next.lost;
         self.damaged += next.damaged;
         self.in_flight += next.in_flight;
+        self.dropped += next.dropped;
         self.burst_max = self.burst_max.max(next.burst_max);
         self.jitter_sum += next.jitter_sum;
         self.jitter_count += next.jitter_count;
@@ -135,10 +141,19 @@ impl History {
         self.interval_mut(sent_at).sent += 1;
     }
 
-    /// Records the first undamaged copy of a packet. `jitter` is the jitter estimate after this packet, in nanoseconds.
-    pub(super) fn on_returned(&mut self, sent_at: Time, rtt: i64, jitter: Option<f64>) {
+    /// Records a packet that was due at `due` and not sent.
+    pub(super) fn on_not_sent(&mut self, due: Time) {
+        self.interval_mut(due).not_sent += 1;
+    }
+
+    /// Records the first undamaged copy of a packet.
+    pub(super) fn on_returned(&mut self, sent_at: Time) {
+        self.interval_mut(sent_at).returned += 1;
+    }
+
+    /// Records the round trip of a returned packet. `jitter` is the jitter estimate after this packet, in nanoseconds.
+    pub(super) fn on_round_trip(&mut self, sent_at: Time, rtt: i64, jitter: Option<f64>) {
         let interval = self.interval_mut(sent_at);
-        interval.returned += 1;
         interval.rtt.record(rtt);
         if let Some(jitter) = jitter {
             interval.jitter_sum += (jitter * JITTER_UNITS_PER_NS) as u128;
@@ -161,6 +176,11 @@ impl History {
     /// Records a packet that is in flight at the end of the run.
     pub(super) fn on_in_flight(&mut self, sent_at: Time) {
         self.interval_mut(sent_at).in_flight += 1;
+    }
+
+    /// Records a packet that one of the hosts dropped.
+    pub(super) fn on_dropped(&mut self, sent_at: Time) {
+        self.interval_mut(sent_at).dropped += 1;
     }
 
     fn interval_mut(&mut self, sent_at: Time) -> &mut Interval {

@@ -11,24 +11,39 @@ pub enum FinalOutcome {
         /// The round trip in nanoseconds, including the server delay.
         rtt: i64,
     },
+    /// An undamaged copy returned, but a host paused while the packet was in flight. Its round trip is not recorded.
+    Paused,
     /// Only damaged copies returned.
     Damaged,
     /// No copy returned.
     Lost,
     /// The run ended before the packet timed out, or expects no replies.
     InFlight,
+    /// This host did not send the packet.
+    NotSent,
+    /// No copy returned, because the receive buffer of this host was full.
+    DroppedByThisHost,
+    /// No copy returned, because the receive buffer of the server's host was full.
+    DroppedByServerHost,
 }
 
-/// Counters and times of one stream. At the end of a run, `sent = returned + damaged + lost + in_flight`. The received datagrams of the
-/// stream are `returned + duplicated + damaged_copies + unmatched`.
+/// Counters and times of one stream. At the end of a run, `sent = returned + damaged + lost + dropped_by_this_host +
+/// dropped_by_server_host + in_flight`. The planned packets are `sent + not_sent`. The received datagrams of the stream are `returned +
+/// duplicated + damaged_copies + unmatched`.
 #[derive(Clone, Debug, Default)]
 pub struct StreamStats {
-    /// Packets sent, including those for which sending failed.
+    /// Packets that the system accepted.
     pub sent: u64,
+    /// Packets that this host did not send: skipped after a pause, or refused by the system.
+    pub not_sent: u64,
     /// Packets for which an undamaged copy returned.
     pub returned: u64,
-    /// Packets for which no copy returned.
+    /// Packets for which no copy returned, although neither host dropped them.
     pub lost: u64,
+    /// Packets whose replies the full receive buffer of this host dropped.
+    pub dropped_by_this_host: u64,
+    /// Packets that the full receive buffer of the server's host dropped.
+    pub dropped_by_server_host: u64,
     /// Packets for which only damaged copies returned.
     pub damaged: u64,
     /// Packets that were not settled at the end of the run. Either the run was interrupted while a reply was possible, or `--no-echo` was
@@ -45,7 +60,7 @@ pub struct StreamStats {
     pub late: u64,
     /// Datagrams of this type that match no tracked packet.
     pub unmatched: u64,
-    /// Packets for which sending failed permanently. These packets count as lost.
+    /// The packets of `not_sent` that the system refused.
     pub send_failed: u64,
     /// Value subtracted from every recorded round trip, in nanoseconds: see [`StreamStats::with_rtt_baseline`].
     pub rtt_baseline_ns: Option<i64>,
@@ -68,7 +83,7 @@ pub struct StreamStats {
     pub outage: LongestOutage,
     /// The packets that were sent before the first packet in flight; `None` if no packet is in flight.
     pub before_in_flight: Option<OutcomeCounts>,
-    /// Number of packets whose outcome was recorded by [`StreamStats::on_settled`].
+    /// Number of packets that [`StreamStats::on_settled`] recorded as returned, damaged or lost.
     pub recorded_outcomes: u64,
     /// The course of the counts and round trips over time. The round trips are relative to [`StreamStats::rtt_baseline`].
     pub history: History,
@@ -97,22 +112,39 @@ impl StreamStats {
         Self::default()
     }
 
-    /// Records a sent packet. If `failed` is true, the operating system did not send the packet.
-    pub fn on_sent(&mut self, sent_at: Time, failed: bool) {
+    /// Records a sent packet.
+    pub fn on_sent(&mut self, sent_at: Time) {
         self.sent += 1;
-        self.send_failed += u64::from(failed);
         self.history.on_sent(sent_at);
+    }
+
+    /// Records a packet that was due at `due` and was not sent. If `refused` is true, the system refused it.
+    pub fn on_not_sent(&mut self, due: Time, refused: bool) {
+        self.not_sent += 1;
+        self.send_failed += u64::from(refused);
+        self.history.on_not_sent(due);
     }
 
     /// Records a packet whose first undamaged copy returned after `round_trip_ns`.
     pub fn on_return(&mut self, sent_at: Time, round_trip_ns: i64) {
+        self.on_returned(sent_at);
+        self.on_round_trip(sent_at, round_trip_ns);
+    }
+
+    /// Records a returned packet without its round trip.
+    pub fn on_returned(&mut self, sent_at: Time) {
         self.returned += 1;
+        self.history.on_returned(sent_at);
+    }
+
+    /// Records the round trip of a returned packet, in the order of arrival.
+    pub fn on_round_trip(&mut self, sent_at: Time, round_trip_ns: i64) {
         let baseline = *self.rtt_baseline_ns.get_or_insert(round_trip_ns);
         let rtt = round_trip_ns.saturating_sub(baseline);
         self.rtt.record(rtt);
         self.stalls.on_return(sent_at, round_trip_ns, self.jitter.estimate());
         let jitter = self.jitter.on_transit(round_trip_ns);
-        self.history.on_returned(sent_at, rtt, jitter);
+        self.history.on_round_trip(sent_at, rtt, jitter);
     }
 
     /// Records the final outcome of a packet. Packets must be passed in the order of sending.
@@ -121,8 +153,12 @@ impl StreamStats {
         self.outage.on_settled(sent_at, outcome == FinalOutcome::Lost);
         let rtt = if let FinalOutcome::Returned { rtt } = outcome { Some(rtt) } else { None };
         self.ipdv.on_settled(rtt);
+        self.recorded_outcomes += u64::from(matches!(
+            outcome,
+            FinalOutcome::Returned { .. } | FinalOutcome::Damaged | FinalOutcome::Lost | FinalOutcome::Paused
+        ));
         match outcome {
-            FinalOutcome::Returned { .. } => {}
+            FinalOutcome::Returned { .. } | FinalOutcome::NotSent | FinalOutcome::Paused => {}
             FinalOutcome::Damaged => {
                 self.damaged += 1;
                 self.history.on_damaged(sent_at);
@@ -140,8 +176,15 @@ impl StreamStats {
                 self.in_flight += 1;
                 self.history.on_in_flight(sent_at);
             }
+            FinalOutcome::DroppedByThisHost => {
+                self.dropped_by_this_host += 1;
+                self.history.on_dropped(sent_at);
+            }
+            FinalOutcome::DroppedByServerHost => {
+                self.dropped_by_server_host += 1;
+                self.history.on_dropped(sent_at);
+            }
         }
-        self.recorded_outcomes += 1;
     }
 
     /// Records a returned packet that was overtaken.
@@ -163,7 +206,12 @@ impl StreamStats {
 
     /// Settled packets: returned, damaged or lost.
     pub fn settled(&self) -> u64 {
-        self.sent.saturating_sub(self.in_flight)
+        self.sent.saturating_sub(self.in_flight + self.dropped_by_this_host + self.dropped_by_server_host)
+    }
+
+    /// Packets of the plan of the run: sent or not sent.
+    pub fn planned(&self) -> u64 {
+        self.sent + self.not_sent
     }
 
     /// The packets from which ratios are computed: all settled packets that were sent before the first packet in flight. A later packet is

@@ -17,7 +17,7 @@ use crate::io::resolve;
 use crate::io::signaling::client::RoomSession;
 use crate::io::stop::StopToken;
 use crate::io::udp::{
-    self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, KernelDrops, NodeThread,
+    self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, NodeThread,
 };
 
 /// A target with a connected socket.
@@ -89,13 +89,11 @@ impl ClientArgs {
         let live = client.progress();
         let options =
             DriverOptions { idle: IdlePolicy::Finish, spin_percent: self.spin, backend: Backend::from(self.driver) };
-        let kernel = KernelDrops::for_socket(&target.bound.socket);
         let monitor = RunMonitor::start(&live, outputs);
         let running = udp::spawn_node("client", target.bound.socket, client, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
         let mut finished = monitor.wait(running, stop);
-        finished.tally.host_timing.kernel_dropped = kernel.read();
         let port_unreachable = finished.tally.port_unreachable;
         let mut error = target.background.end();
         let result = std::mem::replace(&mut finished.tally.result, Ok(()));

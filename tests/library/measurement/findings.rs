@@ -19,7 +19,7 @@ fn stream(round_trips: &[Option<i64>]) -> StreamStats {
     let sent_at = |n: usize| Time::from_nanos((5_000 * MS + n as i64 * INTERVAL).cast_unsigned());
     let mut arrivals: Vec<(i64, usize, i64)> = Vec::new();
     for (n, rtt) in round_trips.iter().enumerate() {
-        stats.on_sent(sent_at(n), false);
+        stats.on_sent(sent_at(n));
         arrivals.extend(rtt.map(|rtt| (n as i64 * INTERVAL + rtt, n, rtt)));
     }
     arrivals.sort_unstable();

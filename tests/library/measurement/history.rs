@@ -38,7 +38,7 @@ fn packets(rng: &mut Rng) -> Vec<Packet> {
 fn record(packets: &[Packet]) -> StreamStats {
     let mut stats = StreamStats::new();
     for packet in packets {
-        stats.on_sent(Time::from_nanos(packet.sent_at), false);
+        stats.on_sent(Time::from_nanos(packet.sent_at));
     }
     for (_, sent_at, rtt) in arrivals(packets) {
         stats.on_return(Time::from_nanos(sent_at), rtt);

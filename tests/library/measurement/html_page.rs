@@ -47,6 +47,8 @@ fn interval(index: u64, lost: u64, lost_upstream: Option<u64>) -> IntervalFigure
         lost_downstream: lost_upstream.map(|upstream| lost - upstream),
         damaged: 0,
         in_flight: 0,
+        not_sent: 0,
+        dropped_by_hosts: 0,
         burst_max: lost.min(7),
         rtt_min_us: rtt,
         rtt_p50_us: rtt,
@@ -251,7 +253,7 @@ fn two_hours_of_5_ms_packets_stay_below_1_mb() {
     let mut ping = StreamStats::new();
     for n in 0..1_440_000 {
         let sent_at = Time::from_nanos(7 + n * 5_000_000);
-        ping.on_sent(sent_at, false);
+        ping.on_sent(sent_at);
         if let FinalOutcome::Returned { rtt } = outcome(n) {
             ping.on_return(sent_at, rtt);
         }

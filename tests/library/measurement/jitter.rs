@@ -146,7 +146,7 @@ fn loss_ratio_of_an_interrupted_run_ends_at_the_first_packet_in_flight() {
             200.. => FinalOutcome::InFlight,
             _ => FinalOutcome::Lost,
         };
-        stream.on_sent(Time::ZERO, false);
+        stream.on_sent(Time::ZERO);
         if let FinalOutcome::Returned { rtt } = outcome {
             stream.on_return(Time::ZERO, rtt);
         }

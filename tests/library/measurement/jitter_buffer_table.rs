@@ -13,7 +13,7 @@ use crate::simulation::rng::Rng;
 fn stream(mut stats: StreamStats, outcomes: &[FinalOutcome]) -> StreamStats {
     let at = |n: usize| Time::from_millis(10 * n as u64);
     for (n, outcome) in outcomes.iter().enumerate() {
-        stats.on_sent(at(n), false);
+        stats.on_sent(at(n));
         if let FinalOutcome::Returned { rtt } = outcome {
             stats.on_return(at(n), *rtt);
         }

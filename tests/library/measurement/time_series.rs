@@ -16,7 +16,7 @@ const SECOND: u64 = 1_000_000_000;
 pub(super) fn stream(mut stats: StreamStats, packets: u64, outcome: impl Fn(u64) -> FinalOutcome) -> StreamStats {
     let sent_at = |n: u64| Time::from_nanos(7 + n * SECOND / 50);
     for n in 0..packets {
-        stats.on_sent(sent_at(n), false);
+        stats.on_sent(sent_at(n));
         if let FinalOutcome::Returned { rtt } = outcome(n) {
             stats.on_return(sent_at(n), rtt);
         }

@@ -1,0 +1,190 @@
+//! Pauses of this host and of the server, and the datagrams that their full receive buffers dropped. Neither is a fault of the path.
+//!
+//! A host *pauses* if it does not run when it should: the process was stopped, the machine was suspended, or the virtual machine was frozen.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::loss_report::TimedReport;
+use super::results::ServerResults;
+use crate::stats::FinalOutcome;
+use crate::time::{Time, saturating_nanos};
+
+/// A poll that is later than this is a pause. A packet that is overdue by more than this, and by more than one interval, is not sent.
+pub const MIN_PAUSE: Duration = Duration::from_millis(50);
+
+/// The resolution of the server's reports.
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Maximum number of pauses that are kept per host. Older pauses only count.
+const MAX_PAUSES: usize = 1_024;
+
+/// A time in which a host did not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// The last time at which the host ran before the pause.
+    pub start: Time,
+    /// When the host ran again.
+    pub end: Time,
+}
+
+/// The pauses of a host, as the results of a run contain them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseResults {
+    /// Number of pauses.
+    pub count: u64,
+    /// Total length in nanoseconds.
+    pub total_ns: u64,
+    /// Start and end of the newest pauses, in nanoseconds since the start of counting.
+    pub recent: Vec<(i64, i64)>,
+}
+
+/// The pauses and the dropped datagrams of one host.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HostLog {
+    /// The newest pauses, oldest first.
+    pauses: VecDeque<Pause>,
+    count: u64,
+    total_ns: u64,
+    /// Dropped datagrams that are not attributed to a packet.
+    dropped: u64,
+    dropped_total: u64,
+}
+
+impl HostLog {
+    /// Records a pause in which the host did not run for `length`.
+    pub(super) fn add_pause(&mut self, pause: Pause, length: Duration) {
+        if self.pauses.len() == MAX_PAUSES {
+            self.pauses.pop_front();
+        }
+        self.pauses.push_back(pause);
+        self.count += 1;
+        self.total_ns = self.total_ns.saturating_add(saturating_nanos(length));
+    }
+
+    /// Records that the full receive buffer has dropped `total` datagrams so far.
+    pub(super) fn set_dropped(&mut self, total: u64) {
+        self.dropped += total.saturating_sub(self.dropped_total);
+        self.dropped_total = self.dropped_total.max(total);
+    }
+
+    /// Whether the host paused between `from` and `to`.
+    pub(super) fn paused_within(&self, from: Time, to: Time) -> bool {
+        self.pauses.iter().rev().take_while(|pause| pause.end > from).any(|pause| pause.start <= to)
+    }
+
+    /// When the last pause ended.
+    pub(super) fn resumed_at(&self) -> Option<Time> {
+        self.pauses.back().map(|pause| pause.end)
+    }
+
+    /// The pauses relative to `started`.
+    pub(super) fn results(&self, started: Time) -> PauseResults {
+        let since = |time: Time| time.signed_nanos_since(started);
+        let recent = self.pauses.iter().map(|pause| (since(pause.start), since(pause.end))).collect();
+        PauseResults { count: self.count, total_ns: self.total_ns, recent }
+    }
+
+    /// The pauses of a recorded run that started counting at `started`. Only the pauses themselves matter for a replay.
+    pub(super) fn replayed(results: &PauseResults, started: Time) -> Self {
+        let time = |ns| Time::from_nanos(started.as_nanos().saturating_add_signed(ns));
+        let pauses = results.recent.iter().map(|&(start, end)| Pause { start: time(start), end: time(end) });
+        Self { pauses: pauses.collect(), ..Self::default() }
+    }
+}
+
+/// What is known about both hosts.
+#[derive(Clone, Debug)]
+pub(super) struct Hosts {
+    pub(super) this: HostLog,
+    pub(super) server: HostLog,
+    /// All pauses of the server are known for packets that returned by this time.
+    pub(super) server_known_until: Time,
+    /// The first and the last report of the server.
+    reports: Option<(TimedReport, TimedReport)>,
+}
+
+impl Hosts {
+    /// Hosts without a pause, and a server that reports no pauses.
+    pub(super) fn new() -> Self {
+        Self { this: HostLog::default(), server: HostLog::default(), server_known_until: Time::MAX, reports: None }
+    }
+
+    /// Records what the server reported about itself. Counting started at `started`; earlier pauses do not matter.
+    pub(super) fn on_server_report(&mut self, report: &TimedReport, started: Option<Time>) {
+        let TimedReport { report: now, asked_at, received_at } = *report;
+        let last = self.reports.map(|(_, last)| last);
+        // A server that restarted counts from 0 again. An overtaken response is ignored.
+        let is_same = last.is_some_and(|last| last.report.received.epoch == now.received.epoch);
+        if is_same && last.is_some_and(|last| last.asked_at > asked_at) {
+            return;
+        }
+        let (known, dropped) = last.map_or((0, now.dropped), |last| (last.report.pauses, last.report.dropped));
+        let new = now.pauses.checked_sub(known).unwrap_or(now.pauses);
+        let mut listed = Duration::ZERO;
+        for pause in now.recent.iter().take(new as usize).rev().filter(|pause| !pause.length.is_zero()) {
+            listed += pause.length;
+            // The report was written at an unknown time after the request, and its times are in milliseconds.
+            let end = received_at.saturating_sub(pause.ended_ago) + MILLISECOND;
+            let start = asked_at.saturating_sub(pause.ended_ago + pause.length + MILLISECOND);
+            let Some(started) = started.filter(|started| *started < end) else { continue };
+            let since_start = end.duration_since(started).saturating_sub(MILLISECOND);
+            self.server.add_pause(Pause { start: start.max(started), end }, pause.length.min(since_start));
+        }
+        if let Some(last) = last.filter(|_| new as usize > now.recent.len()) {
+            // It is not known when the other pauses were.
+            let unlisted = now.paused.saturating_sub(last.report.paused + listed);
+            self.server.add_pause(Pause { start: last.asked_at, end: received_at }, unlisted);
+        }
+        self.server.dropped += u64::from(now.dropped.saturating_sub(dropped));
+        self.server.dropped_total += u64::from(now.dropped.saturating_sub(dropped));
+        self.reports = Some((self.reports.map_or(*report, |(first, _)| first), *report));
+    }
+
+    /// When the last report of the server arrived.
+    pub(super) fn last_report_at(&self) -> Option<Time> {
+        self.reports.map(|(_, last)| last.received_at)
+    }
+
+    /// What the server reported about itself; its pauses are relative to `started`.
+    pub(super) fn server_results(&self, started: Time) -> Option<ServerResults> {
+        let (_, last) = self.reports?;
+        Some(ServerResults {
+            delay_ns: saturating_nanos(last.report.delay),
+            pauses: self.server.results(started),
+            dropped: self.server.dropped_total,
+        })
+    }
+
+    /// Whether a host paused between `from` and `to`.
+    pub(super) fn paused_within(&self, from: Time, to: Time) -> bool {
+        self.this.paused_within(from, to) || self.server.paused_within(from, to)
+    }
+
+    /// The outcomes of unanswered packets, each with its send time and the time at which its reply was expected. A dropped datagram is
+    /// attributed to one packet: first to packets that were in flight while the host paused. With `all`, the remaining drops are then
+    /// attributed to other packets.
+    pub(super) fn attribute(&mut self, unanswered: &[(Time, Time)], all: bool) -> Vec<FinalOutcome> {
+        let mut outcomes = vec![FinalOutcome::Lost; unanswered.len()];
+        let passes: &[bool] = if all { &[true, false] } else { &[true] };
+        for only_paused in passes {
+            for (host, outcome) in [
+                (&mut self.this, FinalOutcome::DroppedByThisHost),
+                (&mut self.server, FinalOutcome::DroppedByServerHost),
+            ] {
+                for (&(sent_at, expected_at), slot) in unanswered.iter().zip(&mut outcomes) {
+                    if host.dropped == 0 {
+                        break;
+                    }
+                    if *slot == FinalOutcome::Lost && (!only_paused || host.paused_within(sent_at, expected_at)) {
+                        *slot = outcome;
+                        host.dropped -= 1;
+                    }
+                }
+            }
+        }
+        outcomes
+    }
+}
