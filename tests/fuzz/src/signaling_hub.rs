@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use jamjam_dev::memory_budget::{MemoryBudget, NO_SOURCE};
 use jamjam_dev::signaling::broadcast::{
-    BroadcastSettings, DeclaredRoom, Envelope, PostFormat, RadioRoom, RelayRoom, RoomHandlers,
+    BroadcastSettings, DeclaredRoom, Envelope, PostBody, PostFormat, RadioRoom, RelayRoom, RoomHandlers,
 };
 use jamjam_dev::signaling::token::Secret;
 use jamjam_dev::signaling::{
@@ -303,7 +303,7 @@ impl Run {
         let (room, body) = rest.split_once(' ').unwrap_or((rest, ""));
         let format = if self.last_conn.is_multiple_of(2) { PostFormat::Object } else { PostFormat::Typed };
         let now = WallClock::from(self.now);
-        let posted = self.hub.post_to_room(now, NO_SOURCE, room, (format, body.as_bytes()), &mut self.sink);
+        let posted = self.hub.post_to_room(now, NO_SOURCE, room, (format, PostBody::parse(body.as_bytes())), &mut self.sink);
         if let Ok(posted) = posted {
             serde_json::from_str::<Value>(&posted.message).expect("the relayed message is JSON");
             assert!(posted.delay > Duration::ZERO || self.sink.receivers.len() <= 8);
