@@ -485,7 +485,7 @@ def http_request(port, method, path, body=None, tls=False):
 
 def health(attack, count):
     """WebRTC members with long names, and connections that request the lists and never read."""
-    swarm, name = attack.swarm, "x" * 256
+    swarm, name = attack.swarm, "%01" * 256
     swarm.open_all(3000, lambda n: swarm.open(upgrade(f"/?roomId=r{n // 10}&userId=u{n}&userName={name}", address(n // 100))))
     members = swarm.upgraded
     attack.ready()
@@ -1036,7 +1036,7 @@ def webrtc_joins(attack):
 
 
 def jamjam_joins(attack):
-    """Nine members of a room with long names and many candidates. A tenth member joins again and again, 900 times per second."""
+    """Eight members of a room with long names and many candidates. A ninth member joins again and again, 900 times per second."""
     swarm, answer, name = attack.swarm, bytearray(), CONTROL * 256
     create = frame(f'{{"type":"CreateRoom","data":{{"room_name":"r","password":null,"peer_name":"{name}"}}}}')
     swarm.open(upgrade(forwarded=address(1)), create, on_data=lambda _, data: answer.extend(data))
@@ -1045,7 +1045,7 @@ def jamjam_joins(attack):
     joining = frame(f'{{"type":"JoinRoom","data":{{"room_id":"{room}","password":null,"peer_name":"{name}"}}}}')
     one = {"address": "[2001:db8:1111:2222:3333:4444:5555:6666]:65535", "candidate_type": "ServerReflexive", "priority": 4294967295}
     info = message("UpdatePeerInfo", candidates=[one] * 16, public_addr=None, local_addr=None)
-    swarm.open_all(8, lambda n: swarm.open(upgrade(forwarded=address(n + 2)), joining, info))
+    swarm.open_all(7, lambda n: swarm.open(upgrade(forwarded=address(n + 2)), joining, info))
     member = swarm.open(upgrade(forwarded=address(100)))
     swarm.run(2)
     attack.ready()

@@ -212,7 +212,9 @@ impl Hub {
             let Some((mut ctx, dialects, limits)) = hub.context(now, conn, sink) else { return Ok(()) };
             match message {
                 ParsedMessage::Jamjam(message) => dialects.jamjam.on_message(&mut ctx, limits, message, text.len()),
-                ParsedMessage::Broadcast(message) => dialects.broadcast.on_message(&mut ctx, limits, message, text.len()),
+                ParsedMessage::Broadcast(message) => {
+                    dialects.broadcast.on_message(&mut ctx, limits, message, text.len())
+                }
                 ParsedMessage::ControlSurface(message) => {
                     dialects.control_surface.on_message(&mut ctx, message, text.len())
                 }

@@ -203,7 +203,8 @@ pub(super) const MAX_NAME_BYTES: usize = 256;
 const MAX_PASSWORD_BYTES: usize = 256;
 
 /// Message types that select this dialect.
-pub(super) const MESSAGE_TYPES: [&str; 6] = ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];
+pub(super) const MESSAGE_TYPES: [&str; 6] =
+    ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];
 
 /// Maximum number of wrong passwords per source address. Each wrong password also counts towards the limit of its connection.
 const WRONG_PASSWORD_LIMIT: WindowLimit = WindowLimit { count: 100, period: Duration::from_secs(15 * 60) };

@@ -124,11 +124,6 @@ pub(super) fn serialized_len(value: &impl Serialize) -> usize {
     measure.written
 }
 
-/// The length of `text` as a JSON string without its quotes, in bytes.
-pub(super) fn escaped_len(text: &str) -> usize {
-    serialized_len(&text) - 2
-}
-
 /// Parses JSON that this server wrote, whatever its depth.
 pub(super) fn from_str_unlimited_depth(text: &str) -> Option<Value> {
     let mut deserializer = Deserializer::from_str(text);

@@ -56,8 +56,8 @@ pub use dialect::{Dialect, DialectSet, ProbeProtocol, ProbeRoom, ResponseMatchin
 pub use event_sink::{ConnId, EventSink, UpdateKey};
 pub use foreign_protocol::ForeignProtocol;
 pub use hub::{Hub, NewConnection};
-pub use message::{MessageParser, ParsedText};
 pub use limits::{ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, Heartbeat, SignalingLimits};
+pub use message::{MessageParser, ParsedText};
 pub use operator::{ClosedRoom, OperatorError};
 pub use route::{
     BearerToken, BroadcastParams, InvalidRoomName, QueryParams, Route, RouteError, decode_room_name,

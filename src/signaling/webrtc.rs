@@ -14,15 +14,14 @@ use super::close_code::CloseCode;
 use super::dialect::Dialect;
 use super::dialect_handler::{ConnectionContext, DialectHandler};
 use super::event_sink::ConnId;
-use super::json::{MessageError, escaped_len, to_json, to_string_limited};
+use super::json::{MessageError, to_json, to_string_limited};
 use super::limits::SignalingLimits;
 use super::member_log::{ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_message};
 use super::rooms::{Member, MemberData, MemberInfo, Room, RoomDirectory, RoomKey, RoomMap};
 use super::route::{BearerToken, QueryParams, Route};
 use super::token::{TokenError, verify_webrtc};
 
-/// Maximum length of user ids and user names, in bytes. It applies to their JSON, where a character has up to six bytes. Together with the
-/// number of members, it limits the length of the lists of participants.
+/// Maximum length of user ids and user names, in bytes. Together with the number of members, it limits the lists of participants.
 const MAX_USER_BYTES: usize = 256;
 /// Maximum length of room ids, in bytes.
 pub const MAX_WEBRTC_ROOM_BYTES: usize = 128;
@@ -371,7 +370,7 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &Signa
     if let Some((_, detail)) = values.into_iter().find(|(text, _)| text.is_empty()) {
         return ctx.reject_with_detail(CloseCode::POLICY_VIOLATION, "Missing required parameters", Some(detail));
     }
-    if room_id.len() > MAX_WEBRTC_ROOM_BYTES || [&user, &name].iter().any(|text| escaped_len(text) > MAX_USER_BYTES) {
+    if room_id.len() > MAX_WEBRTC_ROOM_BYTES || user.len() > MAX_USER_BYTES || name.len() > MAX_USER_BYTES {
         return ctx.reject_and_close(CloseCode::POLICY_VIOLATION, "Parameter too long");
     }
     // The token is checked before the room is searched. A client without a valid token does not replace a member and learns nothing.

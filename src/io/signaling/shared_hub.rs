@@ -61,7 +61,8 @@ impl SharedHub {
         let notified = Arc::clone(&memory_pressure);
         memory_budget.on_pressure(move || notified.notify_one());
         let queues = OutboundQueues { memory_budget: Arc::clone(&memory_budget), ..OutboundQueues::default() };
-        let state = LockedHub { hub, work: WorkLimiter::default(), queues, next_conn: 0, shutdown_guard: Some(shutdown_guard) };
+        let state =
+            LockedHub { hub, work: WorkLimiter::default(), queues, next_conn: 0, shutdown_guard: Some(shutdown_guard) };
         let state = Mutex::new(state);
         (
             Arc::new(Self {

@@ -303,7 +303,8 @@ impl Run {
         let (room, body) = rest.split_once(' ').unwrap_or((rest, ""));
         let format = if self.last_conn.is_multiple_of(2) { PostFormat::Object } else { PostFormat::Typed };
         let now = WallClock::from(self.now);
-        let posted = self.hub.post_to_room(now, NO_SOURCE, room, (format, PostBody::parse(body.as_bytes())), &mut self.sink);
+        let posted =
+            self.hub.post_to_room(now, NO_SOURCE, room, (format, PostBody::parse(body.as_bytes())), &mut self.sink);
         if let Ok(posted) = posted {
             serde_json::from_str::<Value>(&posted.message).expect("the relayed message is JSON");
             assert!(posted.delay > Duration::ZERO || self.sink.receivers.len() <= 8);

@@ -177,7 +177,14 @@ fn delayed_messages_keep_every_digit_and_nesting_level() {
 /// Handles the timers until `now`. Returns the number of calls.
 fn run_timers(hub: &mut Hub, now: Time, sink: &mut RecordingSink) -> usize {
     let due = |hub: &Hub| hub.next_deadline().is_some_and(|deadline| deadline <= now);
-    (0..).take_while(|_| due(hub) && { hub.on_deadline(now, sink); true }).count()
+    (0..)
+        .take_while(|_| {
+            due(hub) && {
+                hub.on_deadline(now, sink);
+                true
+            }
+        })
+        .count()
 }
 
 fn post(number: usize) -> String {
@@ -209,7 +216,10 @@ fn an_address_delays_an_eighth_of_ten_thousand_messages_of_a_room() {
     hub.on_text(Time::ZERO, ConnId(9), &post(0), &mut sink);
     let body = PostBody::parse(br#"{"type":"post","content":"posted","delay":5}"#);
     let posted = hub.post_to_room(Time::ZERO.into(), NO_SOURCE, "radio", (PostFormat::Object, body), &mut sink);
-    assert_eq!((std::mem::take(&mut sink.messages), posted), (vec![(ConnId(9), error)], Err(PostError::DelayQueueFull)));
+    assert_eq!(
+        (std::mem::take(&mut sink.messages), posted),
+        (vec![(ConnId(9), error)], Err(PostError::DelayQueueFull))
+    );
     // A message without a delay is relayed immediately.
     hub.on_text(Time::ZERO, ConnId(2), r#"{"content":"now"}"#, &mut sink);
     assert_eq!(sink.messages.len(), 8);
@@ -229,7 +239,7 @@ fn delayed_messages_of_a_closed_room_are_dropped() {
     let mut sink = RecordingSink::default();
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
     (0..1_250).for_each(|number| hub.on_text(Time::ZERO, ConnId(1), &post(number), &mut sink));
-    hub.close_room_of(Time::ZERO.into(), Dialect::Broadcast, "radio", &mut sink).expect("the room is open");
+    hub.close_room_of(Time::ZERO, Dialect::Broadcast, "radio", &mut sink).expect("the room is open");
     assert_eq!(hub.total_counters().delayed_messages, 0);
     // The room opens again, with the whole share.
     connect(&mut hub, 2, "/radio", &token(&secret, "radio"));
@@ -263,7 +273,10 @@ fn joins_are_limited_by_the_bytes_of_their_welcome_messages() {
     let text = json!({"type": "post", "content": "x".repeat(200_000)}).to_string();
     (0..5).for_each(|_| hub.on_text(Time::ZERO, ConnId(1), &text, &mut sink));
     // A welcome message has 1,000,000 bytes, and the first 32 MiB are free.
-    let joined = (2..100).take_while(|conn| { connect(&mut hub, *conn, "/radio", &token(&secret, "radio")); hub.total_counters().requests_rejected == 0 });
+    let joined = (2..100).take_while(|conn| {
+        connect(&mut hub, *conn, "/radio", &token(&secret, "radio"));
+        hub.total_counters().requests_rejected == 0
+    });
     assert_eq!(joined.count(), 34);
     connect_from(&mut hub, 200, "198.51.100.1", "/radio", &token(&secret, "radio"));
     assert_eq!(hub.total_counters().requests_rejected, 1);
@@ -278,7 +291,8 @@ fn delayed_posts_are_charged_to_their_senders() {
     let body = br#"{"type":"post","content":"posted","delay":5}"#;
     let mut post_from = |host| {
         let source = IpAddr::from([192, 0, 2, host]);
-        hub.post_to_room(Time::ZERO.into(), source, "radio", (PostFormat::Object, PostBody::parse(body)), &mut sink).is_ok()
+        hub.post_to_room(Time::ZERO.into(), source, "radio", (PostFormat::Object, PostBody::parse(body)), &mut sink)
+            .is_ok()
     };
     // Each post counts 49 bytes. The first address uses its half of the budget, and the second address half of the rest.
     let accepted = [1, 2].map(|host| (0..100).take_while(|_| post_from(host)).count());
