@@ -197,8 +197,7 @@ impl DelayQueue {
         self.messages.extract_if(|_, (message, _)| message.room == room).map(|(_, (_, timer))| timer).collect()
     }
 
-    /// Reserves space for a message. Returns false if the message would exceed a limit. The limits apply to the messages and bytes of the
-    /// room, to the part of them from one address, and to the bytes of all rooms.
+    /// Reserves space for a message. Returns false if the message would exceed a limit: of its address, its room or all rooms.
     fn try_reserve(&mut self, room: &str, source: IpAddr, bytes: usize, max_messages: usize, max_bytes: usize) -> bool {
         let source = source_network(source);
         let max_room_bytes = max_bytes / ROOM_SHARE_DIVISOR;
@@ -250,7 +249,8 @@ mod tests {
     fn delayed_bytes_are_limited_per_address_per_room_and_in_total() {
         let mut queue = DelayQueue::default();
         let host = |number: u8| IpAddr::from([192, 0, 2, number]);
-        // At most 16 messages and 200 bytes per room, 2 messages and 25 bytes per address in a room, and 800 bytes in all rooms.
+        // At most 16 messages and 200 bytes per room, and 800 bytes in all rooms. An address may use an eighth of a room: 2 messages and
+        // 25 bytes.
         let mut admit = |room, number, bytes| queue.try_reserve(room, host(number), bytes, 16, 800);
         assert_eq!([admit("a", 1, 10), admit("a", 1, 10), admit("a", 1, 1)], [true, true, false]);
         assert_eq!(

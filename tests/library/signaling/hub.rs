@@ -311,8 +311,8 @@ fn joins_are_limited_by_the_bytes_that_they_send_to_all_members() {
         hub.total_counters().requests_rejected
     };
     assert!((1..100).all(|conn| join(conn, [198, 51, 100, conn as u8], 0) == 0));
-    // A member of a full room that connects again sends 101 lists of 100 members with 556 bytes each, and one list of 99.
-    let list = 100 * 556;
+    // A member of a full room that connects again causes 101 lists of 100 members with 544 bytes each, and one list of 99.
+    let list = 100 * 544;
     let joins = (0..20).take_while(|_| join(100, [192, 0, 2, 1], 0) == 0).count();
     assert_eq!(joins, (32 << 20) / (102 * list) + 1);
     assert_eq!((join(100, [192, 0, 2, 2], 0), join(100, [192, 0, 2, 1], 7_000)), (1, 1));
