@@ -930,6 +930,167 @@ def udp(attack, addresses):
             return {"packets_per_s": round(sent / (time.monotonic() - began))}
 
 
+def open_listeners(attack, path, addresses):
+    """Members that read, and a function that returns how many of them are still connected."""
+    swarm = attack.swarm
+    listeners = swarm.open_all(len(addresses), lambda n: swarm.open(upgrade(path, addresses[n])))
+    return listeners, lambda: sum(listener.socket.fileno() >= 0 for listener in listeners)
+
+
+def delayed_burst(attack, addresses):
+    """40 members of `radio` read. Other members schedule 9,000 posts of 100 bytes for one moment."""
+    swarm, path, posts = attack.swarm, f"/radio?token={token('radio')}", 9_000
+    listeners, listening = open_listeners(attack, path, [address(n // 10) for n in range(40)])
+    senders = swarm.open_all(addresses, lambda n: swarm.open(upgrade(path, address(1_000 + n))))
+    due, paces, sent = time.monotonic() + 12, [Pace(900, 1_800) for _ in senders], 0
+
+    def each():
+        nonlocal sent
+        for sender, pace in zip(senders, paces):
+            for _ in range(min(pace.take(100), posts - sent)):
+                delay = due + attack.seconds / 2 - time.monotonic()
+                sender.write(frame(f'{{"type":"post","content":"{sent:060}","delay":{delay:.6f}}}'))
+                sent += 1
+
+    swarm.run(11, lambda: sent == posts, each)
+    swarm.run(due - time.monotonic())
+    waiting = metrics(attack.port).get('jamjam_signaling_delayed_messages{dialect="broadcast"}', 0)
+    attack.ready()
+    attack.run()
+    figures = {"posts": sent, "posts_accepted": waiting, "listeners_closed": len(listeners) - listening()}
+    if figures["listeners_closed"]:
+        figures["failed_check"] = f"{figures['listeners_closed']} of 40 members that read were closed"
+    return figures
+
+
+def delayed_hour(attack):
+    """One member delays posts in `radio` by an hour, then leaves. Can another address delay a post, and all after the room was closed?"""
+    swarm, path = attack.swarm, f"/radio?token={token('radio')}"
+    post = frame('{"type":"post","content":0,"delay":3600}')
+    sender = swarm.open(upgrade(path, address(1)))
+    swarm.run(1, lambda: swarm.upgraded == 1)
+    attack.ready()
+    pace, sent = Pace(900, 1_800), 0
+
+    def each():
+        nonlocal sent
+        for _ in range(min(pace.take(100), 10_000 - sent)):
+            sender.write(post)
+            sent += 1
+
+    swarm.run(20, lambda: sent == 10_000, each)
+    bytes_sent = swarm.sent_bytes
+    waiting = lambda: metrics(attack.port).get('jamjam_signaling_delayed_messages{dialect="broadcast"}', 0)
+    swarm.run(1)
+    filled = waiting()
+    swarm.open(upgrade(path, address(2)), post)
+    swarm.run(1)
+    accepted = waiting() > filled
+    attack.command("/console/close-room", {"dialect": "broadcast", "room": "radio"})
+    figures = {"posts_waiting": filled, "sent_bytes": bytes_sent, "other_address_accepted": accepted, "posts_after_close": waiting()}
+    if not accepted or figures["posts_after_close"]:
+        figures["failed_check"] = "the delay queue stays full"
+    return figures
+
+
+def costly_json(attack, connections, addresses):
+    """Messages with as many nested values as allowed, as fast as the limits permit."""
+    swarm = attack.swarm
+    path = lambda n: f"/alone{n}?token={token(f'alone{n}')}"
+    members = swarm.open_all(connections, lambda n: swarm.open(upgrade(path(n), address(n % addresses))))
+    text = frame("[" + "[[[[0]]]]," * 19_000 + "0]")
+    attack.ready()
+    paces, sent_before = [Pace(1_000 / 13, 2_000 / 13) for _ in members], swarm.sent_bytes
+
+    def each():
+        for member, pace in zip(members, paces):
+            if not member.output and member.socket.fileno() >= 0 and pace.take(1):
+                member.write(text)
+
+    seconds = attack.run(each)
+    is_open = sum(member.socket.fileno() >= 0 for member in members)
+    return {"sent_mib_per_s": round((swarm.sent_bytes - sent_before) / seconds / 2**20, 1), "connections_open": is_open}
+
+
+def webrtc_joins(attack):
+    """99 members of a room with the longest names. A client at one address joins and leaves at most 25 times per second."""
+    swarm, name, opened = attack.swarm, "x" * 256, 0
+    url = lambda user: f"/?roomId=r&userId={user:0256}&userName={name}"
+    swarm.open_all(99, lambda n: swarm.open(upgrade(url(n), address(n))))
+    received = lambda: sum(connection.received for connection in swarm.connections.values())
+    swarm.run(3)
+    attack.ready()
+    pace, before, sent_before = Pace(25), received(), swarm.sent_bytes
+    joined = swarm.upgraded
+
+    def each():
+        nonlocal opened
+        for _ in range(pace.take(1)):
+            swarm.open(upgrade(url(1_000), address(5_000)))
+            opened += 1
+
+    seconds = attack.run(each)
+    sent, got = swarm.sent_bytes - sent_before, received() - before
+    rates = {"joins_per_s": round(opened / seconds, 1), "received_mib_per_s": round(got / seconds / 2**20, 1)}
+    return {**rates, "received_per_sent_byte": round(got / max(1, sent)), "upgraded": swarm.upgraded - joined}
+
+
+def jamjam_joins(attack):
+    """Eight members of a room with long names and many candidates. A ninth member joins again and again, 900 times per second."""
+    swarm, answer, name = attack.swarm, bytearray(), CONTROL * 256
+    create = frame(f'{{"type":"CreateRoom","data":{{"room_name":"r","password":null,"peer_name":"{name}"}}}}')
+    swarm.open(upgrade(forwarded=address(1)), create, on_data=lambda _, data: answer.extend(data))
+    swarm.run(TIMEOUT, lambda: b"room_id" in answer)
+    room = answer.split(b'"room_id":"')[1].split(b'"')[0].decode()
+    joining = frame(f'{{"type":"JoinRoom","data":{{"room_id":"{room}","password":null,"peer_name":"{name}"}}}}')
+    one = {"address": "[2001:db8:1111:2222:3333:4444:5555:6666]:65535", "candidate_type": "ServerReflexive", "priority": 4294967295}
+    info = message("UpdatePeerInfo", candidates=[one] * 16, public_addr=None, local_addr=None)
+    swarm.open_all(7, lambda n: swarm.open(upgrade(forwarded=address(n + 2)), joining, info))
+    member = swarm.open(upgrade(forwarded=address(100)))
+    swarm.run(2)
+    attack.ready()
+    received = lambda: sum(connection.received for connection in swarm.connections.values())
+    pace, before, sent_before, joins = Pace(900), received(), swarm.sent_bytes, 0
+
+    def each():
+        nonlocal joins
+        for _ in range(pace.take(50)):
+            member.write(joining)
+            joins += 1
+
+    seconds = attack.run(each)
+    sent, got = swarm.sent_bytes - sent_before, received() - before
+    rates = {"joins_per_s": round(joins / seconds), "received_mib_per_s": round(got / seconds / 2**20, 1)}
+    return {**rates, "received_per_sent_byte": round(got / max(1, sent), 1), "member_open": member.socket.fileno() >= 0}
+
+
+def radio_joins(attack):
+    """Clients at one address join `radio`, whose welcome message contains five long posts."""
+    swarm, path = attack.swarm, f"/radio?token={token('radio')}"
+    posts = [frame(f'{{"type":"post","content":"{"x" * 260_000}"}}')] * 5
+    swarm.open(upgrade(path, address(1)), *posts)
+    swarm.run(2, lambda: not any(one.output for one in swarm.connections.values()))
+    received, opened = 0, 0
+
+    def on_data(connection, data):
+        nonlocal received
+        received += len(data)
+        if connection.received > 1_300_000:
+            swarm.close(connection, reset=True)
+
+    attack.ready()
+    pace = Pace(25)
+
+    def each():
+        nonlocal opened
+        for _ in range(pace.take(1)):
+            swarm.open(upgrade(path, address(2)), on_data=on_data)
+            opened += 1
+
+    seconds = attack.run(each)
+    return {"joins_per_s": round(opened / seconds, 1), "received_mib_per_s": round(received / seconds / 2**20, 1)}
+
+
 class Kind:
     """An attack: its function, and how its server is started."""
 
@@ -977,6 +1138,16 @@ ATTACKS = {
     "tls-half-hello": Kind(tls, 9000, 100, 0.5, options=(), uses_tls=True),
     "tls-one-address": Kind(tls, 9000, 1, 1, options=(), uses_tls=True),
     "tls-many-addresses": Kind(tls, 9000, 100, 1, options=(), uses_tls=True),
+    "delayed-burst-one-address": Kind(delayed_burst, 1),
+    "delayed-burst-eight-addresses": Kind(delayed_burst, 8),
+    "delayed-hour": Kind(delayed_hour),
+    "json-one-connection": Kind(costly_json, 1, 1),
+    "json-three-addresses": Kind(costly_json, 3, 3),
+    "json-twenty-addresses": Kind(costly_json, 20, 20),
+    "json-twenty-connections": Kind(costly_json, 20, 1),
+    "joins-webrtc": Kind(webrtc_joins),
+    "joins-jamjam": Kind(jamjam_joins),
+    "joins-radio": Kind(radio_joins),
     "udp-one-address": Kind(udp, 1, options=(), is_udp=True),
     "udp-200-addresses": Kind(udp, 200, options=(), is_udp=True),
     "udp-200-addresses-limited": Kind(udp, 200, options=("--limit-loopback",), is_udp=True),

@@ -1,11 +1,12 @@
 //! Rate limits. [`Gcra`] limits one stream of events. [`RateLimiter`] limits the packets and bits sent to each source. [`WindowLimiter`]
-//! limits events per source in a fixed period.
+//! limits events per source in a fixed period. [`DebtLimiter`] limits what is known only afterwards, such as the length of a reply.
 //!
 //! The generic cell rate algorithm (ITU-T I.371) keeps one theoretical arrival time per stream. The permitted rate is r units per second.
 //! An event of n units moves the theoretical arrival time forward by n/r seconds. The new arrival time may be ahead of the clock by at most
 //! the tolerance. Otherwise, the event is rejected.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -212,19 +213,13 @@ impl WindowLimiter {
     /// Counts one event of `source`. An event above the limit is not counted. In this case, the `Err` value is the time that the source has
     /// to wait.
     pub fn check(&mut self, now: Time, source: IpAddr) -> Result<(), Duration> {
-        self.check_weighted(now, source, 1)
-    }
-
-    /// Like [`WindowLimiter::check`], for an event that counts as `weight` events. The event is admitted if at least one of them is below the
-    /// limit.
-    pub fn check_weighted(&mut self, now: Time, source: IpAddr, weight: u32) -> Result<(), Duration> {
         self.remove_expired(now);
         let source = source_network(source);
         if let Some((end, events)) = self.windows.get_mut(&source) {
             if *events >= self.limit.count {
                 return Err(end.duration_since(now));
             }
-            *events = events.saturating_add(weight);
+            *events += 1;
             return Ok(());
         }
         if self.limit.count == 0 {
@@ -236,7 +231,7 @@ impl WindowLimiter {
             self.windows.remove(&first);
         }
         let end = now + self.limit.period;
-        self.windows.insert(source, (end, weight));
+        self.windows.insert(source, (end, 1));
         self.expiry.push_back((end, source));
         Ok(())
     }
@@ -246,6 +241,41 @@ impl WindowLimiter {
             self.windows.remove(source);
             self.expiry.pop_front();
         }
+    }
+}
+
+/// Charges each source with units, such as bytes, and pays them off at a fixed rate. The caller decides how much debt it accepts.
+#[derive(Clone, Debug)]
+pub struct DebtLimiter<K> {
+    rate: Gcra,
+    max_sources: usize,
+    /// When the debt of each source is paid.
+    paid_at: HashMap<K, Time>,
+}
+
+impl<K: Copy + Eq + Hash> DebtLimiter<K> {
+    /// Pays off `rate` units per second. Remembers the debts of at most `max_sources` sources.
+    pub fn new(rate: u64, max_sources: usize) -> Self {
+        Self { rate: Gcra::new(rate, Duration::ZERO), max_sources, paid_at: HashMap::new() }
+    }
+
+    /// How long it takes to pay the debt of `source`.
+    pub fn debt(&self, now: Time, source: K) -> Duration {
+        self.paid_at.get(&source).map_or(Duration::ZERO, |paid_at| paid_at.duration_since(now))
+    }
+
+    /// Adds `amount` units to the debt of `source`. If too many sources have debts, the smallest debt is forgotten.
+    pub fn charge(&mut self, now: Time, source: K, amount: u64) {
+        if self.paid_at.len() >= self.max_sources && !self.paid_at.contains_key(&source) {
+            self.paid_at.retain(|_, paid_at| *paid_at > now);
+            if self.paid_at.len() >= self.max_sources
+                && let Some(smallest) = self.paid_at.iter().min_by_key(|(_, paid_at)| **paid_at).map(|(one, _)| *one)
+            {
+                self.paid_at.remove(&smallest);
+            }
+        }
+        let paid_at = self.paid_at.entry(source).or_insert(now);
+        *paid_at = self.rate.advance(*paid_at, now, amount);
     }
 }
 
@@ -390,17 +420,17 @@ mod tests {
     }
 
     #[test]
-    fn weighted_events_use_up_the_window() {
-        let mut limiter = WindowLimiter::new(WindowLimit { count: 10, period: Duration::from_secs(1) }, 100);
-        let source = IpAddr::from([192, 0, 2, 1]);
-        assert_eq!(
-            (limiter.check_weighted(Time::ZERO, source, 9), limiter.check(Time::ZERO, source)),
-            (Ok(()), Ok(()))
-        );
-        assert_eq!(limiter.check(Time::ZERO, source), Err(Duration::from_secs(1)));
-        let later = Time::from_millis(1_000);
-        assert_eq!(limiter.check_weighted(later, source, u32::MAX), Ok(()));
-        assert_eq!(limiter.check_weighted(later, source, u32::MAX), Err(Duration::from_secs(1)));
+    fn debt_of_a_source_is_paid_at_the_rate_and_the_table_is_bounded() {
+        let mut limiter = DebtLimiter::new(1_000, 2);
+        limiter.charge(Time::ZERO, 'a', 3_000);
+        limiter.charge(Time::from_millis(1_000), 'a', 500);
+        let debts = [1_000, 3_000, 9_000].map(|at| limiter.debt(Time::from_millis(at), 'a').as_millis());
+        assert_eq!((debts, limiter.debt(Time::ZERO, 'b')), ([2_500, 500, 0], Duration::ZERO));
+        // The third source displaces the one with the smallest debt.
+        limiter.charge(Time::from_millis(1_000), 'b', 100);
+        limiter.charge(Time::from_millis(1_000), 'c', 200);
+        let debts = ['a', 'b', 'c'].map(|source| limiter.debt(Time::from_millis(1_000), source).as_millis());
+        assert_eq!((debts, limiter.paid_at.len()), ([2_500, 0, 200], 2));
     }
 
     #[test]

@@ -188,6 +188,8 @@ const DIAGNOSES: &[Row] = &[
      "Give another --room, or try again later"),
     (CloseCode::TRY_AGAIN_LATER, Reason(&["too many rooms"]), "the server has its maximum number of rooms, in total or for this host",
      "Give the --room of an existing room, or try again later"),
+    (CloseCode::TRY_AGAIN_LATER, Reason(&["too many requests"]), "joins from this host have made the server send too many bytes",
+     "Try again in a minute, or use fewer clients on this host"),
     (CloseCode::TRY_AGAIN_LATER, Reason(&["selected a dialect"]), "the server closed its oldest connection without a dialect, because it had too many",
      "Close idle connections of other clients, or raise the server's limit"),
     (CloseCode::TRY_AGAIN_LATER, Reason(&["too slowly", "slow", "memory"]), "this client read too slowly, so the server's send queue was full",

@@ -13,36 +13,19 @@ use super::control_surface_events::ControlSurfaceEvent;
 use super::counters::DialectCounters;
 use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink, UpdateKey};
-use super::json::MessageError;
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{ConnectionClose, LoggedMember, MemberLog};
 use super::rooms::{IdGenerator, RoomDirectory, RoomKey};
 use super::route::Route;
 use super::timers::{DialectTimer, Timers};
 use crate::log_throttle::LogThrottle;
-use crate::rate_limit::WindowLimiter;
+use crate::rate_limit::DebtLimiter;
 use crate::time::{Time, WallClock};
 
-/// One signaling dialect: its rooms, and its reaction to connections, messages and timers.
+/// One signaling dialect: its rooms, and its reaction to connections and timers. Each dialect has an `on_message` for its own messages.
 pub(super) trait DialectHandler {
     /// The rooms of the dialect.
     fn rooms(&self) -> &dyn RoomDirectory;
-
-    /// The message types that can select this dialect for an undecided connection.
-    fn message_types(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    /// Whether a message of this type selects this dialect for an undecided connection.
-    fn is_selected_by(&self, message_type: &str, text: &str) -> bool {
-        let _ = text;
-        self.message_types().contains(&message_type)
-    }
-
-    /// Whether the hub ignores messages that are too long or not a JSON object. If false, the dialect handler checks its messages itself.
-    fn expects_objects(&self) -> bool {
-        true
-    }
 
     /// Whether the room needs a password or token.
     fn is_protected(&self, room: &str) -> bool {
@@ -61,14 +44,6 @@ pub(super) trait DialectHandler {
         let _ = (ctx, limits, route);
         None
     }
-
-    /// Handles a text message.
-    fn on_text(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        limits: &SignalingLimits,
-        text: &str,
-    ) -> Result<(), MessageError>;
 
     /// Removes a closed connection from its room.
     fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, limits: &SignalingLimits, close: &ConnectionClose<'_>);
@@ -148,8 +123,8 @@ pub(super) struct ConnectionContext<'a> {
     pub(super) ids: &'a mut IdGenerator,
     pub(super) timers: &'a mut Timers,
     pub(super) counters: &'a mut DialectCounters,
-    /// Bytes of the states and lists that each source has requested.
-    pub(super) requested_bytes: &'a mut WindowLimiter,
+    /// Bytes of the states and lists that each source has requested or caused by joining.
+    pub(super) requested_bytes: &'a mut DebtLimiter<IpAddr>,
     /// Limits log lines about rejected connections.
     pub(super) log_throttle: &'a mut LogThrottle,
     pub(super) activity_log: &'a mut ActivityLog,

@@ -5,12 +5,11 @@
 //! [`DialectHandler`](super::dialect_handler::DialectHandler) of the connection's dialect does everything else. The hub drops a
 //! connection only after a ping, whatever the interval and the time-out are.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tracing::{info, warn};
 
 use super::DialectHandlers;
@@ -20,17 +19,18 @@ use super::counters::CountersByDialect;
 use super::dialect::Dialect;
 use super::dialect_handler::{ConnectionContext, ConnectionHandle, ConnectionState, Connections};
 use super::event_sink::{ConnId, EventSink};
-use super::foreign_protocol::ForeignProtocol;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{ConnectionClose, MemberLog};
+use super::message::{MessageParser, ParsedMessage, ParsedText};
 use super::rooms::{IdGenerator, RoomKey};
 use super::route::Route;
 use super::timers::{DialectTimer, TimerEvent, Timers};
 use super::undecided::UndecidedConnections;
+use crate::address::source_network;
 use crate::log_throttle::LogThrottle;
 use crate::memory_budget::NO_SOURCE;
-use crate::rate_limit::{Gcra, WindowLimit, WindowLimiter};
+use crate::rate_limit::{DebtLimiter, Gcra};
 use crate::sanitize::sanitize_name;
 use crate::time::{Time, WallClock};
 
@@ -41,11 +41,23 @@ const BYTES_PER_RATE_UNIT: usize = 16 << 10;
 /// Number of wrong room codes or passwords after which a connection is closed.
 const MAX_FAILED_GUESSES: u32 = 20;
 
-/// Maximum number of bytes of states and lists that a source may request per second. Only the last of them may exceed the limit.
-const REQUEST_LIMIT: WindowLimit = WindowLimit { count: 1 << 20, period: Duration::from_secs(1) };
+/// How many bytes of lists, and of messages that joins cause, a source pays off per second.
+const REQUESTED_BYTES_PER_SECOND: u64 = 1 << 20;
+
+/// Maximum debt of a source that requests a list, as seconds of [`REQUESTED_BYTES_PER_SECOND`]. Only the last list may exceed it.
+const MAX_LIST_DEBT: Duration = Duration::from_secs(1);
+
+/// Maximum debt of a source that joins a room. It is high, because many clients behind one address may join at the same time.
+const MAX_JOIN_DEBT: Duration = Duration::from_secs(32);
 
 /// Maximum number of sources whose requested bytes are counted.
 const MAX_LIMITED_SOURCES: usize = 4_096;
+
+/// Maximum number of timers that one call of [`Hub::on_deadline`] handles.
+const MAX_TIMERS_PER_CALL: usize = 64;
+
+/// Number of sent bytes after which a call of [`Hub::on_deadline`] handles no further timer.
+const MAX_TIMER_BYTES_PER_CALL: u64 = 256 << 10;
 
 /// The connection number for work that no connection caused. No connection has this number.
 const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
@@ -72,18 +84,11 @@ pub struct Hub {
     pub(super) ids: IdGenerator,
     pub(super) dialects: DialectHandlers,
     pub(super) counters: CountersByDialect,
-    requested_bytes: WindowLimiter,
+    requested_bytes: DebtLimiter<IpAddr>,
     /// Limits log lines about rejected connections.
     log_throttle: LogThrottle,
     pub(super) activity_log: ActivityLog,
     member_log: MemberLog,
-}
-
-/// The `type` field of a message, read to select the dialect of a connection.
-#[derive(Deserialize)]
-struct MessageType<'a> {
-    #[serde(rename = "type", borrow)]
-    message_type: Cow<'a, str>,
 }
 
 impl Hub {
@@ -98,7 +103,7 @@ impl Hub {
             timers: Timers::default(),
             ids: IdGenerator::new(key),
             counters: CountersByDialect::default(),
-            requested_bytes: WindowLimiter::new(REQUEST_LIMIT, MAX_LIMITED_SOURCES),
+            requested_bytes: DebtLimiter::new(REQUESTED_BYTES_PER_SECOND, MAX_LIMITED_SOURCES),
             log_throttle: LogThrottle::default(),
             activity_log: ActivityLog::default(),
             member_log: MemberLog::default(),
@@ -171,31 +176,51 @@ impl Hub {
         }
     }
 
-    /// Handles a text message.
+    /// What is needed to parse the messages of a connection without the hub.
+    pub fn message_parser(&self, conn: ConnId) -> MessageParser {
+        let dialect = self.connections.get(&conn).and_then(|connection| connection.dialect);
+        MessageParser { dialect, enabled: self.limits.dialects, max_message_bytes: self.limits.max_message_bytes }
+    }
+
+    /// Parses and handles a text message.
     pub fn on_text(&mut self, now: impl Into<WallClock>, conn: ConnId, text: &str, sink: &mut dyn EventSink) {
+        let parsed = self.message_parser(conn).parse(text);
+        self.on_parsed_text(now, conn, parsed, sink);
+    }
+
+    /// Handles a text message that the [`MessageParser`] of this connection has parsed.
+    pub fn on_parsed_text(
+        &mut self,
+        now: impl Into<WallClock>,
+        conn: ConnId,
+        ParsedText { text, dialect, message }: ParsedText<'_>,
+        sink: &mut dyn EventSink,
+    ) {
         let now = now.into();
         self.process_message(now, conn, Some(text), sink, |hub, sink| {
-            let Some(&ConnectionState { dialect, .. }) = hub.connections.get(&conn) else { return Ok(()) };
-            if dialect.is_none_or(|dialect| hub.dialects.get(dialect).expects_objects()) {
-                if text.len() > hub.limits.max_message_bytes {
-                    return Err(MessageError::MessageTooBig(hub.limits.max_message_bytes));
-                }
-                // Without this check, serde would also accept an array of the field values.
-                if !text.trim_start().starts_with('{') {
-                    return Err(MessageError::Invalid("not a JSON object".to_owned()));
-                }
+            if let Some(dialect) = dialect {
+                hub.select_dialect(now.monotonic, conn, dialect);
             }
-            let dialect = if let Some(dialect) = dialect {
-                dialect
-            } else {
-                let MessageType { message_type } = serde_json::from_str(text)?;
-                match hub.choose_dialect(now.monotonic, conn, &message_type, text) {
-                    Some(dialect) => dialect,
-                    None => return Err(hub.on_unknown_first_message(now, conn, (&message_type, text), sink)),
-                }
-            };
+            let message = message?;
+            if let ParsedMessage::Foreign(protocol) = message {
+                // Without an error, the client would wait for replies that never come.
+                let reason = protocol.close_reason();
+                hub.counters[None].requests_rejected += 1;
+                hub.close_connection(now, conn, CloseCode::POLICY_VIOLATION, reason, sink);
+                return Err(MessageError::Rejected(reason));
+            }
             let Some((mut ctx, dialects, limits)) = hub.context(now, conn, sink) else { return Ok(()) };
-            dialects.get_mut(dialect).on_text(&mut ctx, limits, text)
+            match message {
+                ParsedMessage::Jamjam(message) => dialects.jamjam.on_message(&mut ctx, limits, message, text.len()),
+                ParsedMessage::Broadcast(message) => {
+                    dialects.broadcast.on_message(&mut ctx, limits, message, text.len())
+                }
+                ParsedMessage::ControlSurface(message) => {
+                    dialects.control_surface.on_message(&mut ctx, message, text.len())
+                }
+                ParsedMessage::WebRtc(message) => dialects.webrtc.on_message(&mut ctx, message, text.len()),
+                ParsedMessage::Foreign(_) => Ok(()),
+            }
         });
     }
 
@@ -211,33 +236,15 @@ impl Hub {
         }
     }
 
-    /// Selects the dialect of an undecided connection by the type of its first message.
-    fn choose_dialect(&mut self, now: Time, conn: ConnId, message_type: &str, text: &str) -> Option<Dialect> {
-        let mut enabled = Dialect::ALL.into_iter().filter(|dialect| self.limits.dialects.contains(*dialect));
-        let dialect = enabled.find(|dialect| self.dialects.get(*dialect).is_selected_by(message_type, text))?;
-        self.undecided.remove(conn);
-        if let Some(connection) = self.connections.get_mut(&conn) {
+    /// Sets the dialect of an undecided connection.
+    fn select_dialect(&mut self, now: Time, conn: ConnId, dialect: Dialect) {
+        if let Some(connection) = self.connections.get_mut(&conn)
+            && connection.dialect.is_none()
+        {
             connection.dialect = Some(dialect);
+            self.undecided.remove(conn);
+            self.start_heartbeat(now, conn);
         }
-        self.start_heartbeat(now, conn);
-        Some(dialect)
-    }
-
-    /// Closes the connection if its first message belongs to the protocol of another server. Other unknown messages are ignored.
-    fn on_unknown_first_message(
-        &mut self,
-        now: WallClock,
-        conn: ConnId,
-        (message_type, text): (&str, &str),
-        sink: &mut dyn EventSink,
-    ) -> MessageError {
-        let Some(protocol) = ForeignProtocol::of_first_message(message_type, text) else {
-            return MessageError::UnknownType;
-        };
-        let reason = protocol.close_reason();
-        self.counters[None].requests_rejected += 1;
-        self.close_connection(now, conn, CloseCode::POLICY_VIOLATION, reason, sink);
-        MessageError::Rejected(reason)
     }
 
     /// Counts a message and checks the message rate limit. If the limit is exceeded, the connection is closed. Otherwise, `effect` handles
@@ -525,23 +532,31 @@ impl ConnectionContext<'_> {
         self.send(&[self.conn], message);
     }
 
-    /// Sends a serialized message to the connection.
-    pub(super) fn reply_text(&mut self, text: impl Into<String>) {
-        self.send_text(&[self.conn], text.into());
-    }
-
     /// Fails if the source has requested too many bytes of states and lists. Checked before a reply is built under the hub's lock.
     pub(super) fn check_requested_bytes(&mut self) -> Result<(), MessageError> {
-        let wait = self.requested_bytes.retry_after(self.now.monotonic, self.source);
-        wait.map_or(Ok(()), |_| Err(MessageError::Rejected("too many requests from this address")))
+        self.check_debt(MAX_LIST_DEBT)
+    }
+
+    /// Like [`Self::check_requested_bytes`], for a join.
+    pub(super) fn check_join(&mut self) -> Result<(), MessageError> {
+        self.check_debt(MAX_JOIN_DEBT)
+    }
+
+    fn check_debt(&self, max: Duration) -> Result<(), MessageError> {
+        let debt = self.requested_bytes.debt(self.now.monotonic, source_network(self.source));
+        if debt > max { Err(MessageError::Rejected("too many requests from this address")) } else { Ok(()) }
     }
 
     /// Sends a requested state or list to the connection, and charges its length to the source.
     pub(super) fn reply_requested(&mut self, text: impl Into<String>) {
-        let text = text.into();
-        let bytes = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        let _ = self.requested_bytes.check_weighted(self.now.monotonic, self.source, bytes);
-        self.reply_text(text);
+        self.send_requested(&[self.conn], text.into());
+    }
+
+    /// Sends a message that this connection has caused by a join or request, and charges the bytes of all receivers to its source.
+    pub(super) fn send_requested(&mut self, to: &[ConnId], text: String) {
+        let bytes = (to.len() * text.len()) as u64;
+        self.requested_bytes.charge(self.now.monotonic, source_network(self.source), bytes);
+        self.send_text(to, text);
     }
 
     /// Serializes a message once and sends it to these connections.
@@ -566,10 +581,16 @@ impl Hub {
         self.timers.next_deadline()
     }
 
-    /// Handles all timers that are due.
+    /// Handles timers that are due. A burst of timers takes several calls, between which [`Hub::next_deadline`] is in the past.
+    /// Otherwise, the burst would block all connections, and would fill the queues of clients that read.
     pub fn on_deadline(&mut self, now: impl Into<WallClock>, sink: &mut dyn EventSink) {
         let now = now.into();
-        while let Some(event) = self.timers.pop_due(now.monotonic) {
+        let sent_before = self.total_sent_bytes();
+        for _ in 0..MAX_TIMERS_PER_CALL {
+            if self.total_sent_bytes() - sent_before >= MAX_TIMER_BYTES_PER_CALL {
+                return;
+            }
+            let Some(event) = self.timers.pop_due(now.monotonic) else { return };
             match event {
                 TimerEvent::Heartbeat { conn, last_ping } => self.on_heartbeat_timer(now, conn, last_ping, sink),
                 TimerEvent::IdleTimeout(conn) => self.check_idle_timeout(now, conn, sink),
@@ -582,6 +603,10 @@ impl Hub {
                 }
             }
         }
+    }
+
+    fn total_sent_bytes(&self) -> u64 {
+        Dialect::ALL.iter().map(|dialect| self.counters[Some(*dialect)].sent_bytes).sum()
     }
 
     /// Starts the heartbeat of a connection, if it is still open and its dialect has one.

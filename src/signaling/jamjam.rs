@@ -203,7 +203,8 @@ pub(super) const MAX_NAME_BYTES: usize = 256;
 const MAX_PASSWORD_BYTES: usize = 256;
 
 /// Message types that select this dialect.
-const MESSAGE_TYPES: [&str; 6] = ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];
+pub(super) const MESSAGE_TYPES: [&str; 6] =
+    ["CreateRoom", "JoinRoom", "LeaveRoom", "UpdatePeerInfo", "ListRooms", "ChatMessage"];
 
 /// Maximum number of wrong passwords per source address. Each wrong password also counts towards the limit of its connection.
 const WRONG_PASSWORD_LIMIT: WindowLimit = WindowLimit { count: 100, period: Duration::from_secs(15 * 60) };
@@ -251,21 +252,8 @@ impl DialectHandler for JamjamDialect {
         &self.rooms
     }
 
-    fn message_types(&self) -> &'static [&'static str] {
-        &MESSAGE_TYPES
-    }
-
     fn is_protected(&self, room: &str) -> bool {
         self.rooms.find(room).and_then(|key| self.rooms.get(key)).is_some_and(|room| room.data.password.is_some())
-    }
-
-    fn on_text(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        limits: &SignalingLimits,
-        text: &str,
-    ) -> Result<(), MessageError> {
-        on_text(ctx, self, limits, text)
     }
 
     fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, close: &ConnectionClose<'_>) {
@@ -288,53 +276,65 @@ impl DialectHandler for JamjamDialect {
     }
 }
 
-/// Handles a message.
-fn on_text(
-    ctx: &mut ConnectionContext<'_>,
-    JamjamDialect { rooms, wrong_passwords }: &mut JamjamDialect,
-    limits: &SignalingLimits,
-    text: &str,
-) -> Result<(), MessageError> {
-    let message = match serde_json::from_str(text) {
-        Ok(message) => message,
-        Err(_) if has_overlong_candidate(text) => return reject(ctx, "Candidate address too long"),
-        Err(error) => return Err(error.into()),
-    };
-    match message {
-        ClientMessage::CreateRoom { room_name, password, peer_name } => {
-            create_room(ctx, rooms, limits, (room_name, password), peer_name)?;
-            log_change(ctx, rooms, "CreateRoom", 0, text.len());
-        }
-        ClientMessage::JoinRoom { room_id, password, peer_name } => {
-            let others = join_room(ctx, (rooms, wrong_passwords), &room_id, password.as_deref(), peer_name)?;
-            log_change(ctx, rooms, "JoinRoom", others, text.len());
-        }
-        ClientMessage::LeaveRoom => {
-            if let Some((room, user, others)) = leave_room(ctx, rooms, None, LEFT_ROOM) {
-                log_message("LeaveRoom", logged_member(ctx.conn, &room, &user), others, text.len());
-            }
-        }
-        ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
-            if candidates.len() > MAX_CANDIDATES {
-                return reject(ctx, "Too many candidates");
-            }
-            let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
-            if !candidates.is_empty() {
-                peer.candidates = candidates;
-            }
-            (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
-            ctx.send(&others, &ServerMessage::PeerUpdated { peer: peer.clone() });
-            log_change(ctx, rooms, "UpdatePeerInfo", others.len(), text.len());
-        }
-        ClientMessage::ListRooms => return list_rooms(ctx, rooms),
-        ClientMessage::ChatMessage(mut chat) => {
-            let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
-            (chat.sender_id, chat.sender_name) = (peer.id.clone(), peer.name.clone());
-            ctx.send(&others, &ServerMessage::ChatMessage(chat));
-            log_change(ctx, rooms, "ChatMessage", others.len(), text.len());
-        }
+/// Parses a message. The inner error is the reason with which a message is rejected; other unreadable messages are ignored.
+pub(super) fn parse(text: &str) -> Result<Result<ClientMessage, &'static str>, MessageError> {
+    match serde_json::from_str(text) {
+        Ok(message) => Ok(Ok(message)),
+        Err(_) if has_overlong_candidate(text) => Ok(Err("Candidate address too long")),
+        Err(error) => Err(error.into()),
     }
-    Ok(())
+}
+
+impl JamjamDialect {
+    /// Handles a message of `bytes` bytes.
+    pub(super) fn on_message(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        limits: &SignalingLimits,
+        message: Result<ClientMessage, &'static str>,
+        bytes: usize,
+    ) -> Result<(), MessageError> {
+        let Self { rooms, wrong_passwords } = self;
+        let message = match message {
+            Ok(message) => message,
+            Err(reason) => return reject(ctx, reason),
+        };
+        match message {
+            ClientMessage::CreateRoom { room_name, password, peer_name } => {
+                create_room(ctx, rooms, limits, (room_name, password), peer_name)?;
+                log_change(ctx, rooms, "CreateRoom", 0, bytes);
+            }
+            ClientMessage::JoinRoom { room_id, password, peer_name } => {
+                let others = join_room(ctx, (rooms, wrong_passwords), &room_id, password.as_deref(), peer_name)?;
+                log_change(ctx, rooms, "JoinRoom", others, bytes);
+            }
+            ClientMessage::LeaveRoom => {
+                if let Some((room, user, others)) = leave_room(ctx, rooms, None, LEFT_ROOM) {
+                    log_message("LeaveRoom", logged_member(ctx.conn, &room, &user), others, bytes);
+                }
+            }
+            ClientMessage::UpdatePeerInfo { candidates, public_addr, local_addr } => {
+                if candidates.len() > MAX_CANDIDATES {
+                    return reject(ctx, "Too many candidates");
+                }
+                let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
+                if !candidates.is_empty() {
+                    peer.candidates = candidates;
+                }
+                (peer.public_addr, peer.local_addr) = (public_addr, local_addr);
+                ctx.send(&others, &ServerMessage::PeerUpdated { peer: peer.clone() });
+                log_change(ctx, rooms, "UpdatePeerInfo", others.len(), bytes);
+            }
+            ClientMessage::ListRooms => return list_rooms(ctx, rooms),
+            ClientMessage::ChatMessage(mut chat) => {
+                let (peer, others) = rooms.member_mut(ctx.conn).ok_or(MessageError::NotInRoom)?;
+                (chat.sender_id, chat.sender_name) = (peer.id.clone(), peer.name.clone());
+                ctx.send(&others, &ServerMessage::ChatMessage(chat));
+                log_change(ctx, rooms, "ChatMessage", others.len(), bytes);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Whether an unreadable message is an `UpdatePeerInfo` with a candidate address above [`MAX_ADDRESS_BYTES`].
@@ -438,6 +438,10 @@ fn join_room(
     if room.members.len() >= MAX_PEERS_PER_ROOM {
         return reject(ctx, "Room is full");
     }
+    if ctx.check_join().is_err() {
+        ctx.count_rejection();
+        return reject(ctx, "Too many requests");
+    }
     leave_room(ctx, rooms, Some(key), CHANGED_ROOM);
     let peer = new_peer(ctx, peer_name);
     let mut receivers = 0;
@@ -446,8 +450,9 @@ fn join_room(
         let others: Vec<_> = room.members.iter().map(|member| member.conn).collect();
         receivers = others.len();
         ctx.log_join(logged_member(ctx.conn, &room.data.id, &peer.name), receivers + 1);
-        ctx.reply(&ServerMessage::RoomJoined { room_id: room.data.id.clone(), peer_id: peer.id.clone(), peers });
-        ctx.send(&others, &ServerMessage::PeerJoined { peer: peer.clone() });
+        let joined = ServerMessage::RoomJoined { room_id: room.data.id.clone(), peer_id: peer.id.clone(), peers };
+        ctx.reply_requested(to_json(&joined));
+        ctx.send_requested(&others, to_json(&ServerMessage::PeerJoined { peer: peer.clone() }));
     }
     rooms.join(key, ctx.conn, peer);
     Ok(receivers)

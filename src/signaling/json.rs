@@ -12,7 +12,7 @@ use crate::sanitize::sanitize;
 /// Maximum nesting depth of arrays and objects.
 pub(super) const MAX_DEPTH: usize = 128;
 
-/// Maximum number of values in one message. A parsed value takes many times the memory of its text, and parsing blocks all connections.
+/// Maximum number of values in one message. A parsed value takes many times the memory of its text.
 pub(super) const MAX_VALUES: usize = 100_000;
 
 /// The size of a JSON text, measured without parsing.
@@ -50,7 +50,7 @@ fn measure(text: &str) -> JsonSize {
 }
 
 /// Whether a JSON text is nested deeper than [`MAX_DEPTH`] or has more than [`MAX_VALUES`].
-pub(super) fn is_too_deep(text: &str) -> bool {
+pub(super) fn is_too_large(text: &str) -> bool {
     let JsonSize { depth, values } = measure(text);
     depth > MAX_DEPTH || values > MAX_VALUES
 }
@@ -71,8 +71,7 @@ pub(super) enum JsonError {
 
 /// Parses JSON within the limits on depth and number of values.
 pub(super) fn parse(text: &str) -> Result<Value, JsonError> {
-    let JsonSize { depth, values } = measure(text);
-    if depth > MAX_DEPTH || values > MAX_VALUES {
+    if is_too_large(text) {
         return Err(JsonError::TooLarge);
     }
     let mut deserializer = Deserializer::from_str(text);
@@ -141,8 +140,8 @@ pub(super) enum MessageError {
     MessageTooBig(usize),
     #[error("name longer than {0} bytes")]
     NameTooLong(usize),
-    #[error("nested deeper than {0} levels")]
-    TooDeep(usize),
+    #[error("nested deeper than {MAX_DEPTH} levels, or more than {MAX_VALUES} values")]
+    TooLarge,
     #[error("target not in the room")]
     TargetNotFound,
     #[error("not in a room")]
@@ -217,9 +216,9 @@ mod tests {
     fn json_over_the_depth_or_value_limit_is_rejected() {
         let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert_eq!((parse(&deep(128)).err(), parse(&deep(129)).err()), (None, Some(JsonError::TooLarge)));
-        assert!(!is_too_deep(&deep(128)) && is_too_deep(&deep(129)));
+        assert!(!is_too_large(&deep(128)) && is_too_large(&deep(129)));
         // Brackets after too many values are not counted.
-        assert!(is_too_deep(&format!("[{}{}]", "0,".repeat(MAX_VALUES), deep(1_000))));
+        assert!(is_too_large(&format!("[{}{}]", "0,".repeat(MAX_VALUES), deep(1_000))));
         let many = |values: usize| format!("[1{}]", ",1".repeat(values - 2));
         assert_eq!((parse(&many(100_000)).err(), parse(&many(100_002)).err()), (None, Some(JsonError::TooLarge)));
         for text in ["", "[1", "[1]]", "nul", "1 2", "{\"a\":1,}"] {

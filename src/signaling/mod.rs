@@ -28,6 +28,7 @@ pub mod jamjam;
 mod json;
 mod limits;
 mod member_log;
+mod message;
 pub mod message_docs;
 mod operator;
 mod rooms;
@@ -37,6 +38,7 @@ mod timers;
 pub mod token;
 mod undecided;
 mod webrtc;
+mod work_limiter;
 
 use dialect_handler::DialectHandler;
 
@@ -55,6 +57,7 @@ pub use event_sink::{ConnId, EventSink, UpdateKey};
 pub use foreign_protocol::ForeignProtocol;
 pub use hub::{Hub, NewConnection};
 pub use limits::{ControlSurfaceLimits, DEFAULT_MAX_MESSAGE_BYTES, Heartbeat, SignalingLimits};
+pub use message::{MessageParser, ParsedText};
 pub use operator::{ClosedRoom, OperatorError};
 pub use route::{
     BearerToken, BroadcastParams, InvalidRoomName, QueryParams, Route, RouteError, decode_room_name,
@@ -65,6 +68,7 @@ pub use snapshot::{
     SnapshotQuery,
 };
 pub use webrtc::MAX_WEBRTC_ROOM_BYTES;
+pub use work_limiter::{WorkLimiter, WorkSource};
 
 /// The state of each dialect.
 #[derive(Default)]

@@ -14,14 +14,14 @@ use super::close_code::CloseCode;
 use super::dialect::Dialect;
 use super::dialect_handler::{ConnectionContext, DialectHandler};
 use super::event_sink::ConnId;
-use super::json::{self, MessageError, to_json, to_string_limited};
+use super::json::{MessageError, to_json, to_string_limited};
 use super::limits::SignalingLimits;
 use super::member_log::{ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_message};
 use super::rooms::{Member, MemberData, MemberInfo, Room, RoomDirectory, RoomKey, RoomMap};
 use super::route::{BearerToken, QueryParams, Route};
 use super::token::{TokenError, verify_webrtc};
 
-/// Maximum length of user ids and user names, in bytes.
+/// Maximum length of user ids and user names, in bytes. Together with the number of members, it limits the lists of participants.
 const MAX_USER_BYTES: usize = 256;
 /// Maximum length of room ids, in bytes.
 pub const MAX_WEBRTC_ROOM_BYTES: usize = 128;
@@ -167,7 +167,7 @@ impl<'a> ClientMessage<'a> {
 /// The fields of a message from a participant. An enum with a tag cannot be parsed directly, because serde then copies the raw values.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ClientFields<'a> {
+pub(super) struct ClientFields<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow, default, deserialize_with = "deserialize_present")]
@@ -306,15 +306,6 @@ impl DialectHandler for WebRtcDialect {
         None
     }
 
-    fn on_text(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        _: &SignalingLimits,
-        text: &str,
-    ) -> Result<(), MessageError> {
-        on_text(ctx, &self.rooms, text)
-    }
-
     fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, close: &ConnectionClose<'_>) {
         leave(ctx, &mut self.rooms, close);
     }
@@ -334,6 +325,16 @@ impl WebRtcDialect {
     /// The dialect without rooms.
     pub(super) fn new(requires_token: bool) -> Self {
         Self { requires_token, ..Self::default() }
+    }
+
+    /// Handles a message of `bytes` bytes.
+    pub(super) fn on_message(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        message: ClientFields<'_>,
+        bytes: usize,
+    ) -> Result<(), MessageError> {
+        on_message(ctx, &self.rooms, message, bytes)
     }
 
     /// The rooms as a JSON array of at most `max_bytes`, and whether rooms are missing. If rooms require a token, their participants are
@@ -389,6 +390,9 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &Signa
     if found.is_none() && rooms.rooms_created_by(ctx.source) >= limits.max_rooms_per_address {
         return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many rooms");
     }
+    if ctx.check_join().is_err() {
+        return ctx.reject_and_close(CloseCode::TRY_AGAIN_LATER, "Too many requests");
+    }
     if let Some(previous) = previous {
         // The other members receive no message: the user is still in the room.
         if let Some((left, others)) = rooms.leave(previous, found) {
@@ -409,11 +413,13 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &Signa
     let (others, participants) = others_and_participants(rooms, key, ctx.conn);
     let (user_id, user_name) = (user_id.as_str(), user_name.as_str());
     ctx.log_join(logged_member(ctx.conn, &room_id, user_id), participants.len());
-    ctx.send(&others, &ServerMessage::ParticipantJoined { user_id, user_name, participants: participants.clone() });
-    ctx.reply(&ServerMessage::Welcome { room_id: &room_id, user_id, participants: participants.clone() });
+    let joined = ServerMessage::ParticipantJoined { user_id, user_name, participants: participants.clone() };
+    ctx.send_requested(&others, to_json(&joined));
+    let welcome = ServerMessage::Welcome { room_id: &room_id, user_id, participants: participants.clone() };
+    ctx.reply_requested(to_json(&welcome));
     if !others.is_empty() {
         let participants = participants.into_iter().filter(|other| other.id != user_id).collect();
-        ctx.reply(&ServerMessage::ExistingParticipants { participants });
+        ctx.reply_requested(to_json(&ServerMessage::ExistingParticipants { participants }));
     }
 }
 
@@ -433,12 +439,12 @@ fn check_token(
     verified.map_err(|error| (CloseCode::INVALID_TOKEN, "Invalid or expired token", Some(error.log_reason())))
 }
 
-/// Handles a message.
-fn on_text(ctx: &mut ConnectionContext<'_>, rooms: &WebRtcRooms, text: &str) -> Result<(), MessageError> {
-    if json::is_too_deep(text) {
-        return Err(MessageError::TooDeep(json::MAX_DEPTH));
-    }
-    let fields: ClientFields<'_> = serde_json::from_str(text)?;
+fn on_message(
+    ctx: &mut ConnectionContext<'_>,
+    rooms: &WebRtcRooms,
+    fields: ClientFields<'_>,
+    bytes: usize,
+) -> Result<(), MessageError> {
     let key = rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
     let room = rooms.get(key).ok_or(MessageError::NotInRoom)?;
     let sender = room.members.iter().find(|member| member.conn == ctx.conn).ok_or(MessageError::NotInRoom)?;
@@ -455,7 +461,7 @@ fn on_text(ctx: &mut ConnectionContext<'_>, rooms: &WebRtcRooms, text: &str) -> 
         ClientMessage::ParticipantUpdate { updates } => {
             let (others, _) = others_and_participants(rooms, key, ctx.conn);
             ctx.send(&others, &ServerMessage::ParticipantUpdate { user_id: from_user_id, updates });
-            log_message(&message_type, logged, others.len(), text.len());
+            log_message(&message_type, logged, others.len(), bytes);
             return Ok(());
         }
         ClientMessage::RequestParticipants => {
@@ -472,7 +478,7 @@ fn on_text(ctx: &mut ConnectionContext<'_>, rooms: &WebRtcRooms, text: &str) -> 
     let target: String = serde_json::from_str(target.get())?;
     let target = room.members.iter().find(|member| member.data.id == target).ok_or(MessageError::TargetNotFound)?;
     ctx.send(&[target.conn], &relayed);
-    log_message(&message_type, logged, 1, text.len());
+    log_message(&message_type, logged, 1, bytes);
     Ok(())
 }
 
@@ -487,7 +493,8 @@ fn leave(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, close: &Conne
     let Some((left, others)) = rooms.leave(ctx.conn, None) else { return };
     ctx.log_leave(logged_member(ctx.conn, &room_id, &left.id), &close.leave_reason(), others.len());
     let (_, participants) = others_and_participants(rooms, key, ctx.conn);
-    ctx.send(&others, &ServerMessage::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants });
+    let message = ServerMessage::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants };
+    ctx.send_requested(&others, to_json(&message));
 }
 
 /// Returns two lists. The first list contains all connections in the room except `sender`. The second list contains all current

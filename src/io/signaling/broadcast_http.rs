@@ -23,7 +23,7 @@ use crate::io::log::SharedLogThrottle;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 use crate::sanitize::sanitize;
-use crate::signaling::broadcast::{AcceptedPost, IssueError, PostError, PostFormat};
+use crate::signaling::broadcast::{AcceptedPost, IssueError, PostBody, PostError, PostFormat};
 use crate::signaling::token::{Audience, DEFAULT_LIFETIME_SECONDS, Secret};
 use crate::signaling::{BearerToken, Dialect, DialectSet, MAX_WEBRTC_ROOM_BYTES, decode_room_name, is_valid_room_name};
 
@@ -243,7 +243,7 @@ async fn accept_post(
     let (parts, body) = request.into_parts();
     let charge = client.permit.body_charge(client.source.ip());
     let body = read_body(&parts.headers, body, state.config.max_post_bytes, charge).await?;
-    let (source, post) = (client.source.ip(), (format, &*body.bytes));
+    let (source, post) = (client.source.ip(), (format, PostBody::parse(&body.bytes)));
     let (posted, now_ms) =
         state.hub.with_hub(|now, hub, out| (hub.post_to_room(now, source, &room, post, out), now.unix_ms()));
     let AcceptedPost { recipients, delay, message } = posted.map_err(|error| rejection(&error))?;

@@ -1,7 +1,7 @@
 //! The hub and the send queues of all connections, behind one lock.
 //!
 //! While the lock is held, no data is written to a socket and nothing is awaited. The hub's messages go into queues. A connection with a
-//! full queue is closed.
+//! full queue is closed. Messages are parsed before the lock is taken.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -21,9 +21,15 @@ use crate::io::websocket::send_queue::{Discarded, PendingClose, QueueBudget, Que
 use crate::memory_budget::{BudgetExceeded, ConnectionMemory, MemoryBudget};
 use crate::signaling::{
     CloseCode, ConnId, ControlSurfaceEvent, DialectCounters, EventProducer, EventSink, Hub, NewConnection, Snapshot,
-    SnapshotQuery, UpdateKey,
+    SnapshotQuery, UpdateKey, WorkLimiter, WorkSource,
 };
 use crate::time::{Time, WallClock, saturating_nanos};
+
+/// Pause between two batches of timers, in which the lock is free.
+const BATCH_PAUSE: Duration = Duration::from_millis(1);
+
+/// Pause after a batch that has left a queue more than half full. In this time, a client that reads makes room for another batch.
+const CROWDED_BATCH_PAUSE: Duration = Duration::from_millis(20);
 
 /// The hub and all connections of a server.
 pub(in crate::io) struct SharedHub {
@@ -39,6 +45,7 @@ pub(in crate::io) struct SharedHub {
 
 struct LockedHub {
     hub: Hub,
+    work: WorkLimiter,
     queues: OutboundQueues,
     next_conn: u64,
     /// Cloned for every connection; `None` after shutdown has started.
@@ -54,7 +61,8 @@ impl SharedHub {
         let notified = Arc::clone(&memory_pressure);
         memory_budget.on_pressure(move || notified.notify_one());
         let queues = OutboundQueues { memory_budget: Arc::clone(&memory_budget), ..OutboundQueues::default() };
-        let state = LockedHub { hub, queues, next_conn: 0, shutdown_guard: Some(shutdown_guard) };
+        let state =
+            LockedHub { hub, work: WorkLimiter::default(), queues, next_conn: 0, shutdown_guard: Some(shutdown_guard) };
         let state = Mutex::new(state);
         (
             Arc::new(Self {
@@ -97,7 +105,7 @@ impl SharedHub {
         .unwrap_or_else(|| unreachable!("`with_state` always returns a value if `required` is `None`"))
     }
 
-    /// Runs the hub's timers until the future is dropped.
+    /// Runs the hub's timers until the future is dropped. Between two batches of due timers, other tasks use the lock and empty the queues.
     pub(in crate::io) async fn run_timers(&self) {
         loop {
             let next = self.state.lock().unwrap_or_else(PoisonError::into_inner).hub.next_deadline();
@@ -108,11 +116,21 @@ impl SharedHub {
                 }
             };
             tokio::select! {
-                () = wait => { self.with_state(None, |now, state| state.hub.on_deadline(now, &mut state.queues)); }
+                () = wait => tokio::time::sleep(self.run_timer_batch()).await,
                 () = self.memory_pressure.notified() => self.enforce_budget(),
                 () = self.deadline_changed.notified() => {}
             }
         }
+    }
+
+    /// Runs a batch of due timers. Returns the pause before the next batch.
+    fn run_timer_batch(&self) -> Duration {
+        self.with_state(None, |now, state| {
+            self.queue_budget.take_crowded();
+            state.hub.on_deadline(now, &mut state.queues);
+            if self.queue_budget.take_crowded() { CROWDED_BATCH_PAUSE } else { BATCH_PAUSE }
+        })
+        .unwrap_or(BATCH_PAUSE)
     }
 
     /// Closes a connection because of an error, if it is still open.
@@ -240,8 +258,18 @@ impl SharedHub {
 }
 
 impl MessageHandler for SharedHub {
-    fn on_text(&self, conn: ConnId, text: &str) {
-        self.with_state(Some(conn), |now, state| state.hub.on_text(now, conn, text, &mut state.queues));
+    fn on_text(&self, conn: ConnId, text: &str) -> Option<Duration> {
+        let parser = self.with_state(Some(conn), |_, state| state.hub.message_parser(conn))?;
+        let started = Instant::now();
+        let parsed = parser.parse(text);
+        let parse_time = started.elapsed();
+        self.with_state(Some(conn), |now, state| {
+            let source = state.queues.queues.get(&conn).map(|queue| WorkSource::new(queue.source(), conn))?;
+            // The time for which this thread waited for the lock is not charged.
+            let started = Instant::now();
+            state.hub.on_parsed_text(now, conn, parsed, &mut state.queues);
+            state.work.charge(now.monotonic, source, parse_time + started.elapsed())
+        })?
     }
 
     fn on_binary(&self, conn: ConnId) {

@@ -40,8 +40,8 @@ const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Handles the messages and control frames that a connection reads. Calls have no effect after the connection was closed or lost.
 pub(in crate::io) trait MessageHandler {
-    /// A whole text message.
-    fn on_text(&self, conn: ConnId, text: &str);
+    /// A whole text message. Returns how long the connection must not be read, if its messages have taken too much processor time.
+    fn on_text(&self, conn: ConnId, text: &str) -> Option<Duration>;
     /// A whole binary message.
     fn on_binary(&self, conn: ConnId);
     /// A ping, a pong or a fragment.
@@ -89,6 +89,7 @@ pub(in crate::io) async fn serve<H: MessageHandler>(
         control_frame: Bytes::new(),
         close_sent: false,
         close_timer: None,
+        read_pause: None,
         control_limit,
         control_arrival: Time::ZERO,
     };
@@ -136,6 +137,8 @@ struct WebSocketConnection<'a, H> {
     /// Whether the close frame is being written or has been written.
     close_sent: bool,
     close_timer: Option<Pin<Box<Sleep>>>,
+    /// While it runs, nothing is read.
+    read_pause: Option<Pin<Box<Sleep>>>,
     control_limit: Option<Gcra>,
     /// State of `control_limit` (GCRA): the theoretical arrival time of the next control frame or fragment.
     control_arrival: Time,
@@ -169,9 +172,13 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
 
     /// Reads what is available, at most [`READ_BUFFER_BYTES`]. Returns `Poll::Ready` at the end of the stream.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(pause) = &mut self.read_pause {
+            ready!(pause.as_mut().poll(cx));
+            self.read_pause = None;
+        }
         let mut storage = [MaybeUninit::uninit(); READ_BUFFER_BYTES];
         let mut left = READ_BUFFER_BYTES;
-        while left > 0 {
+        while left > 0 && self.read_pause.is_none() {
             let mut buffer = ReadBuf::uninit(&mut storage[..left]);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
             if buffer.filled().is_empty() {
@@ -189,12 +196,13 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
 
     fn decode(&mut self, bytes: &mut [u8]) {
         let Self { served, handler, decoder, read_state, pending_pong, control_limit, control_arrival, .. } = self;
+        let mut pause = None;
         let result = decoder.decode(bytes, Sender::Client, served.max_message_bytes, |event| {
             if *read_state == ReadState::Closing && !matches!(event, FrameEvent::Close(..)) {
                 return true;
             }
             match event {
-                FrameEvent::Text(text) => handler.on_text(served.conn, text),
+                FrameEvent::Text(text) => pause = pause.max(handler.on_text(served.conn, text)),
                 FrameEvent::Binary => handler.on_binary(served.conn),
                 FrameEvent::Ping(payload) => {
                     *pending_pong = Some(frame::pong_frame(payload, None));
@@ -224,6 +232,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
             }
             *read_state == ReadState::Open
         });
+        self.read_pause = pause.map(|pause| Box::pin(tokio::time::sleep(pause)));
         if let Err(error) = result {
             self.read_state = ReadState::Discarding;
             self.handler.on_frame_error(self.served, error);

@@ -5,7 +5,7 @@
 //! is closed (`evict` in `io/signaling/shared_hub.rs`).
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -41,11 +41,18 @@ impl Default for SendQueueLimits {
 pub(in crate::io) struct QueueBudget {
     pub(in crate::io) limits: SendQueueLimits,
     pub(in crate::io) used_bytes: AtomicU64,
+    /// Whether a frame was appended to a queue that is more than half full, or while the budget is more than half used.
+    is_crowded: AtomicBool,
 }
 
 impl QueueBudget {
     pub(in crate::io) fn new(limits: SendQueueLimits) -> Arc<Self> {
-        Arc::new(Self { limits, used_bytes: AtomicU64::new(0) })
+        Arc::new(Self { limits, used_bytes: AtomicU64::new(0), is_crowded: AtomicBool::new(false) })
+    }
+
+    /// Whether a queue or the budget was more than half full since the last call.
+    pub(in crate::io) fn take_crowded(&self) -> bool {
+        self.is_crowded.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the queues use more than the budget.
@@ -204,6 +211,10 @@ impl SendQueue {
             return Err(QueueFull::Memory);
         }
         inner.frames.push(frame, key);
+        let is_half_full = inner.frames.len() > max_messages / 2 || inner.frames.bytes() > max_bytes / 2;
+        if is_half_full || self.budget.used_bytes() > budget_bytes / 2 {
+            self.budget.is_crowded.store(true, Ordering::Relaxed);
+        }
         if matches!(inner.writer, Some((_, WakeOn::Anything))) {
             wake_writer(inner);
         }

@@ -32,6 +32,20 @@ pub enum PostFormat {
     Typed,
 }
 
+/// The body of a post. It is parsed before the hub is locked.
+pub struct PostBody<'a> {
+    bytes: &'a [u8],
+    payload: Option<Value>,
+}
+
+impl<'a> PostBody<'a> {
+    /// Parses the body of a post.
+    pub fn parse(bytes: &'a [u8]) -> Self {
+        let payload = std::str::from_utf8(bytes).ok().and_then(|text| json::parse(text).ok());
+        Self { bytes, payload }
+    }
+}
+
 /// The result of an accepted post.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AcceptedPost {
@@ -88,10 +102,9 @@ fn post(
     limits: &SignalingLimits,
     name: &str,
     format: PostFormat,
-    body: &[u8],
+    PostBody { bytes, payload }: PostBody<'_>,
 ) -> Result<AcceptedPost, PostError> {
-    let payload: Value =
-        std::str::from_utf8(body).ok().and_then(|body| json::parse(body).ok()).ok_or(PostError::InvalidJson)?;
+    let payload = payload.ok_or(PostError::InvalidJson)?;
     let Some(members) = payload.as_object() else { return Err(PostError::NotAnObject) };
     let errors = if format == PostFormat::Typed { invalid_fields(members) } else { Vec::new() };
     if !errors.is_empty() {
@@ -103,7 +116,7 @@ fn post(
     let Some(relay) = handler.on_http_post(&room, payload) else {
         return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
     };
-    let origin = MessageOrigin { room: name, sender: None, received_at: ctx.now, bytes: body.len() };
+    let origin = MessageOrigin { room: name, sender: None, received_at: ctx.now, bytes: bytes.len() };
     let delay = relay_or_delay(ctx, dialect, limits, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
     let message = wrap(limits.broadcast.envelope, &room, MessageSender::Http, &relay);
     Ok(AcceptedPost { recipients: room.clients, delay, message })
@@ -158,13 +171,14 @@ impl Hub {
         now: WallClock,
         source: IpAddr,
         room: &str,
-        (format, body): (PostFormat, &[u8]),
+        (format, body): (PostFormat, PostBody<'_>),
         sink: &mut dyn EventSink,
     ) -> Result<AcceptedPost, PostError> {
         let (mut ctx, dialects, limits) = self.system_context(now, Dialect::Broadcast, sink);
         ctx.source = source;
+        let bytes = body.bytes;
         let posted = post(&mut ctx, &mut dialects.broadcast, limits, room, format, body);
-        self.record_post(now, room, body, &posted);
+        self.record_post(now, room, bytes, &posted);
         posted
     }
 

@@ -9,7 +9,7 @@ use tracing::debug;
 use utoipa::ToSchema;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomView};
-use super::room_state::{BroadcastDialect, DelayedMessage, Membership, logged_member};
+use super::room_state::{BroadcastDialect, DelayQueueFull, DelayedMessage, Membership, logged_member};
 use crate::memory_budget::MemoryCharge;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::dialect_handler::ConnectionContext;
@@ -33,16 +33,25 @@ pub(super) struct MessageOrigin<'a> {
     pub(super) bytes: usize,
 }
 
-/// The limit on the number of delayed messages, or on their total bytes, is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DelayQueueFull;
+impl BroadcastDialect {
+    /// Handles a message of `bytes` bytes from a member.
+    pub(in crate::signaling) fn on_message(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        limits: &SignalingLimits,
+        message: Result<Value, JsonError>,
+        bytes: usize,
+    ) -> Result<(), MessageError> {
+        on_message(ctx, self, limits, message, bytes)
+    }
+}
 
-/// Handles a message from a member.
-pub(super) fn on_text(
+fn on_message(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,
     limits: &SignalingLimits,
-    text: &str,
+    message: Result<Value, JsonError>,
+    bytes: usize,
 ) -> Result<(), MessageError> {
     let (member, room) = dialect.rooms.member(ctx.conn).ok_or(MessageError::NotInRoom)?;
     let (Membership { client, is_control_channel }, name) = (member.data.clone(), room.name().to_owned());
@@ -50,10 +59,10 @@ pub(super) fn on_text(
         return reject(ctx, "Control channel is receive-only");
     }
     let settings = &limits.broadcast;
-    if text.len() > settings.max_payload_bytes {
+    if bytes > settings.max_payload_bytes {
         return Err(MessageError::MessageTooBig(settings.max_payload_bytes));
     }
-    let payload = match json::parse(text) {
+    let payload = match message {
         Ok(payload) => payload,
         Err(JsonError::Syntax) => return reject(ctx, "Invalid JSON payload"),
         Err(JsonError::TooLarge) => return reject(ctx, "Payload is too deep or has too many values"),
@@ -76,7 +85,7 @@ pub(super) fn on_text(
         return Ok(());
     }
     let relay = handler.on_message(&room, &client, payload).ok_or(MessageError::DroppedByRoom)?;
-    let origin = MessageOrigin { room: &name, sender: Some(&client), received_at: ctx.now, bytes: text.len() };
+    let origin = MessageOrigin { room: &name, sender: Some(&client), received_at: ctx.now, bytes };
     match relay_or_delay(ctx, dialect, limits, origin, &relay) {
         Ok(_) => Ok(()),
         Err(DelayQueueFull) => reject(ctx, "Too many delayed messages are waiting"),
@@ -122,6 +131,7 @@ pub(super) fn relay_or_delay(
     let message = DelayedMessage {
         room: name.to_owned(),
         sender: sender.cloned(),
+        source: ctx.source,
         received_at,
         bytes,
         variant,
@@ -129,10 +139,11 @@ pub(super) fn relay_or_delay(
         charged_bytes,
         _memory: memory,
     };
-    let id = dialect.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes);
-    let timer = DialectTimer::DelayedMessage(id.ok_or(DelayQueueFull)?);
+    let (due, timers) = (ctx.now.monotonic + delay, &mut *ctx.timers);
+    dialect.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes, |id| {
+        timers.insert(due, TimerEvent::Dialect(Dialect::Broadcast, DialectTimer::DelayedMessage(id)))
+    })?;
     debug!(target: "signaling", room = %RoomLabel::Name(name), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
-    ctx.timers.insert(ctx.now.monotonic + delay, TimerEvent::Dialect(Dialect::Broadcast, timer));
     Ok(delay)
 }
 

@@ -18,7 +18,6 @@ use super::close_code::CloseCode;
 use super::dialect::Dialect;
 use super::dialect_handler::{ConnectionContext, DialectHandler};
 use super::event_sink::ConnId;
-use super::json::MessageError;
 use super::limits::SignalingLimits;
 use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
 use super::rooms::{Member, Room, RoomDirectory, RoomKey};
@@ -30,7 +29,7 @@ use room_state::{Membership, logged_member};
 
 pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, DEFAULT_SUPPRESSED_TYPES, Envelope};
 pub use builtin_rooms::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom, RelayRoom, RoomHandlers};
-pub use http_posts::{AcceptedPost, FieldError, IssueError, PostError, PostFormat};
+pub use http_posts::{AcceptedPost, FieldError, IssueError, PostBody, PostError, PostFormat};
 pub use messages::MAX_BROADCAST_DELAY;
 pub use room_handler::{
     ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,
@@ -42,10 +41,6 @@ pub(super) use room_state::BroadcastDialect;
 impl DialectHandler for BroadcastDialect {
     fn rooms(&self) -> &dyn RoomDirectory {
         &self.rooms
-    }
-
-    fn expects_objects(&self) -> bool {
-        false
     }
 
     fn is_protected(&self, room: &str) -> bool {
@@ -62,15 +57,6 @@ impl DialectHandler for BroadcastDialect {
         join(ctx, self, limits, params)
     }
 
-    fn on_text(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        limits: &SignalingLimits,
-        text: &str,
-    ) -> Result<(), MessageError> {
-        messages::on_text(ctx, self, limits, text)
-    }
-
     fn on_disconnect(
         &mut self,
         ctx: &mut ConnectionContext<'_>,
@@ -82,11 +68,14 @@ impl DialectHandler for BroadcastDialect {
         }
     }
 
-    /// The room handler is informed about each leave. Its actions are dropped, because no member remains.
+    /// The room handler is informed about each leave. Its actions are dropped, because no member remains. Delayed messages are dropped too.
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
         let key = self.rooms.find(room)?;
         let Room { members, .. } = self.rooms.close(key)?;
         let (code, reason) = (CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
+        for timer in self.delay_queue.remove_room(room) {
+            ctx.timers.remove(timer);
+        }
         let view = self.room_view(room, ctx.now);
         let handler = self.handlers.get_mut(room);
         for Member { conn, data: Membership { client, is_control_channel }, .. } in &members {
@@ -190,6 +179,10 @@ fn join(
         reject(ctx, CloseCode::TRY_AGAIN_LATER, "Too many rooms");
         return None;
     }
+    if ctx.check_join().is_err() {
+        reject(ctx, CloseCode::TRY_AGAIN_LATER, "Too many requests");
+        return None;
+    }
     let membership = Membership { client: Arc::clone(&client), is_control_channel: params.is_control_channel };
     let created = match found {
         Some(key) => {
@@ -217,7 +210,7 @@ fn join(
         handler.on_control_join(&room, &client)
     } else {
         let welcome = handler.welcome_message(&room, &client);
-        ctx.reply_text(welcome);
+        ctx.reply_requested(welcome);
         handler.on_join(&room, &client)
     };
     apply_actions(ctx, dialect, limits, &name, actions);

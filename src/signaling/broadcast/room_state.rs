@@ -1,17 +1,20 @@
 //! The state of the broadcast dialect: rooms, their members and handlers, and delayed messages.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::builtin_rooms::RoomHandlers;
 use super::room_handler::{ClientInfo, RelayPayload, RoomView};
+use crate::address::source_network;
 use crate::memory_budget::MemoryCharge;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::event_sink::ConnId;
 use crate::signaling::member_log::{LoggedMember, RoomLabel};
 use crate::signaling::rooms::{MemberData, MemberInfo, RoomData, RoomKey, RoomMap};
+use crate::signaling::timers::TimerKey;
 use crate::time::WallClock;
 
 /// The state of the broadcast dialect.
@@ -95,10 +98,16 @@ pub struct BroadcastCounters {
     pub clients: BTreeMap<String, u64>,
 }
 
+/// A limit on the number of delayed messages, or on their total bytes, is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DelayQueueFull;
+
 /// A message whose delay is not over. The message is stored as text, so that it takes about `charged_bytes` of memory.
 pub(super) struct DelayedMessage {
     pub(super) room: String,
     pub(super) sender: Option<Arc<ClientInfo>>,
+    /// The address of the sender.
+    pub(super) source: IpAddr,
     /// The receive time, which the envelope contains.
     pub(super) received_at: WallClock,
     /// Length of the received message.
@@ -114,63 +123,115 @@ pub(super) struct DelayedMessage {
 /// The delayed messages of one room may use at most a quarter of the byte limit for all rooms.
 const ROOM_SHARE_DIVISOR: usize = 4;
 
+/// The delayed messages from one address (IPv6: one /64) may use at most an eighth of the limits of a room.
+const ADDRESS_SHARE_DIVISOR: usize = 8;
+
 /// The delayed messages of all rooms, by id.
 #[derive(Default)]
 pub(super) struct DelayQueue {
-    messages: HashMap<u64, DelayedMessage>,
+    messages: HashMap<u64, (DelayedMessage, TimerKey)>,
     last_id: u64,
     rooms: HashMap<String, RoomUsage>,
     bytes: usize,
 }
 
-/// Number and bytes of the delayed messages of one room.
+/// The delayed messages of one room, in total and per address. The share of an address does not grow if its members leave.
 #[derive(Default)]
 struct RoomUsage {
+    total: Usage,
+    by_source: HashMap<IpAddr, Usage>,
+}
+
+/// A number of messages and their bytes.
+#[derive(Clone, Copy, Default)]
+struct Usage {
     messages: usize,
     bytes: usize,
 }
 
+impl Usage {
+    /// Whether one more message exceeds a limit.
+    fn is_full(self, bytes: usize, max_messages: usize, max_bytes: usize) -> bool {
+        self.messages >= max_messages || self.bytes + bytes > max_bytes
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.messages -= 1;
+        self.bytes -= bytes;
+    }
+}
+
 impl DelayQueue {
-    /// Stores a message, unless a limit is reached. Returns the id of the stored message.
-    pub(super) fn push(&mut self, message: DelayedMessage, max_messages: usize, max_bytes: usize) -> Option<u64> {
-        if !self.try_reserve(&message.room, message.charged_bytes, max_messages, max_bytes) {
-            return None;
+    /// Stores a message, unless a limit is reached. `schedule` starts the timer of the message with this id.
+    pub(super) fn push(
+        &mut self,
+        message: DelayedMessage,
+        max_messages: usize,
+        max_bytes: usize,
+        schedule: impl FnOnce(u64) -> TimerKey,
+    ) -> Result<(), DelayQueueFull> {
+        if !self.try_reserve(&message.room, message.source, message.charged_bytes, max_messages, max_bytes) {
+            return Err(DelayQueueFull);
         }
         self.last_id += 1;
-        self.messages.insert(self.last_id, message);
-        Some(self.last_id)
+        self.messages.insert(self.last_id, (message, schedule(self.last_id)));
+        Ok(())
     }
 
     /// Removes a message whose delay is over.
     pub(super) fn take(&mut self, id: u64) -> Option<DelayedMessage> {
-        let message = self.messages.remove(&id)?;
-        self.release(&message.room, message.charged_bytes);
+        let (message, _) = self.messages.remove(&id)?;
+        self.release(&message.room, message.source, message.charged_bytes);
         Some(message)
     }
 
-    /// Reserves space for a message. Returns false if the message would exceed a limit. The limits apply to the room's messages, the room's
-    /// bytes and the bytes of all rooms.
-    fn try_reserve(&mut self, room: &str, bytes: usize, max_messages: usize, max_bytes: usize) -> bool {
-        let (messages, own) = self.rooms.get(room).map_or((0, 0), |usage| (usage.messages, usage.bytes));
-        if messages >= max_messages || own + bytes > max_bytes / ROOM_SHARE_DIVISOR || self.bytes + bytes > max_bytes {
+    /// Removes the messages of a room, and returns their timers.
+    pub(super) fn remove_room(&mut self, room: &str) -> Vec<TimerKey> {
+        let usage = self.rooms.remove(room).unwrap_or_default();
+        self.bytes -= usage.total.bytes;
+        self.messages.extract_if(|_, (message, _)| message.room == room).map(|(_, (_, timer))| timer).collect()
+    }
+
+    /// Reserves space for a message. Returns false if the message would exceed a limit: of its address, its room or all rooms.
+    fn try_reserve(&mut self, room: &str, source: IpAddr, bytes: usize, max_messages: usize, max_bytes: usize) -> bool {
+        let source = source_network(source);
+        let max_room_bytes = max_bytes / ROOM_SHARE_DIVISOR;
+        let (max_own_messages, max_own_bytes) =
+            (max_messages.div_ceil(ADDRESS_SHARE_DIVISOR), max_room_bytes / ADDRESS_SHARE_DIVISOR);
+        let usage = self.rooms.get(room);
+        let total = usage.map_or(Usage::default(), |usage| usage.total);
+        let own = usage.and_then(|usage| usage.by_source.get(&source)).copied().unwrap_or_default();
+        if own.is_full(bytes, max_own_messages, max_own_bytes)
+            || total.is_full(bytes, max_messages, max_room_bytes)
+            || self.bytes + bytes > max_bytes
+        {
             return false;
         }
         let usage = self.rooms.entry(room.to_owned()).or_default();
-        usage.messages += 1;
-        usage.bytes += bytes;
+        usage.total.add(bytes);
+        usage.by_source.entry(source).or_default().add(bytes);
         self.bytes += bytes;
         true
     }
 
     /// Releases the space used by a message.
-    fn release(&mut self, room: &str, bytes: usize) {
-        self.bytes = self.bytes.saturating_sub(bytes);
-        if let Some(usage) = self.rooms.get_mut(room) {
-            usage.messages -= 1;
-            usage.bytes = usage.bytes.saturating_sub(bytes);
-            if usage.messages == 0 {
-                self.rooms.remove(room);
+    fn release(&mut self, room: &str, source: IpAddr, bytes: usize) {
+        self.bytes -= bytes;
+        let Some(usage) = self.rooms.get_mut(room) else { return };
+        usage.total.remove(bytes);
+        if let hash_map::Entry::Occupied(mut own) = usage.by_source.entry(source_network(source)) {
+            own.get_mut().remove(bytes);
+            if own.get().messages == 0 {
+                own.remove();
             }
+        }
+        if usage.total.messages == 0 {
+            self.rooms.remove(room);
         }
     }
 
@@ -185,17 +246,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delayed_bytes_are_limited_per_room_and_in_total() {
+    fn delayed_bytes_are_limited_per_address_per_room_and_in_total() {
         let mut queue = DelayQueue::default();
-        // At most two messages and 25 bytes per room, and 100 bytes in all rooms.
-        let mut admit = |room, bytes| queue.try_reserve(room, bytes, 2, 100);
-        assert_eq!([admit("a", 10), admit("a", 10), admit("a", 1)], [true, true, false]);
-        assert_eq!([admit("b", 26), admit("b", 20), admit("b", 6), admit("b", 5)], [false, true, false, true]);
-        assert_eq!([admit("c", 25), admit("d", 25), admit("e", 6), admit("e", 5)], [true, true, false, true]);
-        queue.release("a", 10);
-        assert!(queue.try_reserve("a", 10, 2, 100));
-        for (room, bytes) in [("a", 10), ("a", 10), ("b", 20), ("b", 5), ("c", 25), ("d", 25), ("e", 5)] {
-            queue.release(room, bytes);
+        let host = |number: u8| IpAddr::from([192, 0, 2, number]);
+        // At most 16 messages and 200 bytes per room, and 800 bytes in all rooms. An address may use an eighth of a room: 2 messages and
+        // 25 bytes.
+        let mut admit = |room, number, bytes| queue.try_reserve(room, host(number), bytes, 16, 800);
+        assert_eq!([admit("a", 1, 10), admit("a", 1, 10), admit("a", 1, 1)], [true, true, false]);
+        assert_eq!(
+            [admit("a", 2, 26), admit("a", 2, 20), admit("a", 2, 6), admit("a", 2, 5)],
+            [false, true, false, true]
+        );
+        let full: Vec<bool> = (3..=10).map(|number| admit("a", number, 25)).collect();
+        assert_eq!(full, [true, true, true, true, true, true, false, false]);
+        assert!(["b", "c", "d"].iter().all(|room| (1..=8).all(|number| admit(room, number, 25))));
+        // 5 bytes are left.
+        assert_eq!([admit("e", 1, 6), admit("e", 1, 5)], [false, true]);
+        queue.release("a", host(1), 10);
+        assert!(queue.try_reserve("a", host(1), 10, 16, 800));
+        for room in ["a", "b", "c", "d", "e"] {
+            assert_eq!(queue.remove_room(room).len(), 0);
         }
         assert!(queue.rooms.is_empty() && queue.bytes == 0);
     }

@@ -104,25 +104,6 @@ impl DialectHandler for ControlSurfaceDialect {
         &self.rooms
     }
 
-    fn message_types(&self) -> &'static [&'static str] {
-        &MESSAGE_TYPES
-    }
-
-    /// Other protocols have a `ping` as well, but without `client_time`.
-    fn is_selected_by(&self, message_type: &str, text: &str) -> bool {
-        MESSAGE_TYPES.contains(&message_type)
-            && (message_type != "ping" || serde_json::from_str::<PingMessage<'_>>(text).is_ok())
-    }
-
-    fn on_text(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        _: &SignalingLimits,
-        text: &str,
-    ) -> Result<(), MessageError> {
-        on_text(ctx, self, text)
-    }
-
     fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, close: &ConnectionClose<'_>) {
         leave_room(ctx, &mut self.rooms, &close.leave_reason());
     }
@@ -157,7 +138,23 @@ impl DialectHandler for ControlSurfaceDialect {
     }
 }
 
+/// Whether a first message of this type selects this dialect. Other protocols have a `ping` as well, but without `client_time`.
+pub(super) fn is_selected_by(message_type: &str, text: &str) -> bool {
+    MESSAGE_TYPES.contains(&message_type)
+        && (message_type != "ping" || serde_json::from_str::<PingMessage<'_>>(text).is_ok())
+}
+
 impl ControlSurfaceDialect {
+    /// Handles a message of `bytes` bytes.
+    pub(super) fn on_message(
+        &mut self,
+        ctx: &mut ConnectionContext<'_>,
+        message: ClientMessage<'_>,
+        bytes: usize,
+    ) -> Result<(), MessageError> {
+        on_message(ctx, self, message, bytes)
+    }
+
     /// Closes a room and the connections of its members. Returns the number of members, or `None` if no room has the code. The log contains
     /// `reason`, but the members receive no reason.
     fn close_room_with_code(&mut self, ctx: &mut ConnectionContext<'_>, code: &str, reason: &str) -> Option<usize> {
@@ -197,25 +194,25 @@ fn leave_room(ctx: &mut ConnectionContext<'_>, rooms: &mut Rooms, reason: &str) 
     Some(member)
 }
 
-/// Handles a message.
-fn on_text(
+fn on_message(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut ControlSurfaceDialect,
-    text: &str,
+    message: ClientMessage<'_>,
+    bytes: usize,
 ) -> Result<(), MessageError> {
-    match ClientMessage::parse(text)? {
+    match message {
         ClientMessage::Join(message) => {
             join(ctx, dialect, message)?;
-            log_change(ctx, &dialect.rooms, "join", 0, text.len());
+            log_change(ctx, &dialect.rooms, "join", 0, bytes);
         }
         ClientMessage::Param(message) => {
             let receivers = set_param(ctx, dialect, &message)?;
-            log_change(ctx, &dialect.rooms, "param", receivers, text.len());
+            log_change(ctx, &dialect.rooms, "param", receivers, bytes);
         }
         ClientMessage::Trigger(TriggerMessage { name, at }) => {
             let key = member_room(ctx, dialect, &name)?;
             emit_event(ctx, dialect, key, ControlSurfaceEventKind::Trigger, &name, None, at);
-            log_change(ctx, &dialect.rooms, "trigger", 0, text.len());
+            log_change(ctx, &dialect.rooms, "trigger", 0, bytes);
         }
         ClientMessage::Sync => {
             let key = dialect.rooms.room_of(ctx.conn).ok_or(MessageError::NotInRoom)?;
@@ -249,7 +246,7 @@ fn on_text(
             ctx.reply(&ServerMessage::Pong { client_time, server_time });
         }
         ClientMessage::Leave => {
-            log_change(ctx, &dialect.rooms, "leave", 0, text.len());
+            log_change(ctx, &dialect.rooms, "leave", 0, bytes);
             leave_room(ctx, &mut dialect.rooms, LEFT_ROOM);
             ctx.close(ctx.conn, CloseCode::NORMAL_CLOSURE, "");
         }

@@ -148,6 +148,11 @@ fn closes(settings: &BroadcastSettings, is_control_channel: bool) -> Vec<CloseDo
             "The room handler rejected the client. It may use another code and reason",
         ),
         close(CloseCode::TRY_AGAIN_LATER, "Too many rooms", "This address has created the maximum number of rooms"),
+        close(
+            CloseCode::TRY_AGAIN_LATER,
+            "Too many requests",
+            "Joins and lists have sent too many bytes for this address",
+        ),
         close(CloseCode::SERVER_SHUTDOWN, "Server shutting down", "The server is shutting down"),
     ];
     if !is_control_channel {

@@ -28,6 +28,11 @@ pub(super) fn channel(schemas: &mut Schemas) -> ChannelDoc {
         close(CloseCode::NORMAL_CLOSURE, "Duplicate connection", "The same `userId` joined the room again"),
         close(CloseCode::TRY_AGAIN_LATER, "Room is full", "The room has the maximum number of participants"),
         close(CloseCode::TRY_AGAIN_LATER, "Too many rooms", "This address has created the maximum number of rooms"),
+        close(
+            CloseCode::TRY_AGAIN_LATER,
+            "Too many requests",
+            "Joins and lists have sent too many bytes for this address",
+        ),
         SHUTDOWN,
     ];
     ChannelDoc {

@@ -10,9 +10,11 @@ use test_support::transcript_files;
 
 use in_memory_hub::InMemoryHub;
 use jamjam_dev::memory_budget::{MemoryBudget, NO_SOURCE};
-use jamjam_dev::signaling::broadcast::{BroadcastSettings, DeclaredRoom, PostError, PostFormat, RoomHandlers};
+use jamjam_dev::signaling::broadcast::{
+    BroadcastSettings, DeclaredRoom, PostBody, PostError, PostFormat, RoomHandlers,
+};
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
-use jamjam_dev::signaling::{ConnId, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route};
+use jamjam_dev::signaling::{ConnId, Dialect, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route};
 use jamjam_dev::time::Time;
 use logged::logged;
 use serde::Deserialize;
@@ -50,16 +52,6 @@ impl EventSink for RecordingSink {
     fn abort(&mut self, _: ConnId) {}
 }
 
-/// Connects a client with a token for room `radio` and returns what is sent to it.
-fn in_radio(hub: &mut Hub, secret: &Secret, conn: ConnId) -> RecordingSink {
-    let token = sign(secret, &Claims::new("c", "radio", Map::new(), 1, 1e6));
-    let route = route("/radio", &format!("token={token}"), DialectSet::default()).unwrap();
-    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route, is_forwarded: false };
-    let mut sink = RecordingSink::default();
-    hub.on_connect(Time::ZERO, conn, connection, &mut sink);
-    sink
-}
-
 /// A hub whose rooms have these settings. The room `stage` needs no token.
 fn hub(settings: BroadcastSettings) -> (Hub, Secret) {
     let secret = Secret::new("s");
@@ -72,8 +64,12 @@ fn hub(settings: BroadcastSettings) -> (Hub, Secret) {
 
 /// Connects a client to this path with this query.
 fn connect(hub: &mut Hub, conn: u64, path: &str, query: &str) {
+    connect_from(hub, conn, "192.0.2.1", path, query);
+}
+
+fn connect_from(hub: &mut Hub, conn: u64, source: &str, path: &str, query: &str) {
     let route = route(path, query, DialectSet::default()).unwrap();
-    let connection = NewConnection { source: IpAddr::from([192, 0, 2, 1]), route, is_forwarded: false };
+    let connection = NewConnection { source: source.parse().expect("an address"), route, is_forwarded: false };
     hub.on_connect(Time::ZERO, ConnId(conn), connection, &mut RecordingSink::default());
 }
 
@@ -135,8 +131,8 @@ fn idle_timeout_exempts_receive_only_control_channels() {
 }
 
 #[test]
-fn one_room_can_delay_a_quarter_of_the_bytes_including_sender_data() {
-    let (mut hub, secret) = hub(BroadcastSettings { max_delayed_bytes: 4_000, ..BroadcastSettings::default() });
+fn delayed_bytes_of_an_address_include_sender_data() {
+    let (mut hub, secret) = hub(BroadcastSettings { max_delayed_bytes: 32_000, ..BroadcastSettings::default() });
     let is_accepted = |hub: &mut Hub, conn, content: &str| {
         let mut sink = RecordingSink::default();
         let text = json!({"type": "post", "content": content, "delay": 5}).to_string();
@@ -145,7 +141,7 @@ fn one_room_can_delay_a_quarter_of_the_bytes_including_sender_data() {
     };
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
     let long = "x".repeat(200);
-    // The delayed messages of the room may take 1,000 bytes in total. Each message counts as about 300 bytes: its JSON and the sender's
+    // The delayed messages of the address may take 1,000 bytes: an eighth of a quarter. Each message counts as about 300 bytes: its JSON and the sender's
     // token.
     assert_eq!([0, 1, 2, 3].map(|_| is_accepted(&mut hub, 1, &long)), [true, true, true, false]);
     hub.on_deadline(Time::from_millis(5_000), &mut RecordingSink::default());
@@ -178,42 +174,112 @@ fn delayed_messages_keep_every_digit_and_nesting_level() {
     assert!(received.len() == 2 && received.iter().all(|text| text.contains(&deep)), "{received:?}");
 }
 
+/// Handles the timers until `now`. Returns the number of calls.
+fn run_timers(hub: &mut Hub, now: Time, sink: &mut RecordingSink) -> usize {
+    let due = |hub: &Hub| hub.next_deadline().is_some_and(|deadline| deadline <= now);
+    (0..)
+        .take_while(|_| {
+            due(hub) && {
+                hub.on_deadline(now, sink);
+                true
+            }
+        })
+        .count()
+}
+
+fn post(number: usize) -> String {
+    format!(r#"{{"type":"post","content":{number},"delay":5}}"#)
+}
+
 #[test]
-fn ten_thousand_delayed_messages_per_room_and_excess_is_rejected() {
-    let secret = Secret::new("s");
-    let broadcast = BroadcastSettings { secret: Some(secret.clone()), ..BroadcastSettings::default() };
-    let mut hub =
-        Hub::new(SignalingLimits { broadcast, message_rate: None, ..SignalingLimits::default() }, [1, 2, 3, 4]);
-    let (ann, bob) = (ConnId(1), ConnId(2));
-    in_radio(&mut hub, &secret, ann);
-    in_radio(&mut hub, &secret, bob);
+fn an_address_delays_an_eighth_of_ten_thousand_messages_of_a_room() {
+    let (mut hub, secret) = hub(BroadcastSettings::default());
     let mut sink = RecordingSink::default();
+    for member in 1..=9_u64 {
+        connect_from(&mut hub, member, &format!("2001:db8:0:{member}::1"), "/radio", &token(&secret, "radio"));
+    }
+    connect_from(&mut hub, 10, "2001:db8:0:1::2", "/radio", &token(&secret, "radio"));
+    let error = json!({"type": "error", "error": "Too many delayed messages are waiting"});
     for number in 0..10_000 {
-        hub.on_text(Time::ZERO, ann, &format!(r#"{{"type":"post","content":{number},"delay":5}}"#), &mut sink);
+        let member = 1 + number as u64 / 1_250;
+        hub.on_text(Time::ZERO, ConnId(member), &post(number), &mut sink);
+        if number == 1_249 {
+            assert!(sink.messages.is_empty());
+            // Neither the address nor its network delays more, even after its member has left. Other addresses do.
+            hub.on_disconnect(Time::ZERO, ConnId(1), &mut sink);
+            hub.on_text(Time::ZERO, ConnId(10), &post(0), &mut sink);
+            assert_eq!(sink.messages, [(ConnId(10), error.clone())]);
+            sink.messages.clear();
+        }
     }
     assert!(sink.messages.is_empty());
-    hub.on_text(Time::ZERO, ann, r#"{"type":"post","content":"more","delay":5}"#, &mut sink);
-    let error = json!({"type": "error", "error": "Too many delayed messages are waiting"});
-    assert_eq!(sink.messages, [(ann, error)]);
-    let body = br#"{"type":"post","content":"posted","delay":5}"#;
-    let post = (PostFormat::Object, &body[..]);
-    let posted = hub.post_to_room(Time::ZERO.into(), NO_SOURCE, "radio", post, &mut sink);
-    assert_eq!(posted, Err(PostError::DelayQueueFull));
-    // None of these messages has been relayed yet.
-    let newcomer = in_radio(&mut hub, &secret, ConnId(3));
-    assert_eq!(newcomer.messages[0].1["recentContent"], json!([]));
-    hub.on_disconnect(Time::ZERO, ConnId(3), &mut sink);
+    hub.on_text(Time::ZERO, ConnId(9), &post(0), &mut sink);
+    let body = PostBody::parse(br#"{"type":"post","content":"posted","delay":5}"#);
+    let posted = hub.post_to_room(Time::ZERO.into(), NO_SOURCE, "radio", (PostFormat::Object, body), &mut sink);
+    assert_eq!(
+        (std::mem::take(&mut sink.messages), posted),
+        (vec![(ConnId(9), error)], Err(PostError::DelayQueueFull))
+    );
     // A message without a delay is relayed immediately.
+    hub.on_text(Time::ZERO, ConnId(2), r#"{"content":"now"}"#, &mut sink);
+    assert_eq!(sink.messages.len(), 8);
     sink.messages.clear();
-    hub.on_text(Time::ZERO, ann, r#"{"content":"now"}"#, &mut sink);
-    assert_eq!(sink.messages[0].1["content"], "now");
-    sink.messages.clear();
-    hub.on_deadline(Time::ZERO + Duration::from_secs(5), &mut sink);
-    let received: Vec<_> = sink.messages.iter().map(|(conn, message)| (*conn, message["content"].as_u64())).collect();
-    assert_eq!(received, (0..10_000).map(|number| (bob, Some(number))).collect::<Vec<_>>());
-    // The counter contains only the rejected message. The HTTP server counts rejected posts, but this test has no HTTP server.
-    assert_eq!((hub.total_counters().delayed_messages, hub.total_counters().requests_rejected), (0, 1));
-    assert!(hub.post_to_room(Time::ZERO.into(), NO_SOURCE, "radio", post, &mut sink).is_ok());
+    run_timers(&mut hub, Time::from_millis(5_000), &mut sink);
+    let received = sink.messages.iter().filter(|(conn, _)| *conn == ConnId(10));
+    let received: Vec<_> = received.map(|(_, message)| message["content"].as_u64()).collect();
+    assert_eq!(received, (0..10_000).map(Some).collect::<Vec<_>>());
+    assert_eq!(hub.total_counters().delayed_messages, 0);
+    hub.on_text(Time::ZERO, ConnId(10), &post(0), &mut sink);
+    assert_eq!(hub.total_counters().delayed_messages, 1);
+}
+
+#[test]
+fn delayed_messages_of_a_closed_room_are_dropped() {
+    let (mut hub, secret) = hub(BroadcastSettings::default());
+    let mut sink = RecordingSink::default();
+    connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
+    (0..1_250).for_each(|number| hub.on_text(Time::ZERO, ConnId(1), &post(number), &mut sink));
+    hub.close_room_of(Time::ZERO, Dialect::Broadcast, "radio", &mut sink).expect("the room is open");
+    assert_eq!(hub.total_counters().delayed_messages, 0);
+    // The room opens again, with the whole share.
+    connect(&mut hub, 2, "/radio", &token(&secret, "radio"));
+    connect(&mut hub, 3, "/radio", &token(&secret, "radio"));
+    (0..1_250).for_each(|number| hub.on_text(Time::from_millis(1_000), ConnId(2), &post(number), &mut sink));
+    assert_eq!((sink.messages.len(), hub.total_counters().delayed_messages), (0, 1_250));
+    // No timer of the closed room is left.
+    run_timers(&mut hub, Time::from_millis(5_999), &mut sink);
+    assert_eq!(sink.messages.len(), 0);
+}
+
+#[test]
+fn a_burst_of_delayed_messages_takes_many_calls() {
+    let (mut hub, secret) = hub(BroadcastSettings::default());
+    let mut sink = RecordingSink::default();
+    connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
+    connect(&mut hub, 2, "/radio", &token(&secret, "radio"));
+    (0..640).for_each(|number| hub.on_text(Time::ZERO, ConnId(1), &post(number), &mut sink));
+    assert_eq!((run_timers(&mut hub, Time::from_millis(5_000), &mut sink), sink.messages.len()), (10, 640));
+    // Long messages end a call earlier: at 256 KiB.
+    let long = json!({"type": "post", "content": "x".repeat(100_000), "delay": 5}).to_string();
+    (0..9).for_each(|_| hub.on_text(Time::from_millis(5_000), ConnId(1), &long, &mut sink));
+    assert_eq!(run_timers(&mut hub, Time::from_millis(10_000), &mut sink), 3);
+}
+
+#[test]
+fn joins_are_limited_by_the_bytes_of_their_welcome_messages() {
+    let (mut hub, secret) = hub(BroadcastSettings::default());
+    connect(&mut hub, 1, "/radio", &token(&secret, "radio"));
+    let mut sink = RecordingSink::default();
+    let text = json!({"type": "post", "content": "x".repeat(200_000)}).to_string();
+    (0..5).for_each(|_| hub.on_text(Time::ZERO, ConnId(1), &text, &mut sink));
+    // A welcome message has 1,000,000 bytes, and the first 32 MiB are free.
+    let joined = (2..100).take_while(|conn| {
+        connect(&mut hub, *conn, "/radio", &token(&secret, "radio"));
+        hub.total_counters().requests_rejected == 0
+    });
+    assert_eq!(joined.count(), 34);
+    connect_from(&mut hub, 200, "198.51.100.1", "/radio", &token(&secret, "radio"));
+    assert_eq!(hub.total_counters().requests_rejected, 1);
 }
 
 #[test]
@@ -225,7 +291,8 @@ fn delayed_posts_are_charged_to_their_senders() {
     let body = br#"{"type":"post","content":"posted","delay":5}"#;
     let mut post_from = |host| {
         let source = IpAddr::from([192, 0, 2, host]);
-        hub.post_to_room(Time::ZERO.into(), source, "radio", (PostFormat::Object, body), &mut sink).is_ok()
+        hub.post_to_room(Time::ZERO.into(), source, "radio", (PostFormat::Object, PostBody::parse(body)), &mut sink)
+            .is_ok()
     };
     // Each post counts 49 bytes. The first address uses its half of the budget, and the second address half of the rest.
     let accepted = [1, 2].map(|host| (0..100).take_while(|_| post_from(host)).count());

@@ -301,6 +301,33 @@ fn requested_lists_are_limited_by_bytes_per_address() {
 }
 
 #[test]
+fn joins_are_limited_by_the_bytes_that_they_send_to_all_members() {
+    let (mut hub, mut sink) = hub(SignalingLimits { message_rate: None, ..SignalingLimits::default() });
+    let mut join = |conn: u64, source: [u8; 4], at_ms| {
+        let query = format!("roomId=r&userId={conn:0256}&userName={}", "n".repeat(256));
+        let route = route("/", &query, DialectSet::default()).expect("a route");
+        let connection = NewConnection { source: IpAddr::from(source), route, is_forwarded: false };
+        hub.on_connect(Time::from_millis(at_ms), ConnId(conn), connection, &mut sink);
+        hub.total_counters().requests_rejected
+    };
+    assert!((1..100).all(|conn| join(conn, [198, 51, 100, conn as u8], 0) == 0));
+    // A member of a full room that connects again causes 101 lists of 100 members with 544 bytes each, and one list of 99.
+    let list = 100 * 544;
+    let joins = (0..20).take_while(|_| join(100, [192, 0, 2, 1], 0) == 0).count();
+    assert_eq!(joins, (32 << 20) / (102 * list) + 1);
+    assert_eq!((join(100, [192, 0, 2, 2], 0), join(100, [192, 0, 2, 1], 7_000)), (1, 1));
+    assert_eq!(join(100, [192, 0, 2, 1], 7_000), 2);
+    // The jamjam dialect charges joins to the same limit.
+    connect(&mut hub, &mut sink, 201);
+    connect(&mut hub, &mut sink, 202);
+    send(&mut hub, &mut sink, 201, 0, &create());
+    let room = sink.last(201)["data"]["room_id"].clone();
+    let data = json!({"room_id": room, "password": null, "peer_name": "p"});
+    send(&mut hub, &mut sink, 202, 7_000, &json!({"type": "JoinRoom", "data": data}));
+    assert_eq!(sink.last(202), &json!({"type": "Error", "data": {"message": "Too many requests"}}));
+}
+
+#[test]
 fn clients_of_other_protocols_are_closed_and_their_pings_select_no_dialect() {
     let (mut hub, mut sink) = hub(SignalingLimits::default());
     (1..=3).for_each(|conn| connect(&mut hub, &mut sink, conn));

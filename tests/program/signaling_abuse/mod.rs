@@ -7,15 +7,19 @@
 use test_support::server;
 mod hostile;
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
+
+use jamjam_dev::signaling::token::{Claims, Secret, sign};
 
 use server::poll_until;
 use server::process::Server;
 
 use hostile::{
     Client, Duo, MAX_MESSAGE_LEN, UPGRADE, close_code, frame, frame_with_length, raw, resident_kib, upgraded,
+    upgraded_with,
 };
 
 /// Sends each message on its own connection. Checks that the server closes this connection with the given code and counts the close. Other
@@ -273,4 +277,60 @@ fn ten_thousand_short_connections_leave_nothing_behind() {
     println!("{early} KiB after {}, {late} KiB after {churn}", churn / 5);
     assert!(late < early + 4_096, "{early} KiB, then {late} KiB");
     Duo::new(&server).chat();
+}
+
+/// Eight members delay 9,000 messages until one moment. The server has one worker thread, and sends 360,000 messages to 40 members.
+#[test]
+fn burst_of_delayed_messages_closes_no_client_that_reads() {
+    const MESSAGES: usize = 9_000;
+    let options =
+        ["--host", "127.0.0.1", "--port", "0", "--hmac-secret", "s", "--trust-proxy", "--rate-limit-messages", "off"];
+    let server = Server::start_signaling_as(&options, |command| _ = command.env("TOKIO_WORKER_THREADS", "1"));
+    let token = sign(&Secret::new("s"), &Claims::new("c", "radio", serde_json::Map::new(), 1, 4e9));
+    let member = |address: usize| {
+        let request = UPGRADE.replace("GET / ", &format!("GET /radio?token={token} "));
+        let request = request.replace("Host: x\r\n", &format!("Host: x\r\nX-Forwarded-For: 192.0.2.{address}\r\n"));
+        upgraded_with(server.address, &request)
+    };
+    let listeners: Vec<_> = (0..40).map(|number| member(100 + number)).collect();
+    let mut duo = Duo::new(&server);
+    let due = Instant::now() + Duration::from_secs(3);
+    for number in 0..8 {
+        let (mut sender, mut posts) = (member(number), Vec::new());
+        for _ in 0..MESSAGES / 8 {
+            let delay = (due - Instant::now()).as_secs_f64();
+            posts.extend(frame(0x81, format!(r#"{{"type":"post","content":"{:060}","delay":{delay}}}"#, 0).as_bytes()));
+        }
+        sender.write_all(&posts).unwrap();
+        // The messages are relayed even though their sender has left.
+        sender.write_all(&frame(0x88, b"")).unwrap();
+        std::io::copy(&mut sender, &mut std::io::sink()).unwrap();
+    }
+    let count_messages = |stream| {
+        let (mut stream, mut header) = (BufReader::new(stream), [0; 2]);
+        // The first message is the welcome message.
+        for number in 0..=MESSAGES {
+            stream.read_exact(&mut header).unwrap_or_else(|error| panic!("after {number} messages: {error}"));
+            assert_eq!(header[0], 0x81, "after {number} messages");
+            let mut length = [0; 2];
+            let length = if header[1] < 126 {
+                u64::from(header[1])
+            } else {
+                stream.read_exact(&mut length).unwrap();
+                u64::from(u16::from_be_bytes(length))
+            };
+            std::io::copy(&mut (&mut stream).take(length), &mut std::io::sink()).unwrap();
+        }
+    };
+    let mut slowest = Duration::ZERO;
+    thread::scope(|scope| {
+        let readers: Vec<_> = listeners.into_iter().map(|stream| scope.spawn(move || count_messages(stream))).collect();
+        while !readers.iter().all(thread::ScopedJoinHandle::is_finished) {
+            let sent = Instant::now();
+            duo.chat();
+            slowest = slowest.max(sent.elapsed());
+        }
+    });
+    // One hold of the lock for all messages took 0.7 to 1.1 s.
+    assert!(slowest < Duration::from_millis(400), "{slowest:?}");
 }

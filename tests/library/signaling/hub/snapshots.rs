@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use jamjam_dev::signaling::broadcast::{BroadcastSettings, PostFormat, RoomHandlers};
+use jamjam_dev::signaling::broadcast::{BroadcastSettings, PostBody, PostFormat, RoomHandlers};
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use jamjam_dev::signaling::{
     ActivityEntry, ActivityKind, ActivityOutcome, ConnId, CreateRoomOptions, DialectSet, Hub, NewConnection,
@@ -312,7 +312,7 @@ fn rejection_reason_in_the_activity_equals_the_log() {
     assert_eq!(last(&mut hub, at(0)), rejected("lost: heartbeat timeout"));
     hub.on_disconnect(at(0), ConnId(1), &mut sink);
     assert_eq!(last(&mut hub, at(0)), (ActivityOutcome::Accepted, "lost".to_owned()));
-    let posted = hub.post_to_room(at(0), from(1), "lobby", (PostFormat::Object, b"[]"), &mut sink);
+    let posted = hub.post_to_room(at(0), from(1), "lobby", (PostFormat::Object, PostBody::parse(b"[]")), &mut sink);
     assert!(posted.is_err());
     assert_eq!(last(&mut hub, at(0)), rejected("Payload must be a JSON object"));
     let note = all(&mut hub, at(0)).activity.pop().unwrap();
@@ -384,7 +384,8 @@ fn snapshot_never_contains_passwords_tokens_or_codes() {
     arrive(&mut hub, &mut sink, at(0), 3, &format!("/lobby?token={}&password=hunter2", token("c", "lobby")));
     send(&mut hub, &mut sink, at(0), 3, &json!([{"password": ["hunter2"]}]));
     let body = json!({"deep": {"token": {"a": "hunter2"}}}).to_string();
-    hub.post_to_room(at(0), from(1), "lobby", (PostFormat::Object, body.as_bytes()), &mut sink).expect("posted");
+    hub.post_to_room(at(0), from(1), "lobby", (PostFormat::Object, PostBody::parse(body.as_bytes())), &mut sink)
+        .expect("posted");
     let snapshot = hub.snapshot(at(0), &SnapshotQuery { include_content: true, ..SnapshotQuery::default() });
     let text = serde_json::to_string(&snapshot).unwrap();
     assert!(

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jamjam_dev::memory_budget::NO_SOURCE;
-use jamjam_dev::signaling::broadcast::{BroadcastSettings, PostError, PostFormat};
+use jamjam_dev::signaling::broadcast::{BroadcastSettings, PostBody, PostError, PostFormat};
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use jamjam_dev::signaling::{
     ConnId, ControlSurfaceLimits, CreateRoomOptions, DialectCounters, DialectSet, Hub, NewConnection, SignalingLimits,
@@ -140,8 +140,13 @@ impl HubSimulation {
             (Action::Post(room, typed, kind), _) => {
                 let body = body(*kind, &mark(0), &mark(1));
                 let form = if *typed { PostFormat::Typed } else { PostFormat::Object };
-                let posted =
-                    self.hub.post_to_room(now.into(), NO_SOURCE, ROOMS[*room], (form, body.as_bytes()), &mut received);
+                let posted = self.hub.post_to_room(
+                    now.into(),
+                    NO_SOURCE,
+                    ROOMS[*room],
+                    (form, PostBody::parse(body.as_bytes())),
+                    &mut received,
+                );
                 let posted = posted.map(|posted| posted.recipients).map_err(|refusal| match refusal {
                     PostError::InvalidJson => "not JSON",
                     PostError::NotAnObject => "no object",

@@ -30,8 +30,13 @@ pub(crate) fn raw(server: SocketAddr) -> TcpStream {
 
 /// Like [`raw`], and upgrades the connection to a WebSocket.
 pub(crate) fn upgraded(server: SocketAddr) -> TcpStream {
+    upgraded_with(server, UPGRADE)
+}
+
+/// Like [`upgraded`], with this request.
+pub(crate) fn upgraded_with(server: SocketAddr, request: &str) -> TcpStream {
     let mut stream = raw(server);
-    stream.write_all(UPGRADE.as_bytes()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
     let (mut answer, mut byte) = (Vec::new(), [0]);
     while !answer.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).unwrap();
