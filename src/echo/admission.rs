@@ -73,6 +73,8 @@ pub(super) enum KeepaliveDecision {
 pub(super) struct Admission {
     remote_sources: RemoteSourceCache,
     rate_limiter: RateLimiter,
+    /// When the current batch was read. Its datagrams may have waited since their receive times.
+    read_at: Time,
     audio_repetitions: RepetitionLimiter,
     audio_limit: RepetitionLimit,
     /// Separate from `audio_repetitions`, because AUDIO packets would displace all KEEPALIVEs from a common table.
@@ -95,6 +97,7 @@ impl Admission {
         Self {
             remote_sources: RemoteSourceCache::new(allowed_networks, limit_loopback, hash_key),
             rate_limiter: RateLimiter::new(max_packet_rate, max_bit_rate),
+            read_at: Time::ZERO,
             audio_repetitions: RepetitionLimiter::new(&[audio_limit], Duration::ZERO),
             audio_limit,
             keepalive_repetitions: RepetitionLimiter::new(&[RepetitionLimit::KEEPALIVE], MAX_LOOP_ROUND_TRIP),
@@ -104,6 +107,11 @@ impl Admission {
             rate_limit_drops: ThrottledDrops::default(),
             repetition_drops: ThrottledDrops::default(),
         }
+    }
+
+    /// The following datagrams were read at `now`.
+    pub(super) fn on_read(&mut self, now: Time) {
+        self.read_at = now;
     }
 
     /// Whether datagrams from this source are handled at all. Datagrams from a source that is not allowed are counted as dropped.
@@ -120,7 +128,7 @@ impl Admission {
 
     /// Whether an immediate reply of `len` bytes to `received` may be sent. If not, the reply is counted as dropped.
     pub(super) fn admit_immediate(&mut self, received: &Receive<'_>, len: usize) -> bool {
-        self.check_rate(RateLimiter::admit_immediate, received, len)
+        self.check_rate(immediate(self.read_at), received, len)
     }
 
     /// Decides whether the server echoes a KEEPALIVE, replies with a loop check, or does not reply. Call this method only for a KEEPALIVE
@@ -162,7 +170,7 @@ impl Admission {
             self.count_repetition(received);
             return KeepaliveDecision::Drop;
         }
-        if !self.check_rate(RateLimiter::admit_immediate, received, bytes.len()) {
+        if !self.check_rate(immediate(self.read_at), received, bytes.len()) {
             return KeepaliveDecision::Drop;
         }
         self.keepalive_repetitions.check(now, datagram, RepetitionLimit::KEEPALIVE);
@@ -199,7 +207,7 @@ impl Admission {
 
     /// Whether a duplicate of an immediate reply may be sent. A rejected duplicate is not counted.
     pub(super) fn admit_immediate_copy(&mut self, received: &Receive<'_>, len: usize) -> bool {
-        self.admit_copy(RateLimiter::admit_immediate, received, len)
+        self.admit_copy(immediate(self.read_at), received, len)
     }
 
     /// Whether a duplicate of an echo may be sent later. A rejected duplicate is not counted.
@@ -278,6 +286,13 @@ impl Admission {
         if let Some((source, packets)) = self.repetition_drops.take_due(now) {
             log_events::log_possible_loop(source, packets);
         }
+    }
+}
+
+/// Admits immediate replies to datagrams that were read at `read_at`.
+fn immediate(read_at: Time) -> impl Fn(&mut RateLimiter, u64, Time, usize) -> Result<(), RateExceeded> {
+    move |limiter, key, received_at, len| {
+        limiter.admit_immediate(key, read_at, read_at.duration_since(received_at), len)
     }
 }
 

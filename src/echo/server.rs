@@ -438,6 +438,7 @@ impl EchoServer {
 impl Node for EchoServer {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
         self.pauses.on_call(now, batch.iter().map(|received| received.received_at).min());
+        self.admission.on_read(now);
         for received in batch {
             self.counters.received_bytes.add(received.contents.len());
             let monitor = self.mapped_address_monitor.as_ref();
