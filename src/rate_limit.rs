@@ -125,11 +125,10 @@ impl RateLimiter {
         admit(admitted, self.packets, self.bits, now, Duration::ZERO, len)
     }
 
-    /// Admits an IP packet of `len` bytes that is sent immediately. The request has waited for `age`, and the maximum burst is higher by the
-    /// traffic of this time. Therefore, requests that have waited while the server did not run are admitted as if they had not waited.
-    pub fn admit_immediate(&mut self, key: u64, now: Time, age: Duration, len: usize) -> Result<(), RateExceeded> {
+    /// Admits an IP packet of `len` bytes that is sent immediately. The maximum burst is higher by the permitted traffic of the time `extra`.
+    pub fn admit_immediate(&mut self, key: u64, now: Time, extra: Duration, len: usize) -> Result<(), RateExceeded> {
         let [_, sent] = &mut self.buckets[key as usize % RATE_BUCKETS];
-        admit(sent, self.packets, self.bits, now, age, len)
+        admit(sent, self.packets, self.bits, now, extra, len)
     }
 
     /// The earliest time at which delayed packets may be sent, as for [`RateLimiter::charge_sent`]. Immediate replies and delayed packets
@@ -163,12 +162,12 @@ fn admit(
     packets: Option<Gcra>,
     bits: Option<Gcra>,
     now: Time,
-    age: Duration,
+    extra: Duration,
     len: usize,
 ) -> Result<(), RateExceeded> {
     let advanced = |limit: Option<Gcra>, arrival, amount| {
         let Some(limit) = limit else { return Some(arrival) };
-        let tolerance = limit.tolerance.saturating_add(saturating_nanos(age));
+        let tolerance = limit.tolerance.saturating_add(saturating_nanos(extra));
         Gcra { tolerance, ..limit }.try_advance_nanos(arrival, now, amount)
     };
     let [packet_arrival, bit_arrival] = *arrivals;
