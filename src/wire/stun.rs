@@ -324,7 +324,7 @@ pub struct ServerReport {
 }
 
 impl ServerReport {
-    fn to_bytes(&self) -> [u8; SERVER_REPORT_LEN] {
+    fn encode(&self) -> [u8; SERVER_REPORT_LEN] {
         let Self { received: ReceivedCounts { epoch, audio, ping, keepalive }, .. } = *self;
         let magic = u32::from_be_bytes(SERVER_REPORT_MAGIC);
         let (micros, millis) = (
@@ -390,7 +390,7 @@ impl BindingResponse {
         let report_len = if report_requested { SERVER_REPORT_LEN } else { RECEIVED_COUNTS_LEN };
         let len = message.len() + 4 + report_len + if fingerprint { 8 } else { 0 };
         if let Some(report) = report.filter(|_| len <= request.len) {
-            let mut value = report.to_bytes();
+            let mut value = report.encode();
             if !report_requested {
                 value[..4].copy_from_slice(&RECEIVED_COUNTS_MAGIC);
             }
