@@ -123,13 +123,13 @@ impl RateLimiter {
     /// packet is sent.
     pub fn admit_delayed(&mut self, key: u64, now: Time, len: usize) -> Result<(), RateExceeded> {
         let [admitted, _] = &mut self.buckets[key as usize % RATE_BUCKETS];
-        admit(admitted, self.packets, self.bits, now, len)
+        admit(admitted, self.packets, self.bits, now, Duration::ZERO, len)
     }
 
-    /// Admits an IP packet of `len` bytes that is sent immediately.
-    pub fn admit_immediate(&mut self, key: u64, now: Time, len: usize) -> Result<(), RateExceeded> {
+    /// Admits an IP packet of `len` bytes that is sent immediately. The maximum burst is higher by the permitted traffic of the time `extra`.
+    pub fn admit_immediate(&mut self, key: u64, now: Time, extra: Duration, len: usize) -> Result<(), RateExceeded> {
         let [_, sent] = &mut self.buckets[key as usize % RATE_BUCKETS];
-        admit(sent, self.packets, self.bits, now, len)
+        admit(sent, self.packets, self.bits, now, extra, len)
     }
 
     /// The earliest time at which delayed packets may be sent, as for [`RateLimiter::charge_sent`]. Immediate replies and delayed packets
@@ -163,10 +163,13 @@ fn admit(
     packets: Option<Gcra>,
     bits: Option<Gcra>,
     now: Time,
+    extra: Duration,
     len: usize,
 ) -> Result<(), RateExceeded> {
     let advanced = |limit: Option<Gcra>, arrival, amount| {
-        limit.map_or(Some(arrival), |limit| limit.try_advance_nanos(arrival, now, amount))
+        let Some(limit) = limit else { return Some(arrival) };
+        let tolerance = limit.tolerance.saturating_add(saturating_nanos(extra));
+        Gcra { tolerance, ..limit }.try_advance_nanos(arrival, now, amount)
     };
     let [packet_arrival, bit_arrival] = *arrivals;
     let packet_arrival = advanced(packets, packet_arrival, 1).ok_or(RateExceeded::Packets)?;
@@ -287,7 +290,7 @@ mod tests {
     fn admitted_at(limiter: &mut RateLimiter, now: u64, len: usize) -> (usize, RateExceeded) {
         let mut admitted = 0;
         loop {
-            match limiter.admit_immediate(7, Time::from_millis(now), len) {
+            match limiter.admit_immediate(7, Time::from_millis(now), Duration::ZERO, len) {
                 Ok(()) => admitted += 1,
                 Err(over) => return (admitted, over),
             }

@@ -34,13 +34,14 @@ impl PauseDetector {
         Self { counters, last_call: None, deadline: None, recent: VecDeque::new(), throttle: LogThrottle::default() }
     }
 
-    /// The driver calls the server at `now`. `received_at` is the receive time of the oldest datagram, if the driver passes datagrams.
-    pub(super) fn on_call(&mut self, now: Time, received_at: Option<Time>) {
+    /// The driver calls the server at `now`. `received_at` is the receive time of the oldest datagram, if the driver passes datagrams. If
+    /// a pause has just ended, returns its length.
+    pub(super) fn on_call(&mut self, now: Time, received_at: Option<Time>) -> Option<Duration> {
         let awaited = self.deadline.into_iter().chain(received_at).min();
         let start = self.last_call.replace(now).zip(awaited).map_or(now, |(last_call, awaited)| awaited.max(last_call));
         let length = now.duration_since(start);
         if length <= MIN_PAUSE {
-            return;
+            return None;
         }
         self.counters.pauses.add(1);
         self.counters.paused_ms.add(length.as_millis() as usize);
@@ -49,6 +50,7 @@ impl PauseDetector {
         if self.throttle.allow(now) {
             log_events::log_pause(length, self.counters.pauses.get(), self.counters.paused_ms.get());
         }
+        Some(length)
     }
 
     /// The call returns to the driver, which must call again at `deadline`.
