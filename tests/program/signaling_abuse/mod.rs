@@ -286,7 +286,8 @@ fn burst_of_delayed_messages_closes_no_client_that_reads() {
     let options =
         ["--host", "127.0.0.1", "--port", "0", "--hmac-secret", "s", "--trust-proxy", "--rate-limit-messages", "off"];
     let server = Server::start_signaling_as(&options, |command| _ = command.env("TOKIO_WORKER_THREADS", "1"));
-    let token = sign(&Secret::new("s"), &Claims::new("c", "radio", serde_json::Map::new(), 1, 4e9));
+    let now_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+    let token = sign(&Secret::new("s"), &Claims::new("c", "radio", serde_json::Map::new(), now_ms, 600.0));
     let member = |address: usize| {
         let request = UPGRADE.replace("GET / ", &format!("GET /radio?token={token} "));
         let request = request.replace("Host: x\r\n", &format!("Host: x\r\nX-Forwarded-For: 192.0.2.{address}\r\n"));
