@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::baseline::planned_duration;
 use super::client::moqt::{EmbeddedMoqtServer, HEADING_MOQT, MoqtClientArgs, MoqtRunPlan};
 use super::client::websocket::WebSocketProbeArgs;
-use super::client::{transaction_seed, ClientArgs, udp_only_error};
+use super::client::{ClientArgs, transaction_seed, udp_only_error};
 use super::output::{Failure, print_notice};
 use super::target::{MoqtTarget, ProbeTarget, UdpTarget};
 use super::this_machine::ThisMachineArgs;

@@ -263,8 +263,7 @@ impl<S: Workload> Node for ClientNode<S> {
         for receive in batch {
             for datagram in receive.segments() {
                 // Checked first, because a STUN response can be mistaken for AUDIO.
-                let is_loss_report =
-                    receive.source == peer && self.handle_server_report(datagram, receive.received_at);
+                let is_loss_report = receive.source == peer && self.handle_server_report(datagram, receive.received_at);
                 match &self.phase {
                     // The first datagram from the peer ends the wait for the server. This datagram and earlier datagrams are not
                     // counted.
@@ -332,7 +331,8 @@ impl<S: Workload> Node for ClientNode<S> {
             let RunConfig { peer, timeout, .. } = self.tracker.config;
             // After a pause, the replies that arrived meanwhile are still to be read.
             let resumed = self.tracker.hosts.this.resumed_at().map_or(Time::ZERO, |at| at + timeout);
-            let (complete, deadline) = (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now).max(resumed));
+            let (complete, deadline) =
+                (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now).max(resumed));
             let is_over = wait.is_over(now, complete, deadline);
             let streams = &self.tracker.streams;
             let mut requester = self.loss_report_requester.as_mut();

@@ -388,7 +388,9 @@ fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
         let packets = format_count(audio.underruns, "packet");
         let paused = match audio.source_paused_ms {
             0.0 => String::new(),
-            paused_ms => format!(". It had no audio for {}, by which the audio after it was sent later", length(paused_ms)),
+            paused_ms => {
+                format!(". It had no audio for {}, by which the audio after it was sent later", length(paused_ms))
+            }
         };
         let message = format!("underrun: the source delivered {packets} too late to be sent on time{paused}");
         found.push(Warning::new(WarningCode::Underruns, message));

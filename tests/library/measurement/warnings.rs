@@ -127,7 +127,10 @@ fn each_audio_anomaly_adds_a_warning() {
         notes(&send(audio))
     };
     assert_eq!(audio(|_| ()), [""; 0]);
-    assert_eq!(audio(|audio| audio.underruns = 2), ["underrun: the source delivered 2 packets too late to be sent on time"]);
+    assert_eq!(
+        audio(|audio| audio.underruns = 2),
+        ["underrun: the source delivered 2 packets too late to be sent on time"]
+    );
     assert_eq!(
         audio(|audio| (audio.underruns, audio.source_paused_ns) = (1, 4_900_000_000)),
         [
