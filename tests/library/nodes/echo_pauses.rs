@@ -128,7 +128,9 @@ fn datagrams_that_wait_during_a_pause_are_not_dropped() {
     let waiting: Vec<(u64, Vec<u8>)> = waiting.map(|(number, bytes)| (1_000 + u64::from(number) * 20, bytes)).collect();
     // The driver sends what is due between its reads.
     for few in waiting.chunks(4) {
-        few.iter().for_each(|(received_at, bytes)| receive(&mut echo, 6_000, *received_at, client(1), bytes));
+        for (received_at, bytes) in few {
+            receive(&mut echo, 6_000, *received_at, client(1), bytes);
+        }
         poll(&mut echo, 6_000);
     }
     while let Some(due) = echo.next_deadline() {
