@@ -154,6 +154,9 @@ pub struct RunResults {
     pub websocket: Option<WebSocketResults>,
     /// Connection of a run over MOQT.
     pub moqt: Option<MoqtResults>,
+    /// Whether the run ended early, because the port answered its first packets with nothing but ICMP port unreachable.
+    #[serde(default)]
+    pub is_port_dead: bool,
     /// ICMP "port unreachable" messages received.
     pub port_unreachable: u64,
     /// Datagrams that belong to no stream of the run. Such datagrams come from another address, are malformed, or have an unexpected type.
@@ -186,6 +189,7 @@ impl RunResults {
             host_timing: None,
             websocket: None,
             moqt: None,
+            is_port_dead: false,
             port_unreachable: 0,
             stray: 0,
         }

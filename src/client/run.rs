@@ -32,6 +32,15 @@ const FIRST_READINESS_SEQUENCE: u32 = 0x8000_0000;
 /// Maximum time that a run waits for duplicates after all replies have arrived.
 pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
 
+/// A run ends if its first packets are answered by nothing but ICMP port unreachable for this time.
+const DEAD_PORT_TIME: Duration = Duration::from_secs(2);
+
+/// The first error of a dead port arrives within this time. A later first error shows that packets were accepted before.
+const FIRST_PORT_ERROR_TIME: Duration = Duration::from_secs(1);
+
+/// Minimum number of errors of a dead port. A host may send only one error per second.
+const MIN_PORT_ERRORS: u64 = 3;
+
 /// Result of polling a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkloadStep {
@@ -68,6 +77,10 @@ pub trait Workload {
     fn waker(&self) -> Option<&DriverWaker> {
         None
     }
+    /// Whether the workload sends until it is stopped, so that the server may start at any time.
+    fn is_endless(&self) -> bool {
+        false
+    }
     /// Whether packets remain to be sent.
     fn has_unsent(&self) -> bool {
         false
@@ -102,6 +115,37 @@ pub struct ClientNode<S> {
     last_run: Time,
     /// Whether the socket had no space at the last poll. The driver then waits for the socket and not for the deadline.
     is_blocked: bool,
+    port_errors: PortErrors,
+    /// Whether the run ended because the port is dead.
+    is_port_dead: bool,
+}
+
+/// ICMP port unreachable errors since the start of counting, while nothing else has arrived.
+#[derive(Default)]
+struct PortErrors {
+    /// All errors, also before counting started.
+    total: u64,
+    count: u64,
+    first_at: Time,
+    /// Whether a datagram has arrived. Then, the port is not dead.
+    datagram_received: bool,
+}
+
+impl PortErrors {
+    /// Returns whether the new errors show that the port has been dead since `started`.
+    fn on_total(&mut self, now: Time, total: u64, started: Option<Time>) -> bool {
+        let new = total.saturating_sub(self.total);
+        self.total = total;
+        let Some(started) = started.filter(|_| new > 0) else { return false };
+        if self.count == 0 {
+            self.first_at = now;
+        }
+        self.count += new;
+        !self.datagram_received
+            && self.count >= MIN_PORT_ERRORS
+            && self.first_at <= started + FIRST_PORT_ERROR_TIME
+            && now >= started + DEAD_PORT_TIME
+    }
 }
 
 impl<S: Workload> ClientNode<S> {
@@ -119,6 +163,8 @@ impl<S: Workload> ClientNode<S> {
             readiness_wait: None,
             last_run: Time::ZERO,
             is_blocked: false,
+            port_errors: PortErrors::default(),
+            is_port_dead: false,
         }
     }
 
@@ -186,6 +232,7 @@ impl<S: Workload> ClientNode<S> {
             Some(keepalive).filter(|stats| was_used(stats) || config.evaluated_stream == StreamKind::Keepalive);
         let started = self.started.unwrap_or_default();
         run.pauses = hosts.this.results(started);
+        run.is_port_dead = self.is_port_dead;
         run.pacing = Some(pacing);
         run.stray = stray;
         run
@@ -231,6 +278,7 @@ impl<S: Workload> Node for ClientNode<S> {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
         let peer = self.tracker.config.peer;
         self.detect_pause(now, batch.iter().map(|receive| receive.received_at).min());
+        self.port_errors.datagram_received |= !batch.is_empty();
         for receive in batch {
             for datagram in receive.segments() {
                 // Checked first, because a STUN response can be mistaken for AUDIO.
@@ -303,7 +351,8 @@ impl<S: Workload> Node for ClientNode<S> {
             let RunConfig { peer, timeout, .. } = self.tracker.config;
             // After a pause, the replies that arrived meanwhile are still to be read.
             let resumed = self.tracker.hosts.this.resumed_at().map_or(Time::ZERO, |at| at + timeout);
-            let (complete, deadline) = (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now).max(resumed));
+            let (complete, deadline) =
+                (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now).max(resumed));
             let is_over = wait.is_over(now, complete, deadline);
             // If all replies arrived, there is no loss to split by direction.
             let requester = self.loss_report_requester.as_mut().filter(|_| !complete);
@@ -343,6 +392,15 @@ impl<S: Workload> Node for ClientNode<S> {
 
     fn on_dropped(&mut self, total: u64) {
         self.tracker.hosts.this.set_dropped(total);
+    }
+
+    fn on_port_unreachable(&mut self, now: Time, total: u64) {
+        let is_dead = self.port_errors.on_total(now, total, self.started);
+        if is_dead && !self.workload.is_endless() && matches!(self.phase, Phase::Sending(_) | Phase::FinalWait(..)) {
+            self.finished_at = Some(now);
+            self.is_port_dead = true;
+            self.phase = Phase::Finished;
+        }
     }
 
     fn on_stop(&mut self) -> bool {

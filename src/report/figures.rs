@@ -17,8 +17,8 @@ use super::quantities::{
 use crate::audio::quality::{Alignment, AudioQuality, ChannelLevel, CorrelationPeak, Gap, SourceQuality};
 use crate::client::{AudioResults, LossReport, RunResults, WaitResult};
 use crate::client::{CaptureResults, PlaybackResults};
-use crate::client::{PauseResults, ServerResults};
 use crate::client::{MoqtFailure, MoqtResults};
+use crate::client::{PauseResults, ServerResults};
 use crate::client::{WebSocketConnectTimes, WebSocketFailure, WebSocketResults};
 use crate::moqt::MoqtVersion;
 use crate::sanitize::sanitize;

@@ -71,8 +71,12 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
 fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
     let port_unreachable = report.datagrams.port_unreachable;
     if !report.replies_expected || stream.is_some_and(StreamFigures::has_replies) {
-        let message = "ICMP port unreachable was received during the run. The server started late or stopped early, or a firewall \
-                       intermittently rejects packets";
+        let message = if report.replies_expected {
+            "ICMP port unreachable was received during the run. The server started late or stopped early, or a firewall intermittently \
+             rejects packets"
+        } else {
+            "ICMP port unreachable was received. Check the port and the firewall, and that a program receives there"
+        };
         return (port_unreachable > 0).then(|| Warning::new(WarningCode::PortUnreachable, message));
     }
     let other = report.streams.iter().find(|(kind, stream)| *kind != report.evaluated_stream && stream.has_replies());
@@ -388,7 +392,9 @@ fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
         let packets = format_count(audio.underruns, "packet");
         let paused = match audio.source_paused_ms {
             0.0 => String::new(),
-            paused_ms => format!(". It had no audio for {}, by which the audio after it was sent later", length(paused_ms)),
+            paused_ms => {
+                format!(". It had no audio for {}, by which the audio after it was sent later", length(paused_ms))
+            }
         };
         let message = format!("underrun: the source delivered {packets} too late to be sent on time{paused}");
         found.push(Warning::new(WarningCode::Underruns, message));

@@ -16,9 +16,7 @@ use crate::io::local_socket::IpVersion;
 use crate::io::resolve;
 use crate::io::signaling::client::RoomSession;
 use crate::io::stop::StopToken;
-use crate::io::udp::{
-    self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, NodeThread,
-};
+use crate::io::udp::{self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, NodeThread};
 
 /// A target with a connected socket.
 pub struct ConnectedTarget {

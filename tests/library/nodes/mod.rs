@@ -1,6 +1,7 @@
 //! The echo server and the clients as state machines, in virtual time.
 
 mod client_backlog;
+mod client_dead_port;
 mod client_loss_report;
 mod client_wait_for;
 mod echo_admission;
