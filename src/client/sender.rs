@@ -228,8 +228,10 @@ impl<S: PayloadSource> AudioWorkload<S> {
             let mut due = self.next_datagram_due;
             let is_underrun = self.starved_at.is_some_and(|starved_at| due <= starved_at);
             let is_overdue = !self.is_live() && PacketTracker::is_overdue(due, now, self.packet_duration());
-            let is_source_late = is_underrun && !is_catching_up(tracker.hosts.this.resumed_at(), due, now);
-            if is_overdue && !is_source_late {
+            // After a pause of this host, the source needs time to catch up. This is not an underrun.
+            let resumed_at = tracker.hosts.this.resumed_at().filter(|resumed_at| now < *resumed_at + CATCH_UP_TIME);
+            let is_underrun = is_underrun && resumed_at.is_none();
+            if is_overdue && !is_underrun {
                 tracker.on_not_sent(StreamKind::Audio, due, false, &self.next_datagram);
             } else {
                 if is_overdue {
@@ -320,11 +322,6 @@ impl<S: PayloadSource> AudioWorkload<S> {
         datagram.extend(info.to_bytes());
         datagram
     }
-}
-
-/// Whether a packet that was due at `due` may be late because of a pause of this host that ended at `resumed_at`.
-fn is_catching_up(resumed_at: Option<Time>, due: Time, now: Time) -> bool {
-    resumed_at.is_some_and(|resumed_at| due < resumed_at && now < resumed_at + CATCH_UP_TIME)
 }
 
 impl<S: PayloadSource> Workload for AudioWorkload<S> {
