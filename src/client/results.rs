@@ -228,11 +228,17 @@ impl RunResults {
     /// The server's delay for AUDIO; both fields are `None` if no audio was sent.
     pub fn server_delay(&self) -> ServerDelay {
         let Some(audio) = &self.audio else { return ServerDelay::default() };
-        let min_rtt = |kind| self.stream(kind).and_then(StreamStats::min_rtt);
-        let estimated_ns = min_rtt(StreamKind::Audio).zip(min_rtt(StreamKind::Ping)).map(|(echo, ping)| echo - ping);
+        let signed = |delay| i64::try_from(delay).unwrap_or(i64::MAX);
         ServerDelay {
-            configured_ns: audio.configured_server_delay_ns.map(|delay| i64::try_from(delay).unwrap_or(i64::MAX)),
-            estimated_ns,
+            configured_ns: audio.configured_server_delay_ns.map(signed),
+            reported_ns: self.server.as_ref().map(|server| signed(server.delay_ns)),
+            estimate: audio
+                .stats
+                .min_rtt()
+                .zip(self.ping.as_ref())
+                .and_then(|(echo, ping)| DelayEstimate::new(echo, ping)),
+            // `probe --audio` sends no pings from which the delay could be estimated.
+            assumed_ns: (self.run_kind == RunKind::Probe).then_some(0),
         }
     }
 }
@@ -242,25 +248,65 @@ impl RunResults {
 pub struct ServerResults {
     /// The configured delay of the server for AUDIO, in nanoseconds.
     pub delay_ns: u64,
+    /// When this host received the first report, in nanoseconds since the start of counting.
+    #[serde(default)]
+    pub first_reported_ns: i64,
     /// Pauses of the server.
     pub pauses: PauseResults,
     /// Datagrams that the server's full receive buffer dropped between the first and the last report.
     pub dropped: u64,
 }
 
-/// Delay that the server adds to AUDIO, in nanoseconds.
+/// Delay that the server adds to AUDIO, in nanoseconds, from each source that knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerDelay {
     /// Value of `--server-delay`.
     pub configured_ns: Option<i64>,
-    /// Minimum echo time minus the minimum RTT of `LATENCY_PING`.
-    pub estimated_ns: Option<i64>,
+    /// What the server reported.
+    pub reported_ns: Option<i64>,
+    /// Estimate from echo times and pings.
+    pub estimate: Option<DelayEstimate>,
+    /// Used if there is no other value.
+    pub assumed_ns: Option<i64>,
 }
 
 impl ServerDelay {
-    /// The configured delay if there is one, otherwise the estimated delay.
+    /// The delay from the best source: the user, the server, the estimate.
     pub fn effective_ns(self) -> Option<i64> {
-        self.configured_ns.or(self.estimated_ns)
+        let estimated = self.estimate.map(|estimate| estimate.ns);
+        self.configured_ns.or(self.reported_ns).or(estimated).or(self.assumed_ns)
+    }
+
+    /// Whether [`ServerDelay::effective_ns`] is only an estimate.
+    pub fn is_estimated(self) -> bool {
+        self.configured_ns.or(self.reported_ns).is_none() && self.estimate.is_some()
+    }
+}
+
+/// An estimate of the server delay, in nanoseconds. No value is negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DelayEstimate {
+    /// The smallest echo time minus the smallest ping.
+    pub ns: i64,
+    /// The interval that contains the delay.
+    pub min_ns: i64,
+    /// End of the interval.
+    pub max_ns: i64,
+}
+
+impl DelayEstimate {
+    /// Estimates the delay from the smallest echo time. The round trip of this echo without the delay may differ from the smallest ping by as
+    /// much as most pings differ. With fewer than ten pings, it may differ by the whole smallest ping.
+    fn new(min_echo_time: i64, ping: &StreamStats) -> Option<Self> {
+        let min_ping = ping.min_rtt()?;
+        let spread = ping.rtt.percentile_if_enough(0.9).map_or(min_ping, |p90| p90 - min_ping);
+        let ns = min_echo_time - min_ping;
+        let at_least_0 = |ns: i64| ns.max(0);
+        Some(Self {
+            ns: at_least_0(ns),
+            min_ns: at_least_0(ns - spread),
+            max_ns: at_least_0((ns + spread).min(min_echo_time)),
+        })
     }
 }
 
@@ -282,8 +328,7 @@ pub struct AudioResults {
     pub first_sequence: u32,
     /// Samples sent or skipped per channel.
     pub sent_samples: u64,
-    /// Value of `--server-delay`, or else the delay of the embedded server, in nanoseconds. If neither delay is known, `probe --audio`
-    /// stores 0 in this field, and other modes store `None`. `probe --audio` sends no pings from which the delay could be estimated.
+    /// Value of `--server-delay`, or else the delay of the embedded server, in nanoseconds.
     pub configured_server_delay_ns: Option<u64>,
     /// Packets that were sent late because their samples were not ready when they were due.
     pub underruns: u64,

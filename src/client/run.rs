@@ -268,6 +268,9 @@ impl<S: Workload> ClientNode<S> {
         let Some(report) = requester.handle_response(datagram, received_at) else { return false };
         if let Some(report) = report {
             self.tracker.hosts.on_server_report(&report, self.started);
+            if self.tracker.config.server_delay.is_none() {
+                self.tracker.streams.audio.expect_first_reply_after(report.report.delay);
+            }
         }
         true
     }
@@ -311,8 +314,7 @@ impl<S: Workload> Node for ClientNode<S> {
         for receive in batch {
             for datagram in receive.segments() {
                 // Checked first, because a STUN response can be mistaken for AUDIO.
-                let is_loss_report =
-                    receive.source == peer && self.handle_server_report(datagram, receive.received_at);
+                let is_loss_report = receive.source == peer && self.handle_server_report(datagram, receive.received_at);
                 match &self.phase {
                     // The first datagram from the peer ends the wait for the server. This datagram and earlier datagrams are not
                     // counted.

@@ -421,23 +421,25 @@ fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
 
 fn server_delay_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
     let mut found = Vec::new();
-    let (configured, estimated) = (audio.server_delay_configured_ms, audio.server_delay_estimated_ms);
+    let (configured, reported) = (audio.server_delay_configured_ms, audio.server_delay_reported_ms);
+    let estimated = audio.server_delay_estimated_ms;
     if audio.echo_time_min_us.is_some() && audio.server_delay_ms.is_none() {
         let message = "no LATENCY_PONG received, so the server delay and the AUDIO round-trip times are unknown: give --server-delay";
         found.push(Warning::new(WarningCode::ServerDelayUnknown, message));
     }
-    if let (Some(configured), Some(estimated)) = (configured, estimated)
-        && (configured - estimated).abs() > SERVER_DELAY_MISMATCH_MS
+    if let (Some(configured), Some(actual)) = (configured, reported.or(estimated))
+        && (configured - actual).abs() > SERVER_DELAY_MISMATCH_MS
     {
-        let [configured, estimated] = [configured, estimated].map(|ms| format_time(ms * 1e3));
-        let message = format!("--server-delay is {configured}, but the measured server delay is {estimated}");
+        let [configured, actual] = [configured, actual].map(|ms| format_time(ms * 1e3));
+        let source = if reported.is_some() { "the server reports a delay of" } else { "the measured server delay is" };
+        let message = format!("--server-delay is {configured}, but {source} {actual}");
         found.push(Warning::new(WarningCode::ServerDelayMismatch, message));
     } else if report.streams.audio.as_ref().and_then(|audio| audio.rtt_min_us).is_some_and(|min| min < 0.0) {
         let message = "AUDIO returned earlier than --server-delay allows: the actual server delay is shorter";
         found.push(Warning::new(WarningCode::ServerDelayMismatch, message));
     }
     let pings = report.streams.ping.as_ref().map_or(0, |ping| ping.returned);
-    if configured.is_none() && estimated.is_some() && pings < MIN_PINGS_FOR_SERVER_DELAY {
+    if configured.or(reported).is_none() && estimated.is_some() && pings < MIN_PINGS_FOR_SERVER_DELAY {
         let message = format!(
             "the server delay is estimated from only {}, so AUDIO round-trip times are less accurate. Use a longer run or --server-delay",
             format_count(pings, "ping")
