@@ -162,6 +162,7 @@ impl Hosts {
         let (reported_at, delay_ns) = self.reported_delay?;
         Some(ServerResults {
             delay_ns,
+            counts: None,
             first_reported_ns: reported_at.signed_nanos_since(started),
             pauses: self.server.results(started),
             dropped: self.server.dropped_total,

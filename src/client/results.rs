@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connection_results::{MoqtResults, WebSocketResults};
 use super::hosts::PauseResults;
-use super::loss_report::LossReport;
+use super::loss_report::{CountSample, LossReport};
 use crate::audio::jitter_buffer::JitterBufferStats;
 use crate::audio::quality::{AudioQuality, SourceQuality};
 use crate::stats::{Counter, DriftEstimate, HostTiming, PacingStats, StreamStats};
@@ -251,6 +251,9 @@ pub struct ServerResults {
     /// When this host received the first report, in nanoseconds since the start of counting.
     #[serde(default)]
     pub first_reported_ns: i64,
+    /// Counts of sent and received packets when the server reported last; `None` if it did not report twice.
+    #[serde(default)]
+    pub counts: Option<CountSample>,
     /// Pauses of the server.
     pub pauses: PauseResults,
     /// Datagrams that the server's full receive buffer dropped between the first and the last report.
@@ -275,11 +278,6 @@ impl ServerDelay {
     pub fn effective_ns(self) -> Option<i64> {
         let estimated = self.estimate.map(|estimate| estimate.ns);
         self.configured_ns.or(self.reported_ns).or(estimated).or(self.assumed_ns)
-    }
-
-    /// Whether [`ServerDelay::effective_ns`] is only an estimate.
-    pub fn is_estimated(self) -> bool {
-        self.configured_ns.or(self.reported_ns).is_none() && self.estimate.is_some()
     }
 }
 
@@ -324,6 +322,9 @@ pub struct AudioResults {
     pub frame_samples: u32,
     /// Maximum payload length of a packet in bytes.
     pub payload_bytes: u32,
+    /// Maximum length of a packet in bytes, with its IP and UDP headers.
+    #[serde(default)]
+    pub ip_bytes: u32,
     /// Sequence number of the first packet.
     pub first_sequence: u32,
     /// Samples sent or skipped per channel.

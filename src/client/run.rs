@@ -12,12 +12,12 @@ use super::RunConfig;
 use super::hosts::{MIN_PAUSE, Pause};
 use super::loss_report::LossReportRequester;
 use super::results::PacketObserver;
-use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, StreamKind, WaitResult};
+use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, ServerResults, StreamKind, WaitResult};
 use super::sent_packets::{PacketTracker, ReceivedReply, parse_reply};
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::StreamStats;
 use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
-use crate::wire::{Header, PacketType};
+use crate::wire::{self, HEADER_LEN, Header, PacketType};
 
 /// Maximum packets sent before the socket is read again. Without this limit, a fast workload could delay the handling of stop
 /// requests and of received datagrams.
@@ -230,6 +230,7 @@ impl<S: Workload> ClientNode<S> {
             stats: audio,
             first_sequence,
             configured_server_delay_ns: config.server_delay.map(saturating_nanos),
+            ip_bytes: (wire::ip_udp_header_len(config.peer.ip()) + HEADER_LEN) as u32 + results.payload_bytes,
             ..results
         });
         run.ping = Some(ping).filter(|stats| was_used(stats) || config.evaluated_stream == StreamKind::Ping);
@@ -238,7 +239,8 @@ impl<S: Workload> ClientNode<S> {
         let started = self.started.unwrap_or_default();
         run.pauses = hosts.this.results(started);
         run.is_port_dead = self.is_port_dead;
-        run.server = hosts.server_results(started);
+        let counts = self.loss_report_requester.as_ref().and_then(LossReportRequester::last_counts);
+        run.server = hosts.server_results(started).map(|server| ServerResults { counts, ..server });
         run.pacing = Some(pacing);
         run.stray = stray;
         run
@@ -364,14 +366,15 @@ impl<S: Workload> Node for ClientNode<S> {
             self.start_sending(now);
         }
         if let Phase::Sending(_) = self.phase {
-            let (peer, requester) = (self.tracker.config.peer, self.loss_report_requester.as_mut());
-            let next_query = requester
-                .and_then(|requester| requester.poll_periodic(now, || self.tracker.streams.sent(), peer, sink));
             let step = self.workload.poll_transmit(now, &mut self.tracker, sink);
             self.is_blocked = step == WorkloadStep::WouldBlock;
             match step {
                 WorkloadStep::WouldBlock => {}
                 WorkloadStep::NextDue(due) => {
+                    let (tracker, requester) = (&self.tracker, self.loss_report_requester.as_mut());
+                    let next_query = requester.and_then(|requester| {
+                        requester.poll_periodic(now, || tracker.streams.sent(), tracker.config.peer, sink)
+                    });
                     self.phase = Phase::Sending(next_query.map_or(due, |query| due.min(query)));
                 }
                 WorkloadStep::Done => self.phase = Phase::FinalWait(FinalWait::new(now), now),
@@ -384,14 +387,16 @@ impl<S: Workload> Node for ClientNode<S> {
             let (complete, deadline) =
                 (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now).max(resumed));
             let is_over = wait.is_over(now, complete, deadline);
-            // If all replies arrived, there is no loss to split by direction. The query then only asks for pauses, and nothing waits for
-            // the response.
-            let requester = self.loss_report_requester.as_mut();
-            let requester = requester.filter(|requester| !complete || requester.reports_pauses());
-            let (streams, query_by) = (&self.tracker.streams, if complete { now } else { deadline });
+            let streams = &self.tracker.streams;
+            let mut requester = self.loss_report_requester.as_mut();
+            if let Some(requester) = requester.as_mut().filter(|requester| complete || !requester.has_baseline()) {
+                // Nothing waits for the response.
+                requester.poll_when_complete(now, || streams.sent(), peer, sink);
+            }
+            // If all replies arrived, there is no loss to split by direction.
             let requester_deadline = requester
-                .and_then(|requester| requester.poll_final(now, || streams.sent(), (query_by, timeout), peer, sink))
-                .filter(|_| !complete);
+                .filter(|_| !complete)
+                .and_then(|requester| requester.poll_final(now, || streams.sent(), (deadline, timeout), peer, sink));
             *next_poll = match requester_deadline {
                 Some(deadline) if is_over => deadline,
                 Some(deadline) => deadline.min(wait.next_deadline()),

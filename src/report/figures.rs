@@ -460,7 +460,7 @@ fn server_delay_row(audio: &AudioFigures) -> String {
     let time = |ms: f64| format_time_ms(ms * 1e3);
     let Some(used) = audio.server_delay_ms else { return "unknown".to_owned() };
     let source = match (audio.server_delay_configured_ms, audio.server_delay_reported_ms) {
-        (Some(_), _) => "--server-delay",
+        (Some(_), _) => "configured",
         (None, Some(_)) => "reported by the server",
         (None, None) if audio.server_delay_estimated_ms.is_some() => "estimated",
         (None, None) => return "assumed to be 0; the round trips include any delay of the server".to_owned(),

@@ -7,6 +7,7 @@ use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, HostTimingFigures, LevelFigures, PacingFigures, PlaybackFigures,
     ServerFigures, StreamFigures, UNCORRELATED,
 };
+use super::findings::FindingCode;
 use super::model::{Report, Warning, WarningCode};
 use super::quantities::{StreamLabels, format_count, format_time};
 use crate::client::StreamKind;
@@ -90,8 +91,14 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
             format_count(n, "time")
         ),
     };
+    let replies = other.map(|(kind, stream)| {
+        format!("{} arrived", format_count(stream.returned.max(stream.damaged), &report.labels(kind).reply_noun()))
+    });
+    let has_loss_report =
+        report.server.is_some() || report.loss_report.as_ref().is_some_and(|loss| loss.response_received);
+    let answer = replies.or_else(|| has_loss_report.then(|| "the server answered another request".to_owned()));
     let unreachable = match () {
-        () if other.is_some() || unmatched > 0 => "ruled out, because other datagrams arrived",
+        () if answer.is_some() || unmatched > 0 => "ruled out, because other datagrams arrived",
         () if port_unreachable > 0 => "unlikely, because ICMP port unreachable was received",
         () if is_loopback => "unlikely, because the target is this host",
         () => {
@@ -99,18 +106,21 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
              host. If both probes pass, the problem is between the two hosts"
         }
     };
-    let wrong_server = match report.evaluated_stream {
-        StreamKind::Audio => "no echo server listens there, or the server delay exceeds the run duration".to_owned(),
-        StreamKind::Ping | StreamKind::Keepalive => format!("the server does not answer {request}"),
+    let is_audio = report.evaluated_stream == StreamKind::Audio;
+    let large_packets = report.findings.iter().any(|finding| finding.code == FindingCode::LargePackets);
+    let wrong_server = match (is_audio, &answer) {
+        (true, Some(_)) if large_packets => "the path drops packets of this length (see the finding)".to_owned(),
+        (true, Some(_)) => "the server does not return AUDIO, or its delay exceeds the run duration".to_owned(),
+        (true, None) if unmatched > 0 => "another program than an echo server listens there".to_owned(),
+        (true, None) => "no echo server listens there, or the server delay exceeds the run duration".to_owned(),
+        (false, _) => format!("the server does not answer {request}"),
     };
-    let other_replies = match (other, unmatched) {
-        (Some((kind, stream)), _) => {
-            let replies = stream.returned.max(stream.damaged);
-            format!(
-                "likely, because {} arrived. Give --server-delay or a longer --timeout",
-                format_count(replies, &report.labels(kind).reply_noun())
-            )
+    let other_replies = match (answer, unmatched) {
+        (Some(answer), _) if large_packets => format!("likely, because {answer}"),
+        (Some(answer), _) if is_audio => {
+            format!("likely, because {answer}. Give --server-delay or a longer --timeout")
         }
+        (Some(answer), _) => format!("likely, because {answer}. Check that the server is an echo server"),
         (None, 1..) => format!(
             "likely, because {} arrived without a matching request. Check the port, and that the server is an echo server",
             format_count(unmatched, "datagram")
