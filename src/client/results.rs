@@ -204,6 +204,11 @@ impl RunResults {
         }
     }
 
+    /// Whether the server answered a request for a loss report.
+    pub fn server_answered(&self) -> bool {
+        self.server.is_some() || self.loss_report.as_ref().is_some_and(|report| report.response_received)
+    }
+
     /// Number of packets of a stream lost upstream; `None` without the server's receive counts.
     pub fn lost_upstream(&self, kind: StreamKind) -> Option<u64> {
         let (loss_report, stream) = (self.loss_report.as_ref()?, self.stream(kind)?);

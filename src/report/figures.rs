@@ -459,16 +459,17 @@ fn ipdv_row(stream: &StreamFigures) -> Option<String> {
 fn server_delay_row(audio: &AudioFigures) -> String {
     let time = |ms: f64| format_time_ms(ms * 1e3);
     let Some(used) = audio.server_delay_ms else { return "unknown".to_owned() };
-    let source = match (audio.server_delay_configured_ms, audio.server_delay_reported_ms) {
-        (Some(_), _) => "configured",
-        (None, Some(_)) => "reported by the server",
-        (None, None) if audio.server_delay_estimated_ms.is_some() => "estimated",
-        (None, None) => return "assumed to be 0; the round trips include any delay of the server".to_owned(),
-    };
     let interval = audio.server_delay_estimated_min_ms.zip(audio.server_delay_estimated_max_ms);
-    let interval =
-        interval.map_or_else(String::new, |(min, max)| format!("; measured: {} to {}", time(min), time(max)));
-    format!("{} ({source}{interval}), not part of the round trips", time(used))
+    let interval = interval.map(|(min, max)| format!("between {} and {}", time(min), time(max)));
+    let source = match (audio.server_delay_configured_ms, audio.server_delay_reported_ms, interval) {
+        (None, None, None) => return "assumed to be 0; the round trips include any delay of the server".to_owned(),
+        (None, None, Some(interval)) => format!("estimated {interval}"),
+        (configured, _, interval) => {
+            let source = if configured.is_some() { "configured" } else { "reported by the server" };
+            source.to_owned() + &interval.map_or_else(String::new, |interval| format!("; measured {interval}"))
+        }
+    };
+    format!("{} ({source}), not part of the round trips", time(used))
 }
 
 fn captured(capture: &CaptureFigures) -> String {

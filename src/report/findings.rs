@@ -104,7 +104,7 @@ fn large_packets(run: &RunResults) -> Option<String> {
     let (returned, settled) =
         small.fold((0, 0), |(returned, settled), stream| (returned + stream.returned, settled + stream.settled()));
     let small_packets_return =
-        if settled > 0 { returned > 0 && is_most(returned, settled) } else { run.server.is_some() };
+        if settled > 0 { returned > 0 && is_most(returned, settled) } else { run.server_answered() };
     // An echo after the time-out is no loss of the path. A warning names the wrong --server-delay.
     let delay = run.server_delay();
     let is_too_late = delay.configured_ns.zip(delay.reported_ns).is_some_and(|(configured, reported)| {
@@ -113,7 +113,8 @@ fn large_packets(run: &RunResults) -> Option<String> {
     if !small_packets_return || is_too_late {
         return None;
     }
-    let counts = run.server.as_ref().and_then(|server| server.counts);
+    let samples = run.loss_report.as_ref().and_then(|report| report.samples.last().copied());
+    let counts = run.server.as_ref().and_then(|server| server.counts).or(samples);
     let received = counts.map(|counts| {
         (u64::from(counts.received[StreamKind::Audio as usize]), counts.sent[StreamKind::Audio as usize])
     });
