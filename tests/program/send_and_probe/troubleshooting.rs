@@ -204,7 +204,7 @@ fn every_udp_symptom_has_its_message() {
                 "failed: the port answered with nothing but ICMP port unreachable for …, so the run ended early",
                 || {
                     let (_reserved, address) = closed_udp_port();
-                    run_args(["send", "--tone", "440", "--duration", "60s", "--to", &address.to_string()])
+                    run_args(format!("send --tone 440 --duration 60s --to {address}").split(' '))
                 },
             ),
             (
