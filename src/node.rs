@@ -101,6 +101,10 @@ pub trait Node {
     /// pauses and at the end.
     fn on_dropped(&mut self, _total: u64) {}
 
+    /// Called with the number of ICMP port unreachable errors that the system has reported so far.
+    /// This call precedes [`Node::poll_transmit`].
+    fn on_port_unreachable(&mut self, _now: Time, _total: u64) {}
+
     /// Called once when a stop is requested. If the result is true, the node still waits for a reply. The driver then continues for a short
     /// time, or until the node has no deadline left.
     fn on_stop(&mut self) -> bool {

@@ -159,9 +159,7 @@ impl Args {
         let config = RunConfig {
             peer: target.address,
             evaluated_stream: stream_kind,
-            // An AUDIO probe sends no pings, so the server delay cannot be measured.
-            server_delay: (stream_kind == StreamKind::Audio)
-                .then(|| self.client.known_server_delay().unwrap_or_default()),
+            server_delay: self.client.known_server_delay().filter(|_| stream_kind == StreamKind::Audio),
             first_echo_timeout: self.client.expected_first_echo(),
             timeout: self.client.timeout(),
             late_after: self.client.late_after.map(|TimeSpan(late)| late),

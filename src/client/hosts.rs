@@ -104,12 +104,20 @@ pub(super) struct Hosts {
     pub(super) server_known_until: Time,
     /// The first and the last report of the server.
     reports: Option<(TimedReport, TimedReport)>,
+    /// The server's delay for AUDIO in nanoseconds, and when this host received the first report of it.
+    pub(super) reported_delay: Option<(Time, u64)>,
 }
 
 impl Hosts {
     /// Hosts without a pause, and a server that reports no pauses.
     pub(super) fn new() -> Self {
-        Self { this: HostLog::default(), server: HostLog::default(), server_known_until: Time::MAX, reports: None }
+        Self {
+            this: HostLog::default(),
+            server: HostLog::default(),
+            server_known_until: Time::MAX,
+            reports: None,
+            reported_delay: None,
+        }
     }
 
     /// Records what the server reported about itself. Counting started at `started`; earlier pauses do not matter.
@@ -140,6 +148,7 @@ impl Hosts {
         }
         self.server.dropped += u64::from(now.dropped.saturating_sub(dropped));
         self.server.dropped_total += u64::from(now.dropped.saturating_sub(dropped));
+        self.reported_delay.get_or_insert((received_at, saturating_nanos(now.delay)));
         self.reports = Some((self.reports.map_or(*report, |(first, _)| first), *report));
     }
 
@@ -150,12 +159,20 @@ impl Hosts {
 
     /// What the server reported about itself; its pauses are relative to `started`.
     pub(super) fn server_results(&self, started: Time) -> Option<ServerResults> {
-        let (_, last) = self.reports?;
+        let (reported_at, delay_ns) = self.reported_delay?;
         Some(ServerResults {
-            delay_ns: saturating_nanos(last.report.delay),
+            delay_ns,
+            counts: None,
+            first_reported_ns: reported_at.signed_nanos_since(started),
             pauses: self.server.results(started),
             dropped: self.server.dropped_total,
         })
+    }
+
+    /// The server's delay for AUDIO, if the server had reported it before `at`.
+    pub(super) fn delay_reported_before(&self, at: Time) -> Option<i64> {
+        let (reported_at, delay_ns) = self.reported_delay?;
+        (reported_at < at).then(|| i64::try_from(delay_ns).unwrap_or(i64::MAX))
     }
 
     /// Whether a host paused between `from` and `to`.

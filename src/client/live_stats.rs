@@ -440,7 +440,7 @@ impl LiveStats {
         }
         let configured =
             self.config.server_delay.map(|delay| i64::try_from(saturating_nanos(delay)).unwrap_or(i64::MAX));
-        configured.or_else(|| Some(self.round_trips.min_rtt()? - self.min_ping_rtt?))
+        configured.or_else(|| Some((self.round_trips.min_rtt()? - self.min_ping_rtt?).max(0)))
     }
 
     /// The figures at `now`.

@@ -330,6 +330,11 @@ impl LossReportRequester {
         if self.last.poll_transmit(now, destination, sink) { self.last.next_deadline() } else { None }
     }
 
+    /// The counts of the latest response.
+    pub(super) fn last_counts(&self) -> Option<CountSample> {
+        self.samples.last().copied()
+    }
+
     /// Returns the result. The result of an `interrupted` run has no final receive counts, because packets were still in flight.
     pub(super) fn loss_report(&self, interrupted: bool) -> LossReport {
         let periodic = self.periodic.as_ref().and_then(|(query, _)| query.response);

@@ -34,8 +34,9 @@ pub use prober::{ProbeConfig, ProbeWorkload, Prober};
 pub use replay::{RecordedPacket, ReplayError, StreamCounts, replay};
 pub use request_matcher::RequestMatcher;
 pub use results::{
-    AudioResults, CaptureResults, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, ProgressCounters,
-    RunKind, RunOrigin, RunResults, SentAudio, ServerDelay, ServerResults, StopSignal, StreamKind, WaitResult,
+    AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults,
+    ProgressCounters, RunKind, RunOrigin, RunResults, SentAudio, ServerDelay, ServerResults, StopSignal, StreamKind,
+    WaitResult,
 };
 pub use run::{ClientNode, DUPLICATE_WAIT, Schedule, Workload, WorkloadStep};
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};

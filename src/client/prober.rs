@@ -103,6 +103,10 @@ impl Workload for ProbeWorkload {
         WorkloadStep::NextDue(now)
     }
 
+    fn is_endless(&self) -> bool {
+        self.config.count.is_none()
+    }
+
     fn audio_results(&self) -> Option<AudioResults> {
         (self.config.stream_kind == StreamKind::Audio).then(|| AudioResults {
             sample_rate: SAMPLE_RATE,

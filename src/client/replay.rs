@@ -111,6 +111,8 @@ pub fn replay(
     tracker.hosts.this = HostLog::replayed(&run.pauses, started);
     if let Some(server) = &run.server {
         tracker.hosts.server = HostLog::replayed(&server.pauses, started);
+        let reported_at = Time::from_nanos(started.as_nanos().saturating_add_signed(server.first_reported_ns));
+        tracker.hosts.reported_delay = Some((reported_at, server.delay_ns));
     }
     for event in events {
         let Some(received_at) = event.received_at else { continue };

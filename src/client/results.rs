@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connection_results::{MoqtResults, WebSocketResults};
 use super::hosts::PauseResults;
-use super::loss_report::LossReport;
+use super::loss_report::{CountSample, LossReport};
 use crate::audio::jitter_buffer::JitterBufferStats;
 use crate::audio::quality::{AudioQuality, SourceQuality};
 use crate::stats::{Counter, DriftEstimate, HostTiming, PacingStats, StreamStats};
@@ -154,6 +154,9 @@ pub struct RunResults {
     pub websocket: Option<WebSocketResults>,
     /// Connection of a run over MOQT.
     pub moqt: Option<MoqtResults>,
+    /// Whether the run ended early, because the port answered its first packets with nothing but ICMP port unreachable.
+    #[serde(default)]
+    pub is_port_dead: bool,
     /// ICMP "port unreachable" messages received.
     pub port_unreachable: u64,
     /// Datagrams that belong to no stream of the run. Such datagrams come from another address, are malformed, or have an unexpected type.
@@ -186,6 +189,7 @@ impl RunResults {
             host_timing: None,
             websocket: None,
             moqt: None,
+            is_port_dead: false,
             port_unreachable: 0,
             stray: 0,
         }
@@ -198,6 +202,11 @@ impl RunResults {
             StreamKind::Ping => self.ping.as_ref(),
             StreamKind::Keepalive => self.keepalive.as_ref(),
         }
+    }
+
+    /// Whether the server answered a request for a loss report.
+    pub fn server_answered(&self) -> bool {
+        self.server.is_some() || self.loss_report.as_ref().is_some_and(|report| report.response_received)
     }
 
     /// Number of packets of a stream lost upstream; `None` without the server's receive counts.
@@ -224,11 +233,17 @@ impl RunResults {
     /// The server's delay for AUDIO; both fields are `None` if no audio was sent.
     pub fn server_delay(&self) -> ServerDelay {
         let Some(audio) = &self.audio else { return ServerDelay::default() };
-        let min_rtt = |kind| self.stream(kind).and_then(StreamStats::min_rtt);
-        let estimated_ns = min_rtt(StreamKind::Audio).zip(min_rtt(StreamKind::Ping)).map(|(echo, ping)| echo - ping);
+        let signed = |delay| i64::try_from(delay).unwrap_or(i64::MAX);
         ServerDelay {
-            configured_ns: audio.configured_server_delay_ns.map(|delay| i64::try_from(delay).unwrap_or(i64::MAX)),
-            estimated_ns,
+            configured_ns: audio.configured_server_delay_ns.map(signed),
+            reported_ns: self.server.as_ref().map(|server| signed(server.delay_ns)),
+            estimate: audio
+                .stats
+                .min_rtt()
+                .zip(self.ping.as_ref())
+                .and_then(|(echo, ping)| DelayEstimate::new(echo, ping)),
+            // `probe --audio` sends no pings from which the delay could be estimated.
+            assumed_ns: (self.run_kind == RunKind::Probe).then_some(0),
         }
     }
 }
@@ -238,25 +253,63 @@ impl RunResults {
 pub struct ServerResults {
     /// The configured delay of the server for AUDIO, in nanoseconds.
     pub delay_ns: u64,
+    /// When this host received the first report, in nanoseconds since the start of counting.
+    #[serde(default)]
+    pub first_reported_ns: i64,
+    /// Counts of sent and received packets when the server reported last; `None` if it did not report twice.
+    #[serde(default)]
+    pub counts: Option<CountSample>,
     /// Pauses of the server.
     pub pauses: PauseResults,
     /// Datagrams that the server's full receive buffer dropped between the first and the last report.
     pub dropped: u64,
 }
 
-/// Delay that the server adds to AUDIO, in nanoseconds.
+/// Delay that the server adds to AUDIO, in nanoseconds, from each source that knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServerDelay {
     /// Value of `--server-delay`.
     pub configured_ns: Option<i64>,
-    /// Minimum echo time minus the minimum RTT of `LATENCY_PING`.
-    pub estimated_ns: Option<i64>,
+    /// What the server reported.
+    pub reported_ns: Option<i64>,
+    /// Estimate from echo times and pings.
+    pub estimate: Option<DelayEstimate>,
+    /// Used if there is no other value.
+    pub assumed_ns: Option<i64>,
 }
 
 impl ServerDelay {
-    /// The configured delay if there is one, otherwise the estimated delay.
+    /// The delay from the best source: the user, the server, the estimate.
     pub fn effective_ns(self) -> Option<i64> {
-        self.configured_ns.or(self.estimated_ns)
+        let estimated = self.estimate.map(|estimate| estimate.ns);
+        self.configured_ns.or(self.reported_ns).or(estimated).or(self.assumed_ns)
+    }
+}
+
+/// An estimate of the server delay, in nanoseconds. No value is negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DelayEstimate {
+    /// The smallest echo time minus the smallest ping.
+    pub ns: i64,
+    /// The interval that contains the delay.
+    pub min_ns: i64,
+    /// End of the interval.
+    pub max_ns: i64,
+}
+
+impl DelayEstimate {
+    /// Estimates the delay from the smallest echo time. The round trip of this echo without the delay may differ from the smallest ping by as
+    /// much as most pings differ. With fewer than ten pings, it may differ by the whole smallest ping.
+    fn new(min_echo_time: i64, ping: &StreamStats) -> Option<Self> {
+        let min_ping = ping.min_rtt()?;
+        let spread = ping.rtt.percentile_if_enough(0.9).map_or(min_ping, |p90| p90 - min_ping);
+        let ns = min_echo_time - min_ping;
+        let at_least_0 = |ns: i64| ns.max(0);
+        Some(Self {
+            ns: at_least_0(ns),
+            min_ns: at_least_0(ns - spread),
+            max_ns: at_least_0((ns + spread).min(min_echo_time)),
+        })
     }
 }
 
@@ -274,12 +327,14 @@ pub struct AudioResults {
     pub frame_samples: u32,
     /// Maximum payload length of a packet in bytes.
     pub payload_bytes: u32,
+    /// Maximum length of a packet in bytes, with its IP and UDP headers.
+    #[serde(default)]
+    pub ip_bytes: u32,
     /// Sequence number of the first packet.
     pub first_sequence: u32,
     /// Samples sent or skipped per channel.
     pub sent_samples: u64,
-    /// Value of `--server-delay`, or else the delay of the embedded server, in nanoseconds. If neither delay is known, `probe --audio`
-    /// stores 0 in this field, and other modes store `None`. `probe --audio` sends no pings from which the delay could be estimated.
+    /// Value of `--server-delay`, or else the delay of the embedded server, in nanoseconds.
     pub configured_server_delay_ns: Option<u64>,
     /// Packets that were sent late because their samples were not ready when they were due.
     pub underruns: u64,

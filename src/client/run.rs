@@ -12,12 +12,12 @@ use super::RunConfig;
 use super::hosts::{MIN_PAUSE, Pause};
 use super::loss_report::LossReportRequester;
 use super::results::PacketObserver;
-use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, StreamKind, WaitResult};
+use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, ServerResults, StreamKind, WaitResult};
 use super::sent_packets::{PacketTracker, ReceivedReply, parse_reply};
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::StreamStats;
 use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
-use crate::wire::{Header, PacketType};
+use crate::wire::{self, HEADER_LEN, Header, PacketType};
 
 /// Maximum packets sent before the socket is read again. Without this limit, a fast workload could delay the handling of stop
 /// requests and of received datagrams.
@@ -31,6 +31,15 @@ const FIRST_READINESS_SEQUENCE: u32 = 0x8000_0000;
 
 /// Maximum time that a run waits for duplicates after all replies have arrived.
 pub const DUPLICATE_WAIT: Duration = Duration::from_millis(100);
+
+/// A run ends if its first packets are answered by nothing but ICMP port unreachable for this time.
+const DEAD_PORT_TIME: Duration = Duration::from_secs(2);
+
+/// The first error of a dead port arrives within this time. A later first error shows that packets were accepted before.
+const FIRST_PORT_ERROR_TIME: Duration = Duration::from_secs(1);
+
+/// Minimum number of errors of a dead port. A host may send only one error per second.
+const MIN_PORT_ERRORS: u64 = 3;
 
 /// Result of polling a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +77,10 @@ pub trait Workload {
     fn waker(&self) -> Option<&DriverWaker> {
         None
     }
+    /// Whether the workload sends until it is stopped, so that the server may start at any time.
+    fn is_endless(&self) -> bool {
+        false
+    }
     /// Whether packets remain to be sent.
     fn has_unsent(&self) -> bool {
         false
@@ -102,6 +115,37 @@ pub struct ClientNode<S> {
     last_run: Time,
     /// Whether the socket had no space at the last poll. The driver then waits for the socket and not for the deadline.
     is_blocked: bool,
+    port_errors: PortErrors,
+    /// Whether the run ended because the port is dead.
+    is_port_dead: bool,
+}
+
+/// ICMP port unreachable errors since the start of counting, while nothing else has arrived.
+#[derive(Default)]
+struct PortErrors {
+    /// All errors, also before counting started.
+    total: u64,
+    count: u64,
+    first_at: Time,
+    /// Whether a datagram has arrived. Then, the port is not dead.
+    datagram_received: bool,
+}
+
+impl PortErrors {
+    /// Returns whether the new errors show that the port has been dead since `started`.
+    fn on_total(&mut self, now: Time, total: u64, started: Option<Time>) -> bool {
+        let new = total.saturating_sub(self.total);
+        self.total = total;
+        let Some(started) = started.filter(|_| new > 0) else { return false };
+        if self.count == 0 {
+            self.first_at = now;
+        }
+        self.count += new;
+        !self.datagram_received
+            && self.count >= MIN_PORT_ERRORS
+            && self.first_at <= started + FIRST_PORT_ERROR_TIME
+            && now >= started + DEAD_PORT_TIME
+    }
 }
 
 impl<S: Workload> ClientNode<S> {
@@ -124,6 +168,8 @@ impl<S: Workload> ClientNode<S> {
             readiness_wait: None,
             last_run: Time::ZERO,
             is_blocked: false,
+            port_errors: PortErrors::default(),
+            is_port_dead: false,
         }
     }
 
@@ -184,6 +230,7 @@ impl<S: Workload> ClientNode<S> {
             stats: audio,
             first_sequence,
             configured_server_delay_ns: config.server_delay.map(saturating_nanos),
+            ip_bytes: (wire::ip_udp_header_len(config.peer.ip()) + HEADER_LEN) as u32 + results.payload_bytes,
             ..results
         });
         run.ping = Some(ping).filter(|stats| was_used(stats) || config.evaluated_stream == StreamKind::Ping);
@@ -191,7 +238,9 @@ impl<S: Workload> ClientNode<S> {
             Some(keepalive).filter(|stats| was_used(stats) || config.evaluated_stream == StreamKind::Keepalive);
         let started = self.started.unwrap_or_default();
         run.pauses = hosts.this.results(started);
-        run.server = hosts.server_results(started);
+        run.is_port_dead = self.is_port_dead;
+        let counts = self.loss_report_requester.as_ref().and_then(LossReportRequester::last_counts);
+        run.server = hosts.server_results(started).map(|server| ServerResults { counts, ..server });
         run.pacing = Some(pacing);
         run.stray = stray;
         run
@@ -221,6 +270,9 @@ impl<S: Workload> ClientNode<S> {
         let Some(report) = requester.handle_response(datagram, received_at) else { return false };
         if let Some(report) = report {
             self.tracker.hosts.on_server_report(&report, self.started);
+            if self.tracker.config.server_delay.is_none() {
+                self.tracker.streams.audio.expect_first_reply_after(report.report.delay);
+            }
         }
         true
     }
@@ -259,6 +311,7 @@ impl<S: Workload> Node for ClientNode<S> {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
         let peer = self.tracker.config.peer;
         self.detect_pause(now, batch.iter().map(|receive| receive.received_at).min());
+        self.port_errors.datagram_received |= !batch.is_empty();
         self.update_server_knowledge(now);
         for receive in batch {
             for datagram in receive.segments() {
@@ -377,6 +430,15 @@ impl<S: Workload> Node for ClientNode<S> {
 
     fn on_dropped(&mut self, total: u64) {
         self.tracker.hosts.this.set_dropped(total);
+    }
+
+    fn on_port_unreachable(&mut self, now: Time, total: u64) {
+        let is_dead = self.port_errors.on_total(now, total, self.started);
+        if is_dead && !self.workload.is_endless() && matches!(self.phase, Phase::Sending(_) | Phase::FinalWait(..)) {
+            self.finished_at = Some(now);
+            self.is_port_dead = true;
+            self.phase = Phase::Finished;
+        }
     }
 
     fn on_stop(&mut self) -> bool {

@@ -159,14 +159,15 @@ impl PacketTracker {
         }
     }
 
-    /// AUDIO is late if its RTT minus the server delay exceeds `late_after`. The server delay is the configured delay, if there is one.
-    /// Otherwise, the server delay is estimated as the minimum echo time minus the minimum ping RTT.
+    /// AUDIO is late if its RTT minus the server delay exceeds `late_after`. The server delay is the one of
+    /// [`ServerDelay`](super::ServerDelay), as far as it is known when the reply arrives.
     fn on_audio_received(&mut self, reply: ReceivedReply<'_>, late_after: Option<i64>) {
-        let configured = self.config.server_delay.map(signed_nanos);
-        let min_ping = self.streams.ping.min_rtt;
+        let known = self.config.server_delay.map(signed_nanos);
+        let known = known.or_else(|| self.hosts.delay_reported_before(reply.received_at));
+        let (min_ping, assumed) = (self.streams.ping.min_rtt, (!self.streams.ping.has_sent()).then_some(0));
         let is_late = |min_rtt: Option<i64>, rtt: i64| {
-            let estimated = || min_rtt.zip(min_ping).map(|(echo, ping)| echo - ping);
-            let server_delay = configured.or_else(estimated);
+            let estimated = || min_rtt.zip(min_ping).map(|(echo, ping)| (echo - ping).max(0));
+            let server_delay = known.or_else(estimated).or(assumed);
             server_delay.zip(late_after).is_some_and(|(delay, limit)| rtt.saturating_sub(delay) > limit)
         };
         self.streams.audio.on_received(reply, is_late, &self.hosts, &mut *self.observer);
@@ -341,6 +342,11 @@ impl SentPackets {
             unverified: VecDeque::with_capacity(round_trips_per_second * UNVERIFIED_SECONDS),
             stats,
         }
+    }
+
+    /// Sets the time at which the reply to a packet is expected before the first reply has arrived.
+    pub(super) fn expect_first_reply_after(&mut self, delay: Duration) {
+        self.first_reply_timeout = self.first_reply_timeout.map(|_| delay);
     }
 
     /// Index of the next packet.

@@ -128,7 +128,10 @@ figures! {
         payload_bytes: u32 = audio.payload_bytes;
         server_delay_ms: Option<f64> = server_delay.effective_ns().map(millis) => Ms, "server delay", Composed(server_delay_row);
         server_delay_configured_ms: Option<f64> = server_delay.configured_ns.map(millis);
-        server_delay_estimated_ms: Option<f64> = server_delay.estimated_ns.map(millis);
+        server_delay_reported_ms: Option<f64> = server_delay.reported_ns.map(millis);
+        server_delay_estimated_ms: Option<f64> = server_delay.estimate.map(|estimate| millis(estimate.ns));
+        server_delay_estimated_min_ms: Option<f64> = server_delay.estimate.map(|estimate| millis(estimate.min_ns));
+        server_delay_estimated_max_ms: Option<f64> = server_delay.estimate.map(|estimate| millis(estimate.max_ns));
         echo_time_min_us: Option<f64> = echo.min().map(micros) => FineUs, "echo time", Part("min", Always);
         echo_time_p50_us: Option<f64> = echo.percentile(0.5).map(micros) => FineUs, "echo time", Part("p50", Always);
         echo_time_p99_us: Option<f64> = echo.percentile(0.99).map(micros) => FineUs, "echo time", Part("p99", Always);
@@ -454,15 +457,19 @@ fn ipdv_row(stream: &StreamFigures) -> Option<String> {
 }
 
 fn server_delay_row(audio: &AudioFigures) -> String {
-    let [used, configured, estimated] =
-        [audio.server_delay_ms, audio.server_delay_configured_ms, audio.server_delay_estimated_ms]
-            .map(|ms| ms.map_or_else(|| "-".to_owned(), |ms| format_time_ms(ms * 1e3)));
-    // `probe --audio` assumes 0, because nothing measures the delay.
-    if audio.server_delay_ms == Some(0.0) && audio.server_delay_estimated_ms.is_none() {
-        return "assumed to be 0; the round trips include any delay of the server".to_owned();
-    }
-    let note = audio.server_delay_ms.map_or("", |_| ", not part of the round trips");
-    format!("{used}{note} (configured {configured}, estimated {estimated})")
+    let time = |ms: f64| format_time_ms(ms * 1e3);
+    let Some(used) = audio.server_delay_ms else { return "unknown".to_owned() };
+    let interval = audio.server_delay_estimated_min_ms.zip(audio.server_delay_estimated_max_ms);
+    let interval = interval.map(|(min, max)| format!("between {} and {}", time(min), time(max)));
+    let source = match (audio.server_delay_configured_ms, audio.server_delay_reported_ms, interval) {
+        (None, None, None) => return "assumed to be 0; the round trips include any delay of the server".to_owned(),
+        (None, None, Some(interval)) => format!("estimated {interval}"),
+        (configured, _, interval) => {
+            let source = if configured.is_some() { "configured" } else { "reported by the server" };
+            source.to_owned() + &interval.map_or_else(String::new, |interval| format!("; measured {interval}"))
+        }
+    };
+    format!("{} ({source}), not part of the round trips", time(used))
 }
 
 fn captured(capture: &CaptureFigures) -> String {

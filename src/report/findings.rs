@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::quantities::{RoundTrip, RunProtocol, StreamLabels, format_count, format_share, format_time_ms, micros};
-use crate::client::RunResults;
+use crate::client::{AudioResults, RunKind, RunResults, StreamKind};
 use crate::stats::{Outage, StreamStats};
 use crate::time::Time;
 
@@ -28,11 +28,21 @@ const MIN_DUPLICATED_RATIO: f64 = 0.001;
 /// Minimum of the 99th percentile of the packet delay variation, in nanoseconds.
 const MIN_DELAY_VARIATION_NS: i64 = 10_000_000;
 
+/// Minimum share of the AUDIO packets that are lost because of their length, and of the smaller packets that return nevertheless.
+const MIN_SHARE_OF_LENGTH: f64 = 0.9;
+
+/// Every IPv4 path carries packets of this length. Only the server's counts can show that such packets are lost because of their length.
+const MIN_MTU: u32 = 576;
+
+/// Every IPv6 path, and almost every IPv4 path, carries packets of this length without fragments.
+const SAFE_MTU: u32 = 1_280;
+
 /// The subject of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "each code is defined in docs/measuring.md")]
 pub enum FindingCode {
+    LargePackets,
     Outage,
     Loss,
     Stalls,
@@ -50,8 +60,12 @@ pub struct Finding {
     pub message: String,
 }
 
-/// All findings about the evaluated stream, the worst first. A run without any reply has no findings, because its warnings name the causes.
+/// All findings about the evaluated stream, the worst first. If only large packets are lost, this is the only finding. All other runs without
+/// a reply have no findings, because their warnings name the causes.
 pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
+    if let Some(message) = large_packets(run) {
+        return vec![Finding { code: FindingCode::LargePackets, message }];
+    }
     let Some(stream) = run.stream(run.evaluated_stream).filter(|stream| stream.returned > 0 && run.replies_expected)
     else {
         return Vec::new();
@@ -76,6 +90,64 @@ pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
         (FindingCode::Duplicates, duplicates(stream, unit)),
     ];
     all.into_iter().filter_map(|(code, message)| Some(Finding { code, message: message? })).collect()
+}
+
+/// Whether AUDIO is lost because of its length: smaller packets return, or the server reports that it received them.
+fn large_packets(run: &RunResults) -> Option<String> {
+    let audio = run.audio.as_ref().filter(|_| run.replies_expected && !run.is_port_dead)?;
+    let is_most = |part: u64, all: u64| part as f64 >= MIN_SHARE_OF_LENGTH * all as f64;
+    let AudioResults { stats, ip_bytes, frame_samples, channels, .. } = audio;
+    if stats.lost < MIN_LOST_FOR_PATTERN || !is_most(stats.lost, stats.settled()) {
+        return None;
+    }
+    let small = [&run.ping, &run.keepalive].into_iter().flatten();
+    let (returned, settled) =
+        small.fold((0, 0), |(returned, settled), stream| (returned + stream.returned, settled + stream.settled()));
+    let small_packets_return =
+        if settled > 0 { returned > 0 && is_most(returned, settled) } else { run.server_answered() };
+    // An echo after the time-out is no loss of the path. A warning names the wrong --server-delay.
+    let delay = run.server_delay();
+    let is_too_late = delay.configured_ns.zip(delay.reported_ns).is_some_and(|(configured, reported)| {
+        reported.saturating_sub(configured).cast_unsigned() >= run.timeout_ns && reported > configured
+    });
+    if !small_packets_return || is_too_late {
+        return None;
+    }
+    let samples = run.loss_report.as_ref().and_then(|report| report.samples.last().copied());
+    let counts = run.server.as_ref().and_then(|server| server.counts).or(samples);
+    let received = counts.map(|counts| {
+        (u64::from(counts.received[StreamKind::Audio as usize]), counts.sent[StreamKind::Audio as usize])
+    });
+    let direction = match received {
+        None if *ip_bytes <= MIN_MTU => return None,
+        None => "In which direction is unknown, because the server does not report its packet counts. A device on the path drops fragments \
+                 or packets of this length, or the server does not return AUDIO"
+            .to_owned(),
+        Some((received, sent)) => {
+            let counted = format!("the server received {received} of {sent}");
+            if is_most(sent.saturating_sub(received), sent) {
+                format!("The loss is upstream, from this host to the server: {counted}. A device on the path drops fragments or packets of \
+                         this length")
+            } else if is_most(received, sent) {
+                format!("The loss is downstream, from the server to this host: {counted}. A device on the path drops fragments or packets of \
+                         this length, or a limit of the server rejects them")
+            } else {
+                format!("The loss is in both directions: {counted}. A device on the path drops fragments or packets of this length")
+            }
+        }
+    };
+    let remedy = match run.run_kind {
+        RunKind::Probe => "a smaller --size".to_owned(),
+        RunKind::Send => {
+            let headers = ip_bytes - audio.payload_bytes.min(*ip_bytes);
+            let max_samples = SAFE_MTU.saturating_sub(headers) / (4 * u32::from(*channels).max(1));
+            format!("a smaller --frame-size, such as {}", max_samples.min(frame_samples / 2).max(1))
+        }
+    };
+    Some(format!(
+        "Only large packets are lost: AUDIO packets have {ip_bytes} bytes with their IP headers, but smaller packets return. {direction}. Give \
+         {remedy}."
+    ))
 }
 
 fn outage(stream: &StreamStats, unit: &str) -> Option<String> {

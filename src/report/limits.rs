@@ -413,6 +413,12 @@ fn no_reply_reason(run: &RunResults, stream: Option<&StreamStats>) -> Option<Str
     if let Some(wait) = run.readiness_wait.filter(|wait| !wait.reply_received) {
         return Some(format!("no reply within {}", format_time(wait.waited_ns as f64 / 1e3)));
     }
+    if run.is_port_dead {
+        let answered_for = format_time(run.duration_ns as f64 / 1e3);
+        return Some(format!(
+            "the port answered with nothing but ICMP port unreachable for {answered_for}, so the run ended early"
+        ));
+    }
     let Some(stream) = stream.filter(|stream| stream.sent > 0) else {
         return Some(NOTHING_SENT.to_owned());
     };

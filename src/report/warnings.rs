@@ -7,6 +7,7 @@ use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, HostTimingFigures, LevelFigures, PacingFigures, PlaybackFigures,
     ServerFigures, StreamFigures, UNCORRELATED,
 };
+use super::findings::FindingCode;
 use super::model::{Report, Warning, WarningCode};
 use super::quantities::{StreamLabels, format_count, format_time};
 use crate::client::StreamKind;
@@ -71,8 +72,12 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
 fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
     let port_unreachable = report.datagrams.port_unreachable;
     if !report.replies_expected || stream.is_some_and(StreamFigures::has_replies) {
-        let message = "ICMP port unreachable was received during the run. The server started late or stopped early, or a firewall \
-                       intermittently rejects packets";
+        let message = if report.replies_expected {
+            "ICMP port unreachable was received during the run. The server started late or stopped early, or a firewall intermittently \
+             rejects packets"
+        } else {
+            "ICMP port unreachable was received. Check the port and the firewall, and that a program receives there"
+        };
         return (port_unreachable > 0).then(|| Warning::new(WarningCode::PortUnreachable, message));
     }
     let other = report.streams.iter().find(|(kind, stream)| *kind != report.evaluated_stream && stream.has_replies());
@@ -86,8 +91,14 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
             format_count(n, "time")
         ),
     };
+    let replies = other.map(|(kind, stream)| {
+        format!("{} arrived", format_count(stream.returned.max(stream.damaged), &report.labels(kind).reply_noun()))
+    });
+    let has_loss_report =
+        report.server.is_some() || report.loss_report.as_ref().is_some_and(|loss| loss.response_received);
+    let answer = replies.or_else(|| has_loss_report.then(|| "the server answered another request".to_owned()));
     let unreachable = match () {
-        () if other.is_some() || unmatched > 0 => "ruled out, because other datagrams arrived",
+        () if answer.is_some() || unmatched > 0 => "ruled out, because other datagrams arrived",
         () if port_unreachable > 0 => "unlikely, because ICMP port unreachable was received",
         () if is_loopback => "unlikely, because the target is this host",
         () => {
@@ -95,18 +106,21 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
              host. If both probes pass, the problem is between the two hosts"
         }
     };
-    let wrong_server = match report.evaluated_stream {
-        StreamKind::Audio => "no echo server listens there, or the server delay exceeds the run duration".to_owned(),
-        StreamKind::Ping | StreamKind::Keepalive => format!("the server does not answer {request}"),
+    let is_audio = report.evaluated_stream == StreamKind::Audio;
+    let large_packets = report.findings.iter().any(|finding| finding.code == FindingCode::LargePackets);
+    let wrong_server = match (is_audio, &answer) {
+        (true, Some(_)) if large_packets => "the path drops packets of this length (see the finding)".to_owned(),
+        (true, Some(_)) => "the server does not return AUDIO, or its delay exceeds the run duration".to_owned(),
+        (true, None) if unmatched > 0 => "another program than an echo server listens there".to_owned(),
+        (true, None) => "no echo server listens there, or the server delay exceeds the run duration".to_owned(),
+        (false, _) => format!("the server does not answer {request}"),
     };
-    let other_replies = match (other, unmatched) {
-        (Some((kind, stream)), _) => {
-            let replies = stream.returned.max(stream.damaged);
-            format!(
-                "likely, because {} arrived. Give --server-delay or a longer --timeout",
-                format_count(replies, &report.labels(kind).reply_noun())
-            )
+    let other_replies = match (answer, unmatched) {
+        (Some(answer), _) if large_packets => format!("likely, because {answer}"),
+        (Some(answer), _) if is_audio => {
+            format!("likely, because {answer}. Give --server-delay or a longer --timeout")
         }
+        (Some(answer), _) => format!("likely, because {answer}. Check that the server is an echo server"),
         (None, 1..) => format!(
             "likely, because {} arrived without a matching request. Check the port, and that the server is an echo server",
             format_count(unmatched, "datagram")
@@ -417,23 +431,25 @@ fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
 
 fn server_delay_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
     let mut found = Vec::new();
-    let (configured, estimated) = (audio.server_delay_configured_ms, audio.server_delay_estimated_ms);
+    let (configured, reported) = (audio.server_delay_configured_ms, audio.server_delay_reported_ms);
+    let estimated = audio.server_delay_estimated_ms;
     if audio.echo_time_min_us.is_some() && audio.server_delay_ms.is_none() {
         let message = "no LATENCY_PONG received, so the server delay and the AUDIO round-trip times are unknown: give --server-delay";
         found.push(Warning::new(WarningCode::ServerDelayUnknown, message));
     }
-    if let (Some(configured), Some(estimated)) = (configured, estimated)
-        && (configured - estimated).abs() > SERVER_DELAY_MISMATCH_MS
+    if let (Some(configured), Some(actual)) = (configured, reported.or(estimated))
+        && (configured - actual).abs() > SERVER_DELAY_MISMATCH_MS
     {
-        let [configured, estimated] = [configured, estimated].map(|ms| format_time(ms * 1e3));
-        let message = format!("--server-delay is {configured}, but the measured server delay is {estimated}");
+        let [configured, actual] = [configured, actual].map(|ms| format_time(ms * 1e3));
+        let source = if reported.is_some() { "the server reports a delay of" } else { "the measured server delay is" };
+        let message = format!("--server-delay is {configured}, but {source} {actual}");
         found.push(Warning::new(WarningCode::ServerDelayMismatch, message));
     } else if report.streams.audio.as_ref().and_then(|audio| audio.rtt_min_us).is_some_and(|min| min < 0.0) {
         let message = "AUDIO returned earlier than --server-delay allows: the actual server delay is shorter";
         found.push(Warning::new(WarningCode::ServerDelayMismatch, message));
     }
     let pings = report.streams.ping.as_ref().map_or(0, |ping| ping.returned);
-    if configured.is_none() && estimated.is_some() && pings < MIN_PINGS_FOR_SERVER_DELAY {
+    if configured.or(reported).is_none() && estimated.is_some() && pings < MIN_PINGS_FOR_SERVER_DELAY {
         let message = format!(
             "the server delay is estimated from only {}, so AUDIO round-trip times are less accurate. Use a longer run or --server-delay",
             format_count(pings, "ping")

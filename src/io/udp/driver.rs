@@ -137,6 +137,7 @@ fn run_loop(
         }
         let mut sink = TimedSink { io, busy: false, send_call_times: timed.then_some(&mut host_timing.send_call) };
         let now = sink.io.now();
+        node.on_port_unreachable(now, sink.io.port_unreachable());
         node.poll_transmit(now, &mut sink);
         let busy = sink.busy;
         let next = node.next_deadline();

@@ -1,13 +1,13 @@
 //! The sentences that name what is wrong with a path, on simulated paths.
 
-use jamjam_dev::client::{LossReport, RunResults};
+use jamjam_dev::client::{AudioResults, CountSample, LossReport, RunKind, RunResults, ServerResults};
 use jamjam_dev::report::findings::FindingCode;
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::{Report, text};
 use jamjam_dev::stats::{FinalOutcome, Reordering, StreamStats};
 use jamjam_dev::time::Time;
 
-use super::runs::{MS, probe};
+use super::runs::{self, MS, probe, send};
 use crate::simulation::rng::Rng;
 
 /// Interval between packets in nanoseconds.
@@ -274,4 +274,74 @@ fn last_24_lines_show_verdict_loss_round_trip_and_reason() {
     assert_eq!(end[0], "FAILED: 3000 sent, 11.8 % lost, RTT p50/p99 20/170 ms, no buffer suffices");
     assert_eq!(end[1], "failed: --max-loss 1 % exceeded: 11.8 %");
     assert!(plain.lines().count() <= 40, "{plain}");
+}
+
+/// A run of `send` with 500 stereo packets of 256 samples (2,048 bytes), of which `returned` returned, and with ten pings that returned. The
+/// server received `received` AUDIO packets.
+fn large_packets(returned: u64, received: Option<u32>) -> RunResults {
+    let stats = StreamStats { sent: 500, returned, lost: 500 - returned, ..StreamStats::with_rtt_baseline() };
+    let format = AudioResults {
+        channels: 2,
+        frame_samples: 256,
+        payload_bytes: 2_048,
+        ip_bytes: 2_088,
+        ..AudioResults::default()
+    };
+    let counts = received.map(|audio| CountSample { sent: [500, 10, 0], received: [audio, 10, 0] });
+    RunResults {
+        ping: Some(runs::stream(StreamStats::new(), [MS; 10])),
+        server: received.map(|_| ServerResults { counts, ..ServerResults::default() }),
+        ..send(AudioResults { stats, ..format })
+    }
+}
+
+#[test]
+fn loss_of_large_packets_only_is_named_with_length_and_direction() {
+    let [all] = <[String; 1]>::try_from(messages(&large_packets(0, Some(2)))).expect("one finding");
+    assert!(all.contains("AUDIO packets have 2088 bytes with their IP headers, but smaller packets return"), "{all}");
+    assert!(all.contains("upstream, from this host to the server: the server received 2 of 500"), "{all}");
+    // 155 samples and 40 bytes of headers are 1,280 bytes. 128 samples are half of the present frame.
+    assert!(all.ends_with("Give a smaller --frame-size, such as 128."), "{all}");
+    // Some short packets return, for example the last one of a file.
+    let [some] = <[String; 1]>::try_from(messages(&large_packets(1, Some(500)))).expect("one finding");
+    assert!(some.contains("downstream, from the server to this host: the server received 500 of 500"), "{some}");
+    let [unknown] = <[String; 1]>::try_from(messages(&large_packets(0, None))).expect("one finding");
+    assert!(unknown.contains("unknown, because the server does not report its packet counts"), "{unknown}");
+}
+
+#[test]
+fn server_that_reports_its_counts_is_never_called_missing() {
+    for received in [Some(2), Some(500), None] {
+        let report = Report::new(&large_packets(0, received), &Limits::default());
+        let details = &report.warnings[0].details;
+        assert!(
+            details[0].starts_with("the path drops packets of this length (see the finding): likely"),
+            "{details:?}"
+        );
+        assert!(details.iter().all(|cause| !cause.contains("no echo server listens")), "{details:?}");
+    }
+}
+
+#[test]
+fn loss_that_length_does_not_explain_is_no_loss_of_large_packets() {
+    let is_named = |run: &RunResults| messages(run).iter().any(|message| message.contains("Only large packets"));
+    let lost = large_packets(0, Some(2));
+    assert!(is_named(&lost));
+    // Pings are lost, too.
+    let ping = Some(StreamStats { sent: 10, returned: 8, lost: 2, ..StreamStats::new() });
+    assert!(!is_named(&RunResults { ping, ..lost.clone() }));
+    // Half of the AUDIO returns.
+    assert!(!is_named(&large_packets(250, Some(250))));
+    // Every path carries short packets, and the server may answer pings only.
+    let mut short = large_packets(0, None);
+    short.audio.as_mut().expect("audio").ip_bytes = 576;
+    assert!(!is_named(&short));
+    // The server delays AUDIO by 5 s, but --server-delay is 1 s and the time-out 2 s.
+    let mut late = large_packets(0, Some(500));
+    late.audio.as_mut().expect("audio").configured_server_delay_ns = Some(1_000_000_000);
+    late.server.as_mut().expect("a server").delay_ns = 5_000_000_000;
+    assert!(!is_named(&late));
+    assert!(is_named(&RunResults { server: lost.server.clone(), ..late }));
+    // `probe --audio` sends no pings, but the server answers queries.
+    assert!(is_named(&RunResults { ping: None, run_kind: RunKind::Probe, ..lost }));
 }

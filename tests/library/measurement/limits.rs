@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jamjam_dev::client::{AudioResults, RunKind, RunResults, StopSignal, StreamKind, WaitResult};
+use jamjam_dev::client::{AudioResults, RunKind, RunResults, ServerResults, StopSignal, StreamKind, WaitResult};
 use jamjam_dev::report::Report;
 use jamjam_dev::report::limits::{LimitResult, Limits};
 use jamjam_dev::stats::StreamStats;
@@ -232,6 +232,39 @@ fn configured_server_delay_takes_precedence_over_the_estimate() {
         (Some(2_990.0), Some(2_990.0), Some(3_000.0))
     );
     assert_eq!(report.limits[0].measured, Some(15_000.0));
+}
+
+#[test]
+fn delay_that_the_server_reports_takes_precedence_over_the_estimate() {
+    // The estimate would be −1 ms, and the AUDIO round trips 1 ms too long.
+    let server = Some(ServerResults { delay_ns: 0, ..ServerResults::default() });
+    let run = RunResults { server, ..send(None, &[3 * MS, 5 * MS], &[4 * MS]) };
+    let audio = Report::new(&run, &Limits::default()).audio.expect("audio");
+    assert_eq!((audio.server_delay_ms, audio.server_delay_reported_ms), (Some(0.0), Some(0.0)));
+    assert_eq!(only(&run, max_p99(5_000)).measured, Some(5_000.0));
+    let configured = RunResults { server: run.server.clone(), ..send(Some(1_000_000), &[3 * MS, 5 * MS], &[4 * MS]) };
+    assert_eq!(Report::new(&configured, &Limits::default()).audio.expect("audio").server_delay_ms, Some(1.0));
+}
+
+#[test]
+fn estimated_server_delay_is_an_interval_without_negative_values() {
+    let estimate = |echo_times: &[i64], pings: &[i64]| {
+        let audio = Report::new(&send(None, echo_times, pings), &Limits::default()).audio.expect("audio");
+        [audio.server_delay_estimated_min_ms, audio.server_delay_ms, audio.server_delay_estimated_max_ms]
+            .map(Option::unwrap)
+    };
+    // The server delays AUDIO by 100 ms and all replies by up to 20 ms. The fastest of many echoes has almost no jitter, but the fastest of
+    // four pings has 6 ms. With few pings, the round trip may be 0.
+    assert_eq!(estimate(&[101 * MS, 120 * MS], &[7 * MS, 9 * MS, 15 * MS, 20 * MS]), [87.0, 94.0, 101.0]);
+    // Ten pings of 4 to 13 ms: nine of them take at most 12 ms, so the estimate of 97 ms may be wrong by 8 ms.
+    let pings: Vec<i64> = (4..14).map(|ms| ms * MS).collect();
+    let [min, estimated, max] = estimate(&[101 * MS, 120 * MS], &pings);
+    assert_eq!(estimated, 97.0);
+    assert!((88.9..=89.0).contains(&min) && max == 101.0, "{min} {max}");
+    // Without jitter, ten pings determine the delay.
+    assert_eq!(estimate(&[101 * MS], &[MS; 10]), [100.0, 100.0, 100.0]);
+    // AUDIO returns faster than the pings.
+    assert_eq!(estimate(&[3 * MS], &[4 * MS]), [0.0, 0.0, 3.0]);
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn clock_jump_is_reported_with_the_affected_figures() {
 #[test]
 fn pauses_of_both_hosts_are_reported_with_their_length() {
     let paused = |count, total_ns| PauseResults { count, total_ns, recent: Vec::new() };
-    let server = ServerResults { delay_ns: 0, pauses: paused(2, 640_000_000), dropped: 3 };
+    let server = ServerResults { delay_ns: 0, pauses: paused(2, 640_000_000), dropped: 3, ..ServerResults::default() };
     let run = RunResults {
         host_timing: Some(HostTiming::default()),
         pauses: paused(1, 5_040_000_000),

@@ -139,7 +139,7 @@ jitter max                  0.0 µs        0.6 µs             -
 histogram of AUDIO round-trip times
               from 60.0 µs  ████████████████████████████████████████ 1000
 
-server delay          100.000 ms, not part of the round trips (configured -, estimated 100.000 ms)
+server delay          100.000 ms (estimated between 99.940 ms and 100.060 ms), not part of the round trips
 echo time             min 100.060 ms, p50 100.060 ms, p99 100.060 ms, max 100.060 ms
 recorded              128000 samples
 PDV                   p50 0.0 µs, p99 0.0 µs, p99.9 0.0 µs, max 0.0 µs

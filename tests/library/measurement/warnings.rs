@@ -3,7 +3,7 @@
 use crate::measurement::runs;
 use std::time::Duration;
 
-use jamjam_dev::client::{AudioResults, RunResults};
+use jamjam_dev::client::{AudioResults, RunResults, ServerResults};
 use jamjam_dev::report::Report;
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::stats::{PacingStats, StreamStats};
@@ -69,11 +69,21 @@ fn pongs_without_audio_replies_indicate_the_server() {
     let run = RunResults { ping: Some(stream(StreamStats::new(), [MS, MS])), ..send(audio) };
     let [server, _, path] = reasons(&run);
     assert!(path.ends_with("ruled out, because other datagrams arrived"), "{path}");
-    assert!(server.starts_with("no echo server listens there, or the server delay exceeds"), "{server}");
+    assert!(server.starts_with("the server does not return AUDIO, or its delay exceeds the run duration"), "{server}");
     assert!(
         server.ends_with("likely, because 2 LATENCY_PONG datagrams arrived. Give --server-delay or a longer --timeout"),
         "{server}"
     );
+}
+
+#[test]
+fn server_that_answered_a_query_is_an_echo_server() {
+    let stats = StreamStats { sent: 5, lost: 5, ..StreamStats::with_rtt_baseline() };
+    let audio = send(AudioResults { stats, ..AudioResults::default() });
+    let [server, _, path] = reasons(&RunResults { server: Some(ServerResults::default()), ..audio });
+    assert!(server.starts_with("the server does not return AUDIO, or its delay exceeds the run duration"), "{server}");
+    assert!(server.contains(": likely, because the server answered another request"), "{server}");
+    assert!(path.ends_with(": ruled out, because other datagrams arrived"), "{path}");
 }
 
 #[test]

@@ -318,3 +318,31 @@ fn reply_to_a_skipped_packet_is_unmatched() {
     let stream = node.into_results("", Some(Time::from_millis(502)), &mut ()).keepalive.expect("keepalives");
     assert_eq!((stream.unmatched, stream.returned), (1, 0));
 }
+
+#[test]
+fn reported_server_delay_decides_lateness_and_the_first_deadline() {
+    let answer = |bytes: &[u8]| stun::is_loss_report_request(bytes).then(|| report(bytes, 0, 0, &[]));
+    let late = |is_reported: bool| {
+        let config = RunConfig { late_after: Some(Duration::from_millis(5)), ..queried(StreamKind::Audio) };
+        let mut node = prober(StreamKind::Audio, 1, 10, config);
+        let sent = poll(&mut node, 0);
+        for report in sent.iter().filter(|_| is_reported).filter_map(|bytes| answer(bytes)) {
+            deliver(&mut node, MS, peer(), &report);
+        }
+        // The server delays AUDIO by 100 ms.
+        let audio = sent.iter().find(|bytes| bytes[..2] == [1, 1]).expect("AUDIO");
+        deliver(&mut node, 103 * MS, peer(), audio);
+        let run = node.into_results("", Some(Time::from_millis(200)), &mut ());
+        (run.audio.as_ref().expect("AUDIO").stats.late, run.server_delay().effective_ns())
+    };
+    assert_eq!(late(true), (0, Some(100_000_000)));
+    // Without pings, nothing but the report shows the delay.
+    assert_eq!(late(false), (1, Some(0)));
+    // The echo is expected after the reported 100 ms instead of 3 s. The time-out is 2 s.
+    let mut node = prober(StreamKind::Audio, 1, 10, queried(StreamKind::Audio));
+    for report in poll(&mut node, 0).iter().filter_map(|bytes| answer(bytes)) {
+        deliver(&mut node, MS, peer(), &report);
+    }
+    follow(&mut node, MS, 60_000 * MS, answer);
+    assert_eq!(node.into_results("", None, &mut ()).duration_ns, 2_100 * MS);
+}

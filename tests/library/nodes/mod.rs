@@ -1,5 +1,6 @@
 //! The echo server and the clients as state machines, in virtual time.
 
+mod client_dead_port;
 mod client_loss_report;
 mod client_pauses;
 mod client_wait_for;

@@ -102,7 +102,7 @@ fn event_counts(run: &RunResults) -> Vec<(&'static str, u64)> {
         ("underruns", run.audio.as_ref().map_or(0, |audio| audio.underruns)),
         ("answered", run.readiness_wait.is_some_and(|wait| wait.reply_received).into()),
         ("wait timed out", run.readiness_wait.is_some_and(|wait| !wait.reply_received).into()),
-        ("estimated hold", run.server_delay().estimated_ns.is_some().into()),
+        ("estimated hold", run.server_delay().estimate.is_some().into()),
         (
             "first and last five seconds",
             run.pacing.as_ref().is_some_and(|pacing| pacing.first_and_last().is_some()).into(),

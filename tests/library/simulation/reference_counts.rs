@@ -127,9 +127,10 @@ impl ReferenceCounts {
         &self.counts[stream as usize]
     }
 
-    /// The smallest AUDIO echo time minus the smallest LATENCY_PING round trip in the run. `None` if either is missing.
+    /// The smallest AUDIO echo time minus the smallest LATENCY_PING round trip in the run, at least 0. `None` if either is missing.
     pub(crate) fn estimated_server_delay(&self) -> Option<i64> {
-        Some(self.of(Stream::Audio).smallest_round_trip()? - self.of(Stream::Ping).smallest_round_trip()?)
+        let difference = self.of(Stream::Audio).smallest_round_trip()? - self.of(Stream::Ping).smallest_round_trip()?;
+        Some(difference.max(0))
     }
 }
 

@@ -201,8 +201,15 @@ fn every_udp_symptom_has_its_message() {
                 probe(other_udp_server().to_string(), &[])
             }),
             (
-                "no echo server listens there, or the server delay exceeds the run duration: likely, because … arrived. Give --server-delay \
-             or a longer --timeout",
+                "failed: the port answered with nothing but ICMP port unreachable for …, so the run ended early",
+                || {
+                    let (_reserved, address) = closed_udp_port();
+                    run_args(format!("send --tone 440 --duration 60s --to {address}").split(' '))
+                },
+            ),
+            (
+                "the server does not return AUDIO, or its delay exceeds the run duration: likely, because … arrived. Give --server-delay or \
+             a longer --timeout",
                 || {
                     let server = Echo::with_audio(|_| EchoAction::Silence);
                     let line = format!(

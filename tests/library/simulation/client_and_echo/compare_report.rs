@@ -160,7 +160,11 @@ impl RunFacts {
 
     fn check_streams(&self, facts: &ClientFacts, delay: u64, differences: &mut Differences) {
         differences.same("stray", self.numbers.stray, self.run.stray);
-        differences.same("estimated hold", self.numbers.estimated_server_delay(), self.run.server_delay().estimated_ns);
+        differences.same(
+            "estimated hold",
+            self.numbers.estimated_server_delay(),
+            self.run.server_delay().estimate.map(|estimate| estimate.ns),
+        );
         for kind in StreamKind::ALL {
             let reference = self.numbers.of(stream(kind));
             let Some(reported) = self.run.stream(kind) else {
