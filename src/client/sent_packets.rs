@@ -410,9 +410,8 @@ impl SentPackets {
         observer: &mut dyn PacketObserver,
     ) {
         // There is no reply to a packet that was not sent.
-        let is_sent = |index: &u64| {
-            !matches!(self.packets[(*index - self.first_index) as usize].state, PacketState::NotSent)
-        };
+        let is_sent =
+            |index: &u64| !matches!(self.packets[(*index - self.first_index) as usize].state, PacketState::NotSent);
         let Some(index) = self.index_of(reply.sequence).filter(is_sent) else {
             self.on_unmatched();
             return;

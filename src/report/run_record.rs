@@ -218,11 +218,14 @@ impl RecordReader {
         if !audio.as_ref().is_none_or(is_valid) {
             return end_error("invalid waveform");
         }
-        let run = replay(results, Time::from_nanos(REPLAY_ORIGIN_NS), &streams, &self.packets).map_err(|error| match error.event {
-            // The first line contains the options.
-            Some(event) => RecordError::Line { line: event + 2, reason: error.reason },
-            None => RecordError::Invalid(error.reason),
-        })?;
+        let run =
+            replay(results, Time::from_nanos(REPLAY_ORIGIN_NS), &streams, &self.packets).map_err(
+                |error| match error.event {
+                    // The first line contains the options.
+                    Some(event) => RecordError::Line { line: event + 2, reason: error.reason },
+                    None => RecordError::Invalid(error.reason),
+                },
+            )?;
         Ok(RecordedRun { options, run, error, audio })
     }
 }

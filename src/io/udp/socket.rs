@@ -10,6 +10,7 @@ use std::net::{SocketAddr, UdpSocket};
 use thiserror::Error;
 
 use crate::io::local_socket::LocalSocketOptions;
+use crate::stats::AddressChange;
 
 /// Default receive buffer in bytes. Packets that arrive while the driver is not scheduled wait in this buffer. The size is chosen for up to
 /// 150,000 packets per second.
@@ -111,6 +112,27 @@ pub fn connect(peer: SocketAddr, buffer: usize, options: &LocalSocketOptions) ->
             BindError::LocalAddress { address, error }
         }
     })
+}
+
+/// Connects `socket` again, if the system would now choose another local address to reach its peer. The address of the socket must not have
+/// been chosen by the user. A port that was chosen by the user remains.
+///
+/// A connected socket keeps its local address even if this host no longer has the address. Linux then refuses to send over IPv4. Over IPv6,
+/// it sends from the old address.
+pub(super) fn follow_address(socket: &SockRef<'_>) -> io::Result<Option<AddressChange>> {
+    let local_ip = |socket: &Socket| socket.local_addr().map(|address| address.as_socket().map(|address| address.ip()));
+    let peer = socket.peer_addr()?;
+    let probe = Socket::new(peer.domain(), Type::DGRAM, Some(Protocol::UDP))?;
+    probe.connect(&peer)?;
+    let before = local_ip(socket)?;
+    if local_ip(&probe)? == before {
+        return Ok(None);
+    }
+    // Linux keeps the local address until the socket is disconnected. Other systems choose it again in each call.
+    #[cfg(target_os = "linux")]
+    rustix::net::connect_unspec(&**socket)?;
+    socket.connect(&peer)?;
+    Ok(before.zip(local_ip(socket)?).filter(|(from, to)| from != to).map(|(from, to)| AddressChange { from, to }))
 }
 
 fn open_socket(

@@ -135,10 +135,10 @@ impl DriverIo for WebSocketIo {
         Ok(more)
     }
 
-    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
+    fn send(&mut self, transmit: Transmit<'_>) -> io::Result<SendStatus> {
         if self.is_closed() {
             // The driver then reads from the sockets. One of the next reads returns the error.
-            return SendStatus::WouldBlock;
+            return Ok(SendStatus::WouldBlock);
         }
         let socket = &mut self.sockets[0];
         let sent = socket.flush().and_then(|()| {
@@ -147,7 +147,7 @@ impl DriverIo for WebSocketIo {
             }
             socket.send_text(str::from_utf8(transmit.contents).unwrap_or_default()).map(|()| true)
         });
-        match sent {
+        Ok(match sent {
             Ok(true) => {
                 self.blocked_since = None;
                 SendStatus::Sent
@@ -160,7 +160,7 @@ impl DriverIo for WebSocketIo {
                 self.send_failure = Some(failure);
                 SendStatus::WouldBlock
             }
-        }
+        })
     }
 
     fn max_segments(&self, _: usize) -> usize {
