@@ -177,9 +177,9 @@ fn describe_send_errors(errors: &[String]) -> String {
             "A firewall rejects outgoing packets, or the connection table of this host is full (conntrack). Check the firewall's rules"
         }
         Some("EACCES") => "A route or a rule of this host prohibits the target. Check the routes and the firewall",
-        Some("ENETUNREACH" | "EHOSTUNREACH") => "This host had no route to the target. Check its network connection",
-        Some("EINVAL" | "EADDRNOTAVAIL") => {
-            "This host no longer had the address that it sent from. Check its network connection, and --bind if it is given"
+        Some("ENETUNREACH" | "EHOSTUNREACH" | "EINVAL" | "EADDRNOTAVAIL") => {
+            "This host had no route to the target, or no longer had the address that it sent from. Check its network connection, and \
+             --bind if it is given"
         }
         _ => "Check the firewall, the routes and the addresses of this host",
     };

@@ -22,7 +22,7 @@ const MAX_STOP_DELAY: Duration = Duration::from_millis(200);
 
 /// Time without a reply after which the driver checks whether this host's address has changed. After a refused send, it checks at once, but
 /// not more often than at this interval.
-const ADDRESS_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const ADDRESS_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Maximum number of different send errors and of address changes that are kept.
 const MAX_NOTES: usize = 8;
@@ -108,7 +108,7 @@ impl<P: DriverIo> TransmitSink for TimedSink<'_, P> {
 fn note_send_error(errors: &mut Vec<String>, error: &io::Error, transmit: Transmit<'_>) {
     let name = error_name(error);
     if errors.len() < MAX_NOTES && !errors.contains(&name) {
-        tracing::warn!("this host refused to send to {}: {name}", transmit.destination);
+        tracing::warn!(target: "echo", to = %transmit.destination, error = name, "send refused by this host");
         errors.push(name);
     }
 }
@@ -451,17 +451,31 @@ mod tests {
     }
 
     #[test]
-    fn address_is_checked_after_refused_sends_and_silence_once_per_second() {
-        let second = Duration::from_secs(1);
+    fn address_is_checked_after_refused_sends_and_silence() {
         let mut check = AddressCheck::default();
         let mut is_due = |ms, sent, refused| check.is_due(Time::from_millis(ms), sent, refused);
         assert!(is_due(1_000, false, true));
-        assert!(!is_due(1_999, false, true));
-        assert!(is_due(2_000, false, true));
-        // The first unanswered packet was sent at 3 s.
+        assert!(!is_due(1_199, false, true));
+        assert!(is_due(1_200, false, true));
+        // The first unanswered packet is sent at 3 s.
         assert!(!is_due(3_000, true, false));
-        assert!(!is_due(3_999, true, false));
-        assert!(is_due(4_000, true, false));
-        assert_eq!(second, ADDRESS_CHECK_INTERVAL);
+        assert!(!is_due(3_199, true, false));
+        assert!(is_due(3_200, true, false));
+        // The next packet is sent at 4 s and answered.
+        assert!(!is_due(4_000, true, false));
+        check.unanswered_since = None;
+        assert!(!check.is_due(Time::from_millis(5_000), true, false));
+    }
+
+    #[test]
+    fn refused_sends_are_named_once_and_only_then_is_the_address_checked() {
+        let refused = [1, 3, 400].map(Time::from_millis).to_vec();
+        let (io, stats) =
+            run_scripted(ScriptedIo { refused, ..ScriptedIo::default() }, &[1, 3, 400], IdlePolicy::Finish);
+        let checks = io.log.borrow().iter().filter(|call| *call == "check address").count();
+        // Error 1 of Linux is EPERM (errno(3)).
+        #[cfg(target_os = "linux")]
+        assert_eq!(stats.host_timing.send_errors, ["EPERM: Operation not permitted"]);
+        assert_eq!((stats.host_timing.send_errors.len(), checks), (1, 2));
     }
 }
