@@ -97,6 +97,10 @@ pub trait Node {
     /// only after [`Node::on_datagram`]. For a client node, `None` also means that the run has finished.
     fn next_deadline(&self) -> Option<Time>;
 
+    /// Tells the node how many datagrams the system has dropped so far, because the receive buffer of the socket was full. Called after
+    /// pauses and at the end.
+    fn on_dropped(&mut self, _total: u64) {}
+
     /// Called once when a stop is requested. If the result is true, the node still waits for a reply. The driver then continues for a short
     /// time, or until the node has no deadline left.
     fn on_stop(&mut self) -> bool {

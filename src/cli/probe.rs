@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::baseline::planned_duration;
 use super::client::moqt::{EmbeddedMoqtServer, HEADING_MOQT, MoqtClientArgs, MoqtRunPlan};
 use super::client::websocket::WebSocketProbeArgs;
-use super::client::{ClientArgs, udp_only_error};
+use super::client::{ClientArgs, transaction_seed, udp_only_error};
 use super::output::{Failure, print_notice};
 use super::target::{MoqtTarget, ProbeTarget, UdpTarget};
 use super::this_machine::ThisMachineArgs;
@@ -167,7 +167,8 @@ impl Args {
             late_after: self.client.late_after.map(|TimeSpan(late)| late),
             replies_expected: true,
             wait_for: self.client.wait_for.map(|wait| wait.0),
-            loss_report_nonce: self.client.loss_direction.transaction_seed(),
+            loss_report_nonce: Some(transaction_seed()),
+            loss_direction: self.client.loss_direction.is_enabled(),
         };
         let probe_config = ProbeConfig { stream_kind, count, interval: self.interval.0, payload_len };
         let title = format!("probe of {}", target.name);

@@ -11,9 +11,9 @@ use clap::ColorChoice;
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, CaptureSource, PacketLayout, PreparedSource, SourceArgs, device_lost_error};
 use super::baseline::planned_duration;
-use super::client::ClientArgs;
 use super::client::moqt::{EmbeddedMoqtServer, MoqtClientArgs, MoqtRunPlan};
 use super::client::udp::ConnectedTarget;
+use super::client::{ClientArgs, transaction_seed};
 use super::output::{Failure, HEADING_LIMITS, check_distinct_files, print_notice};
 use super::target::{MoqtTarget, SendTarget};
 use super::values::TimeSpan;
@@ -228,7 +228,8 @@ impl Args {
             late_after: self.client.late_after.map(|TimeSpan(late)| late),
             replies_expected: !self.no_echo,
             wait_for: self.client.wait_for.map(|wait| wait.0),
-            loss_report_nonce: self.client.loss_direction.transaction_seed(),
+            loss_report_nonce: (!self.no_echo).then(transaction_seed),
+            loss_direction: self.client.loss_direction.is_enabled(),
         }
     }
 }

@@ -7,11 +7,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::loss_report::TimedReport;
+use super::results::ServerResults;
 use crate::stats::FinalOutcome;
 use crate::time::{Time, saturating_nanos};
 
 /// A poll that is later than this is a pause. A packet that is overdue by more than this, and by more than one interval, is not sent.
 pub const MIN_PAUSE: Duration = Duration::from_millis(50);
+
+/// The resolution of the server's reports.
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// Maximum number of pauses that are kept per host. Older pauses only count.
 const MAX_PAUSES: usize = 1_024;
@@ -45,6 +50,7 @@ pub(super) struct HostLog {
     total_ns: u64,
     /// Dropped datagrams that are not attributed to a packet.
     dropped: u64,
+    dropped_total: u64,
 }
 
 impl HostLog {
@@ -58,9 +64,10 @@ impl HostLog {
         self.total_ns = self.total_ns.saturating_add(saturating_nanos(length));
     }
 
-    /// Records `count` more datagrams that the full receive buffer dropped.
-    pub(super) fn add_dropped(&mut self, count: u64) {
-        self.dropped += count;
+    /// Records that the full receive buffer has dropped `total` datagrams so far.
+    pub(super) fn set_dropped(&mut self, total: u64) {
+        self.dropped += total.saturating_sub(self.dropped_total);
+        self.dropped_total = self.dropped_total.max(total);
     }
 
     /// Whether the host paused between `from` and `to`.
@@ -95,12 +102,60 @@ pub(super) struct Hosts {
     pub(super) server: HostLog,
     /// All pauses of the server are known for packets that returned by this time.
     pub(super) server_known_until: Time,
+    /// The first and the last report of the server.
+    reports: Option<(TimedReport, TimedReport)>,
 }
 
 impl Hosts {
     /// Hosts without a pause, and a server that reports no pauses.
     pub(super) fn new() -> Self {
-        Self { this: HostLog::default(), server: HostLog::default(), server_known_until: Time::MAX }
+        Self { this: HostLog::default(), server: HostLog::default(), server_known_until: Time::MAX, reports: None }
+    }
+
+    /// Records what the server reported about itself. Counting started at `started`; earlier pauses do not matter.
+    pub(super) fn on_server_report(&mut self, report: &TimedReport, started: Option<Time>) {
+        let TimedReport { report: now, asked_at, received_at } = *report;
+        let last = self.reports.map(|(_, last)| last);
+        // A server that restarted counts from 0 again. An overtaken response is ignored.
+        let is_same = last.is_some_and(|last| last.report.received.epoch == now.received.epoch);
+        if is_same && last.is_some_and(|last| last.asked_at > asked_at) {
+            return;
+        }
+        let (known, dropped) = last.map_or((0, now.dropped), |last| (last.report.pauses, last.report.dropped));
+        let new = now.pauses.checked_sub(known).unwrap_or(now.pauses);
+        let mut listed = Duration::ZERO;
+        for pause in now.recent.iter().take(new as usize).rev().filter(|pause| !pause.length.is_zero()) {
+            listed += pause.length;
+            // The report was written at an unknown time after the request, and its times are in milliseconds.
+            let end = received_at.saturating_sub(pause.ended_ago) + MILLISECOND;
+            let start = asked_at.saturating_sub(pause.ended_ago + pause.length + MILLISECOND);
+            let Some(started) = started.filter(|started| *started < end) else { continue };
+            let since_start = end.duration_since(started).saturating_sub(MILLISECOND);
+            self.server.add_pause(Pause { start: start.max(started), end }, pause.length.min(since_start));
+        }
+        if let Some(last) = last.filter(|_| new as usize > now.recent.len()) {
+            // It is not known when the other pauses were.
+            let unlisted = now.paused.saturating_sub(last.report.paused + listed);
+            self.server.add_pause(Pause { start: last.asked_at, end: received_at }, unlisted);
+        }
+        self.server.dropped += u64::from(now.dropped.saturating_sub(dropped));
+        self.server.dropped_total += u64::from(now.dropped.saturating_sub(dropped));
+        self.reports = Some((self.reports.map_or(*report, |(first, _)| first), *report));
+    }
+
+    /// When the last report of the server arrived.
+    pub(super) fn last_report_at(&self) -> Option<Time> {
+        self.reports.map(|(_, last)| last.received_at)
+    }
+
+    /// What the server reported about itself; its pauses are relative to `started`.
+    pub(super) fn server_results(&self, started: Time) -> Option<ServerResults> {
+        let (_, last) = self.reports?;
+        Some(ServerResults {
+            delay_ns: saturating_nanos(last.report.delay),
+            pauses: self.server.results(started),
+            dropped: self.server.dropped_total,
+        })
     }
 
     /// Whether a host paused between `from` and `to`.

@@ -1,4 +1,5 @@
-//! `--loss-direction`: queries the server's receive counters before counting starts, once per second, and at the end of the run.
+//! Queries the server's receive counters, its delay and its pauses: at the start, once per second, and at the end of the run. With
+//! `--loss-direction`, counting starts only after the first query.
 //!
 //! A count minus the first count is the number of packets that the server has received. Sent packets that the server did not receive were
 //! lost upstream. All other losses are downstream. Each query is a STUN Binding request (RFC 8489). The first and the last query are
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::node::{SendStatus, Transmit, TransmitSink};
 use crate::stats::History;
 use crate::time::Time;
-use crate::wire::stun::{self, CountsRequestTime, ReceivedCounts, ResponseAttributes, TransactionId};
+use crate::wire::stun::{self, CountsRequestTime, ReceivedCounts, ResponseAttributes, ServerReport, TransactionId};
 
 /// Time between retransmissions.
 const RETRANSMIT_INTERVAL: Duration = Duration::from_millis(200);
@@ -97,6 +98,14 @@ impl LossReport {
     }
 }
 
+/// What a server reported about itself. The server wrote the report between `asked_at` and `received_at`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TimedReport {
+    pub(super) report: ServerReport,
+    pub(super) asked_at: Time,
+    pub(super) received_at: Time,
+}
+
 /// Sends the queries of a run and collects the responses.
 pub(super) struct LossReportRequester {
     baseline: StunTransaction,
@@ -110,11 +119,13 @@ pub(super) struct LossReportRequester {
     /// Packets sent before the last query.
     sent_before_last: [u64; 3],
     samples: Vec<CountSample>,
+    /// Whether the result contains packet counts. If not, only servers that report pauses are queried during the run.
+    reports_counts: bool,
 }
 
 impl LossReportRequester {
     /// `random` makes the transaction IDs unpredictable.
-    pub(super) fn new(random: u128) -> Self {
+    pub(super) fn new(random: u128, reports_counts: bool) -> Self {
         Self {
             baseline: StunTransaction::new(random, CountsRequestTime::RunBoundary),
             last: StunTransaction::new(next_id(random), CountsRequestTime::RunBoundary),
@@ -124,7 +135,34 @@ impl LossReportRequester {
             next_id: next_id(next_id(random)),
             sent_before_last: [0; 3],
             samples: Vec::new(),
+            reports_counts,
         }
+    }
+
+    /// Whether counting starts only after the first query.
+    pub(super) fn delays_start(&self) -> bool {
+        self.reports_counts
+    }
+
+    /// Until when the pauses of the server are known for certain, if the last report was received at `last_report`. A server that does not
+    /// report pauses is not waited for.
+    pub(super) fn server_known_until(&self, now: Time, last_report: Option<Time>) -> Time {
+        match self.baseline.response {
+            Some(_) if self.reports_pauses() => last_report.unwrap_or(Time::ZERO),
+            None if !self.baseline.is_abandoned(now) => Time::ZERO,
+            Some(_) | None => Time::MAX,
+        }
+    }
+
+    /// Whether the server reports its pauses.
+    pub(super) fn reports_pauses(&self) -> bool {
+        self.baseline.response.is_some_and(|response| response.server.is_some())
+    }
+
+    /// Whether the server answers further queries.
+    fn is_answering(&self) -> bool {
+        let has_counts = self.baseline.response.is_some_and(|response| response.received_counts.is_some());
+        self.reports_pauses() || self.reports_counts && has_counts
     }
 
     /// Starts the schedule of the periodic queries. Counting starts at `now`.
@@ -132,22 +170,28 @@ impl LossReportRequester {
         self.next_periodic = now + self.interval;
     }
 
-    /// Returns whether `datagram` is a response to one of the queries. The first response to each query is stored.
-    pub(super) fn handle_response(&mut self, datagram: &[u8]) -> bool {
+    /// If `datagram` is a response to one of the queries, returns the server's report in it. The first response to each query is stored.
+    pub(super) fn handle_response(&mut self, datagram: &[u8], received_at: Time) -> Option<Option<TimedReport>> {
+        let timed = |query: &StunTransaction, is_first: bool| {
+            let report = query.response.filter(|_| is_first)?.server?;
+            Some(TimedReport { report, asked_at: query.first_sent?, received_at })
+        };
+        let is_first = self.baseline.response.is_none();
         if self.baseline.handle_response(datagram) {
-            return true;
+            return Some(timed(&self.baseline, is_first));
         }
         let last = (&mut self.last, self.sent_before_last);
         let periodic = self.periodic.as_mut().map(|(query, sent)| (query, *sent));
         let matching = periodic.into_iter().chain([last]).find(|(query, _)| query.matches(datagram));
-        let Some((query, sent)) = matching else { return false };
+        let (query, sent) = matching?;
         let is_first = query.response.is_none();
         query.handle_response(datagram);
+        let report = timed(query, is_first);
         let counts = query.response.filter(|_| is_first).and_then(|response| response.received_counts);
         if let Some(received) = counts.and_then(|counts| self.received_since_baseline(counts)) {
             self.add_sample(CountSample { sent, received });
         }
-        true
+        Some(report)
     }
 
     /// Packets of `stream` that were lost upstream before the latest sample.
@@ -196,8 +240,8 @@ impl LossReportRequester {
         self.baseline.next_deadline().unwrap_or(Time::ZERO)
     }
 
-    /// Sends a periodic query when it is due, and returns the time of the next query. `sent` is the number of packets sent so far. Returns
-    /// `None` if the server does not report its packet counts.
+    /// Sends the first query, unless counting starts after it, and then a periodic query whenever one is due. Returns the time of the next
+    /// query. `sent` is the number of packets sent so far. Returns `None` if the server does not answer.
     pub(super) fn poll_periodic(
         &mut self,
         now: Time,
@@ -205,7 +249,12 @@ impl LossReportRequester {
         destination: SocketAddr,
         sink: &mut dyn TransmitSink,
     ) -> Option<Time> {
-        self.baseline.response?.received_counts?;
+        if self.baseline.poll_transmit(now, destination, sink) {
+            return self.baseline.next_deadline();
+        }
+        if !self.is_answering() {
+            return None;
+        }
         if now >= self.next_periodic {
             let mut query = StunTransaction::new(self.next_id, CountsRequestTime::DuringRun);
             query.poll_transmit(now, destination, sink);
@@ -232,7 +281,9 @@ impl LossReportRequester {
         destination: SocketAddr,
         sink: &mut dyn TransmitSink,
     ) -> Option<Time> {
-        self.baseline.response?.received_counts?;
+        if !self.is_answering() {
+            return None;
+        }
         let start = deadline.saturating_sub(timeout.min(RETRANSMIT_INTERVAL * MAX_REQUESTS));
         if self.last.first_sent.is_none() {
             if now < start {
@@ -289,6 +340,11 @@ impl StunTransaction {
             self.requests_sent += u32::from(outcome != SendStatus::WouldBlock);
         }
         true
+    }
+
+    /// Whether no response arrived in time.
+    fn is_abandoned(&self, now: Time) -> bool {
+        self.response.is_none() && self.first_sent.is_some_and(|first| now >= first + LOSS_REPORT_TIMEOUT)
     }
 
     /// Returns the time at which the next request is due, or `None` before the first request. After the last request, this function

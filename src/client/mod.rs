@@ -61,6 +61,8 @@ pub struct RunConfig {
     pub replies_expected: bool,
     /// Maximum time to wait for the server before counting starts; `None` to start immediately.
     pub wait_for: Option<Duration>,
-    /// Random bits for the transaction IDs of `--loss-direction`; `None` without it.
+    /// Random bits for the transaction IDs of the queries to the server; `None` to send none.
     pub loss_report_nonce: Option<u128>,
+    /// `--loss-direction`: counting starts only after the first query, and the results contain the counts of the server.
+    pub loss_direction: bool,
 }

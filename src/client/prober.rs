@@ -29,6 +29,7 @@ pub struct ProbeConfig {
 pub struct ProbeWorkload {
     config: ProbeConfig,
     schedule: Schedule,
+    /// Requests that were sent or skipped.
     requests_sent: u64,
     datagram: Vec<u8>,
 }
@@ -92,7 +93,9 @@ impl Workload for ProbeWorkload {
                 return WorkloadStep::NextDue(due);
             }
             let expected_digest = self.write_request(now, tracker.next_sequence(kind));
-            if tracker.send(kind, (due, now), &self.datagram, expected_digest, sink) == SendStatus::WouldBlock {
+            if PacketTracker::is_overdue(due, now, self.config.interval) {
+                tracker.on_not_sent(kind, due, false, &self.datagram);
+            } else if tracker.send(kind, (due, now), &self.datagram, expected_digest, sink) == SendStatus::WouldBlock {
                 return WorkloadStep::WouldBlock;
             }
             self.requests_sent += 1;

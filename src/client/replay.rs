@@ -105,6 +105,7 @@ pub fn replay(
         replies_expected: run.replies_expected,
         wait_for: None,
         loss_report_nonce: None,
+        loss_direction: false,
     };
     let mut tracker = PacketTracker::new(config, first_sequence(StreamKind::Audio), Box::new(()));
     tracker.hosts.this = HostLog::replayed(&run.pauses, started);

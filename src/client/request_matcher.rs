@@ -49,7 +49,7 @@ impl RequestMatcher {
     /// Records that the last written request was sent with this sequence number.
     pub fn on_sent(&mut self, sequence: u32, at: Time) {
         match &mut self.0 {
-            MatchBy::Order(matcher) => matcher.on_sent(),
+            MatchBy::Order(matcher) => matcher.on_sent(sequence),
             MatchBy::Timestamp(matcher) => matcher.on_sent(sequence, at),
             MatchBy::Marker(_) => {}
         }
@@ -100,21 +100,21 @@ struct MessageType<'a> {
 #[derive(Debug)]
 struct OrderMatcher {
     dialect: Dialect,
-    requests_sent: u32,
-    responses_received: u32,
+    /// Requests without a response, oldest first.
+    pending: VecDeque<u32>,
 }
 
 impl OrderMatcher {
     fn new(dialect: Dialect) -> Self {
-        Self { dialect, requests_sent: 0, responses_received: 0 }
+        Self { dialect, pending: VecDeque::new() }
     }
 
     fn write_request(&self, text: &mut String) {
         text.extend([r#"{"type":""#, self.dialect.probe().request_type, r#""}"#]);
     }
 
-    fn on_sent(&mut self) {
-        self.requests_sent = self.requests_sent.wrapping_add(1);
+    fn on_sent(&mut self, sequence: u32) {
+        self.pending.push_back(sequence);
     }
 
     fn on_message(&mut self, text: &str) -> MatchResult {
@@ -122,12 +122,7 @@ impl OrderMatcher {
             Some(message) if message.message_type == self.dialect.probe().response_type => {}
             _ => return MatchResult::Other,
         }
-        if self.responses_received == self.requests_sent {
-            return MatchResult::Unmatched;
-        }
-        let sequence = self.responses_received;
-        self.responses_received = sequence.wrapping_add(1);
-        MatchResult::Response(sequence)
+        self.pending.pop_front().map_or(MatchResult::Unmatched, MatchResult::Response)
     }
 }
 
@@ -256,7 +251,7 @@ mod tests {
 
     fn matcher_after_requests(dialect: Dialect, times: u32) -> OrderMatcher {
         let mut matcher = OrderMatcher::new(dialect);
-        (0..times).for_each(|_| matcher.on_sent());
+        (0..times).for_each(|sequence| matcher.on_sent(sequence));
         matcher
     }
 
@@ -277,8 +272,9 @@ mod tests {
         let list = r#"{"type":"RoomList","data":{"rooms":[]}}"#;
         let results: Vec<MatchResult> = (0..3).map(|_| matcher.on_message(list)).collect();
         assert_eq!(results, [MatchResult::Response(0), MatchResult::Response(1), MatchResult::Unmatched]);
-        matcher.on_sent();
-        assert_eq!(matcher.on_message(list), MatchResult::Response(2));
+        // Request 2 was skipped.
+        matcher.on_sent(3);
+        assert_eq!(matcher.on_message(list), MatchResult::Response(3));
     }
 
     #[test]
@@ -300,15 +296,6 @@ mod tests {
             assert_eq!(matcher.on_message(text), MatchResult::Other, "{}", &text[..text.len().min(40)]);
         }
         assert_eq!(matcher.on_message(r#"{"a":1,"type":"p\u006fng"}"#), MatchResult::Response(0));
-    }
-
-    #[test]
-    fn sequence_numbers_wrap() {
-        let mut matcher =
-            OrderMatcher { dialect: Dialect::WebRtc, requests_sent: u32::MAX, responses_received: u32::MAX };
-        matcher.on_sent();
-        assert_eq!(matcher.on_message(r#"{"type":"pong"}"#), MatchResult::Response(u32::MAX));
-        assert_eq!(matcher.on_message(r#"{"type":"pong"}"#), MatchResult::Unmatched);
     }
 
     const MS: u64 = 1_000_000;

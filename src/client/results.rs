@@ -276,13 +276,16 @@ pub struct AudioResults {
     pub payload_bytes: u32,
     /// Sequence number of the first packet.
     pub first_sequence: u32,
-    /// Samples sent per channel.
+    /// Samples sent or skipped per channel.
     pub sent_samples: u64,
     /// Value of `--server-delay`, or else the delay of the embedded server, in nanoseconds. If neither delay is known, `probe --audio`
     /// stores 0 in this field, and other modes store `None`. `probe --audio` sends no pings from which the delay could be estimated.
     pub configured_server_delay_ns: Option<u64>,
     /// Packets that were sent late because their samples were not ready when they were due.
     pub underruns: u64,
+    /// Time by which underruns of more than [`MIN_PAUSE`](super::MIN_PAUSE) delayed the schedule, in nanoseconds.
+    #[serde(default)]
+    pub source_paused_ns: u64,
     /// Capture device, if the audio came from one.
     pub capture: Option<CaptureResults>,
     /// Playback device, if returned audio was played.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
+use super::hosts::{MIN_PAUSE, Pause};
 use super::loss_report::LossReportRequester;
 use super::results::PacketObserver;
 use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, StreamKind, WaitResult};
@@ -97,13 +98,22 @@ pub struct ClientNode<S> {
     started: Option<Time>,
     finished_at: Option<Time>,
     readiness_wait: Option<WaitResult>,
+    /// When the driver last called this node.
+    last_run: Time,
+    /// Whether the socket had no space at the last poll. The driver then waits for the socket and not for the deadline.
+    is_blocked: bool,
 }
 
 impl<S: Workload> ClientNode<S> {
     /// Creates a client. The client starts at the first call of [`Node::poll_transmit`].
     pub fn new(config: RunConfig, workload: S, observer: Box<dyn PacketObserver>) -> Self {
-        let loss_report_requester = config.loss_report_nonce.map(LossReportRequester::new);
-        let tracker = PacketTracker::new(config, workload.first_audio_sequence(), observer);
+        let reports_counts = config.loss_direction;
+        let loss_report_requester =
+            config.loss_report_nonce.map(|nonce| LossReportRequester::new(nonce, reports_counts));
+        let mut tracker = PacketTracker::new(config, workload.first_audio_sequence(), observer);
+        if loss_report_requester.is_some() {
+            tracker.hosts.server_known_until = Time::ZERO;
+        }
         Self {
             tracker,
             workload,
@@ -112,6 +122,8 @@ impl<S: Workload> ClientNode<S> {
             started: None,
             finished_at: None,
             readiness_wait: None,
+            last_run: Time::ZERO,
+            is_blocked: false,
         }
     }
 
@@ -166,8 +178,8 @@ impl<S: Workload> ClientNode<S> {
             Phase::WaitingForServer(wait) => Some(wait.result(interrupted_at?, false)),
             _ => None,
         });
-        run.loss_report =
-            self.loss_report_requester.as_ref().map(|requester| requester.loss_report(interrupted_at.is_some()));
+        let requester = self.loss_report_requester.as_ref().filter(|requester| requester.delays_start());
+        run.loss_report = requester.map(|requester| requester.loss_report(interrupted_at.is_some()));
         run.audio = self.workload.audio_results().map(|results| AudioResults {
             stats: audio,
             first_sequence,
@@ -179,20 +191,53 @@ impl<S: Workload> ClientNode<S> {
             Some(keepalive).filter(|stats| was_used(stats) || config.evaluated_stream == StreamKind::Keepalive);
         let started = self.started.unwrap_or_default();
         run.pauses = hosts.this.results(started);
+        run.server = hosts.server_results(started);
         run.pacing = Some(pacing);
         run.stray = stray;
         run
     }
 
-    fn request_baseline_or_start(&mut self, now: Time) {
-        match self.loss_report_requester {
-            Some(_) => self.phase = Phase::AwaitingBaseline,
-            None => self.start_sending(now),
+    /// Detects a pause of this host. `arrived_at` is the time at which the first of the received datagrams arrived.
+    fn detect_pause(&mut self, now: Time, arrived_at: Option<Time>) {
+        let last_run = std::mem::replace(&mut self.last_run, now);
+        let is_counting = matches!(self.phase, Phase::Sending(_) | Phase::FinalWait(..));
+        let Some(planned) = self.next_deadline().into_iter().chain(arrived_at).min() else { return };
+        if is_counting && !self.is_blocked && now > planned.max(last_run) + MIN_PAUSE {
+            self.tracker.hosts.this.add_pause(Pause { start: last_run, end: now }, now - last_run);
         }
     }
 
-    /// Makes the upstream losses available to the live view.
+    fn request_baseline_or_start(&mut self, now: Time) {
+        if self.loss_report_requester.as_ref().is_some_and(LossReportRequester::delays_start) {
+            self.phase = Phase::AwaitingBaseline;
+        } else {
+            self.start_sending(now);
+        }
+    }
+
+    /// Returns whether `datagram` is a response to a query. Records what the server reported about itself.
+    fn handle_server_report(&mut self, datagram: &[u8], received_at: Time) -> bool {
+        let Some(requester) = &mut self.loss_report_requester else { return false };
+        let Some(report) = requester.handle_response(datagram, received_at) else { return false };
+        if let Some(report) = report {
+            self.tracker.hosts.on_server_report(&report, self.started);
+        }
+        true
+    }
+
+    /// Updates until when the pauses of the server are known.
+    fn update_server_knowledge(&mut self, now: Time) {
+        if let Some(requester) = &self.loss_report_requester {
+            let hosts = &mut self.tracker.hosts;
+            hosts.server_known_until = requester.server_known_until(now, hosts.last_report_at());
+        }
+    }
+
+    /// With `--loss-direction`, makes the upstream losses available to the live view.
     fn publish_lost_upstream(&self) {
+        if !self.tracker.config.loss_direction {
+            return;
+        }
         let stream = self.tracker.config.evaluated_stream as usize;
         if let Some(lost) = self.loss_report_requester.as_ref().and_then(|requester| requester.lost_upstream(stream)) {
             self.tracker.progress.set_lost_upstream(lost);
@@ -213,11 +258,12 @@ impl<S: Workload> ClientNode<S> {
 impl<S: Workload> Node for ClientNode<S> {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
         let peer = self.tracker.config.peer;
+        self.detect_pause(now, batch.iter().map(|receive| receive.received_at).min());
+        self.update_server_knowledge(now);
         for receive in batch {
             for datagram in receive.segments() {
                 // Checked first, because a STUN response can be mistaken for AUDIO.
-                let is_loss_report = receive.source == peer
-                    && self.loss_report_requester.as_mut().is_some_and(|requester| requester.handle_response(datagram));
+                let is_loss_report = receive.source == peer && self.handle_server_report(datagram, receive.received_at);
                 match &self.phase {
                     // The first datagram from the peer ends the wait for the server. This datagram and earlier datagrams are not
                     // counted.
@@ -245,6 +291,7 @@ impl<S: Workload> Node for ClientNode<S> {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        self.detect_pause(now, None);
         if let Phase::New = self.phase {
             match self.tracker.config.wait_for {
                 Some(timeout) => self.phase = Phase::WaitingForServer(WaitForServer::start(now, timeout)),
@@ -266,27 +313,34 @@ impl<S: Workload> Node for ClientNode<S> {
             self.start_sending(now);
         }
         if let Phase::Sending(_) = self.phase {
-            match self.workload.poll_transmit(now, &mut self.tracker, sink) {
+            let (peer, requester) = (self.tracker.config.peer, self.loss_report_requester.as_mut());
+            let next_query = requester
+                .and_then(|requester| requester.poll_periodic(now, || self.tracker.streams.sent(), peer, sink));
+            let step = self.workload.poll_transmit(now, &mut self.tracker, sink);
+            self.is_blocked = step == WorkloadStep::WouldBlock;
+            match step {
                 WorkloadStep::WouldBlock => {}
                 WorkloadStep::NextDue(due) => {
-                    let (tracker, requester) = (&self.tracker, self.loss_report_requester.as_mut());
-                    let next_query = requester.and_then(|requester| {
-                        requester.poll_periodic(now, || tracker.streams.sent(), tracker.config.peer, sink)
-                    });
                     self.phase = Phase::Sending(next_query.map_or(due, |query| due.min(query)));
                 }
                 WorkloadStep::Done => self.phase = Phase::FinalWait(FinalWait::new(now), now),
             }
         }
         if let Phase::FinalWait(wait, next_poll) = &mut self.phase {
-            let (complete, deadline) = (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now));
-            let is_over = wait.is_over(now, complete, deadline);
             let RunConfig { peer, timeout, .. } = self.tracker.config;
-            // If all replies arrived, there is no loss to split by direction.
-            let requester = self.loss_report_requester.as_mut().filter(|_| !complete);
-            let streams = &self.tracker.streams;
+            // After a pause, the replies that arrived meanwhile are still to be read.
+            let resumed = self.tracker.hosts.this.resumed_at().map_or(Time::ZERO, |at| at + timeout);
+            let (complete, deadline) =
+                (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now).max(resumed));
+            let is_over = wait.is_over(now, complete, deadline);
+            // If all replies arrived, there is no loss to split by direction. The query then only asks for pauses, and nothing waits for
+            // the response.
+            let requester = self.loss_report_requester.as_mut();
+            let requester = requester.filter(|requester| !complete || requester.reports_pauses());
+            let (streams, query_by) = (&self.tracker.streams, if complete { now } else { deadline });
             let requester_deadline = requester
-                .and_then(|requester| requester.poll_final(now, || streams.sent(), (deadline, timeout), peer, sink));
+                .and_then(|requester| requester.poll_final(now, || streams.sent(), (query_by, timeout), peer, sink))
+                .filter(|_| !complete);
             *next_poll = match requester_deadline {
                 Some(deadline) if is_over => deadline,
                 Some(deadline) => deadline.min(wait.next_deadline()),
@@ -316,6 +370,10 @@ impl<S: Workload> Node for ClientNode<S> {
             Phase::Interrupted(due) => Some(*due).filter(|due| *due > Time::ZERO),
             Phase::Finished => None,
         }
+    }
+
+    fn on_dropped(&mut self, total: u64) {
+        self.tracker.hosts.this.set_dropped(total);
     }
 
     fn on_stop(&mut self) -> bool {
@@ -427,6 +485,11 @@ impl Schedule {
     /// One step is `interval_ns` nanoseconds.
     pub fn from_interval(start: Time, interval_ns: u64) -> Self {
         Self { start, numerator: interval_ns, denominator: 1 }
+    }
+
+    /// Makes all deadlines later by `time`.
+    pub fn delay(&mut self, time: Duration) {
+        self.start += time;
     }
 
     /// Deadline of step `step`, rounded down to a nanosecond; saturates at the maximum [`Time`].

@@ -14,6 +14,9 @@ use crate::wire::{HEADER_LEN, Header, LatencyInfo, PacketType, PingPayload};
 /// Interval of KEEPALIVE and LATENCY_PING.
 const PERIODIC_PACKET_INTERVAL: Duration = Duration::from_secs(1);
 
+/// After a pause of this host, a source has this time to catch up with the schedule. Until then, its overdue packets are skipped.
+const CATCH_UP_TIME: Duration = Duration::from_secs(1);
+
 /// Time until a source without ready samples is polled again.
 const SOURCE_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -121,7 +124,7 @@ pub struct AudioWorkload<S> {
     /// Number of periods whose periodic packets have all been sent.
     periods_sent: u64,
     next_periodic: PeriodicPacket,
-    /// Samples sent per channel.
+    /// Samples sent or skipped per channel.
     position: u64,
     /// The next AUDIO datagram, prepared before it is due; empty until then.
     next_datagram: Vec<u8>,
@@ -135,6 +138,8 @@ pub struct AudioWorkload<S> {
     /// underrun.
     starved_at: Option<Time>,
     underruns: u64,
+    /// Time by which underruns delayed the schedule.
+    source_paused: Duration,
     max_payload_len: usize,
 }
 
@@ -156,6 +161,7 @@ impl<S: PayloadSource> AudioWorkload<S> {
             retry_at: None,
             starved_at: None,
             underruns: 0,
+            source_paused: Duration::ZERO,
             max_payload_len: 0,
         }
     }
@@ -186,6 +192,11 @@ impl<S: PayloadSource> AudioWorkload<S> {
         poll
     }
 
+    fn packet_duration(&self) -> Duration {
+        let schedule = Schedule::from_sample_rate(Time::ZERO, self.config.sample_rate);
+        schedule.due(self.config.frame_samples.into()) - Time::ZERO
+    }
+
     fn is_live(&self) -> bool {
         self.source.capture_age().is_some()
     }
@@ -214,13 +225,29 @@ impl<S: PayloadSource> AudioWorkload<S> {
                 }
             }
             self.retry_at = None;
-            let due = self.next_datagram_due;
-            if tracker.send(StreamKind::Audio, (due, now), &self.next_datagram, self.next_digest, sink)
-                == SendStatus::WouldBlock
-            {
-                return SendStatus::WouldBlock;
+            let mut due = self.next_datagram_due;
+            let is_underrun = self.starved_at.is_some_and(|starved_at| due <= starved_at);
+            let is_overdue = !self.is_live() && PacketTracker::is_overdue(due, now, self.packet_duration());
+            // After a pause of this host, the source needs time to catch up. This is not an underrun.
+            let resumed_at = tracker.hosts.this.resumed_at().filter(|resumed_at| now < *resumed_at + CATCH_UP_TIME);
+            let is_underrun = is_underrun && resumed_at.is_none();
+            if is_overdue && !is_underrun {
+                tracker.on_not_sent(StreamKind::Audio, due, false, &self.next_datagram);
+            } else {
+                if is_overdue {
+                    // The source paused. All audio after the pause is sent later by the length of the pause.
+                    self.source_paused += now - due;
+                    self.audio_schedule.delay(now - due);
+                    due = now;
+                    self.next_datagram_due = now;
+                }
+                if tracker.send(StreamKind::Audio, (due, now), &self.next_datagram, self.next_digest, sink)
+                    == SendStatus::WouldBlock
+                {
+                    return SendStatus::WouldBlock;
+                }
+                self.underruns += u64::from(is_underrun);
             }
-            self.underruns += u64::from(self.starved_at.is_some_and(|starved_at| due <= starved_at));
             let payload_len = self.next_datagram.len() - HEADER_LEN;
             self.max_payload_len = self.max_payload_len.max(payload_len);
             self.position += (payload_len / (4 * usize::from(self.config.channels.max(1)))) as u64;
@@ -234,7 +261,16 @@ impl<S: PayloadSource> AudioWorkload<S> {
     fn send_periodic(&mut self, now: Time, tracker: &mut PacketTracker, sink: &mut dyn TransmitSink) -> SendStatus {
         while self.periodic_schedule.due(self.periods_sent) <= self.source_ended.unwrap_or(now) {
             let times = (self.periodic_schedule.due(self.periods_sent), now);
+            let is_overdue = PacketTracker::is_overdue(times.0, now, PERIODIC_PACKET_INTERVAL);
             let status = match self.next_periodic {
+                PeriodicPacket::Ping if is_overdue => {
+                    tracker.on_not_sent(StreamKind::Ping, times.0, false, &[]);
+                    SendStatus::Sent
+                }
+                PeriodicPacket::Keepalive if is_overdue => {
+                    tracker.on_not_sent(StreamKind::Keepalive, times.0, false, &[]);
+                    SendStatus::Sent
+                }
                 PeriodicPacket::Ping => {
                     let ping = PingPayload {
                         sent_time_us: now.as_micros(),
@@ -329,6 +365,7 @@ impl<S: PayloadSource> Workload for AudioWorkload<S> {
             payload_bytes: self.max_payload_len as u32,
             sent_samples: self.position,
             underruns: self.underruns,
+            source_paused_ns: saturating_nanos(self.source_paused),
             capture: self.source.capture_results(),
             source_quality: self.source.source_quality(),
             ..AudioResults::default()

@@ -33,6 +33,7 @@ pub struct WebSocketWorkload {
     count: Option<u64>,
     interval: Duration,
     schedule: Schedule,
+    /// Requests that were sent or skipped.
     requests_sent: u64,
     text: String,
     server_error: Option<String>,
@@ -83,6 +84,11 @@ impl Workload for WebSocketWorkload {
                 return WorkloadStep::NextDue(due);
             }
             let sequence = tracker.next_sequence(STREAM);
+            if PacketTracker::is_overdue(due, now, self.interval) {
+                tracker.on_not_sent(STREAM, due, false, &[]);
+                self.requests_sent += 1;
+                continue;
+            }
             self.matcher.write_request(sequence, now, &mut self.text);
             if tracker.send(STREAM, (due, now), self.text.as_bytes(), 0, sink) == SendStatus::WouldBlock {
                 return WorkloadStep::WouldBlock;

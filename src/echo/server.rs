@@ -316,7 +316,12 @@ impl EchoServer {
                 let counts = stats
                     .zip(request.counts_requested())
                     .and_then(|(stats, time)| stats.report_counts(received.received_at, time));
-                let response = request.respond(received.source, counts);
+                let report = counts.map(|counts| stun::ServerReport {
+                    received: counts,
+                    delay: self.delay,
+                    ..stun::ServerReport::default()
+                });
+                let response = request.respond(received.source, report);
                 let response = response.as_bytes();
                 if self.admission.admit_immediate(received, response.len())
                     && self.queue_unimpaired_reply(received, response)

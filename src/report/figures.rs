@@ -135,6 +135,7 @@ figures! {
         echo_time_p99_us: Option<f64> = echo.percentile(0.99).map(micros) => FineUs, "echo time", Part("p99", Always);
         echo_time_max_us: Option<f64> = echo.max().map(micros) => FineUs, "echo time", Part("max", Always);
         underruns: u64 = audio.underruns;
+        source_paused_ms: f64 = unsigned_millis(audio.source_paused_ns);
         recorded_samples: Option<u64> = audio.recorded_samples => Samples, "recorded", Row(Present);
         recording_dropped: u64 = audio.recording_dropped;
         recorded_both_samples: Option<u64> = audio.recorded_both_samples => Samples, "recorded both", Row(Present);

@@ -237,9 +237,14 @@ fn server_warnings(server: &ServerFigures) -> Vec<Warning> {
     [paused, dropped].into_iter().flatten().collect()
 }
 
+/// `5.0 s`, `120 ms`.
+fn length(ms: f64) -> String {
+    if ms < 1e3 { format!("{ms:.0} ms") } else { format!("{:.1} s", ms / 1e3) }
+}
+
 /// `this host did not run for 5.0 s in 2 pauses`.
 fn paused(host: &str, pauses: u64, paused_ms: f64) -> Option<String> {
-    let length = if paused_ms < 1e3 { format!("{paused_ms:.0} ms") } else { format!("{:.1} s", paused_ms / 1e3) };
+    let length = length(paused_ms);
     let count = if pauses > 1 { format!(" in {pauses} pauses") } else { String::new() };
     (pauses > 0).then(|| {
         format!(
@@ -424,7 +429,13 @@ fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
     let mut found = Vec::new();
     if audio.underruns > 0 {
         let packets = format_count(audio.underruns, "packet");
-        let message = format!("the source delivered {packets} too late to be sent on time");
+        let paused = match audio.source_paused_ms {
+            0.0 => String::new(),
+            paused_ms => {
+                format!(". It had no audio for {}, by which the audio after it was sent later", length(paused_ms))
+            }
+        };
+        let message = format!("underrun: the source delivered {packets} too late to be sent on time{paused}");
         found.push(Warning::new(WarningCode::Underruns, message));
     }
     if audio.recording_dropped > 0 {

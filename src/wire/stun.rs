@@ -5,6 +5,7 @@
 //! after its own request. The datagram must contain the magic cookie and the request's transaction ID.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -114,6 +115,8 @@ pub struct BindingRequest {
     unknown_count: usize,
     /// Whether the datagram requests [`ReceivedCounts`], and when.
     counts_requested: Option<CountsRequestTime>,
+    /// Whether the response contains the whole [`ServerReport`]. Otherwise, it contains only [`ReceivedCounts`].
+    report_requested: bool,
     /// Length of the datagram in bytes.
     len: usize,
 }
@@ -131,11 +134,13 @@ pub fn parse_message(datagram: &[u8]) -> Result<StunMessage, StunError> {
         unknown_attributes,
         unknown_count: 0,
         counts_requested: None,
+        report_requested: false,
         len,
     };
     request.fingerprint = for_each_attribute(datagram, |attribute_type, value| {
-        if attribute_type == RECEIVED_COUNTS {
+        if attribute_type == LOSS_REPORT {
             request.counts_requested = Some(CountsRequestTime::from_byte(value.first().copied().unwrap_or(0)));
+            request.report_requested = value.get(1) == Some(&REPORT_VERSION);
         }
         if attribute_type < 0x8000
             && !KNOWN_ATTRIBUTES.contains(&attribute_type)
@@ -154,20 +159,21 @@ impl BindingRequest {
         self.counts_requested.filter(|_| self.unknown_count == 0)
     }
 
-    /// The response to `source`. The response contains the mapped address. `counts` are omitted if they would make the response longer than
-    /// the request. If the request has unknown attributes, the response is error 420 and lists them.
-    pub fn respond(&self, source: SocketAddr, counts: Option<ReceivedCounts>) -> BindingResponse {
+    /// The response to `source`. The response contains the mapped address. If the request has version 1, the response contains only the
+    /// counts of `report`. The report is omitted if it would make the response longer than the request. If the request has unknown
+    /// attributes, the response is error 420 and lists them.
+    pub fn respond(&self, source: SocketAddr, report: Option<ServerReport>) -> BindingResponse {
         match self.unknown_attributes[..self.unknown_count] {
-            [] => BindingResponse::success(self.transaction, source, counts, self.len, self.fingerprint),
+            [] => BindingResponse::success(self, source, report),
             ref unknown => BindingResponse::unknown_attributes(self.transaction, unknown, self.fingerprint),
         }
     }
 }
 
-/// Length in bytes of a Binding request for [`ReceivedCounts`]. The response that contains the counts is not longer than this request.
+/// Length in bytes of a Binding request for a [`ServerReport`]. The response that contains the report is not longer than this request.
 pub const COUNTS_REQUEST_LEN: usize = HEADER_LEN + 4 + PLACEHOLDER_LEN + 8;
 
-/// When a client requests [`ReceivedCounts`].
+/// When a client requests a [`ServerReport`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountsRequestTime {
     /// Before or after a run. The next run may use the same sequence numbers again.
@@ -183,12 +189,12 @@ impl CountsRequestTime {
     }
 }
 
-/// A Binding request that also requests [`ReceivedCounts`].
+/// A Binding request that also requests a [`ServerReport`]. Servers that know only version 1 respond with [`ReceivedCounts`].
 pub fn counts_request(transaction: TransactionId, time: CountsRequestTime) -> [u8; COUNTS_REQUEST_LEN] {
     let mut message = MessageBuilder::<COUNTS_REQUEST_LEN>::new(BINDING_REQUEST, transaction);
     let mut placeholder = [0; PLACEHOLDER_LEN];
-    placeholder[0] = time as u8;
-    message.push(RECEIVED_COUNTS, &placeholder);
+    (placeholder[0], placeholder[1]) = (time as u8, REPORT_VERSION);
+    message.push(LOSS_REPORT, &placeholder);
     message.push_fingerprint();
     message.into_bytes()
 }
@@ -205,7 +211,7 @@ pub fn is_response_to(datagram: &[u8], transaction: &TransactionId) -> bool {
         && (datagram.starts_with(&BINDING_SUCCESS.to_be_bytes()) || datagram.starts_with(&BINDING_ERROR.to_be_bytes()))
 }
 
-/// The mapped address and the counts in a response. An error response contains neither.
+/// The mapped address and the loss report in a response. An error response contains neither.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResponseAttributes {
     /// Mapped address: the source address that the server received the request from.
@@ -213,6 +219,8 @@ pub struct ResponseAttributes {
     /// Number of packets that the server received from this address. Only jamjam-dev sends these counts, and they are ignored without a
     /// FINGERPRINT.
     pub received_counts: Option<ReceivedCounts>,
+    /// The server's report, which contains the same counts. Servers that know only version 1 send no report.
+    pub server: Option<ServerReport>,
 }
 
 impl ResponseAttributes {
@@ -225,32 +233,47 @@ impl ResponseAttributes {
                 attributes.mapped_address =
                     attributes.mapped_address.or_else(|| decode_xor_mapped_address(value, transaction));
             }
-            RECEIVED_COUNTS => {
-                attributes.received_counts = attributes.received_counts.or_else(|| ReceivedCounts::from_bytes(value));
+            LOSS_REPORT => {
+                attributes.server = attributes.server.or_else(|| ServerReport::from_bytes(value));
+                let counts = attributes.server.map(|report| report.received);
+                attributes.received_counts = counts.or_else(|| ReceivedCounts::from_bytes(value));
             }
             _ => {}
         })
         .ok()?;
         // The server's response has a FINGERPRINT, because our request has one. Without FINGERPRINT, bit errors are not detected.
-        attributes.received_counts = attributes.received_counts.filter(|_| has_fingerprint);
+        if !has_fingerprint {
+            (attributes.received_counts, attributes.server) = (None, None);
+        }
         Some(attributes)
     }
 }
 
-/// Attribute type of [`ReceivedCounts`], from the first-come-first-served range (RFC 8489, section 18.3); not registered.
-const RECEIVED_COUNTS: u16 = 0xc0ec;
+/// Attribute type of the loss report, from the first-come-first-served range (RFC 8489, section 18.3); not registered.
+const LOSS_REPORT: u16 = 0xc0ec;
 
-/// Length of the attribute's value in a response, in bytes.
+/// The second byte of the attribute's value in a request for a [`ServerReport`].
+const REPORT_VERSION: u8 = 2;
+
+/// Length of [`ReceivedCounts`] as the attribute's value in a response, in bytes.
 const RECEIVED_COUNTS_LEN: usize = 20;
 
-/// Length of the attribute's value in a request, in bytes. The value consists of zeros. A response contains the counts and the client's
-/// mapped address. For an IPv6 client, the counts and the mapped address together take as many bytes as the zeros in the request.
-/// Therefore, the response is not longer than the request.
-const PLACEHOLDER_LEN: usize = RECEIVED_COUNTS_LEN + 24;
+/// Length of a [`ServerReport`] as the attribute's value in a response, in bytes.
+const SERVER_REPORT_LEN: usize = RECEIVED_COUNTS_LEN + 16 + 8 * MAX_RECENT_PAUSES;
 
-/// The first bytes of the attribute's value in a response. A value that starts with these bytes contains counts. In a request, the value
-/// consists of zeros.
+/// Length of the attribute's value in a request, in bytes. After the first two bytes, the value consists of zeros. A response contains the
+/// report and the client's mapped address. For an IPv6 client, the report and the mapped address together take as many bytes as the value
+/// in the request. Therefore, the response is not longer than the request.
+const PLACEHOLDER_LEN: usize = SERVER_REPORT_LEN + 24;
+
+/// The first bytes of the attribute's value in a response that contains only [`ReceivedCounts`]. No request begins with these bytes.
 const RECEIVED_COUNTS_MAGIC: [u8; 4] = *b"jam1";
+
+/// The first bytes of the attribute's value in a response that contains a [`ServerReport`].
+const SERVER_REPORT_MAGIC: [u8; 4] = *b"jam2";
+
+/// Number of pauses in a [`ServerReport`].
+pub const MAX_RECENT_PAUSES: usize = 8;
 
 /// For each type of packet, how many distinct packets a server received from one address and port. All counts wrap at 2^32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -266,15 +289,6 @@ pub struct ReceivedCounts {
 }
 
 impl ReceivedCounts {
-    fn to_bytes(self) -> [u8; RECEIVED_COUNTS_LEN] {
-        let mut bytes = [0; RECEIVED_COUNTS_LEN];
-        let words = [self.epoch, self.audio, self.ping, self.keepalive].map(u32::to_be_bytes);
-        for (chunk, word) in bytes.chunks_exact_mut(4).zip([RECEIVED_COUNTS_MAGIC].iter().chain(&words)) {
-            chunk.copy_from_slice(word);
-        }
-        bytes
-    }
-
     fn from_bytes(value: &[u8]) -> Option<Self> {
         let (words, rest) = value.as_chunks::<4>();
         let [magic, epoch, audio, ping, keepalive] = *words else { return None };
@@ -283,8 +297,73 @@ impl ReceivedCounts {
     }
 }
 
-/// Header, IPv6 address, counts, fingerprint.
-const MAX_SUCCESS_LEN: usize = HEADER_LEN + 24 + (4 + RECEIVED_COUNTS_LEN) + 8;
+/// A time in which the server did not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pause {
+    /// Time from the end of the pause to the report.
+    pub ended_ago: Duration,
+    /// Length of the pause.
+    pub length: Duration,
+}
+
+/// What a server reports to a client: received packets, server delay, and faults of the server's host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerReport {
+    /// The packets that the server received from the client.
+    pub received: ReceivedCounts,
+    /// The configured server delay.
+    pub delay: Duration,
+    /// Number of pauses since the server's start.
+    pub pauses: u32,
+    /// Total length of all pauses.
+    pub paused: Duration,
+    /// Datagrams dropped since the server's start, because the receive buffer of the server's socket was full.
+    pub dropped: u32,
+    /// The last pauses, newest first. The length of unused entries is 0.
+    pub recent: [Pause; MAX_RECENT_PAUSES],
+}
+
+impl ServerReport {
+    fn to_bytes(self) -> [u8; SERVER_REPORT_LEN] {
+        let Self { received: ReceivedCounts { epoch, audio, ping, keepalive }, .. } = self;
+        let magic = u32::from_be_bytes(SERVER_REPORT_MAGIC);
+        let (micros, millis) = (
+            |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX),
+            |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX),
+        );
+        let head =
+            [magic, epoch, audio, ping, keepalive, micros(self.delay), self.pauses, millis(self.paused), self.dropped];
+        let recent = self.recent.iter().flat_map(|pause| [millis(pause.ended_ago), millis(pause.length)]);
+        let mut bytes = [0; SERVER_REPORT_LEN];
+        for (chunk, word) in bytes.chunks_exact_mut(4).zip(head.into_iter().chain(recent)) {
+            chunk.copy_from_slice(&word.to_be_bytes());
+        }
+        bytes
+    }
+
+    fn from_bytes(value: &[u8]) -> Option<Self> {
+        let value: &[u8; SERVER_REPORT_LEN] = value.try_into().ok()?;
+        let mut words = value.as_chunks::<4>().0.iter().map(|word| u32::from_be_bytes(*word));
+        let mut next = || words.next().unwrap_or(0);
+        if next().to_be_bytes() != SERVER_REPORT_MAGIC {
+            return None;
+        }
+        Some(Self {
+            received: ReceivedCounts { epoch: next(), audio: next(), ping: next(), keepalive: next() },
+            delay: Duration::from_micros(next().into()),
+            pauses: next(),
+            paused: Duration::from_millis(next().into()),
+            dropped: next(),
+            recent: std::array::from_fn(|_| Pause {
+                ended_ago: Duration::from_millis(next().into()),
+                length: Duration::from_millis(next().into()),
+            }),
+        })
+    }
+}
+
+/// Header, IPv6 address, report, fingerprint.
+const MAX_SUCCESS_LEN: usize = HEADER_LEN + 24 + (4 + SERVER_REPORT_LEN) + 8;
 
 /// Header, error code, a full list of attributes, fingerprint.
 const MAX_ERROR_LEN: usize = HEADER_LEN + 8 + (4 + 2 * MAX_UNKNOWN_ATTRIBUTES) + 8;
@@ -301,21 +380,21 @@ impl BindingResponse {
         self.0.as_bytes()
     }
 
-    /// Adds `counts` unless the response would become longer than `max_len`.
-    fn success(
-        transaction: TransactionId,
-        source: SocketAddr,
-        counts: Option<ReceivedCounts>,
-        max_len: usize,
-        fingerprint: bool,
-    ) -> Self {
+    /// Adds `report` unless the response would become longer than the request.
+    fn success(request: &BindingRequest, source: SocketAddr, report: Option<ServerReport>) -> Self {
+        let BindingRequest { transaction, fingerprint, report_requested, .. } = *request;
         let mut message = MessageBuilder::new(BINDING_SUCCESS, transaction);
         let (mut value, len) = encode_mapped_address(source);
         xor_mapped_address(&mut value, transaction);
         message.push(XOR_MAPPED_ADDRESS, &value[..len]);
-        let len = message.len() + 4 + RECEIVED_COUNTS_LEN + if fingerprint { 8 } else { 0 };
-        if let Some(counts) = counts.filter(|_| len <= max_len) {
-            message.push(RECEIVED_COUNTS, &counts.to_bytes());
+        let report_len = if report_requested { SERVER_REPORT_LEN } else { RECEIVED_COUNTS_LEN };
+        let len = message.len() + 4 + report_len + if fingerprint { 8 } else { 0 };
+        if let Some(report) = report.filter(|_| len <= request.len) {
+            let mut value = report.to_bytes();
+            if !report_requested {
+                value[..4].copy_from_slice(&RECEIVED_COUNTS_MAGIC);
+            }
+            message.push(LOSS_REPORT, &value[..report_len]);
         }
         Self::finish(message, fingerprint)
     }

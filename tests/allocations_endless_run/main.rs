@@ -40,6 +40,7 @@ fn memory_stays_constant_in_an_endless_run() {
         replies_expected: true,
         wait_for: None,
         loss_report_nonce: None,
+        loss_direction: false,
     };
     let interval = Duration::from_millis(1);
     let questions = ProbeConfig { stream_kind: StreamKind::Ping, count: None, interval, payload_len: 0 };

@@ -448,14 +448,12 @@ impl LossDirectionArgs {
     pub fn is_enabled(&self) -> bool {
         self.loss_direction
     }
+}
 
-    /// Random bits for the STUN transaction IDs, if the loss report is requested.
-    pub fn transaction_seed(&self) -> Option<u128> {
-        self.loss_direction.then(|| {
-            let [high, low] = os::random_u64s();
-            u128::from(high) << 64 | u128::from(low)
-        })
-    }
+/// Random bits for the transaction IDs of the queries to the server.
+pub fn transaction_seed() -> u128 {
+    let [high, low] = os::random_u64s();
+    u128::from(high) << 64 | u128::from(low)
 }
 
 #[cfg(test)]

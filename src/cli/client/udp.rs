@@ -16,9 +16,7 @@ use crate::io::local_socket::IpVersion;
 use crate::io::resolve;
 use crate::io::signaling::client::RoomSession;
 use crate::io::stop::StopToken;
-use crate::io::udp::{
-    self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, KernelDrops, NodeThread,
-};
+use crate::io::udp::{self, Backend, BoundSocket, DEFAULT_RECEIVE_BUFFER, DriverOptions, IdlePolicy, NodeThread};
 
 /// A target with a connected socket.
 pub struct ConnectedTarget {
@@ -96,13 +94,11 @@ impl ClientArgs {
             backend: Backend::from(self.driver),
             follow_address,
         };
-        let kernel = KernelDrops::for_socket(&target.bound.socket);
         let monitor = RunMonitor::start(&live, outputs);
         let running = udp::spawn_node("client", target.bound.socket, client, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
         let mut finished = monitor.wait(running, stop);
-        finished.tally.host_timing.kernel_dropped = kernel.read();
         let port_unreachable = finished.tally.port_unreachable;
         let mut error = target.background.end();
         let result = std::mem::replace(&mut finished.tally.result, Ok(()));

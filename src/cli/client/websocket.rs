@@ -339,6 +339,7 @@ impl ClientArgs {
             // The client already waited for the server (`--wait-for`) while it connected.
             wait_for: None,
             loss_report_nonce: None,
+            loss_direction: false,
         };
         let title = plan.urls.first().map(ToString::to_string).unwrap_or_default();
         let title = format!("probe of {title}");

@@ -17,6 +17,9 @@ const MAX_READS_PER_TURN: usize = 4;
 /// that are due at the deadline.
 const SPIN_READ_GUARD: Duration = Duration::from_micros(8);
 
+/// After a sleep that took this much longer than planned, the receive buffer may have been full.
+const MIN_PAUSE: Duration = Duration::from_millis(50);
+
 /// Maximum time that a node may continue after a stop request. Ctrl-C must end a run at once.
 const MAX_STOP_DELAY: Duration = Duration::from_millis(200);
 
@@ -42,6 +45,10 @@ pub(in crate::io) trait DriverIo {
     /// Connects a connected socket again, if the system would now choose another local address. Returns the change.
     fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
         Ok(None)
+    }
+    /// Number of datagrams that the system dropped because the receive buffer was full; `None` if the system does not count them.
+    fn dropped(&self) -> Option<u64> {
+        None
     }
     /// Registers a waker that ends a wait. The default does nothing, for nodes without a waker.
     fn register_waker(&mut self, _: &DriverWaker) {}
@@ -158,6 +165,8 @@ pub(in crate::io) fn run(
         io.register_waker(waker);
     }
     let result = run_loop(io, node, stop, options, &mut host_timing);
+    host_timing.kernel_dropped = io.dropped();
+    node.on_dropped(host_timing.kernel_dropped.unwrap_or(0));
     DriverStats { port_unreachable: io.port_unreachable(), ended_at: io.now(), host_timing, result }
 }
 
@@ -228,8 +237,12 @@ fn run_loop(
             WakePlan::Sleep(until) => {
                 let timed_out = io.wait(Some(until), false)?;
                 readable = !timed_out;
-                if timed_out {
-                    let woken = io.now();
+                let woken = io.now();
+                if woken > until + MIN_PAUSE {
+                    // The time of a pause is not a timer error.
+                    node.on_dropped(io.dropped().unwrap_or(0));
+                    readable = true;
+                } else if timed_out {
                     wake.on_slept(until, woken);
                     if timed {
                         host_timing.timer_error.record(woken.signed_nanos_since(until));

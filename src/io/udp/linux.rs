@@ -13,7 +13,7 @@ use rustix::net::sockopt;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::driver::DriverIo;
-use super::socket::follow_address;
+use super::socket::{KernelDrops, follow_address};
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Receive, SendStatus, Transmit};
 use crate::stats::AddressChange;
@@ -23,8 +23,8 @@ use crate::time::{Time, saturating_nanos};
 const RECV_BATCH: usize = 16;
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// Maximum age of a receive timestamp. If a timestamp is older, the driver uses the maximum age instead. Such a timestamp can result from a
-/// change of the wall clock.
+/// Maximum age of a receive timestamp, unless the socket was not read for longer. If a timestamp is older, the driver uses the maximum age
+/// instead. Such a timestamp can result from a change of the wall clock.
 const MAX_TIMESTAMP_AGE: Duration = Duration::from_millis(50);
 
 /// Maximum length of a datagram in a segmented send (GSO). The value is the minimum IPv6 MTU (1,280 bytes) minus the IPv6 and UDP headers.
@@ -47,6 +47,9 @@ pub(super) struct LinuxIo {
     /// packet. Such a socket sends without quinn-udp.
     has_dscp: bool,
     buffer: Vec<u8>,
+    /// When the socket was last read empty. Everything that is read later arrived later.
+    drained_at: Time,
+    drops: KernelDrops,
     port_unreachable: u64,
 }
 
@@ -54,6 +57,7 @@ impl LinuxIo {
     /// Prepares `socket`. Must be called on the thread that runs the driver.
     pub(super) fn new(socket: UdpSocket, stop: &StopToken) -> io::Result<Self> {
         let state = new_socket_state(&socket)?;
+        let drops = KernelDrops::for_socket(&socket);
         // Timer slack of 1 ns instead of 50 µs.
         rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
         let wake_event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
@@ -61,7 +65,8 @@ impl LinuxIo {
         // The bytes are nonzero, so that all pages are mapped before the first packet.
         let has_dscp = socket.peer_addr().is_ok() && has_dscp(&socket)?;
         let buffer = vec![1; RECV_BATCH * MAX_MESSAGE_BYTES];
-        Ok(Self { socket, state, wake_event, has_dscp, buffer, port_unreachable: 0 })
+        let drained_at = now();
+        Ok(Self { socket, state, wake_event, has_dscp, buffer, drained_at, drops, port_unreachable: 0 })
     }
 
     fn send_once(&self, transmit: Transmit<'_>) -> io::Result<()> {
@@ -84,7 +89,7 @@ impl LinuxIo {
 
 impl DriverIo for LinuxIo {
     fn now(&self) -> Time {
-        Time::from_nanos(clock_ns(ClockId::Monotonic))
+        now()
     }
 
     fn recv(&mut self, take: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool> {
@@ -96,6 +101,9 @@ impl DriverIo for LinuxIo {
             Ok(received) => received,
             Err(error) if is_transient(&error) => {
                 self.port_unreachable += u64::from(error.kind() == io::ErrorKind::ConnectionRefused);
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    self.drained_at = now();
+                }
                 return Ok(false);
             }
             Err(error) => return Err(error),
@@ -103,22 +111,26 @@ impl DriverIo for LinuxIo {
         // The order matters. If time passes between the two reads, packets seem to have arrived later than they did. Therefore, replies
         // may be late, but are never early.
         let wall = clock_ns(ClockId::Realtime);
-        let now = Time::from_nanos(clock_ns(ClockId::Monotonic));
+        let now = now();
         let unspecified = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
         let mut batch =
             [Receive { source: unspecified, dst_ip: None, received_at: now, contents: &[], segment_size: 0 };
                 RECV_BATCH];
         for ((datagram, meta), slot) in batch.iter_mut().zip(&metas[..received]).zip(&slots) {
             let age = meta.timestamp.map_or(0, |timestamp| wall.saturating_sub(saturating_nanos(timestamp)));
+            let received_at = received_at(now, Duration::from_nanos(age), self.drained_at);
             *datagram = Receive {
                 source: validated_source(meta),
                 dst_ip: meta.dst_ip,
-                received_at: now.saturating_sub(Duration::from_nanos(age).min(MAX_TIMESTAMP_AGE)),
+                received_at,
                 contents: &slot[..meta.len],
                 segment_size: meta.stride,
             };
         }
         take(now, &batch[..received]);
+        if received < RECV_BATCH {
+            self.drained_at = now;
+        }
         Ok(received == RECV_BATCH)
     }
 
@@ -175,6 +187,10 @@ impl DriverIo for LinuxIo {
         follow_address(&(&self.socket).into())
     }
 
+    fn dropped(&self) -> Option<u64> {
+        self.drops.read()
+    }
+
     fn register_waker(&mut self, waker: &DriverWaker) {
         waker.register(event_waker(&self.wake_event));
     }
@@ -200,6 +216,12 @@ impl DriverIo for LinuxIo {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The receive time of a datagram that was read at `now` and whose kernel timestamp is `age` old. The socket was last read empty at
+/// `drained_at`. A datagram that is older than that has a wrong timestamp.
+fn received_at(now: Time, age: Duration, drained_at: Time) -> Time {
+    now.saturating_sub(age.min(MAX_TIMESTAMP_AGE.max(now - drained_at)))
 }
 
 /// The source of a datagram. For a forged source, returns the unspecified address with the same port. Sources in 127.0.0.0/8, also as
@@ -260,6 +282,10 @@ fn has_dscp(socket: &UdpSocket) -> io::Result<bool> {
 fn new_socket_state(socket: &UdpSocket) -> io::Result<UdpSocketState> {
     let state = UdpSocketState::new(socket.into())?;
     allow_fragments(socket)?;
+    if socket.peer_addr().is_ok() {
+        // The kernel counts a dropped buffer once. Without GRO, each buffer of a client contains one datagram, so all drops are counted.
+        nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::UdpGroSegment, &false)?;
+    }
     Ok(state)
 }
 
@@ -273,6 +299,11 @@ fn allow_fragments(socket: &UdpSocket) -> io::Result<()> {
     Ok(())
 }
 
+/// The monotonic clock, including the time in which the machine was suspended.
+fn now() -> Time {
+    Time::from_nanos(clock_ns(ClockId::Boottime))
+}
+
 fn clock_ns(id: ClockId) -> u64 {
     let now = clock_gettime(id);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
@@ -283,6 +314,20 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
+
+    #[test]
+    fn receive_time_is_never_before_the_socket_was_read_empty() {
+        let at = |now_ms, age_ms, drained_ms| {
+            received_at(Time::from_millis(now_ms), Duration::from_millis(age_ms), Time::from_millis(drained_ms))
+        };
+        // The process was stopped from 1 s to 6 s: the datagram arrived 4 s before it was read.
+        assert_eq!(at(6_000, 4_000, 1_000), Time::from_millis(2_000));
+        assert_eq!(at(6_000, 5_000, 1_000), Time::from_millis(1_000));
+        // The wall clock was set forward by an hour.
+        assert_eq!(at(6_000, 3_600_000, 1_000), Time::from_millis(1_000));
+        assert_eq!(at(6_000, 3_600_000, 5_999), Time::from_millis(5_950));
+        assert_eq!(at(6_000, 20, 5_999), Time::from_millis(5_980));
+    }
 
     #[test]
     fn icmp_errors_are_transient_and_socket_errors_fatal() {

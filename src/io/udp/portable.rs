@@ -12,7 +12,7 @@ use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::driver::DriverIo;
-use super::socket::follow_address;
+use super::socket::{KernelDrops, follow_address};
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Receive, SendStatus, Transmit};
 use crate::stats::AddressChange;
@@ -32,6 +32,7 @@ pub(super) struct PortableIo {
     events: Events,
     writable: bool,
     buffer: Vec<u8>,
+    drops: KernelDrops,
     /// Peer of a connected socket.
     peer: Option<SocketAddr>,
     local: Option<IpAddr>,
@@ -46,6 +47,7 @@ impl PortableIo {
         socket.set_nonblocking(true)?;
         let peer = socket.peer_addr().ok();
         let local = Some(socket.local_addr()?.ip()).filter(|ip| !ip.is_unspecified());
+        let drops = KernelDrops::for_socket(&socket);
         let mut socket = UdpSocket::from_std(socket);
         let poll = Poll::new()?;
         poll.registry().register(&mut socket, SOCKET, Interest::READABLE)?;
@@ -58,6 +60,7 @@ impl PortableIo {
             events: Events::with_capacity(4),
             writable: false,
             buffer: vec![1; RECV_BATCH * MAX_DATAGRAM_BYTES],
+            drops,
             peer,
             local,
             origin: Instant::now(),
@@ -136,6 +139,10 @@ impl DriverIo for PortableIo {
         let change = follow_address(&(&self.socket).into())?;
         self.local = change.map_or(self.local, |change| Some(change.to));
         Ok(change)
+    }
+
+    fn dropped(&self) -> Option<u64> {
+        self.drops.read()
     }
 
     fn register_waker(&mut self, waker: &DriverWaker) {

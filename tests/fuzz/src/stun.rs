@@ -3,14 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use jamjam_dev::wire::stun::{
-    CountsRequestTime, HEADER_LEN, MAX_MESSAGE_LEN, ReceivedCounts, ResponseAttributes, StunMessage, TransactionId,
-    binding_request, counts_request, is_error_response, is_response_to, is_stun, parse_message,
+    CountsRequestTime, HEADER_LEN, MAX_MESSAGE_LEN, ReceivedCounts, ResponseAttributes, ServerReport, StunMessage,
+    TransactionId, binding_request, counts_request, is_error_response, is_response_to, is_stun, parse_message,
 };
 
 use crate::input::Input;
 
-/// Maximum length of a response in bytes: header, IPv6 address, counts and FINGERPRINT.
-const MAX_RESPONSE_LEN: usize = 20 + 24 + 24 + 8;
+/// Maximum length of a response in bytes: header, IPv6 address, report and FINGERPRINT.
+const MAX_RESPONSE_LEN: usize = 20 + 24 + 104 + 8;
 
 /// Comprehension-required attributes of RFC 8489.
 const KNOWN: [u16; 11] = [1, 6, 8, 9, 10, 0x14, 0x15, 0x1c, 0x1d, 0x1e, 0x20];
@@ -25,11 +25,11 @@ pub(crate) fn run(data: &[u8]) {
         _ => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, config.into())),
     };
     let source = SocketAddr::new(source, port);
-    let counts =
-        (config & 4 != 0).then_some(ReceivedCounts { epoch: 1, audio: 2, ping: u32::from(port), keepalive: 4 });
+    let received = ReceivedCounts { epoch: 1, audio: 2, ping: u32::from(port), keepalive: 4 };
+    let report = (config & 4 != 0).then_some(ServerReport { received, pauses: 5, ..ServerReport::default() });
     let datagram = input.rest();
     if is_stun(datagram) {
-        check_server(datagram, source, counts);
+        check_server(datagram, source, report);
     }
     check_client(datagram);
 }
@@ -39,6 +39,7 @@ pub(crate) fn run(data: &[u8]) {
 struct Expected {
     unknown: Vec<u16>,
     counts_requested: Option<CountsRequestTime>,
+    report_requested: bool,
     has_fingerprint: bool,
 }
 
@@ -63,6 +64,7 @@ fn parse_again(datagram: &[u8]) -> Option<Expected> {
                 let during_run = value.first() == Some(&1);
                 let times = [CountsRequestTime::RunBoundary, CountsRequestTime::DuringRun];
                 expected.counts_requested = Some(times[usize::from(during_run)]);
+                expected.report_requested = value.get(1) == Some(&2);
             }
             if kind < 0x8000 && !KNOWN.contains(&kind) {
                 expected.unknown.push(kind);
@@ -81,7 +83,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-fn check_server(datagram: &[u8], source: SocketAddr, counts: Option<ReceivedCounts>) {
+fn check_server(datagram: &[u8], source: SocketAddr, report: Option<ServerReport>) {
     let parsed = parse_message(datagram);
     let kind = u16::from_be_bytes([datagram[0], datagram[1]]);
     let expected = parse_again(datagram).filter(|_| kind == 1 || kind == 0x11);
@@ -92,7 +94,7 @@ fn check_server(datagram: &[u8], source: SocketAddr, counts: Option<ReceivedCoun
         (parsed, expected) => panic!("{parsed:?}, expected to be valid: {}", expected.is_some()),
     };
     let transaction: TransactionId = datagram[8..HEADER_LEN].try_into().expect("12 bytes");
-    let response = request.respond(source, counts);
+    let response = request.respond(source, report);
     let response = response.as_bytes();
     assert!(response.len() <= MAX_RESPONSE_LEN && response.len().is_multiple_of(4));
     assert!(is_response_to(response, &transaction));
@@ -106,11 +108,13 @@ fn check_server(datagram: &[u8], source: SocketAddr, counts: Option<ReceivedCoun
     if expected.unknown.is_empty() {
         let canonical = SocketAddr::new(source.ip().to_canonical(), source.port());
         assert_eq!(attributes.mapped_address, Some(canonical));
-        let received = attributes.received_counts;
+        let (received, counts) = (attributes.received_counts, report.map(|report| report.received));
         assert!(received.is_none() || (received == counts && response.len() <= datagram.len()));
+        assert_eq!(attributes.server, report.filter(|_| received.is_some() && expected.report_requested));
         if expected.has_fingerprint {
-            let with_counts = HEADER_LEN + if canonical.is_ipv4() { 12 } else { 24 } + 24 + 8;
-            assert_eq!(received, counts.filter(|_| with_counts <= datagram.len()));
+            let report_len = if expected.report_requested { 104 } else { 24 };
+            let with_report = HEADER_LEN + if canonical.is_ipv4() { 12 } else { 24 } + report_len + 8;
+            assert_eq!(received, counts.filter(|_| with_report <= datagram.len()));
         }
     } else {
         assert_eq!(attributes, ResponseAttributes::default());

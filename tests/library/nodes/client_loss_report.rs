@@ -18,8 +18,11 @@ use stun::{is_loss_report_request, received_counts as counts_attribute, response
 fn prober_with_report(stream_kind: StreamKind, count: u64) -> Prober {
     let probe_config =
         ProbeConfig { stream_kind, count: Some(count), interval: Duration::from_millis(10), payload_len: 64 };
-    let run_config =
-        jamjam_dev::client::RunConfig { loss_report_nonce: Some(0x0102_0304 << 96 | 5), ..run_config(stream_kind) };
+    let run_config = jamjam_dev::client::RunConfig {
+        loss_report_nonce: Some(0x0102_0304 << 96 | 5),
+        loss_direction: true,
+        ..run_config(stream_kind)
+    };
     ClientNode::new(run_config, ProbeWorkload::new(probe_config), Box::new(()))
 }
 

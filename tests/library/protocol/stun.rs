@@ -1,17 +1,20 @@
 //! STUN messages: the test vectors of RFC 5769, bytes written by hand, and arbitrary bytes.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 use test_support::golden;
 
 use golden::packet;
 use jamjam_dev::wire::stun::{
-    BindingRequest, CountsRequestTime, ReceivedCounts, ResponseAttributes, StunError, StunMessage, binding_request,
-    counts_request, is_response_to, is_stun, parse_message,
+    BindingRequest, CountsRequestTime, Pause, ReceivedCounts, ResponseAttributes, ServerReport, StunError, StunMessage,
+    binding_request, counts_request, is_response_to, is_stun, parse_message,
 };
 use proptest::prelude::*;
 
 /// The fixtures that are requests.
-const REQUESTS: [&str; 6] = [
+const REQUESTS: [&str; 8] = [
+    "stun-server-report-request.hex",
+    "stun-server-report-request-during-run.hex",
     "stun-loss-report-request.hex",
     "stun-loss-report-request-during-run.hex",
     "stun-request.hex",
@@ -193,31 +196,70 @@ fn bare_request_matches_the_golden_bytes() {
     assert_eq!(binding_request(transaction(&bare))[..], bare);
 }
 
+fn millis(ended_ago: u64, length: u64) -> Pause {
+    Pause { ended_ago: Duration::from_millis(ended_ago), length: Duration::from_millis(length) }
+}
+
+/// A report that contains only these counts.
+fn report(received: ReceivedCounts) -> Option<ServerReport> {
+    Some(ServerReport { received, ..ServerReport::default() })
+}
+
 #[test]
-fn counts_request_and_response_match_the_golden_bytes() {
-    let (request_bytes, response) = (packet("stun-loss-report-request.hex"), packet("stun-loss-report-response.hex"));
+fn report_request_and_response_match_the_golden_bytes() {
+    let request_bytes = packet("stun-server-report-request.hex");
+    let during_run = packet("stun-server-report-request-during-run.hex");
     assert_eq!(counts_request(transaction(&request_bytes), CountsRequestTime::RunBoundary)[..], request_bytes);
-    let during_run = packet("stun-loss-report-request-during-run.hex");
     assert_eq!(counts_request(transaction(&during_run), CountsRequestTime::DuringRun)[..], during_run);
+    assert_eq!(request(&request_bytes).counts_requested(), Some(CountsRequestTime::RunBoundary));
     assert_eq!(request(&during_run).counts_requested(), Some(CountsRequestTime::DuringRun));
+    let received = ReceivedCounts { epoch: 10_000_000, audio: 450, ping: 9, keepalive: 8 };
+    let mut report = ServerReport {
+        received,
+        delay: Duration::from_micros(3_000_250),
+        pauses: 3,
+        paused: Duration::from_millis(5_260),
+        dropped: 17,
+        ..ServerReport::default()
+    };
+    report.recent[..3].copy_from_slice(&[millis(1_500, 5_000), millis(60_000, 200), millis(90_000, 60)]);
+    let (from, response) = (SocketAddr::from(([192, 0, 2, 1], 40_000)), packet("stun-server-report-response.hex"));
+    assert_eq!(request(&request_bytes).respond(from, Some(report)).as_bytes(), response);
+    assert!(is_response_to(&response, &transaction(&request_bytes)));
+    let attributes =
+        ResponseAttributes { mapped_address: Some(from), received_counts: Some(received), server: Some(report) };
+    assert_eq!(ResponseAttributes::parse(&response), Some(attributes));
+    // Over IPv6, the response is as long as its request. Values that do not fit are the maximum.
+    let (far, long) = (SocketAddr::from(([0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1)), Duration::MAX);
+    let response = request(&request_bytes).respond(far, Some(ServerReport { delay: long, paused: long, ..report }));
+    assert_eq!((request_bytes.len(), response.as_bytes().len()), (156, 156));
+    let parsed = ResponseAttributes::parse(response.as_bytes()).and_then(|answer| answer.server).expect("a report");
+    assert_eq!((parsed.delay.as_micros(), parsed.paused.as_millis()), (u32::MAX.into(), u32::MAX.into()));
+}
+
+#[test]
+fn old_request_gets_the_old_response() {
+    let (request_bytes, response) = (packet("stun-loss-report-request.hex"), packet("stun-loss-report-response.hex"));
+    let during_run = request(&packet("stun-loss-report-request-during-run.hex"));
+    assert_eq!(during_run.counts_requested(), Some(CountsRequestTime::DuringRun));
     let counts = ReceivedCounts { epoch: 10_000_000, audio: 0, ping: 0, keepalive: 0 };
     let from = SocketAddr::from(([192, 0, 2, 1], 40_000));
     assert_eq!(request(&request_bytes).counts_requested(), Some(CountsRequestTime::RunBoundary));
-    assert_eq!(request(&request_bytes).respond(from, Some(counts)).as_bytes(), response);
-    assert!(is_response_to(&response, &transaction(&request_bytes)));
+    let whole = report(counts).map(|report| ServerReport { delay: Duration::from_secs(3), pauses: 1, ..report });
+    assert_eq!(request(&request_bytes).respond(from, whole).as_bytes(), response);
     assert_eq!(
         ResponseAttributes::parse(&response),
-        Some(ResponseAttributes { mapped_address: Some(from), received_counts: Some(counts) })
+        Some(ResponseAttributes { mapped_address: Some(from), received_counts: Some(counts), server: None })
     );
     // Over IPv6, the response is as long as its request. A request without the attribute gets no counts.
     let far = SocketAddr::from(([0x20, 1, 13, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 1));
-    assert_eq!((request_bytes.len(), request(&request_bytes).respond(far, Some(counts)).as_bytes().len()), (76, 76));
+    assert_eq!((request_bytes.len(), request(&request_bytes).respond(far, whole).as_bytes().len()), (76, 76));
     assert_eq!(request(&packet("stun-request.hex")).counts_requested(), None);
 }
 
 #[test]
 fn counts_are_omitted_if_the_response_would_exceed_the_request() {
-    let counts = Some(ReceivedCounts { epoch: 1, audio: 2, ping: 3, keepalive: 4 });
+    let counts = report(ReceivedCounts { epoch: 1, audio: 2, ping: 3, keepalive: 4 });
     for (placeholder, from, has_counts) in
         [(28, "192.0.2.1:1", false), (32, "192.0.2.1:1", true), (44, "[::2]:1", true), (40, "[::2]:1", false)]
     {
@@ -234,7 +276,7 @@ fn fingerprint_counts_towards_the_response_length() {
     // The request has a FINGERPRINT. Over IPv4, the response has 20 + 12 + 24 + 8 bytes.
     let request_bytes = packet("stun-loss-report-request.hex");
     assert_eq!(request_bytes.len(), 76);
-    let counts = Some(ReceivedCounts { epoch: 1, audio: 2, ping: 3, keepalive: 4 });
+    let counts = report(ReceivedCounts { epoch: 1, audio: 2, ping: 3, keepalive: 4 });
     for (placeholder, has_counts) in [(24, false), (28, false), (32, false), (36, true)] {
         let mut request_bytes = with_attributes(&[7; 12], &[(0xc0ec, &vec![0; placeholder - 4])]);
         let len = (request_bytes.len() - 20 + 8) as u16;
@@ -270,7 +312,8 @@ fn responses_of_the_rfc_are_parsed() {
 
 #[test]
 fn response_needs_cookie_transaction_and_type_and_no_damage() {
-    let (request_bytes, response) = (packet("stun-loss-report-request.hex"), packet("stun-loss-report-response.hex"));
+    let request_bytes = packet("stun-server-report-request.hex");
+    let response = packet("stun-server-report-response.hex");
     let transaction = transaction(&request_bytes);
     assert!(!is_response_to(&request_bytes, &transaction), "a request is not a response");
     for byte in 0..response.len() {
@@ -278,8 +321,8 @@ fn response_needs_cookie_transaction_and_type_and_no_damage() {
         changed[byte] ^= 0x80;
         let is_response = !matches!(byte, 0..=1 | 4..20);
         assert_eq!(is_response_to(&changed, &transaction), is_response, "byte {byte}");
-        let read = ResponseAttributes::parse(&changed).and_then(|answer| answer.received_counts);
-        assert_eq!(read, None, "byte {byte}");
+        let read = ResponseAttributes::parse(&changed).map(|answer| (answer.received_counts, answer.server));
+        assert_eq!(read.unwrap_or_default(), (None, None), "byte {byte}");
     }
     for len in 0..response.len() {
         assert_eq!(ResponseAttributes::parse(&response[..len]), None, "{len} bytes");
@@ -298,6 +341,24 @@ proptest! {
     }
 
     #[test]
+    fn response_contains_the_report_of_the_server(words in any::<[u32; 8]>(), pauses in any::<[(u32, u32); 8]>(), ip in any::<[u8; 16]>()) {
+        let [epoch, audio, ping, keepalive, delay, pause_count, paused, dropped] = words;
+        let report = ServerReport {
+            received: ReceivedCounts { epoch, audio, ping, keepalive },
+            delay: Duration::from_micros(delay.into()),
+            pauses: pause_count,
+            paused: Duration::from_millis(paused.into()),
+            dropped,
+            recent: pauses.map(|(ended_ago, length)| millis(ended_ago.into(), length.into())),
+        };
+        let request_bytes = counts_request([7; 12], CountsRequestTime::DuringRun);
+        let response = request(&request_bytes).respond(SocketAddr::from((ip, 1)), Some(report));
+        prop_assert!(response.as_bytes().len() <= request_bytes.len());
+        let attributes = ResponseAttributes::parse(response.as_bytes()).expect("a valid response");
+        prop_assert_eq!((attributes.server, attributes.received_counts), (Some(report), Some(report.received)));
+    }
+
+    #[test]
     fn any_bytes_are_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..1_400)) {
         let _ = (is_stun(&bytes), parse_message(&bytes));
     }
@@ -306,8 +367,8 @@ proptest! {
     fn nearly_valid_attributes_are_walked_within_bounds(bytes in near_requests(), port in any::<u16>(), ip in any::<[u8; 16]>()) {
         let from = SocketAddr::from((ip, port));
         if let Ok(StunMessage::Request(request)) = parse_message(&bytes) {
-            let counts = Some(ReceivedCounts { epoch: u32::MAX, audio: 1, ping: 2, keepalive: 3 });
-            let answer = request.respond(from, counts);
+            let counts = ReceivedCounts { epoch: u32::MAX, audio: 1, ping: 2, keepalive: 3 };
+            let answer = request.respond(from, report(counts));
             let answer = answer.as_bytes();
             prop_assert_eq!(usize::from(u16::from_be_bytes([answer[2], answer[3]])), answer.len() - 20);
             prop_assert_eq!(&answer[4..20], &bytes[4..20]);

@@ -28,6 +28,7 @@ pub fn run_config(evaluated_stream: StreamKind) -> RunConfig {
         replies_expected: true,
         wait_for: None,
         loss_report_nonce: None,
+        loss_direction: false,
     }
 }
 

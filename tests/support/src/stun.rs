@@ -65,10 +65,12 @@ pub fn is_request_during_run(bytes: &[u8]) -> bool {
 }
 
 fn is_request_with(bytes: &[u8], first: u8) -> bool {
-    let mut value = [0; 44];
-    value[0] = first;
-    let is_request =
-        |(found, has_fingerprint): (Vec<Attribute<'_>>, bool)| has_fingerprint && found == [(0xc0ec, &value[..])];
+    let mut value = [0; 124];
+    (value[0], value[1]) = (first, 2);
+    let old_value = [&[first][..], &[0; 43]].concat();
+    let is_request = |(found, has_fingerprint): (Vec<Attribute<'_>>, bool)| {
+        has_fingerprint && [&value[..], &old_value].iter().any(|value| found == [(0xc0ec, *value)])
+    };
     bytes.starts_with(&[0, 1]) && bytes.get(4..8) == Some(&COOKIE) && attributes(bytes).is_some_and(is_request)
 }
 

@@ -188,6 +188,7 @@ fn config(rng: &mut Rng, peer: SocketAddr, evaluated_stream: StreamKind, prober:
         replies_expected: true,
         wait_for: rng.happens(0.15).then(|| Duration::from_millis(rng.between(500, 3_000))),
         loss_report_nonce,
+        loss_direction: loss_report_nonce.is_some(),
     }
 }
 

@@ -155,6 +155,7 @@ fn client(
         replies_expected: true,
         wait_for: None,
         loss_report_nonce: None,
+        loss_direction: false,
     };
     let (packets, start) = (rng.between(1, 250), rng.below(20 * MS));
     let mut node =
