@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::DriverOptions;
 use super::early_wake::{EarlyWake, WakePlan};
+use crate::address::canonical_socket_addr;
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::{AddressChange, HostTiming};
@@ -115,7 +116,7 @@ impl<P: DriverIo> TransmitSink for TimedSink<'_, P> {
 fn note_send_error(errors: &mut Vec<String>, error: &io::Error, transmit: Transmit<'_>) {
     let name = error_name(error);
     if errors.len() < MAX_NOTES && !errors.contains(&name) {
-        tracing::warn!(target: "echo", to = %transmit.destination, error = name, "send refused by this host");
+        tracing::warn!(target: "echo", to = %canonical_socket_addr(transmit.destination), error = name, "send refused by this host");
         errors.push(name);
     }
 }

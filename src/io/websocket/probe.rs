@@ -106,7 +106,7 @@ impl ProbeConnections {
                 idle: IdlePolicy::Finish,
                 spin_percent: spin,
                 backend: Backend::Native,
-                follow_address: false,
+                follow_address: true,
             };
             let tally = udp::drive(&mut io, &mut node, &stop, options);
             if tally.result.is_ok() {
