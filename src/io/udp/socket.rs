@@ -6,7 +6,7 @@
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use thiserror::Error;
 
 use crate::io::local_socket::LocalSocketOptions;

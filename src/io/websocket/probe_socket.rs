@@ -180,7 +180,7 @@ impl DriverIo for WebSocketIo {
         if UdpSocket::bind((from, 0)).is_err() {
             let to = local_ip_for(peer)?;
             self.failure = Some(WebSocketFailure::Unreachable(format!(
-                "this host's address changed from {from} to {to}, which ended the connection. Repeat the run"
+                "this host's address changed from {from} to {to}, which ended the connection"
             )));
         }
         Ok(None)
