@@ -49,6 +49,12 @@ impl Cidr {
     }
 }
 
+/// Whether datagrams from `source` that arrive at `local` stay on this machine. The source address alone is not enough: other hosts can send
+/// from `::ffff:127.0.0.1` over IPv6.
+pub fn is_loopback_to_loopback(source: IpAddr, local: Option<IpAddr>) -> bool {
+    source.to_canonical().is_loopback() && local.is_some_and(|local| local.to_canonical().is_loopback())
+}
+
 /// Keeps the first `prefix_len` bits of `ip` and sets all other bits to 0.
 fn mask(ip: IpAddr, prefix_len: u8) -> IpAddr {
     let prefix_len = u32::from(prefix_len);

@@ -66,8 +66,8 @@ struct SourceMemory {
 enum Holder {
     /// A connection that can be closed.
     Connection,
-    /// A connection of a proxy, whose client is not known yet. Only the limit of the budget applies.
-    Proxy,
+    /// A connection of a proxy, whose client is not known yet, or a source on this machine. Only the limit of the budget applies.
+    Exempt,
     Other,
 }
 
@@ -114,6 +114,16 @@ impl MemoryBudget {
         self.try_add(source, bytes, Holder::Other)
     }
 
+    /// Charges `bytes` to a source that is exempt from its share. Only the limit of the budget applies.
+    pub fn try_charge_exempt(&self, source: IpAddr, bytes: u64) -> Result<(), BudgetExceeded> {
+        self.try_add(source, bytes, Holder::Exempt)
+    }
+
+    /// The number of bytes that are not charged.
+    pub fn free(&self) -> u64 {
+        self.limit.saturating_sub(self.lock().used)
+    }
+
     fn try_add(&self, source: IpAddr, bytes: u64, holder: Holder) -> Result<(), BudgetExceeded> {
         if bytes == 0 {
             return Ok(());
@@ -122,7 +132,7 @@ impl MemoryBudget {
         let used = state.used.saturating_add(bytes);
         let before = state.held_by(source);
         let is_allowed = match holder {
-            Holder::Proxy => true,
+            Holder::Exempt => true,
             // A new source may hold less. Otherwise, new attackers would leave too little for other new clients.
             _ if before == 0 => bytes <= self.limit.saturating_sub(used),
             _ => self.is_within_share(before.saturating_add(bytes), used),
@@ -235,7 +245,7 @@ impl BudgetState {
         memory.bytes += bytes;
         match holder {
             Holder::Connection => memory.connection_bytes += bytes,
-            Holder::Proxy | Holder::Other => {}
+            Holder::Exempt | Holder::Other => {}
         }
         memory.bytes
     }
@@ -247,7 +257,7 @@ impl BudgetState {
         memory.bytes -= bytes;
         match holder {
             Holder::Connection => memory.connection_bytes -= bytes,
-            Holder::Proxy | Holder::Other => {}
+            Holder::Exempt | Holder::Other => {}
         }
         if memory.bytes == 0 {
             self.sources.remove(&source);
@@ -292,7 +302,7 @@ impl MemoryCharge {
 
     /// Charges `bytes` to a proxy for a connection whose client is not known yet, unless the limit would be exceeded.
     pub fn new_for_proxy(budget: &Arc<MemoryBudget>, proxy: IpAddr, bytes: u64) -> Result<Self, BudgetExceeded> {
-        budget.try_add(proxy, bytes, Holder::Proxy)?;
+        budget.try_add(proxy, bytes, Holder::Exempt)?;
         Ok(Self { budget: Arc::clone(budget), source: proxy, bytes })
     }
 

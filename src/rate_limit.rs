@@ -97,8 +97,8 @@ type ArrivalTimes = [u64; 2];
 ///
 /// A delayed packet is admitted on arrival, but sent later. Therefore, each bucket has separate theoretical arrival times for two limits.
 /// The admission limit counts packets that enter the delay line. The send limit counts delayed packets and immediate replies at the time of
-/// sending. Each delayed packet is charged to the send limit when it is sent, even if the send limit is exceeded. An immediate reply is
-/// admitted only if the send limit permits the reply. Therefore, the traffic in any interval is at most the permitted traffic plus two
+/// sending. A delayed packet that exceeds the send limit by more than both maximum bursts waits. An immediate reply is admitted only if the
+/// send limit permits the reply. Therefore, the traffic in any interval is at most the permitted traffic plus two
 /// maximum bursts. The permitted traffic is the rate multiplied by the interval's length.
 pub struct RateLimiter {
     packets: Option<Gcra>,
@@ -129,6 +129,18 @@ impl RateLimiter {
     pub fn admit_immediate(&mut self, key: u64, now: Time, len: usize) -> Result<(), RateExceeded> {
         let [_, sent] = &mut self.buckets[key as usize % RATE_BUCKETS];
         admit(sent, self.packets, self.bits, now, len)
+    }
+
+    /// The earliest time at which delayed packets may be sent, as for [`RateLimiter::charge_sent`]. Immediate replies and delayed packets
+    /// have separate maximum bursts. If delayed packets are sent when they are due, they never exceed both bursts. After a pause, they can.
+    pub fn send_time(&self, key: u64, now: Time, packets: usize, len: usize) -> Time {
+        let [_, arrivals] = self.buckets[key as usize % RATE_BUCKETS];
+        let limits = [(self.packets, packets as u64), (self.bits, len as u64 * 8)];
+        let times = limits.into_iter().zip(arrivals).filter_map(|((limit, amount), arrival)| {
+            let limit = limit?;
+            Some(limit.advance_nanos(arrival, now, amount).saturating_sub(2 * limit.tolerance))
+        });
+        Time::from_nanos(times.max().unwrap_or(0)).max(now)
     }
 
     /// Charges delayed packets to the send limits after these packets have been sent. `packets` is the number of these packets. `len` is

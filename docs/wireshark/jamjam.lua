@@ -61,6 +61,10 @@ local f = {
   report_audio = ProtoField.uint32("jamjam.loss_report.audio", "AUDIO received"),
   report_ping = ProtoField.uint32("jamjam.loss_report.latency_ping", "LATENCY_PING received"),
   report_keepalive = ProtoField.uint32("jamjam.loss_report.keepalive", "KEEPALIVE received"),
+  report_delay = ProtoField.uint32("jamjam.loss_report.delay_us", "Server delay"),
+  report_pauses = ProtoField.uint32("jamjam.loss_report.pauses", "Pauses of the server"),
+  report_paused = ProtoField.uint32("jamjam.loss_report.paused_ms", "Total length of the pauses"),
+  report_dropped = ProtoField.uint32("jamjam.loss_report.dropped", "Dropped by the server's socket"),
 }
 jamjam.fields = f
 
@@ -236,13 +240,17 @@ local function loss_report(buffer, pinfo, tree)
     local len = buffer(at + 2, 2):uint()
     if buffer(at, 2):uint() == STUN_LOSS_REPORT and at + 4 + len <= buffer:len() then
       local attribute = buffer(at, 4 + len)
-      local is_response = len == 20 and buffer(at + 4, 4):string() == "jam1"
+      local magic = len >= 20 and buffer(at + 4, 4):string()
+      local is_response = len == 20 and magic == "jam1" or len == 100 and magic == "jam2"
       local subtree = tree:add(jamjam, attribute, "jamjam loss report")
       subtree:add(f.report, attribute, is_response and "response" or "request")
       if is_response then
-        local counts = { f.report_since, f.report_audio, f.report_ping, f.report_keepalive }
+        local counts = { f.report_since, f.report_audio, f.report_ping, f.report_keepalive,
+          f.report_delay, f.report_pauses, f.report_paused, f.report_dropped }
         for i, field in ipairs(counts) do
-          subtree:add(field, buffer(at + 4 + 4 * i, 4))
+          if 4 * i < len then
+            subtree:add(field, buffer(at + 4 + 4 * i, 4))
+          end
         end
       elseif len > 0 then
         subtree:add(f.report_during_run, buffer(at + 4, 1))

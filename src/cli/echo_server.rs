@@ -175,6 +175,8 @@ impl Args {
         address_file.write(bound.address)?;
         let outcome_log_dropped = outcome_log.as_ref().map(OutcomeLogFile::dropped);
         let kernel = Arc::new(KernelDrops::for_socket(&bound.socket));
+        let socket_drops = Arc::clone(&kernel);
+        echo.report_socket_drops(Box::new(move || socket_drops.read()));
         let udp = Some(UdpStatistics { counters: echo.counters(), kernel, outcome_log_dropped });
         let statistics = ServerStatistics { udp, moqt: moqt.as_ref().map(BoundMoqtServer::counts), memory_budget, log };
         info!(name: FIXED_LOG_LINE, target: "echo", "Echo server listening on {}", bound.address);

@@ -121,6 +121,8 @@ pub(super) struct LossReportRequester {
     samples: Vec<CountSample>,
     /// Whether the result contains packet counts. If not, only servers that report pauses are queried during the run.
     reports_counts: bool,
+    /// Whether the server was asked for its pauses after all replies had arrived.
+    asked_when_complete: bool,
 }
 
 impl LossReportRequester {
@@ -136,6 +138,7 @@ impl LossReportRequester {
             sent_before_last: [0; 3],
             samples: Vec::new(),
             reports_counts,
+            asked_when_complete: false,
         }
     }
 
@@ -266,6 +269,23 @@ impl LossReportRequester {
             }
         }
         Some(self.next_periodic)
+    }
+
+    /// Asks a server that reports pauses once more, after all replies have arrived. In a run whose packets were all sent at once, sends the
+    /// first query.
+    pub(super) fn poll_when_complete(
+        &mut self,
+        now: Time,
+        sent: impl FnOnce() -> [u64; 3],
+        destination: SocketAddr,
+        sink: &mut dyn TransmitSink,
+    ) {
+        if self.reports_pauses() && !std::mem::replace(&mut self.asked_when_complete, true) {
+            self.next_periodic = now;
+        }
+        if !self.reports_counts || self.reports_pauses() {
+            self.poll_periodic(now, sent, destination, sink);
+        }
     }
 
     /// Sends the final query when it is due, and returns the time of the next call. `sent` is the number of packets sent. Returns `None` if

@@ -313,14 +313,15 @@ impl<S: Workload> Node for ClientNode<S> {
             self.start_sending(now);
         }
         if let Phase::Sending(_) = self.phase {
-            let (peer, requester) = (self.tracker.config.peer, self.loss_report_requester.as_mut());
-            let next_query = requester
-                .and_then(|requester| requester.poll_periodic(now, || self.tracker.streams.sent(), peer, sink));
             let step = self.workload.poll_transmit(now, &mut self.tracker, sink);
             self.is_blocked = step == WorkloadStep::WouldBlock;
             match step {
                 WorkloadStep::WouldBlock => {}
                 WorkloadStep::NextDue(due) => {
+                    let (tracker, requester) = (&self.tracker, self.loss_report_requester.as_mut());
+                    let next_query = requester.and_then(|requester| {
+                        requester.poll_periodic(now, || tracker.streams.sent(), tracker.config.peer, sink)
+                    });
                     self.phase = Phase::Sending(next_query.map_or(due, |query| due.min(query)));
                 }
                 WorkloadStep::Done => self.phase = Phase::FinalWait(FinalWait::new(now), now),
@@ -333,14 +334,16 @@ impl<S: Workload> Node for ClientNode<S> {
             let (complete, deadline) =
                 (self.tracker.is_complete(), self.tracker.deadline().unwrap_or(now).max(resumed));
             let is_over = wait.is_over(now, complete, deadline);
-            // If all replies arrived, there is no loss to split by direction. The query then only asks for pauses, and nothing waits for
-            // the response.
-            let requester = self.loss_report_requester.as_mut();
-            let requester = requester.filter(|requester| !complete || requester.reports_pauses());
-            let (streams, query_by) = (&self.tracker.streams, if complete { now } else { deadline });
+            let streams = &self.tracker.streams;
+            let mut requester = self.loss_report_requester.as_mut();
+            if let Some(requester) = requester.as_mut().filter(|requester| complete || !requester.has_baseline()) {
+                // Nothing waits for the response.
+                requester.poll_when_complete(now, || streams.sent(), peer, sink);
+            }
+            // If all replies arrived, there is no loss to split by direction.
             let requester_deadline = requester
-                .and_then(|requester| requester.poll_final(now, || streams.sent(), (query_by, timeout), peer, sink))
-                .filter(|_| !complete);
+                .filter(|_| !complete)
+                .and_then(|requester| requester.poll_final(now, || streams.sent(), (deadline, timeout), peer, sink));
             *next_poll = match requester_deadline {
                 Some(deadline) if is_over => deadline,
                 Some(deadline) => deadline.min(wait.next_deadline()),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::counters::Counters;
 use super::log_events;
 use super::loop_detection::{Repetition, RepetitionLimit, RepetitionLimiter};
-use crate::address::{Cidr, source_network};
+use crate::address::{Cidr, is_loopback_to_loopback, source_network};
 use crate::log_throttle::LogThrottle;
 use crate::node::{Receive, Transmit};
 use crate::rate_limit::{RateExceeded, RateLimiter};
@@ -65,8 +65,8 @@ pub(super) enum KeepaliveDecision {
     Drop,
     /// The echo.
     Echo,
-    /// The server first sends this loop check, and then the echo.
-    LoopCheckThenEcho([u8; HEADER_LEN]),
+    /// This loop check instead of the echo, so that the server never sends more than it receives.
+    LoopCheck([u8; HEADER_LEN]),
 }
 
 /// Decides which datagrams are handled and which replies are sent.
@@ -123,7 +123,7 @@ impl Admission {
         self.check_rate(RateLimiter::admit_immediate, received, len)
     }
 
-    /// Decides whether the server echoes a KEEPALIVE, first sends a loop check, or does not reply. Call this method only for a KEEPALIVE
+    /// Decides whether the server echoes a KEEPALIVE, replies with a loop check, or does not reply. Call this method only for a KEEPALIVE
     /// whose normal reply is an unchanged echo. An address and port that returns a loop check is an echo server. KEEPALIVEs from this echo
     /// server are not answered for a minute. A loop between two echo servers can have a round-trip time of one second. Without this check,
     /// such a loop looks like a client that repeats a KEEPALIVE every second.
@@ -133,7 +133,7 @@ impl Admission {
         if !source.is_rate_limited {
             return KeepaliveDecision::Echo;
         }
-        let (digests, network_digest, header_len) = (source.digests.clone(), source.network_digest, source.header_len);
+        let digests = source.digests.clone();
         let (echo_server, loop_check) =
             (digests.for_purpose(DigestPurpose::EchoServer), digests.for_purpose(DigestPurpose::LoopCheck));
         let period = now.as_nanos() / 1_000_000_000 / LOOP_CHECK_TOKEN_PERIOD_SECONDS;
@@ -171,11 +171,8 @@ impl Admission {
         }
         if repetition == Repetition::Later && self.keepalive_sources.admit(now, loop_check, RepetitionLimit::LOOP_CHECK)
         {
-            // The loop check counts towards the rate limit, but is sent even above the limit. Otherwise, a low limit would permit the echo
-            // but no loop check.
-            self.rate_limiter.charge_sent(network_digest, now, 1, HEADER_LEN + header_len);
             let token = digests.for_purpose(DigestPurpose::LoopCheckToken(period));
-            return KeepaliveDecision::LoopCheckThenEcho(wire::loop_check(token));
+            return KeepaliveDecision::LoopCheck(wire::loop_check(token));
         }
         KeepaliveDecision::Echo
     }
@@ -208,6 +205,17 @@ impl Admission {
     /// Whether a duplicate of an echo may be sent later. A rejected duplicate is not counted.
     pub(super) fn admit_delayed_copy(&mut self, received: &Receive<'_>, len: usize) -> bool {
         self.admit_copy(RateLimiter::admit_delayed, received, len)
+    }
+
+    /// The earliest time at which these echoes may be sent. [`Admission::on_sent`] then counts them.
+    pub(super) fn send_time(&mut self, now: Time, transmit: &Transmit<'_>) -> Time {
+        let source = self.remote_sources.lookup(transmit.destination, transmit.src_ip);
+        if !source.is_rate_limited {
+            return now;
+        }
+        let packets = transmit.segment_count();
+        let len = transmit.contents.len() + packets * source.header_len;
+        self.rate_limiter.send_time(source.network_digest, now, packets, len)
     }
 
     /// Counts sent echoes towards the rate limit.
@@ -389,13 +397,11 @@ fn classify(
     }
     let network_digest = hasher.finish();
     (ip, address.port()).hash(&mut hasher);
-    // The source address alone is not enough: other hosts can send from `::ffff:127.0.0.1` over IPv6.
-    let is_loopback = ip.is_loopback() && dst_ip.is_some_and(|local| local.to_canonical().is_loopback());
     RemoteSource {
         address,
         dst_ip,
         is_allowed: allowed_networks.is_empty() || allowed_networks.iter().any(|network| network.contains(ip)),
-        is_rate_limited: limit_loopback || !is_loopback,
+        is_rate_limited: limit_loopback || !is_loopback_to_loopback(ip, dst_ip),
         header_len: wire::ip_udp_header_len(ip),
         network_digest,
         digests: KeyedDigests(hasher),

@@ -19,8 +19,8 @@ use crate::time::saturating_nanos;
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $kind:ident $name:ident,)+) => {
-        /// Every received datagram is counted exactly once. Its counter is `received`, `keepalives`, `pings`, `stun_requests`,
-        /// `latency_infos`, `ignored`, `mapped_address_responses` or a `dropped_` counter other than `dropped_at_stop`.
+        /// Every received datagram is counted exactly once. Its counter is `received`, `keepalives`, `loop_checks`, `pings`,
+        /// `stun_requests`, `latency_infos`, `ignored`, `mapped_address_responses` or a `dropped_` counter other than `dropped_at_stop`.
         ///
         /// A second rule applies to three kinds of outgoing packets: loop checks, duplicates, and replies. Duplicates are counted in
         /// `impaired_duplicated`. The rule covers replies to packets that are counted in `received`, `keepalives`, `pings` or
@@ -65,7 +65,7 @@ counters! {
     Counter pings,
     /// STUN Binding requests answered.
     Counter stun_requests,
-    /// Loop checks queued: KEEPALIVE packets that the server sends to find out whether a source is another echo server.
+    /// KEEPALIVE packets answered with a loop check, which finds out whether a source is another echo server.
     Counter loop_checks,
     /// Replies sent to KEEPALIVE, LATENCY_PING and STUN, including loop checks.
     Counter immediate_replies,
@@ -135,6 +135,10 @@ counters! {
     Counter impaired_reordered,
     /// Replies still queued when the server stopped.
     Counter dropped_at_stop,
+    /// Pauses: times of more than 50 ms in which the server did not run.
+    Counter pauses,
+    /// Total length of all pauses, in milliseconds.
+    Counter paused_ms,
 }
 
 /// Inclusive upper bounds of the buckets in microseconds. One more bucket, the last, has no upper bound.

@@ -3,12 +3,13 @@
 //! A queued packet takes its own bytes and at most [`ENTRY_LEN`] more. Packets of one client that are due together are stored contiguously.
 //! These packets leave as one segmented send, without a copy.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
 use super::byte_fifo::ByteFifo;
+use crate::address::is_loopback_to_loopback;
 use crate::memory_budget::{BudgetExceeded, DEFAULT_MEMORY_BUDGET, MemoryBudget};
 use crate::node::{Receive, Transmit};
 use crate::time::Time;
@@ -80,19 +81,43 @@ pub(super) struct DelayLine {
     /// The oldest entry, without the bytes that were already sent.
     front: Option<DelayLineEntry>,
     newest_due: Time,
+    /// Due datagrams that exceed the limits of their address, by the time at which they may be sent. They are still charged. Equal times
+    /// are ordered by a sequence number.
+    postponed: BTreeMap<(Time, u64), Postponed>,
+    next_postponed: u64,
+}
+
+/// Datagrams of one client that wait until the limits of its address admit them.
+struct Postponed {
+    /// `len` counts the datagrams that are not sent yet. They are the last ones of `contents`.
+    entry: DelayLineEntry,
+    contents: Box<[u8]>,
+}
+
+/// Due datagrams.
+pub(super) struct DueTransmit<'a> {
+    /// The datagrams.
+    pub(super) transmit: Transmit<'a>,
+    /// Due time of the first datagram.
+    pub(super) due: Time,
+    /// Whether the datagrams were postponed until now.
+    pub(super) was_postponed: bool,
 }
 
 impl DelayLine {
-    /// An empty line, which also charges its datagrams to `budget`.
-    pub(super) fn new(limits: BufferLimits, budget: Arc<MemoryBudget>) -> Self {
+    /// An empty line, which also charges its datagrams to `budget`. With `limit_loopback`, loopback sources have a share of the memory like
+    /// other sources.
+    pub(super) fn new(limits: BufferLimits, limit_loopback: bool, budget: Arc<MemoryBudget>) -> Self {
         let (entries, bytes) = (ByteFifo::default(), ByteFifo::default());
         Self {
-            account: BufferAccount::new(limits, PACKET_OVERHEAD, budget),
+            account: BufferAccount::new(limits, PACKET_OVERHEAD, limit_loopback, budget),
             entries,
             bytes,
             packets: 0,
             front: None,
             newest_due: Time::ZERO,
+            postponed: BTreeMap::new(),
+            next_postponed: 0,
         }
     }
 
@@ -106,16 +131,17 @@ impl DelayLine {
         self.packets
     }
 
-    /// Due time of the oldest datagram.
+    /// When the next datagram may be sent.
     pub(super) fn next_due(&self) -> Option<Time> {
-        self.front.map(|entry| entry.due)
+        let postponed = self.postponed.first_key_value().map(|((at, _), _)| *at);
+        self.front.map(|entry| entry.due).into_iter().chain(postponed).min()
     }
 
     /// Appends as many datagrams of one client as the limits permit. No datagram may be empty. If `due` is earlier than the last entry's
     /// due time, `due` is raised to that time. Timestamps from two receive queues can be out of order. Replies must be sent in order.
     pub(super) fn push(&mut self, due: Time, reply_path: ReplyPath, bytes: &[u8], segment_size: usize) -> PushResult {
         let count = bytes.len().div_ceil(segment_size);
-        let (len, full) = self.account.charge(reply_path.peer, bytes.len(), segment_size);
+        let (len, full) = self.account.charge(reply_path, bytes.len(), segment_size);
         let admitted = len.div_ceil(segment_size);
         let result = PushResult { admitted, dropped: full.map(|reason| (reason, count - admitted)) };
         if len == 0 {
@@ -138,8 +164,20 @@ impl DelayLine {
     }
 
     /// The first datagrams that are due at `now`, if any. Consecutive datagrams of one client with the same length form a single transmit.
-    /// The last datagram may be shorter. A transmit has at most `max_segments(length)` datagrams.
-    pub(super) fn peek_due(&mut self, now: Time, max_segments: impl Fn(usize) -> usize) -> Option<Transmit<'_>> {
+    /// The last datagram may be shorter. A transmit has at most `max_segments(length)` datagrams. Postponed datagrams come first.
+    pub(super) fn peek_due(&mut self, now: Time, max_segments: impl Fn(usize) -> usize) -> Option<DueTransmit<'_>> {
+        if let Some(((at, _), Postponed { entry, contents })) = self.postponed.first_key_value()
+            && *at <= now
+        {
+            let DelayLineEntry { due, len, segment_size, reply_path } = *entry;
+            let unsent = &contents[contents.len() - len..];
+            let contents = &unsent[..len.min(max_segments(segment_size).max(1) * segment_size)];
+            return Some(DueTransmit {
+                transmit: reply_path.transmit(contents, segment_size),
+                due,
+                was_postponed: true,
+            });
+        }
         let front = self.front.filter(|entry| entry.due <= now)?;
         let segment_size = front.segment_size;
         let max_len = max_segments(segment_size).max(1) * segment_size;
@@ -161,19 +199,47 @@ impl DelayLine {
             // Sends whole datagrams up to the chunk boundary. A datagram that crosses the boundary is sent alone, from the scratch buffer.
             len = (contiguous / segment_size * segment_size).max(segment_size.min(front.len));
         }
-        let ReplyPath { peer, src_ip } = front.reply_path;
-        Some(Transmit { destination: peer, src_ip, contents: self.bytes.peek(len), segment_size })
+        let transmit = front.reply_path.transmit(self.bytes.peek(len), segment_size);
+        Some(DueTransmit { transmit, due: front.due, was_postponed: false })
     }
 
-    /// Removes the oldest `len` bytes, as returned by [`DelayLine::peek_due`].
-    pub(super) fn consume(&mut self, len: usize) {
+    /// Removes `len` bytes, as returned by [`DelayLine::peek_due`].
+    pub(super) fn consume(&mut self, len: usize, was_postponed: bool) {
+        if !was_postponed {
+            self.remove_front(len, true);
+        } else if let Some(mut first) = self.postponed.first_entry() {
+            let entry = &mut first.get_mut().entry;
+            let (peer, packets) = (entry.reply_path.peer, entry.segment_count(len));
+            entry.len -= len;
+            if entry.len == 0 {
+                first.remove();
+            }
+            self.account.release(peer, len, packets);
+            self.packets -= packets;
+        }
+    }
+
+    /// Postpones the oldest `len` bytes, as returned by [`DelayLine::peek_due`], until `at`. Their memory stays charged.
+    pub(super) fn postpone(&mut self, len: usize, at: Time) {
+        let Some(front) = self.front else { return };
+        let contents = self.bytes.peek(len).into();
+        self.remove_front(len, false);
+        self.next_postponed += 1;
+        self.postponed
+            .insert((at, self.next_postponed), Postponed { entry: DelayLineEntry { len, ..front }, contents });
+    }
+
+    /// Removes the oldest `len` bytes from the queue.
+    fn remove_front(&mut self, len: usize, releases: bool) {
         self.bytes.consume(len);
         let mut remaining = len;
         while let Some(entry) = self.front.as_mut().filter(|_| remaining > 0) {
             let part = entry.len.min(remaining);
-            let packets = entry.segment_count(part);
-            self.account.release(entry.reply_path.peer, part, packets);
-            self.packets -= packets;
+            if releases {
+                let packets = entry.segment_count(part);
+                self.account.release(entry.reply_path.peer, part, packets);
+                self.packets -= packets;
+            }
             remaining -= part;
             entry.len -= part;
             if entry.len == 0 {
@@ -196,7 +262,7 @@ pub const PACKET_OVERHEAD: usize = 100;
 /// Memory limits in bytes; `None` is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferLimits {
-    /// Limit for all clients together. One source address may hold at most as much as is free.
+    /// Limit for all clients together. One source address may hold at most as much as is free. Loopback sources may hold all of it.
     pub total: Option<u64>,
     /// Limit for one client (address and port). Therefore, one client cannot use up the memory for all clients.
     pub per_client: Option<u64>,
@@ -227,6 +293,8 @@ pub(super) struct BufferAccount {
     per_client: Option<u64>,
     /// Bytes charged for each datagram in addition to its own bytes.
     packet_overhead: usize,
+    /// Whether loopback sources have a share, like other sources.
+    limit_loopback: bool,
     /// Bytes charged to each client; the key is a digest of the client's address. Clients with equal digests share a limit.
     /// `packet_overhead` includes the 17 bytes of one entry in this map. Therefore, a client with a single packet also pays for its entry.
     charged_by_client: HashMap<u64, u64>,
@@ -238,9 +306,14 @@ pub(super) struct BufferAccount {
 
 impl BufferAccount {
     /// An empty account. Each datagram is charged `packet_overhead` bytes in addition to its own bytes.
-    pub(super) fn new(limits: BufferLimits, packet_overhead: usize, budget: Arc<MemoryBudget>) -> Self {
-        let total = MemoryBudget::new(limits.total);
-        Self { per_client: limits.per_client, packet_overhead, charged_by_client: HashMap::new(), total, budget }
+    pub(super) fn new(
+        limits: BufferLimits,
+        packet_overhead: usize,
+        limit_loopback: bool,
+        budget: Arc<MemoryBudget>,
+    ) -> Self {
+        let (total, charged_by_client) = (MemoryBudget::new(limits.total), HashMap::new());
+        Self { per_client: limits.per_client, packet_overhead, limit_loopback, charged_by_client, total, budget }
     }
 
     /// Total bytes charged.
@@ -250,36 +323,40 @@ impl BufferAccount {
 
     /// Splits `len` bytes into datagrams of `segment_size` bytes. Charges as many datagrams as the limits permit. Returns the number of
     /// charged datagram bytes. If not all bytes were charged, also returns the limit that was reached.
-    pub(super) fn charge(&mut self, peer: SocketAddr, len: usize, segment_size: usize) -> (usize, Option<BufferFull>) {
+    pub(super) fn charge(&mut self, path: ReplyPath, len: usize, segment_size: usize) -> (usize, Option<BufferFull>) {
+        let ReplyPath { peer, src_ip } = path;
+        let is_exempt = !self.limit_loopback && is_loopback_to_loopback(peer.ip(), src_ip);
         let client = client_digest(peer);
         let charged = self.charged_by_client.get(&client).copied().unwrap_or(0);
         let (cost, one) = (self.cost(len, len.div_ceil(segment_size)), self.cost(segment_size, 1));
         let free = self.per_client.map_or(u64::MAX, |limit| limit.saturating_sub(charged));
         let source = peer.ip();
-        if cost <= free && self.try_charge(source, cost).is_ok() {
+        if cost <= free && self.try_charge(source, cost, is_exempt).is_ok() {
             *self.charged_by_client.entry(client).or_default() += cost;
             return (len, None);
         }
         // Charges as many whole datagrams as fit.
+        let allowance = |budget: &MemoryBudget| if is_exempt { budget.free() } else { budget.allowance(source) };
         let limits = [
             (free, BufferFull::Client),
-            (self.total.allowance(source), BufferFull::Total),
-            (self.budget.allowance(source), BufferFull::MemoryBudget),
+            (allowance(&self.total), BufferFull::Total),
+            (allowance(&self.budget), BufferFull::MemoryBudget),
         ];
         let [first, second, third] = limits;
         let lower = |a: (u64, BufferFull), b: (u64, BufferFull)| if b.0 < a.0 { b } else { a };
         let (free, reason) = lower(lower(first, second), third);
         let count = (free / one).min((len / segment_size) as u64);
-        if count == 0 || self.try_charge(source, count * one).is_err() {
+        if count == 0 || self.try_charge(source, count * one, is_exempt).is_err() {
             return (0, Some(reason));
         }
         *self.charged_by_client.entry(client).or_default() += count * one;
         (count as usize * segment_size, Some(reason))
     }
 
-    fn try_charge(&self, source: IpAddr, cost: u64) -> Result<(), BudgetExceeded> {
-        self.total.try_charge(source, cost)?;
-        self.budget.try_charge(source, cost).inspect_err(|BudgetExceeded| self.total.release(source, cost))
+    fn try_charge(&self, source: IpAddr, cost: u64, is_exempt: bool) -> Result<(), BudgetExceeded> {
+        let charge = if is_exempt { MemoryBudget::try_charge_exempt } else { MemoryBudget::try_charge };
+        charge(&self.total, source, cost)?;
+        charge(&self.budget, source, cost).inspect_err(|BudgetExceeded| self.total.release(source, cost))
     }
 
     /// Releases the charge of `packets` datagrams of `bytes` bytes in total.
@@ -331,6 +408,11 @@ impl ReplyPath {
     /// The path back to the source of `received`, from the address at which `received` arrived.
     pub(super) fn of(received: &Receive<'_>) -> Self {
         Self { peer: received.source, src_ip: received.dst_ip }
+    }
+
+    /// Datagrams of `segment_size` bytes to the client.
+    fn transmit(self, contents: &[u8], segment_size: usize) -> Transmit<'_> {
+        Transmit { destination: self.peer, src_ip: self.src_ip, contents, segment_size }
     }
 
     /// The stored form: client (family, address, port, scope), local address (family, address).

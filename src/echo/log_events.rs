@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tracing::{Level, debug, enabled, info, warn};
 
@@ -94,6 +95,16 @@ pub(super) fn log_rate_limited(
 
 pub(super) fn log_possible_loop(last_source: SocketAddr, newly_dropped: u64) {
     warn!(target: "echo", last_source = %canonical_socket_addr(last_source), newly_dropped, "repeated packets dropped: possible echo loop");
+}
+
+pub(super) fn log_pause(length: Duration, pauses: u64, paused_ms: u64) {
+    warn!(
+        target: "echo",
+        pauses_total = pauses,
+        paused_ms_total = paused_ms,
+        "did not run for {:.1} s",
+        length.as_secs_f64()
+    );
 }
 
 pub(super) fn log_loop_check(destination: SocketAddr) {

@@ -10,6 +10,7 @@ mod delay_line;
 mod log_events;
 mod loop_detection;
 mod mapped_address;
+mod pauses;
 mod release_queue;
 mod server;
 mod sources;
@@ -22,4 +23,4 @@ pub use counters::{Counters, EchoCollector, ExternalCounts, LATENESS_BOUNDS_US, 
 pub use delay_line::{BufferLimits, PACKET_OVERHEAD};
 pub use mapped_address::StunConfig;
 pub use release_queue::{IMPAIRED_PACKET_OVERHEAD, ReplyEvent, ReplyObserver, ReplyOutcome};
-pub use server::{DEFAULT_DELAY, EchoConfig, EchoServer};
+pub use server::{DEFAULT_DELAY, EchoConfig, EchoServer, ReadSocketDrops};

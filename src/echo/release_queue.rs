@@ -111,6 +111,8 @@ struct QueuedReply {
     unimpaired_due: Time,
     /// Whether the reply must still enter the queue of the bandwidth limit.
     awaits_bottleneck: bool,
+    /// Whether the next copy was postponed, because it exceeded the limits of its address. It is already counted towards these limits.
+    was_postponed: bool,
     /// Copies still to send, and the time between them.
     copies_left: u8,
     copy_spacing: Duration,
@@ -153,14 +155,16 @@ impl ReleaseQueue {
         observer: Box<dyn ReplyObserver>,
         counters: Arc<Counters>,
         limits: BufferLimits,
+        limit_loopback: bool,
         budget: &Arc<MemoryBudget>,
     ) -> Self {
+        let account = |limits| BufferAccount::new(limits, IMPAIRED_PACKET_OVERHEAD, limit_loopback, Arc::clone(budget));
         Self {
             impairer,
             observer,
             counters,
-            audio_account: BufferAccount::new(limits, IMPAIRED_PACKET_OVERHEAD, Arc::clone(budget)),
-            immediate_account: BufferAccount::new(IMMEDIATE_REPLY_LIMITS, IMPAIRED_PACKET_OVERHEAD, Arc::clone(budget)),
+            audio_account: account(limits),
+            immediate_account: account(IMMEDIATE_REPLY_LIMITS),
             queued: BTreeMap::new(),
             next_arrival: 0,
             order_by_client: HashMap::new(),
@@ -219,7 +223,7 @@ impl ReleaseQueue {
         // Duplicates count towards the rate limits of the source.
         let copies_left = if decision.copies > 1 && !copy_admitted() { 1 } else { decision.copies };
         let charged = (bytes.len() * usize::from(copies_left), usize::from(copies_left));
-        if let Some(full) = self.charge(packet_type, reply_path.peer, charged) {
+        if let Some(full) = self.charge(packet_type, reply_path, charged) {
             self.report_outcome(ReplyEvent { outcome: ReplyOutcome::Dropped, ..event });
             return PushResult { admitted: 0, dropped: Some((full, 1)) };
         }
@@ -230,6 +234,7 @@ impl ReleaseQueue {
             contents: bytes.into(),
             unimpaired_due,
             awaits_bottleneck: self.impairer.has_bandwidth_limit(),
+            was_postponed: false,
             copies_left,
             copy_spacing: Duration::ZERO,
             charged,
@@ -254,8 +259,8 @@ impl ReleaseQueue {
         admitted
     }
 
-    /// Sends what is due, at most [`MAX_SENDS_PER_POLL`] replies.
-    pub(super) fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink, admission: &mut Admission) {
+    /// Sends what is due, at most [`MAX_SENDS_PER_POLL`] replies. Returns false if the socket accepts no more.
+    pub(super) fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink, admission: &mut Admission) -> bool {
         for _ in 0..MAX_SENDS_PER_POLL {
             let Some(first) = self.queued.first_entry().filter(|first| first.key().0 <= now) else { break };
             let (due, arrival) = *first.key();
@@ -264,7 +269,7 @@ impl ReleaseQueue {
                 self.enter_bottleneck(due, arrival, reply);
                 continue;
             }
-            let QueuedReply { reply_path, contents, event, .. } = first.get();
+            let QueuedReply { reply_path, contents, event, was_postponed, .. } = first.get();
             let is_audio = event.packet_type == PacketType::Audio;
             let transmit = Transmit {
                 destination: reply_path.peer,
@@ -272,17 +277,29 @@ impl ReleaseQueue {
                 contents,
                 segment_size: contents.len(),
             };
+            let counts = is_audio && !was_postponed;
+            if counts
+                && let at = admission.send_time(now, &transmit)
+                && at > now
+            {
+                admission.on_sent(now, &transmit);
+                let reply = QueuedReply { was_postponed: true, ..first.remove() };
+                self.queued.insert((at, arrival), reply);
+                continue;
+            }
             let status = sink.send(transmit);
             match status {
                 // `GsoUnsupported` is never returned for a single datagram.
-                SendStatus::WouldBlock | SendStatus::GsoUnsupported => break,
+                SendStatus::WouldBlock | SendStatus::GsoUnsupported => return false,
                 SendStatus::Sent => {
                     let counters = &self.counters;
                     counters.sent_bytes.add(contents.len());
                     let lateness = if is_audio { &counters.audio_lateness } else { &counters.immediate_lateness };
                     lateness.observe(now.duration_since(due), 1);
-                    if is_audio {
+                    if counts {
                         admission.on_sent(now, &transmit);
+                    }
+                    if is_audio {
                         log_events::log_echoed(&transmit);
                     } else {
                         log_events::log_reply_sent(&transmit);
@@ -293,6 +310,7 @@ impl ReleaseQueue {
             let reply = first.remove();
             self.on_sent(due, arrival, reply, status == SendStatus::Sent);
         }
+        true
     }
 
     /// Drops all queued replies. Returns the number of dropped replies.
@@ -310,14 +328,14 @@ impl ReleaseQueue {
     fn charge(
         &mut self,
         packet_type: PacketType,
-        peer: SocketAddr,
+        reply_path: ReplyPath,
         (bytes, packets): (usize, usize),
     ) -> Option<BufferFull> {
         let account =
             if packet_type == PacketType::Audio { &mut self.audio_account } else { &mut self.immediate_account };
-        let (admitted, full) = account.charge(peer, bytes, bytes / packets);
+        let (admitted, full) = account.charge(reply_path, bytes, bytes / packets);
         if full.is_some() && admitted > 0 {
-            account.release(peer, admitted, admitted / (bytes / packets));
+            account.release(reply_path.peer, admitted, admitted / (bytes / packets));
         }
         full
     }
@@ -347,6 +365,7 @@ impl ReleaseQueue {
         reply.copies_left -= 1;
         if reply.copies_left > 0 {
             self.counters.impaired_duplicated.add(1);
+            reply.was_postponed = false;
             self.queued.insert((due + reply.copy_spacing, arrival), reply);
         } else {
             let outcome = if reply.event.copies_sent > 0 { ReplyOutcome::Sent } else { ReplyOutcome::SendFailed };

@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use super::admission::{Admission, AdmissionConfig, KeepaliveDecision};
 use super::counters::Counters;
-use super::delay_line::{BufferFull, BufferLimits, DelayLine, IMMEDIATE_REPLY_LIMITS, PushResult, ReplyPath};
+use super::delay_line::{
+    BufferFull, BufferLimits, DelayLine, DueTransmit, IMMEDIATE_REPLY_LIMITS, PushResult, ReplyPath,
+};
 use super::log_events;
 use super::mapped_address::{MappedAddressMonitor, StunConfig};
+use super::pauses::PauseDetector;
 use super::release_queue::{ReleaseQueue, ReplyObserver};
 use super::sources::SourceTable;
 use crate::address::{is_invalid_source, is_ipv4_source_over_ipv6};
@@ -58,6 +61,12 @@ impl Default for EchoConfig {
     }
 }
 
+/// Reads how many datagrams the socket has dropped because its receive buffer was full; `None` if the system does not report this count.
+pub type ReadSocketDrops = Box<dyn Fn() -> Option<u64> + Send>;
+
+/// The count of socket drops is read at most once per this time, because reading it can take long.
+const SOCKET_DROPS_INTERVAL: Duration = Duration::from_millis(100);
+
 /// An echo server as a [`Node`].
 pub struct EchoServer {
     delay: Duration,
@@ -78,6 +87,10 @@ pub struct EchoServer {
     /// Headers of the current batch. The vector is kept to reuse its memory.
     parsed: Vec<Result<Header, PacketError>>,
     mapped_address_monitor: Option<MappedAddressMonitor>,
+    pauses: PauseDetector,
+    read_socket_drops: Option<ReadSocketDrops>,
+    /// The last count of socket drops, and when it was read.
+    socket_drops: (Option<Time>, u32),
 }
 
 impl EchoServer {
@@ -89,30 +102,36 @@ impl EchoServer {
     /// `max_delay`: the maximum time from an AUDIO packet to its echo, impairment included.
     fn with_max_delay(max_delay: Duration, config: EchoConfig) -> Self {
         let counters = Arc::<Counters>::default();
+        let limit_loopback = config.admission.limit_loopback;
+        let line = |limits| DelayLine::new(limits, limit_loopback, Arc::clone(&config.memory_budget));
         Self {
             delay: config.delay,
             local_port: config.local_port,
-            delay_line: DelayLine::new(config.buffer_limits, Arc::clone(&config.memory_budget)),
-            immediate_line: DelayLine::new(IMMEDIATE_REPLY_LIMITS, Arc::clone(&config.memory_budget)),
+            delay_line: line(config.buffer_limits),
+            immediate_line: line(IMMEDIATE_REPLY_LIMITS),
             release_queue: None,
             admission: Admission::new(config.admission, max_delay, Arc::clone(&counters)),
+            pauses: PauseDetector::new(Arc::clone(&counters)),
             counters,
             buffer_throttle: LogThrottle::default(),
             throttled_buffer_drops: 0,
             source_table: SourceTable::new(config.log_sources),
             parsed: Vec::new(),
             mapped_address_monitor: None,
+            read_socket_drops: None,
+            socket_drops: (None, 0),
         }
     }
 
     /// A server whose replies are impaired. `observer` receives the outcome of each reply.
     pub fn with_impairment(config: EchoConfig, impairment: Impairment, observer: Box<dyn ReplyObserver>) -> Self {
         let (limits, delay, budget) = (config.buffer_limits, config.delay, Arc::clone(&config.memory_budget));
+        let limit_loopback = config.admission.limit_loopback;
         // With impairment, a datagram in a reply loop takes longer for each round. Therefore, the limit on repeated AUDIO packets uses a
         // longer interval.
         let mut server = Self::with_max_delay(delay + impairment.max_delay(), config);
         let (impairer, counters) = (Impairer::new(impairment), server.counters());
-        server.release_queue = Some(ReleaseQueue::new(impairer, observer, counters, limits, &budget));
+        server.release_queue = Some(ReleaseQueue::new(impairer, observer, counters, limits, limit_loopback, &budget));
         server
     }
 
@@ -121,6 +140,11 @@ impl EchoServer {
     /// address (`::ffff:a.b.c.d`) is first converted to IPv4. The observer runs on the node's thread and must not block.
     pub fn monitor_mapped_address(&mut self, config: StunConfig, observer: Box<dyn FnMut(SocketAddr) + Send>) {
         self.mapped_address_monitor = Some(MappedAddressMonitor::new(config, observer));
+    }
+
+    /// Reports the drops of the socket to clients. `read` is called on the node's thread.
+    pub fn report_socket_drops(&mut self, read: ReadSocketDrops) {
+        self.read_socket_drops = Some(read);
     }
 
     /// The counters, which can be read while the server runs.
@@ -256,7 +280,18 @@ impl EchoServer {
             PacketType::Keepalive => {
                 let mut probe_reply = [0; HEADER_LEN + 5];
                 let (reply, admitted) = match wire::keepalive_action(payload) {
-                    wire::KeepaliveAction::EchoUnchanged => (bytes, self.admit_keepalive_echo(received, bytes)),
+                    wire::KeepaliveAction::EchoUnchanged => match self.admission.admit_keepalive(received, bytes) {
+                        KeepaliveDecision::Drop => return Ok(()),
+                        KeepaliveDecision::Echo => (bytes, true),
+                        KeepaliveDecision::LoopCheck(check) => {
+                            // Loop checks are not impaired.
+                            if self.queue_unimpaired_reply(received, &check) {
+                                self.counters.loop_checks.add(1);
+                                log_events::log_loop_check(received.source);
+                            }
+                            return Ok(());
+                        }
+                    },
                     wire::KeepaliveAction::EchoWith(payload) => {
                         probe_reply[..HEADER_LEN].copy_from_slice(&bytes[..HEADER_LEN]);
                         probe_reply[HEADER_LEN..].copy_from_slice(&payload);
@@ -288,23 +323,6 @@ impl EchoServer {
         log_events::log_ignored(received.source, header);
     }
 
-    /// Whether a KEEPALIVE is returned unchanged. A loop check is queued before the echo, so that the loop check returns first.
-    fn admit_keepalive_echo(&mut self, received: &Receive<'_>, bytes: &[u8]) -> bool {
-        match self.admission.admit_keepalive(received, bytes) {
-            KeepaliveDecision::Drop => false,
-            KeepaliveDecision::Echo => true,
-            KeepaliveDecision::LoopCheckThenEcho(check) => {
-                // Loop checks are not impaired. A dropped loop check is not counted.
-                let reply_path = ReplyPath::of(received);
-                if self.immediate_line.push(received.received_at, reply_path, &check, check.len()).dropped.is_none() {
-                    self.counters.loop_checks.add(1);
-                    log_events::log_loop_check(received.source);
-                }
-                true
-            }
-        }
-    }
-
     /// Replies to a STUN request. This is the only reply that may be longer than its request (`docs/protocol.md`). Impairment does not
     /// apply to STUN replies.
     fn handle_stun(&mut self, received: &Receive<'_>, bytes: &[u8]) -> Result<(), PacketError> {
@@ -316,11 +334,7 @@ impl EchoServer {
                 let counts = stats
                     .zip(request.counts_requested())
                     .and_then(|(stats, time)| stats.report_counts(received.received_at, time));
-                let report = counts.map(|counts| stun::ServerReport {
-                    received: counts,
-                    delay: self.delay,
-                    ..stun::ServerReport::default()
-                });
+                let report = counts.map(|counts| self.report(received.received_at, counts));
                 let response = request.respond(received.source, report);
                 let response = response.as_bytes();
                 if self.admission.admit_immediate(received, response.len())
@@ -335,6 +349,23 @@ impl EchoServer {
             }
         }
         Ok(())
+    }
+
+    /// What the server reports to a client, from which it has received `received`.
+    fn report(&mut self, now: Time, received: stun::ReceivedCounts) -> stun::ServerReport {
+        if let Some(read) = &self.read_socket_drops
+            && self.socket_drops.0.is_none_or(|read_at| now.duration_since(read_at) >= SOCKET_DROPS_INTERVAL)
+        {
+            self.socket_drops = (Some(now), read().unwrap_or(0) as u32);
+        }
+        stun::ServerReport {
+            received,
+            delay: self.delay,
+            pauses: self.counters.pauses.get() as u32,
+            paused: Duration::from_millis(self.counters.paused_ms.get()),
+            dropped: self.socket_drops.1,
+            recent: self.pauses.recent(),
+        }
     }
 
     /// Queues an immediate reply. If the reply does not fit, counts it as dropped and returns false.
@@ -406,6 +437,7 @@ impl EchoServer {
 
 impl Node for EchoServer {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
+        self.pauses.on_call(now, batch.iter().map(|received| received.received_at).min());
         for received in batch {
             self.counters.received_bytes.add(received.contents.len());
             let monitor = self.mapped_address_monitor.as_ref();
@@ -418,54 +450,15 @@ impl Node for EchoServer {
         self.update_gauges();
         self.log_buffer_drops(now);
         self.admission.log_drops(now);
+        self.pauses.on_return(self.next_deadline());
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
-        let monitor = self.mapped_address_monitor.as_mut();
-        if monitor.is_some_and(|monitor| !monitor.poll_transmit(now, sink, &self.counters)) {
-            return;
-        }
-        let counters = &*self.counters;
-        let lines = [
-            (false, &mut self.immediate_line, &counters.immediate_replies, &counters.immediate_lateness),
-            (true, &mut self.delay_line, &counters.sent, &counters.audio_lateness),
-        ];
-        'lines: for (is_audio, line, sent, lateness) in lines {
-            let mut send_singly = false;
-            for _ in 0..MAX_SENDS_PER_POLL {
-                let max_segments = |len| if send_singly { 1 } else { sink.max_segments(len) };
-                let Some(due) = line.next_due() else { break };
-                let Some(transmit) = line.peek_due(now, max_segments) else { break };
-                match sink.send(transmit) {
-                    SendStatus::Sent => {
-                        let packets = transmit.segment_count();
-                        sent.add(packets);
-                        counters.sent_bytes.add(transmit.contents.len());
-                        // `due` is the due time of the first packet, so lateness is never underestimated.
-                        lateness.observe(now.duration_since(due), packets);
-                        if is_audio {
-                            self.admission.on_sent(now, &transmit);
-                            log_events::log_echoed(&transmit);
-                        } else {
-                            log_events::log_reply_sent(&transmit);
-                        }
-                    }
-                    SendStatus::Failed => counters.send_failed.add(transmit.segment_count()),
-                    SendStatus::WouldBlock => break 'lines,
-                    SendStatus::GsoUnsupported => {
-                        send_singly = true;
-                        continue;
-                    }
-                }
-                let len = transmit.contents.len();
-                line.consume(len);
-            }
-        }
-        if let Some(queue) = &mut self.release_queue {
-            queue.poll_transmit(now, sink, &mut self.admission);
-        }
+        self.pauses.on_call(now, None);
+        let is_writable = self.send_due(now, sink);
         self.source_table.sweep(now);
         self.update_gauges();
+        self.pauses.on_return(self.next_deadline().filter(|_| is_writable));
     }
 
     fn next_deadline(&self) -> Option<Time> {
@@ -477,5 +470,64 @@ impl Node for EchoServer {
             self.mapped_address_monitor.as_ref().map(MappedAddressMonitor::next_deadline),
         ];
         deadlines.into_iter().flatten().min()
+    }
+}
+
+impl EchoServer {
+    /// Sends what is due. Returns false if the socket accepts no more.
+    fn send_due(&mut self, now: Time, sink: &mut dyn TransmitSink) -> bool {
+        let monitor = self.mapped_address_monitor.as_mut();
+        if monitor.is_some_and(|monitor| !monitor.poll_transmit(now, sink, &self.counters)) {
+            return false;
+        }
+        let counters = &*self.counters;
+        let lines = [
+            (false, &mut self.immediate_line, &counters.immediate_replies, &counters.immediate_lateness),
+            (true, &mut self.delay_line, &counters.sent, &counters.audio_lateness),
+        ];
+        for (is_audio, line, sent, lateness) in lines {
+            let mut send_singly = false;
+            for _ in 0..MAX_SENDS_PER_POLL {
+                let max_segments = |len| if send_singly { 1 } else { sink.max_segments(len) };
+                let Some(DueTransmit { transmit, due, was_postponed }) = line.peek_due(now, max_segments) else {
+                    break;
+                };
+                let len = transmit.contents.len();
+                let counts = is_audio && !was_postponed;
+                if counts
+                    && let at = self.admission.send_time(now, &transmit)
+                    && at > now
+                {
+                    self.admission.on_sent(now, &transmit);
+                    line.postpone(len, at);
+                    continue;
+                }
+                match sink.send(transmit) {
+                    SendStatus::Sent => {
+                        let packets = transmit.segment_count();
+                        sent.add(packets);
+                        counters.sent_bytes.add(transmit.contents.len());
+                        // `due` is the due time of the first packet, so lateness is never underestimated.
+                        lateness.observe(now.duration_since(due), packets);
+                        if counts {
+                            self.admission.on_sent(now, &transmit);
+                        }
+                        if is_audio {
+                            log_events::log_echoed(&transmit);
+                        } else {
+                            log_events::log_reply_sent(&transmit);
+                        }
+                    }
+                    SendStatus::Failed => counters.send_failed.add(transmit.segment_count()),
+                    SendStatus::WouldBlock => return false,
+                    SendStatus::GsoUnsupported => {
+                        send_singly = true;
+                        continue;
+                    }
+                }
+                line.consume(len, was_postponed);
+            }
+        }
+        self.release_queue.as_mut().is_none_or(|queue| queue.poll_transmit(now, sink, &mut self.admission))
     }
 }

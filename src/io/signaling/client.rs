@@ -69,6 +69,15 @@ fn describe_close(code: Option<u16>, reason: &str) -> String {
     format!("{closed}: {cause}. {remedy}")
 }
 
+/// Bytes that a connection may read per second. Without this limit, a malicious server could keep a core busy.
+const MAX_READ_RATE: f64 = 256.0 * 1024.0;
+
+/// Bytes that each read counts in addition to the bytes read. Therefore, the number of reads per second is limited, too.
+const READ_OVERHEAD: usize = 256;
+
+/// The connection may read as many bytes at once as the rate permits in this time: 2 MiB, more than a list of ten thousand rooms.
+const READ_BURST: Duration = Duration::from_secs(8);
+
 /// A TCP stream with or without TLS.
 trait AsyncStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> AsyncStream for S {}
@@ -83,6 +92,8 @@ pub struct SignalingConnection {
     pub peer_addr: SocketAddr,
     last_received: Instant,
     awaiting_pong: bool,
+    /// When the next read may start. Until then, a server that sends too much only fills the system's buffers.
+    next_read: Instant,
 }
 
 impl SignalingConnection {
@@ -97,7 +108,9 @@ impl SignalingConnection {
         let (local_addr, peer_addr) = (endpoint(tcp.local_addr())?, endpoint(tcp.peer_addr())?);
         match upgrade_connection(url, tls, tcp, peer_addr, deadline).await {
             Ok((stream, client)) => {
-                Ok(Self { stream, client, local_addr, peer_addr, last_received: Instant::now(), awaiting_pong: false })
+                let now = Instant::now();
+                let (last_received, next_read) = (now, now.checked_sub(READ_BURST).unwrap_or(now));
+                Ok(Self { stream, client, local_addr, peer_addr, last_received, awaiting_pong: false, next_read })
             }
             Err(error) => Err(explain(error, peer_addr).await),
         }
@@ -141,13 +154,23 @@ impl SignalingConnection {
             }
             self.flush().await?;
             let deadline = self.last_received + if self.awaiting_pong { PING_INTERVAL * 2 } else { PING_INTERVAL };
+            let (stream, next_read) = (&mut self.stream, self.next_read);
+            let read = async {
+                sleep_until(next_read).await;
+                stream.read(&mut buffer).await
+            };
             tokio::select! {
-                read = self.stream.read(&mut buffer) => {
+                read = read => {
+                    let now = Instant::now();
                     match read.map_err(WebSocketFailure::Broken)? {
                         0 => return Err(WebSocketFailure::Closed { code: None, reason: String::new() }),
-                        read => self.client.on_read(&mut buffer[..read]),
+                        read => {
+                            let work = Duration::from_secs_f64((READ_OVERHEAD + read) as f64 / MAX_READ_RATE);
+                            self.next_read = next_read.max(now.checked_sub(READ_BURST).unwrap_or(now)) + work;
+                            self.client.on_read(&mut buffer[..read]);
+                        }
                     }
-                    (self.last_received, self.awaiting_pong) = (Instant::now(), false);
+                    (self.last_received, self.awaiting_pong) = (now, false);
                 }
                 () = sleep_until(deadline) => {
                     if self.awaiting_pong {
@@ -440,7 +463,12 @@ async fn leave_room(mut connection: SignalingConnection) {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll};
+
     use futures_util::StreamExt;
+    use tokio::io::ReadBuf;
     use tokio_tungstenite::WebSocketStream;
     use tungstenite::Message;
     use tungstenite::protocol::Role;
@@ -458,6 +486,7 @@ mod tests {
             peer_addr: address,
             last_received: Instant::now(),
             awaiting_pong: false,
+            next_read: Instant::now(),
         };
         (connection, WebSocketStream::from_raw_socket(far, Role::Server, None).await)
     }
@@ -480,6 +509,29 @@ mod tests {
             () = silent => {}
         }
         assert_eq!(elapsed_tenths(began), 600);
+    }
+
+    /// A server that always sends one more ping.
+    struct FloodingServer(Arc<AtomicUsize>);
+
+    impl AsyncRead for FloodingServer {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            buffer.put_slice(&[0x89, 0]);
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn flooding_server_is_read_at_a_limited_rate() {
+        let (mut connection, _) = connected_pair().await;
+        let reads = Arc::new(AtomicUsize::new(0));
+        connection.stream = Box::new(tokio::io::join(FloodingServer(Arc::clone(&reads)), tokio::io::sink()));
+        let flood = timeout(Duration::from_secs(100), connection.recv()).await;
+        assert!(flood.is_err(), "{flood:?}");
+        // Each read counts as 258 bytes of 262,144 bytes per second.
+        let reads = reads.load(Ordering::Relaxed);
+        assert!((101_000..101_700).contains(&reads), "{reads} reads in 100 s");
     }
 
     #[tokio::test(start_paused = true)]

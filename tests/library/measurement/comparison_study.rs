@@ -126,6 +126,8 @@ fn simulate(line: Line, seed: u64) -> Vec<IntervalFigures> {
             lost_downstream: None,
             damaged: 0,
             in_flight: 0,
+            not_sent: 0,
+            dropped_by_hosts: 0,
             burst_max: 0,
             rtt_min_us: None,
             rtt_p50_us: p50,

@@ -47,6 +47,8 @@ fn interval(index: u64, lost: u64, lost_upstream: Option<u64>) -> IntervalFigure
         lost_downstream: lost_upstream.map(|upstream| lost - upstream),
         damaged: 0,
         in_flight: 0,
+        not_sent: 0,
+        dropped_by_hosts: 0,
         burst_max: lost.min(7),
         rtt_min_us: rtt,
         rtt_p50_us: rtt,

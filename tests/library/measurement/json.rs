@@ -434,7 +434,8 @@ fn known_run_has_known_figures() {
     let document: Value = serde_json::from_str(&json::document(&report).unwrap()).unwrap();
     let ping = &document["streams"]["ping"];
     let expected = json!({
-        "sent": 4, "returned": 3, "lost": 1, "lost_upstream": null, "lost_downstream": null, "damaged": 0, "in_flight": 0,
+        "sent": 4, "not_sent": 0, "returned": 3, "lost": 1, "lost_upstream": null, "lost_downstream": null,
+        "dropped_by_this_host": 0, "dropped_by_server_host": 0, "damaged": 0, "in_flight": 0,
         "loss_ratio": 0.25,
         "duplicated": 0, "damaged_copies": 0, "reordered": 0, "late": 0, "unmatched": 0, "send_failed": 0,
         "rtt_count": 3, "rtt_min_us": 1.0, "rtt_mean_us": 1.5, "rtt_p50_us": 1.5, "rtt_p90_us": null,

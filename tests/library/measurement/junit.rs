@@ -164,7 +164,7 @@ fn damage_fails_and_is_not_skipped() {
 #[test]
 fn without_expected_replies_sending_is_evaluated() {
     let quiet = |failed| {
-        let stats = StreamStats { sent: 5, send_failed: failed, ..StreamStats::new() };
+        let stats = StreamStats { sent: 5 - failed, not_sent: failed, ..StreamStats::new() };
         RunResults { replies_expected: false, ..send(AudioResults { stats, ..AudioResults::default() }) }
     };
     let intact = case(INTACT, "skipped no replies were expected");

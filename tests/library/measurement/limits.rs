@@ -277,7 +277,8 @@ fn without_an_expected_echo_sending_everything_passes() {
     let stream = &mut run.audio.as_mut().unwrap().stats;
     (stream.returned, stream.in_flight) = (5, 370);
     assert_eq!(reasons(&run, max_loss(1.0)), ["--max-loss 100 % exceeded: no data (no replies were expected)"]);
-    run.audio.as_mut().unwrap().stats.send_failed = 3;
+    let stats = &mut run.audio.as_mut().unwrap().stats;
+    (stats.sent, stats.not_sent) = (372, 3);
     assert_eq!(reasons(&run, Limits::default()), ["3 of 375 packets could not be sent"]);
     run.audio = None;
     assert_eq!(reasons(&run, Limits::default()), ["nothing was sent"]);

@@ -4,9 +4,9 @@ use crate::measurement::runs;
 use crate::measurement::runs::machine;
 use std::time::Duration;
 
-use jamjam_dev::client::{AudioResults, RunResults};
+use jamjam_dev::client::{AudioResults, PauseResults, RunResults, ServerResults};
 use jamjam_dev::report::limits::Limits;
-use jamjam_dev::report::{Report, text};
+use jamjam_dev::report::{Report, html, junit, text};
 use jamjam_dev::stats::{ClockJumps, ClockReading, HostTiming, PacingStats, ReorderedPacket, StreamStats};
 use jamjam_dev::time::Time;
 use serde_json::{Value, json};
@@ -92,7 +92,8 @@ fn machine_statistics_appear_under_their_names() {
     let expected = json!({
         "send_call_count": 1_000, "send_call_p50_us": 0.5, "send_call_p99_us": 0.99, "send_call_max_us": 1.0,
         "timer_error_count": 1_000, "timer_error_p50_us": 1.0, "timer_error_p99_us": 1.98, "timer_error_max_us": 2.0,
-        "clock_jumps": 2, "clock_jump_max_ms": -4_000.0, "suspended_ms": 2_000.0, "kernel_dropped": 12
+        "clock_jumps": 2, "clock_jump_max_ms": -4_000.0, "pauses": 0, "paused_ms": 0.0,
+        "suspended_ms": 2_000.0, "kernel_dropped": 12
     });
     assert_eq!(serde_json::to_value(&report).unwrap()["host_timing"], expected);
     let text = text::details(&report, false);
@@ -130,14 +131,14 @@ fn machine_without_disturbances_adds_no_warnings() {
 #[test]
 fn local_receive_buffer_overflow_is_not_path_loss() {
     let dropped = |times| notes(HostTiming { kernel_dropped: Some(times), ..HostTiming::default() });
-    let message = |overflows| {
+    let message = |datagrams| {
         format!(
-            "the receive buffer of this host overflowed {overflows}. The dropped datagrams count as lost, although the path \
-             delivered them. Give a larger --socket-buffer"
+            "the receive buffer of this host was full and dropped {datagrams}. Unanswered packets count as dropped by this host, as far as \
+             they may be among these datagrams. Give a larger --socket-buffer"
         )
     };
-    assert_eq!(dropped(1), [message("once")]);
-    assert_eq!(dropped(7), [message("7 times")]);
+    assert_eq!(dropped(1), [message("1 datagram")]);
+    assert_eq!(dropped(7), [message("7 datagrams")]);
 }
 
 #[test]
@@ -154,19 +155,25 @@ fn clock_jump_is_reported_with_the_affected_figures() {
 }
 
 #[test]
-fn suspend_of_the_machine_is_reported() {
-    let mut clock_jumps = ClockJumps::default();
-    for (mono, slept) in [(0, 0), (50, 90_000)] {
-        let at = Time::from_millis(mono);
-        let wall_ns = (mono.cast_signed() + slept) * MS;
-        clock_jumps.on_reading(ClockReading { before: at, wall_ns, boot_ns: Some(wall_ns), after: at });
+fn pauses_of_both_hosts_are_reported_with_their_length() {
+    let paused = |count, total_ns| PauseResults { count, total_ns, recent: Vec::new() };
+    let server = ServerResults { delay_ns: 0, pauses: paused(2, 640_000_000), dropped: 3 };
+    let run = RunResults {
+        host_timing: Some(HostTiming::default()),
+        pauses: paused(1, 5_040_000_000),
+        server: Some(server),
+        ..probe(stream(StreamStats::new(), [MS; 100]))
+    };
+    let report = Report::new(&run, &Limits::default());
+    let json = serde_json::to_value(&report).unwrap();
+    let pauses = |part: &str| (json[part]["pauses"].clone(), json[part]["paused_ms"].clone());
+    assert_eq!(pauses("host_timing"), (json!(1), json!(5_040.0)));
+    assert_eq!((pauses("server"), &json["server"]["dropped"]), ((json!(2), json!(640.0)), &json!(3)));
+    let outputs = [text::summary(&report, false), html::page(&report, None, None, ""), junit::document(&report, None).unwrap()];
+    for output in outputs {
+        assert!(output.contains("this host did not run for 5.0 s"), "{output}");
+        assert!(output.contains("the server did not run for 640 ms in 2 pauses"), "{output}");
     }
-    assert_eq!(
-        notes(HostTiming { clock_jumps, ..HostTiming::default() }),
-        [
-            "this host was suspended for 90.000 s during the run. Packets in flight were lost or have wrong round-trip times"
-        ]
-    );
 }
 
 #[test]

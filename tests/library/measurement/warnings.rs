@@ -104,7 +104,7 @@ fn each_anomaly_adds_a_warning() {
     );
     assert_eq!(
         notes(&ping(StreamStats { send_failed: 1, ..StreamStats::new() })),
-        ["1 LATENCY_PING packet could not be sent (counted as lost)"]
+        ["1 LATENCY_PING packet could not be sent (counted as not sent)"]
     );
     assert_eq!(
         notes(&ping(StreamStats { unmatched: 3, ..StreamStats::new() })),
@@ -127,7 +127,14 @@ fn each_audio_anomaly_adds_a_warning() {
         notes(&send(audio))
     };
     assert_eq!(audio(|_| ()), [""; 0]);
-    assert_eq!(audio(|audio| audio.underruns = 2), ["the source delivered 2 packets too late to be sent on time"]);
+    assert_eq!(audio(|audio| audio.underruns = 2), ["underrun: the source delivered 2 packets too late to be sent on time"]);
+    assert_eq!(
+        audio(|audio| (audio.underruns, audio.source_paused_ns) = (1, 4_900_000_000)),
+        [
+            "underrun: the source delivered 1 packet too late to be sent on time. It had no audio for 4.9 s, by which the audio after it \
+             was sent later"
+        ]
+    );
     assert_eq!(audio(|audio| audio.recording_dropped = 1), ["the recording lacks 1 returned packet"]);
     assert_eq!(audio(|audio| audio.payload_bytes = 1_460), [""; 0]);
     assert_eq!(

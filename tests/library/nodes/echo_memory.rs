@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use test_support::recording_sink;
 
@@ -13,15 +14,21 @@ use proptest::prelude::*;
 
 use recording_sink::RecordingSink;
 
-/// A client on loopback: the server limits the memory of such a client, but not its rate.
+/// A client on loopback.
 fn client(number: u8) -> SocketAddr {
     SocketAddr::from(([127, 0, 2, number], 5_000))
+}
+
+/// No limits on the rate. `limit_loopback`: whether loopback clients have a share of the memory.
+fn memory_only(limit_loopback: bool) -> AdmissionConfig {
+    AdmissionConfig { max_packet_rate: None, max_bit_rate: None, limit_loopback, ..AdmissionConfig::default() }
 }
 
 fn server(total: Option<u64>, per_client: Option<u64>) -> EchoServer {
     EchoServer::new(EchoConfig {
         delay: Duration::from_millis(10),
         buffer_limits: BufferLimits { total, per_client },
+        admission: memory_only(total.is_some()),
         ..EchoConfig::default()
     })
 }
@@ -33,10 +40,16 @@ fn audio() -> Vec<u8> {
     bytes
 }
 
+/// Delivers datagrams. Each AUDIO packet gets a new sequence number, because copies are not answered.
 fn receive(echo: &mut EchoServer, source: SocketAddr, contents: &[u8], segment_size: usize) {
+    static SEQUENCE: AtomicU32 = AtomicU32::new(0);
+    let mut contents = contents.to_vec();
+    for audio in contents.chunks_mut(segment_size).filter(|packet| packet[1] == 1) {
+        audio[2..6].copy_from_slice(&SEQUENCE.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    }
     echo.on_datagram(
         Time::ZERO,
-        &[Receive { source, dst_ip: Some(source.ip()), received_at: Time::ZERO, contents, segment_size }],
+        &[Receive { source, dst_ip: Some(source.ip()), received_at: Time::ZERO, contents: &contents, segment_size }],
     );
 }
 
@@ -78,6 +91,20 @@ fn dropped_packet_is_counted_for_the_limit_that_dropped_it() {
         (3 + 3 + 2, 2 + 2, 3)
     );
     assert_eq!(drain(&mut echo), 8);
+}
+
+#[test]
+fn loopback_may_hold_the_whole_buffer_by_default() {
+    let buffer_limits = BufferLimits { total: Some(2_000), per_client: None };
+    let mut echo =
+        EchoServer::new(EchoConfig { buffer_limits, admission: memory_only(false), ..EchoConfig::default() });
+    let counts = |counters: &Counters| (counters.received.get(), counters.dropped_buffer_full.get());
+    receive(&mut echo, client(1), &audio().repeat(7), 100);
+    // 600 bytes are free. An address on the network may use half of them.
+    receive(&mut echo, SocketAddr::from(([192, 0, 2, 1], 5_000)), &audio().repeat(7), 100);
+    assert_eq!(counts(&echo.counters()), (7 + 1, 6));
+    receive(&mut echo, client(1), &audio().repeat(7), 100);
+    assert_eq!(counts(&echo.counters()), (7 + 1 + 2, 6 + 5));
 }
 
 #[test]
@@ -154,6 +181,7 @@ fn address_that_holds_its_share_of_the_memory_budget_is_refused() {
     let mut echo = EchoServer::new(EchoConfig {
         delay: Duration::from_millis(10),
         memory_budget: Arc::clone(&memory_budget),
+        admission: memory_only(true),
         ..EchoConfig::default()
     });
     for port in 0..100 {

@@ -1,6 +1,6 @@
 //! The echo server and the clients as state machines, in virtual time.
 
-mod client_backlog;
+mod client_pauses;
 mod client_loss_report;
 mod client_wait_for;
 mod echo_admission;
@@ -10,6 +10,7 @@ mod echo_impairment;
 mod echo_loss_report;
 mod echo_mapped_address;
 mod echo_memory;
+mod echo_pauses;
 mod echo_reply_loops;
 mod impairment;
 mod prober;

@@ -223,7 +223,8 @@ fn report_request_and_response_match_the_golden_bytes() {
         ..ServerReport::default()
     };
     report.recent[..3].copy_from_slice(&[millis(1_500, 5_000), millis(60_000, 200), millis(90_000, 60)]);
-    let (from, response) = (SocketAddr::from(([192, 0, 2, 1], 40_000)), packet("stun-server-report-response.hex"));
+    let (from, response) =
+        (SocketAddr::from(([192, 0, 2, 1], 40_000)), packet("stun-server-report-response-pauses.hex"));
     assert_eq!(request(&request_bytes).respond(from, Some(report)).as_bytes(), response);
     assert!(is_response_to(&response, &transaction(&request_bytes)));
     let attributes =
@@ -313,7 +314,7 @@ fn responses_of_the_rfc_are_parsed() {
 #[test]
 fn response_needs_cookie_transaction_and_type_and_no_damage() {
     let request_bytes = packet("stun-server-report-request.hex");
-    let response = packet("stun-server-report-response.hex");
+    let response = packet("stun-server-report-response-pauses.hex");
     let transaction = transaction(&request_bytes);
     assert!(!is_response_to(&request_bytes, &transaction), "a request is not a response");
     for byte in 0..response.len() {

@@ -85,7 +85,7 @@ impl PacketObserver for OutcomeRecorder {
         let line = Line {
             stream: stream(fact.stream),
             sequence: fact.sequence,
-            sent: ns(fact.sent_at),
+            sent: if fact.outcome == client::PacketOutcome::NotSent { 0 } else { ns(fact.sent_at) },
             received_at: fact.received_at.map(ns),
             packet_outcome: match fact.outcome {
                 client::PacketOutcome::Returned => Outcome::Returned,
@@ -94,6 +94,10 @@ impl PacketObserver for OutcomeRecorder {
                 client::PacketOutcome::Damaged => Outcome::Damaged,
                 client::PacketOutcome::Lost => Outcome::Lost,
                 client::PacketOutcome::InFlight => Outcome::InFlight,
+                client::PacketOutcome::NotSent => Outcome::NotSent,
+                client::PacketOutcome::DroppedByThisHost | client::PacketOutcome::DroppedByServerHost => {
+                    panic!("no receive buffer is full")
+                }
             },
         };
         self.0.lock().expect("no thread panics with the lock").push(line);

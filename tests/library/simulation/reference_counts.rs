@@ -30,6 +30,8 @@ pub(crate) enum Outcome {
     Damaged,
     Lost,
     InFlight,
+    /// The time of sending is 0.
+    NotSent,
 }
 
 /// One line of `--json-lines`. Times are in nanoseconds of the run's clock.
@@ -99,6 +101,8 @@ pub(crate) struct StreamCounts {
     pub(crate) left: Vec<i64>,
     /// Whether each packet was lost, in order of sending.
     pub(crate) losses: Vec<bool>,
+    /// Whether the system refused each packet, in order of sending.
+    pub(crate) refused: Vec<bool>,
     /// The position of the first packet in flight in the order of sending.
     pub(crate) first_in_flight: Option<usize>,
     /// The deadline of the last packet of the stream.
@@ -318,10 +322,20 @@ fn close(
     });
     counts.left = packets.iter().map(|packet| packet.left).collect();
     counts.losses = vec![false; packets.len()];
-    counts.sent = packets.len() as u64;
+    counts.refused = packets.iter().map(|packet| packet.refused).collect();
     counts.send_failed = packets.iter().filter(|packet| packet.refused).count() as u64;
-    counts.last_deadline = packets.last().map(|packet| packet.left + expected + config.timeout);
-    for (index, packet) in packets.iter().enumerate().filter(|(_, packet)| packet.intact_at.is_none()) {
+    counts.sent = packets.len() as u64 - counts.send_failed;
+    let last = packets.iter().rfind(|packet| !packet.refused);
+    counts.last_deadline = last.map(|packet| packet.left + expected + config.timeout);
+    let refused = packets.iter().filter(|packet| packet.refused);
+    lines.extend(refused.map(|packet| Line {
+        stream,
+        sequence: packet.number,
+        sent: 0,
+        received_at: None,
+        packet_outcome: Outcome::NotSent,
+    }));
+    for (index, packet) in packets.iter().enumerate().filter(|(_, packet)| packet.intact_at.is_none() && !packet.refused) {
         if packet.damaged_copies > 0 {
             counts.damaged += 1;
             continue;

@@ -92,10 +92,11 @@ pub fn read(bytes: &[u8]) -> Option<StunResponse> {
     let covered = found.iter().take_while(|(kind, _)| !matches!(kind, 0x0008 | 0x001c));
     let parse_counts = |value: &[u8]| {
         let words: Vec<u32> = value.chunks(4).map(word).collect();
-        (words[0] == 0x6a61_6d31).then(|| (words[1], [words[2], words[3], words[4]]))
+        let magic = if value.len() == 20 { 0x6a61_6d31 } else { 0x6a61_6d32 };
+        (words[0] == magic).then(|| (words[1], [words[2], words[3], words[4]]))
     };
     let received_counts = { covered }
-        .filter(|(kind, value)| *kind == 0xc0ec && value.len() == 20)
+        .filter(|(kind, value)| *kind == 0xc0ec && matches!(value.len(), 20 | 100))
         .find_map(|(_, value)| parse_counts(value));
     Some(StunResponse { has_fingerprint, received_counts: received_counts.filter(|_| has_fingerprint) })
 }

@@ -194,7 +194,7 @@ impl RunFacts {
     /// Checks pacing, underruns and samples.
     fn check_sending(&self, facts: &ClientFacts, differences: &mut Differences) {
         let reference = self.numbers.of(stream(facts.config.evaluated_stream));
-        let pacing = times::pacing(&reference.left, self.began(), facts.interval);
+        let pacing = times::pacing(&reference.left, &reference.refused, self.began(), facts.interval);
         let reported = self.run.pacing.clone().unwrap_or_default();
         differences.spread("pacing", &times::spread(&pacing.all, 0), reported.all(), 0);
         let edges = reported.first_and_last();
@@ -209,7 +209,7 @@ impl RunFacts {
 
         let Some(audio) = self.run.audio.as_ref().filter(|_| !facts.ready.is_empty()) else { return };
         if self.interrupted.is_none() && facts.config.wait_for.is_none() {
-            differences.same("packets in all", facts.total, Some(reference.sent));
+            differences.same("packets in all", facts.total, Some(reference.sent + reference.send_failed));
             differences.same("samples", facts.samples, Some(audio.sent_samples));
         }
         let due = |n: usize| self.began() + times::offset(n, facts.interval);

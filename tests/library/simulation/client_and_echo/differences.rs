@@ -50,7 +50,9 @@ impl Differences {
             self.same(&format!("{kind:?} {what}"), reference, reported);
         }
         // Packets after the first packet in flight are only known if they returned.
-        let known = &reference.losses[..reference.first_in_flight.unwrap_or(reference.losses.len())];
+        let known = reference.losses.iter().zip(&reference.refused);
+        let known = known.take(reference.first_in_flight.unwrap_or(reference.losses.len()));
+        let known: Vec<bool> = known.filter(|(_, refused)| !**refused).map(|(lost, _)| *lost).collect();
         let lost = known.iter().filter(|lost| **lost).count();
         let loss = (!known.is_empty()).then(|| lost as f64 / known.len() as f64);
         self.same(&format!("{kind:?} loss ratio"), loss, reported.loss_ratio());

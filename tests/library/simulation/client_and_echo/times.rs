@@ -73,11 +73,12 @@ pub(crate) fn offset(n: usize, (numerator, denominator): (u64, u64)) -> i64 {
     (n as u128 * u128::from(numerator) * 1_000_000_000 / u128::from(denominator)) as i64
 }
 
-pub(crate) fn pacing(left: &[i64], first: i64, interval: (u64, u64)) -> Pacing {
-    let second = |n: usize| offset(n, interval) / SECOND;
+pub(crate) fn pacing(left: &[i64], refused: &[bool], first: i64, interval: (u64, u64)) -> Pacing {
+    let first_sent = refused.iter().position(|refused| !refused).map_or(0, |n| offset(n, interval));
+    let second = |n: usize| (offset(n, interval) - first_sent) / SECOND;
     let error = |n: usize| left[n] - first - offset(n, interval);
-    let of = |wanted: &dyn Fn(i64) -> bool| (0..left.len()).filter(|n| wanted(second(*n))).map(error).collect();
-    let last = left.len().checked_sub(1).map_or(0, second);
+    let of = |wanted: &dyn Fn(i64) -> bool| (0..left.len()).filter(|n| !refused[*n] && wanted(second(*n))).map(error).collect();
+    let last = refused.iter().rposition(|refused| !refused).map_or(0, second);
     let edges = (last >= 9).then(|| (of(&|second| second < 5), of(&|second| second > last - 5)));
     Pacing { all: of(&|_| true), edges }
 }

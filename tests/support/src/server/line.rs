@@ -62,7 +62,14 @@ impl Stats {
         let ends = |name: &str| {
             matches!(
                 name,
-                "received" | "keepalives" | "pings" | "stun_requests" | "latency_infos" | "ignored" | "kernel_dropped"
+                "received"
+                    | "keepalives"
+                    | "loop_checks"
+                    | "pings"
+                    | "stun_requests"
+                    | "latency_infos"
+                    | "ignored"
+                    | "kernel_dropped"
             ) || name.starts_with("dropped_") && name != "dropped_at_stop"
         };
         let counts = self.fields.iter().filter(|(name, _)| ends(name));

@@ -1,0 +1,70 @@
+//! Detects the times in which the server did not run, for example while its process was stopped or its machine was suspended.
+//!
+//! The driver calls the server at each deadline and for each batch of datagrams. If a call is much later than its deadline, or if a
+//! datagram has waited long, the server did not run in between. After a call, the server waits for nothing that happened before this call.
+//! Therefore, a server that is merely overloaded has no pauses.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::counters::Counters;
+use super::log_events;
+use crate::log_throttle::LogThrottle;
+use crate::time::Time;
+use crate::wire::stun::{MAX_RECENT_PAUSES, Pause};
+
+/// A call that is later by more than this time ends a pause. The scheduler alone rarely delays a call so much.
+const MIN_PAUSE: Duration = Duration::from_millis(50);
+
+/// Counts the pauses of a server and keeps the last ones.
+pub(super) struct PauseDetector {
+    counters: Arc<Counters>,
+    /// Time of the last call; `None` before the first call.
+    last_call: Option<Time>,
+    /// When the server must be called next; `None` if it waits for datagrams or for a writable socket.
+    deadline: Option<Time>,
+    /// End and length of the last pauses, newest first.
+    recent: VecDeque<(Time, Duration)>,
+    throttle: LogThrottle,
+}
+
+impl PauseDetector {
+    pub(super) fn new(counters: Arc<Counters>) -> Self {
+        Self { counters, last_call: None, deadline: None, recent: VecDeque::new(), throttle: LogThrottle::default() }
+    }
+
+    /// The driver calls the server at `now`. `received_at` is the receive time of the oldest datagram, if the driver passes datagrams.
+    pub(super) fn on_call(&mut self, now: Time, received_at: Option<Time>) {
+        let awaited = self.deadline.into_iter().chain(received_at).min();
+        let start = self.last_call.replace(now).zip(awaited).map_or(now, |(last_call, awaited)| awaited.max(last_call));
+        let length = now.duration_since(start);
+        if length <= MIN_PAUSE {
+            return;
+        }
+        self.counters.pauses.add(1);
+        self.counters.paused_ms.add(length.as_millis() as usize);
+        self.recent.truncate(MAX_RECENT_PAUSES - 1);
+        self.recent.push_front((now, length));
+        if self.throttle.allow(now) {
+            log_events::log_pause(length, self.counters.pauses.get(), self.counters.paused_ms.get());
+        }
+    }
+
+    /// The call returns to the driver, which must call again at `deadline`.
+    pub(super) fn on_return(&mut self, deadline: Option<Time>) {
+        self.deadline = deadline;
+    }
+
+    /// The last pauses, newest first, as reported to clients.
+    pub(super) fn recent(&self) -> [Pause; MAX_RECENT_PAUSES] {
+        let now = self.last_call.unwrap_or(Time::ZERO);
+        std::array::from_fn(|index| {
+            let pause = self.recent.get(index);
+            pause.map_or(Pause::default(), |(end, length)| Pause {
+                ended_ago: now.duration_since(*end),
+                length: *length,
+            })
+        })
+    }
+}
