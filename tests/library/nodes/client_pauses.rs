@@ -67,7 +67,10 @@ fn overdue_packets_are_skipped_and_the_schedule_continues() {
     assert_eq!(sequences, (950..=1_000).collect::<Vec<_>>());
     assert_eq!(deadline(&node), Some(1_001 * MS));
     let rest = follow(&mut node, 1_001 * MS, 9_000 * MS, silent);
-    assert_eq!(rest.iter().map(|(at, _)| *at).collect::<Vec<_>>(), (1_001..=1_100).map(|ms| ms * MS).collect::<Vec<_>>());
+    assert_eq!(
+        rest.iter().map(|(at, _)| *at).collect::<Vec<_>>(),
+        (1_001..=1_100).map(|ms| ms * MS).collect::<Vec<_>>()
+    );
     let run = node.into_results("", None, &mut ());
     assert_eq!((run.pauses.count, run.pauses.total_ns), (1, 1_000 * MS));
     let stream = run.keepalive.expect("keepalives");
@@ -228,12 +231,19 @@ fn queried(stream_kind: StreamKind) -> RunConfig {
 #[test]
 fn pause_of_the_server_is_reported_and_excluded() {
     let mut node = prober(StreamKind::Ping, 400, 10, queried(StreamKind::Ping));
-    let answer = |bytes: &[u8]| if stun::is_loss_report_request(bytes) { Some(report(bytes, 0, 10, &[])) } else { answered(bytes) };
+    let answer = |bytes: &[u8]| {
+        if stun::is_loss_report_request(bytes) { Some(report(bytes, 0, 10, &[])) } else { answered(bytes) }
+    };
     let first = follow(&mut node, 0, 1_500 * MS, answer);
     let queries = first.iter().filter(|(_, bytes)| stun::is_loss_report_request(bytes));
-    assert_eq!(queries.map(|(at, _)| at / MS).collect::<Vec<_>>(), [0, 1_000], "with the first packet and every second");
+    assert_eq!(
+        queries.map(|(at, _)| at / MS).collect::<Vec<_>>(),
+        [0, 1_000],
+        "with the first packet and every second"
+    );
     // The server stops from 1.5 to 2.5 s. It drops the three newest packets, and answers all others at 2.5 s.
-    let waiting: Vec<Vec<u8>> = follow(&mut node, 1_500 * MS, 2_500 * MS, silent).into_iter().map(|(_, bytes)| bytes).collect();
+    let waiting: Vec<Vec<u8>> =
+        follow(&mut node, 1_500 * MS, 2_500 * MS, silent).into_iter().map(|(_, bytes)| bytes).collect();
     let pings: Vec<&Vec<u8>> = waiting.iter().filter(|bytes| bytes[1] == 5).collect();
     for bytes in &pings[..pings.len() - 3] {
         deliver(&mut node, 2_500 * MS, peer(), &pong(bytes));
@@ -244,7 +254,11 @@ fn pause_of_the_server_is_reported_and_excluded() {
     let query = waiting.iter().find(|bytes| stun::is_loss_report_request(bytes)).expect("a query at 2 s");
     deliver(&mut node, 2_501 * MS, peer(), &answer(query).expect("a report"));
     let answer = |bytes: &[u8]| {
-        if stun::is_loss_report_request(bytes) { Some(report(bytes, 1, 13, &[(1_000, 1_000)])) } else { answered(bytes) }
+        if stun::is_loss_report_request(bytes) {
+            Some(report(bytes, 1, 13, &[(1_000, 1_000)]))
+        } else {
+            answered(bytes)
+        }
     };
     follow(&mut node, 2_510 * MS, 9_000 * MS, answer);
     let run = node.into_results("", None, &mut ());
@@ -260,7 +274,9 @@ fn pause_of_the_server_is_reported_and_excluded() {
 #[test]
 fn more_pauses_than_a_report_lists_exclude_the_whole_time() {
     let mut node = prober(StreamKind::Ping, 300, 10, queried(StreamKind::Ping));
-    let answer = |bytes: &[u8]| if stun::is_loss_report_request(bytes) { Some(report(bytes, 0, 0, &[])) } else { answered(bytes) };
+    let answer = |bytes: &[u8]| {
+        if stun::is_loss_report_request(bytes) { Some(report(bytes, 0, 0, &[])) } else { answered(bytes) }
+    };
     follow(&mut node, 0, 1_999 * MS, answer);
     let answer = |bytes: &[u8]| {
         if stun::is_loss_report_request(bytes) { Some(report(bytes, 9, 0, &[(10, 60); 8])) } else { answered(bytes) }

@@ -1,7 +1,7 @@
 //! The echo server and the clients as state machines, in virtual time.
 
-mod client_pauses;
 mod client_loss_report;
+mod client_pauses;
 mod client_wait_for;
 mod echo_admission;
 mod echo_batches;

@@ -335,7 +335,9 @@ fn close(
         received_at: None,
         packet_outcome: Outcome::NotSent,
     }));
-    for (index, packet) in packets.iter().enumerate().filter(|(_, packet)| packet.intact_at.is_none() && !packet.refused) {
+    for (index, packet) in
+        packets.iter().enumerate().filter(|(_, packet)| packet.intact_at.is_none() && !packet.refused)
+    {
         if packet.damaged_copies > 0 {
             counts.damaged += 1;
             continue;

@@ -77,7 +77,9 @@ pub(crate) fn pacing(left: &[i64], refused: &[bool], first: i64, interval: (u64,
     let first_sent = refused.iter().position(|refused| !refused).map_or(0, |n| offset(n, interval));
     let second = |n: usize| (offset(n, interval) - first_sent) / SECOND;
     let error = |n: usize| left[n] - first - offset(n, interval);
-    let of = |wanted: &dyn Fn(i64) -> bool| (0..left.len()).filter(|n| !refused[*n] && wanted(second(*n))).map(error).collect();
+    let of = |wanted: &dyn Fn(i64) -> bool| {
+        (0..left.len()).filter(|n| !refused[*n] && wanted(second(*n))).map(error).collect()
+    };
     let last = refused.iter().rposition(|refused| !refused).map_or(0, second);
     let edges = (last >= 9).then(|| (of(&|second| second < 5), of(&|second| second > last - 5)));
     Pacing { all: of(&|_| true), edges }
