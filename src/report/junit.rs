@@ -9,7 +9,7 @@ use quick_junit::{NonSuccessKind, Property, SerializeError, TestCase, TestCaseSt
 use super::comparison::{ComparedFigure, Comparison, ComparisonResult};
 use super::figures::StreamFigures;
 use super::limits::LimitResult;
-use super::model::{Report, Warning};
+use super::model::{Report, Warning, WarningCode};
 use super::quantities::{self, Key, Value};
 
 /// The whole document. `error` is the socket or file error that ended the run early.
@@ -70,7 +70,9 @@ fn properties(report: &Report) -> Vec<Property> {
 fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
     let interrupted = report.interrupted.map(|signal| format!("interrupted by {}", quantities::signal(signal)));
     let failure = report.connection_failure().map(|failure| failure.message.as_str());
-    let status = match error.map(strip_invalid_xml).or(interrupted).or(failure.map(strip_invalid_xml)) {
+    let mostly_not_sent = report.verdict.mostly_not_sent.clone();
+    let incomplete = error.map(strip_invalid_xml).or(interrupted).or(failure.map(strip_invalid_xml));
+    let status = match incomplete.or(mostly_not_sent) {
         Some(reason) => non_success(NonSuccessKind::Error, "incomplete", reason),
         None => TestCaseStatus::success(),
     };
@@ -78,6 +80,12 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
     // All test cases belong to one run. This test case has the duration of the run, and the other cases have no time. The sum of all times
     // is therefore the duration of the run.
     case.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
+    let is_pause = |code| matches!(code, WarningCode::Paused | WarningCode::ServerPaused | WarningCode::Underruns);
+    let pauses: Vec<String> =
+        report.warnings.iter().filter(|warning| is_pause(warning.code)).map(Warning::lines).collect();
+    if !pauses.is_empty() {
+        case.set_system_out(pauses.join("\n"));
+    }
     case
 }
 

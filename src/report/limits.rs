@@ -350,6 +350,9 @@ pub struct Verdict {
     /// Why no reply arrived, or why a run that expects no replies did not send all packets.
     #[serde(skip)]
     pub no_reply_reason: Option<String>,
+    /// Why a run that sent less than half of its plan failed.
+    #[serde(skip)]
+    pub mostly_not_sent: Option<String>,
     /// For each stream with damaged replies, a sentence that reports the damage.
     #[serde(skip)]
     pub damage_reasons: Vec<String>,
@@ -382,6 +385,7 @@ impl Verdict {
     pub(super) fn new(run: &RunResults, limits: &[LimitResult]) -> Self {
         let stream = run.stream(run.evaluated_stream);
         let no_reply_reason = no_reply_reason(run, stream);
+        let mostly_not_sent = stream.and_then(|stream| mostly_not_sent_reason(run, stream));
         let protocol = RunProtocol::of_run(run);
         let damage = |kind| damage_reason(StreamLabels::new(protocol, kind), run.stream(kind)?);
         let damage_reasons: Vec<String> = StreamKind::ALL.into_iter().filter_map(damage).collect();
@@ -394,12 +398,13 @@ impl Verdict {
         let reasons: Vec<String> = no_reply_reason
             .clone()
             .into_iter()
-            .chain(stream.and_then(|stream| mostly_not_sent_reason(run, stream)))
+            .chain(mostly_not_sent.clone())
             .chain(connection_failure_reason(run, stream))
             .chain(damage_reasons.clone())
             .chain(exceeded)
             .collect();
-        Self { passed: reasons.is_empty(), limits_set: !limits.is_empty(), reasons, no_reply_reason, damage_reasons }
+        let (passed, limits_set) = (reasons.is_empty(), !limits.is_empty());
+        Self { passed, limits_set, reasons, no_reply_reason, mostly_not_sent, damage_reasons }
     }
 }
 

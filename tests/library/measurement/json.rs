@@ -9,7 +9,7 @@ use std::time::Duration;
 use boon::{Compiler, SchemaIndex, Schemas};
 use jamjam_dev::audio::jitter_buffer::{BufferDepth, JitterBufferStats};
 use jamjam_dev::audio::quality::{Analyzer, PacketFormat, ReturnStatus, SourceMeter, SourceQuality};
-use jamjam_dev::client::{AudioResults, LossReport, RunKind, RunResults, StopSignal, StreamKind, WaitResult};
+use jamjam_dev::client::{AudioResults, LossReport, RunKind, RunResults, ServerResults, StopSignal, StreamKind, WaitResult};
 use jamjam_dev::client::{CaptureResults, PacketEvent, PacketOutcome, PlaybackResults};
 use jamjam_dev::report::json::{JsonLine, PacketLine};
 use jamjam_dev::report::limits::{AudioLimits, Limits};
@@ -177,6 +177,7 @@ fn run_with_all_anomalies() -> RunResults {
         stray: 3,
         interrupted: Some(StopSignal::Terminate),
         host_timing: Some(machine()),
+        server: Some(ServerResults::default()),
         ..run
     }
 }

@@ -283,3 +283,25 @@ fn without_an_expected_echo_sending_everything_passes() {
     run.audio = None;
     assert_eq!(reasons(&run, Limits::default()), ["nothing was sent"]);
 }
+
+#[test]
+fn run_that_sent_less_than_half_of_its_plan_fails() {
+    let run = |sent: u64, not_sent| {
+        let mut run = probe(sent, &vec![1_000; sent as usize]);
+        run.ping.as_mut().unwrap().not_sent = not_sent;
+        run
+    };
+    assert_eq!(reasons(&run(99, 101), Limits::default()), ["this host sent only 99 of 200 packets"]);
+    assert!(passed(&run(100, 100), Limits::default()));
+    assert!(passed(&run(101, 100), Limits::default()));
+}
+
+#[test]
+fn packets_that_a_host_did_not_send_or_dropped_are_not_loss() {
+    let mut run = probe(101, &[1_000; 98]);
+    let stats = run.ping.as_mut().unwrap();
+    (stats.lost, stats.not_sent, stats.dropped_by_this_host, stats.dropped_by_server_host) = (1, 50, 1, 1);
+    // One of 99 packets with an outcome on the path.
+    assert_eq!(stats.loss_ratio(), Some(1.0 / 99.0));
+    assert!(passed(&run, max_loss(0.011)));
+}

@@ -197,8 +197,8 @@ fn server_that_restarted_between_the_requests_yields_no_split() {
 fn interrupted_run_uses_the_last_response_for_the_direction() {
     let mut node = prober_after_pings(4, |request| counts_response(request, 9, 0), |n| n < 2);
     // The pings without a pong were sent at 21 and 31 ms. At 2,025 ms, only the ping sent at 21 ms has passed its deadline.
-    let request = poll(&mut node, 1_500 * MS).remove(0);
-    deliver(&mut node, 1_501 * MS, peer(), &counts_response(&request, 9, 3));
+    let request = poll(&mut node, 1_440 * MS).remove(0);
+    deliver(&mut node, 1_441 * MS, peer(), &counts_response(&request, 9, 3));
     let run = node.into_results("", Some(Time::from_nanos(2_025 * MS)), &mut ());
     let stream = run.stream(StreamKind::Ping).expect("pings");
     // According to the server's counts, one of the two pings was lost upstream. The lost ping was sent earlier.
