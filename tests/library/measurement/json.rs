@@ -9,7 +9,9 @@ use std::time::Duration;
 use boon::{Compiler, SchemaIndex, Schemas};
 use jamjam_dev::audio::jitter_buffer::{BufferDepth, JitterBufferStats};
 use jamjam_dev::audio::quality::{Analyzer, PacketFormat, ReturnStatus, SourceMeter, SourceQuality};
-use jamjam_dev::client::{AudioResults, LossReport, RunKind, RunResults, ServerResults, StopSignal, StreamKind, WaitResult};
+use jamjam_dev::client::{
+    AudioResults, LossReport, RunKind, RunResults, ServerResults, StopSignal, StreamKind, WaitResult,
+};
 use jamjam_dev::client::{CaptureResults, PacketEvent, PacketOutcome, PlaybackResults};
 use jamjam_dev::report::json::{JsonLine, PacketLine};
 use jamjam_dev::report::limits::{AudioLimits, Limits};
