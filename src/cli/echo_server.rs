@@ -191,7 +191,12 @@ impl Args {
             registration.map(|registration| registration.start(&mut echo, delay, moqt_url, stop)).transpose();
         let registration = registration.context("cannot start a thread").map_err(Failure::unusable)?;
 
-        let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: self.spin, backend: self.driver.into() };
+        let options = DriverOptions {
+            idle: IdlePolicy::Wait,
+            spin_percent: self.spin,
+            backend: self.driver.into(),
+            follow_address: false,
+        };
         let running = udp::spawn_node("echo-server", bound.socket, echo, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;

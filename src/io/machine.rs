@@ -77,8 +77,12 @@ impl TimingRun {
         let mut packet = Header::new(PacketType::Audio, 0, 0).to_bytes().to_vec();
         packet.resize(HEADER_LEN + TIMING_PAYLOAD, 0);
         let node = TimingNode { destination, packet, start: None, sent: 0 };
-        let options =
-            DriverOptions { idle: IdlePolicy::Finish, spin_percent: DEFAULT_SPIN_PERCENT, backend: Backend::Native };
+        let options = DriverOptions {
+            idle: IdlePolicy::Finish,
+            spin_percent: DEFAULT_SPIN_PERCENT,
+            backend: Backend::Native,
+            follow_address: false,
+        };
         let thread = udp::spawn_node("timing", bound.socket, node, stop.clone(), options)?;
         Ok(Self { thread, _receiver: receiver })
     }

@@ -24,7 +24,8 @@ use crate::moqt::MoqtVersion;
 use crate::sanitize::sanitize;
 use crate::signaling::Dialect;
 use crate::stats::{
-    BURST_LENGTH_BUCKETS, Histogram, HistogramBar, HostTiming, MIN_DRIFT_SECONDS, PacingStats, StreamStats,
+    AddressChange, BURST_LENGTH_BUCKETS, Histogram, HistogramBar, HostTiming, MIN_DRIFT_SECONDS, PacingStats,
+    StreamStats,
 };
 
 /// Maximum number of bars in a round-trip histogram.
@@ -290,7 +291,7 @@ figures! {
     /// Delays and clock changes of the host that ran the measurement.
     "host_timing": HostTimingFigures from input: (&PauseResults, &HostTiming) [
         let (pauses, host) = input;
-        let HostTiming { send_call, timer_error, clock_jumps, kernel_dropped: receive_dropped } = host;
+        let HostTiming { send_call, timer_error, clock_jumps, kernel_dropped: receive_dropped, send_errors, address_changes } = host;
     ] {
         send_call_count: u64 = send_call.count();
         send_call_p50_us: Option<f64> = send_call.percentile_if_enough(0.5).map(micros) => FineUs, "send call", Part("p50", Always);
@@ -306,6 +307,8 @@ figures! {
         paused_ms: f64 = unsigned_millis(pauses.total_ns);
         suspended_ms: f64 = unsigned_millis(clock_jumps.suspended_ns());
         kernel_dropped: Option<u64> = *receive_dropped;
+        send_errors: Vec<String> = send_errors.clone();
+        address_changes: Vec<AddressChange> = address_changes.clone();
     }
 
     /// What the server reported about itself.

@@ -72,7 +72,8 @@ pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
     };
     let unit = StreamLabels::new(RunProtocol::of_run(run), run.evaluated_stream).request_unit;
     let rtt = RoundTrip::of(run, run.evaluated_stream);
-    let outage = outage(stream, unit);
+    let address_changed = run.host_timing.as_ref().is_some_and(|host| !host.address_changes.is_empty());
+    let outage = outage(stream, unit, address_changed);
     let stalls = stalls(stream);
     let reordering = reordering(stream, unit);
     // Stalls and reordering are the more precise findings.
@@ -150,12 +151,14 @@ fn large_packets(run: &RunResults) -> Option<String> {
     ))
 }
 
-fn outage(stream: &StreamStats, unit: &str) -> Option<String> {
+fn outage(stream: &StreamStats, unit: &str, address_changed: bool) -> Option<String> {
     let outage = long_outage(stream)?;
     let start = seconds(outage.started_at.signed_nanos_since(stream.history.started_at().unwrap_or(Time::ZERO)));
     let end = if stream.outage.is_last(outage) { "until the end of the run" } else { "then replies arrived again" };
     let (packets, duration) = (format_count(outage.packets, unit), seconds(outage.duration_ns()));
-    Some(format!("The path was down for {duration} from {start} on: {packets} lost in a row, {end}."))
+    let cause = if address_changed { " The likely cause is the change of this host's address." } else { "" };
+    let what = if address_changed { "No packet returned" } else { "The path was down" };
+    Some(format!("{what} for {duration} from {start} on: {packets} lost in a row, {end}.{cause}"))
 }
 
 fn long_outage(stream: &StreamStats) -> Option<Outage> {

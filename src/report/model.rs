@@ -113,6 +113,7 @@ pub enum WarningCode {
     Paused,
     ServerPaused,
     ServerDropped,
+    AddressChanged,
     ClockJumped,
     SlowSendCalls,
     TimerError,

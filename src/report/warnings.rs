@@ -40,9 +40,10 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     let stream = report.streams.get(report.evaluated_stream);
     let mut found = websocket_warnings(report, stream);
     found.extend(moqt_warnings(report, stream));
-    // If the capture device delivered no audio, nothing was sent. Missing replies then do not indicate a network problem.
-    let captured_nothing = report.capture.is_some() && stream.is_some_and(|stream| stream.sent == 0);
-    if report.is_over_udp() && !captured_nothing {
+    // If the capture device delivered no audio, or this host sent none of the packets, missing replies do not indicate a network problem.
+    let sent_nothing =
+        stream.is_some_and(|stream| stream.sent == 0 && (report.capture.is_some() || stream.not_sent > 0));
+    if report.is_over_udp() && !sent_nothing {
         found.extend(no_replies(report, stream));
     }
     found.extend(report.streams.iter().filter_map(|(kind, stream)| damaged(report.labels(kind), stream)));
@@ -160,7 +161,12 @@ fn count_warnings(report: &Report, kind: StreamKind, stream: &StreamFigures) -> 
     let packets = |n| format_count(n, &labels.request_noun());
     let mut found = Vec::new();
     if stream.send_failed > 0 {
-        let message = format!("{} could not be sent (counted as not sent)", packets(stream.send_failed));
+        let errors = report.host_timing.as_ref().map_or(&[][..], |host| &host.send_errors);
+        let message = format!(
+            "this host refused to send {} (counted as not sent): {}",
+            packets(stream.send_failed),
+            describe_send_errors(errors)
+        );
         found.push(Warning::new(WarningCode::SendFailed, message));
     }
     if stream.unmatched > 0 {
@@ -176,6 +182,23 @@ fn count_warnings(report: &Report, kind: StreamKind, stream: &StreamFigures) -> 
         found.push(Warning::new(WarningCode::InFlight, message));
     }
     found
+}
+
+/// The errors with which this host refused to send, and what to check.
+fn describe_send_errors(errors: &[String]) -> String {
+    let advice = match errors.first().and_then(|error| error.split(':').next()) {
+        Some("EPERM") => {
+            "A firewall rejects outgoing packets, or the connection table of this host is full (conntrack). Check the firewall's rules"
+        }
+        Some("EACCES") => "A route or a rule of this host prohibits the target. Check the routes and the firewall",
+        Some("ENETUNREACH" | "EHOSTUNREACH" | "EINVAL" | "EADDRNOTAVAIL") => {
+            "This host had no route to the target, or no longer had the address that it sent from. Check its network connection, and \
+             --bind if it is given"
+        }
+        _ => "Check the firewall, the routes and the addresses of this host",
+    };
+    let errors = if errors.is_empty() { "unknown error".to_owned() } else { errors.join(", ") };
+    format!("{errors}. {advice}")
 }
 
 fn direction_not_requested(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning> {
@@ -205,7 +228,14 @@ fn direction_unknown(report: &Report) -> Option<Warning> {
 fn host_timing_warnings(host: &HostTimingFigures) -> Vec<Warning> {
     let paused = paused("this host", host.pauses, host.paused_ms);
     let paused = paused.map(|message| Warning::new(WarningCode::Paused, message));
-    let warnings = [paused, kernel_dropped(host), clock_jumped(host), slow_send_calls(host), timer_errors(host)];
+    let warnings = [
+        paused,
+        address_changed(host),
+        kernel_dropped(host),
+        clock_jumped(host),
+        slow_send_calls(host),
+        timer_errors(host),
+    ];
     warnings.into_iter().flatten().collect()
 }
 
@@ -246,6 +276,19 @@ fn kernel_dropped(host: &HostTimingFigures) -> Option<Warning> {
         format_count(dropped, "datagram")
     );
     Some(Warning::new(WarningCode::KernelDropped, message))
+}
+
+fn address_changed(host: &HostTimingFigures) -> Option<Warning> {
+    let (first, last) = (host.address_changes.first()?, host.address_changes.last()?);
+    let times = match host.address_changes.len() {
+        1 => String::new(),
+        n => format!(" in {n} steps"),
+    };
+    let message = format!(
+        "this host's address changed from {} to {}{times}, and the run continued from the new address. Replies to the old address are lost",
+        first.from, last.to
+    );
+    Some(Warning::new(WarningCode::AddressChanged, message))
 }
 
 fn clock_jumped(host: &HostTimingFigures) -> Option<Warning> {

@@ -1,5 +1,7 @@
 //! Delay statistics: delay variation (RFC 5481), jitter (RFC 3550), pacing of sends, and host timing.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ClockJumps, Histogram};
@@ -159,4 +161,19 @@ pub struct HostTiming {
     /// Overflows of our receive buffer. A batch of dropped datagrams counts as one overflow. `None` if the system does not report
     /// overflows.
     pub kernel_dropped: Option<u64>,
+    /// The different errors with which the system refused to send, such as `EPERM: Operation not permitted`.
+    #[serde(default)]
+    pub send_errors: Vec<String>,
+    /// Changes of the local address of the socket, in order.
+    #[serde(default)]
+    pub address_changes: Vec<AddressChange>,
+}
+
+/// The socket was connected again, because this host reaches the server from another address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressChange {
+    /// The address before.
+    pub from: IpAddr,
+    /// The address after.
+    pub to: IpAddr,
 }

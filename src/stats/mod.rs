@@ -16,7 +16,7 @@ mod stream_stats;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use clock::{ClockJumps, ClockReading, DriftEstimate, DriftEstimator, MIN_DRIFT_SECONDS};
-pub use delay::{HostTiming, Ipdv, Jitter, PACING_EDGE_SECONDS, PacingStats};
+pub use delay::{AddressChange, HostTiming, Ipdv, Jitter, PACING_EDGE_SECONDS, PacingStats};
 pub use histogram::{Histogram, HistogramBar};
 pub use history::{History, Interval, MAX_INTERVALS};
 pub use loss::{BURST_LENGTH_BUCKETS, LossBursts, ReorderedPacket, Reordering};

@@ -4,3 +4,4 @@ mod admission;
 mod connection_rate;
 mod dscp;
 mod echo;
+mod this_host;

@@ -85,8 +85,14 @@ impl ClientArgs {
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
         let live = client.progress();
-        let options =
-            DriverOptions { idle: IdlePolicy::Finish, spin_percent: self.spin, backend: Backend::from(self.driver) };
+        let follow_address =
+            self.network.socket_options()?.local_address.is_none_or(|address| address.ip().is_unspecified());
+        let options = DriverOptions {
+            idle: IdlePolicy::Finish,
+            spin_percent: self.spin,
+            backend: Backend::from(self.driver),
+            follow_address,
+        };
         let monitor = RunMonitor::start(&live, outputs);
         let running = udp::spawn_node("client", target.bound.socket, client, stop.clone(), options)
             .context("cannot start a thread")
@@ -131,7 +137,12 @@ impl ClientArgs {
         let server = udp::bind(SocketAddr::new(loopback, 0), DEFAULT_RECEIVE_BUFFER).map_err(Failure::unusable)?;
         let address = server.address;
         let stop = StopToken::default();
-        let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: self.spin, backend: self.driver.into() };
+        let options = DriverOptions {
+            idle: IdlePolicy::Wait,
+            spin_percent: self.spin,
+            backend: self.driver.into(),
+            follow_address: false,
+        };
         let running = udp::spawn_node("echo-server", server.socket, echo, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;

@@ -3,10 +3,12 @@
 use std::io;
 use std::time::Duration;
 
+use super::DriverOptions;
 use super::early_wake::{EarlyWake, WakePlan};
+use crate::address::canonical_socket_addr;
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
-use crate::stats::{Histogram, HostTiming};
+use crate::stats::{AddressChange, HostTiming};
 use crate::time::Time;
 
 /// Maximum number of batches received before due packets are sent. Otherwise, a flood could delay the due packets.
@@ -22,18 +24,29 @@ const MIN_PAUSE: Duration = Duration::from_millis(50);
 /// Maximum time that a node may continue after a stop request. Ctrl-C must end a run at once.
 const MAX_STOP_DELAY: Duration = Duration::from_millis(200);
 
+/// Time without a reply after which the driver checks whether this host's address has changed. After a refused send, it checks at once, but
+/// not more often than at this interval.
+const ADDRESS_CHECK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Maximum number of different send errors and of address changes that are kept.
+const MAX_NOTES: usize = 8;
+
 /// The socket operations that the loop needs. One implementation per platform.
 pub(in crate::io) trait DriverIo {
     /// The monotonic clock.
     fn now(&self) -> Time;
     /// Receives one batch, if any, and passes it to `take` with the time of the read. Returns whether more datagrams may be waiting.
     fn recv(&mut self, take: &mut dyn FnMut(Time, &[Receive<'_>])) -> io::Result<bool>;
-    /// Sends. See [`TransmitSink::send`].
-    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus;
+    /// Sends. See [`TransmitSink::send`]. An error means [`SendStatus::Failed`].
+    fn send(&mut self, transmit: Transmit<'_>) -> io::Result<SendStatus>;
     /// See [`TransmitSink::max_segments`].
     fn max_segments(&self, len: usize) -> usize;
     /// Number of ICMP port unreachable errors.
     fn port_unreachable(&self) -> u64;
+    /// Connects a connected socket again, if the system would now choose another local address. Returns the change.
+    fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
+        Ok(None)
+    }
     /// Number of datagrams that the system dropped because the receive buffer was full; `None` if the system does not count them.
     fn dropped(&self) -> Option<u64> {
         None
@@ -71,27 +84,73 @@ pub struct DriverStats {
 struct TimedSink<'a, P> {
     io: &'a mut P,
     busy: bool,
-    /// Durations of the send calls, if they are timed.
-    send_call_times: Option<&'a mut Histogram>,
+    sent: bool,
+    refused: bool,
+    /// Whether send calls are timed.
+    timed: bool,
+    host_timing: &'a mut HostTiming,
 }
 
 impl<P: DriverIo> TransmitSink for TimedSink<'_, P> {
     fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
-        let status = match &mut self.send_call_times {
-            None => self.io.send(transmit),
-            Some(times) => {
-                let before = self.io.now();
-                let status = self.io.send(transmit);
-                times.record(self.io.now().signed_nanos_since(before));
-                status
-            }
-        };
-        self.busy |= status == SendStatus::WouldBlock;
-        status
+        let before = self.timed.then(|| self.io.now());
+        let result = self.io.send(transmit);
+        if let Some(before) = before {
+            self.host_timing.send_call.record(self.io.now().signed_nanos_since(before));
+        }
+        self.busy |= matches!(result, Ok(SendStatus::WouldBlock));
+        self.sent |= matches!(result, Ok(SendStatus::Sent));
+        result.unwrap_or_else(|error| {
+            self.refused = true;
+            note_send_error(&mut self.host_timing.send_errors, &error, transmit);
+            SendStatus::Failed
+        })
     }
 
     fn max_segments(&self, len: usize) -> usize {
         self.io.max_segments(len)
+    }
+}
+
+/// Keeps and logs the first error of each kind.
+fn note_send_error(errors: &mut Vec<String>, error: &io::Error, transmit: Transmit<'_>) {
+    let name = error_name(error);
+    if errors.len() < MAX_NOTES && !errors.contains(&name) {
+        tracing::warn!(target: "echo", to = %canonical_socket_addr(transmit.destination), error = name, "send refused by this host");
+        errors.push(name);
+    }
+}
+
+/// `EPERM: Operation not permitted`. Systems other than Linux report no name.
+fn error_name(error: &io::Error) -> String {
+    #[cfg(target_os = "linux")]
+    if let Some(code) = error.raw_os_error() {
+        return nix::errno::Errno::from_raw(code).to_string();
+    }
+    error.to_string()
+}
+
+/// Decides when the driver checks this host's address.
+#[derive(Debug, Default)]
+struct AddressCheck {
+    /// When the first packet after the last received packet was sent.
+    unanswered_since: Option<Time>,
+    /// A refused send causes no check before this time.
+    next: Time,
+}
+
+impl AddressCheck {
+    /// Returns whether a check is due, after a poll in which packets were `sent` or `refused`.
+    fn is_due(&mut self, now: Time, sent: bool, refused: bool) -> bool {
+        if sent && self.unanswered_since.is_none() {
+            self.unanswered_since = Some(now);
+        }
+        let is_silent = self.unanswered_since.is_some_and(|since| now >= since + ADDRESS_CHECK_INTERVAL);
+        let is_due = now >= self.next && (is_silent || refused);
+        if is_due {
+            *self = Self { unanswered_since: None, next: now + ADDRESS_CHECK_INTERVAL };
+        }
+        is_due
     }
 }
 
@@ -100,14 +159,13 @@ pub(in crate::io) fn run(
     io: &mut impl DriverIo,
     node: &mut (impl Node + ?Sized),
     stop: &StopToken,
-    idle: IdlePolicy,
-    spin: u8,
+    options: DriverOptions,
 ) -> DriverStats {
     let mut host_timing = HostTiming::default();
     if let Some(waker) = node.waker() {
         io.register_waker(waker);
     }
-    let result = run_loop(io, node, stop, (idle, spin), &mut host_timing);
+    let result = run_loop(io, node, stop, options, &mut host_timing);
     host_timing.kernel_dropped = io.dropped();
     node.on_dropped(host_timing.kernel_dropped.unwrap_or(0));
     DriverStats { port_unreachable: io.port_unreachable(), ended_at: io.now(), host_timing, result }
@@ -117,11 +175,13 @@ fn run_loop(
     io: &mut impl DriverIo,
     node: &mut (impl Node + ?Sized),
     stop: &StopToken,
-    (idle, spin): (IdlePolicy, u8),
+    options: DriverOptions,
     host_timing: &mut HostTiming,
 ) -> io::Result<()> {
+    let idle = options.idle;
     let timed = idle == IdlePolicy::Finish;
-    let mut wake = EarlyWake::new(spin);
+    let mut wake = EarlyWake::new(options.spin_percent);
+    let mut address_check = AddressCheck::default();
     let mut readable = true;
     let mut end = None;
     loop {
@@ -133,13 +193,25 @@ fn run_loop(
         }
         let mut more = readable;
         for _ in 0..MAX_READS_PER_TURN {
-            more = more && io.recv(&mut |now, batch| node.on_datagram(now, batch))?;
+            more = more
+                && io.recv(&mut |now, batch| {
+                    address_check.unanswered_since = None;
+                    node.on_datagram(now, batch);
+                })?;
         }
-        let mut sink = TimedSink { io, busy: false, send_call_times: timed.then_some(&mut host_timing.send_call) };
+        let mut sink = TimedSink { io, busy: false, sent: false, refused: false, timed, host_timing };
         let now = sink.io.now();
         node.on_port_unreachable(now, sink.io.port_unreachable());
         node.poll_transmit(now, &mut sink);
-        let busy = sink.busy;
+        let TimedSink { busy, sent, refused, .. } = sink;
+        if options.follow_address && address_check.is_due(now, sent, refused) {
+            // Fails without a route to the peer. The error of the next send then names the reason.
+            if let Ok(Some(change)) = io.follow_address()
+                && host_timing.address_changes.len() < MAX_NOTES
+            {
+                host_timing.address_changes.push(change);
+            }
+        }
         let next = node.next_deadline();
         if next.is_none() && idle == IdlePolicy::Finish {
             // Ends even if there are unread packets: a flood must not prolong a run.
@@ -195,6 +267,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::io::udp::Backend;
 
     /// The waits, received batches and sent packets of the driver loop, in order.
     type CallLog = Rc<RefCell<Vec<String>>>;
@@ -213,6 +286,8 @@ mod tests {
         /// Results of the receive calls.
         reads: Vec<bool>,
         busy: usize,
+        /// Times at which a send is refused.
+        refused: Vec<Time>,
         stop: StopToken,
     }
 
@@ -231,13 +306,18 @@ mod tests {
             Ok(self.reads.remove(0))
         }
 
-        fn send(&mut self, _: Transmit<'_>) -> SendStatus {
+        fn send(&mut self, _: Transmit<'_>) -> io::Result<SendStatus> {
             self.now += self.send_duration;
             if self.busy > 0 {
                 self.busy -= 1;
-                return SendStatus::WouldBlock;
+                return Ok(SendStatus::WouldBlock);
             }
-            SendStatus::Sent
+            if self.refused.contains(&self.now) { Err(io::Error::from_raw_os_error(1)) } else { Ok(SendStatus::Sent) }
+        }
+
+        fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
+            self.log.borrow_mut().push("check address".to_owned());
+            Ok(None)
         }
 
         fn max_segments(&self, _: usize) -> usize {
@@ -303,8 +383,12 @@ mod tests {
         io.stop = stop.clone();
         let times = times_ms.iter().map(|ms| Time::from_millis(*ms)).collect();
         let mut node = TimetableNode { log: Rc::clone(&io.log), times };
-        let stats = run(&mut io, &mut node, &stop, idle, 0);
+        let stats = run(&mut io, &mut node, &stop, options(idle, 0));
         (io, stats)
+    }
+
+    fn options(idle: IdlePolicy, spin_percent: u8) -> DriverOptions {
+        DriverOptions { idle, spin_percent, backend: Backend::Native, follow_address: true }
     }
 
     #[test]
@@ -377,7 +461,36 @@ mod tests {
         let mut io =
             ScriptedIo { log: Rc::clone(&calls), reads: vec![true], stop: stop.clone(), ..ScriptedIo::default() };
         let mut node = TimetableNode { log: Rc::clone(&calls), times: vec![Time::ZERO] };
-        run(&mut io, &mut node, &stop, IdlePolicy::Wait, 100).result.expect("the script does not fail");
+        run(&mut io, &mut node, &stop, options(IdlePolicy::Wait, 100)).result.expect("the script does not fail");
         assert_eq!(calls.take(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn address_is_checked_after_refused_sends_and_silence() {
+        let mut check = AddressCheck::default();
+        let mut is_due = |ms, sent, refused| check.is_due(Time::from_millis(ms), sent, refused);
+        assert!(is_due(1_000, false, true));
+        assert!(!is_due(1_199, false, true));
+        assert!(is_due(1_200, false, true));
+        // The first unanswered packet is sent at 3 s.
+        assert!(!is_due(3_000, true, false));
+        assert!(!is_due(3_199, true, false));
+        assert!(is_due(3_200, true, false));
+        // The next packet is sent at 4 s and answered.
+        assert!(!is_due(4_000, true, false));
+        check.unanswered_since = None;
+        assert!(!check.is_due(Time::from_millis(5_000), true, false));
+    }
+
+    #[test]
+    fn refused_sends_are_named_once_and_only_then_is_the_address_checked() {
+        let refused = [1, 3, 400].map(Time::from_millis).to_vec();
+        let (io, stats) =
+            run_scripted(ScriptedIo { refused, ..ScriptedIo::default() }, &[1, 3, 400], IdlePolicy::Finish);
+        let checks = io.log.borrow().iter().filter(|call| *call == "check address").count();
+        // Error 1 of Linux is EPERM (errno(3)).
+        #[cfg(target_os = "linux")]
+        assert_eq!(stats.host_timing.send_errors, ["EPERM: Operation not permitted"]);
+        assert_eq!((stats.host_timing.send_errors.len(), checks), (1, 2));
     }
 }

@@ -13,9 +13,10 @@ use rustix::net::sockopt;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::driver::DriverIo;
-use super::socket::KernelDrops;
+use super::socket::{KernelDrops, follow_address};
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Receive, SendStatus, Transmit};
+use crate::stats::AddressChange;
 use crate::time::{Time, saturating_nanos};
 
 /// Messages per receive call. Each message may contain several datagrams (GRO), up to 64 KiB in total.
@@ -133,17 +134,17 @@ impl DriverIo for LinuxIo {
         Ok(received == RECV_BATCH)
     }
 
-    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
+    fn send(&mut self, transmit: Transmit<'_>) -> io::Result<SendStatus> {
         use io::ErrorKind::{ConnectionRefused, InvalidInput, NetworkUnreachable, WouldBlock};
-        let Err(error) = self.send_once(transmit) else { return SendStatus::Sent };
+        let Err(error) = self.send_once(transmit) else { return Ok(SendStatus::Sent) };
         let kind = error.kind();
         if kind == WouldBlock {
-            return SendStatus::WouldBlock;
+            return Ok(SendStatus::WouldBlock);
         }
         if transmit.contents.len() > transmit.segment_size {
             // The interface does not support segmented sends, or sending to this destination failed. The caller then sends the
             // datagrams one by one.
-            return SendStatus::GsoUnsupported;
+            return Ok(SendStatus::GsoUnsupported);
         }
         if kind == InvalidInput
             && let Ok(state) = new_socket_state(&self.socket)
@@ -157,16 +158,17 @@ impl DriverIo for LinuxIo {
             // selects the source address.
             Transmit { src_ip: None, ..transmit }
         } else if is_transient(&error) {
-            // The error belongs to an earlier datagram. The kernel reports each such error only once, so the same call can succeed now.
+            // If the error belongs to an earlier datagram, the same call succeeds now, because the kernel reports each such error only
+            // once. If this host refuses the datagram, the same call fails again.
             self.port_unreachable += u64::from(kind == ConnectionRefused);
             transmit
         } else {
-            return SendStatus::Failed;
+            return Err(error);
         };
         match self.send_once(retry) {
-            Ok(()) => SendStatus::Sent,
-            Err(error) if error.kind() == WouldBlock => SendStatus::WouldBlock,
-            Err(_) => SendStatus::Failed,
+            Ok(()) => Ok(SendStatus::Sent),
+            Err(error) if error.kind() == WouldBlock => Ok(SendStatus::WouldBlock),
+            Err(error) => Err(error),
         }
     }
 
@@ -179,6 +181,10 @@ impl DriverIo for LinuxIo {
 
     fn port_unreachable(&self) -> u64 {
         self.port_unreachable
+    }
+
+    fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
+        follow_address(&(&self.socket).into())
     }
 
     fn dropped(&self) -> Option<u64> {

@@ -47,6 +47,8 @@ pub struct DriverOptions {
     pub spin_percent: u8,
     /// Implementation of the system calls.
     pub backend: Backend,
+    /// Whether a connected socket is connected again if this host's address changes; false if the address is given (`--bind`).
+    pub follow_address: bool,
 }
 
 /// Runs `node` on `socket` on the calling thread until the node finishes or `stop` is requested.
@@ -56,13 +58,10 @@ pub fn run_node(
     stop: &StopToken,
     options: DriverOptions,
 ) -> DriverStats {
-    let DriverOptions { idle, spin_percent, backend } = options;
-    let result = match backend {
+    let result = match options.backend {
         #[cfg(target_os = "linux")]
-        Backend::Native => {
-            linux::LinuxIo::new(socket, stop).map(|mut io| driver::run(&mut io, node, stop, idle, spin_percent))
-        }
-        _ => portable::PortableIo::new(socket, stop).map(|mut io| driver::run(&mut io, node, stop, idle, spin_percent)),
+        Backend::Native => linux::LinuxIo::new(socket, stop).map(|mut io| driver::run(&mut io, node, stop, options)),
+        _ => portable::PortableIo::new(socket, stop).map(|mut io| driver::run(&mut io, node, stop, options)),
     };
     result.unwrap_or_else(|error| DriverStats {
         port_unreachable: 0,

@@ -12,9 +12,10 @@ use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::driver::DriverIo;
-use super::socket::KernelDrops;
+use super::socket::{KernelDrops, follow_address};
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Receive, SendStatus, Transmit};
+use crate::stats::AddressChange;
 use crate::time::{Time, saturating_nanos};
 
 const SOCKET: Token = Token(0);
@@ -110,19 +111,19 @@ impl DriverIo for PortableIo {
         Ok(more)
     }
 
-    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
+    fn send(&mut self, transmit: Transmit<'_>) -> io::Result<SendStatus> {
         let sent = match self.peer {
             Some(_) => self.socket.send(transmit.contents),
             None => self.socket.send_to(transmit.contents, transmit.destination),
         };
         match sent {
-            Ok(_) => SendStatus::Sent,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => SendStatus::WouldBlock,
+            Ok(_) => Ok(SendStatus::Sent),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(SendStatus::WouldBlock),
             Err(error) if is_port_unreachable(error.kind()) && self.peer.is_some() => {
                 self.port_unreachable += 1;
-                if self.socket.send(transmit.contents).is_ok() { SendStatus::Sent } else { SendStatus::Failed }
+                self.socket.send(transmit.contents).map(|_| SendStatus::Sent)
             }
-            Err(_) => SendStatus::Failed,
+            Err(error) => Err(error),
         }
     }
 
@@ -132,6 +133,12 @@ impl DriverIo for PortableIo {
 
     fn port_unreachable(&self) -> u64 {
         self.port_unreachable
+    }
+
+    fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
+        let change = follow_address(&(&self.socket).into())?;
+        self.local = change.map_or(self.local, |change| Some(change.to));
+        Ok(change)
     }
 
     fn dropped(&self) -> Option<u64> {

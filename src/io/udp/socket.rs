@@ -4,12 +4,14 @@
 //! contains the socket's inode. The link `/proc/net` is not used, because it does not exist in a service with `ProcSubset=pid`. The
 //! kernel can also report the count with each packet, but quinn-udp does not provide this count.
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use thiserror::Error;
 
 use crate::io::local_socket::LocalSocketOptions;
+use crate::io::reachable::local_ip_for;
+use crate::stats::AddressChange;
 
 /// Default receive buffer in bytes. Packets that arrive while the driver is not scheduled wait in this buffer. The size is chosen for up to
 /// 150,000 packets per second.
@@ -111,6 +113,25 @@ pub fn connect(peer: SocketAddr, buffer: usize, options: &LocalSocketOptions) ->
             BindError::LocalAddress { address, error }
         }
     })
+}
+
+/// Connects `socket` again, if the system would now choose another local address to reach its peer. The address of the socket must not have
+/// been chosen by the user. A port that was chosen by the user remains.
+///
+/// A connected socket keeps its local address even if this host no longer has the address. Linux then refuses to send over IPv4. Over IPv6,
+/// it sends from the old address.
+pub(super) fn follow_address(socket: &SockRef<'_>) -> io::Result<Option<AddressChange>> {
+    let address = |address: SockAddr| address.as_socket().ok_or(io::ErrorKind::InvalidInput);
+    let (from, peer) = (address(socket.local_addr()?)?.ip(), address(socket.peer_addr()?)?);
+    if local_ip_for(peer)? == from {
+        return Ok(None);
+    }
+    // Linux keeps the local address until the socket is disconnected. Other systems choose it again in each call.
+    #[cfg(target_os = "linux")]
+    rustix::net::connect_unspec(&**socket)?;
+    socket.connect(&peer.into())?;
+    let to = address(socket.local_addr()?)?.ip();
+    Ok((from != to).then_some(AddressChange { from, to }))
 }
 
 fn open_socket(

@@ -17,7 +17,7 @@ use crate::client::{StopSignal, WaitResult};
 use crate::client::{WebSocketConnectTimes, WebSocketFailure};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::stop::StopToken;
-use crate::io::udp::{self, IdlePolicy, NodeThread};
+use crate::io::udp::{self, Backend, DriverOptions, IdlePolicy, NodeThread};
 use crate::io::websocket::client::READ_BUFFER_BYTES;
 use crate::io::websocket::connect::{self, ConnectDeadline, ConnectStep, WebSocketConnectError};
 use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
@@ -102,7 +102,13 @@ impl ProbeConnections {
         let mut io = self.socket;
         NodeThread::spawn("client", move || {
             reduce_timer_slack();
-            let tally = udp::drive(&mut io, &mut node, &stop, IdlePolicy::Finish, spin);
+            let options = DriverOptions {
+                idle: IdlePolicy::Finish,
+                spin_percent: spin,
+                backend: Backend::Native,
+                follow_address: true,
+            };
+            let tally = udp::drive(&mut io, &mut node, &stop, options);
             if tally.result.is_ok() {
                 io.close();
             }

@@ -2,7 +2,7 @@
 //! the time at which its last byte was read.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::client::StopSignal;
 use crate::client::WebSocketFailure;
 use crate::io::clock;
+use crate::io::reachable::local_ip_for;
 use crate::io::stop::StopToken;
 use crate::io::udp::DriverIo;
 use crate::io::websocket::client::{MAX_MESSAGE_BYTES, READ_BUFFER_BYTES, Received, WebSocketClient};
@@ -22,6 +23,7 @@ use crate::io::websocket::frame::FrameError;
 use crate::node::{Receive, SendStatus, Transmit};
 use crate::sanitize::sanitize;
 use crate::signaling::CloseCode;
+use crate::stats::AddressChange;
 use crate::time::{Time, WallClock, saturating_nanos};
 
 /// Maximum number of messages per socket and read call.
@@ -135,10 +137,10 @@ impl DriverIo for WebSocketIo {
         Ok(more)
     }
 
-    fn send(&mut self, transmit: Transmit<'_>) -> SendStatus {
+    fn send(&mut self, transmit: Transmit<'_>) -> io::Result<SendStatus> {
         if self.is_closed() {
             // The driver then reads from the sockets. One of the next reads returns the error.
-            return SendStatus::WouldBlock;
+            return Ok(SendStatus::WouldBlock);
         }
         let socket = &mut self.sockets[0];
         let sent = socket.flush().and_then(|()| {
@@ -147,7 +149,7 @@ impl DriverIo for WebSocketIo {
             }
             socket.send_text(str::from_utf8(transmit.contents).unwrap_or_default()).map(|()| true)
         });
-        match sent {
+        Ok(match sent {
             Ok(true) => {
                 self.blocked_since = None;
                 SendStatus::Sent
@@ -160,7 +162,7 @@ impl DriverIo for WebSocketIo {
                 self.send_failure = Some(failure);
                 SendStatus::WouldBlock
             }
-        }
+        })
     }
 
     fn max_segments(&self, _: usize) -> usize {
@@ -169,6 +171,19 @@ impl DriverIo for WebSocketIo {
 
     fn port_unreachable(&self) -> u64 {
         0
+    }
+
+    /// A TCP connection cannot follow. Ends the run if this host has another address instead of the address of the connection.
+    fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
+        let tcp = &self.sockets[0].stream.tcp().tcp;
+        let (from, peer) = (tcp.local_addr()?.ip(), tcp.peer_addr()?);
+        if UdpSocket::bind((from, 0)).is_err() {
+            let to = local_ip_for(peer)?;
+            self.failure = Some(WebSocketFailure::Unreachable(format!(
+                "this host's address changed from {from} to {to}, which ended the connection"
+            )));
+        }
+        Ok(None)
     }
 
     fn wait(&mut self, until: Option<Time>, writable: bool) -> io::Result<bool> {

@@ -4,7 +4,7 @@ use jamjam_dev::client::{AudioResults, CountSample, LossReport, RunKind, RunResu
 use jamjam_dev::report::findings::FindingCode;
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::{Report, text};
-use jamjam_dev::stats::{FinalOutcome, Reordering, StreamStats};
+use jamjam_dev::stats::{AddressChange, FinalOutcome, HostTiming, Reordering, StreamStats};
 use jamjam_dev::time::Time;
 
 use super::runs::{self, MS, probe, send};
@@ -218,6 +218,15 @@ fn outage_is_reported_with_start_and_end() {
     assert_eq!(
         messages(&probe(stream(&with_outage(1_800..2_000)))),
         ["The path was down for 2.0 s from 18.0 s on: 200 packets lost in a row, until the end of the run."]
+    );
+    let change = AddressChange { from: [192, 0, 2, 1].into(), to: [192, 0, 2, 2].into() };
+    let host_timing = Some(HostTiming { address_changes: vec![change], ..HostTiming::default() });
+    assert_eq!(
+        messages(&RunResults { host_timing, ..probe(stream(&with_outage(1_210..1_531))) }),
+        [
+            "No packet returned for 3.2 s from 12.1 s on: 321 packets lost in a row, then replies arrived again. The likely cause is the \
+          change of this host's address."
+        ]
     );
     // Other losses are stated without the outage.
     let others = |n: i64| n % 100 == 50 && !(1_000..1_400).contains(&n);

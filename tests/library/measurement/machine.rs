@@ -7,7 +7,9 @@ use std::time::Duration;
 use jamjam_dev::client::{AudioResults, PauseResults, RunResults, ServerResults};
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::{Report, html, junit, text};
-use jamjam_dev::stats::{ClockJumps, ClockReading, HostTiming, PacingStats, ReorderedPacket, StreamStats};
+use jamjam_dev::stats::{
+    AddressChange, ClockJumps, ClockReading, HostTiming, PacingStats, ReorderedPacket, StreamStats,
+};
 use jamjam_dev::time::Time;
 use serde_json::{Value, json};
 
@@ -87,13 +89,16 @@ fn delay_variation_needs_no_server_delay() {
 
 #[test]
 fn machine_statistics_appear_under_their_names() {
-    let report =
-        Report::new(&RunResults { host_timing: Some(machine()), ..probe(StreamStats::new()) }, &Limits::default());
+    let change = AddressChange { from: "192.0.2.1".parse().unwrap(), to: "2001:db8::1".parse().unwrap() };
+    let refused = vec!["EPERM: Operation not permitted".to_owned()];
+    let host = HostTiming { send_errors: refused, address_changes: vec![change], ..machine() };
+    let report = Report::new(&RunResults { host_timing: Some(host), ..probe(StreamStats::new()) }, &Limits::default());
     let expected = json!({
         "send_call_count": 1_000, "send_call_p50_us": 0.5, "send_call_p99_us": 0.99, "send_call_max_us": 1.0,
         "timer_error_count": 1_000, "timer_error_p50_us": 1.0, "timer_error_p99_us": 1.98, "timer_error_max_us": 2.0,
         "clock_jumps": 2, "clock_jump_max_ms": -4_000.0, "pauses": 0, "paused_ms": 0.0,
-        "suspended_ms": 2_000.0, "kernel_dropped": 12
+        "suspended_ms": 2_000.0, "kernel_dropped": 12, "send_errors": ["EPERM: Operation not permitted"],
+        "address_changes": [{"from": "192.0.2.1", "to": "2001:db8::1"}]
     });
     assert_eq!(serde_json::to_value(&report).unwrap()["host_timing"], expected);
     let text = text::details(&report, false);

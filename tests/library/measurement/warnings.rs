@@ -6,7 +6,7 @@ use std::time::Duration;
 use jamjam_dev::client::{AudioResults, RunResults, ServerResults};
 use jamjam_dev::report::Report;
 use jamjam_dev::report::limits::Limits;
-use jamjam_dev::stats::{PacingStats, StreamStats};
+use jamjam_dev::stats::{AddressChange, HostTiming, PacingStats, StreamStats};
 use jamjam_dev::time::Time;
 
 use runs::{MS, probe, send, stream};
@@ -113,10 +113,6 @@ fn each_anomaly_adds_a_warning() {
         ["2 LATENCY_PONG datagrams arrived with changed bytes. The server or a device on the path modifies packets"]
     );
     assert_eq!(
-        notes(&ping(StreamStats { send_failed: 1, ..StreamStats::new() })),
-        ["1 LATENCY_PING packet could not be sent (counted as not sent)"]
-    );
-    assert_eq!(
         notes(&ping(StreamStats { unmatched: 3, ..StreamStats::new() })),
         ["3 LATENCY_PONG datagrams matched no request: replies to an earlier run or to another client"]
     );
@@ -125,6 +121,39 @@ fn each_anomaly_adds_a_warning() {
         ["ICMP port unreachable was received during the run. The server started late or stopped early, or a firewall \
           intermittently rejects packets"]
     );
+}
+
+#[test]
+fn refused_sends_are_named_with_what_to_check() {
+    for (error, check) in [
+        ("EPERM: Operation not permitted", "conntrack"),
+        ("EACCES: Permission denied", "prohibits the target"),
+        ("ENETUNREACH: Network is unreachable", "no route"),
+        ("ENOBUFS: No buffer space available", "Check the firewall, the routes and the addresses"),
+    ] {
+        let host_timing = HostTiming { send_errors: vec![error.to_owned()], ..HostTiming::default() };
+        let refused = StreamStats { not_sent: 9, send_failed: 9, ..StreamStats::new() };
+        let run = RunResults { host_timing: Some(host_timing), ..probe(refused) };
+        // Nothing was sent, so no cause on the path or at the server is named.
+        let [message] = <[String; 1]>::try_from(notes(&run)).unwrap();
+        let beginning = format!("this host refused to send 9 LATENCY_PING packets (counted as not sent): {error}. ");
+        assert!(message.starts_with(&beginning) && message.contains(check), "{message}");
+    }
+}
+
+#[test]
+fn change_of_address_is_named_with_both_addresses() {
+    let change = |from: &str, to: &str| AddressChange { from: from.parse().unwrap(), to: to.parse().unwrap() };
+    let changed = |address_changes| {
+        let host_timing = HostTiming { address_changes, ..HostTiming::default() };
+        let run = RunResults { host_timing: Some(host_timing), ..probe(stream(StreamStats::new(), [MS; 100])) };
+        let [message] = <[String; 1]>::try_from(notes(&run)).unwrap();
+        message
+    };
+    let once = vec![change("192.0.2.1", "192.0.2.9")];
+    assert!(changed(once.clone()).starts_with("this host's address changed from 192.0.2.1 to 192.0.2.9, and"));
+    let twice = [once, vec![change("192.0.2.9", "192.0.2.7")]].concat();
+    assert!(changed(twice).starts_with("this host's address changed from 192.0.2.1 to 192.0.2.7 in 2 steps, and"));
 }
 
 #[test]

@@ -402,7 +402,7 @@ fn another_echo_server_works_as_a_stun_server_on_real_sockets() {
     let listen =
         |host: &str| udp::bind(SocketAddr::new(host.parse().expect("an address"), 0), 1 << 16).expect("a socket");
     for backend in [Backend::Native, Backend::Portable] {
-        let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: 0, backend };
+        let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: 0, backend, follow_address: false };
         let (other, stop) = (listen("127.0.0.1"), StopToken::default());
         let server =
             udp::spawn_node("server", other.socket, EchoServer::new(EchoConfig::default()), stop.clone(), options)

@@ -145,7 +145,7 @@ fn waker_wakes_the_loop_each_time() {
         // Waking the driver before its loop runs has no effect.
         waker.wake();
         let node = WakeNode { to: receiver.local_addr().unwrap(), waker: waker.clone(), woken: Arc::clone(&woken) };
-        let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: 0, backend };
+        let options = DriverOptions { idle: IdlePolicy::Wait, spin_percent: 0, backend, follow_address: false };
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let running = udp::spawn_node("wake-up", socket, node, stop.clone(), options).unwrap();

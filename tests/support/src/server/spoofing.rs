@@ -108,7 +108,11 @@ fn checksum(bytes: &[u8]) -> u16 {
     !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
-fn ip(arguments: &[&str]) {
+/// Runs `ip` (iproute2) with these arguments.
+///
+/// # Panics
+/// If the command fails.
+pub fn ip(arguments: &[&str]) {
     // On Debian, `ip` may not be on the PATH.
     let run = |program| Command::new(program).args(arguments).output();
     let done = run("ip").or_else(|_| run("/sbin/ip")).expect("the program ip (iproute2)");

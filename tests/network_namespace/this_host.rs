@@ -1,0 +1,103 @@
+//! `probe` while this host's routes and addresses change.
+
+#![cfg(target_os = "linux")]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+use test_support::client::document::{counts, report};
+use test_support::client::program::start_line;
+use test_support::server::namespace::{add_address, in_network_namespace};
+use test_support::server::spoofing::ip;
+
+/// Runs `probe` against a KEEPALIVE server at `host`, which this host reaches from `address`. Calls `change` after ten packets. Returns the
+/// report and the address of the last packet that the server received.
+fn probe_during(host: &str, address: &str, options: &str, change: impl FnOnce()) -> (Value, SocketAddr) {
+    add_address(address.parse().unwrap());
+    ip(&["route", "add", "local", host, "dev", "lo", "table", "local", "src", address]);
+    let any_port = SocketAddr::new(host.parse().unwrap(), 0);
+    let server = Socket::new(Domain::for_address(any_port), Type::DGRAM, None).unwrap();
+    // Permits an address that only the route makes local.
+    setsockopt(&server, sockopt::IpFreebind, &true).unwrap();
+    server.bind(&any_port.into()).unwrap();
+    let server = UdpSocket::from(server);
+    server.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let target = server.local_addr().unwrap();
+    let mut probe = start_line(&format!("probe {target} --keepalive -c 150 -i 5ms --timeout 100ms --json {options}"));
+    let (mut received, mut change, mut last_source) = (0, Some(change), target);
+    let mut datagram = [0; 100];
+    while probe.is_running() {
+        let Ok((len, source)) = server.recv_from(&mut datagram) else { continue };
+        // Fails if this host no longer has the address of the client.
+        let _ = server.send_to(&datagram[..len], source);
+        (received, last_source) = (received + 1, source);
+        if received == 10 {
+            change.take().expect("the tenth packet")();
+        }
+    }
+    (report(&probe.end()), last_source)
+}
+
+const COUNTS: [&str; 4] = ["sent", "not_sent", "send_failed", "lost"];
+
+#[test]
+fn packets_that_this_host_refuses_are_named_and_not_lost() {
+    in_network_namespace("packets_that_this_host_refuses_are_named_and_not_lost", || {
+        for options in ["", "--driver portable"] {
+            let (report, _) = probe_during("10.7.0.1", "10.9.0.1", options, || {
+                ip(&["route", "replace", "prohibit", "10.7.0.1", "table", "local"]);
+            });
+            let [sent, not_sent, send_failed, lost] = counts(&report, "keepalive", COUNTS);
+            assert_eq!((sent + not_sent, not_sent), (150, send_failed), "{options}: {report:#}");
+            // Only the packets that were sent before the change and not yet answered are lost.
+            assert!(send_failed > 100 && lost < 20, "{options}: {report:#}");
+            // A route of type prohibit causes EACCES (ip-route(8)).
+            assert_eq!(report["host_timing"]["send_errors"], json!(["EACCES: Permission denied"]), "{options}");
+            assert_eq!(report["findings"], json!([]), "{options}");
+            ip(&["address", "del", "10.9.0.1", "dev", "lo"]);
+            ip(&["route", "flush", "10.7.0.1", "table", "local"]);
+        }
+    });
+}
+
+#[test]
+fn client_continues_from_the_new_address_of_this_host() {
+    in_network_namespace("client_continues_from_the_new_address_of_this_host", || {
+        for (host, from, to, options) in [
+            ("10.7.0.1", "10.9.0.1", "10.9.0.2", ""),
+            ("10.7.0.2", "10.9.0.3", "10.9.0.4", "--driver portable --bind 0.0.0.0:7123"),
+            ("fd07::1", "fd09::1", "fd09::2", ""),
+            ("fd07::2", "fd09::3", "fd09::4", "--dscp EF"),
+        ] {
+            let (report, last_source) = probe_during(host, from, options, || {
+                add_address(to.parse().unwrap());
+                ip(&["route", "replace", "local", host, "dev", "lo", "table", "local", "src", to]);
+                ip(&["address", "del", from, "dev", "lo"]);
+            });
+            let change = json!([{"from": from, "to": to}]);
+            assert_eq!(report["host_timing"]["address_changes"], change, "{host} {options}: {report:#}");
+            assert_eq!(last_source.ip().to_string(), to);
+            assert!(!options.contains(":7123") || last_source.port() == 7_123, "{last_source}");
+            let [sent, not_sent, _, lost] = counts(&report, "keepalive", COUNTS);
+            assert_eq!(sent + not_sent, 150, "{host} {options}: {report:#}");
+            assert!(not_sent + lost < 100, "{host} {options}: {report:#}");
+        }
+    });
+}
+
+#[test]
+fn client_keeps_the_address_that_bind_gives() {
+    in_network_namespace("client_keeps_the_address_that_bind_gives", || {
+        let (report, last_source) = probe_during("10.7.0.1", "10.9.0.1", "--bind 10.9.0.1", || {
+            add_address("10.9.0.2".parse().unwrap());
+            ip(&["route", "replace", "local", "10.7.0.1", "dev", "lo", "table", "local", "src", "10.9.0.2"]);
+            ip(&["address", "del", "10.9.0.1", "dev", "lo"]);
+        });
+        assert_eq!(report["host_timing"]["address_changes"], json!([]));
+        assert_eq!(last_source.ip().to_string(), "10.9.0.1");
+        assert!(counts(&report, "keepalive", COUNTS)[2] > 100, "{report:#}");
+    });
+}
