@@ -176,31 +176,38 @@ impl LossReportRequester {
         self.next_periodic = now + self.interval;
     }
 
-    /// If `datagram` is a response to one of the queries, returns the server's report in it. The first response to each query is stored.
-    pub(super) fn handle_response(&mut self, datagram: &[u8], received_at: Time) -> Option<Option<TimedReport>> {
+    /// Returns whether `datagram` is a response to one of the queries. The first response to each query is stored. Its report goes to
+    /// `report`.
+    pub(super) fn handle_response(
+        &mut self,
+        datagram: &[u8],
+        received_at: Time,
+        report: &mut Option<TimedReport>,
+    ) -> bool {
         let timed = |query: &StunTransaction, is_first: bool| {
             let report = query.response.filter(|_| is_first)?.server?;
             Some(TimedReport { report, asked_at: query.first_sent?, received_at })
         };
         let is_first = self.baseline.response.is_none();
         if self.baseline.handle_response(datagram) {
-            return Some(timed(&self.baseline, is_first));
+            *report = timed(&self.baseline, is_first);
+            return true;
         }
         let last = (&mut self.last, self.sent_before_last);
         let periodic = self.periodic.as_mut().map(|(query, sent)| (query, *sent));
         let matching = periodic.into_iter().chain([last]).find(|(query, _)| query.matches(datagram));
         let Some((query, sent)) = matching else {
             // The response to an earlier query of this run: the server or this host paused meanwhile.
-            return self.was_asked(datagram).then_some(None);
+            return self.was_asked(datagram);
         };
         let is_first = query.response.is_none();
         query.handle_response(datagram);
-        let report = timed(query, is_first);
+        *report = timed(query, is_first);
         let counts = query.response.filter(|_| is_first).and_then(|response| response.received_counts);
         if let Some(received) = counts.and_then(|counts| self.received_since_baseline(counts)) {
             self.add_sample(CountSample { sent, received });
         }
-        Some(report)
+        true
     }
 
     /// Whether `datagram` is a response to any query of this run during the run.

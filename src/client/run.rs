@@ -267,14 +267,15 @@ impl<S: Workload> ClientNode<S> {
     /// Returns whether `datagram` is a response to a query. Records what the server reported about itself.
     fn handle_server_report(&mut self, datagram: &[u8], received_at: Time) -> bool {
         let Some(requester) = &mut self.loss_report_requester else { return false };
-        let Some(report) = requester.handle_response(datagram, received_at) else { return false };
+        let mut report = None;
+        let is_response = requester.handle_response(datagram, received_at, &mut report);
         if let Some(report) = report {
             self.tracker.hosts.on_server_report(&report, self.started);
             if self.tracker.config.server_delay.is_none() {
                 self.tracker.streams.audio.expect_first_reply_after(report.report.delay);
             }
         }
-        true
+        is_response
     }
 
     /// Updates until when the pauses of the server are known.

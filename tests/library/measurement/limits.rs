@@ -236,12 +236,13 @@ fn configured_server_delay_takes_precedence_over_the_estimate() {
 
 #[test]
 fn delay_that_the_server_reports_takes_precedence_over_the_estimate() {
-    // The estimate would be −1 ms, and the AUDIO round trips 1 ms too long.
-    let server = Some(ServerResults { delay_ns: 0, ..ServerResults::default() });
+    // The estimate is 0, because the fastest AUDIO returned before the fastest ping. The AUDIO round trips would be 2 ms too long.
+    let server = Some(ServerResults { delay_ns: 2_000_000, ..ServerResults::default() });
     let run = RunResults { server, ..send(None, &[3 * MS, 5 * MS], &[4 * MS]) };
     let audio = Report::new(&run, &Limits::default()).audio.expect("audio");
-    assert_eq!((audio.server_delay_ms, audio.server_delay_reported_ms), (Some(0.0), Some(0.0)));
-    assert_eq!(only(&run, max_p99(5_000)).measured, Some(5_000.0));
+    assert_eq!((audio.server_delay_ms, audio.server_delay_reported_ms), (Some(2.0), Some(2.0)));
+    assert_eq!(audio.server_delay_estimated_ms, Some(0.0));
+    assert_eq!(only(&run, max_p99(5_000)).measured, Some(3_000.0));
     let configured = RunResults { server: run.server.clone(), ..send(Some(1_000_000), &[3 * MS, 5 * MS], &[4 * MS]) };
     assert_eq!(Report::new(&configured, &Limits::default()).audio.expect("audio").server_delay_ms, Some(1.0));
 }
