@@ -22,8 +22,8 @@ LONGEST_PAUSE_S = 8.0
 STREAMS = ("audio", "ping", "keepalive")
 
 
-def start_server(program):
-    command = [program, "echo-server", "--host", "127.0.0.1", "--port", "0", "--delay", "100", "--limit-loopback"]
+def start_server(program, options):
+    command = [program, "echo-server", "--host", "127.0.0.1", "--port", "0", "--delay", "100", *options]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     for line in server.stderr:
         found = re.search(r"listening on 127\.0\.0\.1:(\d+)", line)
@@ -41,9 +41,9 @@ def pause(process, seconds):
     return time.monotonic() - began
 
 
-def run(program, seconds, rng):
+def run(program, seconds, rng, server_options):
     """One run. Returns the report, the exit code and the injected pauses of both hosts in seconds."""
-    server, port = start_server(program)
+    server, port = start_server(program, server_options)
     target = ["--to", f"127.0.0.1:{port}", "--timeout", f"{TIMEOUT_S}s", "--json"]
     if rng.random() < 0.5:
         command = [program, "send", "--tone", "440", "--duration", f"{seconds}s", *target]
@@ -110,10 +110,12 @@ def main():
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--limit-loopback", action="store_true", help="apply the rate limits of the server to loopback")
     options = parser.parse_args()
+    server_options = ["--limit-loopback"] if options.limit_loopback else []
     for number in range(options.runs):
         seed = options.seed + number
-        command, report, exit_code, injected = run(options.program, options.seconds, random.Random(seed))
+        command, report, exit_code, injected = run(options.program, options.seconds, random.Random(seed), server_options)
         found = violations(report, exit_code, injected)
         stream = report["streams"][report["evaluated_stream"]]
         counts = {

@@ -116,6 +116,8 @@ pub(super) struct LossReportRequester {
     interval: Duration,
     /// Transaction ID of the next periodic query, as for [`StunTransaction::new`].
     next_id: u128,
+    /// Number of periodic queries.
+    queries: u128,
     /// Packets sent before the last query.
     sent_before_last: [u64; 3],
     samples: Vec<CountSample>,
@@ -135,6 +137,7 @@ impl LossReportRequester {
             next_periodic: Time::ZERO,
             interval: QUERY_INTERVAL,
             next_id: next_id(next_id(random)),
+            queries: 0,
             sent_before_last: [0; 3],
             samples: Vec::new(),
             reports_counts,
@@ -186,7 +189,10 @@ impl LossReportRequester {
         let last = (&mut self.last, self.sent_before_last);
         let periodic = self.periodic.as_mut().map(|(query, sent)| (query, *sent));
         let matching = periodic.into_iter().chain([last]).find(|(query, _)| query.matches(datagram));
-        let (query, sent) = matching?;
+        let Some((query, sent)) = matching else {
+            // The response to an earlier query of this run: the server or this host paused meanwhile.
+            return self.was_asked(datagram).then_some(None);
+        };
         let is_first = query.response.is_none();
         query.handle_response(datagram);
         let report = timed(query, is_first);
@@ -195,6 +201,15 @@ impl LossReportRequester {
             self.add_sample(CountSample { sent, received });
         }
         Some(report)
+    }
+
+    /// Whether `datagram` is a response to any query of this run during the run.
+    fn was_asked(&self, datagram: &[u8]) -> bool {
+        let Some(id) = datagram.get(8..20).and_then(|id| TransactionId::try_from(id).ok()) else { return false };
+        let mut number = [0; 16];
+        number[..12].copy_from_slice(&id);
+        let age = self.next_id.wrapping_sub(u128::from_be_bytes(number)) >> 32;
+        stun::is_response_to(datagram, &id) && age <= self.queries
     }
 
     /// Packets of `stream` that were lost upstream before the latest sample.
@@ -265,6 +280,7 @@ impl LossReportRequester {
             if query.requests_sent > 0 {
                 self.periodic = Some((query, sent()));
                 self.next_id = next_id(self.next_id);
+                self.queries += 1;
                 self.next_periodic = (self.next_periodic + self.interval).max(now);
             }
         }

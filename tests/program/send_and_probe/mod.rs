@@ -14,6 +14,8 @@ mod loss_direction;
 mod moqt;
 mod packet_counts;
 mod packets;
+#[cfg(target_os = "linux")]
+mod pauses;
 mod real_speech;
 mod record;
 mod record_both;

@@ -1,0 +1,46 @@
+//! Pauses of the client and of the server with SIGSTOP and SIGCONT. The path loses nothing, so no packet may count as lost.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use client::{document, program};
+use serde_json::Value;
+use server::process::Server;
+use test_support::{client, server};
+
+/// Stops a process for about 1.2 s. Returns the length of the pause in milliseconds.
+fn pause(signal: impl Fn(&str)) -> f64 {
+    sleep(Duration::from_millis(800));
+    let began = Instant::now();
+    signal("STOP");
+    sleep(Duration::from_millis(1_200));
+    signal("CONT");
+    began.elapsed().as_secs_f64() * 1e3
+}
+
+fn count(stream: &Value, name: &str) -> u64 {
+    stream[name].as_u64().unwrap_or_else(|| panic!("{name} in {stream}"))
+}
+
+#[test]
+fn pauses_of_client_and_server_are_counted_and_lose_nothing() {
+    let server = Server::start(&["--host", "127.0.0.1", "-d", "100"]);
+    let line = format!("probe --audio --to {} --interval 5ms --count 800 --timeout 9s --json", server.address);
+    let client = program::start_line(&line);
+    let client_ms = pause(|name| client.signal(name));
+    let server_ms = pause(|name| server.signal(name));
+    let report = document::report(&client.end());
+    let stream = &report["streams"]["audio"];
+    assert_eq!(count(stream, "sent") + count(stream, "not_sent"), 800, "{report:#}");
+    let outcomes = ["returned", "damaged", "lost", "dropped_by_this_host", "dropped_by_server_host", "in_flight"];
+    assert_eq!(outcomes.iter().map(|name| count(stream, name)).sum::<u64>(), count(stream, "sent"), "{report:#}");
+    assert_eq!(count(stream, "lost"), 0, "{report:#}");
+    // The client skips what was due during its pause, except for the last 50 ms.
+    assert!(count(stream, "not_sent") >= 200, "{report:#}");
+    for (part, expected_ms) in [("host_timing", client_ms), ("server", server_ms)] {
+        let paused_ms = report[part]["paused_ms"].as_f64().unwrap();
+        // A busy machine adds pauses of its own.
+        assert!(paused_ms >= expected_ms - 60.0, "{part} paused for {expected_ms} ms: {report:#}");
+    }
+    assert!(stream["rtt_max_us"].as_f64().unwrap() < 1_000_000.0, "{report:#}");
+}
