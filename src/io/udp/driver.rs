@@ -83,12 +83,12 @@ pub struct DriverStats {
 
 struct TimedSink<'a, P> {
     io: &'a mut P,
+    now: Time,
     busy: bool,
-    sent: bool,
-    refused: bool,
     /// Whether send calls are timed.
     timed: bool,
     host_timing: &'a mut HostTiming,
+    address_check: &'a mut AddressCheck,
 }
 
 impl<P: DriverIo> TransmitSink for TimedSink<'_, P> {
@@ -99,9 +99,11 @@ impl<P: DriverIo> TransmitSink for TimedSink<'_, P> {
             self.host_timing.send_call.record(self.io.now().signed_nanos_since(before));
         }
         self.busy |= matches!(result, Ok(SendStatus::WouldBlock));
-        self.sent |= matches!(result, Ok(SendStatus::Sent));
+        if let Ok(SendStatus::Sent) = result {
+            self.address_check.unanswered_since.get_or_insert(self.now);
+        }
         result.unwrap_or_else(|error| {
-            self.refused = true;
+            self.address_check.refused = true;
             note_send_error(&mut self.host_timing.send_errors, &error, transmit);
             SendStatus::Failed
         })
@@ -135,20 +137,19 @@ fn error_name(error: &io::Error) -> String {
 struct AddressCheck {
     /// When the first packet after the last received packet was sent.
     unanswered_since: Option<Time>,
+    /// Whether a send was refused since the last check.
+    refused: bool,
     /// A refused send causes no check before this time.
     next: Time,
 }
 
 impl AddressCheck {
-    /// Returns whether a check is due, after a poll in which packets were `sent` or `refused`.
-    fn is_due(&mut self, now: Time, sent: bool, refused: bool) -> bool {
-        if sent && self.unanswered_since.is_none() {
-            self.unanswered_since = Some(now);
-        }
+    /// Returns whether a check is due.
+    fn is_due(&mut self, now: Time) -> bool {
         let is_silent = self.unanswered_since.is_some_and(|since| now >= since + ADDRESS_CHECK_INTERVAL);
-        let is_due = now >= self.next && (is_silent || refused);
+        let is_due = now >= self.next && (is_silent || self.refused);
         if is_due {
-            *self = Self { unanswered_since: None, next: now + ADDRESS_CHECK_INTERVAL };
+            *self = Self { next: now + ADDRESS_CHECK_INTERVAL, ..Self::default() };
         }
         is_due
     }
@@ -199,12 +200,12 @@ fn run_loop(
                     node.on_datagram(now, batch);
                 })?;
         }
-        let mut sink = TimedSink { io, busy: false, sent: false, refused: false, timed, host_timing };
-        let now = sink.io.now();
-        node.on_port_unreachable(now, sink.io.port_unreachable());
+        let now = io.now();
+        node.on_port_unreachable(now, io.port_unreachable());
+        let mut sink = TimedSink { io, now, busy: false, timed, host_timing, address_check: &mut address_check };
         node.poll_transmit(now, &mut sink);
-        let TimedSink { busy, sent, refused, .. } = sink;
-        if options.follow_address && address_check.is_due(now, sent, refused) {
+        let busy = sink.busy;
+        if options.follow_address && address_check.is_due(now) {
             // Fails without a route to the peer. The error of the next send then names the reason.
             if let Ok(Some(change)) = io.follow_address()
                 && host_timing.address_changes.len() < MAX_NOTES
@@ -468,18 +469,18 @@ mod tests {
     #[test]
     fn address_is_checked_after_refused_sends_and_silence() {
         let mut check = AddressCheck::default();
-        let mut is_due = |ms, sent, refused| check.is_due(Time::from_millis(ms), sent, refused);
-        assert!(is_due(1_000, false, true));
-        assert!(!is_due(1_199, false, true));
-        assert!(is_due(1_200, false, true));
-        // The first unanswered packet is sent at 3 s.
-        assert!(!is_due(3_000, true, false));
-        assert!(!is_due(3_199, true, false));
-        assert!(is_due(3_200, true, false));
-        // The next packet is sent at 4 s and answered.
-        assert!(!is_due(4_000, true, false));
-        check.unanswered_since = None;
-        assert!(!check.is_due(Time::from_millis(5_000), true, false));
+        let mut is_due = |ms, refused, unanswered_since: Option<u64>| {
+            check.refused |= refused;
+            check.unanswered_since = check.unanswered_since.or(unanswered_since.map(Time::from_millis));
+            check.is_due(Time::from_millis(ms))
+        };
+        assert!(is_due(1_000, true, None));
+        assert!(!is_due(1_199, true, None));
+        assert!(is_due(1_200, false, None));
+        assert!(!is_due(1_500, false, None));
+        assert!(!is_due(3_199, false, Some(3_000)));
+        assert!(is_due(3_200, false, None));
+        assert!(!is_due(3_500, false, None));
     }
 
     #[test]
