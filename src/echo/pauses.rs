@@ -17,6 +17,9 @@ use crate::wire::stun::{MAX_RECENT_PAUSES, Pause};
 /// A call that is later by more than this time ends a pause. The scheduler alone rarely delays a call so much.
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 
+/// Shorter pauses are counted, but not logged. They are frequent on a busy machine.
+const MIN_LOGGED_PAUSE: Duration = Duration::from_millis(500);
+
 /// Counts the pauses of a server and keeps the last ones.
 pub(super) struct PauseDetector {
     counters: Arc<Counters>,
@@ -47,7 +50,7 @@ impl PauseDetector {
         self.counters.paused_ms.add(length.as_millis() as usize);
         self.recent.truncate(MAX_RECENT_PAUSES - 1);
         self.recent.push_front((now, length));
-        if self.throttle.allow(now) {
+        if length >= MIN_LOGGED_PAUSE && self.throttle.allow(now) {
             log_events::log_pause(length, self.counters.pauses.get(), self.counters.paused_ms.get());
         }
         Some(length)

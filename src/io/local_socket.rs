@@ -1,7 +1,7 @@
 //! How clients open sockets: the IP version, the local address and the DSCP class of sent packets.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use socket2::SockRef;
 
@@ -81,6 +81,13 @@ impl LocalSocketOptions {
         }
         Ok(())
     }
+}
+
+/// The local address that the system chooses to reach `peer`. Sends nothing.
+pub fn local_ip_for(peer: SocketAddr) -> io::Result<IpAddr> {
+    let socket = UdpSocket::bind(LocalSocketOptions::default().address_for(peer))?;
+    socket.connect(peer)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 #[cfg(target_os = "linux")]

@@ -1,9 +1,8 @@
 //! The addresses at which clients reach a server of this machine.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::local_socket::LocalSocketOptions;
+use super::local_socket::local_ip_for;
 use super::machine;
 
 /// Maximum number of addresses of a server.
@@ -12,13 +11,6 @@ const MAX_REACHABLE_ADDRESSES: usize = 8;
 /// The source address of the default route: the address from which a documentation address is reached (RFC 5737).
 pub fn default_route_address() -> Option<IpAddr> {
     local_ip_for(SocketAddr::from(([192, 0, 2, 1], 9))).ok().filter(|ip| !ip.is_unspecified())
-}
-
-/// The local address that the system chooses to reach `peer`. Sends nothing.
-pub fn local_ip_for(peer: SocketAddr) -> io::Result<IpAddr> {
-    let socket = UdpSocket::bind(LocalSocketOptions::default().address_for(peer))?;
-    socket.connect(peer)?;
-    Ok(socket.local_addr()?.ip())
 }
 
 /// The addresses at which clients reach a server that listens on `address`. The unspecified address is replaced

@@ -3,7 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use super::DriverOptions;
 use super::early_wake::{EarlyWake, WakePlan};
 use crate::address::canonical_socket_addr;
 use crate::io::stop::StopToken;
@@ -66,6 +65,29 @@ pub enum IdlePolicy {
     /// For a client: end the run. The driver measures the duration of send calls and the timer error only with this policy. These
     /// measurements need additional clock reads.
     Finish,
+}
+
+/// Implementation of the system calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// The fastest implementation on this system.
+    #[default]
+    Native,
+    /// The implementation with plain system calls that exist on every system.
+    Portable,
+}
+
+/// Driver options.
+#[derive(Clone, Copy, Debug)]
+pub struct DriverOptions {
+    /// Behavior when the node has no deadline.
+    pub idle: IdlePolicy,
+    /// Maximum share of one core, in percent, for spinning before deadlines.
+    pub spin_percent: u8,
+    /// Implementation of the system calls.
+    pub backend: Backend,
+    /// Whether a connected socket is connected again if this host's address changes; false if the address is given (`--bind`).
+    pub follow_address: bool,
 }
 
 /// Statistics of the driver.
@@ -268,7 +290,6 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::io::udp::Backend;
 
     /// The waits, received batches and sent packets of the driver loop, in order.
     type CallLog = Rc<RefCell<Vec<String>>>;

@@ -21,35 +21,12 @@ use crate::node::Node;
 use crate::stats::HostTiming;
 use crate::time::Time;
 
+pub use driver::{Backend, DriverOptions, DriverStats, IdlePolicy};
 pub(super) use driver::{DriverIo, run as drive};
-pub use driver::{DriverStats, IdlePolicy};
 pub use socket::{BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, KernelDrops, bind, connect};
 
 /// Default maximum share of one core, in percent, for spinning before deadlines.
 pub const DEFAULT_SPIN_PERCENT: u8 = 25;
-
-/// Implementation of the system calls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Backend {
-    /// The fastest implementation on this system.
-    #[default]
-    Native,
-    /// The implementation with plain system calls that exist on every system.
-    Portable,
-}
-
-/// Driver options.
-#[derive(Clone, Copy, Debug)]
-pub struct DriverOptions {
-    /// Behavior when the node has no deadline.
-    pub idle: IdlePolicy,
-    /// Maximum share of one core, in percent, for spinning before deadlines.
-    pub spin_percent: u8,
-    /// Implementation of the system calls.
-    pub backend: Backend,
-    /// Whether a connected socket is connected again if this host's address changes; false if the address is given (`--bind`).
-    pub follow_address: bool,
-}
 
 /// Runs `node` on `socket` on the calling thread until the node finishes or `stop` is requested.
 pub fn run_node(

@@ -9,8 +9,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use thiserror::Error;
 
-use crate::io::local_socket::LocalSocketOptions;
-use crate::io::reachable::local_ip_for;
+use crate::io::local_socket::{LocalSocketOptions, local_ip_for};
 use crate::stats::AddressChange;
 
 /// Default receive buffer in bytes. Packets that arrive while the driver is not scheduled wait in this buffer. The size is chosen for up to

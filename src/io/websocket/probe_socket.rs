@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::client::StopSignal;
 use crate::client::WebSocketFailure;
 use crate::io::clock;
-use crate::io::reachable::local_ip_for;
+use crate::io::local_socket::local_ip_for;
 use crate::io::stop::StopToken;
 use crate::io::udp::DriverIo;
 use crate::io::websocket::client::{MAX_MESSAGE_BYTES, READ_BUFFER_BYTES, Received, WebSocketClient};
