@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::connection_results::{MoqtResults, WebSocketResults};
-use super::hosts::PauseResults;
+use super::hosts::{PauseResults, ServerResults};
 use super::loss_report::LossReport;
 use crate::audio::jitter_buffer::JitterBufferStats;
 use crate::audio::quality::{AudioQuality, SourceQuality};
@@ -231,17 +231,6 @@ impl RunResults {
             estimated_ns,
         }
     }
-}
-
-/// What the server reported about itself during the run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerResults {
-    /// The configured delay of the server for AUDIO, in nanoseconds.
-    pub delay_ns: u64,
-    /// Pauses of the server.
-    pub pauses: PauseResults,
-    /// Datagrams that the server's full receive buffer dropped between the first and the last report.
-    pub dropped: u64,
 }
 
 /// Delay that the server adds to AUDIO, in nanoseconds.
