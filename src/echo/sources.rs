@@ -29,8 +29,8 @@ const MAX_LOG_LINES_PER_SECOND: u16 = 10;
 const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
 
 /// A local source that has sent at most this many packets, all of them LATENCY_PING or STUN, may be a health check. Health checks would fill
-/// the log, because each of them has a new port. The health check of the container image sends three pings and two STUN requests.
-const MAX_HEALTH_CHECK_PACKETS: u64 = 5;
+/// the log, because each of them has a new port. The health check of the container image sends three pings and up to five STUN requests.
+const MAX_HEALTH_CHECK_PACKETS: u64 = 8;
 
 /// Length of the window of sequence numbers. The window ends at the newest number. Late packets are distinguished from duplicates only
 /// within the window.
@@ -326,10 +326,10 @@ mod tests {
             (first_seen, inactive, table.len())
         };
         let (ping, pings): (&[PacketType], &[PacketType]) =
-            (&[PacketType::LatencyPing; 2], &[PacketType::LatencyPing; 6]);
+            (&[PacketType::LatencyPing; 2], &[PacketType::LatencyPing; 9]);
         for source in ["127.0.0.1:9", "127.8.9.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
             assert_eq!(lines(&[(source, ping)]), (1, 1, 0), "{source}");
-            // Further health checks are not logged, but a probe is logged after its sixth ping, and so is a source that sends other packets.
+            // Further health checks are not logged, but a probe is logged after its ninth ping, and so is a source that sends other packets.
             let health_checks = [("127.0.0.1:1", ping), ("127.0.0.1:2", ping), ("[::1]:3", ping)];
             assert_eq!(lines(&health_checks), (1, 1, 0), "{source}");
             assert_eq!(lines(&[("127.0.0.1:1", ping), (source, ping), (source, ping)]), (2, 2, 0), "{source}");
