@@ -197,8 +197,7 @@ impl LossReportRequester {
         let periodic = self.periodic.as_mut().map(|(query, sent)| (query, *sent));
         let matching = periodic.into_iter().chain([last]).find(|(query, _)| query.matches(datagram));
         let Some((query, sent)) = matching else {
-            // The response to an earlier query of this run: the server or this host paused meanwhile.
-            return self.is_earlier_response(datagram);
+            return self.is_query_of_this_run(datagram);
         };
         let is_first = query.response.is_none();
         query.handle_response(datagram);
@@ -210,13 +209,18 @@ impl LossReportRequester {
         true
     }
 
-    /// Whether `datagram` is a response to any query of this run during the run.
-    fn is_earlier_response(&self, datagram: &[u8]) -> bool {
+    /// Whether `datagram` is the response to an earlier query of this run, after a pause, or a query that a simple echo server returned.
+    fn is_query_of_this_run(&self, datagram: &[u8]) -> bool {
         let Some(id) = datagram.get(8..20).and_then(|id| TransactionId::try_from(id).ok()) else { return false };
         let mut number = [0; 16];
         number[..12].copy_from_slice(&id);
         let age = self.next_id.wrapping_sub(u128::from_be_bytes(number)) >> 32;
-        stun::is_response_to(datagram, &id) && age <= self.queries
+        let is_echoed = || {
+            [CountsRequestTime::RunBoundary, CountsRequestTime::DuringRun]
+                .into_iter()
+                .any(|time| datagram == stun::counts_request(id, time))
+        };
+        (1..=self.queries + 2).contains(&age) && (stun::is_response_to(datagram, &id) || is_echoed())
     }
 
     /// Packets of `stream` that were lost upstream before the latest sample.

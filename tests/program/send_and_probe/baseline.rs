@@ -41,7 +41,8 @@ impl Folder {
             let outcome = if echo_time_us.is_some() { PacketOutcome::Returned } else { PacketOutcome::Lost };
             let returned_us = echo_time_us.map(|us| sent_us + us);
             let (stream, due_us) = (StreamKind::Ping, sent_us);
-            let packet = PacketLine { stream, sequence, due_us, sent_us, returned_us, echo_time_us, outcome };
+            let packet =
+                PacketLine { stream, sequence, due_us, sent_us: Some(sent_us), returned_us, echo_time_us, outcome };
             text += &json::line(&JsonLine::Packet(packet)).expect("a line");
         }
         let run = RunResults {
