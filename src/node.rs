@@ -97,7 +97,7 @@ pub trait Node {
     /// only after [`Node::on_datagram`]. For a client node, `None` also means that the run has finished.
     fn next_deadline(&self) -> Option<Time>;
 
-    /// Tells the node how many datagrams the system has dropped so far, because the receive buffer of the socket was full. Called after
+    /// Passes the number of datagrams that the system has dropped so far, because the receive buffer of the socket was full. Called after
     /// pauses and at the end.
     fn on_dropped(&mut self, _total: u64) {}
 

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::loss_report::TimedReport;
-use super::results::ServerResults;
+use super::loss_report::{CountSample, TimedReport};
 use crate::stats::FinalOutcome;
 use crate::time::{Time, saturating_nanos};
 
@@ -39,6 +38,23 @@ pub struct PauseResults {
     pub total_ns: u64,
     /// Start and end of the newest pauses, in nanoseconds since the start of counting.
     pub recent: Vec<(i64, i64)>,
+}
+
+/// What the server reported about itself during the run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerResults {
+    /// The configured delay of the server for AUDIO, in nanoseconds.
+    pub delay_ns: u64,
+    /// When this host received the first report, in nanoseconds since the start of counting.
+    #[serde(default)]
+    pub first_reported_ns: i64,
+    /// Counts of sent and received packets when the server reported last; `None` if it did not report twice.
+    #[serde(default)]
+    pub counts: Option<CountSample>,
+    /// Pauses of the server.
+    pub pauses: PauseResults,
+    /// Datagrams that the server's full receive buffer dropped between the first and the last report.
+    pub dropped: u64,
 }
 
 /// The pauses and the dropped datagrams of one host.
@@ -122,11 +138,11 @@ impl Hosts {
 
     /// Records what the server reported about itself. Counting started at `started`; earlier pauses do not matter.
     pub(super) fn on_server_report(&mut self, report: &TimedReport, started: Option<Time>) {
-        let TimedReport { report: now, asked_at, received_at } = *report;
+        let TimedReport { report: now, requested_at, received_at } = *report;
         let last = self.reports.map(|(_, last)| last);
         // A server that restarted counts from 0 again. An overtaken response is ignored.
         let is_same = last.is_some_and(|last| last.report.received.epoch == now.received.epoch);
-        if is_same && last.is_some_and(|last| last.asked_at > asked_at) {
+        if is_same && last.is_some_and(|last| last.requested_at > requested_at) {
             return;
         }
         let (known, dropped) = last.map_or((0, now.dropped), |last| (last.report.pauses, last.report.dropped));
@@ -136,7 +152,7 @@ impl Hosts {
             listed += pause.length;
             // The report was written at an unknown time after the request, and its times are in milliseconds.
             let end = received_at.saturating_sub(pause.ended_ago) + MILLISECOND;
-            let start = asked_at.saturating_sub(pause.ended_ago + pause.length + MILLISECOND);
+            let start = requested_at.saturating_sub(pause.ended_ago + pause.length + MILLISECOND);
             let Some(started) = started.filter(|started| *started < end) else { continue };
             let since_start = end.duration_since(started).saturating_sub(MILLISECOND);
             self.server.add_pause(Pause { start: start.max(started), end }, pause.length.min(since_start));
@@ -144,7 +160,7 @@ impl Hosts {
         if let Some(last) = last.filter(|_| new as usize > now.recent.len()) {
             // It is not known when the other pauses were.
             let unlisted = now.paused.saturating_sub(last.report.paused + listed);
-            self.server.add_pause(Pause { start: last.asked_at, end: received_at }, unlisted);
+            self.server.add_pause(Pause { start: last.requested_at, end: received_at }, unlisted);
         }
         self.server.dropped += u64::from(now.dropped.saturating_sub(dropped));
         self.server.dropped_total += u64::from(now.dropped.saturating_sub(dropped));

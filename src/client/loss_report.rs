@@ -98,11 +98,11 @@ impl LossReport {
     }
 }
 
-/// What a server reported about itself. The server wrote the report between `asked_at` and `received_at`.
+/// What a server reported about itself. The server wrote the report between `requested_at` and `received_at`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TimedReport {
     pub(super) report: ServerReport,
-    pub(super) asked_at: Time,
+    pub(super) requested_at: Time,
     pub(super) received_at: Time,
 }
 
@@ -123,8 +123,8 @@ pub(super) struct LossReportRequester {
     samples: Vec<CountSample>,
     /// Whether the result contains packet counts. If not, only servers that report pauses are queried during the run.
     reports_counts: bool,
-    /// Whether the server was asked for its pauses after all replies had arrived.
-    asked_when_complete: bool,
+    /// Whether a query was sent after all replies had arrived.
+    queried_when_complete: bool,
 }
 
 impl LossReportRequester {
@@ -141,7 +141,7 @@ impl LossReportRequester {
             sent_before_last: [0; 3],
             samples: Vec::new(),
             reports_counts,
-            asked_when_complete: false,
+            queried_when_complete: false,
         }
     }
 
@@ -186,7 +186,7 @@ impl LossReportRequester {
     ) -> bool {
         let timed = |query: &StunTransaction, is_first: bool| {
             let report = query.response.filter(|_| is_first)?.server?;
-            Some(TimedReport { report, asked_at: query.first_sent?, received_at })
+            Some(TimedReport { report, requested_at: query.first_sent?, received_at })
         };
         let is_first = self.baseline.response.is_none();
         if self.baseline.handle_response(datagram) {
@@ -197,8 +197,7 @@ impl LossReportRequester {
         let periodic = self.periodic.as_mut().map(|(query, sent)| (query, *sent));
         let matching = periodic.into_iter().chain([last]).find(|(query, _)| query.matches(datagram));
         let Some((query, sent)) = matching else {
-            // The response to an earlier query of this run: the server or this host paused meanwhile.
-            return self.was_asked(datagram);
+            return self.is_query_of_this_run(datagram);
         };
         let is_first = query.response.is_none();
         query.handle_response(datagram);
@@ -210,13 +209,18 @@ impl LossReportRequester {
         true
     }
 
-    /// Whether `datagram` is a response to any query of this run during the run.
-    fn was_asked(&self, datagram: &[u8]) -> bool {
+    /// Whether `datagram` is the response to an earlier query of this run, after a pause, or a query that a simple echo server returned.
+    fn is_query_of_this_run(&self, datagram: &[u8]) -> bool {
         let Some(id) = datagram.get(8..20).and_then(|id| TransactionId::try_from(id).ok()) else { return false };
         let mut number = [0; 16];
         number[..12].copy_from_slice(&id);
         let age = self.next_id.wrapping_sub(u128::from_be_bytes(number)) >> 32;
-        stun::is_response_to(datagram, &id) && age <= self.queries
+        let is_echoed = || {
+            [CountsRequestTime::RunBoundary, CountsRequestTime::DuringRun]
+                .into_iter()
+                .any(|time| datagram == stun::counts_request(id, time))
+        };
+        (1..=self.queries + 2).contains(&age) && (stun::is_response_to(datagram, &id) || is_echoed())
     }
 
     /// Packets of `stream` that were lost upstream before the latest sample.
@@ -294,7 +298,7 @@ impl LossReportRequester {
         Some(self.next_periodic)
     }
 
-    /// Asks a server that reports pauses once more, after all replies have arrived. In a run whose packets were all sent at once, sends the
+    /// Sends one more query to a server that reports pauses, after all replies have arrived. In a run whose packets were all sent at once, sends the
     /// first query.
     pub(super) fn poll_when_complete(
         &mut self,
@@ -303,7 +307,7 @@ impl LossReportRequester {
         destination: SocketAddr,
         sink: &mut dyn TransmitSink,
     ) {
-        if self.reports_pauses() && !std::mem::replace(&mut self.asked_when_complete, true) {
+        if self.reports_pauses() && !std::mem::replace(&mut self.queried_when_complete, true) {
             self.next_periodic = now;
         }
         if !self.reports_counts || self.reports_pauses() {

@@ -26,7 +26,7 @@ pub use connection_results::{
     ClockOffset, GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, WebSocketConnectTimes, WebSocketFailure,
     WebSocketResults,
 };
-pub use hosts::{MIN_PAUSE, Pause, PauseResults};
+pub use hosts::{MIN_PAUSE, Pause, PauseResults, ServerResults};
 pub use live_stats::{HISTORY_SECONDS, LiveConfig, LiveEvents, LiveObserver, LiveSnapshot, LiveStats, live_events};
 pub use loss_report::{CountSample, LOSS_REPORT_TIMEOUT, LossReport};
 pub use moqt::{FrameTracker, MoqtRunConfig};
@@ -35,8 +35,7 @@ pub use replay::{RecordedPacket, ReplayError, StreamCounts, replay};
 pub use request_matcher::RequestMatcher;
 pub use results::{
     AudioResults, CaptureResults, DelayEstimate, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults,
-    ProgressCounters, RunKind, RunOrigin, RunResults, SentAudio, ServerDelay, ServerResults, StopSignal, StreamKind,
-    WaitResult,
+    ProgressCounters, RunKind, RunOrigin, RunResults, SentAudio, ServerDelay, StopSignal, StreamKind, WaitResult,
 };
 pub use run::{ClientNode, DUPLICATE_WAIT, Schedule, Workload, WorkloadStep};
 pub use sender::{AudioSender, AudioStreamConfig, AudioWorkload, PayloadSource, SourcePoll};

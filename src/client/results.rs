@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::connection_results::{MoqtResults, WebSocketResults};
-use super::hosts::PauseResults;
-use super::loss_report::{CountSample, LossReport};
+use super::hosts::{PauseResults, ServerResults};
+use super::loss_report::LossReport;
 use crate::audio::jitter_buffer::JitterBufferStats;
 use crate::audio::quality::{AudioQuality, SourceQuality};
 use crate::stats::{Counter, DriftEstimate, HostTiming, PacingStats, StreamStats};
@@ -246,23 +246,6 @@ impl RunResults {
             assumed_ns: (self.run_kind == RunKind::Probe).then_some(0),
         }
     }
-}
-
-/// What the server reported about itself during the run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerResults {
-    /// The configured delay of the server for AUDIO, in nanoseconds.
-    pub delay_ns: u64,
-    /// When this host received the first report, in nanoseconds since the start of counting.
-    #[serde(default)]
-    pub first_reported_ns: i64,
-    /// Counts of sent and received packets when the server reported last; `None` if it did not report twice.
-    #[serde(default)]
-    pub counts: Option<CountSample>,
-    /// Pauses of the server.
-    pub pauses: PauseResults,
-    /// Datagrams that the server's full receive buffer dropped between the first and the last report.
-    pub dropped: u64,
 }
 
 /// Delay that the server adds to AUDIO, in nanoseconds, from each source that knows it.

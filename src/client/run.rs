@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::hosts::{MIN_PAUSE, Pause};
+use super::hosts::{MIN_PAUSE, Pause, ServerResults};
 use super::loss_report::LossReportRequester;
 use super::results::PacketObserver;
-use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, ServerResults, StreamKind, WaitResult};
+use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, StreamKind, WaitResult};
 use super::sent_packets::{PacketTracker, ReceivedReply, parse_reply};
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::StreamStats;

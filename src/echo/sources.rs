@@ -28,9 +28,9 @@ const MAX_LOG_LINES_PER_SECOND: u16 = 10;
 /// Maximum number of reports that one source receives per second. A report contains counts of the packets received from the source.
 const MAX_COUNT_REPORTS_PER_SECOND: u32 = 10;
 
-/// A local source that has sent at most this many packets, all of them LATENCY_PING, may be a health check. Health checks would fill the log,
-/// because each of them has a new port. The health check of the container image sends three pings.
-const MAX_HEALTH_CHECK_PINGS: u64 = 3;
+/// A local source that has sent at most this many packets, all of them LATENCY_PING or STUN, may be a health check. Health checks would fill
+/// the log, because each of them has a new port. The health check of the container image sends three pings and up to five STUN requests.
+const MAX_HEALTH_CHECK_PACKETS: u64 = 8;
 
 /// Length of the window of sequence numbers. The window ends at the newest number. Late packets are distinguished from duplicates only
 /// within the window.
@@ -192,8 +192,9 @@ impl SourceTable {
             first_kind.get_or_insert(header.packet_type.name());
             stats.on_packet(header);
         }
-        // Of the sources that may be health checks, only the first is logged. A probe sends more pings.
-        let (may_be_health_check, is_logged) = (is_local_ping && stats.packets <= MAX_HEALTH_CHECK_PINGS, stats.logged);
+        let (may_be_health_check, is_logged) =
+            (is_local_ping && stats.packets <= MAX_HEALTH_CHECK_PACKETS, stats.logged);
+        // Of the sources that may be health checks, only the first is logged. A probe sends more packets.
         if !(is_logged || may_be_health_check && self.local_ping_logged) {
             self.local_ping_logged |= is_local_ping;
             self.log_first_packet(now, source, first_kind.unwrap_or("none"));
@@ -210,8 +211,12 @@ impl SourceTable {
 
     /// Records a STUN message. `None` if it is not recorded because the table is full.
     pub(super) fn on_stun(&mut self, now: Time, source: SocketAddr) -> Option<&mut SourceStats> {
-        self.get_or_insert(now, source)?.packets += 1;
-        self.log_first_packet(now, source, "STUN");
+        let stats = self.get_or_insert(now, source)?;
+        stats.packets += 1;
+        let may_be_health_check = source.ip().to_canonical().is_loopback() && stats.packets <= MAX_HEALTH_CHECK_PACKETS;
+        if !(may_be_health_check && self.local_ping_logged) {
+            self.log_first_packet(now, source, "STUN");
+        }
         self.sources.get_mut(&source)
     }
 
@@ -321,10 +326,10 @@ mod tests {
             (first_seen, inactive, table.len())
         };
         let (ping, pings): (&[PacketType], &[PacketType]) =
-            (&[PacketType::LatencyPing; 2], &[PacketType::LatencyPing; 4]);
+            (&[PacketType::LatencyPing; 2], &[PacketType::LatencyPing; 9]);
         for source in ["127.0.0.1:9", "127.8.9.1:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
             assert_eq!(lines(&[(source, ping)]), (1, 1, 0), "{source}");
-            // Further health checks are not logged, but a probe is logged after its second ping, and so is a source that sends other packets.
+            // Further health checks are not logged, but a probe is logged after its ninth ping, and so is a source that sends other packets.
             let health_checks = [("127.0.0.1:1", ping), ("127.0.0.1:2", ping), ("[::1]:3", ping)];
             assert_eq!(lines(&health_checks), (1, 1, 0), "{source}");
             assert_eq!(lines(&[("127.0.0.1:1", ping), (source, ping), (source, ping)]), (2, 2, 0), "{source}");

@@ -205,7 +205,9 @@ fn address_on_the_network_may_hold_half_of_the_buffer() {
             for few in clients.chunks_mut(10) {
                 thread::sleep(due.saturating_duration_since(Instant::now()));
                 due = Instant::now() + Duration::from_millis(2);
-                few.iter().for_each(|client| client.send(&datagram));
+                for client in &*few {
+                    client.send(&datagram);
+                }
                 syncs += few[0].sync();
             }
         }

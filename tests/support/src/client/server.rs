@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -53,6 +54,7 @@ pub struct Server {
 #[derive(Default)]
 struct Received {
     datagrams: Mutex<Vec<Vec<u8>>>,
+    queries: AtomicUsize,
     more: Condvar,
 }
 
@@ -109,6 +111,11 @@ impl Server {
     /// All packets received so far.
     pub fn received(&self) -> Vec<Packet> {
         self.received.datagrams.lock().unwrap().iter().map(|bytes| Packet::read(bytes)).collect()
+    }
+
+    /// Number of STUN requests received so far. They are neither answered nor recorded as packets.
+    pub fn queries(&self) -> usize {
+        self.received.queries.load(Ordering::Relaxed)
     }
 
     /// All packets of one type received so far.
@@ -177,6 +184,10 @@ impl ServerThread {
     }
 
     fn handle(&mut self, bytes: &[u8], from: SocketAddr, decide: &mut impl FnMut(&Packet) -> ServerAction) {
+        if bytes.starts_with(&[0, 1]) {
+            self.received.queries.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let packet = Packet::read(bytes);
         self.received.datagrams.lock().unwrap().push(bytes.to_vec());
         self.received.more.notify_all();
