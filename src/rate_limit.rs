@@ -122,13 +122,13 @@ impl RateLimiter {
     /// packet is sent.
     pub fn admit_delayed(&mut self, key: u64, now: Time, len: usize) -> Result<(), RateExceeded> {
         let [admitted, _] = &mut self.buckets[key as usize % RATE_BUCKETS];
-        admit(admitted, self.packets, self.bits, now, len)
+        admit(admitted, self.packets, self.bits, now, Duration::ZERO, len)
     }
 
-    /// Admits an IP packet of `len` bytes that is sent immediately.
-    pub fn admit_immediate(&mut self, key: u64, now: Time, len: usize) -> Result<(), RateExceeded> {
+    /// Admits an IP packet of `len` bytes that is sent immediately. The maximum burst is higher by the permitted traffic of the time `extra`.
+    pub fn admit_immediate(&mut self, key: u64, now: Time, extra: Duration, len: usize) -> Result<(), RateExceeded> {
         let [_, sent] = &mut self.buckets[key as usize % RATE_BUCKETS];
-        admit(sent, self.packets, self.bits, now, len)
+        admit(sent, self.packets, self.bits, now, extra, len)
     }
 
     /// The earliest time at which delayed packets may be sent, as for [`RateLimiter::charge_sent`]. Immediate replies and delayed packets
@@ -162,10 +162,13 @@ fn admit(
     packets: Option<Gcra>,
     bits: Option<Gcra>,
     now: Time,
+    extra: Duration,
     len: usize,
 ) -> Result<(), RateExceeded> {
     let advanced = |limit: Option<Gcra>, arrival, amount| {
-        limit.map_or(Some(arrival), |limit| limit.try_advance_nanos(arrival, now, amount))
+        let Some(limit) = limit else { return Some(arrival) };
+        let tolerance = limit.tolerance.saturating_add(saturating_nanos(extra));
+        Gcra { tolerance, ..limit }.try_advance_nanos(arrival, now, amount)
     };
     let [packet_arrival, bit_arrival] = *arrivals;
     let packet_arrival = advanced(packets, packet_arrival, 1).ok_or(RateExceeded::Packets)?;
@@ -257,7 +260,7 @@ mod tests {
     fn admitted_at(limiter: &mut RateLimiter, now: u64, len: usize) -> (usize, RateExceeded) {
         let mut admitted = 0;
         loop {
-            match limiter.admit_immediate(7, Time::from_millis(now), len) {
+            match limiter.admit_immediate(7, Time::from_millis(now), Duration::ZERO, len) {
                 Ok(()) => admitted += 1,
                 Err(over) => return (admitted, over),
             }
@@ -320,29 +323,32 @@ mod tests {
         // At 1 Mbit/s, a packet of 65,535 bytes (524,280 bits) exceeds the burst tolerance of 125 ms. However, an unused limiter admits
         // one such packet.
         let mut limiter = RateLimiter::new(Some(16), Some(1_000_000));
-        assert_eq!(limiter.admit_immediate(7, Time::ZERO, 65_535), Ok(()));
+        assert_eq!(limiter.admit_immediate(7, Time::ZERO, Duration::ZERO, 65_535), Ok(()));
         for _ in 0..10 {
-            assert_eq!(limiter.admit_immediate(7, Time::ZERO, 1_000), Err(RateExceeded::Bits));
+            assert_eq!(limiter.admit_immediate(7, Time::ZERO, Duration::ZERO, 1_000), Err(RateExceeded::Bits));
         }
         // After 8 ms, the bit limit has room for 1,000 bytes again. The packet limit permits a burst of two packets. One packet was sent,
         // and the rejected packets were not charged. Therefore, the packet limit still has room for one packet.
-        assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), 1_000), Ok(()));
-        assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), 1_000), Err(RateExceeded::Packets));
+        assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), Duration::ZERO, 1_000), Ok(()));
+        assert_eq!(limiter.admit_immediate(7, Time::from_millis(8), Duration::ZERO, 1_000), Err(RateExceeded::Packets));
     }
 
     #[test]
     fn lowest_rate_admits_one_packet_of_any_length() {
         let mut limiter = RateLimiter::new(Some(1), Some(1));
-        assert_eq!(limiter.admit_immediate(7, Time::from_millis(5), 65_535), Ok(()));
-        assert_eq!(limiter.admit_immediate(7, Time::from_millis(1_004), 100), Err(RateExceeded::Packets));
-        assert_eq!(limiter.admit_immediate(7, Time::from_millis(1_005), 100), Err(RateExceeded::Bits));
+        assert_eq!(limiter.admit_immediate(7, Time::from_millis(5), Duration::ZERO, 65_535), Ok(()));
+        assert_eq!(
+            limiter.admit_immediate(7, Time::from_millis(1_004), Duration::ZERO, 100),
+            Err(RateExceeded::Packets)
+        );
+        assert_eq!(limiter.admit_immediate(7, Time::from_millis(1_005), Duration::ZERO, 100), Err(RateExceeded::Bits));
     }
 
     #[test]
     fn no_limit_admits_packets_with_unordered_timestamps() {
         let mut limiter = RateLimiter::new(None, None);
         for now in [9, 3, 5, 0] {
-            assert_eq!(limiter.admit_immediate(7, Time::from_millis(now), 65_535), Ok(()));
+            assert_eq!(limiter.admit_immediate(7, Time::from_millis(now), Duration::ZERO, 65_535), Ok(()));
             assert_eq!(limiter.admit_delayed(7, Time::from_millis(now), 65_535), Ok(()));
             limiter.charge_sent(7, Time::from_millis(now), 1, 65_535);
         }
@@ -352,8 +358,11 @@ mod tests {
     fn buckets_are_independent() {
         let mut limiter = RateLimiter::new(Some(8), None);
         assert_eq!(admitted_at(&mut limiter, 0, 500).0, 1);
-        assert_eq!(limiter.admit_immediate(8, Time::ZERO, 500), Ok(()));
-        assert_eq!(limiter.admit_immediate(7 + RATE_BUCKETS as u64, Time::ZERO, 500), Err(RateExceeded::Packets));
+        assert_eq!(limiter.admit_immediate(8, Time::ZERO, Duration::ZERO, 500), Ok(()));
+        assert_eq!(
+            limiter.admit_immediate(7 + RATE_BUCKETS as u64, Time::ZERO, Duration::ZERO, 500),
+            Err(RateExceeded::Packets)
+        );
     }
 
     #[test]

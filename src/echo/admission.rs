@@ -73,6 +73,10 @@ pub(super) enum KeepaliveDecision {
 pub(super) struct Admission {
     remote_sources: RemoteSourceCache,
     rate_limiter: RateLimiter,
+    /// When the current batch was read.
+    read_at: Time,
+    /// The larger burst of immediate replies after a pause, in traffic of this time, and its end.
+    catch_up: (Duration, Time),
     audio_repetitions: RepetitionLimiter,
     audio_limit: RepetitionLimit,
     /// Separate from `audio_repetitions`, because AUDIO packets would displace all KEEPALIVEs from a common table.
@@ -95,6 +99,8 @@ impl Admission {
         Self {
             remote_sources: RemoteSourceCache::new(allowed_networks, limit_loopback, hash_key),
             rate_limiter: RateLimiter::new(max_packet_rate, max_bit_rate),
+            read_at: Time::ZERO,
+            catch_up: (Duration::ZERO, Time::ZERO),
             audio_repetitions: RepetitionLimiter::new(&[audio_limit], Duration::ZERO),
             audio_limit,
             keepalive_repetitions: RepetitionLimiter::new(&[RepetitionLimit::KEEPALIVE], MAX_LOOP_ROUND_TRIP),
@@ -104,6 +110,25 @@ impl Admission {
             rate_limit_drops: ThrottledDrops::default(),
             repetition_drops: ThrottledDrops::default(),
         }
+    }
+
+    /// The following datagrams were read at `now`. If a pause has just ended, `pause` is its length. What waited meanwhile is sent now, within
+    /// the burst of a time as long as the pause. A source with up to ten elevenths of its rate has caught up after ten times the pause.
+    pub(super) fn on_read(&mut self, now: Time, pause: Option<Duration>) {
+        self.read_at = now;
+        let (extra, end) = self.catch_up;
+        if let Some(pause) = pause {
+            let extra = if now < end { extra + pause } else { pause };
+            self.catch_up = (extra, now + 10 * extra);
+        } else if now >= end {
+            self.catch_up.0 = Duration::ZERO;
+        }
+    }
+
+    /// Admits immediate replies to the datagrams that were just read.
+    fn immediate(&self) -> impl Fn(&mut RateLimiter, u64, Time, usize) -> Result<(), RateExceeded> + use<> {
+        let (read_at, extra) = (self.read_at, self.catch_up.0);
+        move |limiter, key, _, len| limiter.admit_immediate(key, read_at, extra, len)
     }
 
     /// Whether datagrams from this source are handled at all. Datagrams from a source that is not allowed are counted as dropped.
@@ -120,7 +145,7 @@ impl Admission {
 
     /// Whether an immediate reply of `len` bytes to `received` may be sent. If not, the reply is counted as dropped.
     pub(super) fn admit_immediate(&mut self, received: &Receive<'_>, len: usize) -> bool {
-        self.check_rate(RateLimiter::admit_immediate, received, len)
+        self.check_rate(self.immediate(), received, len)
     }
 
     /// Decides whether the server echoes a KEEPALIVE, replies with a loop check, or does not reply. Call this method only for a KEEPALIVE
@@ -162,7 +187,7 @@ impl Admission {
             self.count_repetition(received);
             return KeepaliveDecision::Drop;
         }
-        if !self.check_rate(RateLimiter::admit_immediate, received, bytes.len()) {
+        if !self.check_rate(self.immediate(), received, bytes.len()) {
             return KeepaliveDecision::Drop;
         }
         self.keepalive_repetitions.check(now, datagram, RepetitionLimit::KEEPALIVE);
@@ -199,7 +224,7 @@ impl Admission {
 
     /// Whether a duplicate of an immediate reply may be sent. A rejected duplicate is not counted.
     pub(super) fn admit_immediate_copy(&mut self, received: &Receive<'_>, len: usize) -> bool {
-        self.admit_copy(RateLimiter::admit_immediate, received, len)
+        self.admit_copy(self.immediate(), received, len)
     }
 
     /// Whether a duplicate of an echo may be sent later. A rejected duplicate is not counted.

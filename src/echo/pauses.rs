@@ -17,6 +17,9 @@ use crate::wire::stun::{MAX_RECENT_PAUSES, Pause};
 /// A call that is later by more than this time ends a pause. The scheduler alone rarely delays a call so much.
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 
+/// Shorter pauses are counted, but not logged. They are frequent on a busy machine.
+const MIN_LOGGED_PAUSE: Duration = Duration::from_millis(500);
+
 /// Counts the pauses of a server and keeps the last ones.
 pub(super) struct PauseDetector {
     counters: Arc<Counters>,
@@ -34,21 +37,23 @@ impl PauseDetector {
         Self { counters, last_call: None, deadline: None, recent: VecDeque::new(), throttle: LogThrottle::default() }
     }
 
-    /// The driver calls the server at `now`. `received_at` is the receive time of the oldest datagram, if the driver passes datagrams.
-    pub(super) fn on_call(&mut self, now: Time, received_at: Option<Time>) {
+    /// The driver calls the server at `now`. `received_at` is the receive time of the oldest datagram, if the driver passes datagrams. If
+    /// a pause has just ended, returns its length.
+    pub(super) fn on_call(&mut self, now: Time, received_at: Option<Time>) -> Option<Duration> {
         let awaited = self.deadline.into_iter().chain(received_at).min();
         let start = self.last_call.replace(now).zip(awaited).map_or(now, |(last_call, awaited)| awaited.max(last_call));
         let length = now.duration_since(start);
         if length <= MIN_PAUSE {
-            return;
+            return None;
         }
         self.counters.pauses.add(1);
         self.counters.paused_ms.add(length.as_millis() as usize);
         self.recent.truncate(MAX_RECENT_PAUSES - 1);
         self.recent.push_front((now, length));
-        if self.throttle.allow(now) {
+        if length >= MIN_LOGGED_PAUSE && self.throttle.allow(now) {
             log_events::log_pause(length, self.counters.pauses.get(), self.counters.paused_ms.get());
         }
+        Some(length)
     }
 
     /// The call returns to the driver, which must call again at `deadline`.

@@ -335,7 +335,7 @@ impl EchoServer {
                     .zip(request.counts_requested())
                     .and_then(|(stats, time)| stats.report_counts(received.received_at, time));
                 let report = counts.map(|counts| self.report(received.received_at, counts));
-                let response = request.respond(received.source, report);
+                let response = request.respond(received.source, report.as_ref());
                 let response = response.as_bytes();
                 if self.admission.admit_immediate(received, response.len())
                     && self.queue_unimpaired_reply(received, response)
@@ -437,7 +437,8 @@ impl EchoServer {
 
 impl Node for EchoServer {
     fn on_datagram(&mut self, now: Time, batch: &[Receive<'_>]) {
-        self.pauses.on_call(now, batch.iter().map(|received| received.received_at).min());
+        let pause = self.pauses.on_call(now, batch.iter().map(|received| received.received_at).min());
+        self.admission.on_read(now, pause);
         for received in batch {
             self.counters.received_bytes.add(received.contents.len());
             let monitor = self.mapped_address_monitor.as_ref();
@@ -454,7 +455,8 @@ impl Node for EchoServer {
     }
 
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
-        self.pauses.on_call(now, None);
+        let pause = self.pauses.on_call(now, None);
+        self.admission.on_read(now, pause);
         let is_writable = self.send_due(now, sink);
         self.source_table.sweep(now);
         self.update_gauges();

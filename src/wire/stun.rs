@@ -162,7 +162,7 @@ impl BindingRequest {
     /// The response to `source`. The response contains the mapped address. If the request has version 1, the response contains only the
     /// counts of `report`. The report is omitted if it would make the response longer than the request. If the request has unknown
     /// attributes, the response is error 420 and lists them.
-    pub fn respond(&self, source: SocketAddr, report: Option<ServerReport>) -> BindingResponse {
+    pub fn respond(&self, source: SocketAddr, report: Option<&ServerReport>) -> BindingResponse {
         match self.unknown_attributes[..self.unknown_count] {
             [] => BindingResponse::success(self, source, report),
             ref unknown => BindingResponse::unknown_attributes(self.transaction, unknown, self.fingerprint),
@@ -324,8 +324,8 @@ pub struct ServerReport {
 }
 
 impl ServerReport {
-    fn to_bytes(self) -> [u8; SERVER_REPORT_LEN] {
-        let Self { received: ReceivedCounts { epoch, audio, ping, keepalive }, .. } = self;
+    fn encode(&self) -> [u8; SERVER_REPORT_LEN] {
+        let Self { received: ReceivedCounts { epoch, audio, ping, keepalive }, .. } = *self;
         let magic = u32::from_be_bytes(SERVER_REPORT_MAGIC);
         let (micros, millis) = (
             |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX),
@@ -381,7 +381,7 @@ impl BindingResponse {
     }
 
     /// Adds `report` unless the response would become longer than the request.
-    fn success(request: &BindingRequest, source: SocketAddr, report: Option<ServerReport>) -> Self {
+    fn success(request: &BindingRequest, source: SocketAddr, report: Option<&ServerReport>) -> Self {
         let BindingRequest { transaction, fingerprint, report_requested, .. } = *request;
         let mut message = MessageBuilder::new(BINDING_SUCCESS, transaction);
         let (mut value, len) = encode_mapped_address(source);
@@ -390,7 +390,7 @@ impl BindingResponse {
         let report_len = if report_requested { SERVER_REPORT_LEN } else { RECEIVED_COUNTS_LEN };
         let len = message.len() + 4 + report_len + if fingerprint { 8 } else { 0 };
         if let Some(report) = report.filter(|_| len <= request.len) {
-            let mut value = report.to_bytes();
+            let mut value = report.encode();
             if !report_requested {
                 value[..4].copy_from_slice(&RECEIVED_COUNTS_MAGIC);
             }

@@ -193,8 +193,6 @@ fn golden_fields(name: &str) -> &'static str {
             "version=1 type=6 sequence=42 timestamp=0 flags=0x0000 flags.encrypted=0 flags.has_fec=0 flags.unknown=0 payload_len=12 \
              payload=00:00:00:01:00:00:00:02:00:00:00:09 sent_time_us=4294967298 ping_sequence=9"
         }
-        "stun-server-report-request.hex" => "loss_report=request loss_report.during_run=0",
-        "stun-server-report-request-during-run.hex" => "loss_report=request loss_report.during_run=1",
         "stun-server-report-response.hex" => {
             "loss_report=response loss_report.since=10000000 loss_report.audio=0 loss_report.latency_ping=0 loss_report.keepalive=0 \
              loss_report.delay_us=1500000 loss_report.pauses=0 loss_report.paused_ms=0 loss_report.dropped=0"
@@ -203,8 +201,12 @@ fn golden_fields(name: &str) -> &'static str {
             "loss_report=response loss_report.since=10000000 loss_report.audio=450 loss_report.latency_ping=9 loss_report.keepalive=8 \
              loss_report.delay_us=3000250 loss_report.pauses=3 loss_report.paused_ms=5260 loss_report.dropped=17"
         }
-        "stun-loss-report-request.hex" => "loss_report=request loss_report.during_run=0",
-        "stun-loss-report-request-during-run.hex" => "loss_report=request loss_report.during_run=1",
+        "stun-loss-report-request.hex" | "stun-server-report-request.hex" => {
+            "loss_report=request loss_report.during_run=0"
+        }
+        "stun-loss-report-request-during-run.hex" | "stun-server-report-request-during-run.hex" => {
+            "loss_report=request loss_report.during_run=1"
+        }
         "stun-loss-report-response.hex" => {
             "loss_report=response loss_report.since=10000000 loss_report.audio=0 loss_report.latency_ping=0 loss_report.keepalive=0"
         }

@@ -29,7 +29,7 @@ pub(crate) fn run(data: &[u8]) {
     let report = (config & 4 != 0).then_some(ServerReport { received, pauses: 5, ..ServerReport::default() });
     let datagram = input.rest();
     if is_stun(datagram) {
-        check_server(datagram, source, report);
+        check_server(datagram, source, report.as_ref());
     }
     check_client(datagram);
 }
@@ -83,7 +83,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-fn check_server(datagram: &[u8], source: SocketAddr, report: Option<ServerReport>) {
+fn check_server(datagram: &[u8], source: SocketAddr, report: Option<&ServerReport>) {
     let parsed = parse_message(datagram);
     let kind = u16::from_be_bytes([datagram[0], datagram[1]]);
     let expected = parse_again(datagram).filter(|_| kind == 1 || kind == 0x11);
@@ -110,7 +110,7 @@ fn check_server(datagram: &[u8], source: SocketAddr, report: Option<ServerReport
         assert_eq!(attributes.mapped_address, Some(canonical));
         let (received, counts) = (attributes.received_counts, report.map(|report| report.received));
         assert!(received.is_none() || (received == counts && response.len() <= datagram.len()));
-        assert_eq!(attributes.server, report.filter(|_| received.is_some() && expected.report_requested));
+        assert_eq!(attributes.server.as_ref(), report.filter(|_| received.is_some() && expected.report_requested));
         if expected.has_fingerprint {
             let report_len = if expected.report_requested { 104 } else { 24 };
             let with_report = HEADER_LEN + if canonical.is_ipv4() { 12 } else { 24 } + report_len + 8;

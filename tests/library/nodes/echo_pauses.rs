@@ -118,6 +118,29 @@ fn jitter_is_not_part_of_the_reported_delay() {
 }
 
 #[test]
+fn datagrams_that_wait_during_a_pause_are_not_dropped() {
+    // The address sends 100 packets per second, and the limit is 110. The server does not run for 5 s.
+    let admission = AdmissionConfig { max_packet_rate: Some(110), ..AdmissionConfig::default() };
+    let mut echo = EchoServer::new(EchoConfig { delay: Duration::from_secs(1), admission, ..EchoConfig::default() });
+    poll(&mut echo, 1_000);
+    let ping = |number: u32| [&[1, 5][..], &number.to_be_bytes(), &[0; 6 + 12]].concat();
+    let waiting = (0..250).flat_map(|number| [(number, audio(number)), (number, ping(number))]);
+    let waiting: Vec<(u64, Vec<u8>)> = waiting.map(|(number, bytes)| (1_000 + u64::from(number) * 20, bytes)).collect();
+    // The driver sends what is due between its reads.
+    for few in waiting.chunks(4) {
+        for (received_at, bytes) in few {
+            receive(&mut echo, 6_000, *received_at, client(1), bytes);
+        }
+        poll(&mut echo, 6_000);
+    }
+    while let Some(due) = echo.next_deadline() {
+        poll(&mut echo, due.as_nanos().div_ceil(1_000_000));
+    }
+    let counters = echo.counters();
+    assert_eq!((counters.immediate_replies.get(), counters.sent.get()), (250, 250));
+}
+
+#[test]
 fn late_packets_above_the_limit_of_their_address_wait() {
     for impaired in [false, true] {
         // 100 packets per second. The maximum burst is a quarter of a second.

@@ -173,7 +173,7 @@ fn limit_can_be_disabled() {
 
 #[test]
 fn keepalive_and_ping_are_answered_while_the_buffer_is_full() {
-    for (limit, bytes) in [("--max-buffer", "2200"), ("--max-buffer-per-client", "1100")] {
+    for (limit, bytes) in [("--max-buffer", "1100"), ("--max-buffer-per-client", "1100")] {
         let server = Server::start(&["--host", "127.0.0.1", "-d", "1h", limit, bytes]);
         let client = Client::connect(server.address);
         client.send(&audio(1, 988));
