@@ -164,7 +164,7 @@ impl PacketTracker {
     fn on_audio_received(&mut self, reply: ReceivedReply<'_>, late_after: Option<i64>) {
         let known = self.config.server_delay.map(signed_nanos);
         let known = known.or_else(|| self.hosts.delay_reported_before(reply.received_at));
-        let (min_ping, assumed) = (self.streams.ping.min_rtt, (!self.streams.ping.has_sent()).then_some(0));
+        let (min_ping, assumed) = (self.streams.ping.min_rtt, (self.streams.ping.next_index() == 0).then_some(0));
         let is_late = |min_rtt: Option<i64>, rtt: i64| {
             let estimated = || min_rtt.zip(min_ping).map(|(echo, ping)| (echo - ping).max(0));
             let server_delay = known.or_else(estimated).or(assumed);

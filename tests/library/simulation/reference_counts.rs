@@ -62,6 +62,8 @@ pub(crate) struct ReferenceConfig {
     pub(crate) begin: Option<usize>,
     /// The time of a stop signal, if one ended the run.
     pub(crate) interrupted: Option<i64>,
+    /// When the server first reported its delay, and this delay.
+    pub(crate) reported: Option<(i64, i64)>,
 }
 
 /// One packet and the replies to it.
@@ -210,6 +212,9 @@ fn is_reported(requested: &[[u8; 12]], bytes: &[u8]) -> bool {
 
 /// Computes all numbers of a run from its log.
 pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts {
+    // A report after these events is not known yet.
+    let reported = config.reported.filter(|(at, _)| log.last().is_some_and(|event| *at <= event.at()));
+    let config = &ReferenceConfig { reported, ..config.clone() };
     let first = config.wait_for.then(|| first_answer(config.peer, log));
     let begin = config.begin.unwrap_or_else(|| after_first_answer(config, log));
     let (before, counted) = log.split_at(begin);
@@ -297,7 +302,11 @@ fn arrive(
     own.newest_returned = own.newest_returned.max(Some(index));
     let smallest = |stream: Stream| counts[stream as usize].smallest_round_trip();
     let echo_delay = match stream {
-        Stream::Audio => config.echo_delay.or_else(|| Some(smallest(Stream::Audio)? - smallest(Stream::Ping)?)),
+        Stream::Audio => {
+            let reported = config.reported.filter(|(reported_at, _)| *reported_at < at).map(|(_, delay)| delay);
+            let estimated = || Some((smallest(Stream::Audio)? - smallest(Stream::Ping)?).max(0));
+            config.echo_delay.or(reported).or_else(estimated)
+        }
         Stream::Ping | Stream::Keepalive => Some(0),
     };
     let late =
@@ -318,7 +327,10 @@ fn close(
     lines: &mut Vec<Line>,
 ) {
     let expected = counts.smallest_round_trip().unwrap_or(match stream {
-        Stream::Audio if config.answers_expected => config.expected_server_delay,
+        Stream::Audio if config.answers_expected => match config.reported.filter(|_| config.echo_delay.is_none()) {
+            Some((_, delay)) => delay,
+            None => config.expected_server_delay,
+        },
         Stream::Audio | Stream::Ping | Stream::Keepalive => 0,
     });
     counts.left = packets.iter().map(|packet| packet.left).collect();

@@ -62,8 +62,11 @@ pub(crate) fn client(
         }
     };
     let began = facts.config.loss_report_nonce.map(|_| ended as i64 - run.duration_ns as i64);
-    let config =
-        ReferenceConfig { requested: loss_direction::transactions(&log), ..reference_config(facts, interrupted) };
+    let config = ReferenceConfig {
+        requested: loss_direction::transactions(&log),
+        reported: loss_direction::reported_delay(&log, facts.config.peer),
+        ..reference_config(facts, interrupted)
+    };
     let first = reference_counts::after_first_answer(&config, &log);
     let index = began.map(|began| loss_direction::counts_from(&log, first, config.peer, began));
     let config = ReferenceConfig { begin: index, ..config };
@@ -111,6 +114,7 @@ fn reference_config(facts: &ClientFacts, interrupted: Option<u64>) -> ReferenceC
         requested: Vec::new(),
         begin: None,
         interrupted: interrupted.map(|at| at as i64),
+        reported: None,
     }
 }
 

@@ -44,6 +44,22 @@ pub(crate) fn transactions(log: &[Event]) -> Vec<[u8; 12]> {
     found
 }
 
+/// When the client received the server's first report, and the delay in it, in nanoseconds.
+pub(crate) fn reported_delay(log: &[Event], peer: SocketAddr) -> Option<(i64, i64)> {
+    let requested = transactions(log);
+    log.iter().find_map(|event| match event {
+        Event::Received { at, from, bytes }
+            if *from == peer && requested.iter().any(|id| stun::is_response(bytes, id)) =>
+        {
+            stun::read(bytes)?.received_counts?;
+            let report = bytes.windows(4).position(|window| window == b"jam2")?;
+            let delay_us = u32::from_be_bytes(bytes[report + 20..report + 24].try_into().expect("4 bytes"));
+            Some((*at, i64::from(delay_us) * 1_000))
+        }
+        _ => None,
+    })
+}
+
 /// The transaction ID of the final request: the ID of the first request plus one. Greater IDs belong to the requests during the run.
 pub(crate) fn final_transaction(log: &[Event]) -> Option<[u8; 12]> {
     let found = transactions(log);
