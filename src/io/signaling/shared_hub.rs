@@ -556,7 +556,7 @@ mod tests {
         for conn in members {
             queues.queues.insert(conn, Arc::new(new_queue(&budget)));
         }
-        let second = |second| Time::from_millis(1_000 * second);
+        let second = |second: u64| Time::from_millis(1_000 * second);
         let mut has_room = |at, sent: &[u64], read: &[u64]| {
             for conn in sent {
                 queues.send(&[ConnId(*conn)], "12345678".to_owned());
