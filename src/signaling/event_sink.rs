@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::control_surface_events::ControlSurfaceEvent;
+use crate::time::Time;
 
 /// The number of a connection. A number is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +22,12 @@ pub trait EventSink {
     fn send_update(&mut self, to: &[ConnId], text: String, key: UpdateKey) {
         let _ = key;
         self.send(to, text);
+    }
+
+    /// Whether a message that can wait may be sent to these connections now. Otherwise, the hub asks again later. By default, it may.
+    fn has_room(&mut self, now: Time, to: &[ConnId]) -> bool {
+        let _ = (now, to);
+        true
     }
 
     /// Passes a control surface event to the listeners. By default, the event is dropped.

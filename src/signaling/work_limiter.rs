@@ -112,6 +112,20 @@ mod tests {
     }
 
     #[test]
+    fn source_over_its_share_pauses_until_its_debt_is_paid_then_resumes() {
+        let mut limiter = WorkLimiter::default();
+        let source = WorkSource::new(IpAddr::from([192, 0, 2, 1]), ConnId(1));
+        let mut charge =
+            |at_ms, work_ms| limiter.charge(Time::from_millis(at_ms), source, Duration::from_millis(work_ms));
+        assert_eq!(charge(0, 10), None);
+        // A quarter of a core pays off 100 ms in 400 ms.
+        assert_eq!(charge(0, 100), Some(Duration::from_millis(400)));
+        assert_eq!(charge(300, 25), Some(Duration::from_millis(200)));
+        // After the pause, messages within the own share of 10 ms per second cause no new one.
+        assert_eq!([charge(500, 5), charge(500, 1), charge(600, 1)], [None, Some(Duration::from_millis(4)), None]);
+    }
+
+    #[test]
     fn connections_of_one_address_share_its_time_except_on_loopback() {
         let of = |address: &str, conn| WorkSource::new(address.parse().expect("an address"), ConnId(conn));
         assert_eq!(of("192.0.2.1", 1), of("192.0.2.1", 2));

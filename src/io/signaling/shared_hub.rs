@@ -28,9 +28,6 @@ use crate::time::{Time, WallClock, saturating_nanos};
 /// Pause between two batches of timers, in which the lock is free.
 const BATCH_PAUSE: Duration = Duration::from_millis(1);
 
-/// Pause after a batch that has left a queue more than half full. In this time, a client that reads makes room for another batch.
-const CROWDED_BATCH_PAUSE: Duration = Duration::from_millis(20);
-
 /// The hub and all connections of a server.
 pub(in crate::io) struct SharedHub {
     started: Instant,
@@ -116,21 +113,14 @@ impl SharedHub {
                 }
             };
             tokio::select! {
-                () = wait => tokio::time::sleep(self.run_timer_batch()).await,
+                () = wait => {
+                    self.with_hub(|now, hub, sink| hub.on_deadline(now, sink));
+                    tokio::time::sleep(BATCH_PAUSE).await;
+                }
                 () = self.memory_pressure.notified() => self.enforce_budget(),
                 () = self.deadline_changed.notified() => {}
             }
         }
-    }
-
-    /// Runs a batch of due timers. Returns the pause before the next batch.
-    fn run_timer_batch(&self) -> Duration {
-        self.with_state(None, |now, state| {
-            self.queue_budget.take_crowded();
-            state.hub.on_deadline(now, &mut state.queues);
-            if self.queue_budget.take_crowded() { CROWDED_BATCH_PAUSE } else { BATCH_PAUSE }
-        })
-        .unwrap_or(BATCH_PAUSE)
     }
 
     /// Closes a connection because of an error, if it is still open.
@@ -390,6 +380,11 @@ impl EventSink for OutboundQueues {
         self.enqueue(to, &text, |queue, frame| queue.push_update(frame, key));
     }
 
+    fn has_room(&mut self, now: Time, to: &[ConnId]) -> bool {
+        // All queues are asked, so that the times of several clients that do not read run together.
+        to.iter().filter_map(|conn| self.queues.get(conn)).fold(true, |all, queue| queue.has_room(now) && all)
+    }
+
     fn control_surface_event(&mut self, event: ControlSurfaceEvent) {
         self.listeners.publish(&event);
     }
@@ -550,6 +545,39 @@ mod tests {
         assert_eq!(queues.evicted.last().map(|evicted| evicted.conn), Some(ConnId(largest)));
         drop((queues, other));
         assert_eq!(memory_budget.usage().used, 0);
+    }
+
+    #[test]
+    fn messages_that_can_wait_do_so_while_clients_read_but_at_most_10_s() {
+        let limits = SendQueueLimits { max_messages: 4, max_bytes: 99, budget_bytes: 999, max_updates: 9 };
+        let budget = QueueBudget::new(limits);
+        let mut queues = OutboundQueues::default();
+        let members = [ConnId(1), ConnId(2), ConnId(3)];
+        for conn in members {
+            queues.queues.insert(conn, Arc::new(new_queue(&budget)));
+        }
+        let second = |second: u64| Time::from_millis(1_000 * second);
+        let mut has_room = |at, sent: &[u64], read: &[u64]| {
+            for conn in sent {
+                queues.send(&[ConnId(*conn)], "12345678".to_owned());
+            }
+            for conn in read {
+                queues.queues[&ConnId(*conn)].advance(10);
+            }
+            assert_eq!(queues.evicted, []);
+            queues.has_room(second(at), &members)
+        };
+        // Half of a queue must be free.
+        assert_eq!([has_room(0, &[1, 1], &[]), has_room(0, &[1, 2, 2, 2, 3, 3], &[])], [true, false]);
+        // Connection 1 does not read. Connection 2 reads what is queued within 10 s, while more is queued.
+        assert_eq!([has_room(6, &[2], &[2, 2, 2]), has_room(9, &[2, 2], &[])], [false, false]);
+        // The wait for connection 1 is over. The wait for connection 2 began when its earlier messages were read.
+        assert!(!has_room(10, &[], &[]));
+        assert!(!has_room(18, &[], &[]));
+        assert!(has_room(19, &[], &[]));
+        // Connection 3 fills its queue later, and is waited for.
+        assert!(!has_room(20, &[3], &[]));
+        assert!(has_room(21, &[], &[3]));
     }
 
     /// Four connections use up the budget with incomplete messages. Only connections that sent incomplete messages are closed.

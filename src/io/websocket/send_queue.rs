@@ -5,7 +5,7 @@
 //! is closed (`evict` in `io/signaling/shared_hub.rs`).
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use axum::body::Bytes;
 use super::frame_queue::FrameQueue;
 use crate::memory_budget::ConnectionMemory;
 use crate::signaling::{CloseCode, UpdateKey};
+use crate::time::Time;
 
 /// Limits on the outbound queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,18 +42,11 @@ impl Default for SendQueueLimits {
 pub(in crate::io) struct QueueBudget {
     pub(in crate::io) limits: SendQueueLimits,
     pub(in crate::io) used_bytes: AtomicU64,
-    /// Whether a frame was appended to a queue that is more than half full, or while the budget is more than half used.
-    is_crowded: AtomicBool,
 }
 
 impl QueueBudget {
     pub(in crate::io) fn new(limits: SendQueueLimits) -> Arc<Self> {
-        Arc::new(Self { limits, used_bytes: AtomicU64::new(0), is_crowded: AtomicBool::new(false) })
-    }
-
-    /// Whether a queue or the budget was more than half full since the last call.
-    pub(in crate::io) fn take_crowded(&self) -> bool {
-        self.is_crowded.swap(false, Ordering::Relaxed)
+        Arc::new(Self { limits, used_bytes: AtomicU64::new(0) })
     }
 
     /// Whether the queues use more than the budget.
@@ -72,6 +66,9 @@ const FRAME_OVERHEAD: usize = 128;
 /// Maximum size of a partly written frame that is still sent when a slow connection is closed. The memory budget no longer counts the frame
 /// then, so the connection's own charge must cover it.
 const MAX_UNFINISHED_BYTES: usize = 4 << 10;
+
+/// Maximum time for which messages that can wait do wait for a client: in this time, a client that reads takes all queued messages.
+const MAX_BACKLOG_AGE: Duration = Duration::from_secs(10);
 
 /// How a connection is to be closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +125,8 @@ struct SendQueueState {
     frames: FrameQueue,
     /// Bytes received so far of an incomplete message.
     partial_message_bytes: usize,
+    /// When [`SendQueue::has_room`] found no room, and how many of the frames queued at that time are still queued.
+    backlog: Option<(Time, usize)>,
     /// The waiting writer and the event that it waits for.
     writer: Option<(Waker, WakeOn)>,
     close: CloseState,
@@ -211,14 +210,24 @@ impl SendQueue {
             return Err(QueueFull::Memory);
         }
         inner.frames.push(frame, key);
-        let is_half_full = inner.frames.len() > max_messages / 2 || inner.frames.bytes() > max_bytes / 2;
-        if is_half_full || self.budget.used_bytes() > budget_bytes / 2 {
-            self.budget.is_crowded.store(true, Ordering::Relaxed);
-        }
         if matches!(inner.writer, Some((_, WakeOn::Anything))) {
             wake_writer(inner);
         }
         Ok(())
+    }
+
+    /// Whether a message that can wait may be appended: the queue is empty, or at least half of the queue and of the budget is free.
+    /// Messages do not wait for a client that does not read. The queue of this client then overflows.
+    pub(in crate::io) fn has_room(&self, now: Time) -> bool {
+        let mut inner = self.lock();
+        let SendQueueLimits { max_messages, max_bytes, budget_bytes, .. } = self.budget.limits;
+        let (frames, bytes) = (inner.frames.len(), inner.frames.bytes());
+        let is_half_free = frames <= max_messages / 2 && bytes <= max_bytes / 2;
+        if frames == 0 || (is_half_free && self.budget.used_bytes() <= budget_bytes / 2) {
+            return true;
+        }
+        let (since, _) = *inner.backlog.get_or_insert((now, frames));
+        now >= since + MAX_BACKLOG_AGE
     }
 
     /// Closes the connection after the queued frames. Only the first close counts.
@@ -337,6 +346,7 @@ impl SendQueue {
         let before = inner.frames.len();
         let done = inner.frames.advance(bytes);
         let frames = before - inner.frames.len();
+        inner.backlog = inner.backlog.and_then(|(since, left)| (left > frames).then(|| (since, left - frames)));
         drop(inner);
         self.release(done, frames);
     }

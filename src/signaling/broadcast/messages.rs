@@ -22,6 +22,9 @@ use crate::time::WallClock;
 /// Maximum delay of a message.
 pub const MAX_BROADCAST_DELAY: Duration = Duration::from_secs(3_600);
 
+/// How long delayed messages wait before the hub checks again whether the queues of their receivers have room.
+const FULL_QUEUE_RETRY: Duration = Duration::from_millis(10);
+
 /// Origin of a message: room, sender and receive time.
 #[derive(Clone, Copy)]
 pub(super) struct MessageOrigin<'a> {
@@ -153,14 +156,25 @@ fn retained_bytes(client: &ClientInfo) -> usize {
     query + client.claims.as_ref().map_or(0, json::serialized_len)
 }
 
-/// Relays a message whose delay is over.
+/// Relays a message whose delay is over, as soon as the queues of the room have room for it. Later messages of the room wait behind it.
 pub(super) fn relay_delayed(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,
     limits: &SignalingLimits,
     id: u64,
 ) {
-    let Some(message) = dialect.delay_queue.take(id) else { return };
+    let Some(room) = dialect.delay_queue.on_due(id).map(str::to_owned) else { return };
+    let now = ctx.now.monotonic;
+    let mut schedule =
+        |at, id| ctx.timers.insert(at, TimerEvent::Dialect(Dialect::Broadcast, DialectTimer::DelayedMessage(id)));
+    if !ctx.sink.has_room(now, &dialect.connections(&room)) {
+        dialect.delay_queue.set_timer(id, schedule(now + FULL_QUEUE_RETRY, id));
+        return;
+    }
+    let Some((message, next)) = dialect.delay_queue.take(id) else { return };
+    if let Some(next) = next {
+        dialect.delay_queue.set_timer(next, schedule(now, next));
+    }
     let DelayedMessage { room, sender, received_at, bytes, variant, payload, .. } = message;
     // Parsing always succeeds, because this server wrote the text.
     let Some(payload) = json::from_str_unlimited_depth(&payload) else { return };

@@ -1,6 +1,6 @@
 //! The state of the broadcast dialect: rooms, their members and handlers, and delayed messages.
 
-use std::collections::{BTreeMap, HashMap, hash_map};
+use std::collections::{BTreeMap, HashMap, VecDeque, hash_map};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -46,6 +46,12 @@ impl BroadcastDialect {
         let room = self.rooms.find(name).and_then(|key| self.rooms.get(key));
         let members = room.into_iter().flat_map(|room| &room.members);
         members.filter(|member| member.data.is_control_channel == control).map(|member| member.conn).collect()
+    }
+
+    /// The connections of all members and control channels of a room.
+    pub(super) fn connections(&self, name: &str) -> Vec<ConnId> {
+        let room = self.rooms.find(name).and_then(|key| self.rooms.get(key));
+        room.into_iter().flat_map(|room| &room.members).map(|member| member.conn).collect()
     }
 
     /// Whether `conn` is a member with a token.
@@ -140,6 +146,8 @@ pub(super) struct DelayQueue {
 struct RoomUsage {
     total: Usage,
     by_source: HashMap<IpAddr, Usage>,
+    /// Messages whose delay is over, but which wait for the queues of their receivers. Only the first one has a timer.
+    waiting: VecDeque<u64>,
 }
 
 /// A number of messages and their bytes.
@@ -183,11 +191,31 @@ impl DelayQueue {
         Ok(())
     }
 
-    /// Removes a message whose delay is over.
-    pub(super) fn take(&mut self, id: u64) -> Option<DelayedMessage> {
+    /// Puts a message whose delay is over behind the waiting messages of its room. Returns the room if the message is the first one.
+    pub(super) fn on_due(&mut self, id: u64) -> Option<&str> {
+        let (DelayedMessage { room, .. }, _) = self.messages.get(&id)?;
+        let waiting = &mut self.rooms.get_mut(room)?.waiting;
+        if waiting.front() != Some(&id) {
+            waiting.push_back(id);
+        }
+        (waiting.front() == Some(&id)).then_some(room)
+    }
+
+    /// Sets the timer of a waiting message.
+    pub(super) fn set_timer(&mut self, id: u64, timer: TimerKey) {
+        if let Some((_, current)) = self.messages.get_mut(&id) {
+            *current = timer;
+        }
+    }
+
+    /// Removes the first waiting message of a room. Also returns the id of the next one.
+    pub(super) fn take(&mut self, id: u64) -> Option<(DelayedMessage, Option<u64>)> {
         let (message, _) = self.messages.remove(&id)?;
+        let waiting = &mut self.rooms.get_mut(&message.room)?.waiting;
+        waiting.pop_front();
+        let next = waiting.front().copied();
         self.release(&message.room, message.source, message.charged_bytes);
-        Some(message)
+        Some((message, next))
     }
 
     /// Removes the messages of a room, and returns their timers.

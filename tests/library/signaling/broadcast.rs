@@ -32,6 +32,8 @@ struct RecordingSink {
     messages: Vec<(ConnId, Value)>,
     texts: Vec<String>,
     closed: Vec<ConnId>,
+    /// Connections whose queues have no room.
+    full: Vec<ConnId>,
 }
 
 impl EventSink for RecordingSink {
@@ -41,6 +43,10 @@ impl EventSink for RecordingSink {
         let message = Value::deserialize(&mut reader).expect("JSON");
         self.texts.push(text);
         self.messages.extend(to.iter().map(|conn| (*conn, message.clone())));
+    }
+
+    fn has_room(&mut self, _: Time, to: &[ConnId]) -> bool {
+        !to.iter().any(|conn| self.full.contains(conn))
     }
 
     fn close(&mut self, conn: ConnId, _: u16, _: &str) {
@@ -260,6 +266,45 @@ fn a_burst_of_delayed_messages_takes_many_calls() {
     let long = json!({"type": "post", "content": "x".repeat(100_000), "delay": 5}).to_string();
     (0..9).for_each(|_| hub.on_text(Time::from_millis(5_000), ConnId(1), &long, &mut sink));
     assert_eq!(run_timers(&mut hub, Time::from_millis(10_000), &mut sink), 3);
+}
+
+#[test]
+fn delayed_messages_of_a_room_wait_in_order_until_every_queue_has_room() {
+    let (hub, secret) = hub(BroadcastSettings::default());
+    let mut handlers = RoomHandlers::default();
+    let broadcast_delay = Duration::from_secs(5);
+    handlers.insert("stage", DeclaredRoom { requires_auth: false, broadcast_delay, ..DeclaredRoom::default() });
+    let mut hub = hub.with_handlers(handlers);
+    for (conn, path) in [(1, "/radio"), (2, "/radio"), (3, "/radio"), (4, "/stage"), (5, "/stage")] {
+        connect(&mut hub, conn, path, &token(&secret, &path[1..]));
+    }
+    let mut sink = RecordingSink { full: vec![ConnId(3)], ..RecordingSink::default() };
+    // A hundred messages are due together, and one is due while they wait.
+    (0..100).for_each(|number| hub.on_text(Time::ZERO, ConnId(1), &post(number), &mut sink));
+    hub.on_text(Time::from_millis(50), ConnId(1), &post(100), &mut sink);
+    hub.on_text(Time::ZERO, ConnId(4), r#"{"content":"other room"}"#, &mut sink);
+    let received = |sink: &mut RecordingSink, conn| {
+        let messages = std::mem::take(&mut sink.messages).into_iter();
+        messages
+            .filter(|(to, _)| *to == ConnId(conn))
+            .map(|(_, message)| message["content"].clone())
+            .collect::<Vec<_>>()
+    };
+    run_timers(&mut hub, Time::from_millis(5_000), &mut sink);
+    assert_eq!((sink.messages.len(), received(&mut sink, 5)), (1, vec![json!("other room")]));
+    run_timers(&mut hub, Time::from_millis(5_090), &mut sink);
+    assert_eq!((sink.messages.len(), hub.next_deadline()), (0, Some(Time::from_millis(5_100))));
+    sink.full.clear();
+    run_timers(&mut hub, Time::from_millis(5_100), &mut sink);
+    assert_eq!(received(&mut sink, 3), (0..=100).map(|number| json!(number)).collect::<Vec<_>>());
+    assert_eq!((hub.total_counters().delayed_messages, sink.closed.len()), (0, 0));
+    // Nothing waits for a room that the operator has closed.
+    sink.full.push(ConnId(3));
+    (0..9).for_each(|number| hub.on_text(Time::from_millis(6_000), ConnId(1), &post(number), &mut sink));
+    run_timers(&mut hub, Time::from_millis(11_000), &mut sink);
+    hub.close_room_of(Time::from_millis(11_000), Dialect::Broadcast, "radio", &mut sink).expect("the room is open");
+    assert!(run_timers(&mut hub, Time::from_millis(12_000), &mut sink) < 2);
+    assert_eq!((sink.messages.len(), hub.total_counters().delayed_messages), (0, 0));
 }
 
 #[test]
