@@ -381,8 +381,9 @@ impl EventSink for OutboundQueues {
     }
 
     fn has_room(&mut self, now: Time, to: &[ConnId]) -> bool {
-        // All queues are asked, so that the times of several clients that do not read run together.
-        to.iter().filter_map(|conn| self.queues.get(conn)).fold(true, |all, queue| queue.has_room(now) && all)
+        // Every queue is checked, so that the waiting times of several clients that do not read run at once.
+        let full = to.iter().filter_map(|conn| self.queues.get(conn)).filter(|queue| !queue.has_room(now)).count();
+        full == 0
     }
 
     fn control_surface_event(&mut self, event: ControlSurfaceEvent) {
