@@ -381,7 +381,7 @@ impl EventSink for OutboundQueues {
     }
 
     fn has_room(&mut self, now: Time, to: &[ConnId]) -> bool {
-        // All queues are asked, so that the times of several clients that do not read run together.
+        // All queues are checked, so that the times of several clients that do not read run together.
         to.iter().filter_map(|conn| self.queues.get(conn)).fold(true, |all, queue| queue.has_room(now) && all)
     }
 
