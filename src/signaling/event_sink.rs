@@ -24,7 +24,7 @@ pub trait EventSink {
         self.send(to, text);
     }
 
-    /// Whether a message that can wait may be sent to these connections now. Otherwise, the hub asks again later. By default, it may.
+    /// Whether a message that can wait may be sent to these connections now. Otherwise, the hub tries again later. By default, it may.
     fn has_room(&mut self, now: Time, to: &[ConnId]) -> bool {
         let _ = (now, to);
         true
