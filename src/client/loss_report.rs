@@ -220,7 +220,9 @@ impl LossReportRequester {
                 .into_iter()
                 .any(|time| datagram == stun::counts_request(id, time))
         };
-        (1..=self.queries + 2).contains(&age) && (stun::is_response_to(datagram, &id) || is_echoed())
+        let is_boundary = [&self.baseline, &self.last].iter().any(|query| query.id == id && query.requests_sent > 0);
+        let is_sent = is_boundary || (1..=self.queries).contains(&age);
+        is_sent && (stun::is_response_to(datagram, &id) || is_echoed())
     }
 
     /// Packets of `stream` that were lost upstream before the latest sample.

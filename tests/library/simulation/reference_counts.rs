@@ -251,10 +251,11 @@ pub(crate) fn count(config: &ReferenceConfig, log: &[Event]) -> ReferenceCounts 
                 };
                 let sent = &mut packets[stream as usize];
                 let known = number.zip(sent.first()).map(|(number, first)| number.wrapping_sub(first.number) as usize);
-                let known = known.filter(|index| *index < sent.len() && sent.len() - 1 - index < WINDOW);
+                let known = known
+                    .filter(|index| *index < sent.len() && sent.len() - 1 - index < WINDOW && !sent[*index].refused);
                 match known {
                     None if number.is_some_and(|number| keepalives.contains(&(stream, number))) => {}
-                    None if sent.is_empty() => numbers.stray += 1,
+                    None if sent.iter().all(|packet| packet.refused) => numbers.stray += 1,
                     None => counts[stream as usize].unmatched += 1,
                     Some(index) => {
                         let packet_outcome = arrive(config, stream, &mut sent[index], index, *at, bytes, &mut counts);

@@ -65,14 +65,14 @@ fn quiet_run_prints_only_the_report() {
 
 #[test]
 fn bound_address_and_port_are_the_source_of_the_packets() {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let free = UdpSocket::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
-    let to = socket.local_addr().unwrap();
-    run(&format!("probe {to} -c 1 --bind {free} --timeout 10ms"));
-    let mut datagram = [0; 100];
-    assert_eq!(socket.recv_from(&mut datagram).unwrap().1, free);
-    run(&format!("probe {to} -c 1 --bind 127.0.0.3 --timeout 10ms"));
-    assert_eq!(socket.recv_from(&mut datagram).unwrap().1.ip().to_string(), "127.0.0.3");
+    let source = |bind: &str| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        run(&format!("probe {} -c 1 --bind {bind} --timeout 10ms", socket.local_addr().unwrap()));
+        socket.recv_from(&mut [0; 100]).unwrap().1
+    };
+    assert_eq!(source(&free.to_string()), free);
+    assert_eq!(source("127.0.0.3").ip().to_string(), "127.0.0.3");
 }
 
 #[test]

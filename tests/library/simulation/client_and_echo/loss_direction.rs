@@ -280,7 +280,14 @@ fn compare_with_arrivals(
         if copies_hide || reported.lost == 0 {
             continue;
         }
-        let missing = sent.iter().filter(|(of, number)| *of == stream && !there.contains(number)).count() as u64;
+        let is_refused = |packet: &(Stream, u32)| {
+            view.log.iter().any(|event| {
+                matches!(event, Event::Sent { refused: true, .. }) && self::sent(event).as_ref() == Some(packet)
+            })
+        };
+        let missing =
+            sent.iter().filter(|packet| packet.0 == stream && !there.contains(&packet.1) && !is_refused(packet));
+        let missing = missing.count() as u64;
         // A bit flip on the downstream link can turn a reply into another packet's reply. The other packet may never have arrived at the
         // server. Then that packet does not count as lost.
         let missing = missing.min(reported.lost);
