@@ -10,6 +10,9 @@ use std::time::Duration;
 /// Nanoseconds in one second.
 pub const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
+/// A host pauses if it does not run for longer than this, although it should.
+pub const MIN_PAUSE: Duration = Duration::from_millis(50);
+
 /// A point in time, in nanoseconds since the driver's origin. The range is 584 years.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);

@@ -11,9 +11,6 @@ use super::loss_report::{CountSample, TimedReport};
 use crate::stats::FinalOutcome;
 use crate::time::{Time, saturating_nanos};
 
-/// A poll that is later than this is a pause. A packet that is overdue by more than this, and by more than one interval, is not sent.
-pub const MIN_PAUSE: Duration = Duration::from_millis(50);
-
 /// The resolution of the server's reports.
 const MILLISECOND: Duration = Duration::from_millis(1);
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
-use super::hosts::Hosts;
+use super::hosts::{Hosts, Pause};
 use super::results::PacketObserver;
 use super::results::{ProgressCounters, RunKind, RunResults, StopSignal, StreamKind};
 use super::sent_packets::{ROUND_TRIPS_PER_SECOND, ReceivedReply, SentPackets};
@@ -130,6 +130,10 @@ impl FrameTracker {
                     self.pacing.on_sent(due, sent_at);
                 }
             }
+            MoqtClientEvent::FrameSkipped { due } => {
+                self.sent_frames.on_not_sent(due, false, &mut self.hosts, &mut *self.observer);
+            }
+            MoqtClientEvent::Paused { start, end } => self.hosts.this.add_pause(Pause { start, end }, end - start),
             MoqtClientEvent::FrameReturned { group, frame, at, intact, first_of_group, ref payload, .. } => {
                 self.results.groups.returned += u64::from(first_of_group);
                 self.on_frame_received((group, frame), at, intact, payload);
@@ -207,6 +211,7 @@ impl FrameTracker {
         run.timeout_ns = saturating_nanos(self.config.timeout);
         run.late_after_ns = self.config.late_after.map(saturating_nanos);
         run.interrupted = interrupted;
+        run.pauses = self.hosts.this.results(self.first_due.unwrap_or_default());
         // A run that failed before the first frame has no stream.
         if self.sent_frames.has_sent() || self.results.failure.is_none() {
             let overdue: Vec<(Time, Time)> = self.sent_frames.overdue(incomplete).collect();

@@ -321,7 +321,7 @@ pub struct AudioResults {
     pub configured_server_delay_ns: Option<u64>,
     /// Packets that were sent late because their samples were not ready when they were due.
     pub underruns: u64,
-    /// Time by which underruns of more than [`MIN_PAUSE`](super::MIN_PAUSE) delayed the schedule, in nanoseconds.
+    /// Time by which underruns of more than [`MIN_PAUSE`](crate::time::MIN_PAUSE) delayed the schedule, in nanoseconds.
     #[serde(default)]
     pub source_paused_ns: u64,
     /// Capture device, if the audio came from one.

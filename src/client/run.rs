@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::hosts::{MIN_PAUSE, Pause, ServerResults};
+use super::hosts::{Pause, ServerResults};
 use super::loss_report::LossReportRequester;
 use super::results::PacketObserver;
 use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, StreamKind, WaitResult};
 use super::sent_packets::{PacketTracker, ReceivedReply, parse_reply};
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::StreamStats;
-use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
+use crate::time::{MIN_PAUSE, NANOS_PER_SECOND, Time, saturating_nanos};
 use crate::wire::{self, HEADER_LEN, Header, PacketType};
 
 /// Maximum packets sent before the socket is read again. Without this limit, a fast workload could delay the handling of stop

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::hosts::{Hosts, MIN_PAUSE};
+use super::hosts::Hosts;
 use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio};
 use super::results::{ProgressCounters, StreamKind};
 use crate::node::{SendStatus, Transmit, TransmitSink};
 use crate::stats::{FinalOutcome, History, PacingStats, Reordering, StreamStats};
-use crate::time::{Time, saturating_nanos};
+use crate::time::{MIN_PAUSE, Time, saturating_nanos};
 use crate::wire::{self, HEADER_LEN, PING_PAYLOAD_LEN, PacketType, PingPayload};
 
 /// Maximum tracked packets per stream. After this many later packets, the outcome of a packet is final. At 375 packets per second, this

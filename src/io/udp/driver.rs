@@ -8,7 +8,7 @@ use crate::address::canonical_socket_addr;
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::{AddressChange, HostTiming};
-use crate::time::Time;
+use crate::time::{MIN_PAUSE, Time};
 
 /// Maximum number of batches received before due packets are sent. Otherwise, a flood could delay the due packets.
 const MAX_READS_PER_TURN: usize = 4;
@@ -16,9 +16,6 @@ const MAX_READS_PER_TURN: usize = 4;
 /// During this last part of a busy-wait, the driver does not read the socket. A read takes a few microseconds and could delay the packets
 /// that are due at the deadline.
 const SPIN_READ_GUARD: Duration = Duration::from_micros(8);
-
-/// After a sleep that took this much longer than planned, the receive buffer may have been full.
-const MIN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Maximum time that a node may continue after a stop request. Ctrl-C must end a run at once.
 const MAX_STOP_DELAY: Duration = Duration::from_millis(200);
@@ -264,7 +261,7 @@ fn run_loop(
                 readable = !timed_out;
                 let woken = io.now();
                 if woken > until + MIN_PAUSE {
-                    // The time of a pause is not a timer error.
+                    // The receive buffer may have been full. The time of a pause is not a timer error.
                     node.on_dropped(io.dropped().unwrap_or(0));
                     readable = true;
                 } else if timed_out {

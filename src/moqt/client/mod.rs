@@ -16,7 +16,7 @@ use super::error_code;
 use super::message::SubscribeUpdate;
 use super::version::PathFormat;
 use super::{MAX_LATENCY_MS, MoqtVersion, Session, SessionEvent, SessionHandler, StreamHandle, TrackPath};
-use crate::time::Time;
+use crate::time::{MIN_PAUSE, Time};
 use payload::{FrameSource, NextFrame};
 use sent_frames::{ReceivedFrame, SentFrames};
 
@@ -149,8 +149,12 @@ pub struct MoqtClient {
     open_groups: Vec<StreamHandle>,
     /// Groups being received: sequence number and frames received.
     receiving: BTreeMap<StreamHandle, (u64, usize)>,
-    /// Frames sent.
+    /// Frames sent or skipped.
     frames_sent: u64,
+    /// When the client last ran.
+    last_run: Time,
+    /// When the last pause of this host ended.
+    resumed_at: Option<Time>,
     source: FrameSource,
     sent_frames: SentFrames,
 }
@@ -172,6 +176,8 @@ impl MoqtClient {
             open_groups: Vec::new(),
             receiving: BTreeMap::new(),
             frames_sent: 0,
+            last_run: Time::ZERO,
+            resumed_at: None,
             source,
             sent_frames,
         }
@@ -247,6 +253,16 @@ impl MoqtClient {
                 start += now - due;
                 (due, self.phase) = (now, ClientPhase::Sending { start });
             }
+            if due + MIN_PAUSE.max(self.config.group_period()) < now {
+                let is_text = !matches!(self.config.payload, FramePayload::Random(_));
+                if frame == 0 && self.frames_sent > 0 && !is_text {
+                    self.skip_group(now, start);
+                    continue;
+                }
+                // No text is skipped, and a group that was begun is completed. Instead, the schedule is delayed.
+                start += now - due;
+                (due, self.phase) = (now, ClientPhase::Sending { start });
+            }
             let Some(payload) = self.source.bytes_of(self.frames_sent).filter(|_| due <= now) else { return };
             if frame == 0 {
                 let open = |subscriber: &StreamHandle| {
@@ -269,6 +285,26 @@ impl MoqtClient {
         }
     }
 
+    /// Skips the group that would be sent next.
+    fn skip_group(&mut self, now: Time, start: Time) {
+        let frames = self.frames_sent..self.frames_sent + self.config.frames_per_group as u64;
+        self.sent_frames.record_skipped(now, frames.clone().map(|frame| start + self.config.due_offset(frame)));
+        self.frames_sent = frames.end;
+    }
+
+    /// Detects a pause of this host.
+    fn detect_pause(&mut self, now: Time) {
+        let last_run = std::mem::replace(&mut self.last_run, now);
+        let planned = match self.phase {
+            ClientPhase::Sending { .. } | ClientPhase::FinalWait { .. } => self.next_deadline(),
+            _ => None,
+        };
+        if planned.is_some_and(|planned| planned > Time::ZERO && now > planned.max(last_run) + MIN_PAUSE) {
+            self.sent_frames.push_event(MoqtClientEvent::Paused { start: last_run, end: now });
+            self.resumed_at = Some(now);
+        }
+    }
+
     fn on_frame(&mut self, now: Time, group: StreamHandle, payload: Bytes) {
         let Some((sequence, frames)) = self.receiving.get_mut(&group) else { return };
         let (sequence, frame) = (*sequence, *frames);
@@ -285,7 +321,8 @@ impl MoqtClient {
 
     /// Time at which the run ends if its last frame was sent at `since`.
     fn finish_deadline(&self, since: Time) -> Time {
-        let deadline = since + self.reply_timeout();
+        // After a pause, the echoes that arrived meanwhile are still to be read.
+        let deadline = self.resumed_at.map_or(since, |at| at.max(since)) + self.reply_timeout();
         self.sent_frames
             .all_returned_at()
             .map_or(deadline, |complete| deadline.min(complete.max(since) + DUPLICATE_WAIT))
@@ -354,6 +391,7 @@ fn wire_sequence_offset(version: Option<MoqtVersion>) -> u64 {
 
 impl SessionHandler for MoqtClient {
     fn on_event(&mut self, now: Time, session: &mut Session, event: SessionEvent) {
+        self.detect_pause(now);
         if let SessionEvent::Closed { code, reason, closed_locally } = event {
             let has_all =
                 matches!(self.phase, ClientPhase::FinalWait { .. }) && self.sent_frames.all_returned_at().is_some();
@@ -423,6 +461,7 @@ impl SessionHandler for MoqtClient {
     }
 
     fn handle_timeout(&mut self, now: Time, session: &mut Session) {
+        self.detect_pause(now);
         if let ClientPhase::Sending { start } = self.phase {
             self.send_due(now, session, start);
         }

@@ -66,6 +66,18 @@ pub enum MoqtClientEvent {
         /// Payload bytes.
         bytes: usize,
     },
+    /// A frame was not sent, because it was overdue after a pause of this host. Frames are skipped and sent in order.
+    FrameSkipped {
+        /// When it was due.
+        due: Time,
+    },
+    /// This host did not run.
+    Paused {
+        /// When the client ran before the pause.
+        start: Time,
+        /// When the client ran again.
+        end: Time,
+    },
     /// The last frame was sent.
     AllSent {
         /// Time of the event.
@@ -201,17 +213,27 @@ impl SentFrames {
     /// Records the next frame sent. Frames are recorded in order.
     pub(super) fn record_sent(&mut self, group: u64, sent_at: Time, due: Time, bytes: usize) {
         if group == self.first_sequence + self.groups.len() as u64 {
-            if self.groups.len() == (FRAME_WINDOW / self.frames_per_group).clamp(1, GROUP_WINDOW) {
-                self.finalize_oldest(sent_at);
-            }
-            let frames = Vec::with_capacity(self.frames_per_group.min(64));
-            self.groups.push_back(SentGroup { frames, frames_returned: 0 });
+            self.begin_group(sent_at);
         }
         let Some(SentGroup { frames, .. }) = self.groups.back_mut() else { return };
         let frame = frames.len();
         frames.push(SentFrame { sent_at, returned: false });
         self.outstanding += 1;
         self.push_event(MoqtClientEvent::FrameSent { group, frame, sent_at, due, bytes });
+    }
+
+    /// Records a group that was due at `due` and of which no frame is sent.
+    pub(super) fn record_skipped(&mut self, now: Time, due: impl Iterator<Item = Time>) {
+        self.begin_group(now);
+        self.events.extend(due.map(|due| MoqtClientEvent::FrameSkipped { due }));
+    }
+
+    fn begin_group(&mut self, now: Time) {
+        if self.groups.len() == (FRAME_WINDOW / self.frames_per_group).clamp(1, GROUP_WINDOW) {
+            self.finalize_oldest(now);
+        }
+        let frames = Vec::with_capacity(self.frames_per_group.min(64));
+        self.groups.push_back(SentGroup { frames, frames_returned: 0 });
     }
 
     /// Finds the sent frame that matches a received frame, and reports the result as an event.
@@ -235,7 +257,9 @@ impl SentFrames {
             self.min_rtt = Some(self.min_rtt.map_or(at - sent_at, |min| min.min(at - sent_at)));
         }
         self.push_event(MoqtClientEvent::FrameReturned { group, frame, sent_at, at, intact, first_of_group, payload });
-        while self.groups.front().is_some_and(|group| group.frames_returned == self.frames_per_group) {
+        let per_group = self.frames_per_group;
+        let is_complete = |group: &SentGroup| group.frames.is_empty() || group.frames_returned == per_group;
+        while self.groups.front().is_some_and(is_complete) {
             self.finalize_oldest(at);
         }
     }

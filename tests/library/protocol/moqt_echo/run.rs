@@ -6,7 +6,7 @@ use jamjam_dev::client::{
     FrameTracker, GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, MoqtRunConfig, PacketEvent as Line,
     PacketObserver, PacketOutcome, RunKind, RunResults, StopSignal,
 };
-use jamjam_dev::moqt::client::{MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome};
+use jamjam_dev::moqt::client::{FramePayload, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_dev::moqt::{MoqtVersion, Transport};
 use jamjam_dev::stats::StreamStats;
 use jamjam_dev::time::Time;
@@ -270,4 +270,44 @@ fn failed_first_attempt_leaves_no_trace() {
         (moqt.version, moqt.connect_times, moqt.retried_path),
         (None, MoqtConnectTimes::default(), Some("echo".to_owned()))
     );
+}
+
+#[test]
+fn groups_overdue_after_a_pause_are_skipped_but_no_text_is() {
+    for (payload, skipped) in [(FramePayload::Random(20), 194), (FramePayload::Texts(vec!["hi".into()]), 0)] {
+        let sending = Sending { group_count: Some(400), group_interval: 10 * MS, payload, ..Sending::default() };
+        let mut peers = JoinedPeers::new(Plan { sending, ..Plan::default() });
+        // Group n, from 0, is due at 50 ms + n · 10 ms. The client does not run from 1 s to 3 s, so groups 96 to 289 are overdue by more
+        // than 50 ms.
+        peers.until(at(1_000));
+        peers.now = at(3_000);
+        assert_eq!(peers.finish(), MoqtRunOutcome::Completed);
+        let count = |wanted: fn(&MoqtClientEvent) -> bool| peers.events.iter().filter(|event| wanted(event)).count();
+        assert_eq!(count(|event| matches!(event, MoqtClientEvent::FrameSkipped { .. })), skipped);
+        assert_eq!(count(|event| matches!(event, MoqtClientEvent::FrameSent { .. })), 400 - skipped);
+        assert_eq!((peers.returned().len(), peers.lost()), (400 - skipped, vec![]));
+        let pauses = peers.events.iter().filter_map(|event| match *event {
+            MoqtClientEvent::Paused { start, end } => Some((start, end)),
+            _ => None,
+        });
+        assert_eq!(pauses.collect::<Vec<_>>(), [(at(1_000), at(3_000))]);
+    }
+}
+
+#[test]
+fn frames_skipped_after_a_pause_are_not_sent_and_have_no_round_trip() {
+    let mut tracker = TrackerFixture::new(1);
+    tracker.sent(1, 0, 100);
+    tracker.sent(2, 0, 110);
+    tracker.returned(1, 0, (100, 105), true);
+    tracker.on_event(&MoqtClientEvent::Paused { start: at(112), end: at(3_000) });
+    (120..124).for_each(|ms| tracker.on_event(&MoqtClientEvent::FrameSkipped { due: at(ms) }));
+    tracker.returned(2, 0, (110, 3_001), true);
+    tracker.sent(7, 0, 3_010);
+    tracker.returned(7, 0, (3_010, 3_015), true);
+    let run = tracker.end(3_200, MoqtRunOutcome::Completed, None);
+    assert_eq!((run.pauses.count, run.pauses.total_ns), (1, 2_888_000_000));
+    let frames = run.ping.expect("frames");
+    assert_eq!((frames.sent, frames.not_sent, frames.returned, frames.rtt.count()), (3, 4, 3, 2));
+    assert_eq!(frames.rtt.max(), Some(5_000_000));
 }
