@@ -244,7 +244,7 @@ fn first_probe_from_the_own_machine_is_logged_with_its_kind() {
         (1..=3).for_each(|number| drop(health_check.exchange(&ping(number))));
     }
     let (probe, stun) = (Client::connect(server.address), Client::connect(server.address));
-    (1..=4).for_each(|number| drop(probe.exchange(&ping(number))));
+    (1..=9).for_each(|number| drop(probe.exchange(&ping(number))));
     stun.send(&[1, 1]);
     for (client, kind) in [(&probe, "LATENCY_PING"), (&stun, "malformed")] {
         let line = server.line_starting_with("echo: source first seen ");

@@ -15,12 +15,14 @@ pub fn fixture(name: &str) -> PathBuf {
     crate::repository().join("fixtures/audio").join(name)
 }
 
-/// Calls `work` with each of `items` concurrently, and returns the results in the same order.
-pub fn at_once<I: Send, O: Send>(items: impl IntoIterator<Item = I>, work: impl Fn(I) -> O + Sync) -> Vec<O> {
-    std::thread::scope(|scope| {
+/// Calls `work` with each of `items` concurrently, and returns the results in the same order. Programs that run at once can keep each other
+/// from running, so that some skip packets. Therefore, a failed call is repeated alone.
+pub fn at_once<I: Clone + Send, O: Send>(items: impl IntoIterator<Item = I>, work: impl Fn(I) -> O + Sync) -> Vec<O> {
+    let items: Vec<I> = items.into_iter().collect();
+    let results: Vec<_> = std::thread::scope(|scope| {
         let work = &work;
-        let threads: Vec<_> = items.into_iter().map(|item| scope.spawn(move || work(item))).collect();
-        let results: Vec<_> = threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
-        results.into_iter().map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    })
+        let threads: Vec<_> = items.iter().cloned().map(|item| scope.spawn(move || work(item))).collect();
+        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+    });
+    items.into_iter().zip(results).map(|(item, result)| result.unwrap_or_else(|_| work(item))).collect()
 }
