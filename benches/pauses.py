@@ -87,12 +87,15 @@ def violations(report, exit_code, injected):
     too_few = 2 * evaluated["sent"] < evaluated["sent"] + evaluated["not_sent"]
     if exit_code != int(too_few):
         found.append(f"exit code {exit_code}, expected {int(too_few)}: {report['verdict']}")
+    # A busy machine adds pauses and short stalls of its own.
+    is_busy = False
     for who, part in (("client", report["host_timing"]), ("server", report["server"] or {})):
         expected, reported = 1e3 * sum(injected[who]), part.get("paused_ms", 0.0)
-        # A busy machine adds short pauses of its own.
-        if abs(reported - expected) > 0.05 * expected + 150:
+        has_own_pauses = part.get("pauses", 0) > len(injected[who])
+        is_busy |= has_own_pauses
+        if reported < 0.95 * expected - 60 or not has_own_pauses and reported > 1.05 * expected + 60:
             found.append(f"{who}: injected {expected:.0f} ms, reported {reported:.0f} ms")
-    if report["findings"]:
+    if report["findings"] and not is_busy:
         found.append(f"findings about a faultless path: {report['findings']}")
     return found
 
