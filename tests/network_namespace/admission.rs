@@ -180,7 +180,8 @@ fn spoofed_flood_is_answered_up_to_the_limit_without_harming_clients() {
             assert!(reached > 2_000 && stats.count("dropped_packet_rate") > 0, "{stats}");
             if stats.count("kernel_dropped") == 0 {
                 // All other packets belong to the client: AUDIO, one KEEPALIVE per second, and the responses to its queries.
-                let own = stats.count("sent") + stats.count("immediate_replies") - reached - stats.count("stun_requests");
+                let own =
+                    stats.count("sent") + stats.count("immediate_replies") - reached - stats.count("stun_requests");
                 assert!((754..=756).contains(&own), "{own}: {stats}");
                 assert_eq!((returned, code), (750, Some(0)), "{report:#}");
                 return;
