@@ -115,8 +115,7 @@ pub(super) struct Hosts {
     pub(super) server: HostLog,
     /// All pauses of the server are known for packets that returned by this time.
     pub(super) server_known_until: Time,
-    /// The first and the last report of the server.
-    reports: Option<(TimedReport, TimedReport)>,
+    last_report: Option<TimedReport>,
     /// The server's delay for AUDIO in nanoseconds, and when this host received the first report of it.
     pub(super) reported_delay: Option<(Time, u64)>,
 }
@@ -128,7 +127,7 @@ impl Hosts {
             this: HostLog::default(),
             server: HostLog::default(),
             server_known_until: Time::MAX,
-            reports: None,
+            last_report: None,
             reported_delay: None,
         }
     }
@@ -136,7 +135,7 @@ impl Hosts {
     /// Records what the server reported about itself. Counting started at `started`; earlier pauses do not matter.
     pub(super) fn on_server_report(&mut self, report: &TimedReport, started: Option<Time>) {
         let TimedReport { report: now, requested_at, received_at } = *report;
-        let last = self.reports.map(|(_, last)| last);
+        let last = self.last_report;
         // A server that restarted counts from 0 again. An overtaken response is ignored.
         let is_same = last.is_some_and(|last| last.report.received.epoch == now.received.epoch);
         if is_same && last.is_some_and(|last| last.requested_at > requested_at) {
@@ -162,12 +161,12 @@ impl Hosts {
         self.server.dropped += u64::from(now.dropped.saturating_sub(dropped));
         self.server.dropped_total += u64::from(now.dropped.saturating_sub(dropped));
         self.reported_delay.get_or_insert((received_at, saturating_nanos(now.delay)));
-        self.reports = Some((self.reports.map_or(*report, |(first, _)| first), *report));
+        self.last_report = Some(*report);
     }
 
     /// When the last report of the server arrived.
     pub(super) fn last_report_at(&self) -> Option<Time> {
-        self.reports.map(|(_, last)| last.received_at)
+        self.last_report.map(|last| last.received_at)
     }
 
     /// What the server reported about itself; its pauses are relative to `started`.

@@ -11,11 +11,8 @@ use std::time::Duration;
 use super::counters::Counters;
 use super::log_events;
 use crate::log_throttle::LogThrottle;
-use crate::time::Time;
+use crate::time::{MIN_PAUSE, Time};
 use crate::wire::stun::{MAX_RECENT_PAUSES, Pause};
-
-/// A call that is later by more than this time ends a pause. The scheduler alone rarely delays a call so much.
-const MIN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Shorter pauses are counted, but not logged. They are frequent on a busy machine.
 const MIN_LOGGED_PAUSE: Duration = Duration::from_millis(500);

@@ -333,6 +333,8 @@ mod tests {
             let health_checks = [("127.0.0.1:1", ping), ("127.0.0.1:2", ping), ("[::1]:3", ping)];
             assert_eq!(lines(&health_checks), (1, 1, 0), "{source}");
             assert_eq!(lines(&[("127.0.0.1:1", ping), (source, pings)]), (2, 2, 0), "{source}");
+            let five: &[PacketType] = &[PacketType::LatencyPing; 5];
+            assert_eq!(lines(&[("127.0.0.1:1", ping), (source, five), (source, five)]), (2, 2, 0), "{source}");
             assert_eq!(
                 lines(&[("127.0.0.1:1", ping), (source, ping), (source, &[PacketType::Keepalive])]),
                 (2, 2, 0),
