@@ -63,12 +63,10 @@ impl MemoryBudget {
     /// that no address is limited for.
     pub fn open(self: &Arc<Self>, address: Option<IpAddr>, prepaid: u64) -> Result<Arc<MemoryAccount>, OverBudget> {
         let address = address.map(source_network).filter(|address| !address.is_loopback());
-        self.change(address, 0, prepaid, true)?;
-        Ok(Arc::new(MemoryAccount {
-            budget: Arc::clone(self),
-            address,
-            state: Mutex::new(AccountState { prepaid, used: 0 }),
-        }))
+        let state = Mutex::new(AccountState { prepaid: 0, used: 0 });
+        let account = Arc::new(MemoryAccount { budget: Arc::clone(self), address, state });
+        account.prepay(prepaid)?;
+        Ok(account)
     }
 
     /// Changes what an account holds. With `is_limited`, growth is refused if it exceeds a limit.
@@ -136,6 +134,12 @@ impl MemoryAccount {
         self.budget.limit.saturating_sub(held.total).min(limit.saturating_sub(of_address))
     }
 
+    /// Whether the client uses more than its prepaid bytes while a limit is reached, because of memory that was not refused to it.
+    pub fn is_over(&self) -> bool {
+        let state = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.used > state.prepaid && self.available() == 0
+    }
+
     /// Sets the bytes that the client may always use.
     pub fn prepay(&self, prepaid: u64) -> Result<(), OverBudget> {
         self.update(|state| state.prepaid = prepaid, true)
@@ -171,6 +175,11 @@ pub struct MemoryPermit {
 }
 
 impl MemoryPermit {
+    /// How many more bytes the client could take now.
+    pub fn available(&self) -> u64 {
+        self.account.available()
+    }
+
     /// Changes the permit to `bytes`.
     pub fn resize(&mut self, bytes: u64) -> Result<(), OverBudget> {
         let before = self.bytes;

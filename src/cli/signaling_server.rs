@@ -18,6 +18,7 @@ use super::server::{self, AddressFile, MemoryArgs, bind_tcp};
 use super::values::{
     DEFAULT_SIGNALING_PORT, LogFormat, OutputFile, TimeSpan, TrimmedEnumParser, output_file_parser, parse_port,
 };
+use crate::io::connection_permit::ConnectionLimits;
 use crate::io::os;
 use crate::io::signaling::{self, ShutdownTimeout, SignalingServerConfig};
 use crate::io::stop::StopToken;
@@ -127,12 +128,12 @@ impl Args {
         let (listener, address) = bind_tcp(&self.host, self.port)?;
         let tls = identity.as_ref().map(|identity| Arc::new(HandshakeAcceptor::new(identity)));
         let dialects = self.enabled_dialects();
-        let options = SignalingServerConfig { tls, broadcast, ..self.limits.server_options() };
-        let options = SignalingServerConfig { send_queue: self.bbx.apply_to_queue(options.send_queue), ..options };
+        let options = self.limits.server_options();
+        let connection_limits = ConnectionLimits { memory_budget: self.memory.budget(), ..options.connection_limits };
+        let max_updates = Some(self.bbx.max_updates());
+        let options = SignalingServerConfig { tls, broadcast, connection_limits, max_updates, ..options };
         let limits = self.bbx.apply_to(&limits);
-        let mut hub =
-            Hub::new(SignalingLimits { dialects, memory_budget: self.memory.budget(), ..limits }, os::random_u64s())
-                .with_handlers(handlers);
+        let mut hub = Hub::new(SignalingLimits { dialects, ..limits }, os::random_u64s()).with_handlers(handlers);
         self.bbx.create_rooms(&mut hub, dialects.contains(Dialect::ControlSurface))?;
         // From here on, a stop request starts an orderly shutdown instead of ending the process.
         stop.on_stop(|| ());

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::byte_fifo::ByteFifo;
 use crate::address::is_loopback_to_loopback;
-use crate::memory_budget::{BudgetExceeded, DEFAULT_MEMORY_BUDGET, MemoryBudget};
+use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget, MemoryPermit};
 use crate::node::{Receive, Transmit};
 use crate::time::Time;
 
@@ -299,9 +299,11 @@ pub(super) struct BufferAccount {
     /// `packet_overhead` includes the 17 bytes of one entry in this map. Therefore, a client with a single packet also pays for its entry.
     charged_by_client: HashMap<u64, u64>,
     /// The limit for all clients of this queue.
-    total: Arc<MemoryBudget>,
-    /// The budget of the process.
-    budget: Arc<MemoryBudget>,
+    total: u64,
+    used: u64,
+    by_source: HashMap<std::net::IpAddr, u64>,
+    /// The memory of the process.
+    memory: MemoryPermit,
 }
 
 impl BufferAccount {
@@ -312,13 +314,24 @@ impl BufferAccount {
         limit_loopback: bool,
         budget: Arc<MemoryBudget>,
     ) -> Self {
-        let (total, charged_by_client) = (MemoryBudget::new(limits.total), HashMap::new());
-        Self { per_client: limits.per_client, packet_overhead, limit_loopback, charged_by_client, total, budget }
+        let memory = budget.open(None, 0).expect("0 bytes are never refused").hold(0);
+        let total = limits.total.unwrap_or(u64::MAX);
+        let (charged_by_client, by_source) = (HashMap::new(), HashMap::new());
+        Self {
+            per_client: limits.per_client,
+            packet_overhead,
+            limit_loopback,
+            charged_by_client,
+            total,
+            used: 0,
+            by_source,
+            memory,
+        }
     }
 
     /// Total bytes charged.
     pub(super) fn charged(&self) -> u64 {
-        self.total.usage().used
+        self.used
     }
 
     /// Splits `len` bytes into datagrams of `segment_size` bytes. Charges as many datagrams as the limits permit. Returns the number of
@@ -331,39 +344,40 @@ impl BufferAccount {
         let (cost, one) = (self.cost(len, len.div_ceil(segment_size)), self.cost(segment_size, 1));
         let free = self.per_client.map_or(u64::MAX, |limit| limit.saturating_sub(charged));
         let source = peer.ip();
-        if cost <= free && self.try_charge(source, cost, is_exempt).is_ok() {
-            *self.charged_by_client.entry(client).or_default() += cost;
-            return (len, None);
-        }
-        // Charges as many whole datagrams as fit.
-        let allowance = |budget: &MemoryBudget| if is_exempt { budget.free() } else { budget.allowance(source) };
+        let of_source = self.by_source.get(&source).copied().unwrap_or(0);
+        let share = if is_exempt { u64::MAX } else { (self.total / 2).saturating_sub(of_source) };
         let limits = [
             (free, BufferFull::Client),
-            (allowance(&self.total), BufferFull::Total),
-            (allowance(&self.budget), BufferFull::MemoryBudget),
+            (share.min(self.total.saturating_sub(self.used)), BufferFull::Total),
+            (self.memory.available(), BufferFull::MemoryBudget),
         ];
-        let [first, second, third] = limits;
-        let lower = |a: (u64, BufferFull), b: (u64, BufferFull)| if b.0 < a.0 { b } else { a };
-        let (free, reason) = lower(lower(first, second), third);
-        let count = (free / one).min((len / segment_size) as u64);
-        if count == 0 || self.try_charge(source, count * one, is_exempt).is_err() {
-            return (0, Some(reason));
+        let lowest = limits.into_iter().min_by_key(|(free, _)| *free).unwrap_or((0, BufferFull::Total));
+        let (count, reason) = if cost <= lowest.0 {
+            (0, None)
+        } else {
+            ((lowest.0 / one).min((len / segment_size) as u64), Some(lowest.1))
+        };
+        let cost = if reason.is_none() { cost } else { count * one };
+        if cost == 0 || self.memory.resize(self.used + cost).is_err() {
+            return (0, reason.or(Some(BufferFull::MemoryBudget)));
         }
-        *self.charged_by_client.entry(client).or_default() += count * one;
-        (count as usize * segment_size, Some(reason))
-    }
-
-    fn try_charge(&self, source: IpAddr, cost: u64, is_exempt: bool) -> Result<(), BudgetExceeded> {
-        let charge = if is_exempt { MemoryBudget::try_charge_exempt } else { MemoryBudget::try_charge };
-        charge(&self.total, source, cost)?;
-        charge(&self.budget, source, cost).inspect_err(|BudgetExceeded| self.total.release(source, cost))
+        self.used += cost;
+        *self.by_source.entry(source).or_default() += cost;
+        *self.charged_by_client.entry(client).or_default() += cost;
+        (if reason.is_none() { len } else { count as usize * segment_size }, reason)
     }
 
     /// Releases the charge of `packets` datagrams of `bytes` bytes in total.
     pub(super) fn release(&mut self, peer: SocketAddr, bytes: usize, packets: usize) {
         let cost = self.cost(bytes, packets);
-        self.total.release(peer.ip(), cost);
-        self.budget.release(peer.ip(), cost);
+        self.used -= cost;
+        let _ = self.memory.resize(self.used);
+        if let Some(held) = self.by_source.get_mut(&peer.ip()) {
+            *held -= cost;
+            if *held == 0 {
+                self.by_source.remove(&peer.ip());
+            }
+        }
         let client = client_digest(peer);
         if let Some(charged) = self.charged_by_client.get_mut(&client) {
             *charged -= cost;

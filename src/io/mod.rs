@@ -24,13 +24,14 @@ pub mod udp;
 pub mod websocket {
     //! WebSocket (RFC 6455): codec, connections, opening handshake, send queues, and the probe's client.
 
+    pub(in crate::io) mod checked_stream;
     #[doc(hidden)]
     pub mod client;
     pub mod connect;
     pub(in crate::io) mod connection;
+    pub(in crate::io) mod encode;
     #[doc(hidden)]
     pub mod frame;
-    mod frame_queue;
     pub mod handshake;
     pub mod probe;
     mod probe_socket;

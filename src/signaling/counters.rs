@@ -92,8 +92,8 @@ dialect_counters! {
     Counter closed_slow_reader,
     /// Messages dropped because the receiving connection read too slowly and was therefore closed.
     Counter messages_dropped_slow_reader,
-    /// Connections closed because of the budget of all queues or the memory budget.
-    Counter queue_budget_evictions,
+    /// Connections closed because their messages exceeded the memory budget.
+    Counter closed_for_memory,
     /// Parameter updates replaced by a newer value before a slow client read them.
     Counter updates_coalesced,
 }

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::control_surface_events::ControlSurfaceEvent;
+use crate::memory_budget::{MemoryBudget, MemoryPermit, OverBudget};
 use crate::time::Time;
 
 /// The number of a connection. A number is never reused.
@@ -28,6 +29,11 @@ pub trait EventSink {
     fn has_room(&mut self, now: Time, to: &[ConnId]) -> bool {
         let _ = (now, to);
         true
+    }
+
+    /// Takes memory for data that outlives the current message, from the client that sent the message. By default, there is no limit.
+    fn take_memory(&mut self, bytes: u64) -> Result<MemoryPermit, OverBudget> {
+        MemoryBudget::new(None).open(None, 0)?.take(bytes)
     }
 
     /// Passes a control surface event to the listeners. By default, the event is dropped.

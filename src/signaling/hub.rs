@@ -6,7 +6,7 @@
 //! connection only after a ping, whatever the interval and the time-out are.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -29,7 +29,6 @@ use super::timers::{DialectTimer, TimerEvent, Timers};
 use super::undecided::UndecidedConnections;
 use crate::address::source_network;
 use crate::log_throttle::LogThrottle;
-use crate::memory_budget::NO_SOURCE;
 use crate::rate_limit::{DebtLimiter, Gcra};
 use crate::sanitize::sanitize_name;
 use crate::time::{Time, WallClock};
@@ -382,6 +381,11 @@ impl Hub {
         (code.get(), reason)
     }
 
+    /// The address of a connection.
+    pub fn source(&self, conn: ConnId) -> Option<IpAddr> {
+        self.connections.get(&conn).map(|connection| connection.source)
+    }
+
     /// The context of an event of `conn`, with all dialects and the limits.
     fn context<'a>(
         &'a mut self,
@@ -400,7 +404,7 @@ impl Hub {
         dialect: Dialect,
         sink: &'a mut dyn EventSink,
     ) -> (ConnectionContext<'a>, &'a mut DialectHandlers, &'a SignalingLimits) {
-        self.context_of(now, (SYSTEM_CONN, NO_SOURCE, Some(dialect)), sink)
+        self.context_of(now, (SYSTEM_CONN, IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(dialect)), sink)
     }
 
     fn context_of<'a>(

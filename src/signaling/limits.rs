@@ -1,11 +1,9 @@
 //! Limits of the signaling server and their defaults.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::dialect::DialectSet;
 use super::token::Secret;
-use crate::memory_budget::MemoryBudget;
 use crate::rate_limit::Gcra;
 
 /// Maximum message burst of a connection, as seconds of traffic at its permitted message rate.
@@ -43,8 +41,6 @@ pub struct SignalingLimits {
     pub broadcast: BroadcastSettings,
     /// Origins (RFC 6454) of pages that may connect; empty allows all.
     pub allowed_origins: Vec<String>,
-    /// The memory budget of the process.
-    pub memory_budget: Arc<MemoryBudget>,
 }
 
 impl SignalingLimits {
@@ -79,7 +75,7 @@ impl Default for Heartbeat {
 impl Default for SignalingLimits {
     /// By default, a message has at most 256 KiB. At most 1,024 connections may exist that have not selected a dialect, at most 128 of them
     /// from one address. A connection may send 1,000 messages per second. One address may create 1,000 rooms per dialect. A WebRTC room has
-    /// at most 100 participants, and joining it requires no token. There is no memory budget.
+    /// at most 100 participants, and joining it requires no token.
     fn default() -> Self {
         Self {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
@@ -94,7 +90,6 @@ impl Default for SignalingLimits {
             heartbeat: Heartbeat::default(),
             broadcast: BroadcastSettings::default(),
             allowed_origins: Vec::new(),
-            memory_budget: Arc::default(),
         }
     }
 }

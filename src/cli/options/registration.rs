@@ -19,6 +19,7 @@ use crate::cli::server::{bind_tcp, log_signaling_urls};
 use crate::cli::target::{HostPort, TargetError};
 use crate::cli::values::parse_port;
 use crate::echo::{EchoServer, StunConfig};
+use crate::io::connection_permit::ConnectionLimits;
 use crate::io::http::login::Login;
 use crate::io::http::login_link::LinkLogin;
 use crate::io::moqt::MoqtUrl;
@@ -245,14 +246,11 @@ impl LocalSignalingServer {
         link_signal.deliver_on_signal(Arc::clone(&links))?;
         let (running, stopped) = channel::<()>();
         thread::Builder::new().name("signaling".to_owned()).spawn(move || {
-            let limits = SignalingLimits { dialects, memory_budget, ..SignalingLimits::default() };
+            let limits = SignalingLimits { dialects, ..SignalingLimits::default() };
             let hub = Hub::new(limits, os::random_u64s());
-            let options = SignalingServerConfig {
-                connection_limits: signaling_limits::default_connection_limits(),
-                login,
-                moqt_url,
-                ..SignalingServerConfig::default()
-            };
+            let connection_limits = ConnectionLimits { memory_budget, ..signaling_limits::default_connection_limits() };
+            let options =
+                SignalingServerConfig { connection_limits, login, moqt_url, ..SignalingServerConfig::default() };
             if let Err(error) = signaling::serve(listener, hub, options, &stop) {
                 warn!(target: "signaling", %error, "cannot start the signaling server");
             }

@@ -11,14 +11,14 @@ use clap::{ArgMatches, Command, Error, FromArgMatches};
 use crate::address::ParseCidrError;
 use crate::cli::output::{self, Failure};
 use crate::cli::values::{
-    ByteSize, MessageRate, Millis, OrOff, RequestRate, Seconds, parse_message_rate, parse_nonzero_size, parse_origin,
-    parse_positive, parse_positive_or_off, parse_request_rate,
+    MessageRate, Millis, OrOff, RequestRate, Seconds, parse_message_rate, parse_origin, parse_positive,
+    parse_positive_or_off, parse_request_rate,
 };
 use crate::io::clock;
 use crate::io::connection_permit::ConnectionLimits;
 use crate::io::http::forwarded::TrustedProxies;
 use crate::io::signaling::SignalingServerConfig;
-use crate::io::websocket::send_queue::SendQueueLimits;
+use crate::io::websocket::send_queue::DEFAULT_MAX_UPDATES;
 use crate::rate_limit::WindowLimit;
 use crate::signaling::{ControlSurfaceLimits, CreateRoomOptions, Heartbeat, Hub, ROOM_CODE_DIGITS, SignalingLimits};
 use crate::time::Time;
@@ -88,24 +88,6 @@ pub struct ConnectionLimitArgs {
     /// second. A larger burst closes the connection.
     #[arg(long, env = "RATE_LIMIT_MESSAGES", value_name = "RATE", value_parser = parse_message_rate, default_value_t = OrOff(SignalingLimits::default().message_rate.map(MessageRate)), help_heading = HEADING_LIMITS)]
     rate_limit_messages: OrOff<MessageRate>,
-
-    /// Maximum number of messages queued for one connection
-    ///
-    /// A connection with a longer queue is closed.
-    #[arg(long, hide_short_help = true, env = "SEND_QUEUE_MESSAGES", value_name = "N", value_parser = parse_positive, default_value_t = SendQueueLimits::default().max_messages, help_heading = HEADING_LIMITS)]
-    send_queue_messages: usize,
-
-    /// Maximum bytes queued for one connection, such as 64KiB
-    ///
-    /// A connection with a longer queue is closed.
-    #[arg(long, hide_short_help = true, env = "SEND_QUEUE_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(SendQueueLimits::default().max_bytes as u64), help_heading = HEADING_LIMITS)]
-    send_queue_bytes: ByteSize,
-
-    /// Maximum bytes queued for all connections together
-    ///
-    /// If all queues together exceed this limit, the connection with the largest share is closed.
-    #[arg(long, hide_short_help = true, env = "QUEUE_BUDGET_BYTES", value_name = "SIZE", value_parser = parse_nonzero_size, default_value_t = ByteSize(SendQueueLimits::default().budget_bytes), help_heading = HEADING_LIMITS)]
-    queue_budget_bytes: ByteSize,
 }
 
 /// The default limits, for a signaling server that runs inside another command.
@@ -133,7 +115,7 @@ impl ConnectionLimitArgs {
         }
     }
 
-    /// Server options with these connection limits and send queue limits. TLS is not enabled.
+    /// Server options with these connection limits. TLS is not enabled.
     pub fn server_options(&self) -> SignalingServerConfig {
         let connection_limits = ConnectionLimits {
             max_connections: self.max_connections.0,
@@ -143,14 +125,7 @@ impl ConnectionLimitArgs {
             trusted_proxies: self.trust_proxy.clone().and_then(|OrOff(proxies)| proxies),
             ..ConnectionLimits::default()
         };
-        let max_bytes = usize::try_from(self.send_queue_bytes.0).unwrap_or(usize::MAX);
-        let send_queue = SendQueueLimits {
-            max_messages: self.send_queue_messages,
-            max_bytes,
-            budget_bytes: self.queue_budget_bytes.0,
-            ..SendQueueLimits::default()
-        };
-        SignalingServerConfig { connection_limits, send_queue, ..SignalingServerConfig::default() }
+        SignalingServerConfig { connection_limits, ..SignalingServerConfig::default() }
     }
 }
 
@@ -291,8 +266,8 @@ pub struct ControlSurfaceArgs {
     /// Queue length above which outdated parameter values are dropped
     ///
     /// The queue contains the messages that wait to be sent to one control surface. Above this length, outdated parameter values and
-    /// outdated visualizations are dropped. The option --send-queue-messages limits the total queue length.
-    #[arg(long, hide_short_help = true, env = "BROADCAST_CAPACITY", value_name = "N", value_parser = parse_positive, default_value_t = SendQueueLimits::default().max_updates, help_heading = HEADING_CONTROL_SURFACES)]
+    /// outdated visualizations are dropped. A connection with 4,096 queued messages or 16 MiB is closed.
+    #[arg(long, hide_short_help = true, env = "BROADCAST_CAPACITY", value_name = "N", value_parser = parse_positive, default_value_t = DEFAULT_MAX_UPDATES, help_heading = HEADING_CONTROL_SURFACES)]
     broadcast_capacity: usize,
 }
 
@@ -329,10 +304,9 @@ impl ControlSurfaceArgs {
         SignalingLimits { control_surface, ..limits.clone() }
     }
 
-    /// Returns a copy of `limits` whose `max_updates` has the value of `broadcast_capacity`. If a queue would exceed this length, outdated
-    /// parameter values and outdated visualizations are dropped.
-    pub fn apply_to_queue(&self, limits: SendQueueLimits) -> SendQueueLimits {
-        SendQueueLimits { max_updates: self.broadcast_capacity, ..limits }
+    /// Queue length above which outdated parameter values and visualizations are dropped.
+    pub fn max_updates(&self) -> usize {
+        self.broadcast_capacity
     }
 
     /// Creates the rooms of --bbx-room and prints their codes to standard output.

@@ -39,7 +39,7 @@ use crate::io::connection_permit::ConnectionLimits;
 use crate::io::log::SharedLogThrottle;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::signaling::{SignalingServerConfig, serve_hub};
-use crate::io::websocket::send_queue::SendQueueLimits;
+use crate::io::websocket::send_queue::DEFAULT_MAX_UPDATES;
 use crate::io::{http, os};
 use crate::signaling::{
     ControlSurfaceLimits, CreateRoomOptions, Dialect, DialectSet, EventProducer, Heartbeat, Hub, SignalingLimits,
@@ -70,7 +70,7 @@ impl Default for WsServerConfig {
             bind_addr: (Ipv4Addr::UNSPECIFIED, 8_080).into(),
             ping_interval: interval.unwrap_or_default(),
             connection_timeout: timeout,
-            broadcast_capacity: SendQueueLimits::default().max_updates,
+            broadcast_capacity: DEFAULT_MAX_UPDATES,
         }
     }
 }
@@ -180,12 +180,12 @@ impl WsServer {
         let dialects = DialectSet::only(Dialect::ControlSurface);
         let hub =
             Hub::new(SignalingLimits { dialects, control_surface, ..SignalingLimits::default() }, os::random_u64s());
-        let send_queue = SendQueueLimits { max_updates: config.broadcast_capacity, ..SendQueueLimits::default() };
         let (max_connections, max_connections_per_address) = (Some(MAX_CONNECTIONS), Some(MAX_CONNECTIONS_PER_ADDRESS));
         let connection_limits =
             ConnectionLimits { max_connections, max_connections_per_address, ..ConnectionLimits::default() };
-        let options = SignalingServerConfig { connection_limits, send_queue, ..SignalingServerConfig::default() };
-        let (hub, ended) = SharedHub::new(hub, send_queue);
+        let max_updates = Some(config.broadcast_capacity);
+        let options = SignalingServerConfig { connection_limits, max_updates, ..SignalingServerConfig::default() };
+        let (hub, ended) = SharedHub::new(hub, max_updates, &options.connection_limits.memory_budget);
         hub.add_program_listener(events);
         let shutdown = Arc::new(Notify::new());
         let command_loop = run_commands(commands, Arc::clone(&hub), Arc::clone(&shutdown));

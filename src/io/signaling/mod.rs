@@ -39,7 +39,6 @@ use crate::io::signaling::shared_hub::SharedHub;
 use crate::io::stop::StopToken;
 use crate::io::tls::server::HandshakeAcceptor;
 use crate::io::websocket::handshake::UpgradeError;
-use crate::io::websocket::send_queue::SendQueueLimits;
 use crate::io::websocket::{connection, handshake};
 use crate::sanitize::sanitize;
 use crate::signaling::{self, DialectSet, Hub, NewConnection, Route, SignalingLimits};
@@ -60,8 +59,8 @@ impl Default for ShutdownTimeout {
 pub struct SignalingServerConfig {
     /// Connection limits.
     pub connection_limits: ConnectionLimits,
-    /// Limits on the outbound queues.
-    pub send_queue: SendQueueLimits,
+    /// Number of messages queued for one connection above which superseded updates are dropped; `None`: 256.
+    pub max_updates: Option<usize>,
     /// TLS handshakes; `None`: plain TCP.
     pub tls: Option<Arc<HandshakeAcceptor>>,
     /// HTTP endpoints of broadcast rooms.
@@ -97,7 +96,7 @@ pub async fn serve_async(
     options: SignalingServerConfig,
     stopped: impl Future<Output = ()>,
 ) {
-    let (hub, all_closed) = SharedHub::new(hub, options.send_queue);
+    let (hub, all_closed) = SharedHub::new(hub, options.max_updates, &options.connection_limits.memory_budget);
     serve_hub(listener, &hub, all_closed, options, stopped).await;
 }
 
@@ -121,8 +120,7 @@ async fn serve_hub(
     let close_guard = CloseAllGuard(hub, shutdown_timeout);
     let has_trusted_proxies = options.connection_limits.trusted_proxies.is_some();
     let limits = Arc::new(hub.with_hub(|_, hub, _| hub.limits().clone()));
-    let mut connection_limits =
-        ConnectionLimits { memory_budget: Arc::clone(&limits.memory_budget), ..options.connection_limits };
+    let mut connection_limits = options.connection_limits;
     if options.tls.is_some() {
         connection_limits.bytes_per_connection = TLS_CONNECTION_BYTES;
     }
@@ -235,21 +233,13 @@ async fn upgrade_middleware(
         return body::too_many_requests("Too many connections", Duration::ZERO);
     }
     client.permit.on_upgrade();
-    let url_bytes = uri.path().len() + uri.query().map_or(0, str::len);
-    let memory = match state.hub.charge_connection(client.source.ip().to_canonical(), url_bytes) {
-        Ok(memory) => memory,
-        Err(error) => {
-            state.log_rejection(client.source, uri, &error);
-            return body::too_many_requests("Too many connections", Duration::ZERO);
-        }
-    };
     // A shutdown waits for the connection from here on, so that its close frame is sent.
     let shutdown_guard = state.hub.shutdown_guard();
     let (source, uri, log_state) = (client.source, uri.clone(), state.clone());
     let serve = async move |io| {
         let source = client.source.ip().to_canonical();
         let connection = NewConnection { source, is_forwarded: client.is_forwarded, route };
-        let served = state.hub.on_connect(connection, memory);
+        let served = state.hub.on_connect(connection, Arc::clone(client.permit.memory()));
         drop(shutdown_guard);
         // The hub does not count pings and fragments. Therefore, `connection::serve` limits their rate to the maximum message rate.
         connection::serve(io, &served, &*state.hub, state.limits.message_limit()).await;

@@ -1,33 +1,33 @@
-//! One WebSocket connection. Its task reads frames, passes messages to a [`MessageHandler`], and writes the frames of the send queue.
+//! One WebSocket connection. Its task reads messages, passes them to a [`MessageHandler`], and writes the frames of the send queue.
 //!
 //! A single poll function performs the whole task. Between two polls, the task keeps incomplete frames and messages but no read buffer.
-//! Therefore, an idle connection takes little memory.
+//! Therefore, an idle connection takes little memory. Queued frames are written to the socket directly, because the library would copy each
+//! of them into a buffer of its own.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Bytes;
+use bytes::Bytes;
+use futures_util::{FutureExt, Stream};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
+use tokio_tungstenite::WebSocketStream;
+use tungstenite::Message;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
-use crate::io::clock;
-use crate::io::websocket::frame::{self, FrameDecoder, FrameError, FrameEvent, Sender};
-use crate::io::websocket::send_queue::{NextWrite, PendingClose, QueueFull, SendQueue};
+use super::checked_stream::{CheckedStream, FrameError};
+use super::encode::close_frame;
+use super::send_queue::{NextWrite, PendingClose, SendQueue};
 use crate::rate_limit::Gcra;
 use crate::signaling::{CloseCode, ConnId};
-use crate::time::Time;
-
-/// Size of the read buffer, which is on the stack. A poll reads at most this number of bytes, so that other tasks get their turn.
-const READ_BUFFER_BYTES: usize = 16 << 10;
 
 /// Maximum number of bytes of queued frames that a poll writes, so that other tasks get their turn.
 const MAX_WRITE_BYTES_PER_POLL: usize = 64 << 10;
@@ -35,8 +35,20 @@ const MAX_WRITE_BYTES_PER_POLL: usize = 64 << 10;
 /// Maximum number of frames per vectored write.
 const MAX_FRAMES_PER_WRITE: usize = 64;
 
+/// Size of the library's read buffer, which it keeps and clears for each read. A larger buffer would cost memory per idle connection.
+const LIBRARY_BUFFER_BYTES: usize = 256;
+
+/// After a longer frame, the library's buffers are replaced, because they never shrink.
+const MAX_KEPT_BYTES: u64 = 4 << 10;
+
 /// Maximum time for sending the reply to a close frame.
 const CLOSE_REPLY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A client that has not taken its oldest message for this time is closed.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The close frame with which the library replaces one that has an invalid code.
+const INVALID_CLOSE: &str = "Protocol violation";
 
 /// Handles the messages and control frames that a connection reads. Calls have no effect after the connection was closed or lost.
 pub(in crate::io) trait MessageHandler {
@@ -50,13 +62,8 @@ pub(in crate::io) trait MessageHandler {
     fn on_close(&self, conn: ConnId, code: CloseCode, reason: &str);
     /// A frame violates the protocol or a limit. The connection reads nothing more.
     fn on_frame_error(&self, served: &ServedConnection, error: FrameError);
-    /// The peer sends more control frames and fragments per second than allowed. The connection reads nothing more.
-    fn on_frame_rate_exceeded(&self, served: &ServedConnection);
-    /// The buffered bytes of all connections together exceed the shared budget.
-    fn enforce_budget(&self);
-    /// The memory budget refuses the incomplete message of the connection. Another connection, or this one, is closed. Returns
-    /// false if this connection was closed or lost before.
-    fn on_memory_refused(&self, conn: ConnId) -> bool;
+    /// The client does not read: the connection ends without a close frame.
+    fn on_stalled(&self, conn: ConnId);
     /// The connection has ended. This is the last call for a connection, and it is made once.
     fn on_disconnect(&self, conn: ConnId);
 }
@@ -79,24 +86,34 @@ pub(in crate::io) async fn serve<H: MessageHandler>(
     handler: &H,
     control_limit: Option<Gcra>,
 ) {
+    let checked = CheckedStream::new(io, served.max_message_bytes, &served.queue.account, control_limit);
     let mut connection = WebSocketConnection {
-        io,
+        stream: Some(new_stream(checked).await),
         served,
         handler,
-        decoder: FrameDecoder::default(),
         read_state: ReadState::Open,
-        pending_pong: None,
         control_frame: Bytes::new(),
         close_sent: false,
         close_timer: None,
+        stall_timer: None,
         read_pause: None,
-        control_limit,
-        control_arrival: Time::ZERO,
     };
     // Even if a handler panics, the guard reports the end of the connection. The member then leaves its room.
     let _guard = DisconnectGuard { handler, conn: served.conn };
     // A lost connection is a normal end.
     let _: io::Result<()> = poll_fn(|cx| connection.poll(cx)).await;
+}
+
+type MessageStream = WebSocketStream<CheckedStream<TokioIo<Upgraded>>>;
+
+/// The library's stream, without a write buffer and without limits on lengths, which `stream` has checked.
+async fn new_stream(stream: CheckedStream<TokioIo<Upgraded>>) -> MessageStream {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(LIBRARY_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_frame_size(None)
+        .max_message_size(None);
+    WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await
 }
 
 /// When this guard is dropped, it reports the end of the connection.
@@ -118,30 +135,27 @@ enum ReadState {
     Open,
     /// The connection is closing: everything before the peer's close frame is ignored.
     Closing,
-    /// Bytes are discarded until the stream ends: it is invalid, or too long a message precedes the peer's close frame.
+    /// Bytes are discarded until the stream ends, because it is invalid.
     Discarding,
-    /// The peer has sent its close frame.
+    /// The peer has sent its close frame. Bytes are discarded.
     CloseReceived,
 }
 
 struct WebSocketConnection<'a, H> {
-    io: TokioIo<Upgraded>,
+    /// `None` only while the stream is replaced.
+    stream: Option<MessageStream>,
     served: &'a ServedConnection,
     handler: &'a H,
-    decoder: FrameDecoder,
     read_state: ReadState,
-    /// The reply to the latest ping. Earlier pings need no reply (RFC 6455, section 5.5.3), so replies cannot accumulate.
-    pending_pong: Option<Bytes>,
     /// The unsent rest of a pong or close frame.
     control_frame: Bytes,
     /// Whether the close frame is being written or has been written.
     close_sent: bool,
     close_timer: Option<Pin<Box<Sleep>>>,
+    /// While the socket accepts no data: when the client counts as stalled.
+    stall_timer: Option<Pin<Box<Sleep>>>,
     /// While it runs, nothing is read.
     read_pause: Option<Pin<Box<Sleep>>>,
-    control_limit: Option<Gcra>,
-    /// State of `control_limit` (GCRA): the theoretical arrival time of the next control frame or fragment.
-    control_arrival: Time,
 }
 
 impl<H: MessageHandler> WebSocketConnection<'_, H> {
@@ -153,7 +167,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
         match self.write(cx) {
             Poll::Ready(Ok(())) if self.close_sent && self.read_state == ReadState::CloseReceived => {
                 // The closing handshake is complete.
-                let _ = Pin::new(&mut self.io).poll_shutdown(cx);
+                let _ = Pin::new(self.io()).poll_shutdown(cx);
                 return Poll::Ready(Ok(()));
             }
             Poll::Ready(Ok(())) => {}
@@ -161,6 +175,11 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
             Poll::Pending => {
                 if let Some(timeout) = self.served.queue.poll_pending_close(cx.waker()) {
                     self.start_close_timer(timeout);
+                }
+                let stall = self.stall_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL_TIMEOUT)));
+                if stall.as_mut().poll(cx).is_ready() {
+                    self.handler.on_stalled(self.served.conn);
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
             }
         }
@@ -170,101 +189,67 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
         }
     }
 
-    /// Reads what is available, at most [`READ_BUFFER_BYTES`]. Returns `Poll::Ready` at the end of the stream.
+    /// Reads what is available, within the limit of [`CheckedStream`] per poll. Returns `Poll::Ready` at the end of the stream.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(pause) = &mut self.read_pause {
-            ready!(pause.as_mut().poll(cx));
-            self.read_pause = None;
-        }
-        let mut storage = [MaybeUninit::uninit(); READ_BUFFER_BYTES];
-        let mut left = READ_BUFFER_BYTES;
-        while left > 0 && self.read_pause.is_none() {
-            let mut buffer = ReadBuf::uninit(&mut storage[..left]);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
-            if buffer.filled().is_empty() {
-                return Poll::Ready(Ok(()));
+        self.checked().begin_poll();
+        loop {
+            if let Some(pause) = &mut self.read_pause {
+                ready!(pause.as_mut().poll(cx));
+                self.read_pause = None;
             }
-            left -= buffer.filled().len();
-            if matches!(self.read_state, ReadState::Open | ReadState::Closing) {
-                self.decode(buffer.filled_mut());
+            if matches!(self.read_state, ReadState::Discarding | ReadState::CloseReceived) {
+                return self.checked().poll_discard(cx);
+            }
+            let Some(stream) = &mut self.stream else { return Poll::Pending };
+            let received = Pin::new(stream).poll_next(cx);
+            if self.checked().take_fragment() && self.read_state == ReadState::Open {
+                self.handler.on_activity(self.served.conn);
+            }
+            match ready!(received) {
+                Some(Ok(message)) => self.on_message(message),
+                Some(Err(error)) => match FrameError::from_library(error) {
+                    Some(error) => self.on_frame_error(error),
+                    None => return Poll::Ready(Ok(())),
+                },
+                None => return Poll::Ready(Ok(())),
             }
         }
-        // Yields to other tasks.
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
-    fn decode(&mut self, bytes: &mut [u8]) {
-        let Self { served, handler, decoder, read_state, pending_pong, control_limit, control_arrival, .. } = self;
-        let mut pause = None;
-        let result = decoder.decode(bytes, Sender::Client, served.max_message_bytes, |event| {
-            if *read_state == ReadState::Closing && !matches!(event, FrameEvent::Close(..)) {
-                return true;
-            }
-            match event {
-                FrameEvent::Text(text) => pause = pause.max(handler.on_text(served.conn, text)),
-                FrameEvent::Binary => handler.on_binary(served.conn),
-                FrameEvent::Ping(payload) => {
-                    *pending_pong = Some(frame::pong_frame(payload, None));
-                    handler.on_activity(served.conn);
-                }
-                FrameEvent::Fragment | FrameEvent::Pong => handler.on_activity(served.conn),
-                FrameEvent::Close(code, reason) => {
-                    *read_state = ReadState::CloseReceived;
-                    handler.on_close(served.conn, code.unwrap_or(CloseCode::NO_STATUS_RECEIVED), reason);
-                    served.queue.close_after_started_frame(PendingClose {
-                        code,
-                        reason: String::new(),
-                        timeout: CLOSE_REPLY_TIMEOUT,
-                    });
-                    return false;
-                }
-            }
-            if let (FrameEvent::Ping(_) | FrameEvent::Pong | FrameEvent::Fragment, Some(limit)) =
-                (event, *control_limit)
+    fn on_message(&mut self, message: Message) {
+        let (conn, is_open) = (self.served.conn, self.read_state == ReadState::Open);
+        match message {
+            Message::Close(Some(CloseFrame { code, reason }))
+                if u16::from(code) == CloseCode::PROTOCOL_ERROR.get() && reason.as_str() == INVALID_CLOSE =>
             {
-                if let Some(arrival) = limit.try_advance(*control_arrival, clock::monotonic_now(), 1) {
-                    *control_arrival = arrival;
-                } else {
-                    *read_state = ReadState::Discarding;
-                    handler.on_frame_rate_exceeded(served);
-                }
+                return self.on_frame_error(FrameError::Protocol);
             }
-            *read_state == ReadState::Open
-        });
-        self.read_pause = pause.map(|pause| Box::pin(tokio::time::sleep(pause)));
-        if let Err(error) = result {
-            self.read_state = ReadState::Discarding;
-            self.handler.on_frame_error(self.served, error);
-        }
-        if self.read_state == ReadState::Open {
-            let buffered = self.decoder.buffered_bytes();
-            // Each step frees memory. The loop ends at the latest when this connection is closed.
-            loop {
-                match self.served.queue.charge_partial_message(buffered) {
-                    Ok(()) => break,
-                    Err(QueueFull::Budget) => self.handler.enforce_budget(),
-                    Err(QueueFull::Memory) if self.handler.on_memory_refused(self.served.conn) => {}
-                    Err(QueueFull::Memory | QueueFull::Connection) => {
-                        self.read_state = ReadState::Closing;
-                        break;
-                    }
-                }
+            Message::Close(frame) => {
+                self.read_state = ReadState::CloseReceived;
+                let code = frame.as_ref().map(|frame| CloseCode(frame.code.into()));
+                let reason = frame.as_ref().map_or("", |frame| frame.reason.as_str());
+                self.handler.on_close(conn, code.unwrap_or(CloseCode::NO_STATUS_RECEIVED), reason);
+                let close = PendingClose { code, reason: String::new(), timeout: CLOSE_REPLY_TIMEOUT };
+                self.served.queue.discard_and_close(close);
+                return;
             }
+            Message::Text(text) if is_open => {
+                self.read_pause = self.handler.on_text(conn, &text).map(|pause| Box::pin(tokio::time::sleep(pause)));
+            }
+            Message::Binary(_) if is_open => self.handler.on_binary(conn),
+            Message::Ping(_) | Message::Pong(_) if is_open => self.handler.on_activity(conn),
+            _ => {}
         }
-        self.release_if_discarding();
+        if self.checked().end_message() > MAX_KEPT_BYTES
+            && let Some(stream) = self.stream.take()
+        {
+            self.stream = new_stream(stream.into_inner()).now_or_never();
+        }
     }
 
-    /// Frees the decoder when the rest of the stream is discarded. A closing connection is no longer charged for incomplete messages, so it
-    /// may hold only a short one.
-    fn release_if_discarding(&mut self) {
-        if self.read_state == ReadState::Closing && self.decoder.buffered_bytes() > READ_BUFFER_BYTES {
-            self.read_state = ReadState::Discarding;
-        }
-        if matches!(self.read_state, ReadState::Discarding | ReadState::CloseReceived) {
-            self.decoder = FrameDecoder::default();
-            let _ = self.served.queue.charge_partial_message(0);
-        }
+    fn on_frame_error(&mut self, error: FrameError) {
+        self.read_state = ReadState::Discarding;
+        self.handler.on_frame_error(self.served, error);
     }
 
     /// Writes queued bytes. Ready unless the socket accepts no more data.
@@ -272,8 +257,9 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
         let mut left = MAX_WRITE_BYTES_PER_POLL;
         loop {
             if !self.control_frame.is_empty() {
-                let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.control_frame))?;
-                self.control_frame = self.control_frame.slice(nonzero(written)?..);
+                let frame = self.control_frame.clone();
+                let written = ready!(Pin::new(self.io()).poll_write(cx, &frame))?;
+                self.control_frame = frame.slice(nonzero(written)?..);
                 continue;
             }
             if self.close_sent {
@@ -285,13 +271,14 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                 break;
             }
             // A pong cannot be sent inside another frame. It is sent after the first frame.
-            let max_frames = if self.pending_pong.is_some() { 1 } else { MAX_FRAMES_PER_WRITE };
+            let has_pong = self.read_state == ReadState::Open && self.checked().reply.is_some();
+            let max_frames = if has_pong { 1 } else { MAX_FRAMES_PER_WRITE };
             match self.served.queue.next_write(max_frames, left, cx.waker()) {
-                NextWrite::Frames { written: 0, .. } | NextWrite::Empty if self.pending_pong.is_some() => {
-                    self.control_frame = self.pending_pong.take().unwrap_or_default();
+                NextWrite::Frames { written: 0, .. } | NextWrite::Empty if has_pong => {
+                    self.control_frame = self.checked().reply.take().unwrap_or_default();
                 }
                 NextWrite::Frames { frames, written } => {
-                    let io = Pin::new(&mut self.io);
+                    let io = Pin::new(self.io());
                     let written = if let [frame] = &*frames {
                         // A single frame is the usual case, and a plain write is cheaper than a vectored write.
                         ready!(io.poll_write(cx, &frame[written..]))?
@@ -301,7 +288,9 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                         ready!(io.poll_write_vectored(cx, &slices))?
                     };
                     left -= written;
-                    self.served.queue.advance(nonzero(written)?);
+                    if self.served.queue.advance(nonzero(written)?) > 0 {
+                        self.stall_timer = None;
+                    }
                 }
                 NextWrite::Empty => break,
                 // Abort without a close frame.
@@ -313,19 +302,27 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                     if self.read_state == ReadState::Open {
                         self.read_state = ReadState::Closing;
                     }
-                    self.release_if_discarding();
                     self.start_close_timer(timeout);
                     self.close_sent = true;
-                    self.control_frame = frame::close_frame(code, &reason, None);
+                    self.control_frame = close_frame(code, reason).into();
                 }
             }
         }
-        Pin::new(&mut self.io).poll_flush(cx)
+        self.stall_timer = None;
+        Pin::new(self.io()).poll_flush(cx)
     }
 
     /// Ends the connection after `timeout`, unless the timer is already running.
     fn start_close_timer(&mut self, timeout: Duration) {
         self.close_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+    }
+
+    fn checked(&mut self) -> &mut CheckedStream<TokioIo<Upgraded>> {
+        self.stream.as_mut().expect("the stream is replaced within one call").get_mut()
+    }
+
+    fn io(&mut self) -> &mut TokioIo<Upgraded> {
+        &mut self.checked().io
     }
 }
 

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomView};
 use super::room_state::{BroadcastDialect, DelayQueueFull, DelayedMessage, Membership, logged_member};
-use crate::memory_budget::MemoryCharge;
+use crate::memory_budget::OverBudget;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::dialect_handler::ConnectionContext;
 use crate::signaling::json::{self, JsonError, MessageError, to_json};
@@ -128,9 +128,8 @@ pub(super) fn relay_or_delay(
     };
     let payload = json::to_string_limited(relay.value(), settings.max_delayed_bytes).ok_or(DelayQueueFull)?;
     // The sender's data is kept until the message is relayed, even if the sender leaves.
-    let charged_bytes = payload.len() + name.len() + sender.map_or(0, |client| retained_bytes(client));
-    let memory =
-        MemoryCharge::new(&limits.memory_budget, ctx.source, charged_bytes as u64).map_err(|_| DelayQueueFull)?;
+    let held_bytes = payload.len() + name.len() + sender.map_or(0, |client| retained_bytes(client));
+    let memory = ctx.sink.take_memory(held_bytes as u64).map_err(|OverBudget| DelayQueueFull)?;
     let message = DelayedMessage {
         room: name.to_owned(),
         sender: sender.cloned(),
@@ -139,7 +138,7 @@ pub(super) fn relay_or_delay(
         bytes,
         variant,
         payload,
-        charged_bytes,
+        held_bytes,
         _memory: memory,
     };
     let (due, timers) = (ctx.now.monotonic + delay, &mut *ctx.timers);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::builtin_rooms::RoomHandlers;
 use super::room_handler::{ClientInfo, RelayPayload, RoomView};
 use crate::address::source_network;
-use crate::memory_budget::MemoryCharge;
+use crate::memory_budget::MemoryPermit;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::event_sink::ConnId;
 use crate::signaling::member_log::{LoggedMember, RoomLabel};
@@ -108,7 +108,7 @@ pub struct BroadcastCounters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DelayQueueFull;
 
-/// A message whose delay is not over. The message is stored as text, so that it takes about `charged_bytes` of memory.
+/// A message whose delay is not over. The message is stored as text, so that it takes about `held_bytes` of memory.
 pub(super) struct DelayedMessage {
     pub(super) room: String,
     pub(super) sender: Option<Arc<ClientInfo>>,
@@ -121,9 +121,8 @@ pub(super) struct DelayedMessage {
     /// The constructor of a [`RelayPayload`] variant. When the message is relayed, the constructor is called with the parsed `payload`.
     pub(super) variant: fn(Value) -> RelayPayload,
     pub(super) payload: String,
-    pub(super) charged_bytes: usize,
-    /// Charged to the address of the sender.
-    pub(super) _memory: MemoryCharge,
+    pub(super) held_bytes: usize,
+    pub(super) _memory: MemoryPermit,
 }
 
 /// The delayed messages of one room may use at most a quarter of the byte limit for all rooms.
@@ -183,7 +182,7 @@ impl DelayQueue {
         max_bytes: usize,
         schedule: impl FnOnce(u64) -> TimerKey,
     ) -> Result<(), DelayQueueFull> {
-        if !self.try_reserve(&message.room, message.source, message.charged_bytes, max_messages, max_bytes) {
+        if !self.try_reserve(&message.room, message.source, message.held_bytes, max_messages, max_bytes) {
             return Err(DelayQueueFull);
         }
         self.last_id += 1;
@@ -214,7 +213,7 @@ impl DelayQueue {
         let waiting = &mut self.rooms.get_mut(&message.room)?.waiting;
         waiting.pop_front();
         let next = waiting.front().copied();
-        self.release(&message.room, message.source, message.charged_bytes);
+        self.release(&message.room, message.source, message.held_bytes);
         Some((message, next))
     }
 

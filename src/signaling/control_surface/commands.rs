@@ -1,6 +1,5 @@
 //! Commands for control surface rooms: create, close and list rooms, set parameters, and send visualizations.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -142,7 +141,7 @@ impl Hub {
         let created_ms = now.unix_ms();
         let expires_ms = created_ms + lifetime.as_millis() as u64;
         let max_members = options.max_members.unwrap_or(limits.max_members);
-        let parameters = ParameterValues::new(Arc::clone(&self.limits.memory_budget));
+        let parameters = ParameterValues::default();
         let room =
             ControlSurfaceRoom { parameters, scheduled_updates: 0, max_members, created_ms, expires_ms, expiry_timer };
         let key = rooms.create_permanent(vec![code.clone()], created_ms, room);

@@ -8,10 +8,9 @@ mod commands;
 mod guesses;
 pub(super) mod messages;
 
-use std::collections::{BTreeMap, HashMap, btree_map, hash_map};
+use std::collections::{BTreeMap, HashMap, btree_map};
 use std::mem;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use guesses::CodeGuesses;
@@ -29,7 +28,7 @@ use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, LoggedMember, 
 use super::rooms::{IdGenerator, Member, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomKey, RoomMap};
 use super::timers::{DialectTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey};
 use crate::address::source_network;
-use crate::memory_budget::{BudgetExceeded, MemoryBudget, MemoryCharge};
+use crate::memory_budget::{MemoryPermit, OverBudget};
 
 pub use commands::{CommandError, ControlSurfaceRoomInfo, CreateRoomOptions, CreatedRoom, MAX_VISUALIZATION_VALUES};
 
@@ -390,7 +389,10 @@ pub(super) fn store_and_broadcast(
     value: f32,
 ) -> Result<usize, ParameterLimit> {
     let Some(room) = rooms.get_mut(key) else { return Ok(0) };
-    let index = room.data.parameters.set(name, value, sender.map(|sender| sender.source))?;
+    let is_created_by_member = sender.is_some() && !room.data.parameters.contains(name);
+    let memory = is_created_by_member.then(|| handle.sink.take_memory((3 * name.len() + PARAMETER_BYTES) as u64));
+    let memory = memory.transpose().map_err(|OverBudget| ParameterLimit::Memory)?;
+    let index = room.data.parameters.set(name, value, sender.map(|sender| sender.source), memory)?;
     let sender = sender.map(|sender| sender.conn);
     let others = room.members.iter().map(|member| member.conn).filter(|conn| Some(*conn) != sender);
     let others: Vec<ConnId> = others.collect();
@@ -432,67 +434,56 @@ pub(super) struct ParameterValue {
 #[derive(Debug, Default)]
 pub(super) struct ParameterValues {
     by_name: BTreeMap<String, ParameterValue>,
-    /// What members from each address have created. The share of an address does not grow if its members leave.
-    created_by: HashMap<IpAddr, CreatedParameters>,
-    memory_budget: Arc<MemoryBudget>,
+    /// How many of them members from each address have created. The share of an address does not grow if its members leave.
+    created_by: HashMap<IpAddr, usize>,
+    /// The memory of what members have created.
+    memory: Vec<MemoryPermit>,
     /// The cached `state` message.
     cached_state: Option<String>,
 }
 
-/// The parameters that members from one address have created.
-#[derive(Debug)]
-struct CreatedParameters {
-    count: usize,
-    memory: MemoryCharge,
-}
-
-/// Bytes that are charged for each parameter in addition to three times its name: the parameter and its part of the `state` message.
+/// Bytes that each parameter holds in addition to three times its name: the parameter and its part of the `state` message.
 const PARAMETER_BYTES: usize = 256;
 
 impl ParameterValues {
-    /// No parameters yet. Parameters that members create are charged to `memory_budget`.
-    pub(super) fn new(memory_budget: Arc<MemoryBudget>) -> Self {
-        Self { memory_budget, ..Self::default() }
-    }
-
     /// Checks that the parameter exists or may be created by a member from `source` (`None`: by the program).
     pub(super) fn check_capacity(&self, name: &str, source: Option<IpAddr>) -> Result<(), ParameterLimit> {
-        if self.by_name.contains_key(name) {
+        if self.contains(name) {
             return Ok(());
         }
         if self.by_name.len() >= MAX_PARAMETERS {
             return Err(ParameterLimit::Room);
         }
         let created = source.and_then(|source| self.created_by.get(&source_network(source)));
-        if created.is_some_and(|created| created.count >= MAX_PARAMETERS_PER_ADDRESS) {
+        if created.is_some_and(|created| *created >= MAX_PARAMETERS_PER_ADDRESS) {
             return Err(ParameterLimit::Address);
         }
         Ok(())
     }
 
-    /// Sets a parameter for a member from `source` (`None`: for the program) and returns its index.
-    pub(super) fn set(&mut self, name: &str, value: f32, source: Option<IpAddr>) -> Result<usize, ParameterLimit> {
+    /// Whether the parameter exists.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// Sets a parameter for a member from `source` (`None`: for the program) and returns its index. A new parameter holds `memory`.
+    pub(super) fn set(
+        &mut self,
+        name: &str,
+        value: f32,
+        source: Option<IpAddr>,
+        memory: Option<MemoryPermit>,
+    ) -> Result<usize, ParameterLimit> {
         self.check_capacity(name, source)?;
         self.cached_state = None;
         if let Some(parameter) = self.by_name.get_mut(name) {
             parameter.value = value;
             return Ok(parameter.index);
         }
-        if let Some(source) = source.map(source_network) {
-            let bytes = (3 * name.len() + PARAMETER_BYTES) as u64;
-            match self.created_by.entry(source) {
-                hash_map::Entry::Occupied(created) => {
-                    let created = created.into_mut();
-                    created.memory.grow(bytes).map_err(|BudgetExceeded| ParameterLimit::Memory)?;
-                    created.count += 1;
-                }
-                hash_map::Entry::Vacant(created) => {
-                    let memory = MemoryCharge::new(&self.memory_budget, source, bytes);
-                    let memory = memory.map_err(|BudgetExceeded| ParameterLimit::Memory)?;
-                    created.insert(CreatedParameters { count: 1, memory });
-                }
-            }
+        if let Some(source) = source {
+            *self.created_by.entry(source_network(source)).or_default() += 1;
         }
+        self.memory.extend(memory);
         let index = self.by_name.len() + 1;
         self.by_name.insert(name.to_owned(), ParameterValue { index, value });
         Ok(index)
@@ -503,6 +494,7 @@ impl ParameterValues {
     pub(super) fn clear(&mut self) -> usize {
         self.cached_state = None;
         self.created_by.clear();
+        self.memory.clear();
         std::mem::take(&mut self.by_name).len()
     }
 
@@ -555,10 +547,10 @@ mod tests {
     fn existing_parameters_can_be_set_at_the_limit() {
         let mut parameters = ParameterValues::default();
         for index in 0..4_096 {
-            assert_eq!(parameters.set(&format!("p{index}"), 0.5, None), Ok(index + 1));
+            assert_eq!(parameters.set(&format!("p{index}"), 0.5, None, None), Ok(index + 1));
         }
-        assert_eq!(parameters.set("one more", 0.5, None), Err(ParameterLimit::Room));
-        assert_eq!(parameters.set("p7", 0.25, None), Ok(8));
+        assert_eq!(parameters.set("one more", 0.5, None, None), Err(ParameterLimit::Room));
+        assert_eq!(parameters.set("p7", 0.25, None, None), Ok(8));
         let mut values = Vec::new();
         parameters.state_json(|all| {
             values.extend(all.take(2).map(|(name, parameter)| (name.clone(), parameter.value)));
@@ -582,15 +574,15 @@ mod tests {
         let mut parameters = ParameterValues::default();
         for index in 0..1_024 {
             assert_eq!(
-                parameters.set(&format!("a{index}"), 0.5, if index % 2 == 0 { a } else { same_as_a }),
+                parameters.set(&format!("a{index}"), 0.5, if index % 2 == 0 { a } else { same_as_a }, None),
                 Ok(index + 1)
             );
         }
-        assert_eq!(parameters.set("one more", 0.5, same_as_a), Err(ParameterLimit::Address));
-        assert_eq!(parameters.set("a7", 0.25, a), Ok(8));
-        assert_eq!((parameters.set("b", 0.5, b), parameters.set("c", 0.5, None)), (Ok(1_025), Ok(1_026)));
+        assert_eq!(parameters.set("one more", 0.5, same_as_a, None), Err(ParameterLimit::Address));
+        assert_eq!(parameters.set("a7", 0.25, a, None), Ok(8));
+        assert_eq!((parameters.set("b", 0.5, b, None), parameters.set("c", 0.5, None, None)), (Ok(1_025), Ok(1_026)));
         assert_eq!(parameters.clear(), 1_026);
-        assert_eq!((parameters.set("one more", 0.5, a), parameters.clear()), (Ok(1), 1));
+        assert_eq!((parameters.set("one more", 0.5, a, None), parameters.clear()), (Ok(1), 1));
     }
 
     #[test]
@@ -598,7 +590,7 @@ mod tests {
         let mut parameters = ParameterValues::default();
         assert_eq!(parameters.state_json(|_| "first".to_owned()), "first");
         assert_eq!(parameters.state_json(|_| "second".to_owned()), "first");
-        assert_eq!(parameters.set("a", 1.0, None), Ok(1));
+        assert_eq!(parameters.set("a", 1.0, None, None), Ok(1));
         assert_eq!(parameters.state_json(|_| "third".to_owned()), "third");
         parameters.invalidate_state();
         assert_eq!(parameters.state_json(|_| "fourth".to_owned()), "fourth");
