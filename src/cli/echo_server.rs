@@ -23,12 +23,14 @@ use crate::client::StopSignal;
 use crate::echo::{AdmissionConfig, BufferLimits, DEFAULT_DELAY, EchoConfig, FIXED_LOG_LINE};
 use crate::io::clock::ClockMonitor;
 use crate::io::log::LogGuard;
+use crate::io::moqt::server::MoqtServerConfig;
 use crate::io::reachable::reachable_addresses;
 use crate::io::stop::StopToken;
 use crate::io::udp::{
     self, BindError, BoundSocket, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, IdlePolicy, KernelDrops,
 };
 use crate::io::{http, os};
+use crate::memory_budget::MemoryBudget;
 use crate::units::ParseQuantityError;
 use crate::wire::DEFAULT_PORT;
 
@@ -73,7 +75,7 @@ pub struct Args {
     /// Maximum memory for delayed packets, or off
     ///
     /// Each packet counts as its length plus 100 bytes, or plus 500 bytes with impairment or --outcome-log. Packets beyond the limit
-    /// are dropped and counted. One address (IPv6: /64) may hold at most as much as is free.
+    /// are dropped and counted. One address (IPv6: /64) other than loopback may hold half.
     #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = OrOff(BufferLimits::default().total.map(ByteSize)), help_heading = HEADING_MEMORY)]
     max_buffer: OrOff<ByteSize>,
 
@@ -153,7 +155,7 @@ impl Args {
         if has_own_limit && buffer_limits.total.zip(memory_budget.limit()).is_some_and(|(buffer, all)| buffer > all) {
             warn!(target: "echo", "--max-buffer has no effect, because it is larger than --memory-budget");
         }
-        let moqt = BoundMoqtServer::prepare(&self.moqt, self.protection.allow(), Some(bound.address), &memory_budget)?;
+        let moqt = BoundMoqtServer::prepare(&self.moqt, self.moqt_config(&memory_budget), Some(bound.address))?;
         let local_port = Some(bound.address.port());
         let config = EchoConfig {
             delay: self.delay.0,
@@ -167,8 +169,7 @@ impl Args {
         let PreparedEcho { mut echo, reproduce_options, outcome_log } = self.impairment.prepare(config)?;
         let registration = self.announce.prepare(&self.host, bound.address, &memory_budget)?;
         let metrics = self.bind_metrics()?;
-        // From here on, a stop request starts an orderly shutdown instead of ending the process.
-        stop.on_stop(|| ());
+        stop.set_run_started();
         address_file.write(bound.address)?;
         let outcome_log_dropped = outcome_log.as_ref().map(OutcomeLogFile::dropped);
         let kernel = Arc::new(KernelDrops::for_socket(&bound.socket));
@@ -224,16 +225,22 @@ impl Args {
         Ok(0)
     }
 
+    /// The configuration of the MOQT echo without its own options.
+    fn moqt_config(&self, memory_budget: &Arc<MemoryBudget>) -> MoqtServerConfig {
+        let allow = self.protection.allow().to_owned();
+        MoqtServerConfig { allow, memory_budget: Arc::clone(memory_budget), ..MoqtServerConfig::default() }
+    }
+
     /// Serves MOQT only.
     fn run_moqt(self, log: LogGuard, interval: Option<Duration>, stop: &StopToken) -> Result<u8, Failure> {
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
         let memory_budget = self.memory.budget();
         // With --moqt-only, `prepare` always returns a server.
-        let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, self.protection.allow(), None, &memory_budget)? else {
+        let Some(moqt) = BoundMoqtServer::prepare(&self.moqt, self.moqt_config(&memory_budget), None)? else {
             return Ok(0);
         };
         let metrics = self.bind_metrics()?;
-        stop.on_stop(|| ());
+        stop.set_run_started();
         moqt.address().map_or(Ok(()), |address| address_file.write(address))?;
         let statistics = ServerStatistics { udp: None, moqt: Some(moqt.counts()), memory_budget, log };
         let running = moqt.start(stop).context("cannot serve MOQT").map_err(Failure::unusable)?;

@@ -15,7 +15,6 @@ use tracing::{info, warn};
 use super::output::Failure;
 use super::target::{LOCALHOST, ListenHostPort};
 use super::values::{ListenAddress, TimeSpan};
-use crate::address::Cidr;
 use crate::io::http;
 use crate::io::moqt::demo_page::{self, CertificateInfo, ServerInfo};
 use crate::io::moqt::server::{self, MoqtServerConfig};
@@ -24,7 +23,6 @@ use crate::io::stop::StopToken;
 use crate::io::tls::reload;
 use crate::io::tls::self_signed::SelfSignedIssuer;
 use crate::io::tls::server::{CA_CERTIFICATE_WARNING, ServerIdentity};
-use crate::memory_budget::MemoryBudget;
 use crate::moqt::codec::MAX_PATH_PARTS;
 use crate::moqt::{SessionLimits, TrackPath, Transport, echo};
 
@@ -111,20 +109,11 @@ impl MoqtArgs {
         self.cert_dir.as_deref().map(SelfSignedIssuer::certificate_path)
     }
 
-    /// Configuration of the server. `allow` restricts the sources.
-    fn server_config(&self, allow: &[Cidr], memory_budget: &Arc<MemoryBudget>) -> MoqtServerConfig {
-        let echo = echo::MoqtEchoConfig {
-            track_prefix: self.moqt_prefix.clone(),
-            delay: self.moqt_delay.0,
-            ..echo::MoqtEchoConfig::default()
-        };
-        MoqtServerConfig {
-            path: self.moqt_path.clone(),
-            echo,
-            allow: allow.to_owned(),
-            memory_budget: Arc::clone(memory_budget),
-            ..MoqtServerConfig::default()
-        }
+    /// Adds the options to the configuration `base`.
+    fn server_config(&self, base: MoqtServerConfig) -> MoqtServerConfig {
+        let (track_prefix, delay) = (self.moqt_prefix.clone(), self.moqt_delay.0);
+        let echo = echo::MoqtEchoConfig { track_prefix, delay, ..base.echo };
+        MoqtServerConfig { path: self.moqt_path.clone(), echo, ..base }
     }
 }
 
@@ -167,13 +156,12 @@ pub struct BoundMoqtServer {
 }
 
 impl BoundMoqtServer {
-    /// Loads the certificate and binds the sockets, if MOQT is enabled. `allow` restricts the sources. `udp` is the address of the UDP
+    /// Loads the certificate and binds the sockets, if MOQT is enabled. The options are added to `config`. `udp` is the address of the UDP
     /// echo, for the error message about a port conflict.
     pub fn prepare(
         options: &MoqtArgs,
-        allow: &[Cidr],
+        config: MoqtServerConfig,
         udp: Option<SocketAddr>,
-        memory_budget: &Arc<MemoryBudget>,
     ) -> Result<Option<Self>, Failure> {
         let Some(address) = options.listen_address() else { return Ok(None) };
         let identity = options.load_identity(&address)?;
@@ -187,7 +175,7 @@ impl BoundMoqtServer {
             error => Failure::unusable(error),
         })?;
         let demo_page = options.demo_page.bind()?;
-        let (certificate_file, config) = (options.certificate_file(), options.server_config(allow, memory_budget));
+        let (certificate_file, config) = (options.certificate_file(), options.server_config(config));
         Ok(Some(Self { address, bound, identity, certificate_file, config, counts: Arc::default(), demo_page }))
     }
 

@@ -119,8 +119,8 @@ fn cannot_write(file: &Path) -> String {
 pub struct MemoryArgs {
     /// Maximum memory for the data of all clients, or off
     ///
-    /// New data is refused if its address (IPv6: /64) would then hold more than remains free. If memory becomes scarce, connections of the
-    /// largest address are closed. Set the memory limit of the container or unit to this size plus 192 MiB.
+    /// Data that does not fit is refused. An address (IPv6: /64) other than loopback may hold an eighth. Set the memory limit of the container
+    /// or unit to this size plus 192 MiB.
     #[arg(long, env = "MEMORY_BUDGET", value_name = "SIZE", default_value_t = OrOff(Some(ByteSize(DEFAULT_MEMORY_BUDGET))))]
     memory_budget: OrOff<ByteSize>,
 }
@@ -128,7 +128,7 @@ pub struct MemoryArgs {
 impl MemoryArgs {
     /// Creates the budget.
     pub fn budget(&self) -> Arc<MemoryBudget> {
-        memory::logged_budget(self.memory_budget.0.map(|ByteSize(size)| size))
+        MemoryBudget::new(self.memory_budget.0.map(|ByteSize(size)| size))
     }
 }
 

@@ -8,9 +8,10 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::warn;
@@ -19,7 +20,7 @@ use crate::address::source_network;
 use crate::io::clock;
 use crate::io::http::forwarded::TrustedProxies;
 use crate::io::log::SharedLogThrottle;
-use crate::memory_budget::{BudgetExceeded, MemoryBudget, MemoryCharge};
+use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 
 /// Maximum number of pending QUIC handshakes before source addresses must be validated with a Retry packet. Spoofed sources cannot occupy
@@ -29,14 +30,14 @@ const MAX_UNVALIDATED_HANDSHAKES: usize = 8;
 /// Maximum number of sources whose new connections are counted.
 const MAX_LIMITED_SOURCES: usize = 100_000;
 
-/// Memory of a TCP connection without TLS, in bytes: the state of its task.
-const PLAIN_CONNECTION_BYTES: u64 = 8 << 10;
-
-/// Memory for the head of a request, in bytes: the buffer, and its copy while it grows. An upgraded connection has no such buffer.
-const REQUEST_HEAD_BYTES: u64 = 28 << 10;
+/// Memory of a TCP connection without TLS, in bytes.
+const PLAIN_CONNECTION_BYTES: u64 = 16 << 10;
 
 /// Memory of a TCP connection with TLS, in bytes: also the TLS state and buffers of one record each.
-pub(in crate::io) const TLS_CONNECTION_BYTES: u64 = 40 << 10;
+pub(in crate::io) const TLS_CONNECTION_BYTES: u64 = PLAIN_CONNECTION_BYTES + (32 << 10);
+
+/// Memory for the head of a request, in bytes: the buffer, and its copy while it grows. An upgraded connection has no such buffer.
+const REQUEST_HEAD_BYTES: u64 = 20 << 10;
 
 /// Limits for the connections of one server.
 #[derive(Clone, Debug)]
@@ -57,7 +58,7 @@ pub struct ConnectionLimits {
     pub max_lifetime: Duration,
     /// The memory budget of the process.
     pub memory_budget: Arc<MemoryBudget>,
-    /// Memory that is charged for each TCP connection in addition to the head of a request, in bytes.
+    /// Memory that each connection may always use, in bytes. A TCP connection has 20 KiB more until it is upgraded.
     pub bytes_per_connection: u64,
     /// The reverse proxies whose `X-Forwarded-For` names the source address of a request. `None`: the header is ignored.
     pub trusted_proxies: Option<TrustedProxies>,
@@ -72,7 +73,7 @@ impl Default for ConnectionLimits {
             max_new_connections: None,
             handshake_timeout,
             max_lifetime,
-            memory_budget: Arc::default(),
+            memory_budget: MemoryBudget::new(None),
             bytes_per_connection: PLAIN_CONNECTION_BYTES,
             trusted_proxies: None,
         }
@@ -104,6 +105,8 @@ pub(in crate::io) enum QuicAdmission {
     ConnectionLimit,
     /// Rejected: the limit per source is reached.
     AddressLimit,
+    /// Rejected: the memory budget is used up.
+    OverBudget,
 }
 
 /// The right to one connection; dropping it frees the slot.
@@ -112,8 +115,9 @@ pub struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
     /// The source address whose limit the connection counts towards.
     source: OnceLock<IpAddr>,
-    /// The charge for the connection, to its source address. A connection of a trusted proxy is charged to the proxy until it is upgraded.
-    memory: Mutex<Option<MemoryCharge>>,
+    memory: Arc<MemoryAccount>,
+    /// The account of the client behind a trusted proxy, whose connection is being upgraded.
+    client_memory: OnceLock<Arc<MemoryAccount>>,
     /// Whether the connection is among the pending QUIC handshakes.
     in_handshake: AtomicBool,
     /// Whether a complete request head has arrived.
@@ -168,13 +172,8 @@ impl ConnectionLimiter {
     #[doc(hidden)]
     pub fn assign(self: &Arc<Self>, free: OwnedSemaphorePermit, address: IpAddr) -> Option<ConnectionPermit> {
         let is_proxy = self.limits.trusted_proxies.as_ref().is_some_and(|proxies| proxies.trusts(address));
-        if is_proxy {
-            let permit = self.permit(free, None, false);
-            return permit.charge(address, MemoryCharge::new_for_proxy).then_some(permit);
-        }
-        let counted = self.count_tcp_source(address, true).ok()?;
-        let permit = self.permit(free, counted, false);
-        permit.charge(address, MemoryCharge::new).then_some(permit)
+        let permit = self.permit(free, (!is_proxy).then_some(address), REQUEST_HEAD_BYTES);
+        permit.map_err(|reason| self.reject(address, reason)).ok()
     }
 
     /// Decides on a QUIC connection attempt from `address`. `validated` is true if the client has answered a Retry packet.
@@ -188,18 +187,24 @@ impl ConnectionLimiter {
         if !validated && self.pending_handshakes.load(Ordering::Relaxed) >= max_unvalidated {
             return QuicAdmission::Retry;
         }
-        self.permit_quic(free, address).map_or(QuicAdmission::AddressLimit, QuicAdmission::Accepted)
+        self.permit_quic(free, address)
     }
 
-    /// Waits until a slot is free for a QUIC connection of a validated `address`. `None` if the limit per address is reached.
-    pub(in crate::io) async fn admit_quic_when_free(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionPermit> {
+    /// Like [`ConnectionLimiter::admit_quic`] for a validated `address`, but waits until a slot is free.
+    pub(in crate::io) async fn admit_quic_when_free(self: &Arc<Self>, address: IpAddr) -> QuicAdmission {
         self.permit_quic(self.acquire().await, address)
     }
 
-    fn permit_quic(self: &Arc<Self>, free: OwnedSemaphorePermit, address: IpAddr) -> Option<ConnectionPermit> {
-        let counted = self.count_source(address, true).ok()?;
-        self.pending_handshakes.fetch_add(1, Ordering::Relaxed);
-        Some(self.permit(free, counted, true))
+    fn permit_quic(self: &Arc<Self>, free: OwnedSemaphorePermit, address: IpAddr) -> QuicAdmission {
+        match self.permit(free, Some(address), 0) {
+            Ok(permit) => {
+                self.pending_handshakes.fetch_add(1, Ordering::Relaxed);
+                permit.in_handshake.store(true, Ordering::Relaxed);
+                QuicAdmission::Accepted(permit)
+            }
+            Err(ConnectionRejection::OverBudget(_)) => QuicAdmission::OverBudget,
+            Err(_) => QuicAdmission::AddressLimit,
+        }
     }
 
     /// Whether the limit of open connections is reached for `address`.
@@ -210,51 +215,46 @@ impl ConnectionLimiter {
         !address.is_loopback() && self.limits.max_connections_per_address.is_some_and(|limit| count >= limit)
     }
 
+    /// Takes the memory of a connection and counts it for `address`. `None`: a trusted proxy, whose address has no limits.
     fn permit(
         self: &Arc<Self>,
         free: OwnedSemaphorePermit,
-        counted: Option<IpAddr>,
-        in_handshake: bool,
-    ) -> ConnectionPermit {
-        ConnectionPermit {
+        address: Option<IpAddr>,
+        head_bytes: u64,
+    ) -> Result<ConnectionPermit, ConnectionRejection> {
+        let memory = self.limits.memory_budget.open(address, self.limits.bytes_per_connection + head_bytes)?;
+        let counted = address.map_or(Ok(None), |address| self.count_source(address, true))?;
+        Ok(ConnectionPermit {
             limiter: Arc::clone(self),
             source: counted.map_or_else(OnceLock::new, OnceLock::from),
-            memory: Mutex::default(),
-            in_handshake: AtomicBool::new(in_handshake),
+            memory,
+            client_memory: OnceLock::new(),
+            in_handshake: AtomicBool::new(false),
             has_request: AtomicBool::new(false),
             deadline: Mutex::new(Instant::now() + self.limits.max_lifetime),
             held: OnceLock::new(),
             _permit: free,
-        }
-    }
-
-    /// Counts one more TCP connection for `address`. If the limit is reached, counts and logs the rejection.
-    fn count_tcp_source(&self, address: IpAddr, exempt_loopback: bool) -> Result<Option<IpAddr>, SourceLimitReached> {
-        let counted = self.count_source(address, exempt_loopback);
-        if let Err(reached) = counted {
-            let limit = if let SourceLimitReached::Count(limit) = reached { Some(limit) } else { None };
-            self.reject(address, reached.reason(), limit);
-        }
-        counted
+        })
     }
 
     /// Counts and logs a rejected TCP connection.
-    fn reject(&self, address: IpAddr, reason: &str, limit: Option<usize>) {
+    fn reject(&self, address: IpAddr, reason: ConnectionRejection) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
         if self.log_throttle.allow() {
-            warn!(target: "http", source = %source_network(address), reason, limit, "connection rejected");
+            let limit = if let ConnectionRejection::Count(limit) = reason { Some(limit) } else { None };
+            warn!(target: "http", source = %source_network(address), %reason, limit, "connection rejected");
         }
     }
 
     /// Counts one more connection for `address`. `Ok(None)` if the address is exempt.
-    fn count_source(&self, address: IpAddr, exempt_loopback: bool) -> Result<Option<IpAddr>, SourceLimitReached> {
+    fn count_source(&self, address: IpAddr, exempt_loopback: bool) -> Result<Option<IpAddr>, ConnectionRejection> {
         let address = source_network(address);
         // Loopback is exempt, because a proxy on this host connects from loopback for all its clients.
         let is_exempt = exempt_loopback && address.is_loopback();
         if let Some(new) = self.new_by_source.as_ref().filter(|_| !is_exempt) {
             let checked = new.lock().unwrap_or_else(PoisonError::into_inner).check(clock::monotonic_now(), address);
             if checked.is_err() {
-                return Err(SourceLimitReached::Rate);
+                return Err(ConnectionRejection::Rate);
             }
         }
         let Some(limit) = self.limits.max_connections_per_address.filter(|_| !is_exempt) else { return Ok(None) };
@@ -264,29 +264,23 @@ impl ConnectionLimiter {
             if limit == 0 {
                 open.remove(&address);
             }
-            return Err(SourceLimitReached::Count(limit));
+            return Err(ConnectionRejection::Count(limit));
         }
         *count += 1;
         Ok(Some(address))
     }
 }
 
-/// A limit per source address is reached.
-#[derive(Clone, Copy, Debug)]
-enum SourceLimitReached {
-    /// This number of open connections.
+/// Why a connection is rejected.
+#[derive(Clone, Copy, Debug, Error)]
+enum ConnectionRejection {
+    /// The address has this number of open connections.
+    #[error("too many connections from this address")]
     Count(usize),
-    /// The rate of new connections.
+    #[error("too many new connections from this address")]
     Rate,
-}
-
-impl SourceLimitReached {
-    fn reason(self) -> &'static str {
-        match self {
-            Self::Count(_) => "too many connections from this address",
-            Self::Rate => "too many new connections from this address",
-        }
-    }
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
 }
 
 impl ConnectionPermit {
@@ -295,54 +289,34 @@ impl ConnectionPermit {
         let _ = self.held.set(Box::new(what));
     }
 
-    /// Charges a connection of a trusted proxy to the client that sent the current request. False if the memory budget refuses this.
-    pub(in crate::io) fn charge_client(&self, address: IpAddr) -> bool {
-        self.lock_memory().as_ref().is_some_and(|charge| charge.source() == address)
-            || self.charge(address, MemoryCharge::new)
-    }
-
-    /// Counts a connection of a trusted proxy for the address of its client. False if the limit of that address is reached. A forwarded
-    /// address is never exempt.
+    /// Counts an upgraded connection of a trusted proxy for the address of its client, as its memory from now on. False if a limit is
+    /// reached. A forwarded address is never exempt from the limit on connections.
     pub fn assign_client(&self, address: IpAddr, is_forwarded: bool) -> bool {
-        if !is_forwarded || self.source.get().is_some() {
+        if !is_forwarded || self.client_memory.get().is_some() {
             return true;
         }
-        let Ok(counted) = self.limiter.count_tcp_source(address, false) else { return false };
-        if let Some(address) = counted {
-            let _ = self.source.set(address);
-        }
-        true
+        self.try_assign_client(address).map_err(|reason| self.limiter.reject(address, reason)).is_ok()
     }
 
-    /// Charges the connection to `address`. If the memory budget refuses this, counts and logs the rejection.
-    fn charge(
-        &self,
-        address: IpAddr,
-        charge: fn(&Arc<MemoryBudget>, IpAddr, u64) -> Result<MemoryCharge, BudgetExceeded>,
-    ) -> bool {
+    fn try_assign_client(&self, address: IpAddr) -> Result<(), ConnectionRejection> {
         let ConnectionLimits { memory_budget, bytes_per_connection, .. } = &self.limiter.limits;
-        let Ok(charge) = charge(memory_budget, address, bytes_per_connection + REQUEST_HEAD_BYTES) else {
-            self.limiter.reject(address, "memory budget", None);
-            return false;
-        };
-        *self.lock_memory() = Some(charge);
-        true
+        let memory = memory_budget.open(Some(address), *bytes_per_connection)?;
+        if let Some(counted) = self.limiter.count_source(address, false)? {
+            let _ = self.source.set(counted);
+        }
+        let _ = self.client_memory.set(memory);
+        self.memory.prepay(0).map_err(ConnectionRejection::from)
     }
 
-    fn lock_memory(&self) -> MutexGuard<'_, Option<MemoryCharge>> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The account of the client.
+    pub(in crate::io) fn memory(&self) -> &Arc<MemoryAccount> {
+        self.client_memory.get().unwrap_or(&self.memory)
     }
 
     /// The connection is being upgraded: it has no request head any more.
     pub(in crate::io) fn on_upgrade(&self) {
-        if let Some(charge) = &mut *self.lock_memory() {
-            charge.shrink(REQUEST_HEAD_BYTES);
-        }
-    }
-
-    /// An empty charge to `address`, for the body of a request.
-    pub(in crate::io) fn body_charge(&self, address: IpAddr) -> MemoryCharge {
-        MemoryCharge::empty(&self.limiter.limits.memory_budget, address)
+        // Less memory is never refused.
+        let _ = self.memory().prepay(self.limiter.limits.bytes_per_connection);
     }
 
     /// The QUIC handshake is complete.
@@ -524,32 +498,37 @@ mod tests {
     }
 
     #[test]
-    fn connections_of_a_proxy_are_charged_to_it_until_they_are_assigned_to_a_client() {
+    fn upgraded_connections_of_a_proxy_use_the_memory_of_their_clients() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
-            let connection_bytes = 1_000 + REQUEST_HEAD_BYTES;
-            let memory_budget = MemoryBudget::new(Some(7 * connection_bytes));
+            // An address may hold 40,000 bytes.
+            let memory_budget = MemoryBudget::new(Some(320_000));
             let limiter = ConnectionLimiter::new(ConnectionLimits {
                 memory_budget: Arc::clone(&memory_budget),
                 bytes_per_connection: 1_000,
-                trusted_proxies: Some(TrustedProxies::Hops(NonZeroUsize::MIN)),
+                trusted_proxies: Some(TrustedProxies::Networks(Arc::from(["192.0.2.9".parse().expect("a network")]))),
                 ..ConnectionLimits::default()
             });
+            let (proxy, client) = (address("192.0.2.9"), address("192.0.2.1"));
+            let open = async |from| limiter.assign(limiter.acquire().await, from);
+            let request_bytes = 1_000 + REQUEST_HEAD_BYTES;
             let mut permits = Vec::new();
-            // The fifth connection exceeds the share of an address, but a proxy has no share.
-            for _ in 0..5 {
-                permits.push(limiter.assign(limiter.acquire().await, address("127.0.0.1")).expect("a free slot"));
+            for from in [proxy, proxy, proxy, client] {
+                permits.push(open(from).await.expect("within the budget"));
             }
-            assert_eq!(memory_budget.usage().used, 5 * connection_bytes);
-            // A client may hold the memory of one connection.
-            let client = address("192.0.2.1");
-            assert!(permits[0].charge_client(client) && permits[0].charge_client(client));
-            assert!(!permits[1].charge_client(client));
-            assert_eq!(memory_budget.usage().used, 5 * connection_bytes);
-            permits[0].on_upgrade();
-            assert_eq!(memory_budget.usage().used, 5 * connection_bytes - REQUEST_HEAD_BYTES);
-            drop(permits);
-            assert_eq!(memory_budget.usage().used, 0);
+            assert!(open(client).await.is_none());
+            assert_eq!((memory_budget.held(), limiter.rejected()), (4 * request_bytes, 1));
+            for permit in &permits[..2] {
+                assert!(permit.assign_client(client, true));
+                permit.on_upgrade();
+            }
+            assert_eq!(memory_budget.held(), 2 * request_bytes + 2 * 1_000);
+            // The client may hold 16,520 bytes more.
+            assert!(permits[0].memory().take(18_000).is_err() && permits[0].memory().take(17_000).is_ok());
+            permits[3].on_upgrade();
+            assert_eq!(memory_budget.held(), request_bytes + 3 * 1_000);
+            permits.clear();
+            assert_eq!(memory_budget.held(), 0);
         });
     }
 

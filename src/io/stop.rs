@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use crate::client::StopSignal;
 
 /// A stop request that any number of threads can wait for. All clones share the same request.
@@ -41,6 +43,22 @@ impl StopToken {
     /// at once.
     pub fn has_callbacks(&self) -> bool {
         !self.0.wakers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// From here on, the caller ends the run after a stop request ([`StopToken::has_callbacks`]).
+    pub fn set_run_started(&self) {
+        self.on_stop(|| ());
+    }
+
+    /// A value that one waiter at a time can wait for. It is notified by every stop request, also by an earlier one.
+    pub fn to_notify(&self) -> Arc<Notify> {
+        let notify = Arc::new(Notify::new());
+        let wake = Arc::clone(&notify);
+        self.on_stop(move || wake.notify_one());
+        if self.signal().is_some() {
+            notify.notify_one();
+        }
+        notify
     }
 
     /// Sets the maximum time from a stop request to the end of the run.

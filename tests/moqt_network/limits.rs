@@ -1,11 +1,10 @@
 //! Tests connection limits of the server. Also tests errors that the client reports: rejection, missing responses and untrusted server
 //! certificates.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::select;
 use jamjam_dev::client::RunKind;
 use jamjam_dev::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
 use jamjam_dev::io::moqt::client::ClientThread;
@@ -13,7 +12,7 @@ use jamjam_dev::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use jamjam_dev::io::moqt::server::MoqtServerConfig;
 use jamjam_dev::io::moqt::{CounterSnapshot, MoqtBindError, bind_all};
 use jamjam_dev::io::stop::StopToken;
-use jamjam_dev::memory_budget::{MemoryBudget, MemoryCharge};
+use jamjam_dev::memory_budget::MemoryBudget;
 use jamjam_dev::moqt::client::MoqtRunOutcome;
 use jamjam_dev::moqt::{MoqtVersion, SessionLimits, Transport};
 use quinn::TransportConfig;
@@ -154,30 +153,42 @@ fn connections_are_rejected_or_closed_when_memory_is_scarce() {
     let config = MoqtServerConfig { memory_budget: Arc::clone(&memory_budget), ..MoqtServerConfig::default() };
     let server = TestServer::start(config);
     run_async(async {
-        let clients = [
-            ManualClient::open(&server, Transport::Quic).await,
-            ManualClient::open(&server, Transport::WebTransport).await,
-        ];
+        let (greedy, _session) = open_session(&server, Transport::Quic, TransportConfig::default()).await;
+        let moderate = ManualClient::open(&server, Transport::WebTransport).await;
         server.until("both are there", |reading| reading.connections_open == 2).await;
-        // Packets of another address use most of the memory that is left.
-        let other = IpAddr::from([192, 0, 2, 1]);
-        let packets = MemoryCharge::held(&memory_budget, other, 9 << 19);
+        // Other clients hold the rest, except for 1,200 KiB.
+        let others = memory_budget.open(None, 0).unwrap();
+        let packets = others.take(others.available() - (1_200 << 10)).unwrap();
+        // Each stream counts 96 KiB. The moderate client has fewer than ten.
+        let mut streams = Vec::new();
+        for _ in 0..12 {
+            streams.push(greedy.uni(b"\x00").await);
+        }
+        let open = |len: u64| memory_budget.held() >= (10 << 20) - (1_200 << 10) + len * (96 << 10);
+        server.until("the streams are open", |_| open(12)).await;
+        let _thirteenth = greedy.uni(b"\x00").await;
+        let reason = greedy.connection.closed().await.to_string();
+        assert!(reason.contains("the memory budget is used up"), "{reason}");
         let is_closed = |counts: &CounterSnapshot| counts.connections.connections_closed_memory == 1;
-        server.until("one is closed", |reading| is_closed(reading) && reading.connections_open == 1).await;
-        let [first, second] = clients.each_ref().map(|client| Box::pin(client.connection.closed()));
-        let (reason, _) = select(first, second).await.factor_first();
-        assert!(reason.to_string().contains("share of the memory budget"), "{reason}");
+        let is_freed = || memory_budget.held() < 8 << 20;
+        server.until("it is closed", |reading| is_closed(reading) && reading.connections_open == 1 && is_freed()).await;
+        // A small session keeps its connection while nothing is left. A new connection does not fit.
+        let rest = others.take(others.available()).unwrap();
+        let before = memory_budget.held();
+        let _stream = moderate.uni(b"\x00").await;
+        server.until("its stream is open", |_| memory_budget.held() > before).await;
         let options = server.connect_options(Transport::Quic);
         let third_client = std::thread::spawn(move || run_client(&options, &groups(1, 1)).err()).join().unwrap();
         assert!(matches!(third_client, Some(MoqtConnectError::Failed { .. })), "{third_client:?}");
         let reading = server.totals.snapshot();
         assert_eq!((reading.connections.connections_rejected_memory, reading.connections_open), (1, 1));
-        drop(packets);
+        assert!(moderate.connection.close_reason().is_none());
+        drop((packets, rest));
         server.ordinary_echo(Transport::Quic);
-        drop(clients);
+        drop(moderate);
     });
     drop(server);
-    assert_eq!(memory_budget.usage().used, 0);
+    assert_eq!(memory_budget.held(), 0);
 }
 
 #[test]

@@ -1,21 +1,20 @@
 //! Request and response bodies. Provides JSON responses, error responses (always `{"error": "..."}`) and embedded pages with security
 //! headers. Limits the size of request bodies and reads JSON objects field by field.
 
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use thiserror::Error;
-use tokio::time::{Instant, interval_at};
 use utoipa::ToSchema;
 
-use crate::memory_budget::MemoryCharge;
+use crate::memory_budget::{MemoryAccount, MemoryPermit, OverBudget};
 use crate::signaling::MAX_VISUALIZATION_VALUES;
 
 /// The body of every error response.
@@ -112,7 +111,7 @@ pub(in crate::io) enum BodyError {
     #[error("{0}")]
     InvalidField(String),
     #[error("Not enough memory now")]
-    Memory,
+    Memory(#[from] OverBudget),
 }
 
 impl BodyError {
@@ -121,95 +120,66 @@ impl BodyError {
         match self {
             Self::InvalidJson(_) | Self::Incomplete => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Memory => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Memory(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::InvalidField(_) => StatusCode::UNPROCESSABLE_ENTITY,
         }
     }
 }
 
-/// A request body, charged to the memory budget until this value is dropped.
+/// A request body, whose memory is held until this value is dropped.
 #[derive(Debug)]
-pub(in crate::io) struct ChargedBody {
+pub(in crate::io) struct RequestBody {
     pub(in crate::io) bytes: Bytes,
-    pub(in crate::io) _charge: MemoryCharge,
+    _memory: MemoryPermit,
 }
 
 /// Maximum number of bytes of a rejected body that are still read. Closing a connection with unread data sends a reset. A client that is
 /// still sending might then never read the response.
 const MAX_DRAIN_BYTES: usize = 1 << 20;
 
-/// Interval of memory checks while a body arrives.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Reads a body of at most `max_bytes`. A body with a larger `Content-Length` is rejected before it arrives. If the request has an
-/// `Expect` header (`100-continue`), such a body is not read at all. The body is added to `charge`, as soon as its length is known.
-/// Reading stops if the client's address holds more than its share of the memory budget.
+/// Reads a body of at most `max_bytes`. It takes memory for its `Content-Length`, or for `max_bytes`, before it arrives. If it is rejected
+/// and the request has an `Expect` header (`100-continue`), the body is not read at all.
 pub(in crate::io) async fn read_body(
     headers: &HeaderMap,
-    mut body: Body,
+    body: Body,
     max_bytes: usize,
-    mut charge: MemoryCharge,
-) -> Result<ChargedBody, BodyError> {
-    if body.size_hint().lower() > max_bytes as u64 {
-        if !headers.contains_key(header::EXPECT) {
-            tokio::spawn(drain(body));
-        }
-        return Err(BodyError::TooLarge(max_bytes));
-    }
-    let announced = body.size_hint().lower();
-    if charge.grow(announced).is_err() {
-        tokio::spawn(drain(body));
-        return Err(BodyError::Memory);
-    }
-    // Allocated at once: a buffer that grows leaves holes in the memory of the process.
-    let mut whole = Vec::with_capacity(announced as usize);
-    let mut checks = interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
-    loop {
-        let data = tokio::select! {
-            biased;
-            _ = checks.tick() => {
-                if charge.check().is_err() {
-                    tokio::spawn(drain(body));
-                    return Err(BodyError::Memory);
-                }
-                continue;
+    memory: &Arc<MemoryAccount>,
+) -> Result<RequestBody, BodyError> {
+    let length = body.size_hint().exact().unwrap_or(max_bytes as u64);
+    let mut chunks = body.into_data_stream();
+    let taken = if length > max_bytes as u64 {
+        Err(BodyError::TooLarge(max_bytes))
+    } else {
+        memory.take(length).map_err(BodyError::from)
+    };
+    let memory = match taken {
+        Ok(memory) => memory,
+        Err(error) => {
+            if !headers.contains_key(header::EXPECT) {
+                tokio::spawn(drain(chunks));
             }
-            data = next_data(&mut body) => data,
-        };
-        let Some(data) = data else { break };
-        let data = data.map_err(|_| BodyError::Incomplete)?;
-        if whole.len() + data.len() > max_bytes {
-            tokio::spawn(drain(body));
+            return Err(error);
+        }
+    };
+    let mut bytes = Vec::with_capacity(length as usize);
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| BodyError::Incomplete)?;
+        if bytes.len() + chunk.len() > max_bytes {
+            tokio::spawn(drain(chunks));
             return Err(BodyError::TooLarge(max_bytes));
         }
-        let more = (whole.len() + data.len()).saturating_sub(whole.capacity());
-        if more > 0 {
-            // Without `Content-Length`, the capacity doubles, but does not exceed the maximum.
-            let more = more.max(whole.capacity()).min(max_bytes - whole.capacity());
-            if charge.grow(more as u64).is_err() {
-                tokio::spawn(drain(body));
-                return Err(BodyError::Memory);
-            }
-            whole.reserve_exact(whole.capacity() - whole.len() + more);
-        }
-        whole.extend_from_slice(&data);
+        bytes.extend_from_slice(&chunk);
     }
-    Ok(ChargedBody { bytes: whole.into(), _charge: charge })
-}
-
-/// The next data of a body. Trailers count as empty data.
-async fn next_data(body: &mut Body) -> Option<Result<Bytes, axum::Error>> {
-    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
-    Some(frame.map(|frame| frame.into_data().unwrap_or_default()))
+    Ok(RequestBody { bytes: bytes.into(), _memory: memory })
 }
 
 /// Discards the rest of a rejected body, within [`MAX_DRAIN_BYTES`] and the connection's own time limit.
-async fn drain(mut body: Body) {
+async fn drain(mut chunks: BodyDataStream) {
     let mut discarded = 0;
     while discarded <= MAX_DRAIN_BYTES
-        && let Some(Ok(data)) = next_data(&mut body).await
+        && let Some(Ok(chunk)) = chunks.next().await
     {
-        discarded += data.len();
+        discarded += chunk.len();
     }
 }
 
@@ -294,12 +264,9 @@ impl JsonFields {
 mod tests {
     use std::convert::Infallible;
     use std::future::ready;
-    use std::net::IpAddr;
-    use std::pin::pin;
 
-    use futures_util::{StreamExt, stream};
+    use futures_util::stream;
     use proptest::prelude::*;
-    use tokio::time::{sleep, timeout};
 
     use super::*;
     use crate::memory_budget::MemoryBudget;
@@ -328,21 +295,25 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn slow_body_is_given_up_when_others_need_memory() {
+    #[tokio::test]
+    async fn body_holds_its_length_or_the_maximum_and_is_refused_beyond_the_budget() {
         let budget = MemoryBudget::new(Some(1_000));
-        let [slow, other] = [1, 2].map(|host| IpAddr::from([192, 0, 2, host]));
-        // 400 bytes, then one byte every 0.9 s.
-        let first = stream::once(ready(Ok::<_, Infallible>(vec![b'x'; 400])));
-        let rest = stream::repeat(()).then(|()| sleep(Duration::from_millis(900))).map(|()| Ok(vec![b'x']));
-        let headers = HeaderMap::new();
-        let body = Body::from_stream(first.chain(rest));
-        let mut body = pin!(read_body(&headers, body, 450, MemoryCharge::empty(&budget, slow)));
-        assert!(timeout(Duration::from_secs(5), &mut body).await.is_err());
-        let _held = MemoryCharge::held(&budget, other, 300);
-        let given_up = timeout(CHECK_INTERVAL, body).await.expect("one check");
-        assert_eq!(given_up.map(drop), Err(BodyError::Memory));
-        assert_eq!((budget.usage().used, budget.usage().refused), (300, 1));
+        let memory = budget.open(None, 0).expect("0 bytes");
+        let read = async |body, max_bytes| read_body(&HeaderMap::new(), body, max_bytes, &memory).await;
+        let chunked = |len| Body::from_stream(stream::once(ready(Ok::<_, Infallible>(vec![b'x'; len]))));
+        let known = read(Body::from(vec![b'x'; 400]), 500).await.expect("within the budget");
+        let unknown = read(chunked(400), 450).await.expect("within the budget");
+        assert_eq!((known.bytes.len(), unknown.bytes.len(), budget.held()), (400, 400, 850));
+        for (body, error) in [
+            (Body::from(vec![b'x'; 200]), BodyError::Memory(OverBudget)),
+            (chunked(1), BodyError::Memory(OverBudget)),
+            (Body::from(vec![b'x'; 501]), BodyError::TooLarge(500)),
+        ] {
+            assert_eq!(read(body, 500).await.map(drop), Err(error));
+        }
+        assert_eq!(read(chunked(101), 100).await.map(drop), Err(BodyError::TooLarge(100)));
+        drop((known, unknown));
+        assert_eq!((budget.held(), budget.refused()), (0, 2));
     }
 
     proptest! {

@@ -22,7 +22,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, StatusCode, Version};
@@ -31,7 +31,7 @@ use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit};
@@ -137,12 +137,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves `router` on a new thread called `name` until `stop` is requested.
 pub fn spawn(name: &str, listener: TcpListener, router: Router, stop: &StopToken) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let stopped = Arc::new(Notify::new());
-    let wake = Arc::clone(&stopped);
-    stop.on_stop(move || wake.notify_one());
-    if stop.signal().is_some() {
-        return Ok(());
-    }
+    let stopped = stop.to_notify();
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
@@ -228,24 +223,12 @@ async fn serve_until_drained<S>(
         }
         let hosts = request.headers().get_all(header::HOST).iter().count();
         let has_valid_host = hosts == 1 || hosts == 0 && request.version() == Version::HTTP_10;
-        let is_charged = !client.is_forwarded || client.permit.charge_client(client.source.ip());
         request.extensions_mut().insert(client);
-        let response = if !has_valid_host {
-            Err((StatusCode::BAD_REQUEST, "Send exactly one Host header"))
-        } else if !is_charged {
-            Err((StatusCode::SERVICE_UNAVAILABLE, "Not enough memory now"))
-        } else {
-            Ok(router.call(request))
-        };
+        let response = has_valid_host.then(|| router.call(request));
         async move {
             match response {
-                Ok(response) => response.await,
-                Err((status, reason)) => {
-                    let mut response = body::error_response(status, reason);
-                    // An open connection would hold memory that was refused to its client.
-                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                    Ok(response)
-                }
+                Some(response) => response.await,
+                None => Ok(body::error_response(StatusCode::BAD_REQUEST, "Send exactly one Host header")),
             }
         }
     });

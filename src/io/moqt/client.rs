@@ -275,9 +275,7 @@ pub fn run_session<A: SessionHandler>(
 ) -> Result<SessionResult<A>, MoqtConnectError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MoqtConnectError::EventLoop)?;
-    let stopped = Arc::new(Notify::new());
-    let wake = Arc::clone(&stopped);
-    stop.on_stop(move || wake.notify_one());
+    let stopped = stop.to_notify();
     if stop.signal().is_some() {
         return Err(MoqtConnectError::Interrupted);
     }

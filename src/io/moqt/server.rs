@@ -34,8 +34,8 @@ use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, Connecti
 use crate::io::log::SharedLogThrottle;
 use crate::io::stop::StopToken;
 use crate::io::tls::crypto_provider;
-use crate::memory_budget::{ConnectionMemory, MemoryBudget, MemoryCharge};
-use crate::moqt::echo::{MoqtEcho, MoqtEchoConfig};
+use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
+use crate::moqt::echo::{MIN_BUFFERED_BYTES, MoqtEcho, MoqtEchoConfig};
 use crate::moqt::version::select_protocol;
 use crate::moqt::{
     ALPN_WEBTRANSPORT, EndpointRole, MoqtEndpoint, MoqtVersion, SessionCounters, SessionLimits, Transport, error_code,
@@ -50,6 +50,10 @@ const REPLACE_TIMEOUT: Duration = Duration::from_secs(1);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1_200);
 /// Maximum time for the transport to send and retransmit `CONNECTION_CLOSE` frames.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// A session may hold this number of bytes even if the memory budget is used up: ten streams, and [`MIN_BUFFERED_BYTES`]. Otherwise, a
+/// moderate client would lose its connection because of others.
+const MAX_HELD_OVER_BUDGET: u64 = 10 * quic::STREAM_BYTES + MIN_BUFFERED_BYTES as u64;
 
 /// Close reason when the server stops.
 const SHUTDOWN_REASON: &str = "server is shutting down";
@@ -79,7 +83,7 @@ pub struct MoqtServerConfig {
 }
 
 impl Default for MoqtServerConfig {
-    /// `/echo`; 128 connections, 32 per source, idle timeout of one minute, closed for others after ten seconds; no memory budget.
+    /// `/echo`; 128 connections, 16 per source, idle timeout of one minute, closed for others after ten seconds; no memory budget.
     fn default() -> Self {
         Self {
             path: "/echo".to_owned(),
@@ -87,7 +91,7 @@ impl Default for MoqtServerConfig {
             limits: SessionLimits::default(),
             allow: Vec::new(),
             max_connections: 128,
-            max_connections_per_source: 32,
+            max_connections_per_source: 16,
             idle_timeout: Duration::from_secs(60),
             min_idle: Duration::from_secs(10),
             memory_budget: MemoryBudget::new(None),
@@ -140,12 +144,7 @@ pub fn spawn(
         };
         bound.into_sockets().map(create_endpoint).collect::<io::Result<Vec<Endpoint>>>()?
     };
-    let stopped = Arc::new(Notify::new());
-    let wake = Arc::clone(&stopped);
-    stop.on_stop(move || wake.notify_one());
-    if stop.signal().is_some() {
-        stopped.notify_one();
-    }
+    let stopped = stop.to_notify();
     let thread = std::thread::Builder::new()
         .name("moqt".to_owned())
         .spawn(move || runtime.block_on(run(endpoints, config, counters, alpns, stopped)))?;
@@ -162,12 +161,12 @@ async fn run(
     let limiter = ConnectionLimiter::new(ConnectionLimits {
         max_connections: Some(config.max_connections),
         max_connections_per_address: Some(config.max_connections_per_source),
+        memory_budget: Arc::clone(&config.memory_budget),
+        bytes_per_connection: quic::CONNECTION_BYTES,
         ..ConnectionLimits::default()
     });
-    let connections = Arc::new(MoqtConnections::new(config, counters, alpns));
-    let pressure = Arc::new(Notify::new());
-    let notified = Arc::clone(&pressure);
-    connections.config.memory_budget.on_pressure(move || notified.notify_one());
+    let open = OpenConnections::default();
+    let connections = Arc::new(MoqtConnections { config, counters, alpns, open, log: LogState::default() });
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     let mut next_endpoint = 0_usize;
@@ -175,7 +174,6 @@ async fn run(
         tokio::select! {
             biased;
             () = stopped.notified() => break,
-            () = pressure.notified() => connections.close_for_memory(),
             // Removes finished tasks even while connections keep arriving.
             Some(_) = tasks.join_next() => {}
             incoming = accept_any(&endpoints, next_endpoint) => {
@@ -237,31 +235,20 @@ struct MoqtConnections {
     counters: Arc<ServerCounters>,
     alpns: Arc<AlpnRecorder>,
     open: OpenConnections,
-    rejection_throttle: SharedLogThrottle,
-    failure_throttle: SharedLogThrottle,
-    connection_throttle: SharedLogThrottle,
-    drop_throttle: SharedLogThrottle,
+    log: LogState,
+}
+
+#[derive(Default)]
+struct LogState {
+    rejections: SharedLogThrottle,
+    failures: SharedLogThrottle,
+    connections: SharedLogThrottle,
+    drops: SharedLogThrottle,
     /// Number of dropped groups that have been logged.
     drops_logged: AtomicU64,
 }
 
 impl MoqtConnections {
-    fn new(config: MoqtServerConfig, counters: Arc<ServerCounters>, alpns: Arc<AlpnRecorder>) -> Self {
-        let [rejection_throttle, failure_throttle, connection_throttle, drop_throttle] =
-            [(); 4].map(|()| SharedLogThrottle::default());
-        Self {
-            config,
-            counters,
-            alpns,
-            open: OpenConnections::default(),
-            rejection_throttle,
-            failure_throttle,
-            connection_throttle,
-            drop_throttle,
-            drops_logged: AtomicU64::new(0),
-        }
-    }
-
     /// Returns true if the source of the connection attempt is not allowed.
     fn is_unknown_source(&self, incoming: &Incoming) -> bool {
         let allow = &self.config.allow;
@@ -271,7 +258,7 @@ impl MoqtConnections {
     /// Drops a connection attempt of a source that is not allowed.
     fn drop_unknown_source(&self, incoming: Incoming) {
         self.counters.update(|counters| counters.connections.connections_dropped_not_allowed += 1);
-        if self.rejection_throttle.allow() {
+        if self.log.rejections.allow() {
             info!(target: "moqt", source = %incoming.remote_address(), reason = "source not in --allow", "connection dropped");
         }
         incoming.ignore();
@@ -294,51 +281,36 @@ impl MoqtConnections {
     ) {
         let Some(source) = self.open.close_longest_idle(self.config.min_idle) else { return incoming.refuse() };
         self.counters.update(|counters| counters.connections.connections_closed_idle += 1);
-        if self.rejection_throttle.allow() {
+        if self.log.rejections.allow() {
             warn!(target: "moqt", %source, reason = "idle, and the connection limit is reached", "connection closed");
         }
         // The new client waits for the slot of the closed connection. Otherwise, the address of that connection could take it again.
         let admitted = limiter.admit_quic_when_free(incoming.remote_address().ip());
         match tokio::time::timeout(REPLACE_TIMEOUT, admitted).await {
-            Ok(Some(permit)) => self.handle(incoming, permit, stopping).await,
-            Ok(None) => self.reject(incoming, &QuicAdmission::AddressLimit),
+            Ok(QuicAdmission::Accepted(permit)) => self.handle(incoming, permit, stopping).await,
+            Ok(decision) => self.reject(incoming, &decision),
             Err(_) => self.reject(incoming, &QuicAdmission::ConnectionLimit),
-        }
-    }
-
-    /// Closes connections of the address that holds most memory, until no address holds more than its share.
-    fn close_for_memory(&self) {
-        let budget = &self.config.memory_budget;
-        while let Some(source) = budget.source_to_cut() {
-            if !self.open.close_largest_of(source) {
-                return;
-            }
-            budget.count_closed_connection();
-            self.counters.update(|counters| counters.connections.connections_closed_memory += 1);
-            if self.failure_throttle.allow() {
-                warn!(target: "moqt", %source, reason = "memory budget", "connection closed");
-            }
         }
     }
 
     /// Rejects a connection because of a limit.
     fn reject(&self, incoming: Incoming, decision: &QuicAdmission) {
-        let is_address_limit = matches!(decision, QuicAdmission::AddressLimit);
+        let MoqtServerConfig { max_connections, max_connections_per_source, .. } = self.config;
+        let (reason, limit) = match decision {
+            QuicAdmission::AddressLimit => ("too many connections from this address", Some(max_connections_per_source)),
+            QuicAdmission::OverBudget => ("memory budget", None),
+            _ => ("connection limit", Some(max_connections)),
+        };
         self.counters.update(|counters| {
             let connections = &mut counters.connections;
-            *(if is_address_limit {
-                &mut connections.connections_rejected_address_limit
-            } else {
-                &mut connections.connections_rejected_limit
-            }) += 1;
+            *match decision {
+                QuicAdmission::AddressLimit => &mut connections.connections_rejected_address_limit,
+                QuicAdmission::OverBudget => &mut connections.connections_rejected_memory,
+                _ => &mut connections.connections_rejected_limit,
+            } += 1;
         });
-        if self.rejection_throttle.allow() {
+        if self.log.rejections.allow() {
             let source = canonical_socket_addr(incoming.remote_address());
-            let (reason, limit) = if is_address_limit {
-                ("too many connections from this address", self.config.max_connections_per_source)
-            } else {
-                ("connection limit", self.config.max_connections)
-            };
             warn!(target: "moqt", %source, reason, limit, "connection rejected");
         }
         incoming.refuse();
@@ -352,13 +324,6 @@ impl MoqtConnections {
         mut stopping: watch::Receiver<bool>,
     ) {
         let source = canonical_socket_addr(incoming.remote_address());
-        let Ok(memory) = MemoryCharge::new(&self.config.memory_budget, source.ip(), quic::CONNECTION_BYTES) else {
-            self.counters.update(|counters| counters.connections.connections_rejected_memory += 1);
-            if self.rejection_throttle.allow() {
-                warn!(target: "moqt", %source, reason = "memory budget", "connection rejected");
-            }
-            return incoming.refuse();
-        };
         let mut stop = pin!(async move {
             let _ = stopping.wait_for(|stopping| *stopping).await;
             SHUTDOWN_REASON
@@ -374,8 +339,7 @@ impl MoqtConnections {
         let alpn = quic::negotiated_alpn(&connection).unwrap_or_default();
         let is_webtransport = alpn == ALPN_WEBTRANSPORT;
         let _open = self.count_open(is_webtransport);
-        let memory = Arc::new(memory.into_connection());
-        let registration = self.open.register(connection.clone(), Arc::clone(&memory));
+        let registration = self.open.register(connection.clone());
         let (transport, connect_path, version) = if is_webtransport {
             tokio::select! {
                 session = self.accept_webtransport(&connection, source) => match session {
@@ -389,14 +353,18 @@ impl MoqtConnections {
         } else {
             (TransportConnection::Quic(connection.clone()), None, MoqtVersion::from_alpn(&alpn))
         };
-        if self.connection_throttle.allow() {
+        if self.log.connections.allow() {
             let transport = if is_webtransport { Transport::WebTransport } else { Transport::Quic };
             let version = version.map_or("selected by the setup", MoqtVersion::name);
             info!(target: "moqt", %source, transport = transport.name(), version, "connected");
         }
         let role = EndpointRole::Server { served_path: self.config.path.clone(), connect_path };
+        let clock = SessionClock(Instant::now());
+        let session = new_session(clock.now(), role, self.config.limits.clone(), version);
+        let endpoint = MoqtEndpoint::new(session, MoqtEcho::new(self.config.echo.clone()));
+        let streams = ConnectionStreams::new(transport, version.is_none());
         let SessionClose { code, reason, closed_locally } =
-            self.run_session(transport, source, (role, version), stop, &registration, &memory).await;
+            self.run_session(streams, endpoint, clock, stop, &registration, permit.memory()).await;
         if matches!(connection.close_reason(), Some(ConnectionError::TimedOut)) {
             self.counters.update(|counters| counters.connections.connections_timed_out += 1);
         }
@@ -404,10 +372,22 @@ impl MoqtConnections {
             self.counters.update(|counters| counters.connections.connections_closed_excessive_load += 1);
         }
         let closed_by = if closed_locally { "server" } else { "client" };
-        if closed_locally && code != error_code::NO_ERROR && self.failure_throttle.allow() {
+        if closed_locally && code != error_code::NO_ERROR && self.log.failures.allow() {
             warn!(target: "moqt", %source, code = %format_args!("{code:#x}"), reason, closed_by, "connection closed");
         } else {
             debug!(target: "moqt", %source, code = %format_args!("{code:#x}"), reason, closed_by, "connection closed");
+        }
+    }
+
+    /// Closes a connection that needs more memory than the budget has.
+    fn close_over_budget(&self, connection: &Connection, source: SocketAddr) {
+        if connection.close_reason().is_some() {
+            return;
+        }
+        connection.close(VarInt::from_u32(H3_EXCESSIVE_LOAD), OverBudget.to_string().as_bytes());
+        self.counters.update(|counters| counters.connections.connections_closed_memory += 1);
+        if self.log.failures.allow() {
+            warn!(target: "moqt", %source, reason = "memory budget", "connection closed");
         }
     }
 
@@ -429,18 +409,15 @@ impl MoqtConnections {
 
     async fn run_session(
         &self,
-        transport: TransportConnection,
-        source: SocketAddr,
-        (role, version): (EndpointRole, Option<MoqtVersion>),
+        streams: ConnectionStreams,
+        mut endpoint: MoqtEndpoint<MoqtEcho>,
+        clock: SessionClock,
         stop: impl Future<Output = &'static str>,
         registration: &Registration<'_>,
-        memory: &ConnectionMemory,
+        memory: &Arc<MemoryAccount>,
     ) -> SessionClose {
-        let MoqtServerConfig { echo, limits, .. } = &self.config;
-        let clock = SessionClock(Instant::now());
-        let session = new_session(clock.now(), role, limits.clone(), version);
-        let streams = ConnectionStreams::new(transport, version.is_none());
-        let mut endpoint = MoqtEndpoint::new(session, MoqtEcho::new(echo.clone()));
+        let source = canonical_socket_addr(registration.connection.remote_address());
+        let mut held_memory = memory.hold(0);
         let mut counted = 0;
         let close = drive_session(streams, &mut endpoint, clock, stop, |endpoint, streams| {
             let counters = endpoint.take_counters();
@@ -449,9 +426,15 @@ impl MoqtConnections {
             }
             self.add_session_counters(source, &counters);
             let held = endpoint.session().held_bytes() + endpoint.handler().buffered_bytes();
-            let transport = quic::CONNECTION_BYTES + streams.open as u64 * quic::STREAM_BYTES;
-            let allowance = memory.set(transport + held as u64);
-            endpoint.handler().limit_growth(allowance);
+            let held = streams.open as u64 * quic::STREAM_BYTES + held as u64;
+            if held_memory.resize(quic::CONNECTION_BYTES + held).is_err() {
+                // What exists counts in any case.
+                held_memory = memory.hold(quic::CONNECTION_BYTES + held);
+                if held > MAX_HELD_OVER_BUDGET {
+                    self.close_over_budget(&registration.connection, source);
+                }
+            }
+            endpoint.handler().limit_growth(memory.available());
             if streams.rejected > counted {
                 self.counters.update(|counters| counters.connections.streams_stray += streams.rejected - counted);
                 counted = streams.rejected;
@@ -465,11 +448,11 @@ impl MoqtConnections {
     /// Adds session counters and logs dropped groups.
     fn add_session_counters(&self, source: SocketAddr, session_counters: &SessionCounters) {
         self.counters.add_session(session_counters);
-        if session_counters.groups_dropped().iter().sum::<u64>() > 0 && self.drop_throttle.allow() {
+        if session_counters.groups_dropped().iter().sum::<u64>() > 0 && self.log.drops.allow() {
             let [groups_dropped_slow_reader, groups_dropped_buffer_full, groups_dropped_no_subscriber] =
                 self.counters.snapshot().sessions.groups_dropped();
             let total = groups_dropped_slow_reader + groups_dropped_buffer_full + groups_dropped_no_subscriber;
-            let newly_dropped = total - self.drops_logged.swap(total, Ordering::Relaxed);
+            let newly_dropped = total - self.log.drops_logged.swap(total, Ordering::Relaxed);
             warn!(
                 target: "moqt",
                 newly_dropped,
@@ -540,14 +523,14 @@ impl MoqtConnections {
             counters.connections.requests_rejected += 1;
             counters.sessions.setups_failed += 1;
         });
-        if self.failure_throttle.allow() {
+        if self.log.failures.allow() {
             warn!(target: "moqt", %source, reason, "WebTransport request rejected");
         }
     }
 
     fn on_handshake_failed(&self, source: SocketAddr, reason: &str) {
         self.counters.update(|counters| counters.connections.handshakes_failed += 1);
-        if self.failure_throttle.allow() {
+        if self.log.failures.allow() {
             warn!(target: "moqt", %source, reason, "QUIC handshake failed");
         }
     }

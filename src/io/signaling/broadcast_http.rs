@@ -17,7 +17,7 @@ use tracing::warn;
 use utoipa::ToSchema;
 
 use crate::io::clock;
-use crate::io::http::body::{BodyError, ChargedBody, read_body};
+use crate::io::http::body::{BodyError, read_body};
 use crate::io::http::{ConnectionInfo, MAX_LIMITED_SOURCES, body};
 use crate::io::log::SharedLogThrottle;
 use crate::io::signaling::shared_hub::SharedHub;
@@ -241,8 +241,7 @@ async fn accept_post(
         .with_hub(|now, hub, _| hub.authorize(now, &room, &token))
         .map_err(|reason| HttpRejection::unauthorized(reason.log_reason(), "Invalid or expired token"))?;
     let (parts, body) = request.into_parts();
-    let charge = client.permit.body_charge(client.source.ip());
-    let body = read_body(&parts.headers, body, state.config.max_post_bytes, charge).await?;
+    let body = read_body(&parts.headers, body, state.config.max_post_bytes, client.permit.memory()).await?;
     let (source, post) = (client.source.ip(), (format, PostBody::parse(&body.bytes)));
     let (posted, now_ms) =
         state.hub.with_hub(|now, hub, out| (hub.post_to_room(now, source, &room, post, out), now.unix_ms()));
@@ -309,13 +308,11 @@ pub(in crate::io) async fn room_route(
         return body::not_found();
     }
     let (parts, body) = request.into_parts();
-    let charge = client.permit.body_charge(client.source.ip());
-    let ChargedBody { bytes, _charge } =
-        match read_body(&parts.headers, body, state.config.max_post_bytes, charge).await {
-            Ok(body) => body,
-            Err(error) => return HttpRejection::from(error).into_logged_response(&state, &client, &parts.uri),
-        };
-    let request = Request::from_parts(parts, bytes);
+    let body = match read_body(&parts.headers, body, state.config.max_post_bytes, client.permit.memory()).await {
+        Ok(body) => body,
+        Err(error) => return HttpRejection::from(error).into_logged_response(&state, &client, &parts.uri),
+    };
+    let request = Request::from_parts(parts, body.bytes.clone());
     let response = state.hub.with_hub(|now, hub, _| hub.handle_room_route(now, &room, &rest, &request));
     response.map_or_else(body::not_found, |response| response.map(Body::from))
 }
@@ -395,8 +392,7 @@ async fn token_response(
         let error = "The token issuer key is required";
         return Err(HttpRejection::unauthorized(error, error));
     }
-    let charge = client.permit.body_charge(client.source.ip());
-    let body = read_body(headers, body, state.config.max_post_bytes, charge).await?;
+    let body = read_body(headers, body, state.config.max_post_bytes, client.permit.memory()).await?;
     let body: Value =
         serde_json::from_slice(&body.bytes).map_err(|_| bad_request("Invalid request: the body is not JSON"))?;
     let string_field = |name| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -472,7 +468,7 @@ impl From<BodyError> for HttpRejection {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload too large"),
-            BodyError::Memory => Self::new(StatusCode::SERVICE_UNAVAILABLE, "Not enough memory now"),
+            BodyError::Memory(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "Not enough memory now"),
             _ => Self::new(StatusCode::BAD_REQUEST, "The body is incomplete or malformed"),
         }
     }

@@ -9,7 +9,7 @@ use std::{io, thread};
 use rustls::ClientConfig;
 use thiserror::Error;
 use tokio::net::lookup_host;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -65,9 +65,7 @@ impl Registration {
     /// connection even if the thread is still running. The signaling server ends the registration when the connection is closed.
     pub fn spawn(self, stop: &StopToken) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let stopped = Arc::new(Notify::new());
-        let wake = Arc::clone(&stopped);
-        stop.on_stop(move || wake.notify_one());
+        let stopped = stop.to_notify();
         thread::Builder::new().name("registration".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {

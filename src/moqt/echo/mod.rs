@@ -18,7 +18,7 @@ use super::{
 use crate::time::Time;
 use relay_queue::{RelayItem, RelayQueue};
 
-/// Bytes that the groups of a connection may always have. 128 connections can exceed the memory budget by 8 MiB.
+/// Bytes that the groups of a connection may always have.
 pub const MIN_BUFFERED_BYTES: usize = 64 << 10;
 
 /// In moq-lite, the time for which groups are still relayed after the client's track or its announcement has ended. Each group has its own

@@ -16,14 +16,13 @@ use test_support::server::process::{Server, run};
 const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
 
 /// The components of log lines.
-const COMPONENTS: [&str; 14] = [
+const COMPONENTS: [&str; 13] = [
     "echo",
     "signaling",
     "control_surface",
     "http",
     "console",
     "demo_page",
-    "memory",
     "metrics",
     "registration",
     "room",

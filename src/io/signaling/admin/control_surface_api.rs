@@ -73,8 +73,7 @@ pub(super) async fn read_fields(
     max_bytes: usize,
 ) -> Result<JsonFields, BodyError> {
     let (parts, body) = request.into_parts();
-    let charge = client.permit.body_charge(client.source.ip());
-    let body = read_body(&parts.headers, body, max_bytes, charge).await?;
+    let body = read_body(&parts.headers, body, max_bytes, client.permit.memory()).await?;
     JsonFields::parse(&body.bytes)
 }
 

@@ -27,7 +27,7 @@ use crate::io::http::login::Login;
 use crate::io::http::{ConnectionInfo, body};
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
-use crate::memory_budget::{MemoryBudget, MemoryCharge, NO_SOURCE};
+use crate::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit, OverBudget};
 use crate::signaling::{Dialect, DialectCounters, UNDECIDED};
 
 /// Server state. For compatibility, `rooms`, `connections` and `roomDetails` describe only WebRTC.
@@ -163,64 +163,52 @@ struct WebRtcRoomList {
 /// Maximum length of the WebRTC rooms in a response, and of the room counts of broadcast rooms. A response has at most 1 MiB.
 const MAX_LIST_BYTES: usize = 500 << 10;
 
-/// Instead of [`MAX_LIST_BYTES`], while clients have not read [`MAX_SHARED_BODIES`].
-const MAX_SHORT_LIST_BYTES: usize = 6 << 10;
-
-/// Maximum length of a short body. The system's send buffer has room for such a body, so a client that does not read occupies no memory of
-/// the server.
-const MAX_SHORT_BYTES: usize = 16 << 10;
-
-/// Maximum age of a long shared body.
-const MAX_SHARED_AGE: Duration = Duration::from_secs(1);
-
-/// Maximum age of a short body. Building a body takes time under the hub's lock.
-const MAX_SHORT_AGE: Duration = Duration::from_millis(50);
-
-/// Maximum number of shared bodies of one page in memory. Further bodies are short until clients have read the earlier ones.
-const MAX_SHARED_BODIES: usize = 8;
-
-/// A body that all requests within a short time share. Clients that read slowly therefore keep few long bodies in memory.
-#[derive(Default)]
-struct SharedBody {
-    latest: Mutex<Option<(Instant, Bytes)>>,
-    /// Each long body in memory has a reference to this value.
-    bodies: Arc<()>,
+/// The latest body of a page. Clients that read slowly keep few of them in memory, because a body is used again for a microsecond for each of
+/// its bytes.
+struct LatestBody {
+    memory: Arc<MemoryAccount>,
+    latest: Mutex<Option<(Instant, Result<Bytes, OverBudget>)>>,
 }
 
-impl SharedBody {
-    /// The shared body, or a new one from `build` with lists of at most the given length.
-    fn get(&self, now: Instant, budget: &Arc<MemoryBudget>, build: impl FnOnce(usize) -> String) -> Bytes {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((built_at, body)) = &*latest {
-            let max_age = if body.len() > MAX_SHORT_BYTES { MAX_SHARED_AGE } else { MAX_SHORT_AGE };
-            if now.duration_since(*built_at) < max_age {
-                return body.clone();
-            }
-        }
-        *latest = None;
-        let has_room = Arc::strong_count(&self.bodies) <= MAX_SHARED_BODIES;
-        let text = build(if has_room { MAX_LIST_BYTES } else { MAX_SHORT_LIST_BYTES });
-        let body = if text.len() > MAX_SHORT_BYTES {
-            let charge = MemoryCharge::held(budget, NO_SOURCE, text.len() as u64);
-            Bytes::from_owner(SharedText { text, _charge: charge, _counted: Arc::clone(&self.bodies) })
-        } else {
-            text.into()
-        };
-        *latest = Some((now, body.clone()));
-        body
+/// A text whose memory is held until the last client has received it.
+struct BodyText {
+    text: String,
+    _memory: MemoryPermit,
+}
+
+impl AsRef<[u8]> for BodyText {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
     }
 }
 
-/// The text of a long body. It counts towards the memory budget until the last client has received it.
-struct SharedText {
-    text: String,
-    _charge: MemoryCharge,
-    _counted: Arc<()>,
-}
+impl LatestBody {
+    fn new(budget: &Arc<MemoryBudget>) -> Arc<Self> {
+        let memory = budget.open(None, 0).unwrap_or_else(|error| unreachable!("0 bytes are never refused: {error}"));
+        Arc::new(Self { memory, latest: Mutex::default() })
+    }
 
-impl AsRef<[u8]> for SharedText {
-    fn as_ref(&self) -> &[u8] {
-        self.text.as_bytes()
+    fn get(&self, now: Instant, build: impl FnOnce() -> String) -> Result<Bytes, OverBudget> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((expiry, body)) = &*latest
+            && now < *expiry
+        {
+            return body.clone();
+        }
+        *latest = None;
+        let text = build();
+        let expiry = now + Duration::from_micros(text.len() as u64);
+        let memory = self.memory.take(text.len() as u64);
+        let body = memory.map(|memory| Bytes::from_owner(BodyText { text, _memory: memory }));
+        *latest = Some((expiry, body.clone()));
+        body
+    }
+
+    fn response(&self, build: impl FnOnce() -> String) -> Response {
+        allow_any_origin(match self.get(Instant::now(), build) {
+            Ok(body) => body::json_text_response(StatusCode::OK, body),
+            Err(_) => body::error_response(StatusCode::SERVICE_UNAVAILABLE, "Not enough memory now"),
+        })
     }
 }
 
@@ -228,14 +216,18 @@ impl AsRef<[u8]> for SharedText {
 pub(super) struct HealthState {
     hub: Arc<SharedHub>,
     login: Arc<Login>,
-    health: Arc<SharedBody>,
-    rooms: Arc<SharedBody>,
+    health: Arc<LatestBody>,
+    rooms: Arc<LatestBody>,
 }
 
 /// The routes of `/health` and `/rooms`, readable from any origin. Details need the login.
-pub(super) fn router(hub: &Arc<SharedHub>, login: &Arc<Login>) -> Router {
-    let state =
-        HealthState { hub: Arc::clone(hub), login: Arc::clone(login), health: Arc::default(), rooms: Arc::default() };
+pub(super) fn router(hub: &Arc<SharedHub>, login: &Arc<Login>, budget: &Arc<MemoryBudget>) -> Router {
+    let state = HealthState {
+        hub: Arc::clone(hub),
+        login: Arc::clone(login),
+        health: LatestBody::new(budget),
+        rooms: LatestBody::new(budget),
+    };
     Router::new().route("/health", get(health)).route("/rooms", get(rooms)).with_state(state)
 }
 
@@ -253,15 +245,12 @@ pub(super) async fn health(
 ) -> Response {
     let is_detailed = |(name, value): (Cow<'_, str>, Cow<'_, str>)| name == "detailed" && value == "true";
     if !form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(is_detailed) {
-        let shared = state.health.get(Instant::now(), &state.hub.memory_budget(), |max_bytes| {
-            body::to_json(&current_health(&state.hub, false, max_bytes))
-        });
-        return allow_any_origin(body::json_text_response(StatusCode::OK, shared));
+        return state.health.response(|| body::to_json(&current_health(&state.hub, false)));
     }
     if let Err(error) = state.login.check(&headers, (&client).into(), clock::monotonic_now()) {
         return no_store(error.response_for(&headers));
     }
-    no_store(body::json_response(StatusCode::OK, &current_health(&state.hub, true, MAX_LIST_BYTES)))
+    no_store(body::json_response(StatusCode::OK, &current_health(&state.hub, true)))
 }
 
 /// List WebRTC rooms
@@ -270,19 +259,18 @@ pub(super) async fn health(
     responses((status = 200, description = "All WebRTC rooms. With `--webrtc-auth token`, the lists of participants are empty", body = WebRtcRoomList)),
 )]
 pub(super) async fn rooms(State(state): State<HealthState>) -> Response {
-    let shared = state.rooms.get(Instant::now(), &state.hub.memory_budget(), |max_bytes| {
-        let (rooms, truncated) = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms_json(2 * max_bytes, false));
+    state.rooms.response(|| {
+        let (rooms, truncated) = state.hub.with_hub(|_, inner, _| inner.webrtc_rooms_json(2 * MAX_LIST_BYTES, false));
         body::to_json(&WebRtcRoomList { rooms: raw_json(rooms), truncated })
-    });
-    allow_any_origin(body::json_text_response(StatusCode::OK, shared))
+    })
 }
 
-/// The two lists of rooms have at most `max_bytes` each.
-fn current_health(hub: &SharedHub, is_detailed: bool, max_bytes: usize) -> Health {
+/// The two lists of rooms have at most [`MAX_LIST_BYTES`] each.
+fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
     // All values are read under one lock, so that they describe the same point in time.
     let (counters, (rooms, mut truncated), mut broadcast, details) = hub.with_hub(|now, inner, _| {
         let details = is_detailed.then(|| inner.broadcast_details(now));
-        let rooms = inner.webrtc_rooms_json(max_bytes, is_detailed);
+        let rooms = inner.webrtc_rooms_json(MAX_LIST_BYTES, is_detailed);
         (inner.counters_by_dialect(), rooms, inner.broadcast_counters(), details)
     });
     let counters_of = |dialect| {
@@ -293,9 +281,9 @@ fn current_health(hub: &SharedHub, is_detailed: bool, max_bytes: usize) -> Healt
     broadcast.clients.retain(|name, _| {
         // A character has up to six bytes in JSON. Quotes, colon, number and comma add up to 24 bytes.
         bytes += 6 * name.len() + 24;
-        bytes <= max_bytes
+        bytes <= MAX_LIST_BYTES
     });
-    truncated |= bytes > max_bytes;
+    truncated |= bytes > MAX_LIST_BYTES;
     let broadcast = BroadcastHealth {
         rooms: broadcast.rooms,
         clients,
@@ -410,7 +398,6 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::io::websocket::send_queue::SendQueueLimits;
     use crate::signaling::broadcast::{DeclaredRoom, RoomHandlers};
     use crate::signaling::{ConnId, DialectSet, Hub, NewConnection, SignalingLimits, route};
 
@@ -426,7 +413,7 @@ mod tests {
             handlers.insert(&room_name(number), DeclaredRoom { requires_auth: false, ..DeclaredRoom::default() });
         }
         let hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]).with_handlers(handlers);
-        let (hub, _) = SharedHub::new(hub, SendQueueLimits::default());
+        let (hub, _) = SharedHub::new(hub, None, &MemoryBudget::new(None));
         let member = |room| ("/".to_owned(), format!("roomId={room}&userId=u&userName={}", "%01".repeat(256)));
         let listener = |number| (format!("/rooms/{}", room_name(number)), String::new());
         let clients = (0..webrtc).map(member).chain((0..broadcast).map(listener));
@@ -441,10 +428,10 @@ mod tests {
     #[test]
     fn each_list_has_at_most_its_share_of_a_response() {
         for (count, is_long) in [(100, false), (700, true)] {
-            let health = current_health(&hub_with(count, 0), false, MAX_LIST_BYTES);
+            let health = current_health(&hub_with(count, 0), false);
             assert_eq!((health.rooms, health.truncated), (count, is_long));
             assert!(health.room_details.get().len() <= MAX_LIST_BYTES);
-            let health = body::to_json(&current_health(&hub_with(0, count), false, MAX_LIST_BYTES));
+            let health = body::to_json(&current_health(&hub_with(0, count), false));
             assert_eq!(health.contains(r#""truncated":true"#), is_long);
             let listed = health.matches(&room_name(0)[..100]).count() as u64;
             // 646 rooms with 792 bytes each have less than 500 KiB.
@@ -453,33 +440,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn list_of_rooms_is_shared_and_has_at_most_one_mebibyte() {
+    async fn list_of_rooms_has_at_most_one_mebibyte() {
         for (count, is_long) in [(100, false), (700, true)] {
-            let (shared, login) = (Arc::<SharedBody>::default(), Arc::new(Login::new(None, None)));
-            let state =
-                HealthState { hub: hub_with(count, 0), login, health: Arc::default(), rooms: Arc::clone(&shared) };
+            let budget = MemoryBudget::new(None);
+            let [health, latest] = [(); 2].map(|()| LatestBody::new(&budget));
+            let state = HealthState { hub: hub_with(count, 0), login: Arc::default(), health, rooms: latest };
             let body = to_bytes(rooms(State(state)).await.into_body(), usize::MAX).await.expect("a body");
-            assert!(shared.latest.lock().expect("no panic").as_ref().is_some_and(|(_, latest)| *latest == body));
             let text = std::str::from_utf8(&body).expect("UTF-8");
             assert_eq!((body.len() <= 1 << 20, text.contains(r#""truncated":true"#)), (true, is_long));
         }
     }
 
     #[test]
-    fn bodies_are_shared_for_a_second_and_short_while_eight_are_not_read() {
-        let (shared, budget, start) = (SharedBody::default(), MemoryBudget::new(None), Instant::now());
-        let body_at = |ms| {
-            let body = shared.get(start + Duration::from_millis(ms), &budget, |max_bytes| "x".repeat(max_bytes));
-            (body.len(), body)
-        };
-        let mut unread: Vec<Bytes> = (0..8_000).step_by(500).map(|ms| body_at(ms).1).collect();
-        assert!(unread.iter().all(|body| body.len() == MAX_LIST_BYTES));
-        assert_eq!(budget.usage().used, 8 * MAX_LIST_BYTES as u64);
-        assert_eq!(body_at(8_000).0, MAX_SHORT_LIST_BYTES);
-        // Two clients have read the first body. A short body has a maximum age, too.
-        unread.drain(..2);
-        assert_eq!((body_at(8_049).0, body_at(8_050).0), (MAX_SHORT_LIST_BYTES, MAX_LIST_BYTES));
+    fn a_body_is_shared_for_a_microsecond_per_byte_and_held_until_it_is_read() {
+        let budget = MemoryBudget::new(Some(1_500));
+        let (page, start) = (LatestBody::new(&budget), Instant::now());
+        let body_at =
+            |us, len| page.get(start + Duration::from_micros(us), || "x".repeat(len)).map(|body| (body.len(), body));
+        let unread = [body_at(0, 1_000), body_at(999, 1)];
+        assert!(unread.iter().all(|body| body.as_ref().is_ok_and(|(len, _)| *len == 1_000)));
+        // Another body does not fit.
+        assert_eq!(body_at(1_000, 600).map(drop), Err(OverBudget));
         drop(unread);
-        assert_eq!(budget.usage().used, MAX_LIST_BYTES as u64);
+        assert_eq!((body_at(1_599, 600).map(drop), budget.held()), (Err(OverBudget), 0));
+        assert!(body_at(1_600, 600).is_ok_and(|(len, _)| len == 600));
+        assert_eq!(budget.held(), 600);
     }
 }

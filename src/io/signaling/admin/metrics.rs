@@ -30,7 +30,7 @@ impl SignalingCollector {
     /// The encoder for `/metrics`.
     pub(super) fn into_encoder(self) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static {
         let mut registry = Registry::default();
-        memory::register_metrics(self.hub.memory_budget(), &mut registry);
+        memory::register_metrics(Arc::clone(&self.connection_limiter.limits().memory_budget), &mut registry);
         registry.sub_registry_with_prefix("jamjam_signaling").register_collector(Box::new(self));
         metrics::encoder(registry)
     }

@@ -68,7 +68,7 @@ impl HttpRoutes {
             .merge(start_page::router(start))
             .merge(http::healthz_router())
             .merge(examples::router(example_pages))
-            .merge(health::router(&hub, &login));
+            .merge(health::router(&hub, &login, &collector.connection_limiter.limits().memory_budget));
         // These routes require the login and reject requests from pages of other sites.
         let protected = Router::new()
             .merge(health::shutdown_router(&hub, shutdown))
@@ -122,7 +122,7 @@ mod tests {
 
     use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits};
     use crate::io::http::ConnectionInfo;
-    use crate::io::websocket::send_queue::SendQueueLimits;
+    use crate::memory_budget::MemoryBudget;
     use crate::signaling::Hub;
 
     use super::*;
@@ -132,7 +132,7 @@ mod tests {
     /// The debug output of the router: `axum` has no other way to list routes.
     fn debug_router(dialects: DialectSet, metrics_are_public: bool) -> String {
         let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, [1, 2, 3, 4]);
-        let (hub, _ended) = SharedHub::new(hub, SendQueueLimits::default());
+        let (hub, _ended) = SharedHub::new(hub, None, &MemoryBudget::new(None));
         let login = Arc::new(Login::default());
         let collector = SignalingCollector {
             hub: Arc::clone(&hub),
@@ -252,7 +252,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]);
-            let (hub, mut all_closed) = SharedHub::new(hub, SendQueueLimits::default());
+            let (hub, mut all_closed) = SharedHub::new(hub, None, &MemoryBudget::new(None));
             let (shutdown, limiter) = (Arc::new(Notify::new()), ConnectionLimiter::new(ConnectionLimits::default()));
             let source = SocketAddr::from(([192, 0, 2, 1], 5_000));
             let permit = limiter.assign(limiter.acquire().await, source.ip()).expect("a permit");
