@@ -20,7 +20,7 @@ use crate::address::source_network;
 use crate::io::clock;
 use crate::io::http::forwarded::TrustedProxies;
 use crate::io::log::SharedLogThrottle;
-use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
+use crate::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit, OverBudget};
 use crate::rate_limit::{WindowLimit, WindowLimiter};
 
 /// Maximum number of pending QUIC handshakes before source addresses must be validated with a Retry packet. Spoofed sources cannot occupy
@@ -37,7 +37,7 @@ const PLAIN_CONNECTION_BYTES: u64 = 16 << 10;
 pub(in crate::io) const TLS_CONNECTION_BYTES: u64 = PLAIN_CONNECTION_BYTES + (32 << 10);
 
 /// Memory for the head of a request, in bytes: the buffer, and its copy while it grows. An upgraded connection has no such buffer.
-const REQUEST_HEAD_BYTES: u64 = 20 << 10;
+pub(in crate::io) const REQUEST_HEAD_BYTES: u64 = 20 << 10;
 
 /// Limits for the connections of one server.
 #[derive(Clone, Debug)]
@@ -311,6 +311,11 @@ impl ConnectionPermit {
     /// The account of the client.
     pub(in crate::io) fn memory(&self) -> &Arc<MemoryAccount> {
         self.client_memory.get().unwrap_or(&self.memory)
+    }
+
+    /// Memory for the body of a request. The request also uses the fixed share of the connection.
+    pub(in crate::io) fn take_for_body(&self, bytes: u64) -> Result<MemoryPermit, OverBudget> {
+        self.memory().take(self.limiter.limits.bytes_per_connection + REQUEST_HEAD_BYTES + bytes)
     }
 
     /// The connection is being upgraded: it has no request head any more.

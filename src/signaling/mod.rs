@@ -68,7 +68,7 @@ pub use snapshot::{
     SnapshotQuery,
 };
 pub use webrtc::MAX_WEBRTC_ROOM_BYTES;
-pub use work_limiter::{WorkLimiter, WorkSource};
+pub use work_limiter::{MessageWork, WorkLimiter, WorkSource};
 
 /// The state of each dialect.
 #[derive(Default)]

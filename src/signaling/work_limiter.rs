@@ -17,6 +17,12 @@ const OWN_BURST: Duration = Duration::from_secs(1);
 /// All sources share a quarter of a core for messages above their own time.
 const SHARED_DIVISOR: u64 = 4;
 
+/// Upper bound of the time for one byte of a message: nested lists take 0.2 µs.
+const MAX_TIME_PER_BYTE: Duration = Duration::from_nanos(200);
+
+/// Time until a costly message that waits for another one is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(1);
+
 /// Maximum number of sources whose processor time is counted.
 const MAX_SOURCES: usize = 16_384;
 
@@ -37,12 +43,22 @@ impl WorkSource {
     }
 }
 
+/// A message that is being handled.
+#[derive(Debug)]
+pub struct MessageWork {
+    source: WorkSource,
+    /// Whether it may exceed the own time of its source.
+    is_costly: bool,
+}
+
 /// Charges processor time to the sources of messages.
 #[derive(Clone, Debug)]
 pub struct WorkLimiter {
     own: DebtLimiter<WorkSource>,
     /// The debt of all sources above their own time. They pay it off in the order of their messages.
     shared: DebtLimiter<()>,
+    /// Whether a message is handled that may exceed the own time of its source.
+    handles_costly: bool,
 }
 
 impl Default for WorkLimiter {
@@ -50,21 +66,37 @@ impl Default for WorkLimiter {
         Self {
             own: DebtLimiter::new(NANOS_PER_SECOND / u64::from(OWN_SHARE_DIVISOR), MAX_SOURCES),
             shared: DebtLimiter::new(NANOS_PER_SECOND / SHARED_DIVISOR, 1),
+            handles_costly: false,
         }
     }
 }
 
 impl WorkLimiter {
-    /// Charges the time that a message took. Returns how long the connection must not be read.
-    pub fn charge(&mut self, now: Time, source: WorkSource, work: Duration) -> Option<Duration> {
+    /// Whether a message of `len` bytes may be handled now. If not, returns when to ask again. A message that may exceed the own time of its
+    /// source waits until the shared debt is paid, and until no other such message is handled.
+    pub fn begin(&mut self, now: Time, source: WorkSource, len: usize) -> Result<MessageWork, Duration> {
+        let most = MAX_TIME_PER_BYTE.saturating_mul(u32::try_from(len).unwrap_or(u32::MAX));
+        if self.own.debt(now, source) + OWN_SHARE_DIVISOR * most <= OWN_BURST {
+            return Ok(MessageWork { source, is_costly: false });
+        }
+        let debt = self.shared.debt(now, ());
+        if self.handles_costly || !debt.is_zero() {
+            return Err(debt.max(RETRY_INTERVAL));
+        }
+        self.handles_costly = true;
+        Ok(MessageWork { source, is_costly: true })
+    }
+
+    /// Charges the time that a message took. To be called for each message that has begun.
+    pub fn end(&mut self, now: Time, MessageWork { source, is_costly }: MessageWork, work: Duration) {
+        self.handles_costly &= !is_costly;
         // If this host pauses while it handles a message, the pause has a limited effect.
         let work = work.min(Duration::from_secs(1));
         if self.own.debt(now, source) + OWN_SHARE_DIVISOR * work <= OWN_BURST {
             self.own.charge(now, source, saturating_nanos(work));
-            return None;
+        } else {
+            self.shared.charge(now, (), saturating_nanos(work));
         }
-        self.shared.charge(now, (), saturating_nanos(work));
-        Some(self.shared.debt(now, ()))
     }
 }
 
@@ -72,18 +104,25 @@ impl WorkLimiter {
 mod tests {
     use super::*;
 
-    /// Share of a core that `sources` use together, each as soon as it may, with messages that take `work_us`.
-    fn used_share(sources: u8, work_us: u64) -> f64 {
+    const LEN: usize = 100;
+
+    /// Share of a core that `sources` use together, each as soon as it may, with messages of `len` bytes that take `work_us`.
+    fn used_share(sources: u8, len: usize, work_us: u64) -> f64 {
         let mut limiter = WorkLimiter::default();
         let mut next = vec![Time::ZERO; usize::from(sources)];
         let (mut now, mut used) = (Time::ZERO, Duration::ZERO);
         let work = Duration::from_micros(work_us);
         while now < Time::from_millis(100_000) {
             let first = (0..next.len()).min_by_key(|source| next[*source]).expect("a source");
-            now = now.max(next[first]) + work;
-            used += work;
-            let source = WorkSource::Network(IpAddr::from([192, 0, 2, first as u8]));
-            next[first] = now + limiter.charge(now, source, work).unwrap_or_default();
+            now = now.max(next[first]);
+            match limiter.begin(now, WorkSource::Network(IpAddr::from([192, 0, 2, first as u8])), len) {
+                Err(wait) => next[first] = now + wait,
+                Ok(begun) => {
+                    (now, used) = (now + work, used + work);
+                    limiter.end(now, begun, work);
+                    next[first] = now;
+                }
+            }
         }
         used.as_secs_f64() / 100.0
     }
@@ -91,9 +130,11 @@ mod tests {
     #[test]
     fn costly_messages_share_a_quarter_of_a_core() {
         // Short messages also use the hundredth of each source.
-        for (sources, work_us, expected) in [(1, 20_000, 0.20), (20, 20_000, 0.25), (1, 100, 0.21), (20, 100, 0.45)] {
-            let share = used_share(sources, work_us);
-            assert!((share - expected).abs() < 0.02, "{sources} sources with {work_us} µs: {share}");
+        for (sources, len, work_us, expected) in
+            [(1, 100_000, 20_000, 0.20), (20, 100_000, 20_000, 0.20), (1, LEN, 100, 0.21), (20, LEN, 100, 0.45)]
+        {
+            let share = used_share(sources, len, work_us);
+            assert!((share - expected).abs() < 0.03, "{sources} sources with {work_us} µs: {share}");
         }
     }
 
@@ -104,25 +145,32 @@ mod tests {
         let mut waits = Duration::ZERO;
         for millis in 0..10_000 {
             let now = Time::from_millis(millis);
-            waits += limiter.charge(now, costly, Duration::from_millis(1)).unwrap_or_default();
+            match limiter.begin(now, costly, LEN) {
+                Ok(begun) => limiter.end(now, begun, Duration::from_millis(1)),
+                Err(wait) => waits += wait,
+            }
             // 9 µs per millisecond are 9 ms per second.
-            assert_eq!(limiter.charge(now, light, Duration::from_micros(9)), None, "{millis}");
+            let begun = limiter.begin(now, light, 10).expect("own time");
+            limiter.end(now, begun, Duration::from_micros(9));
         }
         assert!(waits > Duration::from_secs(10), "{waits:?}");
     }
 
     #[test]
-    fn source_over_its_share_pauses_until_its_debt_is_paid_then_resumes() {
+    fn long_message_waits_for_debts_of_others_and_for_another_long_one() {
         let mut limiter = WorkLimiter::default();
-        let source = WorkSource::new(IpAddr::from([192, 0, 2, 1]), ConnId(1));
-        let mut charge =
-            |at_ms, work_ms| limiter.charge(Time::from_millis(at_ms), source, Duration::from_millis(work_ms));
-        assert_eq!(charge(0, 10), None);
-        // A quarter of a core pays off 100 ms in 400 ms.
-        assert_eq!(charge(0, 100), Some(Duration::from_millis(400)));
-        assert_eq!(charge(300, 25), Some(Duration::from_millis(200)));
-        // After the pause, messages within the own share of 10 ms per second cause no new one.
-        assert_eq!([charge(500, 5), charge(500, 1), charge(600, 1)], [None, Some(Duration::from_millis(4)), None]);
+        let [one, other] = [1, 2].map(|host| WorkSource::new(IpAddr::from([192, 0, 2, host]), ConnId(1)));
+        let at = Time::from_millis;
+        let begun = limiter.begin(at(0), one, 100_000).expect("nothing is handled");
+        assert_eq!(limiter.begin(at(0), other, 100_000).err(), Some(RETRY_INTERVAL));
+        // A short message of the other source is handled meanwhile.
+        let short = limiter.begin(at(0), other, LEN).expect("own time");
+        limiter.end(at(0), short, Duration::ZERO);
+        assert_eq!(limiter.begin(at(0), other, 100_000).err(), Some(RETRY_INTERVAL));
+        // A quarter of a core pays off 25 ms in 100 ms.
+        limiter.end(at(25), begun, Duration::from_millis(25));
+        assert_eq!(limiter.begin(at(25), other, 100_000).err(), Some(Duration::from_millis(100)));
+        assert!(limiter.begin(at(125), other, 100_000).is_ok());
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Request and response bodies. Provides JSON responses, error responses (always `{"error": "..."}`) and embedded pages with security
 //! headers. Limits the size of request bodies and reads JSON objects field by field.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
@@ -14,7 +13,8 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use utoipa::ToSchema;
 
-use crate::memory_budget::{MemoryAccount, MemoryPermit, OverBudget};
+use crate::io::connection_permit::ConnectionPermit;
+use crate::memory_budget::{MemoryPermit, OverBudget};
 use crate::signaling::MAX_VISUALIZATION_VALUES;
 
 /// The body of every error response.
@@ -143,14 +143,14 @@ pub(in crate::io) async fn read_body(
     headers: &HeaderMap,
     body: Body,
     max_bytes: usize,
-    memory: &Arc<MemoryAccount>,
+    permit: &ConnectionPermit,
 ) -> Result<RequestBody, BodyError> {
     let length = body.size_hint().exact().unwrap_or(max_bytes as u64);
     let mut chunks = body.into_data_stream();
     let taken = if length > max_bytes as u64 {
         Err(BodyError::TooLarge(max_bytes))
     } else {
-        memory.take(length).map_err(BodyError::from)
+        permit.take_for_body(length).map_err(BodyError::from)
     };
     let memory = match taken {
         Ok(memory) => memory,
@@ -264,11 +264,14 @@ impl JsonFields {
 mod tests {
     use std::convert::Infallible;
     use std::future::ready;
+    use std::net::IpAddr;
+    use std::sync::Arc;
 
     use futures_util::stream;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, REQUEST_HEAD_BYTES};
     use crate::memory_budget::MemoryBudget;
 
     fn error_text(result: Result<impl Sized, BodyError>) -> String {
@@ -297,23 +300,28 @@ mod tests {
 
     #[tokio::test]
     async fn body_holds_its_length_or_the_maximum_and_is_refused_beyond_the_budget() {
-        let budget = MemoryBudget::new(Some(1_000));
-        let memory = budget.open(None, 0).expect("0 bytes");
-        let read = async |body, max_bytes| read_body(&HeaderMap::new(), body, max_bytes, &memory).await;
+        let heads = 3 * REQUEST_HEAD_BYTES;
+        let budget = MemoryBudget::new(Some(heads + 1_000));
+        let memory_budget = Arc::clone(&budget);
+        let limits = ConnectionLimits { memory_budget, bytes_per_connection: 0, ..ConnectionLimits::default() };
+        let limiter = ConnectionLimiter::new(limits);
+        let connect = async || limiter.assign(limiter.acquire().await, IpAddr::from([127, 0, 0, 1])).expect("a permit");
+        let [one, two, three] = [connect().await, connect().await, connect().await];
+        let read = async |permit, body, max_bytes| read_body(&HeaderMap::new(), body, max_bytes, permit).await;
         let chunked = |len| Body::from_stream(stream::once(ready(Ok::<_, Infallible>(vec![b'x'; len]))));
-        let known = read(Body::from(vec![b'x'; 400]), 500).await.expect("within the budget");
-        let unknown = read(chunked(400), 450).await.expect("within the budget");
-        assert_eq!((known.bytes.len(), unknown.bytes.len(), budget.held()), (400, 400, 850));
+        let known = read(&one, Body::from(vec![b'x'; 400]), 500).await.expect("within the budget");
+        let unknown = read(&two, chunked(400), 450).await.expect("within the budget");
+        assert_eq!((known.bytes.len(), unknown.bytes.len(), budget.held()), (400, 400, heads + 850));
         for (body, error) in [
             (Body::from(vec![b'x'; 200]), BodyError::Memory(OverBudget)),
             (chunked(1), BodyError::Memory(OverBudget)),
             (Body::from(vec![b'x'; 501]), BodyError::TooLarge(500)),
         ] {
-            assert_eq!(read(body, 500).await.map(drop), Err(error));
+            assert_eq!(read(&three, body, 500).await.map(drop), Err(error));
         }
-        assert_eq!(read(chunked(101), 100).await.map(drop), Err(BodyError::TooLarge(100)));
+        assert_eq!(read(&three, chunked(101), 100).await.map(drop), Err(BodyError::TooLarge(100)));
         drop((known, unknown));
-        assert_eq!((budget.held(), budget.refused()), (0, 2));
+        assert_eq!((budget.held(), budget.refused()), (heads, 2));
     }
 
     proptest! {

@@ -241,7 +241,7 @@ async fn accept_post(
         .with_hub(|now, hub, _| hub.authorize(now, &room, &token))
         .map_err(|reason| HttpRejection::unauthorized(reason.log_reason(), "Invalid or expired token"))?;
     let (parts, body) = request.into_parts();
-    let body = read_body(&parts.headers, body, state.config.max_post_bytes, client.permit.memory()).await?;
+    let body = read_body(&parts.headers, body, state.config.max_post_bytes, &client.permit).await?;
     let (source, post) = (client.source.ip(), (format, PostBody::parse(&body.bytes)));
     let (posted, now_ms) =
         state.hub.with_hub(|now, hub, out| (hub.post_to_room(now, source, &room, post, out), now.unix_ms()));
@@ -308,7 +308,7 @@ pub(in crate::io) async fn room_route(
         return body::not_found();
     }
     let (parts, body) = request.into_parts();
-    let body = match read_body(&parts.headers, body, state.config.max_post_bytes, client.permit.memory()).await {
+    let body = match read_body(&parts.headers, body, state.config.max_post_bytes, &client.permit).await {
         Ok(body) => body,
         Err(error) => return HttpRejection::from(error).into_logged_response(&state, &client, &parts.uri),
     };
@@ -392,7 +392,7 @@ async fn token_response(
         let error = "The token issuer key is required";
         return Err(HttpRejection::unauthorized(error, error));
     }
-    let body = read_body(headers, body, state.config.max_post_bytes, client.permit.memory()).await?;
+    let body = read_body(headers, body, state.config.max_post_bytes, &client.permit).await?;
     let body: Value =
         serde_json::from_slice(&body.bytes).map_err(|_| bad_request("Invalid request: the body is not JSON"))?;
     let string_field = |name| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());

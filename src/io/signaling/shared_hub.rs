@@ -249,23 +249,30 @@ impl SharedHub {
 }
 
 impl MessageHandler for SharedHub {
-    fn on_text(&self, conn: ConnId, text: &str) -> Option<Duration> {
-        let parser = self.with_connection(conn, |_, state| state.hub.message_parser(conn))?;
+    fn on_text(&self, conn: ConnId, text: &str) -> Result<(), Duration> {
+        let begun = self.with_connection(conn, |now, state| {
+            let source = WorkSource::new(state.hub.source(conn)?, conn);
+            Some((state.work.begin(now.monotonic, source, text.len()), state.hub.message_parser(conn)))
+        });
+        let Some((work, parser)) = begun.flatten() else { return Ok(()) };
+        let work = work?;
         let started = Instant::now();
         let parsed = parser.parse(text);
         let parse_time = started.elapsed();
-        self.with_connection(conn, |now, state| {
-            let account = state.queues.queues.get(&conn).map(|queue| Arc::clone(&queue.account))?;
-            let source = WorkSource::new(state.hub.source(conn)?, conn);
+        self.locked(|now, state| {
             // The time for which this thread waited for the lock is not charged.
             let started = Instant::now();
-            state.queues.account = Some(Arc::clone(&account));
-            state.hub.on_parsed_text(now, conn, parsed, &mut state.queues);
-            if account.is_over() {
-                state.queues.evict(conn, EvictionReason::Memory, 0);
+            if let Some(queue) = state.queues.queues.get(&conn) {
+                let account = Arc::clone(&queue.account);
+                state.queues.account = Some(Arc::clone(&account));
+                state.hub.on_parsed_text(now, conn, parsed, &mut state.queues);
+                if account.is_over() {
+                    state.queues.evict(conn, EvictionReason::Memory, 0);
+                }
             }
-            state.work.charge(now.monotonic, source, parse_time + started.elapsed())
-        })?
+            state.work.end(now.monotonic, work, parse_time + started.elapsed());
+        });
+        Ok(())
     }
 
     fn on_binary(&self, conn: ConnId) {

@@ -165,14 +165,15 @@ impl<S: AsyncRead + Unpin> CheckedStream<S> {
         let mut cursor = Cursor::new(&*self.input);
         let header = FrameHeader::parse(&mut cursor).map_err(|_| FrameError::Protocol)?;
         let Some((header, len)) = header else { return Ok(None) };
-        // A length must be encoded in the shortest field that fits. No extension is negotiated, so the reserved bits must be 0.
-        let is_shortest = cursor.position() == header.len(len) as u64;
+        // A length must be encoded in the shortest field that fits, and its highest bit must be 0 (section 5.2). No extension is negotiated,
+        // so the reserved bits must be 0.
+        let is_valid_len = cursor.position() == header.len(len) as u64 && i64::try_from(len).is_ok();
         let is_allowed = match header.opcode {
             OpCode::Data(Data::Continue) => self.message_bytes.is_some(),
             OpCode::Data(_) => self.message_bytes.is_none(),
             OpCode::Control(_) => header.is_final && len <= MAX_CONTROL_PAYLOAD_BYTES,
         };
-        if !is_shortest || !is_allowed || header.mask.is_none() || header.rsv1 || header.rsv2 || header.rsv3 {
+        if !is_valid_len || !is_allowed || header.mask.is_none() || header.rsv1 || header.rsv2 || header.rsv3 {
             return Err(FrameError::Protocol);
         }
         if let OpCode::Data(_) = header.opcode {
@@ -234,5 +235,189 @@ impl<S: Unpin> AsyncWrite for CheckedStream<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::task::Waker;
+
+    use futures_util::{FutureExt, StreamExt};
+    use proptest::prelude::*;
+    use tokio_tungstenite::WebSocketStream;
+    use tungstenite::protocol::{Role, WebSocketConfig};
+    use tungstenite::{Message, WebSocket};
+
+    use super::*;
+    use crate::memory_budget::MemoryBudget;
+
+    const MAX_MESSAGE_BYTES: usize = 300;
+
+    /// What a client sends, in the pieces in which it arrives; then the end of the stream.
+    struct Pieces(VecDeque<Vec<u8>>);
+
+    impl AsyncRead for Pieces {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let Some(mut piece) = self.0.pop_front() else { return Poll::Ready(Ok(())) };
+            let rest = piece.split_off(piece.len().min(buffer.remaining()));
+            buffer.put_slice(&piece);
+            if !rest.is_empty() {
+                self.0.push_front(rest);
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let len = payload.len();
+        let length = if len < 126 { vec![len as u8] } else { [&[126][..], &(len as u16).to_be_bytes()].concat() };
+        // With an all-zero key, the payload is its own masked form.
+        [&[first, 0x80 | length[0]], &length[1..], &[0; 4], payload].concat()
+    }
+
+    fn checked(pieces: impl IntoIterator<Item = Vec<u8>>, limit: Option<Gcra>) -> CheckedStream<Pieces> {
+        let account = MemoryBudget::new(None).open(None, 0).expect("no limit");
+        let mut stream = CheckedStream::new(Pieces(pieces.into_iter().collect()), MAX_MESSAGE_BYTES, &account, limit);
+        stream.begin_poll();
+        stream
+    }
+
+    fn config() -> WebSocketConfig {
+        WebSocketConfig::default().read_buffer_size(64).write_buffer_size(0).max_frame_size(None).max_message_size(None)
+    }
+
+    /// The messages of a stream, and the error that ended it.
+    fn receive(stream: CheckedStream<Pieces>) -> (Vec<Message>, Option<FrameError>) {
+        let read = async {
+            let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await;
+            let mut messages = Vec::new();
+            while let Some(received) = socket.next().await {
+                match received {
+                    Ok(message) => messages.push(message),
+                    Err(error) => return (messages, FrameError::from_library(error)),
+                }
+                socket.get_mut().begin_poll();
+            }
+            (messages, None)
+        };
+        read.now_or_never().expect("all bytes are available")
+    }
+
+    #[test]
+    fn invalid_headers_are_rejected_before_their_payload() {
+        let header = |bytes: &[u8]| [bytes, &[0; 4]].concat();
+        let first_fragment = frame(0x01, b"a");
+        let after_fragment = |next: &[u8]| [&first_fragment[..], next].concat();
+        for (name, bytes, expected) in [
+            ("reserved bit", frame(0xc1, b"a"), FrameError::Protocol),
+            ("reserved opcode", frame(0x83, b"a"), FrameError::Protocol),
+            ("no mask", vec![0x81, 1, b'a'], FrameError::Protocol),
+            ("16-bit length below 126", header(&[0x81, 0xfe, 0, 125]), FrameError::Protocol),
+            ("64-bit length below 65,536", header(&[0x81, 0xff, 0, 0, 0, 0, 0, 0, 1, 0]), FrameError::Protocol),
+            ("highest bit of the length", header(&[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0]), FrameError::Protocol),
+            ("long ping", header(&[0x89, 0xfe, 0, 126]), FrameError::Protocol),
+            ("fragmented ping", frame(0x09, b"a"), FrameError::Protocol),
+            ("continuation of nothing", frame(0x80, b"a"), FrameError::Protocol),
+            ("message inside a message", after_fragment(&frame(0x81, b"a")), FrameError::Protocol),
+            ("declared length", header(&[0x81, 0xfe, 1, 45]), FrameError::MessageTooBig),
+            ("sum of fragments", after_fragment(&header(&[0x80, 0xfe, 1, 44])), FrameError::MessageTooBig),
+            ("text", frame(0x81, b"\xff"), FrameError::InvalidUtf8),
+        ] {
+            assert_eq!(receive(checked([bytes], None)).1, Some(expected), "{name}");
+        }
+        let (messages, error) = receive(checked([after_fragment(&frame(0x80, &[b'a'; 299]))], None));
+        assert_eq!((messages, error), (vec![Message::text("a".repeat(300))], None));
+    }
+
+    #[test]
+    fn control_frames_and_fragments_share_one_limit() {
+        let frames = [frame(0x01, b""), frame(0x89, b""), frame(0x00, b""), frame(0x8a, b""), frame(0x80, b"")];
+        let error_with = |burst| receive(checked([frames.concat()], Some(Gcra::with_burst_seconds(burst, 1)))).1;
+        assert_eq!([error_with(4), error_with(3)], [None, Some(FrameError::RateLimit)]);
+    }
+
+    #[test]
+    fn announced_message_holds_memory_until_it_has_been_handled() {
+        let budget = MemoryBudget::new(Some(250));
+        let account = budget.open(None, 0).expect("0 bytes");
+        let bytes = [frame(0x01, &[b'a'; 100]), frame(0x80, &[b'a'; 101])].concat();
+        let mut stream = CheckedStream::new(Pieces([bytes].into()), 300, &account, None);
+        let read = |stream: &mut CheckedStream<Pieces>| {
+            stream.begin_poll();
+            let mut buffer = [0; 1_000];
+            let mut buffer = ReadBuf::new(&mut buffer);
+            let Poll::Ready(result) = Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer)
+            else {
+                panic!("data is available");
+            };
+            result.map(|()| buffer.filled().len())
+        };
+        // One frame per read, although more has arrived and fits.
+        assert_eq!((read(&mut stream).ok(), budget.held()), (Some(106), 100));
+        assert_eq!((read(&mut stream).ok(), budget.held()), (Some(107), 201));
+        assert_eq!((stream.end_message(), budget.held(), stream.end_message()), (101, 0, 0));
+        let other = account.take(200).expect("within the limit");
+        stream.io.0.push_back(frame(0x81, &[b'a'; 51]));
+        let refused = read(&mut stream).err().map(tungstenite::Error::Io);
+        assert_eq!(refused.and_then(FrameError::from_library), Some(FrameError::Memory));
+        drop((other, stream));
+        assert_eq!(budget.held(), 0);
+    }
+
+    fn frames() -> impl Strategy<Value = Vec<u8>> {
+        // Most frames are valid, so that long sequences are decoded.
+        let first = prop_oneof![
+            6 => Just(0x81), 3 => Just(0x01), 3 => Just(0x80), 2 => Just(0x00), 2 => Just(0x82), 1 => Just(0x02),
+            2 => Just(0x89), 2 => Just(0x8a), 1 => Just(0x88), 1 => any::<u8>(),
+        ];
+        let payload = prop_oneof![
+            6 => "[a-zäß🔊]{0,12}".prop_map(String::into_bytes),
+            1 => proptest::collection::vec(any::<u8>(), 0..8),
+            1 => proptest::collection::vec(Just(b'x'), 120..200),
+        ];
+        let frame = (first, payload).prop_map(|(first, payload)| frame(first, &payload));
+        proptest::collection::vec(frame, 1..8).prop_map(|frames| frames.concat())
+    }
+
+    /// Reads from memory and discards writes.
+    struct Plain(Cursor<Vec<u8>>);
+
+    impl io::Read for Plain {
+        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+            self.0.read(to)
+        }
+    }
+
+    impl io::Write for Plain {
+        fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+            Ok(from.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    proptest! {
+        /// Whatever the pieces, the library gets the same frames as without the checks, until the first error.
+        #[test]
+        fn pieces_and_checks_do_not_change_what_is_received(
+            bytes in frames(),
+            pieces in proptest::collection::vec(1_usize..40, 1..5),
+        ) {
+            let (mut rest, mut lengths, mut split) = (&bytes[..], pieces.iter().cycle(), Vec::new());
+            while let Some(length) = lengths.next().filter(|_| !rest.is_empty()) {
+                let (piece, after) = rest.split_at(rest.len().min(*length));
+                split.push(piece.to_vec());
+                rest = after;
+            }
+            let whole = receive(checked([bytes.clone()], None));
+            prop_assert_eq!(&receive(checked(split, None)), &whole);
+            let mut library = WebSocket::from_raw_socket(Plain(Cursor::new(bytes)), Role::Server, Some(config()));
+            let messages: Vec<Message> = std::iter::from_fn(|| library.read().ok()).collect();
+            prop_assert!(messages.starts_with(&whole.0), "{:?} {:?}", messages, whole);
+            prop_assert!(whole.1.is_some() || messages.len() == whole.0.len(), "{:?} {:?}", messages, whole);
+        }
     }
 }

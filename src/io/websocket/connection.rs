@@ -52,8 +52,9 @@ const INVALID_CLOSE: &str = "Protocol violation";
 
 /// Handles the messages and control frames that a connection reads. Calls have no effect after the connection was closed or lost.
 pub(in crate::io) trait MessageHandler {
-    /// A whole text message. Returns how long the connection must not be read, if its messages have taken too much processor time.
-    fn on_text(&self, conn: ConnId, text: &str) -> Option<Duration>;
+    /// A whole text message. If its sender has used too much processor time, the message is not handled, and is to be passed again after
+    /// the returned time.
+    fn on_text(&self, conn: ConnId, text: &str) -> Result<(), Duration>;
     /// A whole binary message.
     fn on_binary(&self, conn: ConnId);
     /// A ping, a pong or a fragment.
@@ -96,7 +97,7 @@ pub(in crate::io) async fn serve<H: MessageHandler>(
         close_sent: false,
         close_timer: None,
         stall_timer: None,
-        read_pause: None,
+        waiting: None,
     };
     // Even if a handler panics, the guard reports the end of the connection. The member then leaves its room.
     let _guard = DisconnectGuard { handler, conn: served.conn };
@@ -154,8 +155,8 @@ struct WebSocketConnection<'a, H> {
     close_timer: Option<Pin<Box<Sleep>>>,
     /// While the socket accepts no data: when the client counts as stalled.
     stall_timer: Option<Pin<Box<Sleep>>>,
-    /// While it runs, nothing is read.
-    read_pause: Option<Pin<Box<Sleep>>>,
+    /// A message that waits for its sender's processor time. Until then, nothing is read.
+    waiting: Option<(Pin<Box<Sleep>>, Message)>,
 }
 
 impl<H: MessageHandler> WebSocketConnection<'_, H> {
@@ -193,9 +194,12 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.checked().begin_poll();
         loop {
-            if let Some(pause) = &mut self.read_pause {
-                ready!(pause.as_mut().poll(cx));
-                self.read_pause = None;
+            if let Some((wait, _)) = &mut self.waiting {
+                ready!(wait.as_mut().poll(cx));
+                if let Some((_, message)) = self.waiting.take() {
+                    self.on_message(message);
+                    continue;
+                }
             }
             if matches!(self.read_state, ReadState::Discarding | ReadState::CloseReceived) {
                 return self.checked().poll_discard(cx);
@@ -234,7 +238,10 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                 return;
             }
             Message::Text(text) if is_open => {
-                self.read_pause = self.handler.on_text(conn, &text).map(|pause| Box::pin(tokio::time::sleep(pause)));
+                if let Err(wait) = self.handler.on_text(conn, &text) {
+                    self.waiting = Some((Box::pin(tokio::time::sleep(wait)), Message::Text(text)));
+                    return;
+                }
             }
             Message::Binary(_) if is_open => self.handler.on_binary(conn),
             Message::Ping(_) | Message::Pong(_) if is_open => self.handler.on_activity(conn),

@@ -272,3 +272,143 @@ fn wake_writer(mut state: MutexGuard<'_, SendQueueState>) {
         writer.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::memory_budget::MemoryBudget;
+
+    fn queue(max_updates: usize) -> SendQueue {
+        SendQueue::new(max_updates, MemoryBudget::new(None).open(None, 0).expect("no limit"))
+    }
+
+    fn close(code: CloseCode) -> PendingClose {
+        PendingClose { code: Some(code), reason: String::new(), timeout: Duration::from_secs(1) }
+    }
+
+    fn next(queue: &SendQueue) -> NextWrite {
+        queue.next_write(64, 1 << 20, Waker::noop())
+    }
+
+    fn frames(texts: &[&'static str], written: usize) -> NextWrite {
+        NextWrite::Frames { frames: texts.iter().map(|text| Bytes::from(*text)).collect(), written }
+    }
+
+    #[test]
+    fn frames_queued_before_the_close_are_written_first() {
+        let queue = queue(256);
+        assert_eq!(next(&queue), NextWrite::Empty);
+        assert_eq!([queue.push("abc".into(), None), queue.push("de".into(), None)], [Ok(0); 2]);
+        queue.close(close(CloseCode::NORMAL_CLOSURE));
+        queue.close(close(CloseCode::GOING_AWAY));
+        assert_eq!(queue.push("late".into(), None), Ok(0));
+        assert_eq!(next(&queue), frames(&["abc", "de"], 0));
+        assert_eq!(queue.advance(2), 0);
+        assert_eq!((next(&queue), queue.queued_bytes()), (frames(&["abc", "de"], 2), 5));
+        assert_eq!(queue.advance(2), 1);
+        assert_eq!((next(&queue), queue.queued_bytes()), (frames(&["de"], 1), 2));
+        assert_eq!(queue.advance(1), 1);
+        assert_eq!(queue.poll_pending_close(Waker::noop()), Some(Duration::from_secs(1)));
+        assert_eq!(next(&queue), NextWrite::Close(close(CloseCode::NORMAL_CLOSURE)));
+        assert_eq!((next(&queue), queue.poll_pending_close(Waker::noop())), (NextWrite::Empty, None));
+    }
+
+    #[test]
+    fn next_write_is_limited_in_frames_and_bytes() {
+        let queue = queue(256);
+        assert!(["aaaa", "bb", "cc"].into_iter().all(|text| queue.push(text.into(), None).is_ok()));
+        assert_eq!(queue.next_write(64, 5, Waker::noop()), frames(&["aaaa", "b"], 0));
+        assert_eq!(queue.next_write(1, 99, Waker::noop()), frames(&["aaaa"], 0));
+    }
+
+    #[test]
+    fn queue_holds_at_most_4096_messages_and_16_mib() {
+        let queue = queue(256);
+        let message = Bytes::from(vec![0; 4 << 20]);
+        assert!((0..4).all(|_| queue.push(message.clone(), None).is_ok()));
+        assert_eq!(queue.push("a".into(), None), Err(QueueFull));
+        assert_eq!(queue.advance(16 << 20), 4);
+        assert!((0..4_096).all(|_| queue.push("a".into(), None).is_ok()));
+        assert_eq!(queue.push("a".into(), None), Err(QueueFull));
+    }
+
+    #[test]
+    fn discarding_close_keeps_what_may_be_partly_written() {
+        let code = CloseCode::TRY_AGAIN_LATER;
+        for (written, kept) in [(0, &["abc", "d", "e"][..]), (1, &["abc"])] {
+            let queue = queue(256);
+            assert!(["abc", "d", "e"].into_iter().all(|text| queue.push(text.into(), None).is_ok()));
+            // A vectored write that has begun may include all frames.
+            assert_eq!(next(&queue), frames(&["abc", "d", "e"], 0));
+            if written > 0 {
+                assert_eq!(queue.advance(written), 0);
+            }
+            assert_eq!(queue.discard_and_close(close(code)), 3 - kept.len());
+            assert_eq!(next(&queue), frames(kept, written));
+            queue.advance(queue.queued_bytes() - written);
+            assert_eq!((next(&queue), queue.queued_bytes()), (NextWrite::Close(close(code)), 0));
+        }
+    }
+
+    #[test]
+    fn messages_that_can_wait_do_so_while_clients_read_but_at_most_10_s() {
+        let second = |second: u64| Time::from_millis(1_000 * second);
+        let queue = queue(256);
+        let fill = |count| assert!((0..count).all(|_| queue.push("a".into(), None).is_ok()));
+        fill(2_048);
+        assert!(queue.has_room(second(0)));
+        fill(1);
+        assert!(!queue.has_room(second(0)));
+        // The client reads what is queued within 10 s, while more is queued.
+        queue.advance(2_049);
+        fill(2_049);
+        assert!(!queue.has_room(second(9)));
+        assert!(!queue.has_room(second(18)));
+        assert!(queue.has_room(second(19)));
+        queue.advance(2_049);
+        assert!(queue.has_room(second(19)));
+    }
+
+    proptest! {
+        #[test]
+        fn only_superseded_updates_are_dropped(
+            pushes in prop::collection::vec(0_u64..5, 1..80),
+            max_updates in 1_usize..20,
+            borrowed in 0_usize..4,
+        ) {
+            let queue = queue(max_updates);
+            let (mut pushed, mut dropped) = (Vec::new(), 0);
+            for (index, number) in pushes.into_iter().enumerate() {
+                if index == 4 && borrowed > 0 {
+                    let _ = queue.next_write(borrowed, 1 << 20, Waker::noop());
+                }
+                let text = Bytes::from(format!("{index} {number}"));
+                pushed.push((text.clone(), number));
+                dropped += queue.push(text, NonZeroU64::new(number).map(UpdateKey)).expect("room");
+            }
+            let left: Vec<Bytes> = queue.lock().frames.iter().map(|frame| frame.bytes.clone()).collect();
+            prop_assert_eq!(left.len() + dropped, pushed.len());
+            prop_assert_eq!(queue.queued_bytes(), left.iter().map(Bytes::len).sum::<usize>());
+            let is_superseded = |index: usize| {
+                let (_, number) = pushed[index];
+                number > 0 && pushed[index + 1..].iter().any(|(_, later)| *later == number)
+            };
+            // What is left is in order, and what is missing was superseded.
+            let mut expected = left.iter().peekable();
+            for (index, (text, _)) in pushed.iter().enumerate() {
+                if expected.next_if(|left| *left == text).is_none() {
+                    prop_assert!(is_superseded(index), "{:?} is missing", text);
+                }
+            }
+            prop_assert_eq!(expected.next(), None);
+            // At most three frames are being written.
+            let current = (0..pushed.len()).filter(|index| !is_superseded(*index)).count() + 3;
+            let is_update = pushed.last().is_some_and(|(_, number)| *number > 0);
+            prop_assert!(!is_update || left.len() <= max_updates.max(2 * current) + 1, "{} of {}", left.len(), current);
+        }
+    }
+}

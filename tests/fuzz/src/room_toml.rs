@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use jamjam_dev::cli::options::broadcast::parse_room;
-use jamjam_dev::memory_budget::NO_SOURCE;
 use jamjam_dev::signaling::broadcast::{DeclaredRoom, MAX_BROADCAST_DELAY, PostBody, PostFormat, RoomHandlers};
 use jamjam_dev::signaling::{ConnId, DialectSet, EventSink, Hub, NewConnection, SignalingLimits, route};
 use jamjam_dev::time::{Time, WallClock};
@@ -85,7 +84,13 @@ fn check_room(room: &DeclaredRoom, table: &toml::Table) {
     let frame: Value = serde_json::from_str(&sink.0[0]).expect("the welcome message is JSON");
     assert!(room.welcome.iter().all(|(name, value)| frame[name] == *value));
     let posted = hub
-        .post_to_room(now, NO_SOURCE, "r", (PostFormat::Object, PostBody::parse(br#"{"x":1}"#)), &mut sink)
+        .post_to_room(
+            now,
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            "r",
+            (PostFormat::Object, PostBody::parse(br#"{"x":1}"#)),
+            &mut sink,
+        )
         .expect("an object");
     assert_eq!(posted.delay, room.broadcast_delay);
     let message: Value = serde_json::from_str(&posted.message).expect("the relayed message is JSON");

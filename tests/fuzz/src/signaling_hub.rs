@@ -22,9 +22,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use jamjam_dev::memory_budget::{MemoryBudget, NO_SOURCE};
+use jamjam_dev::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit, OverBudget};
 use jamjam_dev::signaling::broadcast::{
     BroadcastSettings, DeclaredRoom, Envelope, PostBody, PostFormat, RadioRoom, RelayRoom, RoomHandlers,
 };
@@ -71,6 +72,8 @@ struct Sink {
     sent_bytes: BTreeMap<ConnId, usize>,
     /// The receivers of each message since the last action.
     groups: Vec<Vec<ConnId>>,
+    /// The memory of all clients.
+    account: Option<Arc<MemoryAccount>>,
 }
 
 impl Sink {
@@ -117,6 +120,10 @@ impl EventSink for Sink {
         self.send(to, text);
     }
 
+    fn take_memory(&mut self, bytes: u64) -> Result<MemoryPermit, OverBudget> {
+        self.account.get_or_insert_with(|| account(u64::MAX)).take(bytes)
+    }
+
     fn control_surface_event(&mut self, event: ControlSurfaceEvent) {
         drop(event);
     }
@@ -148,6 +155,13 @@ struct Run {
 
 /// The memory budget that the settings may select, in bytes: enough for a few parameters or delayed messages.
 const MEMORY_BUDGET: u64 = 2_048;
+
+/// The source of posts.
+const SYSTEM: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+fn account(limit: u64) -> Arc<MemoryAccount> {
+    MemoryBudget::new(Some(limit)).open(None, 0).expect("0 bytes are never refused")
+}
 
 fn limits(settings: &str) -> SignalingLimits {
     let has = |digit: char| settings.contains(digit);
@@ -182,7 +196,6 @@ fn limits(settings: &str) -> SignalingLimits {
         heartbeat,
         broadcast,
         allowed_origins: Vec::new(),
-        memory_budget: MemoryBudget::new(has('E').then_some(MEMORY_BUDGET)),
     }
 }
 
@@ -205,7 +218,7 @@ impl Run {
         Self {
             hub,
             now: Time::from_millis(1),
-            sink: Sink::default(),
+            sink: Sink { account: settings.contains('E').then(|| account(MEMORY_BUDGET)), ..Sink::default() },
             last_conn: 0,
             clients: BTreeMap::new(),
             rooms: has_console.then(BTreeMap::new),
@@ -305,7 +318,7 @@ impl Run {
         let format = if self.last_conn.is_multiple_of(2) { PostFormat::Object } else { PostFormat::Typed };
         let now = WallClock::from(self.now);
         let posted =
-            self.hub.post_to_room(now, NO_SOURCE, room, (format, PostBody::parse(body.as_bytes())), &mut self.sink);
+            self.hub.post_to_room(now, SYSTEM, room, (format, PostBody::parse(body.as_bytes())), &mut self.sink);
         if let Ok(posted) = posted {
             serde_json::from_str::<Value>(&posted.message).expect("the relayed message is JSON");
             assert!(posted.delay > Duration::ZERO || self.sink.receivers.len() <= 8);
@@ -440,8 +453,6 @@ impl Run {
         self.clients.retain(|_, conn| self.sink.open.contains(conn));
         let totals = self.hub.total_counters();
         assert_eq!(totals.connections_opened, self.last_conn);
-        let budget = &self.hub.limits().memory_budget;
-        assert!(budget.limit().is_none_or(|limit| budget.usage().used <= limit), "{budget:?}");
     }
 
     /// All clients leave, and all deadlines pass.

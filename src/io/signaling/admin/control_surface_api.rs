@@ -73,7 +73,7 @@ pub(super) async fn read_fields(
     max_bytes: usize,
 ) -> Result<JsonFields, BodyError> {
     let (parts, body) = request.into_parts();
-    let body = read_body(&parts.headers, body, max_bytes, client.permit.memory()).await?;
+    let body = read_body(&parts.headers, body, max_bytes, &client.permit).await?;
     JsonFields::parse(&body.bytes)
 }
 
