@@ -403,6 +403,12 @@ impl ConnectionMemory {
         Ok(())
     }
 
+    /// Whether the source may hold twice as much as it does.
+    pub fn is_half_of_share_free(&self) -> bool {
+        let state = self.budget.lock();
+        self.budget.is_within_share(2 * state.held_by(self.source), state.used)
+    }
+
     /// Releases `bytes`.
     pub fn shrink(&self, bytes: u64) {
         if let Some(mut charge) = self.lock_open() {
