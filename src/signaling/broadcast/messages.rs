@@ -120,9 +120,10 @@ pub(super) fn relay_or_delay(
     };
     let delay = dialect.handlers.get_mut(name).broadcast_delay(&context).min(MAX_BROADCAST_DELAY);
     let now = ctx.now.monotonic;
-    let must_wait =
-        sender.is_none() && (dialect.delay_queue.has_due(name) || !ctx.sink.has_room(now, &dialect.connections(name)));
-    if delay.is_zero() && !must_wait {
+    if delay.is_zero()
+        && (sender.is_some()
+            || (!dialect.delay_queue.has_due(name) && ctx.sink.has_room(now, &dialect.connections(name))))
+    {
         relay_now(ctx, dialect, limits, origin, relay);
         return Ok(delay);
     }
