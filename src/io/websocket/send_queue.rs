@@ -216,8 +216,8 @@ impl SendQueue {
         Ok(())
     }
 
-    /// Whether a message that can wait may be appended: the queue is empty, or at least half of the queue, of the budget and of the address's
-    /// share of the memory budget is free.
+    /// Whether a message that can wait may be appended: the queue is empty, or at least half of each limit is free: of the queue, of the
+    /// budget, and of the address's share of the memory budget.
     /// Messages do not wait for a client that does not read. The queue of this client then overflows.
     pub(in crate::io) fn has_room(&self, now: Time) -> bool {
         let mut inner = self.lock();

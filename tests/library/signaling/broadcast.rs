@@ -310,7 +310,7 @@ fn delayed_messages_of_a_room_wait_in_order_until_every_queue_has_room() {
 #[test]
 fn posts_over_http_wait_in_order_until_every_queue_has_room() {
     let (mut hub, secret) = hub(BroadcastSettings::default());
-    [1, 2].into_iter().for_each(|conn| connect(&mut hub, conn, "/radio", &token(&secret, "radio")));
+    (1..=2).for_each(|conn| connect(&mut hub, conn, "/radio", &token(&secret, "radio")));
     let mut sink = RecordingSink { full: vec![ConnId(2)], ..RecordingSink::default() };
     let mut post = |at, number: u64, sink: &mut RecordingSink| {
         let body = json!({"type": "post", "content": number}).to_string();
