@@ -403,6 +403,12 @@ impl ConnectionMemory {
         Ok(())
     }
 
+    /// Whether the source may hold twice as much as it does.
+    pub fn is_half_of_share_free(&self) -> bool {
+        let state = self.budget.lock();
+        self.budget.is_within_share(state.held_by(self.source).saturating_mul(2), state.used)
+    }
+
     /// Releases `bytes`.
     pub fn shrink(&self, bytes: u64) {
         if let Some(mut charge) = self.lock_open() {
@@ -513,6 +519,15 @@ mod tests {
         assert_eq!((budget.source_to_cut(), connections[1].set(500), budget.usage().used), (None, 0, 930));
         drop((connections, packets));
         assert!(budget.lock().sources.is_empty());
+    }
+
+    #[test]
+    fn half_of_the_share_of_a_single_source_is_a_third_of_the_budget() {
+        let budget = MemoryBudget::new(Some(999));
+        let connection = ConnectionMemory::open(&budget, source(1), 333).expect("within the budget");
+        assert!(connection.is_half_of_share_free());
+        connection.grow(1).expect("within the budget");
+        assert!(!connection.is_half_of_share_free());
     }
 
     #[test]

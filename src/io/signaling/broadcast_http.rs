@@ -244,6 +244,8 @@ async fn accept_post(
     let charge = client.permit.body_charge(client.source.ip());
     let body = read_body(&parts.headers, body, state.config.max_post_bytes, charge).await?;
     let (source, post) = (client.source.ip(), (format, PostBody::parse(&body.bytes)));
+    // Without this, the connection handles many pipelined posts before other tasks get their turn.
+    tokio::task::yield_now().await;
     let (posted, now_ms) =
         state.hub.with_hub(|now, hub, out| (hub.post_to_room(now, source, &room, post, out), now.unix_ms()));
     let AcceptedPost { recipients, delay, message } = posted.map_err(|error| rejection(&error))?;

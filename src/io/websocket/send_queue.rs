@@ -216,14 +216,17 @@ impl SendQueue {
         Ok(())
     }
 
-    /// Whether a message that can wait may be appended: the queue is empty, or at least half of the queue and of the budget is free.
+    /// Whether a message that can wait may be appended: the queue is empty, or at least half of each limit is free: of the queue, of the
+    /// budget, and of the address's share of the memory budget.
     /// Messages do not wait for a client that does not read. The queue of this client then overflows.
     pub(in crate::io) fn has_room(&self, now: Time) -> bool {
         let mut inner = self.lock();
         let SendQueueLimits { max_messages, max_bytes, budget_bytes, .. } = self.budget.limits;
         let (frames, bytes) = (inner.frames.len(), inner.frames.bytes());
         let is_half_free = frames <= max_messages / 2 && bytes <= max_bytes / 2;
-        if frames == 0 || (is_half_free && self.budget.used_bytes() <= budget_bytes / 2) {
+        if frames == 0
+            || (is_half_free && self.budget.used_bytes() <= budget_bytes / 2 && self.memory.is_half_of_share_free())
+        {
             return true;
         }
         let (since, _) = *inner.backlog.get_or_insert((now, frames));
