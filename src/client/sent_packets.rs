@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::hosts::Hosts;
+use super::hosts::{Hosts, Unanswered};
 use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio};
 use super::results::{ProgressCounters, StreamKind};
 use crate::node::{SendStatus, Transmit, TransmitSink};
@@ -183,8 +183,8 @@ impl PacketTracker {
     ) -> [StreamStats; 3] {
         let SentPacketsByStream { audio, ping, keepalive } = streams;
         let streams = [audio, ping, keepalive];
-        let overdue: Vec<(Time, Time)> = streams.iter().flat_map(|stream| stream.overdue(interrupted)).collect();
-        let mut outcomes = hosts.attribute(&overdue, true).into_iter();
+        let overdue: Vec<_> = streams.iter().flat_map(|stream| stream.overdue(interrupted)).collect();
+        let mut outcomes = hosts.attribute_all(&overdue).into_iter();
         streams.map(|stream| stream.finish(interrupted, &mut outcomes, hosts, observer))
     }
 
@@ -394,15 +394,16 @@ impl SentPackets {
 
     fn track(&mut self, packet: SentPacket, hosts: &mut Hosts, observer: &mut dyn PacketObserver) {
         if self.packets.len() == SENT_PACKETS_CAPACITY {
-            let oldest = self.packets.front().map(|oldest| self.expected(oldest));
-            let unanswered = hosts.attribute(oldest.as_slice(), false)[0];
-            self.settle_oldest(unanswered, hosts, observer);
+            let expects_replies = self.first_reply_timeout.is_some();
+            let unanswered = self.packets.front().filter(|oldest| expects_replies && oldest.is_unanswered());
+            let expected = unanswered.map(|oldest| self.expected(oldest));
+            let outcome = expected.map_or(FinalOutcome::InFlight, |oldest| hosts.attribute(oldest, true));
+            self.settle_oldest(outcome, hosts, observer);
         }
         self.packets.push_back(packet);
     }
 
-    /// The send time of a packet, and the time at which its reply is expected.
-    fn expected(&self, packet: &SentPacket) -> (Time, Time) {
+    fn expected(&self, packet: &SentPacket) -> Unanswered {
         (packet.sent_at, packet.sent_at + self.expected_rtt())
     }
 
@@ -509,9 +510,9 @@ impl SentPackets {
         self.last_sent.map(|sent_at| sent_at + self.reply_timeout(timeout))
     }
 
-    /// The unanswered packets that timed out: the send time of each, and the time at which its reply was expected. `interrupted` is given
-    /// if the run was interrupted or exceeded its deadline: the end time of the run and the configured time-out for replies.
-    pub(super) fn overdue(&self, interrupted: Option<(Time, Duration)>) -> impl Iterator<Item = (Time, Time)> {
+    /// The unanswered packets that timed out. `interrupted` is given if the run was interrupted or exceeded its deadline: the end time of the
+    /// run and the configured time-out for replies.
+    pub(super) fn overdue(&self, interrupted: Option<(Time, Duration)>) -> impl Iterator<Item = Unanswered> {
         let is_overdue = self.is_overdue(interrupted);
         let overdue = self.packets.iter().filter(move |packet| packet.is_unanswered() && is_overdue(packet.sent_at));
         overdue.map(|packet| self.expected(packet))

@@ -347,3 +347,30 @@ fn reported_server_delay_decides_lateness_and_the_first_deadline() {
     follow(&mut node, MS, 60_000 * MS, answer);
     assert_eq!(node.into_results("", None, &mut ()).duration_ns, 2_100 * MS);
 }
+
+/// One more packet than a client tracks.
+const MORE_THAN_TRACKED: u64 = 262_145;
+
+#[test]
+fn answered_packet_that_is_no_longer_tracked_takes_no_drop() {
+    let mut node = prober(StreamKind::Ping, MORE_THAN_TRACKED, 1, run_config(StreamKind::Ping));
+    let first = poll(&mut node, 0).remove(0);
+    // The host does not run for 60 ms while the first ping is in flight.
+    deliver(&mut node, 60 * MS, peer(), &pong(&first));
+    node.on_dropped(1);
+    // The path loses the last ping. Nothing but the drop of this host is known about it.
+    let is_last = |bytes: &[u8]| bytes[20..24] == (MORE_THAN_TRACKED as u32 - 1).to_be_bytes();
+    follow(&mut node, 60 * MS, 1_000_000 * MS, |bytes| answered(bytes).filter(|_| !is_last(bytes)));
+    let run = node.into_results("", None, &mut ());
+    let [sent, not_sent, rest @ ..] = counts(ping(&run));
+    assert_eq!((sent + not_sent, rest), (MORE_THAN_TRACKED, [sent - 1, 0, 1, 0]));
+}
+
+#[test]
+fn packet_without_an_expected_reply_is_never_lost() {
+    let config = RunConfig { replies_expected: false, ..run_config(StreamKind::Keepalive) };
+    let mut node = prober(StreamKind::Keepalive, MORE_THAN_TRACKED, 1, config);
+    follow(&mut node, 0, 1_000_000 * MS, silent);
+    let stream = node.into_results("", None, &mut ()).keepalive.expect("keepalives");
+    assert_eq!((stream.sent, stream.in_flight, stream.lost), (MORE_THAN_TRACKED, MORE_THAN_TRACKED, 0));
+}
