@@ -45,8 +45,8 @@ pub struct ServerResults {
     pub dropped: u64,
 }
 
-/// The send time of an unanswered packet, and the time at which its reply was expected.
-pub(super) type Unanswered = (Time, Time);
+/// An unanswered packet: the index of its `StreamKind`, its send time, and the time at which its reply was expected.
+pub(super) type Unanswered = (usize, Time, Time);
 
 /// The pauses and the dropped datagrams of one host.
 #[derive(Clone, Debug, Default)]
@@ -110,6 +110,9 @@ pub(super) struct Hosts {
     /// All pauses of the server are known for packets that returned by this time.
     pub(super) server_known_until: Time,
     last_report: Option<TimedReport>,
+    /// Maximum number of further packets that the server's host can have dropped, because the server did not receive them. The array index is
+    /// a `StreamKind`.
+    pub(super) undelivered: [u64; 3],
     /// The server's delay for AUDIO in nanoseconds, and when this host received the first report of it.
     pub(super) reported_delay: Option<(Time, u64)>,
 }
@@ -122,6 +125,7 @@ impl Hosts {
             server: HostLog::default(),
             server_known_until: Time::MAX,
             last_report: None,
+            undelivered: [u64::MAX; 3],
             reported_delay: None,
         }
     }
@@ -189,13 +193,14 @@ impl Hosts {
     /// The outcome of an unanswered packet. A dropped datagram is attributed to one packet. With `only_paused`, it is attributed only to a
     /// packet that was in flight while the host paused.
     pub(super) fn attribute(&mut self, packet: Unanswered, only_paused: bool) -> FinalOutcome {
-        let (sent_at, expected_at) = packet;
+        let (stream, sent_at, expected_at) = packet;
         let may_have_dropped =
             |host: &HostLog| host.dropped > 0 && (!only_paused || host.paused_within(sent_at, expected_at));
         if may_have_dropped(&self.this) {
             self.this.dropped -= 1;
             FinalOutcome::DroppedByThisHost
-        } else if may_have_dropped(&self.server) {
+        } else if self.undelivered[stream] > 0 && may_have_dropped(&self.server) {
+            self.undelivered[stream] -= 1;
             self.server.dropped -= 1;
             FinalOutcome::DroppedByServerHost
         } else {

@@ -273,6 +273,12 @@ impl<S: Workload> ClientNode<S> {
                 self.tracker.streams.audio.expect_first_reply_after(report.report.delay);
             }
         }
+        for kind in StreamKind::ALL {
+            if let Some(lost) = requester.lost_upstream(kind as usize) {
+                let dropped = self.tracker.streams.get(kind).stats.dropped_by_server_host;
+                self.tracker.hosts.undelivered[kind as usize] = lost.saturating_sub(dropped);
+            }
+        }
         is_response
     }
 

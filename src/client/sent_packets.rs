@@ -315,7 +315,7 @@ pub(super) struct SentPackets {
     /// Send and arrival times of returned packets, in the order of arrival. Their round trips are recorded as soon as it is known whether
     /// the server paused.
     unverified: VecDeque<(Time, Time)>,
-    stats: StreamStats,
+    pub(super) stats: StreamStats,
 }
 
 impl SentPackets {
@@ -404,7 +404,7 @@ impl SentPackets {
     }
 
     fn expected(&self, packet: &SentPacket) -> Unanswered {
-        (packet.sent_at, packet.sent_at + self.expected_rtt())
+        (self.stream_kind as usize, packet.sent_at, packet.sent_at + self.expected_rtt())
     }
 
     /// Records a reply. `is_late` decides from the smallest RTT and the RTT of the reply, in nanoseconds, whether the first intact copy is

@@ -226,8 +226,13 @@ fn replies_that_arrived_before_the_deadline_are_read_after_a_pause() {
 
 /// A server's answer to a query: `dropped` datagrams, and pauses, newest first, as (time since the end, length) in milliseconds.
 fn report(query: &[u8], pauses: u32, dropped: u32, recent: &[(u32, u32)]) -> Vec<u8> {
+    report_with_pings(query, 0, pauses, dropped, recent)
+}
+
+/// The same from a server that received `pings`.
+fn report_with_pings(query: &[u8], pings: u32, pauses: u32, dropped: u32, recent: &[(u32, u32)]) -> Vec<u8> {
     let total = recent.iter().map(|(_, length)| length).sum();
-    let mut words = vec![u32::from_be_bytes(*b"jam2"), 1, 0, 0, 0, 100_000, pauses, total, dropped];
+    let mut words = vec![u32::from_be_bytes(*b"jam2"), 1, 0, pings, 0, 100_000, pauses, total, dropped];
     words.extend(recent.iter().flat_map(|(ended, length)| [*ended, *length]));
     words.resize(25, 0);
     let value = words.into_iter().flat_map(u32::to_be_bytes);
@@ -279,6 +284,25 @@ fn pause_of_the_server_is_reported_and_excluded() {
     assert_eq!((server.delay_ns, server.dropped), (100 * MS, 3));
     assert_eq!((server.pauses.count, server.pauses.total_ns), (1, 1_000 * MS));
     assert!(run.loss_report.is_none());
+}
+
+#[test]
+fn packet_that_the_server_received_was_not_dropped_by_its_host() {
+    let mut node = prober(StreamKind::Ping, 300, 10, queried(StreamKind::Ping));
+    // The server's host drops three datagrams: ping 50 and two of other clients. The path loses the pongs 40 and 60.
+    let pings = Cell::new(0);
+    let answer = |bytes: &[u8]| {
+        if stun::is_loss_report_request(bytes) {
+            let (received, dropped) = if pings.get() > 50 { (pings.get() - 1, 13) } else { (0, 10) };
+            return Some(report_with_pings(bytes, received, 0, dropped, &[]));
+        }
+        pings.set(pings.get() + 1);
+        answered(bytes).filter(|_| ![41, 51, 61].contains(&pings.get()))
+    };
+    follow(&mut node, 0, 9_000 * MS, answer);
+    let run = node.into_results("", None, &mut ());
+    assert_eq!(counts(ping(&run)), [300, 0, 297, 2, 0, 1]);
+    assert_eq!(run.server.expect("a report").dropped, 3);
 }
 
 #[test]
