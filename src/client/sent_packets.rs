@@ -277,13 +277,14 @@ pub(super) fn reply_digest(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// State of a packet. `InFlight` and `Damaged` contain the digest of the expected reply; `Returned` contains the RTT in nanoseconds.
+/// State of a packet. `InFlight` and `Damaged` contain the digest of the expected reply. `Returned` contains the RTT in nanoseconds, and
+/// whether the packet is late unless the server paused.
 #[derive(Clone, Copy)]
 enum PacketState {
     NotSent,
     InFlight { expected_digest: u64 },
     Damaged { expected_digest: u64 },
-    Returned { rtt: i64 },
+    Returned { rtt: i64, is_late: bool },
 }
 
 struct SentPacket {
@@ -439,16 +440,15 @@ impl SentPackets {
             }
             PacketState::InFlight { .. } | PacketState::Damaged { .. } => {
                 let rtt = reply.received_at.signed_nanos_since(packet.sent_at);
-                packet.state = PacketState::Returned { rtt };
                 self.min_rtt = Some(self.min_rtt.map_or(rtt, |min| min.min(rtt)));
                 self.stats.on_returned(packet.sent_at);
                 self.unverified.push_back((packet.sent_at, reply.received_at));
                 if let Some(reordered) = self.reordering.on_arrival(index, reply.received_at) {
                     self.stats.on_reordered(reordered);
                 }
-                let late = is_late(self.min_rtt, rtt) && !hosts.paused_within(packet.sent_at, reply.received_at);
-                self.stats.late += u64::from(late);
-                if late { PacketOutcome::Late } else { PacketOutcome::Returned }
+                let is_late = is_late(self.min_rtt, rtt) && !hosts.paused_within(packet.sent_at, reply.received_at);
+                packet.state = PacketState::Returned { rtt, is_late };
+                if is_late { PacketOutcome::Late } else { PacketOutcome::Returned }
             }
         };
         let SentPacket { due, sent_at, .. } = *packet;
@@ -563,9 +563,13 @@ impl SentPackets {
         self.first_index += 1;
         self.reordering.discard_before(self.first_index);
         let settled = match state {
-            PacketState::Returned { rtt } => {
+            PacketState::Returned { rtt, is_late } => {
                 let received_at = Time::from_nanos(sent_at.as_nanos().saturating_add_signed(rtt));
                 let is_paused = hosts.paused_within(sent_at, received_at);
+                self.stats.late += u64::from(is_late && !is_paused);
+                if is_late && !is_paused && self.stream_kind == StreamKind::Audio {
+                    observer.on_audio_late(index);
+                }
                 if is_paused { FinalOutcome::Paused } else { FinalOutcome::Returned { rtt } }
             }
             PacketState::NotSent => FinalOutcome::NotSent,
