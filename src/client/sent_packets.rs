@@ -443,7 +443,10 @@ impl SentPackets {
                 self.min_rtt = Some(self.min_rtt.map_or(rtt, |min| min.min(rtt)));
                 self.stats.on_returned(packet.sent_at);
                 self.unverified.push_back((packet.sent_at, reply.received_at));
-                if let Some(reordered) = self.reordering.on_arrival(index, reply.received_at) {
+                // The streams of a MOQT session that was not read for a while are read in any order.
+                if let Some(reordered) = self.reordering.on_arrival(index, reply.received_at)
+                    && !hosts.this.paused_within(packet.sent_at, reply.received_at)
+                {
                     self.stats.on_reordered(reordered);
                 }
                 let is_late = is_late(self.min_rtt, rtt) && !hosts.paused_within(packet.sent_at, reply.received_at);
