@@ -133,7 +133,10 @@ impl FrameTracker {
             MoqtClientEvent::FrameSkipped { due } => {
                 self.sent_frames.on_not_sent(due, false, &mut self.hosts, &mut *self.observer);
             }
-            MoqtClientEvent::Paused(pause) => self.hosts.this.add_pause(pause, pause.end - pause.start),
+            MoqtClientEvent::Paused(pause) => {
+                self.hosts.this.add_pause(pause, pause.end - pause.start);
+                self.progress.add_pause(pause);
+            }
             MoqtClientEvent::FrameReturned { group, frame, at, intact, first_of_group, ref payload, .. } => {
                 self.results.groups.returned += u64::from(first_of_group);
                 self.on_frame_received((group, frame), at, intact, payload);

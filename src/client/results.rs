@@ -12,7 +12,7 @@ use super::loss_report::LossReport;
 use crate::audio::jitter_buffer::JitterBufferStats;
 use crate::audio::quality::{AudioQuality, SourceQuality};
 use crate::stats::{Counter, DriftEstimate, HostTiming, PacingStats, StreamStats};
-use crate::time::Time;
+use crate::time::{Pause, Time, saturating_nanos};
 use crate::wire::PacketType;
 
 /// The subcommand of a run.
@@ -421,12 +421,23 @@ pub struct ProgressCounters {
     started_ns: Counter,
     /// Packets of the evaluated stream that were lost upstream, plus 1; 0 if the number is not known.
     lost_upstream_plus_1: Counter,
+    paused_ns: Counter,
 }
 
 impl ProgressCounters {
     /// Starts counting at `at`.
     pub(super) fn start(&self, at: Time) {
         self.started_ns.set(at.as_nanos());
+    }
+
+    /// Records a pause of this host.
+    pub(super) fn add_pause(&self, pause: Pause) {
+        self.paused_ns.add(saturating_nanos(pause.end - pause.start) as usize);
+    }
+
+    /// Total length of the pauses of this host, in nanoseconds.
+    pub fn paused_ns(&self) -> u64 {
+        self.paused_ns.get()
     }
 
     /// Records that `lost` packets of the evaluated stream were lost upstream so far.

@@ -240,6 +240,39 @@ fn packets_in_flight_are_not_lost() {
 }
 
 #[test]
+fn packets_that_were_not_sent_are_not_lost_and_shift_no_reply() {
+    let (mut observer, mut events) = live_events(&CONFIG);
+    let mut stats = LiveStats::new(CONFIG);
+    let packet = |n: i64, received_at: Option<i64>, outcome| PacketEvent {
+        stream: StreamKind::Ping,
+        index: n.cast_unsigned(),
+        sequence: n as u32,
+        due: time(n * 10 * MS),
+        sent_at: time(n * 10 * MS),
+        received_at: received_at.map(time),
+        outcome,
+        is_first: received_at.is_some(),
+        payload: &[],
+    };
+    // Packets 100 to 699 are not sent. Of the others, only packet 710 is lost.
+    for n in 0..800_i64 {
+        if (100..700).contains(&n) {
+            observer.on_packet(packet(n, None, PacketOutcome::NotSent));
+            continue;
+        }
+        observer.on_sent(StreamKind::Ping, time(n * 10 * MS));
+        if n != 710 {
+            observer.on_packet(packet(n, Some(n * 10 * MS + MS), PacketOutcome::Returned));
+        }
+    }
+    stats.read(&mut events);
+    let snapshot = stats.snapshot(time(9 * SECOND));
+    assert_eq!((snapshot.sent, snapshot.not_sent, snapshot.returned, snapshot.lost), (200, 600, 199, 1));
+    assert_eq!((snapshot.loss_ratio, snapshot.current_loss_ratio), (Some(0.005), Some(0.005)));
+    assert_eq!((snapshot.loss_bursts, snapshot.current_burst, snapshot.unanswered_ns), (1, 0, None));
+}
+
+#[test]
 fn packets_in_flight_are_not_lost_at_high_rates() {
     let (mut observer, mut events) = live_events(&CONFIG);
     let mut stats = LiveStats::new(CONFIG);
