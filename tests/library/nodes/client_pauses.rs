@@ -379,7 +379,7 @@ const MORE_THAN_TRACKED: u64 = 262_145;
 
 #[test]
 fn answered_packet_that_is_no_longer_tracked_takes_no_drop() {
-    let mut node = prober(StreamKind::Ping, MORE_THAN_TRACKED, 1, run_config(StreamKind::Ping));
+    let mut node = prober(StreamKind::Ping, MORE_THAN_TRACKED, 2, run_config(StreamKind::Ping));
     let first = poll(&mut node, 0).remove(0);
     // The host does not run for 60 ms while the first ping is in flight.
     deliver(&mut node, 60 * MS, peer(), &pong(&first));
