@@ -128,8 +128,8 @@ impl LiveView {
         }
         let node_now =
             self.node_offset_ns.map(|offset| Time::from_nanos(offset.wrapping_add(elapsed).max(0).cast_unsigned()));
-        let (lost_upstream, paused_ns) = (progress.lost_upstream(), progress.paused_ns());
-        let snapshot = node_now.map(|now| LiveSnapshot { lost_upstream, paused_ns, ..self.stats.snapshot(now) });
+        let snapshot =
+            node_now.map(|now| LiveSnapshot { lost_upstream: progress.lost_upstream(), ..self.stats.snapshot(now) });
         match self.display {
             Display::Lines => {
                 // The lines follow the seconds of the run, so that no second is printed twice.

@@ -79,7 +79,7 @@ impl HostLog {
 
     /// Whether the host paused between `from` and `to`.
     pub(super) fn paused_within(&self, from: Time, to: Time) -> bool {
-        self.pauses.iter().rev().take_while(|pause| pause.end > from).any(|pause| pause.start < to)
+        self.pauses.iter().rev().take_while(|pause| pause.end > from).any(|pause| pause.overlaps(from, to))
     }
 
     /// When the last pause ended.

@@ -12,7 +12,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use super::RunConfig;
 use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio, StreamKind};
 use crate::stats::{Counter, StreamStats};
-use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
+use crate::time::{NANOS_PER_SECOND, Pause, Time, saturating_nanos};
 
 /// Capacity of the ring: more than a second of events at the highest packet rates of a client.
 const RING_CAPACITY: usize = 65_536;
@@ -60,16 +60,9 @@ impl From<&RunConfig> for LiveConfig {
 
 #[derive(Clone, Copy, Debug)]
 enum LiveEvent {
-    /// A packet that was sent or, if `is_sent` is false, due at a time.
-    Sent {
-        index: u64,
-        at: Time,
-        is_sent: bool,
-    },
-    SentLevel {
-        at: Time,
-        peak: f32,
-    },
+    Sent { index: u64, at: Time, is_sent: bool },
+    SentLevel { at: Time, peak: f32 },
+    Paused(Pause),
     Received(LiveReply),
 }
 
@@ -140,6 +133,10 @@ impl PacketObserver for LiveObserver {
         if self.has_levels {
             self.push(LiveEvent::SentLevel { at: self.last_sent_at, peak: peak(sent.payload) });
         }
+    }
+
+    fn on_pause(&mut self, pause: Pause) {
+        self.push(LiveEvent::Paused(pause));
     }
 
     fn on_packet(&mut self, event: PacketEvent<'_>) {
@@ -222,6 +219,9 @@ pub struct LiveStats {
     /// When the oldest packet was sent that was sent after the last reply and has no reply.
     unanswered_since: Option<Time>,
     started_at: Option<Time>,
+    /// The last pause of this host.
+    pause: Option<Pause>,
+    paused_ns: u64,
     /// The seconds of the run from number `first_second` on.
     seconds: VecDeque<Second>,
     first_second: u64,
@@ -237,7 +237,7 @@ pub struct LiveSnapshot {
     pub sent: u64,
     /// Packets that this host did not send.
     pub not_sent: u64,
-    /// Total length of the pauses of this host; set by the caller.
+    /// Total length of the pauses of this host.
     pub paused_ns: u64,
     /// Packets returned undamaged.
     pub returned: u64,
@@ -302,6 +302,8 @@ impl LiveStats {
             last_reply_at: None,
             unanswered_since: None,
             started_at: None,
+            pause: None,
+            paused_ns: 0,
             seconds: VecDeque::with_capacity(HISTORY_SECONDS),
             first_second: 0,
             events_dropped: 0,
@@ -322,6 +324,11 @@ impl LiveStats {
                         raise(&mut second.sent_peak, peak);
                     }
                     at
+                }
+                LiveEvent::Paused(pause) => {
+                    self.pause = Some(pause);
+                    self.paused_ns += saturating_nanos(pause.end - pause.start);
+                    pause.end
                 }
                 LiveEvent::Received(reply) => {
                     self.on_received(reply);
@@ -384,14 +391,16 @@ impl LiveStats {
                 packet.has_reply = true;
             }
         }
+        let is_paused = self.pause.is_some_and(|pause| pause.overlaps(reply.sent_at, reply.received_at));
+        let has_rtt = reply.is_return && !is_paused;
         if let Some(second) = self.second_mut(reply.received_at) {
             raise(&mut second.returned_peak, reply.peak);
-            if reply.is_return {
+            if has_rtt {
                 second.max_rtt = Some(second.max_rtt.map_or(rtt, |max| max.max(rtt)));
             }
         }
-        if reply.is_return {
-            self.returned += 1;
+        self.returned += u64::from(reply.is_return);
+        if has_rtt {
             self.round_trips.on_return(reply.sent_at, rtt);
             self.last_rtt = Some(rtt);
         }
@@ -407,7 +416,8 @@ impl LiveStats {
         let min_rtt = self.round_trips.min_rtt().map(|rtt| Duration::from_nanos(rtt.max(0).cast_unsigned()));
         let timeout = min_rtt.unwrap_or(self.config.first_reply_timeout) + self.config.timeout;
         while let Some(packet) = self.next_unsettled() {
-            if !packet.has_reply && (!self.config.replies_expected || now < packet.sent_at + timeout) {
+            let is_overdue = self.config.replies_expected && now >= self.since(packet.sent_at) + timeout;
+            if !packet.has_reply && !is_overdue {
                 break;
             }
             self.settle_next();
@@ -419,6 +429,11 @@ impl LiveStats {
         {
             self.discard_oldest();
         }
+    }
+
+    /// `sent_at`, or the end of a later pause. The replies that arrive during a pause are read after it.
+    fn since(&self, sent_at: Time) -> Time {
+        self.pause.map_or(sent_at, |pause| pause.end.max(sent_at))
     }
 
     fn next_unsettled(&self) -> Option<LivePacket> {
@@ -494,7 +509,7 @@ impl LiveStats {
             elapsed_ns: saturating_nanos(now.duration_since(started_at)),
             sent: self.sent,
             not_sent: self.not_sent,
-            paused_ns: 0,
+            paused_ns: self.paused_ns,
             returned: self.returned,
             rate: previous.map(|second| second.sent),
             lost,
@@ -509,7 +524,7 @@ impl LiveStats {
             rtt_p99_ns: percentile(0.99),
             includes_server_delay: delay.is_none(),
             jitter_ns: (self.returned > 1).then(|| self.round_trips.jitter.estimate()),
-            unanswered_ns: self.unanswered_since.map(|at| saturating_nanos(now.duration_since(at))),
+            unanswered_ns: self.unanswered_since.map(|at| saturating_nanos(now.duration_since(self.since(at)))),
             rtt_max_by_second: self.seconds.iter().map(|second| second.max_rtt.map(path_time)).collect(),
             has_levels: self.config.has_levels,
             sent_peak: peak(|second| second.sent_peak),

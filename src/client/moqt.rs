@@ -135,7 +135,7 @@ impl FrameTracker {
             }
             MoqtClientEvent::Paused(pause) => {
                 self.hosts.this.add_pause(pause, pause.end - pause.start);
-                self.progress.add_pause(pause);
+                self.observer.on_pause(pause);
             }
             MoqtClientEvent::FrameReturned { group, frame, at, intact, first_of_group, ref payload, .. } => {
                 self.results.groups.returned += u64::from(first_of_group);

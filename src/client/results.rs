@@ -12,7 +12,7 @@ use super::loss_report::LossReport;
 use crate::audio::jitter_buffer::JitterBufferStats;
 use crate::audio::quality::{AudioQuality, SourceQuality};
 use crate::stats::{Counter, DriftEstimate, HostTiming, PacingStats, StreamStats};
-use crate::time::{Pause, Time, saturating_nanos};
+use crate::time::{Pause, Time};
 use crate::wire::PacketType;
 
 /// The subcommand of a run.
@@ -421,23 +421,12 @@ pub struct ProgressCounters {
     started_ns: Counter,
     /// Packets of the evaluated stream that were lost upstream, plus 1; 0 if the number is not known.
     lost_upstream_plus_1: Counter,
-    paused_ns: Counter,
 }
 
 impl ProgressCounters {
     /// Starts counting at `at`.
     pub(super) fn start(&self, at: Time) {
         self.started_ns.set(at.as_nanos());
-    }
-
-    /// Records a pause of this host.
-    pub(super) fn add_pause(&self, pause: Pause) {
-        self.paused_ns.add(saturating_nanos(pause.end - pause.start) as usize);
-    }
-
-    /// Total length of the pauses of this host, in nanoseconds.
-    pub fn paused_ns(&self) -> u64 {
-        self.paused_ns.get()
     }
 
     /// Records that `lost` packets of the evaluated stream were lost upstream so far.
@@ -525,6 +514,8 @@ pub trait PacketObserver: Send {
     fn on_packet(&mut self, event: PacketEvent<'_>);
     /// Called with the index of each late AUDIO packet, as soon as it is certain that no host paused while the packet was in flight.
     fn on_audio_late(&mut self, _: u64) {}
+    /// Called after each pause of this host, before the events after the pause.
+    fn on_pause(&mut self, _: Pause) {}
 }
 
 /// Discards all events.
@@ -535,27 +526,23 @@ impl PacketObserver for () {
 /// Discards all events if `None`.
 impl<O: PacketObserver> PacketObserver for Option<O> {
     fn on_sent(&mut self, stream: StreamKind, at: Time) {
-        if let Some(observer) = self {
-            observer.on_sent(stream, at);
-        }
+        self.iter_mut().for_each(|observer| observer.on_sent(stream, at));
     }
 
     fn on_audio_sent(&mut self, sent: SentAudio<'_>) {
-        if let Some(observer) = self {
-            observer.on_audio_sent(sent);
-        }
+        self.iter_mut().for_each(|observer| observer.on_audio_sent(sent));
     }
 
     fn on_packet(&mut self, event: PacketEvent<'_>) {
-        if let Some(observer) = self {
-            observer.on_packet(event);
-        }
+        self.iter_mut().for_each(|observer| observer.on_packet(event));
     }
 
     fn on_audio_late(&mut self, index: u64) {
-        if let Some(observer) = self {
-            observer.on_audio_late(index);
-        }
+        self.iter_mut().for_each(|observer| observer.on_audio_late(index));
+    }
+
+    fn on_pause(&mut self, pause: Pause) {
+        self.iter_mut().for_each(|observer| observer.on_pause(pause));
     }
 }
 
@@ -579,6 +566,11 @@ impl<A: PacketObserver, B: PacketObserver> PacketObserver for (A, B) {
     fn on_audio_late(&mut self, index: u64) {
         self.0.on_audio_late(index);
         self.1.on_audio_late(index);
+    }
+
+    fn on_pause(&mut self, pause: Pause) {
+        self.0.on_pause(pause);
+        self.1.on_pause(pause);
     }
 }
 

@@ -251,7 +251,7 @@ impl<S: Workload> ClientNode<S> {
         let planned = self.next_deadline().into_iter().chain(arrived_at).min().filter(|_| is_counting);
         if let Some(pause) = self.pauses.on_run(now, planned) {
             self.tracker.hosts.this.add_pause(pause, pause.end - pause.start);
-            self.tracker.progress.add_pause(pause);
+            self.tracker.observer.on_pause(pause);
         }
     }
 

@@ -44,7 +44,7 @@ pub struct PacketTracker {
     pub(super) stray: u64,
     /// Sequence numbers of the KEEPALIVE packets of `--wait-for`, whose replies are not counted.
     pub(super) readiness_sequences: Range<u32>,
-    observer: Box<dyn PacketObserver>,
+    pub(super) observer: Box<dyn PacketObserver>,
 }
 
 impl PacketTracker {
@@ -443,9 +443,9 @@ impl SentPackets {
                 self.min_rtt = Some(self.min_rtt.map_or(rtt, |min| min.min(rtt)));
                 self.stats.on_returned(packet.sent_at);
                 self.unverified.push_back((packet.sent_at, reply.received_at));
-                // The streams of a MOQT session that was not read for a while are read in any order.
+                // After a pause, the streams of a MOQT session are written and read in bursts, in any order.
                 if let Some(reordered) = self.reordering.on_arrival(index, reply.received_at)
-                    && !hosts.this.paused_within(packet.sent_at, reply.received_at)
+                    && !hosts.this.paused_within(packet.due, reply.received_at)
                 {
                     self.stats.on_reordered(reordered);
                 }

@@ -6,7 +6,7 @@ use jamjam_dev::client::{
     LiveConfig, LiveObserver, LiveSnapshot, LiveStats, PacketEvent, PacketObserver, PacketOutcome, SentAudio,
     StreamKind, live_events,
 };
-use jamjam_dev::time::Time;
+use jamjam_dev::time::{Pause, Time};
 
 use super::runs::MS;
 use crate::simulation::rng::Rng;
@@ -240,7 +240,7 @@ fn packets_in_flight_are_not_lost() {
 }
 
 #[test]
-fn packets_that_were_not_sent_are_not_lost_and_shift_no_reply() {
+fn pause_is_shown_and_neither_loses_nor_delays_packets() {
     let (mut observer, mut events) = live_events(&CONFIG);
     let mut stats = LiveStats::new(CONFIG);
     let packet = |n: i64, received_at: Option<i64>, outcome| PacketEvent {
@@ -254,8 +254,19 @@ fn packets_that_were_not_sent_are_not_lost_and_shift_no_reply() {
         is_first: received_at.is_some(),
         payload: &[],
     };
-    // Packets 100 to 699 are not sent. Of the others, only packet 710 is lost.
+    // Packets 100 to 699 are not sent. Of the others, only packet 710 is lost. The reply to packet 99 is read after the pause.
     for n in 0..800_i64 {
+        if n == 99 {
+            observer.on_sent(StreamKind::Ping, time(990 * MS));
+            continue;
+        }
+        if n == 100 {
+            observer.on_pause(Pause { start: time(990 * MS), end: time(7 * SECOND) });
+            stats.read(&mut events);
+            let paused = stats.snapshot(time(7 * SECOND));
+            assert_eq!((paused.lost, paused.unanswered_ns, paused.paused_ns), (0, Some(0), 6_010 * MS as u64));
+            observer.on_packet(packet(99, Some(7 * SECOND), PacketOutcome::Returned));
+        }
         if (100..700).contains(&n) {
             observer.on_packet(packet(n, None, PacketOutcome::NotSent));
             continue;
@@ -270,6 +281,7 @@ fn packets_that_were_not_sent_are_not_lost_and_shift_no_reply() {
     assert_eq!((snapshot.sent, snapshot.not_sent, snapshot.returned, snapshot.lost), (200, 600, 199, 1));
     assert_eq!((snapshot.loss_ratio, snapshot.current_loss_ratio), (Some(0.005), Some(0.005)));
     assert_eq!((snapshot.loss_bursts, snapshot.current_burst, snapshot.unanswered_ns), (1, 0, None));
+    assert_eq!((snapshot.rtt_p99_ns, snapshot.jitter_ns), (Some(MS), Some(0.0)));
 }
 
 #[test]
