@@ -270,14 +270,16 @@ impl<S: Workload> ClientNode<S> {
         let is_response = requester.handle_response(datagram, received_at, &mut report);
         if let Some(report) = report {
             self.tracker.hosts.on_server_report(&report, self.started);
+            if let Some(counts) = requester.last_counts() {
+                // A paused server drops packets that are sent after the query, until it answers the query.
+                self.tracker.hosts.undelivered = StreamKind::ALL.map(|kind| {
+                    let stats = &self.tracker.streams.get(kind).stats;
+                    let missing = (stats.sent as u32).wrapping_sub(counts.received[kind as usize]).cast_signed();
+                    u64::from(missing.max(0).cast_unsigned()).saturating_sub(stats.dropped_by_server_host)
+                });
+            }
             if self.tracker.config.server_delay.is_none() {
                 self.tracker.streams.audio.expect_first_reply_after(report.report.delay);
-            }
-        }
-        for kind in StreamKind::ALL {
-            if let Some(lost) = requester.lost_upstream(kind as usize) {
-                let dropped = self.tracker.streams.get(kind).stats.dropped_by_server_host;
-                self.tracker.hosts.undelivered[kind as usize] = lost.saturating_sub(dropped);
             }
         }
         is_response
