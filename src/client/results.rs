@@ -512,7 +512,7 @@ pub trait PacketObserver: Send {
     fn on_audio_sent(&mut self, _: SentAudio<'_>) {}
     /// Called for each packet event.
     fn on_packet(&mut self, event: PacketEvent<'_>);
-    /// Called with the index of each late AUDIO packet, as soon as it is certain that no host paused while the packet was in flight.
+    /// Called with the index of each late AUDIO packet, as soon as all pauses of both hosts until its return are known.
     fn on_audio_late(&mut self, _: u64) {}
     /// Called after each pause of this host, before the events after the pause.
     fn on_pause(&mut self, _: Pause) {}
@@ -526,23 +526,33 @@ impl PacketObserver for () {
 /// Discards all events if `None`.
 impl<O: PacketObserver> PacketObserver for Option<O> {
     fn on_sent(&mut self, stream: StreamKind, at: Time) {
-        self.iter_mut().for_each(|observer| observer.on_sent(stream, at));
+        if let Some(observer) = self {
+            observer.on_sent(stream, at);
+        }
     }
 
     fn on_audio_sent(&mut self, sent: SentAudio<'_>) {
-        self.iter_mut().for_each(|observer| observer.on_audio_sent(sent));
+        if let Some(observer) = self {
+            observer.on_audio_sent(sent);
+        }
     }
 
     fn on_packet(&mut self, event: PacketEvent<'_>) {
-        self.iter_mut().for_each(|observer| observer.on_packet(event));
+        if let Some(observer) = self {
+            observer.on_packet(event);
+        }
     }
 
     fn on_audio_late(&mut self, index: u64) {
-        self.iter_mut().for_each(|observer| observer.on_audio_late(index));
+        if let Some(observer) = self {
+            observer.on_audio_late(index);
+        }
     }
 
     fn on_pause(&mut self, pause: Pause) {
-        self.iter_mut().for_each(|observer| observer.on_pause(pause));
+        if let Some(observer) = self {
+            observer.on_pause(pause);
+        }
     }
 }
 
