@@ -963,6 +963,31 @@ def delayed_burst(attack, addresses):
     return figures
 
 
+def posts_burst(attack, addresses, length):
+    """40 members of `radio` read. Each address posts 30 messages over HTTP at once, as many as the limit permits."""
+    swarm = attack.swarm
+    path, access = f"/radio?token={token('radio')}", f"Authorization: Bearer {token('radio')}"
+    listeners, listening = open_listeners(attack, path, [address(n // 10) for n in range(40)])
+    body, answered = f'{{"type":"post","content":"{"x" * length}"}}', 0
+    head = f"POST /radio/postcontent HTTP/1.1\r\nHost: localhost\r\n{access}\r\nContent-Length: {len(body)}\r\nX-Forwarded-For: "
+
+    def on_answer(connection, data):
+        nonlocal answered
+        answered += connection.count(b'"success":true', data)
+
+    senders = [swarm.open(on_data=on_answer) for _ in range(addresses)]
+    swarm.run(2, lambda: not swarm.connecting)
+    attack.ready()
+    for number, sender in enumerate(senders):
+        sender.write(f"{head}{address(1_000 + number)}\r\n\r\n{body}".encode() * 30)
+    attack.run()
+    figures = {"posts": 30 * addresses, "posts_accepted": answered, "listeners_closed": len(listeners) - listening()}
+    figures["mib_per_listener"] = round(sum(listener.received for listener in listeners) / len(listeners) / 2**20, 1)
+    if figures["listeners_closed"]:
+        figures["failed_check"] = f"{figures['listeners_closed']} of 40 members that read were closed"
+    return figures
+
+
 def delayed_hour(attack):
     """One member delays posts in `radio` by an hour, then leaves. Can another address delay a post, and all after the room was closed?"""
     swarm, path = attack.swarm, f"/radio?token={token('radio')}"
@@ -1140,6 +1165,8 @@ ATTACKS = {
     "tls-many-addresses": Kind(tls, 9000, 100, 1, options=(), uses_tls=True),
     "delayed-burst-one-address": Kind(delayed_burst, 1),
     "delayed-burst-eight-addresses": Kind(delayed_burst, 8),
+    "posts-burst-short": Kind(posts_burst, 300, 40),
+    "posts-burst-long": Kind(posts_burst, 5, 250_000),
     "delayed-hour": Kind(delayed_hour),
     "json-one-connection": Kind(costly_json, 1, 1),
     "json-three-addresses": Kind(costly_json, 3, 3),

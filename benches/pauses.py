@@ -34,15 +34,16 @@ def start_server(program, options):
 
 
 def pause(process, seconds):
+    """Returns when the pause began and ended."""
     process.send_signal(signal.SIGSTOP)
-    began = time.monotonic()
+    began = time.time()
     time.sleep(seconds)
     process.send_signal(signal.SIGCONT)
-    return time.monotonic() - began
+    return began, time.time()
 
 
 def run(program, seconds, rng, server_options):
-    """One run. Returns the report, the exit code and the injected pauses of both hosts in seconds."""
+    """One run. Returns the report, the exit code and the injected pauses of both hosts, each with its begin and end."""
     server, port = start_server(program, server_options)
     target = ["--to", f"127.0.0.1:{port}", "--timeout", f"{TIMEOUT_S}s", "--json"]
     if rng.random() < 0.5:
@@ -90,7 +91,10 @@ def violations(report, exit_code, injected):
     # A busy machine adds pauses and short stalls of its own.
     is_busy = False
     for who, part in (("client", report["host_timing"]), ("server", report["server"] or {})):
-        expected, reported = 1e3 * sum(injected[who]), part.get("paused_ms", 0.0)
+        # A client that started late reports the rest of a pause.
+        start = report["started_unix_ms"]
+        expected = sum(max(0.0, 1e3 * end - max(start, 1e3 * began)) for began, end in injected[who])
+        reported = part.get("paused_ms", 0.0)
         has_own_pauses = part.get("pauses", 0) > len(injected[who])
         is_busy |= has_own_pauses
         if reported < 0.95 * expected - 60 or not has_own_pauses and reported > 1.05 * expected + 60:
@@ -125,7 +129,9 @@ def main():
             name: stream[name]
             for name in ("sent", "not_sent", "returned", "lost", "dropped_by_this_host", "dropped_by_server_host")
         }
-        pauses = ", ".join(f"{who} {len(times)} × {sum(times):.1f} s" for who, times in injected.items())
+        pauses = ", ".join(
+            f"{who} {len(times)} pauses, {sum(end - began for began, end in times):.1f} s" for who, times in injected.items()
+        )
         print(f"seed {seed}: {command}, {pauses}, {counts}, p99 {stream['rtt_p99_us']} µs", flush=True)
         if found:
             print(json.dumps(report, indent=1)[:20_000])

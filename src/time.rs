@@ -63,6 +63,36 @@ impl Time {
     }
 }
 
+/// A time in which a host did not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// The last time at which the host ran before the pause.
+    pub start: Time,
+    /// When the host ran again.
+    pub end: Time,
+}
+
+impl Pause {
+    /// Whether the host paused between `from` and `to`.
+    pub fn overlaps(self, from: Time, to: Time) -> bool {
+        self.end > from && self.start < to
+    }
+}
+
+/// Detects pauses of this host.
+#[derive(Debug, Default)]
+pub struct PauseDetector {
+    last_run: Time,
+}
+
+impl PauseDetector {
+    /// The host runs at `now`. It should have run at `planned`. Returns the pause that has just ended.
+    pub fn on_run(&mut self, now: Time, planned: Option<Time>) -> Option<Pause> {
+        let start = std::mem::replace(&mut self.last_run, now);
+        (now > start.max(planned?) + MIN_PAUSE).then_some(Pause { start, end: now })
+    }
+}
+
 impl Add<Duration> for Time {
     type Output = Self;
     fn add(self, duration: Duration) -> Self {

@@ -20,7 +20,7 @@ use crate::client::{
     HISTORY_SECONDS, LiveConfig, LiveEvents, LiveObserver, LiveSnapshot, LiveStats, ProgressCounters, live_events,
 };
 use crate::io::os;
-use crate::report::quantities::{format_share, format_time_ms};
+use crate::report::quantities::{format_length, format_share, format_time_ms};
 use crate::sanitize::sanitize_lines;
 use crate::time::{NANOS_PER_SECOND, Time};
 
@@ -173,7 +173,9 @@ fn progress_line(snapshot: Option<&LiveSnapshot>) -> String {
     if let Some(jitter) = now.jitter_ns {
         _ = write!(line, ", jitter {}", time(jitter as i64));
     }
-    line += &silence(now).map_or_else(String::new, |text| format!(", {text}"));
+    for text in [silence(now), paused(now)].into_iter().flatten() {
+        _ = write!(line, ", {text}");
+    }
     line
 }
 
@@ -183,6 +185,7 @@ enum LineKind {
     Loss,
     Title,
     Silence,
+    Paused,
     RoundTrip,
     Sent,
     RecentLoss,
@@ -250,7 +253,8 @@ fn figures(
     let round_trip = format!("{} {}", round_trip_name(now), value(now.rtt_last_ns));
     let percentiles = format!("p50 {}   p99 {}", value(now.rtt_p50_ns), value(now.rtt_p99_ns));
     let jitter = format!("jitter {}", value(now.jitter_ns.map(|ns| ns as i64)));
-    let silence = silence(now).map(|text| (LineKind::Silence, Line::styled(text, problem)));
+    let problems = [(LineKind::Silence, silence(now)), (LineKind::Paused, paused(now))];
+    let problems = problems.into_iter().filter_map(|(kind, text)| Some((kind, Line::styled(text?, problem))));
     let direction = now.lost_upstream.filter(|_| now.lost > 0).map(|upstream| {
         let upstream = upstream.min(now.lost);
         let text = format!("lost upstream {upstream}, downstream {}", now.lost - upstream);
@@ -260,7 +264,7 @@ fn figures(
     let mut text = Vec::new();
     if is_narrow {
         text.extend([(LineKind::Loss, Line::from(loss)), (LineKind::Title, title)]);
-        text.extend(silence);
+        text.extend(problems);
         text.push((LineKind::Sent, Line::raw(sent)));
         text.push((LineKind::RecentLoss, Line::from(recent_loss.to_vec())));
         text.extend(direction);
@@ -272,7 +276,7 @@ fn figures(
         text.extend([(LineKind::Title, title), (LineKind::Loss, Line::from(spans))]);
         text.extend(direction);
         text.push((LineKind::RoundTrip, Line::raw(format!("{round_trip}   {percentiles}   {jitter}"))));
-        text.extend(silence);
+        text.extend(problems);
     }
     if now.has_levels {
         let (sent, returned) = (decibels(now.sent_peak), decibels(now.returned_peak));
@@ -290,7 +294,7 @@ fn figures(
 
 /// Whether all packets were sent and some have no reply yet.
 fn is_waiting(total: Option<u64>, now: &LiveSnapshot) -> bool {
-    now.replies_expected && now.returned < now.sent && total.is_some_and(|total| now.sent >= total)
+    now.replies_expected && now.returned < now.sent && total.is_some_and(|total| now.sent + now.not_sent >= total)
 }
 
 /// The title, cut so that `rest` fits behind it.
@@ -394,6 +398,10 @@ fn silence(now: &LiveSnapshot) -> Option<String> {
     Some(format!("no reply for {}", seconds(silent)))
 }
 
+fn paused(now: &LiveSnapshot) -> Option<String> {
+    (now.paused_ns > 0).then(|| format!("this host did not run for {}", format_length(now.paused_ns as f64 / 1e6)))
+}
+
 fn decibels(peak: Option<f32>) -> String {
     match peak {
         Some(peak) if peak > 0.0 => format!("{:.1} dBFS", 20.0 * peak.log10()),
@@ -447,6 +455,16 @@ mod tests {
         assert_eq!(first(Some(192), &snapshot()), "probe of host  1 s, waiting for missing replies");
         let no_echo = LiveSnapshot { replies_expected: false, ..snapshot() };
         assert_eq!(first(Some(192), &no_echo), "probe of host  1 s, 100 packets/s");
+    }
+
+    #[test]
+    fn pause_of_this_host_is_shown() {
+        let now = LiveSnapshot { not_sent: 8, paused_ns: 5_040_000_000, ..snapshot() };
+        let lines = text(Some(200), &now, (80, 24));
+        assert!(lines[0].ends_with("waiting for missing replies"), "{lines:?}");
+        assert!(lines.contains(&"this host did not run for 5.0 s".to_owned()), "{lines:?}");
+        let line = progress_line(Some(&now));
+        assert!(line.ends_with(", this host did not run for 5.0 s"), "{line}");
     }
 
     #[test]

@@ -9,22 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::loss_report::{CountSample, TimedReport};
 use crate::stats::FinalOutcome;
-use crate::time::{Time, saturating_nanos};
+use crate::time::{Pause, Time, saturating_nanos};
 
 /// The resolution of the server's reports.
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// Maximum number of pauses that are kept per host. Older pauses only count.
 const MAX_PAUSES: usize = 1_024;
-
-/// A time in which a host did not run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pause {
-    /// The last time at which the host ran before the pause.
-    pub start: Time,
-    /// When the host ran again.
-    pub end: Time,
-}
 
 /// The pauses of a host, as the results of a run contain them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +44,9 @@ pub struct ServerResults {
     /// Datagrams that the server's full receive buffer dropped between the first and the last report.
     pub dropped: u64,
 }
+
+/// An unanswered packet: the index of its `StreamKind`, its send time, and the time at which its reply was expected.
+pub(super) type Unanswered = (usize, Time, Time);
 
 /// The pauses and the dropped datagrams of one host.
 #[derive(Clone, Debug, Default)]
@@ -85,7 +79,7 @@ impl HostLog {
 
     /// Whether the host paused between `from` and `to`.
     pub(super) fn paused_within(&self, from: Time, to: Time) -> bool {
-        self.pauses.iter().rev().take_while(|pause| pause.end > from).any(|pause| pause.start < to)
+        self.pauses.iter().rev().take_while(|pause| pause.end > from).any(|pause| pause.overlaps(from, to))
     }
 
     /// When the last pause ended.
@@ -116,6 +110,9 @@ pub(super) struct Hosts {
     /// All pauses of the server are known for packets that returned by this time.
     pub(super) server_known_until: Time,
     last_report: Option<TimedReport>,
+    /// Maximum number of further packets that the server's host can have dropped, because the server did not receive them. The array index is
+    /// a `StreamKind`.
+    pub(super) undelivered: [u64; 3],
     /// The server's delay for AUDIO in nanoseconds, and when this host received the first report of it.
     pub(super) reported_delay: Option<(Time, u64)>,
 }
@@ -128,6 +125,7 @@ impl Hosts {
             server: HostLog::default(),
             server_known_until: Time::MAX,
             last_report: None,
+            undelivered: [u64::MAX; 3],
             reported_delay: None,
         }
     }
@@ -192,26 +190,31 @@ impl Hosts {
         self.this.paused_within(from, to) || self.server.paused_within(from, to)
     }
 
-    /// The outcomes of unanswered packets, each with its send time and the time at which its reply was expected. A dropped datagram is
-    /// attributed to one packet: first to packets that were in flight while the host paused. With `all`, the remaining drops are then
-    /// attributed to other packets.
-    pub(super) fn attribute(&mut self, unanswered: &[(Time, Time)], all: bool) -> Vec<FinalOutcome> {
-        let mut outcomes = vec![FinalOutcome::Lost; unanswered.len()];
-        let passes: &[bool] = if all { &[true, false] } else { &[true] };
-        for only_paused in passes {
-            for (host, outcome) in [
-                (&mut self.this, FinalOutcome::DroppedByThisHost),
-                (&mut self.server, FinalOutcome::DroppedByServerHost),
-            ] {
-                for (&(sent_at, expected_at), slot) in unanswered.iter().zip(&mut outcomes) {
-                    if host.dropped == 0 {
-                        break;
-                    }
-                    if *slot == FinalOutcome::Lost && (!only_paused || host.paused_within(sent_at, expected_at)) {
-                        *slot = outcome;
-                        host.dropped -= 1;
-                    }
-                }
+    /// The outcome of an unanswered packet. A dropped datagram is attributed to one packet. With `only_paused`, it is attributed only to a
+    /// packet that was in flight while the host paused.
+    pub(super) fn attribute(&mut self, packet: Unanswered, only_paused: bool) -> FinalOutcome {
+        let (stream, sent_at, expected_at) = packet;
+        let may_have_dropped =
+            |host: &HostLog| host.dropped > 0 && (!only_paused || host.paused_within(sent_at, expected_at));
+        if may_have_dropped(&self.this) {
+            self.this.dropped -= 1;
+            FinalOutcome::DroppedByThisHost
+        } else if self.undelivered[stream] > 0 && may_have_dropped(&self.server) {
+            self.undelivered[stream] -= 1;
+            self.server.dropped -= 1;
+            FinalOutcome::DroppedByServerHost
+        } else {
+            FinalOutcome::Lost
+        }
+    }
+
+    /// The outcomes of all unanswered packets. Dropped datagrams are attributed first to packets that were in flight while the host paused,
+    /// and then to other packets.
+    pub(super) fn attribute_all(&mut self, unanswered: &[Unanswered]) -> Vec<FinalOutcome> {
+        let mut outcomes: Vec<_> = unanswered.iter().map(|packet| self.attribute(*packet, true)).collect();
+        for (packet, outcome) in unanswered.iter().zip(&mut outcomes) {
+            if *outcome == FinalOutcome::Lost {
+                *outcome = self.attribute(*packet, false);
             }
         }
         outcomes

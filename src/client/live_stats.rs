@@ -12,7 +12,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use super::RunConfig;
 use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio, StreamKind};
 use crate::stats::{Counter, StreamStats};
-use crate::time::{NANOS_PER_SECOND, Time, saturating_nanos};
+use crate::time::{NANOS_PER_SECOND, Pause, Time, saturating_nanos};
 
 /// Capacity of the ring: more than a second of events at the highest packet rates of a client.
 const RING_CAPACITY: usize = 65_536;
@@ -60,8 +60,9 @@ impl From<&RunConfig> for LiveConfig {
 
 #[derive(Clone, Copy, Debug)]
 enum LiveEvent {
-    Sent { index: u64, at: Time },
+    Sent { index: u64, at: Time, is_sent: bool },
     SentLevel { at: Time, peak: f32 },
+    Paused(Pause),
     Received(LiveReply),
 }
 
@@ -122,7 +123,7 @@ impl LiveObserver {
 impl PacketObserver for LiveObserver {
     fn on_sent(&mut self, stream: StreamKind, at: Time) {
         if stream == self.evaluated_stream {
-            self.push(LiveEvent::Sent { index: self.next_index, at });
+            self.push(LiveEvent::Sent { index: self.next_index, at, is_sent: true });
             self.next_index += 1;
             self.last_sent_at = at;
         }
@@ -134,9 +135,17 @@ impl PacketObserver for LiveObserver {
         }
     }
 
+    fn on_pause(&mut self, pause: Pause) {
+        self.push(LiveEvent::Paused(pause));
+    }
+
     fn on_packet(&mut self, event: PacketEvent<'_>) {
-        let Some(received_at) = event.received_at else { return };
         let is_evaluated = event.stream == self.evaluated_stream;
+        if is_evaluated && event.outcome == PacketOutcome::NotSent {
+            self.push(LiveEvent::Sent { index: self.next_index, at: event.due, is_sent: false });
+            self.next_index += 1;
+        }
+        let Some(received_at) = event.received_at else { return };
         if !is_evaluated && event.stream != StreamKind::Ping {
             return;
         }
@@ -167,6 +176,8 @@ fn raise(largest: &mut Option<f32>, peak: f32) {
 #[derive(Clone, Copy, Debug)]
 struct LivePacket {
     sent_at: Time,
+    is_sent: bool,
+    /// True for a packet that was not sent: it can no longer be lost.
     has_reply: bool,
 }
 
@@ -189,10 +200,12 @@ pub struct LiveStats {
     round_trips: StreamStats,
     min_ping_rtt: Option<i64>,
     sent: u64,
+    not_sent: u64,
     returned: u64,
-    /// Packets whose outcome is known, in the order of sending: each has a reply or timed out.
+    /// Packets whose outcome is known, in the order of sending: each has a reply, timed out or was not sent.
     settled: u64,
-    /// Settled packets that have a reply.
+    settled_not_sent: u64,
+    /// Settled packets that have a reply or were not sent.
     settled_with_reply: u64,
     /// The newest packets.
     packets: VecDeque<LivePacket>,
@@ -206,6 +219,9 @@ pub struct LiveStats {
     /// When the oldest packet was sent that was sent after the last reply and has no reply.
     unanswered_since: Option<Time>,
     started_at: Option<Time>,
+    /// The last pause of this host.
+    pause: Option<Pause>,
+    paused_ns: u64,
     /// The seconds of the run from number `first_second` on.
     seconds: VecDeque<Second>,
     first_second: u64,
@@ -219,6 +235,10 @@ pub struct LiveSnapshot {
     pub elapsed_ns: u64,
     /// Packets sent.
     pub sent: u64,
+    /// Packets that this host did not send.
+    pub not_sent: u64,
+    /// Total length of the pauses of this host.
+    pub paused_ns: u64,
     /// Packets returned undamaged.
     pub returned: u64,
     /// Packets per second sent within the last complete second of the run.
@@ -269,8 +289,10 @@ impl LiveStats {
             round_trips: StreamStats::with_rtt_baseline(),
             min_ping_rtt: None,
             sent: 0,
+            not_sent: 0,
             returned: 0,
             settled: 0,
+            settled_not_sent: 0,
             settled_with_reply: 0,
             packets: VecDeque::new(),
             first_index: 0,
@@ -280,6 +302,8 @@ impl LiveStats {
             last_reply_at: None,
             unanswered_since: None,
             started_at: None,
+            pause: None,
+            paused_ns: 0,
             seconds: VecDeque::with_capacity(HISTORY_SECONDS),
             first_second: 0,
             events_dropped: 0,
@@ -291,8 +315,8 @@ impl LiveStats {
         let mut newest = None;
         while let Ok(event) = events.ring.pop() {
             let at = match event {
-                LiveEvent::Sent { index, at } => {
-                    self.on_sent(index, at);
+                LiveEvent::Sent { index, at, is_sent } => {
+                    self.on_sent(index, at, is_sent);
                     at
                 }
                 LiveEvent::SentLevel { at, peak } => {
@@ -300,6 +324,11 @@ impl LiveStats {
                         raise(&mut second.sent_peak, peak);
                     }
                     at
+                }
+                LiveEvent::Paused(pause) => {
+                    self.pause = Some(pause);
+                    self.paused_ns += saturating_nanos(pause.end - pause.start);
+                    pause.end
                 }
                 LiveEvent::Received(reply) => {
                     self.on_received(reply);
@@ -312,12 +341,15 @@ impl LiveStats {
         newest
     }
 
-    fn on_sent(&mut self, index: u64, at: Time) {
+    fn on_sent(&mut self, index: u64, at: Time, is_sent: bool) {
         self.started_at.get_or_insert(at);
         self.settle(at);
         // If events were dropped, the packets between are unknown. They count as sent at this time.
-        while self.first_index + self.packets.len() as u64 <= index {
-            self.packets.push_back(LivePacket { sent_at: at, has_reply: false });
+        while let next = self.first_index + self.packets.len() as u64
+            && next <= index
+        {
+            let is_sent = is_sent || next < index;
+            self.packets.push_back(LivePacket { sent_at: at, is_sent, has_reply: !is_sent });
             if self.packets.len() > MAX_PACKETS {
                 // At high rates, the oldest packet is usually settled.
                 if self.settled == self.first_index {
@@ -326,7 +358,11 @@ impl LiveStats {
                 self.discard_oldest();
             }
         }
-        self.sent = index + 1;
+        self.not_sent += u64::from(!is_sent);
+        self.sent = index + 1 - self.not_sent;
+        if !is_sent {
+            return;
+        }
         if self.config.replies_expected && Some(at) > self.last_reply_at {
             self.unanswered_since.get_or_insert(at);
         }
@@ -355,14 +391,16 @@ impl LiveStats {
                 packet.has_reply = true;
             }
         }
+        let is_paused = self.pause.is_some_and(|pause| pause.overlaps(reply.sent_at, reply.received_at));
+        let has_rtt = reply.is_return && !is_paused;
         if let Some(second) = self.second_mut(reply.received_at) {
             raise(&mut second.returned_peak, reply.peak);
-            if reply.is_return {
+            if has_rtt {
                 second.max_rtt = Some(second.max_rtt.map_or(rtt, |max| max.max(rtt)));
             }
         }
-        if reply.is_return {
-            self.returned += 1;
+        self.returned += u64::from(reply.is_return);
+        if has_rtt {
             self.round_trips.on_return(reply.sent_at, rtt);
             self.last_rtt = Some(rtt);
         }
@@ -378,7 +416,8 @@ impl LiveStats {
         let min_rtt = self.round_trips.min_rtt().map(|rtt| Duration::from_nanos(rtt.max(0).cast_unsigned()));
         let timeout = min_rtt.unwrap_or(self.config.first_reply_timeout) + self.config.timeout;
         while let Some(packet) = self.next_unsettled() {
-            if !packet.has_reply && (!self.config.replies_expected || now < packet.sent_at + timeout) {
+            let is_overdue = self.config.replies_expected && now >= self.since(packet.sent_at) + timeout;
+            if !packet.has_reply && !is_overdue {
                 break;
             }
             self.settle_next();
@@ -390,6 +429,11 @@ impl LiveStats {
         {
             self.discard_oldest();
         }
+    }
+
+    /// `sent_at`, or the end of a later pause. The replies that arrive during a pause are read after it.
+    fn since(&self, sent_at: Time) -> Time {
+        self.pause.map_or(sent_at, |pause| pause.end.max(sent_at))
     }
 
     fn next_unsettled(&self) -> Option<LivePacket> {
@@ -406,6 +450,7 @@ impl LiveStats {
         self.loss_bursts += u64::from(!packet.has_reply && self.current_burst == 0);
         self.current_burst = if packet.has_reply { 0 } else { self.current_burst + 1 };
         self.settled += 1;
+        self.settled_not_sent += u64::from(!packet.is_sent);
         self.settled_with_reply += u64::from(packet.has_reply);
     }
 
@@ -453,8 +498,8 @@ impl LiveStats {
         let percentile = |p| Some(self.round_trips.rtt.percentile_if_enough(p)?.saturating_add(baseline));
         let path_time = |rtt: i64| rtt - delay.unwrap_or(0);
         let settled_kept = (self.settled - self.first_index) as usize;
-        let recent = self.packets.iter().take(settled_kept);
-        let recent_lost = recent.filter(|packet| !packet.has_reply).count();
+        let recent = self.packets.iter().take(settled_kept).filter(|packet| packet.is_sent);
+        let recent_lost = recent.clone().filter(|packet| !packet.has_reply).count();
         let lost = self.settled - self.settled_with_reply;
         let ratio = |lost: u64, all: u64| (all > 0).then(|| lost as f64 / all as f64);
         let previous = self.seconds.len().checked_sub(2).and_then(|index| self.seconds.get(index));
@@ -463,13 +508,15 @@ impl LiveStats {
         LiveSnapshot {
             elapsed_ns: saturating_nanos(now.duration_since(started_at)),
             sent: self.sent,
+            not_sent: self.not_sent,
+            paused_ns: self.paused_ns,
             returned: self.returned,
             rate: previous.map(|second| second.sent),
             lost,
             lost_upstream: None,
             replies_expected: self.config.replies_expected,
-            loss_ratio: ratio(lost, self.settled),
-            current_loss_ratio: ratio(recent_lost as u64, settled_kept as u64),
+            loss_ratio: ratio(lost, self.settled - self.settled_not_sent),
+            current_loss_ratio: ratio(recent_lost as u64, recent.count() as u64),
             current_burst: self.current_burst,
             loss_bursts: self.loss_bursts,
             rtt_last_ns: self.last_rtt.map(path_time),
@@ -477,7 +524,7 @@ impl LiveStats {
             rtt_p99_ns: percentile(0.99),
             includes_server_delay: delay.is_none(),
             jitter_ns: (self.returned > 1).then(|| self.round_trips.jitter.estimate()),
-            unanswered_ns: self.unanswered_since.map(|at| saturating_nanos(now.duration_since(at))),
+            unanswered_ns: self.unanswered_since.map(|at| saturating_nanos(now.duration_since(self.since(at)))),
             rtt_max_by_second: self.seconds.iter().map(|second| second.max_rtt.map(path_time)).collect(),
             has_levels: self.config.has_levels,
             sent_peak: peak(|second| second.sent_peak),

@@ -26,7 +26,7 @@ pub use connection_results::{
     ClockOffset, GroupCounts, MoqtConnectTimes, MoqtFailure, MoqtResults, WebSocketConnectTimes, WebSocketFailure,
     WebSocketResults,
 };
-pub use hosts::{Pause, PauseResults, ServerResults};
+pub use hosts::{PauseResults, ServerResults};
 pub use live_stats::{HISTORY_SECONDS, LiveConfig, LiveEvents, LiveObserver, LiveSnapshot, LiveStats, live_events};
 pub use loss_report::{CountSample, LOSS_REPORT_TIMEOUT, LossReport};
 pub use moqt::{FrameTracker, MoqtRunConfig};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
-use super::hosts::{Hosts, Pause};
+use super::hosts::Hosts;
 use super::results::PacketObserver;
 use super::results::{ProgressCounters, RunKind, RunResults, StopSignal, StreamKind};
 use super::sent_packets::{ROUND_TRIPS_PER_SECOND, ReceivedReply, SentPackets};
@@ -133,7 +133,10 @@ impl FrameTracker {
             MoqtClientEvent::FrameSkipped { due } => {
                 self.sent_frames.on_not_sent(due, false, &mut self.hosts, &mut *self.observer);
             }
-            MoqtClientEvent::Paused { start, end } => self.hosts.this.add_pause(Pause { start, end }, end - start),
+            MoqtClientEvent::Paused(pause) => {
+                self.hosts.this.add_pause(pause, pause.end - pause.start);
+                self.observer.on_pause(pause);
+            }
             MoqtClientEvent::FrameReturned { group, frame, at, intact, first_of_group, ref payload, .. } => {
                 self.results.groups.returned += u64::from(first_of_group);
                 self.on_frame_received((group, frame), at, intact, payload);
@@ -214,8 +217,8 @@ impl FrameTracker {
         run.pauses = self.hosts.this.results(self.first_due.unwrap_or_default());
         // A run that failed before the first frame has no stream.
         if self.sent_frames.has_sent() || self.results.failure.is_none() {
-            let overdue: Vec<(Time, Time)> = self.sent_frames.overdue(incomplete).collect();
-            let mut outcomes = self.hosts.attribute(&overdue, true).into_iter();
+            let overdue: Vec<_> = self.sent_frames.overdue(incomplete).collect();
+            let mut outcomes = self.hosts.attribute_all(&overdue).into_iter();
             run.ping = Some(self.sent_frames.finish(incomplete, &mut outcomes, &self.hosts, observer));
             run.pacing = Some(self.pacing);
         }

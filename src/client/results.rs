@@ -12,7 +12,7 @@ use super::loss_report::LossReport;
 use crate::audio::jitter_buffer::JitterBufferStats;
 use crate::audio::quality::{AudioQuality, SourceQuality};
 use crate::stats::{Counter, DriftEstimate, HostTiming, PacingStats, StreamStats};
-use crate::time::Time;
+use crate::time::{Pause, Time};
 use crate::wire::PacketType;
 
 /// The subcommand of a run.
@@ -451,7 +451,8 @@ impl ProgressCounters {
 pub enum PacketOutcome {
     /// The first intact copy arrived.
     Returned,
-    /// The first intact copy arrived, but its round-trip time exceeds `--late-after`. For AUDIO, this time excludes the server's delay.
+    /// The first intact copy arrived, but its round-trip time exceeds `--late-after`. For AUDIO, this time excludes the server's delay. The
+    /// server may report later that it paused meanwhile.
     Late,
     /// Another datagram arrived for a packet that had already returned.
     Duplicate,
@@ -511,6 +512,10 @@ pub trait PacketObserver: Send {
     fn on_audio_sent(&mut self, _: SentAudio<'_>) {}
     /// Called for each packet event.
     fn on_packet(&mut self, event: PacketEvent<'_>);
+    /// Called with the index of each late AUDIO packet, as soon as all pauses of both hosts until its return are known.
+    fn on_audio_late(&mut self, _: u64) {}
+    /// Called after each pause of this host, before the events after the pause.
+    fn on_pause(&mut self, _: Pause) {}
 }
 
 /// Discards all events.
@@ -537,6 +542,18 @@ impl<O: PacketObserver> PacketObserver for Option<O> {
             observer.on_packet(event);
         }
     }
+
+    fn on_audio_late(&mut self, index: u64) {
+        if let Some(observer) = self {
+            observer.on_audio_late(index);
+        }
+    }
+
+    fn on_pause(&mut self, pause: Pause) {
+        if let Some(observer) = self {
+            observer.on_pause(pause);
+        }
+    }
 }
 
 /// Passes each event to both observers in order.
@@ -555,6 +572,16 @@ impl<A: PacketObserver, B: PacketObserver> PacketObserver for (A, B) {
         self.0.on_packet(event);
         self.1.on_packet(event);
     }
+
+    fn on_audio_late(&mut self, index: u64) {
+        self.0.on_audio_late(index);
+        self.1.on_audio_late(index);
+    }
+
+    fn on_pause(&mut self, pause: Pause) {
+        self.0.on_pause(pause);
+        self.1.on_pause(pause);
+    }
 }
 
 impl<O: PacketObserver + ?Sized> PacketObserver for &mut O {
@@ -568,5 +595,9 @@ impl<O: PacketObserver + ?Sized> PacketObserver for &mut O {
 
     fn on_packet(&mut self, event: PacketEvent<'_>) {
         (**self).on_packet(event);
+    }
+
+    fn on_audio_late(&mut self, index: u64) {
+        (**self).on_audio_late(index);
     }
 }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::hosts::{Pause, ServerResults};
+use super::hosts::ServerResults;
 use super::loss_report::LossReportRequester;
 use super::results::PacketObserver;
 use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, StreamKind, WaitResult};
 use super::sent_packets::{PacketTracker, ReceivedReply, parse_reply};
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::StreamStats;
-use crate::time::{MIN_PAUSE, NANOS_PER_SECOND, Time, saturating_nanos};
+use crate::time::{NANOS_PER_SECOND, PauseDetector, Time, saturating_nanos};
 use crate::wire::{self, HEADER_LEN, Header, PacketType};
 
 /// Maximum packets sent before the socket is read again. Without this limit, a fast workload could delay the handling of stop
@@ -111,8 +111,7 @@ pub struct ClientNode<S> {
     started: Option<Time>,
     finished_at: Option<Time>,
     readiness_wait: Option<WaitResult>,
-    /// When the driver last called this node.
-    last_run: Time,
+    pauses: PauseDetector,
     /// Whether the socket had no space at the last poll. The driver then waits for the socket and not for the deadline.
     is_blocked: bool,
     port_errors: PortErrors,
@@ -166,7 +165,7 @@ impl<S: Workload> ClientNode<S> {
             started: None,
             finished_at: None,
             readiness_wait: None,
-            last_run: Time::ZERO,
+            pauses: PauseDetector::default(),
             is_blocked: false,
             port_errors: PortErrors::default(),
             is_port_dead: false,
@@ -248,11 +247,11 @@ impl<S: Workload> ClientNode<S> {
 
     /// Detects a pause of this host. `arrived_at` is the time at which the first of the received datagrams arrived.
     fn detect_pause(&mut self, now: Time, arrived_at: Option<Time>) {
-        let last_run = std::mem::replace(&mut self.last_run, now);
-        let is_counting = matches!(self.phase, Phase::Sending(_) | Phase::FinalWait(..));
-        let Some(planned) = self.next_deadline().into_iter().chain(arrived_at).min() else { return };
-        if is_counting && !self.is_blocked && now > planned.max(last_run) + MIN_PAUSE {
-            self.tracker.hosts.this.add_pause(Pause { start: last_run, end: now }, now - last_run);
+        let is_counting = !self.is_blocked && matches!(self.phase, Phase::Sending(_) | Phase::FinalWait(..));
+        let planned = self.next_deadline().into_iter().chain(arrived_at).min().filter(|_| is_counting);
+        if let Some(pause) = self.pauses.on_run(now, planned) {
+            self.tracker.hosts.this.add_pause(pause, pause.end - pause.start);
+            self.tracker.observer.on_pause(pause);
         }
     }
 
@@ -271,6 +270,14 @@ impl<S: Workload> ClientNode<S> {
         let is_response = requester.handle_response(datagram, received_at, &mut report);
         if let Some(report) = report {
             self.tracker.hosts.on_server_report(&report, self.started);
+            if let Some(counts) = requester.last_counts() {
+                // A paused server drops packets that are sent after the query, until it answers the query.
+                self.tracker.hosts.undelivered = StreamKind::ALL.map(|kind| {
+                    let stats = &self.tracker.streams.get(kind).stats;
+                    let missing = (stats.sent as u32).wrapping_sub(counts.received[kind as usize]).cast_signed();
+                    u64::from(missing.max(0).cast_unsigned()).saturating_sub(stats.dropped_by_server_host)
+                });
+            }
             if self.tracker.config.server_delay.is_none() {
                 self.tracker.streams.audio.expect_first_reply_after(report.report.delay);
             }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::hosts::Hosts;
+use super::hosts::{Hosts, Unanswered};
 use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio};
 use super::results::{ProgressCounters, StreamKind};
 use crate::node::{SendStatus, Transmit, TransmitSink};
@@ -44,7 +44,7 @@ pub struct PacketTracker {
     pub(super) stray: u64,
     /// Sequence numbers of the KEEPALIVE packets of `--wait-for`, whose replies are not counted.
     pub(super) readiness_sequences: Range<u32>,
-    observer: Box<dyn PacketObserver>,
+    pub(super) observer: Box<dyn PacketObserver>,
 }
 
 impl PacketTracker {
@@ -183,8 +183,8 @@ impl PacketTracker {
     ) -> [StreamStats; 3] {
         let SentPacketsByStream { audio, ping, keepalive } = streams;
         let streams = [audio, ping, keepalive];
-        let overdue: Vec<(Time, Time)> = streams.iter().flat_map(|stream| stream.overdue(interrupted)).collect();
-        let mut outcomes = hosts.attribute(&overdue, true).into_iter();
+        let overdue: Vec<_> = streams.iter().flat_map(|stream| stream.overdue(interrupted)).collect();
+        let mut outcomes = hosts.attribute_all(&overdue).into_iter();
         streams.map(|stream| stream.finish(interrupted, &mut outcomes, hosts, observer))
     }
 
@@ -277,13 +277,14 @@ pub(super) fn reply_digest(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// State of a packet. `InFlight` and `Damaged` contain the digest of the expected reply; `Returned` contains the RTT in nanoseconds.
+/// State of a packet. `InFlight` and `Damaged` contain the digest of the expected reply. `Returned` contains the RTT in nanoseconds, and
+/// whether the packet is late unless the server paused.
 #[derive(Clone, Copy)]
 enum PacketState {
     NotSent,
     InFlight { expected_digest: u64 },
     Damaged { expected_digest: u64 },
-    Returned { rtt: i64 },
+    Returned { rtt: i64, is_late: bool },
 }
 
 struct SentPacket {
@@ -315,7 +316,7 @@ pub(super) struct SentPackets {
     /// Send and arrival times of returned packets, in the order of arrival. Their round trips are recorded as soon as it is known whether
     /// the server paused.
     unverified: VecDeque<(Time, Time)>,
-    stats: StreamStats,
+    pub(super) stats: StreamStats,
 }
 
 impl SentPackets {
@@ -394,16 +395,17 @@ impl SentPackets {
 
     fn track(&mut self, packet: SentPacket, hosts: &mut Hosts, observer: &mut dyn PacketObserver) {
         if self.packets.len() == SENT_PACKETS_CAPACITY {
-            let oldest = self.packets.front().map(|oldest| self.expected(oldest));
-            let unanswered = hosts.attribute(oldest.as_slice(), false)[0];
-            self.settle_oldest(unanswered, hosts, observer);
+            let expects_replies = self.first_reply_timeout.is_some();
+            let unanswered = self.packets.front().filter(|oldest| expects_replies && oldest.is_unanswered());
+            let expected = unanswered.map(|oldest| self.expected(oldest));
+            let outcome = expected.map_or(FinalOutcome::InFlight, |oldest| hosts.attribute(oldest, true));
+            self.settle_oldest(outcome, hosts, observer);
         }
         self.packets.push_back(packet);
     }
 
-    /// The send time of a packet, and the time at which its reply is expected.
-    fn expected(&self, packet: &SentPacket) -> (Time, Time) {
-        (packet.sent_at, packet.sent_at + self.expected_rtt())
+    fn expected(&self, packet: &SentPacket) -> Unanswered {
+        (self.stream_kind as usize, packet.sent_at, packet.sent_at + self.expected_rtt())
     }
 
     /// Records a reply. `is_late` decides from the smallest RTT and the RTT of the reply, in nanoseconds, whether the first intact copy is
@@ -438,16 +440,18 @@ impl SentPackets {
             }
             PacketState::InFlight { .. } | PacketState::Damaged { .. } => {
                 let rtt = reply.received_at.signed_nanos_since(packet.sent_at);
-                packet.state = PacketState::Returned { rtt };
                 self.min_rtt = Some(self.min_rtt.map_or(rtt, |min| min.min(rtt)));
                 self.stats.on_returned(packet.sent_at);
                 self.unverified.push_back((packet.sent_at, reply.received_at));
-                if let Some(reordered) = self.reordering.on_arrival(index, reply.received_at) {
+                // After a pause, the streams of a MOQT session are written and read in bursts, in any order.
+                if let Some(reordered) = self.reordering.on_arrival(index, reply.received_at)
+                    && !hosts.this.paused_within(packet.due, reply.received_at)
+                {
                     self.stats.on_reordered(reordered);
                 }
-                let late = is_late(self.min_rtt, rtt) && !hosts.paused_within(packet.sent_at, reply.received_at);
-                self.stats.late += u64::from(late);
-                if late { PacketOutcome::Late } else { PacketOutcome::Returned }
+                let is_late = is_late(self.min_rtt, rtt) && !hosts.paused_within(packet.sent_at, reply.received_at);
+                packet.state = PacketState::Returned { rtt, is_late };
+                if is_late { PacketOutcome::Late } else { PacketOutcome::Returned }
             }
         };
         let SentPacket { due, sent_at, .. } = *packet;
@@ -509,9 +513,9 @@ impl SentPackets {
         self.last_sent.map(|sent_at| sent_at + self.reply_timeout(timeout))
     }
 
-    /// The unanswered packets that timed out: the send time of each, and the time at which its reply was expected. `interrupted` is given
-    /// if the run was interrupted or exceeded its deadline: the end time of the run and the configured time-out for replies.
-    pub(super) fn overdue(&self, interrupted: Option<(Time, Duration)>) -> impl Iterator<Item = (Time, Time)> {
+    /// The unanswered packets that timed out. `interrupted` is given if the run was interrupted or exceeded its deadline: the end time of the
+    /// run and the configured time-out for replies.
+    pub(super) fn overdue(&self, interrupted: Option<(Time, Duration)>) -> impl Iterator<Item = Unanswered> {
         let is_overdue = self.is_overdue(interrupted);
         let overdue = self.packets.iter().filter(move |packet| packet.is_unanswered() && is_overdue(packet.sent_at));
         overdue.map(|packet| self.expected(packet))
@@ -562,9 +566,13 @@ impl SentPackets {
         self.first_index += 1;
         self.reordering.discard_before(self.first_index);
         let settled = match state {
-            PacketState::Returned { rtt } => {
+            PacketState::Returned { rtt, is_late } => {
                 let received_at = Time::from_nanos(sent_at.as_nanos().saturating_add_signed(rtt));
                 let is_paused = hosts.paused_within(sent_at, received_at);
+                self.stats.late += u64::from(is_late && !is_paused);
+                if is_late && !is_paused && self.stream_kind == StreamKind::Audio {
+                    observer.on_audio_late(index);
+                }
                 if is_paused { FinalOutcome::Paused } else { FinalOutcome::Returned { rtt } }
             }
             PacketState::NotSent => FinalOutcome::NotSent,

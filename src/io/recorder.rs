@@ -39,7 +39,7 @@ pub enum PacketStatus {
     Late,
     /// The packet returned, but its bytes differ from the sent bytes.
     Damaged,
-    /// Not returned. Packets still in flight when the run is interrupted do not count as lost.
+    /// Not returned in time. Packets still in flight when the run is interrupted do not count as lost.
     Lost,
 }
 
@@ -69,19 +69,14 @@ impl AudioSinks {
         match status {
             PacketStatus::Sent => self.analyzer.on_sent(index, samples),
             PacketStatus::Returned => self.analyzer.on_returned(index, samples, ReturnStatus::Intact),
-            PacketStatus::Late => self.analyzer.on_returned(index, samples, ReturnStatus::Late),
+            PacketStatus::Late => {}
             PacketStatus::Damaged => self.analyzer.on_returned(index, samples, ReturnStatus::Damaged),
             PacketStatus::Lost => self.analyzer.on_lost(index),
         }
         let Some(waveform) = &mut self.waveform else { return };
         match status {
             PacketStatus::Sent => waveform.on_sent(index, samples),
-            PacketStatus::Returned => waveform.on_returned(index, samples),
-            // Audio later than `--late-after` counts as too late for playback. Such audio is also shown as a gap.
-            PacketStatus::Late => {
-                waveform.on_returned(index, samples);
-                waveform.on_lost(index);
-            }
+            PacketStatus::Returned | PacketStatus::Late => waveform.on_returned(index, samples),
             // A damaged packet is neither drawn nor shown as a gap.
             PacketStatus::Damaged => {}
             PacketStatus::Lost => waveform.on_lost(index),
@@ -179,6 +174,12 @@ pub fn spawn(mut sinks: AudioSinks, config: AudioStreamConfig) -> io::Result<(Re
 }
 
 impl Recorder {
+    fn enqueue(&self, status: PacketStatus, index: u64, bytes: &[u8]) {
+        if self.queue.send(QueuedPacket { status, index, payload: bytes.to_vec() }).is_err() {
+            self.drops.for_status(status).add(1);
+        }
+    }
+
     /// Waits until all packets are written and returns the sinks and the drop counts. Drop the [`RecorderQueue`] first.
     ///
     /// # Panics
@@ -228,15 +229,21 @@ impl PacketObserver for RecorderQueue {
             self.enqueue(status, event.index, event.payload);
         }
     }
+
+    fn on_audio_late(&mut self, index: u64) {
+        self.enqueue(PacketStatus::Lost, index, &[]);
+    }
 }
 
 impl PacketObserver for Recorder {
     fn on_packet(&mut self, event: PacketEvent<'_>) {
-        if let Some(status) = packet_status(&event)
-            && self.queue.send(QueuedPacket { status, index: event.index, payload: event.payload.to_vec() }).is_err()
-        {
-            self.drops.for_status(status).add(1);
+        if let Some(status) = packet_status(&event) {
+            self.enqueue(status, event.index, event.payload);
         }
+    }
+
+    fn on_audio_late(&mut self, index: u64) {
+        self.enqueue(PacketStatus::Lost, index, &[]);
     }
 }
 

@@ -119,6 +119,11 @@ pub fn format_time_ms(us: f64) -> String {
     if us.abs() < 1e3 { format_time(us) } else { format!("{:.3} ms", us / 1e3) }
 }
 
+/// A time in milliseconds: `5.0 s`, `120 ms`.
+pub fn format_length(ms: f64) -> String {
+    if ms < 1e3 { format!("{ms:.0} ms") } else { format!("{:.1} s", ms / 1e3) }
+}
+
 /// A time in microseconds, or `-`.
 pub(super) fn format_optional_time(us: Option<f64>) -> String {
     us.map_or_else(|| "-".to_owned(), format_time)

@@ -9,7 +9,7 @@ use super::figures::{
 };
 use super::findings::FindingCode;
 use super::model::{Report, Warning, WarningCode};
-use super::quantities::{StreamLabels, format_count, format_time};
+use super::quantities::{StreamLabels, format_count, format_length, format_time};
 use crate::client::StreamKind;
 use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
 
@@ -251,14 +251,9 @@ fn server_warnings(server: &ServerFigures) -> Vec<Warning> {
     [paused, dropped].into_iter().flatten().collect()
 }
 
-/// `5.0 s`, `120 ms`.
-fn length(ms: f64) -> String {
-    if ms < 1e3 { format!("{ms:.0} ms") } else { format!("{:.1} s", ms / 1e3) }
-}
-
 /// `this host did not run for 5.0 s in 2 pauses`.
 fn paused(host: &str, pauses: u64, paused_ms: f64) -> Option<String> {
-    let length = length(paused_ms);
+    let length = format_length(paused_ms);
     let count = if pauses > 1 { format!(" in {pauses} pauses") } else { String::new() };
     (pauses > 0).then(|| {
         format!(
@@ -446,7 +441,10 @@ fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
         let paused = match audio.source_paused_ms {
             0.0 => String::new(),
             paused_ms => {
-                format!(". It had no audio for {}, by which the audio after it was sent later", length(paused_ms))
+                format!(
+                    ". It had no audio for {}, by which the audio after it was sent later",
+                    format_length(paused_ms)
+                )
             }
         };
         let message = format!("underrun: the source delivered {packets} too late to be sent on time{paused}");

@@ -28,13 +28,11 @@ pub struct PacketFormat {
     pub frame_samples: u32,
 }
 
-/// Whether a returned packet is intact, late or damaged.
+/// Whether a returned packet is intact or damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReturnStatus {
     /// The packet came back unchanged.
     Intact,
-    /// The packet came back unchanged, but after `--late-after`, which is too late for playback.
-    Late,
     /// The packet came back with different bytes.
     Damaged,
 }
@@ -110,21 +108,17 @@ impl Analyzer {
         self.sent_samples = self.sent_samples.max(offset + self.frame_count(samples));
     }
 
-    /// Adds a returned packet. Call this method at most once per packet and status. A [`ReturnStatus::Late`] packet counts as a gap.
+    /// Adds a packet that returned in time. Call this method at most once per packet and status.
     pub fn on_returned(&mut self, index: u64, samples: &[f32], status: ReturnStatus) {
         let offset = self.packet_offset(index);
-        match status {
-            ReturnStatus::Late => return self.on_lost(index),
-            ReturnStatus::Intact => {}
-            ReturnStatus::Damaged => {
-                self.damaged_packets += 1;
-                self.correlator.on_damaged(offset, samples);
-            }
+        if status == ReturnStatus::Damaged {
+            self.damaged_packets += 1;
+            self.correlator.on_damaged(offset, samples);
         }
         self.returned_meter.add_packet(offset, samples);
     }
 
-    /// Adds a packet that did not return.
+    /// Adds a packet that did not return in time.
     pub fn on_lost(&mut self, index: u64) {
         self.gaps.add_lost_packet(index);
     }

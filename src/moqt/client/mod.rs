@@ -16,7 +16,7 @@ use super::error_code;
 use super::message::SubscribeUpdate;
 use super::version::PathFormat;
 use super::{MAX_LATENCY_MS, MoqtVersion, Session, SessionEvent, SessionHandler, StreamHandle, TrackPath};
-use crate::time::{MIN_PAUSE, Time};
+use crate::time::{MIN_PAUSE, PauseDetector, Time};
 use payload::{FrameSource, NextFrame};
 use sent_frames::{ReceivedFrame, SentFrames};
 
@@ -151,8 +151,7 @@ pub struct MoqtClient {
     receiving: BTreeMap<StreamHandle, (u64, usize)>,
     /// Frames sent or skipped.
     frames_sent: u64,
-    /// When the client last ran.
-    last_run: Time,
+    pauses: PauseDetector,
     /// When the last pause of this host ended.
     resumed_at: Option<Time>,
     source: FrameSource,
@@ -176,7 +175,7 @@ impl MoqtClient {
             open_groups: Vec::new(),
             receiving: BTreeMap::new(),
             frames_sent: 0,
-            last_run: Time::ZERO,
+            pauses: PauseDetector::default(),
             resumed_at: None,
             source,
             sent_frames,
@@ -294,13 +293,10 @@ impl MoqtClient {
 
     /// Detects a pause of this host.
     fn detect_pause(&mut self, now: Time) {
-        let last_run = std::mem::replace(&mut self.last_run, now);
-        let planned = match self.phase {
-            ClientPhase::Sending { .. } | ClientPhase::FinalWait { .. } => self.next_deadline(),
-            _ => None,
-        };
-        if planned.is_some_and(|planned| planned > Time::ZERO && now > planned.max(last_run) + MIN_PAUSE) {
-            self.sent_frames.push_event(MoqtClientEvent::Paused { start: last_run, end: now });
+        let is_counting = matches!(self.phase, ClientPhase::Sending { .. } | ClientPhase::FinalWait { .. });
+        let planned = self.next_deadline().filter(|planned| is_counting && *planned > Time::ZERO);
+        if let Some(pause) = self.pauses.on_run(now, planned) {
+            self.sent_frames.push_event(MoqtClientEvent::Paused(pause));
             self.resumed_at = Some(now);
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::moqt::MoqtVersion;
-use crate::time::Time;
+use crate::time::{Pause, Time};
 
 /// Maximum number of tracked groups. When there are more groups, the oldest group is finalized. Groups with many frames have a
 /// smaller window: see [`FRAME_WINDOW`].
@@ -72,12 +72,7 @@ pub enum MoqtClientEvent {
         due: Time,
     },
     /// This host did not run.
-    Paused {
-        /// When the client ran before the pause.
-        start: Time,
-        /// When the client ran again.
-        end: Time,
-    },
+    Paused(Pause),
     /// The last frame was sent.
     AllSent {
         /// Time of the event.

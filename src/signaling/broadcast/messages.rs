@@ -102,7 +102,8 @@ fn reject(ctx: &mut ConnectionContext<'_>, error: &'static str) -> Result<(), Me
     Err(MessageError::Rejected(error))
 }
 
-/// Relays a message now or after the delay that the room handler returns. Returns the delay.
+/// Relays a message now or after the delay that the room handler returns. Returns the delay. A post over HTTP waits for the queues of the
+/// room like a message whose delay is over. Messages of members do not, because a member that does not read would then delay all others.
 pub(super) fn relay_or_delay(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,
@@ -118,7 +119,11 @@ pub(super) fn relay_or_delay(
         payload: relay.value(),
     };
     let delay = dialect.handlers.get_mut(name).broadcast_delay(&context).min(MAX_BROADCAST_DELAY);
-    if delay.is_zero() {
+    let now = ctx.now.monotonic;
+    if delay.is_zero()
+        && (sender.is_some()
+            || (!dialect.delay_queue.has_due(name) && ctx.sink.has_room(now, &dialect.connections(name))))
+    {
         relay_now(ctx, dialect, limits, origin, relay);
         return Ok(delay);
     }
@@ -139,12 +144,17 @@ pub(super) fn relay_or_delay(
         variant,
         payload,
         held_bytes,
+        is_due: false,
         _memory: memory,
     };
-    let (due, timers) = (ctx.now.monotonic + delay, &mut *ctx.timers);
-    dialect.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes, |id| {
+    let (due, timers) = (now + delay, &mut *ctx.timers);
+    let id = dialect.delay_queue.push(message, settings.max_delayed_messages, settings.max_delayed_bytes, |id| {
         timers.insert(due, TimerEvent::Dialect(Dialect::Broadcast, DialectTimer::DelayedMessage(id)))
     })?;
+    if delay.is_zero() {
+        // Later posts must not overtake this one before its timer fires.
+        dialect.delay_queue.on_due(id);
+    }
     debug!(target: "signaling", room = %RoomLabel::Name(name), delay_ms = delay.as_millis() as u64, bytes, "message delayed");
     Ok(delay)
 }

@@ -122,6 +122,8 @@ pub(super) struct DelayedMessage {
     pub(super) variant: fn(Value) -> RelayPayload,
     pub(super) payload: String,
     pub(super) held_bytes: usize,
+    /// Whether the delay is over.
+    pub(super) is_due: bool,
     pub(super) _memory: MemoryPermit,
 }
 
@@ -174,30 +176,35 @@ impl Usage {
 }
 
 impl DelayQueue {
-    /// Stores a message, unless a limit is reached. `schedule` starts the timer of the message with this id.
+    /// Stores a message, unless a limit is reached. `schedule` starts the timer of the message with this id. Returns the id.
     pub(super) fn push(
         &mut self,
         message: DelayedMessage,
         max_messages: usize,
         max_bytes: usize,
         schedule: impl FnOnce(u64) -> TimerKey,
-    ) -> Result<(), DelayQueueFull> {
+    ) -> Result<u64, DelayQueueFull> {
         if !self.try_reserve(&message.room, message.source, message.held_bytes, max_messages, max_bytes) {
             return Err(DelayQueueFull);
         }
         self.last_id += 1;
         self.messages.insert(self.last_id, (message, schedule(self.last_id)));
-        Ok(())
+        Ok(self.last_id)
     }
 
     /// Puts a message whose delay is over behind the waiting messages of its room. Returns the room if the message is the first one.
     pub(super) fn on_due(&mut self, id: u64) -> Option<&str> {
-        let (DelayedMessage { room, .. }, _) = self.messages.get(&id)?;
+        let (DelayedMessage { room, is_due, .. }, _) = self.messages.get_mut(&id)?;
         let waiting = &mut self.rooms.get_mut(room)?.waiting;
-        if waiting.front() != Some(&id) {
+        if !std::mem::replace(is_due, true) {
             waiting.push_back(id);
         }
         (waiting.front() == Some(&id)).then_some(room)
+    }
+
+    /// Whether messages of the room wait although their delay is over.
+    pub(super) fn has_due(&self, room: &str) -> bool {
+        self.rooms.get(room).is_some_and(|usage| !usage.waiting.is_empty())
     }
 
     /// Sets the timer of a waiting message.

@@ -6,7 +6,7 @@ use jamjam_dev::client::{
     LiveConfig, LiveObserver, LiveSnapshot, LiveStats, PacketEvent, PacketObserver, PacketOutcome, SentAudio,
     StreamKind, live_events,
 };
-use jamjam_dev::time::Time;
+use jamjam_dev::time::{Pause, Time};
 
 use super::runs::MS;
 use crate::simulation::rng::Rng;
@@ -237,6 +237,51 @@ fn packets_in_flight_are_not_lost() {
     let no_echo = LiveConfig { replies_expected: false, ..CONFIG };
     let snapshot = snapshot_of(&[None; 30], no_echo, 100 * SECOND);
     assert_eq!((snapshot.sent, snapshot.lost, snapshot.loss_ratio), (30, 0, None));
+}
+
+#[test]
+fn pause_is_shown_and_neither_loses_nor_delays_packets() {
+    let (mut observer, mut events) = live_events(&CONFIG);
+    let mut stats = LiveStats::new(CONFIG);
+    let packet = |n: i64, received_at: Option<i64>, outcome| PacketEvent {
+        stream: StreamKind::Ping,
+        index: n.cast_unsigned(),
+        sequence: n as u32,
+        due: time(n * 10 * MS),
+        sent_at: time(n * 10 * MS),
+        received_at: received_at.map(time),
+        outcome,
+        is_first: received_at.is_some(),
+        payload: &[],
+    };
+    // Packets 100 to 699 are not sent. Of the others, only packet 710 is lost. The reply to packet 99 is read after the pause.
+    for n in 0..800_i64 {
+        if n == 99 {
+            observer.on_sent(StreamKind::Ping, time(990 * MS));
+            continue;
+        }
+        if n == 100 {
+            observer.on_pause(Pause { start: time(990 * MS), end: time(7 * SECOND) });
+            stats.read(&mut events);
+            let paused = stats.snapshot(time(7 * SECOND));
+            assert_eq!((paused.lost, paused.unanswered_ns, paused.paused_ns), (0, Some(0), 6_010 * MS as u64));
+            observer.on_packet(packet(99, Some(7 * SECOND), PacketOutcome::Returned));
+        }
+        if (100..700).contains(&n) {
+            observer.on_packet(packet(n, None, PacketOutcome::NotSent));
+            continue;
+        }
+        observer.on_sent(StreamKind::Ping, time(n * 10 * MS));
+        if n != 710 {
+            observer.on_packet(packet(n, Some(n * 10 * MS + MS), PacketOutcome::Returned));
+        }
+    }
+    stats.read(&mut events);
+    let snapshot = stats.snapshot(time(9 * SECOND));
+    assert_eq!((snapshot.sent, snapshot.not_sent, snapshot.returned, snapshot.lost), (200, 600, 199, 1));
+    assert_eq!((snapshot.loss_ratio, snapshot.current_loss_ratio), (Some(0.005), Some(0.005)));
+    assert_eq!((snapshot.loss_bursts, snapshot.current_burst, snapshot.unanswered_ns), (1, 0, None));
+    assert_eq!((snapshot.rtt_p99_ns, snapshot.jitter_ns), (Some(MS), Some(0.0)));
 }
 
 #[test]

@@ -226,8 +226,13 @@ fn replies_that_arrived_before_the_deadline_are_read_after_a_pause() {
 
 /// A server's answer to a query: `dropped` datagrams, and pauses, newest first, as (time since the end, length) in milliseconds.
 fn report(query: &[u8], pauses: u32, dropped: u32, recent: &[(u32, u32)]) -> Vec<u8> {
+    report_with_pings(query, 0, pauses, dropped, recent)
+}
+
+/// The same from a server that received `pings`.
+fn report_with_pings(query: &[u8], pings: u32, pauses: u32, dropped: u32, recent: &[(u32, u32)]) -> Vec<u8> {
     let total = recent.iter().map(|(_, length)| length).sum();
-    let mut words = vec![u32::from_be_bytes(*b"jam2"), 1, 0, 0, 0, 100_000, pauses, total, dropped];
+    let mut words = vec![u32::from_be_bytes(*b"jam2"), 1, 0, pings, 0, 100_000, pauses, total, dropped];
     words.extend(recent.iter().flat_map(|(ended, length)| [*ended, *length]));
     words.resize(25, 0);
     let value = words.into_iter().flat_map(u32::to_be_bytes);
@@ -240,7 +245,8 @@ fn queried(stream_kind: StreamKind) -> RunConfig {
 
 #[test]
 fn pause_of_the_server_is_reported_and_excluded() {
-    let mut node = prober(StreamKind::Ping, 400, 10, queried(StreamKind::Ping));
+    let config = RunConfig { late_after: Some(Duration::from_millis(5)), ..queried(StreamKind::Ping) };
+    let mut node = prober(StreamKind::Ping, 400, 10, config);
     let answer = |bytes: &[u8]| {
         if stun::is_loss_report_request(bytes) { Some(report(bytes, 0, 10, &[])) } else { answered(bytes) }
     };
@@ -274,11 +280,31 @@ fn pause_of_the_server_is_reported_and_excluded() {
     let run = node.into_results("", None, &mut ());
     let stream = ping(&run);
     assert_eq!(counts(stream), [400, 0, 397, 0, 0, 3]);
-    assert_eq!((stream.rtt.max(), stream.stalls.count()), (Some(1_000_000), 0));
+    // The late pongs arrived before the report of the pause.
+    assert_eq!((stream.rtt.max(), stream.stalls.count(), stream.late), (Some(1_000_000), 0, 0));
     let server = run.server.expect("a report");
     assert_eq!((server.delay_ns, server.dropped), (100 * MS, 3));
     assert_eq!((server.pauses.count, server.pauses.total_ns), (1, 1_000 * MS));
     assert!(run.loss_report.is_none());
+}
+
+#[test]
+fn packet_that_the_server_received_was_not_dropped_by_its_host() {
+    let mut node = prober(StreamKind::Ping, 300, 10, queried(StreamKind::Ping));
+    // The server's host drops three datagrams: ping 50 and two of other clients. The path loses the pongs 40 and 60.
+    let pings = Cell::new(0);
+    let answer = |bytes: &[u8]| {
+        if stun::is_loss_report_request(bytes) {
+            let (received, dropped) = if pings.get() > 50 { (pings.get() - 1, 13) } else { (0, 10) };
+            return Some(report_with_pings(bytes, received, 0, dropped, &[]));
+        }
+        pings.set(pings.get() + 1);
+        answered(bytes).filter(|_| ![41, 51, 61].contains(&pings.get()))
+    };
+    follow(&mut node, 0, 9_000 * MS, answer);
+    let run = node.into_results("", None, &mut ());
+    assert_eq!(counts(ping(&run)), [300, 0, 297, 2, 0, 1]);
+    assert_eq!(run.server.expect("a report").dropped, 3);
 }
 
 #[test]
@@ -346,4 +372,31 @@ fn reported_server_delay_decides_lateness_and_the_first_deadline() {
     }
     follow(&mut node, MS, 60_000 * MS, answer);
     assert_eq!(node.into_results("", None, &mut ()).duration_ns, 2_100 * MS);
+}
+
+/// One more packet than a client tracks.
+const MORE_THAN_TRACKED: u64 = 262_145;
+
+#[test]
+fn answered_packet_that_is_no_longer_tracked_takes_no_drop() {
+    let mut node = prober(StreamKind::Ping, MORE_THAN_TRACKED, 2, run_config(StreamKind::Ping));
+    let first = poll(&mut node, 0).remove(0);
+    // The host does not run for 60 ms while the first ping is in flight.
+    deliver(&mut node, 60 * MS, peer(), &pong(&first));
+    node.on_dropped(1);
+    // The path loses the last ping. Nothing but the drop of this host is known about it.
+    let is_last = |bytes: &[u8]| bytes[20..24] == (MORE_THAN_TRACKED as u32 - 1).to_be_bytes();
+    follow(&mut node, 60 * MS, 1_000_000 * MS, |bytes| answered(bytes).filter(|_| !is_last(bytes)));
+    let run = node.into_results("", None, &mut ());
+    let [sent, not_sent, rest @ ..] = counts(ping(&run));
+    assert_eq!((sent + not_sent, rest), (MORE_THAN_TRACKED, [sent - 1, 0, 1, 0]));
+}
+
+#[test]
+fn packet_without_an_expected_reply_is_never_lost() {
+    let config = RunConfig { replies_expected: false, ..run_config(StreamKind::Keepalive) };
+    let mut node = prober(StreamKind::Keepalive, MORE_THAN_TRACKED, 1, config);
+    follow(&mut node, 0, 1_000_000 * MS, silent);
+    let stream = node.into_results("", None, &mut ()).keepalive.expect("keepalives");
+    assert_eq!((stream.sent, stream.in_flight, stream.lost), (MORE_THAN_TRACKED, MORE_THAN_TRACKED, 0));
 }

@@ -308,6 +308,31 @@ fn delayed_messages_of_a_room_wait_in_order_until_every_queue_has_room() {
 }
 
 #[test]
+fn posts_over_http_wait_in_order_until_every_queue_has_room() {
+    let (mut hub, secret) = hub(BroadcastSettings::default());
+    (1..=2).for_each(|conn| connect(&mut hub, conn, "/radio", &token(&secret, "radio")));
+    let mut sink = RecordingSink { full: vec![ConnId(2)], ..RecordingSink::default() };
+    let mut post = |at, number: u64, sink: &mut RecordingSink| {
+        let body = json!({"type": "post", "content": number}).to_string();
+        let (now, post) = (Time::from_millis(at).into(), (PostFormat::Object, PostBody::parse(body.as_bytes())));
+        let posted = hub.post_to_room(now, NO_SOURCE, "radio", post, sink).expect("the post is valid");
+        assert_eq!((posted.recipients, posted.delay), (2, Duration::ZERO));
+    };
+    (0..100).for_each(|number| post(1_000, number, &mut sink));
+    // The queue has room again before the timers of the waiting posts fire.
+    sink.full.clear();
+    post(1_000, 100, &mut sink);
+    assert_eq!(sink.messages.len(), 0);
+    // Messages of members do not wait.
+    hub.on_text(Time::from_millis(1_000), ConnId(1), r#"{"type":"post","content":"now"}"#, &mut sink);
+    run_timers(&mut hub, Time::from_millis(1_000), &mut sink);
+    let received = sink.messages.iter().filter(|(to, _)| *to == ConnId(2));
+    let received: Vec<_> = received.map(|(_, message)| message["content"].clone()).collect();
+    assert_eq!(received, [vec![json!("now")], (0..=100).map(|number| json!(number)).collect()].concat());
+    assert_eq!(hub.total_counters().delayed_messages, 0);
+}
+
+#[test]
 fn joins_are_limited_by_the_bytes_of_their_welcome_messages() {
     let (mut hub, secret) = hub(BroadcastSettings::default());
     connect(&mut hub, 1, "/radio", &token(&secret, "radio"));

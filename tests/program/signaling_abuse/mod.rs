@@ -332,3 +332,41 @@ fn burst_of_delayed_messages_closes_no_client_that_reads() {
         }
     });
 }
+
+/// The processor time of all threads of the server.
+fn cpu_time(server: &Server) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", server.id())).unwrap();
+    let times = threads.map(|thread| {
+        let text = std::fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap();
+        text.split(' ').next().unwrap().parse::<u64>().unwrap()
+    });
+    Duration::from_nanos(times.sum())
+}
+
+/// Each message has 99,000 values. The member may use 10 ms at once, and then a quarter of a core.
+#[test]
+fn member_that_used_up_its_processor_time_is_read_later_and_loses_nothing() {
+    const MESSAGES: usize = 60;
+    let server = Server::start_signaling(&["--hmac-secret", "s"]);
+    let now_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+    let token = sign(&Secret::new("s"), &Claims::new("c", "radio", serde_json::Map::new(), now_ms, 600.0));
+    let url = format!("ws://{}/radio?token={token}", server.address);
+    let [mut sender, mut receiver] =
+        [(), ()].map(|()| tungstenite::client(&url, raw(server.address)).expect("a connection").0);
+    receiver.read().expect("the welcome message");
+    let (began, used) = (Instant::now(), cpu_time(&server));
+    for number in 0..MESSAGES {
+        let message = format!("[{number}{}]", ",0".repeat(99_000));
+        sender.send(tungstenite::Message::text(message)).unwrap();
+    }
+    for number in 0..MESSAGES {
+        let message = receiver.read().unwrap();
+        let message: serde_json::Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+        assert_eq!(message["content"][0], number);
+    }
+    let (elapsed, used) = (began.elapsed(), cpu_time(&server).saturating_sub(used));
+    assert!(elapsed > 2 * used, "{used:?} of {elapsed:?}");
+    sender.close(None).unwrap();
+    sender.read().expect("the welcome message");
+    assert!(matches!(sender.read(), Ok(tungstenite::Message::Close(None))));
+}

@@ -9,7 +9,7 @@ use jamjam_dev::client::{
 use jamjam_dev::moqt::client::{FramePayload, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome};
 use jamjam_dev::moqt::{MoqtVersion, Transport};
 use jamjam_dev::stats::StreamStats;
-use jamjam_dev::time::Time;
+use jamjam_dev::time::{Pause, Time};
 
 use super::joined_peers::{JoinedPeers, Plan};
 
@@ -287,7 +287,7 @@ fn groups_overdue_after_a_pause_are_skipped_but_no_text_is() {
         assert_eq!(count(|event| matches!(event, MoqtClientEvent::FrameSent { .. })), 400 - skipped);
         assert_eq!((peers.returned().len(), peers.lost()), (400 - skipped, vec![]));
         let pauses = peers.events.iter().filter_map(|event| match *event {
-            MoqtClientEvent::Paused { start, end } => Some((start, end)),
+            MoqtClientEvent::Paused(pause) => Some((pause.start, pause.end)),
             _ => None,
         });
         assert_eq!(pauses.collect::<Vec<_>>(), [(at(1_000), at(3_000))]);
@@ -300,14 +300,15 @@ fn frames_skipped_after_a_pause_are_not_sent_and_have_no_round_trip() {
     tracker.sent(1, 0, 100);
     tracker.sent(2, 0, 110);
     tracker.returned(1, 0, (100, 105), true);
-    tracker.on_event(&MoqtClientEvent::Paused { start: at(112), end: at(3_000) });
+    tracker.on_event(&MoqtClientEvent::Paused(Pause { start: at(112), end: at(3_000) }));
     (120..124).for_each(|ms| tracker.on_event(&MoqtClientEvent::FrameSkipped { due: at(ms) }));
-    tracker.returned(2, 0, (110, 3_001), true);
     tracker.sent(7, 0, 3_010);
     tracker.returned(7, 0, (3_010, 3_015), true);
+    // The host reads the frame of the pause last.
+    tracker.returned(2, 0, (110, 3_016), true);
     let run = tracker.end(3_200, MoqtRunOutcome::Completed, None);
     assert_eq!((run.pauses.count, run.pauses.total_ns), (1, 2_888_000_000));
     let frames = run.ping.expect("frames");
     assert_eq!((frames.sent, frames.not_sent, frames.returned, frames.rtt.count()), (3, 4, 3, 2));
-    assert_eq!(frames.rtt.max(), Some(5_000_000));
+    assert_eq!((frames.rtt.max(), frames.reordered), (Some(5_000_000), 0));
 }

@@ -8,6 +8,7 @@ pub mod server;
 pub mod signaling_member;
 pub mod wav;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 
 /// A file in `fixtures/audio`.
@@ -16,13 +17,21 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 /// Calls `work` with each of `items` concurrently, and returns the results in the same order. Programs that run at once can keep each other
-/// from running, so that some skip packets. Therefore, a failed call is repeated alone.
+/// from running, so that some skip packets. Therefore, a failed call is repeated alone if one of its programs reported a pause.
 pub fn at_once<I: Clone + Send, O: Send>(items: impl IntoIterator<Item = I>, work: impl Fn(I) -> O + Sync) -> Vec<O> {
     let items: Vec<I> = items.into_iter().collect();
+    let run = |item| catch_unwind(AssertUnwindSafe(|| work(item))).map_err(|panic| (panic, program::PAUSED.get()));
     let results: Vec<_> = std::thread::scope(|scope| {
-        let work = &work;
-        let threads: Vec<_> = items.iter().cloned().map(|item| scope.spawn(move || work(item))).collect();
-        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        let run = &run;
+        let threads: Vec<_> = items.iter().cloned().map(|item| scope.spawn(move || run(item))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("panics are caught")).collect()
     });
-    items.into_iter().zip(results).map(|(item, result)| result.unwrap_or_else(|_| work(item))).collect()
+    let calls = items.into_iter().zip(results);
+    calls
+        .map(|(item, result)| match result {
+            Ok(result) => result,
+            Err((_, true)) => work(item),
+            Err((panic, false)) => resume_unwind(panic),
+        })
+        .collect()
 }

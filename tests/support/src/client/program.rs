@@ -1,5 +1,6 @@
 //! Runs the program from its command line.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -8,6 +9,11 @@ use std::time::Duration;
 
 /// The timeout of a run. If a run takes longer, the test fails, because the program probably hangs.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+thread_local! {
+    /// Whether a program that this thread ran has reported a pause of this machine.
+    pub(super) static PAUSED: Cell<bool> = const { Cell::new(false) };
+}
 
 /// The exit code and output of a run.
 #[derive(Debug)]
@@ -93,6 +99,7 @@ impl Program {
         // Both output pipes of the program are closed, so the program is about to exit.
         let status = self.0.wait().unwrap();
         assert!(!stderr.contains("panicked"), "{stderr}");
+        PAUSED.set(PAUSED.get() || [&stdout, &stderr].iter().any(|text| text.contains("did not run for ")));
         ProgramOutput { code: status.code().unwrap_or(-1), stdout, stderr }
     }
 }
