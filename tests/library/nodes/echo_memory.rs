@@ -196,9 +196,9 @@ fn address_that_holds_its_share_of_the_memory_budget_is_refused() {
     (0..100).for_each(|_| receive(&mut echo, client(2), &audio(), 100));
     receive(&mut echo, client(3), &keepalive, 12);
     assert_eq!((counters.received.get(), counters.keepalives.get()), (25 + 12, 1));
-    assert_eq!(memory_budget.usage().used, 37 * 200 + 112);
+    assert_eq!(memory_budget.held(), 37 * 200 + 112);
     assert_eq!(drain(&mut echo), 38);
-    assert_eq!(memory_budget.usage().used, 0);
+    assert_eq!(memory_budget.held(), 0);
 }
 
 /// The number of datagrams that reached the node, from the counters of their outcomes.

@@ -1,7 +1,7 @@
 //! Runs the transcripts of `fixtures/signaling/broadcast` against a hub in memory. The transcripts were written from the specification of
 //! the protocol.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use test_support::in_memory_hub;
@@ -9,7 +9,7 @@ use test_support::logged;
 use test_support::transcript_files;
 
 use in_memory_hub::InMemoryHub;
-use jamjam_dev::memory_budget::{MemoryBudget, NO_SOURCE};
+use jamjam_dev::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit, OverBudget};
 use jamjam_dev::signaling::broadcast::{
     BroadcastSettings, DeclaredRoom, PostBody, PostError, PostFormat, RoomHandlers,
 };
@@ -34,7 +34,12 @@ struct RecordingSink {
     closed: Vec<ConnId>,
     /// Connections whose queues have no room.
     full: Vec<ConnId>,
+    /// The memory of the sender, if it is limited.
+    account: Option<Arc<MemoryAccount>>,
 }
+
+/// The address of posts over HTTP.
+const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 impl EventSink for RecordingSink {
     fn send(&mut self, to: &[ConnId], text: String) {
@@ -47,6 +52,10 @@ impl EventSink for RecordingSink {
 
     fn has_room(&mut self, _: Time, to: &[ConnId]) -> bool {
         !to.iter().any(|conn| self.full.contains(conn))
+    }
+
+    fn take_memory(&mut self, bytes: u64) -> Result<MemoryPermit, OverBudget> {
+        self.account.get_or_insert_with(|| MemoryBudget::new(None).open(None, 0).expect("no limit")).take(bytes)
     }
 
     fn close(&mut self, conn: ConnId, _: u16, _: &str) {
@@ -218,7 +227,7 @@ fn an_address_delays_an_eighth_of_ten_thousand_messages_of_a_room() {
     assert!(sink.messages.is_empty());
     hub.on_text(Time::ZERO, ConnId(9), &post(0), &mut sink);
     let body = PostBody::parse(br#"{"type":"post","content":"posted","delay":5}"#);
-    let posted = hub.post_to_room(Time::ZERO.into(), NO_SOURCE, "radio", (PostFormat::Object, body), &mut sink);
+    let posted = hub.post_to_room(Time::ZERO.into(), SOURCE, "radio", (PostFormat::Object, body), &mut sink);
     assert_eq!(
         (std::mem::take(&mut sink.messages), posted),
         (vec![(ConnId(9), error)], Err(PostError::DelayQueueFull))
@@ -315,7 +324,7 @@ fn posts_over_http_wait_in_order_until_every_queue_has_room() {
     let mut post = |at, number: u64, sink: &mut RecordingSink| {
         let body = json!({"type": "post", "content": number}).to_string();
         let (now, post) = (Time::from_millis(at).into(), (PostFormat::Object, PostBody::parse(body.as_bytes())));
-        let posted = hub.post_to_room(now, NO_SOURCE, "radio", post, sink).expect("the post is valid");
+        let posted = hub.post_to_room(now, SOURCE, "radio", post, sink).expect("the post is valid");
         assert_eq!((posted.recipients, posted.delay), (2, Duration::ZERO));
     };
     (0..100).for_each(|number| post(1_000, number, &mut sink));
@@ -350,18 +359,19 @@ fn joins_are_limited_by_the_bytes_of_their_welcome_messages() {
 }
 
 #[test]
-fn delayed_posts_are_charged_to_their_senders() {
+fn delayed_posts_hold_memory_of_their_sender_until_they_are_relayed() {
     let broadcast = BroadcastSettings { secret: Some(Secret::new("s")), ..BroadcastSettings::default() };
-    let memory_budget = MemoryBudget::new(Some(1_000));
-    let limits = SignalingLimits { broadcast, memory_budget: Arc::clone(&memory_budget), ..SignalingLimits::default() };
-    let (mut hub, mut sink) = (Hub::new(limits, [1, 2, 3, 4]), RecordingSink::default());
+    let budget = MemoryBudget::new(Some(500));
+    let account = budget.open(None, 0).expect("0 bytes");
+    let mut sink = RecordingSink { account: Some(account), ..RecordingSink::default() };
+    let mut hub = Hub::new(SignalingLimits { broadcast, ..SignalingLimits::default() }, [1, 2, 3, 4]);
     let body = br#"{"type":"post","content":"posted","delay":5}"#;
-    let mut post_from = |host| {
-        let source = IpAddr::from([192, 0, 2, host]);
-        hub.post_to_room(Time::ZERO.into(), source, "radio", (PostFormat::Object, PostBody::parse(body)), &mut sink)
-            .is_ok()
+    let post = |hub: &mut Hub, sink: &mut RecordingSink| {
+        hub.post_to_room(Time::ZERO.into(), SOURCE, "radio", (PostFormat::Object, PostBody::parse(body)), sink).is_ok()
     };
-    // Each post counts 49 bytes. The first address uses its half of the budget, and the second address half of the rest.
-    let accepted = [1, 2].map(|host| (0..100).take_while(|_| post_from(host)).count());
-    assert_eq!((accepted, memory_budget.usage().used), ([10, 5], 15 * 49));
+    // Each post holds 49 bytes.
+    let accepted = (0..100).take_while(|_| post(&mut hub, &mut sink)).count();
+    assert_eq!((accepted, budget.held()), (10, 10 * 49));
+    hub.on_deadline(Time::from_millis(5_000), &mut sink);
+    assert_eq!(budget.held(), 0);
 }

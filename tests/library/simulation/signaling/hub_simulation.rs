@@ -2,10 +2,9 @@
 //! model.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use jamjam_dev::memory_budget::NO_SOURCE;
 use jamjam_dev::signaling::broadcast::{BroadcastSettings, PostBody, PostError, PostFormat};
 use jamjam_dev::signaling::token::{Claims, Secret, sign};
 use jamjam_dev::signaling::{
@@ -142,7 +141,7 @@ impl HubSimulation {
                 let form = if *typed { PostFormat::Typed } else { PostFormat::Object };
                 let posted = self.hub.post_to_room(
                     now.into(),
-                    NO_SOURCE,
+                    IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                     ROOMS[*room],
                     (form, PostBody::parse(body.as_bytes())),
                     &mut received,
