@@ -14,6 +14,9 @@ const OWN_SHARE_DIVISOR: u32 = 100;
 /// A source may use its processor time of one second at once. A message that takes longer counts as shared time.
 const OWN_BURST: Duration = Duration::from_secs(1);
 
+/// A source that has used more than its own time has none for at most this time.
+const MAX_OWN_DEBT: Duration = Duration::from_secs(10);
+
 /// All sources share a quarter of a core for messages above their own time.
 const SHARED_DIVISOR: u64 = 4;
 
@@ -80,8 +83,11 @@ impl WorkLimiter {
             return Ok(MessageWork { source, is_costly: false });
         }
         let debt = self.shared.debt(now, ());
-        if self.handles_costly || !debt.is_zero() {
-            return Err(debt.max(RETRY_INTERVAL));
+        if !debt.is_zero() {
+            return Err(debt);
+        }
+        if self.handles_costly {
+            return Err(RETRY_INTERVAL);
         }
         self.handles_costly = true;
         Ok(MessageWork { source, is_costly: true })
@@ -92,11 +98,12 @@ impl WorkLimiter {
         self.handles_costly &= !is_costly;
         // If this host pauses while it handles a message, the pause has a limited effect.
         let work = work.min(Duration::from_secs(1));
-        if self.own.debt(now, source) + OWN_SHARE_DIVISOR * work <= OWN_BURST {
-            self.own.charge(now, source, saturating_nanos(work));
-        } else {
+        let debt = self.own.debt(now, source);
+        if debt + OWN_SHARE_DIVISOR * work > OWN_BURST {
             self.shared.charge(now, (), saturating_nanos(work));
         }
+        let own = work.min(MAX_OWN_DEBT.saturating_sub(debt) / OWN_SHARE_DIVISOR);
+        self.own.charge(now, source, saturating_nanos(own));
     }
 }
 
@@ -131,7 +138,7 @@ mod tests {
     fn costly_messages_share_a_quarter_of_a_core() {
         // Short messages also use the hundredth of each source.
         for (sources, len, work_us, expected) in
-            [(1, 100_000, 20_000, 0.20), (20, 100_000, 20_000, 0.20), (1, LEN, 100, 0.21), (20, LEN, 100, 0.45)]
+            [(1, 100_000, 20_000, 0.20), (20, 100_000, 20_000, 0.20), (1, LEN, 100, 0.20), (20, LEN, 100, 0.23)]
         {
             let share = used_share(sources, len, work_us);
             assert!((share - expected).abs() < 0.03, "{sources} sources with {work_us} µs: {share}");
