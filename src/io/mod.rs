@@ -24,8 +24,6 @@ pub mod udp;
 pub mod websocket {
     //! WebSocket (RFC 6455): codec, connections, opening handshake, send queues, and the probe's client.
 
-    #[doc(hidden)]
-    pub mod client;
     pub mod connect;
     pub(in crate::io) mod connection;
     #[doc(hidden)]

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use axum::body::Bytes;
 use thiserror::Error;
+use tungstenite::error::ProtocolError;
 
 use crate::signaling::CloseCode;
 
@@ -56,6 +57,17 @@ impl FrameError {
             Self::Protocol => CloseCode::PROTOCOL_ERROR,
             Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
             Self::MessageTooBig => CloseCode::MESSAGE_TOO_BIG,
+        }
+    }
+
+    /// `None` if the connection was lost.
+    pub(in crate::io) fn from_library(error: &tungstenite::Error) -> Option<Self> {
+        match error {
+            tungstenite::Error::Utf8(_) => Some(Self::InvalidUtf8),
+            tungstenite::Error::Capacity(_) => Some(Self::MessageTooBig),
+            tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+            tungstenite::Error::Protocol(_) => Some(Self::Protocol),
+            _ => None,
         }
     }
 }
