@@ -187,7 +187,8 @@ impl SignalingConnection {
                 Message::Close(frame) => {
                     // Sends the reply to the close frame. The server may already have disconnected.
                     let _ = self.socket.flush().now_or_never();
-                    let (code, reason) = frame.map(|CloseFrame { code, reason }| (code.into(), sanitize(&reason))).unzip();
+                    let (code, reason) =
+                        frame.map(|CloseFrame { code, reason }| (code.into(), sanitize(&reason))).unzip();
                     return Err(WebSocketFailure::Closed { code, reason: reason.unwrap_or_default() });
                 }
                 Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
@@ -502,7 +503,7 @@ async fn leave_room(mut connection: SignalingConnection) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;
 
@@ -561,6 +562,44 @@ mod tests {
         // Each read counts as 258 bytes of 262,144 bytes per second.
         let reads = reads.load(Ordering::Relaxed);
         assert!((101_000..101_700).contains(&reads), "{reads} reads in 100 s");
+    }
+
+    /// The client's end of a connection that accepts no data until `is_open` is set. Counts the accepted bytes.
+    #[derive(Clone, Default)]
+    struct Gate {
+        is_open: Arc<AtomicBool>,
+        accepted: Arc<AtomicUsize>,
+    }
+
+    impl AsyncWrite for Gate {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            if !self.is_open.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+            self.accepted.fetch_add(bytes.len(), Ordering::Relaxed);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pongs_to_a_server_that_never_reads_are_bounded() {
+        let (gate, reads) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
+        let mut connection = connection(tokio::io::join(FloodingServer(Arc::clone(&reads)), gate.clone())).await;
+        let flood = timeout(Duration::from_secs(100), connection.recv()).await;
+        assert!(flood.is_err(), "{flood:?}");
+        gate.is_open.store(true, Ordering::Relaxed);
+        connection.send(&ClientMessage::ListRooms).await.unwrap();
+        // Each pong takes 6 bytes.
+        let (pings, bytes) = (reads.load(Ordering::Relaxed), gate.accepted.load(Ordering::Relaxed));
+        assert!(pings * 6 > 2 * bytes && bytes <= 257 << 10, "{bytes} bytes for {pings} pings");
     }
 
     #[tokio::test(start_paused = true)]

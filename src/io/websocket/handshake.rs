@@ -204,6 +204,9 @@ const MAX_RESPONSE_BYTES: usize = 64 << 10;
 /// Maximum number of headers in the response.
 const MAX_RESPONSE_HEADERS: usize = 128;
 
+/// Maximum number of interim responses (1xx), which may precede the response (RFC 9110, section 15.2).
+const MAX_INTERIM_RESPONSES: u8 = 8;
+
 /// The client's opening handshake, without I/O.
 #[doc(hidden)]
 pub struct ClientHandshake {
@@ -212,6 +215,7 @@ pub struct ClientHandshake {
     response: Vec<u8>,
     /// Length of the response header, once it is complete.
     header_end: Option<usize>,
+    interim_responses: u8,
 }
 
 impl ClientHandshake {
@@ -228,6 +232,7 @@ impl ClientHandshake {
             accept_key: derive_accept_key(key.as_bytes()),
             response: Vec::new(),
             header_end: None,
+            interim_responses: 0,
         }
     }
 
@@ -263,6 +268,16 @@ impl ClientHandshake {
         };
         self.header_end = Some(end);
         if let Err(failure) = self.check_response(end) {
+            if let UpgradeFailure::Status { status, .. } = failure
+                && status.is_informational()
+                && self.interim_responses < MAX_INTERIM_RESPONSES
+            {
+                self.interim_responses += 1;
+                self.header_end = None;
+                let rest = self.response.split_off(end);
+                self.response.clear();
+                return if rest.is_empty() { Ok(None) } else { self.on_read(&rest) };
+            }
             let body = String::from_utf8_lossy(&self.response[end..]);
             if TLS_HINTS.iter().any(|hint| body.contains(hint)) {
                 return Err(UpgradeFailure::TlsRequired);
@@ -446,6 +461,16 @@ mod tests {
             assert_eq!(upgrade(ACCEPTED, piece), Ok(Some(Vec::new())));
         }
         assert_eq!(upgrade(&format!("{ACCEPTED}\u{1}\u{0}"), 1_000), Ok(Some(vec![1, 0])));
+    }
+
+    #[test]
+    fn a_few_interim_responses_may_precede_the_response() {
+        const INTERIM: &str = "HTTP/1.1 103 Early Hints\nLink: </a>\n\n";
+        for piece in [1, 7, 1_000] {
+            let response = format!("{}{ACCEPTED}", INTERIM.repeat(8));
+            assert_eq!(upgrade(&response, piece), Ok(Some(Vec::new())));
+            assert!(upgrade(&format!("{INTERIM}{response}"), piece).unwrap_err().starts_with("HTTP 103 Early Hints"));
+        }
     }
 
     #[test]

@@ -18,9 +18,7 @@ use crate::client::{WebSocketConnectTimes, WebSocketFailure};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, DriverOptions, IdlePolicy, NodeThread};
-use crate::io::websocket::connect::{
-    self, ConnectDeadline, ConnectStep, READ_BUFFER_BYTES, WebSocketConnectError,
-};
+use crate::io::websocket::connect::{self, ConnectDeadline, ConnectStep, READ_BUFFER_BYTES, WebSocketConnectError};
 use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
 use crate::io::websocket::probe_socket::{
     NonBlockingWebSocket, Poller, ProbeStream, ReadResult, TimestampedTcp, WebSocketIo, reduce_timer_slack,
