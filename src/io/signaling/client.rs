@@ -171,6 +171,8 @@ impl SignalingConnection {
     pub async fn send(&mut self, message: &ClientMessage) -> Result<(), WebSocketFailure> {
         let text = serde_json::to_string(message)
             .unwrap_or_else(|error| unreachable!("a client message must be serializable as JSON: {error}"));
+        // The buffer may be full of replies to pings.
+        self.socket.flush().await.map_err(into_failure)?;
         self.socket.send(Message::text(text)).await.map_err(into_failure)
     }
 
