@@ -605,6 +605,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn server_that_sends_a_message_slowly_is_not_pinged() {
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let mut connection = connection(near).await;
+        let send_slowly = async {
+            for byte in [&[0x81, 125][..], &[b'x'; 124]].concat() {
+                far.write_all(&[byte]).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            }
+        };
+        tokio::select! {
+            received = connection.recv() => panic!("{received:?}"),
+            () = send_slowly => {}
+        }
+        assert!(far.read_u8().now_or_never().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn server_that_answers_pings_never_times_out() {
         let (mut connection, mut server) = connected_pair().await;
         let began = Instant::now();
