@@ -25,13 +25,9 @@ pub mod websocket {
     //! WebSocket (RFC 6455): codec, connections, opening handshake, send queues, and the probe's client.
 
     pub(in crate::io) mod checked_stream;
-    #[doc(hidden)]
-    pub mod client;
     pub mod connect;
     pub(in crate::io) mod connection;
     pub(in crate::io) mod encode;
-    #[doc(hidden)]
-    pub mod frame;
     pub mod handshake;
     pub mod probe;
     mod probe_socket;

@@ -40,8 +40,6 @@ impl CloseCode {
     pub const SERVICE_RESTART: Self = Self(1012);
     /// A limit is reached, for example the send queue of a client that does not read. The client may try again later.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
-    /// A gateway received an invalid response from its upstream server.
-    pub const BAD_GATEWAY: Self = Self(1014);
     /// The client must log in (IANA registry).
     pub const UNAUTHORIZED: Self = Self(3000);
     /// The client has no permission (IANA registry).
@@ -150,6 +148,9 @@ const DIAGNOSES: &[Row] = &[
      "Check the path of the URL, the room and --dialect"),
     (CloseCode::GOING_AWAY, Always, "the server is shutting down or restarting",
      "Check that the server is running, and try again, for example with --wait-for 10s"),
+    // The WebSocket library reports other codes than those of RFC 6455 with this reason.
+    (CloseCode::PROTOCOL_ERROR, Reason(&["protocol violation"]), "the server closed with a code that RFC 6455 does not define, such as 1014 (bad gateway), or it received bytes that violate the WebSocket protocol",
+     "Check the log of the server, and of a proxy in front of it"),
     (CloseCode::PROTOCOL_ERROR, Always, "the server received bytes that violate the WebSocket protocol. A proxy may have changed them",
      "Connect without the proxy. If the error remains, check the server's log"),
     (CloseCode::UNSUPPORTED_DATA, Always, "the server does not accept text messages, so it speaks another protocol",
@@ -198,8 +199,6 @@ const DIAGNOSES: &[Row] = &[
      "Try again later, or give another --room"),
     (CloseCode::TRY_AGAIN_LATER, Always, "the server is overloaded, or this client reads too slowly",
      "Try again later, or give a longer --interval"),
-    (CloseCode::BAD_GATEWAY, Always, "a proxy received an invalid response from the server behind it",
-     "Check the log of the proxy, and the server behind it"),
     (CloseCode::UNAUTHORIZED, Always, "the server requires a login",
      "Give the URL or the token that the operator of the server provides"),
     (CloseCode::FORBIDDEN, Always, "the server does not permit this client to connect",

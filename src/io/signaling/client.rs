@@ -3,37 +3,45 @@
 //! A session has its own thread, which reads all messages. Therefore, the server never treats this client as a slow reader. Losing the
 //! server does not end the run, because audio goes from peer to peer.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, mpsc as std_mpsc};
+use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
 
+use bytes::Bytes;
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
+use tokio_tungstenite::WebSocketStream;
 use tracing::debug;
+use tungstenite::protocol::{CloseFrame, Role};
+use tungstenite::{Error, Message};
 
 use crate::client::{self, StopSignal};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::stop::StopToken;
-use crate::io::websocket::client::{READ_BUFFER_BYTES, Received, WebSocketClient};
+use crate::io::websocket::checked_stream::FrameError;
 use crate::io::websocket::connect::{
-    CONNECT_TIMEOUT, ConnectDeadline, ConnectStep, PING_INTERVAL, WebSocketConnectError, configure_tcp, connect_tcp,
-    resolve_url,
+    CONNECT_TIMEOUT, ConnectDeadline, ConnectStep, PING_INTERVAL, READ_BUFFER_BYTES, WebSocketConnectError,
+    configure_tcp, connect_tcp, resolve_url, websocket_config,
 };
 use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
 use crate::io::websocket::wrong_scheme::explain;
 use crate::sanitize::sanitize;
 use crate::signaling::client::{RoomClient, RoomError};
 use crate::signaling::jamjam::{ClientMessage, RoomInfo, ServerMessage};
-use crate::signaling::{CloseCode, CloseDiagnosis, ClosePhase, Dialect, diagnose};
+use crate::signaling::{CloseDiagnosis, ClosePhase, Dialect, diagnose};
 
 /// Maximum time for a server reply.
 const SERVER_REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,18 +90,61 @@ const READ_BURST: Duration = Duration::from_secs(8);
 trait AsyncStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> AsyncStream for S {}
 
+/// The stream below a WebSocket connection. Limits reads: a server that sends too much only fills the system's buffers.
+struct LimitedStream {
+    stream: Box<dyn AsyncStream>,
+    last_received: Instant,
+    /// Ends when the next read may start.
+    next_read: Pin<Box<Sleep>>,
+}
+
+impl LimitedStream {
+    fn new(stream: Box<dyn AsyncStream>) -> Self {
+        let now = Instant::now();
+        let next_read = Box::pin(sleep_until(now.checked_sub(READ_BURST).unwrap_or(now)));
+        Self { stream, last_received: now, next_read }
+    }
+}
+
+impl AsyncRead for LimitedStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.next_read.as_mut().poll(cx));
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        let now = Instant::now();
+        let read = buffer.filled().len() - before;
+        let work = Duration::from_secs_f64((READ_OVERHEAD + read) as f64 / MAX_READ_RATE);
+        let next_read = this.next_read.deadline().max(now.checked_sub(READ_BURST).unwrap_or(now)) + work;
+        this.next_read.as_mut().reset(next_read);
+        this.last_received = now;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for LimitedStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
 /// A connection to a jamjam signaling server.
 pub struct SignalingConnection {
-    stream: Box<dyn AsyncStream>,
-    client: WebSocketClient,
+    socket: WebSocketStream<LimitedStream>,
     /// Local address of the connection.
     pub local_addr: SocketAddr,
     /// Server address.
     pub peer_addr: SocketAddr,
-    last_received: Instant,
-    awaiting_pong: bool,
-    /// When the next read may start. Until then, a server that sends too much only fills the system's buffers.
-    next_read: Instant,
+    /// When the last ping was sent.
+    pinged_at: Option<Instant>,
 }
 
 impl SignalingConnection {
@@ -107,10 +158,10 @@ impl SignalingConnection {
         };
         let (local_addr, peer_addr) = (endpoint(tcp.local_addr())?, endpoint(tcp.peer_addr())?);
         match upgrade_connection(url, tls, tcp, peer_addr, deadline).await {
-            Ok((stream, client)) => {
-                let now = Instant::now();
-                let (last_received, next_read) = (now, now.checked_sub(READ_BURST).unwrap_or(now));
-                Ok(Self { stream, client, local_addr, peer_addr, last_received, awaiting_pong: false, next_read })
+            Ok((stream, after_response)) => {
+                let (stream, config) = (LimitedStream::new(stream), Some(websocket_config()));
+                let socket = WebSocketStream::from_partially_read(stream, after_response, Role::Client, config).await;
+                Ok(Self { socket, local_addr, peer_addr, pinged_at: None })
             }
             Err(error) => Err(explain(error, peer_addr).await),
         }
@@ -120,85 +171,76 @@ impl SignalingConnection {
     pub async fn send(&mut self, message: &ClientMessage) -> Result<(), WebSocketFailure> {
         let text = serde_json::to_string(message)
             .unwrap_or_else(|error| unreachable!("a client message must be serializable as JSON: {error}"));
-        self.client.send_text(&text);
-        self.flush().await
+        // The buffer may be full of replies to pings.
+        self.socket.flush().await.map_err(into_failure)?;
+        self.socket.send(Message::text(text)).await.map_err(into_failure)
     }
 
     /// The next message that can be parsed. Cancel safe.
     pub async fn recv(&mut self) -> Result<ServerMessage, WebSocketFailure> {
         loop {
-            match self.next_received().await? {
-                Received::Text(text) => match serde_json::from_slice(&text) {
+            match self.next_message().await? {
+                Message::Text(text) => match serde_json::from_str(&text) {
                     Ok(message) => return Ok(message),
                     Err(error) => {
                         debug!(target: "registration", error = %sanitize(&error.to_string()), "unparsable message from the server ignored");
                     }
                 },
-                Received::Binary => {}
-                Received::Close { code, reason } => {
+                Message::Close(frame) => {
                     // Sends the reply to the close frame. The server may already have disconnected.
-                    let _ = self.flush().await;
-                    return Err(WebSocketFailure::Closed { code: code.map(CloseCode::get), reason: sanitize(&reason) });
+                    let _ = self.socket.flush().now_or_never();
+                    let (code, reason) =
+                        frame.map(|CloseFrame { code, reason }| (code.into(), sanitize(&reason))).unzip();
+                    return Err(WebSocketFailure::Closed { code, reason: reason.unwrap_or_default() });
                 }
-                Received::Invalid(error) => return Err(WebSocketFailure::Broken(io::Error::other(error))),
+                Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }
     }
 
     /// The next message of any kind. Pings the server if it is silent. Cancel safe.
-    async fn next_received(&mut self) -> Result<Received, WebSocketFailure> {
-        let mut buffer = [0; READ_BUFFER_BYTES];
+    async fn next_message(&mut self) -> Result<Message, WebSocketFailure> {
         loop {
-            if let Some(received) = self.client.next_received() {
-                return Ok(received);
+            let last_received = self.socket.get_ref().last_received;
+            let silent_since = self.pinged_at.map_or(last_received, |pinged_at| pinged_at.max(last_received));
+            let next = poll_fn(|cx| {
+                // Writes what is buffered, while reading. If this fails, the next read explains more.
+                let _ = self.socket.poll_flush_unpin(cx);
+                self.socket.poll_next_unpin(cx)
+            });
+            if let Ok(next) = timeout_at(silent_since + PING_INTERVAL, next).await {
+                return next.unwrap_or(Err(Error::ConnectionClosed)).map_err(into_failure);
             }
-            self.flush().await?;
-            let deadline = self.last_received + if self.awaiting_pong { PING_INTERVAL * 2 } else { PING_INTERVAL };
-            let (stream, next_read) = (&mut self.stream, self.next_read);
-            let read = async {
-                sleep_until(next_read).await;
-                stream.read(&mut buffer).await
-            };
-            tokio::select! {
-                read = read => {
-                    let now = Instant::now();
-                    match read.map_err(WebSocketFailure::Broken)? {
-                        0 => return Err(WebSocketFailure::Closed { code: None, reason: String::new() }),
-                        read => {
-                            let work = Duration::from_secs_f64((READ_OVERHEAD + read) as f64 / MAX_READ_RATE);
-                            self.next_read = next_read.max(now.checked_sub(READ_BURST).unwrap_or(now)) + work;
-                            self.client.on_read(&mut buffer[..read]);
-                        }
-                    }
-                    (self.last_received, self.awaiting_pong) = (now, false);
-                }
-                () = sleep_until(deadline) => {
-                    if self.awaiting_pong {
-                        return Err(WebSocketFailure::PingTimeout);
-                    }
-                    self.awaiting_pong = true;
-                    self.client.send_ping();
-                }
+            if self.socket.get_ref().last_received > last_received {
+                // A part of a message has arrived.
+                continue;
             }
+            if self.pinged_at > Some(last_received) {
+                return Err(WebSocketFailure::PingTimeout);
+            }
+            self.pinged_at = Some(Instant::now());
+            // If the server does not accept the ping, it will not answer it either.
+            let _ = self.socket.send(Message::Ping(Bytes::new())).now_or_never();
         }
     }
 
     /// Closes the connection and waits up to 500 ms for the reply.
     pub async fn close(mut self) {
-        self.client.send_close(None);
-        let closing = async { while let Ok(Received::Text(_) | Received::Binary) = self.next_received().await {} };
+        let closing = async {
+            let _ = self.socket.close(None).await;
+            while let Ok(message) = self.next_message().await
+                && !message.is_close()
+            {}
+        };
         let _ = timeout(Duration::from_millis(500), closing).await;
     }
+}
 
-    /// Writes what is queued. Cancel safe.
-    async fn flush(&mut self) -> Result<(), WebSocketFailure> {
-        while let unsent @ [_, ..] = self.client.unsent() {
-            match self.stream.write(unsent).await.map_err(WebSocketFailure::Broken)? {
-                0 => return Err(WebSocketFailure::Broken(io::ErrorKind::WriteZero.into())),
-                written => self.client.advance(written),
-            }
-        }
-        self.stream.flush().await.map_err(WebSocketFailure::Broken)
+fn into_failure(error: Error) -> WebSocketFailure {
+    match (FrameError::from_library(&error), error) {
+        (Some(error), _) => WebSocketFailure::Broken(io::Error::other(error)),
+        (None, Error::Io(error)) => WebSocketFailure::Broken(error),
+        (None, _) => WebSocketFailure::Closed { code: None, reason: String::new() },
     }
 }
 
@@ -209,7 +251,7 @@ async fn upgrade_connection(
     tcp: TcpStream,
     address: SocketAddr,
     deadline: ConnectDeadline,
-) -> Result<(Box<dyn AsyncStream>, WebSocketClient), WebSocketConnectError> {
+) -> Result<(Box<dyn AsyncStream>, Vec<u8>), WebSocketConnectError> {
     configure_tcp(&tcp);
     let mut stream: Box<dyn AsyncStream> = if url.is_secure() {
         let tls_error = |error| WebSocketConnectError::Tls { host: url.host().to_owned(), error };
@@ -220,20 +262,20 @@ async fn upgrade_connection(
         Box::new(tcp)
     };
     let upgraded = deadline.limit(ConnectStep::Upgrade, url, upgrade(url, &mut stream)).await?;
-    let client = upgraded.map_err(|error| WebSocketConnectError::Upgrade { address, error })?;
-    Ok((stream, client))
+    let after_response = upgraded.map_err(|error| WebSocketConnectError::Upgrade { address, error })?;
+    Ok((stream, after_response))
 }
 
-/// Sends the upgrade request and reads the response.
-async fn upgrade(url: &WebSocketUrl, stream: &mut Box<dyn AsyncStream>) -> Result<WebSocketClient, UpgradeFailure> {
+/// Sends the upgrade request and reads the response. Returns the bytes after the response.
+async fn upgrade(url: &WebSocketUrl, stream: &mut Box<dyn AsyncStream>) -> Result<Vec<u8>, UpgradeFailure> {
     let mut handshake = ClientHandshake::new(url);
     stream.write_all(handshake.request()).await?;
     stream.flush().await?;
     let mut buffer = vec![0; READ_BUFFER_BYTES];
     loop {
         let read = stream.read(&mut buffer).await?;
-        if let Some(client) = handshake.on_read(&buffer[..read])? {
-            return Ok(client);
+        if let Some(after_response) = handshake.on_read(&buffer[..read])? {
+            return Ok(after_response);
         }
     }
 }
@@ -463,32 +505,22 @@ async fn leave_room(mut connection: SignalingConnection) {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Context, Poll};
-
-    use futures_util::StreamExt;
-    use tokio::io::ReadBuf;
-    use tokio_tungstenite::WebSocketStream;
-    use tungstenite::Message;
-    use tungstenite::protocol::Role;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;
 
     /// The client end and the server end of a connection in memory.
     async fn connected_pair() -> (SignalingConnection, WebSocketStream<tokio::io::DuplexStream>) {
         let (near, far) = tokio::io::duplex(1 << 10);
+        (connection(near).await, WebSocketStream::from_raw_socket(far, Role::Server, None).await)
+    }
+
+    async fn connection(stream: impl AsyncStream + 'static) -> SignalingConnection {
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
-        let connection = SignalingConnection {
-            stream: Box::new(near),
-            client: WebSocketClient::default(),
-            local_addr: address,
-            peer_addr: address,
-            last_received: Instant::now(),
-            awaiting_pong: false,
-            next_read: Instant::now(),
-        };
-        (connection, WebSocketStream::from_raw_socket(far, Role::Server, None).await)
+        let mut stream = LimitedStream::new(Box::new(stream));
+        stream.next_read.as_mut().reset(Instant::now());
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(websocket_config())).await;
+        SignalingConnection { socket, local_addr: address, peer_addr: address, pinged_at: None }
     }
 
     fn elapsed_tenths(began: Instant) -> u128 {
@@ -525,14 +557,69 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn flooding_server_is_read_at_a_limited_rate() {
-        let (mut connection, _) = connected_pair().await;
         let reads = Arc::new(AtomicUsize::new(0));
-        connection.stream = Box::new(tokio::io::join(FloodingServer(Arc::clone(&reads)), tokio::io::sink()));
+        let server = tokio::io::join(FloodingServer(Arc::clone(&reads)), tokio::io::sink());
+        let mut connection = connection(server).await;
         let flood = timeout(Duration::from_secs(100), connection.recv()).await;
         assert!(flood.is_err(), "{flood:?}");
         // Each read counts as 258 bytes of 262,144 bytes per second.
         let reads = reads.load(Ordering::Relaxed);
         assert!((101_000..101_700).contains(&reads), "{reads} reads in 100 s");
+    }
+
+    /// The client's end of a connection that accepts no data until `is_open` is set. Counts the accepted bytes.
+    #[derive(Clone, Default)]
+    struct Gate {
+        is_open: Arc<AtomicBool>,
+        accepted: Arc<AtomicUsize>,
+    }
+
+    impl AsyncWrite for Gate {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            if !self.is_open.load(Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+            self.accepted.fetch_add(bytes.len(), Ordering::Relaxed);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pongs_to_a_server_that_never_reads_are_bounded() {
+        let (gate, reads) = (Gate::default(), Arc::new(AtomicUsize::new(0)));
+        let mut connection = connection(tokio::io::join(FloodingServer(Arc::clone(&reads)), gate.clone())).await;
+        let flood = timeout(Duration::from_secs(100), connection.recv()).await;
+        assert!(flood.is_err(), "{flood:?}");
+        gate.is_open.store(true, Ordering::Relaxed);
+        connection.send(&ClientMessage::ListRooms).await.unwrap();
+        // Each pong takes 6 bytes.
+        let (pings, bytes) = (reads.load(Ordering::Relaxed), gate.accepted.load(Ordering::Relaxed));
+        assert!(pings * 6 > 2 * bytes && bytes <= 257 << 10, "{bytes} bytes for {pings} pings");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn server_that_sends_a_message_slowly_is_not_pinged() {
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let mut connection = connection(near).await;
+        let send_slowly = async {
+            for byte in [&[0x81, 125][..], &[b'x'; 124]].concat() {
+                far.write_all(&[byte]).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            }
+        };
+        tokio::select! {
+            received = connection.recv() => panic!("{received:?}"),
+            () = send_slowly => {}
+        }
+        assert!(far.read_u8().now_or_never().is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -58,9 +58,9 @@ impl FrameError {
     }
 
     /// `None` if the connection was lost.
-    pub(super) fn from_library(error: tungstenite::Error) -> Option<Self> {
+    pub(in crate::io) fn from_library(error: &tungstenite::Error) -> Option<Self> {
         match error {
-            tungstenite::Error::Io(error) => error.downcast().ok(),
+            tungstenite::Error::Io(error) => error.get_ref()?.downcast_ref().copied(),
             tungstenite::Error::Utf8(_) => Some(Self::InvalidUtf8),
             tungstenite::Error::Capacity(_) => Some(Self::MessageTooBig),
             tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
@@ -295,7 +295,7 @@ mod tests {
             while let Some(received) = socket.next().await {
                 match received {
                     Ok(message) => messages.push(message),
-                    Err(error) => return (messages, FrameError::from_library(error)),
+                    Err(error) => return (messages, FrameError::from_library(&error)),
                 }
                 socket.get_mut().begin_poll();
             }
@@ -360,7 +360,7 @@ mod tests {
         let other = account.take(200).expect("within the limit");
         stream.io.0.push_back(frame(0x81, &[b'a'; 51]));
         let refused = read(&mut stream).err().map(tungstenite::Error::Io);
-        assert_eq!(refused.and_then(FrameError::from_library), Some(FrameError::Memory));
+        assert_eq!(refused.as_ref().and_then(FrameError::from_library), Some(FrameError::Memory));
         drop((other, stream));
         assert_eq!(budget.held(), 0);
     }

@@ -10,6 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{timeout, timeout_at};
+use tungstenite::protocol::WebSocketConfig;
 
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::websocket::handshake::{UpgradeFailure, WebSocketUrl};
@@ -23,6 +24,25 @@ pub(in crate::io) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A ping is sent after this time without incoming data. If no data arrives within the same time after the ping, the connection is
 /// abandoned. The pings also keep mappings in NATs and firewalls alive.
 pub(in crate::io) const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Maximum size of a message from a server, in bytes. A list of ten thousand rooms fits into one message.
+pub(in crate::io) const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// Size of the read buffer, in bytes. The library clears the buffer before each read.
+pub(in crate::io) const READ_BUFFER_BYTES: usize = 8 << 10;
+
+/// Maximum size of unsent data, in bytes. Otherwise, the replies to the pings of a server that never reads would accumulate.
+const MAX_UNSENT_BYTES: usize = 256 << 10;
+
+/// Limits of a connection.
+pub(in crate::io) fn websocket_config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_write_buffer_size(MAX_UNSENT_BYTES)
+        .max_message_size(Some(MAX_MESSAGE_BYTES))
+        .max_frame_size(Some(MAX_MESSAGE_BYTES))
+}
 
 /// Why a connection could not be established.
 #[derive(Debug, Error)]

@@ -211,7 +211,7 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
             }
             match ready!(received) {
                 Some(Ok(message)) => self.on_message(message),
-                Some(Err(error)) => match FrameError::from_library(error) {
+                Some(Err(error)) => match FrameError::from_library(&error) {
                     Some(error) => self.on_frame_error(error),
                     None => return Poll::Ready(Ok(())),
                 },

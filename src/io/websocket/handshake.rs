@@ -9,16 +9,15 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine, alphabet};
 use http::Uri;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use sha1::{Digest, Sha1};
 use thiserror::Error;
+use tungstenite::handshake::client::generate_key;
+use tungstenite::handshake::derive_accept_key;
 
-use crate::io::os;
-use crate::io::websocket::client::WebSocketClient;
 use crate::sanitize::sanitize;
 
 /// Why an upgrade request is rejected.
@@ -79,7 +78,7 @@ pub fn accept_upgrade<F: Future<Output = ()> + Send>(
         return Err(UpgradeError::Body);
     }
     let upgrade = upgrade.ok_or(UpgradeError::HttpVersion)?;
-    let accepted = accept_key(key);
+    let accepted = derive_accept_key(key);
     tokio::spawn(async move {
         // An error means that the client left before the response was sent.
         if let Ok(upgraded) = upgrade.await {
@@ -115,12 +114,6 @@ fn is_valid_key(key: &[u8]) -> bool {
     const LENIENT: GeneralPurpose =
         GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
     LENIENT.decode(key).is_ok_and(|key| key.len() == 16)
-}
-
-/// The value of `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (section 1.3).
-fn accept_key(key: &[u8]) -> String {
-    let digest = Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11").finalize();
-    STANDARD.encode(digest)
 }
 
 /// Why the server did not upgrade the connection to WebSocket.
@@ -211,6 +204,9 @@ const MAX_RESPONSE_BYTES: usize = 64 << 10;
 /// Maximum number of headers in the response.
 const MAX_RESPONSE_HEADERS: usize = 128;
 
+/// Maximum number of interim responses (1xx), which may precede the response (RFC 9110, section 15.2).
+const MAX_INTERIM_RESPONSES: u8 = 8;
+
 /// The client's opening handshake, without I/O.
 #[doc(hidden)]
 pub struct ClientHandshake {
@@ -219,11 +215,12 @@ pub struct ClientHandshake {
     response: Vec<u8>,
     /// Length of the response header, once it is complete.
     header_end: Option<usize>,
+    interim_responses: u8,
 }
 
 impl ClientHandshake {
     pub fn new(url: &WebSocketUrl) -> Self {
-        let key = STANDARD.encode(os::random_u64s::<2>().map(u64::to_ne_bytes).concat());
+        let key = generate_key();
         let path = url.uri.path_and_query().map_or("/", |path| path.as_str());
         let host = url.uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
         let request = format!(
@@ -232,9 +229,10 @@ impl ClientHandshake {
         );
         Self {
             request: request.into_bytes(),
-            accept_key: accept_key(key.as_bytes()),
+            accept_key: derive_accept_key(key.as_bytes()),
             response: Vec::new(),
             header_end: None,
+            interim_responses: 0,
         }
     }
 
@@ -243,9 +241,9 @@ impl ClientHandshake {
         &self.request
     }
 
-    /// Adds bytes of the response. An empty slice means that the server closed the connection. Returns the open connection when the
-    /// response is complete.
-    pub fn on_read(&mut self, bytes: &[u8]) -> Result<Option<WebSocketClient>, UpgradeFailure> {
+    /// Adds bytes of the response. An empty slice means that the server closed the connection. When the response is complete, returns the
+    /// bytes after the response, which belong to frames.
+    pub fn on_read(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, UpgradeFailure> {
         const HTTP: &[u8] = b"HTTP/1.";
         const END: &[u8] = b"\r\n\r\n";
         // The end marker may have begun in earlier bytes.
@@ -270,6 +268,16 @@ impl ClientHandshake {
         };
         self.header_end = Some(end);
         if let Err(failure) = self.check_response(end) {
+            if let UpgradeFailure::Status { status, .. } = failure
+                && status.is_informational()
+                && self.interim_responses < MAX_INTERIM_RESPONSES
+            {
+                self.interim_responses += 1;
+                self.header_end = None;
+                let rest = self.response.split_off(end);
+                self.response.clear();
+                return if rest.is_empty() { Ok(None) } else { self.on_read(&rest) };
+            }
             let body = String::from_utf8_lossy(&self.response[end..]);
             if TLS_HINTS.iter().any(|hint| body.contains(hint)) {
                 return Err(UpgradeFailure::TlsRequired);
@@ -279,10 +287,7 @@ impl ClientHandshake {
             let has_hint = matches!(failure, UpgradeFailure::Status { closes: true, .. });
             return if has_hint && !is_complete { Ok(None) } else { Err(failure) };
         }
-        let mut after_response = self.response.split_off(end);
-        let mut client = WebSocketClient::default();
-        client.on_read(&mut after_response);
-        Ok(Some(client))
+        Ok(Some(self.response.split_off(end)))
     }
 
     /// Checks the complete response header (section 4.1).
@@ -427,19 +432,13 @@ impl fmt::Display for WebSocketUrl {
 mod tests {
     use super::*;
 
-    /// The example of RFC 6455, section 1.3.
-    #[test]
-    fn accept_key_is_that_of_the_rfc() {
-        assert_eq!(accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    }
-
     /// Passes `response` to a handshake in pieces of `piece` bytes. `KEY` is replaced by the value that `Sec-WebSocket-Accept` must have.
-    fn upgrade(response: &str, piece: usize) -> Result<Option<WebSocketClient>, String> {
+    fn upgrade(response: &str, piece: usize) -> Result<Option<Vec<u8>>, String> {
         let mut handshake = ClientHandshake::new(&"ws://h".parse().unwrap());
         let response = response.replace('\n', "\r\n").replace("KEY", &handshake.accept_key);
         for bytes in response.as_bytes().chunks(piece) {
-            if let Some(client) = handshake.on_read(bytes).map_err(|error| error.to_string())? {
-                return Ok(Some(client));
+            if let Some(after_response) = handshake.on_read(bytes).map_err(|error| error.to_string())? {
+                return Ok(Some(after_response));
             }
         }
         Ok(None)
@@ -453,18 +452,25 @@ mod tests {
         let request = str::from_utf8(handshake.request()).unwrap();
         assert!(request.starts_with("GET /a%20b?c=d HTTP/1.1\r\nHost: example.org:7\r\n"), "{request}");
         let key = request.split("Sec-WebSocket-Key: ").nth(1).unwrap().trim_end();
-        assert_eq!((STANDARD.decode(key).unwrap().len(), accept_key(key.as_bytes())), (16, handshake.accept_key));
+        assert_eq!((is_valid_key(key.as_bytes()), derive_accept_key(key.as_bytes())), (true, handshake.accept_key));
     }
 
     #[test]
     fn accepted_upgrade_keeps_the_bytes_after_it() {
         for piece in [1, 3, 1_000] {
-            assert!(upgrade(ACCEPTED, piece).unwrap().is_some());
+            assert_eq!(upgrade(ACCEPTED, piece), Ok(Some(Vec::new())));
         }
-        let mut client = upgrade(&format!("{ACCEPTED}\u{1}\u{0}"), 1_000).unwrap().unwrap();
-        assert_eq!(client.next_received(), None);
-        client.on_read(&mut [0x80, 1, b'x']);
-        assert!(client.next_received().is_some());
+        assert_eq!(upgrade(&format!("{ACCEPTED}\u{1}\u{0}"), 1_000), Ok(Some(vec![1, 0])));
+    }
+
+    #[test]
+    fn a_few_interim_responses_may_precede_the_response() {
+        const INTERIM: &str = "HTTP/1.1 103 Early Hints\nLink: </a>\n\n";
+        for piece in [1, 7, 1_000] {
+            let response = format!("{}{ACCEPTED}", INTERIM.repeat(8));
+            assert_eq!(upgrade(&response, piece), Ok(Some(Vec::new())));
+            assert!(upgrade(&format!("{INTERIM}{response}"), piece).unwrap_err().starts_with("HTTP 103 Early Hints"));
+        }
     }
 
     #[test]

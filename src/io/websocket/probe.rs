@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection};
 use thiserror::Error;
 use tokio::runtime::Builder;
 
@@ -18,11 +18,10 @@ use crate::client::{WebSocketConnectTimes, WebSocketFailure};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::stop::StopToken;
 use crate::io::udp::{self, Backend, DriverOptions, IdlePolicy, NodeThread};
-use crate::io::websocket::client::READ_BUFFER_BYTES;
-use crate::io::websocket::connect::{self, ConnectDeadline, ConnectStep, WebSocketConnectError};
+use crate::io::websocket::connect::{self, ConnectDeadline, ConnectStep, READ_BUFFER_BYTES, WebSocketConnectError};
 use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
 use crate::io::websocket::probe_socket::{
-    MaybeTlsStream, NonBlockingWebSocket, Poller, ReadResult, TimestampedTcp, WebSocketIo, reduce_timer_slack,
+    NonBlockingWebSocket, Poller, ProbeStream, ReadResult, TimestampedTcp, WebSocketIo, reduce_timer_slack,
 };
 use crate::io::websocket::wrong_scheme::explain;
 use crate::signaling::{CloseCode, Dialect};
@@ -304,7 +303,8 @@ fn upgrade_connection(
     let mut tcp = TimestampedTcp::new(tcp, poller.origin());
 
     let began = Instant::now();
-    let stream = if url.is_secure() {
+    let mut tls_session = None;
+    if url.is_secure() {
         let tls_error = |error| WebSocketConnectError::Tls { host: url.host().to_owned(), error };
         let name = ServerName::try_from(url.host().to_owned()).map_err(|error| tls_error(io::Error::other(error)))?;
         let session = ClientConnection::new(Arc::clone(tls), name);
@@ -319,12 +319,11 @@ fn upgrade_connection(
             }
         }
         times.tls_ns = Some(saturating_nanos(began.elapsed()));
-        MaybeTlsStream::Tls(Box::new(StreamOwned::new(session, tcp)))
-    } else {
-        MaybeTlsStream::Plain(tcp)
-    };
+        tls_session = Some(session);
+    }
 
     let began = Instant::now();
+    let stream = ProbeStream { tcp, tls: tls_session, may_read: true };
     let socket = upgrade(url, stream, poller, until).map_err(|error| match error {
         UpgradeError::Start(error) => error,
         UpgradeError::TimedOut => timed_out(ConnectStep::Upgrade)(),
@@ -343,7 +342,7 @@ enum UpgradeError {
 /// Sends the request and reads the response.
 fn upgrade(
     url: &WebSocketUrl,
-    mut stream: MaybeTlsStream,
+    mut stream: ProbeStream,
     poller: &mut Poller,
     until: Time,
 ) -> Result<NonBlockingWebSocket, UpgradeError> {
@@ -367,9 +366,10 @@ fn upgrade(
     retry(&mut || stream.flush().map(|()| 0))?;
     let mut buffer = [0; READ_BUFFER_BYTES];
     loop {
+        stream.may_read = true;
         let read = retry(&mut || stream.read(&mut buffer))?;
-        if let Some(client) = handshake.on_read(&buffer[..read]).map_err(UpgradeError::Rejected)? {
-            return Ok(NonBlockingWebSocket::new(stream, client));
+        if let Some(after_response) = handshake.on_read(&buffer[..read]).map_err(UpgradeError::Rejected)? {
+            return Ok(NonBlockingWebSocket::new(stream, after_response));
         }
     }
 }

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use rustls::{ClientConnection, StreamOwned};
+use rustls::{ClientConnection, Stream};
 use tokio::sync::Notify;
+use tungstenite::protocol::{CloseFrame, Role};
+use tungstenite::{Error, Message, Utf8Bytes, WebSocket};
 
 use crate::client::StopSignal;
 use crate::client::WebSocketFailure;
@@ -18,11 +20,10 @@ use crate::io::clock;
 use crate::io::local_socket::local_ip_for;
 use crate::io::stop::StopToken;
 use crate::io::udp::DriverIo;
-use crate::io::websocket::client::{MAX_MESSAGE_BYTES, READ_BUFFER_BYTES, Received, WebSocketClient};
-use crate::io::websocket::frame::FrameError;
+use crate::io::websocket::checked_stream::FrameError;
+use crate::io::websocket::connect::{MAX_MESSAGE_BYTES, websocket_config};
 use crate::node::{Receive, SendStatus, Transmit};
 use crate::sanitize::sanitize;
-use crate::signaling::CloseCode;
 use crate::stats::AddressChange;
 use crate::time::{Time, WallClock, saturating_nanos};
 
@@ -143,11 +144,11 @@ impl DriverIo for WebSocketIo {
             return Ok(SendStatus::WouldBlock);
         }
         let socket = &mut self.sockets[0];
-        let sent = socket.flush().and_then(|()| {
-            if socket.has_unsent_bytes {
-                return Ok(false);
+        let sent = socket.flush().and_then(|is_sent| {
+            if is_sent {
+                socket.send_text(str::from_utf8(transmit.contents).unwrap_or_default())?;
             }
-            socket.send_text(str::from_utf8(transmit.contents).unwrap_or_default()).map(|()| true)
+            Ok(is_sent)
         });
         Ok(match sent {
             Ok(true) => {
@@ -175,7 +176,7 @@ impl DriverIo for WebSocketIo {
 
     /// A TCP connection cannot follow. Ends the run if this host has another address instead of the address of the connection.
     fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
-        let tcp = &self.sockets[0].stream.tcp().tcp;
+        let tcp = &self.sockets[0].socket.get_ref().tcp.tcp;
         let (from, peer) = (tcp.local_addr()?.ip(), tcp.peer_addr()?);
         if UdpSocket::bind((from, 0)).is_err() {
             let to = local_ip_for(peer)?;
@@ -238,41 +239,40 @@ impl Write for TimestampedTcp {
 }
 
 /// A TCP stream with or without TLS.
-pub(super) enum MaybeTlsStream {
-    Plain(TimestampedTcp),
-    Tls(Box<StreamOwned<ClientConnection, TimestampedTcp>>),
+pub(super) struct ProbeStream {
+    pub(super) tcp: TimestampedTcp,
+    pub(super) tls: Option<ClientConnection>,
+    /// A read clears this flag. Then, reads would block until it is set again. Otherwise, the library would read as long as a server sends
+    /// parts of a message.
+    pub(super) may_read: bool,
 }
 
-impl MaybeTlsStream {
-    fn tcp(&self) -> &TimestampedTcp {
-        match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => &tls.sock,
-        }
-    }
-}
-
-impl Read for MaybeTlsStream {
+impl Read for ProbeStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(stream) => stream.read(buffer),
-            Self::Tls(stream) => stream.read(buffer),
+        if !self.may_read {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
+        let read = match &mut self.tls {
+            Some(session) => Stream::new(session, &mut self.tcp).read(buffer),
+            None => self.tcp.read(buffer),
+        };
+        self.may_read = read.is_err();
+        read
     }
 }
 
-impl Write for MaybeTlsStream {
+impl Write for ProbeStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(stream) => stream.write(bytes),
-            Self::Tls(stream) => stream.write(bytes),
+        match &mut self.tls {
+            Some(session) => Stream::new(session, &mut self.tcp).write(bytes),
+            None => self.tcp.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(stream) => stream.flush(),
-            Self::Tls(stream) => stream.flush(),
+        match &mut self.tls {
+            Some(session) => Stream::new(session, &mut self.tcp).flush(),
+            None => self.tcp.flush(),
         }
     }
 }
@@ -290,101 +290,88 @@ pub(super) enum ReadResult {
 
 /// A WebSocket client connection that never blocks.
 pub(super) struct NonBlockingWebSocket {
-    stream: MaybeTlsStream,
-    client: WebSocketClient,
-    /// Whether written bytes may still be in the TLS buffer of `stream`.
-    needs_flush: bool,
-    /// Whether a part of the last message is still unsent.
-    has_unsent_bytes: bool,
+    socket: WebSocket<ProbeStream>,
 }
 
 impl NonBlockingWebSocket {
-    pub(super) fn new(stream: MaybeTlsStream, client: WebSocketClient) -> Self {
-        Self { stream, client, needs_flush: false, has_unsent_bytes: false }
+    /// `after_response`: the bytes that the server sent after the response to the upgrade.
+    pub(super) fn new(stream: ProbeStream, after_response: Vec<u8>) -> Self {
+        let config = Some(websocket_config());
+        Self { socket: WebSocket::from_partially_read(stream, after_response, Role::Client, config) }
     }
 
     /// Returns one message. Reads the stream at most once.
     pub(super) fn read(&mut self) -> Result<ReadResult, WebSocketFailure> {
-        if let Some(received) = self.client.next_received() {
-            return self.on_received(received);
-        }
-        let mut buffer = [0; READ_BUFFER_BYTES];
-        match self.stream.read(&mut buffer) {
-            Ok(0) => return Err(connection_lost()),
-            Ok(read) => self.client.on_read(&mut buffer[..read]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(ReadResult::WouldBlock),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(ReadResult::Incomplete),
-            Err(error) => return Err(into_failure(&error)),
-        }
-        // Sends the replies to pings and to a close frame. Errors are ignored: a server that sent a close frame may have disconnected.
-        let _ = self.flush();
-        self.client.next_received().map_or(Ok(ReadResult::Incomplete), |received| self.on_received(received))
-    }
-
-    fn on_received(&self, received: Received) -> Result<ReadResult, WebSocketFailure> {
+        // Sends the replies to pings. Errors are ignored: a server that sent a close frame may have disconnected.
+        let _ = self.socket.flush();
+        self.socket.get_mut().may_read = true;
+        let received = self.socket.read();
+        let stream = self.socket.get_ref();
         match received {
-            Received::Text(text) => Ok(ReadResult::Text(text, self.stream.tcp().read_at)),
-            Received::Binary => Ok(ReadResult::Text(Bytes::new(), self.stream.tcp().read_at)),
-            Received::Close { code, reason } => {
-                Err(WebSocketFailure::Closed { code: code.map(CloseCode::get), reason: sanitize(&reason) })
+            Ok(Message::Text(text)) => Ok(ReadResult::Text(text.into(), stream.tcp.read_at)),
+            Ok(Message::Binary(_)) => Ok(ReadResult::Text(Bytes::new(), stream.tcp.read_at)),
+            Ok(Message::Close(frame)) => {
+                // Sends the reply.
+                let _ = self.socket.flush();
+                let (code, reason) = frame.map(|CloseFrame { code, reason }| (code.into(), sanitize(&reason))).unzip();
+                Err(WebSocketFailure::Closed { code, reason: reason.unwrap_or_default() })
             }
-            Received::Invalid(FrameError::MessageTooBig) => {
-                Err(WebSocketFailure::Broken(format!("received a message of more than {MAX_MESSAGE_BYTES} bytes")))
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Ok(ReadResult::Incomplete),
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock && stream.may_read => {
+                Ok(ReadResult::WouldBlock)
             }
-            Received::Invalid(error) => Err(WebSocketFailure::Broken(error.to_string())),
+            Err(Error::Io(error)) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(ReadResult::Incomplete)
+            }
+            Err(error) => {
+                if let Some(error) = FrameError::from_library(&error) {
+                    let code = error.close_code().get().into();
+                    let _ = self.socket.close(Some(CloseFrame { code, reason: Utf8Bytes::default() }));
+                }
+                Err(into_failure(error))
+            }
         }
     }
 
-    /// Sends a text message. If the socket does not accept the whole message, the rest is buffered and
-    /// [`NonBlockingWebSocket::has_unsent_bytes`] is set.
-    pub(super) fn send_text(&mut self, text: &str) -> Result<(), WebSocketFailure> {
-        self.client.send_text(text);
-        self.flush()
+    /// Sends a text message. Buffers what the socket does not accept.
+    pub(super) fn send_text(&mut self, text: &str) -> Result<bool, WebSocketFailure> {
+        is_sent(self.socket.send(Message::text(text)))
     }
 
     /// Sends a close frame.
-    pub(super) fn close(&mut self) -> Result<(), WebSocketFailure> {
-        self.client.send_close(None);
-        self.flush()
+    pub(super) fn close(&mut self) -> Result<bool, WebSocketFailure> {
+        is_sent(self.socket.close(None))
     }
 
-    /// Sends buffered bytes until the socket accepts no more or all are sent.
-    pub(super) fn flush(&mut self) -> Result<(), WebSocketFailure> {
-        loop {
-            let unsent = self.client.unsent();
-            let is_flush = unsent.is_empty();
-            if is_flush && !self.needs_flush {
-                self.has_unsent_bytes = false;
-                return Ok(());
-            }
-            let result = if is_flush { self.stream.flush().map(|()| 0) } else { self.stream.write(unsent) };
-            match result {
-                Ok(_) if is_flush => self.needs_flush = false,
-                Ok(0) => return Err(connection_lost()),
-                Ok(written) => {
-                    self.client.advance(written);
-                    self.needs_flush = true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.has_unsent_bytes = true;
-                    return Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(into_failure(&error)),
-            }
+    /// Sends buffered bytes. False if the socket does not accept all of them.
+    pub(super) fn flush(&mut self) -> Result<bool, WebSocketFailure> {
+        is_sent(self.socket.flush())
+    }
+}
+
+/// Whether nothing is left in the buffer of the library.
+fn is_sent(result: Result<(), Error>) -> Result<bool, WebSocketFailure> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(into_failure(error)),
+    }
+}
+
+fn into_failure(error: Error) -> WebSocketFailure {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    match error {
+        Error::Io(error) if !matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe) => {
+            WebSocketFailure::Broken(sanitize(&error.to_string()))
         }
-    }
-}
-
-/// The connection ended without a close frame.
-fn connection_lost() -> WebSocketFailure {
-    WebSocketFailure::Closed { code: None, reason: String::new() }
-}
-
-fn into_failure(error: &io::Error) -> WebSocketFailure {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => connection_lost(),
-        _ => WebSocketFailure::Broken(sanitize(&error.to_string())),
+        error => match FrameError::from_library(&error) {
+            Some(FrameError::MessageTooBig) => {
+                WebSocketFailure::Broken(format!("received a message of more than {MAX_MESSAGE_BYTES} bytes"))
+            }
+            Some(error) => WebSocketFailure::Broken(error.to_string()),
+            // The connection ended without a close frame.
+            None => WebSocketFailure::Closed { code: None, reason: String::new() },
+        },
     }
 }
 

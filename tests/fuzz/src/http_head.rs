@@ -264,7 +264,7 @@ fn check_client(response: &[u8], piece: usize) {
     }
     let mut outcome = Ok(None);
     for part in bytes.chunks(piece).chain([&[][..]]) {
-        outcome = handshake.on_read(part).map(|client| client.map(drop));
+        outcome = handshake.on_read(part).map(|after_response| after_response.map(drop));
         if !matches!(outcome, Ok(None)) {
             break;
         }

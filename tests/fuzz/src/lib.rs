@@ -22,7 +22,6 @@ mod signaling_hub;
 mod stun;
 mod tokens;
 mod wav_header;
-mod websocket_frames;
 mod webtransport;
 
 /// Runs one input.
@@ -43,7 +42,6 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("stun", stun::run),
     ("tokens", tokens::run),
     ("wav_header", wav_header::run),
-    ("websocket_frames", websocket_frames::run),
     ("webtransport", webtransport::run),
 ];
 

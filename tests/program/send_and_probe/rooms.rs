@@ -11,6 +11,7 @@ use test_support::server;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
+use crate::send_and_probe::websocket::scripted_server::upgrade_with;
 use client::packet::{KEEPALIVE, PING};
 use client::program::{ProgramOutput, command, run, run_args, start, start_line};
 use client::server::{Server as Echo, closed_tcp_port, closed_udp_port};
@@ -415,6 +416,16 @@ fn rooms_are_listed_as_a_table_and_as_json() {
             "rooms": [room(&vault, "a\u{1b}[31m vault", true), room(&jam, "jam", false)],
         })
     );
+}
+
+#[test]
+fn message_right_after_the_upgrade_response_is_received() {
+    let server = server_that(|stream| {
+        let mut socket = upgrade_with(stream, r#"{"type":"RoomList","data":{"rooms":[]}}"#);
+        while socket.read().is_ok() {}
+    });
+    let output = run(&format!("send --signaling-url ws://{server} --list-rooms"));
+    assert_eq!(output.code, 0, "{output:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tungstenite::Message;
 
-use crate::send_and_probe::websocket::scripted_server::{ServerConnection, answers, raw, serve};
+use crate::send_and_probe::websocket::scripted_server::{ServerConnection, answers, raw, serve, upgrade_with};
 use crate::send_and_probe::websocket::{codes, probe, report};
 use test_support::client::at_once;
 
@@ -128,6 +128,55 @@ fn message_flood_neither_hides_replies_nor_delays_the_end() {
     let report = report(0, server, &["--dialect", "bbx", "--count", "5", "--interval", "2ms", "--timeout", "10s"]);
     assert_eq!(report["streams"]["ping"]["returned"], 5);
     assert!(report["stray"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn fragment_flood_does_not_delay_the_end() {
+    let server = serve(|_, mut connection| {
+        connection.receive();
+        let stream = connection.socket.get_mut();
+        // A text message that never ends.
+        let _ = stream.write_all(&[0x01, 0]);
+        while stream.write_all(&[0; 8 << 10]).is_ok() {}
+    });
+    assert_eq!(report(1, server, &FEW)["streams"]["ping"]["lost"], 5);
+}
+
+#[test]
+fn message_right_after_the_upgrade_response_is_received() {
+    let server = raw(|_, stream| {
+        let socket = upgrade_with(stream, r#"{"type":"welcome","participants":[]}"#);
+        let mut connection = ServerConnection { socket, requested: String::new() };
+        while connection.receive().is_some() {
+            connection.send_text(r#"{"type":"pong"}"#);
+        }
+    });
+    let report = report(0, server, &["--dialect", "webrtc", "--count", "3", "--interval", "2ms"]);
+    assert_eq!(report["streams"]["ping"]["returned"], 3);
+}
+
+#[test]
+fn close_frame_is_read_if_the_server_accepts_no_reply() {
+    let server = serve(|_, mut connection| {
+        let stream = connection.socket.get_mut();
+        stream.peek(&mut [0]).unwrap();
+        // A ping and a close frame. The system then resets the connection, because a request is unread.
+        let _ = stream.write_all(&[0x89, 0, 0x88, 2, 0x0f, 0xa1]);
+    });
+    assert_eq!(report(1, server, &FEW)["websocket"]["connection_failure"]["close_code"], 4001);
+}
+
+#[test]
+fn close_code_outside_of_rfc_6455_is_reported_as_1002() {
+    for code in [1014_u16, 1006] {
+        let server = serve(move |_, mut connection| {
+            connection.receive();
+            connection.close(code, "whim");
+        });
+        let failure = &report(1, server, &FEW)["websocket"]["connection_failure"];
+        assert_eq!((&failure["kind"], &failure["close_code"]), (&json!("closed"), &json!(1002)));
+        assert!(failure["message"].as_str().unwrap().contains("(Protocol violation)"), "{failure}");
+    }
 }
 
 #[test]
