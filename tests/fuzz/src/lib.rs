@@ -28,7 +28,7 @@ mod webtransport;
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("audio_path", audio_path::run),
     ("http_head", http_head::run),
     ("jamjam_packets", jamjam_packets::run),
