@@ -91,7 +91,11 @@ impl WebSocketIo {
             for read in 1..=MAX_MESSAGES_PER_READ {
                 match socket.read() {
                     Ok(ReadResult::Text(bytes, at)) => messages.push((source, bytes, at)),
-                    Ok(ReadResult::Incomplete) => {}
+                    Ok(ReadResult::Incomplete) => {
+                        // What was read may be thousands of fragments, so the driver now gets its turn.
+                        more = true;
+                        break;
+                    }
                     Ok(ReadResult::WouldBlock) => break,
                     Err(error) => {
                         // The read error replaces an error of `flush`. The server's close frame explains more than a failed write.

@@ -139,7 +139,9 @@ fn fragment_flood_does_not_delay_the_end() {
         let _ = stream.write_all(&[0x01, 0]);
         while stream.write_all(&[0; 8 << 10]).is_ok() {}
     });
-    assert_eq!(report(1, server, &FEW)["streams"]["ping"]["lost"], 5);
+    let report = report(1, server, &FEW);
+    assert_eq!(report["streams"]["ping"]["returned"], 0);
+    assert!(report["duration_ms"].as_f64().unwrap() < 10_000.0, "{report:#}");
 }
 
 #[test]
