@@ -45,16 +45,13 @@ fn start_line_names_the_variables_of_the_listen_address() {
 
 #[test]
 fn malformed_variable_is_named() {
-    let wrong: [(&str, &str); 29] = [
+    let wrong: [(&str, &str); 26] = [
         ("PORT", "abc"),
         ("PORT_ENV", "70000"),
         ("MAX_CONNECTIONS", "0"),
         ("MAX_UNDECIDED", "many"),
         ("HANDSHAKE_TIMEOUT_MS", "0"),
         ("RATE_LIMIT_MESSAGES", "1000"),
-        ("SEND_QUEUE_MESSAGES", "-1"),
-        ("SEND_QUEUE_BYTES", "0"),
-        ("QUEUE_BUDGET_BYTES", "512 Mio"),
         ("DIALECTS", "jamjam,morse"),
         ("HEARTBEAT_INTERVAL", "often"),
         ("HEARTBEAT_INTERVAL_MS", "-1"),
