@@ -417,9 +417,11 @@ impl SentPackets {
         hosts: &Hosts,
         observer: &mut dyn PacketObserver,
     ) {
-        // There is no reply to a packet that was not sent.
-        let is_sent =
-            |index: &u64| !matches!(self.packets[(*index - self.first_index) as usize].state, PacketState::NotSent);
+        // There is no reply to a packet that was not sent, or not yet.
+        let is_sent = |index: &u64| {
+            let packet = &self.packets[(*index - self.first_index) as usize];
+            !matches!(packet.state, PacketState::NotSent) && packet.sent_at <= reply.received_at
+        };
         let Some(index) = self.index_of(reply.sequence).filter(is_sent) else {
             self.on_unmatched();
             return;

@@ -347,6 +347,18 @@ fn reply_to_a_skipped_packet_is_unmatched() {
 }
 
 #[test]
+fn reply_that_arrived_before_its_packet_was_sent_is_unmatched() {
+    let mut node = prober(StreamKind::Ping, 1, 10, run_config(StreamKind::Ping));
+    let pong = pong(&poll(&mut node, 10 * MS).remove(0));
+    // The server guessed the reply. The client had not read it when it sent the ping.
+    let received_at = Time::from_millis(9);
+    let batch = [Receive { source: peer(), dst_ip: None, received_at, contents: &pong, segment_size: pong.len() }];
+    node.on_datagram(Time::from_millis(11), &batch);
+    let run = node.into_results("", Some(Time::from_millis(12)), &mut ());
+    assert_eq!((ping(&run).unmatched, ping(&run).returned, ping(&run).rtt.min()), (1, 0, None));
+}
+
+#[test]
 fn reported_server_delay_decides_lateness_and_the_first_deadline() {
     let answer = |bytes: &[u8]| stun::is_loss_report_request(bytes).then(|| report(bytes, 0, 0, &[]));
     let late = |is_reported: bool| {
