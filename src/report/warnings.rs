@@ -243,8 +243,9 @@ fn server_warnings(server: &ServerFigures) -> Vec<Warning> {
     let paused = paused("the server", server.pauses, server.paused_ms);
     let paused = paused.map(|message| Warning::new(WarningCode::ServerPaused, message));
     let message = format!(
-        "the receive buffer of the server's host was full and dropped {}. Unanswered packets count as dropped by the server's host, as \
-         far as they may be among these datagrams. Start the server with a larger --socket-buffer",
+        "the receive buffer of the server's host was full and dropped {}, perhaps of other clients. Unanswered packets that were in \
+         flight while the server paused count as dropped by its host. Lost packets may also be among these datagrams. Start the server \
+         with a larger --socket-buffer",
         format_count(server.dropped, "datagram")
     );
     let dropped = (server.dropped > 0).then(|| Warning::new(WarningCode::ServerDropped, message));
