@@ -131,15 +131,17 @@ struct PortErrors {
 }
 
 impl PortErrors {
-    /// Returns whether the new errors show that the port has been dead since `started`.
-    fn on_total(&mut self, now: Time, total: u64, started: Option<Time>) -> bool {
+    /// Returns whether the new errors show that the port has been dead since `started`. `sent` is the number of sent packets. The firewall of
+    /// this host may cause an error for each packet that it refuses.
+    fn on_total(&mut self, now: Time, total: u64, started: Option<Time>, sent: u64) -> bool {
         let new = total.saturating_sub(self.total);
         self.total = total;
         let Some(started) = started.filter(|_| new > 0) else { return false };
         if self.count == 0 {
             self.first_at = now;
         }
-        self.count += new;
+        self.last_at = now;
+        self.count = (self.count + new).min(sent);
         !self.datagram_received
             && self.count >= MIN_PORT_ERRORS
             && self.first_at <= started + FIRST_PORT_ERROR_TIME
@@ -441,7 +443,8 @@ impl<S: Workload> Node for ClientNode<S> {
     }
 
     fn on_port_unreachable(&mut self, now: Time, total: u64) {
-        let is_dead = self.port_errors.on_total(now, total, self.started);
+        let sent = self.tracker.streams.sent().iter().sum();
+        let is_dead = self.port_errors.on_total(now, total, self.started, sent);
         if is_dead && !self.workload.is_endless() && matches!(self.phase, Phase::Sending(_) | Phase::FinalWait(..)) {
             self.finished_at = Some(now);
             self.is_port_dead = true;
