@@ -71,6 +71,14 @@ impl HostLog {
         self.total_ns = self.total_ns.saturating_add(saturating_nanos(length));
     }
 
+    /// Records that `dropped` packets, which were in flight during `silence`, get no reply because this host's address changed.
+    pub(super) fn on_address_changed(&mut self, silence: Pause, dropped: u64) {
+        self.dropped += dropped;
+        self.add_pause(silence, Duration::ZERO);
+        // This host did run.
+        self.count -= 1;
+    }
+
     /// Records that the full receive buffer has dropped `total` datagrams so far.
     pub(super) fn set_dropped(&mut self, total: u64) {
         self.dropped += total.saturating_sub(self.dropped_total);

@@ -16,7 +16,7 @@ use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, Stream
 use super::sent_packets::{PacketTracker, ReceivedReply, parse_reply};
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::StreamStats;
-use crate::time::{NANOS_PER_SECOND, PauseDetector, Time, saturating_nanos};
+use crate::time::{NANOS_PER_SECOND, Pause, PauseDetector, Time, saturating_nanos};
 use crate::wire::{self, HEADER_LEN, Header, PacketType};
 
 /// Maximum packets sent before the socket is read again. Without this limit, a fast workload could delay the handling of stop
@@ -440,6 +440,13 @@ impl<S: Workload> Node for ClientNode<S> {
 
     fn on_dropped(&mut self, total: u64) {
         self.tracker.hosts.this.set_dropped(total);
+    }
+
+    fn on_address_changed(&mut self, silence: Pause) {
+        let unanswered = self.tracker.streams.all().into_iter().flat_map(|stream| stream.overdue(None));
+        let in_flight = unanswered.filter(|(_, sent_at, expected_at)| silence.overlaps(*sent_at, *expected_at));
+        let dropped = in_flight.count() as u64;
+        self.tracker.hosts.this.on_address_changed(silence, dropped);
     }
 
     fn on_port_unreachable(&mut self, now: Time, total: u64) {

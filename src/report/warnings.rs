@@ -275,14 +275,12 @@ fn kernel_dropped(host: &HostTimingFigures) -> Option<Warning> {
 }
 
 fn address_changed(host: &HostTimingFigures) -> Option<Warning> {
-    let (first, last) = (host.address_changes.first()?, host.address_changes.last()?);
-    let times = match host.address_changes.len() {
-        1 => String::new(),
-        n => format!(" in {n} steps"),
-    };
+    let first = host.address_changes.first()?;
+    let steps: String = host.address_changes.iter().map(|change| format!(" to {}", change.to)).collect();
     let message = format!(
-        "this host's address changed from {} to {}{times}, and the run continued from the new address. Replies to the old address are lost",
-        first.from, last.to
+        "this host's address changed from {}{steps}, and the run continued from the new address. Packets that were in flight then count as \
+         dropped by this host",
+        first.from
     );
     Some(Warning::new(WarningCode::AddressChanged, message))
 }

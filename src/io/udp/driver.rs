@@ -8,7 +8,7 @@ use crate::address::canonical_socket_addr;
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::{AddressChange, HostTiming};
-use crate::time::{MIN_PAUSE, Time};
+use crate::time::{MIN_PAUSE, Pause, Time};
 
 /// Maximum number of batches received before due packets are sent. Otherwise, a flood could delay the due packets.
 const MAX_READS_PER_TURN: usize = 4;
@@ -224,11 +224,14 @@ fn run_loop(
         let mut sink = TimedSink { io, now, busy: false, timed, host_timing, address_check: &mut address_check };
         node.poll_transmit(now, &mut sink);
         let busy = sink.busy;
-        if options.follow_address && address_check.is_due(now) {
-            // Fails without a route to the peer. The error of the next send then names the reason.
-            if let Ok(Some(change)) = io.follow_address()
-                && host_timing.address_changes.len() < MAX_NOTES
-            {
+        let start = address_check.unanswered_since.unwrap_or(now);
+        // Fails without a route to the peer. The error of the next send then names the reason.
+        if options.follow_address
+            && address_check.is_due(now)
+            && let Ok(Some(change)) = io.follow_address()
+        {
+            node.on_address_changed(Pause { start, end: now });
+            if host_timing.address_changes.len() < MAX_NOTES {
                 host_timing.address_changes.push(change);
             }
         }

@@ -12,7 +12,7 @@ use jamjam_dev::client::{
 };
 use jamjam_dev::node::{Node, Receive};
 use jamjam_dev::stats::StreamStats;
-use jamjam_dev::time::Time;
+use jamjam_dev::time::{Pause, Time};
 
 use node_driver::{MS, deadline, deliver, header, peer, poll, pong, run_config};
 
@@ -201,6 +201,21 @@ fn drops_of_this_host_are_attributed_to_packets_of_the_pause_first() {
     assert_eq!(counts(ping(&run)), [205, 95, 202, 2, 1, 0]);
     let outage = ping(&run).outage.longest().expect("a lost ping");
     assert_eq!((outage.started_at, outage.packets), (Time::from_millis(990), 1));
+}
+
+#[test]
+fn packets_in_flight_when_the_address_changes_are_dropped_by_this_host() {
+    let mut node = prober(StreamKind::Ping, 300, 10, run_config(StreamKind::Ping));
+    // The path loses ping 10.
+    let is_lost = |bytes: &[u8]| bytes[20..24] == [0, 0, 0, 10];
+    follow(&mut node, 0, 1_000 * MS, |bytes| answered(bytes).filter(|_| !is_lost(bytes)));
+    // The pings of 1,000 to 1,190 ms get no reply. Then, the driver notices the change.
+    follow(&mut node, 1_000 * MS, 1_200 * MS, silent);
+    node.on_address_changed(Pause { start: Time::from_millis(1_000), end: Time::from_millis(1_200) });
+    follow(&mut node, 1_200 * MS, 9_000 * MS, answered);
+    let run = node.into_results("", None, &mut ());
+    assert_eq!(counts(ping(&run)), [300, 0, 279, 1, 20, 0]);
+    assert_eq!((run.pauses.count, run.pauses.total_ns), (0, 0));
 }
 
 #[test]
