@@ -119,13 +119,14 @@ pub struct ClientNode<S> {
     is_port_dead: bool,
 }
 
-/// ICMP port unreachable errors since the start of counting, while nothing else has arrived.
+/// ICMP port unreachable errors since the start of counting.
 #[derive(Default)]
 struct PortErrors {
     /// All errors, also before counting started.
     total: u64,
     count: u64,
     first_at: Time,
+    last_at: Time,
     /// Whether a datagram has arrived. Then, the port is not dead.
     datagram_received: bool,
 }
@@ -240,6 +241,8 @@ impl<S: Workload> ClientNode<S> {
         let started = self.started.unwrap_or_default();
         run.pauses = hosts.this.results(started);
         run.is_port_dead = self.is_port_dead;
+        let PortErrors { count, first_at, last_at, .. } = self.port_errors;
+        run.port_unreachable_ns = (count > 0).then(|| [first_at, last_at].map(|at| at.signed_nanos_since(started)));
         let counts = self.loss_report_requester.as_ref().and_then(LossReportRequester::last_counts);
         run.server = hosts.server_results(started).map(|server| ServerResults { counts, ..server });
         run.pacing = Some(pacing);

@@ -228,6 +228,21 @@ fn outage_is_reported_with_start_and_end() {
           change of this host's address."
         ]
     );
+    let closed = |first: i64, last: i64| RunResults {
+        port_unreachable_ns: Some([first * MS, last * MS]),
+        ..probe(stream(&with_outage(1_210..1_531)))
+    };
+    assert_eq!(
+        messages(&closed(12_101, 12_101)),
+        [
+            "No packet returned for 3.2 s from 12.1 s on: 321 packets lost in a row, then replies arrived again. The likely cause is a closed \
+          port, because ICMP port unreachable was received."
+        ]
+    );
+    // The port was closed before or after the outage.
+    for run in [closed(1_000, 12_000), closed(15_400, 16_000)] {
+        assert!(messages(&run)[0].starts_with("The path was down for 3.2 s"));
+    }
     // Other losses are stated without the outage.
     let others = |n: i64| n % 100 == 50 && !(1_000..1_400).contains(&n);
     let mixed: Vec<Option<i64>> =
