@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::quantities::{RoundTrip, RunProtocol, StreamLabels, format_count, format_share, format_time_ms, micros};
 use crate::client::{AudioResults, RunKind, RunResults, StreamKind};
 use crate::stats::{Outage, StreamStats};
-use crate::time::Time;
+use crate::time::{MIN_PAUSE, Time, saturating_nanos};
 
 /// Minimum duration of an outage, in nanoseconds.
 const MIN_OUTAGE_NS: i64 = 1_000_000_000;
@@ -230,11 +230,13 @@ fn loss_pattern(stream: &StreamStats, outage: Option<Outage>, (lost, ratio): (u6
 fn stalls(stream: &StreamStats, server_reports_pauses: bool) -> Option<String> {
     let stalls = &stream.stalls;
     let (typical, longest) = (stalls.median_ns()?, stalls.longest_ns()?);
+    let is_path = server_reports_pauses && typical.cast_unsigned() >= saturating_nanos(MIN_PAUSE);
+    let what = if is_path { "The path" } else { "The path or a host" };
     let [typical, longest] = [typical, longest].map(milliseconds);
     Some(match (stalls.count(), stalls.regular()) {
-        (1, _) => format!("The path stalled once for about {longest}; the delayed replies then arrived together."),
+        (1, _) => format!("{what} stalled once for about {longest}; the delayed replies then arrived together."),
         (_, Some((count, period))) => format!(
-            "The path stalled {count} times for about {typical}, every {}; the delayed replies then arrived together. \
+            "{what} stalled {count} times for about {typical}, every {}; the delayed replies then arrived together. \
              Regular stalls are typical of Wi-Fi scans, Wi-Fi power saving and periodic tasks.",
             seconds(period)
         ),
@@ -243,8 +245,8 @@ fn stalls(stream: &StreamStats, server_reports_pauses: bool) -> Option<String> {
             let intervals = if count >= MIN_STALLS_FOR_PATTERN { " at irregular intervals" } else { "" };
             let longest = if longest == typical { String::new() } else { format!(", at most {longest}") };
             format!(
-                "The path stalled {count} times{intervals} for about {typical}{longest}; the delayed replies then arrived together. \
-                 Typical causes are Wi-Fi and a busy host on the path."
+                "{what} stalled {count} times{intervals} for about {typical}{longest}; the delayed replies then arrived together. \
+                 Typical causes are Wi-Fi and a busy host."
             )
         }
     })
