@@ -205,7 +205,9 @@ fn direction_not_requested(report: &Report, stream: Option<&StreamFigures>) -> O
     // Without any reply, the causes from `no_replies` matter more than the direction of the loss.
     let lost = stream.filter(|stream| stream.has_replies()).map_or(0, |stream| stream.lost);
     let message = "the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server";
-    (report.loss_report.is_none() && report.is_over_udp() && lost > 0)
+    // The finding about large packets names the direction, or why it is unknown.
+    let is_named = report.findings.iter().any(|finding| finding.code == FindingCode::LargePackets);
+    (report.loss_report.is_none() && report.is_over_udp() && lost > 0 && !is_named)
         .then(|| Warning::new(WarningCode::LossDirectionNotRequested, message))
 }
 

@@ -364,6 +364,9 @@ fn server_that_reports_its_counts_is_never_called_missing() {
         );
         assert!(details.iter().all(|cause| !cause.contains("no echo server listens")), "{details:?}");
     }
+    // The finding names the direction.
+    let some = Report::new(&large_packets(1, Some(2)), &Limits::default());
+    assert!(some.warnings.iter().all(|warning| !warning.message.contains("direction")), "{:?}", some.warnings);
 }
 
 #[test]
