@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::hosts::ServerResults;
+use super::hosts::{HostLog, ServerResults};
 use super::loss_report::LossReportRequester;
 use super::results::PacketObserver;
 use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, StreamKind, WaitResult};
@@ -252,11 +252,14 @@ impl<S: Workload> ClientNode<S> {
 
     /// Detects a pause of this host. `arrived_at` is the time at which the first of the received datagrams arrived.
     fn detect_pause(&mut self, now: Time, arrived_at: Option<Time>) {
-        let is_counting = !self.is_blocked && matches!(self.phase, Phase::Sending(_) | Phase::FinalWait(..));
-        let planned = self.next_deadline().into_iter().chain(arrived_at).min().filter(|_| is_counting);
+        let has_plan = !self.is_blocked
+            && matches!(self.phase, Phase::WaitingForServer(_) | Phase::Sending(_) | Phase::FinalWait(..));
+        let planned = self.next_deadline().into_iter().chain(arrived_at).min().filter(|_| has_plan);
         if let Some(pause) = self.pauses.on_run(now, planned) {
             self.tracker.hosts.this.add_pause(pause, pause.end - pause.start);
-            self.tracker.observer.on_pause(pause);
+            if self.started.is_some() {
+                self.tracker.observer.on_pause(pause);
+            }
         }
     }
 
@@ -311,6 +314,8 @@ impl<S: Workload> ClientNode<S> {
 
     fn start_sending(&mut self, now: Time) {
         self.started = Some(now);
+        // Only a failed wait reports its pauses.
+        self.tracker.hosts.this = HostLog::default();
         self.tracker.progress.start(now);
         self.workload.start(now, &self.tracker);
         if let Some(requester) = &mut self.loss_report_requester {
