@@ -278,11 +278,12 @@ fn kernel_dropped(host: &HostTimingFigures) -> Option<Warning> {
 
 fn address_changed(host: &HostTimingFigures) -> Option<Warning> {
     let first = host.address_changes.first()?;
-    let steps: String = host.address_changes.iter().map(|change| format!(" to {}", change.to)).collect();
+    let steps: Vec<String> = host.address_changes.iter().map(|change| change.to.to_string()).collect();
     let message = format!(
-        "this host's address changed from {}{steps}, and the run continued from the new address. Packets that were in flight then count as \
+        "this host's address changed from {} to {}, and the run continued from the new address. Packets that were in flight then count as \
          dropped by this host",
-        first.from
+        first.from,
+        steps.join(" to ")
     );
     Some(Warning::new(WarningCode::AddressChanged, message))
 }
