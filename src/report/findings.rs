@@ -226,7 +226,7 @@ fn loss_pattern(stream: &StreamStats, outage: Option<Outage>, (lost, ratio): (u6
     }
 }
 
-/// A stall may be a pause of a host that is too short to be detected, or a pause of a server that reports none.
+/// A stall may be a short pause of a host, which is not detected, or a pause of a server that reports none.
 fn stalls(stream: &StreamStats, server_reports_pauses: bool) -> Option<String> {
     let stalls = &stream.stalls;
     let (typical, longest) = (stalls.median_ns()?, stalls.longest_ns()?);

@@ -260,8 +260,8 @@ fn outage_is_reported_with_start_and_end() {
         ]
     );
     // The port was closed before or after the outage.
-    for run in [closed(1_000, 12_000), closed(15_400, 16_000)] {
-        assert!(messages(&run)[0].starts_with("The path was down for 3.2 s"));
+    for (first, last) in [(1_000, 12_000), (15_400, 16_000)] {
+        assert!(messages(&closed(first, last))[0].starts_with("The path was down for 3.2 s"));
     }
     // Other losses are stated without the outage.
     let others = |n: i64| n % 100 == 50 && !(1_000..1_400).contains(&n);

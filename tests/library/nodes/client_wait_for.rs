@@ -47,7 +47,9 @@ fn pause_of_this_host_is_named_only_if_the_wait_fails() {
         poll(&mut node, 0);
         // The process is stopped for 5 s.
         poll(&mut node, 5_000 * MS);
-        replies.iter().for_each(|at| deliver(&mut node, at * MS, peer(), &header(4, 0x8000_0000, 0)));
+        for at in replies {
+            deliver(&mut node, at * MS, peer(), &header(4, 0x8000_0000, 0));
+        }
         while let Some(next) = deadline(&node) {
             poll(&mut node, next.max(5_000 * MS));
         }
