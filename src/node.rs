@@ -11,7 +11,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
-use crate::time::Time;
+use crate::time::{Pause, Time};
 
 /// One or more datagrams that arrived together from one peer.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +100,10 @@ pub trait Node {
     /// Passes the number of datagrams that the system has dropped so far, because the receive buffer of the socket was full. Called after
     /// pauses and at the end.
     fn on_dropped(&mut self, _total: u64) {}
+
+    /// Called after this host's address has been replaced. Since the start of `silence`, nothing has arrived. Packets that were in flight then
+    /// get no reply, because replies to the old address are lost.
+    fn on_address_changed(&mut self, _silence: Pause) {}
 
     /// Called with the number of ICMP port unreachable errors that the system has reported so far.
     /// This call precedes [`Node::poll_transmit`].

@@ -71,6 +71,14 @@ impl HostLog {
         self.total_ns = self.total_ns.saturating_add(saturating_nanos(length));
     }
 
+    /// Records that `dropped` packets, which were in flight during `silence`, get no reply because this host's address changed.
+    pub(super) fn on_address_changed(&mut self, silence: Pause, dropped: u64) {
+        self.dropped += dropped;
+        self.add_pause(silence, Duration::ZERO);
+        // This host did run.
+        self.count -= 1;
+    }
+
     /// Records that the full receive buffer has dropped `total` datagrams so far.
     pub(super) fn set_dropped(&mut self, total: u64) {
         self.dropped += total.saturating_sub(self.dropped_total);
@@ -190,16 +198,15 @@ impl Hosts {
         self.this.paused_within(from, to) || self.server.paused_within(from, to)
     }
 
-    /// The outcome of an unanswered packet. A dropped datagram is attributed to one packet. With `only_paused`, it is attributed only to a
-    /// packet that was in flight while the host paused.
+    /// The outcome of an unanswered packet. A dropped datagram is attributed to one packet that was in flight while the host paused. Without
+    /// `only_paused`, a drop of this host is attributed to any packet. The server's drops may concern other clients.
     pub(super) fn attribute(&mut self, packet: Unanswered, only_paused: bool) -> FinalOutcome {
         let (stream, sent_at, expected_at) = packet;
-        let may_have_dropped =
-            |host: &HostLog| host.dropped > 0 && (!only_paused || host.paused_within(sent_at, expected_at));
-        if may_have_dropped(&self.this) {
+        let was_paused = |host: &HostLog| host.paused_within(sent_at, expected_at);
+        if self.this.dropped > 0 && (!only_paused || was_paused(&self.this)) {
             self.this.dropped -= 1;
             FinalOutcome::DroppedByThisHost
-        } else if self.undelivered[stream] > 0 && may_have_dropped(&self.server) {
+        } else if self.undelivered[stream] > 0 && self.server.dropped > 0 && was_paused(&self.server) {
             self.undelivered[stream] -= 1;
             self.server.dropped -= 1;
             FinalOutcome::DroppedByServerHost
@@ -208,8 +215,8 @@ impl Hosts {
         }
     }
 
-    /// The outcomes of all unanswered packets. Dropped datagrams are attributed first to packets that were in flight while the host paused,
-    /// and then to other packets.
+    /// The outcomes of all unanswered packets. Dropped datagrams are attributed first to packets that were in flight while the host paused.
+    /// The other drops of this host are then attributed to other packets.
     pub(super) fn attribute_all(&mut self, unanswered: &[Unanswered]) -> Vec<FinalOutcome> {
         let mut outcomes: Vec<_> = unanswered.iter().map(|packet| self.attribute(*packet, true)).collect();
         for (packet, outcome) in unanswered.iter().zip(&mut outcomes) {

@@ -196,7 +196,7 @@ impl TimestampMatcher {
     /// Keeps the offset of the response with the minimum RTT. On an asymmetric path, the error of an offset is at most half of the RTT.
     fn update_offset(&mut self, sent_at: Time, received_at: Time, server_us: f64) {
         let rtt_ns = received_at.signed_nanos_since(sent_at);
-        if self.best_offset.is_some_and(|best| best.rtt_ns <= rtt_ns) {
+        if rtt_ns < 0 || self.best_offset.is_some_and(|best| best.rtt_ns <= rtt_ns) {
             return;
         }
         let (t1, t4) = (self.wall_clock.unix_ns_at(sent_at), self.wall_clock.unix_ns_at(received_at));
@@ -349,7 +349,6 @@ mod tests {
     #[test]
     fn clock_offset_is_the_ntp_offset_of_the_response_with_minimum_rtt() {
         let mut matcher = timestamp_matcher();
-        assert_eq!(matcher.best_offset, None);
         send_request(&mut matcher, 0, 5 * MS);
         send_request(&mut matcher, 1, 15 * MS);
         send_request(&mut matcher, 2, 25 * MS);
@@ -358,6 +357,8 @@ mod tests {
             matcher.on_message(&text, Time::from_nanos(at_ms * MS));
             matcher.best_offset.map(|best| (best.offset_ns, best.rtt_ns))
         };
+        // A response that arrived before the request was sent.
+        assert_eq!(on_message(1_700_000_000_000_000, 1_700_000_003_004_000, 4), None);
         // t1 = 0, t4 = 8 ms, t2 = t3 = 3.004 s. The server's clock is (3004 + 2996) / 2 = 3000 ms ahead.
         assert_eq!(on_message(1_700_000_000_000_000, 1_700_000_003_004_000, 13), Some((3_000_000_000, 8_000_000)));
         // t1 = 10 ms, t4 = 12 ms, t2 = t3 = 3.0015 s: (2991.5 + 2989.5) / 2 = 2990.5 ms ahead.

@@ -159,6 +159,9 @@ pub struct RunResults {
     pub is_port_dead: bool,
     /// ICMP "port unreachable" messages received.
     pub port_unreachable: u64,
+    /// When the first and the last of these messages since the start of counting were received, in nanoseconds since this start.
+    #[serde(default)]
+    pub port_unreachable_ns: Option<[i64; 2]>,
     /// Datagrams that belong to no stream of the run. Such datagrams come from another address, are malformed, or have an unexpected type.
     pub stray: u64,
 }
@@ -191,6 +194,7 @@ impl RunResults {
             moqt: None,
             is_port_dead: false,
             port_unreachable: 0,
+            port_unreachable_ns: None,
             stray: 0,
         }
     }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::hosts::ServerResults;
+use super::hosts::{HostLog, ServerResults};
 use super::loss_report::LossReportRequester;
 use super::results::PacketObserver;
 use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, StreamKind, WaitResult};
 use super::sent_packets::{PacketTracker, ReceivedReply, parse_reply};
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::StreamStats;
-use crate::time::{NANOS_PER_SECOND, PauseDetector, Time, saturating_nanos};
+use crate::time::{NANOS_PER_SECOND, Pause, PauseDetector, Time, saturating_nanos};
 use crate::wire::{self, HEADER_LEN, Header, PacketType};
 
 /// Maximum packets sent before the socket is read again. Without this limit, a fast workload could delay the handling of stop
@@ -119,27 +119,30 @@ pub struct ClientNode<S> {
     is_port_dead: bool,
 }
 
-/// ICMP port unreachable errors since the start of counting, while nothing else has arrived.
+/// ICMP port unreachable errors since the start of counting.
 #[derive(Default)]
 struct PortErrors {
     /// All errors, also before counting started.
     total: u64,
     count: u64,
     first_at: Time,
+    last_at: Time,
     /// Whether a datagram has arrived. Then, the port is not dead.
     datagram_received: bool,
 }
 
 impl PortErrors {
-    /// Returns whether the new errors show that the port has been dead since `started`.
-    fn on_total(&mut self, now: Time, total: u64, started: Option<Time>) -> bool {
+    /// Returns whether the new errors show that the port has been dead since `started`. `sent` is the number of sent packets. The firewall of
+    /// this host may cause an error for each packet that it refuses.
+    fn on_total(&mut self, now: Time, total: u64, started: Option<Time>, sent: u64) -> bool {
         let new = total.saturating_sub(self.total);
         self.total = total;
         let Some(started) = started.filter(|_| new > 0) else { return false };
         if self.count == 0 {
             self.first_at = now;
         }
-        self.count += new;
+        self.last_at = now;
+        self.count = (self.count + new).min(sent);
         !self.datagram_received
             && self.count >= MIN_PORT_ERRORS
             && self.first_at <= started + FIRST_PORT_ERROR_TIME
@@ -238,6 +241,8 @@ impl<S: Workload> ClientNode<S> {
         let started = self.started.unwrap_or_default();
         run.pauses = hosts.this.results(started);
         run.is_port_dead = self.is_port_dead;
+        let PortErrors { count, first_at, last_at, .. } = self.port_errors;
+        run.port_unreachable_ns = (count > 0).then(|| [first_at, last_at].map(|at| at.signed_nanos_since(started)));
         let counts = self.loss_report_requester.as_ref().and_then(LossReportRequester::last_counts);
         run.server = hosts.server_results(started).map(|server| ServerResults { counts, ..server });
         run.pacing = Some(pacing);
@@ -247,11 +252,14 @@ impl<S: Workload> ClientNode<S> {
 
     /// Detects a pause of this host. `arrived_at` is the time at which the first of the received datagrams arrived.
     fn detect_pause(&mut self, now: Time, arrived_at: Option<Time>) {
-        let is_counting = !self.is_blocked && matches!(self.phase, Phase::Sending(_) | Phase::FinalWait(..));
-        let planned = self.next_deadline().into_iter().chain(arrived_at).min().filter(|_| is_counting);
+        let has_plan = !self.is_blocked
+            && matches!(self.phase, Phase::WaitingForServer(_) | Phase::Sending(_) | Phase::FinalWait(..));
+        let planned = self.next_deadline().into_iter().chain(arrived_at).min().filter(|_| has_plan);
         if let Some(pause) = self.pauses.on_run(now, planned) {
             self.tracker.hosts.this.add_pause(pause, pause.end - pause.start);
-            self.tracker.observer.on_pause(pause);
+            if self.started.is_some() {
+                self.tracker.observer.on_pause(pause);
+            }
         }
     }
 
@@ -306,6 +314,8 @@ impl<S: Workload> ClientNode<S> {
 
     fn start_sending(&mut self, now: Time) {
         self.started = Some(now);
+        // Only a failed wait reports its pauses.
+        self.tracker.hosts.this = HostLog::default();
         self.tracker.progress.start(now);
         self.workload.start(now, &self.tracker);
         if let Some(requester) = &mut self.loss_report_requester {
@@ -440,8 +450,16 @@ impl<S: Workload> Node for ClientNode<S> {
         self.tracker.hosts.this.set_dropped(total);
     }
 
+    fn on_address_changed(&mut self, silence: Pause) {
+        let unanswered = self.tracker.streams.all().into_iter().flat_map(|stream| stream.overdue(None));
+        let in_flight = unanswered.filter(|(_, sent_at, expected_at)| silence.overlaps(*sent_at, *expected_at));
+        let dropped = in_flight.count() as u64;
+        self.tracker.hosts.this.on_address_changed(silence, dropped);
+    }
+
     fn on_port_unreachable(&mut self, now: Time, total: u64) {
-        let is_dead = self.port_errors.on_total(now, total, self.started);
+        let sent = self.tracker.streams.sent().iter().sum();
+        let is_dead = self.port_errors.on_total(now, total, self.started, sent);
         if is_dead && !self.workload.is_endless() && matches!(self.phase, Phase::Sending(_) | Phase::FinalWait(..)) {
             self.finished_at = Some(now);
             self.is_port_dead = true;

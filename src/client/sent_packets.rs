@@ -190,14 +190,12 @@ impl PacketTracker {
 
     /// Whether every expected reply arrived.
     pub(super) fn is_complete(&self) -> bool {
-        let SentPacketsByStream { audio, ping, keepalive } = &self.streams;
-        [audio, ping, keepalive].iter().all(|sent_packets| sent_packets.is_complete())
+        self.streams.all().iter().all(|sent_packets| sent_packets.is_complete())
     }
 
     /// The latest time at which a packet of any stream times out.
     pub(super) fn deadline(&self) -> Option<Time> {
-        let SentPacketsByStream { audio, ping, keepalive } = &self.streams;
-        [audio, ping, keepalive].iter().filter_map(|sent_packets| sent_packets.deadline(self.config.timeout)).max()
+        self.streams.all().iter().filter_map(|sent_packets| sent_packets.deadline(self.config.timeout)).max()
     }
 }
 
@@ -211,7 +209,11 @@ pub(super) struct SentPacketsByStream {
 impl SentPacketsByStream {
     /// Packets sent so far. The array index is a [`StreamKind`].
     pub(super) fn sent(&self) -> [u64; 3] {
-        [&self.audio, &self.ping, &self.keepalive].map(|sent_packets| sent_packets.stats.sent)
+        self.all().map(|sent_packets| sent_packets.stats.sent)
+    }
+
+    pub(super) fn all(&self) -> [&SentPackets; 3] {
+        [&self.audio, &self.ping, &self.keepalive]
     }
 
     pub(super) fn get(&self, kind: StreamKind) -> &SentPackets {
@@ -417,9 +419,11 @@ impl SentPackets {
         hosts: &Hosts,
         observer: &mut dyn PacketObserver,
     ) {
-        // There is no reply to a packet that was not sent.
-        let is_sent =
-            |index: &u64| !matches!(self.packets[(*index - self.first_index) as usize].state, PacketState::NotSent);
+        // There is no reply to a packet that was not sent, or not yet.
+        let is_sent = |index: &u64| {
+            let packet = &self.packets[(*index - self.first_index) as usize];
+            !matches!(packet.state, PacketState::NotSent) && packet.sent_at <= reply.received_at
+        };
         let Some(index) = self.index_of(reply.sequence).filter(is_sent) else {
             self.on_unmatched();
             return;

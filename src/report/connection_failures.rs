@@ -6,6 +6,9 @@ use super::quantities::format_count;
 use crate::moqt::error_code;
 use crate::signaling::{CloseDiagnosis, ClosePhase, Dialect, ResponseMatching, diagnose};
 
+/// After pauses of this host with this total length, in milliseconds, the server may have closed an idle MOQT connection.
+const IDLE_PAUSE_MS: f64 = 5_000.0;
+
 /// The warnings about the WebSocket connections, the most serious first. `stream` is the evaluated stream.
 pub(super) fn websocket_warnings(report: &Report, stream: Option<&StreamFigures>) -> Vec<Warning> {
     let Some(websocket) = &report.websocket else { return Vec::new() };
@@ -91,7 +94,8 @@ fn websocket_replies_missing(websocket: &WebSocketFigures, stream: Option<&Strea
 pub(super) fn moqt_warnings(report: &Report, stream: Option<&StreamFigures>) -> Vec<Warning> {
     let Some(moqt) = &report.moqt else { return Vec::new() };
     let failure = moqt.connection_failure.as_ref().map(|failure| {
-        let advice = moqt_advice(failure).map_or_else(String::new, |advice| format!(": {advice}"));
+        let is_paused = report.host_timing.as_ref().is_some_and(|host| host.paused_ms >= IDLE_PAUSE_MS);
+        let advice = moqt_advice(failure, is_paused).map_or_else(String::new, |advice| format!(": {advice}"));
         Warning::new(WarningCode::ConnectionFailure, format!("{}{advice}", failure.message))
     });
     let warnings = [
@@ -104,8 +108,9 @@ pub(super) fn moqt_warnings(report: &Report, stream: Option<&StreamFigures>) -> 
     warnings.into_iter().flatten().collect()
 }
 
-/// Advice on a failed MOQT connection; `None` if the message already contains it.
-fn moqt_advice(failure: &ConnectionFailure) -> Option<&'static str> {
+/// Advice on a failed MOQT connection; `None` if the message already contains it. `is_paused` is true if this host paused for at least
+/// [`IDLE_PAUSE_MS`].
+fn moqt_advice(failure: &ConnectionFailure, is_paused: bool) -> Option<&'static str> {
     Some(match (failure.kind, failure.close_code) {
         ("unreachable", _) => return None,
         ("rejected", _) => {
@@ -120,6 +125,7 @@ fn moqt_advice(failure: &ConnectionFailure) -> Option<&'static str> {
             "the report contains the results before the time-out. Try again, and report a bug if the time-out happens again"
         }
         ("closed", Some(error_code::NO_ERROR)) => "the server is shutting down or has ended the session. Try again",
+        ("closed", Some(error_code::INTERNAL_ERROR)) if is_paused => "this host paused, and the idle connection ended",
         ("closed", Some(error_code::INTERNAL_ERROR)) => {
             "the server failed, or this client read too slowly. Check the server's log or give a longer --interval"
         }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::quantities::{RoundTrip, RunProtocol, StreamLabels, format_count, format_share, format_time_ms, micros};
 use crate::client::{AudioResults, RunKind, RunResults, StreamKind};
 use crate::stats::{Outage, StreamStats};
-use crate::time::Time;
+use crate::time::{MIN_PAUSE, Time, saturating_nanos};
 
 /// Minimum duration of an outage, in nanoseconds.
 const MIN_OUTAGE_NS: i64 = 1_000_000_000;
@@ -72,9 +72,8 @@ pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
     };
     let unit = StreamLabels::new(RunProtocol::of_run(run), run.evaluated_stream).request_unit;
     let rtt = RoundTrip::of(run, run.evaluated_stream);
-    let address_changed = run.host_timing.as_ref().is_some_and(|host| !host.address_changes.is_empty());
-    let outage = outage(stream, unit, address_changed);
-    let stalls = stalls(stream);
+    let outage = outage(run, stream, unit);
+    let stalls = stalls(stream, run.server.is_some());
     let reordering = reordering(stream, unit);
     // Stalls and reordering are the more precise findings.
     let is_explained = stalls.is_some() || reordering.is_some();
@@ -151,13 +150,21 @@ fn large_packets(run: &RunResults) -> Option<String> {
     ))
 }
 
-fn outage(stream: &StreamStats, unit: &str, address_changed: bool) -> Option<String> {
+fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<String> {
     let outage = long_outage(stream)?;
-    let start = seconds(outage.started_at.signed_nanos_since(stream.history.started_at().unwrap_or(Time::ZERO)));
+    let [start, end] = [outage.started_at, outage.ended_at]
+        .map(|at| at.signed_nanos_since(stream.history.started_at().unwrap_or(Time::ZERO)));
+    let address_changed = run.host_timing.as_ref().is_some_and(|host| !host.address_changes.is_empty());
+    let port_was_closed = run.port_unreachable_ns.is_some_and(|[first, last]| first <= end && last >= start);
+    let cause = match () {
+        () if address_changed => " The likely cause is the change of this host's address.",
+        () if port_was_closed => " The likely cause is a closed port, because ICMP port unreachable was received.",
+        () => "",
+    };
+    let what = if cause.is_empty() { "The path was down" } else { "No packet returned" };
     let end = if stream.outage.is_last(outage) { "until the end of the run" } else { "then replies arrived again" };
-    let (packets, duration) = (format_count(outage.packets, unit), seconds(outage.duration_ns()));
-    let cause = if address_changed { " The likely cause is the change of this host's address." } else { "" };
-    let what = if address_changed { "No packet returned" } else { "The path was down" };
+    let (packets, duration, start) =
+        (format_count(outage.packets, unit), seconds(outage.duration_ns()), seconds(start));
     Some(format!("{what} for {duration} from {start} on: {packets} lost in a row, {end}.{cause}"))
 }
 
@@ -219,14 +226,17 @@ fn loss_pattern(stream: &StreamStats, outage: Option<Outage>, (lost, ratio): (u6
     }
 }
 
-fn stalls(stream: &StreamStats) -> Option<String> {
+/// A stall may be a short pause of a host, which is not detected, or a pause of a server that reports none.
+fn stalls(stream: &StreamStats, server_reports_pauses: bool) -> Option<String> {
     let stalls = &stream.stalls;
     let (typical, longest) = (stalls.median_ns()?, stalls.longest_ns()?);
+    let is_path = server_reports_pauses && typical.cast_unsigned() >= saturating_nanos(MIN_PAUSE);
+    let what = if is_path { "The path" } else { "The path or a host" };
     let [typical, longest] = [typical, longest].map(milliseconds);
     Some(match (stalls.count(), stalls.regular()) {
-        (1, _) => format!("The path stalled once for about {longest}; the delayed replies then arrived together."),
+        (1, _) => format!("{what} stalled once for about {longest}; the delayed replies then arrived together."),
         (_, Some((count, period))) => format!(
-            "The path stalled {count} times for about {typical}, every {}; the delayed replies then arrived together. \
+            "{what} stalled {count} times for about {typical}, every {}; the delayed replies then arrived together. \
              Regular stalls are typical of Wi-Fi scans, Wi-Fi power saving and periodic tasks.",
             seconds(period)
         ),
@@ -235,8 +245,8 @@ fn stalls(stream: &StreamStats) -> Option<String> {
             let intervals = if count >= MIN_STALLS_FOR_PATTERN { " at irregular intervals" } else { "" };
             let longest = if longest == typical { String::new() } else { format!(", at most {longest}") };
             format!(
-                "The path stalled {count} times{intervals} for about {typical}{longest}; the delayed replies then arrived together. \
-                 Typical causes are Wi-Fi and a busy host on the path."
+                "{what} stalled {count} times{intervals} for about {typical}{longest}; the delayed replies then arrived together. \
+                 Typical causes are Wi-Fi and a busy host."
             )
         }
     })

@@ -68,6 +68,7 @@ fn properties(report: &Report) -> Vec<Property> {
 }
 
 fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
+    use WarningCode::{Paused, SendFailed, ServerPaused, Underruns};
     let interrupted = report.interrupted.map(|signal| format!("interrupted by {}", quantities::signal(signal)));
     let failure = report.connection_failure().map(|failure| failure.message.as_str());
     let mostly_not_sent = report.verdict.mostly_not_sent.clone();
@@ -80,11 +81,11 @@ fn run_completed(report: &Report, error: Option<&str>) -> TestCase {
     // All test cases belong to one run. This test case has the duration of the run, and the other cases have no time. The sum of all times
     // is therefore the duration of the run.
     case.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
-    let is_pause = |code| matches!(code, WarningCode::Paused | WarningCode::ServerPaused | WarningCode::Underruns);
-    let pauses: Vec<String> =
-        report.warnings.iter().filter(|warning| is_pause(warning.code)).map(Warning::lines).collect();
-    if !pauses.is_empty() {
-        case.set_system_out(pauses.join("\n"));
+    let is_named = |code| matches!(code, SendFailed | Paused | ServerPaused | Underruns);
+    let named: Vec<String> =
+        report.warnings.iter().filter(|warning| is_named(warning.code)).map(Warning::lines).collect();
+    if !named.is_empty() {
+        case.set_system_out(named.join("\n"));
     }
     case
 }

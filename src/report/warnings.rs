@@ -205,7 +205,9 @@ fn direction_not_requested(report: &Report, stream: Option<&StreamFigures>) -> O
     // Without any reply, the causes from `no_replies` matter more than the direction of the loss.
     let lost = stream.filter(|stream| stream.has_replies()).map_or(0, |stream| stream.lost);
     let message = "the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server";
-    (report.loss_report.is_none() && report.is_over_udp() && lost > 0)
+    // The finding about large packets names the direction, or why it is unknown.
+    let is_named = report.findings.iter().any(|finding| finding.code == FindingCode::LargePackets);
+    (report.loss_report.is_none() && report.is_over_udp() && lost > 0 && !is_named)
         .then(|| Warning::new(WarningCode::LossDirectionNotRequested, message))
 }
 
@@ -243,8 +245,9 @@ fn server_warnings(server: &ServerFigures) -> Vec<Warning> {
     let paused = paused("the server", server.pauses, server.paused_ms);
     let paused = paused.map(|message| Warning::new(WarningCode::ServerPaused, message));
     let message = format!(
-        "the receive buffer of the server's host was full and dropped {}. Unanswered packets count as dropped by the server's host, as \
-         far as they may be among these datagrams. Start the server with a larger --socket-buffer",
+        "the receive buffer of the server's host was full and dropped {}, perhaps of other clients. Unanswered packets that were in \
+         flight while the server paused count as dropped by its host. Lost packets may also be among these datagrams. Start the server \
+         with a larger --socket-buffer",
         format_count(server.dropped, "datagram")
     );
     let dropped = (server.dropped > 0).then(|| Warning::new(WarningCode::ServerDropped, message));
@@ -274,14 +277,13 @@ fn kernel_dropped(host: &HostTimingFigures) -> Option<Warning> {
 }
 
 fn address_changed(host: &HostTimingFigures) -> Option<Warning> {
-    let (first, last) = (host.address_changes.first()?, host.address_changes.last()?);
-    let times = match host.address_changes.len() {
-        1 => String::new(),
-        n => format!(" in {n} steps"),
-    };
+    let first = host.address_changes.first()?;
+    let steps: Vec<String> = host.address_changes.iter().map(|change| change.to.to_string()).collect();
     let message = format!(
-        "this host's address changed from {} to {}{times}, and the run continued from the new address. Replies to the old address are lost",
-        first.from, last.to
+        "this host's address changed from {} to {}, and the run continued from the new address. Packets that were in flight then count as \
+         dropped by this host",
+        first.from,
+        steps.join(" to ")
     );
     Some(Warning::new(WarningCode::AddressChanged, message))
 }

@@ -8,7 +8,7 @@ use crate::address::canonical_socket_addr;
 use crate::io::stop::StopToken;
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::{AddressChange, HostTiming};
-use crate::time::{MIN_PAUSE, Time};
+use crate::time::{MIN_PAUSE, Pause, Time};
 
 /// Maximum number of batches received before due packets are sent. Otherwise, a flood could delay the due packets.
 const MAX_READS_PER_TURN: usize = 4;
@@ -154,11 +154,11 @@ fn error_name(error: &io::Error) -> String {
 /// Decides when the driver checks this host's address.
 #[derive(Debug, Default)]
 struct AddressCheck {
-    /// When the first packet after the last received packet was sent.
+    /// When the first packet after the last received packet was sent or refused. A successful check resets this time.
     unanswered_since: Option<Time>,
     /// Whether a send was refused since the last check.
     refused: bool,
-    /// A refused send causes no check before this time.
+    /// There is no check before this time.
     next: Time,
 }
 
@@ -168,7 +168,7 @@ impl AddressCheck {
         let is_silent = self.unanswered_since.is_some_and(|since| now >= since + ADDRESS_CHECK_INTERVAL);
         let is_due = now >= self.next && (is_silent || self.refused);
         if is_due {
-            *self = Self { next: now + ADDRESS_CHECK_INTERVAL, ..Self::default() };
+            (self.refused, self.next) = (false, now + ADDRESS_CHECK_INTERVAL);
         }
         is_due
     }
@@ -225,11 +225,17 @@ fn run_loop(
         node.poll_transmit(now, &mut sink);
         let busy = sink.busy;
         if options.follow_address && address_check.is_due(now) {
+            let start = *address_check.unanswered_since.get_or_insert(now);
             // Fails without a route to the peer. The error of the next send then names the reason.
-            if let Ok(Some(change)) = io.follow_address()
-                && host_timing.address_changes.len() < MAX_NOTES
-            {
-                host_timing.address_changes.push(change);
+            let change = io.follow_address();
+            if change.is_ok() {
+                address_check.unanswered_since = None;
+            }
+            if let Ok(Some(change)) = change {
+                node.on_address_changed(Pause { start, end: now });
+                if host_timing.address_changes.len() < MAX_NOTES {
+                    host_timing.address_changes.push(change);
+                }
             }
         }
         let next = node.next_deadline();
@@ -307,6 +313,8 @@ mod tests {
         busy: usize,
         /// Times at which a send is refused.
         refused: Vec<Time>,
+        /// Results of the checks of the address, the last first.
+        checks: Vec<io::Result<Option<AddressChange>>>,
         stop: StopToken,
     }
 
@@ -336,7 +344,7 @@ mod tests {
 
         fn follow_address(&mut self) -> io::Result<Option<AddressChange>> {
             self.log.borrow_mut().push("check address".to_owned());
-            Ok(None)
+            self.checks.pop().unwrap_or(Ok(None))
         }
 
         fn max_segments(&self, _: usize) -> usize {
@@ -385,6 +393,11 @@ mod tests {
 
         fn next_deadline(&self) -> Option<Time> {
             self.times.first().copied()
+        }
+
+        fn on_address_changed(&mut self, silence: Pause) {
+            let [start, end] = [silence.start, silence.end].map(|at| at.as_nanos() / 1_000_000);
+            self.log.borrow_mut().push(format!("silent from {start} to {end} ms"));
         }
     }
 
@@ -490,7 +503,11 @@ mod tests {
         let mut is_due = |ms, refused, unanswered_since: Option<u64>| {
             check.refused |= refused;
             check.unanswered_since = check.unanswered_since.or(unanswered_since.map(Time::from_millis));
-            check.is_due(Time::from_millis(ms))
+            let is_due = check.is_due(Time::from_millis(ms));
+            if is_due {
+                check.unanswered_since = None;
+            }
+            is_due
         };
         assert!(is_due(1_000, true, None));
         assert!(!is_due(1_199, true, None));
@@ -499,6 +516,18 @@ mod tests {
         assert!(!is_due(3_199, false, Some(3_000)));
         assert!(is_due(3_200, false, None));
         assert!(!is_due(3_500, false, None));
+    }
+
+    #[test]
+    fn silence_before_a_new_address_includes_failed_checks() {
+        // The first check after a refused send finds no route.
+        let refused = [3, 100].map(Time::from_millis).to_vec();
+        let change = Some(AddressChange { from: Ipv4Addr::LOCALHOST.into(), to: Ipv4Addr::BROADCAST.into() });
+        let checks = vec![Ok(None), Ok(change), Err(io::ErrorKind::NetworkUnreachable.into())];
+        let script = ScriptedIo { refused, checks, ..ScriptedIo::default() };
+        let (io, _) = run_scripted(script, &[3, 100, 300, 400, 700], IdlePolicy::Finish);
+        let silent: Vec<String> = io.log.take().into_iter().filter(|call| call.starts_with("silent")).collect();
+        assert_eq!(silent, ["silent from 3 to 300 ms"]);
     }
 
     #[test]

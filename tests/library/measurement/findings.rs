@@ -40,6 +40,12 @@ fn messages(run: &RunResults) -> Vec<String> {
     Report::new(run, &Limits::default()).findings.into_iter().map(|finding| finding.message).collect()
 }
 
+/// The findings about a path with stalls. The server reports that it did not pause.
+fn stall_messages(packets: usize, stalls: &[(i64, i64)]) -> Vec<String> {
+    let server = Some(ServerResults::default());
+    messages(&RunResults { server, ..probe(stream(&stalled(packets, 20 * MS, stalls))) })
+}
+
 fn codes(round_trips: &[Option<i64>]) -> Vec<FindingCode> {
     let report = Report::new(&probe(stream(round_trips)), &Limits::default());
     report.findings.into_iter().map(|finding| finding.code).collect()
@@ -95,7 +101,7 @@ fn regular_stalls_are_found_with_their_duration_and_period() {
     }
     let stalls: Vec<(i64, i64)> = (0..6).map(|n| (1_000 * MS + n * 5_000 * MS, 200 * MS)).collect();
     assert_eq!(
-        messages(&probe(stream(&stalled(3_000, 20 * MS, &stalls)))),
+        stall_messages(3_000, &stalls),
         [
             "The path stalled 6 times for about 200 ms, every 5.0 s; the delayed replies then arrived together. Regular stalls are typical of \
           Wi-Fi scans, Wi-Fi power saving and periodic tasks."
@@ -134,13 +140,27 @@ fn irregular_stalls_have_no_period() {
         assert!(stream.stalls.regular().is_none(), "seed {seed}");
     }
     let stalls = [(1_000 * MS, 60 * MS), (3_000 * MS, 100 * MS)];
-    let found = messages(&probe(stream(&stalled(1_000, 20 * MS, &stalls))));
+    let found = stall_messages(1_000, &stalls);
     assert!(found[0].starts_with("The path stalled 2 times for about 100 ms; the delayed"), "{found:?}");
     let stalls = [(1_000, 60), (2_000, 100), (5_000, 80), (7_000, 90), (8_000, 90)].map(|(at, ms)| (at * MS, ms * MS));
-    let found = messages(&probe(stream(&stalled(1_000, 20 * MS, &stalls))));
+    let found = stall_messages(1_000, &stalls);
     assert!(found[0].starts_with("The path stalled 5 times at irregular intervals for about 90 ms, at most 100 ms;"));
-    let once = messages(&probe(stream(&stalled(1_000, 20 * MS, &stalls[..1]))));
+    let once = stall_messages(1_000, &stalls[..1]);
     assert_eq!(once, ["The path stalled once for about 60 ms; the delayed replies then arrived together."]);
+}
+
+#[test]
+fn stall_that_may_be_a_pause_of_a_host_is_not_attributed_to_the_path() {
+    let once = |what: &str, ms: i64| {
+        vec![format!("{what} stalled once for about {ms} ms; the delayed replies then arrived together.")]
+    };
+    let stall = |ms: i64| [(1_000 * MS, ms * MS)];
+    assert_eq!(stall_messages(1_000, &stall(50)), once("The path", 50));
+    // Hosts detect pauses from 50 ms.
+    assert_eq!(stall_messages(1_000, &stall(49)), once("The path or a host", 49));
+    // The server reports no pauses.
+    let unreported = messages(&probe(stream(&stalled(1_000, 20 * MS, &stall(400)))));
+    assert_eq!(unreported, once("The path or a host", 400));
 }
 
 #[test]
@@ -228,6 +248,21 @@ fn outage_is_reported_with_start_and_end() {
           change of this host's address."
         ]
     );
+    let closed = |first: i64, last: i64| RunResults {
+        port_unreachable_ns: Some([first * MS, last * MS]),
+        ..probe(stream(&with_outage(1_210..1_531)))
+    };
+    assert_eq!(
+        messages(&closed(12_101, 12_101)),
+        [
+            "No packet returned for 3.2 s from 12.1 s on: 321 packets lost in a row, then replies arrived again. The likely cause is a closed \
+          port, because ICMP port unreachable was received."
+        ]
+    );
+    // The port was closed before or after the outage.
+    for (first, last) in [(1_000, 12_000), (15_400, 16_000)] {
+        assert!(messages(&closed(first, last))[0].starts_with("The path was down for 3.2 s"));
+    }
     // Other losses are stated without the outage.
     let others = |n: i64| n % 100 == 50 && !(1_000..1_400).contains(&n);
     let mixed: Vec<Option<i64>> =
@@ -329,6 +364,9 @@ fn server_that_reports_its_counts_is_never_called_missing() {
         );
         assert!(details.iter().all(|cause| !cause.contains("no echo server listens")), "{details:?}");
     }
+    // The finding names the direction.
+    let some = Report::new(&large_packets(1, Some(2)), &Limits::default());
+    assert!(some.warnings.iter().all(|warning| !warning.message.contains("direction")), "{:?}", some.warnings);
 }
 
 #[test]

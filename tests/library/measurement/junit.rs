@@ -6,7 +6,7 @@ use std::time::Duration;
 use jamjam_dev::client::{AudioResults, RunResults, StopSignal, StreamKind, WaitResult};
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::{Report, junit};
-use jamjam_dev::stats::StreamStats;
+use jamjam_dev::stats::{HostTiming, StreamStats};
 use roxmltree::{Document, Node};
 
 use runs::{MS, probe, send, stream};
@@ -172,6 +172,19 @@ fn without_expected_replies_sending_is_evaluated() {
     assert_eq!(fine, [case(NOT_INTERRUPTED, "passed"), case("all packets sent", "passed"), intact]);
     let failed = &cases(&quiet(2), &Limits::default(), None)[1];
     assert_eq!(*failed, case("all packets sent", "failure 2 of 5 packets could not be sent"));
+}
+
+#[test]
+fn passing_run_names_the_error_of_refused_packets() {
+    let host_timing =
+        HostTiming { send_errors: vec!["EPERM: Operation not permitted".to_owned()], ..HostTiming::default() };
+    let stats = stream(StreamStats { not_sent: 3, send_failed: 3, ..StreamStats::new() }, [MS; 100]);
+    let run = RunResults { host_timing: Some(host_timing), ..probe(stats) };
+    let text = document(&run, &Limits::default(), None);
+    let document = Document::parse(&text).unwrap();
+    let completed = suite(&document).descendants().find(|node| node.has_tag_name("system-out")).unwrap();
+    assert!(completed.text().unwrap().contains("EPERM"), "{text}");
+    assert_eq!(cases(&run, &Limits::default(), None)[0], case(NOT_INTERRUPTED, "passed"));
 }
 
 #[test]

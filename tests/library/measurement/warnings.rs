@@ -3,7 +3,8 @@
 use crate::measurement::runs;
 use std::time::Duration;
 
-use jamjam_dev::client::{AudioResults, RunResults, ServerResults};
+use jamjam_dev::client::{AudioResults, MoqtFailure, MoqtResults, PauseResults, RunResults, ServerResults};
+use jamjam_dev::moqt::Transport;
 use jamjam_dev::report::Report;
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::stats::{AddressChange, HostTiming, PacingStats, StreamStats};
@@ -153,7 +154,20 @@ fn change_of_address_is_named_with_both_addresses() {
     let once = vec![change("192.0.2.1", "192.0.2.9")];
     assert!(changed(once.clone()).starts_with("this host's address changed from 192.0.2.1 to 192.0.2.9, and"));
     let twice = [once, vec![change("192.0.2.9", "192.0.2.7")]].concat();
-    assert!(changed(twice).starts_with("this host's address changed from 192.0.2.1 to 192.0.2.7 in 2 steps, and"));
+    assert!(changed(twice).starts_with("this host's address changed from 192.0.2.1 to 192.0.2.9 to 192.0.2.7, and"));
+}
+
+#[test]
+fn closed_moqt_connection_after_a_pause_of_this_host_is_attributed_to_it() {
+    let message = |paused_ms: i64| {
+        let failure = Some(MoqtFailure::Closed { code: 1, reason: "reset by peer".to_owned() });
+        let moqt = Some(MoqtResults { failure, ..MoqtResults::new(Transport::Quic, "track", 1) });
+        let pauses = PauseResults { count: 1, total_ns: (paused_ms * MS).cast_unsigned(), recent: Vec::new() };
+        let run = RunResults { host_timing: Some(HostTiming::default()), moqt, pauses, ..probe(StreamStats::new()) };
+        notes(&run).remove(0)
+    };
+    assert!(message(5_000).ends_with(": this host paused, and the idle connection ended"));
+    assert!(message(4_999).contains(": the server failed, or this client read too slowly"), "{}", message(4_999));
 }
 
 #[test]

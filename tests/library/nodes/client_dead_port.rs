@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 use test_support::node_driver;
+use test_support::recording_sink::RecordingSink;
 
 use jamjam_dev::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig, StreamKind};
-use jamjam_dev::node::Node;
+use jamjam_dev::node::{Node, SendStatus};
 use jamjam_dev::report::Report;
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::time::Time;
@@ -64,6 +65,28 @@ fn run_with_any_reply_or_without_continuous_errors_is_complete() {
     assert_eq!(run(UNCHANGED, |ms| ms.saturating_sub(1_500) / 10, &[]).0, complete);
     // A device on the path rejects two packets.
     assert_eq!(run(UNCHANGED, |ms| u64::from(ms > 500) + u64::from(ms > 3_000), &[]).0, complete);
+}
+
+#[test]
+fn errors_of_a_firewall_that_refuses_all_packets_show_no_dead_port() {
+    let probe = ProbeConfig {
+        stream_kind: StreamKind::Ping,
+        count: Some(300),
+        interval: Duration::from_millis(10),
+        payload_len: 64,
+    };
+    let mut node = ClientNode::new(run_config(StreamKind::Ping), ProbeWorkload::new(probe), Box::new(()));
+    let mut sink = RecordingSink::new();
+    for ms in 0..3_000 {
+        let now = Time::from_nanos(ms * MS);
+        // The firewall refuses each ping and also sends ICMP port unreachable.
+        node.on_port_unreachable(now, ms / 10);
+        sink.plan.extend([SendStatus::Failed]);
+        node.poll_transmit(now, &mut sink);
+    }
+    let results = node.into_results("", None, &mut ());
+    let ping = results.ping.expect("pings");
+    assert_eq!((results.is_port_dead, ping.sent, ping.send_failed), (false, 0, 300));
 }
 
 #[test]

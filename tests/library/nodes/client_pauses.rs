@@ -12,7 +12,7 @@ use jamjam_dev::client::{
 };
 use jamjam_dev::node::{Node, Receive};
 use jamjam_dev::stats::StreamStats;
-use jamjam_dev::time::Time;
+use jamjam_dev::time::{Pause, Time};
 
 use node_driver::{MS, deadline, deliver, header, peer, poll, pong, run_config};
 
@@ -204,6 +204,21 @@ fn drops_of_this_host_are_attributed_to_packets_of_the_pause_first() {
 }
 
 #[test]
+fn packets_in_flight_when_the_address_changes_are_dropped_by_this_host() {
+    let mut node = prober(StreamKind::Ping, 300, 10, run_config(StreamKind::Ping));
+    // The path loses ping 10.
+    let is_lost = |bytes: &[u8]| bytes[20..24] == [0, 0, 0, 10];
+    follow(&mut node, 0, 1_000 * MS, |bytes| answered(bytes).filter(|_| !is_lost(bytes)));
+    // The pings of 1,000 to 1,190 ms get no reply. Then, the driver notices the change.
+    follow(&mut node, 1_000 * MS, 1_200 * MS, silent);
+    node.on_address_changed(Pause { start: Time::from_millis(1_000), end: Time::from_millis(1_200) });
+    follow(&mut node, 1_200 * MS, 9_000 * MS, answered);
+    let run = node.into_results("", None, &mut ());
+    assert_eq!(counts(ping(&run)), [300, 0, 279, 1, 20, 0]);
+    assert_eq!((run.pauses.count, run.pauses.total_ns), (0, 0));
+}
+
+#[test]
 fn each_drop_is_attributed_to_one_packet() {
     let mut node = prober(StreamKind::Ping, 4, 10, run_config(StreamKind::Ping));
     follow(&mut node, 0, 9_000 * MS, silent);
@@ -289,22 +304,29 @@ fn pause_of_the_server_is_reported_and_excluded() {
 }
 
 #[test]
-fn packet_that_the_server_received_was_not_dropped_by_its_host() {
-    let mut node = prober(StreamKind::Ping, 300, 10, queried(StreamKind::Ping));
-    // The server's host drops three datagrams: ping 50 and two of other clients. The path loses the pongs 40 and 60.
-    let pings = Cell::new(0);
-    let answer = |bytes: &[u8]| {
-        if stun::is_loss_report_request(bytes) {
-            let (received, dropped) = if pings.get() > 50 { (pings.get() - 1, 13) } else { (0, 10) };
-            return Some(report_with_pings(bytes, received, 0, dropped, &[]));
-        }
-        pings.set(pings.get() + 1);
-        answered(bytes).filter(|_| ![41, 51, 61].contains(&pings.get()))
+fn drop_of_the_server_is_attributed_to_a_packet_of_its_pause_that_it_lacks() {
+    let run = |pauses: &[(u32, u32)]| {
+        let mut node = prober(StreamKind::Ping, 300, 10, queried(StreamKind::Ping));
+        // The server's host drops three datagrams: ping 50 and two of other clients. The path loses the pongs 40 and 60.
+        let pings = Cell::new(0);
+        let answer = |bytes: &[u8]| {
+            if stun::is_loss_report_request(bytes) {
+                let (received, dropped) = if pings.get() > 50 { (pings.get() - 1, 13) } else { (0, 10) };
+                let pauses = if pings.get() > 50 { pauses } else { &[] };
+                return Some(report_with_pings(bytes, received, pauses.len() as u32, dropped, pauses));
+            }
+            pings.set(pings.get() + 1);
+            answered(bytes).filter(|_| ![41, 51, 61].contains(&pings.get()))
+        };
+        follow(&mut node, 0, 9_000 * MS, answer);
+        let run = node.into_results("", None, &mut ());
+        assert_eq!(run.server.as_ref().expect("a report").dropped, 3);
+        counts(ping(&run))
     };
-    follow(&mut node, 0, 9_000 * MS, answer);
-    let run = node.into_results("", None, &mut ());
-    assert_eq!(counts(ping(&run)), [300, 0, 297, 2, 0, 1]);
-    assert_eq!(run.server.expect("a report").dropped, 3);
+    // The server paused from 350 to 650 ms.
+    assert_eq!(run(&[(350, 300)]), [300, 0, 297, 2, 0, 1]);
+    // Without a pause, a stranger's flood may have filled the receive buffer.
+    assert_eq!(run(&[]), [300, 0, 297, 3, 0, 0]);
 }
 
 #[test]
@@ -344,6 +366,18 @@ fn reply_to_a_skipped_packet_is_unmatched() {
     deliver(&mut node, 501 * MS, peer(), &header(4, 1, 0));
     let stream = node.into_results("", Some(Time::from_millis(502)), &mut ()).keepalive.expect("keepalives");
     assert_eq!((stream.unmatched, stream.returned), (1, 0));
+}
+
+#[test]
+fn reply_that_arrived_before_its_packet_was_sent_is_unmatched() {
+    let mut node = prober(StreamKind::Ping, 1, 10, run_config(StreamKind::Ping));
+    let pong = pong(&poll(&mut node, 10 * MS).remove(0));
+    // The server guessed the reply. The client had not read it when it sent the ping.
+    let received_at = Time::from_millis(9);
+    let batch = [Receive { source: peer(), dst_ip: None, received_at, contents: &pong, segment_size: pong.len() }];
+    node.on_datagram(Time::from_millis(11), &batch);
+    let run = node.into_results("", Some(Time::from_millis(12)), &mut ());
+    assert_eq!((ping(&run).unmatched, ping(&run).returned, ping(&run).rtt.min()), (1, 0, None));
 }
 
 #[test]

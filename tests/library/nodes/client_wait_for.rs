@@ -41,6 +41,26 @@ fn wait_sends_ten_keepalives_a_second_and_times_out() {
 }
 
 #[test]
+fn pause_of_this_host_is_named_only_if_the_wait_fails() {
+    let wait = |replies: &[u64]| {
+        let mut node = prober(StreamKind::Ping, Some(6_000));
+        poll(&mut node, 0);
+        // The process is stopped for 5 s.
+        poll(&mut node, 5_000 * MS);
+        for at in replies {
+            deliver(&mut node, at * MS, peer(), &header(4, 0x8000_0000, 0));
+        }
+        while let Some(next) = deadline(&node) {
+            poll(&mut node, next.max(5_000 * MS));
+        }
+        let run = node.into_results("", None, &mut ());
+        (run.ping.expect("the evaluated stream").sent, run.pauses.count, run.pauses.total_ns)
+    };
+    assert_eq!(wait(&[]), (0, 1, 5_000 * MS));
+    assert_eq!(wait(&[5_001]), (2, 0, 0));
+}
+
+#[test]
 fn counting_starts_at_zero_after_the_first_reply() {
     let mut node = prober(StreamKind::Keepalive, Some(10_000));
     let first = poll(&mut node, 0);
