@@ -139,8 +139,10 @@ fn fragment_flood_delays_neither_requests_nor_the_end() {
         let _ = stream.write_all(&[0x01, 0]);
         while stream.write_all(&[0; 8 << 10]).is_ok() {}
     });
-    let options = ["--dialect", "bbx", "--count", "5", "--interval", "200ms", "--timeout", "300ms"];
-    assert_eq!(report(1, server, &options)["streams"]["ping"]["lost"], 5);
+    let options = ["--dialect", "bbx", "--count", "20", "--interval", "100ms", "--timeout", "300ms"];
+    let report = report(1, server, &options);
+    // A busy machine may skip requests.
+    assert!(report["streams"]["ping"]["lost"].as_u64().unwrap() >= 5, "{report:#}");
 }
 
 #[test]
@@ -161,8 +163,8 @@ fn close_frame_is_read_if_the_server_accepts_no_reply() {
     let server = serve(|_, mut connection| {
         let stream = connection.socket.get_mut();
         stream.peek(&mut [0]).unwrap();
-        // A ping and a close frame. The system then resets the connection, because a request is unread.
-        let _ = stream.write_all(&[0x89, 0, 0x88, 2, 0x0f, 0xa1]);
+        // Pings and a close frame. The system then resets the connection, because a request is unread.
+        let _ = stream.write_all(&[&[0x89, 0].repeat(3_000)[..], &[0x88, 2, 0x0f, 0xa1]].concat());
     });
     assert_eq!(report(1, server, &FEW)["websocket"]["connection_failure"]["close_code"], 4001);
 }
