@@ -131,7 +131,7 @@ fn message_flood_neither_hides_replies_nor_delays_the_end() {
 }
 
 #[test]
-fn fragment_flood_delays_neither_requests_nor_the_end() {
+fn fragment_flood_does_not_delay_the_end() {
     let server = serve(|_, mut connection| {
         connection.receive();
         let stream = connection.socket.get_mut();
@@ -139,10 +139,8 @@ fn fragment_flood_delays_neither_requests_nor_the_end() {
         let _ = stream.write_all(&[0x01, 0]);
         while stream.write_all(&[0; 8 << 10]).is_ok() {}
     });
-    let options = ["--dialect", "bbx", "--count", "20", "--interval", "100ms", "--timeout", "300ms"];
-    let report = report(1, server, &options);
-    // A busy machine may skip requests.
-    assert!(report["streams"]["ping"]["lost"].as_u64().unwrap() >= 5, "{report:#}");
+    let report = report(1, server, &FEW);
+    assert!(report["duration_ms"].as_f64().unwrap() < 10_000.0, "{report:#}");
 }
 
 #[test]
