@@ -47,7 +47,8 @@ pub(super) struct WebSocketIo {
     poller: Poller,
     peer: SocketAddr,
     failure: Option<WebSocketFailure>,
-    /// Why nothing more can be sent. This failure is reported only after all data that the server sent earlier has been read.
+    /// Why nothing more can be sent. This failure is reported only after all data that the server sent earlier has been read. The server's
+    /// close frame explains more.
     send_failure: Option<WebSocketFailure>,
     /// When the socket stopped accepting data; `None` if it accepts data.
     blocked_since: Option<Time>,
@@ -87,7 +88,7 @@ impl WebSocketIo {
         let last = self.sockets.len() - 1;
         for (number, socket) in self.sockets.iter_mut().enumerate() {
             let source = if number == last { self.peer } else { IGNORED_SOURCE };
-            let mut failure = socket.flush().err();
+            self.send_failure = self.send_failure.take().or(socket.flush().err());
             for read in 1..=MAX_MESSAGES_PER_READ {
                 match socket.read() {
                     Ok(ReadResult::Text(bytes, at)) => messages.push((source, bytes, at)),
@@ -97,15 +98,13 @@ impl WebSocketIo {
                         break;
                     }
                     Ok(ReadResult::WouldBlock) => break,
-                    Err(error) => {
-                        // The read error replaces an error of `flush`. The server's close frame explains more than a failed write.
-                        failure = Some(error);
+                    Err(failure) => {
+                        self.failure.get_or_insert(failure);
                         break;
                     }
                 }
                 more |= read == MAX_MESSAGES_PER_READ;
             }
-            self.failure = self.failure.take().or(failure);
         }
         if !more {
             self.failure = self.failure.take().or(self.send_failure.take());
@@ -304,10 +303,8 @@ impl NonBlockingWebSocket {
         Self { socket: WebSocket::from_partially_read(stream, after_response, Role::Client, config) }
     }
 
-    /// Returns one message. Reads the stream at most once.
+    /// Returns one message. Reads the stream at most once. Call [`Self::flush`] first, which sends the reply to a ping.
     pub(super) fn read(&mut self) -> Result<ReadResult, WebSocketFailure> {
-        // Sends the replies to pings. Errors are ignored: a server that sent a close frame may have disconnected.
-        let _ = self.socket.flush();
         self.socket.get_mut().may_read = true;
         let received = self.socket.read();
         let stream = self.socket.get_ref();

@@ -140,7 +140,6 @@ fn fragment_flood_does_not_delay_the_end() {
         while stream.write_all(&[0; 8 << 10]).is_ok() {}
     });
     let report = report(1, server, &FEW);
-    assert_eq!(report["streams"]["ping"]["returned"], 0);
     assert!(report["duration_ms"].as_f64().unwrap() < 10_000.0, "{report:#}");
 }
 
@@ -162,8 +161,8 @@ fn close_frame_is_read_if_the_server_accepts_no_reply() {
     let server = serve(|_, mut connection| {
         let stream = connection.socket.get_mut();
         stream.peek(&mut [0]).unwrap();
-        // A ping and a close frame. The system then resets the connection, because a request is unread.
-        let _ = stream.write_all(&[0x89, 0, 0x88, 2, 0x0f, 0xa1]);
+        // Pings and a close frame. The system then resets the connection, because a request is unread.
+        let _ = stream.write_all(&[&[0x89, 0].repeat(3_000)[..], &[0x88, 2, 0x0f, 0xa1]].concat());
     });
     assert_eq!(report(1, server, &FEW)["websocket"]["connection_failure"]["close_code"], 4001);
 }
