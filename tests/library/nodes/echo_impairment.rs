@@ -267,22 +267,21 @@ fn copy_is_charged_like_a_packet_and_both_are_dropped_together() {
     let counters = echo.counters();
     assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (1, two));
     // 600 bytes are enough memory for a packet, but not for a packet with its copy. After the first packet, 600 bytes are left below the
-    // limit of client 1. After the packet of client 2, client 3 may hold half of the 1,656 free bytes.
+    // limit of client 1. After the packets of clients 2 and 3, 600 bytes are left in total.
     receive(&mut echo, Time::ZERO, client(1), &audio(2));
-    receive(&mut echo, Time::ZERO, client(2), &audio(3));
-    receive(&mut echo, Time::ZERO, client(3), &audio(4));
+    for number in [2, 3, 4] {
+        receive(&mut echo, Time::ZERO, client(number), &audio(1 + u32::from(number)));
+    }
     assert_eq!(
         (counters.dropped_client_buffer_full.get(), counters.dropped_buffer_full.get(), counters.received.get()),
-        (1, 1, 2)
+        (1, 1, 3)
     );
-    assert_eq!(counters.buffered_bytes.get(), 2 * two);
-    assert_eq!(drain(&mut echo, Time::from_millis(10)).len(), 4);
+    assert_eq!(counters.buffered_bytes.get(), 3 * two);
+    assert_eq!(drain(&mut echo, Time::from_millis(10)).len(), 6);
     assert_eq!((counters.buffered.get(), counters.buffered_bytes.get()), (0, 0));
     let outcomes: Vec<(u32, ReplyOutcome)> = log.all().iter().map(|event| (event.sequence, event.outcome)).collect();
-    assert_eq!(
-        outcomes,
-        [(2, ReplyOutcome::Dropped), (4, ReplyOutcome::Dropped), (1, ReplyOutcome::Sent), (3, ReplyOutcome::Sent)]
-    );
+    let (dropped, sent) = (ReplyOutcome::Dropped, ReplyOutcome::Sent);
+    assert_eq!(outcomes, [(2, dropped), (5, dropped), (1, sent), (3, sent), (4, sent)]);
 }
 
 #[test]
