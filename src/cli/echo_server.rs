@@ -73,7 +73,7 @@ pub struct Args {
     /// Maximum memory for delayed packets, or off
     ///
     /// Each packet counts as its length plus 100 bytes, or plus 500 bytes with impairment or --outcome-log. Packets beyond the limit
-    /// are dropped and counted. One address (IPv6: /64) may hold at most as much as is free.
+    /// are dropped and counted. One address (IPv6: /64) may hold at most half.
     #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = OrOff(BufferLimits::default().total.map(ByteSize)), help_heading = HEADING_MEMORY)]
     max_buffer: OrOff<ByteSize>,
 

@@ -84,6 +84,11 @@ impl DatagramStore {
     fn locate(&self, position: u64) -> (usize, usize) {
         ((position / CHUNK_LEN as u64 - self.removed) as usize, (position % CHUNK_LEN as u64) as usize)
     }
+
+    #[cfg(test)]
+    pub(super) fn allocated(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.bytes.capacity()).chain(self.spare.iter().map(Vec::capacity)).sum()
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::counters::Counters;
-use super::reply::{NewReplies, QueuedReply, ReplyClass};
+use super::reply::{NewReplies, QueuedReply, ReplyClass, ReplyKey};
 use crate::address::canonical_socket_addr;
 use crate::impairment::{Impairer, ImpairmentDecision, LossCause};
 use crate::time::Time;
@@ -116,8 +116,7 @@ pub(super) struct ImpairedReplies {
     impairer: Impairer,
     observer: Box<dyn ReplyObserver>,
     counters: Arc<Counters>,
-    /// By the position of the stored datagram.
-    replies: HashMap<u64, ImpairedReply>,
+    replies: HashMap<ReplyKey, ImpairedReply>,
     /// Entries exist while replies to a client are queued.
     order_by_client: HashMap<(ReplyClass, SocketAddr), ClientOrder>,
 }
@@ -127,9 +126,9 @@ impl ImpairedReplies {
         Self { impairer, observer, counters, replies: HashMap::new(), order_by_client: HashMap::new() }
     }
 
-    /// Whether the reply at `position` is impaired. STUN responses and loop checks never are.
-    pub(super) fn contains(&self, position: u64) -> bool {
-        self.replies.contains_key(&position)
+    /// Whether a queued reply is impaired. STUN responses and loop checks never are.
+    pub(super) fn contains(&self, key: ReplyKey) -> bool {
+        self.replies.contains_key(&key)
     }
 
     /// Decides what happens to a reply. `None` if it is lost.
@@ -162,11 +161,10 @@ impl ImpairedReplies {
         Some((decision, event))
     }
 
-    /// Adds the reply at `position`, for which `charged` bytes were charged. Returns when the reply is due.
+    /// Adds a reply, for which `charged` bytes were charged. Returns when the reply is due.
     pub(super) fn insert(
         &mut self,
-        position: u64,
-        class: ReplyClass,
+        key: ReplyKey,
         decision: ImpairmentDecision,
         event: ReplyEvent,
         unimpaired_due: Time,
@@ -174,7 +172,7 @@ impl ImpairedReplies {
     ) -> Time {
         let order = self
             .order_by_client
-            .entry((class, event.client))
+            .entry((key.0, event.client))
             .or_insert(ClientOrder { last_due: Time::ZERO, queued: 0 });
         order.queued += 1;
         let mut due = (unimpaired_due + decision.jitter).max(order.last_due);
@@ -192,14 +190,14 @@ impl ImpairedReplies {
             copy_spacing: Duration::ZERO,
             charged,
         };
-        self.replies.insert(position, reply);
+        self.replies.insert(key, reply);
         due
     }
 
     /// Enters a due reply into the queue of the bandwidth limit, if there is one and the reply was not in it. Returns when the reply leaves
     /// that queue.
     pub(super) fn enter_bottleneck(&mut self, queued: &QueuedReply) -> Option<Result<Time, BottleneckFull>> {
-        let reply = self.replies.get_mut(&queued.position).filter(|reply| reply.awaits_bottleneck)?;
+        let reply = self.replies.get_mut(&queued.key()).filter(|reply| reply.awaits_bottleneck)?;
         let size = (queued.len(), reply.copies_left);
         let Some(departure) = self.impairer.enter_bottleneck(queued.due, size, queued.path.peer.ip()) else {
             return Some(Err(BottleneckFull));
@@ -211,8 +209,8 @@ impl ImpairedReplies {
     }
 
     /// Records that a copy was sent, or that sending it failed. If another copy is left, returns the time to wait before it.
-    pub(super) fn next_copy(&mut self, position: u64, is_sent: bool) -> Option<Duration> {
-        let reply = self.replies.get_mut(&position)?;
+    pub(super) fn next_copy(&mut self, key: ReplyKey, is_sent: bool) -> Option<Duration> {
+        let reply = self.replies.get_mut(&key)?;
         reply.event.copies_sent += u8::from(is_sent);
         reply.copies_left -= 1;
         (reply.copies_left > 0).then(|| {
@@ -223,7 +221,7 @@ impl ImpairedReplies {
 
     /// Removes a reply and reports its outcome. If a copy was sent, the outcome is [`ReplyOutcome::Sent`]. Returns the charged bytes.
     pub(super) fn finish(&mut self, queued: &QueuedReply, outcome: ReplyOutcome) -> Option<u64> {
-        let ImpairedReply { event, charged, .. } = self.replies.remove(&queued.position)?;
+        let ImpairedReply { event, charged, .. } = self.replies.remove(&queued.key())?;
         let client = (queued.class, event.client);
         if let Some(order) = self.order_by_client.get_mut(&client) {
             order.queued -= 1;
@@ -280,7 +278,7 @@ mod tests {
         assert!(queued <= PACKET_OVERHEAD, "{queued}");
         // A hash table has one more byte per slot, and doubles its slots when 7 of 8 are in use. Therefore, 16 slots may be allocated for only
         // 7 entries. The last of the three tables contains the memory of each client.
-        let tables = size_of::<(u64, ImpairedReply)>()
+        let tables = size_of::<(ReplyKey, ImpairedReply)>()
             + size_of::<((ReplyClass, SocketAddr), ClientOrder)>()
             + size_of::<(u64, u64)>();
         let impaired = queued + (tables + 3) * 16 / 7;

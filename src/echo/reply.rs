@@ -50,13 +50,16 @@ pub(super) struct NewReplies<'a> {
     pub(super) segment_size: usize,
 }
 
+/// The class of a queued reply, and its position in the store of this class.
+pub(super) type ReplyKey = (ReplyClass, u64);
+
 /// One or more queued datagrams of one client. Each has `segment_size` bytes, but the last may be shorter.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct QueuedReply {
     /// When the datagrams may be sent. Later than `due` if they exceeded the limits of their address when they were due. They then already
     /// count towards these limits. Immediate replies that are not impaired have [`Time::ZERO`], so that they precede AUDIO that is late.
     pub(super) at: Time,
-    /// Position of the bytes in the store, which increases with each stored datagram.
+    /// Position of the bytes in the store of the class, which increases with each stored datagram.
     pub(super) position: u64,
     pub(super) due: Time,
     pub(super) path: ReplyPath,
@@ -66,6 +69,11 @@ pub(super) struct QueuedReply {
 }
 
 impl QueuedReply {
+    /// Identifies the reply while its bytes are stored.
+    pub(super) fn key(&self) -> ReplyKey {
+        (self.class, self.position)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len as usize
     }

@@ -66,7 +66,8 @@ enum BufferFull {
 /// The queue.
 pub(super) struct ReplyQueue {
     queued: BinaryHeap<Reverse<QueuedReply>>,
-    store: DatagramStore,
+    /// The bytes of each class. In a common store, an AUDIO packet with a long delay could keep a chunk of immediate replies that have left.
+    stores: [DatagramStore; 2],
     /// Limits of each class.
     limits: [BufferLimits; 2],
     /// Memory of each class, in bytes.
@@ -94,7 +95,7 @@ impl ReplyQueue {
     ) -> Self {
         Self {
             queued: BinaryHeap::new(),
-            store: DatagramStore::default(),
+            stores: Default::default(),
             limits: [limits, IMMEDIATE_REPLY_LIMITS],
             held: [0; 2],
             held_by_share: vec![[0; 2]; SHARES],
@@ -148,7 +149,7 @@ impl ReplyQueue {
         }
         let mut rest = &contents[..contents.len().min(accepted * segment_size)];
         while !rest.is_empty() {
-            let Ok((position, len)) = self.store.push(rest, segment_size) else {
+            let Ok((position, len)) = self.stores[class as usize].push(rest, segment_size) else {
                 let packets = rest.len().div_ceil(segment_size);
                 self.release(path, class, cost(rest.len(), packets, PACKET_OVERHEAD));
                 self.count_dropped(class, BufferFull::OutOfMemory, packets);
@@ -180,7 +181,7 @@ impl ReplyQueue {
         let copies = usize::from(decision.copies);
         let charged = cost(len * copies, copies, IMPAIRED_PACKET_OVERHEAD);
         let stored = self.charge(path, class, charged, charged).map_err(|(_, full)| full).and_then(|()| {
-            self.store.push(new.contents, len).map_err(|_| {
+            self.stores[class as usize].push(new.contents, len).map_err(|_| {
                 self.release(path, class, charged);
                 BufferFull::OutOfMemory
             })
@@ -188,7 +189,7 @@ impl ReplyQueue {
         let Some(impaired) = &mut self.impaired else { return 0 };
         match stored {
             Ok((position, _)) => {
-                let due = impaired.insert(position, class, decision, event, new.received_at + new.delay, charged);
+                let due = impaired.insert((class, position), decision, event, new.received_at + new.delay, charged);
                 let (len, segment_size) = (len as u32, len as u16);
                 self.enqueue(QueuedReply { at: due, position, due, path, len, segment_size, class });
                 1
@@ -218,7 +219,7 @@ impl ReplyQueue {
             let transmit = Transmit {
                 destination: path.peer,
                 src_ip: path.src_ip,
-                contents: self.store.get(reply.position, reply.len()),
+                contents: self.stores[class as usize].get(reply.position, reply.len()),
                 segment_size: reply.segment_size(),
             };
             let counts = class == ReplyClass::Audio && !reply.was_postponed();
@@ -250,7 +251,7 @@ impl ReplyQueue {
                 }
             }
             let is_sent = status == SendStatus::Sent;
-            match self.impaired.as_mut().and_then(|impaired| impaired.next_copy(reply.position, is_sent)) {
+            match self.impaired.as_mut().and_then(|impaired| impaired.next_copy(reply.key(), is_sent)) {
                 Some(spacing) => {
                     let due = reply.due + spacing;
                     self.queued.push(Reverse(QueuedReply { at: due, due, ..reply }));
@@ -283,7 +284,7 @@ impl ReplyQueue {
     fn pop_due(&mut self, now: Time, max_segments: impl Fn(usize) -> usize) -> Option<QueuedReply> {
         let is_due = |queued: &BinaryHeap<Reverse<QueuedReply>>| queued.peek().is_some_and(|next| next.0.at <= now);
         let Reverse(mut reply) = is_due(&self.queued).then(|| self.queued.pop())??;
-        if self.impaired.as_ref().is_some_and(|impaired| impaired.contains(reply.position)) {
+        if self.impaired.as_ref().is_some_and(|impaired| impaired.contains(reply.key())) {
             return Some(reply);
         }
         let max_len = (max_segments(reply.segment_size()).max(1) * reply.segment_size()) as u32;
@@ -323,7 +324,7 @@ impl ReplyQueue {
     fn finish(&mut self, reply: &QueuedReply, outcome: ReplyOutcome) {
         let impaired = self.impaired.as_mut().and_then(|impaired| impaired.finish(reply, outcome));
         let charged = impaired.unwrap_or_else(|| cost(reply.len(), reply.segment_count(), PACKET_OVERHEAD));
-        self.store.remove(reply.position, reply.len());
+        self.stores[reply.class as usize].remove(reply.position, reply.len());
         self.release(reply.path, reply.class, charged);
         if reply.class == ReplyClass::Audio {
             self.queued_audio -= reply.segment_count();
@@ -407,4 +408,46 @@ fn client_digest(peer: SocketAddr, class: ReplyClass) -> u64 {
     let mut hasher = DefaultHasher::new();
     (peer, class).hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::echo::AdmissionConfig;
+
+    struct Accepting;
+
+    impl TransmitSink for Accepting {
+        fn send(&mut self, _: Transmit<'_>) -> SendStatus {
+            SendStatus::Sent
+        }
+
+        fn max_segments(&self, _: usize) -> usize {
+            1
+        }
+    }
+
+    #[test]
+    fn delayed_audio_keeps_no_memory_of_sent_immediate_replies() {
+        let counters = Arc::<Counters>::default();
+        let mut admission = Admission::new(AdmissionConfig::default(), Duration::ZERO, Arc::clone(&counters));
+        let mut queue = ReplyQueue::new(BufferLimits::default(), MemoryBudget::new(None), None, counters);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 5_000));
+        let path = ReplyPath { peer, src_ip: None, is_limited: false, network: 0 };
+        let (long, short) = (vec![0; 60_000], [0; 12]);
+        for millis in 0..100 {
+            let received_at = Time::from_millis(millis);
+            let mut push = |class, delay, contents: &[u8]| {
+                queue.push(path, NewReplies { class, received_at, delay, contents, segment_size: contents.len() })
+            };
+            assert_eq!(push(ReplyClass::Audio, Duration::from_secs(3_600), &short), 1);
+            (0..4).for_each(|_| assert_eq!(push(ReplyClass::Immediate, Duration::ZERO, &long), 1));
+            assert!(queue.send_due(received_at, &mut Accepting, &mut admission));
+        }
+        assert_eq!(queue.audio_len(), 100);
+        let allocated: usize = queue.stores.iter().map(DatagramStore::allocated).sum();
+        assert!(allocated <= 4 << 20, "{allocated}");
+    }
 }

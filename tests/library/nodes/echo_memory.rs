@@ -33,7 +33,7 @@ fn server(total: Option<u64>, per_client: Option<u64>) -> EchoServer {
     })
 }
 
-/// An AUDIO packet of 100 bytes, which counts as 200 bytes in the delay line.
+/// An AUDIO packet of 100 bytes, which counts as 200 bytes in the queue.
 fn audio() -> Vec<u8> {
     let mut bytes = vec![1, 1];
     bytes.resize(100, 0);
@@ -137,7 +137,7 @@ fn memory_is_released_when_packets_leave_or_are_dropped() {
 }
 
 #[test]
-fn keepalive_is_answered_while_the_delay_line_is_full() {
+fn keepalive_is_answered_while_the_audio_memory_is_full() {
     let mut echo = server(Some(2_000), Some(2_000));
     receive(&mut echo, client(1), &audio().repeat(10), 100);
     assert_eq!(echo.counters().dropped_buffer_full.get(), 5);
