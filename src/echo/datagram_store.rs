@@ -6,11 +6,8 @@
 
 use std::collections::{TryReserveError, VecDeque};
 
-/// Capacity of a chunk. The longest datagrams leave less than a fifth of a chunk unused.
-const CHUNK_LEN: usize = 256 * 1024;
-
-/// Number of empty chunks kept for reuse: enough for a steady stream to allocate nothing.
-const MAX_SPARE_CHUNKS: usize = 2;
+/// Capacity of a chunk. The longest datagrams leave at most an eighth of a chunk unused.
+const CHUNK_LEN: usize = 512 * 1024;
 
 /// The stored bytes.
 #[derive(Default)]
@@ -18,7 +15,8 @@ pub(super) struct DatagramStore {
     chunks: VecDeque<Chunk>,
     /// Number of chunks removed from the front of `chunks`.
     removed: u64,
-    spare: Vec<Vec<u8>>,
+    /// An empty chunk, kept so that a steady stream allocates nothing.
+    spare: Vec<u8>,
 }
 
 struct Chunk {
@@ -33,7 +31,7 @@ impl DatagramStore {
     pub(super) fn push(&mut self, datagrams: &[u8], segment_size: usize) -> Result<(u64, usize), TryReserveError> {
         let first = datagrams.len().min(segment_size);
         if self.chunks.back().is_none_or(|chunk| CHUNK_LEN - chunk.bytes.len() < first) {
-            let mut bytes = self.spare.pop().unwrap_or_default();
+            let mut bytes = std::mem::take(&mut self.spare);
             bytes.try_reserve_exact(CHUNK_LEN)?;
             self.chunks.push_back(Chunk { bytes, live: 0 });
         }
@@ -70,10 +68,7 @@ impl DatagramStore {
         if is_last {
             return;
         }
-        let bytes = std::mem::take(&mut chunk.bytes);
-        if self.spare.len() < MAX_SPARE_CHUNKS {
-            self.spare.push(bytes);
-        }
+        self.spare = std::mem::take(&mut chunk.bytes);
         while self.chunks.front().is_some_and(|chunk| chunk.bytes.capacity() == 0) {
             self.chunks.pop_front();
             self.removed += 1;
@@ -87,7 +82,7 @@ impl DatagramStore {
 
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.bytes.capacity()).chain(self.spare.iter().map(Vec::capacity)).sum()
+        self.chunks.iter().map(|chunk| chunk.bytes.capacity()).sum::<usize>() + self.spare.capacity()
     }
 }
 
@@ -123,7 +118,7 @@ mod tests {
                 prop_assert_eq!(store.get(position, bytes.len()), &bytes[..]);
                 store.remove(position, bytes.len());
             }
-            prop_assert!(store.chunks.len() <= 1 && store.spare.len() <= MAX_SPARE_CHUNKS);
+            prop_assert!(store.allocated() <= 2 * CHUNK_LEN);
         }
     }
 

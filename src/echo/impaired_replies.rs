@@ -5,7 +5,7 @@
 //! cannot let a reply overtake the previous reply of its class. Instead, the due time of the previous reply applies to both replies.
 //! Within a class, only a reply that is reordered on purpose may be overtaken.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,14 +116,14 @@ pub(super) struct ImpairedReplies {
     impairer: Impairer,
     observer: Box<dyn ReplyObserver>,
     counters: Arc<Counters>,
-    replies: HashMap<ReplyKey, ImpairedReply>,
+    replies: BTreeMap<ReplyKey, ImpairedReply>,
     /// Entries exist while replies to a client are queued.
     order_by_client: HashMap<(ReplyClass, SocketAddr), ClientOrder>,
 }
 
 impl ImpairedReplies {
     pub(super) fn new(impairer: Impairer, observer: Box<dyn ReplyObserver>, counters: Arc<Counters>) -> Self {
-        Self { impairer, observer, counters, replies: HashMap::new(), order_by_client: HashMap::new() }
+        Self { impairer, observer, counters, replies: BTreeMap::new(), order_by_client: HashMap::new() }
     }
 
     /// Whether a queued reply is impaired. STUN responses and loop checks never are.
@@ -229,9 +229,9 @@ impl ImpairedReplies {
                 self.order_by_client.remove(&client);
             }
         }
-        // Frees the memory of tables that had many entries.
-        if self.replies.is_empty() && self.replies.capacity() > 1_024 {
-            (self.replies, self.order_by_client) = (HashMap::new(), HashMap::new());
+        // Frees the memory of a table that had many clients.
+        if self.order_by_client.is_empty() && self.order_by_client.capacity() > 1_024 {
+            self.order_by_client = HashMap::new();
         }
         let outcome = if event.copies_sent > 0 { ReplyOutcome::Sent } else { outcome };
         self.report(ReplyEvent { outcome, ..event });
@@ -276,12 +276,12 @@ mod tests {
     fn overhead_covers_the_memory_of_a_queued_reply() {
         let queued = size_of::<QueuedReply>();
         assert!(queued <= PACKET_OVERHEAD, "{queued}");
-        // A hash table has one more byte per slot, and doubles its slots when 7 of 8 are in use. Therefore, 16 slots may be allocated for only
-        // 7 entries. The last of the three tables contains the memory of each client.
-        let tables = size_of::<(ReplyKey, ImpairedReply)>()
-            + size_of::<((ReplyClass, SocketAddr), ClientOrder)>()
-            + size_of::<(u64, u64)>();
-        let impaired = queued + (tables + 3) * 16 / 7;
+        // Every node of a B-tree has room for 11 entries, and contains at least 5 or 6. A hash table has one more byte per slot, and doubles its
+        // slots when 7 of 8 are in use. Therefore, 16 slots may be allocated for only 7 entries. The last table contains the memory of each
+        // client.
+        let tree = size_of::<(ReplyKey, ImpairedReply)>() * 11 / 6;
+        let tables = size_of::<((ReplyClass, SocketAddr), ClientOrder)>() + 1 + size_of::<(u64, u64)>() + 1;
+        let impaired = queued + tree + tables * 16 / 7;
         assert!(impaired <= IMPAIRED_PACKET_OVERHEAD, "{impaired}");
     }
 }
