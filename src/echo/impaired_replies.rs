@@ -116,6 +116,7 @@ pub(super) struct ImpairedReplies {
     impairer: Impairer,
     observer: Box<dyn ReplyObserver>,
     counters: Arc<Counters>,
+    /// STUN responses and loop checks are queued, but not impaired.
     replies: BTreeMap<ReplyKey, ImpairedReply>,
     /// Entries exist while replies to a client are queued.
     order_by_client: HashMap<(ReplyClass, SocketAddr), ClientOrder>,
@@ -124,11 +125,6 @@ pub(super) struct ImpairedReplies {
 impl ImpairedReplies {
     pub(super) fn new(impairer: Impairer, observer: Box<dyn ReplyObserver>, counters: Arc<Counters>) -> Self {
         Self { impairer, observer, counters, replies: BTreeMap::new(), order_by_client: HashMap::new() }
-    }
-
-    /// Whether a queued reply is impaired. STUN responses and loop checks never are.
-    pub(super) fn contains(&self, key: ReplyKey) -> bool {
-        self.replies.contains_key(&key)
     }
 
     /// Decides what happens to a reply. `None` if it is lost.

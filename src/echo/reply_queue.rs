@@ -1,7 +1,6 @@
 //! The queue of all replies, ordered by the time at which each may be sent. Memory is limited per client, per address and in total.
 //!
-//! Replies to one client that are stored one after the other and due together leave as one segmented send, without a copy. Impaired replies
-//! leave one by one.
+//! Replies to one client that are stored one after the other and due together leave as one segmented send, without a copy.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -280,11 +279,12 @@ impl ReplyQueue {
         self.queued.push(Reverse(reply));
     }
 
-    /// Removes the first reply if it is due, with the replies that may leave in the same segmented send.
+    /// Removes the first reply if it is due, with the replies that may leave in the same segmented send. With impairment, each datagram leaves
+    /// alone.
     fn pop_due(&mut self, now: Time, max_segments: impl Fn(usize) -> usize) -> Option<QueuedReply> {
         let is_due = |queued: &BinaryHeap<Reverse<QueuedReply>>| queued.peek().is_some_and(|next| next.0.at <= now);
         let Reverse(mut reply) = is_due(&self.queued).then(|| self.queued.pop())??;
-        if self.impaired.as_ref().is_some_and(|impaired| impaired.contains(reply.key())) {
+        if self.impaired.is_some() {
             return Some(reply);
         }
         let max_len = (max_segments(reply.segment_size()).max(1) * reply.segment_size()) as u32;

@@ -14,6 +14,7 @@ use jamjam_dev::impairment::{BandwidthLimit, GilbertModel, Impairment};
 use jamjam_dev::node::{Node, Receive, SendStatus};
 use jamjam_dev::time::Time;
 use jamjam_dev::wire::PacketType;
+use jamjam_dev::wire::stun::{CountsRequestTime, counts_request};
 use proptest::prelude::*;
 
 use recording_sink::RecordingSink;
@@ -151,6 +152,17 @@ fn immediate_replies_do_not_wait_for_audio() {
     receive(&mut echo, Time::ZERO, client(1), &packet(5, 1, 12));
     let left = drain(&mut echo, Time::from_millis(5));
     assert_eq!(left.iter().map(|(_, bytes)| bytes[1]).collect::<Vec<_>>(), [4, 6]);
+}
+
+#[test]
+fn keepalive_after_a_stun_request_has_an_outcome() {
+    let (mut echo, log) = server(10 * MS, Impairment::default());
+    receive(&mut echo, Time::ZERO, client(1), &counts_request([9; 12], CountsRequestTime::DuringRun));
+    receive(&mut echo, Time::ZERO, client(1), &packet(4, 7, 0));
+    assert_eq!(drain(&mut echo, Time::ZERO).len(), 2);
+    let outcomes: Vec<(u32, ReplyOutcome)> = log.all().iter().map(|event| (event.sequence, event.outcome)).collect();
+    assert_eq!(outcomes, [(7, ReplyOutcome::Sent)]);
+    assert_eq!(echo.counters().buffered_bytes.get(), 0);
 }
 
 #[test]
