@@ -32,10 +32,10 @@ impl RepetitionLimit {
     pub(super) const REPEATED_KEEPALIVES: Self = Self { interval: Duration::from_millis(100), burst: 10 };
 
     /// Loop checks sent to one source. Two checks may follow each other without a pause, because one check may be lost.
-    pub(super) const LOOP_CHECK: Self = Self { interval: Duration::from_millis(30_000), burst: 2 };
+    pub(super) const LOOP_CHECK: Self = Self { interval: Duration::from_secs(30), burst: 2 };
 
     /// How long a source that returned a loop check is treated as an echo server.
-    pub(super) const ECHO_SERVER: Self = Self { interval: Duration::from_millis(60_000), burst: 1 };
+    pub(super) const ECHO_SERVER: Self = Self { interval: Duration::from_secs(60), burst: 1 };
 
     /// The limit on copies of one AUDIO packet at a server that delays AUDIO by `delay`. In a loop between two servers, one pass takes both
     /// delays plus the round-trip time. At the server with the longer delay, the interval between answered copies is also longer. If the

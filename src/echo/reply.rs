@@ -1,5 +1,7 @@
-//! A reply: where it goes, when it may be sent, and where its bytes are.
+//! A reply: where it goes, when it may be sent, and where its bytes are. The order of all replies.
 
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -95,7 +97,95 @@ impl QueuedReply {
         // Only the last datagram of a segmented send may be shorter.
         let fits = next.segment_size == self.segment_size
             || (next.len < u32::from(self.segment_size) && next.len <= u32::from(next.segment_size));
-        fits && self.len() % self.segment_size() == 0
+        fits && self.len().is_multiple_of(self.segment_size())
             && (self.class, self.path, self.was_postponed()) == (next.class, next.path, next.was_postponed())
+    }
+}
+
+/// Number of replies in a block. Blocks are so large that their memory returns to the system at once.
+const BLOCK_LEN: usize = 2_048;
+
+/// Queued replies in the order in which they may be sent. With a constant delay, nearly all replies arrive in this order.
+#[derive(Default)]
+pub(super) struct OrderedReplies {
+    /// Replies that were pushed in order. Blocks have a fixed length, so that growing copies nothing. Only a single block may be empty.
+    in_order: VecDeque<VecDeque<QueuedReply>>,
+    /// An empty block, kept so that a steady stream allocates nothing.
+    spare: VecDeque<QueuedReply>,
+    others: BinaryHeap<Reverse<QueuedReply>>,
+}
+
+impl OrderedReplies {
+    pub(super) fn push(&mut self, reply: QueuedReply) {
+        let last = self.in_order.back();
+        if last.and_then(VecDeque::back).is_some_and(|last| reply < *last) {
+            self.others.push(Reverse(reply));
+            return;
+        }
+        if last.is_none_or(|block| block.len() == BLOCK_LEN) {
+            let mut block = std::mem::take(&mut self.spare);
+            block.reserve_exact(BLOCK_LEN);
+            self.in_order.push_back(block);
+        }
+        if let Some(block) = self.in_order.back_mut() {
+            block.push_back(reply);
+        }
+    }
+
+    /// The first reply.
+    pub(super) fn peek(&self) -> Option<&QueuedReply> {
+        let others = self.others.peek().map(|Reverse(reply)| reply);
+        self.in_order.front().and_then(VecDeque::front).into_iter().chain(others).min()
+    }
+
+    /// Removes the first reply.
+    pub(super) fn pop(&mut self) -> Option<QueuedReply> {
+        let first = *self.peek()?;
+        if self.others.peek().is_some_and(|Reverse(other)| *other == first) {
+            let capacity = self.others.capacity();
+            if capacity > BLOCK_LEN && self.others.len() < capacity / 4 {
+                self.others.shrink_to(capacity / 2);
+            }
+            return self.others.pop().map(|Reverse(reply)| reply);
+        }
+        let block = self.in_order.front_mut()?;
+        block.pop_front();
+        if block.is_empty() && self.in_order.len() > 1 {
+            self.spare = self.in_order.pop_front().unwrap_or_default();
+        }
+        Some(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn replies_leave_in_the_order_of_their_times(
+            steps in prop::collection::vec((0u64..100, prop::collection::vec(0u64..5_000, 0..1_500), 0usize..1_500), 1..12),
+        ) {
+            let path = ReplyPath { peer: ([192, 0, 2, 1], 1).into(), src_ip: None, is_limited: true, network: 0 };
+            let (mut replies, mut model) = (OrderedReplies::default(), std::collections::BTreeSet::new());
+            let (mut now, mut position) = (0, 0);
+            for (passed, early, popped) in steps {
+                for early in early {
+                    // Most replies arrive in order.
+                    now += passed;
+                    position += 1;
+                    let at = Time::from_nanos(now + 5_000 - if early % 4 == 0 { early } else { 0 });
+                    let class = ReplyClass::Audio;
+                    replies.push(QueuedReply { at, position, due: at, path, len: 12, segment_size: 12, class });
+                    model.insert((at, position));
+                }
+                for _ in 0..popped {
+                    let first = replies.pop().map(|reply| (reply.at, reply.position));
+                    prop_assert_eq!(first, model.pop_first());
+                }
+            }
+            prop_assert!(replies.in_order.len() * BLOCK_LEN <= 2 * BLOCK_LEN + model.len());
+        }
     }
 }

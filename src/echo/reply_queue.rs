@@ -2,10 +2,8 @@
 //!
 //! Replies to one client that are stored one after the other and due together leave as one segmented send, without a copy.
 
-use std::cmp::Reverse;
-use std::collections::binary_heap::PeekMut;
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BinaryHeap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +13,7 @@ use super::counters::Counters;
 use super::datagram_store::DatagramStore;
 use super::impaired_replies::{BottleneckFull, ImpairedReplies, ReplyEvent, ReplyOutcome};
 use super::log_events;
-use super::reply::{NewReplies, QueuedReply, ReplyClass, ReplyPath};
+use super::reply::{NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget, NO_SOURCE};
 use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
@@ -64,7 +62,7 @@ enum BufferFull {
 
 /// The queue.
 pub(super) struct ReplyQueue {
-    queued: BinaryHeap<Reverse<QueuedReply>>,
+    queued: OrderedReplies,
     /// The bytes of each class. In a common store, an AUDIO packet with a long delay could keep a chunk of immediate replies that have left.
     stores: [DatagramStore; 2],
     /// Limits of each class.
@@ -93,7 +91,7 @@ impl ReplyQueue {
         counters: Arc<Counters>,
     ) -> Self {
         Self {
-            queued: BinaryHeap::new(),
+            queued: OrderedReplies::default(),
             stores: Default::default(),
             limits: [limits, IMMEDIATE_REPLY_LIMITS],
             held: [0; 2],
@@ -124,7 +122,7 @@ impl ReplyQueue {
 
     /// When the next reply may be sent.
     pub(super) fn next_due(&self) -> Option<Time> {
-        self.queued.peek().map(|Reverse(reply)| reply.at.max(reply.due))
+        self.queued.peek().map(|reply| reply.at.max(reply.due))
     }
 
     /// Queues as many replies as the limits permit, without impairment, and counts the others as dropped. Returns the number of queued
@@ -209,7 +207,7 @@ impl ReplyQueue {
             let Some(reply) = self.pop_due(now, max_segments) else { break };
             if let Some(departure) = self.impaired.as_mut().and_then(|impaired| impaired.enter_bottleneck(&reply)) {
                 match departure {
-                    Ok(at) => self.queued.push(Reverse(QueuedReply { at, due: at, ..reply })),
+                    Ok(at) => self.queued.push(QueuedReply { at, due: at, ..reply }),
                     Err(BottleneckFull) => self.finish(&reply, ReplyOutcome::BottleneckFull),
                 }
                 continue;
@@ -227,7 +225,7 @@ impl ReplyQueue {
                 && at > now
             {
                 admission.on_sent(now, path, &transmit);
-                self.queued.push(Reverse(QueuedReply { at, ..reply }));
+                self.queued.push(QueuedReply { at, ..reply });
                 continue;
             }
             let status = sink.send(transmit);
@@ -240,12 +238,12 @@ impl ReplyQueue {
                 }
                 SendStatus::Failed => self.counters.send_failed.add(transmit.segment_count()),
                 SendStatus::WouldBlock => {
-                    self.queued.push(Reverse(reply));
+                    self.queued.push(reply);
                     return false;
                 }
                 SendStatus::GsoUnsupported => {
                     send_singly = true;
-                    self.queued.push(Reverse(reply));
+                    self.queued.push(reply);
                     continue;
                 }
             }
@@ -253,7 +251,7 @@ impl ReplyQueue {
             match self.impaired.as_mut().and_then(|impaired| impaired.next_copy(reply.key(), is_sent)) {
                 Some(spacing) => {
                     let due = reply.due + spacing;
-                    self.queued.push(Reverse(QueuedReply { at: due, due, ..reply }));
+                    self.queued.push(QueuedReply { at: due, due, ..reply });
                 }
                 None => self.finish(&reply, if is_sent { ReplyOutcome::Sent } else { ReplyOutcome::SendFailed }),
             }
@@ -264,7 +262,7 @@ impl ReplyQueue {
     /// Drops all queued replies. Returns the number of dropped replies.
     pub(super) fn stop(mut self) -> usize {
         let mut count = 0;
-        while let Some(Reverse(reply)) = self.queued.pop() {
+        while let Some(reply) = self.queued.pop() {
             count += reply.segment_count();
             self.finish(&reply, ReplyOutcome::DroppedAtStop);
         }
@@ -276,30 +274,31 @@ impl ReplyQueue {
             self.queued_audio += reply.segment_count();
             self.last_due = reply.due;
         }
-        self.queued.push(Reverse(reply));
+        self.queued.push(reply);
     }
 
     /// Removes the first reply if it is due, with the replies that may leave in the same segmented send. With impairment, each datagram leaves
     /// alone.
     fn pop_due(&mut self, now: Time, max_segments: impl Fn(usize) -> usize) -> Option<QueuedReply> {
-        let is_due = |queued: &BinaryHeap<Reverse<QueuedReply>>| queued.peek().is_some_and(|next| next.0.at <= now);
-        let Reverse(mut reply) = is_due(&self.queued).then(|| self.queued.pop())??;
+        let mut reply = *self.queued.peek().filter(|first| first.at <= now)?;
+        self.queued.pop();
         if self.impaired.is_some() {
             return Some(reply);
         }
         let max_len = (max_segments(reply.segment_size()).max(1) * reply.segment_size()) as u32;
         if reply.len > max_len {
             let rest = QueuedReply { position: reply.position + u64::from(max_len), len: reply.len - max_len, ..reply };
-            self.queued.push(Reverse(rest));
+            self.queued.push(rest);
             reply.len = max_len;
         }
-        while is_due(&self.queued)
-            && let Some(next) = self.queued.peek_mut()
-            && reply.len + next.0.len <= max_len
-            && reply.is_followed_by(&next.0)
-            && DatagramStore::is_contiguous(reply.position, reply.len(), next.0.position)
+        while let Some(next) = self.queued.peek()
+            && next.at <= now
+            && reply.len + next.len <= max_len
+            && reply.is_followed_by(next)
+            && DatagramStore::is_contiguous(reply.position, reply.len(), next.position)
         {
-            reply.len += PeekMut::pop(next).0.len;
+            reply.len += next.len;
+            self.queued.pop();
         }
         Some(reply)
     }
@@ -329,12 +328,8 @@ impl ReplyQueue {
         if reply.class == ReplyClass::Audio {
             self.queued_audio -= reply.segment_count();
         }
-        // Returns the memory of a burst.
-        let capacity = self.queued.capacity();
-        if capacity > 1_024 && self.queued.len() < capacity / 4 {
-            self.queued.shrink_to(capacity / 2);
-        }
-        if self.queued.is_empty() && self.held_by_client.capacity() > 1_024 {
+        // Returns the memory of a burst of many clients.
+        if self.held_by_client.is_empty() && self.held_by_client.capacity() > 1_024 {
             self.held_by_client = HashMap::new();
         }
     }
