@@ -73,6 +73,7 @@ pub(super) enum KeepaliveDecision {
 /// Decides which datagrams are handled and which replies are sent.
 pub(super) struct Admission {
     classifier: SourceClassifier,
+    last_source: Option<Source>,
     rate_limiter: RateLimiter,
     /// When the current batch was read.
     read_at: Time,
@@ -104,6 +105,7 @@ impl Admission {
         let AdmissionConfig { max_packet_rate, max_bit_rate, allowed_networks, limit_loopback, hash_key } = config;
         Self {
             classifier: SourceClassifier::new(allowed_networks, limit_loopback, hash_key),
+            last_source: None,
             rate_limiter: RateLimiter::new(max_packet_rate, max_bit_rate),
             read_at: Time::ZERO,
             catch_up: CatchUp { extra: Duration::ZERO, end: Time::ZERO },
@@ -133,7 +135,13 @@ impl Admission {
 
     /// Classifies the source of received datagrams. `None` if the source is not allowed: its datagrams are then counted as dropped.
     pub(super) fn classify(&mut self, received: &Receive<'_>) -> Option<Source> {
+        // Consecutive batches usually have the same source.
+        let is_last = |source: &&Source| (source.path.peer, source.path.src_ip) == (received.source, received.dst_ip);
+        if let Some(source) = self.last_source.as_ref().filter(is_last) {
+            return Some(source.clone());
+        }
         let source = self.classifier.classify(received.source, received.dst_ip);
+        self.last_source.clone_from(&source);
         if source.is_none() {
             let datagrams = received.segments().count();
             self.counters.dropped_not_allowed.add(datagrams);

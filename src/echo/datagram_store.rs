@@ -9,14 +9,17 @@ use std::collections::{TryReserveError, VecDeque};
 /// Capacity of a chunk. The longest datagrams leave at most an eighth of a chunk unused.
 const CHUNK_LEN: usize = 512 * 1024;
 
+/// Number of empty chunks kept for reuse.
+const MAX_SPARE_CHUNKS: usize = 2;
+
 /// The stored bytes.
 #[derive(Default)]
 pub(super) struct DatagramStore {
     chunks: VecDeque<Chunk>,
     /// Number of chunks removed from the front of `chunks`.
     removed: u64,
-    /// An empty chunk, kept so that a steady stream allocates nothing.
-    spare: Vec<u8>,
+    /// Empty chunks, kept so that a steady stream allocates nothing.
+    spare: Vec<Vec<u8>>,
 }
 
 struct Chunk {
@@ -31,7 +34,7 @@ impl DatagramStore {
     pub(super) fn push(&mut self, datagrams: &[u8], segment_size: usize) -> Result<(u64, usize), TryReserveError> {
         let first = datagrams.len().min(segment_size);
         if self.chunks.back().is_none_or(|chunk| CHUNK_LEN - chunk.bytes.len() < first) {
-            let mut bytes = std::mem::take(&mut self.spare);
+            let mut bytes = self.spare.pop().unwrap_or_default();
             bytes.try_reserve_exact(CHUNK_LEN)?;
             self.chunks.push_back(Chunk { bytes, live: 0 });
         }
@@ -68,7 +71,10 @@ impl DatagramStore {
         if is_last {
             return;
         }
-        self.spare = std::mem::take(&mut chunk.bytes);
+        let bytes = std::mem::take(&mut chunk.bytes);
+        if self.spare.len() < MAX_SPARE_CHUNKS {
+            self.spare.push(bytes);
+        }
         while self.chunks.front().is_some_and(|chunk| chunk.bytes.capacity() == 0) {
             self.chunks.pop_front();
             self.removed += 1;
@@ -82,7 +88,7 @@ impl DatagramStore {
 
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.bytes.capacity()).sum::<usize>() + self.spare.capacity()
+        self.chunks.iter().map(|chunk| chunk.bytes.capacity()).chain(self.spare.iter().map(Vec::capacity)).sum()
     }
 }
 
@@ -118,7 +124,7 @@ mod tests {
                 prop_assert_eq!(store.get(position, bytes.len()), &bytes[..]);
                 store.remove(position, bytes.len());
             }
-            prop_assert!(store.allocated() <= 2 * CHUNK_LEN);
+            prop_assert!(store.allocated() <= (1 + MAX_SPARE_CHUNKS) * CHUNK_LEN);
         }
     }
 
