@@ -21,7 +21,7 @@
 //! | 4 | [`stats`] | counters, percentiles, loss, reordering, jitter, delay variation, pacing, clock drift |
 //! | 5 | [`impairment`] | reproducible loss, jitter, reordering, duplication and bandwidth limit |
 //! | 5 | [`moqt`] | MOQT messages, sessions, echo and client |
-//! | 6 | [`echo`] | the echo server: delay line, admission, counters |
+//! | 6 | [`echo`] | the echo server: reply queue, admission, counters |
 //! | 6 | [`signaling`] | the signaling server: hub, rooms, limits, one module per dialect |
 //! | 7 | [`client`] | the audio sender and the prober |
 //! | 8 | [`report`] | limits and output formats: text, JSON, JUnit, Markdown, HTML |
@@ -40,15 +40,13 @@
 //! 1. [`cli::echo_server`] converts options to an [`echo::EchoConfig`]. Then, [`cli::echo_server`] binds the socket ([`io::udp::bind`]) and
 //!    starts the driver on a thread ([`io::udp::spawn_node`]).
 //! 2. The driver receives a batch with kernel timestamps and passes it to [`echo::EchoServer`] ([`node::Node::on_datagram`]).
-//! 3. [`wire::parse_packet`] parses each datagram once. Admission decides whether it gets a reply ([`echo::AdmissionConfig`]). AUDIO enters
-//!    the delay line and is due at its receive time plus the server delay. Replies to KEEPALIVE, LATENCY_PING and STUN are due immediately.
-//!    These replies enter a second queue, the *immediate line*.
+//! 3. [`wire::parse_packet`] parses each datagram once. Admission decides whether it gets a reply ([`echo::AdmissionConfig`]). All replies
+//!    enter one queue, ordered by due time. AUDIO is due at its receive time plus the server delay. Replies to KEEPALIVE, LATENCY_PING and
+//!    STUN are due immediately. If an impairment or an outcome log is configured, [`impairment`] may drop, delay or duplicate all replies
+//!    except STUN responses and loop checks.
 //! 4. The driver sleeps until shortly before [`node::Node::next_deadline`], then busy-waits within the limit of `--spin`.
 //! 5. [`node::Node::poll_transmit`] passes due packets to the driver's [`node::TransmitSink`]. One segmented send transmits several packets
-//!    to one client. The driver sends these packets directly from the memory of the delay line or the immediate line, without a copy.
-//!    STUN replies and loop checks always enter the immediate line, the queue for immediate replies. If an impairment or an outcome
-//!    log is configured, all other replies pass through [`impairment`]. An impairment may drop, delay or duplicate these replies. These
-//!    replies do not enter the delay line or the immediate line. Instead, these replies enter one queue that is ordered by due time.
+//!    to one client, directly from the memory of the queue, without a copy. Impaired replies are sent one by one.
 //! 6. The main thread logs the [`echo::Counters`] until a stop is requested ([`io::stop::StopToken`]).
 //!
 //! # Path of the audio through `send`
@@ -70,7 +68,6 @@
 //! - **admission**: the decision about which datagrams get a reply, by source and by rate.
 //! - **conceal**: replace missing audio so that the gap is less audible.
 //! - **damaged**: returned with bytes that differ from those sent.
-//! - **delay line**: queue in which AUDIO waits for the server delay.
 //! - **dialect**: message protocol of a signaling server, such as `jamjam` or `webrtc`.
 //! - **echo time**: round-trip time including the server delay.
 //! - **figure**: one number of the report.

@@ -175,11 +175,6 @@ pub struct MemoryPermit {
 }
 
 impl MemoryPermit {
-    /// How many more bytes the client could take now.
-    pub fn available(&self) -> u64 {
-        self.account.available()
-    }
-
     /// Changes the permit to `bytes`.
     pub fn resize(&mut self, bytes: u64) -> Result<(), OverBudget> {
         let before = self.bytes;

@@ -97,7 +97,7 @@ type ArrivalTimes = [u64; 2];
 /// Limits packets and bits per second sent to each source, in a fixed number of buckets.
 ///
 /// A delayed packet is admitted on arrival, but sent later. Therefore, each bucket has separate theoretical arrival times for two limits.
-/// The admission limit counts packets that enter the delay line. The send limit counts delayed packets and immediate replies at the time of
+/// The admission limit counts packets that wait for the server delay. The send limit counts delayed packets and immediate replies at the time of
 /// sending. A delayed packet that exceeds the send limit by more than both maximum bursts waits. An immediate reply is admitted only if the
 /// send limit permits the reply. Therefore, the traffic in any interval is at most the permitted traffic plus two
 /// maximum bursts. The permitted traffic is the rate multiplied by the interval's length.
@@ -119,7 +119,7 @@ impl RateLimiter {
         }
     }
 
-    /// Admits an IP packet of `len` bytes that waits in the delay line before it is sent. `key` is the digest of the network to which the
+    /// Admits an IP packet of `len` bytes that waits for the server delay before it is sent. `key` is the digest of the network to which the
     /// packet is sent.
     pub fn admit_delayed(&mut self, key: u64, now: Time, len: usize) -> Result<(), RateExceeded> {
         let [admitted, _] = &mut self.buckets[key as usize % RATE_BUCKETS];

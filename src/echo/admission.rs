@@ -5,13 +5,14 @@
 //! send to a forged address.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::counters::Counters;
 use super::log_events;
 use super::loop_detection::{Repetition, RepetitionLimit, RepetitionLimiter};
+use super::reply::{ReplyClass, ReplyPath};
 use crate::address::{Cidr, is_loopback_to_loopback, source_network};
 use crate::log_throttle::LogThrottle;
 use crate::node::{Receive, Transmit};
@@ -71,12 +72,13 @@ pub(super) enum KeepaliveDecision {
 
 /// Decides which datagrams are handled and which replies are sent.
 pub(super) struct Admission {
-    remote_sources: RemoteSourceCache,
+    classifier: SourceClassifier,
+    last_source: Option<Source>,
     rate_limiter: RateLimiter,
     /// When the current batch was read.
     read_at: Time,
-    /// The larger burst of immediate replies after a pause, in traffic of this time, and its end.
-    catch_up: (Duration, Time),
+    /// The larger burst of immediate replies after a pause.
+    catch_up: CatchUp,
     audio_repetitions: RepetitionLimiter,
     audio_limit: RepetitionLimit,
     /// Separate from `audio_repetitions`, because AUDIO packets would displace all KEEPALIVEs from a common table.
@@ -89,22 +91,28 @@ pub(super) struct Admission {
     repetition_drops: ThrottledDrops,
 }
 
+/// A larger burst of immediate replies.
+#[derive(Clone, Copy)]
+struct CatchUp {
+    /// The burst is larger by the traffic of this time.
+    extra: Duration,
+    end: Time,
+}
+
 impl Admission {
     /// Creates the admission control for a server that delays AUDIO by at most `delay`. Drops are counted in `counters`.
     pub(super) fn new(config: AdmissionConfig, delay: Duration, counters: Arc<Counters>) -> Self {
         let AdmissionConfig { max_packet_rate, max_bit_rate, allowed_networks, limit_loopback, hash_key } = config;
-        let audio_limit = RepetitionLimit::audio(delay);
-        let source_limits =
-            [RepetitionLimit::REPEATED_KEEPALIVES, RepetitionLimit::LOOP_CHECK, RepetitionLimit::ECHO_SERVER];
         Self {
-            remote_sources: RemoteSourceCache::new(allowed_networks, limit_loopback, hash_key),
+            classifier: SourceClassifier::new(allowed_networks, limit_loopback, hash_key),
+            last_source: None,
             rate_limiter: RateLimiter::new(max_packet_rate, max_bit_rate),
             read_at: Time::ZERO,
-            catch_up: (Duration::ZERO, Time::ZERO),
-            audio_repetitions: RepetitionLimiter::new(&[audio_limit], Duration::ZERO),
-            audio_limit,
-            keepalive_repetitions: RepetitionLimiter::new(&[RepetitionLimit::KEEPALIVE], MAX_LOOP_ROUND_TRIP),
-            keepalive_sources: RepetitionLimiter::new(&source_limits, Duration::ZERO),
+            catch_up: CatchUp { extra: Duration::ZERO, end: Time::ZERO },
+            audio_repetitions: RepetitionLimiter::new(Duration::ZERO),
+            audio_limit: RepetitionLimit::audio(delay),
+            keepalive_repetitions: RepetitionLimiter::new(MAX_LOOP_ROUND_TRIP),
+            keepalive_sources: RepetitionLimiter::new(Duration::ZERO),
             counters,
             unknown_source_drops: ThrottledDrops::default(),
             rate_limit_drops: ThrottledDrops::default(),
@@ -116,49 +124,48 @@ impl Admission {
     /// the burst of a time as long as the pause. A source with up to ten elevenths of its rate has caught up after ten times the pause.
     pub(super) fn on_read(&mut self, now: Time, pause: Option<Duration>) {
         self.read_at = now;
-        let (extra, end) = self.catch_up;
+        let CatchUp { extra, end } = self.catch_up;
         if let Some(pause) = pause {
             let extra = if now < end { extra + pause } else { pause };
-            self.catch_up = (extra, now + 10 * extra);
+            self.catch_up = CatchUp { extra, end: now + 10 * extra };
         } else if now >= end {
-            self.catch_up.0 = Duration::ZERO;
+            self.catch_up.extra = Duration::ZERO;
         }
     }
 
-    /// Admits immediate replies to the datagrams that were just read.
-    fn immediate(&self) -> impl Fn(&mut RateLimiter, u64, Time, usize) -> Result<(), RateExceeded> + use<> {
-        let (read_at, extra) = (self.read_at, self.catch_up.0);
-        move |limiter, key, _, len| limiter.admit_immediate(key, read_at, extra, len)
-    }
-
-    /// Whether datagrams from this source are handled at all. Datagrams from a source that is not allowed are counted as dropped.
-    pub(super) fn allows_source(&mut self, received: &Receive<'_>) -> bool {
-        let allowed = self.remote_sources.lookup(received.source, received.dst_ip).is_allowed;
-        if !allowed {
+    /// Classifies the source of received datagrams. `None` if the source is not allowed: its datagrams are then counted as dropped.
+    pub(super) fn classify(&mut self, received: &Receive<'_>) -> Option<Source> {
+        // Consecutive batches usually have the same source.
+        let is_last = |source: &&Source| (source.path.peer, source.path.src_ip) == (received.source, received.dst_ip);
+        if let Some(source) = self.last_source.as_ref().filter(is_last) {
+            return Some(source.clone());
+        }
+        let source = self.classifier.classify(received.source, received.dst_ip);
+        self.last_source.clone_from(&source);
+        if source.is_none() {
             let datagrams = received.segments().count();
             self.counters.dropped_not_allowed.add(datagrams);
             self.unknown_source_drops.record(received.source, datagrams as u64);
             log_events::log_not_allowed(received.source);
         }
-        allowed
+        source
     }
 
-    /// Whether an immediate reply of `len` bytes to `received` may be sent. If not, the reply is counted as dropped.
-    pub(super) fn admit_immediate(&mut self, received: &Receive<'_>, len: usize) -> bool {
-        self.check_rate(self.immediate(), received, len)
+    /// Whether an immediate reply of `len` bytes may be sent. If not, the reply is counted as dropped.
+    pub(super) fn admit_immediate(&mut self, source: &Source, len: usize) -> bool {
+        let result = self.charge_rate(source, ReplyClass::Immediate, self.read_at, len);
+        self.count_rate(source, result)
     }
 
     /// Decides whether the server echoes a KEEPALIVE, replies with a loop check, or does not reply. Call this method only for a KEEPALIVE
     /// whose normal reply is an unchanged echo. An address and port that returns a loop check is an echo server. KEEPALIVEs from this echo
     /// server are not answered for a minute. A loop between two echo servers can have a round-trip time of one second. Without this check,
     /// such a loop looks like a client that repeats a KEEPALIVE every second.
-    pub(super) fn admit_keepalive(&mut self, received: &Receive<'_>, bytes: &[u8]) -> KeepaliveDecision {
-        let now = received.received_at;
-        let source = self.remote_sources.lookup(received.source, received.dst_ip);
-        if !source.is_rate_limited {
+    pub(super) fn admit_keepalive(&mut self, source: &Source, now: Time, bytes: &[u8]) -> KeepaliveDecision {
+        if !source.path.is_limited {
             return KeepaliveDecision::Echo;
         }
-        let digests = source.digests.clone();
+        let digests = &source.digests;
         let (echo_server, loop_check) =
             (digests.for_purpose(DigestPurpose::EchoServer), digests.for_purpose(DigestPurpose::LoopCheck));
         let period = now.as_nanos() / 1_000_000_000 / LOOP_CHECK_TOKEN_PERIOD_SECONDS;
@@ -167,32 +174,33 @@ impl Admission {
         let is_returned_check = self.keepalive_sources.contains(now, loop_check)
             && (has_token_of(period) || has_token_of(period.wrapping_sub(1)));
         if is_returned_check {
-            self.keepalive_sources.check(now, echo_server, RepetitionLimit::ECHO_SERVER);
+            self.keepalive_sources.admit(now, echo_server, RepetitionLimit::ECHO_SERVER);
         }
         if is_returned_check || self.keepalive_sources.contains(now, echo_server) {
-            self.count_repetition(received);
+            self.count_repetition(source);
             return KeepaliveDecision::Drop;
         }
         // A repeated datagram without a reply is not charged to the rate limit. A datagram above the rate limit is not counted as received.
         let (datagram, repeats) = (digests.for_datagram(bytes), digests.for_purpose(DigestPurpose::RepeatedKeepalives));
-        let repetition = self.keepalive_repetitions.peek(now, datagram, RepetitionLimit::KEEPALIVE);
+        let repetition = self.keepalive_repetitions.repetition(now, datagram, RepetitionLimit::KEEPALIVE);
         let is_exceeded = match repetition {
             Repetition::Exceeded => true,
             Repetition::First => false,
             Repetition::Second | Repetition::Later => {
-                self.keepalive_sources.peek(now, repeats, RepetitionLimit::REPEATED_KEEPALIVES) == Repetition::Exceeded
+                let limit = RepetitionLimit::REPEATED_KEEPALIVES;
+                self.keepalive_sources.repetition(now, repeats, limit) == Repetition::Exceeded
             }
         };
         if is_exceeded {
-            self.count_repetition(received);
+            self.count_repetition(source);
             return KeepaliveDecision::Drop;
         }
-        if !self.check_rate(self.immediate(), received, bytes.len()) {
+        if !self.admit_immediate(source, bytes.len()) {
             return KeepaliveDecision::Drop;
         }
-        self.keepalive_repetitions.check(now, datagram, RepetitionLimit::KEEPALIVE);
+        self.keepalive_repetitions.count(now, datagram, RepetitionLimit::KEEPALIVE);
         if repetition != Repetition::First {
-            self.keepalive_sources.check(now, repeats, RepetitionLimit::REPEATED_KEEPALIVES);
+            self.keepalive_sources.count(now, repeats, RepetitionLimit::REPEATED_KEEPALIVES);
         }
         if repetition == Repetition::Later && self.keepalive_sources.admit(now, loop_check, RepetitionLimit::LOOP_CHECK)
         {
@@ -204,91 +212,73 @@ impl Admission {
 
     /// Whether an AUDIO packet may be delayed and echoed. If not, the packet is counted as dropped. Call [`Admission::on_sent`] when the
     /// echo is sent.
-    pub(super) fn admit_audio(&mut self, received: &Receive<'_>, bytes: &[u8]) -> bool {
-        let source = self.remote_sources.lookup(received.source, received.dst_ip);
-        if !source.is_rate_limited {
+    pub(super) fn admit_audio(&mut self, source: &Source, now: Time, bytes: &[u8]) -> bool {
+        if !source.path.is_limited {
             return true;
         }
-        let (now, digest) = (received.received_at, source.digests.for_datagram(bytes));
+        let digest = source.digests.for_datagram(bytes);
         // A repeated packet without an echo is not charged to the rate limit. A packet above the rate limit is not counted as received.
-        if self.audio_repetitions.peek(now, digest, self.audio_limit) == Repetition::Exceeded {
-            self.count_repetition(received);
+        if self.audio_repetitions.repetition(now, digest, self.audio_limit) == Repetition::Exceeded {
+            self.count_repetition(source);
             return false;
         }
-        let is_admitted = self.check_rate(RateLimiter::admit_delayed, received, bytes.len());
+        let result = self.charge_rate(source, ReplyClass::Audio, now, bytes.len());
+        let is_admitted = self.count_rate(source, result);
         if is_admitted {
-            self.audio_repetitions.check(now, digest, self.audio_limit);
+            self.audio_repetitions.count(now, digest, self.audio_limit);
         }
         is_admitted
     }
 
-    /// Whether a duplicate of an immediate reply may be sent. A rejected duplicate is not counted.
-    pub(super) fn admit_immediate_copy(&mut self, received: &Receive<'_>, len: usize) -> bool {
-        self.admit_copy(self.immediate(), received, len)
-    }
-
-    /// Whether a duplicate of an echo may be sent later. A rejected duplicate is not counted.
-    pub(super) fn admit_delayed_copy(&mut self, received: &Receive<'_>, len: usize) -> bool {
-        self.admit_copy(RateLimiter::admit_delayed, received, len)
+    /// Whether a duplicate of a reply may be sent. A rejected duplicate is not counted.
+    pub(super) fn admit_copy(&mut self, source: &Source, class: ReplyClass, received_at: Time, len: usize) -> bool {
+        let now = if class == ReplyClass::Audio { received_at } else { self.read_at };
+        self.charge_rate(source, class, now, len).is_ok()
     }
 
     /// The earliest time at which these echoes may be sent. [`Admission::on_sent`] then counts them.
-    pub(super) fn send_time(&mut self, now: Time, transmit: &Transmit<'_>) -> Time {
-        let source = self.remote_sources.lookup(transmit.destination, transmit.src_ip);
-        if !source.is_rate_limited {
+    pub(super) fn send_time(&self, now: Time, path: ReplyPath, echoes: &Transmit<'_>) -> Time {
+        if !path.is_limited {
             return now;
         }
-        let packets = transmit.segment_count();
-        let len = transmit.contents.len() + packets * source.header_len;
-        self.rate_limiter.send_time(source.network_digest, now, packets, len)
+        self.rate_limiter.send_time(path.network.into(), now, echoes.segment_count(), path.ip_len(echoes))
     }
 
     /// Counts sent echoes towards the rate limit.
-    pub(super) fn on_sent(&mut self, now: Time, transmit: &Transmit<'_>) {
-        let source = self.remote_sources.lookup(transmit.destination, transmit.src_ip);
-        if source.is_rate_limited {
-            let packets = transmit.segment_count();
-            let len = transmit.contents.len() + packets * source.header_len;
-            self.rate_limiter.charge_sent(source.network_digest, now, packets, len);
+    pub(super) fn on_sent(&mut self, now: Time, path: ReplyPath, echoes: &Transmit<'_>) {
+        if path.is_limited {
+            self.rate_limiter.charge_sent(path.network.into(), now, echoes.segment_count(), path.ip_len(echoes));
         }
     }
 
-    fn admit_copy(
-        &mut self,
-        admit: impl Fn(&mut RateLimiter, u64, Time, usize) -> Result<(), RateExceeded>,
-        received: &Receive<'_>,
-        len: usize,
-    ) -> bool {
-        let source = self.remote_sources.lookup(received.source, received.dst_ip);
-        !source.is_rate_limited
-            || admit(&mut self.rate_limiter, source.network_digest, received.received_at, len + source.header_len)
-                .is_ok()
+    /// Charges a reply of `len` bytes to the rate limits of its address, unless it exceeds them.
+    fn charge_rate(&mut self, source: &Source, class: ReplyClass, now: Time, len: usize) -> Result<(), RateExceeded> {
+        let path = source.path;
+        if !path.is_limited {
+            return Ok(());
+        }
+        let (network, len) = (path.network.into(), len + wire::ip_udp_header_len(path.peer.ip()));
+        match class {
+            ReplyClass::Audio => self.rate_limiter.admit_delayed(network, now, len),
+            ReplyClass::Immediate => self.rate_limiter.admit_immediate(network, now, self.catch_up.extra, len),
+        }
     }
 
-    fn check_rate(
-        &mut self,
-        admit: impl Fn(&mut RateLimiter, u64, Time, usize) -> Result<(), RateExceeded>,
-        received: &Receive<'_>,
-        len: usize,
-    ) -> bool {
-        let source = self.remote_sources.lookup(received.source, received.dst_ip);
-        if !source.is_rate_limited {
-            return true;
-        }
-        let len = len + source.header_len;
-        let dropped = match admit(&mut self.rate_limiter, source.network_digest, received.received_at, len) {
+    /// Counts a packet that exceeds a rate limit. Returns whether the packet is admitted.
+    fn count_rate(&mut self, source: &Source, result: Result<(), RateExceeded>) -> bool {
+        let dropped = match result {
             Ok(()) => return true,
             Err(RateExceeded::Packets) => &self.counters.dropped_packet_rate,
             Err(RateExceeded::Bits) => &self.counters.dropped_bit_rate,
         };
         dropped.add(1);
-        self.rate_limit_drops.record(received.source, 1);
+        self.rate_limit_drops.record(source.path.peer, 1);
         false
     }
 
-    fn count_repetition(&mut self, received: &Receive<'_>) {
+    fn count_repetition(&mut self, source: &Source) {
         self.counters.dropped_repeated.add(1);
-        self.repetition_drops.record(received.source, 1);
+        self.repetition_drops.record(source.path.peer, 1);
     }
 
     /// Logs drops, at most once per second and kind.
@@ -329,17 +319,9 @@ impl ThrottledDrops {
 }
 
 /// A source that sends datagrams to one local address.
-struct RemoteSource {
-    address: SocketAddr,
-    dst_ip: Option<IpAddr>,
-    /// Whether the network of the source is allowed.
-    is_allowed: bool,
-    /// Whether limits apply. Datagrams from loopback to loopback may be exempt, because other hosts cannot send them.
-    is_rate_limited: bool,
-    /// Length of the IP and UDP headers of the source's packets, in bytes.
-    header_len: usize,
-    /// Keyed digest of the source's network ([`source_network`]). This digest selects the rate-limit bucket.
-    network_digest: u64,
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) path: ReplyPath,
     /// Keyed digests of the source's address and port.
     digests: KeyedDigests,
 }
@@ -380,56 +362,36 @@ impl KeyedDigests {
     }
 }
 
-/// Classifies sources and caches the last source: consecutive batches usually have the same source.
-struct RemoteSourceCache {
+struct SourceClassifier {
     allowed_networks: Vec<Cidr>,
     limit_loopback: bool,
     keyed_hasher: DefaultHasher,
-    last: RemoteSource,
 }
 
-impl RemoteSourceCache {
+impl SourceClassifier {
     /// An empty `allowed_networks` allows all sources. Digests depend on `hash_key`.
     fn new(allowed_networks: Vec<Cidr>, limit_loopback: bool, hash_key: [u64; 2]) -> Self {
         let mut keyed_hasher = DefaultHasher::new();
         hash_key.hash(&mut keyed_hasher);
-        let unspecified = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-        let last = classify(unspecified, None, &allowed_networks, limit_loopback, keyed_hasher.clone());
-        Self { allowed_networks, limit_loopback, keyed_hasher, last }
+        Self { allowed_networks, limit_loopback, keyed_hasher }
     }
 
-    /// Returns the source with this `address`, whose datagrams arrive at `dst_ip`.
-    fn lookup(&mut self, address: SocketAddr, dst_ip: Option<IpAddr>) -> &RemoteSource {
-        if self.last.address != address || self.last.dst_ip != dst_ip {
-            let hasher = self.keyed_hasher.clone();
-            self.last = classify(address, dst_ip, &self.allowed_networks, self.limit_loopback, hasher);
+    /// The source with this address, whose datagrams arrive at `dst_ip`. `None` if its network is not allowed.
+    fn classify(&self, address: SocketAddr, dst_ip: Option<IpAddr>) -> Option<Source> {
+        let ip = address.ip().to_canonical();
+        if !self.allowed_networks.is_empty() && !self.allowed_networks.iter().any(|network| network.contains(ip)) {
+            return None;
         }
-        &self.last
-    }
-}
-
-fn classify(
-    address: SocketAddr,
-    dst_ip: Option<IpAddr>,
-    allowed_networks: &[Cidr],
-    limit_loopback: bool,
-    mut hasher: DefaultHasher,
-) -> RemoteSource {
-    let ip = address.ip().to_canonical();
-    match source_network(ip) {
-        IpAddr::V4(ip) => hasher.write(&ip.octets()),
-        IpAddr::V6(ip) => hasher.write(&ip.octets()[..8]),
-    }
-    let network_digest = hasher.finish();
-    (ip, address.port()).hash(&mut hasher);
-    RemoteSource {
-        address,
-        dst_ip,
-        is_allowed: allowed_networks.is_empty() || allowed_networks.iter().any(|network| network.contains(ip)),
-        is_rate_limited: limit_loopback || !is_loopback_to_loopback(ip, dst_ip),
-        header_len: wire::ip_udp_header_len(ip),
-        network_digest,
-        digests: KeyedDigests(hasher),
+        let mut hasher = self.keyed_hasher.clone();
+        match source_network(ip) {
+            IpAddr::V4(ip) => hasher.write(&ip.octets()),
+            IpAddr::V6(ip) => hasher.write(&ip.octets()[..8]),
+        }
+        let network = hasher.finish() as u32;
+        (ip, address.port()).hash(&mut hasher);
+        let is_limited = self.limit_loopback || !is_loopback_to_loopback(ip, dst_ip);
+        let path = ReplyPath { peer: address, src_ip: dst_ip, is_limited, network };
+        Some(Source { path, digests: KeyedDigests(hasher) })
     }
 }
 
@@ -437,58 +399,38 @@ fn classify(
 mod tests {
     use super::*;
 
-    fn network_digest(cache: &mut RemoteSourceCache, address: &str) -> u64 {
-        cache.lookup(address.parse().expect("an address"), None).network_digest
+    fn path(classifier: &SourceClassifier, address: &str, dst_ip: Option<&str>) -> ReplyPath {
+        let dst_ip = dst_ip.map(|ip| ip.parse().expect("an address"));
+        classifier.classify(address.parse().expect("an address"), dst_ip).expect("an allowed source").path
     }
 
     #[test]
-    fn network_digest_covers_an_ipv4_address_or_an_ipv6_64_on_all_ports() {
-        let mut cache = RemoteSourceCache::new(Vec::new(), false, [1, 2]);
-        let mut of = |address| network_digest(&mut cache, address);
+    fn network_covers_an_ipv4_address_or_an_ipv6_64_on_all_ports() {
+        let of = |address| path(&SourceClassifier::new(Vec::new(), false, [1, 2]), address, None).network;
         assert_eq!(of("192.0.2.1:5000"), of("192.0.2.1:6000"));
         assert_eq!(of("192.0.2.1:5000"), of("[::ffff:192.0.2.1]:5000"));
         assert_ne!(of("192.0.2.1:5000"), of("192.0.2.2:5000"));
         assert_eq!(of("[2001:db8:1:2::1]:5000"), of("[2001:db8:1:2:ffff:ffff:ffff:ffff]:6000"));
         assert_ne!(of("[2001:db8:1:2::1]:5000"), of("[2001:db8:1:3::1]:5000"));
-        assert_ne!(
-            network_digest(&mut RemoteSourceCache::new(Vec::new(), false, [1, 3]), "192.0.2.1:5000"),
-            of("192.0.2.1:5000")
-        );
+        let other_key = SourceClassifier::new(Vec::new(), false, [1, 3]);
+        assert_ne!(path(&other_key, "192.0.2.1:5000", None).network, of("192.0.2.1:5000"));
     }
 
     #[test]
     fn only_loopback_to_loopback_is_exempt_from_limits() {
         let loopback = ["127.0.0.1", "127.255.0.9", "::1", "::ffff:127.0.0.1"];
         let others = ["192.0.2.1", "::2", "::ffff:192.0.2.1", "2001:db8::1", "0.0.0.0", "::", "255.255.255.255"];
-        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
         for source in loopback.into_iter().chain(others) {
-            let address = SocketAddr::new(ip(source), 1);
+            let address = SocketAddr::new(source.parse().expect("an address"), 1).to_string();
             let limited = |local, limit_loopback| {
-                RemoteSourceCache::new(Vec::new(), limit_loopback, [0; 2]).lookup(address, local).is_rate_limited
+                path(&SourceClassifier::new(Vec::new(), limit_loopback, [0; 2]), &address, local).is_limited
             };
             for local in loopback.into_iter().chain(others) {
                 let exempt = loopback.contains(&source) && loopback.contains(&local);
-                assert_eq!(limited(Some(ip(local)), false), !exempt, "{source} to {local}");
-                assert!(limited(Some(ip(local)), true), "{source} to {local}");
+                assert_eq!(limited(Some(local), false), !exempt, "{source} to {local}");
+                assert!(limited(Some(local), true), "{source} to {local}");
             }
             assert!(limited(None, false), "{source} to an unknown address");
-        }
-    }
-
-    #[test]
-    fn exempt_source_is_limited_at_another_local_address() {
-        let mut cache = RemoteSourceCache::new(Vec::new(), false, [0; 2]);
-        let address = "[::ffff:127.0.0.1]:5000".parse().expect("an address");
-        let limited = ["127.0.0.1", "2001:db8::1", "::1"]
-            .map(|local| cache.lookup(address, Some(local.parse().expect("an address"))).is_rate_limited);
-        assert_eq!(limited, [false, true, false]);
-    }
-
-    #[test]
-    fn ipv4_mapped_source_has_ipv4_header_length() {
-        let mut cache = RemoteSourceCache::new(Vec::new(), false, [0; 2]);
-        for (address, bytes) in [("192.0.2.1:1", 28), ("[::ffff:192.0.2.1]:1", 28), ("[2001:db8::1]:1", 48)] {
-            assert_eq!(cache.lookup(address.parse().expect("an address"), None).header_len, bytes, "{address}");
         }
     }
 }

@@ -4,14 +4,15 @@
 //! at the kernel's receive timestamp plus the delay. The echo is never sent earlier.
 
 mod admission;
-mod byte_fifo;
 mod counters;
-mod delay_line;
+mod datagram_store;
+mod impaired_replies;
 mod log_events;
 mod loop_detection;
 mod mapped_address;
 mod pauses;
-mod release_queue;
+mod reply;
+mod reply_queue;
 mod server;
 mod sources;
 
@@ -20,7 +21,7 @@ pub const FIXED_LOG_LINE: &str = "fixed line";
 
 pub use admission::AdmissionConfig;
 pub use counters::{Counters, EchoCollector, ExternalCounts, LATENESS_BOUNDS_US, LatenessHistogram};
-pub use delay_line::{BufferLimits, PACKET_OVERHEAD};
+pub use impaired_replies::{ReplyEvent, ReplyObserver, ReplyOutcome};
 pub use mapped_address::StunConfig;
-pub use release_queue::{IMPAIRED_PACKET_OVERHEAD, ReplyEvent, ReplyObserver, ReplyOutcome};
+pub use reply_queue::{BufferLimits, IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD};
 pub use server::{DEFAULT_DELAY, EchoConfig, EchoServer, ReadSocketDrops};

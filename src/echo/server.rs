@@ -1,29 +1,24 @@
 //! The server: handles received datagrams, queues replies, and sends what is due.
-//!
-//! Immediate replies use a separate delay line, whose delay is zero. Therefore one segmented send transmits consecutive replies to one
-//! client, and no reply needs a memory allocation. A server with impairment queues AUDIO and the replies to KEEPALIVE and LATENCY_PING in a
-//! [`ReleaseQueue`] instead.
 
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::{Admission, AdmissionConfig, KeepaliveDecision};
+use super::admission::{Admission, AdmissionConfig, KeepaliveDecision, Source};
 use super::counters::Counters;
-use super::delay_line::{
-    BufferFull, BufferLimits, DelayLine, DueTransmit, IMMEDIATE_REPLY_LIMITS, PushResult, ReplyPath,
-};
+use super::impaired_replies::{ImpairedReplies, ReplyObserver};
 use super::log_events;
 use super::mapped_address::{MappedAddressMonitor, StunConfig};
 use super::pauses::PauseDetector;
-use super::release_queue::{ReleaseQueue, ReplyObserver};
+use super::reply::{NewReplies, ReplyClass};
+use super::reply_queue::{BufferLimits, ReplyQueue};
 use super::sources::SourceTable;
 use crate::address::{is_invalid_source, is_ipv4_source_over_ipv6};
 use crate::impairment::{Impairer, Impairment};
 use crate::log_throttle::LogThrottle;
 use crate::memory_budget::MemoryBudget;
-use crate::node::{MAX_SENDS_PER_POLL, Node, Receive, SendStatus, TransmitSink};
+use crate::node::{Node, Receive, TransmitSink};
 use crate::stats::Counter;
 use crate::time::Time;
 use crate::wire::{self, HEADER_LEN, Header, LatencyInfo, Packet, PacketError, PacketType, PingPayload, stun};
@@ -71,13 +66,7 @@ const SOCKET_DROPS_INTERVAL: Duration = Duration::from_millis(100);
 pub struct EchoServer {
     delay: Duration,
     local_port: Option<u16>,
-    /// AUDIO.
-    delay_line: DelayLine,
-    /// Immediate replies.
-    immediate_line: DelayLine,
-    /// Used only if replies are impaired or observed. In that case, this queue replaces `delay_line` for AUDIO. It also replaces
-    /// `immediate_line` for the replies to KEEPALIVE and LATENCY_PING.
-    release_queue: Option<ReleaseQueue>,
+    replies: ReplyQueue,
     counters: Arc<Counters>,
     admission: Admission,
     buffer_throttle: LogThrottle,
@@ -94,22 +83,29 @@ pub struct EchoServer {
 }
 
 impl EchoServer {
-    /// A server with an empty delay line.
+    /// A server that has received nothing.
     pub fn new(config: EchoConfig) -> Self {
-        Self::with_max_delay(config.delay, config)
+        Self::build(config, None)
     }
 
-    /// `max_delay`: the maximum time from an AUDIO packet to its echo, impairment included.
-    fn with_max_delay(max_delay: Duration, config: EchoConfig) -> Self {
+    /// A server whose replies are impaired. `observer` receives the outcome of each reply.
+    pub fn with_impairment(config: EchoConfig, impairment: Impairment, observer: Box<dyn ReplyObserver>) -> Self {
+        Self::build(config, Some((impairment, observer)))
+    }
+
+    fn build(config: EchoConfig, impairment: Option<(Impairment, Box<dyn ReplyObserver>)>) -> Self {
         let counters = Arc::<Counters>::default();
-        let limit_loopback = config.admission.limit_loopback;
-        let line = |limits| DelayLine::new(limits, limit_loopback, Arc::clone(&config.memory_budget));
+        // With impairment, a datagram in a reply loop takes longer for each round. Therefore, the limit on repeated AUDIO packets uses a
+        // longer interval.
+        let max_delay =
+            config.delay + impairment.as_ref().map_or(Duration::ZERO, |(impairment, _)| impairment.max_delay());
+        let impaired = impairment.map(|(impairment, observer)| {
+            ImpairedReplies::new(Impairer::new(impairment), observer, Arc::clone(&counters))
+        });
         Self {
             delay: config.delay,
             local_port: config.local_port,
-            delay_line: line(config.buffer_limits),
-            immediate_line: line(IMMEDIATE_REPLY_LIMITS),
-            release_queue: None,
+            replies: ReplyQueue::new(config.buffer_limits, &config.memory_budget, impaired, Arc::clone(&counters)),
             admission: Admission::new(config.admission, max_delay, Arc::clone(&counters)),
             pauses: PauseDetector::new(Arc::clone(&counters)),
             counters,
@@ -121,18 +117,6 @@ impl EchoServer {
             read_socket_drops: None,
             socket_drops: (None, 0),
         }
-    }
-
-    /// A server whose replies are impaired. `observer` receives the outcome of each reply.
-    pub fn with_impairment(config: EchoConfig, impairment: Impairment, observer: Box<dyn ReplyObserver>) -> Self {
-        let (limits, delay, budget) = (config.buffer_limits, config.delay, Arc::clone(&config.memory_budget));
-        let limit_loopback = config.admission.limit_loopback;
-        // With impairment, a datagram in a reply loop takes longer for each round. Therefore, the limit on repeated AUDIO packets uses a
-        // longer interval.
-        let mut server = Self::with_max_delay(delay + impairment.max_delay(), config);
-        let (impairer, counters) = (Impairer::new(impairment), server.counters());
-        server.release_queue = Some(ReleaseQueue::new(impairer, observer, counters, limits, limit_loopback, &budget));
-        server
     }
 
     /// Starts to monitor the mapped address of the server's socket. STUN transactions take place at the first poll and then every 25 s.
@@ -154,8 +138,7 @@ impl EchoServer {
 
     /// Counts all queued replies as dropped.
     pub fn stop(self) {
-        let impaired = self.release_queue.map_or(0, ReleaseQueue::stop);
-        self.counters.dropped_at_stop.add(self.delay_line.len() + self.immediate_line.len() + impaired);
+        self.counters.dropped_at_stop.add(self.replies.stop());
         self.counters.buffered.set(0);
         self.counters.buffered_bytes.set(0);
     }
@@ -186,8 +169,8 @@ impl EchoServer {
         {
             self.counters.dropped_invalid_source.add(received.segments().count());
             log_events::log_invalid_source(received.source);
-        } else if self.admission.allows_source(received) {
-            self.handle_segments(received);
+        } else if let Some(source) = self.admission.classify(received) {
+            self.handle_segments(received, &source);
         }
     }
 
@@ -199,7 +182,7 @@ impl EchoServer {
 
     /// Parses each datagram once and records the source. Consecutive AUDIO packets are handled together, and all other datagrams
     /// one by one.
-    fn handle_segments(&mut self, received: &Receive<'_>) {
+    fn handle_segments(&mut self, received: &Receive<'_>, source: &Source) {
         let mut parsed = std::mem::take(&mut self.parsed);
         parsed.clear();
         parsed.extend(received.segments().map(|bytes| wire::parse_packet(bytes).map(|packet| packet.header)));
@@ -210,17 +193,17 @@ impl EchoServer {
             let end = offset + bytes.len();
             match *header {
                 Ok(header) if header.packet_type == PacketType::Audio => {
-                    if self.admission.admit_audio(received, bytes) {
+                    if self.admission.admit_audio(source, received.received_at, bytes) {
                         run = if run.is_empty() { offset..end } else { run.start..end };
                     } else {
-                        self.delay_audio(received, std::mem::take(&mut run));
+                        self.delay_audio(received, source, std::mem::take(&mut run));
                     }
                 }
                 header => {
-                    self.delay_audio(received, std::mem::take(&mut run));
+                    self.delay_audio(received, source, std::mem::take(&mut run));
                     let result = match header {
-                        Ok(header) => self.handle_immediate(received, header, bytes),
-                        Err(_) if stun::is_stun(bytes) => self.handle_stun(received, bytes),
+                        Ok(header) => self.handle_immediate(received, source, header, bytes),
+                        Err(_) if stun::is_stun(bytes) => self.handle_stun(received, source, bytes),
                         Err(error) => Err(error),
                     };
                     if let Err(error) = result {
@@ -230,79 +213,72 @@ impl EchoServer {
             }
             offset = end;
         }
-        self.delay_audio(received, run);
+        self.delay_audio(received, source, run);
         self.parsed = parsed;
     }
 
     /// Queues AUDIO packets for their delayed echo. The packets are consecutive and have been admitted. They occupy the byte range `run`
     /// in `received.contents`.
-    fn delay_audio(&mut self, received: &Receive<'_>, run: Range<usize>) {
-        let bytes = &received.contents[run];
-        if bytes.is_empty() {
+    fn delay_audio(&mut self, received: &Receive<'_>, source: &Source, run: Range<usize>) {
+        let Receive { received_at, segment_size, .. } = *received;
+        let contents = &received.contents[run];
+        if contents.is_empty() {
             return;
         }
-        let reply_path = ReplyPath::of(received);
-        // With impairment, each packet is queued separately.
-        let piece_len = if self.release_queue.is_some() { received.segment_size } else { bytes.len() };
-        for bytes in bytes.chunks(piece_len) {
-            let PushResult { admitted, dropped } = match &mut self.release_queue {
-                Some(queue) => {
-                    let copy_admitted = || self.admission.admit_delayed_copy(received, bytes.len());
-                    queue.push(received.received_at, self.delay, reply_path, bytes, copy_admitted)
-                }
-                None => {
-                    self.delay_line.push(received.received_at + self.delay, reply_path, bytes, received.segment_size)
-                }
-            };
-            self.counters.received.add(admitted);
-            log_events::log_audio_received(received.source, bytes.chunks(received.segment_size), admitted);
-            match dropped {
-                Some((BufferFull::Total, packets)) => self.counters.dropped_buffer_full.add(packets),
-                Some((BufferFull::Client, packets)) => self.counters.dropped_client_buffer_full.add(packets),
-                Some((BufferFull::MemoryBudget, packets)) => self.counters.dropped_memory_budget.add(packets),
-                Some((BufferFull::OutOfMemory, packets)) => self.counters.dropped_out_of_memory.add(packets),
-                None => {}
-            }
+        let piece_len = if self.replies.has_impairment() { segment_size } else { contents.len() };
+        for contents in contents.chunks(piece_len) {
+            let new = NewReplies { class: ReplyClass::Audio, received_at, delay: self.delay, contents, segment_size };
+            let accepted = self.replies.push_impaired(source, new, &mut self.admission);
+            self.counters.received.add(accepted);
+            log_events::log_audio_received(received.source, contents.chunks(segment_size), accepted);
         }
     }
 
     /// Handles one packet that is not AUDIO: `bytes` is the datagram, `header` its header.
-    fn handle_immediate(&mut self, received: &Receive<'_>, header: Header, bytes: &[u8]) -> Result<(), PacketError> {
+    fn handle_immediate(
+        &mut self,
+        received: &Receive<'_>,
+        source: &Source,
+        header: Header,
+        bytes: &[u8],
+    ) -> Result<(), PacketError> {
         let payload = &bytes[HEADER_LEN..];
         match header.packet_type {
             PacketType::LatencyPing => {
                 let request = PingPayload::parse(Packet { header, payload })?;
                 let reply = request.to_pong_datagram(header.sequence);
-                if self.admission.admit_immediate(received, reply.len()) && self.queue_reply(received, &reply) {
+                if self.admission.admit_immediate(source, reply.len()) && self.queue_reply(received, source, &reply) {
                     self.counters.pings.add(1);
                 }
             }
             PacketType::Keepalive => {
                 let mut probe_reply = [0; HEADER_LEN + 5];
                 let (reply, admitted) = match wire::keepalive_action(payload) {
-                    wire::KeepaliveAction::EchoUnchanged => match self.admission.admit_keepalive(received, bytes) {
-                        KeepaliveDecision::Drop => return Ok(()),
-                        KeepaliveDecision::Echo => (bytes, true),
-                        KeepaliveDecision::LoopCheck(check) => {
-                            // Loop checks are not impaired.
-                            if self.queue_unimpaired_reply(received, &check) {
-                                self.counters.loop_checks.add(1);
-                                log_events::log_loop_check(received.source);
+                    wire::KeepaliveAction::EchoUnchanged => {
+                        match self.admission.admit_keepalive(source, received.received_at, bytes) {
+                            KeepaliveDecision::Drop => return Ok(()),
+                            KeepaliveDecision::Echo => (bytes, true),
+                            KeepaliveDecision::LoopCheck(check) => {
+                                // Loop checks are not impaired.
+                                if self.queue_unimpaired_reply(received, source, &check) {
+                                    self.counters.loop_checks.add(1);
+                                    log_events::log_loop_check(received.source);
+                                }
+                                return Ok(());
                             }
-                            return Ok(());
                         }
-                    },
+                    }
                     wire::KeepaliveAction::EchoWith(payload) => {
                         probe_reply[..HEADER_LEN].copy_from_slice(&bytes[..HEADER_LEN]);
                         probe_reply[HEADER_LEN..].copy_from_slice(&payload);
-                        (&probe_reply[..], self.admission.admit_immediate(received, probe_reply.len()))
+                        (&probe_reply[..], self.admission.admit_immediate(source, probe_reply.len()))
                     }
                     wire::KeepaliveAction::NoReply => {
                         self.ignore(received, header);
                         return Ok(());
                     }
                 };
-                if admitted && self.queue_reply(received, reply) {
+                if admitted && self.queue_reply(received, source, reply) {
                     self.counters.keepalives.add(1);
                 }
             }
@@ -325,7 +301,7 @@ impl EchoServer {
 
     /// Replies to a STUN request. This is the only reply that may be longer than its request (`docs/protocol.md`). Impairment does not
     /// apply to STUN replies.
-    fn handle_stun(&mut self, received: &Receive<'_>, bytes: &[u8]) -> Result<(), PacketError> {
+    fn handle_stun(&mut self, received: &Receive<'_>, source: &Source, bytes: &[u8]) -> Result<(), PacketError> {
         let message = stun::parse_message(bytes)?;
         let stats = self.source_table.on_stun(received.received_at, received.source);
         self.counters.untracked.add(usize::from(stats.is_none()));
@@ -337,8 +313,8 @@ impl EchoServer {
                 let report = counts.map(|counts| self.report(received.received_at, counts));
                 let response = request.respond(received.source, report.as_ref());
                 let response = response.as_bytes();
-                if self.admission.admit_immediate(received, response.len())
-                    && self.queue_unimpaired_reply(received, response)
+                if self.admission.admit_immediate(source, response.len())
+                    && self.queue_unimpaired_reply(received, source, response)
                 {
                     self.counters.stun_requests.add(1);
                 }
@@ -368,31 +344,14 @@ impl EchoServer {
         }
     }
 
-    /// Queues an immediate reply. If the reply does not fit, counts it as dropped and returns false.
-    fn queue_reply(&mut self, received: &Receive<'_>, reply: &[u8]) -> bool {
-        let Some(queue) = &mut self.release_queue else { return self.queue_unimpaired_reply(received, reply) };
-        let copy_admitted = || self.admission.admit_immediate_copy(received, reply.len());
-        let PushResult { dropped, .. } =
-            queue.push(received.received_at, Duration::ZERO, ReplyPath::of(received), reply, copy_admitted);
-        self.count_dropped_reply(dropped)
+    /// Queues an immediate reply. If the reply does not fit, returns false.
+    fn queue_reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
+        self.replies.push_impaired(source, immediate_reply(received, reply), &mut self.admission) > 0
     }
 
     /// Like [`EchoServer::queue_reply`], but without impairment.
-    fn queue_unimpaired_reply(&mut self, received: &Receive<'_>, reply: &[u8]) -> bool {
-        let PushResult { dropped, .. } =
-            self.immediate_line.push(received.received_at, ReplyPath::of(received), reply, reply.len());
-        self.count_dropped_reply(dropped)
-    }
-
-    /// Counts a dropped reply. Returns true if nothing was dropped.
-    fn count_dropped_reply(&self, dropped: Option<(BufferFull, usize)>) -> bool {
-        match dropped {
-            Some((BufferFull::Total | BufferFull::Client, _)) => self.counters.dropped_reply_buffer_full.add(1),
-            Some((BufferFull::MemoryBudget, _)) => self.counters.dropped_memory_budget.add(1),
-            Some((BufferFull::OutOfMemory, _)) => self.counters.dropped_out_of_memory.add(1),
-            None => {}
-        }
-        dropped.is_none()
+    fn queue_unimpaired_reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
+        self.replies.push(source.path, immediate_reply(received, reply)) > 0
     }
 
     /// Counts and logs a datagram that is neither a packet nor a STUN message.
@@ -427,10 +386,8 @@ impl EchoServer {
     }
 
     fn update_gauges(&self) {
-        let (packets, bytes) =
-            self.release_queue.as_ref().map_or((0, 0), |queue| (queue.audio_len(), queue.charged_bytes()));
-        self.counters.buffered.set((self.delay_line.len() + packets) as u64);
-        self.counters.buffered_bytes.set(self.delay_line.charged_bytes() + self.immediate_line.charged_bytes() + bytes);
+        self.counters.buffered.set(self.replies.audio_len() as u64);
+        self.counters.buffered_bytes.set(self.replies.held_bytes());
         self.counters.sources.set(self.source_table.len());
     }
 }
@@ -457,7 +414,9 @@ impl Node for EchoServer {
     fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
         let pause = self.pauses.on_call(now, None);
         self.admission.on_read(now, pause);
-        let is_writable = self.send_due(now, sink);
+        let monitor = self.mapped_address_monitor.as_mut();
+        let is_writable = monitor.is_none_or(|monitor| monitor.poll_transmit(now, sink, &self.counters))
+            && self.replies.send_due(now, sink, &mut self.admission);
         self.source_table.sweep(now);
         self.update_gauges();
         self.pauses.on_return(self.next_deadline().filter(|_| is_writable));
@@ -465,9 +424,7 @@ impl Node for EchoServer {
 
     fn next_deadline(&self) -> Option<Time> {
         let deadlines = [
-            self.immediate_line.next_due(),
-            self.delay_line.next_due(),
-            self.release_queue.as_ref().and_then(ReleaseQueue::next_due),
+            self.replies.next_due(),
             self.source_table.sweep_deadline(),
             self.mapped_address_monitor.as_ref().map(MappedAddressMonitor::next_deadline),
         ];
@@ -475,61 +432,13 @@ impl Node for EchoServer {
     }
 }
 
-impl EchoServer {
-    /// Sends what is due. Returns false if the socket accepts no more.
-    fn send_due(&mut self, now: Time, sink: &mut dyn TransmitSink) -> bool {
-        let monitor = self.mapped_address_monitor.as_mut();
-        if monitor.is_some_and(|monitor| !monitor.poll_transmit(now, sink, &self.counters)) {
-            return false;
-        }
-        let counters = &*self.counters;
-        let lines = [
-            (false, &mut self.immediate_line, &counters.immediate_replies, &counters.immediate_lateness),
-            (true, &mut self.delay_line, &counters.sent, &counters.audio_lateness),
-        ];
-        for (is_audio, line, sent, lateness) in lines {
-            let mut send_singly = false;
-            for _ in 0..MAX_SENDS_PER_POLL {
-                let max_segments = |len| if send_singly { 1 } else { sink.max_segments(len) };
-                let Some(DueTransmit { transmit, due, was_postponed }) = line.peek_due(now, max_segments) else {
-                    break;
-                };
-                let len = transmit.contents.len();
-                let counts = is_audio && !was_postponed;
-                if counts
-                    && let at = self.admission.send_time(now, &transmit)
-                    && at > now
-                {
-                    self.admission.on_sent(now, &transmit);
-                    line.postpone(len, at);
-                    continue;
-                }
-                match sink.send(transmit) {
-                    SendStatus::Sent => {
-                        let packets = transmit.segment_count();
-                        sent.add(packets);
-                        counters.sent_bytes.add(transmit.contents.len());
-                        // `due` is the due time of the first packet, so lateness is never underestimated.
-                        lateness.observe(now.duration_since(due), packets);
-                        if counts {
-                            self.admission.on_sent(now, &transmit);
-                        }
-                        if is_audio {
-                            log_events::log_echoed(&transmit);
-                        } else {
-                            log_events::log_reply_sent(&transmit);
-                        }
-                    }
-                    SendStatus::Failed => counters.send_failed.add(transmit.segment_count()),
-                    SendStatus::WouldBlock => return false,
-                    SendStatus::GsoUnsupported => {
-                        send_singly = true;
-                        continue;
-                    }
-                }
-                line.consume(len, was_postponed);
-            }
-        }
-        self.release_queue.as_mut().is_none_or(|queue| queue.poll_transmit(now, sink, &mut self.admission))
+/// An immediate reply to `received`.
+fn immediate_reply<'a>(received: &Receive<'_>, reply: &'a [u8]) -> NewReplies<'a> {
+    NewReplies {
+        class: ReplyClass::Immediate,
+        received_at: received.received_at,
+        delay: Duration::ZERO,
+        contents: reply,
+        segment_size: reply.len(),
     }
 }

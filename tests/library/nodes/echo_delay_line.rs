@@ -194,7 +194,7 @@ fn longest_datagram_is_returned_whole() {
     let payload: Vec<u8> = (0..65_495u32).map(|i| (i % 251) as u8).collect();
     let (delayed, answered) = (packet(1, 1, &payload), packet(4, 2, &payload));
     assert_eq!(delayed.len(), 65_507);
-    // Thirty datagrams of this length cross the chunk boundaries of the delay line.
+    // Thirty datagrams of this length take several chunks of the store.
     for at in 0..30 {
         receive(&mut echo, at, client, &delayed);
     }

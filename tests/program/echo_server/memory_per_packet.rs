@@ -74,7 +74,7 @@ fn measure(payload: usize, delay: Duration) -> Option<(f64, Vec<i64>)> {
 }
 
 #[test]
-fn clients_of_one_loopback_address_lose_nothing_at_100_bytes_per_packet() {
+fn clients_of_one_loopback_address_lose_nothing_and_return_their_memory() {
     thread::scope(|scope| {
         let delays = [2, 8, 32].map(Duration::from_secs);
         let runs = [512, 1_460, 7_680].map(|payload| {
@@ -84,7 +84,10 @@ fn clients_of_one_loopback_address_lose_nothing_at_100_bytes_per_packet() {
         for (payload, run) in runs {
             let (cost, left) = run.join().expect("a measurement").expect("the buffer is filled within 32 s");
             println!("{payload} bytes of payload: {cost:.1} bytes above the datagram; left {left:?} KiB");
-            assert!(cost <= 100.0, "{payload}: {cost:.1} bytes");
+            // Up to one datagram of each chunk of 512 KiB remains unused.
+            let datagram = HEADER + payload as f64;
+            let unused = datagram / (524_288.0 / datagram).floor();
+            assert!(cost <= 100.0 + unused, "{payload}: {cost:.1} bytes");
             assert!(left.iter().all(|kib| *kib <= 2_048), "{payload}: {left:?} KiB more than at the start");
         }
     });

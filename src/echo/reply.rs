@@ -1,0 +1,191 @@
+//! A reply: where it goes, when it may be sent, and where its bytes are. The order of all replies.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::node::Transmit;
+use crate::time::Time;
+use crate::wire;
+
+/// The way back to a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ReplyPath {
+    /// The client.
+    pub(super) peer: SocketAddr,
+    /// The local address at which the request arrived, if the system reports it.
+    pub(super) src_ip: Option<IpAddr>,
+    /// Whether limits apply. Datagrams from loopback to loopback may be exempt, because other hosts cannot send them.
+    pub(super) is_limited: bool,
+    /// Part of the keyed digest of the source's network ([`source_network`]). Networks with equal digests share their limits.
+    pub(super) network: u32,
+}
+
+impl ReplyPath {
+    /// Total length of these datagrams in bytes, with IP and UDP headers.
+    pub(super) fn ip_len(self, datagrams: &Transmit<'_>) -> usize {
+        datagrams.contents.len() + datagrams.segment_count() * wire::ip_udp_header_len(self.peer.ip())
+    }
+}
+
+/// Class of a reply. Each class has its own buffer limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum ReplyClass {
+    /// The echo of AUDIO.
+    Audio,
+    /// A reply to KEEPALIVE, LATENCY_PING or STUN.
+    Immediate,
+}
+
+/// Replies to one source, to be queued.
+#[derive(Clone, Copy)]
+pub(super) struct NewReplies<'a> {
+    pub(super) class: ReplyClass,
+    /// When the answered datagrams arrived.
+    pub(super) received_at: Time,
+    /// Time from the arrival to the reply, without impairment.
+    pub(super) delay: Duration,
+    /// One or more datagrams, none of them empty.
+    pub(super) contents: &'a [u8],
+    /// Length of each datagram; the last may be shorter.
+    pub(super) segment_size: usize,
+}
+
+/// The class of a queued reply, and its position in the store of this class.
+pub(super) type ReplyKey = (ReplyClass, u64);
+
+/// One or more queued datagrams of one client. Each has `segment_size` bytes, but the last may be shorter.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct QueuedReply {
+    /// When the datagrams may be sent. Later than `due` if they exceeded the limits of their address when they were due. They then already
+    /// count towards these limits. Immediate replies that are not impaired have [`Time::ZERO`], so that they precede AUDIO that is late.
+    pub(super) at: Time,
+    /// Position of the bytes in the store of the class, which increases with each stored datagram.
+    pub(super) position: u64,
+    pub(super) due: Time,
+    pub(super) path: ReplyPath,
+    pub(super) len: u32,
+    pub(super) segment_size: u16,
+    pub(super) class: ReplyClass,
+}
+
+impl QueuedReply {
+    /// Identifies the reply while its bytes are stored.
+    pub(super) fn key(&self) -> ReplyKey {
+        (self.class, self.position)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    pub(super) fn segment_size(&self) -> usize {
+        self.segment_size.into()
+    }
+
+    pub(super) fn was_postponed(&self) -> bool {
+        self.at > self.due
+    }
+
+    pub(super) fn segment_count(&self) -> usize {
+        self.len().div_ceil(self.segment_size())
+    }
+
+    /// Whether `next` can extend the segmented send of this reply, provided that their bytes are contiguous.
+    pub(super) fn is_followed_by(&self, next: &Self) -> bool {
+        // Only the last datagram of a segmented send may be shorter.
+        let fits = next.segment_size == self.segment_size
+            || (next.len < u32::from(self.segment_size) && next.len <= u32::from(next.segment_size));
+        fits && self.len().is_multiple_of(self.segment_size())
+            && (self.class, self.path, self.was_postponed()) == (next.class, next.path, next.was_postponed())
+    }
+}
+
+/// Number of replies in a block. Blocks are so large that their memory returns to the system at once.
+const BLOCK_LEN: usize = 2_048;
+
+/// Queued replies in the order in which they may be sent. With a constant delay, nearly all replies arrive in this order.
+#[derive(Default)]
+pub(super) struct OrderedReplies {
+    /// Replies that were pushed in order. Blocks have a fixed length, so that growing copies nothing. Only a single block may be empty.
+    in_order: VecDeque<VecDeque<QueuedReply>>,
+    /// An empty block, kept so that a steady stream allocates nothing.
+    spare: VecDeque<QueuedReply>,
+    others: BinaryHeap<Reverse<QueuedReply>>,
+}
+
+impl OrderedReplies {
+    pub(super) fn push(&mut self, reply: QueuedReply) {
+        let last = self.in_order.back();
+        if last.and_then(VecDeque::back).is_some_and(|last| reply < *last) {
+            self.others.push(Reverse(reply));
+            return;
+        }
+        if last.is_none_or(|block| block.len() == BLOCK_LEN) {
+            let mut block = std::mem::take(&mut self.spare);
+            block.reserve_exact(BLOCK_LEN);
+            self.in_order.push_back(block);
+        }
+        if let Some(block) = self.in_order.back_mut() {
+            block.push_back(reply);
+        }
+    }
+
+    /// The first reply.
+    pub(super) fn peek(&self) -> Option<&QueuedReply> {
+        let others = self.others.peek().map(|Reverse(reply)| reply);
+        self.in_order.front().and_then(VecDeque::front).into_iter().chain(others).min()
+    }
+
+    /// Removes the first reply.
+    pub(super) fn pop(&mut self) -> Option<QueuedReply> {
+        let first = *self.peek()?;
+        if self.others.peek().is_some_and(|Reverse(other)| *other == first) {
+            let capacity = self.others.capacity();
+            if capacity > BLOCK_LEN && self.others.len() < capacity / 4 {
+                self.others.shrink_to(capacity / 2);
+            }
+            return self.others.pop().map(|Reverse(reply)| reply);
+        }
+        let block = self.in_order.front_mut()?;
+        block.pop_front();
+        if block.is_empty() && self.in_order.len() > 1 {
+            self.spare = self.in_order.pop_front().unwrap_or_default();
+        }
+        Some(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn replies_leave_in_the_order_of_their_times(
+            steps in prop::collection::vec((0u64..100, prop::collection::vec(0u64..5_000, 0..1_500), 0usize..1_500), 1..12),
+        ) {
+            let path = ReplyPath { peer: ([192, 0, 2, 1], 1).into(), src_ip: None, is_limited: true, network: 0 };
+            let (mut replies, mut model) = (OrderedReplies::default(), std::collections::BTreeSet::new());
+            let (mut now, mut position) = (0, 0);
+            for (passed, early, popped) in steps {
+                for early in early {
+                    // Most replies arrive in order.
+                    now += passed;
+                    position += 1;
+                    let at = Time::from_nanos(now + 5_000 - if early % 4 == 0 { early } else { 0 });
+                    let class = ReplyClass::Audio;
+                    replies.push(QueuedReply { at, position, due: at, path, len: 12, segment_size: 12, class });
+                    model.insert((at, position));
+                }
+                for _ in 0..popped {
+                    let first = replies.pop().map(|reply| (reply.at, reply.position));
+                    prop_assert_eq!(first, model.pop_first());
+                }
+            }
+            prop_assert!(replies.in_order.len() * BLOCK_LEN <= 2 * BLOCK_LEN + model.len());
+        }
+    }
+}

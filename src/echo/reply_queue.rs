@@ -1,0 +1,450 @@
+//! The queue of all replies, ordered by the time at which each may be sent. Memory is limited per client, per address and in total.
+//!
+//! Replies to one client that are stored one after the other and due together leave as one segmented send, without a copy.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::admission::{Admission, Source};
+use super::counters::Counters;
+use super::datagram_store::DatagramStore;
+use super::impaired_replies::{BottleneckFull, ImpairedReplies, ReplyEvent, ReplyOutcome};
+use super::log_events;
+use super::reply::{NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
+use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget, MemoryPermit};
+use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
+use crate::time::Time;
+
+/// Bytes charged for a queued datagram in addition to its own bytes: at least the size of the datagram's queue entry.
+pub const PACKET_OVERHEAD: usize = 100;
+
+/// Like [`PACKET_OVERHEAD`], for an impaired reply and each of its copies. These bytes also cover the entries of hash tables.
+pub const IMPAIRED_PACKET_OVERHEAD: usize = 500;
+
+/// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. AUDIO packets have separate limits.
+/// Therefore, KEEPALIVEs are answered even if the memory for AUDIO is full.
+const IMMEDIATE_REPLY_LIMITS: BufferLimits = BufferLimits { total: Some(16 << 20), per_client: Some(4 << 20) };
+
+/// Number of shares of the memory. Addresses with the same share have one limit, as in the rate limiter.
+const SHARES: usize = 8_192;
+
+/// Memory limits in bytes; `None` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferLimits {
+    /// Limit for all clients together. One source address may hold half of it. Loopback sources may hold all of it.
+    pub total: Option<u64>,
+    /// Limit for one client (address and port). Therefore, one client cannot use up the memory for all clients.
+    pub per_client: Option<u64>,
+}
+
+impl Default for BufferLimits {
+    /// 160 MiB in total, which is half of the default memory budget, and 64 MiB per client.
+    fn default() -> Self {
+        Self { total: Some(DEFAULT_MEMORY_BUDGET / 2), per_client: Some(64 << 20) }
+    }
+}
+
+/// Why a datagram was not queued.
+#[derive(Clone, Copy)]
+enum BufferFull {
+    /// The limit of the client is reached.
+    Client,
+    /// The total limit or the share of the address is reached.
+    Total,
+    /// The memory budget of the process is used up.
+    MemoryBudget,
+    /// Allocation failed.
+    OutOfMemory,
+}
+
+/// The queue.
+pub(super) struct ReplyQueue {
+    queued: OrderedReplies,
+    /// The bytes of each class. In a common store, an AUDIO packet with a long delay could keep a chunk of immediate replies that have left.
+    stores: [DatagramStore; 2],
+    /// Limits of each class.
+    limits: [BufferLimits; 2],
+    /// Memory of each class, in bytes.
+    held: [u64; 2],
+    /// Memory of the addresses that are subject to limits.
+    held_by_share: Vec<[u64; 2]>,
+    /// Memory of each client and class, by [`client_digest`].
+    held_by_client: HashMap<u64, u64>,
+    /// The memory of both classes.
+    memory: MemoryPermit,
+    queued_audio: usize,
+    /// When the last AUDIO is due. Receive timestamps of two receive queues can be out of order. Replies are sent in order.
+    last_due: Time,
+    /// Present if replies are impaired or observed.
+    impaired: Option<ImpairedReplies>,
+    counters: Arc<Counters>,
+}
+
+impl ReplyQueue {
+    /// An empty queue. `limits` apply to AUDIO. All replies hold memory of `budget`.
+    pub(super) fn new(
+        limits: BufferLimits,
+        budget: &Arc<MemoryBudget>,
+        impaired: Option<ImpairedReplies>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            queued: OrderedReplies::default(),
+            stores: Default::default(),
+            limits: [limits, IMMEDIATE_REPLY_LIMITS],
+            held: [0; 2],
+            held_by_share: vec![[0; 2]; SHARES],
+            held_by_client: HashMap::new(),
+            memory: budget.open(None, 0).expect("0 bytes are never refused").hold(0),
+            queued_audio: 0,
+            last_due: Time::ZERO,
+            impaired,
+            counters,
+        }
+    }
+
+    /// Whether replies are impaired or observed. Then, each datagram must be pushed separately.
+    pub(super) fn has_impairment(&self) -> bool {
+        self.impaired.is_some()
+    }
+
+    /// Memory charged for queued replies, in bytes.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.held.iter().sum()
+    }
+
+    /// Number of queued AUDIO packets.
+    pub(super) fn audio_len(&self) -> usize {
+        self.queued_audio
+    }
+
+    /// When the next reply may be sent.
+    pub(super) fn next_due(&self) -> Option<Time> {
+        self.queued.peek().map(|reply| reply.at.max(reply.due))
+    }
+
+    /// Queues as many replies as the limits permit, without impairment, and counts the others as dropped. Returns the number of queued
+    /// datagrams. These are the first ones.
+    pub(super) fn push(&mut self, path: ReplyPath, new: NewReplies<'_>) -> usize {
+        let NewReplies { class, contents, segment_size, .. } = new;
+        let mut due = new.received_at + new.delay;
+        if class == ReplyClass::Audio && self.queued_audio > 0 {
+            due = due.max(self.last_due);
+        }
+        let at = if class == ReplyClass::Audio { due } else { Time::ZERO };
+        let count = contents.len().div_ceil(segment_size);
+        let (all, one) = (cost(contents.len(), count, PACKET_OVERHEAD), cost(segment_size, 1, PACKET_OVERHEAD));
+        let charged = self.charge(path, class, all, one);
+        let (accepted, full) = match charged {
+            Ok(()) => (count, None),
+            Err((bytes, full)) => ((bytes / one) as usize, Some(full)),
+        };
+        if let Some(full) = full {
+            self.count_dropped(class, full, count - accepted);
+        }
+        let mut rest = &contents[..contents.len().min(accepted * segment_size)];
+        while !rest.is_empty() {
+            let Ok((position, len)) = self.stores[class as usize].push(rest, segment_size) else {
+                let packets = rest.len().div_ceil(segment_size);
+                self.release(path, class, cost(rest.len(), packets, PACKET_OVERHEAD));
+                self.count_dropped(class, BufferFull::OutOfMemory, packets);
+                return accepted - packets;
+            };
+            self.enqueue(QueuedReply {
+                at,
+                position,
+                due,
+                path,
+                len: len as u32,
+                segment_size: segment_size as u16,
+                class,
+            });
+            rest = &rest[len..];
+        }
+        accepted
+    }
+
+    /// Queues one impaired reply. Returns 0 if a limit drops it, otherwise 1, even if it is lost by impairment. A copy counts towards the
+    /// limits of the source.
+    pub(super) fn push_impaired(&mut self, source: &Source, new: NewReplies<'_>, admission: &mut Admission) -> usize {
+        let (path, class, len) = (source.path, new.class, new.contents.len());
+        let Some(impaired) = &mut self.impaired else { return self.push(path, new) };
+        let Some((mut decision, event)) = impaired.decide(path.peer, new) else { return 1 };
+        if decision.copies > 1 && !admission.admit_copy(source, class, new.received_at, len) {
+            decision.copies = 1;
+        }
+        let copies = usize::from(decision.copies);
+        let charged = cost(len * copies, copies, IMPAIRED_PACKET_OVERHEAD);
+        let stored = self.charge(path, class, charged, charged).map_err(|(_, full)| full).and_then(|()| {
+            self.stores[class as usize].push(new.contents, len).map_err(|_| {
+                self.release(path, class, charged);
+                BufferFull::OutOfMemory
+            })
+        });
+        let Some(impaired) = &mut self.impaired else { return 0 };
+        match stored {
+            Ok((position, _)) => {
+                let due = impaired.insert((class, position), decision, event, new.received_at + new.delay, charged);
+                let (len, segment_size) = (len as u32, len as u16);
+                self.enqueue(QueuedReply { at: due, position, due, path, len, segment_size, class });
+                1
+            }
+            Err(full) => {
+                impaired.report(ReplyEvent { outcome: ReplyOutcome::Dropped, ..event });
+                self.count_dropped(class, full, 1);
+                0
+            }
+        }
+    }
+
+    /// Sends what is due, at most [`MAX_SENDS_PER_POLL`] times. Returns false if the socket accepts no more.
+    pub(super) fn send_due(&mut self, now: Time, sink: &mut dyn TransmitSink, admission: &mut Admission) -> bool {
+        let mut send_singly = false;
+        for _ in 0..MAX_SENDS_PER_POLL {
+            let max_segments = |len| if send_singly { 1 } else { sink.max_segments(len) };
+            let Some(reply) = self.pop_due(now, max_segments) else { break };
+            if let Some(departure) = self.impaired.as_mut().and_then(|impaired| impaired.enter_bottleneck(&reply)) {
+                match departure {
+                    Ok(at) => self.queued.push(QueuedReply { at, due: at, ..reply }),
+                    Err(BottleneckFull) => self.finish(&reply, ReplyOutcome::BottleneckFull),
+                }
+                continue;
+            }
+            let QueuedReply { path, class, .. } = reply;
+            let transmit = Transmit {
+                destination: path.peer,
+                src_ip: path.src_ip,
+                contents: self.stores[class as usize].get(reply.position, reply.len()),
+                segment_size: reply.segment_size(),
+            };
+            let counts = class == ReplyClass::Audio && !reply.was_postponed();
+            if counts
+                && let at = admission.send_time(now, path, &transmit)
+                && at > now
+            {
+                admission.on_sent(now, path, &transmit);
+                self.queued.push(QueuedReply { at, ..reply });
+                continue;
+            }
+            let status = sink.send(transmit);
+            match status {
+                SendStatus::Sent => {
+                    if counts {
+                        admission.on_sent(now, path, &transmit);
+                    }
+                    self.record_sent(now, &reply, &transmit);
+                }
+                SendStatus::Failed => self.counters.send_failed.add(transmit.segment_count()),
+                SendStatus::WouldBlock => {
+                    self.queued.push(reply);
+                    return false;
+                }
+                SendStatus::GsoUnsupported => {
+                    send_singly = true;
+                    self.queued.push(reply);
+                    continue;
+                }
+            }
+            let is_sent = status == SendStatus::Sent;
+            match self.impaired.as_mut().and_then(|impaired| impaired.next_copy(reply.key(), is_sent)) {
+                Some(spacing) => {
+                    let due = reply.due + spacing;
+                    self.queued.push(QueuedReply { at: due, due, ..reply });
+                }
+                None => self.finish(&reply, if is_sent { ReplyOutcome::Sent } else { ReplyOutcome::SendFailed }),
+            }
+        }
+        true
+    }
+
+    /// Drops all queued replies. Returns the number of dropped replies.
+    pub(super) fn stop(mut self) -> usize {
+        let mut count = 0;
+        while let Some(reply) = self.queued.pop() {
+            count += reply.segment_count();
+            self.finish(&reply, ReplyOutcome::DroppedAtStop);
+        }
+        count
+    }
+
+    fn enqueue(&mut self, reply: QueuedReply) {
+        if reply.class == ReplyClass::Audio {
+            self.queued_audio += reply.segment_count();
+            self.last_due = reply.due;
+        }
+        self.queued.push(reply);
+    }
+
+    /// Removes the first reply if it is due, with the replies that may leave in the same segmented send. With impairment, each datagram leaves
+    /// alone.
+    fn pop_due(&mut self, now: Time, max_segments: impl Fn(usize) -> usize) -> Option<QueuedReply> {
+        let mut reply = *self.queued.peek().filter(|first| first.at <= now)?;
+        self.queued.pop();
+        if self.impaired.is_some() {
+            return Some(reply);
+        }
+        let max_len = (max_segments(reply.segment_size()).max(1) * reply.segment_size()) as u32;
+        if reply.len > max_len {
+            let rest = QueuedReply { position: reply.position + u64::from(max_len), len: reply.len - max_len, ..reply };
+            self.queued.push(rest);
+            reply.len = max_len;
+        }
+        while let Some(next) = self.queued.peek()
+            && next.at <= now
+            && reply.len + next.len <= max_len
+            && reply.is_followed_by(next)
+            && DatagramStore::is_contiguous(reply.position, reply.len(), next.position)
+        {
+            reply.len += next.len;
+            self.queued.pop();
+        }
+        Some(reply)
+    }
+
+    fn record_sent(&self, now: Time, reply: &QueuedReply, transmit: &Transmit<'_>) {
+        let counters = &self.counters;
+        let (sent, lateness) = match reply.class {
+            ReplyClass::Audio => (&counters.sent, &counters.audio_lateness),
+            ReplyClass::Immediate => (&counters.immediate_replies, &counters.immediate_lateness),
+        };
+        sent.add(transmit.segment_count());
+        counters.sent_bytes.add(transmit.contents.len());
+        // `due` is the due time of the first datagram, so lateness is never underestimated.
+        lateness.observe(now.duration_since(reply.due), transmit.segment_count());
+        match reply.class {
+            ReplyClass::Audio => log_events::log_echoed(transmit),
+            ReplyClass::Immediate => log_events::log_reply_sent(transmit),
+        }
+    }
+
+    /// Frees the memory of a reply that has left the queue, and reports the outcome of an impaired reply.
+    fn finish(&mut self, reply: &QueuedReply, outcome: ReplyOutcome) {
+        let impaired = self.impaired.as_mut().and_then(|impaired| impaired.finish(reply, outcome));
+        let charged = impaired.unwrap_or_else(|| cost(reply.len(), reply.segment_count(), PACKET_OVERHEAD));
+        self.stores[reply.class as usize].remove(reply.position, reply.len());
+        self.release(reply.path, reply.class, charged);
+        if reply.class == ReplyClass::Audio {
+            self.queued_audio -= reply.segment_count();
+        }
+        // Returns the memory of a burst of many clients.
+        if self.held_by_client.is_empty() && self.held_by_client.capacity() > 1_024 {
+            self.held_by_client = HashMap::new();
+        }
+    }
+
+    /// Charges `all` bytes, or as many times `one` as the limits permit. If this is not all, returns the number of charged bytes and the
+    /// limit that was reached.
+    fn charge(&mut self, path: ReplyPath, class: ReplyClass, all: u64, one: u64) -> Result<(), (u64, BufferFull)> {
+        let index = class as usize;
+        let limits = self.limits[index];
+        let (total, per_client) = (limits.total.unwrap_or(u64::MAX), limits.per_client.unwrap_or(u64::MAX));
+        let client = client_digest(path.peer, class);
+        let of_client = self.held_by_client.get(&client).copied().unwrap_or(0);
+        let of_share = self.held_by_share[path.network as usize % SHARES][index];
+        let share_limit = if path.is_limited { total / 2 } else { u64::MAX };
+        let limits = [
+            (per_client.saturating_sub(of_client), BufferFull::Client),
+            (total.saturating_sub(self.held[index]), BufferFull::Total),
+            (share_limit.saturating_sub(of_share), BufferFull::Total),
+        ];
+        let (free, full) = limits.into_iter().min_by_key(|(free, _)| *free).unwrap_or((0, BufferFull::Total));
+        let charged = if all <= free { all } else { free / one * one };
+        if charged == 0 {
+            return Err((0, full));
+        }
+        if self.memory.resize(self.held_bytes() + charged).is_err() {
+            return Err((0, BufferFull::MemoryBudget));
+        }
+        self.held[index] += charged;
+        *self.held_by_client.entry(client).or_default() += charged;
+        if path.is_limited {
+            self.held_by_share[path.network as usize % SHARES][index] += charged;
+        }
+        if charged == all { Ok(()) } else { Err((charged, full)) }
+    }
+
+    fn release(&mut self, path: ReplyPath, class: ReplyClass, charged: u64) {
+        let index = class as usize;
+        self.held[index] -= charged;
+        // Less memory is never refused.
+        let _ = self.memory.resize(self.held_bytes());
+        if path.is_limited {
+            self.held_by_share[path.network as usize % SHARES][index] -= charged;
+        }
+        if let Entry::Occupied(mut client) = self.held_by_client.entry(client_digest(path.peer, class)) {
+            *client.get_mut() -= charged;
+            if *client.get() == 0 {
+                client.remove();
+            }
+        }
+    }
+
+    fn count_dropped(&self, class: ReplyClass, full: BufferFull, packets: usize) {
+        let counters = &self.counters;
+        let counter = match (full, class) {
+            (BufferFull::Client, ReplyClass::Audio) => &counters.dropped_client_buffer_full,
+            (BufferFull::Total, ReplyClass::Audio) => &counters.dropped_buffer_full,
+            (BufferFull::Client | BufferFull::Total, ReplyClass::Immediate) => &counters.dropped_reply_buffer_full,
+            (BufferFull::MemoryBudget, _) => &counters.dropped_memory_budget,
+            (BufferFull::OutOfMemory, _) => &counters.dropped_out_of_memory,
+        };
+        counter.add(packets);
+    }
+}
+
+/// Bytes charged for `packets` datagrams of `bytes` bytes in total.
+fn cost(bytes: usize, packets: usize, overhead: usize) -> u64 {
+    (bytes + packets * overhead) as u64
+}
+
+/// Clients with equal digests share a limit. A digest takes less memory than an address.
+fn client_digest(peer: SocketAddr, class: ReplyClass) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (peer, class).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::echo::AdmissionConfig;
+
+    struct Accepting;
+
+    impl TransmitSink for Accepting {
+        fn send(&mut self, _: Transmit<'_>) -> SendStatus {
+            SendStatus::Sent
+        }
+
+        fn max_segments(&self, _: usize) -> usize {
+            1
+        }
+    }
+
+    #[test]
+    fn delayed_audio_keeps_no_memory_of_sent_immediate_replies() {
+        let counters = Arc::<Counters>::default();
+        let mut admission = Admission::new(AdmissionConfig::default(), Duration::ZERO, Arc::clone(&counters));
+        let mut queue = ReplyQueue::new(BufferLimits::default(), MemoryBudget::new(None), None, counters);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 5_000));
+        let path = ReplyPath { peer, src_ip: None, is_limited: false, network: 0 };
+        let (long, short) = (vec![0; 60_000], [0; 12]);
+        for millis in 0..100 {
+            let received_at = Time::from_millis(millis);
+            let mut push = |class, delay, contents: &[u8]| {
+                queue.push(path, NewReplies { class, received_at, delay, contents, segment_size: contents.len() })
+            };
+            assert_eq!(push(ReplyClass::Audio, Duration::from_secs(3_600), &short), 1);
+            (0..4).for_each(|_| assert_eq!(push(ReplyClass::Immediate, Duration::ZERO, &long), 1));
+            assert!(queue.send_due(received_at, &mut Accepting, &mut admission));
+        }
+        assert_eq!(queue.audio_len(), 100);
+        let allocated: usize = queue.stores.iter().map(DatagramStore::allocated).sum();
+        assert!(allocated <= 4 << 20, "{allocated}");
+    }
+}
