@@ -430,7 +430,7 @@ mod tests {
     fn delayed_audio_keeps_no_memory_of_sent_immediate_replies() {
         let counters = Arc::<Counters>::default();
         let mut admission = Admission::new(AdmissionConfig::default(), Duration::ZERO, Arc::clone(&counters));
-        let mut queue = ReplyQueue::new(BufferLimits::default(), MemoryBudget::new(None), None, counters);
+        let mut queue = ReplyQueue::new(BufferLimits::default(), &MemoryBudget::new(None), None, counters);
         let peer = SocketAddr::from(([127, 0, 0, 1], 5_000));
         let path = ReplyPath { peer, src_ip: None, is_limited: false, network: 0 };
         let (long, short) = (vec![0; 60_000], [0; 12]);
