@@ -20,6 +20,9 @@ const MAX_OWN_DEBT: Duration = Duration::from_secs(10);
 /// All sources share a quarter of a core for messages above their own time.
 const SHARED_DIVISOR: u64 = 4;
 
+/// Debts up to this time do not delay a message, because a timer cannot wait for the short debts of short messages.
+const MAX_SHARED_DEBT: Duration = Duration::from_millis(10);
+
 /// Upper bound of the time for one byte of a message: nested lists take 0.2 µs.
 const MAX_TIME_PER_BYTE: Duration = Duration::from_nanos(200);
 
@@ -75,15 +78,15 @@ impl Default for WorkLimiter {
 }
 
 impl WorkLimiter {
-    /// Whether a message of `len` bytes may be handled now. If not, returns when to ask again. A message that may exceed the own time of its
-    /// source waits until the shared debt is paid, and until no other such message is handled.
+    /// Whether a message of `len` bytes may be handled now. If not, returns when to ask again. A message may exceed the own time of its source
+    /// only if the shared debt is paid and no other such message is handled.
     pub fn begin(&mut self, now: Time, source: WorkSource, len: usize) -> Result<MessageWork, Duration> {
         let most = MAX_TIME_PER_BYTE.saturating_mul(u32::try_from(len).unwrap_or(u32::MAX));
         if self.own.debt(now, source) + OWN_SHARE_DIVISOR * most <= OWN_BURST {
             return Ok(MessageWork { source, is_costly: false });
         }
         let debt = self.shared.debt(now, ());
-        if !debt.is_zero() {
+        if debt > MAX_SHARED_DEBT {
             return Err(debt);
         }
         if self.handles_costly {

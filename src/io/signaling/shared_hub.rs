@@ -3,8 +3,8 @@
 //! While the lock is held, no data is written to a socket and nothing is awaited. The hub's messages go into queues. A connection with a
 //! full queue is closed. Messages are parsed before the lock is taken.
 //!
-//! A queued message is held in the memory of the client that caused it, once for all recipients, until the last recipient has taken it. A
-//! client that exceeds the memory budget by a message is closed after this message.
+//! A queued message holds memory of the client that caused it, once for all recipients, until the last one has taken it. A client that
+//! exceeds the memory budget by a message is closed after this message.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

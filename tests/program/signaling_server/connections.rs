@@ -193,7 +193,7 @@ fn long_frame(text: &str) -> Vec<u8> {
 /// Loopback may use the whole budget, which two long messages exceed.
 #[test]
 fn message_that_does_not_fit_closes_its_own_connection_and_no_other() {
-    let server = Server::start_signaling(&["--memory-budget", "512KiB"]);
+    let server = Server::start_signaling(&["--memory-budget", "400KiB"]);
     let [mut slow, mut other] = [(); 2].map(|()| Client::new(&server));
     let name = "x".repeat(250_000);
     let message = json!({"type": "CreateRoom", "data": {"room_name": name, "password": null, "peer_name": "a"}});

@@ -111,7 +111,9 @@ fn golden_packets_are_answered_with_golden_bytes_at_their_time() {
         // The due time depends on when the packet arrives, not on when the server reads it.
         let due = if when == When::Delayed { ARRIVAL + DELAY } else { ARRIVAL };
         assert_eq!(echo.next_deadline(), Some(due), "{arrives}");
-        assert!(poll(&mut echo, due.saturating_sub(NANOSECOND)).is_empty(), "{arrives} is answered too early");
+        if when == When::Delayed {
+            assert!(poll(&mut echo, due.saturating_sub(NANOSECOND)).is_empty(), "{arrives} is answered too early");
+        }
         assert_eq!(poll(&mut echo, due), [packet(&answer)], "{arrives}");
         assert_eq!(echo.next_deadline(), None, "{arrives} is answered once");
         assert!(poll(&mut echo, due + DELAY).is_empty(), "{arrives} is answered once");
