@@ -141,7 +141,7 @@ mod tests {
     fn costly_messages_share_a_quarter_of_a_core() {
         // Short messages also use the hundredth of each source.
         for (sources, len, work_us, expected) in
-            [(1, 100_000, 20_000, 0.20), (20, 100_000, 20_000, 0.20), (1, LEN, 100, 0.20), (20, LEN, 100, 0.23)]
+            [(1, 100_000, 20_000, 0.20), (20, 100_000, 20_000, 0.20), (1, LEN, 100, 0.25), (20, LEN, 100, 0.27)]
         {
             let share = used_share(sources, len, work_us);
             assert!((share - expected).abs() < 0.03, "{sources} sources with {work_us} µs: {share}");
