@@ -150,19 +150,29 @@ impl Hosts {
         let (known, dropped) = last.map_or((0, now.dropped), |last| (last.report.pauses, last.report.dropped));
         let new = now.pauses.checked_sub(known).unwrap_or(now.pauses);
         let mut listed = Duration::ZERO;
-        for pause in now.recent.iter().take(new as usize).rev().filter(|pause| !pause.length.is_zero()) {
-            listed += pause.length;
+        for (index, pause) in now.recent.iter().enumerate().rev().filter(|(_, pause)| !pause.length.is_zero()) {
             // The report was written at an unknown time after the request, and its times are in milliseconds.
             let end = received_at.saturating_sub(pause.ended_ago) + MILLISECOND;
             let start = requested_at.saturating_sub(pause.ended_ago + pause.length + MILLISECOND);
             let Some(started) = started.filter(|started| *started < end) else { continue };
-            let since_start = end.duration_since(started).saturating_sub(MILLISECOND);
-            self.server.add_pause(Pause { start: start.max(started), end }, pause.length.min(since_start));
+            if index < new as usize {
+                listed += pause.length;
+                self.server.add_pause(Pause { start: start.max(started), end }, Duration::ZERO);
+            } else if index == 0
+                && let Some(newest) = self.server.pauses.back_mut()
+            {
+                // In the last report, echoes still waited because of this pause.
+                newest.end = newest.end.max(end);
+            }
         }
         if let Some(last) = last.filter(|_| new as usize > now.recent.len()) {
             // It is not known when the other pauses were.
-            let unlisted = now.paused.saturating_sub(last.report.paused + listed);
-            self.server.add_pause(Pause { start: last.requested_at, end: received_at }, unlisted);
+            self.server.add_pause(Pause { start: last.requested_at, end: received_at }, Duration::ZERO);
+        }
+        if let Some(started) = started.filter(|_| new > 0) {
+            let paused = last.map_or(listed, |last| now.paused.saturating_sub(last.report.paused));
+            let paused = paused.min(received_at.duration_since(started));
+            self.server.total_ns = self.server.total_ns.saturating_add(saturating_nanos(paused));
         }
         self.server.dropped += u64::from(now.dropped.saturating_sub(dropped));
         self.server.dropped_total += u64::from(now.dropped.saturating_sub(dropped));
@@ -225,5 +235,36 @@ impl Hosts {
             }
         }
         outcomes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::stun;
+
+    #[test]
+    fn pause_that_a_later_report_prolongs_keeps_its_length_and_covers_more() {
+        let millis = Duration::from_millis;
+        let at = Time::from_millis;
+        let mut hosts = Hosts::new();
+        let mut report = |at_ms, pauses, paused_ms, recent: &[(u64, u64)]| {
+            let mut report = stun::ServerReport { pauses, paused: millis(paused_ms), ..stun::ServerReport::default() };
+            for (slot, (ended_ago, length)) in report.recent.iter_mut().zip(recent) {
+                *slot = stun::Pause { ended_ago: millis(*ended_ago), length: millis(*length) };
+            }
+            hosts.on_server_report(
+                &TimedReport { report, requested_at: at(at_ms), received_at: at(at_ms) },
+                Some(at(0)),
+            );
+            (hosts.server.count, hosts.server.total_ns / 1_000_000, hosts.server.pauses.back().copied())
+        };
+        let pause = |start, end| Some(Pause { start: at(start - 1), end: at(end + 1) });
+        assert_eq!(report(1_000, 0, 0, &[]), (0, 0, None));
+        // A pause of 1 s, and then echoes that wait: first still at 4,000 ms, at last until 4,400 ms.
+        assert_eq!(report(4_000, 1, 1_000, &[(0, 1_500)]), (1, 1_000, pause(2_500, 4_000)));
+        assert_eq!(report(5_000, 1, 1_000, &[(600, 1_900)]), (1, 1_000, pause(2_500, 4_400)));
+        assert_eq!(report(6_000, 1, 1_000, &[(1_600, 1_900)]), (1, 1_000, pause(2_500, 4_400)));
+        assert_eq!(report(7_000, 2, 1_100, &[(100, 100), (2_600, 1_900)]), (2, 1_100, pause(6_800, 6_900)));
     }
 }

@@ -4,6 +4,7 @@
 //! Source addresses can be forged, and a reply goes to the forged address. These limits restrict how much an attacker can make the server
 //! send to a forged address.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -79,6 +80,8 @@ pub(super) struct Admission {
     read_at: Time,
     /// The larger burst of immediate replies after a pause.
     catch_up: CatchUp,
+    /// Until when the echoes of each network wait that exceeded its rate after the last pause.
+    postponed_until: HashMap<u32, Time>,
     audio_repetitions: RepetitionLimiter,
     audio_limit: RepetitionLimit,
     /// Separate from `audio_repetitions`, because AUDIO packets would displace all KEEPALIVEs from a common table.
@@ -109,6 +112,7 @@ impl Admission {
             rate_limiter: RateLimiter::new(max_packet_rate, max_bit_rate),
             read_at: Time::ZERO,
             catch_up: CatchUp { extra: Duration::ZERO, end: Time::ZERO },
+            postponed_until: HashMap::new(),
             audio_repetitions: RepetitionLimiter::new(Duration::ZERO),
             audio_limit: RepetitionLimit::audio(delay),
             keepalive_repetitions: RepetitionLimiter::new(MAX_LOOP_ROUND_TRIP),
@@ -127,6 +131,9 @@ impl Admission {
         let CatchUp { extra, end } = self.catch_up;
         if let Some(pause) = pause {
             let extra = if now < end { extra + pause } else { pause };
+            if now >= end {
+                self.postponed_until = HashMap::new();
+            }
             self.catch_up = CatchUp { extra, end: now + 10 * extra };
         } else if now >= end {
             self.catch_up.extra = Duration::ZERO;
@@ -242,6 +249,19 @@ impl Admission {
             return now;
         }
         self.rate_limiter.send_time(path.network.into(), now, echoes.segment_count(), path.ip_len(echoes))
+    }
+
+    /// Counts echoes that wait until `at`.
+    pub(super) fn on_postponed(&mut self, now: Time, at: Time, path: ReplyPath, echoes: &Transmit<'_>) {
+        self.on_sent(now, path, echoes);
+        if now < self.catch_up.end {
+            self.postponed_until.insert(path.network, at);
+        }
+    }
+
+    /// Until when echoes of this source wait because of the last pause.
+    pub(super) fn postponed_until(&self, source: &Source) -> Option<Time> {
+        self.postponed_until.get(&source.path.network).copied()
     }
 
     /// Counts sent echoes towards the rate limit.

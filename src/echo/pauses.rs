@@ -58,15 +58,13 @@ impl PauseDetector {
         self.deadline = deadline;
     }
 
-    /// The last pauses, newest first, as reported to clients.
-    pub(super) fn recent(&self) -> [Pause; MAX_RECENT_PAUSES] {
+    /// The last pauses, newest first, as reported to a client. The newest one lasts until the client's echoes no longer wait because of it.
+    pub(super) fn recent(&self, postponed_until: Option<Time>) -> [Pause; MAX_RECENT_PAUSES] {
         let now = self.last_call.unwrap_or(Time::ZERO);
         std::array::from_fn(|index| {
-            let pause = self.recent.get(index);
-            pause.map_or(Pause::default(), |(end, length)| Pause {
-                ended_ago: now.duration_since(*end),
-                length: *length,
-            })
+            let Some(&(resumed, length)) = self.recent.get(index) else { return Pause::default() };
+            let end = postponed_until.filter(|_| index == 0).map_or(resumed, |until| until.min(now).max(resumed));
+            Pause { ended_ago: now.duration_since(end), length: length + end.duration_since(resumed) }
         })
     }
 }

@@ -225,7 +225,7 @@ impl ReplyQueue {
                 && let at = admission.send_time(now, path, &transmit)
                 && at > now
             {
-                admission.on_sent(now, path, &transmit);
+                admission.on_postponed(now, at, path, &transmit);
                 self.queued.push(QueuedReply { at, ..reply });
                 continue;
             }

@@ -310,7 +310,7 @@ impl EchoServer {
                 let counts = stats
                     .zip(request.counts_requested())
                     .and_then(|(stats, time)| stats.report_counts(received.received_at, time));
-                let report = counts.map(|counts| self.report(received.received_at, counts));
+                let report = counts.map(|counts| self.report(received.received_at, counts, source));
                 let response = request.respond(received.source, report.as_ref());
                 let response = response.as_bytes();
                 if self.admission.admit_immediate(source, response.len())
@@ -328,7 +328,7 @@ impl EchoServer {
     }
 
     /// What the server reports to a client, from which it has received `received`.
-    fn report(&mut self, now: Time, received: stun::ReceivedCounts) -> stun::ServerReport {
+    fn report(&mut self, now: Time, received: stun::ReceivedCounts, source: &Source) -> stun::ServerReport {
         if let Some(read) = &self.read_socket_drops
             && self.socket_drops.0.is_none_or(|read_at| now.duration_since(read_at) >= SOCKET_DROPS_INTERVAL)
         {
@@ -340,7 +340,7 @@ impl EchoServer {
             pauses: self.counters.pauses.get() as u32,
             paused: Duration::from_millis(self.counters.paused_ms.get()),
             dropped: self.socket_drops.1,
-            recent: self.pauses.recent(),
+            recent: self.pauses.recent(self.admission.postponed_until(source)),
         }
     }
 

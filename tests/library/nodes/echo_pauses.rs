@@ -34,7 +34,11 @@ fn audio(sequence: u32) -> Vec<u8> {
 
 /// The report that a client requests at `now`, which also polls the server.
 fn report(echo: &mut EchoServer, now: u64) -> ServerReport {
-    receive(echo, now, now, client(9), &counts_request([9; 12], CountsRequestTime::DuringRun));
+    report_to(client(9), echo, now)
+}
+
+fn report_to(client: SocketAddr, echo: &mut EchoServer, now: u64) -> ServerReport {
+    receive(echo, now, now, client, &counts_request([9; 12], CountsRequestTime::DuringRun));
     let replies = poll(echo, now);
     replies.iter().find_map(|reply| ResponseAttributes::parse(reply)?.server).expect("a report")
 }
@@ -179,4 +183,28 @@ fn late_packets_above_the_limit_of_their_address_wait() {
         assert_eq!(of(client(2)).map(|(at, ..)| *at).collect::<Vec<_>>(), [Time::from_millis(8_000); 10]);
         assert_eq!((echo.counters().sent.get(), echo.counters().buffered_bytes.get()), (310, 0));
     }
+}
+
+#[test]
+fn reported_pause_lasts_while_echoes_of_the_client_still_wait() {
+    let admission = AdmissionConfig { max_packet_rate: Some(100), ..AdmissionConfig::default() };
+    let mut echo = EchoServer::new(EchoConfig { delay: Duration::from_secs(3), admission, ..EchoConfig::default() });
+    for sequence in 0..300 {
+        receive(&mut echo, sequence * 10, sequence * 10, client(1), &audio(sequence as u32));
+    }
+    // The server did not run from 3 to 8 s. The last of the late echoes leaves at about 10.75 s.
+    let mut newest = |now, client| {
+        let report = report_to(client, &mut echo, now);
+        let [ended_ago, length] = [report.recent[0].ended_ago, report.recent[0].length].map(|time| time.as_millis());
+        (ended_ago, length, report.pauses, report.paused.as_millis())
+    };
+    assert_eq!(newest(8_000, client(9)), (0, 5_000, 1, 5_000));
+    for now in (8_050..12_000).step_by(50) {
+        let (ended_ago, length, ..) = newest(now, client(1));
+        assert_eq!(u64::try_from(ended_ago + length), Ok(now - 3_000), "{now}");
+        assert!(now > 10_700 || ended_ago == 0, "{now}: {ended_ago}");
+        assert_eq!(newest(now, client(9)), (u128::from(now - 8_000), 5_000, 1, 5_000));
+    }
+    let (ended_ago, _, pauses, paused) = newest(12_000, client(1));
+    assert!((1_240..=1_300).contains(&ended_ago) && (pauses, paused) == (1, 5_000), "{ended_ago}");
 }
