@@ -22,7 +22,7 @@ pub mod stop;
 pub mod tls;
 pub mod udp;
 pub mod websocket {
-    //! WebSocket (RFC 6455): codec, connections, opening handshake, send queues, and the probe's client.
+    //! WebSocket (RFC 6455): opening handshake, connections, send queues, and the probe's client.
 
     pub(in crate::io) mod checked_stream;
     pub mod connect;
