@@ -135,8 +135,7 @@ impl Args {
         let limits = self.bbx.apply_to(&limits);
         let mut hub = Hub::new(SignalingLimits { dialects, ..limits }, os::random_u64s()).with_handlers(handlers);
         self.bbx.create_rooms(&mut hub, dialects.contains(Dialect::ControlSurface))?;
-        // From here on, a stop request starts an orderly shutdown instead of ending the process.
-        stop.on_stop(|| ());
+        stop.set_run_started();
         let TimeSpan(shutdown_timeout) = self.shutdown_timeout;
         stop.set_grace_period(shutdown_timeout.saturating_add(Duration::from_secs(1)));
         reload::spawn(identity.as_ref(), stop)

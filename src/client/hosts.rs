@@ -61,6 +61,11 @@ pub(super) struct HostLog {
 }
 
 impl HostLog {
+    /// Forgets everything except the number of datagrams dropped so far.
+    pub(super) fn restart(&mut self) {
+        *self = Self { dropped_total: self.dropped_total, ..Self::default() };
+    }
+
     /// Records a pause in which the host did not run for `length`.
     pub(super) fn add_pause(&mut self, pause: Pause, length: Duration) {
         if self.pauses.len() == MAX_PAUSES {
@@ -259,7 +264,7 @@ mod tests {
             );
             (hosts.server.count, hosts.server.total_ns / 1_000_000, hosts.server.pauses.back().copied())
         };
-        let pause = |start, end| Some(Pause { start: at(start - 1), end: at(end + 1) });
+        let pause = |start: u64, end: u64| Some(Pause { start: at(start - 1), end: at(end + 1) });
         assert_eq!(report(1_000, 0, 0, &[]), (0, 0, None));
         // A pause of 1 s, and then echoes that wait: first still at 4,000 ms, at last until 4,400 ms.
         assert_eq!(report(4_000, 1, 1_000, &[(0, 1_500)]), (1, 1_000, pause(2_500, 4_000)));

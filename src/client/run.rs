@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::hosts::{HostLog, ServerResults};
+use super::hosts::ServerResults;
 use super::loss_report::LossReportRequester;
 use super::results::PacketObserver;
 use super::results::{AudioResults, ProgressCounters, RunKind, RunResults, StreamKind, WaitResult};
@@ -315,7 +315,7 @@ impl<S: Workload> ClientNode<S> {
     fn start_sending(&mut self, now: Time) {
         self.started = Some(now);
         // Only a failed wait reports its pauses.
-        self.tracker.hosts.this = HostLog::default();
+        self.tracker.hosts.this.restart();
         self.tracker.progress.start(now);
         self.workload.start(now, &self.tracker);
         if let Some(requester) = &mut self.loss_report_requester {

@@ -89,7 +89,8 @@ pub(super) struct RepetitionLimiter {
 impl RepetitionLimiter {
     /// Knows no datagrams. After the expiry of an entry, the same datagram still counts as a repetition for `retention`.
     pub(super) fn new(retention: Duration) -> Self {
-        Self { newer: HashMap::new(), older: HashMap::new(), retention }
+        // Growing a large table would delay the echoes.
+        Self { newer: HashMap::with_capacity(TABLE_LEN), older: HashMap::with_capacity(TABLE_LEN), retention }
     }
 
     /// Whether the datagram with this digest may be answered at `now`. Does not count the datagram.

@@ -26,8 +26,8 @@ const MAX_SHARED_DEBT: Duration = Duration::from_millis(10);
 /// Upper bound of the time for one byte of a message: nested lists take 0.2 µs.
 const MAX_TIME_PER_BYTE: Duration = Duration::from_nanos(200);
 
-/// Time until a costly message that waits for another one is tried again.
-const RETRY_INTERVAL: Duration = Duration::from_millis(1);
+/// A message counts at most this time, so that a pause of this host while it is handled has a limited effect.
+const MAX_WORK: Duration = Duration::from_secs(1);
 
 /// Maximum number of sources whose processor time is counted.
 const MAX_SOURCES: usize = 16_384;
@@ -63,8 +63,8 @@ pub struct WorkLimiter {
     own: DebtLimiter<WorkSource>,
     /// The debt of all sources above their own time. They pay it off in the order of their messages.
     shared: DebtLimiter<()>,
-    /// Whether a message is handled that may exceed the own time of its source.
-    handles_costly: bool,
+    /// Until when no other message is handled that may exceed the own time of its source. It passes even if handling a message panics.
+    costly_until: Time,
 }
 
 impl Default for WorkLimiter {
@@ -72,7 +72,7 @@ impl Default for WorkLimiter {
         Self {
             own: DebtLimiter::new(NANOS_PER_SECOND / u64::from(OWN_SHARE_DIVISOR), MAX_SOURCES),
             shared: DebtLimiter::new(NANOS_PER_SECOND / SHARED_DIVISOR, 1),
-            handles_costly: false,
+            costly_until: Time::ZERO,
         }
     }
 }
@@ -89,18 +89,19 @@ impl WorkLimiter {
         if debt > MAX_SHARED_DEBT {
             return Err(debt);
         }
-        if self.handles_costly {
-            return Err(RETRY_INTERVAL);
+        if now < self.costly_until {
+            return Err(MAX_SHARED_DEBT);
         }
-        self.handles_costly = true;
+        self.costly_until = now + MAX_WORK;
         Ok(MessageWork { source, is_costly: true })
     }
 
     /// Charges the time that a message took. To be called for each message that has begun.
     pub fn end(&mut self, now: Time, MessageWork { source, is_costly }: MessageWork, work: Duration) {
-        self.handles_costly &= !is_costly;
-        // If this host pauses while it handles a message, the pause has a limited effect.
-        let work = work.min(Duration::from_secs(1));
+        if is_costly {
+            self.costly_until = now;
+        }
+        let work = work.min(MAX_WORK);
         let debt = self.own.debt(now, source);
         if debt + OWN_SHARE_DIVISOR * work > OWN_BURST {
             self.shared.charge(now, (), saturating_nanos(work));
@@ -172,11 +173,11 @@ mod tests {
         let [one, other] = [1, 2].map(|host| WorkSource::new(IpAddr::from([192, 0, 2, host]), ConnId(1)));
         let at = Time::from_millis;
         let begun = limiter.begin(at(0), one, 100_000).expect("nothing is handled");
-        assert_eq!(limiter.begin(at(0), other, 100_000).err(), Some(RETRY_INTERVAL));
+        assert_eq!(limiter.begin(at(0), other, 100_000).err(), Some(MAX_SHARED_DEBT));
         // A short message of the other source is handled meanwhile.
         let short = limiter.begin(at(0), other, LEN).expect("own time");
         limiter.end(at(0), short, Duration::ZERO);
-        assert_eq!(limiter.begin(at(0), other, 100_000).err(), Some(RETRY_INTERVAL));
+        assert_eq!(limiter.begin(at(0), other, 100_000).err(), Some(MAX_SHARED_DEBT));
         // A quarter of a core pays off 25 ms in 100 ms.
         limiter.end(at(25), begun, Duration::from_millis(25));
         assert_eq!(limiter.begin(at(25), other, 100_000).err(), Some(Duration::from_millis(100)));

@@ -20,7 +20,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
@@ -325,9 +325,7 @@ impl RoomSession {
         client: RoomClient,
         stop: &StopToken,
     ) -> Result<Self, RoomSessionError> {
-        let stopped = Arc::new(Notify::new());
-        let wake = Arc::clone(&stopped);
-        stop.on_stop(move || wake.notify_one());
+        let stopped = stop.to_notify();
         if let Some(reason) = stop.signal() {
             return Err(RoomSessionError::Interrupted(reason));
         }

@@ -78,12 +78,8 @@ pub struct SignalingServerConfig {
 /// Serves `hub` on `listener` until `stop` is requested and connections are closed.
 pub fn serve(listener: TcpListener, hub: Hub, options: SignalingServerConfig, stop: &StopToken) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("signaling").enable_all().build()?;
-    let stopped = Arc::new(Notify::new());
-    let wake = Arc::clone(&stopped);
-    stop.on_stop(move || wake.notify_one());
-    if stop.signal().is_none() {
-        runtime.block_on(serve_async(listener, hub, options, async move { stopped.notified().await }));
-    }
+    let stopped = stop.to_notify();
+    runtime.block_on(serve_async(listener, hub, options, async move { stopped.notified().await }));
     // This call does not wait for connections that are still open.
     runtime.shutdown_background();
     Ok(())
@@ -232,11 +228,11 @@ async fn upgrade_middleware(
     if !client.permit.assign_client(client.source.ip(), client.is_forwarded) {
         return body::too_many_requests("Too many connections", Duration::ZERO);
     }
-    client.permit.on_upgrade();
     // A shutdown waits for the connection from here on, so that its close frame is sent.
     let shutdown_guard = state.hub.shutdown_guard();
     let (source, uri, log_state) = (client.source, uri.clone(), state.clone());
     let serve = async move |io| {
+        client.permit.on_upgrade();
         let source = client.source.ip().to_canonical();
         let connection = NewConnection { source, is_forwarded: client.is_forwarded, route };
         let served = state.hub.on_connect(connection, Arc::clone(client.permit.memory()));
@@ -248,7 +244,10 @@ async fn upgrade_middleware(
     };
     handshake::accept_upgrade(&mut request, serve).unwrap_or_else(|error| {
         log_state.log_rejection(source, &uri, &error);
-        rejection_response(error)
+        // The connection counts for this client, but a proxy may send requests of others on it.
+        let mut response = rejection_response(error);
+        response.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
+        response
     })
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use thiserror::Error;
 use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
@@ -85,8 +86,9 @@ impl SharedHub {
             state.next_conn += 1;
             if state.shutdown_guard.is_some() {
                 state.queues.queues.insert(conn, Arc::clone(&queue));
-                state.queues.account = Some(account);
+                state.queues.account = Some(Arc::clone(&account));
                 state.hub.on_connect(now, conn, connection, &mut state.queues);
+                state.queues.evict_if_over(conn, &account);
             } else {
                 queue.close(pending_close(CloseCode::GOING_AWAY, ""));
             }
@@ -233,7 +235,7 @@ impl SharedHub {
                 }
                 counts.messages_dropped_slow_reader += dropped_messages as u64;
             });
-            hub.on_server_close(now, conn, CloseCode::TRY_AGAIN_LATER.get(), &reason.text(), queues);
+            hub.on_server_close(now, conn, CloseCode::TRY_AGAIN_LATER.get(), &reason.to_string(), queues);
             evicted += 1;
         }
         let next = hub.next_deadline();
@@ -266,9 +268,7 @@ impl MessageHandler for SharedHub {
                 let account = Arc::clone(&queue.account);
                 state.queues.account = Some(Arc::clone(&account));
                 state.hub.on_parsed_text(now, conn, parsed, &mut state.queues);
-                if account.is_over() {
-                    state.queues.evict(conn, EvictionReason::Memory, 0);
-                }
+                state.queues.evict_if_over(conn, &account);
             }
             state.work.end(now.monotonic, work, parse_time + started.elapsed());
         });
@@ -320,7 +320,7 @@ impl SharedHub {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let members = snapshot.rooms.iter_mut().flat_map(|room| &mut room.members);
             for connection in members.chain(&mut snapshot.unjoined) {
-                let queue = state.queues.queues.get(&crate::signaling::ConnId(connection.connection));
+                let queue = state.queues.queues.get(&ConnId(connection.connection));
                 connection.queued_bytes = queue.map_or(0, |queue| queue.queued_bytes() as u64);
             }
         }
@@ -356,20 +356,13 @@ struct Eviction {
     dropped_messages: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The reason in the close frame.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 enum EvictionReason {
+    #[error("the client reads too slowly")]
     SlowReader,
+    #[error("{}", FrameError::Memory)]
     Memory,
-}
-
-impl EvictionReason {
-    /// The reason in the close frame.
-    fn text(self) -> String {
-        match self {
-            Self::SlowReader => "the client reads too slowly".to_owned(),
-            Self::Memory => FrameError::Memory.to_string(),
-        }
-    }
 }
 
 /// An encoded message and its memory, which is held until the last recipient has taken it.
@@ -399,7 +392,7 @@ impl EventSink for OutboundQueues {
     fn has_room(&mut self, now: Time, to: &[ConnId]) -> bool {
         // Every queue is checked, so that the waiting times of several clients that do not read run at once.
         let full = to.iter().filter_map(|conn| self.queues.get(conn)).filter(|queue| !queue.has_room(now)).count();
-        full == 0
+        full == 0 && self.own_account.available() > 0
     }
 
     fn take_memory(&mut self, bytes: u64) -> Result<MemoryPermit, OverBudget> {
@@ -445,10 +438,17 @@ impl OutboundQueues {
         }
     }
 
+    /// Closes a connection whose message, which has been handled, exceeds the memory budget.
+    fn evict_if_over(&mut self, conn: ConnId, account: &MemoryAccount) {
+        if account.is_over() {
+            self.evict(conn, EvictionReason::Memory, 0);
+        }
+    }
+
     /// Closes a connection. The number of dropped messages is the number of queued messages plus `more`.
     fn evict(&mut self, conn: ConnId, reason: EvictionReason, more: usize) {
         if let Some(queue) = self.queues.remove(&conn) {
-            let discarded = queue.discard_and_close(pending_close(CloseCode::TRY_AGAIN_LATER, &reason.text()));
+            let discarded = queue.discard_and_close(pending_close(CloseCode::TRY_AGAIN_LATER, &reason.to_string()));
             self.evicted.push(Eviction { conn, reason, dropped_messages: discarded + more });
         }
     }

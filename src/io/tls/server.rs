@@ -257,7 +257,7 @@ impl HandshakeAcceptor {
         source: SocketAddr,
         timeout: Duration,
     ) -> Option<TlsStream<TcpStream>> {
-        let reason = match tokio::time::timeout(timeout, self.acceptor.accept(stream)).await {
+        let reason = match tokio::time::timeout(timeout, self.acceptor.accept_with(stream, limit_buffer)).await {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) if is_disconnect(&error) => {
                 // The client disconnected, for example after a health check of a load balancer.
@@ -463,6 +463,11 @@ fn failure_reason(error: &io::Error) -> String {
         Some(rustls::Error::NoApplicationProtocol) => "the client does not offer HTTP/1.1".to_owned(),
         _ => error.to_string(),
     }
+}
+
+/// Limits the encrypted data that waits for a client to one record.
+fn limit_buffer(connection: &mut rustls::ServerConnection) {
+    connection.set_buffer_limit(Some(16 << 10));
 }
 
 #[cfg(test)]

@@ -128,10 +128,13 @@ impl<S: AsyncRead + Unpin> CheckedStream<S> {
         std::mem::take(&mut self.has_fragment)
     }
 
-    /// A message has been handled. Returns the length of the longest frame since the last call.
+    /// A message or control frame has been handled. Between two messages, returns the length of the longest frame since the last message.
     pub(super) fn end_message(&mut self) -> u64 {
+        if self.message_bytes.is_some() {
+            return 0;
+        }
         // Less memory is never refused.
-        let _ = self.memory.resize(self.message_bytes.unwrap_or(0));
+        let _ = self.memory.resize(0);
         std::mem::take(&mut self.longest_frame)
     }
 
@@ -181,7 +184,9 @@ impl<S: AsyncRead + Unpin> CheckedStream<S> {
             if total > self.max_message_bytes {
                 return Err(FrameError::MessageTooBig);
             }
-            self.memory.resize(total).map_err(|OverBudget| FrameError::Memory)?;
+            // Of a message in fragments, the library holds the text so far and a read buffer that has grown with the frames.
+            let copies = if header.is_final && self.message_bytes.is_none() { 1 } else { 2 };
+            self.memory.resize(copies * total).map_err(|OverBudget| FrameError::Memory)?;
             self.message_bytes = (!header.is_final).then_some(total);
             self.has_fragment |= !header.is_final;
         }
@@ -339,7 +344,7 @@ mod tests {
 
     #[test]
     fn announced_message_holds_memory_until_it_has_been_handled() {
-        let budget = MemoryBudget::new(Some(250));
+        let budget = MemoryBudget::new(Some(450));
         let account = budget.open(None, 0).expect("0 bytes");
         let bytes = [frame(0x01, &[b'a'; 100]), frame(0x80, &[b'a'; 101])].concat();
         let mut stream = CheckedStream::new(Pieces([bytes].into()), 300, &account, None);
@@ -354,10 +359,10 @@ mod tests {
             result.map(|()| buffer.filled().len())
         };
         // One frame per read, although more has arrived and fits.
-        assert_eq!((read(&mut stream).ok(), budget.held()), (Some(106), 100));
-        assert_eq!((read(&mut stream).ok(), budget.held()), (Some(107), 201));
+        assert_eq!((read(&mut stream).ok(), budget.held()), (Some(106), 200));
+        assert_eq!((read(&mut stream).ok(), budget.held()), (Some(107), 402));
         assert_eq!((stream.end_message(), budget.held(), stream.end_message()), (101, 0, 0));
-        let other = account.take(200).expect("within the limit");
+        let other = account.take(400).expect("within the limit");
         stream.io.0.push_back(frame(0x81, &[b'a'; 51]));
         let refused = read(&mut stream).err().map(tungstenite::Error::Io);
         assert_eq!(refused.as_ref().and_then(FrameError::from_library), Some(FrameError::Memory));

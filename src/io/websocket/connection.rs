@@ -315,8 +315,9 @@ impl<H: MessageHandler> WebSocketConnection<'_, H> {
                 }
             }
         }
+        ready!(Pin::new(self.io()).poll_flush(cx))?;
         self.stall_timer = None;
-        Pin::new(self.io()).poll_flush(cx)
+        Poll::Ready(Ok(()))
     }
 
     /// Ends the connection after `timeout`, unless the timer is already running.

@@ -393,14 +393,10 @@ impl Poller {
     pub(super) fn new(stop: &StopToken) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), STOP_TOKEN)?);
-        let stop_notify = Arc::new(Notify::new());
-        let notify = Arc::clone(&stop_notify);
-        stop.on_stop(move || {
-            notify.notify_one();
-            // Fails only after the poller was dropped.
-            let _ = waker.wake();
-        });
-        Ok(Self { poll, events: Events::with_capacity(8), origin: Instant::now(), stop: stop.clone(), stop_notify })
+        // Fails only after the poller was dropped.
+        stop.on_stop(move || _ = waker.wake());
+        let (events, stop_notify) = (Events::with_capacity(8), stop.to_notify());
+        Ok(Self { poll, events, origin: Instant::now(), stop: stop.clone(), stop_notify })
     }
 
     /// Origin of the clock and of receive times.

@@ -214,6 +214,26 @@ fn message_that_does_not_fit_closes_its_own_connection_and_no_other() {
     slow.receive_type("RoomCreated");
 }
 
+/// The server replaces the library's buffers after a long message, but not between fragments, and no pipelined message is lost.
+#[test]
+fn ping_between_long_fragments_and_pipelined_messages_are_handled() {
+    let server = Server::start_signaling(&[]);
+    let mut client = Client::new(&server);
+    let frame = |first: u8, payload: &[u8]| {
+        let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
+        let header = if payload.len() < 126 { vec![0x80 | length[1]] } else { [&[0xfe][..], &length].concat() };
+        [&[first][..], &header, &[0; 4], payload].concat()
+    };
+    let create = json!({"type": "CreateRoom", "data": {"room_name": "x".repeat(6_000), "peer_name": "a"}}).to_string();
+    let (start, end) = create.as_bytes().split_at(5_500);
+    let list = frame(0x81, br#"{"type":"ListRooms"}"#).repeat(100);
+    let bytes = [frame(0x01, start), frame(0x89, b"p"), frame(0x80, end), frame(0x82, &[0; 5 << 10]), list].concat();
+    client.0.get_mut().write_all(&bytes).unwrap();
+    assert_eq!(client.0.read().unwrap(), Message::Pong("p".into()));
+    client.receive_type("RoomCreated");
+    (0..100).for_each(|_| drop(client.receive_type("RoomList")));
+}
+
 #[test]
 fn binary_is_ignored_and_a_ping_is_answered() {
     let server = Server::start_signaling(&[]);
