@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::counters::Counters;
 use super::log_events;
 use super::loop_detection::{Repetition, RepetitionLimit, RepetitionLimiter};
-use super::reply::{ReplyClass, ReplyPath};
+use super::reply_store::{ReplyClass, ReplyPath};
 use crate::address::{Cidr, is_loopback_to_loopback, source_network};
 use crate::log_throttle::LogThrottle;
 use crate::node::{Receive, Transmit};

@@ -5,14 +5,13 @@
 
 mod admission;
 mod counters;
-mod datagram_store;
 mod impaired_replies;
 mod log_events;
 mod loop_detection;
 mod mapped_address;
 mod pauses;
-mod reply;
 mod reply_queue;
+mod reply_store;
 mod server;
 mod sources;
 

@@ -10,10 +10,9 @@ use std::sync::Arc;
 
 use super::admission::{Admission, Source};
 use super::counters::Counters;
-use super::datagram_store::DatagramStore;
 use super::impaired_replies::{BottleneckFull, ImpairedReplies, ReplyEvent, ReplyOutcome};
 use super::log_events;
-use super::reply::{NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
+use super::reply_store::{DatagramStore, NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
 use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget, MemoryPermit};
 use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
