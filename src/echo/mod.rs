@@ -5,6 +5,7 @@
 
 mod admission;
 mod counters;
+mod immediate_replies;
 mod impaired_replies;
 mod log_events;
 mod loop_detection;
