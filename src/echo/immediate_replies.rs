@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::admission::{KeepaliveDecision, Source};
+use super::admission::Source;
+use super::keepalive::KeepaliveDecision;
 use super::log_events;
 use super::reply_store::{NewReplies, ReplyClass};
 use super::server::EchoServer;

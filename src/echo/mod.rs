@@ -7,6 +7,7 @@ mod admission;
 mod counters;
 mod immediate_replies;
 mod impaired_replies;
+mod keepalive;
 mod log_events;
 mod loop_detection;
 mod mapped_address;
