@@ -146,12 +146,12 @@ impl EchoServer {
 
     /// Queues an immediate reply. If the reply does not fit, returns false.
     fn queue_reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
-        self.replies.push_impaired(source, immediate_reply(received, reply), &mut self.admission) > 0
+        self.replies.push(source, immediate_reply(received, reply), &mut self.admission) > 0
     }
 
     /// Like [`EchoServer::queue_reply`], but without impairment.
     fn queue_unimpaired_reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
-        self.replies.push(source.path, immediate_reply(received, reply)) > 0
+        self.replies.push_unimpaired(source.path, immediate_reply(received, reply)) > 0
     }
 }
 

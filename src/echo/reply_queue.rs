@@ -64,18 +64,18 @@ impl ReplyQueue {
 
     /// When the next reply may be sent.
     pub(super) fn next_due(&self) -> Option<Time> {
-        self.queued.peek().map(|reply| reply.at.max(reply.due))
+        self.queued.peek().map(|reply| reply.send_at.max(reply.due))
     }
 
     /// Queues as many replies as the limits permit, without impairment, and counts the others as dropped. Returns the number of queued
     /// datagrams. These are the first ones.
-    pub(super) fn push(&mut self, path: ReplyPath, new: NewReplies<'_>) -> usize {
+    pub(super) fn push_unimpaired(&mut self, path: ReplyPath, new: NewReplies<'_>) -> usize {
         let NewReplies { class, contents, segment_size, .. } = new;
         let mut due = new.received_at + new.delay;
         if class == ReplyClass::Audio && self.queued_audio > 0 {
             due = due.max(self.last_due);
         }
-        let at = if class == ReplyClass::Audio { due } else { Time::ZERO };
+        let send_at = if class == ReplyClass::Audio { due } else { Time::ZERO };
         let count = contents.len().div_ceil(segment_size);
         let (all, one) = (cost(contents.len(), count, PACKET_OVERHEAD), cost(segment_size, 1, PACKET_OVERHEAD));
         let charged = self.memory.charge(path, class, all, one);
@@ -95,7 +95,7 @@ impl ReplyQueue {
                 return accepted - packets;
             };
             self.enqueue(QueuedReply {
-                at,
+                send_at,
                 position,
                 due,
                 path,
@@ -110,9 +110,9 @@ impl ReplyQueue {
 
     /// Queues one impaired reply. Returns 0 if a limit drops it, otherwise 1, even if it is lost by impairment. A copy counts towards the
     /// limits of the source.
-    pub(super) fn push_impaired(&mut self, source: &Source, new: NewReplies<'_>, admission: &mut Admission) -> usize {
+    pub(super) fn push(&mut self, source: &Source, new: NewReplies<'_>, admission: &mut Admission) -> usize {
         let (path, class, len) = (source.path, new.class, new.contents.len());
-        let Some(impaired) = &mut self.impaired else { return self.push(path, new) };
+        let Some(impaired) = &mut self.impaired else { return self.push_unimpaired(path, new) };
         let Some((mut decision, event)) = impaired.decide(path.peer, new) else { return 1 };
         if decision.copies > 1 && !admission.admit_copy(source, class, new.received_at, len) {
             decision.copies = 1;
@@ -130,7 +130,7 @@ impl ReplyQueue {
             Ok((position, _)) => {
                 let due = impaired.insert((class, position), decision, event, new.received_at + new.delay, charged);
                 let (len, segment_size) = (len as u32, len as u16);
-                self.enqueue(QueuedReply { at: due, position, due, path, len, segment_size, class });
+                self.enqueue(QueuedReply { send_at: due, position, due, path, len, segment_size, class });
                 1
             }
             Err(full) => {
@@ -149,7 +149,7 @@ impl ReplyQueue {
             let Some(reply) = self.pop_due(now, max_segments) else { break };
             if let Some(departure) = self.impaired.as_mut().and_then(|impaired| impaired.enter_bottleneck(&reply)) {
                 match departure {
-                    Ok(at) => self.queued.push(QueuedReply { at, due: at, ..reply }),
+                    Ok(at) => self.queued.push(QueuedReply { send_at: at, due: at, ..reply }),
                     Err(BottleneckFull) => self.finish(&reply, ReplyOutcome::BottleneckFull),
                 }
                 continue;
@@ -161,19 +161,19 @@ impl ReplyQueue {
                 contents: self.stores[class as usize].get(reply.position, reply.len()),
                 segment_size: reply.segment_size(),
             };
-            let counts = class == ReplyClass::Audio && !reply.was_postponed();
-            if counts
-                && let at = admission.send_time(now, path, &transmit)
-                && at > now
+            let is_uncharged = class == ReplyClass::Audio && !reply.was_postponed();
+            if is_uncharged
+                && let send_at = admission.send_time(now, path, &transmit)
+                && send_at > now
             {
-                admission.on_postponed(now, at, path, &transmit);
-                self.queued.push(QueuedReply { at, ..reply });
+                admission.on_postponed(now, send_at, path, &transmit);
+                self.queued.push(QueuedReply { send_at, ..reply });
                 continue;
             }
             let status = sink.send(transmit);
             match status {
                 SendStatus::Sent => {
-                    if counts {
+                    if is_uncharged {
                         admission.on_sent(now, path, &transmit);
                     }
                     self.record_sent(now, &reply, &transmit);
@@ -193,7 +193,7 @@ impl ReplyQueue {
             match self.impaired.as_mut().and_then(|impaired| impaired.next_copy(reply.key(), is_sent)) {
                 Some(spacing) => {
                     let due = reply.due + spacing;
-                    self.queued.push(QueuedReply { at: due, due, ..reply });
+                    self.queued.push(QueuedReply { send_at: due, due, ..reply });
                 }
                 None => self.finish(&reply, if is_sent { ReplyOutcome::Sent } else { ReplyOutcome::SendFailed }),
             }
@@ -222,7 +222,7 @@ impl ReplyQueue {
     /// Removes the first reply if it is due, with the replies that may leave in the same segmented send. With impairment, each datagram leaves
     /// alone.
     fn pop_due(&mut self, now: Time, max_segments: impl Fn(usize) -> usize) -> Option<QueuedReply> {
-        let mut reply = *self.queued.peek().filter(|first| first.at <= now)?;
+        let mut reply = *self.queued.peek().filter(|first| first.send_at <= now)?;
         self.queued.pop();
         if self.impaired.is_some() {
             return Some(reply);
@@ -234,7 +234,7 @@ impl ReplyQueue {
             reply.len = max_len;
         }
         while let Some(next) = self.queued.peek()
-            && next.at <= now
+            && next.send_at <= now
             && reply.len + next.len <= max_len
             && reply.is_followed_by(next)
             && DatagramStore::is_contiguous(reply.position, reply.len(), next.position)
@@ -304,7 +304,10 @@ mod tests {
         for millis in 0..100 {
             let received_at = Time::from_millis(millis);
             let mut push = |class, delay, contents: &[u8]| {
-                queue.push(path, NewReplies { class, received_at, delay, contents, segment_size: contents.len() })
+                queue.push_unimpaired(
+                    path,
+                    NewReplies { class, received_at, delay, contents, segment_size: contents.len() },
+                )
             };
             assert_eq!(push(ReplyClass::Audio, Duration::from_secs(3_600), &short), 1);
             (0..4).for_each(|_| assert_eq!(push(ReplyClass::Immediate, Duration::ZERO, &long), 1));

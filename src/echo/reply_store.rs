@@ -60,7 +60,7 @@ pub(super) type ReplyKey = (ReplyClass, u64);
 pub(super) struct QueuedReply {
     /// When the datagrams may be sent. Later than `due` if they exceeded the limits of their address when they were due. They then already
     /// count towards these limits. Immediate replies that are not impaired have [`Time::ZERO`], so that they precede AUDIO that is late.
-    pub(super) at: Time,
+    pub(super) send_at: Time,
     /// Position of the bytes in the store of the class, which increases with each stored datagram.
     pub(super) position: u64,
     pub(super) due: Time,
@@ -85,7 +85,7 @@ impl QueuedReply {
     }
 
     pub(super) fn was_postponed(&self) -> bool {
-        self.at > self.due
+        self.send_at > self.due
     }
 
     pub(super) fn segment_count(&self) -> usize {
@@ -265,13 +265,13 @@ mod tests {
                     // Most replies arrive in order.
                     now += passed;
                     position += 1;
-                    let at = Time::from_nanos(now + 5_000 - if early % 4 == 0 { early } else { 0 });
+                    let send_at = Time::from_nanos(now + 5_000 - if early % 4 == 0 { early } else { 0 });
                     let class = ReplyClass::Audio;
-                    replies.push(QueuedReply { at, position, due: at, path, len: 12, segment_size: 12, class });
-                    model.insert((at, position));
+                    replies.push(QueuedReply { send_at, position, due: send_at, path, len: 12, segment_size: 12, class });
+                    model.insert((send_at, position));
                 }
                 for _ in 0..popped {
-                    let first = replies.pop().map(|reply| (reply.at, reply.position));
+                    let first = replies.pop().map(|reply| (reply.send_at, reply.position));
                     prop_assert_eq!(first, model.pop_first());
                 }
             }

@@ -10,7 +10,7 @@ use super::counters::Counters;
 use super::impaired_replies::{ImpairedReplies, ReplyObserver};
 use super::log_events;
 use super::mapped_address::{MappedAddressMonitor, StunConfig};
-use super::pauses::PauseDetector;
+use super::pauses::ServerPauses;
 use super::reply_memory::BufferLimits;
 use super::reply_queue::ReplyQueue;
 use super::reply_store::{NewReplies, ReplyClass};
@@ -74,7 +74,7 @@ pub struct EchoServer {
     /// Headers of the current batch. The vector is kept to reuse its memory.
     parsed: Vec<Result<Header, PacketError>>,
     pub(super) mapped_address_monitor: Option<MappedAddressMonitor>,
-    pub(super) pauses: PauseDetector,
+    pub(super) pauses: ServerPauses,
     pub(super) read_socket_drops: Option<ReadSocketDrops>,
     /// The last count of socket drops, and when it was read.
     pub(super) socket_drops: (Option<Time>, u32),
@@ -105,7 +105,7 @@ impl EchoServer {
             local_port: config.local_port,
             replies: ReplyQueue::new(config.buffer_limits, &config.memory_budget, impaired, Arc::clone(&counters)),
             admission: Admission::new(config.admission, max_delay, Arc::clone(&counters)),
-            pauses: PauseDetector::new(Arc::clone(&counters)),
+            pauses: ServerPauses::new(Arc::clone(&counters)),
             counters,
             buffer_throttle: LogThrottle::default(),
             throttled_buffer_drops: 0,
@@ -180,11 +180,11 @@ impl EchoServer {
                     if self.admission.admit_audio(source, received.received_at, bytes) {
                         run = if run.is_empty() { offset..end } else { run.start..end };
                     } else {
-                        self.delay_audio(received, source, std::mem::take(&mut run));
+                        self.queue_audio(received, source, std::mem::take(&mut run));
                     }
                 }
                 header => {
-                    self.delay_audio(received, source, std::mem::take(&mut run));
+                    self.queue_audio(received, source, std::mem::take(&mut run));
                     let result = match header {
                         Ok(header) => self.handle_immediate(received, source, header, bytes),
                         Err(_) if stun::is_stun(bytes) => self.handle_stun(received, source, bytes),
@@ -197,13 +197,13 @@ impl EchoServer {
             }
             offset = end;
         }
-        self.delay_audio(received, source, run);
+        self.queue_audio(received, source, run);
         self.parsed = parsed;
     }
 
     /// Queues AUDIO packets for their delayed echo. The packets are consecutive and have been admitted. They occupy the byte range `run`
     /// in `received.contents`.
-    fn delay_audio(&mut self, received: &Receive<'_>, source: &Source, run: Range<usize>) {
+    fn queue_audio(&mut self, received: &Receive<'_>, source: &Source, run: Range<usize>) {
         let Receive { received_at, segment_size, .. } = *received;
         let contents = &received.contents[run];
         if contents.is_empty() {
@@ -212,7 +212,7 @@ impl EchoServer {
         let piece_len = if self.replies.has_impairment() { segment_size } else { contents.len() };
         for contents in contents.chunks(piece_len) {
             let new = NewReplies { class: ReplyClass::Audio, received_at, delay: self.delay, contents, segment_size };
-            let accepted = self.replies.push_impaired(source, new, &mut self.admission);
+            let accepted = self.replies.push(source, new, &mut self.admission);
             self.counters.received.add(accepted);
             log_events::log_audio_received(received.source, contents.chunks(segment_size), accepted);
         }
