@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::counters::Counters;
 use super::log_events;
 use super::loop_detection::{Repetition, RepetitionLimit, RepetitionLimiter};
-use super::reply::{ReplyClass, ReplyPath};
+use super::reply_store::{ReplyClass, ReplyPath};
 use crate::address::{Cidr, is_loopback_to_loopback, source_network};
 use crate::log_throttle::LogThrottle;
 use crate::node::{Receive, Transmit};
@@ -23,10 +23,6 @@ use crate::wire::{self, HEADER_LEN};
 
 /// Maximum round-trip time of a KEEPALIVE loop that can be detected.
 const MAX_LOOP_ROUND_TRIP: Duration = Duration::from_secs(10);
-
-/// Time is divided into periods of this length, in seconds. Each period has a different token for loop checks. A token is valid in the
-/// period in which the token was created and in the next period.
-const LOOP_CHECK_TOKEN_PERIOD_SECONDS: u64 = 64;
 
 /// Number of leading bytes that identify a datagram: the header and up to 64 bytes of payload.
 const DIGESTED_LEN: usize = HEADER_LEN + 64;
@@ -60,17 +56,6 @@ impl Default for AdmissionConfig {
     }
 }
 
-/// The reply to a KEEPALIVE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeepaliveDecision {
-    /// No reply.
-    Drop,
-    /// The echo.
-    Echo,
-    /// This loop check instead of the echo, so that the server never sends more than it receives.
-    LoopCheck([u8; HEADER_LEN]),
-}
-
 /// Decides which datagrams are handled and which replies are sent.
 pub(super) struct Admission {
     classifier: SourceClassifier,
@@ -85,9 +70,9 @@ pub(super) struct Admission {
     audio_repetitions: RepetitionLimiter,
     audio_limit: RepetitionLimit,
     /// Separate from `audio_repetitions`, because AUDIO packets would displace all KEEPALIVEs from a common table.
-    keepalive_repetitions: RepetitionLimiter,
+    pub(super) keepalive_repetitions: RepetitionLimiter,
     /// State of sources that repeat KEEPALIVEs.
-    keepalive_sources: RepetitionLimiter,
+    pub(super) keepalive_sources: RepetitionLimiter,
     counters: Arc<Counters>,
     unknown_source_drops: ThrottledDrops,
     rate_limit_drops: ThrottledDrops,
@@ -162,59 +147,6 @@ impl Admission {
     pub(super) fn admit_immediate(&mut self, source: &Source, len: usize) -> bool {
         let result = self.charge_rate(source, ReplyClass::Immediate, self.read_at, len);
         self.count_rate(source, result)
-    }
-
-    /// Decides whether the server echoes a KEEPALIVE, replies with a loop check, or does not reply. Call this method only for a KEEPALIVE
-    /// whose normal reply is an unchanged echo. An address and port that returns a loop check is an echo server. KEEPALIVEs from this echo
-    /// server are not answered for a minute. A loop between two echo servers can have a round-trip time of one second. Without this check,
-    /// such a loop looks like a client that repeats a KEEPALIVE every second.
-    pub(super) fn admit_keepalive(&mut self, source: &Source, now: Time, bytes: &[u8]) -> KeepaliveDecision {
-        if !source.path.is_limited {
-            return KeepaliveDecision::Echo;
-        }
-        let digests = &source.digests;
-        let (echo_server, loop_check) =
-            (digests.for_purpose(DigestPurpose::EchoServer), digests.for_purpose(DigestPurpose::LoopCheck));
-        let period = now.as_nanos() / 1_000_000_000 / LOOP_CHECK_TOKEN_PERIOD_SECONDS;
-        let has_token_of =
-            |period| wire::is_loop_check(bytes, digests.for_purpose(DigestPurpose::LoopCheckToken(period)));
-        let is_returned_check = self.keepalive_sources.contains(now, loop_check)
-            && (has_token_of(period) || has_token_of(period.wrapping_sub(1)));
-        if is_returned_check {
-            self.keepalive_sources.admit(now, echo_server, RepetitionLimit::ECHO_SERVER);
-        }
-        if is_returned_check || self.keepalive_sources.contains(now, echo_server) {
-            self.count_repetition(source);
-            return KeepaliveDecision::Drop;
-        }
-        // A repeated datagram without a reply is not charged to the rate limit. A datagram above the rate limit is not counted as received.
-        let (datagram, repeats) = (digests.for_datagram(bytes), digests.for_purpose(DigestPurpose::RepeatedKeepalives));
-        let repetition = self.keepalive_repetitions.repetition(now, datagram, RepetitionLimit::KEEPALIVE);
-        let is_exceeded = match repetition {
-            Repetition::Exceeded => true,
-            Repetition::First => false,
-            Repetition::Second | Repetition::Later => {
-                let limit = RepetitionLimit::REPEATED_KEEPALIVES;
-                self.keepalive_sources.repetition(now, repeats, limit) == Repetition::Exceeded
-            }
-        };
-        if is_exceeded {
-            self.count_repetition(source);
-            return KeepaliveDecision::Drop;
-        }
-        if !self.admit_immediate(source, bytes.len()) {
-            return KeepaliveDecision::Drop;
-        }
-        self.keepalive_repetitions.count(now, datagram, RepetitionLimit::KEEPALIVE);
-        if repetition != Repetition::First {
-            self.keepalive_sources.count(now, repeats, RepetitionLimit::REPEATED_KEEPALIVES);
-        }
-        if repetition == Repetition::Later && self.keepalive_sources.admit(now, loop_check, RepetitionLimit::LOOP_CHECK)
-        {
-            let token = digests.for_purpose(DigestPurpose::LoopCheckToken(period));
-            return KeepaliveDecision::LoopCheck(wire::loop_check(token));
-        }
-        KeepaliveDecision::Echo
     }
 
     /// Whether an AUDIO packet may be delayed and echoed. If not, the packet is counted as dropped. Call [`Admission::on_sent`] when the
@@ -296,7 +228,7 @@ impl Admission {
         false
     }
 
-    fn count_repetition(&mut self, source: &Source) {
+    pub(super) fn count_repetition(&mut self, source: &Source) {
         self.counters.dropped_repeated.add(1);
         self.repetition_drops.record(source.path.peer, 1);
     }
@@ -343,38 +275,16 @@ impl ThrottledDrops {
 pub(super) struct Source {
     pub(super) path: ReplyPath,
     /// Keyed digests of the source's address and port.
-    digests: KeyedDigests,
-}
-
-/// The purpose of a source digest.
-#[derive(Clone, Copy, Hash)]
-enum DigestPurpose {
-    /// The token of a loop check. The value is the number of the token period.
-    LoopCheckToken(u64),
-    /// Loop checks sent to the source.
-    LoopCheck,
-    /// The source has returned a loop check.
-    EchoServer,
-    /// Limit on the replies to repeated KEEPALIVEs from the source.
-    RepeatedKeepalives,
+    pub(super) digests: KeyedDigests,
 }
 
 /// Computes keyed digests of a source and of its datagrams. The hasher already contains the key and the source's address and port.
 #[derive(Clone)]
-struct KeyedDigests(DefaultHasher);
+pub(super) struct KeyedDigests(pub(super) DefaultHasher);
 
 impl KeyedDigests {
-    /// Digest of the address and port, different for each purpose.
-    fn for_purpose(&self, purpose: DigestPurpose) -> u64 {
-        let mut hasher = self.0.clone();
-        // `usize::MAX` keeps these digests distinct from datagram digests, which hash the datagram length at this position.
-        hasher.write_usize(usize::MAX);
-        purpose.hash(&mut hasher);
-        hasher.finish()
-    }
-
     /// Digest of a datagram of the source.
-    fn for_datagram(&self, bytes: &[u8]) -> u64 {
+    pub(super) fn for_datagram(&self, bytes: &[u8]) -> u64 {
         let mut hasher = self.0.clone();
         hasher.write_usize(bytes.len());
         hasher.write(&bytes[..bytes.len().min(DIGESTED_LEN)]);

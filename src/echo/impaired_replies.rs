@@ -13,7 +13,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::counters::Counters;
-use super::reply::{NewReplies, QueuedReply, ReplyClass, ReplyKey};
+use super::reply_store::{NewReplies, QueuedReply, ReplyClass, ReplyKey};
 use crate::address::canonical_socket_addr;
 use crate::impairment::{Impairer, ImpairmentDecision, LossCause};
 use crate::time::Time;

@@ -3,7 +3,7 @@
 //! One datagram with a forged source can start such a loop. Each pass of the loop brings the same datagram from the same address and port.
 //! Clients rarely repeat a datagram. AUDIO has a new sequence number each time. A client sends identical KEEPALIVEs only once per second.
 //! Therefore, the same datagram is answered only a limited number of times. A KEEPALIVE loop with a round-trip time of one second looks
-//! like a client. The loop check in `admission.rs` detects such a loop.
+//! like a client. The loop check in `keepalive.rs` detects such a loop.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -5,14 +5,16 @@
 
 mod admission;
 mod counters;
-mod datagram_store;
+mod immediate_replies;
 mod impaired_replies;
+mod keepalive;
 mod log_events;
 mod loop_detection;
 mod mapped_address;
 mod pauses;
-mod reply;
+mod reply_memory;
 mod reply_queue;
+mod reply_store;
 mod server;
 mod sources;
 
@@ -23,5 +25,5 @@ pub use admission::AdmissionConfig;
 pub use counters::{Counters, EchoCollector, ExternalCounts, LATENESS_BOUNDS_US, LatenessHistogram};
 pub use impaired_replies::{ReplyEvent, ReplyObserver, ReplyOutcome};
 pub use mapped_address::StunConfig;
-pub use reply_queue::{BufferLimits, IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD};
+pub use reply_memory::{BufferLimits, IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD};
 pub use server::{DEFAULT_DELAY, EchoConfig, EchoServer, ReadSocketDrops};

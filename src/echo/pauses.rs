@@ -18,7 +18,7 @@ use crate::wire::stun::{MAX_RECENT_PAUSES, Pause};
 const MIN_LOGGED_PAUSE: Duration = Duration::from_millis(500);
 
 /// Counts the pauses of a server and keeps the last ones.
-pub(super) struct PauseDetector {
+pub(super) struct ServerPauses {
     counters: Arc<Counters>,
     /// Time of the last call; `None` before the first call.
     last_call: Option<Time>,
@@ -29,7 +29,7 @@ pub(super) struct PauseDetector {
     throttle: LogThrottle,
 }
 
-impl PauseDetector {
+impl ServerPauses {
     pub(super) fn new(counters: Arc<Counters>) -> Self {
         Self { counters, last_call: None, deadline: None, recent: VecDeque::new(), throttle: LogThrottle::default() }
     }

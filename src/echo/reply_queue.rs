@@ -1,80 +1,25 @@
-//! The queue of all replies, ordered by the time at which each may be sent. Memory is limited per client, per address and in total.
+//! The queue of all replies, ordered by the time at which each may be sent.
 //!
 //! Replies to one client that are stored one after the other and due together leave as one segmented send, without a copy.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::admission::{Admission, Source};
 use super::counters::Counters;
-use super::datagram_store::DatagramStore;
 use super::impaired_replies::{BottleneckFull, ImpairedReplies, ReplyEvent, ReplyOutcome};
 use super::log_events;
-use super::reply::{NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
-use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget, MemoryPermit};
+use super::reply_memory::{BufferFull, BufferLimits, IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD, ReplyMemory, cost};
+use super::reply_store::{DatagramStore, NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
+use crate::memory_budget::MemoryBudget;
 use crate::node::{MAX_SENDS_PER_POLL, SendStatus, Transmit, TransmitSink};
 use crate::time::Time;
-
-/// Bytes charged for a queued datagram in addition to its own bytes: at least the size of the datagram's queue entry.
-pub const PACKET_OVERHEAD: usize = 100;
-
-/// Like [`PACKET_OVERHEAD`], for an impaired reply and each of its copies. These bytes also cover the entries of hash tables.
-pub const IMPAIRED_PACKET_OVERHEAD: usize = 500;
-
-/// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. AUDIO packets have separate limits.
-/// Therefore, KEEPALIVEs are answered even if the memory for AUDIO is full.
-const IMMEDIATE_REPLY_LIMITS: BufferLimits = BufferLimits { total: Some(16 << 20), per_client: Some(4 << 20) };
-
-/// Number of shares of the memory. Addresses with the same share have one limit, as in the rate limiter.
-const SHARES: usize = 8_192;
-
-/// Memory limits in bytes; `None` is no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BufferLimits {
-    /// Limit for all clients together. One source address may hold half of it. Loopback sources may hold all of it.
-    pub total: Option<u64>,
-    /// Limit for one client (address and port). Therefore, one client cannot use up the memory for all clients.
-    pub per_client: Option<u64>,
-}
-
-impl Default for BufferLimits {
-    /// 160 MiB in total, which is half of the default memory budget, and 64 MiB per client.
-    fn default() -> Self {
-        Self { total: Some(DEFAULT_MEMORY_BUDGET / 2), per_client: Some(64 << 20) }
-    }
-}
-
-/// Why a datagram was not queued.
-#[derive(Clone, Copy)]
-enum BufferFull {
-    /// The limit of the client is reached.
-    Client,
-    /// The total limit or the share of the address is reached.
-    Total,
-    /// The memory budget of the process is used up.
-    MemoryBudget,
-    /// Allocation failed.
-    OutOfMemory,
-}
 
 /// The queue.
 pub(super) struct ReplyQueue {
     queued: OrderedReplies,
     /// The bytes of each class. In a common store, an AUDIO packet with a long delay could keep a chunk of immediate replies that have left.
     stores: [DatagramStore; 2],
-    /// Limits of each class.
-    limits: [BufferLimits; 2],
-    /// Memory of each class, in bytes.
-    held: [u64; 2],
-    /// Memory of the addresses that are subject to limits.
-    held_by_share: Vec<[u64; 2]>,
-    /// Memory of each client and class, by [`client_digest`].
-    held_by_client: HashMap<u64, u64>,
-    /// The memory of both classes.
-    memory: MemoryPermit,
+    memory: ReplyMemory,
     queued_audio: usize,
     /// When the last AUDIO is due. Receive timestamps of two receive queues can be out of order. Replies are sent in order.
     last_due: Time,
@@ -94,11 +39,7 @@ impl ReplyQueue {
         Self {
             queued: OrderedReplies::default(),
             stores: Default::default(),
-            limits: [limits, IMMEDIATE_REPLY_LIMITS],
-            held: [0; 2],
-            held_by_share: vec![[0; 2]; SHARES],
-            held_by_client: HashMap::new(),
-            memory: budget.open(None, 0).expect("0 bytes are never refused").hold(0),
+            memory: ReplyMemory::new(limits, budget, Arc::clone(&counters)),
             queued_audio: 0,
             last_due: Time::ZERO,
             impaired,
@@ -113,7 +54,7 @@ impl ReplyQueue {
 
     /// Memory charged for queued replies, in bytes.
     pub(super) fn held_bytes(&self) -> u64 {
-        self.held.iter().sum()
+        self.memory.held_bytes()
     }
 
     /// Number of queued AUDIO packets.
@@ -123,38 +64,38 @@ impl ReplyQueue {
 
     /// When the next reply may be sent.
     pub(super) fn next_due(&self) -> Option<Time> {
-        self.queued.peek().map(|reply| reply.at.max(reply.due))
+        self.queued.peek().map(|reply| reply.send_at.max(reply.due))
     }
 
     /// Queues as many replies as the limits permit, without impairment, and counts the others as dropped. Returns the number of queued
     /// datagrams. These are the first ones.
-    pub(super) fn push(&mut self, path: ReplyPath, new: NewReplies<'_>) -> usize {
+    pub(super) fn push_unimpaired(&mut self, path: ReplyPath, new: NewReplies<'_>) -> usize {
         let NewReplies { class, contents, segment_size, .. } = new;
         let mut due = new.received_at + new.delay;
         if class == ReplyClass::Audio && self.queued_audio > 0 {
             due = due.max(self.last_due);
         }
-        let at = if class == ReplyClass::Audio { due } else { Time::ZERO };
+        let send_at = if class == ReplyClass::Audio { due } else { Time::ZERO };
         let count = contents.len().div_ceil(segment_size);
         let (all, one) = (cost(contents.len(), count, PACKET_OVERHEAD), cost(segment_size, 1, PACKET_OVERHEAD));
-        let charged = self.charge(path, class, all, one);
+        let charged = self.memory.charge(path, class, all, one);
         let (accepted, full) = match charged {
             Ok(()) => (count, None),
             Err((bytes, full)) => ((bytes / one) as usize, Some(full)),
         };
         if let Some(full) = full {
-            self.count_dropped(class, full, count - accepted);
+            self.memory.count_dropped(class, full, count - accepted);
         }
         let mut rest = &contents[..contents.len().min(accepted * segment_size)];
         while !rest.is_empty() {
             let Ok((position, len)) = self.stores[class as usize].push(rest, segment_size) else {
                 let packets = rest.len().div_ceil(segment_size);
-                self.release(path, class, cost(rest.len(), packets, PACKET_OVERHEAD));
-                self.count_dropped(class, BufferFull::OutOfMemory, packets);
+                self.memory.release(path, class, cost(rest.len(), packets, PACKET_OVERHEAD));
+                self.memory.count_dropped(class, BufferFull::OutOfMemory, packets);
                 return accepted - packets;
             };
             self.enqueue(QueuedReply {
-                at,
+                send_at,
                 position,
                 due,
                 path,
@@ -169,18 +110,18 @@ impl ReplyQueue {
 
     /// Queues one impaired reply. Returns 0 if a limit drops it, otherwise 1, even if it is lost by impairment. A copy counts towards the
     /// limits of the source.
-    pub(super) fn push_impaired(&mut self, source: &Source, new: NewReplies<'_>, admission: &mut Admission) -> usize {
+    pub(super) fn push(&mut self, source: &Source, new: NewReplies<'_>, admission: &mut Admission) -> usize {
         let (path, class, len) = (source.path, new.class, new.contents.len());
-        let Some(impaired) = &mut self.impaired else { return self.push(path, new) };
+        let Some(impaired) = &mut self.impaired else { return self.push_unimpaired(path, new) };
         let Some((mut decision, event)) = impaired.decide(path.peer, new) else { return 1 };
         if decision.copies > 1 && !admission.admit_copy(source, class, new.received_at, len) {
             decision.copies = 1;
         }
         let copies = usize::from(decision.copies);
         let charged = cost(len * copies, copies, IMPAIRED_PACKET_OVERHEAD);
-        let stored = self.charge(path, class, charged, charged).map_err(|(_, full)| full).and_then(|()| {
+        let stored = self.memory.charge(path, class, charged, charged).map_err(|(_, full)| full).and_then(|()| {
             self.stores[class as usize].push(new.contents, len).map_err(|_| {
-                self.release(path, class, charged);
+                self.memory.release(path, class, charged);
                 BufferFull::OutOfMemory
             })
         });
@@ -189,12 +130,12 @@ impl ReplyQueue {
             Ok((position, _)) => {
                 let due = impaired.insert((class, position), decision, event, new.received_at + new.delay, charged);
                 let (len, segment_size) = (len as u32, len as u16);
-                self.enqueue(QueuedReply { at: due, position, due, path, len, segment_size, class });
+                self.enqueue(QueuedReply { send_at: due, position, due, path, len, segment_size, class });
                 1
             }
             Err(full) => {
                 impaired.report(ReplyEvent { outcome: ReplyOutcome::Dropped, ..event });
-                self.count_dropped(class, full, 1);
+                self.memory.count_dropped(class, full, 1);
                 0
             }
         }
@@ -208,7 +149,7 @@ impl ReplyQueue {
             let Some(reply) = self.pop_due(now, max_segments) else { break };
             if let Some(departure) = self.impaired.as_mut().and_then(|impaired| impaired.enter_bottleneck(&reply)) {
                 match departure {
-                    Ok(at) => self.queued.push(QueuedReply { at, due: at, ..reply }),
+                    Ok(at) => self.queued.push(QueuedReply { send_at: at, due: at, ..reply }),
                     Err(BottleneckFull) => self.finish(&reply, ReplyOutcome::BottleneckFull),
                 }
                 continue;
@@ -220,19 +161,19 @@ impl ReplyQueue {
                 contents: self.stores[class as usize].get(reply.position, reply.len()),
                 segment_size: reply.segment_size(),
             };
-            let counts = class == ReplyClass::Audio && !reply.was_postponed();
-            if counts
-                && let at = admission.send_time(now, path, &transmit)
-                && at > now
+            let is_uncharged = class == ReplyClass::Audio && !reply.was_postponed();
+            if is_uncharged
+                && let send_at = admission.send_time(now, path, &transmit)
+                && send_at > now
             {
-                admission.on_postponed(now, at, path, &transmit);
-                self.queued.push(QueuedReply { at, ..reply });
+                admission.on_postponed(now, send_at, path, &transmit);
+                self.queued.push(QueuedReply { send_at, ..reply });
                 continue;
             }
             let status = sink.send(transmit);
             match status {
                 SendStatus::Sent => {
-                    if counts {
+                    if is_uncharged {
                         admission.on_sent(now, path, &transmit);
                     }
                     self.record_sent(now, &reply, &transmit);
@@ -252,7 +193,7 @@ impl ReplyQueue {
             match self.impaired.as_mut().and_then(|impaired| impaired.next_copy(reply.key(), is_sent)) {
                 Some(spacing) => {
                     let due = reply.due + spacing;
-                    self.queued.push(QueuedReply { at: due, due, ..reply });
+                    self.queued.push(QueuedReply { send_at: due, due, ..reply });
                 }
                 None => self.finish(&reply, if is_sent { ReplyOutcome::Sent } else { ReplyOutcome::SendFailed }),
             }
@@ -281,7 +222,7 @@ impl ReplyQueue {
     /// Removes the first reply if it is due, with the replies that may leave in the same segmented send. With impairment, each datagram leaves
     /// alone.
     fn pop_due(&mut self, now: Time, max_segments: impl Fn(usize) -> usize) -> Option<QueuedReply> {
-        let mut reply = *self.queued.peek().filter(|first| first.at <= now)?;
+        let mut reply = *self.queued.peek().filter(|first| first.send_at <= now)?;
         self.queued.pop();
         if self.impaired.is_some() {
             return Some(reply);
@@ -293,7 +234,7 @@ impl ReplyQueue {
             reply.len = max_len;
         }
         while let Some(next) = self.queued.peek()
-            && next.at <= now
+            && next.send_at <= now
             && reply.len + next.len <= max_len
             && reply.is_followed_by(next)
             && DatagramStore::is_contiguous(reply.position, reply.len(), next.position)
@@ -325,90 +266,16 @@ impl ReplyQueue {
         let impaired = self.impaired.as_mut().and_then(|impaired| impaired.finish(reply, outcome));
         let charged = impaired.unwrap_or_else(|| cost(reply.len(), reply.segment_count(), PACKET_OVERHEAD));
         self.stores[reply.class as usize].remove(reply.position, reply.len());
-        self.release(reply.path, reply.class, charged);
+        self.memory.release(reply.path, reply.class, charged);
         if reply.class == ReplyClass::Audio {
             self.queued_audio -= reply.segment_count();
         }
-        // Returns the memory of a burst of many clients.
-        if self.held_by_client.is_empty() && self.held_by_client.capacity() > 1_024 {
-            self.held_by_client = HashMap::new();
-        }
     }
-
-    /// Charges `all` bytes, or as many times `one` as the limits permit. If this is not all, returns the number of charged bytes and the
-    /// limit that was reached.
-    fn charge(&mut self, path: ReplyPath, class: ReplyClass, all: u64, one: u64) -> Result<(), (u64, BufferFull)> {
-        let index = class as usize;
-        let limits = self.limits[index];
-        let (total, per_client) = (limits.total.unwrap_or(u64::MAX), limits.per_client.unwrap_or(u64::MAX));
-        let client = client_digest(path.peer, class);
-        let of_client = self.held_by_client.get(&client).copied().unwrap_or(0);
-        let of_share = self.held_by_share[path.network as usize % SHARES][index];
-        let share_limit = if path.is_limited { total / 2 } else { u64::MAX };
-        let limits = [
-            (per_client.saturating_sub(of_client), BufferFull::Client),
-            (total.saturating_sub(self.held[index]), BufferFull::Total),
-            (share_limit.saturating_sub(of_share), BufferFull::Total),
-        ];
-        let (free, full) = limits.into_iter().min_by_key(|(free, _)| *free).unwrap_or((0, BufferFull::Total));
-        let charged = if all <= free { all } else { free / one * one };
-        if charged == 0 {
-            return Err((0, full));
-        }
-        if self.memory.resize(self.held_bytes() + charged).is_err() {
-            return Err((0, BufferFull::MemoryBudget));
-        }
-        self.held[index] += charged;
-        *self.held_by_client.entry(client).or_default() += charged;
-        if path.is_limited {
-            self.held_by_share[path.network as usize % SHARES][index] += charged;
-        }
-        if charged == all { Ok(()) } else { Err((charged, full)) }
-    }
-
-    fn release(&mut self, path: ReplyPath, class: ReplyClass, charged: u64) {
-        let index = class as usize;
-        self.held[index] -= charged;
-        // Less memory is never refused.
-        let _ = self.memory.resize(self.held_bytes());
-        if path.is_limited {
-            self.held_by_share[path.network as usize % SHARES][index] -= charged;
-        }
-        if let Entry::Occupied(mut client) = self.held_by_client.entry(client_digest(path.peer, class)) {
-            *client.get_mut() -= charged;
-            if *client.get() == 0 {
-                client.remove();
-            }
-        }
-    }
-
-    fn count_dropped(&self, class: ReplyClass, full: BufferFull, packets: usize) {
-        let counters = &self.counters;
-        let counter = match (full, class) {
-            (BufferFull::Client, ReplyClass::Audio) => &counters.dropped_client_buffer_full,
-            (BufferFull::Total, ReplyClass::Audio) => &counters.dropped_buffer_full,
-            (BufferFull::Client | BufferFull::Total, ReplyClass::Immediate) => &counters.dropped_reply_buffer_full,
-            (BufferFull::MemoryBudget, _) => &counters.dropped_memory_budget,
-            (BufferFull::OutOfMemory, _) => &counters.dropped_out_of_memory,
-        };
-        counter.add(packets);
-    }
-}
-
-/// Bytes charged for `packets` datagrams of `bytes` bytes in total.
-fn cost(bytes: usize, packets: usize, overhead: usize) -> u64 {
-    (bytes + packets * overhead) as u64
-}
-
-/// Clients with equal digests share a limit. A digest takes less memory than an address.
-fn client_digest(peer: SocketAddr, class: ReplyClass) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (peer, class).hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::time::Duration;
 
     use super::*;
@@ -437,7 +304,10 @@ mod tests {
         for millis in 0..100 {
             let received_at = Time::from_millis(millis);
             let mut push = |class, delay, contents: &[u8]| {
-                queue.push(path, NewReplies { class, received_at, delay, contents, segment_size: contents.len() })
+                queue.push_unimpaired(
+                    path,
+                    NewReplies { class, received_at, delay, contents, segment_size: contents.len() },
+                )
             };
             assert_eq!(push(ReplyClass::Audio, Duration::from_secs(3_600), &short), 1);
             (0..4).for_each(|_| assert_eq!(push(ReplyClass::Immediate, Duration::ZERO, &long), 1));

@@ -5,14 +5,15 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::{Admission, AdmissionConfig, KeepaliveDecision, Source};
+use super::admission::{Admission, AdmissionConfig, Source};
 use super::counters::Counters;
 use super::impaired_replies::{ImpairedReplies, ReplyObserver};
 use super::log_events;
 use super::mapped_address::{MappedAddressMonitor, StunConfig};
-use super::pauses::PauseDetector;
-use super::reply::{NewReplies, ReplyClass};
-use super::reply_queue::{BufferLimits, ReplyQueue};
+use super::pauses::ServerPauses;
+use super::reply_memory::BufferLimits;
+use super::reply_queue::ReplyQueue;
+use super::reply_store::{NewReplies, ReplyClass};
 use super::sources::SourceTable;
 use crate::address::{is_invalid_source, is_ipv4_source_over_ipv6};
 use crate::impairment::{Impairer, Impairment};
@@ -21,7 +22,7 @@ use crate::memory_budget::MemoryBudget;
 use crate::node::{Node, Receive, TransmitSink};
 use crate::stats::Counter;
 use crate::time::Time;
-use crate::wire::{self, HEADER_LEN, Header, LatencyInfo, Packet, PacketError, PacketType, PingPayload, stun};
+use crate::wire::{self, Header, PacketError, PacketType, stun};
 
 /// Default delay of AUDIO.
 pub const DEFAULT_DELAY: Duration = Duration::from_secs(3);
@@ -59,27 +60,24 @@ impl Default for EchoConfig {
 /// Reads how many datagrams the socket has dropped because its receive buffer was full; `None` if the system does not report this count.
 pub type ReadSocketDrops = Box<dyn Fn() -> Option<u64> + Send>;
 
-/// The count of socket drops is read at most once per this time, because reading it can take long.
-const SOCKET_DROPS_INTERVAL: Duration = Duration::from_millis(100);
-
 /// An echo server as a [`Node`].
 pub struct EchoServer {
-    delay: Duration,
+    pub(super) delay: Duration,
     local_port: Option<u16>,
-    replies: ReplyQueue,
-    counters: Arc<Counters>,
-    admission: Admission,
+    pub(super) replies: ReplyQueue,
+    pub(super) counters: Arc<Counters>,
+    pub(super) admission: Admission,
     buffer_throttle: LogThrottle,
     /// Number of packets that were dropped because of the buffer limits and are already recorded in `buffer_throttle`.
     throttled_buffer_drops: u64,
-    source_table: SourceTable,
+    pub(super) source_table: SourceTable,
     /// Headers of the current batch. The vector is kept to reuse its memory.
     parsed: Vec<Result<Header, PacketError>>,
-    mapped_address_monitor: Option<MappedAddressMonitor>,
-    pauses: PauseDetector,
-    read_socket_drops: Option<ReadSocketDrops>,
+    pub(super) mapped_address_monitor: Option<MappedAddressMonitor>,
+    pub(super) pauses: ServerPauses,
+    pub(super) read_socket_drops: Option<ReadSocketDrops>,
     /// The last count of socket drops, and when it was read.
-    socket_drops: (Option<Time>, u32),
+    pub(super) socket_drops: (Option<Time>, u32),
 }
 
 impl EchoServer {
@@ -107,7 +105,7 @@ impl EchoServer {
             local_port: config.local_port,
             replies: ReplyQueue::new(config.buffer_limits, &config.memory_budget, impaired, Arc::clone(&counters)),
             admission: Admission::new(config.admission, max_delay, Arc::clone(&counters)),
-            pauses: PauseDetector::new(Arc::clone(&counters)),
+            pauses: ServerPauses::new(Arc::clone(&counters)),
             counters,
             buffer_throttle: LogThrottle::default(),
             throttled_buffer_drops: 0,
@@ -143,22 +141,8 @@ impl EchoServer {
         self.counters.buffered_bytes.set(0);
     }
 
-    /// Handles datagrams from the STUN server. Responses to the echo server's requests are handled here, because otherwise they would be
-    /// parsed as AUDIO. Other datagrams from the STUN server are handled like datagrams from any other source.
-    fn handle_stun_server(&mut self, received: &Receive<'_>) {
-        for contents in received.segments() {
-            let is_response = self
-                .mapped_address_monitor
-                .as_mut()
-                .is_some_and(|monitor| monitor.handle_response(contents, &self.counters));
-            if !is_response {
-                self.handle_receive(&Receive { contents, ..*received });
-            }
-        }
-    }
-
     /// Handles datagrams of one source.
-    fn handle_receive(&mut self, received: &Receive<'_>) {
+    pub(super) fn handle_receive(&mut self, received: &Receive<'_>) {
         if received.source.port() == 0 {
             // A reply to port 0 fails, and the failure would disable segmented sends for all clients.
             self.counters.dropped_port_zero.add(received.segments().count());
@@ -196,11 +180,11 @@ impl EchoServer {
                     if self.admission.admit_audio(source, received.received_at, bytes) {
                         run = if run.is_empty() { offset..end } else { run.start..end };
                     } else {
-                        self.delay_audio(received, source, std::mem::take(&mut run));
+                        self.queue_audio(received, source, std::mem::take(&mut run));
                     }
                 }
                 header => {
-                    self.delay_audio(received, source, std::mem::take(&mut run));
+                    self.queue_audio(received, source, std::mem::take(&mut run));
                     let result = match header {
                         Ok(header) => self.handle_immediate(received, source, header, bytes),
                         Err(_) if stun::is_stun(bytes) => self.handle_stun(received, source, bytes),
@@ -213,13 +197,13 @@ impl EchoServer {
             }
             offset = end;
         }
-        self.delay_audio(received, source, run);
+        self.queue_audio(received, source, run);
         self.parsed = parsed;
     }
 
     /// Queues AUDIO packets for their delayed echo. The packets are consecutive and have been admitted. They occupy the byte range `run`
     /// in `received.contents`.
-    fn delay_audio(&mut self, received: &Receive<'_>, source: &Source, run: Range<usize>) {
+    fn queue_audio(&mut self, received: &Receive<'_>, source: &Source, run: Range<usize>) {
         let Receive { received_at, segment_size, .. } = *received;
         let contents = &received.contents[run];
         if contents.is_empty() {
@@ -228,130 +212,10 @@ impl EchoServer {
         let piece_len = if self.replies.has_impairment() { segment_size } else { contents.len() };
         for contents in contents.chunks(piece_len) {
             let new = NewReplies { class: ReplyClass::Audio, received_at, delay: self.delay, contents, segment_size };
-            let accepted = self.replies.push_impaired(source, new, &mut self.admission);
+            let accepted = self.replies.push(source, new, &mut self.admission);
             self.counters.received.add(accepted);
             log_events::log_audio_received(received.source, contents.chunks(segment_size), accepted);
         }
-    }
-
-    /// Handles one packet that is not AUDIO: `bytes` is the datagram, `header` its header.
-    fn handle_immediate(
-        &mut self,
-        received: &Receive<'_>,
-        source: &Source,
-        header: Header,
-        bytes: &[u8],
-    ) -> Result<(), PacketError> {
-        let payload = &bytes[HEADER_LEN..];
-        match header.packet_type {
-            PacketType::LatencyPing => {
-                let request = PingPayload::parse(Packet { header, payload })?;
-                let reply = request.to_pong_datagram(header.sequence);
-                if self.admission.admit_immediate(source, reply.len()) && self.queue_reply(received, source, &reply) {
-                    self.counters.pings.add(1);
-                }
-            }
-            PacketType::Keepalive => {
-                let mut probe_reply = [0; HEADER_LEN + 5];
-                let (reply, admitted) = match wire::keepalive_action(payload) {
-                    wire::KeepaliveAction::EchoUnchanged => {
-                        match self.admission.admit_keepalive(source, received.received_at, bytes) {
-                            KeepaliveDecision::Drop => return Ok(()),
-                            KeepaliveDecision::Echo => (bytes, true),
-                            KeepaliveDecision::LoopCheck(check) => {
-                                // Loop checks are not impaired.
-                                if self.queue_unimpaired_reply(received, source, &check) {
-                                    self.counters.loop_checks.add(1);
-                                    log_events::log_loop_check(received.source);
-                                }
-                                return Ok(());
-                            }
-                        }
-                    }
-                    wire::KeepaliveAction::EchoWith(payload) => {
-                        probe_reply[..HEADER_LEN].copy_from_slice(&bytes[..HEADER_LEN]);
-                        probe_reply[HEADER_LEN..].copy_from_slice(&payload);
-                        (&probe_reply[..], self.admission.admit_immediate(source, probe_reply.len()))
-                    }
-                    wire::KeepaliveAction::NoReply => {
-                        self.ignore(received, header);
-                        return Ok(());
-                    }
-                };
-                if admitted && self.queue_reply(received, source, reply) {
-                    self.counters.keepalives.add(1);
-                }
-            }
-            PacketType::LatencyInfo => {
-                let info = LatencyInfo::parse(payload)?;
-                self.counters.latency_infos.add(1);
-                log_events::log_latency_info(received.source, &info);
-            }
-            PacketType::Audio | PacketType::Fec | PacketType::Control | PacketType::LatencyPong => {
-                self.ignore(received, header);
-            }
-        }
-        Ok(())
-    }
-
-    fn ignore(&self, received: &Receive<'_>, header: Header) {
-        self.counters.ignored.add(1);
-        log_events::log_ignored(received.source, header);
-    }
-
-    /// Replies to a STUN request. This is the only reply that may be longer than its request (`docs/protocol.md`). Impairment does not
-    /// apply to STUN replies.
-    fn handle_stun(&mut self, received: &Receive<'_>, source: &Source, bytes: &[u8]) -> Result<(), PacketError> {
-        let message = stun::parse_message(bytes)?;
-        let stats = self.source_table.on_stun(received.received_at, received.source);
-        self.counters.untracked.add(usize::from(stats.is_none()));
-        match message {
-            stun::StunMessage::Request(request) => {
-                let counts = stats
-                    .zip(request.counts_requested())
-                    .and_then(|(stats, time)| stats.report_counts(received.received_at, time));
-                let report = counts.map(|counts| self.report(received.received_at, counts, source));
-                let response = request.respond(received.source, report.as_ref());
-                let response = response.as_bytes();
-                if self.admission.admit_immediate(source, response.len())
-                    && self.queue_unimpaired_reply(received, source, response)
-                {
-                    self.counters.stun_requests.add(1);
-                }
-            }
-            stun::StunMessage::Indication => {
-                self.counters.ignored.add(1);
-                log_events::log_indication_ignored(received.source);
-            }
-        }
-        Ok(())
-    }
-
-    /// What the server reports to a client, from which it has received `received`.
-    fn report(&mut self, now: Time, received: stun::ReceivedCounts, source: &Source) -> stun::ServerReport {
-        if let Some(read) = &self.read_socket_drops
-            && self.socket_drops.0.is_none_or(|read_at| now.duration_since(read_at) >= SOCKET_DROPS_INTERVAL)
-        {
-            self.socket_drops = (Some(now), read().unwrap_or(0) as u32);
-        }
-        stun::ServerReport {
-            received,
-            delay: self.delay,
-            pauses: self.counters.pauses.get() as u32,
-            paused: Duration::from_millis(self.counters.paused_ms.get()),
-            dropped: self.socket_drops.1,
-            recent: self.pauses.recent(self.admission.postponed_until(source)),
-        }
-    }
-
-    /// Queues an immediate reply. If the reply does not fit, returns false.
-    fn queue_reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
-        self.replies.push_impaired(source, immediate_reply(received, reply), &mut self.admission) > 0
-    }
-
-    /// Like [`EchoServer::queue_reply`], but without impairment.
-    fn queue_unimpaired_reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
-        self.replies.push(source.path, immediate_reply(received, reply)) > 0
     }
 
     /// Counts and logs a datagram that is neither a packet nor a STUN message.
@@ -429,16 +293,5 @@ impl Node for EchoServer {
             self.mapped_address_monitor.as_ref().map(MappedAddressMonitor::next_deadline),
         ];
         deadlines.into_iter().flatten().min()
-    }
-}
-
-/// An immediate reply to `received`.
-fn immediate_reply<'a>(received: &Receive<'_>, reply: &'a [u8]) -> NewReplies<'a> {
-    NewReplies {
-        class: ReplyClass::Immediate,
-        received_at: received.received_at,
-        delay: Duration::ZERO,
-        contents: reply,
-        segment_size: reply.len(),
     }
 }

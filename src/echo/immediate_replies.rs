@@ -1,0 +1,167 @@
+//! Replies to KEEPALIVE, LATENCY_PING and STUN, which are sent without delay.
+
+use std::time::Duration;
+
+use super::admission::Source;
+use super::keepalive::KeepaliveDecision;
+use super::log_events;
+use super::reply_store::{NewReplies, ReplyClass};
+use super::server::EchoServer;
+use crate::node::Receive;
+use crate::time::Time;
+use crate::wire::{self, HEADER_LEN, Header, LatencyInfo, Packet, PacketError, PacketType, PingPayload, stun};
+
+/// The count of socket drops is read at most once per this time, because reading it can take long.
+const SOCKET_DROPS_INTERVAL: Duration = Duration::from_millis(100);
+
+impl EchoServer {
+    /// Handles datagrams from the STUN server. Responses to the echo server's requests are handled here, because otherwise they would be
+    /// parsed as AUDIO. Other datagrams from the STUN server are handled like datagrams from any other source.
+    pub(super) fn handle_stun_server(&mut self, received: &Receive<'_>) {
+        for contents in received.segments() {
+            let is_response = self
+                .mapped_address_monitor
+                .as_mut()
+                .is_some_and(|monitor| monitor.handle_response(contents, &self.counters));
+            if !is_response {
+                self.handle_receive(&Receive { contents, ..*received });
+            }
+        }
+    }
+
+    /// Handles one packet that is not AUDIO: `bytes` is the datagram, `header` its header.
+    pub(super) fn handle_immediate(
+        &mut self,
+        received: &Receive<'_>,
+        source: &Source,
+        header: Header,
+        bytes: &[u8],
+    ) -> Result<(), PacketError> {
+        let payload = &bytes[HEADER_LEN..];
+        match header.packet_type {
+            PacketType::LatencyPing => {
+                let request = PingPayload::parse(Packet { header, payload })?;
+                let reply = request.to_pong_datagram(header.sequence);
+                if self.admission.admit_immediate(source, reply.len()) && self.queue_reply(received, source, &reply) {
+                    self.counters.pings.add(1);
+                }
+            }
+            PacketType::Keepalive => {
+                let mut probe_reply = [0; HEADER_LEN + 5];
+                let (reply, admitted) = match wire::keepalive_action(payload) {
+                    wire::KeepaliveAction::EchoUnchanged => {
+                        match self.admission.admit_keepalive(source, received.received_at, bytes) {
+                            KeepaliveDecision::Drop => return Ok(()),
+                            KeepaliveDecision::Echo => (bytes, true),
+                            KeepaliveDecision::LoopCheck(check) => {
+                                // Loop checks are not impaired.
+                                if self.queue_unimpaired_reply(received, source, &check) {
+                                    self.counters.loop_checks.add(1);
+                                    log_events::log_loop_check(received.source);
+                                }
+                                return Ok(());
+                            }
+                        }
+                    }
+                    wire::KeepaliveAction::EchoWith(payload) => {
+                        probe_reply[..HEADER_LEN].copy_from_slice(&bytes[..HEADER_LEN]);
+                        probe_reply[HEADER_LEN..].copy_from_slice(&payload);
+                        (&probe_reply[..], self.admission.admit_immediate(source, probe_reply.len()))
+                    }
+                    wire::KeepaliveAction::NoReply => {
+                        self.ignore(received, header);
+                        return Ok(());
+                    }
+                };
+                if admitted && self.queue_reply(received, source, reply) {
+                    self.counters.keepalives.add(1);
+                }
+            }
+            PacketType::LatencyInfo => {
+                let info = LatencyInfo::parse(payload)?;
+                self.counters.latency_infos.add(1);
+                log_events::log_latency_info(received.source, &info);
+            }
+            PacketType::Audio | PacketType::Fec | PacketType::Control | PacketType::LatencyPong => {
+                self.ignore(received, header);
+            }
+        }
+        Ok(())
+    }
+
+    fn ignore(&self, received: &Receive<'_>, header: Header) {
+        self.counters.ignored.add(1);
+        log_events::log_ignored(received.source, header);
+    }
+
+    /// Replies to a STUN request. This is the only reply that may be longer than its request (`docs/protocol.md`). Impairment does not
+    /// apply to STUN replies.
+    pub(super) fn handle_stun(
+        &mut self,
+        received: &Receive<'_>,
+        source: &Source,
+        bytes: &[u8],
+    ) -> Result<(), PacketError> {
+        let message = stun::parse_message(bytes)?;
+        let stats = self.source_table.on_stun(received.received_at, received.source);
+        self.counters.untracked.add(usize::from(stats.is_none()));
+        match message {
+            stun::StunMessage::Request(request) => {
+                let counts = stats
+                    .zip(request.counts_requested())
+                    .and_then(|(stats, time)| stats.report_counts(received.received_at, time));
+                let report = counts.map(|counts| self.report(received.received_at, counts, source));
+                let response = request.respond(received.source, report.as_ref());
+                let response = response.as_bytes();
+                if self.admission.admit_immediate(source, response.len())
+                    && self.queue_unimpaired_reply(received, source, response)
+                {
+                    self.counters.stun_requests.add(1);
+                }
+            }
+            stun::StunMessage::Indication => {
+                self.counters.ignored.add(1);
+                log_events::log_indication_ignored(received.source);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the server reports to a client, from which it has received `received`.
+    fn report(&mut self, now: Time, received: stun::ReceivedCounts, source: &Source) -> stun::ServerReport {
+        if let Some(read) = &self.read_socket_drops
+            && self.socket_drops.0.is_none_or(|read_at| now.duration_since(read_at) >= SOCKET_DROPS_INTERVAL)
+        {
+            self.socket_drops = (Some(now), read().unwrap_or(0) as u32);
+        }
+        stun::ServerReport {
+            received,
+            delay: self.delay,
+            pauses: self.counters.pauses.get() as u32,
+            paused: Duration::from_millis(self.counters.paused_ms.get()),
+            dropped: self.socket_drops.1,
+            recent: self.pauses.recent(self.admission.postponed_until(source)),
+        }
+    }
+
+    /// Queues an immediate reply. If the reply does not fit, returns false.
+    fn queue_reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
+        self.replies.push(source, immediate_reply(received, reply), &mut self.admission) > 0
+    }
+
+    /// Like [`EchoServer::queue_reply`], but without impairment.
+    fn queue_unimpaired_reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
+        self.replies.push_unimpaired(source.path, immediate_reply(received, reply)) > 0
+    }
+}
+
+/// An immediate reply to `received`.
+fn immediate_reply<'a>(received: &Receive<'_>, reply: &'a [u8]) -> NewReplies<'a> {
+    NewReplies {
+        class: ReplyClass::Immediate,
+        received_at: received.received_at,
+        delay: Duration::ZERO,
+        contents: reply,
+        segment_size: reply.len(),
+    }
+}

@@ -1,0 +1,102 @@
+//! Decides about KEEPALIVEs. Finds sources that are echo servers themselves, and ends reply loops with them.
+
+use std::hash::{Hash, Hasher};
+
+use super::admission::{Admission, KeyedDigests, Source};
+use super::loop_detection::{Repetition, RepetitionLimit};
+use crate::time::Time;
+use crate::wire::{self, HEADER_LEN};
+
+/// Time is divided into periods of this length, in seconds. Each period has a different token for loop checks. A token is valid in the
+/// period in which the token was created and in the next period.
+const LOOP_CHECK_TOKEN_PERIOD_SECONDS: u64 = 64;
+
+/// The reply to a KEEPALIVE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeepaliveDecision {
+    /// No reply.
+    Drop,
+    /// The echo.
+    Echo,
+    /// This loop check instead of the echo, so that the server never sends more than it receives.
+    LoopCheck([u8; HEADER_LEN]),
+}
+
+/// The purpose of a source digest.
+#[derive(Clone, Copy, Hash)]
+enum DigestPurpose {
+    /// The token of a loop check. The value is the number of the token period.
+    LoopCheckToken(u64),
+    /// Loop checks sent to the source.
+    LoopCheck,
+    /// The source has returned a loop check.
+    EchoServer,
+    /// Limit on the replies to repeated KEEPALIVEs from the source.
+    RepeatedKeepalives,
+}
+
+impl Admission {
+    /// Decides whether the server echoes a KEEPALIVE, replies with a loop check, or does not reply. Call this method only for a KEEPALIVE
+    /// whose normal reply is an unchanged echo. An address and port that returns a loop check is an echo server. KEEPALIVEs from this echo
+    /// server are not answered for a minute. A loop between two echo servers can have a round-trip time of one second. Without this check,
+    /// such a loop looks like a client that repeats a KEEPALIVE every second.
+    pub(super) fn admit_keepalive(&mut self, source: &Source, now: Time, bytes: &[u8]) -> KeepaliveDecision {
+        if !source.path.is_limited {
+            return KeepaliveDecision::Echo;
+        }
+        let digests = &source.digests;
+        let (echo_server, loop_check) =
+            (digests.for_purpose(DigestPurpose::EchoServer), digests.for_purpose(DigestPurpose::LoopCheck));
+        let period = now.as_nanos() / 1_000_000_000 / LOOP_CHECK_TOKEN_PERIOD_SECONDS;
+        let has_token_of =
+            |period| wire::is_loop_check(bytes, digests.for_purpose(DigestPurpose::LoopCheckToken(period)));
+        let is_returned_check = self.keepalive_sources.contains(now, loop_check)
+            && (has_token_of(period) || has_token_of(period.wrapping_sub(1)));
+        if is_returned_check {
+            self.keepalive_sources.admit(now, echo_server, RepetitionLimit::ECHO_SERVER);
+        }
+        if is_returned_check || self.keepalive_sources.contains(now, echo_server) {
+            self.count_repetition(source);
+            return KeepaliveDecision::Drop;
+        }
+        // A repeated datagram without a reply is not charged to the rate limit. A datagram above the rate limit is not counted as received.
+        let (datagram, repeats) = (digests.for_datagram(bytes), digests.for_purpose(DigestPurpose::RepeatedKeepalives));
+        let repetition = self.keepalive_repetitions.repetition(now, datagram, RepetitionLimit::KEEPALIVE);
+        let is_exceeded = match repetition {
+            Repetition::Exceeded => true,
+            Repetition::First => false,
+            Repetition::Second | Repetition::Later => {
+                let limit = RepetitionLimit::REPEATED_KEEPALIVES;
+                self.keepalive_sources.repetition(now, repeats, limit) == Repetition::Exceeded
+            }
+        };
+        if is_exceeded {
+            self.count_repetition(source);
+            return KeepaliveDecision::Drop;
+        }
+        if !self.admit_immediate(source, bytes.len()) {
+            return KeepaliveDecision::Drop;
+        }
+        self.keepalive_repetitions.count(now, datagram, RepetitionLimit::KEEPALIVE);
+        if repetition != Repetition::First {
+            self.keepalive_sources.count(now, repeats, RepetitionLimit::REPEATED_KEEPALIVES);
+        }
+        if repetition == Repetition::Later && self.keepalive_sources.admit(now, loop_check, RepetitionLimit::LOOP_CHECK)
+        {
+            let token = digests.for_purpose(DigestPurpose::LoopCheckToken(period));
+            return KeepaliveDecision::LoopCheck(wire::loop_check(token));
+        }
+        KeepaliveDecision::Echo
+    }
+}
+
+impl KeyedDigests {
+    /// Digest of the address and port, different for each purpose.
+    fn for_purpose(&self, purpose: DigestPurpose) -> u64 {
+        let mut hasher = self.0.clone();
+        // `usize::MAX` keeps these digests distinct from datagram digests, which hash the datagram length at this position.
+        hasher.write_usize(usize::MAX);
+        purpose.hash(&mut hasher);
+        hasher.finish()
+    }
+}

@@ -1,0 +1,168 @@
+//! The memory of queued replies. It is limited per client, per address and in total.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::counters::Counters;
+use super::reply_store::{ReplyClass, ReplyPath};
+use crate::memory_budget::{DEFAULT_MEMORY_BUDGET, MemoryBudget, MemoryPermit};
+
+/// Bytes charged for a queued datagram in addition to its own bytes: at least the size of the datagram's queue entry.
+pub const PACKET_OVERHEAD: usize = 100;
+
+/// Like [`PACKET_OVERHEAD`], for an impaired reply and each of its copies. These bytes also cover the entries of hash tables.
+pub const IMPAIRED_PACKET_OVERHEAD: usize = 500;
+
+/// Limits of immediate replies, which stay queued only while the socket accepts no datagrams. AUDIO packets have separate limits.
+/// Therefore, KEEPALIVEs are answered even if the memory for AUDIO is full.
+const IMMEDIATE_REPLY_LIMITS: BufferLimits = BufferLimits { total: Some(16 << 20), per_client: Some(4 << 20) };
+
+/// Number of buckets of addresses. The addresses in a bucket have one limit, as in the rate limiter.
+const ADDRESS_BUCKETS: usize = 8_192;
+
+/// Memory limits in bytes; `None` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferLimits {
+    /// Limit for all clients together. One source address may hold half of it. Loopback sources may hold all of it.
+    pub total: Option<u64>,
+    /// Limit for one client (address and port). Therefore, one client cannot use up the memory for all clients.
+    pub per_client: Option<u64>,
+}
+
+impl Default for BufferLimits {
+    /// 160 MiB in total, which is half of the default memory budget, and 64 MiB per client.
+    fn default() -> Self {
+        Self { total: Some(DEFAULT_MEMORY_BUDGET / 2), per_client: Some(64 << 20) }
+    }
+}
+
+/// Why a datagram was not queued.
+#[derive(Clone, Copy)]
+pub(super) enum BufferFull {
+    /// The limit of the client is reached.
+    Client,
+    /// The total limit or the limit of the address is reached.
+    Total,
+    /// The memory budget of the process is used up.
+    MemoryBudget,
+    /// Allocation failed.
+    OutOfMemory,
+}
+
+/// The memory of queued replies.
+pub(super) struct ReplyMemory {
+    /// Limits of each class.
+    limits: [BufferLimits; 2],
+    /// Memory of each class, in bytes.
+    held: [u64; 2],
+    /// Memory of the addresses that are subject to limits.
+    held_by_bucket: Vec<[u64; 2]>,
+    /// Memory of each client and class, by [`client_digest`].
+    held_by_client: HashMap<u64, u64>,
+    /// The memory of both classes.
+    permit: MemoryPermit,
+    counters: Arc<Counters>,
+}
+
+impl ReplyMemory {
+    /// No memory is held. `limits` apply to AUDIO. All replies hold memory of `budget`.
+    pub(super) fn new(limits: BufferLimits, budget: &Arc<MemoryBudget>, counters: Arc<Counters>) -> Self {
+        Self {
+            limits: [limits, IMMEDIATE_REPLY_LIMITS],
+            held: [0; 2],
+            held_by_bucket: vec![[0; 2]; ADDRESS_BUCKETS],
+            held_by_client: HashMap::new(),
+            permit: budget.open(None, 0).expect("0 bytes are never refused").hold(0),
+            counters,
+        }
+    }
+
+    /// Memory charged for queued replies, in bytes.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.held.iter().sum()
+    }
+
+    /// Charges `all` bytes, or as many times `one` as the limits permit. If this is not all, returns the number of charged bytes and the
+    /// limit that was reached.
+    pub(super) fn charge(
+        &mut self,
+        path: ReplyPath,
+        class: ReplyClass,
+        all: u64,
+        one: u64,
+    ) -> Result<(), (u64, BufferFull)> {
+        let index = class as usize;
+        let limits = self.limits[index];
+        let (total, per_client) = (limits.total.unwrap_or(u64::MAX), limits.per_client.unwrap_or(u64::MAX));
+        let client = client_digest(path.peer, class);
+        let of_client = self.held_by_client.get(&client).copied().unwrap_or(0);
+        let of_bucket = self.held_by_bucket[path.network as usize % ADDRESS_BUCKETS][index];
+        let address_limit = if path.is_limited { total / 2 } else { u64::MAX };
+        let limits = [
+            (per_client.saturating_sub(of_client), BufferFull::Client),
+            (total.saturating_sub(self.held[index]), BufferFull::Total),
+            (address_limit.saturating_sub(of_bucket), BufferFull::Total),
+        ];
+        let (free, full) = limits.into_iter().min_by_key(|(free, _)| *free).unwrap_or((0, BufferFull::Total));
+        let charged = if all <= free { all } else { free / one * one };
+        if charged == 0 {
+            return Err((0, full));
+        }
+        if self.permit.resize(self.held_bytes() + charged).is_err() {
+            return Err((0, BufferFull::MemoryBudget));
+        }
+        self.held[index] += charged;
+        *self.held_by_client.entry(client).or_default() += charged;
+        if path.is_limited {
+            self.held_by_bucket[path.network as usize % ADDRESS_BUCKETS][index] += charged;
+        }
+        if charged == all { Ok(()) } else { Err((charged, full)) }
+    }
+
+    pub(super) fn release(&mut self, path: ReplyPath, class: ReplyClass, charged: u64) {
+        let index = class as usize;
+        self.held[index] -= charged;
+        // Less memory is never refused.
+        let _ = self.permit.resize(self.held_bytes());
+        if path.is_limited {
+            self.held_by_bucket[path.network as usize % ADDRESS_BUCKETS][index] -= charged;
+        }
+        if let Entry::Occupied(mut client) = self.held_by_client.entry(client_digest(path.peer, class)) {
+            *client.get_mut() -= charged;
+            if *client.get() == 0 {
+                client.remove();
+            }
+        }
+        // Returns the memory of a burst of many clients.
+        if self.held_by_client.is_empty() && self.held_by_client.capacity() > 1_024 {
+            self.held_by_client = HashMap::new();
+        }
+    }
+
+    pub(super) fn count_dropped(&self, class: ReplyClass, full: BufferFull, packets: usize) {
+        let counters = &self.counters;
+        let counter = match (full, class) {
+            (BufferFull::Client, ReplyClass::Audio) => &counters.dropped_client_buffer_full,
+            (BufferFull::Total, ReplyClass::Audio) => &counters.dropped_buffer_full,
+            (BufferFull::Client | BufferFull::Total, ReplyClass::Immediate) => &counters.dropped_reply_buffer_full,
+            (BufferFull::MemoryBudget, _) => &counters.dropped_memory_budget,
+            (BufferFull::OutOfMemory, _) => &counters.dropped_out_of_memory,
+        };
+        counter.add(packets);
+    }
+}
+
+/// Bytes charged for `packets` datagrams of `bytes` bytes in total.
+pub(super) fn cost(bytes: usize, packets: usize, overhead: usize) -> u64 {
+    (bytes + packets * overhead) as u64
+}
+
+/// Clients with equal digests share a limit. A digest takes less memory than an address.
+fn client_digest(peer: SocketAddr, class: ReplyClass) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (peer, class).hash(&mut hasher);
+    hasher.finish()
+}
