@@ -24,6 +24,7 @@ mod dialect_handler;
 mod event_sink;
 mod foreign_protocol;
 mod hub;
+mod hub_timers;
 pub mod jamjam;
 mod json;
 mod limits;
