@@ -21,16 +21,14 @@ use super::dialect_handler::{ConnectionContext, ConnectionHandle, ConnectionStat
 use super::event_sink::{ConnId, EventSink};
 use super::json::{MessageError, to_json};
 use super::limits::SignalingLimits;
-use super::member_log::{ConnectionClose, MemberLog};
+use super::member_log::MemberLog;
 use super::message::{MessageParser, ParsedMessage, ParsedText};
 use super::rooms::IdGenerator;
-use super::route::Route;
 use super::timers::Timers;
 use super::undecided::UndecidedConnections;
 use crate::address::source_network;
 use crate::log_throttle::LogThrottle;
 use crate::rate_limit::{DebtLimiter, Gcra};
-use crate::sanitize::sanitize_name;
 use crate::time::{Time, WallClock};
 
 /// Each message counts as one unit against the rate limit. For each full block of this many bytes, the message counts as one additional
@@ -55,24 +53,13 @@ const MAX_LIMITED_SOURCES: usize = 4_096;
 /// The connection number for work that no connection caused. No connection has this number.
 const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
 
-/// A new connection.
-#[derive(Clone, Debug)]
-pub struct NewConnection {
-    /// The client's address.
-    pub source: IpAddr,
-    /// Whether a trusted proxy reported the address.
-    pub is_forwarded: bool,
-    /// The route that the path and query of the upgrade request select.
-    pub route: Route,
-}
-
 /// All connections, the rooms of all dialects, and their timers and counters.
 pub struct Hub {
     pub(super) limits: SignalingLimits,
     /// The limit on the message rate of each connection.
     message_limit: Option<Gcra>,
     pub(super) connections: Connections,
-    undecided: UndecidedConnections,
+    pub(super) undecided: UndecidedConnections,
     pub(super) timers: Timers,
     pub(super) ids: IdGenerator,
     pub(super) dialects: DialectHandlers,
@@ -106,67 +93,6 @@ impl Hub {
     /// The server's limits.
     pub fn limits(&self) -> &SignalingLimits {
         &self.limits
-    }
-
-    /// Adds a connection. An undecided connection receives nothing before its first message selects a dialect.
-    pub fn on_connect(
-        &mut self,
-        now: impl Into<WallClock>,
-        conn: ConnId,
-        connection: NewConnection,
-        sink: &mut dyn EventSink,
-    ) {
-        let now = now.into();
-        let NewConnection { source, is_forwarded, route } = connection;
-        info!(target: "signaling", conn = conn.0, source = %source, "connection opened");
-        let dialect = route.dialect();
-        self.counters[dialect].connections_opened += 1;
-        self.connections.insert(conn, ConnectionState::new(source, dialect, now.monotonic));
-        match (dialect, route) {
-            (None, Route::OriginNotAllowed) => {
-                if let Some((mut ctx, ..)) = self.context(now, conn, sink) {
-                    ctx.reject_and_close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed");
-                }
-            }
-            (None, Route::Foreign(protocol)) => {
-                if let Some((mut ctx, ..)) = self.context(now, conn, sink) {
-                    ctx.reject_and_close(CloseCode::POLICY_VIOLATION, protocol.close_reason());
-                }
-            }
-            (None, _) => {
-                self.evict_oldest_undecided(now, source, source.is_loopback() && !is_forwarded, sink);
-                self.undecided.insert(conn, source);
-            }
-            (Some(dialect), route) => {
-                let Some((mut ctx, dialects, limits)) = self.context(now, conn, sink) else { return };
-                let created = dialects.get_mut(dialect).on_connect(&mut ctx, limits, route);
-                self.start_heartbeat(now.monotonic, conn);
-                self.start_member_timers(now.monotonic, conn, dialect, created);
-            }
-        }
-        if self.activity_log.is_active(now.monotonic)
-            && let Some(scope) = self.activity_scope(conn)
-        {
-            self.activity_log.record_connect(now, scope, (conn, source));
-        }
-    }
-
-    /// Closes an undecided connection if their maximum number is reached: the oldest one from `source` if this address has used up its
-    /// share, otherwise the oldest one. Loopback is exempt, because a proxy that is not trusted connects from loopback for all its clients.
-    fn evict_oldest_undecided(&mut self, now: WallClock, source: IpAddr, is_exempt: bool, sink: &mut dyn EventSink) {
-        let SignalingLimits { max_undecided, max_undecided_per_address, .. } = self.limits;
-        let per_address = if is_exempt { max_undecided } else { max_undecided_per_address };
-        let oldest = self.undecided.oldest_of_source(source, per_address);
-        if let Some(oldest) = oldest.or_else(|| self.undecided.oldest(max_undecided)) {
-            self.counters[None].closed_undecided_limit += 1;
-            self.close_connection(
-                now,
-                oldest,
-                CloseCode::TRY_AGAIN_LATER,
-                "Too many connections have not selected a dialect",
-                sink,
-            );
-        }
     }
 
     /// What is needed to parse the messages of a connection without the hub.
@@ -289,76 +215,6 @@ impl Hub {
         }
     }
 
-    /// Removes a connection that was lost without a close frame.
-    pub fn on_disconnect(&mut self, now: impl Into<WallClock>, conn: ConnId, sink: &mut dyn EventSink) {
-        self.on_close(now, conn, CloseCode::ABNORMAL_CLOSURE.get(), "", sink);
-    }
-
-    /// Removes a connection that the client closed with this code and reason.
-    pub fn on_close(
-        &mut self,
-        now: impl Into<WallClock>,
-        conn: ConnId,
-        code: u16,
-        reason: &str,
-        sink: &mut dyn EventSink,
-    ) {
-        self.remove_connection(now.into(), conn, (CloseCode(code), reason), None, sink);
-    }
-
-    /// Removes a connection that the server closes with this code, or drops without a close frame (1006).
-    pub fn on_server_close(
-        &mut self,
-        now: impl Into<WallClock>,
-        conn: ConnId,
-        code: u16,
-        reason: &str,
-        sink: &mut dyn EventSink,
-    ) {
-        let sent_reason = if CloseCode(code) == CloseCode::ABNORMAL_CLOSURE { "" } else { reason };
-        self.remove_connection(now.into(), conn, (CloseCode(code), sent_reason), Some(reason), sink);
-    }
-
-    /// Removes a connection and closes it.
-    pub(super) fn close_connection(
-        &mut self,
-        now: WallClock,
-        conn: ConnId,
-        code: CloseCode,
-        reason: &str,
-        sink: &mut dyn EventSink,
-    ) {
-        self.remove_connection(now, conn, (code, reason), Some(reason), sink);
-        sink.close(conn, code.get(), reason);
-    }
-
-    /// Removes a connection from its room and from the hub. `server_reason` is set if the server closes the connection.
-    fn remove_connection(
-        &mut self,
-        now: WallClock,
-        conn: ConnId,
-        (code, reason): (CloseCode, &str),
-        server_reason: Option<&str>,
-        sink: &mut dyn EventSink,
-    ) {
-        let scope = if self.activity_log.is_active(now.monotonic) { self.activity_scope(conn) } else { None };
-        let dialect = self.connections.get(&conn).and_then(|connection| connection.dialect);
-        if let (Some(dialect), Some((mut ctx, dialects, limits))) = (dialect, self.context(now, conn, sink)) {
-            dialects.get_mut(dialect).on_disconnect(&mut ctx, limits, &ConnectionClose { code, reason, server_reason });
-        }
-        self.undecided.remove(conn);
-        if let Some(connection) = self.connections.remove(&conn) {
-            let logged = server_reason.map_or_else(|| sanitize_name(reason), str::to_owned);
-            let logged = Some(logged).filter(|reason| !reason.is_empty());
-            let closed_by = server_reason.map(|_| "server");
-            info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by, "connection closed");
-            if let Some(scope) = scope {
-                let peer_reason = if server_reason.is_some() { "" } else { reason };
-                self.activity_log.record_close(now, scope, (conn, connection.source), code, server_reason, peer_reason);
-            }
-        }
-    }
-
     /// Maximum length of a message of this connection, in bytes.
     pub fn max_message_bytes(&self, conn: ConnId) -> usize {
         match self.connections.get(&conn).and_then(|connection| connection.dialect) {
@@ -381,7 +237,7 @@ impl Hub {
     }
 
     /// The context of an event of `conn`, with all dialects and the limits.
-    fn context<'a>(
+    pub(super) fn context<'a>(
         &'a mut self,
         now: WallClock,
         conn: ConnId,
@@ -426,7 +282,7 @@ impl Hub {
 }
 
 impl ConnectionState {
-    fn new(source: IpAddr, dialect: Option<Dialect>, at: Time) -> Self {
+    pub(super) fn new(source: IpAddr, dialect: Option<Dialect>, at: Time) -> Self {
         Self {
             source,
             dialect,
