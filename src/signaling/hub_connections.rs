@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use tracing::info;
 
 use super::close_code::CloseCode;
-use super::dialect_handler::ConnectionState;
+use super::connection_context::ConnectionState;
 use super::event_sink::{ConnId, EventSink};
 use super::hub::Hub;
 use super::limits::SignalingLimits;

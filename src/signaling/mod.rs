@@ -16,6 +16,7 @@ mod activity_log;
 pub mod broadcast;
 pub mod client;
 mod close_code;
+mod connection_context;
 mod control_surface;
 mod control_surface_events;
 mod counters;

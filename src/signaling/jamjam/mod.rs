@@ -11,8 +11,9 @@ use subtle::ConstantTimeEq;
 use tracing::debug;
 
 use super::close_code::CloseCode;
+use super::connection_context::ConnectionContext;
 use super::dialect::Dialect;
-use super::dialect_handler::{ConnectionContext, DialectHandler};
+use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
