@@ -1,9 +1,8 @@
 //! The hub: all connections and the state of each dialect, without sockets or clocks.
 //!
-//! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. The hub sends pings to the
-//! connections. It also applies limits to messages, counts messages and logs messages. The
-//! [`DialectHandler`](super::dialect_handler::DialectHandler) of the connection's dialect does everything else. The hub drops a
-//! connection only after a ping, whatever the interval and the time-out are.
+//! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. It applies limits to messages,
+//! counts messages and logs messages. The [`DialectHandler`](super::dialect_handler::DialectHandler) of the connection's dialect does
+//! everything else. Connections are opened and closed in `hub_connections.rs`, and pinged in `hub_timers.rs`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -202,14 +201,6 @@ impl Hub {
             Some(dialect) => self.dialects.get(dialect).max_message_bytes(&self.limits, conn),
             None => self.limits.max_message_bytes,
         }
-    }
-
-    /// Code and reason with which this connection is closed when the server stops.
-    pub fn shutdown_close_frame(&self, conn: ConnId) -> (u16, &'static str) {
-        let dialect = self.connections.get(&conn).and_then(|connection| connection.dialect);
-        let frame = dialect.map(|dialect| self.dialects.get(dialect).shutdown_close_frame());
-        let (code, reason) = frame.unwrap_or((CloseCode::GOING_AWAY, ""));
-        (code.get(), reason)
     }
 
     /// The address of a connection.

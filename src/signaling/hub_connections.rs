@@ -156,4 +156,12 @@ impl Hub {
             }
         }
     }
+
+    /// Code and reason with which this connection is closed when the server stops.
+    pub fn shutdown_close_frame(&self, conn: ConnId) -> (u16, &'static str) {
+        let dialect = self.connections.get(&conn).and_then(|connection| connection.dialect);
+        let frame = dialect.map(|dialect| self.dialects.get(dialect).shutdown_close_frame());
+        let (code, reason) = frame.unwrap_or((CloseCode::GOING_AWAY, ""));
+        (code.get(), reason)
+    }
 }

@@ -1,4 +1,5 @@
-//! Timers of the hub: heartbeats, idle time-outs, the maximum connection age, and the timers of the dialects.
+//! Timers of the hub: heartbeats, idle time-outs, the maximum connection age, and the timers of the dialects. A heartbeat drops a connection
+//! only after a ping, whatever the interval and the time-out are.
 
 use tracing::info;
 
