@@ -24,10 +24,10 @@ pub mod udp;
 pub mod websocket {
     //! WebSocket (RFC 6455): opening handshake, connections, send queues, and the probe's client.
 
-    pub(in crate::io) mod checked_stream;
+    mod checked_stream;
     pub mod connect;
     pub(in crate::io) mod connection;
-    pub(in crate::io) mod encode;
+    pub(in crate::io) mod frame;
     pub mod handshake;
     pub mod probe;
     mod probe_socket;

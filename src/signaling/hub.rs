@@ -1,76 +1,37 @@
 //! The hub: all connections and the state of each dialect, without sockets or clocks.
 //!
-//! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. The hub sends pings to the
-//! connections. It also applies limits to messages, counts messages and logs messages. The
-//! [`DialectHandler`](super::dialect_handler::DialectHandler) of the connection's dialect does everything else. The hub drops a
-//! connection only after a ping, whatever the interval and the time-out are.
+//! The [`Hub`] receives messages from connections and sends messages to connections through an [`EventSink`]. It applies limits to messages,
+//! counts messages and logs messages. The [`DialectHandler`](super::dialect_handler::DialectHandler) of the connection's dialect does
+//! everything else. Connections are opened and closed in `hub_connections.rs`, and pinged in `hub_timers.rs`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
-use serde::Serialize;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::DialectHandlers;
-use super::activity_log::{ActivityLog, ActivityScope};
+use super::activity_log::ActivityLog;
 use super::close_code::CloseCode;
+use super::connection_context::{ConnectionContext, ConnectionState, Connections, REQUESTED_BYTES_PER_SECOND};
 use super::counters::CountersByDialect;
 use super::dialect::Dialect;
-use super::dialect_handler::{ConnectionContext, ConnectionHandle, ConnectionState, Connections};
 use super::event_sink::{ConnId, EventSink};
-use super::json::{MessageError, to_json};
-use super::limits::{Heartbeat, SignalingLimits};
-use super::member_log::{ConnectionClose, MemberLog};
+use super::json::MessageError;
+use super::limits::SignalingLimits;
+use super::member_log::MemberLog;
 use super::message::{MessageParser, ParsedMessage, ParsedText};
-use super::rooms::{IdGenerator, RoomKey};
-use super::route::Route;
-use super::timers::{DialectTimer, TimerEvent, Timers};
+use super::rooms::IdGenerator;
+use super::timers::Timers;
 use super::undecided::UndecidedConnections;
-use crate::address::source_network;
 use crate::log_throttle::LogThrottle;
 use crate::rate_limit::{DebtLimiter, Gcra};
-use crate::sanitize::sanitize_name;
 use crate::time::{Time, WallClock};
-
-/// Each message counts as one unit against the rate limit. For each full block of this many bytes, the message counts as one additional
-/// unit.
-const BYTES_PER_RATE_UNIT: usize = 16 << 10;
-
-/// Number of wrong room codes or passwords after which a connection is closed.
-const MAX_FAILED_GUESSES: u32 = 20;
-
-/// How many bytes of lists, and of messages that joins cause, a source pays off per second.
-const REQUESTED_BYTES_PER_SECOND: u64 = 1 << 20;
-
-/// Maximum debt of a source that requests a list, as seconds of [`REQUESTED_BYTES_PER_SECOND`]. Only the last list may exceed it.
-const MAX_LIST_DEBT: Duration = Duration::from_secs(1);
-
-/// Maximum debt of a source that joins a room. It is high, because many clients behind one address may join at the same time.
-const MAX_JOIN_DEBT: Duration = Duration::from_secs(32);
 
 /// Maximum number of sources whose requested bytes are counted.
 const MAX_LIMITED_SOURCES: usize = 4_096;
 
-/// Maximum number of timers that one call of [`Hub::on_deadline`] handles.
-const MAX_TIMERS_PER_CALL: usize = 64;
-
-/// Number of sent bytes after which a call of [`Hub::on_deadline`] handles no further timer.
-const MAX_TIMER_BYTES_PER_CALL: u64 = 256 << 10;
-
 /// The connection number for work that no connection caused. No connection has this number.
 const SYSTEM_CONN: ConnId = ConnId(u64::MAX);
-
-/// A new connection.
-#[derive(Clone, Debug)]
-pub struct NewConnection {
-    /// The client's address.
-    pub source: IpAddr,
-    /// Whether a trusted proxy reported the address.
-    pub is_forwarded: bool,
-    /// The route that the path and query of the upgrade request select.
-    pub route: Route,
-}
 
 /// All connections, the rooms of all dialects, and their timers and counters.
 pub struct Hub {
@@ -78,7 +39,7 @@ pub struct Hub {
     /// The limit on the message rate of each connection.
     message_limit: Option<Gcra>,
     pub(super) connections: Connections,
-    undecided: UndecidedConnections,
+    pub(super) undecided: UndecidedConnections,
     pub(super) timers: Timers,
     pub(super) ids: IdGenerator,
     pub(super) dialects: DialectHandlers,
@@ -87,7 +48,7 @@ pub struct Hub {
     /// Limits log lines about rejected connections.
     log_throttle: LogThrottle,
     pub(super) activity_log: ActivityLog,
-    member_log: MemberLog,
+    pub(super) member_log: MemberLog,
 }
 
 impl Hub {
@@ -112,67 +73,6 @@ impl Hub {
     /// The server's limits.
     pub fn limits(&self) -> &SignalingLimits {
         &self.limits
-    }
-
-    /// Adds a connection. An undecided connection receives nothing before its first message selects a dialect.
-    pub fn on_connect(
-        &mut self,
-        now: impl Into<WallClock>,
-        conn: ConnId,
-        connection: NewConnection,
-        sink: &mut dyn EventSink,
-    ) {
-        let now = now.into();
-        let NewConnection { source, is_forwarded, route } = connection;
-        info!(target: "signaling", conn = conn.0, source = %source, "connection opened");
-        let dialect = route.dialect();
-        self.counters[dialect].connections_opened += 1;
-        self.connections.insert(conn, ConnectionState::new(source, dialect, now.monotonic));
-        match (dialect, route) {
-            (None, Route::OriginNotAllowed) => {
-                if let Some((mut ctx, ..)) = self.context(now, conn, sink) {
-                    ctx.reject_and_close(CloseCode::ORIGIN_NOT_ALLOWED, "Origin not allowed");
-                }
-            }
-            (None, Route::Foreign(protocol)) => {
-                if let Some((mut ctx, ..)) = self.context(now, conn, sink) {
-                    ctx.reject_and_close(CloseCode::POLICY_VIOLATION, protocol.close_reason());
-                }
-            }
-            (None, _) => {
-                self.evict_oldest_undecided(now, source, source.is_loopback() && !is_forwarded, sink);
-                self.undecided.insert(conn, source);
-            }
-            (Some(dialect), route) => {
-                let Some((mut ctx, dialects, limits)) = self.context(now, conn, sink) else { return };
-                let created = dialects.get_mut(dialect).on_connect(&mut ctx, limits, route);
-                self.start_heartbeat(now.monotonic, conn);
-                self.start_member_timers(now.monotonic, conn, dialect, created);
-            }
-        }
-        if self.activity_log.is_active(now.monotonic)
-            && let Some(scope) = self.activity_scope(conn)
-        {
-            self.activity_log.record_connect(now, scope, (conn, source));
-        }
-    }
-
-    /// Closes an undecided connection if their maximum number is reached: the oldest one from `source` if this address has used up its
-    /// share, otherwise the oldest one. Loopback is exempt, because a proxy that is not trusted connects from loopback for all its clients.
-    fn evict_oldest_undecided(&mut self, now: WallClock, source: IpAddr, is_exempt: bool, sink: &mut dyn EventSink) {
-        let SignalingLimits { max_undecided, max_undecided_per_address, .. } = self.limits;
-        let per_address = if is_exempt { max_undecided } else { max_undecided_per_address };
-        let oldest = self.undecided.oldest_of_source(source, per_address);
-        if let Some(oldest) = oldest.or_else(|| self.undecided.oldest(max_undecided)) {
-            self.counters[None].closed_undecided_limit += 1;
-            self.close_connection(
-                now,
-                oldest,
-                CloseCode::TRY_AGAIN_LATER,
-                "Too many connections have not selected a dialect",
-                sink,
-            );
-        }
     }
 
     /// What is needed to parse the messages of a connection without the hub.
@@ -295,76 +195,6 @@ impl Hub {
         }
     }
 
-    /// Removes a connection that was lost without a close frame.
-    pub fn on_disconnect(&mut self, now: impl Into<WallClock>, conn: ConnId, sink: &mut dyn EventSink) {
-        self.on_close(now, conn, CloseCode::ABNORMAL_CLOSURE.get(), "", sink);
-    }
-
-    /// Removes a connection that the client closed with this code and reason.
-    pub fn on_close(
-        &mut self,
-        now: impl Into<WallClock>,
-        conn: ConnId,
-        code: u16,
-        reason: &str,
-        sink: &mut dyn EventSink,
-    ) {
-        self.remove_connection(now.into(), conn, (CloseCode(code), reason), None, sink);
-    }
-
-    /// Removes a connection that the server closes with this code, or drops without a close frame (1006).
-    pub fn on_server_close(
-        &mut self,
-        now: impl Into<WallClock>,
-        conn: ConnId,
-        code: u16,
-        reason: &str,
-        sink: &mut dyn EventSink,
-    ) {
-        let sent_reason = if CloseCode(code) == CloseCode::ABNORMAL_CLOSURE { "" } else { reason };
-        self.remove_connection(now.into(), conn, (CloseCode(code), sent_reason), Some(reason), sink);
-    }
-
-    /// Removes a connection and closes it.
-    pub(super) fn close_connection(
-        &mut self,
-        now: WallClock,
-        conn: ConnId,
-        code: CloseCode,
-        reason: &str,
-        sink: &mut dyn EventSink,
-    ) {
-        self.remove_connection(now, conn, (code, reason), Some(reason), sink);
-        sink.close(conn, code.get(), reason);
-    }
-
-    /// Removes a connection from its room and from the hub. `server_reason` is set if the server closes the connection.
-    fn remove_connection(
-        &mut self,
-        now: WallClock,
-        conn: ConnId,
-        (code, reason): (CloseCode, &str),
-        server_reason: Option<&str>,
-        sink: &mut dyn EventSink,
-    ) {
-        let scope = if self.activity_log.is_active(now.monotonic) { self.activity_scope(conn) } else { None };
-        let dialect = self.connections.get(&conn).and_then(|connection| connection.dialect);
-        if let (Some(dialect), Some((mut ctx, dialects, limits))) = (dialect, self.context(now, conn, sink)) {
-            dialects.get_mut(dialect).on_disconnect(&mut ctx, limits, &ConnectionClose { code, reason, server_reason });
-        }
-        self.undecided.remove(conn);
-        if let Some(connection) = self.connections.remove(&conn) {
-            let logged = server_reason.map_or_else(|| sanitize_name(reason), str::to_owned);
-            let logged = Some(logged).filter(|reason| !reason.is_empty());
-            let closed_by = server_reason.map(|_| "server");
-            info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by, "connection closed");
-            if let Some(scope) = scope {
-                let peer_reason = if server_reason.is_some() { "" } else { reason };
-                self.activity_log.record_close(now, scope, (conn, connection.source), code, server_reason, peer_reason);
-            }
-        }
-    }
-
     /// Maximum length of a message of this connection, in bytes.
     pub fn max_message_bytes(&self, conn: ConnId) -> usize {
         match self.connections.get(&conn).and_then(|connection| connection.dialect) {
@@ -373,21 +203,13 @@ impl Hub {
         }
     }
 
-    /// Code and reason with which this connection is closed when the server stops.
-    pub fn shutdown_close_frame(&self, conn: ConnId) -> (u16, &'static str) {
-        let dialect = self.connections.get(&conn).and_then(|connection| connection.dialect);
-        let frame = dialect.map(|dialect| self.dialects.get(dialect).shutdown_close_frame());
-        let (code, reason) = frame.unwrap_or((CloseCode::GOING_AWAY, ""));
-        (code.get(), reason)
-    }
-
     /// The address of a connection.
     pub fn source(&self, conn: ConnId) -> Option<IpAddr> {
         self.connections.get(&conn).map(|connection| connection.source)
     }
 
     /// The context of an event of `conn`, with all dialects and the limits.
-    fn context<'a>(
+    pub(super) fn context<'a>(
         &'a mut self,
         now: WallClock,
         conn: ConnId,
@@ -428,273 +250,5 @@ impl Hub {
             sink,
         };
         (ctx, &mut self.dialects, &self.limits)
-    }
-
-    /// Schedules a timer. Occasionally removes the timers of connections and rooms that no longer exist.
-    pub(super) fn schedule(&mut self, at: Time, event: TimerEvent) {
-        let Self { connections, timers, dialects, .. } = self;
-        timers.insert(at, event);
-        timers.prune(|event| match event {
-            TimerEvent::Heartbeat { conn, .. } | TimerEvent::IdleTimeout(conn) | TimerEvent::MaxAge(conn) => {
-                connections.contains_key(conn)
-            }
-            TimerEvent::ActivityLogExpiry | TimerEvent::MemberLogSummary => true,
-            TimerEvent::Dialect(dialect, timer) => {
-                timer.room().is_none_or(|room| dialects.get(*dialect).rooms().contains_room(room))
-            }
-        });
-    }
-}
-
-impl ConnectionState {
-    fn new(source: IpAddr, dialect: Option<Dialect>, at: Time) -> Self {
-        Self {
-            source,
-            dialect,
-            message_arrival: at,
-            log_throttle: LogThrottle::default(),
-            last_seen: at,
-            awaiting_pong: false,
-            failed_guesses: 0,
-            last_message: at,
-            connected_at: at,
-        }
-    }
-
-    /// Records that the connection is alive.
-    fn record_activity(&mut self, now: Time) {
-        (self.last_seen, self.awaiting_pong) = (now, false);
-    }
-
-    /// Whether a message of `bytes` bytes conforms to the message rate `limit`; a conforming message is charged.
-    fn allow_message(&mut self, now: Time, limit: Gcra, bytes: usize) -> bool {
-        let conforms = limit.try_advance(self.message_arrival, now, 1).is_some();
-        if conforms {
-            // One available unit is enough to accept a long message. The long message uses several units, so fewer later messages are
-            // accepted.
-            let units = 1 + (bytes / BYTES_PER_RATE_UNIT) as u64;
-            self.message_arrival = limit.advance(self.message_arrival, now, units);
-        }
-        conforms
-    }
-}
-
-/// The replies and messages of a dialect.
-impl ConnectionContext<'_> {
-    /// The Unix time in milliseconds.
-    pub(super) fn unix_ms(&self) -> u64 {
-        self.now.unix_ms()
-    }
-
-    /// Closes a connection that is not in a room.
-    pub(super) fn close(&mut self, conn: ConnId, code: CloseCode, reason: &str) {
-        if let Some(ConnectionState { source, dialect, .. }) = self.connections.remove(&conn) {
-            if self.activity_log.is_active(self.now.monotonic) {
-                let scope = ActivityScope::outside_rooms(dialect);
-                self.activity_log.record_close(self.now, scope, (conn, source), code, Some(reason), "");
-            }
-            let logged = (!reason.is_empty()).then_some(reason);
-            info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by = "server", "connection closed");
-            self.sink.close(conn, code.get(), reason);
-        }
-    }
-
-    /// Counts a request that a limit or a room rejected.
-    pub(super) fn count_rejection(&mut self) {
-        self.counters.requests_rejected += 1;
-    }
-
-    /// Counts a wrong room code or password. Returns true if the connection must be closed, because it has guessed too often.
-    pub(super) fn count_failed_guess(&mut self) -> bool {
-        self.connections.get_mut(&self.conn).is_some_and(|connection| {
-            connection.failed_guesses += 1;
-            connection.failed_guesses >= MAX_FAILED_GUESSES
-        })
-    }
-
-    /// Sends messages to connections.
-    pub(super) fn handle(&mut self) -> ConnectionHandle<'_> {
-        ConnectionHandle { counters: self.counters, sink: self.sink }
-    }
-
-    /// Generates ids until one is free.
-    pub(super) fn generate_unique(
-        &mut self,
-        generate: fn(&mut IdGenerator) -> String,
-        is_taken: impl Fn(&str) -> bool,
-    ) -> String {
-        loop {
-            let id = generate(self.ids);
-            if !is_taken(&id) {
-                return id;
-            }
-        }
-    }
-
-    /// Sends a message to the connection.
-    pub(super) fn reply(&mut self, message: &impl Serialize) {
-        self.send(&[self.conn], message);
-    }
-
-    /// Fails if the source has requested too many bytes of states and lists. Checked before a reply is built under the hub's lock.
-    pub(super) fn check_requested_bytes(&mut self) -> Result<(), MessageError> {
-        self.check_debt(MAX_LIST_DEBT)
-    }
-
-    /// Like [`Self::check_requested_bytes`], for a join.
-    pub(super) fn check_join(&mut self) -> Result<(), MessageError> {
-        self.check_debt(MAX_JOIN_DEBT)
-    }
-
-    fn check_debt(&self, max: Duration) -> Result<(), MessageError> {
-        let debt = self.requested_bytes.debt(self.now.monotonic, source_network(self.source));
-        if debt > max { Err(MessageError::Rejected("too many requests from this address")) } else { Ok(()) }
-    }
-
-    /// Sends a requested state or list to the connection, and charges its length to the source.
-    pub(super) fn reply_requested(&mut self, text: impl Into<String>) {
-        self.send_requested(&[self.conn], text.into());
-    }
-
-    /// Sends a message that this connection has caused by a join or request, and charges the bytes of all receivers to its source.
-    pub(super) fn send_requested(&mut self, to: &[ConnId], text: String) {
-        let bytes = (to.len() * text.len()) as u64;
-        self.requested_bytes.charge(self.now.monotonic, source_network(self.source), bytes);
-        self.send_text(to, text);
-    }
-
-    /// Serializes a message once and sends it to these connections.
-    pub(super) fn send(&mut self, to: &[ConnId], message: &impl Serialize) {
-        if !to.is_empty() {
-            self.send_text(to, to_json(message));
-        }
-    }
-
-    /// Sends a serialized message to these connections.
-    pub(super) fn send_text(&mut self, to: &[ConnId], text: String) {
-        if !to.is_empty() {
-            self.handle().send_text(to, text);
-        }
-    }
-}
-
-/// Heartbeats, idle time-outs, the maximum connection age, and the timers of the dialects.
-impl Hub {
-    /// The time at which the owner must call [`Hub::on_deadline`]. Other events can change this time.
-    pub fn next_deadline(&self) -> Option<Time> {
-        self.timers.next_deadline()
-    }
-
-    /// Handles timers that are due. A burst of timers takes several calls, between which [`Hub::next_deadline`] is in the past.
-    /// Otherwise, the burst would block all connections, and would fill the queues of clients that read.
-    pub fn on_deadline(&mut self, now: impl Into<WallClock>, sink: &mut dyn EventSink) {
-        let now = now.into();
-        let sent_before = self.total_sent_bytes();
-        for _ in 0..MAX_TIMERS_PER_CALL {
-            if self.total_sent_bytes() - sent_before >= MAX_TIMER_BYTES_PER_CALL {
-                return;
-            }
-            let Some(event) = self.timers.pop_due(now.monotonic) else { return };
-            match event {
-                TimerEvent::Heartbeat { conn, last_ping } => self.on_heartbeat_timer(now, conn, last_ping, sink),
-                TimerEvent::IdleTimeout(conn) => self.check_idle_timeout(now, conn, sink),
-                TimerEvent::MaxAge(conn) => self.close_at_max_age(now, conn, sink),
-                TimerEvent::ActivityLogExpiry => self.expire_activity_log(now.monotonic),
-                TimerEvent::MemberLogSummary => self.member_log.log_summary(),
-                TimerEvent::Dialect(dialect, timer) => {
-                    let (mut ctx, dialects, limits) = self.system_context(now, dialect, sink);
-                    dialects.get_mut(dialect).on_timer(&mut ctx, limits, timer);
-                }
-            }
-        }
-    }
-
-    fn total_sent_bytes(&self) -> u64 {
-        Dialect::ALL.iter().map(|dialect| self.counters[Some(*dialect)].sent_bytes).sum()
-    }
-
-    /// Starts the heartbeat of a connection, if it is still open and its dialect has one.
-    pub(super) fn start_heartbeat(&mut self, now: Time, conn: ConnId) {
-        if let Some(Heartbeat { interval: Some(interval), .. }) = self.heartbeat(conn) {
-            self.schedule(now + interval, TimerEvent::Heartbeat { conn, last_ping: now });
-        }
-    }
-
-    fn heartbeat(&self, conn: ConnId) -> Option<Heartbeat> {
-        self.dialects.get(self.connections.get(&conn)?.dialect?).heartbeat(&self.limits)
-    }
-
-    /// Drops a connection that did not answer a ping in time. Otherwise, sends a ping if the interval has passed.
-    fn on_heartbeat_timer(&mut self, now: WallClock, conn: ConnId, mut last_ping: Time, sink: &mut dyn EventSink) {
-        let Some(Heartbeat { interval: Some(interval), timeout }) = self.heartbeat(conn) else { return };
-        let Some(connection) = self.connections.get_mut(&conn) else { return };
-        let dialect = connection.dialect;
-        self.counters[dialect].cleanup_runs += 1;
-        if connection.awaiting_pong && now.monotonic >= connection.last_seen + timeout {
-            self.counters[dialect].closed_heartbeat_timeout += 1;
-            info!(target: "signaling", conn = conn.0, source = %connection.source, "connection timed out");
-            self.on_server_close(now, conn, CloseCode::ABNORMAL_CLOSURE.get(), "heartbeat timeout", sink);
-            sink.abort(conn);
-            return;
-        }
-        if now.monotonic >= last_ping + interval {
-            (connection.awaiting_pong, last_ping) = (true, now.monotonic);
-            sink.ping(conn);
-        }
-        let mut next = last_ping + interval;
-        if connection.awaiting_pong {
-            // When the ping is sent, the silence may already be longer than the time-out. In this case, a new full time-out starts
-            // when the ping is sent. The connection must answer before the new time-out ends.
-            let expires_at = connection.last_seen + timeout;
-            next = next.min(if expires_at > now.monotonic { expires_at } else { now.monotonic + timeout });
-        }
-        self.schedule(next, TimerEvent::Heartbeat { conn, last_ping });
-    }
-
-    /// Schedules the idle time-out and the maximum age of the new connection `conn`. If this connection created a room, `created`
-    /// is the key of this room. This method then also schedules the heartbeat of the room.
-    pub(super) fn start_member_timers(&mut self, now: Time, conn: ConnId, dialect: Dialect, created: Option<RoomKey>) {
-        if let (Some(room), Some(interval)) = (created, self.limits.heartbeat.interval) {
-            self.schedule(now + interval, TimerEvent::Dialect(dialect, DialectTimer::RoomHeartbeat(room)));
-        }
-        if !self.connections.contains_key(&conn) {
-            return;
-        }
-        let handler = self.dialects.get(dialect);
-        let idle_timeout = handler.idle_timeout(&self.limits, conn);
-        let max_age = handler.max_connection_age(&self.limits);
-        for (after, event) in [(idle_timeout, TimerEvent::IdleTimeout(conn)), (max_age, TimerEvent::MaxAge(conn))] {
-            if let Some(after) = after {
-                self.schedule(now + after, event);
-            }
-        }
-    }
-
-    /// Closes a connection that sent no message for too long. Otherwise, schedules the next check for the time at which the connection's
-    /// idle time-out ends.
-    fn check_idle_timeout(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
-        let Some(connection) = self.connections.get(&conn) else { return };
-        let (dialect, last_message) = (connection.dialect, connection.last_message);
-        let Some(timeout) = dialect.and_then(|dialect| self.dialects.get(dialect).idle_timeout(&self.limits, conn))
-        else {
-            return;
-        };
-        self.counters[dialect].cleanup_runs += 1;
-        if now.monotonic < last_message + timeout {
-            self.schedule(last_message + timeout, TimerEvent::IdleTimeout(conn));
-        } else {
-            self.counters[dialect].closed_idle_timeout += 1;
-            self.close_connection(now, conn, CloseCode::IDLE_TIMEOUT, "Idle timeout", sink);
-        }
-    }
-
-    /// Closes a connection that has reached the maximum age.
-    fn close_at_max_age(&mut self, now: WallClock, conn: ConnId, sink: &mut dyn EventSink) {
-        if let Some(connection) = self.connections.get(&conn) {
-            let counters = &mut self.counters[connection.dialect];
-            counters.cleanup_runs += 1;
-            counters.closed_max_age += 1;
-            self.close_connection(now, conn, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached", sink);
-        }
     }
 }

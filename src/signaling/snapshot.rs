@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::activity_log::{ActivityEntry, ActivityLog, ActivityOutcome, ActivityScope};
+use super::connection_context::Connections;
 use super::counters::{CountersByDialect, DialectCounters};
 use super::dialect::Dialect;
-use super::dialect_handler::{Connections, DialectHandler};
+use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::hub::Hub;
 use super::json::MessageError;

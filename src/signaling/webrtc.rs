@@ -11,8 +11,9 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::close_code::CloseCode;
+use super::connection_context::ConnectionContext;
 use super::dialect::Dialect;
-use super::dialect_handler::{ConnectionContext, DialectHandler};
+use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::json::{MessageError, to_json, to_string_limited};
 use super::limits::SignalingLimits;

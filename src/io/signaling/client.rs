@@ -31,11 +31,11 @@ use tungstenite::{Error, Message};
 use crate::client::{self, StopSignal};
 use crate::io::local_socket::LocalSocketOptions;
 use crate::io::stop::StopToken;
-use crate::io::websocket::checked_stream::FrameError;
 use crate::io::websocket::connect::{
     CONNECT_TIMEOUT, ConnectDeadline, ConnectStep, PING_INTERVAL, READ_BUFFER_BYTES, WebSocketConnectError,
     configure_tcp, connect_tcp, resolve_url, websocket_config,
 };
+use crate::io::websocket::frame::FrameError;
 use crate::io::websocket::handshake::{ClientHandshake, UpgradeFailure, WebSocketUrl};
 use crate::io::websocket::wrong_scheme::explain;
 use crate::sanitize::sanitize;

@@ -18,9 +18,8 @@ use tracing::warn;
 
 use crate::io::clock;
 use crate::io::signaling::event_stream::{EventListenerCounters, EventListeners, EventStreamQueue};
-use crate::io::websocket::checked_stream::FrameError;
 use crate::io::websocket::connection::{MessageHandler, ServedConnection};
-use crate::io::websocket::encode;
+use crate::io::websocket::frame::{self, FrameError};
 use crate::io::websocket::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, SendQueue};
 use crate::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit, OverBudget};
 use crate::signaling::{
@@ -412,7 +411,7 @@ impl EventSink for OutboundQueues {
     fn ping(&mut self, conn: ConnId) {
         // If the queue is full, no ping is sent. The connection is a slow reader and will time out.
         if let Some(queue) = self.queues.get(&conn) {
-            let _ = queue.push(encode::ping_frame().into(), None);
+            let _ = queue.push(frame::ping_frame().into(), None);
         }
     }
 
@@ -425,7 +424,7 @@ impl EventSink for OutboundQueues {
 
 impl OutboundQueues {
     fn enqueue(&mut self, to: &[ConnId], text: String, key: Option<UpdateKey>) {
-        let bytes = encode::text_frame(text);
+        let bytes = frame::text_frame(text);
         let account = self.account.as_ref().unwrap_or(&self.own_account);
         let memory = account.hold((bytes.len() + FRAME_OVERHEAD) as u64);
         let frame = Bytes::from_owner(HeldFrame { bytes, _memory: memory });

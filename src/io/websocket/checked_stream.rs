@@ -12,16 +12,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tungstenite::error::ProtocolError;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use super::frame::FrameError;
 use crate::io::clock;
 use crate::memory_budget::{MemoryAccount, MemoryPermit, OverBudget};
 use crate::rate_limit::Gcra;
-use crate::signaling::CloseCode;
 use crate::time::Time;
 
 /// Maximum number of bytes that are read from the socket per poll, so that other tasks get their turn. The buffer is on the stack.
@@ -29,46 +27,6 @@ const READ_BYTES_PER_POLL: usize = 16 << 10;
 
 /// Maximum payload of a control frame, in bytes (RFC 6455, section 5.5).
 const MAX_CONTROL_PAYLOAD_BYTES: u64 = 125;
-
-/// Why the rest of a stream is not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(in crate::io) enum FrameError {
-    #[error("invalid WebSocket frame")]
-    Protocol,
-    #[error("text is not UTF-8")]
-    InvalidUtf8,
-    #[error("message too long")]
-    MessageTooBig,
-    #[error("Rate limit exceeded")]
-    RateLimit,
-    #[error("the server has too little memory for the data of this client")]
-    Memory,
-}
-
-impl FrameError {
-    /// The close code for this error (section 7.4.1).
-    pub(in crate::io) fn close_code(self) -> CloseCode {
-        match self {
-            Self::Protocol => CloseCode::PROTOCOL_ERROR,
-            Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
-            Self::MessageTooBig => CloseCode::MESSAGE_TOO_BIG,
-            Self::RateLimit => CloseCode::POLICY_VIOLATION,
-            Self::Memory => CloseCode::TRY_AGAIN_LATER,
-        }
-    }
-
-    /// `None` if the connection was lost.
-    pub(in crate::io) fn from_library(error: &tungstenite::Error) -> Option<Self> {
-        match error {
-            tungstenite::Error::Io(error) => error.get_ref()?.downcast_ref().copied(),
-            tungstenite::Error::Utf8(_) => Some(Self::InvalidUtf8),
-            tungstenite::Error::Capacity(_) => Some(Self::MessageTooBig),
-            tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
-            tungstenite::Error::Protocol(_) => Some(Self::Protocol),
-            _ => None,
-        }
-    }
-}
 
 /// See the module documentation.
 pub(super) struct CheckedStream<S> {

@@ -23,8 +23,8 @@ use tokio_tungstenite::WebSocketStream;
 use tungstenite::Message;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
-use super::checked_stream::{CheckedStream, FrameError};
-use super::encode::close_frame;
+use super::checked_stream::CheckedStream;
+use super::frame::{FrameError, close_frame};
 use super::send_queue::{NextWrite, PendingClose, SendQueue};
 use crate::rate_limit::Gcra;
 use crate::signaling::{CloseCode, ConnId};

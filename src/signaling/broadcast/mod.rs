@@ -15,8 +15,9 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::close_code::CloseCode;
+use super::connection_context::ConnectionContext;
 use super::dialect::Dialect;
-use super::dialect_handler::{ConnectionContext, DialectHandler};
+use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::limits::SignalingLimits;
 use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};

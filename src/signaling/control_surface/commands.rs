@@ -10,9 +10,9 @@ use super::{
     ControlSurfaceRoom, ParameterLimit, ParameterRange, ParameterValues, ServerMessage, is_name_too_long,
     store_and_broadcast,
 };
+use crate::signaling::connection_context::ConnectionHandle;
 use crate::signaling::control_surface_events::ROOM_CODE_DIGITS;
 use crate::signaling::dialect::Dialect;
-use crate::signaling::dialect_handler::ConnectionHandle;
 use crate::signaling::event_sink::{ConnId, EventSink};
 use crate::signaling::hub::Hub;
 use crate::signaling::json::to_json;

@@ -18,9 +18,10 @@ use messages::{ClientMessage, JoinMessage, ParamMessage, ParameterState, PingMes
 use tracing::{info, warn};
 
 use super::close_code::CloseCode;
+use super::connection_context::{ConnectionContext, ConnectionHandle};
 use super::control_surface_events::{ControlSurfaceEvent, ControlSurfaceEventKind, MAX_PARAMETER_NAME_BYTES};
 use super::dialect::Dialect;
-use super::dialect_handler::{ConnectionContext, ConnectionHandle, DialectHandler};
+use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::json::{MessageError, serialized_len, to_json};
 use super::limits::{Heartbeat, SignalingLimits};

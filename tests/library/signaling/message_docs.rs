@@ -301,7 +301,7 @@ fn hub_accepts_exactly_the_documented_message_types() {
     let docs = message_docs(&SignalingLimits::default());
     let channel = |id| docs.channels.iter().find(|channel| channel.id == id).unwrap();
     let source: [(&str, &[&str]); 3] = [
-        ("jamjam", &["jamjam.rs"]),
+        ("jamjam", &["jamjam/mod.rs", "jamjam/messages.rs"]),
         ("bbx", &["control_surface/mod.rs", "control_surface/messages.rs"]),
         ("webrtc", &["webrtc.rs"]),
     ];
