@@ -131,7 +131,7 @@ impl Args {
         let options = self.limits.server_options();
         let connection_limits = ConnectionLimits { memory_budget: self.memory.budget(), ..options.connection_limits };
         let max_updates = Some(self.bbx.max_updates());
-        let options = SignalingServerConfig { tls, broadcast, connection_limits, max_updates, ..options };
+        let options = SignalingServerConfig { connection_limits, max_updates, tls, broadcast, ..options };
         let limits = self.bbx.apply_to(&limits);
         let mut hub = Hub::new(SignalingLimits { dialects, ..limits }, os::random_u64s()).with_handlers(handlers);
         self.bbx.create_rooms(&mut hub, dialects.contains(Dialect::ControlSurface))?;
