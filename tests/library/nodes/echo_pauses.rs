@@ -194,6 +194,9 @@ fn reported_pause_lasts_while_echoes_of_the_client_still_wait() {
     }
     // The server did not run from 3 to 8 s. The last of the late echoes leaves at about 10.75 s.
     let mut newest = |now, client| {
+        while let Some(due) = echo.next_deadline().filter(|due| *due < Time::from_millis(now)) {
+            echo.poll_transmit(due.max(Time::from_millis(8_000)), &mut RecordingSink::new());
+        }
         let report = report_to(client, &mut echo, now);
         let [ended_ago, length] = [report.recent[0].ended_ago, report.recent[0].length].map(|time| time.as_millis());
         (ended_ago, length, report.pauses, report.paused.as_millis())
