@@ -196,23 +196,23 @@ mod tests {
 
     use super::*;
 
-    fn address(host: u8) -> Option<IpAddr> {
-        Some(IpAddr::from([192, 0, 2, host]))
+    fn address(host: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, host])
     }
 
     #[test]
     fn an_address_holds_an_eighth_and_loopback_everything() {
         let budget = MemoryBudget::new(Some(800));
-        let one = budget.open(address(1), 40).expect("within the limits");
-        let other_of_same = budget.open(address(1), 40).expect("within the limits");
-        assert_eq!((budget.open(address(1), 21).map(drop), one.available()), (Err(OverBudget), 20));
+        let one = budget.open(Some(address(1)), 40).expect("within the limits");
+        let other_of_same = budget.open(Some(address(1)), 40).expect("within the limits");
+        assert_eq!((budget.open(Some(address(1)), 21).map(drop), one.available()), (Err(OverBudget), 20));
         // 40 bytes are prepaid.
         let permits = (one.take(40).expect("prepaid"), one.take(20).expect("an eighth"));
         assert_eq!(one.take(1).map(drop), Err(OverBudget));
         assert_eq!((budget.held(), budget.refused()), (100, 2));
         let local = budget.open(Some(IpAddr::from([127, 0, 0, 1])), 0).expect("0 bytes");
         let all = local.take(700).expect("loopback is exempt");
-        assert_eq!(budget.open(address(2), 1).map(drop), Err(OverBudget));
+        assert_eq!(budget.open(Some(address(2)), 1).map(drop), Err(OverBudget));
         drop((all, one, other_of_same));
         assert_eq!(budget.held(), 60);
         drop(permits);
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn prepaid_memory_is_never_refused_and_held_memory_shows_as_over() {
         let budget = MemoryBudget::new(Some(800));
-        let client = budget.open(address(1), 50).expect("within the limits");
+        let client = budget.open(Some(address(1)), 50).expect("within the limits");
         let _others = budget.open(None, 750).expect("within the limits");
         let permit = client.take(50).expect("prepaid");
         assert!(!client.is_over());
@@ -240,7 +240,7 @@ mod tests {
             actions in prop::collection::vec((0_u8..4, 0_usize..3, 0_u64..60), 1..60),
         ) {
             let budget = MemoryBudget::new(Some(400));
-            let accounts = [address(1), address(1), None].map(|address| budget.open(address, 10).expect("30 bytes"));
+            let accounts = [Some(address(1)), Some(address(1)), None].map(|address| budget.open(address, 10).expect("30 bytes"));
             let mut permits: Vec<(usize, MemoryPermit)> = Vec::new();
             let mut prepaid = [10_u64; 3];
             for (action, index, bytes) in actions {

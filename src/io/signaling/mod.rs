@@ -235,7 +235,7 @@ async fn upgrade_middleware(
         client.permit.on_upgrade();
         let source = client.source.ip().to_canonical();
         let connection = NewConnection { source, is_forwarded: client.is_forwarded, route };
-        let served = state.hub.on_connect(connection, Arc::clone(client.permit.memory()));
+        let served = state.hub.on_connect(connection, client.permit.memory());
         drop(shutdown_guard);
         // The hub does not count pings and fragments. Therefore, `connection::serve` limits their rate to the maximum message rate.
         connection::serve(io, &served, &*state.hub, state.limits.message_limit()).await;

@@ -78,16 +78,20 @@ impl SharedHub {
     }
 
     /// Adds a connection, whose messages are held in `account`.
-    pub(in crate::io) fn on_connect(&self, connection: NewConnection, account: Arc<MemoryAccount>) -> ServedConnection {
-        let queue = Arc::new(SendQueue::new(self.max_updates, Arc::clone(&account)));
+    pub(in crate::io) fn on_connect(
+        &self,
+        connection: NewConnection,
+        account: &Arc<MemoryAccount>,
+    ) -> ServedConnection {
+        let queue = Arc::new(SendQueue::new(self.max_updates, Arc::clone(account)));
         self.locked(|now, state| {
             let conn = ConnId(state.next_conn);
             state.next_conn += 1;
             if state.shutdown_guard.is_some() {
                 state.queues.queues.insert(conn, Arc::clone(&queue));
-                state.queues.account = Some(Arc::clone(&account));
+                state.queues.account = Some(Arc::clone(account));
                 state.hub.on_connect(now, conn, connection, &mut state.queues);
-                state.queues.evict_if_over(conn, &account);
+                state.queues.evict_if_over(conn, account);
             } else {
                 queue.close(pending_close(CloseCode::GOING_AWAY, ""));
             }
