@@ -13,6 +13,7 @@ use test_support::client;
 
 use client::at_once;
 use client::document;
+use client::program::note_pauses;
 use client::program::{command, run};
 use test_support::server::poll_until;
 
@@ -94,8 +95,9 @@ impl TerminalProgram {
 
     fn end(mut self) -> TerminalRun {
         let status = poll_until("the end of the run", || self.running.try_wait().unwrap());
-        let stdout = received(&self.folder.path().join("stdout"));
-        TerminalRun { code: status.code().unwrap(), terminal: self.received(), stdout }
+        let (stdout, terminal) = (received(&self.folder.path().join("stdout")), self.received());
+        note_pauses(&[&stdout, &terminal]);
+        TerminalRun { code: status.code().unwrap(), terminal, stdout }
     }
 }
 

@@ -15,6 +15,11 @@ thread_local! {
     pub(super) static PAUSED: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Remembers for [`super::at_once`] whether a program has reported in one of these texts that this machine paused.
+pub fn note_pauses(texts: &[&str]) {
+    PAUSED.set(PAUSED.get() || texts.iter().any(|text| text.contains("did not run for ")));
+}
+
 /// The exit code and output of a run.
 #[derive(Debug)]
 pub struct ProgramOutput {
@@ -99,7 +104,7 @@ impl Program {
         // Both output pipes of the program are closed, so the program is about to exit.
         let status = self.0.wait().unwrap();
         assert!(!stderr.contains("panicked"), "{stderr}");
-        PAUSED.set(PAUSED.get() || [&stdout, &stderr].iter().any(|text| text.contains("did not run for ")));
+        note_pauses(&[&stdout, &stderr]);
         ProgramOutput { code: status.code().unwrap_or(-1), stdout, stderr }
     }
 }
