@@ -24,7 +24,8 @@ STREAMS = ("audio", "ping", "keepalive")
 
 def start_server(program, options):
     command = [program, "echo-server", "--host", "127.0.0.1", "--port", "0", "--delay", "100", *options]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # In a session of its own, because the kernel continues the stopped processes of a shell that exits.
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for line in server.stderr:
         found = re.search(r"listening on 127\.0\.0\.1:(\d+)", line)
         if found:
@@ -52,7 +53,9 @@ def run(program, seconds, rng, server_options):
         command = [program, "probe", "--interval", "5ms", "--count", str(seconds * 200), *target]
     injected = {"client": [], "server": []}
     began = time.monotonic()
-    client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    client = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    )
     time.sleep(0.5)
     while True:
         length = min(rng.uniform(0.1, LONGEST_PAUSE_S), rng.uniform(0.1, LONGEST_PAUSE_S))
