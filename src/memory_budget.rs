@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use crate::address::source_network;
@@ -59,14 +60,23 @@ impl MemoryBudget {
         self.lock().refused
     }
 
-    /// Opens the account of a client at `address`. It holds `prepaid` bytes from now on, and the client may always use these. `None`: memory
-    /// that no address is limited for.
+    /// Opens the account of a client at `address`. It holds `prepaid` bytes from now on, and the client may always use these. `None`: the
+    /// address has no limit.
     pub fn open(self: &Arc<Self>, address: Option<IpAddr>, prepaid: u64) -> Result<Arc<MemoryAccount>, OverBudget> {
-        let address = address.map(source_network).filter(|address| !address.is_loopback());
-        let state = Mutex::new(AccountState { prepaid: 0, used: 0 });
-        let account = Arc::new(MemoryAccount { budget: Arc::clone(self), address, state });
+        let account = self.account(address);
         account.prepay(prepaid)?;
         Ok(account)
+    }
+
+    /// Opens an account for data of many clients. Only the total is limited.
+    pub fn open_shared(self: &Arc<Self>) -> Arc<MemoryAccount> {
+        self.account(None)
+    }
+
+    fn account(self: &Arc<Self>, address: Option<IpAddr>) -> Arc<MemoryAccount> {
+        let address = address.map(source_network).filter(|address| !address.is_loopback());
+        let state = Mutex::new(AccountState { prepaid: 0, used: 0 });
+        Arc::new(MemoryAccount { budget: Arc::clone(self), address, state })
     }
 
     /// Changes what an account holds. With `is_limited`, growth is refused if it exceeds a limit.
@@ -181,6 +191,22 @@ impl MemoryPermit {
         self.account.update(|state| state.used = state.used - before + bytes, true)?;
         self.bytes = bytes;
         Ok(())
+    }
+
+    /// `data` as bytes that hold this memory until the last reference to them is dropped.
+    pub fn attach(self, data: impl AsRef<[u8]> + Send + 'static) -> Bytes {
+        Bytes::from_owner(HeldData { data, _memory: self })
+    }
+}
+
+struct HeldData<T> {
+    data: T,
+    _memory: MemoryPermit,
+}
+
+impl<T: AsRef<[u8]>> AsRef<[u8]> for HeldData<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.data.as_ref()
     }
 }
 

@@ -75,7 +75,7 @@ impl ReplyMemory {
             held: [0; 2],
             held_by_bucket: vec![[0; 2]; ADDRESS_BUCKETS],
             held_by_client: HashMap::new(),
-            permit: budget.open(None, 0).expect("0 bytes are never refused").hold(0),
+            permit: budget.open_shared().hold(0),
             counters,
         }
     }

@@ -33,7 +33,7 @@ pub trait EventSink {
 
     /// Takes memory for data that outlives the current message, from the client that sent the message. By default, there is no limit.
     fn take_memory(&mut self, bytes: u64) -> Result<MemoryPermit, OverBudget> {
-        MemoryBudget::new(None).open(None, 0)?.take(bytes)
+        MemoryBudget::new(None).open_shared().take(bytes)
     }
 
     /// Passes a control surface event to the listeners. By default, the event is dropped.

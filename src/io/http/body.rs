@@ -14,7 +14,7 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use crate::io::connection_permit::ConnectionPermit;
-use crate::memory_budget::{MemoryPermit, OverBudget};
+use crate::memory_budget::OverBudget;
 use crate::signaling::MAX_VISUALIZATION_VALUES;
 
 /// The body of every error response.
@@ -126,25 +126,18 @@ impl BodyError {
     }
 }
 
-/// A request body, whose memory is held until this value is dropped.
-#[derive(Debug)]
-pub(in crate::io) struct RequestBody {
-    pub(in crate::io) bytes: Bytes,
-    _memory: MemoryPermit,
-}
-
 /// Maximum number of bytes of a rejected body that are still read. Closing a connection with unread data sends a reset. A client that is
 /// still sending might then never read the response.
 const MAX_DRAIN_BYTES: usize = 1 << 20;
 
-/// Reads a body of at most `max_bytes`. It takes memory for its `Content-Length`, or for `max_bytes`, before it arrives. If it is rejected
+/// Reads a body of at most `max_bytes`, which holds its memory until it is dropped. It takes memory for its `Content-Length`, or for `max_bytes`, before it arrives. If it is rejected
 /// and the request has an `Expect` header (`100-continue`), the body is not read at all.
 pub(in crate::io) async fn read_body(
     headers: &HeaderMap,
     body: Body,
     max_bytes: usize,
     permit: &ConnectionPermit,
-) -> Result<RequestBody, BodyError> {
+) -> Result<Bytes, BodyError> {
     let length = body.size_hint().exact().unwrap_or(max_bytes as u64);
     let mut chunks = body.into_data_stream();
     let taken = if length > max_bytes as u64 {
@@ -170,7 +163,7 @@ pub(in crate::io) async fn read_body(
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(RequestBody { bytes: bytes.into(), _memory: memory })
+    Ok(memory.attach(bytes))
 }
 
 /// Discards the rest of a rejected body, within [`MAX_DRAIN_BYTES`] and the connection's own time limit.
@@ -311,7 +304,7 @@ mod tests {
         let chunked = |len| Body::from_stream(stream::once(ready(Ok::<_, Infallible>(vec![b'x'; len]))));
         let known = read(&one, Body::from(vec![b'x'; 400]), 500).await.expect("within the budget");
         let unknown = read(&two, chunked(400), 450).await.expect("within the budget");
-        assert_eq!((known.bytes.len(), unknown.bytes.len(), budget.held()), (400, 400, heads + 850));
+        assert_eq!((known.len(), unknown.len(), budget.held()), (400, 400, heads + 850));
         for (body, error) in [
             (Body::from(vec![b'x'; 200]), BodyError::Memory(OverBudget)),
             (chunked(1), BodyError::Memory(OverBudget)),

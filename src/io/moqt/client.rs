@@ -166,8 +166,8 @@ impl ClientThread {
         if has_ended {
             error = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
-        // `progress` is always `Some` here. Only `join` sets `progress` to `None`. `join` runs only once, because it consumes `self`.
-        let Some(RunProgress { mut frame_tracker, deadline }) = progress.lock().take() else { unreachable!() };
+        let progress = progress.lock().take().expect("only `join` takes the progress, and it consumes `self`");
+        let RunProgress { mut frame_tracker, deadline } = progress;
         let (now, established) = (clock.now(), frame_tracker.established_at());
         if !has_ended && !frame_tracker.is_finished() {
             let outcome = match stop.signal() {

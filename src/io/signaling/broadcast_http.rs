@@ -242,7 +242,7 @@ async fn accept_post(
         .map_err(|reason| HttpRejection::unauthorized(reason.log_reason(), "Invalid or expired token"))?;
     let (parts, body) = request.into_parts();
     let body = read_body(&parts.headers, body, state.config.max_post_bytes, &client.permit).await?;
-    let (source, post) = (client.source.ip(), (format, PostBody::parse(&body.bytes)));
+    let (source, post) = (client.source.ip(), (format, PostBody::parse(&body)));
     // Without this, the connection handles many pipelined posts before other tasks get their turn.
     tokio::task::yield_now().await;
     let (posted, now_ms) = state.hub.with_hub_for(client.permit.memory(), |now, hub, out| {
@@ -315,7 +315,7 @@ pub(in crate::io) async fn room_route(
         Ok(body) => body,
         Err(error) => return HttpRejection::from(error).into_logged_response(&state, &client, &parts.uri),
     };
-    let request = Request::from_parts(parts, body.bytes.clone());
+    let request = Request::from_parts(parts, body);
     let response = state.hub.with_hub(|now, hub, _| hub.handle_room_route(now, &room, &rest, &request));
     response.map_or_else(body::not_found, |response| response.map(Body::from))
 }
@@ -397,7 +397,7 @@ async fn token_response(
     }
     let body = read_body(headers, body, state.config.max_post_bytes, &client.permit).await?;
     let body: Value =
-        serde_json::from_slice(&body.bytes).map_err(|_| bad_request("Invalid request: the body is not JSON"))?;
+        serde_json::from_slice(&body).map_err(|_| bad_request("Invalid request: the body is not JSON"))?;
     let string_field = |name| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let (Some(client_id), Some(room)) = (string_field("clientId"), string_field("room")) else {
         return Err(missing_fields());

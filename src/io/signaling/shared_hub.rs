@@ -11,7 +11,6 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc};
 use tracing::warn;
@@ -64,7 +63,7 @@ impl SharedHub {
             coalesced: Vec::new(),
             listeners: EventListeners::default(),
             account: None,
-            own_account: memory_budget.open(None, 0).expect("0 bytes are never refused"),
+            own_account: memory_budget.open_shared(),
         };
         let state =
             LockedHub { hub, work: WorkLimiter::default(), queues, next_conn: 0, shutdown_guard: Some(shutdown_guard) };
@@ -194,15 +193,7 @@ impl SharedHub {
 
     /// Counters by dialect name.
     pub(in crate::io) fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
-        let LockedHub { hub, queues, .. } = &*self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut counters = hub.counters_by_dialect();
-        for (conn, queue) in &queues.queues {
-            let dialect_name = hub.dialect_name(*conn);
-            if let Some((_, counts)) = counters.iter_mut().find(|(dialect, _)| Some(*dialect) == dialect_name) {
-                counts.queued_bytes += queue.queued_bytes() as u64;
-            }
-        }
-        counters
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).counters_by_dialect()
     }
 
     /// Bytes queued for all connections.
@@ -318,16 +309,28 @@ impl MessageHandler for SharedHub {
 impl SharedHub {
     /// A snapshot of rooms and connections with their queued bytes, and the counters by dialect name.
     pub(in crate::io) fn snapshot(&self, query: &SnapshotQuery) -> (Snapshot, Vec<(&'static str, DialectCounters)>) {
-        let mut snapshot = self.with_hub(|now, hub, _| hub.snapshot(now, query));
-        {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.locked(|now, state| {
+            let mut snapshot = state.hub.snapshot(now, query);
             let members = snapshot.rooms.iter_mut().flat_map(|room| &mut room.members);
             for connection in members.chain(&mut snapshot.unjoined) {
                 let queue = state.queues.queues.get(&ConnId(connection.connection));
                 connection.queued_bytes = queue.map_or(0, |queue| queue.queued_bytes() as u64);
             }
+            (snapshot, state.counters_by_dialect())
+        })
+    }
+}
+
+impl LockedHub {
+    fn counters_by_dialect(&self) -> Vec<(&'static str, DialectCounters)> {
+        let mut counters = self.hub.counters_by_dialect();
+        for (conn, queue) in &self.queues.queues {
+            let dialect_name = self.hub.dialect_name(*conn);
+            if let Some((_, counts)) = counters.iter_mut().find(|(dialect, _)| Some(*dialect) == dialect_name) {
+                counts.queued_bytes += queue.queued_bytes() as u64;
+            }
         }
-        (snapshot, self.counters_by_dialect())
+        counters
     }
 }
 
@@ -366,18 +369,6 @@ enum EvictionReason {
     SlowReader,
     #[error("{}", FrameError::Memory)]
     Memory,
-}
-
-/// An encoded message and its memory, which is held until the last recipient has taken it.
-struct HeldFrame {
-    bytes: Vec<u8>,
-    _memory: MemoryPermit,
-}
-
-impl AsRef<[u8]> for HeldFrame {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 /// Bytes that a queued message holds in addition to its own: its shared buffer.
@@ -431,7 +422,7 @@ impl OutboundQueues {
         let bytes = frame::text_frame(text);
         let account = self.account.as_ref().unwrap_or(&self.own_account);
         let memory = account.hold((bytes.len() + FRAME_OVERHEAD) as u64);
-        let frame = Bytes::from_owner(HeldFrame { bytes, _memory: memory });
+        let frame = memory.attach(bytes);
         for conn in to {
             match self.queues.get(conn).map_or(Ok(0), |queue| queue.push(frame.clone(), key)) {
                 Ok(0) => {}

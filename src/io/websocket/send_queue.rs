@@ -283,7 +283,7 @@ mod tests {
     use crate::memory_budget::MemoryBudget;
 
     fn queue(max_updates: usize) -> SendQueue {
-        SendQueue::new(max_updates, MemoryBudget::new(None).open(None, 0).expect("no limit"))
+        SendQueue::new(max_updates, MemoryBudget::new(None).open_shared())
     }
 
     fn close(code: CloseCode) -> PendingClose {

@@ -74,7 +74,7 @@ pub(super) async fn read_fields(
 ) -> Result<JsonFields, BodyError> {
     let (parts, body) = request.into_parts();
     let body = read_body(&parts.headers, body, max_bytes, &client.permit).await?;
-    JsonFields::parse(&body.bytes)
+    JsonFields::parse(&body)
 }
 
 /// The last segment of the path, percent-decoded once.

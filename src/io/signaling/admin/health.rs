@@ -27,7 +27,7 @@ use crate::io::http::login::Login;
 use crate::io::http::{ConnectionInfo, body};
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
-use crate::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit, OverBudget};
+use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
 use crate::signaling::{Dialect, DialectCounters, UNDECIDED};
 
 /// Server state. For compatibility, `rooms`, `connections` and `roomDetails` describe only WebRTC.
@@ -170,22 +170,9 @@ struct LatestBody {
     latest: Mutex<Option<(Instant, Result<Bytes, OverBudget>)>>,
 }
 
-/// A text whose memory is held until the last client has received it.
-struct BodyText {
-    text: String,
-    _memory: MemoryPermit,
-}
-
-impl AsRef<[u8]> for BodyText {
-    fn as_ref(&self) -> &[u8] {
-        self.text.as_bytes()
-    }
-}
-
 impl LatestBody {
     fn new(budget: &Arc<MemoryBudget>) -> Arc<Self> {
-        let memory = budget.open(None, 0).unwrap_or_else(|error| unreachable!("0 bytes are never refused: {error}"));
-        Arc::new(Self { memory, latest: Mutex::default() })
+        Arc::new(Self { memory: budget.open_shared(), latest: Mutex::default() })
     }
 
     fn get(&self, now: Instant, build: impl FnOnce() -> String) -> Result<Bytes, OverBudget> {
@@ -198,8 +185,7 @@ impl LatestBody {
         *latest = None;
         let text = build();
         let expiry = now + Duration::from_micros(text.len() as u64);
-        let memory = self.memory.take(text.len() as u64);
-        let body = memory.map(|memory| Bytes::from_owner(BodyText { text, _memory: memory }));
+        let body = self.memory.take(text.len() as u64).map(|memory| memory.attach(text));
         *latest = Some((expiry, body.clone()));
         body
     }
