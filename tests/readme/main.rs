@@ -70,13 +70,17 @@ fn run(block: &str, handling: &Handling, folder: &Path) -> Output {
 /// Waits until the echo server in this process group serves, and returns its process id.
 fn server_pid(group: u32) -> String {
     let deadline = Instant::now() + TEST_TIMEOUT;
+    let mut was_serving = false;
     loop {
         let named = Command::new("pgrep").args(["-g", &group.to_string(), "echo-server"]).output().unwrap();
         let server = String::from_utf8(named.stdout).unwrap().trim().to_owned();
         // The socket is open before the signal handlers are installed. The serving thread starts after that.
-        if !server.is_empty() && serving_threads(&server) > 1 {
+        // Every new thread has the name of the main thread for a moment, so one observation is not enough.
+        let is_serving = !server.is_empty() && serving_threads(&server) > 1;
+        if is_serving && was_serving {
             return server;
         }
+        was_serving = is_serving;
         assert!(Instant::now() < deadline, "nothing serves");
         thread::park_timeout(Duration::from_millis(5));
     }
