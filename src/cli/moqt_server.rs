@@ -20,9 +20,8 @@ use crate::io::moqt::demo_page::{self, CertificateInfo, ServerInfo};
 use crate::io::moqt::server::{self, MoqtServerConfig};
 use crate::io::moqt::{BoundSockets, MoqtBindError, MoqtUrl, ServerCounters, bind_all};
 use crate::io::stop::StopToken;
-use crate::io::tls::reload;
-use crate::io::tls::self_signed::SelfSignedIssuer;
-use crate::io::tls::server::{CA_CERTIFICATE_WARNING, ServerIdentity};
+use crate::io::tls::identity::ServerIdentity;
+use crate::io::tls::renewal;
 use crate::moqt::codec::MAX_PATH_PARTS;
 use crate::moqt::{SessionLimits, TrackPath, Transport, echo};
 
@@ -61,20 +60,13 @@ pub struct MoqtArgs {
 
     /// PEM file with the certificate chain
     ///
-    /// Without this option, the server generates a self-signed certificate.
+    /// Read again on SIGHUP. Without this option, the server generates a self-signed certificate at each start.
     #[arg(long, value_name = "FILE", requires_all = [MOQT_GROUP, "key"], help_heading = HEADING)]
     cert: Option<PathBuf>,
 
     /// PEM file with the certificate's unencrypted private key
     #[arg(long, value_name = "FILE", requires_all = [MOQT_GROUP, "cert"], help_heading = HEADING)]
     key: Option<PathBuf>,
-
-    /// Directory in which to keep the generated certificate
-    ///
-    /// The certificate is kept across restarts. A renewed certificate has the same key and name. Therefore, clients that trust an earlier
-    /// certificate with --ca also accept the renewed certificate.
-    #[arg(long, hide_short_help = true, value_name = "DIR", requires = MOQT_GROUP, conflicts_with = "cert", help_heading = HEADING)]
-    cert_dir: Option<PathBuf>,
 
     /// The demo page for browsers.
     #[command(flatten)]
@@ -93,20 +85,13 @@ impl MoqtArgs {
     }
 
     /// Loads the certificate, or generates one for a server at `address`.
-    fn load_identity(&self, address: &ListenHostPort) -> Result<ServerIdentity, Failure> {
+    fn load_identity(&self, address: &ListenHostPort) -> Result<Arc<ServerIdentity>, Failure> {
         let now = SystemTime::now();
-        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-            let loaded = ServerIdentity::from_pem_files(cert, key, now).context("--cert and --key");
-            return loaded.map_err(Failure::unusable);
-        }
-        let issuer = SelfSignedIssuer::new([address.host.as_str()], self.cert_dir.clone());
-        let generated = ServerIdentity::self_signed(issuer, now);
-        generated.context("--cert-dir").map_err(Failure::unusable)
-    }
-
-    /// The certificate file that clients pass to `--ca`, if the certificate is stored.
-    fn certificate_file(&self) -> Option<PathBuf> {
-        self.cert_dir.as_deref().map(SelfSignedIssuer::certificate_path)
+        let loaded = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => ServerIdentity::from_pem_files(cert, key, now),
+            _ => ServerIdentity::self_signed(&[&address.host], now),
+        };
+        loaded.map_err(Failure::unusable)
     }
 
     /// Adds the options to the configuration `base`.
@@ -148,8 +133,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct BoundMoqtServer {
     address: ListenHostPort,
     bound: BoundSockets,
-    identity: ServerIdentity,
-    certificate_file: Option<PathBuf>,
+    identity: Arc<ServerIdentity>,
     config: MoqtServerConfig,
     counts: Arc<ServerCounters>,
     demo_page: Option<DemoPage>,
@@ -175,8 +159,8 @@ impl BoundMoqtServer {
             error => Failure::unusable(error),
         })?;
         let demo_page = options.demo_page.bind()?;
-        let (certificate_file, config) = (options.certificate_file(), options.server_config(config));
-        Ok(Some(Self { address, bound, identity, certificate_file, config, counts: Arc::default(), demo_page }))
+        let config = options.server_config(config);
+        Ok(Some(Self { address, bound, identity, config, counts: Arc::default(), demo_page }))
     }
 
     /// The first listen address.
@@ -201,9 +185,12 @@ impl BoundMoqtServer {
             let _ = sender.send(());
         }
         if self.identity.has_files() {
-            reload::spawn(Some(&self.identity), stop)?;
+            renewal::reload_on_sighup(Some(Arc::clone(&self.identity)), stop)?;
+        } else {
+            renewal::renew_when_due(&self.identity)?;
         }
-        let server = server::spawn(self.bound, self.identity.resolver(), self.config.clone(), self.counts, stop)?;
+        let identity = Arc::<ServerIdentity>::clone(&self.identity);
+        let server = server::spawn(self.bound, identity, self.config.clone(), self.counts, stop)?;
         if let Some(page) = self.demo_page {
             page.serve(&url, self.identity, &self.config, stop)?;
         }
@@ -227,17 +214,9 @@ impl BoundMoqtServer {
         for (transport, name) in [(Transport::WebTransport, "WebTransport"), (Transport::Quic, "QUIC")] {
             info!(target: "moqt", url = %self.local_url(transport), transport = name, "serving");
         }
-        let identity = &self.identity;
-        let (valid_until, sha256) = (identity.valid_until(), identity.fingerprint());
-        info!(target: "tls", %valid_until, %sha256, "certificate in use");
-        if let Some(file) = &self.certificate_file {
-            info!(target: "tls", file = %file.display(), "certificate file that clients can give as --ca to trust this server");
-        }
-        if identity.is_ca() {
-            warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
-        }
+        self.identity.log("certificate in use");
         let url = self.local_url(Transport::WebTransport);
-        let command = format!("jamjam-dev probe --to {url} --cert-sha256 {sha256}");
+        let command = format!("jamjam-dev probe --to {url} --cert-sha256 {}", self.identity.fingerprint());
         info!(target: "moqt", command, "run this to test the server");
     }
 }
@@ -304,7 +283,7 @@ impl DemoPage {
     fn serve(
         self,
         target: &MoqtUrl,
-        identity: ServerIdentity,
+        identity: Arc<ServerIdentity>,
         config: &MoqtServerConfig,
         stop: &StopToken,
     ) -> std::io::Result<()> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::ColorChoice;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::environment::AddressSource;
 use super::login_link::{LinkDelivery, LinkSignal};
@@ -22,8 +22,8 @@ use crate::io::connection_permit::ConnectionLimits;
 use crate::io::os;
 use crate::io::signaling::{self, ShutdownTimeout, SignalingServerConfig};
 use crate::io::stop::StopToken;
-use crate::io::tls::reload;
-use crate::io::tls::server::{CA_CERTIFICATE_WARNING, HandshakeAcceptor};
+use crate::io::tls::renewal;
+use crate::io::tls::server::HandshakeAcceptor;
 use crate::signaling::{Dialect, DialectSet, Hub, SignalingLimits};
 
 const DEFAULT_HOST: &str = "0.0.0.0";
@@ -126,7 +126,7 @@ impl Args {
         );
         let password = self.login.password()?;
         let (listener, address) = bind_tcp(&self.host, self.port)?;
-        let tls = identity.as_ref().map(|identity| Arc::new(HandshakeAcceptor::new(identity)));
+        let tls = identity.clone().map(HandshakeAcceptor::new).transpose().map_err(Failure::unusable)?.map(Arc::new);
         let dialects = self.enabled_dialects();
         let options = self.limits.server_options();
         let connection_limits = ConnectionLimits { memory_budget: self.memory.budget(), ..options.connection_limits };
@@ -138,19 +138,15 @@ impl Args {
         stop.set_run_started();
         let TimeSpan(shutdown_timeout) = self.shutdown_timeout;
         stop.set_grace_period(shutdown_timeout.saturating_add(Duration::from_secs(1)));
-        reload::spawn(identity.as_ref(), stop)
-            .context("cannot watch the certificate files")
+        renewal::reload_on_sighup(identity.clone(), stop)
+            .context("cannot listen for SIGHUP")
             .map_err(Failure::unusable)?;
         address_file.write(address)?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
         let is_tls = identity.is_some();
         info!(target: "signaling", "server listening on {scheme}://{address}{}", self.address_source.suffix());
         if let Some(identity) = identity {
-            let (valid_until, sha256) = (identity.valid_until(), identity.fingerprint());
-            info!(target: "tls", %valid_until, %sha256, "certificate in use");
-            if identity.is_ca() {
-                warn!(target: "tls", "{CA_CERTIFICATE_WARNING}");
-            }
+            identity.log("certificate in use");
         }
         self.broadcast.log_token_warnings(dialects)?;
         let urls = server::log_signaling_urls(address, is_tls, dialects);

@@ -84,7 +84,7 @@ const CASES: [(&str, &str); 11] = [
     ("jamjam-dev probe --dialect broa", "jamjam-dev probe --dialect broadcast "),
     ("jamjam-dev signaling-server --dialect web", "jamjam-dev signaling-server --dialect webrtc "),
     ("jamjam-dev send --wav ta", "jamjam-dev send --wav take\\ one.wav "),
-    ("jamjam-dev echo-server --cert-dir cert", "jamjam-dev echo-server --cert-dir certificates/"),
+    ("jamjam-dev signaling-server --rooms cert", "jamjam-dev signaling-server --rooms certificates/"),
     ("jamjam-dev probe --to rehears", "jamjam-dev probe --to rehearsal-room "),
     ("jamjam-dev probe --embed", "jamjam-dev probe --embedded "),
     ("jamjam-dev ech", "jamjam-dev echo-server "),
@@ -139,7 +139,7 @@ fn fish_completes_devices_dialects_and_files() {
         ("jamjam-dev probe --dialect broa", &["broadcast\tBroadcast rooms, with tokens"]),
         ("jamjam-dev signaling-server --dialect web", &["webrtc\tWebRTC signaling"]),
         ("jamjam-dev send --wav ta", &["take one.wav"]),
-        ("jamjam-dev echo-server --cert-dir certificates", &["certificates/\tDirectory"]),
+        ("jamjam-dev signaling-server --rooms certificates", &["certificates/\tDirectory"]),
         ("jamjam-dev probe --count ta", &[]),
     ] {
         let Some(offered) = offered(line) else { return };

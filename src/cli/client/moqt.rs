@@ -24,9 +24,8 @@ use crate::io::moqt::connect::{MoqtConnectError, MoqtConnectOptions};
 use crate::io::moqt::server::{self, ServerThread};
 use crate::io::moqt::{MoqtUrl, ServerCounters, bind_all};
 use crate::io::stop::StopToken;
-use crate::io::tls::client::{RecordingVerifier, TrustPolicy};
-use crate::io::tls::self_signed::SelfSignedIssuer;
-use crate::io::tls::server::ServerIdentity;
+use crate::io::tls::client::{TrustPolicy, TrustVerifier};
+use crate::io::tls::identity::ServerIdentity;
 use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
 use crate::moqt::client::{FramePayload, MoqtClientConfig, MoqtClientEvent};
 use crate::moqt::codec::MAX_PATH_PARTS;
@@ -206,8 +205,7 @@ impl ClientArgs {
             (None, Some(to)) => (to.target.clone(), to.target.to_string(), self.room.trust_policy()),
             (None, None) => return Err(Failure::usage("no target: give --to URL, or --embedded --moqt")),
         };
-        let recording_verifier =
-            Arc::new(RecordingVerifier::new(trust.verifier().context("--ca").map_err(Failure::unusable)?));
+        let verifier = trust.verifier().context("--ca").map_err(Failure::unusable)?;
         let planned = config.group_count.filter(|_| matches!(config.payload, FramePayload::Random(_)));
         let planned = planned.map(|count| planned_duration(count, config.group_interval));
         self.baseline.check_plan(run_kind, StreamKind::Ping, RunTransport::Moqt(target.transport), planned)?;
@@ -251,7 +249,7 @@ impl ClientArgs {
             offered_versions,
             limits: SessionLimits { setup_timeout, ..default_limits },
             socket_options,
-            ..MoqtConnectOptions::new(target.clone(), Arc::<RecordingVerifier>::clone(&recording_verifier))
+            ..MoqtConnectOptions::new(target.clone(), Arc::<TrustVerifier>::clone(&verifier))
         };
 
         let (sender, echoes) = mpsc::sync_channel(ECHO_QUEUE_CAPACITY);
@@ -286,9 +284,8 @@ impl ClientArgs {
         }
         if let Some(error) = error {
             let failure = to_connection_failure(error, to, connect_timeout);
-            frame_tracker.on_connection_failed(
-                failure.map_err(|error| cannot_connect(error, &target, &recording_verifier, stop))?,
-            );
+            frame_tracker
+                .on_connection_failed(failure.map_err(|error| cannot_connect(error, &target, &verifier, stop))?);
         }
         let interrupted = stop.signal().filter(|_| frame_tracker.is_interrupted());
         let MonitorResult { clock: clock_jumps, unix_ns, mut lines } = monitor.finish();
@@ -332,12 +329,7 @@ fn to_connection_failure(
 }
 
 /// Converts a connection error that ends the subcommand without a report into a `Failure`.
-fn cannot_connect(
-    error: MoqtConnectError,
-    target: &MoqtUrl,
-    verifier: &RecordingVerifier,
-    stop: &StopToken,
-) -> Failure {
+fn cannot_connect(error: MoqtConnectError, target: &MoqtUrl, verifier: &TrustVerifier, stop: &StopToken) -> Failure {
     let cannot = |error: anyhow::Error| Failure::unusable(error.context(format!("cannot use {target}")));
     match error {
         MoqtConnectError::Interrupted => {
@@ -369,8 +361,7 @@ impl EmbeddedMoqtServer {
     /// Starts the server on a free loopback port, if --moqt is given. It echoes tracks that start with `prefix`.
     pub fn start(options: &MoqtClientArgs, prefix: &TrackPath) -> Result<Option<Self>, Failure> {
         let Some(transport) = options.embedded_transport() else { return Ok(None) };
-        let identity = ServerIdentity::self_signed(SelfSignedIssuer::new([], None), SystemTime::now())
-            .map_err(Failure::unusable)?;
+        let identity = ServerIdentity::self_signed(&[], SystemTime::now()).map_err(Failure::unusable)?;
         let bound = bind_all(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]).map_err(Failure::unusable)?;
         let port = bound.addresses().next().map_or(0, |address| address.port());
         let echo = echo::MoqtEchoConfig {
@@ -387,7 +378,7 @@ impl EmbeddedMoqtServer {
         let name = format!("embedded MOQT echo server ({} ms)", options.delay().as_secs_f64() * 1e3);
         let trust = TrustPolicy { pinned: Some(identity.fingerprint()), ..TrustPolicy::default() };
         let stop = StopToken::default();
-        let running = server::spawn(bound, identity.resolver(), config, Arc::new(ServerCounters::default()), &stop)
+        let running = server::spawn(bound, identity, config, Arc::new(ServerCounters::default()), &stop)
             .context("cannot start the embedded MOQT echo server")
             .map_err(Failure::unusable)?;
         Ok(Some(Self { target, name, trust, running, stop }))

@@ -20,7 +20,7 @@ use crate::io::http::login::{Credentials, Login};
 use crate::io::http::login_link::LinkLogin;
 use crate::io::tls::Fingerprint;
 use crate::io::tls::client::TrustPolicy;
-use crate::io::tls::server::ServerIdentity;
+use crate::io::tls::identity::ServerIdentity;
 use crate::signaling::token::Secret;
 
 const HEADING_TOKENS: &str = "Tokens";
@@ -208,7 +208,7 @@ pub struct ServerTlsArgs {
 
 impl ServerTlsArgs {
     /// Loads the certificate and key, if given.
-    pub fn identity(&self) -> Result<Option<ServerIdentity>, Failure> {
+    pub fn identity(&self) -> Result<Option<Arc<ServerIdentity>>, Failure> {
         match (non_empty_path(self.cert.as_deref()), non_empty_path(self.key.as_deref())) {
             (None, None) => Ok(None),
             (Some(cert), Some(key)) => {

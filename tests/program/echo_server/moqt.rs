@@ -60,33 +60,6 @@ fn both_urls_are_logged_and_echo_on_both_loopback_families() {
 }
 
 #[test]
-fn saved_certificate_is_verified_by_its_file_after_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let cert_dir = folder.path().join("certificates");
-    let file = cert_dir.join("moqt-cert.pem");
-    let trust = TrustPolicy { ca_file: Some(file.clone()), ..TrustPolicy::default() };
-    let mut hashes = Vec::new();
-    for _ in 0..2 {
-        let (mut server, log) = start(&["--cert-dir", cert_dir.to_str().unwrap()]);
-        assert_eq!(
-            server.line().message,
-            format!("tls: certificate file that clients can give as --ca to trust this server file={}", file.display())
-        );
-        assert_eq!(log.sha256, sha256(&file));
-        log.urls().iter().for_each(|url| drop(assert_echoes(url, &trust, &groups(None))));
-        assert_eq!(server.stop("TERM").code, Some(0));
-        hashes.push(log.sha256);
-    }
-    assert_eq!(hashes[0], hashes[1]);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(cert_dir.join("moqt-key.pem")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-}
-
-#[test]
 fn configured_certificate_is_used() {
     let authority = Authority::new();
     let pair = authority.certify();

@@ -77,7 +77,6 @@ fn help_lists_every_option_with_its_default_and_variable() {
         ("    --moqt-delay <DURATION>", &["[default: 0]"]),
         ("    --cert <FILE>", &["PEM"]),
         ("    --key <FILE>", &["PEM"]),
-        ("    --cert-dir <DIR>", &[]),
         ("    --demo-page <[ADDR:]PORT>", &[]),
         ("-h, --help", &[]),
     ];

@@ -303,7 +303,7 @@ fn options_of_udp_and_websocket_are_rejected_with_the_other() {
         ("probe --to ws://TO/r --token x --token-file y", 2, "cannot be used with"),
         ("probe --to ws://TO/r --token x --hmac-secret-file y", 2, "cannot be used with"),
         ("probe --to ws://TO/r --token-file target/none", 3, "--token-file: cannot read target/none: "),
-        ("probe --to wss://TO --ca target/none", 3, "cannot read certificates from target/none: "),
+        ("probe --to wss://TO --ca target/none", 3, "cannot use target/none: "),
         ("probe --to ws://TO/r --room-code 1", 2, "--room-code: only bbx rooms have codes; add --dialect bbx"),
     ]);
 }
