@@ -71,7 +71,7 @@ pub use snapshot::{
     AddressSnapshot, ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, Snapshot,
     SnapshotQuery,
 };
-pub use webrtc::MAX_WEBRTC_ROOM_BYTES;
+pub use webrtc::{MAX_WEBRTC_ROOM_BYTES, WebRtcRoomInfo};
 pub use work_limiter::{MessageWork, WorkLimiter, WorkSource};
 
 /// The state of each dialect.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::activity_log::{ActivityEntry, ActivityLog, ActivityOutcome, ActivityScope};
 use super::connection_context::Connections;
@@ -154,10 +155,10 @@ impl Hub {
         }
     }
 
-    /// The WebRTC rooms with their participants as a JSON array of at most `max_bytes`, for `/health` and `/rooms`. Also returns whether
-    /// rooms are missing.
-    pub fn webrtc_rooms_json(&self, max_bytes: usize, include_protected: bool) -> (String, bool) {
-        self.dialects.webrtc.rooms_json(max_bytes, include_protected)
+    /// The WebRTC rooms with their participants, each as JSON, for `/health` and `/rooms`. The list has at most `max_bytes`. Also returns
+    /// whether rooms are missing.
+    pub fn webrtc_rooms(&self, max_bytes: usize, include_protected: bool) -> (Vec<Box<RawValue>>, bool) {
+        self.dialects.webrtc.room_list(max_bytes, include_protected)
     }
 
     /// The counters of undecided connections ([`UNDECIDED`](super::UNDECIDED)) and of each dialect, with the current gauges.

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use super::json;
 
@@ -61,7 +62,8 @@ impl fmt::Debug for Secret {
 }
 
 /// The kind of room that a token is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Audience {
     /// Broadcast rooms. Their tokens may omit the audience.
     #[default]
@@ -71,9 +73,6 @@ pub enum Audience {
 }
 
 impl Audience {
-    /// All audiences.
-    pub const ALL: [Self; 2] = [Self::Broadcast, Self::WebRtc];
-
     /// The value of the claim `audience`.
     pub const fn name(self) -> &'static str {
         match self {

@@ -7,6 +7,7 @@
 pub mod body;
 pub mod csrf;
 pub mod forwarded;
+pub mod json_body;
 pub mod login;
 pub mod login_link;
 pub mod metrics;

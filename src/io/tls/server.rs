@@ -18,18 +18,14 @@ use crate::io::log::SharedLogThrottle;
 use crate::stats::Counter;
 
 /// Performs the server side of TLS handshakes. Counts and logs failed handshakes.
+#[derive(Debug)]
 pub struct HandshakeAcceptor {
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
     /// Certificate and key.
     pub identity: Arc<ServerIdentity>,
-    failed: Counter,
+    /// Number of failed handshakes.
+    pub failed: Counter,
     failure_throttle: SharedLogThrottle,
-}
-
-impl std::fmt::Debug for HandshakeAcceptor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HandshakeAcceptor").field("failed", &self.failed).finish_non_exhaustive()
-    }
 }
 
 impl HandshakeAcceptor {
@@ -42,13 +38,8 @@ impl HandshakeAcceptor {
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         // A resumed session would use the certificate of its first handshake, even after a reload.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        Ok(Self { acceptor, identity, failed: Counter::default(), failure_throttle: SharedLogThrottle::default() })
-    }
-
-    /// Number of failed handshakes.
-    pub fn failed(&self) -> u64 {
-        self.failed.get()
+        let config = Arc::new(config);
+        Ok(Self { config, identity, failed: Counter::default(), failure_throttle: SharedLogThrottle::default() })
     }
 
     /// Accepts a handshake over `stream` within `timeout`.
@@ -58,7 +49,8 @@ impl HandshakeAcceptor {
         source: SocketAddr,
         timeout: Duration,
     ) -> Option<TlsStream<TcpStream>> {
-        let reason = match tokio::time::timeout(timeout, self.acceptor.accept_with(stream, limit_buffer)).await {
+        let handshake = TlsAcceptor::from(Arc::clone(&self.config)).accept_with(stream, limit_buffer);
+        let reason = match tokio::time::timeout(timeout, handshake).await {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) if is_disconnect(&error) => {
                 // The client disconnected, for example after a health check of a load balancer.

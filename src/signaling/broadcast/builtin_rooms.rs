@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::room_handler::{ClientInfo, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView, default_welcome};
 use crate::signaling::event_sink::ConnId;
-use crate::signaling::json::{to_json, to_string_limited, to_value};
+use crate::signaling::json::{to_json, to_value};
 use crate::signaling::limits::Envelope;
 
 /// The room handlers by room name.
@@ -215,9 +215,9 @@ impl RadioRoom {
 
     /// Long messages are not stored, because each new member receives the latest stored messages.
     fn add_to_history(&mut self, room: &RoomView<'_>, payload: &Value) {
-        let written =
-            to_string_limited(&HistoryEntry { timestamp: room.iso_time(), data: payload }, MAX_HISTORY_ENTRY_BYTES);
-        let Some(remembered) = written.and_then(|text| RawValue::from_string(text).ok()) else { return };
+        let entry = to_raw_value(&HistoryEntry { timestamp: room.iso_time(), data: payload }).ok();
+        let is_short = |entry: &Box<RawValue>| entry.get().len() <= MAX_HISTORY_ENTRY_BYTES;
+        let Some(remembered) = entry.filter(is_short) else { return };
         if self.history.len() == HISTORY_CAPACITY {
             self.history.pop_front();
         }

@@ -1,12 +1,14 @@
 //! Broadcast rooms over HTTP: posts, tokens, routes of room handlers, and statistics.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use super::builtin_rooms::RoomHandlers;
 use super::messages::{MessageOrigin, MessageSender, relay_or_delay, wrap};
@@ -93,6 +95,28 @@ pub enum IssueError {
     NoSecret,
     /// The token would be rejected, because it has too many values.
     TooManyValues,
+}
+
+/// A broadcast room in `/health?detailed=true`, with the details of its handler.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BroadcastRoomDetails {
+    #[serde(flatten)]
+    stats: Map<String, Value>,
+    clients: usize,
+    control_clients: usize,
+    members: Vec<BroadcastMember>,
+}
+
+/// A member of a broadcast room.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct BroadcastMember {
+    client_id: String,
+    #[schema(value_type = String)]
+    address: IpAddr,
+    /// Whether the member is a control channel.
+    control: bool,
 }
 
 /// Validates a post and relays it. The caller has verified the token.
@@ -212,20 +236,22 @@ impl Hub {
     }
 
     /// Members and statistics of all broadcast rooms.
-    pub fn broadcast_details(&self, now: WallClock) -> Map<String, Value> {
+    pub fn broadcast_details(&self, now: WallClock) -> BTreeMap<String, BroadcastRoomDetails> {
         let dialect = &self.dialects.broadcast;
         let details = dialect.rooms.iter().map(|room| {
             let members = room.members.iter().map(|member| {
                 let Membership { client, is_control_channel } = &member.data;
-                json!({"clientId": client.id(), "address": client.source, "control": is_control_channel})
+                let (client_id, address) = (client.id().to_owned(), client.source);
+                BroadcastMember { client_id, address, control: *is_control_channel }
             });
-            let members: Vec<Value> = members.collect();
             let view = dialect.room_view(room.name(), now);
-            let mut stats = dialect.handlers.get(room.name()).room_stats(&view);
-            stats.insert("clients".to_owned(), view.clients.into());
-            stats.insert("controlClients".to_owned(), view.control_clients.into());
-            stats.insert("members".to_owned(), members.into());
-            (room.name().to_owned(), stats.into())
+            let details = BroadcastRoomDetails {
+                stats: dialect.handlers.get(room.name()).room_stats(&view),
+                clients: view.clients,
+                control_clients: view.control_clients,
+                members: members.collect(),
+            };
+            (room.name().to_owned(), details)
         });
         details.collect()
     }

@@ -131,7 +131,9 @@ pub(super) fn relay_or_delay(
         RelayPayload::Message(_) => RelayPayload::Message,
         RelayPayload::Content(_) => RelayPayload::Content,
     };
-    let payload = json::to_string_limited(relay.value(), settings.max_delayed_bytes).ok_or(DelayQueueFull)?;
+    // The capacity of the text may be up to twice its length.
+    let mut payload = to_json(relay.value());
+    payload.shrink_to_fit();
     // The sender's data is kept until the message is relayed, even if the sender leaves.
     let held_bytes = payload.len() + name.len() + sender.map_or(0, |client| retained_bytes(client));
     let memory = ctx.sink.take_memory(held_bytes as u64).map_err(|OverBudget| DelayQueueFull)?;
@@ -162,7 +164,7 @@ pub(super) fn relay_or_delay(
 /// Approximate memory of a sender's query and claims, in bytes.
 fn retained_bytes(client: &ClientInfo) -> usize {
     let query: usize = client.query.iter().map(|(name, value)| name.len() + value.len()).sum();
-    query + client.claims.as_ref().map_or(0, json::serialized_len)
+    query + client.claims.as_ref().map_or(0, |claims| to_json(claims).len())
 }
 
 /// Relays a message whose delay is over, as soon as the queues of the room have room for it. Later messages of the room wait behind it.
@@ -186,7 +188,7 @@ pub(super) fn relay_delayed(
     }
     let DelayedMessage { room, sender, received_at, bytes, variant, payload, .. } = message;
     // Parsing always succeeds, because this server wrote the text.
-    let Some(payload) = json::from_str_unlimited_depth(&payload) else { return };
+    let Ok(payload) = json::from_str_unlimited_depth(&payload) else { return };
     relay_now(
         ctx,
         dialect,

@@ -30,7 +30,7 @@ use room_state::{Membership, logged_member};
 
 pub use super::limits::{BroadcastSettings, DEFAULT_MAX_PAYLOAD_BYTES, DEFAULT_SUPPRESSED_TYPES, Envelope};
 pub use builtin_rooms::{ChatRoom, DEFAULT_BANNED_WORDS, DeclaredRoom, RadioRoom, RelayRoom, RoomHandlers};
-pub use http_posts::{AcceptedPost, FieldError, IssueError, PostBody, PostError, PostFormat};
+pub use http_posts::{AcceptedPost, BroadcastRoomDetails, FieldError, IssueError, PostBody, PostError, PostFormat};
 pub use messages::MAX_BROADCAST_DELAY;
 pub use room_handler::{
     ClientInfo, JoinRequest, Recipients, Rejection, RelayContext, RelayPayload, RoomAction, RoomHandler, RoomView,

@@ -23,7 +23,7 @@ use super::control_surface_events::{ControlSurfaceEvent, ControlSurfaceEventKind
 use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
-use super::json::{MessageError, serialized_len, to_json};
+use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
 use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, LoggedMember, RoomLabel, log_message};
 use super::rooms::{IdGenerator, Member, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomKey, RoomMap};
@@ -353,7 +353,7 @@ fn member_room(
 /// Whether a name has more than [`MAX_PARAMETER_NAME_BYTES`] in JSON, where a character has up to six bytes.
 fn is_name_too_long(name: &str) -> bool {
     let quotes = 2;
-    name.len() > MAX_PARAMETER_NAME_BYTES / 6 && serialized_len(&name) - quotes > MAX_PARAMETER_NAME_BYTES
+    name.len() > MAX_PARAMETER_NAME_BYTES / 6 && to_json(&name).len() - quotes > MAX_PARAMETER_NAME_BYTES
 }
 
 /// Reports an action of a member as a [`ControlSurfaceEvent`]. The time `at` is truncated to whole microseconds.

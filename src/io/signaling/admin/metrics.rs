@@ -82,7 +82,7 @@ impl Collector for SignalingCollector {
             "Event streams rejected because of the maximum number of streams or a shutdown.",
             rejected,
         )?;
-        let tls_failed = self.tls.as_ref().map_or(0, |tls| tls.failed());
+        let tls_failed = self.tls.as_ref().map_or(0, |tls| tls.failed.get());
         encode_counter(
             &mut encoder,
             "tls_handshakes_failed",

@@ -2,15 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use jamjam_dev::client::StopSignal;
 use jamjam_dev::io::moqt::server::{self, MoqtServerConfig, ServerThread};
 use jamjam_dev::io::moqt::{ServerCounters, bind_all};
 use jamjam_dev::io::stop::StopToken;
+use jamjam_dev::io::tls::identity::ServerIdentity;
 use jamjam_dev::moqt::echo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 
 use crate::send_and_probe::moqt::{moqt, report};
@@ -36,9 +35,7 @@ impl Server {
     fn start_in_place_of(socket: Option<UdpSocket>, delay: Duration) -> Self {
         let authority = Authority::new();
         let pair = authority.certify();
-        let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
-        let certificate =
-            server::fixed_certificate(vec![CertificateDer::from_pem_file(&pair.cert).unwrap()], key).unwrap();
+        let certificate = ServerIdentity::from_pem_files(&pair.cert, &pair.key, SystemTime::now()).unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let address = socket.map_or(address, |socket| socket.local_addr().unwrap());
         // Another test may use the port for a moment.
