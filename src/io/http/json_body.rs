@@ -26,8 +26,8 @@ pub(in crate::io) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, BodyEr
     // serde would also accept an array of the fields' values.
     let is_object = body.trim_ascii_start().starts_with(b"{");
     let error = match serde_json::from_slice(body) {
-        Ok(parsed) if is_object => return Ok(parsed),
-        Ok(_) => "The body must be a JSON object".to_owned(),
+        _ if !is_object => "The body must be a JSON object".to_owned(),
+        Ok(parsed) => return Ok(parsed),
         Err(error) => error.to_string(),
     };
     match serde_json::from_slice::<IgnoredAny>(body) {
@@ -59,6 +59,7 @@ mod tests {
         let sample = Sample { value: 0.7, room: None };
         assert_eq!(parse(br#"{"value":0.7}"#), Ok(sample));
         assert_eq!(parse(br#" {"room":null,"value":1}"#), Ok(Sample { value: 1.0, room: None }));
+        assert_eq!(error_text("[1,null]"), "The body must be a JSON object");
         assert_eq!(error_text("{}"), "missing field `value` at line 1 column 2");
         assert_eq!(
             error_text(r#"{"value":1,"rom":1}"#),

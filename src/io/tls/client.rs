@@ -81,7 +81,7 @@ impl TrustPolicy {
         debug!(target: "tls", added, invalid, unreadable = system.errors.len(), "system CA certificates loaded");
         if let Some(file) = &self.ca_file {
             for certificate in read_certificates(file)? {
-                roots.add(certificate).map_err(|error| CredentialError::in_file(file, error))?;
+                roots.add(certificate).map_err(|error| CredentialError::in_file(file, error.to_string()))?;
             }
         }
         // `build` fails only if there are no root certificates or if a revocation list is invalid. This client uses no revocation lists.

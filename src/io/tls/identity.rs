@@ -28,9 +28,6 @@ const CA_CERTIFICATE_WARNING: &str = "the server certificate is a CA certificate
 /// A self-signed certificate, which is valid for 10 days, is renewed this long before its end.
 const RENEW_BEFORE_END: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
-/// A self-signed certificate in error messages.
-const SELF_SIGNED: &str = "the self-signed certificate";
-
 /// Where a certificate and its key come from.
 #[derive(Debug)]
 enum Source {
@@ -153,21 +150,25 @@ impl Source {
             Self::PemFiles { certificate, key } => load_pem_files(certificate, key, now),
             Self::SelfSigned { subject_alt_names } => {
                 let issued = self_signed::issue(subject_alt_names, now);
-                let (certificate, key) = issued.map_err(|error| CredentialError::new(SELF_SIGNED, error))?;
+                let (certificate, key) = issued.map_err(|error| self_signed_error(&error))?;
                 let (certificate, key) = (CertificateDer::from(certificate), PrivateKeyDer::from(key));
-                let (validity, is_ca) =
-                    properties(&certificate).map_err(|error| CredentialError::new(SELF_SIGNED, error))?;
+                let (validity, is_ca) = properties(&certificate).map_err(|error| self_signed_error(&error))?;
                 let key = CertifiedKey::from_der(vec![certificate], key, &crypto_provider())
-                    .map_err(|error| CredentialError::new(SELF_SIGNED, error))?;
+                    .map_err(|error| self_signed_error(&error))?;
                 Ok(Certificate { key: Arc::new(key), validity, is_ca })
             }
         }
     }
 }
 
+fn self_signed_error(reason: &dyn ToString) -> CredentialError {
+    CredentialError { object: "the self-signed certificate".to_owned(), reason: reason.to_string() }
+}
+
 fn load_pem_files(certificate: &Path, key: &Path, now: SystemTime) -> Result<Certificate, CredentialError> {
     let chain = read_certificates(certificate)?;
-    let (validity, is_ca) = properties(&chain[0]).map_err(|error| CredentialError::in_file(certificate, error))?;
+    let (validity, is_ca) =
+        properties(&chain[0]).map_err(|error| CredentialError::in_file(certificate, error.to_string()))?;
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (from, until) = (validity.not_before, validity.not_after);
     // A certificate is still valid during the last second of its validity period (RFC 5280, section 4.1.2.5).
@@ -175,7 +176,7 @@ fn load_pem_files(certificate: &Path, key: &Path, now: SystemTime) -> Result<Cer
         let reason = format!("it is valid only from {from} to {until}; renew it, or correct the clock of this machine");
         return Err(CredentialError::in_file(certificate, reason));
     }
-    let text = files::read(key).map_err(|error| CredentialError::in_file(key, error))?;
+    let text = files::read(key).map_err(|error| CredentialError::in_file(key, error.to_string()))?;
     let private_key = PrivateKeyDer::from_pem_slice(&text).map_err(|_| {
         let path = key.display();
         let reason = "it contains no unencrypted private key in PEM format. Convert or decrypt the key with";
@@ -187,7 +188,7 @@ fn load_pem_files(certificate: &Path, key: &Path, now: SystemTime) -> Result<Cer
             let reason = format!("it does not belong to the first certificate in {path}, which must be the server's");
             CredentialError::in_file(key, reason)
         }
-        error => CredentialError::in_file(key, error),
+        error => CredentialError::in_file(key, error.to_string()),
     })?;
     Ok(Certificate { key: Arc::new(certified), validity, is_ca })
 }

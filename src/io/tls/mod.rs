@@ -78,18 +78,14 @@ pub struct CredentialError {
 }
 
 impl CredentialError {
-    fn new(object: impl ToString, reason: impl ToString) -> Self {
-        Self { object: object.to_string(), reason: reason.to_string() }
-    }
-
-    fn in_file(path: &Path, reason: impl ToString) -> Self {
-        Self::new(path.display(), reason)
+    fn in_file(path: &Path, reason: impl Into<String>) -> Self {
+        Self { object: path.display().to_string(), reason: reason.into() }
     }
 }
 
 /// The certificates of a PEM file, in order. There is at least one.
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialError> {
-    let text = files::read(path).map_err(|error| CredentialError::in_file(path, error))?;
+    let text = files::read(path).map_err(|error| CredentialError::in_file(path, error.to_string()))?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match read {
         Ok(chain) if !chain.is_empty() => Ok(chain),
