@@ -39,9 +39,10 @@ pub fn reload_on_sighup(identity: Option<Arc<ServerIdentity>>, stop: &StopToken)
             if terminals() < terminals_at_start {
                 stop.request(crate::client::StopSignal::Terminate);
             }
-            match &identity {
-                Some(identity) => identity.replace(SystemTime::now()),
-                None => tracing::info!(target: "tls", "SIGHUP received; there is no certificate file to reload"),
+            if let Some(identity) = &identity {
+                identity.replace(SystemTime::now());
+            } else {
+                tracing::info!(target: "tls", "SIGHUP received; there is no certificate file to reload");
             }
         }
     };

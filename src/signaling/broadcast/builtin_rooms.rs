@@ -215,13 +215,14 @@ impl RadioRoom {
 
     /// Long messages are not stored, because each new member receives the latest stored messages.
     fn add_to_history(&mut self, room: &RoomView<'_>, payload: &Value) {
-        let entry = to_raw_value(&HistoryEntry { timestamp: room.iso_time(), data: payload }).ok();
-        let is_short = |entry: &Box<RawValue>| entry.get().len() <= MAX_HISTORY_ENTRY_BYTES;
-        let Some(remembered) = entry.filter(is_short) else { return };
+        let Ok(entry) = to_raw_value(&HistoryEntry { timestamp: room.iso_time(), data: payload }) else { return };
+        if entry.get().len() > MAX_HISTORY_ENTRY_BYTES {
+            return;
+        }
         if self.history.len() == HISTORY_CAPACITY {
             self.history.pop_front();
         }
-        self.history.push_back(remembered);
+        self.history.push_back(entry);
     }
 
     /// Adds fields that the players of Dynode expect.
