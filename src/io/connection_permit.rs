@@ -4,7 +4,6 @@
 //! Above the total limit, TCP connections wait in the listen backlog, and QUIC connections are rejected. While many QUIC handshakes are
 //! pending, the server validates the source address of each new connection.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -124,7 +123,6 @@ pub struct ConnectionPermit {
     has_request: AtomicBool,
     /// When the connection reaches its maximum lifetime.
     deadline: Mutex<Instant>,
-    held: OnceLock<Box<dyn Any + Send + Sync>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -232,7 +230,6 @@ impl ConnectionLimiter {
             in_handshake: AtomicBool::new(false),
             has_request: AtomicBool::new(false),
             deadline: Mutex::new(Instant::now() + self.limits.max_lifetime),
-            held: OnceLock::new(),
             _permit: free,
         })
     }
@@ -284,11 +281,6 @@ enum ConnectionRejection {
 }
 
 impl ConnectionPermit {
-    /// Keeps `what` until the connection has ended and its data has been sent, and then drops it. Only the value of the first call is kept.
-    pub fn hold_until_closed(&self, what: impl Any + Send + Sync) {
-        let _ = self.held.set(Box::new(what));
-    }
-
     /// Counts an upgraded connection of a trusted proxy for the address of its client, as its memory from now on. False if a limit is
     /// reached. A forwarded address is never exempt from the limit on connections.
     pub fn assign_client(&self, address: IpAddr, is_forwarded: bool) -> bool {

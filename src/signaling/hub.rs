@@ -203,11 +203,6 @@ impl Hub {
         }
     }
 
-    /// The address of a connection.
-    pub fn source(&self, conn: ConnId) -> Option<IpAddr> {
-        self.connections.get(&conn).map(|connection| connection.source)
-    }
-
     /// The context of an event of `conn`, with all dialects and the limits.
     pub(super) fn context<'a>(
         &'a mut self,

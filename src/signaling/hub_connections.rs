@@ -118,7 +118,7 @@ impl Hub {
     }
 
     /// Removes a connection and closes it.
-    pub(super) fn close_connection(
+    pub fn close_connection(
         &mut self,
         now: WallClock,
         conn: ConnId,

@@ -24,7 +24,6 @@
 
 //!
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -134,7 +133,6 @@ pub enum ServerCommand {
 pub struct WsServer {
     listener: TcpListener,
     hub: Arc<SharedHub>,
-    ended: mpsc::Receiver<Infallible>,
     config: SignalingServerConfig,
     shutdown: Arc<Notify>,
     command_task: CommandTask,
@@ -185,18 +183,12 @@ impl WsServer {
             ConnectionLimits { max_connections, max_connections_per_address, ..ConnectionLimits::default() };
         let max_updates = Some(config.broadcast_capacity);
         let options = SignalingServerConfig { connection_limits, max_updates, ..SignalingServerConfig::default() };
-        let (hub, ended) = SharedHub::new(hub, max_updates, &options.connection_limits.memory_budget);
+        let hub = SharedHub::new(hub, max_updates, &options.connection_limits);
         hub.add_program_listener(events);
         let shutdown = Arc::new(Notify::new());
         let command_loop = run_commands(commands, Arc::clone(&hub), Arc::clone(&shutdown));
-        Ok(Self {
-            listener,
-            hub,
-            ended,
-            config: options,
-            shutdown,
-            command_task: CommandTask(runtime.spawn(command_loop)),
-        })
+        let command_task = CommandTask(runtime.spawn(command_loop));
+        Ok(Self { listener, hub, config: options, shutdown, command_task })
     }
 
     /// The bound address.
@@ -207,8 +199,8 @@ impl WsServer {
     /// Serves until [`ServerCommand::Shutdown`], then waits up to 5 s for connections to close. If the future is dropped, all connections
     /// are closed at once.
     pub async fn run(self) -> io::Result<()> {
-        let Self { listener, hub, ended, config, shutdown, command_task } = self;
-        serve_hub(listener, &hub, ended, config, shutdown.notified()).await;
+        let Self { listener, hub, config, shutdown, command_task } = self;
+        serve_hub(listener, &hub, config, shutdown.notified()).await;
         drop(command_task);
         Ok(())
     }
