@@ -204,20 +204,13 @@ async fn upgrade_middleware(
         return next.run(request).await;
     }
     let uri = request.uri();
-    let header = |name| request.headers().get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default());
+    let origin = request.headers().get(header::ORIGIN).map(|value| value.to_str().unwrap_or_default());
     let route = match signaling::route(uri.path(), uri.query().unwrap_or_default(), state.limits.dialects) {
-        Ok(_) if !state.limits.allows_origin(header(header::ORIGIN)) => Route::OriginNotAllowed,
-        Ok(Route::Broadcast(params)) => {
-            let params = params.with_authorization(header(header::AUTHORIZATION));
+        Ok(_) if !state.limits.allows_origin(origin) => Route::OriginNotAllowed,
+        Ok(route) => {
             let headers = request.headers().iter();
-            Route::Broadcast(
-                params.with_headers(headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))),
-            )
+            route.with_headers(headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))))
         }
-        Ok(Route::Selected(dialect, params)) => {
-            Route::Selected(dialect, params.with_authorization(header(header::AUTHORIZATION)))
-        }
-        Ok(route) => route,
         Err(error) => {
             state.log_rejection(client.source, uri, &error);
             return body::not_found();
@@ -248,19 +241,15 @@ async fn upgrade_middleware(
 
 /// The response to an upgrade request that violates RFC 6455, section 4.2.1.
 fn rejection_response(error: UpgradeError) -> Response {
-    match error {
-        UpgradeError::Method => method_not_allowed("GET"),
-        UpgradeError::Version => {
-            let mut response = upgrade_required(&error.to_string());
+    let UpgradeError { status, reason } = error;
+    match status {
+        StatusCode::METHOD_NOT_ALLOWED => method_not_allowed("GET"),
+        StatusCode::UPGRADE_REQUIRED => {
+            let mut response = upgrade_required(reason);
             response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, SUPPORTED_VERSION);
             response
         }
-        UpgradeError::HttpVersion => upgrade_required(&error.to_string()),
-        UpgradeError::NotExclusive
-        | UpgradeError::Connection
-        | UpgradeError::Key
-        | UpgradeError::Host
-        | UpgradeError::Body => body::error_response(StatusCode::BAD_REQUEST, &error.to_string()),
+        _ => body::error_response(status, reason),
     }
 }
 

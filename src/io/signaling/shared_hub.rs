@@ -19,7 +19,7 @@ use crate::io::connection_permit::ConnectionLimits;
 use crate::io::signaling::event_stream::{EventListenerCounters, EventListeners, EventStreamQueue};
 use crate::io::websocket::frame::{self, FrameError};
 use crate::io::websocket::send_queue::{DEFAULT_MAX_UPDATES, PendingClose, QueueFull, SendQueue};
-use crate::memory_budget::{MemoryAccount, MemoryPermit, OverBudget};
+use crate::memory_budget::{MemoryAccount, MemoryPermit};
 use crate::signaling::{
     CloseCode, ConnId, ControlSurfaceEvent, DialectCounters, EventProducer, EventSink, Hub, NewConnection, Snapshot,
     SnapshotQuery, UpdateKey, WorkLimiter, WorkSource,
@@ -117,7 +117,7 @@ impl SharedHub {
             state.queues.listeners.close_all();
             for (conn, queue) in state.queues.queues.drain() {
                 let (code, reason) = state.hub.shutdown_close_frame(conn);
-                queue.close(PendingClose { code: Some(CloseCode(code)), reason: reason.to_owned(), timeout });
+                queue.close(PendingClose { code: Some(code), reason: reason.to_owned(), timeout });
             }
         });
     }
@@ -386,8 +386,8 @@ impl EventSink for OutboundQueues {
         full == 0 && self.own_account.available() > 0
     }
 
-    fn take_memory(&mut self, bytes: u64) -> Result<MemoryPermit, OverBudget> {
-        self.account.as_ref().unwrap_or(&self.own_account).take(bytes)
+    fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {
+        self.account.as_ref().unwrap_or(&self.own_account).take(bytes).ok()
     }
 
     fn control_surface_event(&mut self, event: ControlSurfaceEvent) {
