@@ -32,5 +32,4 @@ pub mod websocket {
     pub mod probe;
     mod probe_socket;
     pub mod send_queue;
-    pub(in crate::io) mod wrong_scheme;
 }

@@ -4,7 +4,7 @@
 //! with a `DialectHandler`. The dialects share rooms, timers, limits and counters. [`client`] is the client side of the jamjam dialect.
 //!
 //! To add a dialect, add its module and its field in `DialectHandlers` here. Also add a variant of [`Dialect`] and list the variant in
-//! [`Dialect::ALL`]. The compiler then reports what else to add to `dialect.rs` and to this file. A limit is a field of [`SignalingLimits`]
+//! [`Dialect::ALL`]. The compiler then reports what else to add to `dialect.rs`, `route.rs` and this file. A limit is a field of [`SignalingLimits`]
 //! and an option in `src/cli/options/signaling_limits.rs`. If clients can create rooms, the dialect handler itself limits the rooms per
 //! address (`max_rooms_per_address`). [`Dialect::probe`] describes the probe of the dialect. The probe of a new dialect may need new
 //! messages. `src/client/request_matcher.rs` builds the requests, and `src/client/websocket.rs` builds the join message.
@@ -39,7 +39,6 @@ mod route;
 mod snapshot;
 mod timers;
 pub mod token;
-mod undecided;
 mod webrtc;
 mod work_limiter;
 

@@ -143,8 +143,9 @@ impl Hub {
         for dialect in Dialect::ALL {
             builder.add_rooms(dialect, dialects.get(dialect));
         }
-        builder
-            .add_unjoined(|conn, dialect| dialect.is_none_or(|dialect| !dialects.get(dialect).rooms().is_member(conn)));
+        builder.add_unjoined(|conn, dialect| {
+            dialect.is_none_or(|dialect| dialects.get(dialect).rooms().membership(conn).is_none())
+        });
         builder.add_addresses(|source| {
             Dialect::ALL.into_iter().map(|dialect| dialects.get(dialect).rooms().rooms_created_by(source)).sum()
         });

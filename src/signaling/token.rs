@@ -166,36 +166,28 @@ impl Claims {
 }
 
 /// Why a token is rejected. Clients learn that a token was rejected, but not why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
     /// The token does not have exactly one dot.
-    #[error("malformed token")]
     Malformed,
     /// The token was signed with another secret, or modified.
-    #[error("invalid token signature")]
     InvalidSignature,
     /// The signed text is not a valid payload.
-    #[error("invalid token payload")]
     InvalidPayload,
     /// The token has expired.
-    #[error("expired token")]
     Expired,
     /// The token is for another room.
-    #[error("token for another room")]
     WrongRoom,
     /// The token is for another kind of room.
-    #[error("token for another audience")]
     WrongAudience,
     /// The token is for another client.
-    #[error("token for another client")]
     WrongClient,
     /// The token never expires, which is not accepted in WebRTC rooms.
-    #[error("token without expiry")]
     NoExpiry,
 }
 
 impl TokenError {
-    /// The reason as text for the log line of an HTTP request.
+    /// The reason as text for the log.
     pub fn log_reason(self) -> &'static str {
         match self {
             Self::Malformed => "malformed token",

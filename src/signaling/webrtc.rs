@@ -282,20 +282,22 @@ impl DialectHandler for WebRtcDialect {
         self.requires_token
     }
 
-    fn on_connect(
-        &mut self,
-        ctx: &mut ConnectionContext<'_>,
-        limits: &SignalingLimits,
-        route: Route,
-    ) -> Option<RoomKey> {
+    fn on_connect(&mut self, ctx: &mut ConnectionContext<'_>, route: Route) {
         if let Route::Selected(_, params) = route {
-            join(ctx, &mut self.rooms, limits, WebRtcParams::parse(params));
+            join(ctx, &mut self.rooms, WebRtcParams::parse(params));
         }
-        None
     }
 
-    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, close: &ConnectionClose<'_>) {
-        leave(ctx, &mut self.rooms, close);
+    /// Removes the connection from its room and informs the other members.
+    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
+        let Some((key, room_id)) = self.rooms.membership(ctx.conn).map(|(key, name)| (key, name.to_owned())) else {
+            return;
+        };
+        let Some((left, others)) = self.rooms.leave(ctx.conn, None) else { return };
+        ctx.log_leave(logged_member(ctx.conn, &room_id, &left.id), &close.leave_reason(), others.len());
+        let (_, participants) = others_and_participants(&self.rooms, key, ctx.conn);
+        let message = ServerMessage::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants };
+        ctx.send_requested(&others, to_json(&message));
     }
 
     fn close_room(&mut self, ctx: &mut ConnectionContext<'_>, room: &str) -> Option<usize> {
@@ -388,7 +390,8 @@ impl WebRtcDialect {
 }
 
 /// Adds a new connection to its room, or closes the connection.
-fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &SignalingLimits, params: WebRtcParams) {
+fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtcParams) {
+    let limits = ctx.limits;
     let WebRtcParams { room_id, user_id: user, user_name: name, token } = params;
     let values = [(&room_id, "roomId is empty"), (&user, "userId is empty"), (&name, "userName is empty")];
     if let Some((_, detail)) = values.into_iter().find(|(text, _)| text.is_empty()) {
@@ -427,13 +430,8 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &Signa
     }
     let participant = Participant { id: user, name, joined_at: ctx.unix_ms() };
     let (user_id, user_name) = (participant.id.clone(), participant.name.clone());
-    let key = match found {
-        Some(key) => {
-            rooms.join(key, ctx.conn, participant);
-            key
-        }
-        None => rooms.create(vec![room_id.clone()], ctx.source, ctx.unix_ms(), (), ctx.conn, participant),
-    };
+    let key = found.unwrap_or_else(|| rooms.create(vec![room_id.clone()], Some(ctx.source), participant.joined_at, ()));
+    rooms.join(key, ctx.conn, participant);
     let (others, participants) = others_and_participants(rooms, key, ctx.conn);
     let (user_id, user_name) = (user_id.as_str(), user_name.as_str());
     ctx.log_join(logged_member(ctx.conn, &room_id, user_id), participants.len());
@@ -467,17 +465,6 @@ fn logged_member<'a>(conn: ConnId, room: &'a str, user: &'a str) -> LoggedMember
     LoggedMember { dialect: Dialect::WebRtc, room: RoomLabel::Name(room), user, conn }
 }
 
-/// Removes the connection from its room and informs the other members.
-fn leave(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, close: &ConnectionClose<'_>) {
-    let Some(key) = rooms.room_of(ctx.conn) else { return };
-    let room_id = rooms.get(key).map_or_else(String::new, |room| room.name().to_owned());
-    let Some((left, others)) = rooms.leave(ctx.conn, None) else { return };
-    ctx.log_leave(logged_member(ctx.conn, &room_id, &left.id), &close.leave_reason(), others.len());
-    let (_, participants) = others_and_participants(rooms, key, ctx.conn);
-    let message = ServerMessage::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants };
-    ctx.send_requested(&others, to_json(&message));
-}
-
 /// Returns two lists. The first list contains all connections in the room except `sender`. The second list contains all current
 /// participants of the room.
 fn others_and_participants(rooms: &WebRtcRooms, key: RoomKey, sender: ConnId) -> (Vec<ConnId>, Vec<&Participant>) {
@@ -508,8 +495,8 @@ mod tests {
     }
 
     fn parse_query(query: &str, authorization: Option<&str>) -> WebRtcParams {
-        let params = QueryParams { query: query.to_owned(), authorization: None };
-        WebRtcParams::parse(params.with_authorization(authorization))
+        let authorization = authorization.and_then(BearerToken::from_authorization);
+        WebRtcParams::parse(QueryParams { query: query.to_owned(), authorization })
     }
 
     #[test]

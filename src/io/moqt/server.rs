@@ -28,7 +28,7 @@ use super::quic::{self, AlpnRecorder, BoundSockets};
 use super::streams::{ConnectionStreams, SessionClock, SessionClose, drive_session, new_session};
 use super::webtransport::{H3_EXCESSIVE_LOAD, H3_NO_ERROR, SessionRequest, TransportConnection, WebTransportSession};
 use crate::address::{Cidr, canonical_socket_addr};
-use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, QuicAdmission};
+use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, ConnectionRejection};
 use crate::io::log::SharedLogThrottle;
 use crate::io::stop::StopToken;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
@@ -172,11 +172,11 @@ async fn run(
                     continue;
                 }
                 match limiter.admit_quic(incoming.remote_address().ip(), incoming.remote_address_validated()) {
-                    QuicAdmission::Accepted(permit) => {
+                    Ok(Some(permit)) => {
                         tasks.spawn(Arc::clone(&connections).handle(incoming, permit, stopping.clone()));
                     }
-                    QuicAdmission::Retry => connections.send_retry(incoming),
-                    QuicAdmission::ConnectionLimit if connections.open.has_idle(connections.config.min_idle) => {
+                    Ok(None) => connections.send_retry(incoming),
+                    Err(ConnectionRejection::Total) if connections.open.has_idle(connections.config.min_idle) => {
                         if incoming.remote_address_validated() {
                             let (limiter, stopping) = (Arc::clone(&limiter), stopping.clone());
                             tasks.spawn(Arc::clone(&connections).replace_idle(incoming, limiter, stopping));
@@ -185,7 +185,7 @@ async fn run(
                             connections.send_retry(incoming);
                         }
                     }
-                    decision => connections.reject(incoming, &decision),
+                    Err(rejection) => connections.reject(incoming, rejection),
                 }
             }
         }
@@ -275,26 +275,30 @@ impl MoqtConnections {
         // The new client waits for the slot of the closed connection. Otherwise, the address of that connection could take it again.
         let admitted = limiter.admit_quic_when_free(incoming.remote_address().ip());
         match tokio::time::timeout(REPLACE_TIMEOUT, admitted).await {
-            Ok(QuicAdmission::Accepted(permit)) => self.handle(incoming, permit, stopping).await,
-            Ok(decision) => self.reject(incoming, &decision),
-            Err(_) => self.reject(incoming, &QuicAdmission::ConnectionLimit),
+            Ok(Ok(permit)) => self.handle(incoming, permit, stopping).await,
+            Ok(Err(rejection)) => self.reject(incoming, rejection),
+            Err(_) => self.reject(incoming, ConnectionRejection::Total),
         }
     }
 
     /// Rejects a connection because of a limit.
-    fn reject(&self, incoming: Incoming, decision: &QuicAdmission) {
+    fn reject(&self, incoming: Incoming, rejection: ConnectionRejection) {
         let MoqtServerConfig { max_connections, max_connections_per_source, .. } = self.config;
-        let (reason, limit) = match decision {
-            QuicAdmission::AddressLimit => ("too many connections from this address", Some(max_connections_per_source)),
-            QuicAdmission::OverBudget => ("memory budget", None),
-            _ => ("connection limit", Some(max_connections)),
+        let (reason, limit) = match rejection {
+            ConnectionRejection::Address(_) | ConnectionRejection::Rate => {
+                ("too many connections from this address", Some(max_connections_per_source))
+            }
+            ConnectionRejection::OverBudget(_) => ("memory budget", None),
+            ConnectionRejection::Total => ("connection limit", Some(max_connections)),
         };
         self.counters.update(|counters| {
             let connections = &mut counters.connections;
-            *match decision {
-                QuicAdmission::AddressLimit => &mut connections.connections_rejected_address_limit,
-                QuicAdmission::OverBudget => &mut connections.connections_rejected_memory,
-                _ => &mut connections.connections_rejected_limit,
+            *match rejection {
+                ConnectionRejection::Address(_) | ConnectionRejection::Rate => {
+                    &mut connections.connections_rejected_address_limit
+                }
+                ConnectionRejection::OverBudget(_) => &mut connections.connections_rejected_memory,
+                ConnectionRejection::Total => &mut connections.connections_rejected_limit,
             } += 1;
         });
         if self.log.rejections.allow() {

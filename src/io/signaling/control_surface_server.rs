@@ -24,7 +24,6 @@
 
 //!
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -135,7 +134,6 @@ pub enum ServerCommand {
 pub struct WsServer {
     listener: TcpListener,
     hub: Arc<SharedHub>,
-    ended: mpsc::Receiver<Infallible>,
     config: SignalingServerConfig,
     shutdown: Arc<Notify>,
     /// The task that executes commands. It ends when this set is dropped.
@@ -178,12 +176,12 @@ impl WsServer {
             ConnectionLimits { max_connections, max_connections_per_address, ..ConnectionLimits::default() };
         let max_updates = Some(config.broadcast_capacity);
         let options = SignalingServerConfig { connection_limits, max_updates, ..SignalingServerConfig::default() };
-        let (hub, ended) = SharedHub::new(hub, max_updates, &options.connection_limits.memory_budget);
+        let hub = SharedHub::new(hub, max_updates, &options.connection_limits);
         hub.add_program_listener(events);
         let shutdown = Arc::new(Notify::new());
         let mut command_task = JoinSet::new();
         command_task.spawn_on(run_commands(commands, Arc::clone(&hub), Arc::clone(&shutdown)), &runtime);
-        Ok(Self { listener, hub, ended, config: options, shutdown, commands: command_task })
+        Ok(Self { listener, hub, config: options, shutdown, commands: command_task })
     }
 
     /// The bound address.
@@ -194,8 +192,8 @@ impl WsServer {
     /// Serves until [`ServerCommand::Shutdown`], then waits up to 5 s for connections to close. If the future is dropped, all connections
     /// are closed at once.
     pub async fn run(self) -> io::Result<()> {
-        let Self { listener, hub, ended, config, shutdown, commands } = self;
-        serve_hub(listener, &hub, ended, config, shutdown.notified()).await;
+        let Self { listener, hub, config, shutdown, commands } = self;
+        serve_hub(listener, &hub, config, shutdown.notified()).await;
         drop(commands);
         Ok(())
     }

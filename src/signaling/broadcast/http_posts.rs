@@ -20,7 +20,6 @@ use crate::signaling::dialect::Dialect;
 use crate::signaling::event_sink::EventSink;
 use crate::signaling::hub::Hub;
 use crate::signaling::json;
-use crate::signaling::limits::SignalingLimits;
 use crate::signaling::route::BearerToken;
 use crate::signaling::token::{Audience, Claims, TokenError, sign};
 use crate::time::WallClock;
@@ -123,7 +122,6 @@ struct BroadcastMember {
 fn post(
     ctx: &mut ConnectionContext<'_>,
     dialect: &mut BroadcastDialect,
-    limits: &SignalingLimits,
     name: &str,
     format: PostFormat,
     PostBody { bytes, payload }: PostBody<'_>,
@@ -141,8 +139,8 @@ fn post(
         return Ok(AcceptedPost { recipients: 0, delay: Duration::ZERO, message: "null".to_owned() });
     };
     let origin = MessageOrigin { room: name, sender: None, received_at: ctx.now, bytes: bytes.len() };
-    let delay = relay_or_delay(ctx, dialect, limits, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
-    let message = wrap(limits.broadcast.envelope, &room, MessageSender::Http, &relay);
+    let delay = relay_or_delay(ctx, dialect, origin, &relay).map_err(|_| PostError::DelayQueueFull)?;
+    let message = wrap(ctx.limits.broadcast.envelope, &room, MessageSender::Http, &relay);
     Ok(AcceptedPost { recipients: room.clients, delay, message })
 }
 
@@ -198,10 +196,10 @@ impl Hub {
         (format, body): (PostFormat, PostBody<'_>),
         sink: &mut dyn EventSink,
     ) -> Result<AcceptedPost, PostError> {
-        let (mut ctx, dialects, limits) = self.system_context(now, Dialect::Broadcast, sink);
+        let (mut ctx, dialects) = self.system_context(now, Dialect::Broadcast, sink);
         ctx.source = source;
         let bytes = body.bytes;
-        let posted = post(&mut ctx, &mut dialects.broadcast, limits, room, format, body);
+        let posted = post(&mut ctx, &mut dialects.broadcast, room, format, body);
         self.record_post(now, room, bytes, &posted);
         posted
     }

@@ -144,7 +144,7 @@ impl Hub {
         let parameters = ParameterValues::default();
         let room =
             ControlSurfaceRoom { parameters, scheduled_updates: 0, max_members, created_ms, expires_ms, expiry_timer };
-        let key = rooms.create_permanent(vec![code.clone()], created_ms, room);
+        let key = rooms.create(vec![code.clone()], None, created_ms, room);
         info!(
             target: "signaling",
             dialect = Dialect::ControlSurface.name(),
@@ -163,7 +163,7 @@ impl Hub {
         code: &str,
         sink: &mut dyn EventSink,
     ) -> Result<usize, CommandError> {
-        let (mut ctx, dialects, _) = self.system_context(now.into(), Dialect::ControlSurface, sink);
+        let (mut ctx, dialects) = self.system_context(now.into(), Dialect::ControlSurface, sink);
         let members = dialects.control_surface.close_room_with_code(&mut ctx, code, "closed by a command");
         members.ok_or(CommandError::RoomNotFound)
     }

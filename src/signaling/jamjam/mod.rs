@@ -95,7 +95,7 @@ impl DialectHandler for JamjamDialect {
         self.rooms.find(room).and_then(|key| self.rooms.get(key)).is_some_and(|room| room.data.password.is_some())
     }
 
-    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, _: &SignalingLimits, close: &ConnectionClose<'_>) {
+    fn on_disconnect(&mut self, ctx: &mut ConnectionContext<'_>, close: &ConnectionClose<'_>) {
         leave_room(ctx, &mut self.rooms, None, &close.leave_reason());
     }
 
@@ -129,7 +129,6 @@ impl JamjamDialect {
     pub(super) fn on_message(
         &mut self,
         ctx: &mut ConnectionContext<'_>,
-        limits: &SignalingLimits,
         message: Result<ClientMessage, &'static str>,
         bytes: usize,
     ) -> Result<(), MessageError> {
@@ -140,7 +139,7 @@ impl JamjamDialect {
         };
         match message {
             ClientMessage::CreateRoom { room_name, password, peer_name } => {
-                create_room(ctx, rooms, limits, (room_name, password), peer_name)?;
+                create_room(ctx, rooms, (room_name, password), peer_name)?;
                 log_change(ctx, rooms, "CreateRoom", 0, bytes);
             }
             ClientMessage::JoinRoom { room_id, password, peer_name } => {
@@ -221,11 +220,10 @@ fn log_change(ctx: &ConnectionContext<'_>, rooms: &JamjamRooms, message_type: &s
 fn create_room(
     ctx: &mut ConnectionContext<'_>,
     rooms: &mut JamjamRooms,
-    limits: &SignalingLimits,
     (name, password): (String, Option<String>),
     peer_name: String,
 ) -> Result<(), MessageError> {
-    if rooms.rooms_created_by(ctx.source) >= limits.max_rooms_per_address {
+    if rooms.rooms_created_by(ctx.source) >= ctx.limits.max_rooms_per_address {
         ctx.count_rejection();
         return reject(ctx, "Too many rooms");
     }
@@ -241,7 +239,8 @@ fn create_room(
     ctx.reply(&ServerMessage::RoomCreated { room_id, peer_id, invite_code: invite });
     let names = vec![id.clone(), invite_code.clone()];
     let room = JamjamRoom { id, name: truncate_bytes(name, MAX_NAME_BYTES), invite_code, password };
-    rooms.create(names, ctx.source, ctx.unix_ms(), room, ctx.conn, peer);
+    let key = rooms.create(names, Some(ctx.source), ctx.unix_ms(), room);
+    rooms.join(key, ctx.conn, peer);
     Ok(())
 }
 

@@ -24,6 +24,7 @@ use jamjam_dev::io::websocket::handshake::{ClientHandshake, UpgradeFailure, acce
 use jamjam_dev::time::Time;
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 
 use crate::input::Input;
 
@@ -156,7 +157,8 @@ fn serve(stream: Stream, peer: SocketAddr, proxies: Option<TrustedProxies>, seen
             let limiter = ConnectionLimiter::new(limits.clone());
             let slot = limiter.acquire().await;
             let permit = Arc::new(limiter.assign(slot, peer.ip()).expect("the first connection"));
-            let info = ConnectionInfo { source: peer, is_forwarded: false, permit };
+            let (_running, stopping) = watch::channel(false);
+            let info = ConnectionInfo { source: peer, is_forwarded: false, permit, stopping };
             serve_connection(stream, info, router, limits).await;
             tokio::task::yield_now().await;
         });

@@ -25,7 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jamjam_dev::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit, OverBudget};
+use jamjam_dev::memory_budget::{MemoryAccount, MemoryBudget, MemoryPermit};
 use jamjam_dev::signaling::broadcast::{
     BroadcastSettings, DeclaredRoom, Envelope, PostBody, PostFormat, RadioRoom, RelayRoom, RoomHandlers,
 };
@@ -120,8 +120,8 @@ impl EventSink for Sink {
         self.send(to, text);
     }
 
-    fn take_memory(&mut self, bytes: u64) -> Result<MemoryPermit, OverBudget> {
-        self.account.get_or_insert_with(|| account(u64::MAX)).take(bytes)
+    fn take_memory(&mut self, bytes: u64) -> Option<MemoryPermit> {
+        self.account.get_or_insert_with(|| account(u64::MAX)).take(bytes).ok()
     }
 
     fn control_surface_event(&mut self, event: ControlSurfaceEvent) {

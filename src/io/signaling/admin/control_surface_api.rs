@@ -252,8 +252,6 @@ pub(super) async fn event_stream(
         return body::error_response(StatusCode::SERVICE_UNAVAILABLE, &error);
     };
     let permit = client.permit;
-    // Shutdown waits until the end of the stream has been sent.
-    permit.hold_until_closed(hub.shutdown_guard());
     let keepalive_interval = permit.max_lifetime() / KEEPALIVES_PER_LIFETIME;
     let events = stream::unfold((queue, permit), move |(queue, permit)| async move {
         // The stream is polled again only after earlier data was written. Therefore, each poll shows that the client still reads.

@@ -254,16 +254,9 @@ fn allow_any_origin(mut response: Response) -> Response {
 /// Maximum size of the body of a shutdown request, in bytes. The members of its JSON object are ignored.
 const MAX_BODY_BYTES: usize = 4 << 10;
 
-#[derive(Clone)]
-struct ShutdownState {
-    hub: Arc<SharedHub>,
-    shutdown: Arc<Notify>,
-}
-
 /// The route that stops the server by notifying `shutdown`.
-pub(super) fn shutdown_router(hub: &Arc<SharedHub>, shutdown: &Arc<Notify>) -> Router {
-    let state = ShutdownState { hub: Arc::clone(hub), shutdown: Arc::clone(shutdown) };
-    Router::new().route("/admin/shutdown", post(shut_down)).with_state(state)
+pub(super) fn shutdown_router(shutdown: &Arc<Notify>) -> Router {
+    Router::new().route("/admin/shutdown", post(shut_down)).with_state(Arc::clone(shutdown))
 }
 
 /// An object without fields.
@@ -287,7 +280,7 @@ struct ShutdownResponse {
     ),
 )]
 async fn shut_down(
-    State(state): State<ShutdownState>,
+    State(shutdown): State<Arc<Notify>>,
     Extension(client): Extension<ConnectionInfo>,
     body: Body,
 ) -> Response {
@@ -301,9 +294,7 @@ async fn shut_down(
         return error.into_response();
     }
     info!(target: "http", source = %client.source.ip(), "shutdown requested");
-    // The response is sent before the server stops.
-    client.permit.hold_until_closed(state.hub.shutdown_guard());
-    state.shutdown.notify_one();
+    shutdown.notify_one();
     let mut response = body::json_response(StatusCode::ACCEPTED, &ShutdownResponse { stopping: true });
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
@@ -314,6 +305,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
+    use crate::io::connection_permit::ConnectionLimits;
     use crate::signaling::broadcast::{DeclaredRoom, RoomHandlers};
     use crate::signaling::{ConnId, DialectSet, Hub, NewConnection, SignalingLimits, route};
 
@@ -329,7 +321,7 @@ mod tests {
             handlers.insert(&room_name(number), DeclaredRoom { requires_auth: false, ..DeclaredRoom::default() });
         }
         let hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]).with_handlers(handlers);
-        let (hub, _) = SharedHub::new(hub, None, &MemoryBudget::new(None));
+        let hub = SharedHub::new(hub, None, &ConnectionLimits::default());
         let member = |room| ("/".to_owned(), format!("roomId={room}&userId=u&userName={}", "%01".repeat(256)));
         let listener = |number| (format!("/rooms/{}", room_name(number)), String::new());
         let clients = (0..webrtc).map(member).chain((0..broadcast).map(listener));

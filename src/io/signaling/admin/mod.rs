@@ -71,7 +71,7 @@ impl HttpRoutes {
             .merge(health::router(&hub, &login, &collector.connection_limiter.limits().memory_budget));
         // These routes require the login and reject requests from pages of other sites.
         let protected = Router::new()
-            .merge(health::shutdown_router(&hub, shutdown))
+            .merge(health::shutdown_router(shutdown))
             .merge(openapi::router(dialects, has_examples))
             .merge(asyncapi::router(&limits))
             .merge(examples::operator_router(example_pages));
@@ -112,17 +112,10 @@ async fn require_allowed_origin(State(limits): State<Arc<SignalingLimits>>, requ
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
-    use std::time::Duration;
 
-    use axum::body::Body;
-    use hyper::service::Service;
-    use hyper_util::service::TowerToHyperService;
     use serde_json::{Map, Value};
-    use tokio::sync::mpsc::error::TryRecvError;
 
     use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits};
-    use crate::io::http::ConnectionInfo;
-    use crate::memory_budget::MemoryBudget;
     use crate::signaling::Hub;
 
     use super::*;
@@ -132,7 +125,7 @@ mod tests {
     /// The debug output of the router: `axum` has no other way to list routes.
     fn debug_router(dialects: DialectSet, metrics_are_public: bool) -> String {
         let hub = Hub::new(SignalingLimits { dialects, ..SignalingLimits::default() }, [1, 2, 3, 4]);
-        let (hub, _ended) = SharedHub::new(hub, None, &MemoryBudget::new(None));
+        let hub = SharedHub::new(hub, None, &ConnectionLimits::default());
         let login = Arc::new(Login::default());
         let collector = SignalingCollector {
             hub: Arc::clone(&hub),
@@ -245,28 +238,5 @@ mod tests {
                 assert!(form.as_str().is_some_and(|form| form.ends_with(expected)), "{name} {status}");
             }
         }
-    }
-
-    #[test]
-    fn shutdown_waits_for_its_own_response() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(async {
-            let hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]);
-            let (hub, mut all_closed) = SharedHub::new(hub, None, &MemoryBudget::new(None));
-            let (shutdown, limiter) = (Arc::new(Notify::new()), ConnectionLimiter::new(ConnectionLimits::default()));
-            let source = SocketAddr::from(([192, 0, 2, 1], 5_000));
-            let permit = limiter.assign(limiter.acquire().await, source.ip()).expect("a permit");
-            let client = ConnectionInfo { source, is_forwarded: false, permit: Arc::new(permit) };
-            let mut request = Request::post("/admin/shutdown").body(Body::empty()).expect("a request");
-            request.extensions_mut().insert(client.clone());
-            let router = TowerToHyperService::new(health::shutdown_router(&hub, &shutdown));
-            let Ok(response) = router.call(request).await;
-            assert_eq!(response.status(), StatusCode::ACCEPTED);
-            shutdown.notified().await;
-            hub.close_all(Duration::ZERO);
-            assert_eq!(all_closed.try_recv(), Err(TryRecvError::Empty), "the response has not been sent");
-            drop(client);
-            assert_eq!(all_closed.recv().await, None);
-        });
     }
 }

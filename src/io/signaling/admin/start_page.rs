@@ -272,14 +272,14 @@ fn format_uptime(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::memory_budget::MemoryBudget;
+    use crate::io::connection_permit::ConnectionLimits;
     use crate::signaling::{Hub, SignalingLimits};
 
     use super::*;
 
     fn page(dialects: DialectSet, has_examples: bool) -> StartPage {
-        let (hub, _ended) =
-            SharedHub::new(Hub::new(SignalingLimits::default(), [1, 2, 3, 4]), None, &MemoryBudget::new(None));
+        let hub = Hub::new(SignalingLimits::default(), [1, 2, 3, 4]);
+        let hub = SharedHub::new(hub, None, &ConnectionLimits::default());
         let address = SocketAddr::from(([127, 0, 0, 1], 8_080));
         StartPage { hub, login: Arc::default(), dialects, address, is_tls: false, moqt_url: None, has_examples }
     }
