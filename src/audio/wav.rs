@@ -8,7 +8,8 @@
 use std::fmt;
 use std::io::{self, Chain, Cursor, Read, Take};
 
-use hound::{Sample, SampleFormat};
+use hound::Sample;
+pub use hound::SampleFormat;
 use thiserror::Error;
 
 use super::{MAX_CHANNELS, SAMPLE_RATES};
@@ -79,15 +80,6 @@ pub enum WavError {
     Io(#[from] io::Error),
 }
 
-/// How samples are stored in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SampleEncoding {
-    /// Integers.
-    Int,
-    /// Floats.
-    Float,
-}
-
 /// The format that the header states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WavFormat {
@@ -98,7 +90,7 @@ pub struct WavFormat {
     /// Valid bits per sample.
     pub bits: u16,
     /// Integers or floats.
-    pub encoding: SampleEncoding,
+    pub encoding: SampleFormat,
     /// Number of whole frames that the header states, not verified. `None` if the header was written before the length was known.
     pub frames: Option<u64>,
 }
@@ -106,13 +98,13 @@ pub struct WavFormat {
 impl WavFormat {
     /// Whether decoding rounds samples: an `f32` represents integers of up to 24 bits exactly.
     pub fn is_lossy(&self) -> bool {
-        self.encoding == SampleEncoding::Int && self.bits > 24
+        self.encoding == SampleFormat::Int && self.bits > 24
     }
 }
 
 impl fmt::Display for WavFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.encoding == SampleEncoding::Int { "integer" } else { "float" };
+        let kind = if self.encoding == SampleFormat::Int { "integer" } else { "float" };
         write!(f, "{}-bit {kind}, {}, {} Hz", self.bits, describe_channels(self.channels), self.sample_rate)
     }
 }
@@ -232,7 +224,7 @@ impl<R: Read> WavStream<R> {
 /// How `hound` decodes a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SampleLayout {
-    encoding: SampleEncoding,
+    encoding: SampleFormat,
     channels: u16,
     /// Bytes per sample.
     bytes: u16,
@@ -257,8 +249,8 @@ impl SampleLayout {
         let scale = 0.5_f32.powi(i32::from(self.bits) - 1);
         for mut sample in samples {
             let decoded = match self.encoding {
-                SampleEncoding::Float => f32::read(&mut sample, SampleFormat::Float, self.bytes, self.bits),
-                SampleEncoding::Int => {
+                SampleFormat::Float => f32::read(&mut sample, SampleFormat::Float, self.bytes, self.bits),
+                SampleFormat::Int => {
                     i32::read(&mut sample, SampleFormat::Int, self.bytes, self.bits).map(|sample| sample as f32 * scale)
                 }
             };
@@ -490,8 +482,8 @@ impl FmtChunk {
     /// unused bits is left-justified. For example, a 20-bit sample in 3 bytes is read as a 24-bit sample.
     fn packed_layout(&self) -> Option<SampleLayout> {
         let (encoding, bytes) = match (self.format_tag()?, self.stated_bits) {
-            (3, 32) => (SampleEncoding::Float, 4),
-            (1, bits @ 1..=32) => (SampleEncoding::Int, bits.div_ceil(8)),
+            (3, 32) => (SampleFormat::Float, 4),
+            (1, bits @ 1..=32) => (SampleFormat::Int, bits.div_ceil(8)),
             _ => return None,
         };
         Some(SampleLayout { encoding, channels: self.channels, bytes, bits: bytes * 8 })

@@ -234,18 +234,16 @@ impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> Collector for EchoCollec
                 metric.encode_family(&[("reason", reason)])?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
             }
         }
-        encode_counter(
-            &mut encoder,
-            "outcome_log_dropped",
-            "Rows of the outcome log that were not written.",
-            outcome_log_dropped,
-        )?;
-        encode_counter(
-            &mut encoder,
-            "log_dropped",
-            "Log lines dropped because standard error was not read or could not be written.",
-            log_dropped,
-        )?;
+        for (name, help, count) in [
+            ("outcome_log_dropped", "Rows of the outcome log that were not written.", outcome_log_dropped),
+            (
+                "log_dropped",
+                "Log lines dropped because standard error was not read or could not be written.",
+                log_dropped,
+            ),
+        ] {
+            encode_counter(&mut encoder, name, help, count)?;
+        }
         let lateness = [("audio", &self.counters.audio_lateness), ("immediate", &self.counters.immediate_lateness)];
         let help = "Send time minus due time of each reply. AUDIO echoes have the label packet=audio. All other replies have \
                     the label packet=immediate. The option --delay affects only AUDIO echoes.";

@@ -6,11 +6,8 @@
 //! mixing and resampling, because a resampler changes peaks and hides clipping.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-
-use crate::audio::convert::InputTap;
 
 /// Minimum magnitude of a full-scale sample: the largest value of a 16-bit converter.
 pub const FULL_SCALE: f32 = 32_767.0 / 32_768.0;
@@ -288,24 +285,11 @@ pub struct SourceQuality {
 }
 
 impl SourceMeter {
-    /// Creates a meter for an input with `rate` in Hz and `channels` interleaved channels.
-    pub fn new(rate: u32, channels: u16) -> Self {
+    /// Creates a meter for an input with `rate` in Hz and `channels` interleaved channels. `replaces_non_finite` states whether NaN and
+    /// infinite samples are sent as 0.
+    pub fn new(rate: u32, channels: u16, replaces_non_finite: bool) -> Self {
         let channels = std::iter::repeat_with(ClipDetector::new).take(usize::from(channels.max(1))).collect();
-        Self {
-            rate,
-            replaces_non_finite: false,
-            channels,
-            frames: 0,
-            current_silence: 0,
-            longest_silence: 0,
-            non_finite: 0,
-        }
-    }
-
-    /// Sets whether NaN and infinite samples are sent as 0.
-    #[must_use]
-    pub fn replacing_non_finite(self, replaces_non_finite: bool) -> Self {
-        Self { replaces_non_finite, ..self }
+        Self { rate, replaces_non_finite, channels, frames: 0, current_silence: 0, longest_silence: 0, non_finite: 0 }
     }
 
     /// Adds the next interleaved samples.
@@ -335,28 +319,5 @@ impl SourceMeter {
             quality.first_clip_offset = [quality.first_clip_offset, first].into_iter().flatten().min();
         }
         quality
-    }
-}
-
-/// A [`SourceMeter`] that one thread writes and another reads.
-#[derive(Clone)]
-pub struct SharedSourceMeter(Arc<Mutex<SourceMeter>>);
-
-impl SharedSourceMeter {
-    /// Creates a meter for an input with `rate` in Hz and `channels` interleaved channels. `replaces_non_finite` states whether NaN
-    /// and infinite samples are sent as 0.
-    pub fn new((rate, channels): (u32, u16), replaces_non_finite: bool) -> Self {
-        Self(Arc::new(Mutex::new(SourceMeter::new(rate, channels).replacing_non_finite(replaces_non_finite))))
-    }
-
-    /// Returns a tap that adds samples to this meter.
-    pub fn tap(&self) -> InputTap {
-        let Self(meter) = self.clone();
-        Box::new(move |samples| meter.lock().unwrap_or_else(PoisonError::into_inner).add_samples(samples))
-    }
-
-    /// Quality of the input so far.
-    pub fn source_quality(&self) -> SourceQuality {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).source_quality()
     }
 }

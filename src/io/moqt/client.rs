@@ -280,32 +280,18 @@ pub fn run_session<A: SessionHandler>(
         return Err(MoqtConnectError::Interrupted);
     }
     let outcome = runtime.block_on(async {
-        let path = &options.url.path;
-        if let Some(alternative_path) = options.path_without_slash() {
-            let limits = SessionLimits {
-                setup_timeout: options.limits.setup_timeout.min(NO_REPLY_TIMEOUT),
-                ..options.limits.clone()
-            };
-            let (outcome, no_reply) =
-                try_session(options, path, limits, Some(NO_REPLY_TIMEOUT), make_handler(), &mut observe, &stopped)
-                    .await?;
-            if !no_reply || stop.signal().is_some() {
-                return Ok(outcome);
-            }
-            info!(target: "moqt", url = %options.url, path = without_query(alternative_path), "no reply to this URL; trying its path without the leading slash");
-            return Ok(try_session(
-                options,
-                alternative_path,
-                options.limits.clone(),
-                None,
-                make_handler(),
-                &mut observe,
-                &stopped,
-            )
-            .await?
-            .0);
+        let (path, alternative_path) = (&options.url.path, options.path_without_slash());
+        let mut limits = options.limits.clone();
+        if alternative_path.is_some() {
+            limits.setup_timeout = limits.setup_timeout.min(NO_REPLY_TIMEOUT);
         }
-        Ok(try_session(options, path, options.limits.clone(), None, make_handler(), &mut observe, &stopped).await?.0)
+        let timeout = alternative_path.map(|_| NO_REPLY_TIMEOUT);
+        let (outcome, no_reply) =
+            try_session(options, path, limits, timeout, make_handler(), &mut observe, &stopped).await?;
+        let Some(path) = alternative_path.filter(|_| no_reply && stop.signal().is_none()) else { return Ok(outcome) };
+        info!(target: "moqt", url = %options.url, path = without_query(path), "no reply to this URL; trying its path without the leading slash");
+        let limits = options.limits.clone();
+        Ok(try_session(options, path, limits, None, make_handler(), &mut observe, &stopped).await?.0)
     });
     // A blocking name resolution cannot be canceled, so the program does not wait for its end.
     runtime.shutdown_background();

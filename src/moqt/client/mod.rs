@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use payload::{FramePayload, TextQueue};
+pub use payload::{FramePayload, TEXT_QUEUE_CAPACITY};
 pub use sent_frames::{FRAME_WINDOW, GROUP_WINDOW, MoqtClientEvent, MoqtRunOutcome};
 
 use super::error_code;
@@ -39,7 +39,7 @@ const SERVER_UNSUBSCRIBED: &str = "the server unsubscribed from our track";
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Configuration of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct MoqtClientConfig {
     /// Announced track path in gomoqt-2025-02.
     pub track_path: TrackPath,
@@ -404,7 +404,7 @@ impl SessionHandler for MoqtClient {
         }
         let Some(version) = session.version() else { return };
         match event {
-            SessionEvent::Established { version, .. } => self.on_established(now, session, version),
+            SessionEvent::Established { version } => self.on_established(now, session, version),
             SessionEvent::AnnounceRequested { announce_stream, prefix } => {
                 let path = Some(self.announced_path(version)).filter(|path| path.has_prefix(&prefix, version));
                 session.announce_all(announce_stream, path);

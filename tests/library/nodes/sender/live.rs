@@ -107,7 +107,7 @@ fn live_packet_is_due_at_its_delivery_and_due_times_increase() {
     // A packet is due at the time of the poll minus the packet's age. The second and third packets are older than the first packet. By
     // their ages, both packets would be due before the first packet. However, a packet is never due before the previous packet. Therefore,
     // all three packets are due at the same time: 1 µs before the poll. The last packet is also due 1 µs before its poll.
-    let all = pacing.all();
+    let all = &pacing.all;
     assert_eq!((all.count(), all.min(), all.max()), (4, Some(1_000), Some(1_000)));
 }
 

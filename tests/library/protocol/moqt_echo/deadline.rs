@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jamjam_dev::moqt::MoqtVersion;
 use jamjam_dev::moqt::client::{
-    FramePayload, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome, ProgressDeadline, TextQueue,
+    FramePayload, MoqtClientConfig as Sending, MoqtClientEvent, MoqtRunOutcome, ProgressDeadline,
 };
 use jamjam_dev::time::Time;
 
@@ -84,7 +84,7 @@ fn long_groups_extend_the_deadline_and_typed_texts_have_none() {
     let mut progress = ProgressDeadline::new(slow, at(10_000));
     progress.on_event(&sent(0, 1_000));
     assert_eq!(progress.deadline(), Some(at(3_800)), "two frame intervals between groups");
-    let typed = Sending { payload: FramePayload::Queue(TextQueue::default()), group_count: None, ..Sending::default() };
+    let typed = Sending { payload: FramePayload::queue().1, group_count: None, ..Sending::default() };
     let mut progress = ProgressDeadline::new(typed, at(10_000));
     for event in [MoqtClientEvent::Ready { at: at(1_000) }, sent(0, 2_000)] {
         progress.on_event(&event);
