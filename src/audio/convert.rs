@@ -256,11 +256,6 @@ impl Mixer {
         Self { inputs: usize::from(inputs.max(1)), output }
     }
 
-    /// Whether mixing leaves frames unchanged, because the input and the output have the same number of channels.
-    pub fn is_identity(&self) -> bool {
-        self.inputs == usize::from(self.output.count())
-    }
-
     /// Whether every output sample is a copy of an input sample.
     pub fn is_copy(&self) -> bool {
         self.inputs <= usize::from(self.output.count())

@@ -304,8 +304,7 @@ struct FmtChunk {
 
 /// Reads up to the first sample.
 fn read_header(reader: &mut impl Read) -> Result<WavHeader, WavError> {
-    let mut first = [0; 12];
-    let got = read_full(reader, &mut first)?;
+    let (mut first, got) = read_start(reader.by_ref())?;
     if got == 0 {
         return Err(WavError::Empty);
     }
@@ -319,9 +318,7 @@ fn read_header(reader: &mut impl Read) -> Result<WavHeader, WavError> {
         let mut rest = first[10..].chain(reader.by_ref());
         let footer = if flags & 0x10 == 0 { 0 } else { 10 };
         io::copy(&mut rest.by_ref().take(length + footer), &mut io::sink())?;
-        let mut after = [0; 12];
-        read_full(&mut rest, &mut after)?;
-        first = after;
+        (first, _) = read_start(rest)?;
     }
     if ![b"RIFF", b"RF64", b"BW64"].contains(&&[first[0], first[1], first[2], first[3]]) || &first[8..] != b"WAVE" {
         return Err(WavError::NotWav { detected });
@@ -432,27 +429,25 @@ fn count_bytes_outside_chunks(reader: &mut impl Read, mut is_odd: bool) -> Resul
 
 impl FmtChunk {
     fn parse(body: &[u8]) -> Result<Self, WavError> {
-        let Some(&base) = body.first_chunk::<16>() else {
+        if body.len() < 16 {
             return Err(WavError::ShortFmtChunk { bytes: body.len() });
-        };
-        let [t0, t1, c0, c1, r0, r1, r2, r3, a0, a1, a2, a3, f0, f1, b0, b1] = base;
+        }
+        let field = |index: usize| u16::from_le_bytes([body[2 * index], body[2 * index + 1]]);
+        let long_field = |index| u32::from(field(index)) | u32::from(field(index + 1)) << 16;
         let mut fmt = Self {
-            tag: u16::from_le_bytes([t0, t1]),
-            channels: u16::from_le_bytes([c0, c1]),
-            rate: u32::from_le_bytes([r0, r1, r2, r3]),
-            byte_rate: u32::from_le_bytes([a0, a1, a2, a3]),
-            frame_bytes: u16::from_le_bytes([f0, f1]),
-            stated_bits: u16::from_le_bytes([b0, b1]),
-            bits: u16::from_le_bytes([b0, b1]),
+            tag: field(0),
+            channels: field(1),
+            rate: long_field(2),
+            byte_rate: long_field(4),
+            frame_bytes: field(6),
+            stated_bits: field(7),
+            bits: field(7),
             subformat: None,
         };
-        if let (0xfffe, Some(&[_, _, v0, v1, _, _, _, _, ref guid @ ..])) =
-            (fmt.tag, body.get(16..).and_then(<[u8]>::first_chunk::<24>))
-        {
+        if let (0xfffe, Some(guid)) = (fmt.tag, body.get(24..).and_then(<[u8]>::first_chunk)) {
             fmt.subformat = Some(*guid);
-            let valid = u16::from_le_bytes([v0, v1]);
-            if (1..fmt.bits).contains(&valid) {
-                fmt.bits = valid;
+            if (1..fmt.bits).contains(&field(9)) {
+                fmt.bits = field(9);
             }
         }
         Ok(fmt)
@@ -497,22 +492,19 @@ impl FmtChunk {
     }
 }
 
-/// Reads until `buffer` is full or the input ends. Returns the number of bytes read.
-fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
+/// Reads the next 12 bytes. The missing bytes are zero if the input ends. Returns the number of bytes read.
+fn read_start(reader: impl Read) -> io::Result<([u8; 12], usize)> {
+    let mut bytes = Vec::new();
+    let count = reader.take(12).read_to_end(&mut bytes)?;
+    bytes.resize(12, 0);
+    Ok((*bytes.first_chunk().expect("12 bytes"), count))
 }
 
 fn read_exact(reader: &mut impl Read, buffer: &mut [u8]) -> Result<(), WavError> {
-    if read_full(reader, buffer)? < buffer.len() { Err(WavError::TruncatedHeader) } else { Ok(()) }
+    reader.read_exact(buffer).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => WavError::TruncatedHeader,
+        _ => error.into(),
+    })
 }
 
 fn skip_bytes(reader: &mut impl Read, bytes: u64) -> Result<(), WavError> {

@@ -16,22 +16,20 @@ use crate::time::{Pause, Time};
 use crate::wire::PacketType;
 
 /// The subcommand of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunKind {
     /// `jamjam-dev send`: sends AUDIO packets, as a jamjam client does, and evaluates their echoes; or sends texts over MOQT.
-    #[default]
     Send,
     /// `jamjam-dev probe`: one stream of probe packets.
     Probe,
 }
 
 /// The streams of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StreamKind {
     /// AUDIO packets, echoed after the server delay.
-    #[default]
     Audio,
     /// `LATENCY_PING`, answered by `LATENCY_PONG`. Over WebSocket, the requests and responses of the dialect; over MOQT, the
     /// frames.
@@ -103,7 +101,7 @@ pub struct RunOrigin {
 }
 
 /// All results of a run.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunResults {
     /// The subcommand.
     pub run_kind: RunKind,
@@ -174,10 +172,30 @@ impl RunResults {
         Self {
             run_kind,
             target: target.into(),
+            origin: RunOrigin::default(),
+            interval_ns: None,
+            started_unix_ms: 0,
+            duration_ns: 0,
             evaluated_stream,
             replies_expected: true,
             timeout_ns: 2_000_000_000,
-            ..Self::default()
+            late_after_ns: None,
+            readiness_wait: None,
+            loss_report: None,
+            interrupted: None,
+            audio: None,
+            ping: None,
+            keepalive: None,
+            pacing: None,
+            pauses: PauseResults::default(),
+            server: None,
+            host_timing: None,
+            websocket: None,
+            moqt: None,
+            is_port_dead: false,
+            port_unreachable: 0,
+            port_unreachable_ns: None,
+            stray: 0,
         }
     }
 

@@ -188,22 +188,19 @@ pub struct ExternalCounts {
     pub log_dropped: u64,
 }
 
-/// Exports the counters of a server at each scrape.
-pub struct EchoCollector<O> {
+/// Adds the counters and the result of `external`, which is called at each scrape, to `registry` with the prefix `jamjam_echo`.
+pub fn register_metrics(
     counters: Arc<Counters>,
-    external: O,
+    external: impl Fn() -> ExternalCounts + Send + Sync + 'static,
+    registry: &mut Registry,
+) {
+    let collector = Box::new(EchoCollector { counters, external });
+    registry.sub_registry_with_prefix("jamjam_echo").register_collector(collector);
 }
 
-impl<O: Fn() -> ExternalCounts + Send + Sync + 'static> EchoCollector<O> {
-    /// Exports `counters` and the result of `external`, which is called at each scrape.
-    pub fn new(counters: Arc<Counters>, external: O) -> Self {
-        Self { counters, external }
-    }
-
-    /// Adds the metrics to `registry` with the prefix `jamjam_echo`.
-    pub fn register(self, registry: &mut Registry) {
-        registry.sub_registry_with_prefix("jamjam_echo").register_collector(Box::new(self));
-    }
+struct EchoCollector<O> {
+    counters: Arc<Counters>,
+    external: O,
 }
 
 impl<O> fmt::Debug for EchoCollector<O> {

@@ -332,7 +332,7 @@ fn warm_hot_paths_do_not_allocate() {
     let config = run_config(StreamKind::Audio);
     let live_config = LiveConfig { has_levels: true, ..LiveConfig::from(&config) };
     let (observer, mut events) = live_events(&live_config);
-    let sender = ClientNode::new(config, AudioWorkload::new(form, Silence), Box::new(observer));
+    let sender = ClientNode::new(config, AudioWorkload::new(form, Box::new(Silence)), Box::new(observer));
     // 6,000 steps of 2.5 ms are 15 s. In 15 s, the sender sends 5,625 AUDIO, 15 KEEPALIVE, 15 LATENCY_PING and one LATENCY_INFO packet. The
     // first packet of each type is sent immediately.
     let (sent, count) = reflected(sender, Duration::from_micros(2_500));

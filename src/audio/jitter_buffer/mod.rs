@@ -20,9 +20,9 @@ use concealment::{Concealment, FADE_OUT_DIVISOR};
 use delay_control::{Adjustment, DelayController};
 use serde::{Deserialize, Serialize};
 
-pub use adaptive_resampler::UnsupportedRates;
 pub use delay_control::BufferDepth;
 
+use super::convert::ResamplerError;
 use crate::time::Time;
 
 /// Maximum of [`JitterBufferConfig::jitter_allowance`].
@@ -89,7 +89,6 @@ pub struct JitterBufferStats {
 }
 
 /// Plays packets on a device.
-#[derive(Debug)]
 pub struct JitterBuffer {
     channels: usize,
     frame_samples: i64,
@@ -111,7 +110,7 @@ pub struct JitterBuffer {
 
 impl JitterBuffer {
     /// Creates an empty jitter buffer. Fails if the rates cannot be converted.
-    pub fn new(config: JitterBufferConfig) -> Result<Self, UnsupportedRates> {
+    pub fn new(config: JitterBufferConfig) -> Result<Self, ResamplerError> {
         let JitterBufferConfig { rate, channels, frame_samples, device_rate, device_block_frames, .. } = config;
         let resampler = AdaptiveResampler::new(rate, device_rate, channels, device_block_frames)?;
         let slots = config.capacity().as_secs_f64() * f64::from(rate) / f64::from(frame_samples.max(1));

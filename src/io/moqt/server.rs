@@ -17,9 +17,7 @@ use quinn::{
     Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportErrorCode, VarInt,
 };
 use rustls::AlertDescription;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ResolvesServerCert;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
@@ -33,7 +31,6 @@ use crate::address::{Cidr, canonical_socket_addr};
 use crate::io::connection_permit::{ConnectionLimiter, ConnectionLimits, ConnectionPermit, QuicAdmission};
 use crate::io::log::SharedLogThrottle;
 use crate::io::stop::StopToken;
-use crate::io::tls::crypto_provider;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
 use crate::moqt::echo::{MIN_BUFFERED_BYTES, MoqtEcho, MoqtEchoConfig};
 use crate::moqt::version::select_protocol;
@@ -112,15 +109,6 @@ impl ServerThread {
             resume_unwind(panic);
         }
     }
-}
-
-/// A resolver for [`spawn`] with one certificate chain that stays the same while the server runs.
-pub fn fixed_certificate(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<Arc<dyn ResolvesServerCert>, rustls::Error> {
-    let certified = CertifiedKey::from_der(chain, key, &crypto_provider())?;
-    Ok(Arc::new(SingleCertAndKey::from(certified)))
 }
 
 /// Serves on a new thread until `stop` is requested. The thread then closes every session with code 0 and ends within 2 s.

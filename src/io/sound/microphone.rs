@@ -8,7 +8,7 @@ use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig};
 
 use super::AlsaErrorCapture;
-use super::{close_stream, elapsed_since, to_cpal_format};
+use super::{close_stream, elapsed_since, set_failure, to_cpal_format};
 use crate::audio::convert::Packetizer;
 use crate::audio::devices::DeviceConfig;
 use crate::audio::quality::SourceQuality;
@@ -85,13 +85,8 @@ impl Microphone {
         let (error_state, error_waker) = (Arc::clone(&shared), waker.clone());
         let on_error = move |error: cpal::Error| match error.kind() {
             ErrorKind::Xrun => counters.xruns.add(1),
-            // Capture continues.
-            ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied | ErrorKind::DeviceBusy => {}
-            kind => {
-                let _ = error_state.failure.set(match kind {
-                    ErrorKind::DeviceNotAvailable => "device disconnected".to_owned(),
-                    _ => error.to_string(),
-                });
+            _ => {
+                set_failure(&error_state.failure, &error);
                 error_waker.wake();
             }
         };

@@ -7,12 +7,10 @@ use std::time::{Duration, Instant};
 use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, StreamConfig};
 
-use super::{close_stream, elapsed_since, to_cpal_format};
-use crate::audio::convert::{BYTES_PER_SAMPLE, ChannelLayout, decode_payload, map_to_device};
+use super::{close_stream, elapsed_since, set_failure, to_cpal_format};
+use crate::audio::convert::{BYTES_PER_SAMPLE, ChannelLayout, ResamplerError, decode_payload, map_to_device};
 use crate::audio::devices::{DeviceConfig, DeviceSampleFormat};
-use crate::audio::jitter_buffer::{
-    JitterBuffer, JitterBufferConfig, JitterBufferStats, MAX_JITTER_ALLOWANCE, UnsupportedRates,
-};
+use crate::audio::jitter_buffer::{JitterBuffer, JitterBufferConfig, JitterBufferStats, MAX_JITTER_ALLOWANCE};
 use crate::audio::spsc::{PacketConsumer, PacketProducer, PacketRingState, packet_ring};
 use crate::client::StreamKind;
 use crate::client::{AudioStreamConfig, PacketEvent, PacketObserver, PacketOutcome, PlaybackResults, SentAudio};
@@ -36,7 +34,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Why a device cannot be opened.
 pub(super) enum OpenError {
     /// The rates cannot be converted.
-    UnsupportedRates(UnsupportedRates),
+    UnsupportedRates(ResamplerError),
     /// The device failed.
     Device(cpal::Error),
 }
@@ -146,17 +144,8 @@ impl Speaker {
         };
         let error_state = Arc::clone(&shared);
         let on_error = move |error: cpal::Error| match error.kind() {
-            ErrorKind::Xrun => {
-                error_state.xruns.fetch_add(1, Ordering::Relaxed);
-            }
-            // Playback continues.
-            ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied | ErrorKind::DeviceBusy => {}
-            kind => {
-                let _ = error_state.failure.set(match kind {
-                    ErrorKind::DeviceNotAvailable => "device disconnected".to_owned(),
-                    _ => error.to_string(),
-                });
-            }
+            ErrorKind::Xrun => drop(error_state.xruns.fetch_add(1, Ordering::Relaxed)),
+            _ => set_failure(&error_state.failure, &error),
         };
         let stream_config = StreamConfig {
             channels: device_channels,

@@ -115,9 +115,9 @@ fn check_packets(input: &mut Input<'_>, is_slow_input: bool) {
     let expected = converted.min(max_samples.unwrap_or(u64::MAX));
     assert_eq!((sent.len() / channels) as u64, expected, "{config:?}");
     if is_copy {
-        let copied = frames
-            .iter()
-            .flat_map(|sample| std::iter::repeat_n(*sample, if mixer.is_identity() { 1 } else { channels }));
+        let copied = frames.iter().flat_map(|sample| {
+            std::iter::repeat_n(*sample, if usize::from(input_channels) == channels { 1 } else { channels })
+        });
         assert!(copied.zip(&sent).all(|(before, after)| before.to_bits() == after.to_bits()));
     } else {
         assert!(sent.iter().all(|sample| sample.is_finite()), "{config:?}");

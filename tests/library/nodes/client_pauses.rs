@@ -121,7 +121,7 @@ impl PayloadSource for Numbered {
 fn sender(packets: u32) -> (ClientNode<AudioWorkload<Numbered>>, Rc<Cell<u32>>) {
     let ready = Rc::new(Cell::new(u32::MAX));
     let config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 48, first_sequence: 7 };
-    let workload = AudioWorkload::new(config, Numbered(0, packets, Rc::clone(&ready)));
+    let workload = AudioWorkload::new(config, Box::new(Numbered(0, packets, Rc::clone(&ready))));
     (ClientNode::new(run_config(StreamKind::Audio), workload, Box::new(())), ready)
 }
 

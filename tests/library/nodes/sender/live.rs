@@ -59,7 +59,14 @@ fn sender() -> (AudioSender<Device>, Deliveries) {
     let deliveries = Deliveries::default();
     let device = Device { deliveries: deliveries.clone(), now: 0, last: 0 };
     let audio_config = AudioStreamConfig { sample_rate: 48_000, channels: 1, frame_samples: 96, first_sequence: 1 };
-    (ClientNode::new(run_config(StreamKind::Audio), AudioWorkload::new(audio_config, device), Box::new(())), deliveries)
+    (
+        ClientNode::new(
+            run_config(StreamKind::Audio),
+            AudioWorkload::new(audio_config, Box::new(device)),
+            Box::new(()),
+        ),
+        deliveries,
+    )
 }
 
 fn audio(left: &[Vec<u8>]) -> usize {

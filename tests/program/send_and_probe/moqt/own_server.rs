@@ -9,8 +9,10 @@ use jamjam_dev::io::moqt::server::{self, MoqtServerConfig, ServerThread};
 use jamjam_dev::io::moqt::{ServerCounters, bind_all};
 use jamjam_dev::io::stop::StopToken;
 use jamjam_dev::moqt::echo;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use serde_json::json;
 
 use crate::send_and_probe::moqt::{moqt, report};
@@ -37,8 +39,9 @@ impl Server {
         let authority = Authority::new();
         let pair = authority.certify();
         let key = PrivateKeyDer::from_pem_file(&pair.key).unwrap();
-        let certificate =
-            server::fixed_certificate(vec![CertificateDer::from_pem_file(&pair.cert).unwrap()], key).unwrap();
+        let chain = vec![CertificateDer::from_pem_file(&pair.cert).unwrap()];
+        let certified = CertifiedKey::from_der(chain, key, &ring::default_provider()).unwrap();
+        let certificate = Arc::new(SingleCertAndKey::from(certified));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let address = socket.map_or(address, |socket| socket.local_addr().unwrap());
         // Another test may use the port for a moment.
