@@ -13,10 +13,12 @@ use super::udp::{
     self, Backend, BindError, DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT, DriverOptions, DriverStats, IdlePolicy,
     NodeThread,
 };
-use crate::client::{ProbeConfig, ProbeWorkload, Prober, RunConfig, StreamKind};
 use crate::io::local_socket::LocalSocketOptions;
+use crate::node::{Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::report::machine::{ClockSource, CpuFrequency, InterfaceAddress, MachineFacts, PortUse, ReceiveBuffer};
 use crate::stats::HostTiming;
+use crate::time::Time;
+use crate::wire::{HEADER_LEN, Header, PacketType};
 
 /// Number of packets of the timing run: enough for a 99th percentile, short enough to wait for.
 const TIMING_PACKETS: u64 = 600;
@@ -25,9 +27,42 @@ const TIMING_INTERVAL: Duration = Duration::from_millis(2);
 /// Payload of the default AUDIO packet, in bytes.
 const TIMING_PAYLOAD: usize = 512;
 
+/// Sends packets at a fixed interval and ignores everything that arrives.
+pub struct TimingNode {
+    destination: SocketAddr,
+    packet: Vec<u8>,
+    start: Option<Time>,
+    sent: u64,
+}
+
+impl Node for TimingNode {
+    fn on_datagram(&mut self, _: Time, _: &[Receive<'_>]) {}
+
+    fn poll_transmit(&mut self, now: Time, sink: &mut dyn TransmitSink) {
+        let start = *self.start.get_or_insert(now);
+        while self.sent < TIMING_PACKETS && start + TIMING_INTERVAL * self.sent as u32 <= now {
+            let transmit = Transmit {
+                destination: self.destination,
+                src_ip: None,
+                contents: &self.packet,
+                segment_size: self.packet.len(),
+            };
+            if sink.send(transmit) == SendStatus::WouldBlock {
+                return;
+            }
+            self.sent += 1;
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        let start = self.start.unwrap_or(Time::ZERO);
+        (self.sent < TIMING_PACKETS).then(|| start + TIMING_INTERVAL * self.sent as u32)
+    }
+}
+
 /// A running measurement of timers and send calls, with the driver that `send` and `probe` use.
 pub struct TimingRun {
-    thread: NodeThread<Prober>,
+    thread: NodeThread<TimingNode>,
     /// Receives the packets. Nothing reads this socket: the kernel drops packets that do not fit its buffer.
     _receiver: UdpSocket,
 }
@@ -39,25 +74,9 @@ impl TimingRun {
         let destination = receiver.local_addr()?;
         let bound = udp::connect(destination, DEFAULT_RECEIVE_BUFFER, &LocalSocketOptions::default())
             .map_err(io::Error::other)?;
-        let config = RunConfig {
-            peer: destination,
-            evaluated_stream: StreamKind::Audio,
-            server_delay: None,
-            first_echo_timeout: Duration::ZERO,
-            timeout: Duration::ZERO,
-            late_after: None,
-            replies_expected: false,
-            wait_for: None,
-            loss_report_nonce: None,
-            loss_direction: false,
-        };
-        let packets = ProbeConfig {
-            stream_kind: StreamKind::Audio,
-            count: Some(TIMING_PACKETS),
-            interval: TIMING_INTERVAL,
-            payload_len: TIMING_PAYLOAD,
-        };
-        let node = Prober::new(config, ProbeWorkload::new(packets), Box::new(()));
+        let mut packet = Header::new(PacketType::Audio, 0, 0).to_bytes().to_vec();
+        packet.resize(HEADER_LEN + TIMING_PAYLOAD, 0);
+        let node = TimingNode { destination, packet, start: None, sent: 0 };
         let options = DriverOptions {
             idle: IdlePolicy::Finish,
             spin_percent: DEFAULT_SPIN_PERCENT,

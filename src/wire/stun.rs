@@ -313,7 +313,7 @@ impl ReceivedCounts {
 
 /// A time in which the server did not run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pause {
+pub struct ReportedPause {
     /// Time from the end of the pause to the report.
     pub ended_ago: Duration,
     /// Length of the pause.
@@ -334,7 +334,7 @@ pub struct ServerReport {
     /// Datagrams dropped since the server's start, because the receive buffer of the server's socket was full.
     pub dropped: u32,
     /// The last pauses, newest first. The length of unused entries is 0.
-    pub recent: [Pause; MAX_RECENT_PAUSES],
+    pub recent: [ReportedPause; MAX_RECENT_PAUSES],
 }
 
 impl ServerReport {
@@ -364,7 +364,7 @@ impl ServerReport {
             pauses: next(),
             paused: Duration::from_millis(next().into()),
             dropped: next(),
-            recent: std::array::from_fn(|_| Pause {
+            recent: std::array::from_fn(|_| ReportedPause {
                 ended_ago: Duration::from_millis(next().into()),
                 length: Duration::from_millis(next().into()),
             }),

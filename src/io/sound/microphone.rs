@@ -83,12 +83,12 @@ impl Microphone {
             }
         };
         let (error_state, error_waker) = (Arc::clone(&shared), waker.clone());
-        let on_error = move |error: cpal::Error| match error.kind() {
-            ErrorKind::Xrun => counters.xruns.add(1),
-            _ => {
-                set_failure(&error_state.failure, &error);
-                error_waker.wake();
+        let on_error = move |error: cpal::Error| {
+            if error.kind() == ErrorKind::Xrun {
+                return counters.xruns.add(1);
             }
+            set_failure(&error_state.failure, &error);
+            error_waker.wake();
         };
         let stream_config = StreamConfig { channels, sample_rate, buffer_size: BufferSize::Fixed(buffer) };
         let stream = device.build_input_stream_raw(stream_config, to_cpal_format(format), on_data, on_error, None)?;

@@ -143,9 +143,12 @@ impl Speaker {
             callback.fill(data.bytes_mut(), times.playback.saturating_duration_since(times.callback));
         };
         let error_state = Arc::clone(&shared);
-        let on_error = move |error: cpal::Error| match error.kind() {
-            ErrorKind::Xrun => drop(error_state.xruns.fetch_add(1, Ordering::Relaxed)),
-            _ => set_failure(&error_state.failure, &error),
+        let on_error = move |error: cpal::Error| {
+            if error.kind() == ErrorKind::Xrun {
+                error_state.xruns.fetch_add(1, Ordering::Relaxed);
+            } else {
+                set_failure(&error_state.failure, &error);
+            }
         };
         let stream_config = StreamConfig {
             channels: device_channels,

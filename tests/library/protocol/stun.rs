@@ -6,8 +6,8 @@ use test_support::golden;
 
 use golden::packet;
 use jamjam_dev::wire::stun::{
-    BindingRequest, CountsRequestTime, Pause, ReceivedCounts, ResponseAttributes, ServerReport, StunError, StunMessage,
-    binding_request, counts_request, is_response_to, is_stun, parse_message,
+    BindingRequest, CountsRequestTime, ReceivedCounts, ReportedPause, ResponseAttributes, ServerReport, StunError,
+    StunMessage, binding_request, counts_request, is_response_to, is_stun, parse_message,
 };
 use proptest::prelude::*;
 
@@ -196,8 +196,8 @@ fn bare_request_matches_the_golden_bytes() {
     assert_eq!(binding_request(transaction(&bare))[..], bare);
 }
 
-fn millis(ended_ago: u64, length: u64) -> Pause {
-    Pause { ended_ago: Duration::from_millis(ended_ago), length: Duration::from_millis(length) }
+fn millis(ended_ago: u64, length: u64) -> ReportedPause {
+    ReportedPause { ended_ago: Duration::from_millis(ended_ago), length: Duration::from_millis(length) }
 }
 
 /// A report that contains only these counts.
