@@ -129,7 +129,7 @@ impl LatencyInfo {
             jitter_buffer_ms: f32::from_be_bytes(word(16)),
             frame_size: u32::from_be_bytes(word(20)),
             sample_rate: u32::from_be_bytes(word(24)),
-            codec: String::from_utf8_lossy(codec).replace(char::REPLACEMENT_CHARACTER, "?"),
+            codec: decode_lossy(codec),
             channel_count: rest.first().copied(),
         })
     }
@@ -148,4 +148,16 @@ impl LatencyInfo {
         bytes.extend(self.channel_count);
         bytes
     }
+}
+
+/// `bytes` as text, with a question mark for each invalid UTF-8 sequence.
+fn decode_lossy(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            text.push('?');
+        }
+    }
+    text
 }

@@ -82,7 +82,7 @@ fn waveform_column_is_min_and_max_of_its_samples_in_any_order() {
         (
             waveform.samples_per_column,
             waveform.sent_samples,
-            waveform.columns.to_vec(),
+            waveform.columns.clone(),
             waveform.to_wav(WaveformSide::Returned).unwrap(),
         )
     });

@@ -302,7 +302,9 @@ fn queued_texts_are_sent_in_order_at_the_group_interval() {
     peers.until(Time::from_millis(1_003));
     assert_eq!(peers.client.handler().awaits(peers.now).0, None, "a user may type at any time");
     // Two texts are queued at the same time while the session is idle. The client polls the queue every 10 ms.
-    ["one", "two"].into_iter().for_each(|text| feed.send(text.into()).unwrap());
+    for text in ["one", "two"] {
+        feed.send(text.into()).unwrap();
+    }
     peers.until(Time::from_millis(1_500));
     feed.send("three".into()).unwrap();
     peers.until(Time::from_millis(1_900));
