@@ -17,11 +17,12 @@ use crate::audio::quality::{Analyzer, PacketFormat};
 use crate::audio::wav_writer::WavSampleFormat;
 use crate::audio::waveform::Waveform;
 use crate::client::AudioStreamConfig;
-use crate::io::recorder::{self, AudioSinks, Recorder, RecorderQueue, ReturnRecording, StereoRecording};
+use crate::io::recorder::{self, AudioSinks, Recorder, RecorderDrops, RecorderQueue, Recording};
 use crate::io::sound::{self, DeviceDirection, Speaker, SpeakerObserver};
 use crate::io::stop::StopToken;
 use crate::report::html;
 use crate::report::run_record::AudioPicture;
+use crate::stats::Counter;
 
 const HEADING_PLAYBACK: &str = "Playback";
 
@@ -97,7 +98,7 @@ impl PlaybackArgs {
         let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--play"));
         let device = sound::select_device(DeviceDirection::Output, self.play_device.as_deref(), None, form.sample_rate)
             .map_err(unusable)?;
-        let (name, config) = (device.name().to_owned(), *device.config());
+        let (name, config) = (device.name.clone(), device.config);
         let packet_frames = u64::from(form.frame_samples) * u64::from(config.rate) / u64::from(form.sample_rate.max(1));
         let requested =
             self.play_buffer.unwrap_or(MIN_DEVICE_BUFFER_FRAMES.max(u32::try_from(packet_frames).unwrap_or(u32::MAX)));
@@ -178,16 +179,15 @@ impl RecordingArgs {
         let write_error = |path: &Path| format!("cannot write the recording to {}", path.display());
         let AudioStreamConfig { sample_rate, channels, frame_samples, .. } = form;
         let analyzer = Analyzer::new(PacketFormat { sample_rate, channels, frame_samples });
-        let mut sinks = AudioSinks { recording: None, stereo_recording: None, waveform: None, analyzer };
+        let mut sinks = AudioSinks { recording: None, both_recording: None, waveform: None, analyzer };
         if let Some(path) = record {
-            let recording = ReturnRecording::create(path, format, form).with_context(|| write_error(path));
+            let recording = Recording::of_returned(path, format, form).with_context(|| write_error(path));
             sinks.recording = Some(recording.map_err(Failure::unusable)?);
         }
         if let Some(path) = record_both {
-            let both = StereoRecording::create(path, format, form)
-                .with_context(|| write_error(path))
-                .map_err(Failure::unusable)?;
-            sinks.stereo_recording = Some(both);
+            let both =
+                Recording::of_both(path, format, form).with_context(|| write_error(path)).map_err(Failure::unusable)?;
+            sinks.both_recording = Some(both);
             if form.channels > 1 {
                 print_notice("--record-both: sent and returned audio are each mixed to mono");
             }
@@ -205,31 +205,33 @@ impl RecordingArgs {
     /// recording error takes precedence over an earlier error of the run.
     pub fn finish(&self, recorder: Recorder, name: String, finished: &mut FinishedRun) {
         let Some(audio) = &mut finished.run.audio else { return };
-        let (AudioSinks { recording, stereo_recording, waveform, analyzer }, dropped) = recorder.finish();
+        let (AudioSinks { recording, both_recording, waveform, analyzer }, dropped) = recorder.finish();
+        let RecorderDrops { sent, returned, damaged, lost } = &*dropped;
+        let [sent, returned, damaged, lost] = [sent, returned, damaged, lost].map(Counter::get);
         audio.quality = Some(analyzer.finish());
-        audio.quality_dropped = dropped.sent + dropped.returned + dropped.damaged + dropped.lost;
+        audio.quality_dropped = sent + returned + damaged + lost;
         let recording_error = |option, error| Some(anyhow!("cannot write the recording: {error}").context(option));
         let mut error = None;
         if let Some(recording) = recording {
             match recording.finish(audio.sent_samples) {
                 Ok(file) => {
                     audio.recorded_samples = Some(file.samples);
-                    audio.recording_dropped = file.packets_left_out + dropped.returned;
+                    audio.recording_dropped = file.packets_left_out + returned;
                 }
                 Err(cause) => error = recording_error("--record", cause),
             }
         }
-        if let Some(both) = stereo_recording {
+        if let Some(both) = both_recording {
             match both.finish(audio.sent_samples) {
                 Ok(file) => {
                     audio.recorded_both_samples = Some(file.samples);
-                    audio.recording_both_dropped = file.packets_left_out + dropped.sent + dropped.returned;
+                    audio.recording_both_dropped = file.packets_left_out + sent + returned;
                 }
                 Err(cause) => error = error.or(recording_error("--record-both", cause)),
             }
         }
         finished.error = error.or(finished.error.take());
-        let missing_packets = dropped.sent + dropped.returned + dropped.lost;
+        let missing_packets = sent + returned + lost;
         finished.picture = waveform.map(|waveform| AudioPicture { name, waveform, missing_packets });
     }
 }

@@ -441,7 +441,7 @@ impl CaptureArgs {
         let device =
             devices::select_device(DeviceDirection::Input, self.mic_device.as_deref(), source.channels(), SAMPLE_RATE)
                 .map_err(unusable)?;
-        let (name, config) = (device.name().to_owned(), *device.config());
+        let (name, config) = (device.name.clone(), device.config);
         let channels = source.channels().map_or(ChannelLayout::default_for(config.channels), |channels| {
             if channels == 1 { ChannelLayout::Mono } else { ChannelLayout::Stereo }
         });

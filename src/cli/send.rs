@@ -1,6 +1,7 @@
 //! `jamjam-dev send`: sends audio like a jamjam client, or texts to a MOQT echo server. The replies are evaluated.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::client::{AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource,
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::read_ahead::{self, ReaderThread};
 use crate::io::stop::StopToken;
-use crate::moqt::client::{FramePayload, MoqtClientConfig, TextQueue};
+use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
 use crate::report::baseline::RunTransport;
 use crate::report::limits::AudioLimits;
@@ -278,9 +279,6 @@ const STDIN_MARKER: &str = "-";
 /// Default interval between two texts, the same as in the gomoqt echo client.
 const DEFAULT_TEXT_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Pause before the next attempt to add a text to a full queue.
-const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
-
 /// Texts to send.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TextArgs {
@@ -313,8 +311,8 @@ impl TextArgs {
             )));
         }
         let group_count = (!self.texts.iter().any(|text| text == STDIN_MARKER)).then_some(self.texts.len() as u64);
-        let queue = TextQueue::default();
-        let (texts, sender) = (self.texts.clone(), queue.clone());
+        let (sender, payload) = FramePayload::queue();
+        let texts = self.texts.clone();
         thread::Builder::new()
             .name("texts".to_owned())
             .spawn(move || {
@@ -322,26 +320,20 @@ impl TextArgs {
                     if text == STDIN_MARKER {
                         send_lines(&mut io::stdin().lock(), &sender);
                     } else {
-                        push_blocking(&sender, &text.into());
+                        // Sending fails only after the end of the run.
+                        let _ = sender.send(text.into());
                     }
                 }
-                sender.close();
             })
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
         let group_interval = self.interval.map_or(DEFAULT_TEXT_INTERVAL, |TimeSpan(interval)| interval);
-        Ok(MoqtClientConfig {
-            group_count,
-            group_interval,
-            payload: FramePayload::Queue(queue),
-            frames_per_group: 1,
-            ..config
-        })
+        Ok(MoqtClientConfig { group_count, group_interval, payload, frames_per_group: 1, ..config })
     }
 }
 
 /// Queues every line without its line break.
-fn send_lines(input: &mut impl BufRead, queue: &TextQueue) {
+fn send_lines(input: &mut impl BufRead, queue: &SyncSender<Bytes>) {
     for line_number in 1_u64.. {
         let mut line = Vec::new();
         match input.by_ref().take(MAX_BODY_BYTES as u64 + 2).read_until(b'\n', &mut line) {
@@ -360,13 +352,9 @@ fn send_lines(input: &mut impl BufRead, queue: &TextQueue) {
                  later lines are not sent. Split the line"
             ));
         }
-        push_blocking(queue, &Bytes::copy_from_slice(line));
-    }
-}
-
-fn push_blocking(queue: &TextQueue, text: &Bytes) {
-    while !queue.try_push(text.clone()) {
-        thread::sleep(QUEUE_FULL_PAUSE);
+        if queue.send(Bytes::copy_from_slice(line)).is_err() {
+            return;
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tracing::info;
 
 use super::output::Failure;
 use super::values::{ByteSize, LogFormat, OrOff, use_color};
-use crate::echo::{Counters, EchoCollector, ExternalCounts, FIXED_LOG_LINE};
+use crate::echo::{self, Counters, ExternalCounts, FIXED_LOG_LINE};
 use crate::io::log::{self, LogGuard};
 use crate::io::moqt::{self, CounterSnapshot, ServerCounters};
 use crate::io::reachable::reachable_addresses;
@@ -178,7 +178,7 @@ impl ServerStatistics {
                 outcome_log_dropped: outcome_log_dropped.as_ref().map_or(0, |dropped| dropped.get()),
                 log_dropped: log_dropped(),
             };
-            EchoCollector::new(Arc::clone(counters), external).register(&mut registry);
+            echo::register_metrics(Arc::clone(counters), external, &mut registry);
         }
         if let Some(totals) = &self.moqt {
             moqt::register_metrics(Arc::clone(totals), &mut registry);

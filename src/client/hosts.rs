@@ -256,7 +256,7 @@ mod tests {
         let mut report = |at_ms, pauses, paused_ms, recent: &[(u64, u64)]| {
             let mut report = stun::ServerReport { pauses, paused: millis(paused_ms), ..stun::ServerReport::default() };
             for (slot, (ended_ago, length)) in report.recent.iter_mut().zip(recent) {
-                *slot = stun::Pause { ended_ago: millis(*ended_ago), length: millis(*length) };
+                *slot = stun::ReportedPause { ended_ago: millis(*ended_ago), length: millis(*length) };
             }
             hosts.on_server_report(
                 &TimedReport { report, requested_at: at(at_ms), received_at: at(at_ms) },

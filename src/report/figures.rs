@@ -58,7 +58,7 @@ figures! {
         let StreamInput { stream, rtt, lost_upstream } = input;
         let rtt_percentile = |p| rtt.and_then(|rtt| rtt.percentile(p)).map(micros);
         let pdv = |p| stream.pdv(p).map(micros);
-        let ipdv = stream.ipdv.magnitudes();
+        let ipdv = &stream.ipdv.magnitudes;
         let ipdv_percentile = |p| ipdv.percentile_if_enough(p).map(micros);
     ] {
         sent: u64 = stream.sent => Count, "sent", Cell(1, Always), Property;
@@ -91,8 +91,8 @@ figures! {
         jitter_count: u64 = stream.jitter.count();
         jitter_mean_us: Option<f64> = stream.jitter.mean().map(rounded_micros) => Us, "jitter mean", Cell(26, Always), Property;
         jitter_max_us: Option<f64> = stream.jitter.max().map(rounded_micros) => Us, "jitter max", Cell(27, Always);
-        burst_lengths: [u64; BURST_LENGTH_BUCKETS] = stream.loss_bursts.lengths() => Unit::None, "loss bursts", ComposedIf(loss_bursts);
-        burst_max: u64 = stream.loss_bursts.longest();
+        burst_lengths: [u64; BURST_LENGTH_BUCKETS] = stream.loss_bursts.lengths => Unit::None, "loss bursts", ComposedIf(loss_bursts);
+        burst_max: u64 = stream.loss_bursts.longest;
         reordered_ratio: Option<f64> = stream.reordered_ratio() => Ratio, "reordering", ComposedIf(reordering);
         reorder_extent_mean: Option<f64> = stream.reorder_extent.mean().map(thousandths);
         reorder_extent_max: u64 = stream.reorder_extent.max().map_or(0, i64::cast_unsigned);
@@ -272,7 +272,7 @@ figures! {
 
     /// Difference between the scheduled and the actual send times.
     "pacing": PacingFigures from pacing: &PacingStats [
-        let all = pacing.all();
+        let all = &pacing.all;
         let median = |part: &Histogram| part.percentile_if_enough(0.5).map(micros);
         let (first, last) = pacing.first_and_last().unzip();
     ] {
@@ -301,11 +301,11 @@ figures! {
         timer_error_p50_us: Option<f64> = timer_error.percentile_if_enough(0.5).map(micros) => FineUs, "timer error", Part("p50", Always);
         timer_error_p99_us: Option<f64> = timer_error.percentile_if_enough(0.99).map(micros) => FineUs, "timer error", Part("p99", Always);
         timer_error_max_us: Option<f64> = timer_error.max().map(micros) => FineUs, "timer error", Part("max", Present);
-        clock_jumps: u64 = clock_jumps.count();
-        clock_jump_max_ms: Option<f64> = clock_jumps.max_jump_ns().map(millis);
+        clock_jumps: u64 = clock_jumps.count;
+        clock_jump_max_ms: Option<f64> = clock_jumps.max_jump_ns.map(millis);
         pauses: u64 = pauses.count;
         paused_ms: f64 = unsigned_millis(pauses.total_ns);
-        suspended_ms: f64 = unsigned_millis(clock_jumps.suspended_ns());
+        suspended_ms: f64 = unsigned_millis(clock_jumps.suspended_ns);
         kernel_dropped: Option<u64> = *receive_dropped;
         send_errors: Vec<String> = send_errors.clone();
         address_changes: Vec<AddressChange> = address_changes.clone();

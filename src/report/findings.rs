@@ -78,7 +78,7 @@ pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
     // Stalls and reordering are the more precise findings.
     let is_explained = stalls.is_some() || reordering.is_some();
     let variation = if is_explained { None } else { delay_variation(stream, rtt) };
-    let has_pattern = stream.stalls.count() >= MIN_STALLS_FOR_PATTERN;
+    let has_pattern = stream.stalls.count >= MIN_STALLS_FOR_PATTERN;
     let (frequent_stalls, rare_stalls) = if has_pattern { (stalls, None) } else { (None, stalls) };
     let all = [
         (FindingCode::Outage, outage),
@@ -169,7 +169,7 @@ fn outage(run: &RunResults, stream: &StreamStats, unit: &str) -> Option<String> 
 }
 
 fn long_outage(stream: &StreamStats) -> Option<Outage> {
-    stream.outage.longest().filter(|outage| outage.duration_ns() >= MIN_OUTAGE_NS)
+    stream.outage.longest.filter(|outage| outage.duration_ns() >= MIN_OUTAGE_NS)
 }
 
 /// Loss outside a long outage: its direction and its pattern.
@@ -209,14 +209,14 @@ fn loss(stream: &StreamStats, lost_upstream: Option<u64>, unit: &str) -> Option<
 /// Bursts are reported if this happened more often by more than three standard deviations, and bursts have at least 1.5 packets on average.
 /// The burst of a long outage does not count.
 fn loss_pattern(stream: &StreamStats, outage: Option<Outage>, (lost, ratio): (u64, f64), unit: &str) -> String {
-    let bursts = stream.loss_bursts.lengths().iter().sum::<u64>() - u64::from(outage.is_some());
+    let bursts = stream.loss_bursts.lengths.iter().sum::<u64>() - u64::from(outage.is_some());
     let lost = lost as f64;
     let lost_after_loss = (lost - bursts as f64) / lost;
     let deviation = (ratio * (1.0 - ratio) / lost).sqrt();
     let mean = lost / bursts.max(1) as f64;
     if lost_after_loss > ratio + 3.0 * deviation && mean >= 1.5 {
         // The statistics contain only the longest burst of all.
-        let longest = match (stream.loss_bursts.longest(), outage) {
+        let longest = match (stream.loss_bursts.longest, outage) {
             (longest, Some(outage)) if longest == outage.packets => String::new(),
             (longest, _) => format!(" and up to {}", format_count(longest, unit)),
         };
@@ -233,7 +233,7 @@ fn stalls(stream: &StreamStats, server_reports_pauses: bool) -> Option<String> {
     let is_path = server_reports_pauses && typical.cast_unsigned() >= saturating_nanos(MIN_PAUSE);
     let what = if is_path { "The path" } else { "The path or a host" };
     let [typical, longest] = [typical, longest].map(milliseconds);
-    Some(match (stalls.count(), stalls.regular()) {
+    Some(match (stalls.count, stalls.regular()) {
         (1, _) => format!("{what} stalled once for about {longest}; the delayed replies then arrived together."),
         (_, Some((count, period))) => format!(
             "{what} stalled {count} times for about {typical}, every {}; the delayed replies then arrived together. \

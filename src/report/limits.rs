@@ -206,7 +206,7 @@ fn evaluate_loss(run: &RunResults, allowed: f64) -> LimitResult {
 
 fn evaluate_burst(run: &RunResults, allowed: u64) -> LimitResult {
     let settled = run.stream(run.evaluated_stream).filter(|stream| run.replies_expected && stream.settled() > 0);
-    let longest = settled.map(|stream| stream.loss_bursts.longest());
+    let longest = settled.map(|stream| stream.loss_bursts.longest);
     let longest = longest.ok_or_else(|| missing_data_reason(run, NO_OUTCOME));
     evaluate_count(Limit::MaxBurst, "burst_max", Unit::Packets, allowed, longest)
 }

@@ -330,8 +330,15 @@ impl MoqtConnections {
         permit.finish_handshake();
         let alpn = quic::negotiated_alpn(&connection).unwrap_or_default();
         let is_webtransport = alpn == ALPN_WEBTRANSPORT;
-        let _open = self.count_open(is_webtransport);
-        let registration = self.open.register(connection.clone());
+        self.counters.update(|counters| {
+            let connections = &mut counters.connections;
+            *(if is_webtransport {
+                &mut connections.connections_webtransport
+            } else {
+                &mut connections.connections_quic
+            }) += 1;
+        });
+        let registration = self.open.register(connection.clone(), &self.counters);
         let (transport, connect_path, version) = if is_webtransport {
             tokio::select! {
                 session = self.accept_webtransport(&connection, source) => match session {
@@ -525,28 +532,6 @@ impl MoqtConnections {
         if self.log.failures.allow() {
             warn!(target: "moqt", %source, reason, "QUIC handshake failed");
         }
-    }
-
-    fn count_open(&self, is_webtransport: bool) -> OpenCount<'_> {
-        self.counters.update(|counters| {
-            counters.connections_open += 1;
-            let connections = &mut counters.connections;
-            *(if is_webtransport {
-                &mut connections.connections_webtransport
-            } else {
-                &mut connections.connections_quic
-            }) += 1;
-        });
-        OpenCount(&self.counters)
-    }
-}
-
-/// Guard for a connection. The connection counts as open until the guard is dropped.
-struct OpenCount<'a>(&'a ServerCounters);
-
-impl Drop for OpenCount<'_> {
-    fn drop(&mut self) {
-        self.0.update(|counters| counters.connections_open -= 1);
     }
 }
 

@@ -56,14 +56,14 @@ impl AudioSection<'_> {
     fn content(&self, report: &Report) -> String {
         let picture = self.picture;
         let name = escape_html(self.name);
-        if picture.sent_samples() == 0 {
+        if picture.sent_samples == 0 {
             return format!("<p>No audio from <bdi>{name}</bdi> was sent.</p>");
         }
-        let (scale, peaks) = scale(picture.columns());
+        let (scale, peaks) = scale(&picture.columns);
         let height = decibels(scale);
-        let length = seconds(picture.sent_samples() as f64 / f64::from(picture.rate().max(1)));
-        let (rate, channels) = (picture.rate(), format_count(u64::from(picture.channels()), "channel"));
-        let overlaid = if picture.channels() > 1 { ", overlaid" } else { "" };
+        let length = seconds(picture.sent_samples as f64 / f64::from(picture.rate.max(1)));
+        let (rate, channels) = (picture.rate, format_count(u64::from(picture.channels), "channel"));
+        let overlaid = if picture.channels > 1 { ", overlaid" } else { "" };
         let mut text = format!(
             "<p><bdi>{name}</bdi>: {length}, {rate} Hz, {channels}{overlaid}. The returned audio is shown below the sent audio, without the \
              delay. A band marks a gap: audio that did not return in time. Both waveforms have the same scale, up to {height}.</p>\n"
@@ -86,7 +86,7 @@ impl AudioSection<'_> {
             [(WaveformSide::Sent, "sent", "Sent", sent), (WaveformSide::Returned, "returned", "Returned", returned)]
         {
             let caption = format!("<figcaption id=\"{id}-about\"><strong>{title}</strong>: {caption}</figcaption>");
-            let wave = waveform_svg(picture.columns(), picture.samples_per_column(), side, scale);
+            let wave = waveform_svg(&picture.columns, picture.samples_per_column, side, scale);
             let player = if is_too_long(picture) { None } else { audio_player(picture, side, title) };
             _ = writeln!(
                 text,
@@ -109,8 +109,8 @@ impl AudioSection<'_> {
 /// Whether the page has no players because of the length of the audio. The result does not depend on whether the audio is present, so that a
 /// replay writes the same sentences.
 fn is_too_long(picture: &Waveform) -> bool {
-    let bytes = picture.sent_samples().saturating_mul(2 * u64::from(picture.channels()));
-    picture.sent_samples() > MAX_PLAYER_SECONDS * u64::from(picture.rate()) || bytes > MAX_AUDIO_BYTES as u64
+    let bytes = picture.sent_samples.saturating_mul(2 * u64::from(picture.channels));
+    picture.sent_samples > MAX_PLAYER_SECONDS * u64::from(picture.rate) || bytes > MAX_AUDIO_BYTES as u64
 }
 
 /// Returns the sample value that is drawn at the top of both waveforms. Also returns the peaks of the sent and the returned audio.
@@ -143,8 +143,8 @@ fn gap_summary(quality: &AudioQualityFigures) -> String {
 /// The time axis below a waveform, with labels at equal distances.
 fn axis(picture: &Waveform) -> String {
     // The last column may extend beyond the end of the audio.
-    let width = picture.columns().len() as u64 * picture.samples_per_column();
-    let end = width as f64 / f64::from(picture.rate().max(1));
+    let width = picture.columns.len() as u64 * picture.samples_per_column;
+    let end = width as f64 / f64::from(picture.rate.max(1));
     let time = |part: u32| end * f64::from(part) / f64::from(AXIS_PARTS);
     let mut axis = "<div class=\"axis\" aria-hidden=\"true\">".to_owned();
     for part in 0..=AXIS_PARTS {

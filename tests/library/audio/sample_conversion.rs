@@ -13,7 +13,6 @@ fn mixed(inputs: u16, output: ChannelLayout, frames: &[f32]) -> Vec<f32> {
 fn mono_and_stereo_are_unchanged_bit_for_bit() {
     let frames = [f32::MIN_POSITIVE, -0.0, 1.5, f32::from_bits(0x7fc0_0001)];
     for (inputs, output) in [(1, ChannelLayout::Mono), (2, ChannelLayout::Stereo)] {
-        assert!(Mixer::new(inputs, output).is_identity());
         let bits: Vec<u32> = mixed(inputs, output, &frames).iter().map(|sample| sample.to_bits()).collect();
         assert_eq!(bits, [0x0080_0000, 0x8000_0000, 0x3fc0_0000, 0x7fc0_0001]);
     }

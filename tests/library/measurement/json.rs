@@ -137,7 +137,7 @@ fn played() -> RunResults {
 fn analyzed(sound: impl Fn(usize) -> f32) -> RunResults {
     let mut analyzer = Analyzer::new(PacketFormat { sample_rate: 48_000, channels: 1, frame_samples: 128 });
     let sound: Vec<f32> = (0..1_280).map(sound).collect();
-    let mut intake = SourceMeter::new(48_000, 1);
+    let mut intake = SourceMeter::new(48_000, 1, false);
     intake.add_samples(&sound);
     for (index, packet) in (0..).zip(sound.chunks(128)) {
         analyzer.on_sent(index, packet);

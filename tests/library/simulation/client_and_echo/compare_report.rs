@@ -204,7 +204,7 @@ impl RunFacts {
         let reference = self.numbers.of(stream(facts.config.evaluated_stream));
         let pacing = times::pacing(&reference.left, &reference.refused, self.began(), facts.interval);
         let reported = self.run.pacing.clone().unwrap_or_default();
-        differences.spread("pacing", &times::spread(&pacing.all, 0), reported.all(), 0);
+        differences.spread("pacing", &times::spread(&pacing.all, 0), &reported.all, 0);
         let edges = reported.first_and_last();
         differences.same("pacing has edges", pacing.edges.is_some(), edges.is_some());
         if let Some((reference, reported)) = pacing.edges.zip(edges) {
