@@ -7,13 +7,11 @@
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::RunConfig;
-use super::hosts::{Hosts, Unanswered};
-use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio};
-use super::results::{ProgressCounters, StreamKind};
+use super::hosts::{HostLog, Hosts, Unanswered};
+use super::results::{LiveSnapshot, PacketEvent, PacketObserver, PacketOutcome, SentAudio, StreamKind};
 use crate::node::{SendStatus, Transmit, TransmitSink};
 use crate::stats::{FinalOutcome, History, PacingStats, Reordering, StreamStats};
 use crate::time::{MIN_PAUSE, Time, saturating_nanos};
@@ -30,15 +28,17 @@ pub(super) const ROUND_TRIPS_PER_SECOND: usize = 512;
 /// The same for each other stream of a run. `send` sends one LATENCY_PING and one KEEPALIVE per second.
 const OTHER_ROUND_TRIPS_PER_SECOND: usize = 4;
 
+/// Time between two computations of the percentile in the live view, which read the whole histogram.
+const PERCENTILE_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Seconds of round trips for which memory is allocated in advance, while it is not known whether the server paused.
 const UNVERIFIED_SECONDS: usize = 4;
 
-/// The sent packets, pacing and progress of a run over UDP or WebSocket.
+/// The sent packets and pacing of a run over UDP or WebSocket.
 pub struct PacketTracker {
     pub(super) config: RunConfig,
     pub(super) streams: SentPacketsByStream,
     pub(super) pacing: PacingStats,
-    pub(super) progress: Arc<ProgressCounters>,
     pub(super) hosts: Hosts,
     /// Received datagrams that belong to no stream of the run.
     pub(super) stray: u64,
@@ -64,7 +64,6 @@ impl PacketTracker {
             config,
             streams,
             pacing: PacingStats::default(),
-            progress: Arc::default(),
             hosts: Hosts::new(),
             stray: 0,
             readiness_sequences: 0..0,
@@ -159,16 +158,30 @@ impl PacketTracker {
         }
     }
 
-    /// AUDIO is late if its RTT minus the server delay exceeds `late_after`. The server delay is the one of
-    /// [`ServerDelay`](super::ServerDelay), as far as it is known when the reply arrives.
+    /// The figures of the evaluated stream at `now`.
+    pub(super) fn snapshot(&mut self, now: Time) -> LiveSnapshot {
+        let RunConfig { evaluated_stream, timeout, .. } = self.config;
+        let is_audio = evaluated_stream == StreamKind::Audio;
+        let server_delay = if is_audio { self.server_delay(now)(self.streams.audio.min_rtt) } else { Some(0) };
+        self.streams.get_mut(evaluated_stream).snapshot(now, timeout, &self.hosts.this, server_delay)
+    }
+
+    /// The [`ServerDelay`](super::ServerDelay) as far as it is known at `at`, as a function of the smallest RTT of AUDIO.
+    fn server_delay(&self, at: Time) -> impl Fn(Option<i64>) -> Option<i64> + use<> {
+        let known = self.config.server_delay.map(signed_nanos).or_else(|| self.hosts.delay_reported_before(at));
+        let min_ping = self.streams.ping.min_rtt;
+        move |min_rtt| known.or_else(|| Some((min_rtt? - min_ping?).max(0)))
+    }
+
+    /// AUDIO is late if its RTT minus the server delay exceeds `late_after`.
     fn on_audio_received(&mut self, reply: ReceivedReply<'_>, late_after: Option<i64>) {
-        let known = self.config.server_delay.map(signed_nanos);
-        let known = known.or_else(|| self.hosts.delay_reported_before(reply.received_at));
-        let (min_ping, assumed) = (self.streams.ping.min_rtt, (self.streams.ping.next_index() == 0).then_some(0));
+        let server_delay = self.server_delay(reply.received_at);
+        let assumed = (self.streams.ping.next_index() == 0).then_some(0);
         let is_late = |min_rtt: Option<i64>, rtt: i64| {
-            let estimated = || min_rtt.zip(min_ping).map(|(echo, ping)| (echo - ping).max(0));
-            let server_delay = known.or_else(estimated).or(assumed);
-            server_delay.zip(late_after).is_some_and(|(delay, limit)| rtt.saturating_sub(delay) > limit)
+            server_delay(min_rtt)
+                .or(assumed)
+                .zip(late_after)
+                .is_some_and(|(delay, limit)| rtt.saturating_sub(delay) > limit)
         };
         self.streams.audio.on_received(reply, is_late, &self.hosts, &mut *self.observer);
     }
@@ -319,6 +332,29 @@ pub(super) struct SentPackets {
     /// the server paused.
     unverified: VecDeque<(Time, Time)>,
     pub(super) stats: StreamStats,
+    live: LiveCounts,
+}
+
+/// What the live view shows in addition to the statistics.
+#[derive(Default)]
+struct LiveCounts {
+    /// Index of the first packet that is not counted: it may still get a reply in time.
+    next: u64,
+    /// Counted packets, except those that were not sent.
+    known: u64,
+    /// Counted packets without a reply.
+    lost: u64,
+    last_rtt: Option<i64>,
+    p99: Option<i64>,
+    next_percentile: Time,
+}
+
+impl LiveCounts {
+    fn count(&mut self, packet: &SentPacket) {
+        self.next += 1;
+        self.known += u64::from(!matches!(packet.state, PacketState::NotSent));
+        self.lost += u64::from(packet.is_unanswered());
+    }
 }
 
 impl SentPackets {
@@ -344,6 +380,7 @@ impl SentPackets {
             min_rtt: None,
             unverified: VecDeque::with_capacity(round_trips_per_second * UNVERIFIED_SECONDS),
             stats,
+            live: LiveCounts::default(),
         }
     }
 
@@ -378,7 +415,6 @@ impl SentPackets {
         self.track(SentPacket { due, sent_at, state: PacketState::InFlight { expected_digest } }, hosts, observer);
         self.last_sent = Some(sent_at);
         self.stats.on_sent(sent_at);
-        observer.on_sent(self.stream_kind, sent_at);
     }
 
     /// Records a packet that was due at `due` and that this host did not send. If `refused` is true, the operating system refused it.
@@ -430,6 +466,9 @@ impl SentPackets {
         };
         let packet = &mut self.packets[(index - self.first_index) as usize];
         let is_first = matches!(packet.state, PacketState::InFlight { .. });
+        if is_first && index < self.live.next {
+            self.live.lost -= 1;
+        }
         let outcome = match packet.state {
             PacketState::Returned { .. } | PacketState::NotSent => {
                 self.stats.duplicated += 1;
@@ -447,6 +486,9 @@ impl SentPackets {
                 self.min_rtt = Some(self.min_rtt.map_or(rtt, |min| min.min(rtt)));
                 self.stats.on_returned(packet.sent_at);
                 self.unverified.push_back((packet.sent_at, reply.received_at));
+                if !hosts.this.paused_within(packet.sent_at, reply.received_at) {
+                    self.live.last_rtt = Some(rtt);
+                }
                 // After a pause, the streams of a MOQT session are written and read in bursts, in any order.
                 if let Some(reordered) = self.reordering.on_arrival(index, reply.received_at)
                     && !hosts.this.paused_within(packet.due, reply.received_at)
@@ -482,6 +524,42 @@ impl SentPackets {
             if !hosts.paused_within(sent_at, received_at) {
                 self.stats.on_round_trip(sent_at, received_at.signed_nanos_since(sent_at));
             }
+        }
+    }
+
+    /// The figures of the live view at `now`. Round trips exclude `server_delay` if it is known.
+    pub(super) fn snapshot(
+        &mut self,
+        now: Time,
+        timeout: Duration,
+        this_host: &HostLog,
+        server_delay: Option<i64>,
+    ) -> LiveSnapshot {
+        let timeout = self.reply_timeout(timeout);
+        // The replies that arrived during a pause are read after it.
+        let resumed_at = this_host.resumed_at().unwrap_or_default();
+        while self.first_reply_timeout.is_some()
+            && let Some(packet) = self.packets.get((self.live.next - self.first_index) as usize)
+            && (!packet.is_unanswered() || now >= packet.sent_at.max(resumed_at) + timeout)
+        {
+            self.live.count(packet);
+        }
+        if now >= self.live.next_percentile {
+            self.live.next_percentile = now + PERCENTILE_INTERVAL;
+            self.live.p99 = self.stats.rtt.percentile_if_enough(0.99).map(|p99| p99 + self.stats.rtt_baseline());
+        }
+        let path_time = |rtt: i64| rtt.saturating_sub(server_delay.unwrap_or(0));
+        LiveSnapshot {
+            sent: self.stats.sent,
+            not_sent: self.stats.not_sent,
+            replies_expected: self.first_reply_timeout.is_some(),
+            known: self.live.known,
+            lost: self.live.lost,
+            rtt_ns: self.live.last_rtt.map(path_time),
+            rtt_p99_ns: self.live.p99.map(path_time),
+            includes_server_delay: server_delay.is_none(),
+            paused_ns: this_host.total_ns,
+            ..LiveSnapshot::default()
         }
     }
 
@@ -567,6 +645,9 @@ impl SentPackets {
         let Some(packet) = self.packets.pop_front() else { return };
         let SentPacket { due, sent_at, state } = packet;
         let index = self.first_index;
+        if self.live.next == index {
+            self.live.count(&packet);
+        }
         self.first_index += 1;
         self.reordering.discard_before(self.first_index);
         let settled = match state {

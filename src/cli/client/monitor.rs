@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use super::ClientArgs;
-use crate::cli::live_view::{Display, LiveView};
+use crate::cli::live_view::LiveView;
 use crate::cli::output::{Failure, are_notices_silenced, print_notice};
 use crate::cli::packet_lines::{PacketLineSender, PacketLineWriter, RecordFile, packet_lines};
-use crate::client::{
-    ClientNode, LiveConfig, LiveObserver, PacketObserver, ProgressCounters, RunResults, StopSignal, Workload,
-};
+use crate::client::{ClientNode, LiveFigures, PacketObserver, RunResults, StopSignal, Workload};
 use crate::io::clock::{ClockMonitor, wall_clock};
 use crate::io::stop::StopToken;
 use crate::io::udp::{DriverStats, NodeThread};
@@ -17,9 +15,6 @@ use crate::time::Time;
 
 /// Interval between two looks at an active run.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Passes the packet events of a run to the packet lines and to the live view.
-pub type RunObserver = (Option<PacketLineSender>, Option<LiveObserver>);
 
 /// What an active run prints: packet lines and the live view.
 #[derive(Default)]
@@ -41,27 +36,20 @@ impl ClientArgs {
         self.run_record.create(self.limits())
     }
 
-    /// Creates the outputs of a run of `total` packets against `target`, and the observer that feeds them.
-    pub fn run_outputs(
-        &self,
-        target: &str,
-        total: Option<u64>,
-        config: LiveConfig,
-    ) -> Result<(RunObserver, RunOutputs), Failure> {
-        let is_shown = !are_notices_silenced();
-        let display = Display::choose(self.progress, self.json_lines, self.color).filter(|_| is_shown);
-        let view = display.map(|display| LiveView::new(target, total, config, display));
-        let (live_observer, view) = view.unzip();
+    /// Creates the outputs of a run of `total` packets, and the observer that feeds the packet lines.
+    pub fn run_outputs(&self, total: Option<u64>) -> Result<(Option<PacketLineSender>, RunOutputs), Failure> {
+        let is_silent = are_notices_silenced();
+        let view = if is_silent { None } else { LiveView::new(self.progress, self.json_lines, total) };
         let file = self.run_record.create(self.limits())?;
         let lines = (self.json_lines || file.is_some()).then(|| packet_lines(self.json_lines, file));
         let (line_sender, lines) = lines.unzip();
-        Ok(((line_sender, live_observer), RunOutputs { lines, view }))
+        Ok((line_sender, RunOutputs { lines, view }))
     }
 }
 
 /// Monitors a run from the main thread: live view, packet lines, jumps of the system clock.
 pub(super) struct RunMonitor<'a> {
-    live: &'a ProgressCounters,
+    live: &'a LiveFigures,
     clock: ClockMonitor,
     outputs: &'a mut RunOutputs,
 }
@@ -87,7 +75,7 @@ pub(super) struct FinishedClient<'a, S> {
 
 impl<'a> RunMonitor<'a> {
     /// Starts monitoring, before the run.
-    pub(super) fn start(live: &'a ProgressCounters, outputs: &'a mut RunOutputs) -> Self {
+    pub(super) fn start(live: &'a LiveFigures, outputs: &'a mut RunOutputs) -> Self {
         Self { live, clock: ClockMonitor::start(), outputs }
     }
 
@@ -101,11 +89,11 @@ impl<'a> RunMonitor<'a> {
     pub(super) fn poll_until(&mut self, stop: &StopToken, mut finished_within: impl FnMut(Duration) -> bool) {
         while !finished_within(POLL_INTERVAL) {
             if let Some(view) = &mut self.outputs.view {
-                view.update(self.live);
+                view.update(&self.live.snapshot());
             }
             self.clock.sample();
             if let Some(lines) = &mut self.outputs.lines {
-                lines.write_queued(self.live.counting_started());
+                lines.write_queued(self.live.snapshot().started_at);
                 if lines.reader_closed() {
                     // The reader has closed the pipe, as with `| head`. With --count 0, the run would never end.
                     stop.request(StopSignal::Interrupt);
@@ -122,7 +110,7 @@ impl<'a> RunMonitor<'a> {
         let clock = clock.finish();
         let unix_ns = wall_clock(Time::ZERO).unix_ns.cast_unsigned();
         if let Some(lines) = &mut lines {
-            lines.write_queued(live.counting_started());
+            lines.write_queued(live.snapshot().started_at);
             if lines.dropped() > 0 {
                 print_notice(&format!(
                     "{} lines were dropped: the reader of standard output is too slow",

@@ -16,7 +16,6 @@ use crate::cli::baseline::planned_duration;
 use crate::cli::output::Failure;
 use crate::cli::target::MoqtTarget;
 use crate::cli::values::TimeSpan;
-use crate::client::LiveConfig;
 use crate::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
 use crate::client::{RunKind, StopSignal, StreamKind};
 use crate::io::moqt::client::{ClientThread, ClientThreadResult};
@@ -213,10 +212,6 @@ impl ClientArgs {
         self.baseline.check_plan(run_kind, StreamKind::Ping, RunTransport::Moqt(target.transport), planned)?;
         self.files.remove_stale()?;
 
-        let title = match run_kind {
-            RunKind::Probe => format!("probe of {name}"),
-            RunKind::Send => format!("send to {name}"),
-        };
         let run_config = MoqtRunConfig {
             run_kind,
             target: name,
@@ -230,17 +225,9 @@ impl ClientArgs {
         let track = if has_broadcasts { run_config.broadcast_track.clone() } else { config.track_path.to_string() };
         let results = MoqtResults::new(target.transport, track, per_group);
         let total = config.group_count.map(|count| count.saturating_mul(per_group));
-        let live_config = LiveConfig {
-            evaluated_stream: StreamKind::Ping,
-            timeout: run_config.timeout,
-            first_reply_timeout: Duration::ZERO,
-            server_delay: None,
-            replies_expected: true,
-            has_levels: false,
-        };
-        let (observer, mut outputs) = self.run_outputs(&title, total, live_config)?;
+        let (observer, mut outputs) = self.run_outputs(total)?;
         let frames = FrameTracker::new(run_config, results, Box::new(observer));
-        let live = frames.progress();
+        let live = frames.live_figures();
         let mut monitor = RunMonitor::start(&live, &mut outputs);
         let default_limits = SessionLimits::default();
         let wait_for = self.wait_for.map(|wait| wait.0);

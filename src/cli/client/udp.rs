@@ -84,7 +84,7 @@ impl ClientArgs {
         final_observer: &mut dyn PacketObserver,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
-        let live = client.progress();
+        let live = client.live_figures();
         let follow_address =
             self.network.socket_options()?.local_address.is_none_or(|address| address.ip().is_unspecified());
         let options = DriverOptions {

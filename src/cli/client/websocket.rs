@@ -15,7 +15,6 @@ use crate::cli::baseline::planned_duration;
 use crate::cli::options::credentials::read_secret_text;
 use crate::cli::output::Failure;
 use crate::cli::values::ByteSize;
-use crate::client::LiveConfig;
 use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};
 use crate::client::{RunKind, RunResults, StreamKind};
 use crate::client::{WebSocketFailure, WebSocketResults};
@@ -339,15 +338,13 @@ impl ClientArgs {
             loss_report_nonce: None,
             loss_direction: false,
         };
-        let title = plan.urls.first().map(ToString::to_string).unwrap_or_default();
-        let title = format!("probe of {title}");
-        let (observer, mut outputs) = self.run_outputs(&title, count, LiveConfig::from(&config))?;
+        let (observer, mut outputs) = self.run_outputs(count)?;
         let client: WebSocketProber = ClientNode::new(
             config,
             WebSocketWorkload::new(connections.request_matcher(plan), count, interval),
             Box::new(observer),
         );
-        let live = client.progress();
+        let live = client.live_figures();
         let monitor = RunMonitor::start(&live, &mut outputs);
         let running = connections
             .spawn(client, stop.clone(), self.spin)
