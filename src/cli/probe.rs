@@ -168,10 +168,9 @@ impl Args {
             loss_direction: self.client.loss_direction.is_enabled(),
         };
         let probe_config = ProbeConfig { stream_kind, count, interval: self.interval.0, payload_len };
-        let (observer, mut outputs) = self.client.run_outputs(count)?;
+        let (observer, monitor) = self.client.monitor_run(count)?;
         let client = ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(observer));
-        let mut finished = self.client.run_client(client, target, &mut outputs, &mut (), stop)?;
-        finished.record = outputs.into_file();
+        let finished = self.client.run_client(client, target, monitor, &mut (), stop)?;
         self.client.report(finished.with_interval(self.interval.0), color)
     }
 

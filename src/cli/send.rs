@@ -142,19 +142,18 @@ impl Args {
         let (speaker_observer, speaker) = self.playback.start(form)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form, self.client.waveform_use())?;
         let config = self.run_config(&target);
-        let (line_sender, mut outputs) = self.client.run_outputs(packets)?;
+        let (line_sender, monitor) = self.client.monitor_run(packets)?;
 
         let client = ClientNode::new(
             config,
             AudioWorkload::new(form, source),
             Box::new(((recorder_queue, speaker_observer), line_sender)),
         );
-        let mut finished = self.client.run_client(client, target, &mut outputs, &mut recorder, stop)?;
+        let mut finished = self.client.run_client(client, target, monitor, &mut recorder, stop)?;
 
         finish_playback(speaker, &mut finished, stop);
         let device_lost = device_lost_error(&finished.run);
         self.recording.finish(recorder, self.source_name(&finished.run), &mut finished);
-        finished.record = outputs.into_file();
         let error = &mut finished.error;
         // After an interrupt, do not wait for standard input, which may never end.
         let reader = reader.filter(|_| finished.run.interrupted.is_none());

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::connection_results::{MoqtConnectTimes, MoqtFailure, MoqtResults};
 use super::hosts::Hosts;
-use super::results::{LiveFigures, LiveSnapshot, PacketObserver, RunKind, RunResults, StopSignal, StreamKind};
+use super::live_figures::{LiveFigures, LiveSnapshot};
+use super::results::{PacketObserver, RunKind, RunResults, StopSignal, StreamKind};
 use super::sent_packets::{ROUND_TRIPS_PER_SECOND, ReceivedReply, SentPackets};
 use crate::moqt::SessionCounters;
 use crate::moqt::client::{FIRST_GROUP_SEQUENCE, MoqtClientEvent, MoqtRunOutcome};

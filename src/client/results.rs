@@ -2,7 +2,6 @@
 //! A [`PacketObserver`] receives the events of single packets, for recordings, audio analysis and JSON lines.
 
 use std::borrow::Cow;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -417,51 +416,6 @@ pub struct PlaybackResults {
     pub failure: Option<String>,
     /// Statistics of the jitter buffer.
     pub jitter_buffer_stats: JitterBufferStats,
-}
-
-/// Figures of an active run, for the live view and the packet lines. `docs/measuring.md` defines them.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct LiveSnapshot {
-    /// When counting started: time zero of relative times in the output. `None` while waiting for the server.
-    pub started_at: Option<Time>,
-    /// Packets of the evaluated stream that were sent.
-    pub sent: u64,
-    /// Packets that this host did not send.
-    pub not_sent: u64,
-    /// Whether replies are expected.
-    pub replies_expected: bool,
-    /// The sent packets before the first packet that may still get a reply in time.
-    pub known: u64,
-    /// Packets of `known` without a reply.
-    pub lost: u64,
-    /// Packets that were lost upstream before the last response to `--loss-direction`.
-    pub lost_upstream: Option<u64>,
-    /// Round trip of the last reply, in nanoseconds.
-    pub rtt_ns: Option<i64>,
-    /// 99th percentile of the round trips so far, in nanoseconds.
-    pub rtt_p99_ns: Option<i64>,
-    /// Whether the round trips include the delay of the server, because it is not known.
-    pub includes_server_delay: bool,
-    /// Total length of the pauses of this host, in nanoseconds.
-    pub paused_ns: u64,
-}
-
-/// The newest snapshot of a run. The thread of the run never waits for the reader.
-#[derive(Debug, Default)]
-pub struct LiveFigures(Mutex<LiveSnapshot>);
-
-impl LiveFigures {
-    /// Replaces the snapshot, unless it is being read.
-    pub(super) fn publish(&self, snapshot: LiveSnapshot) {
-        if let Ok(mut newest) = self.0.try_lock() {
-            *newest = snapshot;
-        }
-    }
-
-    /// The newest snapshot.
-    pub fn snapshot(&self) -> LiveSnapshot {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Outcome of a sent packet, or of a received datagram that matches a sent packet.

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::RunConfig;
 use super::hosts::ServerResults;
+use super::live_figures::{LiveFigures, LiveSnapshot};
 use super::loss_report::LossReportRequester;
 use super::results::PacketObserver;
-use super::results::{AudioResults, LiveFigures, LiveSnapshot, RunKind, RunResults, StreamKind, WaitResult};
+use super::results::{AudioResults, RunKind, RunResults, StreamKind, WaitResult};
 use super::sent_packets::{PacketTracker, ReceivedReply, parse_reply};
 use crate::node::{DriverWaker, Node, Receive, SendStatus, Transmit, TransmitSink};
 use crate::stats::StreamStats;

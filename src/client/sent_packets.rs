@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::RunConfig;
 use super::hosts::{HostLog, Hosts, Unanswered};
-use super::results::{LiveSnapshot, PacketEvent, PacketObserver, PacketOutcome, SentAudio, StreamKind};
+use super::live_figures::{LiveCounts, LiveSnapshot};
+use super::results::{PacketEvent, PacketObserver, PacketOutcome, SentAudio, StreamKind};
 use crate::node::{SendStatus, Transmit, TransmitSink};
 use crate::stats::{FinalOutcome, History, PacingStats, Reordering, StreamStats};
 use crate::time::{MIN_PAUSE, Time, saturating_nanos};
@@ -27,9 +28,6 @@ pub(super) const ROUND_TRIPS_PER_SECOND: usize = 512;
 
 /// The same for each other stream of a run. `send` sends one LATENCY_PING and one KEEPALIVE per second.
 const OTHER_ROUND_TRIPS_PER_SECOND: usize = 4;
-
-/// Time between two computations of the percentile in the live view, which read the whole histogram.
-const PERCENTILE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Seconds of round trips for which memory is allocated in advance, while it is not known whether the server paused.
 const UNVERIFIED_SECONDS: usize = 4;
@@ -309,6 +307,10 @@ struct SentPacket {
 }
 
 impl SentPacket {
+    fn was_sent(&self) -> bool {
+        !matches!(self.state, PacketState::NotSent)
+    }
+
     fn is_unanswered(&self) -> bool {
         matches!(self.state, PacketState::InFlight { .. })
     }
@@ -333,28 +335,6 @@ pub(super) struct SentPackets {
     unverified: VecDeque<(Time, Time)>,
     pub(super) stats: StreamStats,
     live: LiveCounts,
-}
-
-/// What the live view shows in addition to the statistics.
-#[derive(Default)]
-struct LiveCounts {
-    /// Index of the first packet that is not counted: it may still get a reply in time.
-    next: u64,
-    /// Counted packets, except those that were not sent.
-    known: u64,
-    /// Counted packets without a reply.
-    lost: u64,
-    last_rtt: Option<i64>,
-    p99: Option<i64>,
-    next_percentile: Time,
-}
-
-impl LiveCounts {
-    fn count(&mut self, packet: &SentPacket) {
-        self.next += 1;
-        self.known += u64::from(!matches!(packet.state, PacketState::NotSent));
-        self.lost += u64::from(packet.is_unanswered());
-    }
 }
 
 impl SentPackets {
@@ -458,7 +438,7 @@ impl SentPackets {
         // There is no reply to a packet that was not sent, or not yet.
         let is_sent = |index: &u64| {
             let packet = &self.packets[(*index - self.first_index) as usize];
-            !matches!(packet.state, PacketState::NotSent) && packet.sent_at <= reply.received_at
+            packet.was_sent() && packet.sent_at <= reply.received_at
         };
         let Some(index) = self.index_of(reply.sequence).filter(is_sent) else {
             self.on_unmatched();
@@ -542,24 +522,12 @@ impl SentPackets {
             && let Some(packet) = self.packets.get((self.live.next - self.first_index) as usize)
             && (!packet.is_unanswered() || now >= packet.sent_at.max(resumed_at) + timeout)
         {
-            self.live.count(packet);
+            self.live.count(packet.was_sent(), packet.is_unanswered());
         }
-        if now >= self.live.next_percentile {
-            self.live.next_percentile = now + PERCENTILE_INTERVAL;
-            self.live.p99 = self.stats.rtt.percentile_if_enough(0.99).map(|p99| p99 + self.stats.rtt_baseline());
-        }
-        let path_time = |rtt: i64| rtt.saturating_sub(server_delay.unwrap_or(0));
         LiveSnapshot {
-            sent: self.stats.sent,
-            not_sent: self.stats.not_sent,
             replies_expected: self.first_reply_timeout.is_some(),
-            known: self.live.known,
-            lost: self.live.lost,
-            rtt_ns: self.live.last_rtt.map(path_time),
-            rtt_p99_ns: self.live.p99.map(path_time),
-            includes_server_delay: server_delay.is_none(),
             paused_ns: this_host.total_ns,
-            ..LiveSnapshot::default()
+            ..self.live.snapshot(now, &self.stats, server_delay)
         }
     }
 
@@ -645,8 +613,8 @@ impl SentPackets {
         let Some(packet) = self.packets.pop_front() else { return };
         let SentPacket { due, sent_at, state } = packet;
         let index = self.first_index;
-        if self.live.next == index {
-            self.live.count(&packet);
+        if self.live.next == index && self.first_reply_timeout.is_some() {
+            self.live.count(packet.was_sent(), packet.is_unanswered());
         }
         self.first_index += 1;
         self.reordering.discard_before(self.first_index);

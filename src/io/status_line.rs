@@ -78,8 +78,7 @@ impl StatusLine {
             _ => SPINNER,
         };
         bar.set_style(ProgressStyle::with_template(template).expect("the templates are valid"));
-        bar.set_message(message);
-        bar.set_position(position);
+        bar.clone().with_message(message).set_position(position);
         return_cursor();
     }
 }

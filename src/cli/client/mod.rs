@@ -218,10 +218,10 @@ pub struct FinishedRun {
 }
 
 impl FinishedRun {
-    /// A run of this process, without waveforms and without a record.
-    pub fn new(run: RunResults, error: Option<anyhow::Error>) -> Self {
+    /// A run of this process, without waveforms.
+    pub fn new(run: RunResults, error: Option<anyhow::Error>, record: Option<RecordFile>) -> Self {
         let run = RunResults { origin: run_origin::of_this_process(), ..run };
-        Self { run, error, picture: None, record: None }
+        Self { run, error, picture: None, record }
     }
 
     /// Adds the interval between the packets, requests or groups of the run.
