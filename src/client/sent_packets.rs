@@ -192,11 +192,11 @@ impl PacketTracker {
         interrupted: Option<(Time, Duration)>,
         observer: &mut dyn PacketObserver,
     ) -> [StreamStats; 3] {
-        let SentPacketsByStream { audio, ping, keepalive } = streams;
-        let streams = [audio, ping, keepalive];
-        let overdue: Vec<_> = streams.iter().flat_map(|stream| stream.overdue(interrupted)).collect();
+        let overdue: Vec<_> = streams.all().into_iter().flat_map(|stream| stream.overdue(interrupted)).collect();
         let mut outcomes = hosts.attribute_all(&overdue).into_iter();
-        streams.map(|stream| stream.finish(interrupted, &mut outcomes, hosts, observer))
+        let mut finish = |stream: SentPackets| stream.finish(interrupted, &mut outcomes, hosts, observer);
+        let SentPacketsByStream { audio, ping, keepalive } = streams;
+        [finish(audio), finish(ping), finish(keepalive)]
     }
 
     /// Whether every expected reply arrived.

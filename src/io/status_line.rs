@@ -31,6 +31,10 @@ fn shown() -> MutexGuard<'static, Option<ProgressBar>> {
     SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates are valid")
+}
+
 /// Moves the cursor to the first column. In the last column, a typed character would move the cursor to the next row.
 fn return_cursor() {
     _ = io::stderr().write_all(b"\r");
@@ -77,7 +81,7 @@ impl StatusLine {
             _ if position > 0 && bar.length().is_some() => BAR,
             _ => SPINNER,
         };
-        bar.set_style(ProgressStyle::with_template(template).expect("the templates are valid"));
+        bar.set_style(style(template));
         bar.clone().with_message(message).set_position(position);
         return_cursor();
     }

@@ -267,22 +267,18 @@ fn plain_progress_prints_a_line_each_10_seconds_without_a_terminal() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let runs = [
-        (
-            "probe --embedded --interval 10ms --duration 10500ms --json --progress plain".to_owned(),
-            "lost 0 (0 %), round trip ",
-        ),
+        ("probe --embedded --interval 10ms --duration 10500ms --json --progress plain".to_owned(), "lost 0 (0 %), "),
         (format!("probe {address} --wait-for 10500ms --progress plain"), "waiting for the first reply\n"),
         ("probe --embedded --interval 10ms --duration 10500ms --json --progress plain --quiet".to_owned(), ""),
         ("probe --embedded --interval 10ms --duration 10500ms --json".to_owned(), ""),
     ];
     at_once(runs, |(line, expected)| {
         let stderr = run(&line).stderr;
-        match expected {
-            "" => assert_eq!(stderr, "", "{line}"),
-            _ => {
-                let text = stderr.strip_prefix("jamjam-dev: 1").expect("a line").split_once(" s: ").expect("seconds").1;
-                assert!(text.starts_with(expected) && stderr.lines().count() == 1, "{line}: {stderr}");
-            }
+        if expected.is_empty() {
+            assert_eq!(stderr, "", "{line}");
+            return;
         }
+        let text = stderr.strip_prefix("jamjam-dev: 1").expect("a line").split_once(" s: ").expect("seconds").1;
+        assert!(text.starts_with(expected) && stderr.lines().count() == 1, "{line}: {stderr}");
     });
 }
