@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(figures(Some(193), &RUNNING), expected);
         assert_eq!(figures(None, &RUNNING), expected);
         let split = LiveSnapshot { lost: 3, lost_upstream: Some(4), includes_server_delay: true, ..RUNNING };
-        assert_eq!(figures(None, &split), "lost 3 (1.6 %), upstream 3, echo time 161.0 µs, p99 201.8 µs, sent 192");
+        assert_eq!(figures(None, &split), "lost 3 (1.57 %), upstream 3, echo time 161.0 µs, p99 201.8 µs, sent 192");
     }
 
     #[test]
