@@ -11,7 +11,6 @@ use super::output::{Failure, print_notice};
 use super::target::{MoqtTarget, ProbeTarget, UdpTarget};
 use super::this_machine::ThisMachineArgs;
 use super::values::{ByteSize, TimeSpan, parse_count};
-use crate::client::LiveConfig;
 use crate::client::{ClientNode, ProbeConfig, ProbeWorkload, RunConfig};
 use crate::client::{RunKind, StreamKind};
 use crate::io::stop::StopToken;
@@ -104,7 +103,7 @@ impl Args {
     /// Probes until finished or `stop` is requested.
     pub fn run(mut self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         self.to = self.to.or(self.target.take());
-        self.client.prepare_output(color);
+        self.client.prepare_output();
         let (json, _) = self.client.json_format();
         if let Some(code) = self.this_machine.run(json, color, stop)? {
             return Ok(code);
@@ -169,11 +168,9 @@ impl Args {
             loss_direction: self.client.loss_direction.is_enabled(),
         };
         let probe_config = ProbeConfig { stream_kind, count, interval: self.interval.0, payload_len };
-        let title = format!("probe of {}", target.name);
-        let (observer, mut outputs) = self.client.run_outputs(&title, count, LiveConfig::from(&config))?;
+        let (observer, monitor) = self.client.monitor_run(count)?;
         let client = ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(observer));
-        let mut finished = self.client.run_client(client, target, &mut outputs, &mut (), stop)?;
-        finished.record = outputs.into_file();
+        let finished = self.client.run_client(client, target, monitor, &mut (), stop)?;
         self.client.report(finished.with_interval(self.interval.0), color)
     }
 

@@ -18,7 +18,6 @@ use super::client::{ClientArgs, transaction_seed};
 use super::output::{Failure, HEADING_LIMITS, print_notice};
 use super::target::{MoqtTarget, SendTarget};
 use super::values::TimeSpan;
-use crate::client::LiveConfig;
 use crate::client::{AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, RunConfig};
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::read_ahead::{self, ReaderThread};
@@ -96,7 +95,7 @@ impl Args {
             max_clips: self.max_clips,
             max_silence: self.max_silence.map(|TimeSpan(time)| time),
         };
-        self.client.prepare_output(color);
+        self.client.prepare_output();
         if let Some(code) = self.capture.list_devices(self.client.json_format())? {
             return Ok(code);
         }
@@ -144,21 +143,18 @@ impl Args {
         let (speaker_observer, speaker) = self.playback.start(form)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form, self.client.waveform_use())?;
         let config = self.run_config(&target);
-        let title = format!("send to {}", target.name);
-        let live_config = LiveConfig { has_levels: true, ..LiveConfig::from(&config) };
-        let (run_observer, mut outputs) = self.client.run_outputs(&title, packets, live_config)?;
+        let (line_sender, monitor) = self.client.monitor_run(packets)?;
 
         let client = ClientNode::new(
             config,
             AudioWorkload::new(form, source),
-            Box::new(((recorder_queue, speaker_observer), run_observer)),
+            Box::new(((recorder_queue, speaker_observer), line_sender)),
         );
-        let mut finished = self.client.run_client(client, target, &mut outputs, &mut recorder, stop)?;
+        let mut finished = self.client.run_client(client, target, monitor, &mut recorder, stop)?;
 
         finish_playback(speaker, &mut finished, stop);
         let device_lost = device_lost_error(&finished.run);
         self.recording.finish(recorder, self.source_name(&finished.run), &mut finished);
-        finished.record = outputs.into_file();
         let error = &mut finished.error;
         // After an interrupt, do not wait for standard input, which may never end.
         let reader = reader.filter(|_| finished.run.interrupted.is_none());

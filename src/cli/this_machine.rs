@@ -7,9 +7,10 @@ use anyhow::Context;
 use clap::{Arg, ColorChoice};
 
 use super::options::network::HEADING_LOCAL_SYSTEM;
-use super::output::{Failure, ViewLine, can_draw_view, draw_view, erase_view, print};
+use super::output::{Failure, print};
 use super::values::{DEFAULT_SIGNALING_PORT, use_color};
 use crate::io::machine::{self, KernelFiles, TimingRun};
+use crate::io::status_line::StatusLine;
 use crate::io::stop::StopToken;
 use crate::report::machine::MachineReport;
 use crate::{moqt, wire};
@@ -73,9 +74,10 @@ impl ThisMachineArgs {
 
 /// Waits for the end of the measurement. Shows on a terminal that it is active.
 fn wait_with_progress(run: &TimingRun) {
-    if can_draw_view() {
-        draw_view(&[ViewLine::plain("measuring timers and send calls")]);
+    let status = StatusLine::new(None);
+    while !run.finished_within(POLL_INTERVAL) {
+        if let Some(status) = &status {
+            status.draw(0, "measuring timers and send calls".to_owned());
+        }
     }
-    while !run.finished_within(POLL_INTERVAL) {}
-    erase_view();
 }

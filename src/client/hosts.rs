@@ -54,7 +54,7 @@ pub(super) struct HostLog {
     /// The newest pauses, oldest first.
     pauses: VecDeque<Pause>,
     count: u64,
-    total_ns: u64,
+    pub(super) total_ns: u64,
     /// Dropped datagrams that are not attributed to a packet.
     dropped: u64,
     dropped_total: u64,

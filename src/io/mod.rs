@@ -18,6 +18,7 @@ pub mod recorder;
 pub mod resolve;
 pub mod signaling;
 pub mod sound;
+pub mod status_line;
 pub mod stop;
 pub mod tls;
 pub mod udp;

@@ -13,6 +13,7 @@ use anyhow::{Context, anyhow};
 use clap::{Arg, ColorChoice};
 
 use super::baseline::BaselineArgs;
+use super::live_view::Progress;
 use super::options::impairment::ImpairmentArgs;
 use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
@@ -148,19 +149,13 @@ pub struct ClientArgs {
     #[command(flatten)]
     pub files: ReportFileArgs,
 
-    /// Print a line per second if there is no terminal
-    ///
-    /// On a terminal, a view of the active run is shown on standard error without this option. It is erased when the run ends.
-    #[arg(long, hide_short_help = true, help_heading = HEADING_REPORT)]
-    progress: bool,
+    /// How to show an active run on standard error
+    #[arg(long, hide_short_help = true, value_enum, default_value_t, value_name = "WHEN", help_heading = HEADING_REPORT)]
+    progress: Progress,
 
     /// Print only the report and errors
     #[arg(short, long, help_heading = HEADING_REPORT)]
     quiet: bool,
-
-    /// When to use colors: the option of the whole program.
-    #[arg(skip)]
-    color: ColorChoice,
 
     /// Local sockets.
     #[command(flatten)]
@@ -223,10 +218,10 @@ pub struct FinishedRun {
 }
 
 impl FinishedRun {
-    /// A run of this process, without waveforms and without a record.
-    pub fn new(run: RunResults, error: Option<anyhow::Error>) -> Self {
+    /// A run of this process, without waveforms.
+    pub fn new(run: RunResults, error: Option<anyhow::Error>, record: Option<RecordFile>) -> Self {
         let run = RunResults { origin: run_origin::of_this_process(), ..run };
-        Self { run, error, picture: None, record: None }
+        Self { run, error, picture: None, record }
     }
 
     /// Adds the interval between the packets, requests or groups of the run.
@@ -250,9 +245,8 @@ impl FinishedRun {
 }
 
 impl ClientArgs {
-    /// Applies --quiet and --color. Called before the first notice.
-    pub fn prepare_output(&mut self, color: ColorChoice) {
-        self.color = color;
+    /// Applies --quiet. Called before the first notice.
+    pub fn prepare_output(&self) {
         if self.quiet {
             silence_notices();
         }

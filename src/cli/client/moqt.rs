@@ -10,13 +10,13 @@ use bytes::Bytes;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
-use super::monitor::{MonitorResult, RunMonitor};
+use super::monitor::MonitorResult;
 use super::{ClientArgs, FinishedRun, udp_only_error};
 use crate::cli::baseline::planned_duration;
 use crate::cli::output::Failure;
+use crate::cli::packet_lines::PacketLineWriter;
 use crate::cli::target::MoqtTarget;
 use crate::cli::values::TimeSpan;
-use crate::client::LiveConfig;
 use crate::client::{FrameTracker, MoqtFailure, MoqtResults, MoqtRunConfig};
 use crate::client::{RunKind, StopSignal, StreamKind};
 use crate::io::moqt::client::{ClientThread, ClientThreadResult};
@@ -211,10 +211,6 @@ impl ClientArgs {
         self.baseline.check_plan(run_kind, StreamKind::Ping, RunTransport::Moqt(target.transport), planned)?;
         self.files.remove_stale()?;
 
-        let title = match run_kind {
-            RunKind::Probe => format!("probe of {name}"),
-            RunKind::Send => format!("send to {name}"),
-        };
         let run_config = MoqtRunConfig {
             run_kind,
             target: name,
@@ -228,18 +224,9 @@ impl ClientArgs {
         let track = if has_broadcasts { run_config.broadcast_track.clone() } else { config.track_path.to_string() };
         let results = MoqtResults::new(target.transport, track, per_group);
         let total = config.group_count.map(|count| count.saturating_mul(per_group));
-        let live_config = LiveConfig {
-            evaluated_stream: StreamKind::Ping,
-            timeout: run_config.timeout,
-            first_reply_timeout: Duration::ZERO,
-            server_delay: None,
-            replies_expected: true,
-            has_levels: false,
-        };
-        let (observer, mut outputs) = self.run_outputs(&title, total, live_config)?;
+        let (observer, mut monitor) = self.monitor_run(total)?;
         let frames = FrameTracker::new(run_config, results, Box::new(observer));
-        let live = frames.progress();
-        let mut monitor = RunMonitor::start(&live, &mut outputs);
+        let live = frames.live_figures();
         let default_limits = SessionLimits::default();
         let wait_for = self.wait_for.map(|wait| wait.0);
         let connect_timeout = self.connect_timeout().unwrap_or(default_limits.setup_timeout);
@@ -267,7 +254,7 @@ impl ClientArgs {
         let mut client = client.context("cannot start a thread").map_err(Failure::unusable)?;
         if let Some(print) = print {
             monitor = monitor.without_view();
-            monitor.poll_until(stop, |timeout| {
+            monitor.poll_until(&live, stop, |timeout| {
                 let received = echoes.recv_timeout(timeout);
                 if let Ok(text) = &received {
                     print(text);
@@ -276,7 +263,7 @@ impl ClientArgs {
             });
         } else {
             drop(echoes);
-            monitor.poll_until(stop, |timeout| client.finished_within(timeout));
+            monitor.poll_until(&live, stop, |timeout| client.finished_within(timeout));
         }
         let ClientThreadResult { mut frame_tracker, error, readiness_wait } = client.join();
         if let Some(server) = embedded {
@@ -288,12 +275,12 @@ impl ClientArgs {
                 .on_connection_failed(failure.map_err(|error| cannot_connect(error, &target, &verifier, stop))?);
         }
         let interrupted = stop.signal().filter(|_| frame_tracker.is_interrupted());
-        let MonitorResult { clock: clock_jumps, unix_ns, mut lines } = monitor.finish();
+        let MonitorResult { clock: clock_jumps, unix_ns, mut lines } = monitor.finish(&live);
         let mut run = frame_tracker.into_results(interrupted, &mut lines);
         run.readiness_wait = readiness_wait;
         run.host_timing = Some(HostTiming { clock_jumps, ..HostTiming::default() });
         run.started_unix_ms = unix_ns.saturating_sub(run.duration_ns) / 1_000_000;
-        Ok(FinishedRun { record: outputs.into_file(), ..FinishedRun::new(run, None) })
+        Ok(FinishedRun::new(run, None, lines.and_then(PacketLineWriter::into_file)))
     }
 }
 

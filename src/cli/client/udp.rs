@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Context;
 
-use super::monitor::{RunMonitor, RunOutputs};
+use super::monitor::RunMonitor;
 use super::{ClientArgs, FinishedRun};
 use crate::cli::options::impairment::{OutcomeLogFile, PreparedEcho};
 use crate::cli::options::room_target::JoinedRoom;
@@ -80,11 +80,11 @@ impl ClientArgs {
         &self,
         client: ClientNode<S>,
         target: ConnectedTarget,
-        outputs: &mut RunOutputs,
+        monitor: RunMonitor,
         final_observer: &mut dyn PacketObserver,
         stop: &StopToken,
     ) -> Result<FinishedRun, Failure> {
-        let live = client.progress();
+        let live = client.live_figures();
         let follow_address =
             self.network.socket_options()?.local_address.is_none_or(|address| address.ip().is_unspecified());
         let options = DriverOptions {
@@ -93,18 +93,17 @@ impl ClientArgs {
             backend: Backend::from(self.driver),
             follow_address,
         };
-        let monitor = RunMonitor::start(&live, outputs);
         let running = udp::spawn_node("client", target.bound.socket, client, stop.clone(), options)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
-        let mut finished = monitor.wait(running, stop);
+        let mut finished = monitor.wait(&live, running, stop);
         let port_unreachable = finished.tally.port_unreachable;
         let mut error = target.background.end();
         let result = std::mem::replace(&mut finished.tally.result, Ok(()));
         error = result.context("cannot read from the socket").err().or(error);
-        let mut run = finished.into_run(&target.name, stop, final_observer);
+        let (mut run, record) = finished.into_run(&target.name, stop, final_observer);
         run.port_unreachable = port_unreachable;
-        Ok(FinishedRun::new(run, error))
+        Ok(FinishedRun::new(run, error, record))
     }
 
     fn connect_socket(&self, address: SocketAddr) -> Result<BoundSocket, Failure> {

@@ -9,13 +9,11 @@ use clap::builder::NonEmptyStringValueParser;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Map;
 
-use super::monitor::RunMonitor;
 use super::{ClientArgs, FinishedRun, udp_only_error};
 use crate::cli::baseline::planned_duration;
 use crate::cli::options::credentials::read_secret_text;
 use crate::cli::output::Failure;
 use crate::cli::values::ByteSize;
-use crate::client::LiveConfig;
 use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};
 use crate::client::{RunKind, RunResults, StreamKind};
 use crate::client::{WebSocketFailure, WebSocketResults};
@@ -311,7 +309,7 @@ impl ClientArgs {
                 let timeout_ns = saturating_nanos(self.timeout());
                 let late_after_ns = self.late_after.map(|late| saturating_nanos(late.0));
                 let run = RunResults { started_unix_ms: clock::unix_ms(), websocket, timeout_ns, late_after_ns, ..run };
-                FinishedRun { record: self.empty_record()?, ..FinishedRun::new(run, None) }
+                FinishedRun::new(run, None, self.empty_record()?)
             }
         };
         finished.run.readiness_wait = wait;
@@ -339,21 +337,18 @@ impl ClientArgs {
             loss_report_nonce: None,
             loss_direction: false,
         };
-        let title = plan.urls.first().map(ToString::to_string).unwrap_or_default();
-        let title = format!("probe of {title}");
-        let (observer, mut outputs) = self.run_outputs(&title, count, LiveConfig::from(&config))?;
+        let (observer, monitor) = self.monitor_run(count)?;
         let client: WebSocketProber = ClientNode::new(
             config,
             WebSocketWorkload::new(connections.request_matcher(plan), count, interval),
             Box::new(observer),
         );
-        let live = client.progress();
-        let monitor = RunMonitor::start(&live, &mut outputs);
+        let live = client.live_figures();
         let running = connections
             .spawn(client, stop.clone(), self.spin)
             .context("cannot start a thread")
             .map_err(Failure::unusable)?;
-        let mut finished = monitor.wait(running, stop);
+        let mut finished = monitor.wait(&live, running, stop);
         let mut websocket = results;
         websocket.clock_offset = finished.client.workload().clock_offset();
         websocket.server_error = finished.client.workload().server_error().map(str::to_owned);
@@ -368,8 +363,8 @@ impl ClientArgs {
             }
         }
         let url = plan.urls.first().map(ToString::to_string).unwrap_or_default();
-        let run = RunResults { websocket: Some(websocket), ..finished.into_run(&url, stop, &mut ()) };
-        Ok(FinishedRun { record: outputs.into_file(), ..FinishedRun::new(run, run_error) })
+        let (run, record) = finished.into_run(&url, stop, &mut ());
+        Ok(FinishedRun::new(RunResults { websocket: Some(websocket), ..run }, run_error, record))
     }
 }
 

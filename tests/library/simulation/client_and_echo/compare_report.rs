@@ -46,8 +46,8 @@ pub(crate) fn client(
     let ended = ended.expect("the simulation ran until every client had ended");
     let mut closing = facts.recorder.clone();
     let started = match &node {
-        Participant::Sender(node) => node.progress().counting_started(),
-        Participant::Prober(node) => node.progress().counting_started(),
+        Participant::Sender(node) => node.live_figures().snapshot().started_at,
+        Participant::Prober(node) => node.live_figures().snapshot().started_at,
         Participant::Echo(_) => None,
     };
     let (interrupted, run) = match node {
