@@ -252,8 +252,8 @@ pub struct ReturnRecording(WavFile);
 
 impl ReturnRecording {
     /// Creates the file.
-    pub fn create(path: &Path, format: WavSampleFormat, config: AudioStreamConfig) -> io::Result<Self> {
-        WavFile::create(path, format, config.channels, config).map(Self)
+    pub fn create(path: &Path, config: AudioStreamConfig) -> io::Result<Self> {
+        WavFile::create(path, config.channels, config).map(Self)
     }
 
     fn on_returned(&mut self, index: u64, samples: &[f32]) {
@@ -280,8 +280,8 @@ pub struct StereoRecording {
 
 impl StereoRecording {
     /// Creates the file. If the packets are stereo, sent and returned audio are each averaged to mono.
-    pub fn create(path: &Path, format: WavSampleFormat, config: AudioStreamConfig) -> io::Result<Self> {
-        let file = WavFile::create(path, format, STEREO_CHANNELS, config)?;
+    pub fn create(path: &Path, config: AudioStreamConfig) -> io::Result<Self> {
+        let file = WavFile::create(path, STEREO_CHANNELS, config)?;
         Ok(Self { file, channels: usize::from(config.channels.max(1)), mono: Vec::new() })
     }
 
@@ -309,10 +309,12 @@ impl StereoRecording {
     }
 }
 
+/// Format of recordings.
+const FORMAT: WavSampleFormat = WavSampleFormat::F32;
+
 /// A WAV file that is written by seeking: packets in any order, each at its position. Gaps in the file contain zeros, which are silence.
 struct WavFile {
     file: File,
-    format: WavSampleFormat,
     rate: u32,
     channels: u16,
     /// Samples per channel in each packet except the last.
@@ -362,7 +364,7 @@ impl std::error::Error for RecordingError {}
 
 impl WavFile {
     /// Creates the file with a header.
-    fn create(path: &Path, format: WavSampleFormat, channels: u16, config: AudioStreamConfig) -> io::Result<Self> {
+    fn create(path: &Path, channels: u16, config: AudioStreamConfig) -> io::Result<Self> {
         let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
         // Rejects pipes and terminals before the run.
         if !file.metadata()?.is_file() {
@@ -372,10 +374,9 @@ impl WavFile {
             ));
         }
         let AudioStreamConfig { sample_rate, frame_samples, .. } = config;
-        file.write_all(&wav_header(format, sample_rate, channels, 0))?;
+        file.write_all(&wav_header(FORMAT, sample_rate, channels, 0))?;
         Ok(Self {
             file,
-            format,
             rate: sample_rate,
             channels,
             frame_samples,
@@ -389,7 +390,7 @@ impl WavFile {
 
     /// Bytes per frame.
     fn frame_bytes(&self) -> u64 {
-        u64::from(self.channels) * self.format.bytes_per_sample() as u64
+        u64::from(self.channels) * FORMAT.bytes_per_sample() as u64
     }
 
     /// Maximum number of samples per channel in a WAV file, which has 32-bit lengths.
@@ -410,7 +411,7 @@ impl WavFile {
     fn write_channel(&mut self, index: u64, channel: usize, samples: &[f32]) {
         self.encode(samples);
         self.write_at(index, samples.len() as u64, |wav, start| {
-            let (frame, sample) = (wav.frame_bytes() as usize, wav.format.bytes_per_sample());
+            let (frame, sample) = (wav.frame_bytes() as usize, FORMAT.bytes_per_sample());
             let len = samples.len() * frame;
             wav.interleaved.clear();
             wav.file.seek(start)?;
@@ -426,7 +427,7 @@ impl WavFile {
 
     fn encode(&mut self, samples: &[f32]) {
         self.bytes.clear();
-        self.format.encode(samples, &mut self.bytes);
+        FORMAT.encode(samples, &mut self.bytes);
     }
 
     /// Calls `write` with the position of a packet in the file. A packet that would end beyond the maximum length is left out. `samples` is
@@ -436,7 +437,7 @@ impl WavFile {
         if position.saturating_add(samples) > self.max_samples() {
             self.packets_left_out += 1;
         } else if self.error.is_none() {
-            let start = SeekFrom::Start(self.format.header_len() as u64 + position * self.frame_bytes());
+            let start = SeekFrom::Start(FORMAT.header_len() as u64 + position * self.frame_bytes());
             match write(self, start) {
                 Ok(()) => self.written_samples = self.written_samples.max(position + samples),
                 Err(error) => self.error = Some(error),
@@ -465,10 +466,9 @@ impl WavFile {
 
     fn write_header(&mut self, samples: u64) -> io::Result<()> {
         let data = samples * self.frame_bytes();
-        // An odd number of bytes is followed by a pad byte.
-        self.file.set_len(self.format.header_len() as u64 + data + data % 2)?;
+        self.file.set_len(FORMAT.header_len() as u64 + data)?;
         self.file.rewind()?;
-        self.file.write_all(&wav_header(self.format, self.rate, self.channels, data as u32))?;
+        self.file.write_all(&wav_header(FORMAT, self.rate, self.channels, data as u32))?;
         self.file.sync_all()
     }
 }

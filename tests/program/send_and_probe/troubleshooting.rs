@@ -681,7 +681,7 @@ fn every_moqt_symptom_has_its_message() {
                 "cannot use moqt://…: certificate not trusted: self-signed or unknown CA; … then give --cert-sha256",
                 || probe(&ScriptedServer::start([]).url, &[]),
             ),
-            ("rejected the WebTransport session: HTTP status 404; the path must be the server's --moqt-path", || {
+            ("rejected the WebTransport session: HTTP status 404; our server has the path /echo", || {
                 let server = own_server::Server::start(Duration::ZERO);
                 probe(format!("https://127.0.0.1:{}/wrong", server.port), &["--insecure"])
             }),
@@ -777,7 +777,7 @@ fn every_room_symptom_has_its_message() {
                 });
                 join(server, "jam", &[])
             }),
-            ("room `jam` needs a password; give --password or --password-file", || {
+            ("room `jam` needs a password; give --password-file", || {
                 let server = Signaling::start_signaling(&[]);
                 let _member = SignalingMember::with_room(server.address, "jam", Some("secret"));
                 join(server.address, "jam", &[])
