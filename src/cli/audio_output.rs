@@ -22,7 +22,7 @@ use crate::io::stop::StopToken;
 use crate::report::html;
 use crate::report::run_record::AudioPicture;
 
-const HEADING_PLAYBACK: &str = "Playback";
+const HEADING: &str = "Returned audio";
 
 /// The default size of the device buffer is at least this number of frames.
 const MIN_DEVICE_BUFFER_FRAMES: u32 = 256;
@@ -34,14 +34,14 @@ pub struct PlaybackArgs {
     ///
     /// If you also send from a microphone, wear headphones to avoid feedback. DEVICE is a number or a unique part of a name from
     /// --list-devices. Without DEVICE, the default device is used.
-    #[arg(long, value_name = "DEVICE", num_args = 0..=1, require_equals = true, help_heading = HEADING_PLAYBACK)]
-    play: Option<Option<String>>,
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = HEADING)]
+    play: Option<String>,
 
     /// Time to wait for slow packets: 0 to 1s or auto
     ///
     /// A packet that is slower than the fastest packets by more than this time can arrive too late to be
     /// played. With auto, the value adapts to recent packets.
-    #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", help_heading = HEADING_PLAYBACK)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION|auto", default_value_t, requires = "play", help_heading = HEADING)]
     jitter_buffer: JitterBuffer,
 }
 
@@ -86,10 +86,10 @@ impl PlaybackArgs {
         form: AudioStreamConfig,
         device_buffer: Option<u32>,
     ) -> Result<Option<(SpeakerObserver, Speaker)>, Failure> {
-        let Some(device) = &self.play else { return Ok(None) };
+        let Some(device) = self.play.as_deref() else { return Ok(None) };
+        let device = Some(device).filter(|device| !device.is_empty());
         let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--play"));
-        let device = sound::select_device(DeviceDirection::Output, device.as_deref(), None, form.sample_rate)
-            .map_err(unusable)?;
+        let device = sound::select_device(DeviceDirection::Output, device, None, form.sample_rate).map_err(unusable)?;
         let (name, config) = (device.name().to_owned(), *device.config());
         let packet_frames = u64::from(form.frame_samples) * u64::from(config.rate) / u64::from(form.sample_rate.max(1));
         let requested =
@@ -119,21 +119,19 @@ pub fn finish_playback(speaker: Option<Speaker>, finished: &mut FinishedRun, sto
     }
 }
 
-const HEADING_RECORD: &str = "Recording";
-
 /// Options for recordings.
 #[derive(Debug, clap::Args)]
 pub struct RecordingArgs {
     /// Write the returned audio to this WAV file
     ///
     /// Lost packets become silence.
-    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_RECORD)]
+    #[arg(long, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
     record: Option<OutputFile>,
 
     /// Write sent (left) and returned (right) audio to this WAV file
     ///
     /// In the file, each returned packet starts at the same time as the matching sent packet. Stereo audio is mixed to mono first.
-    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING_RECORD)]
+    #[arg(long, hide_short_help = true, value_name = "FILE", value_parser = output_file_parser(), help_heading = HEADING)]
     record_both: Option<OutputFile>,
 }
 

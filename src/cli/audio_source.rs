@@ -63,7 +63,7 @@ pub struct SourceArgs {
     #[arg(long, hide_short_help = true, value_name = "N|forever", default_value = "1", conflicts_with_all = ["tone", "mic"], help_heading = HEADING_AUDIO)]
     repeat: Repeat,
 
-    /// Packet length in samples or as a duration (2.5ms)
+    /// Packet length: samples or time
     #[arg(long, value_name = "SAMPLES|DURATION", default_value = "128", help_heading = HEADING_AUDIO)]
     frame_size: FrameSize,
 
@@ -146,17 +146,10 @@ impl FrameSize {
 }
 
 /// A WAV file or standard input.
-pub type WavReader = Box<dyn Read + Send>;
+type WavReader = Box<dyn Read + Send>;
 
-/// Audio that is ready to send.
-pub struct PreparedSource {
-    /// The payloads.
-    pub payloads: PayloadReader<WavReader>,
-    /// Format of the payloads.
-    pub form: AudioStreamConfig,
-    /// Number of packets, if known.
-    pub packets: Option<u64>,
-}
+/// The payloads of a file or a tone.
+pub type FilePayloads = PayloadReader<WavReader>;
 
 /// How audio is split into packets.
 pub struct PacketLayout {
@@ -170,7 +163,7 @@ pub struct PacketLayout {
 
 impl SourceArgs {
     /// Opens the file or prepares the tone, and prints how it is converted.
-    pub fn open(&self) -> Result<PreparedSource, Failure> {
+    pub fn open(&self) -> Result<(FilePayloads, PacketLayout), Failure> {
         match (self.path(), self.tone) {
             (Some(path), _) => self.open_file(path),
             (None, Some(hz)) => self.open_tone(hz),
@@ -198,7 +191,7 @@ impl SourceArgs {
         self.path().filter(is_file).map_or_else(|| self.name(), |path| file_name(&path.to_string_lossy()))
     }
 
-    fn open_file(&self, path: &Path) -> Result<PreparedSource, Failure> {
+    fn open_file(&self, path: &Path) -> Result<(FilePayloads, PacketLayout), Failure> {
         let from_stdin = path.as_os_str() == "-";
         let name = self.name();
         if from_stdin && !matches!(self.repeat, Repeat::Times(1)) {
@@ -262,7 +255,7 @@ impl SourceArgs {
         self.prepare(AudioInput::Wav { stream, reopen }, (format.sample_rate, format.channels), rate, channels, samples)
     }
 
-    fn open_tone(&self, hz: f64) -> Result<PreparedSource, Failure> {
+    fn open_tone(&self, hz: f64) -> Result<(FilePayloads, PacketLayout), Failure> {
         let channels = if self.channels == Some(2) { ChannelLayout::Stereo } else { ChannelLayout::Mono };
         let tone = Tone::new(hz, SAMPLE_RATE, channels.count(), TONE_AMPLITUDE);
         self.prepare(AudioInput::Tone(tone), (SAMPLE_RATE, channels.count()), SAMPLE_RATE, channels, None)
@@ -275,10 +268,10 @@ impl SourceArgs {
         rate: u32,
         channels: ChannelLayout,
         samples: Option<u64>,
-    ) -> Result<PreparedSource, Failure> {
-        let PacketLayout { packetizer, form, packets } = self.packet_layout(input_format, rate, channels, samples)?;
-        let payloads = PayloadReader::new(input, packetizer).context(self.name()).map_err(Failure::unusable)?;
-        Ok(PreparedSource { payloads, form, packets })
+    ) -> Result<(FilePayloads, PacketLayout), Failure> {
+        let layout = self.packet_layout(input_format, rate, channels, samples)?;
+        let payloads = PayloadReader::new(input, layout.packetizer).context(self.name()).map_err(Failure::unusable)?;
+        Ok((payloads, layout))
     }
 
     /// The value of --channels.
@@ -372,8 +365,6 @@ fn open(path: &Path) -> Result<(WavReader, bool), Failure> {
     Ok((Box::new(BufReader::new(file)), is_file))
 }
 
-const HEADING_MIC: &str = "Microphone";
-
 /// Group of the options that use a sound device.
 pub const SOUND_DEVICE_GROUP: &str = "sound_device";
 
@@ -384,24 +375,16 @@ pub struct CaptureArgs {
     ///
     /// Sends until interrupted or until --duration has passed. DEVICE is a number or a unique part of a name from --list-devices. Without
     /// DEVICE, the default device is used.
-    #[arg(long, value_name = "DEVICE", num_args = 0..=1, require_equals = true, conflicts_with_all = ["file", "wav", "tone"], help_heading = HEADING_MIC)]
-    mic: Option<Option<String>>,
+    #[arg(long, value_name = "DEVICE", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["file", "wav", "tone"], help_heading = HEADING_AUDIO)]
+    mic: Option<String>,
 
     /// Device buffer size in frames [default: --frame-size; --play: at least 256]
-    #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = SOUND_DEVICE_GROUP, value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_MIC)]
+    #[arg(long, hide_short_help = true, value_name = "FRAMES", requires = SOUND_DEVICE_GROUP, value_parser = clap::value_parser!(u32).range(1..=MAX_DEVICE_BUFFER_FRAMES), help_heading = HEADING_AUDIO)]
     pub device_buffer: Option<u32>,
 
     /// Print the sound devices and exit
-    #[arg(long, help_heading = HEADING_MIC)]
+    #[arg(long, help_heading = HEADING_AUDIO)]
     pub list_devices: bool,
-}
-
-/// An opened microphone.
-pub struct CaptureSource {
-    /// The device.
-    pub microphone: Microphone,
-    /// How its audio is split into packets.
-    pub layout: PacketLayout,
 }
 
 impl CaptureArgs {
@@ -425,12 +408,13 @@ impl CaptureArgs {
         Ok(0)
     }
 
+    /// The selected device; `None` is the default device.
     fn device(&self) -> Option<&str> {
-        self.mic.as_ref()?.as_deref()
+        self.mic.as_deref().filter(|device| !device.is_empty())
     }
 
     /// Opens the device and prints its format and how its audio is converted.
-    pub fn open(&self, source: &SourceArgs) -> Result<CaptureSource, Failure> {
+    pub fn open(&self, source: &SourceArgs) -> Result<(Microphone, PacketLayout), Failure> {
         let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--mic"));
         let device = devices::select_device(DeviceDirection::Input, self.device(), source.channels(), SAMPLE_RATE)
             .map_err(unusable)?;
@@ -457,7 +441,7 @@ impl CaptureArgs {
                 config.rate
             ));
         }
-        Ok(CaptureSource { microphone, layout })
+        Ok((microphone, layout))
     }
 }
 

@@ -19,6 +19,7 @@ pub mod options {
     pub mod broadcast;
     pub mod credentials;
     pub mod impairment;
+    pub mod moqt_client;
     pub mod network;
     pub mod registration;
     pub mod room_target;
@@ -92,7 +93,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the subcommand until it finishes or `stop` is requested. Returns the exit code. `matches` tells where the values come from.
+    /// Runs the subcommand until it finishes or `stop` is requested. Returns the exit code. `matches` contains the sources of the values.
     pub fn run(self, matches: &ArgMatches, stop: &StopToken) -> Result<u8, Failure> {
         let matches = matches.subcommand().map_or(matches, |(_, matches)| matches);
         match (self.generate, self.command) {

@@ -25,29 +25,8 @@ use crate::moqt::{Transport, echo};
 const HEADING: &str = "MOQT";
 
 /// Options of the UDP echo, which --moqt-only disables.
-const UDP_OPTIONS: [&str; 21] = [
-    "port",
-    "host",
-    "delay",
-    "max_buffer",
-    "socket_buffer",
-    "spin",
-    "max_rate_per_source",
-    "limit_loopback",
-    "loss",
-    "burst_loss",
-    "drop_packets",
-    "jitter",
-    "reorder",
-    "duplicate",
-    "bandwidth",
-    "seed",
-    "outcome_log",
-    "outcome_log_max",
-    "signaling_url",
-    "with_signaling",
-    "room_name",
-];
+const UDP_OPTIONS: &str = "port host delay max_buffer socket_buffer spin max_rate_per_source limit_loopback loss burst_loss drop_packets \
+     jitter reorder duplicate bandwidth seed outcome_log outcome_log_max signaling_url with_signaling room_name";
 
 /// Group of the options that enable MOQT.
 const MOQT_GROUP: &str = "moqt_enabled";
@@ -63,7 +42,7 @@ pub struct MoqtArgs {
     moqt: Option<ListenHostPort>,
 
     /// Echo MOQT only, without the UDP echo
-    #[arg(long, conflicts_with_all = UDP_OPTIONS, help_heading = HEADING)]
+    #[arg(long, conflicts_with_all = UDP_OPTIONS.split(' '), help_heading = HEADING)]
     moqt_only: bool,
 
     /// Delay before a MOQT frame is returned

@@ -5,9 +5,10 @@ use clap::{ArgMatches, ColorChoice};
 use std::time::Duration;
 
 use super::baseline::planned_duration;
-use super::client::moqt::{HEADING_MOQT, MoqtRunPlan};
+use super::client::moqt::MoqtRunPlan;
 use super::client::websocket::WebSocketProbeArgs;
 use super::client::{ClientArgs, transaction_seed};
+use super::options::moqt_client::HEADING_MOQT;
 use super::options::network::HEADING_LOCAL_SYSTEM;
 use super::output::{Failure, print_notice};
 use super::plan::{Plan, UdpPeer};
@@ -132,23 +133,17 @@ impl Args {
         }
         self.client.baseline.load()?;
         match plan {
-            Plan::Udp { peer, stream } => self.run_udp(peer, stream, color, stop),
-            Plan::Moqt(to) => self.run_moqt(to, color, stop),
-            Plan::WebSocket(url) => self.run_websocket(url, color, stop),
-            Plan::Replay(record) => self.client.replay(record, RunKind::Probe, color),
+            Plan::Udp { peer, stream } => self.run_udp(peer, stream, stop),
+            Plan::Moqt(to) => self.run_moqt(to, stop),
+            Plan::WebSocket(url) => self.run_websocket(url, stop),
+            Plan::Replay(record) => self.client.replay(record, RunKind::Probe),
             Plan::ListRooms(url) => self.client.list_rooms(&url),
             Plan::Local(_) => this_machine::run(self.client.prints_json(), color, stop),
         }
     }
 
     /// Sends packets to `peer`.
-    fn run_udp(
-        &self,
-        peer: UdpPeer<'_>,
-        stream_kind: StreamKind,
-        color: ColorChoice,
-        stop: &StopToken,
-    ) -> Result<u8, Failure> {
+    fn run_udp(&self, peer: UdpPeer<'_>, stream_kind: StreamKind, stop: &StopToken) -> Result<u8, Failure> {
         let payload_len = self.size();
         if !payload_len.is_multiple_of(4) || payload_len > MAX_UDP_PAYLOAD - HEADER_LEN {
             return Err(Failure::usage(format!(
@@ -178,7 +173,7 @@ impl Args {
         let client = ClientNode::new(config, ProbeWorkload::new(probe_config), Box::new(observer));
         let mut finished = self.client.run_client(client, target, &mut outputs, &mut (), stop)?;
         finished.record = outputs.into_file();
-        self.client.report(finished.with_interval(self.interval.0), color)
+        self.client.report(finished.with_interval(self.interval.0))
     }
 
     /// Number of packets to send from --count and --duration; `None` for no limit. Without --count, --duration alone is the limit.
@@ -195,7 +190,7 @@ impl Args {
     }
 
     /// Sends groups to the MOQT echo server `to`, or to the embedded server if it is `None`.
-    fn run_moqt(&self, to: Option<&MoqtTarget>, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    fn run_moqt(&self, to: Option<&MoqtTarget>, stop: &StopToken) -> Result<u8, Failure> {
         let size = self.size();
         if size > MAX_BODY_BYTES {
             return Err(Failure::usage(format!("--size {size}: a MOQT frame has at most {MAX_BODY_BYTES} bytes")));
@@ -209,11 +204,11 @@ impl Args {
         };
         let plan = MoqtRunPlan { command: RunKind::Probe, to, config, print: None };
         let finished = self.client.run_moqt(plan, stop)?;
-        self.client.report(finished.with_interval(self.interval.0), color)
+        self.client.report(finished.with_interval(self.interval.0))
     }
 
     /// Probes a signaling server.
-    fn run_websocket(&self, url: WebSocketUrl, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    fn run_websocket(&self, url: WebSocketUrl, stop: &StopToken) -> Result<u8, Failure> {
         let socket_options = self.client.network.options_without_port("WebSocket")?;
         let target = self.dialect.probe_plan(url, self.client.room.room_name(), socket_options)?;
         if self.interval.0 < MIN_PUBLIC_SERVER_INTERVAL {
@@ -223,6 +218,6 @@ impl Args {
         }
         let count = self.packet_count()?;
         let finished = self.client.probe_websocket(&target, count, self.interval.0, stop)?;
-        self.client.report(finished.with_interval(self.interval.0), color)
+        self.client.report(finished.with_interval(self.interval.0))
     }
 }

@@ -9,9 +9,7 @@ use bytes::Bytes;
 use clap::{ArgGroup, ArgMatches, ColorChoice};
 
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
-use super::audio_source::{
-    CaptureArgs, CaptureSource, PacketLayout, PreparedSource, SOUND_DEVICE_GROUP, SourceArgs, device_lost_error,
-};
+use super::audio_source::{CaptureArgs, PacketLayout, SOUND_DEVICE_GROUP, SourceArgs, device_lost_error};
 use super::baseline::planned_duration;
 use super::client::moqt::MoqtRunPlan;
 use super::client::udp::ConnectedTarget;
@@ -21,7 +19,7 @@ use super::plan::{Plan, UdpPeer};
 use super::target::{MoqtTarget, Target};
 use super::values::TimeSpan;
 use crate::client::LiveConfig;
-use crate::client::{AudioStreamConfig, AudioWorkload, ClientNode, PayloadSource, RunConfig};
+use crate::client::{AudioWorkload, ClientNode, PayloadSource, RunConfig};
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::io::read_ahead::{self, ReaderThread};
 use crate::io::stop::StopToken;
@@ -34,7 +32,7 @@ use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
 
 const HEADING_TARGET: &str = "Target";
 
-/// Send a WAV file, a tone or microphone input as AUDIO packets and evaluate the returned audio
+/// Send a WAV file, a tone or a microphone as AUDIO packets, evaluate the replies
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new(SOUND_DEVICE_GROUP).args(["mic", "play"]).multiple(true)))]
 pub struct Args {
@@ -105,17 +103,17 @@ impl Args {
         plan.check_options(RunKind::Send, matches)?;
         self.client.baseline.load()?;
         match plan {
-            Plan::Udp { peer, .. } => self.send_audio(peer, color, stop),
-            Plan::Moqt(to) => self.send_texts(to, color, stop),
-            Plan::Replay(record) => self.client.replay(record, RunKind::Send, color),
+            Plan::Udp { peer, .. } => self.send_audio(peer, stop),
+            Plan::Moqt(to) => self.send_texts(to, stop),
+            Plan::Replay(record) => self.client.replay(record, RunKind::Send),
             Plan::ListRooms(url) => self.client.list_rooms(&url),
             Plan::WebSocket(_) | Plan::Local(_) => CaptureArgs::print_devices(self.client.json_format()),
         }
     }
 
     /// Sends audio to `peer`.
-    fn send_audio(&self, peer: UdpPeer<'_>, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        let PacketSource { source, reader, form, packets } = self.open_source()?;
+    fn send_audio(&self, peer: UdpPeer<'_>, stop: &StopToken) -> Result<u8, Failure> {
+        let (source, reader, PacketLayout { form, packets, .. }) = self.open_source()?;
         let payload = form.frame_samples as usize * usize::from(form.channels) * 4;
         if payload + HEADER_LEN > MAX_UNFRAGMENTED_PAYLOAD {
             print_notice(&format!(
@@ -153,7 +151,7 @@ impl Args {
             Err(cause) => *error = Some(anyhow!("cannot continue reading {}: {cause}", self.source.short_name())),
         }
         *error = device_lost.or(error.take());
-        self.client.report(finished, color)
+        self.client.report(finished)
     }
 
     /// Name of the source for reports, which do not contain folders of this machine.
@@ -163,13 +161,12 @@ impl Args {
     }
 
     /// Opens the source.
-    fn open_source(&self) -> Result<PacketSource, Failure> {
+    fn open_source(&self) -> Result<OpenedSource, Failure> {
         if self.capture.is_enabled() {
-            let CaptureSource { microphone, layout: PacketLayout { form, packets, .. } } =
-                self.capture.open(&self.source)?;
-            return Ok(PacketSource { source: Box::new(microphone), reader: None, form, packets });
+            let (microphone, layout) = self.capture.open(&self.source)?;
+            return Ok((Box::new(microphone), None, layout));
         }
-        let PreparedSource { payloads, form, packets } = self.source.open()?;
+        let (payloads, layout) = self.source.open()?;
         let (feed, reader) = read_ahead::spawn(payloads).context("cannot start a thread").map_err(Failure::unusable)?;
         if feed.is_empty() {
             drop(feed);
@@ -178,11 +175,11 @@ impl Args {
                 Ok(_) => anyhow!("nothing to send: {} contains no audio", self.source.name()),
             }));
         }
-        Ok(PacketSource { source: Box::new(feed), reader: Some(reader), form, packets })
+        Ok((Box::new(feed), Some(reader), layout))
     }
 
     /// Sends texts to the MOQT echo server `to` and prints the returned texts. If `to` is `None`, the embedded server is used.
-    fn send_texts(&self, to: Option<&MoqtTarget>, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    fn send_texts(&self, to: Option<&MoqtTarget>, stop: &StopToken) -> Result<u8, Failure> {
         if self.text.text.is_empty() {
             return Err(Failure::usage(
                 "nothing to send: give --text TEXT, or --text - for the lines of standard input. For audio, give a UDP target: \
@@ -193,7 +190,7 @@ impl Args {
         let mut print = |text: &Bytes| print_text(text, stop);
         let print: Option<&mut dyn FnMut(&Bytes)> = if self.client.prints_json() { None } else { Some(&mut print) };
         let finished = self.client.run_moqt(MoqtRunPlan { command: RunKind::Send, to, config, print }, stop)?;
-        self.client.report_to_stderr(finished, color)
+        self.client.report_to_stderr(finished)
     }
 
     fn run_config(&self, target: &ConnectedTarget) -> RunConfig {
@@ -212,16 +209,8 @@ impl Args {
     }
 }
 
-/// An opened source.
-struct PacketSource {
-    source: Box<dyn PayloadSource + Send>,
-    /// The thread that reads the file or generates the tone; `None` for a microphone.
-    reader: Option<ReaderThread>,
-    form: AudioStreamConfig,
-    packets: Option<u64>,
-}
-
-const HEADING_TEXT: &str = "Text messages to a MOQT echo server, instead of audio";
+/// An opened source, and the thread that reads the file or generates the tone.
+type OpenedSource = (Box<dyn PayloadSource + Send>, Option<ReaderThread>, PacketLayout);
 
 /// The value of --text that stands for the lines of standard input.
 const STDIN_MARKER: &str = "-";
@@ -235,14 +224,14 @@ const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(10);
 /// Texts to send.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TextArgs {
-    /// Text to send, or `-` for the lines of standard input
+    /// Text to send over MOQT, or `-` for the lines of standard input
     ///
     /// Prints each text when the server's echo of the text arrives. The option can be repeated.
-    #[arg(long, value_name = "TEXT", help_heading = HEADING_TEXT)]
+    #[arg(long, value_name = "TEXT", help_heading = HEADING_TARGET)]
     text: Vec<String>,
 
     /// Minimum interval between two texts
-    #[arg(short, long, hide_short_help = true, value_name = "DURATION", default_value_t = TimeSpan(DEFAULT_TEXT_INTERVAL), help_heading = HEADING_TEXT)]
+    #[arg(short, long, hide_short_help = true, value_name = "DURATION", default_value_t = TimeSpan(DEFAULT_TEXT_INTERVAL), help_heading = HEADING_TARGET)]
     interval: TimeSpan,
 }
 

@@ -149,7 +149,7 @@ impl Args {
         let listening = link_signal.deliver_on_signal(Arc::clone(&links));
         listening.context("cannot start a thread").map_err(Failure::unusable)?;
         let shutdown_timeout = ShutdownTimeout(shutdown_timeout);
-        let options = SignalingServerConfig { login, shutdown_timeout, ..options };
+        let options = SignalingServerConfig { login, shutdown_timeout, has_examples: true, ..options };
         let served = signaling::serve(listener, hub, options, stop);
         links.close();
         served.context("cannot start the event loop").map_err(Failure::unusable)?;

@@ -188,12 +188,6 @@ impl fmt::Display for UdpTarget {
     }
 }
 
-impl From<SocketAddr> for UdpTarget {
-    fn from(address: SocketAddr) -> Self {
-        Self { host: address.ip().to_string(), port: address.port() }
-    }
-}
-
 /// Host name of both loopback addresses.
 pub const LOCALHOST: &str = "localhost";
 

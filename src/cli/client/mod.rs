@@ -13,9 +13,9 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Arg, ColorChoice};
 
-use self::moqt::MoqtClientArgs;
 use super::baseline::BaselineArgs;
 use super::options::impairment::ImpairmentArgs;
+use super::options::moqt_client::MoqtClientArgs;
 use super::options::network::{HEADING_LOCAL_SYSTEM, NetworkArgs};
 use super::options::room_target::RoomTargetArgs;
 use super::output::Failure;
@@ -28,7 +28,7 @@ use super::run_origin;
 use super::run_record::{self, RunRecordArgs};
 use super::target::Target;
 use super::values::{ByteSize, Millis, Percent, ProfileName, TimeSpan, UdpDriver, parse_percent, use_color};
-use crate::client::{RunKind, RunResults, StreamKind};
+use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
 use crate::echo::DEFAULT_DELAY;
 use crate::io::os;
 use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
@@ -83,14 +83,14 @@ pub struct ClientArgs {
     /// Wait up to this long for the first reply
     ///
     /// Nothing is counted before the first reply.
-    #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
     pub wait_for: Option<TimeSpan>,
 
     /// Wait this long for missing replies [default: 2s]
     ///
     /// The time begins when the reply is expected: one smallest round-trip time after sending. Without --wait-for, this option also limits
     /// the time to connect over WebSocket and MOQT (at least 1 s; default: 5 s).
-    #[arg(long, value_name = "DURATION", help_heading = HEADING_TIMING)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", help_heading = HEADING_TIMING)]
     timeout: Option<TimeSpan>,
 
     /// Round-trip time above which a packet counts as late
@@ -197,19 +197,7 @@ pub struct ClientArgs {
 }
 
 /// Options that the short help of `send` and `probe` omits.
-const RARELY_USED: [&str; 11] = [
-    "delay",
-    "moqt",
-    "loss",
-    "burst_loss",
-    "drop_packets",
-    "jitter",
-    "reorder",
-    "duplicate",
-    "bandwidth",
-    "seed",
-    "outcome_log",
-];
+const RARELY_USED: &str = "delay moqt loss burst_loss drop_packets jitter reorder duplicate bandwidth seed outcome_log";
 
 /// Adapts an argument of `send` or `probe`. Their short help omits options that are rarely used there; the short help of `echo-server`
 /// contains these options. Options accept negative numbers, so that the error names the option. Positional arguments do not, because -4 and
@@ -217,7 +205,7 @@ const RARELY_USED: [&str; 11] = [
 pub fn adapt_argument(arg: Arg) -> Arg {
     let takes_value = arg.get_action().takes_values() && !arg.is_positional();
     let arg = if takes_value { arg.allow_negative_numbers(true) } else { arg };
-    let is_rare = RARELY_USED.contains(&arg.get_id().as_str());
+    let is_rare = RARELY_USED.split(' ').any(|option| arg.get_id() == option);
     if is_rare { arg.hide_short_help(true) } else { arg }
 }
 
@@ -273,7 +261,7 @@ impl ClientArgs {
     pub fn plan<'a>(&'a self, kind: RunKind, to: Option<&'a Target>, stream: StreamKind) -> Result<Plan<'a>, Failure> {
         let peer = match to {
             _ if self.run_record.replay.is_some() || self.room.list_rooms => None,
-            _ if self.embedded && self.moqt.is_embedded() => return Ok(Plan::Moqt(None)),
+            _ if self.embedded && self.moqt.moqt.is_some() => return Ok(Plan::Moqt(None)),
             _ if self.embedded => Some(UdpPeer::Embedded),
             Some(Target::Moqt(target)) => return Ok(Plan::Moqt(Some(target))),
             Some(Target::WebSocket(_)) if kind == RunKind::Send => {
@@ -283,7 +271,10 @@ impl ClientArgs {
                 ));
             }
             // The error must not repeat the text, which may contain a token.
-            Some(Target::WebSocket(url)) => return url.parse().map(Plan::WebSocket).map_err(websocket::url_error),
+            Some(Target::WebSocket(url)) => {
+                let url = url.parse().map_err(|error| Failure::usage(format!("--to: {error}")))?;
+                return Ok(Plan::WebSocket(url));
+            }
             Some(Target::Udp(target)) => Some(UdpPeer::Host(target)),
             None if self.room.room_name().is_some() => Some(UdpPeer::Room(self.room.url("--room")?)),
             None => {
@@ -356,7 +347,7 @@ impl ClientArgs {
     }
 
     /// Reports the recorded run of the file `record`. `command` is the subcommand.
-    pub fn replay(&self, record: &Path, command: RunKind, color: ColorChoice) -> Result<u8, Failure> {
+    pub fn replay(&self, record: &Path, command: RunKind) -> Result<u8, Failure> {
         let RecordedRun { options, run, error, audio } = run_record::read(record)?;
         if run.run_kind != command {
             let other = match run.run_kind {
@@ -371,7 +362,7 @@ impl ClientArgs {
         let report = self.baseline.report(&run, &limits);
         let error = error.map(|error| anyhow!(error));
         let files = self.files.write(&report, audio.as_ref(), error.as_ref());
-        self.print_report(&report, color)?;
+        self.print_report(&report)?;
         match error.or(files.err()) {
             Some(error) => Err(Failure::unusable(error)),
             None => Ok(report.exit_code()),
@@ -384,40 +375,49 @@ impl ClientArgs {
     }
 
     /// Prints a summary to standard error, or the report as JSON to standard output. Returns the exit code.
-    pub fn report_to_stderr(&self, finished: FinishedRun, color: ColorChoice) -> Result<u8, Failure> {
-        if self.prints_json() {
-            return self.report(finished, color);
-        }
-        let mut finished = finished;
-        let record = finished.finish_record();
-        let FinishedRun { run, error, picture, .. } = finished;
-        let report = self.baseline.report(&run, &self.limits());
-        let files = self.files.write(&report, picture.as_ref(), error.as_ref());
-        for line in text::brief(&report) {
-            print_message(&line);
-        }
-        exit_code(&run, &report, error.or(record.and(files).err()))
+    pub fn report_to_stderr(&self, finished: FinishedRun) -> Result<u8, Failure> {
+        self.conclude(finished, |report| {
+            if self.prints_json() {
+                return self.print_report(report);
+            }
+            for line in text::brief(report) {
+                print_message(&line);
+            }
+            Ok(())
+        })
     }
 
     /// Prints the report and returns the exit code, or the error of the run.
-    pub fn report(&self, mut finished: FinishedRun, color: ColorChoice) -> Result<u8, Failure> {
+    pub fn report(&self, finished: FinishedRun) -> Result<u8, Failure> {
+        self.conclude(finished, |report| self.print_report(report))
+    }
+
+    /// Writes all files and prints the report with `print`. Returns the exit code, or the first error.
+    fn conclude(
+        &self,
+        mut finished: FinishedRun,
+        print: impl FnOnce(&Report) -> Result<(), Failure>,
+    ) -> Result<u8, Failure> {
         let record = finished.finish_record();
         let FinishedRun { run, error, picture, .. } = finished;
         let report = self.baseline.report(&run, &self.limits());
         let files = self.files.write(&report, picture.as_ref(), error.as_ref());
-        self.print_report(&report, color)?;
-        exit_code(&run, &report, error.or(record.and(files).err()))
+        print(&report)?;
+        match error.or(record.and(files).err()) {
+            Some(error) => Err(Failure::unusable(error)),
+            None => Ok(run.interrupted.map_or_else(|| report.exit_code(), StopSignal::exit_code)),
+        }
     }
 
     /// Prints the report to standard output.
-    fn print_report(&self, report: &Report, color: ColorChoice) -> Result<(), Failure> {
+    fn print_report(&self, report: &Report) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
         let document = if self.json_lines {
             json::line(&crate::report::json::JsonLine::Report(Box::new(report.clone())))
         } else if self.json {
             json::document(report)
         } else {
-            let color = use_color(color, &stdout);
+            let color = use_color(self.color, &stdout);
             let print = if self.details { text::details } else { text::summary };
             let text = print(report, color);
             Ok(match os::terminal_width(&stdout) {
@@ -428,17 +428,6 @@ impl ClientArgs {
         let document = document.context("cannot convert the report to JSON").map_err(Failure::unusable)?;
         print(&mut stdout, document.trim_end()).map_err(Failure::unusable)
     }
-}
-
-/// The exit code of a run.
-fn exit_code(run: &RunResults, report: &Report, error: Option<anyhow::Error>) -> Result<u8, Failure> {
-    if let Some(error) = error {
-        return Err(Failure::unusable(error));
-    }
-    Ok(match run.interrupted {
-        Some(signal) => signal.exit_code(),
-        None => report.exit_code(),
-    })
 }
 
 /// Random bits for the transaction IDs of the queries to the server.

@@ -7,12 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
-use clap::ValueEnum;
-use clap::builder::PossibleValue;
 
 use super::monitor::{MonitorResult, RunMonitor};
 use super::{ClientArgs, FinishedRun};
 use crate::cli::baseline::planned_duration;
+use crate::cli::options::moqt_client::{MoqtClientArgs, TransportArg};
 use crate::cli::output::Failure;
 use crate::cli::target::MoqtTarget;
 use crate::cli::values::TimeSpan;
@@ -29,65 +28,10 @@ use crate::io::tls::self_signed::SelfSignedIssuer;
 use crate::io::tls::server::ServerIdentity;
 use crate::moqt::client::{FramePayload, MoqtClientConfig, MoqtClientEvent};
 use crate::moqt::version::PathFormat;
-use crate::moqt::{DEFAULT_PORT, MoqtVersion, SessionLimits, Transport, echo};
+use crate::moqt::{DEFAULT_PORT, SessionLimits, Transport, echo};
 use crate::report::baseline::RunTransport;
 use crate::report::text;
 use crate::stats::HostTiming;
-
-/// Help heading of the options for MOQT clients.
-pub const HEADING_MOQT: &str = "MOQT (with --to moqt:// or https://, or --embedded --moqt)";
-
-/// Transport below MOQT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TransportArg {
-    /// Raw QUIC
-    Quic,
-    /// Over HTTP/3
-    Webtransport,
-}
-
-impl ValueEnum for MoqtVersion {
-    fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        let rules = self.rules();
-        Some(PossibleValue::new(rules.name).help(rules.description))
-    }
-}
-
-/// Options for MOQT clients.
-#[derive(Clone, Debug, clap::Args)]
-pub struct MoqtClientArgs {
-    /// Embed a MOQT echo server (requires --embedded)
-    ///
-    /// The server uses raw QUIC, or WebTransport with --moqt=webtransport.
-    #[arg(long, value_name = "TRANSPORT", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "quic", requires = "embedded", help_heading = HEADING_MOQT)]
-    moqt: Option<TransportArg>,
-
-    /// Delay of the embedded MOQT server
-    #[arg(long, hide_short_help = true, value_name = "DURATION", default_value_t = TimeSpan(Duration::ZERO), help_heading = HEADING_MOQT)]
-    moqt_delay: TimeSpan,
-
-    /// MOQT version to offer [default: all]
-    ///
-    /// If all versions are offered, the server selects one.
-    #[arg(long, hide_short_help = true, value_name = "VERSION", value_enum, help_heading = HEADING_MOQT)]
-    moqt_version: Option<MoqtVersion>,
-}
-
-impl MoqtClientArgs {
-    /// Whether there is an embedded MOQT server.
-    pub fn is_embedded(&self) -> bool {
-        self.moqt.is_some()
-    }
-
-    /// The offered versions in order of preference.
-    fn offered_versions(&self) -> Vec<MoqtVersion> {
-        self.moqt_version.map_or_else(|| MoqtVersion::ALL.to_vec(), |version| vec![version])
-    }
-}
 
 /// Capacity of the queue of returned texts.
 const ECHO_QUEUE_CAPACITY: usize = 1_024;
@@ -110,12 +54,11 @@ impl ClientArgs {
         let socket_options = self.network.options_without_port("MOQT")?;
         let MoqtRunPlan { command: run_kind, to, config, print } = plan;
         let offered_versions = self.moqt.offered_versions();
-        let (target, name, trust, embedded) = match to {
-            Some(to) => (to.target.clone(), to.target.to_string(), self.room.trust_policy(), None),
-            None => {
-                let server = EmbeddedMoqtServer::start(&self.moqt)?;
-                (server.target.clone(), server.name.clone(), server.trust.clone(), Some(server))
-            }
+        let (target, name, trust, embedded) = if let Some(to) = to {
+            (to.target.clone(), to.target.to_string(), self.room.trust_policy(), None)
+        } else {
+            let server = EmbeddedMoqtServer::start(&self.moqt)?;
+            (server.target.clone(), server.name.clone(), server.trust.clone(), Some(server))
         };
         let recording_verifier =
             Arc::new(RecordingVerifier::new(trust.verifier().context("--ca").map_err(Failure::unusable)?));

@@ -229,7 +229,7 @@ impl WebSocketProbeArgs {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
-pub(super) fn url_error(error: UrlError) -> Failure {
+fn url_error(error: UrlError) -> Failure {
     Failure::usage(format!("--to: {error}"))
 }
 

@@ -34,7 +34,7 @@ pub struct ImpairmentArgs {
     #[arg(long, value_name = "P,R", value_parser = parse_burst, help_heading = HEADING)]
     burst_loss: Option<GilbertModel>,
 
-    /// Drop replies to these AUDIO packets, such as 10,20-25
+    /// Drop replies to AUDIO packets, such as 10,20-25
     #[arg(long, value_name = "LIST", help_heading = HEADING)]
     drop_packets: Option<SequenceSet>,
 

@@ -54,14 +54,14 @@ pub struct ConnectionLimitArgs {
     #[arg(long, hide_short_help = true, env = "RATE_LIMIT_CONNECTIONS", value_name = "RATE", value_parser = parse_request_rate, default_value_t = OrOff(Some(RequestRate(DEFAULT_CONNECTION_RATE))), help_heading = HEADING_LIMITS)]
     rate_limit_connections: OrOff<RequestRate>,
 
-    /// Take the client address from X-Forwarded-For [default: off]
+    /// Use X-Forwarded-For [default: off]
     ///
-    /// With a number N (1 without a value), the Nth entry from the right is used, if the peer is loopback. With networks, separated by
+    /// Takes the client address from this header. With a number N (1 without a value), the Nth entry from the right is used, if the peer is loopback. With networks, separated by
     /// commas, the header is also accepted from peers in these networks. The last entry outside of these networks is used.
     #[arg(long, env = "TRUST_PROXY", value_name = "HOPS|NETWORKS", value_parser = parse_trusted_proxies, num_args = 0..=1, default_missing_value = "1", help_heading = HEADING_LIMITS)]
     trust_proxy: Option<OrOff<TrustedProxies>>,
 
-    /// Origins of web pages that may connect [default: all]
+    /// Origins that may connect [default: all]
     ///
     /// Give the scheme and host without a path. Separate values with commas or repeat the option. Clients that send no Origin header
     /// are always accepted. Applies to WebSocket connections and to all HTTP requests that need no login, such as /auth/token and posts.

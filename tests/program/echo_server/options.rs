@@ -81,7 +81,8 @@ fn help_lists_every_option_with_its_default_and_variable() {
         assert!(after.starts_with([' ', '\n']), "{option}: {help}");
         // The help text of an option ends at the next option or heading. Options and headings are indented by at most six spaces.
         let is_next = |line: &&str| !line.is_empty() && !line.starts_with("          ");
-        let about: Vec<&str> = after.lines().take_while(|line| !is_next(line)).collect();
+        let (first, rest) = after.split_once('\n').unwrap();
+        let about: Vec<&str> = std::iter::once(first).chain(rest.lines().take_while(|line| !is_next(line))).collect();
         let words: Vec<&str> = about.iter().flat_map(|line| line.split_whitespace()).collect();
         for text in *expected_texts {
             assert!(words.join(" ").contains(text), "{option} without {text}: {about:?}");

@@ -188,7 +188,7 @@ fn other_members_receive_the_source_address_of_the_packets() {
 }
 
 #[test]
-fn password_is_read_from_the_command_line_or_a_file() {
+fn password_is_read_from_a_file() {
     let signaling = Server::start_signaling(&[]);
     let echo = Echo::correct();
     let _room_member = SignalingMember::with_address(signaling.address, "vault", Some("sesame"), echo.address);

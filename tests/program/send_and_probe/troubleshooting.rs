@@ -414,7 +414,7 @@ fn dialect_cases() -> Vec<Case> {
             ws(accepting(|_| ()), &["--dialect", "webrtc"])
         }),
         ("cannot join the room: Invalid room code: give the --room-code of a room that exists and is not full", || {
-            ws(Signaling::start_signaling(&[]).address, &["--code", "0000"])
+            ws(Signaling::start_signaling(&[]).address, &["--room-code", "0000"])
         }),
         ("the server accepts the connection but does not answer ListRooms with RoomList (no message arrived)", || {
             ws(accepting(|_| ()), &[])
@@ -785,7 +785,7 @@ fn every_room_symptom_has_its_message() {
             ("wrong password for room `jam`", || {
                 let server = Signaling::start_signaling(&[]);
                 let _member = SignalingMember::with_room(server.address, "jam", Some("secret"));
-                join(server.address, "jam", &["--password", "wrong"])
+                join(server.address, "jam", &["--password-file", "rustfmt.toml"])
             }),
             ("room `jam` has no other member to send to", || {
                 let server = accepting(|connection| {
