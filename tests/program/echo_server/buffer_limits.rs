@@ -91,10 +91,7 @@ fn full_buffer_drops_and_counts_audio_packets() {
     // Each packet counts as 1,100 bytes. One address may hold half of the limit, 953 packets, because 1,048,576 / 1,100 = 953.25.
     // One client may hold two fifths of the limit, 762 packets.
     let mut syncs = fill(&mut clients[0], 0..700);
-    for sequence in 0..260 {
-        clients[1].send(&audio(sequence, 988));
-    }
-    syncs += clients[1].sync();
+    syncs += fill(&mut clients[1], 0..260);
     let stopped = server.stop("TERM");
     let warnings = stopped.lines.iter().filter(|line| line.contains(" WARN echo: packets dropped ")).count();
     assert!((1..=3).contains(&warnings), "{:?}", stopped.lines);
