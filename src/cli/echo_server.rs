@@ -15,8 +15,8 @@ use super::options::registration::RegistrationArgs;
 use super::output::Failure;
 use super::server::{self, AddressFile, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
-    BitRate, ByteSize, ListenAddress, LogFormat, Millis, OrOff, OutputFile, PacketRate, TimeSpan, UdpDriver,
-    output_file_parser, parse_percent,
+    ByteSize, ListenAddress, LogFormat, Millis, OrOff, OutputFile, PacketRate, TimeSpan, UdpDriver, output_file_parser,
+    parse_percent,
 };
 use crate::address::Cidr;
 use crate::client::StopSignal;
@@ -39,6 +39,9 @@ const STATS_INTERVAL: Duration = Duration::from_secs(60);
 
 const HEADING_MEMORY: &str = "Memory and timing";
 const HEADING_LOG: &str = "Log";
+/// Bits of a packet for the limit on the bit rate.
+const LIMITED_PACKET_BITS: u64 = 8_000;
+
 const HEADING_PROTECTION: &str = "Protection";
 
 /// Run an echo server that returns AUDIO after a delay and can also echo MOQT
@@ -75,15 +78,9 @@ pub struct Args {
     /// Maximum memory for delayed packets, or off
     ///
     /// Each packet counts as its length plus 100 bytes, or plus 500 bytes with impairment or --outcome-log. Packets beyond the limit
-    /// are dropped and counted. One address (IPv6: /64) other than loopback may hold half.
+    /// are dropped and counted. One address (IPv6: /64) other than loopback may hold half, and one client (address and port) two fifths.
     #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = OrOff(BufferLimits::default().total.map(ByteSize)), help_heading = HEADING_MEMORY)]
     max_buffer: OrOff<ByteSize>,
-
-    /// Maximum memory for the delayed packets of one client, or off
-    ///
-    /// A client is identified by its address and port.
-    #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = OrOff(BufferLimits::default().per_client.map(ByteSize)), help_heading = HEADING_MEMORY)]
-    max_buffer_per_client: OrOff<ByteSize>,
 
     /// Receive buffer size to request from the kernel
     #[arg(long, hide_short_help = true, value_name = "SIZE", default_value_t = ByteSize(DEFAULT_RECEIVE_BUFFER as u64), help_heading = HEADING_MEMORY)]
@@ -116,7 +113,7 @@ pub struct Args {
     log_format: LogFormat,
 
     /// Interval of the statistics log line, or off
-    #[arg(long, value_name = "DURATION", default_value_t = OrOff(Some(TimeSpan(STATS_INTERVAL))), help_heading = HEADING_LOG)]
+    #[arg(long, hide_short_help = true, value_name = "DURATION", default_value_t = OrOff(Some(TimeSpan(STATS_INTERVAL))), help_heading = HEADING_LOG)]
     stats_interval: OrOff<TimeSpan>,
 
     #[command(flatten)]
@@ -129,8 +126,6 @@ pub struct Args {
 impl Args {
     /// Serves until `stop` is requested.
     pub fn run(self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
-        self.announce.validate()?;
-        self.reject_unused_options()?;
         let interval = match self.stats_interval.0 {
             Some(TimeSpan(Duration::ZERO)) => {
                 return Err(Failure::usage("--stats-interval 0 is invalid; give a duration such as 60s, or off"));
@@ -144,10 +139,7 @@ impl Args {
             return self.run_moqt(log, interval, stop);
         }
 
-        let buffer_limits = BufferLimits {
-            total: self.max_buffer.0.map(|ByteSize(size)| size),
-            per_client: self.max_buffer_per_client.0.map(|ByteSize(size)| size),
-        };
+        let buffer_limits = BufferLimits::with_total(self.max_buffer.0.map(|ByteSize(size)| size));
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
         let bound = self.bind()?;
         let memory_budget = self.memory.budget();
@@ -256,20 +248,6 @@ impl Args {
         Ok(0)
     }
 
-    /// If --moqt-only is given, rejects options that apply to the UDP echo.
-    fn reject_unused_options(&self) -> Result<(), Failure> {
-        // clap's `conflicts_with` is not used: it would also reject an empty ECHO_DELAY_MS and an explicit default delay.
-        let delay =
-            (self.delay != Millis(DEFAULT_DELAY)).then_some("--delay (or ECHO_DELAY_MS; for MOQT, use --moqt-delay)");
-        let first_given = self.impairment.first_given().or_else(|| self.announce.first_given()).or(delay);
-        match first_given.filter(|_| self.moqt.is_moqt_only()) {
-            Some(option) => Err(Failure::usage(format!(
-                "{option} applies to the UDP echo, which --moqt-only disables; omit one of them"
-            ))),
-            None => Ok(()),
-        }
-    }
-
     fn bind_metrics(&self) -> Result<Option<TcpListener>, Failure> {
         let Some(ListenAddress(address)) = self.metrics else { return Ok(None) };
         let listener = http::bind(address).with_context(|| format!("cannot listen on {address} for --metrics"));
@@ -321,15 +299,10 @@ fn parse_delay(text: &str) -> Result<Millis, ParseQuantityError> {
 pub struct AdmissionArgs {
     /// Maximum packets per second sent to one address, or off
     ///
-    /// For IPv6, a /64 counts as one address. Excess packets are dropped and counted.
+    /// The bit rate is also limited: to RATE packets of 1,000 bytes, including IP and UDP headers. For IPv6, a /64 counts as one address.
+    /// Excess packets are dropped and counted.
     #[arg(long, value_name = "RATE", default_value_t = OrOff(AdmissionConfig::default().max_packet_rate.map(PacketRate)), help_heading = HEADING_PROTECTION)]
     max_rate_per_source: OrOff<PacketRate>,
-
-    /// Maximum bit rate sent to one address (500kbit, 64mbit), or off
-    ///
-    /// The rate includes IP and UDP headers. For IPv6, a /64 counts as one address. Excess packets are dropped and counted.
-    #[arg(long, hide_short_help = true, alias = "max-bits-per-source", value_name = "BITRATE", default_value_t = OrOff(AdmissionConfig::default().max_bit_rate.map(BitRate)), help_heading = HEADING_PROTECTION)]
-    max_bitrate_per_source: OrOff<BitRate>,
 
     /// Reply only to these networks (192.0.2.0/24) or addresses
     ///
@@ -353,17 +326,13 @@ impl AdmissionArgs {
 
     /// The limits of the UDP echo, with a random hash key.
     pub fn admission_config(&self) -> Result<AdmissionConfig, Failure> {
-        let zero_rate =
-            |option: &str| Failure::usage(format!("--{option} 0 would drop every packet; give a rate, or off"));
-        if self.max_rate_per_source.0 == Some(PacketRate(0)) {
-            return Err(zero_rate("max-rate-per-source"));
-        }
-        if self.max_bitrate_per_source.0 == Some(BitRate(0)) {
-            return Err(zero_rate("max-bitrate-per-source"));
+        let max_packet_rate = self.max_rate_per_source.0.map(|PacketRate(rate)| rate);
+        if max_packet_rate == Some(0) {
+            return Err(Failure::usage("--max-rate-per-source 0 would drop every packet; give a rate, or off"));
         }
         Ok(AdmissionConfig {
-            max_packet_rate: self.max_rate_per_source.0.map(|PacketRate(rate)| rate),
-            max_bit_rate: self.max_bitrate_per_source.0.map(|BitRate(rate)| rate),
+            max_packet_rate,
+            max_bit_rate: max_packet_rate.map(|rate| rate.saturating_mul(LIMITED_PACKET_BITS)),
             allowed_networks: self.allow.clone(),
             limit_loopback: self.limit_loopback,
             hash_key: os::random_u64s(),

@@ -121,7 +121,7 @@ pub struct MemoryArgs {
     ///
     /// Data that does not fit is refused. An address (IPv6: /64) other than loopback may hold an eighth. Set the memory limit of the container
     /// or unit to this size plus 192 MiB.
-    #[arg(long, env = "MEMORY_BUDGET", value_name = "SIZE", default_value_t = OrOff(Some(ByteSize(DEFAULT_MEMORY_BUDGET))))]
+    #[arg(long, hide_short_help = true, env = "MEMORY_BUDGET", value_name = "SIZE", default_value_t = OrOff(Some(ByteSize(DEFAULT_MEMORY_BUDGET))))]
     memory_budget: OrOff<ByteSize>,
 }
 

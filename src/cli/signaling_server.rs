@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::ColorChoice;
+use clap::{ArgMatches, ColorChoice};
 use tracing::info;
 
-use super::environment::AddressSource;
+use super::environment::address_source;
 use super::login_link::{LinkDelivery, LinkSignal};
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
@@ -33,12 +33,6 @@ const HEADING_LOG: &str = "Log";
 /// Run a WebSocket signaling server for jamjam, WebRTC, broadcast rooms and control surfaces
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    // Records whether the values of the options `port` and `host` come from the environment. This field must precede the fields `port` and
-    // `host`. This field is filled from clap's `ArgMatches`. When clap fills the field of an option, clap removes the option from
-    // `ArgMatches`.
-    #[command(flatten)]
-    address_source: AddressSource,
-
     /// TCP port to listen on; 0 selects a free port
     ///
     /// If the environment variable PORT is unset or empty, the program reads the variable PORT_ENV instead.
@@ -76,8 +70,6 @@ pub struct Args {
     #[command(flatten)]
     limits: ConnectionLimitArgs,
 
-    // Records whether the options of `heartbeats` were given. This field must precede `heartbeats`. This field is filled from clap's
-    // `ArgMatches`. When clap fills the field of an option, clap removes the option from `ArgMatches`.
     #[command(flatten)]
     bbx: ControlSurfaceArgs,
 
@@ -89,10 +81,6 @@ pub struct Args {
 
     #[command(flatten)]
     login: LoginArgs,
-
-    /// Disable the example pages below /examples/
-    #[arg(long, hide_short_help = true, env = "NO_EXAMPLES")]
-    no_examples: bool,
 
     /// Log each message and change of state (level debug)
     ///
@@ -107,7 +95,7 @@ pub struct Args {
 
 impl Args {
     /// Serves until `stop` is requested.
-    pub fn run(self, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
+    pub fn run(self, matches: &ArgMatches, color: ColorChoice, stop: &StopToken) -> Result<u8, Failure> {
         if let Some(token) = self.broadcast.printed_token()? {
             println!("{token}");
             return Ok(0);
@@ -144,7 +132,7 @@ impl Args {
         address_file.write(address)?;
         let scheme = if identity.is_some() { "wss" } else { "ws" };
         let is_tls = identity.is_some();
-        info!(target: "signaling", "server listening on {scheme}://{address}{}", self.address_source.suffix());
+        info!(target: "signaling", "server listening on {scheme}://{address}{}", address_source(matches));
         if let Some(identity) = identity {
             identity.log("certificate in use");
         }
@@ -157,7 +145,7 @@ impl Args {
         let listening = link_signal.deliver_on_signal(Arc::clone(&links));
         listening.context("cannot start a thread").map_err(Failure::unusable)?;
         let shutdown_timeout = ShutdownTimeout(shutdown_timeout);
-        let options = SignalingServerConfig { login, shutdown_timeout, has_examples: !self.no_examples, ..options };
+        let options = SignalingServerConfig { login, shutdown_timeout, has_examples: true, ..options };
         let served = signaling::serve(listener, hub, options, stop);
         links.close();
         served.context("cannot start the event loop").map_err(Failure::unusable)?;

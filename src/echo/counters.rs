@@ -99,7 +99,7 @@ counters! {
     Counter dropped_repeated,
     /// Packets that exceed --max-rate-per-source.
     Counter dropped_packet_rate,
-    /// Packets that exceed --max-bitrate-per-source.
+    /// Packets that exceed the bit rate of --max-rate-per-source.
     Counter dropped_bit_rate,
     /// AUDIO packets dropped because of the memory limit for all clients.
     Counter dropped_buffer_full,

@@ -219,6 +219,9 @@ impl PacketObserver for Recorder {
     }
 }
 
+/// Format of recordings.
+const FORMAT: WavSampleFormat = WavSampleFormat::F32;
+
 const SENT_CHANNEL: usize = 0;
 const RETURNED_CHANNEL: usize = 1;
 
@@ -226,7 +229,6 @@ const RETURNED_CHANNEL: usize = 1;
 /// position of the sent packet. Gaps in the file contain zeros, which are silence.
 pub struct Recording {
     file: File,
-    format: WavSampleFormat,
     rate: u32,
     /// Channels of the file.
     channels: u16,
@@ -283,16 +285,16 @@ impl std::error::Error for RecordingError {}
 
 impl Recording {
     /// Creates a file for the returned audio.
-    pub fn of_returned(path: &Path, format: WavSampleFormat, config: AudioStreamConfig) -> io::Result<Self> {
-        Self::create(path, format, config, false)
+    pub fn of_returned(path: &Path, config: AudioStreamConfig) -> io::Result<Self> {
+        Self::create(path, config, false)
     }
 
     /// Creates a file for the sent audio (left) and the returned audio (right). Stereo packets are averaged to mono.
-    pub fn of_both(path: &Path, format: WavSampleFormat, config: AudioStreamConfig) -> io::Result<Self> {
-        Self::create(path, format, config, true)
+    pub fn of_both(path: &Path, config: AudioStreamConfig) -> io::Result<Self> {
+        Self::create(path, config, true)
     }
 
-    fn create(path: &Path, format: WavSampleFormat, config: AudioStreamConfig, has_both: bool) -> io::Result<Self> {
+    fn create(path: &Path, config: AudioStreamConfig, has_both: bool) -> io::Result<Self> {
         let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
         // Rejects pipes and terminals before the run.
         if !file.metadata()?.is_file() {
@@ -303,10 +305,9 @@ impl Recording {
         }
         let AudioStreamConfig { sample_rate, frame_samples, channels: packet_channels, .. } = config;
         let channels = if has_both { 2 } else { packet_channels };
-        file.write_all(&wav_header(format, sample_rate, channels, 0))?;
+        file.write_all(&wav_header(FORMAT, sample_rate, channels, 0))?;
         Ok(Self {
             file,
-            format,
             rate: sample_rate,
             channels,
             packet_channels,
@@ -323,7 +324,7 @@ impl Recording {
 
     /// Bytes per frame.
     fn frame_bytes(&self) -> u64 {
-        u64::from(self.channels) * self.format.bytes_per_sample() as u64
+        u64::from(self.channels) * FORMAT.bytes_per_sample() as u64
     }
 
     /// Maximum number of samples per channel in a WAV file, which has 32-bit lengths.
@@ -347,10 +348,10 @@ impl Recording {
     }
 
     fn write_at(&mut self, position: u64, side: usize, samples: &[f32]) -> io::Result<()> {
-        let start = SeekFrom::Start(self.format.header_len() as u64 + position * self.frame_bytes());
+        let start = SeekFrom::Start(FORMAT.header_len() as u64 + position * self.frame_bytes());
         self.bytes.clear();
         if !self.has_both {
-            self.format.encode(samples, &mut self.bytes);
+            FORMAT.encode(samples, &mut self.bytes);
             self.file.seek(start)?;
             return self.file.write_all(&self.bytes);
         }
@@ -362,8 +363,8 @@ impl Recording {
         } else {
             samples
         };
-        self.format.encode(mono, &mut self.bytes);
-        let (frame, sample) = (self.frame_bytes() as usize, self.format.bytes_per_sample());
+        FORMAT.encode(mono, &mut self.bytes);
+        let (frame, sample) = (self.frame_bytes() as usize, FORMAT.bytes_per_sample());
         let len = mono.len() * frame;
         self.interleaved.clear();
         self.file.seek(start)?;
@@ -398,10 +399,9 @@ impl Recording {
 
     fn write_header(&mut self, samples: u64) -> io::Result<()> {
         let data = samples * self.frame_bytes();
-        // An odd number of bytes is followed by a pad byte.
-        self.file.set_len(self.format.header_len() as u64 + data + data % 2)?;
+        self.file.set_len(FORMAT.header_len() as u64 + data)?;
         self.file.rewind()?;
-        self.file.write_all(&wav_header(self.format, self.rate, self.channels, data as u32))?;
+        self.file.write_all(&wav_header(FORMAT, self.rate, self.channels, data as u32))?;
         self.file.sync_all()
     }
 }

@@ -118,8 +118,8 @@ fn moqt_advice(failure: &ConnectionFailure, is_paused: bool) -> Option<&'static 
              it offers all versions in docs/moqt.md"
         }
         ("not_ready", _) => {
-            "the server speaks this MOQT version but does not echo this track. Check the URL. With gomoqt-2025-02, check that \
-             --moqt-track is under the prefix that the server subscribes to"
+            "the server speaks this MOQT version but does not echo this track. Check the URL. With gomoqt-2025-02, check that the server \
+             subscribes to the prefix of the track"
         }
         ("timed_out", _) => {
             "the report contains the results before the time-out. Try again, and report a bug if the time-out happens again"

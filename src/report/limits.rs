@@ -42,14 +42,6 @@ pub struct AudioLimits {
     pub max_silence: Option<Duration>,
 }
 
-impl AudioLimits {
-    /// Keeps the limits on the returned audio, and removes the limits on the sent audio.
-    #[must_use]
-    pub fn needing_replies(self) -> Self {
-        Self { max_gaps: self.max_gaps, ..Self::default() }
-    }
-}
-
 /// A purpose of a path, with limits. `docs/measuring.md` gives the sources of the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {

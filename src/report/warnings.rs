@@ -340,7 +340,7 @@ fn capture_warnings(capture: &CaptureFigures) -> Vec<Warning> {
     }
     if capture.xruns > 0 {
         let message = format!(
-            "the capture device or its driver lost audio of unknown length ({}): try a larger --mic-buffer",
+            "the capture device or its driver lost audio of unknown length ({}): try a larger --device-buffer",
             format_count(capture.xruns, "time")
         );
         found.push(Warning::new(WarningCode::CaptureXruns, message));
@@ -363,7 +363,7 @@ fn playback_warnings(playback: &PlaybackFigures) -> Vec<Warning> {
     }
     if playback.xruns > 0 {
         let times = format_count(playback.xruns, "time");
-        let message = format!("the playback device ran out of audio ({times}): try a larger --play-buffer");
+        let message = format!("the playback device ran out of audio ({times}): try a larger --device-buffer");
         found.push(Warning::new(WarningCode::PlaybackXruns, message));
     }
     if playback.late * 100 > playback.played * LATE_WARNING_PERCENT && playback.jitter_buffer_ms.is_some() {

@@ -56,7 +56,7 @@ pub enum RoomError {
         rooms: Vec<RoomInfo>,
     },
     /// The room needs a password, and none was given.
-    #[error("room `{0}` needs a password; give --password or --password-file")]
+    #[error("room `{0}` needs a password; give --password-file")]
     PasswordRequired(String),
     /// The password is wrong.
     #[error("wrong password for room `{0}`")]

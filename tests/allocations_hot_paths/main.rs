@@ -9,7 +9,6 @@ use jamjam_dev::audio::devices::DeviceSampleFormat;
 use jamjam_dev::audio::jitter_buffer::{self, JitterBuffer};
 use jamjam_dev::audio::quality::{self, Analyzer};
 use jamjam_dev::audio::spsc::{capture_ring, packet_ring};
-use jamjam_dev::audio::wav_writer::WavSampleFormat;
 use jamjam_dev::audio::waveform::Waveform;
 use jamjam_dev::client::{
     AudioStreamConfig, AudioWorkload, ClientNode, PacketEvent, PacketObserver, PacketOutcome, PayloadSource,
@@ -264,8 +263,8 @@ fn recorder_of_both_sides() -> usize {
     let analyzer = Analyzer::new(quality::PacketFormat { sample_rate: 48_000, channels: 2, frame_samples: 128 });
     let sinks = AudioSinks {
         analyzer,
-        recording: Some(Recording::of_returned(&create("returned"), WavSampleFormat::S24, form).expect("a file")),
-        both_recording: Some(Recording::of_both(&create("both"), WavSampleFormat::F32, form).expect("a file")),
+        recording: Some(Recording::of_returned(&create("returned"), form).expect("a file")),
+        both_recording: Some(Recording::of_both(&create("both"), form).expect("a file")),
         waveform: Some(Waveform::new(48_000, 2, 128, 0)),
     };
     let (mut recorder_input, test_recorder) = recorder::spawn(sinks, form).expect("a thread");

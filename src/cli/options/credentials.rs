@@ -251,13 +251,6 @@ impl TrustArgs {
         self.insecure
     }
 
-    /// If the user gave options of this struct, returns the name of the first one, for an error message.
-    pub fn first_given(&self) -> Option<&'static str> {
-        let given =
-            [("--ca", self.ca.is_some()), ("--cert-sha256", self.cert_sha256.is_some()), ("--insecure", self.insecure)];
-        given.into_iter().find_map(|(option, given)| given.then_some(option))
-    }
-
     /// Which certificates to accept.
     pub fn trust_policy(&self) -> TrustPolicy {
         TrustPolicy { ca_file: self.ca.clone(), pinned: self.cert_sha256, accept_any: self.insecure }

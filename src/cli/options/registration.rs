@@ -7,6 +7,7 @@ use std::time::Duration;
 use std::{io, thread};
 
 use anyhow::Context;
+use clap::{Arg, ArgGroup};
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -44,8 +45,20 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 /// How the operator gets a login with a password, which a signaling server in this process does not have.
 const PASSWORD_REMEDY: &str = "use signaling-server with DOCS_PASSWORD";
 
+/// Group of the options that enable the registration.
+const REGISTRATION_GROUP: &str = "registration";
+
+/// Options that have no effect without a registration.
+const DEPENDENT_OPTIONS: [&str; 6] = ["room_name", "public_addr", "stun", "ca", "cert_sha256", "insecure"];
+
+/// Adapts an argument of `echo-server`.
+pub fn adapt_argument(arg: Arg) -> Arg {
+    if DEPENDENT_OPTIONS.contains(&arg.get_id().as_str()) { arg.requires(REGISTRATION_GROUP) } else { arg }
+}
+
 /// Registration options.
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new(REGISTRATION_GROUP).args(["signaling_url", "with_signaling"])))]
 pub struct RegistrationArgs {
     /// Register as a room on this signaling server (ws:// or wss://)
     ///
@@ -57,7 +70,7 @@ pub struct RegistrationArgs {
     ///
     /// The signaling server listens on --host and TCP port 8080. For another port, give --with-signaling PORT. The signaling server
     /// supports the jamjam dialect only, with default limits. For other settings, run the subcommand signaling-server instead.
-    #[arg(long, value_name = "PORT", value_parser = parse_port, num_args = 0..=1, default_missing_value = "8080", help_heading = HEADING_SIGNALING)]
+    #[arg(long, value_name = "PORT", value_parser = parse_port, num_args = 0..=1, default_missing_value = "8080", conflicts_with = "signaling_url", help_heading = HEADING_SIGNALING)]
     with_signaling: Option<u16>,
 
     /// Room name; clients see "[BOT] NAME (3000ms delay)"
@@ -67,13 +80,13 @@ pub struct RegistrationArgs {
     /// Address or host name at which clients reach this echo server
     ///
     /// Add the port (HOST:PORT) if it differs from the listen port.
-    #[arg(long, value_name = "ADDR", value_parser = parse_public_address, help_heading = HEADING_SIGNALING)]
+    #[arg(long, hide_short_help = true, value_name = "ADDR", value_parser = parse_public_address, help_heading = HEADING_SIGNALING)]
     public_addr: Option<HostPort>,
 
     /// STUN server that reports the public address of this echo server
     ///
     /// The echo server sends a Binding request to the STUN server every 25 s. The request is sent from the UDP port of the echo server.
-    #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_public_address, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
+    #[arg(long, hide_short_help = true, value_name = "HOST[:PORT]", value_parser = parse_public_address, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
     stun: Option<HostPort>,
 
     #[command(flatten)]
@@ -81,38 +94,6 @@ pub struct RegistrationArgs {
 }
 
 impl RegistrationArgs {
-    /// Rejects conflicting options and options that have no effect.
-    pub fn validate(&self) -> Result<(), Failure> {
-        let url = self.signaling_url()?;
-        if url.is_some() && self.with_signaling.is_some() {
-            return Err(Failure::usage(
-                "--with-signaling cannot be used with --signaling-url (or SIGNALING_URL): the echo server registers with only \
-                 one signaling server. Omit one of the options",
-            ));
-        }
-        if url.is_none() && self.with_signaling.is_none() {
-            if let Some(option) = self.trust.first_given() {
-                return Err(Failure::usage(format!(
-                    "{option} has no effect without a signaling server; add --signaling-url URL, or omit {option}"
-                )));
-            }
-            let given = [("--public-addr", self.public_addr.is_some()), ("--stun", self.stun.is_some())];
-            if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
-                return Err(Failure::usage(format!(
-                    "{option} has no effect without a signaling server; add --signaling-url URL or --with-signaling, or omit {option}"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// The option that enables the registration, if given.
-    pub fn first_given(&self) -> Option<&'static str> {
-        let url = self.signaling_url.as_deref().is_some_and(|text| !text.is_empty());
-        let own = self.with_signaling.map(|_| "--with-signaling");
-        own.or(url.then_some("--signaling-url (or SIGNALING_URL)"))
-    }
-
     /// The URL of the signaling server, if given. An empty string means that there is no URL. Docker Compose substitutes an empty string
     /// for an unset variable. clap does not parse the URL, because its error would repeat an invalid value. An invalid value may contain a
     /// password.

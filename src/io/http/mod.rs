@@ -1,5 +1,5 @@
-//! HTTP/1.1 server: one accept loop. The WebSocket servers run this loop. The echo server runs this loop on a separate thread for metrics
-//! and the demo page.
+//! HTTP/1.1 server: one accept loop. The WebSocket servers run this loop. The echo server runs this loop on a separate thread for
+//! metrics.
 //!
 //! Connections are limited in number and time. The time limits do not apply to an upgraded connection, which keeps its permit. Every server
 //! has the routes `/metrics` and `/healthz`.

@@ -70,7 +70,7 @@ impl SelectedDevice {
         let errors = AlsaErrorCapture::install();
         let buffer = self.config.clamp_buffer(buffer);
         Microphone::open(&self.device, &self.name, self.config, buffer, packetizer)
-            .map_err(|error| self.open_error(&error, (buffer, "--mic-buffer or --mic-device"), &errors))
+            .map_err(|error| self.open_error(&error, (buffer, "--device-buffer or --mic=DEVICE"), &errors))
     }
 
     /// Opens and starts an output for packets of `stream`. Its buffer has `buffer` frames, limited to the range that the device supports.
@@ -86,7 +86,7 @@ impl SelectedDevice {
         match Speaker::open(&self.device, &self.name, self.config, buffer, stream, jitter_allowance) {
             Err(OpenError::UnsupportedRates(error)) => Err(self.direction.device_error(&self.name, &error.to_string())),
             Err(OpenError::Device(error)) => {
-                Err(self.open_error(&error, (buffer, "--play-buffer or --play-device"), &errors))
+                Err(self.open_error(&error, (buffer, "--device-buffer or --play=DEVICE"), &errors))
             }
             Ok(opened) => Ok(opened),
         }

@@ -324,7 +324,6 @@ async fn connect_address(address: SocketAddr, options: &LocalSocketOptions) -> i
         let unusable = |error: io::Error| io::Error::new(error.kind(), format!("--bind {}: {error}", local.ip()));
         socket.bind(local).map_err(unusable)?;
     }
-    options.set_dscp(&SockRef::from(&socket), address)?;
     socket.connect(address).await
 }
 

@@ -517,7 +517,7 @@ fn input_device_statistics_appear_in_json_and_text() {
         "warning: the capture device was lost during the run: it has disappeared",
         "warning: the sender did not read the capture device in time (2 times). The sent audio lacks 300 frames. The missing audio \
          was not replaced with silence",
-        "warning: the capture device or its driver lost audio of unknown length (1 time): try a larger --mic-buffer",
+        "warning: the capture device or its driver lost audio of unknown length (1 time): try a larger --device-buffer",
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
     }
@@ -545,7 +545,7 @@ fn playback_statistics_appear_in_json_and_text() {
         "playback clock        +37.5 ppm, ± 1.9, over 11 s; played 45.3 ppm slower at the end",
         "warning: the playback device was lost during the run: it has disappeared; later audio was not played",
         "warning: the playback queue was full and dropped 3 packets. The device stopped, or too many packets arrived at once",
-        "warning: the playback device ran out of audio (2 times): try a larger --play-buffer",
+        "warning: the playback device ran out of audio (2 times): try a larger --device-buffer",
         "warning: 11 packets arrived too late to be played. A larger --jitter-buffer, or auto, plays more packets but adds delay",
         "warning: 1 NaN or infinite sample replaced with 0 before playback",
     ] {

@@ -16,38 +16,27 @@ fn usage_error(options: &[&str]) -> String {
 
 #[test]
 fn invalid_option_combinations_are_usage_errors() {
-    let udp_only = "applies to the UDP echo, which --moqt-only disables";
     for (options, expected) in [
         (&["--moqt", "https://localhost:4443/echo"][..], "give ADDR:PORT, such as localhost:4443"),
         (&["--moqt", "localhost:70000"], "give ADDR:PORT"),
-        (&["--moqt", "--moqt-path", "/a b"], "give a URL path such as /echo"),
-        (&["--moqt", "--moqt-path", "/a/../echo"], "without a query and without `.` or `..` segments"),
         (&["--moqt", "--moqt-delay", "-1"], "--moqt-delay"),
         (&["--moqt", "--cert", "x"], "--key <FILE>"),
         (&["--moqt", "--key", "x"], "--cert <FILE>"),
         (&["--cert", "x", "--key", "y"], "--moqt [<ADDR:PORT>]|--moqt-only"),
-        (&["--moqt-path", "/x"], "--moqt [<ADDR:PORT>]|--moqt-only"),
+        (&["--moqt-delay", "5ms"], "--moqt [<ADDR:PORT>]|--moqt-only"),
         (&["--moqt-only", "--port", "5000"], "cannot be used with"),
         (&["--moqt-only", "--max-buffer", "1MiB"], "cannot be used with"),
         (&["--moqt-only", "--spin", "0"], "cannot be used with"),
         (&["--moqt-only", "--max-rate-per-source", "5"], "cannot be used with"),
-        (&["--moqt-only", "--max-bitrate-per-source", "5mbit"], "cannot be used with"),
         (&["--moqt-only", "--limit-loopback"], "cannot be used with"),
         (&["--moqt-only", "--room-name", "x"], "cannot be used with"),
-        (&["--moqt-only", "--delay", "5"], "for MOQT, use --moqt-delay) applies to the UDP echo"),
-        (&["--moqt-only", "--loss", "1%"], udp_only),
-        (&["--moqt-only", "--with-signaling"], udp_only),
+        (&["--moqt-only", "--delay", "3000"], "cannot be used with"),
+        (&["--moqt-only", "--loss", "1%"], "cannot be used with"),
+        (&["--moqt-only", "--with-signaling"], "cannot be used with"),
     ] {
         let error = usage_error(options);
         assert!(error.contains(expected), "{options:?}: {error}");
     }
-}
-
-#[test]
-fn prefix_without_room_for_a_track_is_a_usage_error() {
-    let parts = vec!["a"; 64].join(",");
-    let error = usage_error(&["--moqt", "--moqt-prefix", &parts]);
-    assert!(error.contains("at most 64 parts and 4096 bytes"), "{error}");
 }
 
 #[test]

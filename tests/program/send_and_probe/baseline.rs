@@ -222,6 +222,6 @@ fn too_short_replay_fails_and_the_baseline_is_not_overwritten() {
     assert!(output.code == 2 && output.stderr.contains("are the same file; give different files"), "{output:?}");
     let output =
         run_args(["send", "--tone", "440", "--duration", "200s", "--no-echo", "--to", "127.0.0.1", "--baseline", &old]);
-    assert!(output.code == 2 && output.stderr.contains("--no-echo cannot be used with --baseline"), "{output:?}");
+    assert!(output.code == 2 && output.stderr.contains("'--no-echo' cannot be used with '--baseline"), "{output:?}");
     assert_eq!(folder.read("old.json"), before);
 }

@@ -16,13 +16,12 @@ use test_support::server::process::{Server, run};
 const SECRET: [&str; 2] = ["--hmac-secret", "test-secret"];
 
 /// The components of log lines.
-const COMPONENTS: [&str; 13] = [
+const COMPONENTS: [&str; 12] = [
     "echo",
     "signaling",
     "control_surface",
     "http",
     "console",
-    "demo_page",
     "metrics",
     "registration",
     "room",

@@ -105,7 +105,7 @@ pub(super) async fn list_rooms(State(hub): HubState) -> Response {
         (status = 400, description = "The body is not JSON"),
         (status = 413, description = "The body exceeds 64 KiB"),
         (status = 422, description = "A field is missing, invalid or unknown"),
-        (status = 507, description = "The limit --bbx-max-rooms is reached"),
+        (status = 507, description = "The maximum number of rooms is reached"),
     ),
 )]
 pub(super) async fn create_room(

@@ -1,4 +1,4 @@
-//! The example pages over HTTP: public, only for enabled dialects, with a strict policy, and disabled by `--no-examples`.
+//! The example pages over HTTP: public, only for enabled dialects, and with a strict policy.
 
 use serde_json::{Value, json};
 
@@ -87,20 +87,6 @@ fn only_pages_of_enabled_dialects_are_served() {
         let index = get(&server, "/examples/").body;
         assert!(index.contains(&format!("href=\"/examples{}\"", files[0].0)), "{dialect}: {index}");
         assert_eq!(index.matches("<li>").count(), 1, "{dialect}");
-    }
-}
-
-#[test]
-fn no_examples_disables_all_pages() {
-    for dialects in [&[][..], &["--dialect", "webrtc"], &["--dialect", "bbx"]] {
-        let server = Server::start_signaling(&[&["--no-examples", "--docs-password", "sesame"], dialects].concat());
-        for path in all_files().map(|(path, _)| path).chain(["/qr.svg", "/address"]) {
-            let response = request(&server, "GET", &format!("/examples{path}"), &[RIGHT]);
-            assert_eq!((response.status, response.error().as_str()), (404, "Not found"), "{dialects:?} {path}");
-        }
-        let document: Value = serde_json::from_str(&request(&server, "GET", "/openapi.json", &[RIGHT]).body).unwrap();
-        let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
-        assert!(paths.len() > 5 && !paths.iter().any(|path| path.starts_with("/examples")), "{paths:?}");
     }
 }
 
