@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::baseline::{AudioFormat, Baseline, MIN_COMPARED_DURATION, Measurement, different};
-use super::quantities::{Unit, format_percent, format_time, rounded_micros};
+use super::quantities::{Unit, format_time, rounded_micros};
+use super::rows::ResultRow;
 use super::time_series::{IntervalFigures, TimeSeries};
 use crate::client::RunResults;
 use crate::stats::comparison::{MIN_VALUES, MeanDifference, MeanEstimate, WeightedValue};
@@ -71,21 +72,8 @@ impl ComparisonResult {
     }
 }
 
-/// Headings of the columns of [`ComparisonRow`]. The first column contains the labels.
-pub const HEADINGS: [&str; 5] = ["earlier", "this run", "change", "detectable", "result"];
-
-/// One row of the table, for all output formats.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ComparisonRow {
-    /// Label of the figure.
-    pub label: &'static str,
-    /// One text for each of [`HEADINGS`].
-    pub cells: [String; 5],
-    /// The result for the figure.
-    pub result: ComparisonResult,
-    /// A remark on the result.
-    pub note: Option<String>,
-}
+/// Headings of the columns of [`ComparedFigure::row`] after the label.
+pub(super) const HEADINGS: [&str; 5] = ["earlier", "this run", "change", "detectable", "result"];
 
 /// A figure that is compared, with its thresholds. A relative threshold is multiplied by the old value.
 struct FigureRule {
@@ -201,11 +189,6 @@ impl Comparison {
         problem.chain(worse.map(|figure| format!("--baseline: {}", figure.sentence()))).collect()
     }
 
-    /// The figures as rows of a table.
-    pub fn rows(&self) -> Vec<ComparisonRow> {
-        self.figures.iter().map(ComparedFigure::row).collect()
-    }
-
     /// The earlier run: `2026-11-24T12:00:00Z, 127.0.0.1:5000, version 0.1.0`.
     pub fn old_run_text(&self) -> String {
         let started = i64::try_from(self.old_started_unix_ms).ok();
@@ -241,19 +224,15 @@ impl ComparedFigure {
 
     /// `earlier 1 %, this run 2 %, change +1 points, detectable 0.1 points`.
     pub(super) fn values_text(&self) -> String {
-        let cells = self.row().cells;
-        let parts = HEADINGS.iter().zip(&cells).take(4).map(|(heading, cell)| format!("{heading} {cell}"));
+        let values = self.row().values;
+        let parts = HEADINGS.iter().zip(&values).map(|(heading, value)| format!("{heading} {value}"));
         parts.collect::<Vec<_>>().join(", ")
     }
 
-    fn row(&self) -> ComparisonRow {
+    /// The comparison as a row of a table.
+    pub(super) fn row(&self) -> ResultRow {
         let missing = || "-".to_owned();
-        let value = |value: Option<f64>| {
-            value.map_or_else(missing, |value| match self.unit {
-                Unit::Ratio => format_percent(value),
-                _ => format_time(value),
-            })
-        };
+        let value = |value: Option<f64>| value.map_or_else(missing, |value| self.unit.format(value));
         let change = |change: f64| match self.unit {
             Unit::Ratio => format!("{} points", points(change)),
             _ => format_time(change),
@@ -262,14 +241,14 @@ impl ComparedFigure {
             let sign = if one > 0.0 { "+" } else { "" };
             format!("{sign}{}{}", change(one), self.relative_text(true))
         };
-        let cells = [
+        let values = vec![
             value(self.old),
             value(self.new),
             self.change.map_or_else(missing, signed),
             self.smallest_detectable_change.map_or_else(missing, change),
-            self.result.word().to_owned(),
         ];
-        ComparisonRow { label: self.label, cells, result: self.result, note: self.note.clone() }
+        let (result, is_bad) = (self.result.word(), self.result == ComparisonResult::Worse);
+        ResultRow { label: self.label.to_owned(), values, result, is_bad, note: self.note.clone() }
     }
 }
 

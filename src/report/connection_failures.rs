@@ -1,7 +1,7 @@
 //! Warnings about failed WebSocket and MOQT connections and about missing replies, with causes and remedies.
 
 use super::figures::{ConnectionFailure, MoqtFigures, StreamFigures, WebSocketFigures};
-use super::model::{Report, Warning, WarningCode};
+use super::model::{Report, Warning};
 use super::quantities::format_count;
 use crate::moqt::error_code;
 use crate::signaling::{CloseDiagnosis, ClosePhase, Dialect, ResponseMatching, diagnose};
@@ -14,11 +14,12 @@ pub(super) fn websocket_warnings(report: &Report, stream: Option<&StreamFigures>
     let Some(websocket) = &report.websocket else { return Vec::new() };
     let failure = websocket.connection_failure.as_ref().map(|failure| {
         let message = describe_websocket_failure(websocket.dialect, failure, stream);
-        Warning::new(WarningCode::ConnectionFailure, message)
+        Warning::new("connection_failure", message)
     });
-    let server_error = websocket.server_error.as_ref().map(|message| {
-        Warning::new(WarningCode::ServerError, format!("the first error that the server reported: {message}"))
-    });
+    let server_error = websocket
+        .server_error
+        .as_ref()
+        .map(|message| Warning::new("server_error", format!("the first error that the server reported: {message}")));
     let no_replies = websocket_no_replies(report, websocket, stream);
     let replies_missing = websocket_replies_missing(websocket, stream);
     [failure, server_error, no_replies, replies_missing].into_iter().flatten().collect()
@@ -66,7 +67,7 @@ fn websocket_no_replies(
          or give another --dialect",
         dialect.name()
     );
-    Some(Warning::new(WarningCode::NoReplies, message))
+    Some(Warning::new("no_replies", message))
 }
 
 fn websocket_replies_missing(websocket: &WebSocketFigures, stream: Option<&StreamFigures>) -> Option<Warning> {
@@ -87,7 +88,7 @@ fn websocket_replies_missing(websocket: &WebSocketFigures, stream: Option<&Strea
             ". Replies of this dialect carry no request ID. Therefore, a missing or extra reply makes all later round-trip times wrong",
         );
     }
-    Some(Warning::new(WarningCode::RepliesMissing, message))
+    Some(Warning::new("replies_missing", message))
 }
 
 /// The warnings about the MOQT connection, the most serious first. `stream` is the evaluated stream.
@@ -96,7 +97,7 @@ pub(super) fn moqt_warnings(report: &Report, stream: Option<&StreamFigures>) -> 
     let failure = moqt.connection_failure.as_ref().map(|failure| {
         let is_paused = report.host_timing.as_ref().is_some_and(|host| host.paused_ms >= IDLE_PAUSE_MS);
         let advice = moqt_advice(failure, is_paused).map_or_else(String::new, |advice| format!(": {advice}"));
-        Warning::new(WarningCode::ConnectionFailure, format!("{}{advice}", failure.message))
+        Warning::new("connection_failure", format!("{}{advice}", failure.message))
     });
     let warnings = [
         failure,
@@ -150,7 +151,7 @@ fn moqt_no_replies(report: &Report, moqt: &MoqtFigures, stream: Option<&StreamFi
          If the server delays the echo, give a longer --timeout",
         moqt.track
     );
-    Some(Warning::new(WarningCode::NoReplies, message))
+    Some(Warning::new("no_replies", message))
 }
 
 fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> Option<Warning> {
@@ -173,7 +174,7 @@ fn moqt_replies_missing(moqt: &MoqtFigures, stream: Option<&StreamFigures>) -> O
          too slowly, a jamjam-dev server drops the oldest groups. If --moqt-delay makes a jamjam-dev server store too much data, the \
          server drops the newest groups{rejected}"
     );
-    Some(Warning::new(WarningCode::RepliesMissing, message))
+    Some(Warning::new("replies_missing", message))
 }
 
 fn groups_dropped(moqt: &MoqtFigures) -> Option<Warning> {
@@ -188,7 +189,7 @@ fn groups_dropped(moqt: &MoqtFigures) -> Option<Warning> {
             format_count(dropped, "group")
         ),
     };
-    Some(Warning::new(WarningCode::GroupsDropped, message))
+    Some(Warning::new("groups_dropped", message))
 }
 
 fn path_retried(moqt: &MoqtFigures) -> Option<Warning> {
@@ -197,5 +198,5 @@ fn path_retried(moqt: &MoqtFigures) -> Option<Warning> {
         "the server did not respond to the path `/{path}` within 2 s. The client then tried the path without the leading slash, \
          `{path}`. To avoid this delay, give the path that the server expects"
     );
-    Some(Warning::new(WarningCode::PathRetried, message))
+    Some(Warning::new("path_retried", message))
 }

@@ -71,64 +71,11 @@ pub struct Streams {
     pub keepalive: Option<StreamFigures>,
 }
 
-/// The subject of a warning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "each code is defined in docs/measuring.md")]
-pub enum WarningCode {
-    NoReplies,
-    Damaged,
-    SendFailed,
-    PortUnreachable,
-    Unmatched,
-    Stray,
-    InFlight,
-    LossDirectionNotRequested,
-    LossDirectionUnknown,
-    CaptureOverruns,
-    CaptureXruns,
-    CaptureDeviceLost,
-    PlaybackDeviceLost,
-    PlaybackQueueFull,
-    PlaybackXruns,
-    PlayedLate,
-    PlayedNonFinite,
-    Underruns,
-    RecordingIncomplete,
-    SentSilence,
-    ReturnedSilence,
-    Clipped,
-    NonFiniteSamples,
-    Uncorrelated,
-    AnalysisIncomplete,
-    RecordingBothIncomplete,
-    ServerDelayUnknown,
-    ServerDelayMismatch,
-    ServerDelayUncertain,
-    Fragmented,
-    FewSamples,
-    PacingError,
-    PacingDrift,
-    KernelDropped,
-    Paused,
-    ServerPaused,
-    ServerDropped,
-    AddressChanged,
-    ClockJumped,
-    SlowSendCalls,
-    TimerError,
-    ConnectionFailure,
-    ServerError,
-    RepliesMissing,
-    GroupsDropped,
-    PathRetried,
-}
-
 /// A problem with the run, or a reason to interpret its figures with care.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
     /// Identifies the subject of the warning for programs that read the report.
-    pub code: WarningCode,
+    pub code: &'static str,
     /// The problem, its cause and its remedy.
     pub message: String,
     /// Possible causes, the likeliest first.
@@ -136,7 +83,7 @@ pub struct Warning {
 }
 
 impl Warning {
-    pub(super) fn new(code: WarningCode, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), details: Vec::new() }
     }
 

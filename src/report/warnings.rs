@@ -7,8 +7,7 @@ use super::figures::{
     AudioFigures, AudioQualityFigures, CaptureFigures, HostTimingFigures, LevelFigures, PacingFigures, PlaybackFigures,
     ServerFigures, StreamFigures, UNCORRELATED,
 };
-use super::findings::FindingCode;
-use super::model::{Report, Warning, WarningCode};
+use super::model::{Report, Warning};
 use super::quantities::{StreamLabels, format_count, format_length, format_time};
 use crate::client::StreamKind;
 use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
@@ -51,7 +50,7 @@ pub(super) fn warnings(report: &Report) -> Vec<Warning> {
     if report.datagrams.stray > 0 {
         let unit = report.labels(report.evaluated_stream).reply_unit;
         let message = format!("{} belonged to no stream of this run", format_count(report.datagrams.stray, unit));
-        found.push(Warning::new(WarningCode::Stray, message));
+        found.push(Warning::new("stray", message));
     }
     found.extend(direction_not_requested(report, stream));
     found.extend(direction_unknown(report));
@@ -79,7 +78,7 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
         } else {
             "ICMP port unreachable was received. Check the port and the firewall, and that a program receives there"
         };
-        return (port_unreachable > 0).then(|| Warning::new(WarningCode::PortUnreachable, message));
+        return (port_unreachable > 0).then(|| Warning::new("port_unreachable", message));
     }
     let other = report.streams.iter().find(|(kind, stream)| *kind != report.evaluated_stream && stream.has_replies());
     let unmatched = report.datagrams.stray + report.streams.iter().map(|(_, stream)| stream.unmatched).sum::<u64>();
@@ -108,7 +107,7 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
         }
     };
     let is_audio = report.evaluated_stream == StreamKind::Audio;
-    let large_packets = report.findings.iter().any(|finding| finding.code == FindingCode::LargePackets);
+    let large_packets = report.findings.iter().any(|finding| finding.code == "large_packets");
     let wrong_server = match (is_audio, &answer) {
         (true, Some(_)) if large_packets => "the path drops packets of this length (see the finding)".to_owned(),
         (true, Some(_)) => "the server does not return AUDIO, or its delay exceeds the run duration".to_owned(),
@@ -138,7 +137,7 @@ fn no_replies(report: &Report, stream: Option<&StreamFigures>) -> Option<Warning
         format!("{wrong_server}: {other_replies}"),
     ];
     details.sort_by_key(|cause| !cause.contains(": likely, "));
-    Some(Warning { code: WarningCode::NoReplies, message: format!("no {reply} received; possible causes:"), details })
+    Some(Warning { code: "no_replies", message: format!("no {reply} received; possible causes:"), details })
 }
 
 /// Whether the target `HOST:PORT` is this host. A closed port of this host always causes ICMP port unreachable.
@@ -153,7 +152,7 @@ fn damaged(labels: StreamLabels, stream: &StreamFigures) -> Option<Warning> {
         "{} arrived with changed bytes. The server or a device on the path modifies packets",
         format_count(stream.damaged_copies.max(stream.damaged), &labels.reply_noun())
     );
-    (stream.damaged_copies > 0 || stream.damaged > 0).then(|| Warning::new(WarningCode::Damaged, message))
+    (stream.damaged_copies > 0 || stream.damaged > 0).then(|| Warning::new("damaged", message))
 }
 
 fn count_warnings(report: &Report, kind: StreamKind, stream: &StreamFigures) -> Vec<Warning> {
@@ -167,19 +166,19 @@ fn count_warnings(report: &Report, kind: StreamKind, stream: &StreamFigures) -> 
             packets(stream.send_failed),
             describe_send_errors(errors)
         );
-        found.push(Warning::new(WarningCode::SendFailed, message));
+        found.push(Warning::new("send_failed", message));
     }
     if stream.unmatched > 0 {
         let replies = format_count(stream.unmatched, &labels.reply_noun());
         let message = format!("{replies} matched no request: replies to an earlier run or to another client");
-        found.push(Warning::new(WarningCode::Unmatched, message));
+        found.push(Warning::new("unmatched", message));
     }
     // If no replies are expected, every packet stays in flight.
     if stream.in_flight > 0 && report.replies_expected {
         let packets = packets(stream.in_flight);
         let message =
             format!("{packets} in flight when the run was interrupted (counted neither as returned nor as lost)");
-        found.push(Warning::new(WarningCode::InFlight, message));
+        found.push(Warning::new("in_flight", message));
     }
     found
 }
@@ -206,9 +205,9 @@ fn direction_not_requested(report: &Report, stream: Option<&StreamFigures>) -> O
     let lost = stream.filter(|stream| stream.has_replies()).map_or(0, |stream| stream.lost);
     let message = "the direction of the loss is unknown; --loss-direction requests it from a jamjam-dev server";
     // The finding about large packets names the direction, or why it is unknown.
-    let is_named = report.findings.iter().any(|finding| finding.code == FindingCode::LargePackets);
+    let is_named = report.findings.iter().any(|finding| finding.code == "large_packets");
     (report.loss_report.is_none() && report.is_over_udp() && lost > 0 && !is_named)
-        .then(|| Warning::new(WarningCode::LossDirectionNotRequested, message))
+        .then(|| Warning::new("loss_direction_not_requested", message))
 }
 
 fn direction_unknown(report: &Report) -> Option<Warning> {
@@ -223,13 +222,13 @@ fn direction_unknown(report: &Report) -> Option<Warning> {
         (None, false) => "the server did not answer the requests for its packet counts",
     };
     let message = format!("the direction of {} is unknown: {reason}", lost.join(" and "));
-    (!lost.is_empty()).then(|| Warning::new(WarningCode::LossDirectionUnknown, message))
+    (!lost.is_empty()).then(|| Warning::new("loss_direction_unknown", message))
 }
 
 /// Warnings about wrong figures come first, then warnings about less precise figures.
 fn host_timing_warnings(host: &HostTimingFigures) -> Vec<Warning> {
     let paused = paused("this host", host.pauses, host.paused_ms);
-    let paused = paused.map(|message| Warning::new(WarningCode::Paused, message));
+    let paused = paused.map(|message| Warning::new("paused", message));
     let warnings = [
         paused,
         address_changed(host),
@@ -243,14 +242,14 @@ fn host_timing_warnings(host: &HostTimingFigures) -> Vec<Warning> {
 
 fn server_warnings(server: &ServerFigures) -> Vec<Warning> {
     let paused = paused("the server", server.pauses, server.paused_ms);
-    let paused = paused.map(|message| Warning::new(WarningCode::ServerPaused, message));
+    let paused = paused.map(|message| Warning::new("server_paused", message));
     let message = format!(
         "the receive buffer of the server's host was full and dropped {}, perhaps of other clients. Unanswered packets that were in \
          flight while the server paused count as dropped by its host. Lost packets may also be among these datagrams. Start the server \
          with a larger --socket-buffer",
         format_count(server.dropped, "datagram")
     );
-    let dropped = (server.dropped > 0).then(|| Warning::new(WarningCode::ServerDropped, message));
+    let dropped = (server.dropped > 0).then(|| Warning::new("server_dropped", message));
     [paused, dropped].into_iter().flatten().collect()
 }
 
@@ -273,7 +272,7 @@ fn kernel_dropped(host: &HostTimingFigures) -> Option<Warning> {
          among these datagrams. Give a larger --socket-buffer",
         format_count(dropped, "datagram")
     );
-    Some(Warning::new(WarningCode::KernelDropped, message))
+    Some(Warning::new("kernel_dropped", message))
 }
 
 fn address_changed(host: &HostTimingFigures) -> Option<Warning> {
@@ -285,7 +284,7 @@ fn address_changed(host: &HostTimingFigures) -> Option<Warning> {
         first.from,
         steps.join(" to ")
     );
-    Some(Warning::new(WarningCode::AddressChanged, message))
+    Some(Warning::new("address_changed", message))
 }
 
 fn clock_jumped(host: &HostTimingFigures) -> Option<Warning> {
@@ -301,7 +300,7 @@ fn clock_jumped(host: &HostTimingFigures) -> Option<Warning> {
          (started_unix_ms) is calculated from the clock at the end of the run. Therefore, the start time may differ from the clock \
          at the start"
     );
-    Some(Warning::new(WarningCode::ClockJumped, message))
+    Some(Warning::new("clock_jumped", message))
 }
 
 fn slow_send_calls(host: &HostTimingFigures) -> Option<Warning> {
@@ -311,7 +310,7 @@ fn slow_send_calls(host: &HostTimingFigures) -> Option<Warning> {
          local firewall or another program may slow down send calls",
         format_time(p99)
     );
-    Some(Warning::new(WarningCode::SlowSendCalls, message))
+    Some(Warning::new("slow_send_calls", message))
 }
 
 fn timer_errors(host: &HostTimingFigures) -> Option<Warning> {
@@ -321,14 +320,14 @@ fn timer_errors(host: &HostTimingFigures) -> Option<Warning> {
          packets, round-trip times are also longer by this amount. Close other programs or measure from a less busy host",
         format_time(p99)
     );
-    Some(Warning::new(WarningCode::TimerError, message))
+    Some(Warning::new("timer_error", message))
 }
 
 fn capture_warnings(capture: &CaptureFigures) -> Vec<Warning> {
     let mut found = Vec::new();
     if let Some(reason) = &capture.device_lost {
         let message = format!("the capture device was lost during the run: {reason}");
-        found.push(Warning::new(WarningCode::CaptureDeviceLost, message));
+        found.push(Warning::new("capture_device_lost", message));
     }
     if capture.overruns > 0 {
         let (times, frames) = (format_count(capture.overruns, "time"), format_count(capture.overrun_frames, "frame"));
@@ -336,14 +335,14 @@ fn capture_warnings(capture: &CaptureFigures) -> Vec<Warning> {
             "the sender did not read the capture device in time ({times}). The sent audio lacks {frames}. The missing audio was not \
              replaced with silence"
         );
-        found.push(Warning::new(WarningCode::CaptureOverruns, message));
+        found.push(Warning::new("capture_overruns", message));
     }
     if capture.xruns > 0 {
         let message = format!(
             "the capture device or its driver lost audio of unknown length ({}): try a larger --mic-buffer",
             format_count(capture.xruns, "time")
         );
-        found.push(Warning::new(WarningCode::CaptureXruns, message));
+        found.push(Warning::new("capture_xruns", message));
     }
     found
 }
@@ -352,31 +351,31 @@ fn playback_warnings(playback: &PlaybackFigures) -> Vec<Warning> {
     let mut found = Vec::new();
     if let Some(reason) = &playback.device_lost {
         let message = format!("the playback device was lost during the run: {reason}; later audio was not played");
-        found.push(Warning::new(WarningCode::PlaybackDeviceLost, message));
+        found.push(Warning::new("playback_device_lost", message));
     }
     if playback.queue_full > 0 {
         let message = format!(
             "the playback queue was full and dropped {}. The device stopped, or too many packets arrived at once",
             format_count(playback.queue_full, "packet")
         );
-        found.push(Warning::new(WarningCode::PlaybackQueueFull, message));
+        found.push(Warning::new("playback_queue_full", message));
     }
     if playback.xruns > 0 {
         let times = format_count(playback.xruns, "time");
         let message = format!("the playback device ran out of audio ({times}): try a larger --play-buffer");
-        found.push(Warning::new(WarningCode::PlaybackXruns, message));
+        found.push(Warning::new("playback_xruns", message));
     }
     if playback.late * 100 > playback.played * LATE_WARNING_PERCENT && playback.jitter_buffer_ms.is_some() {
         let message = format!(
             "{} arrived too late to be played. A larger --jitter-buffer, or auto, plays more packets but adds delay",
             format_count(playback.late, "packet")
         );
-        found.push(Warning::new(WarningCode::PlayedLate, message));
+        found.push(Warning::new("played_late", message));
     }
     if playback.non_finite_samples > 0 {
         let samples = format_count(playback.non_finite_samples, "NaN or infinite sample");
         let message = format!("{samples} replaced with 0 before playback");
-        found.push(Warning::new(WarningCode::PlayedNonFinite, message));
+        found.push(Warning::new("played_non_finite", message));
     }
     found
 }
@@ -390,20 +389,20 @@ fn audio_quality_warnings(quality: &AudioQualityFigures, is_live: bool) -> Vec<W
         } else {
             "the sent audio is digital silence: check the source"
         };
-        found.push(Warning::new(WarningCode::SentSilence, message));
+        found.push(Warning::new("sent_silence", message));
     } else if quality.returned_silent {
         let message = "the returned audio is digital silence, but the sent audio is not. The other side may be muted";
-        found.push(Warning::new(WarningCode::ReturnedSilence, message));
+        found.push(Warning::new("returned_silence", message));
     }
     if quality.alignment == UNCORRELATED {
         let message = "the returned audio does not match the sent audio. The returned audio has another source or was changed on the path";
-        found.push(Warning::new(WarningCode::Uncorrelated, message));
+        found.push(Warning::new("uncorrelated", message));
     }
     if let (Some(clips), Some(first)) = (quality.source_clips, quality.source_first_clip_at_ms) {
         let (times, at) = (format_count(clips, "time"), format_time(first * 1e3));
         let remedy = if is_live { "reduce the input level" } else { "the source is too loud" };
         let message = format!("the sent audio is clipped {times}, first at {at}: {remedy}");
-        found.push(Warning::new(WarningCode::Clipped, message));
+        found.push(Warning::new("clipped", message));
     }
     found.extend(non_finite_samples(quality));
     if quality.quality_dropped > 0 {
@@ -411,7 +410,7 @@ fn audio_quality_warnings(quality: &AudioQualityFigures, is_live: bool) -> Vec<W
             "gaps, levels and alignment do not cover {}: this host was too slow to analyze all audio",
             format_count(quality.quality_dropped, "packet")
         );
-        found.push(Warning::new(WarningCode::AnalysisIncomplete, message));
+        found.push(Warning::new("analysis_incomplete", message));
     }
     found
 }
@@ -433,7 +432,7 @@ fn non_finite_samples(quality: &AudioQualityFigures) -> Option<Warning> {
             }
         },
     };
-    Some(Warning::new(WarningCode::NonFiniteSamples, message))
+    Some(Warning::new("non_finite_samples", message))
 }
 
 fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
@@ -450,16 +449,16 @@ fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
             }
         };
         let message = format!("underrun: the source delivered {packets} too late to be sent on time{paused}");
-        found.push(Warning::new(WarningCode::Underruns, message));
+        found.push(Warning::new("underruns", message));
     }
     if audio.recording_dropped > 0 {
         let message = format!("the recording lacks {}", format_count(audio.recording_dropped, "returned packet"));
-        found.push(Warning::new(WarningCode::RecordingIncomplete, message));
+        found.push(Warning::new("recording_incomplete", message));
     }
     if audio.recording_both_dropped > 0 {
         let packets = format_count(audio.recording_both_dropped, "packet");
         let message = format!("the --record-both recording lacks {packets}");
-        found.push(Warning::new(WarningCode::RecordingBothIncomplete, message));
+        found.push(Warning::new("recording_both_incomplete", message));
     }
     found.extend(server_delay_warnings(report, audio));
     if audio.payload_bytes > MAX_UNFRAGMENTED_AUDIO_PAYLOAD {
@@ -467,7 +466,7 @@ fn audio_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> {
             "{} payload bytes do not fit in one Ethernet frame. Packets are fragmented, and a packet is lost if one fragment is lost",
             audio.payload_bytes
         );
-        found.push(Warning::new(WarningCode::Fragmented, message));
+        found.push(Warning::new("fragmented", message));
     }
     found
 }
@@ -478,7 +477,7 @@ fn server_delay_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> 
     let estimated = audio.server_delay_estimated_ms;
     if audio.echo_time_min_us.is_some() && audio.server_delay_ms.is_none() {
         let message = "no LATENCY_PONG received, so the server delay and the AUDIO round-trip times are unknown: give --server-delay";
-        found.push(Warning::new(WarningCode::ServerDelayUnknown, message));
+        found.push(Warning::new("server_delay_unknown", message));
     }
     if let (Some(configured), Some(actual)) = (configured, reported.or(estimated))
         && (configured - actual).abs() > SERVER_DELAY_MISMATCH_MS
@@ -486,10 +485,10 @@ fn server_delay_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> 
         let [configured, actual] = [configured, actual].map(|ms| format_time(ms * 1e3));
         let source = if reported.is_some() { "the server reports a delay of" } else { "the measured server delay is" };
         let message = format!("--server-delay is {configured}, but {source} {actual}");
-        found.push(Warning::new(WarningCode::ServerDelayMismatch, message));
+        found.push(Warning::new("server_delay_mismatch", message));
     } else if report.streams.audio.as_ref().and_then(|audio| audio.rtt_min_us).is_some_and(|min| min < 0.0) {
         let message = "AUDIO returned earlier than --server-delay allows: the actual server delay is shorter";
-        found.push(Warning::new(WarningCode::ServerDelayMismatch, message));
+        found.push(Warning::new("server_delay_mismatch", message));
     }
     let pings = report.streams.ping.as_ref().map_or(0, |ping| ping.returned);
     if configured.or(reported).is_none() && estimated.is_some() && pings < MIN_PINGS_FOR_SERVER_DELAY {
@@ -497,7 +496,7 @@ fn server_delay_warnings(report: &Report, audio: &AudioFigures) -> Vec<Warning> 
             "the server delay is estimated from only {}, so AUDIO round-trip times are less accurate. Use a longer run or --server-delay",
             format_count(pings, "ping")
         );
-        found.push(Warning::new(WarningCode::ServerDelayUncertain, message));
+        found.push(Warning::new("server_delay_uncertain", message));
     }
     found
 }
@@ -506,7 +505,7 @@ fn few_samples(stream: Option<&StreamFigures>) -> Option<Warning> {
     let n = stream.map(|stream| stream.rtt_count).filter(|n| (1..MIN_P99_SAMPLES).contains(n))?;
     let message =
         format!("only {} measured: a 99th percentile (p99) needs {MIN_P99_SAMPLES}", format_count(n, "round trip"));
-    Some(Warning::new(WarningCode::FewSamples, message))
+    Some(Warning::new("few_samples", message))
 }
 
 fn pacing_warnings(pacing: &PacingFigures) -> Vec<Warning> {
@@ -517,7 +516,7 @@ fn pacing_warnings(pacing: &PacingFigures) -> Vec<Warning> {
     };
     if let Some(error) = error.filter(|error| *error > PACING_WARNING_US) {
         let message = format!("the pacing error on this host ({name} {}) is part of the jitter", format_time(error));
-        found.push(Warning::new(WarningCode::PacingError, message));
+        found.push(Warning::new("pacing_error", message));
     }
     if let (Some(first), Some(last)) = (pacing.pacing_first_5s_p50_us, pacing.pacing_last_5s_p50_us)
         && (last - first).abs() > PACING_DRIFT_WARNING_US
@@ -525,7 +524,7 @@ fn pacing_warnings(pacing: &PacingFigures) -> Vec<Warning> {
         let (first, last) = (format_time(first), format_time(last));
         let message =
             format!("the pacing on this host drifted. Median error: {first} in the first 5 s, {last} in the last 5 s");
-        found.push(Warning::new(WarningCode::PacingDrift, message));
+        found.push(Warning::new("pacing_drift", message));
     }
     found
 }

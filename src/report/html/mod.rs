@@ -51,7 +51,6 @@ pub fn page(report: &Report, error: Option<&str>, audio: Option<AudioSection<'_>
         "findings" => findings(report),
         "key_figures" => key_figures(report),
         "charts" => charts(report),
-        "pacing" => tables::pacing(report),
         "audio" => audio.as_ref().map(|audio| audio.section(report)).unwrap_or_default(),
         "limits" => tables::limits(report),
         "comparison" => tables::comparison(report),
