@@ -3,7 +3,6 @@
 use clap::ColorChoice;
 use std::time::Duration;
 
-use super::baseline::planned_duration;
 use super::client::moqt::{EmbeddedMoqtServer, HEADING_MOQT, MoqtClientArgs, MoqtRunPlan};
 use super::client::websocket::WebSocketProbeArgs;
 use super::client::{ClientArgs, transaction_seed, udp_only_error};
@@ -17,7 +16,7 @@ use crate::client::{RunKind, StreamKind};
 use crate::io::stop::StopToken;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
-use crate::report::baseline::RunTransport;
+use crate::report::quantities::RunProtocol;
 use crate::wire::{DEFAULT_PORT, HEADER_LEN, MAX_UDP_PAYLOAD};
 
 const HEADING_TARGET: &str = "Target";
@@ -153,8 +152,7 @@ impl Args {
             _ => Some(&local),
         };
         let count = self.packet_count()?;
-        let planned = count.map(|count| planned_duration(count, self.interval.0));
-        self.client.baseline.check_plan(RunKind::Probe, stream_kind, RunTransport::Udp, planned)?;
+        self.client.baseline.check_plan(RunKind::Probe, stream_kind, RunProtocol::Udp)?;
         let target = self.client.connect(to, "probe", stop)?;
         let config = RunConfig {
             peer: target.address,

@@ -10,7 +10,6 @@ use clap::ColorChoice;
 
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, CaptureSource, PacketLayout, PreparedSource, SourceArgs, device_lost_error};
-use super::baseline::planned_duration;
 use super::client::moqt::{EmbeddedMoqtServer, MoqtClientArgs, MoqtRunPlan};
 use super::client::udp::ConnectedTarget;
 use super::client::{ClientArgs, transaction_seed};
@@ -24,8 +23,8 @@ use crate::io::read_ahead::{self, ReaderThread};
 use crate::io::stop::StopToken;
 use crate::moqt::client::{FramePayload, MoqtClientConfig, TextQueue};
 use crate::moqt::codec::MAX_BODY_BYTES;
-use crate::report::baseline::RunTransport;
 use crate::report::limits::AudioLimits;
+use crate::report::quantities::RunProtocol;
 use crate::sanitize::is_control_or_bidi;
 use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
 
@@ -136,9 +135,7 @@ impl Args {
                 "packets with {payload} payload bytes do not fit in an Ethernet frame and are fragmented. Use a smaller --frame-size"
             ));
         }
-        let frame = Duration::from_secs_f64(f64::from(form.frame_samples) / f64::from(form.sample_rate.max(1)));
-        let planned = packets.map(|packets| planned_duration(packets, frame));
-        self.client.baseline.check_plan(RunKind::Send, StreamKind::Audio, RunTransport::Udp, planned)?;
+        self.client.baseline.check_plan(RunKind::Send, StreamKind::Audio, RunProtocol::Udp)?;
         let target = self.client.connect(to, "send", stop)?;
         let (speaker_observer, speaker) = self.playback.start(form)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form, self.client.waveform_use())?;

@@ -9,7 +9,7 @@ use quick_junit::{NonSuccessKind, Property, SerializeError, TestCase, TestCaseSt
 use super::comparison::{ComparedFigure, Comparison, ComparisonResult};
 use super::limits::LimitResult;
 use super::model::{Report, Warning};
-use super::quantities;
+use super::quantities::{self, start_time};
 
 /// The whole document. `error` is the socket or file error that ended the run early.
 pub fn document(report: &Report, error: Option<&str>) -> Result<String, SerializeError> {
@@ -17,8 +17,8 @@ pub fn document(report: &Report, error: Option<&str>) -> Result<String, Serializ
     let mut suite = TestSuite::new(name.as_str());
     suite.set_time(Duration::from_secs_f64(report.duration_ms / 1e3));
     suite.add_properties(properties(report));
-    if let Some(start_time) = report.start_time() {
-        suite.extra.insert("timestamp".into(), start_time.into());
+    if let Some(start_time) = start_time(report.started_unix_ms) {
+        suite.extra.insert("timestamp".into(), start_time.to_string().into());
     }
     if !report.findings.is_empty() {
         let findings: Vec<&str> = report.findings.iter().map(|finding| finding.message.as_str()).collect();

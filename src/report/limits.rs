@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::quantities::{RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_time};
-use super::rows::ResultRow;
+use super::quantities::{ResultRow, RoundTrip, RunProtocol, StreamLabels, Unit, format_count, format_time};
 use crate::audio::quality::SourceQuality;
 use crate::client::{RunResults, StreamKind};
 use crate::sanitize::sanitize;
@@ -175,7 +174,7 @@ impl Limits {
         let evaluate = |(limit, unit, allowed, measured): (_, Unit, Option<f64>, Measured)| {
             let (allowed, Measured { figure, value, note }) = (allowed?, measured);
             let passed = value.is_some_and(|value| value <= allowed);
-            let [allowed, measured] = [Some(allowed), value].map(|value| value.map(|value| unit.from_measured(value)));
+            let [allowed, measured] = [Some(allowed), value].map(|value| value.map(|value| unit.rounded(value)));
             Some(LimitResult { limit, figure, unit, allowed: allowed?, measured, passed, note })
         };
         limits.into_iter().filter_map(evaluate).collect()

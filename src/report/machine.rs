@@ -111,17 +111,6 @@ pub enum Status {
     Invalid,
 }
 
-impl Status {
-    const fn label(self) -> &'static str {
-        match self {
-            Self::NotAvailable => "-",
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Invalid => "INVALID",
-        }
-    }
-}
-
 /// The result of one check.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
@@ -201,12 +190,11 @@ impl MachineReport {
         let style = Style(color);
         let mut text = String::new();
         for Check { name, status, finding, meaning, remedy, .. } in &self.checks {
-            let label = format!("{:<8}", status.label());
             let label = match status {
-                Status::Invalid => style.bad(&label),
-                Status::Warning => style.warn(&label),
-                Status::Ok => style.good(&label),
-                Status::NotAvailable => label,
+                Status::Invalid => style.bad("INVALID "),
+                Status::Warning => style.warn("warning "),
+                Status::Ok => style.good("ok      "),
+                Status::NotAvailable => "-       ".to_owned(),
             };
             // Writing to a `String` cannot fail.
             let _ = writeln!(text, "{label}  {:<16}{finding}\n          {meaning}", name.replace('_', " "));

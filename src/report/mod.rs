@@ -34,7 +34,7 @@ use figures::{
 };
 use limits::{Limits, Verdict};
 pub use model::{Report, SCHEMA_VERSION, Streams, Warning};
-use quantities::{RoundTrip, unsigned_millis};
+use quantities::{RoundTrip, RunProtocol, unsigned_millis};
 use time_series::TimeSeries;
 
 use crate::client::{RunResults, StreamKind};
@@ -95,6 +95,7 @@ impl Report {
             comparison: None,
             verdict,
             warnings: Vec::new(),
+            protocol: RunProtocol::of_run(run),
         };
         report.warnings = warnings::warnings(&report);
         report

@@ -1,10 +1,13 @@
-//! How the report writes quantities: units and rounding. This module also contains the names of subcommands, signals and packets.
+//! How the report writes quantities: units, rounding and results. This module also contains the names of subcommands, signals and packets.
 
+use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::client::{RunKind, RunResults, StopSignal, StreamKind};
+use crate::moqt::Transport;
 use crate::signaling::Dialect;
 use crate::stats::{Histogram, HistogramBar, StreamStats};
 
@@ -36,10 +39,20 @@ impl Unit {
         }
     }
 
-    /// The value in this unit of a measured number. Times are measured in nanoseconds.
-    pub(super) fn from_measured(self, value: f64) -> f64 {
+    /// A measured number in this unit. Times are measured in nanoseconds, and rounded to them.
+    pub(super) fn rounded(self, value: f64) -> f64 {
         if self == Self::Us { rounded_micros(value) } else { value }
     }
+}
+
+/// A limit, or a figure that is compared with an earlier run, as a row of a table.
+pub(super) struct ResultRow {
+    /// Backticks mark code.
+    pub(super) label: String,
+    pub(super) values: Vec<String>,
+    pub(super) result: &'static str,
+    pub(super) is_bad: bool,
+    pub(super) note: Option<String>,
 }
 
 /// Nanoseconds as microseconds.
@@ -129,6 +142,11 @@ pub(super) fn format_count(n: u64, one: &str) -> String {
     format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 
+/// When counting began. Prints as ISO 8601 in UTC.
+pub(super) fn start_time(unix_ms: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()
+}
+
 /// The name of a subcommand.
 pub(super) const fn command(command: RunKind) -> &'static str {
     match command {
@@ -147,23 +165,37 @@ pub(super) const fn signal(signal: StopSignal) -> &'static str {
 
 /// The protocol of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RunProtocol {
+pub enum RunProtocol {
+    /// UDP datagrams.
     Udp,
+    /// Messages of a dialect over WebSocket.
     WebSocket(Dialect),
-    Moqt,
+    /// MOQT.
+    Moqt(Transport),
 }
 
 impl RunProtocol {
-    pub(super) fn new(dialect: Option<Dialect>, moqt: bool) -> Self {
+    pub(super) fn new(dialect: Option<Dialect>, moqt: Option<Transport>) -> Self {
         match (dialect, moqt) {
             (Some(dialect), _) => Self::WebSocket(dialect),
-            (None, true) => Self::Moqt,
-            (None, false) => Self::Udp,
+            (None, Some(transport)) => Self::Moqt(transport),
+            (None, None) => Self::Udp,
         }
     }
 
     pub(super) fn of_run(run: &RunResults) -> Self {
-        Self::new(run.websocket.as_ref().map(|websocket| websocket.dialect), run.moqt.is_some())
+        let dialect = run.websocket.as_ref().map(|websocket| websocket.dialect);
+        Self::new(dialect, run.moqt.as_ref().map(|moqt| moqt.transport))
+    }
+}
+
+impl fmt::Display for RunProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp => f.write_str("UDP"),
+            Self::WebSocket(dialect) => write!(f, "WebSocket ({})", dialect.name()),
+            Self::Moqt(transport) => write!(f, "MOQT ({})", transport.name()),
+        }
     }
 }
 
@@ -189,7 +221,7 @@ impl StreamLabels {
                 request_unit: "message",
                 reply_unit: "message",
             },
-            (RunProtocol::Moqt, StreamKind::Ping) => {
+            (RunProtocol::Moqt(_), StreamKind::Ping) => {
                 Self { request: "MOQT", reply: "MOQT", request_unit: "frame", reply_unit: "frame" }
             }
             _ => {

@@ -6,6 +6,7 @@ use super::figures::{
 };
 use super::model::Report;
 use super::quantities::{format_count, format_optional_time, format_percent, format_time, format_time_ms};
+use super::time_series::WorstSeconds;
 use crate::stats::MIN_DRIFT_SECONDS;
 
 /// Maximum number of gaps in the row about gaps.
@@ -33,16 +34,6 @@ pub(super) enum Level {
 }
 
 use Level::{Full, Short, Summary, ZeroCount};
-
-/// A limit, or a figure that is compared with an earlier run, as a row of a table.
-pub(super) struct ResultRow {
-    /// Backticks mark code.
-    pub(super) label: String,
-    pub(super) values: Vec<String>,
-    pub(super) result: &'static str,
-    pub(super) is_bad: bool,
-    pub(super) note: Option<String>,
-}
 
 struct StreamTable<'a> {
     streams: Vec<&'a StreamFigures>,
@@ -205,7 +196,7 @@ pub(super) fn further_rows(report: &Report) -> Vec<Row> {
     add(Short, "port unreachable", nonzero(report.datagrams.port_unreachable));
     add(Short, "stray", nonzero(report.datagrams.stray));
     let worst = report.time_series.as_ref().and_then(|series| series.worst_ten_seconds.as_ref());
-    add(Short, "worst period", worst.map(|worst| worst.text()));
+    add(Short, "worst period", worst.map(WorstSeconds::text));
     rows
 }
 

@@ -9,8 +9,8 @@ use super::figures::{CaptureFigures, HistogramBarFigures, PlaybackFigures, WebSo
 use super::findings::Finding;
 use super::limits::LimitResult;
 use super::model::{Report, Warning};
-use super::quantities::{self, format_count, format_percent, format_time};
-use super::rows::{self, Level, ResultRow, Row};
+use super::quantities::{self, ResultRow, format_count, format_percent, format_time};
+use super::rows::{self, Level, Row};
 use crate::client::RunKind;
 
 /// Width of the column of labels.

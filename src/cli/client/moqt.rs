@@ -12,7 +12,6 @@ use clap::builder::PossibleValue;
 
 use super::monitor::{MonitorResult, RunMonitor};
 use super::{ClientArgs, FinishedRun, udp_only_error};
-use crate::cli::baseline::planned_duration;
 use crate::cli::output::Failure;
 use crate::cli::target::MoqtTarget;
 use crate::cli::values::TimeSpan;
@@ -28,11 +27,11 @@ use crate::io::tls::client::{RecordingVerifier, TrustPolicy};
 use crate::io::tls::self_signed::SelfSignedIssuer;
 use crate::io::tls::server::ServerIdentity;
 use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
-use crate::moqt::client::{FramePayload, MoqtClientConfig, MoqtClientEvent};
+use crate::moqt::client::{MoqtClientConfig, MoqtClientEvent};
 use crate::moqt::codec::MAX_PATH_PARTS;
 use crate::moqt::version::PathFormat;
 use crate::moqt::{DEFAULT_PORT, MoqtVersion, SessionLimits, TrackPath, Transport, echo};
-use crate::report::baseline::RunTransport;
+use crate::report::quantities::RunProtocol;
 use crate::report::text;
 use crate::stats::HostTiming;
 
@@ -208,9 +207,7 @@ impl ClientArgs {
         };
         let recording_verifier =
             Arc::new(RecordingVerifier::new(trust.verifier().context("--ca").map_err(Failure::unusable)?));
-        let planned = config.group_count.filter(|_| matches!(config.payload, FramePayload::Random(_)));
-        let planned = planned.map(|count| planned_duration(count, config.group_interval));
-        self.baseline.check_plan(run_kind, StreamKind::Ping, RunTransport::Moqt(target.transport), planned)?;
+        self.baseline.check_plan(run_kind, StreamKind::Ping, RunProtocol::Moqt(target.transport))?;
         self.files.remove_stale()?;
 
         let title = match run_kind {

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use crate::report::comparison::{ComparedFigure, HEADINGS};
 use crate::report::limits::{LIMIT_HEADINGS, LimitResult};
 use crate::report::model::{Report, VERSION_WITH_COMMIT};
-use crate::report::quantities::{format_optional_time, format_percent, format_time};
-use crate::report::rows::{self, ResultRow, Row};
+use crate::report::quantities::{ResultRow, format_optional_time, format_percent, format_time, start_time};
+use crate::report::rows::{self, Row};
 use crate::report::time_series::IntervalFigures;
 use crate::sanitize::{escape_html, escape_html_prose};
 
@@ -87,14 +87,15 @@ pub(super) fn figures(report: &Report) -> String {
         table += &row(label, cells.iter().map(|cell| escape_html(cell)));
     }
     let streams = scrolling("figures", &(table + "</tbody>"));
-    let further: String = rows::further_rows(report)
-        .iter()
-        .map(|Row { label, cells, .. }| {
-            let value = escape_html(&cells.concat());
-            format!("<tr><th scope=\"row\">{label}</th><td class=\"words\">{value}</td></tr>\n")
-        })
-        .collect();
-    let further = if further.is_empty() { further } else { scrolling("figures", &format!("<tbody>{further}</tbody>")) };
+    let further = rows::further_rows(report);
+    let further = further.iter().map(|Row { label, cells, .. }| {
+        let value = escape_html(&cells.concat());
+        format!("<tr><th scope=\"row\">{label}</th><td class=\"words\">{value}</td></tr>\n")
+    });
+    let further = match further.collect::<String>() {
+        rows if rows.is_empty() => rows,
+        rows => scrolling("figures", &format!("<tbody>{rows}</tbody>")),
+    };
     section("figures", "Statistics", &format!("<div class=\"columns\">{streams}{further}</div>\n"))
 }
 
@@ -175,8 +176,8 @@ pub(super) fn origin(report: &Report) -> String {
         add("Host", format!("<bdi>{}</bdi>", escape_html(host)));
     }
     add("Target", format!("<bdi>{}</bdi>", escape_html(&report.target)));
-    if let Some(time) = report.start_time() {
-        add("Started", format!("<time>{}</time>", escape_html(&time)));
+    if let Some(time) = start_time(report.started_unix_ms) {
+        add("Started", format!("<time>{time}</time>"));
     }
     add("Duration", format_time(report.duration_ms * 1e3));
     add("Program", format!("jamjam-dev {}", escape_html(VERSION_WITH_COMMIT)));
