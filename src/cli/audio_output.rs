@@ -144,11 +144,11 @@ impl RecordingArgs {
         let AudioStreamConfig { sample_rate, channels, frame_samples, .. } = form;
         let analyzer = Analyzer::new(PacketFormat { sample_rate, channels, frame_samples });
         let mut sinks = AudioSinks { recording: None, both_recording: None, waveform: None, analyzer };
-        if let Some(path) = record {
+        if let Some(path) = &self.record {
             let recording = Recording::of_returned(path, form).with_context(|| write_error(path));
             sinks.recording = Some(recording.map_err(Failure::unusable)?);
         }
-        if let Some(path) = record_both {
+        if let Some(path) = &self.record_both {
             let both =
                 Recording::of_both(path, form).with_context(|| write_error(path)).map_err(Failure::unusable)?;
             sinks.both_recording = Some(both);

@@ -4,7 +4,6 @@ use clap::builder::RangedU64ValueParser;
 use clap::{ArgMatches, ColorChoice};
 use std::time::Duration;
 
-use super::baseline::planned_duration;
 use super::client::moqt::MoqtRunPlan;
 use super::client::websocket::WebSocketProbeArgs;
 use super::client::{ClientArgs, transaction_seed};
@@ -21,7 +20,7 @@ use crate::io::stop::StopToken;
 use crate::io::websocket::handshake::WebSocketUrl;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
-use crate::report::baseline::RunTransport;
+use crate::report::quantities::RunProtocol;
 use crate::wire::{DEFAULT_PORT, HEADER_LEN, MAX_UDP_PAYLOAD};
 
 const HEADING_TARGET: &str = "Target";
@@ -151,8 +150,7 @@ impl Args {
             )));
         }
         let count = self.packet_count()?;
-        let planned = count.map(|count| planned_duration(count, self.interval.0));
-        self.client.baseline.check_plan(RunKind::Probe, stream_kind, RunTransport::Udp, planned)?;
+        self.client.baseline.check_plan(RunKind::Probe, stream_kind, RunProtocol::Udp)?;
         let target = self.client.connect(peer, "probe", stop)?;
         let config = RunConfig {
             peer: target.address,

@@ -11,7 +11,6 @@ use clap::{ArgGroup, ArgMatches, ColorChoice};
 
 use super::audio_output::{PlaybackArgs, RecordingArgs, finish_playback};
 use super::audio_source::{CaptureArgs, PacketLayout, SOUND_DEVICE_GROUP, SourceArgs, device_lost_error};
-use super::baseline::planned_duration;
 use super::client::moqt::MoqtRunPlan;
 use super::client::udp::ConnectedTarget;
 use super::client::{ClientArgs, transaction_seed};
@@ -25,8 +24,8 @@ use crate::io::read_ahead::{self, ReaderThread};
 use crate::io::stop::StopToken;
 use crate::moqt::client::{FramePayload, MoqtClientConfig};
 use crate::moqt::codec::MAX_BODY_BYTES;
-use crate::report::baseline::RunTransport;
 use crate::report::limits::AudioLimits;
+use crate::report::quantities::RunProtocol;
 use crate::sanitize::is_control_or_bidi;
 use crate::wire::{HEADER_LEN, MAX_UNFRAGMENTED_PAYLOAD};
 
@@ -120,9 +119,7 @@ impl Args {
                 "packets with {payload} payload bytes do not fit in an Ethernet frame and are fragmented. Use a smaller --frame-size"
             ));
         }
-        let frame = Duration::from_secs_f64(f64::from(form.frame_samples) / f64::from(form.sample_rate.max(1)));
-        let planned = packets.map(|packets| planned_duration(packets, frame));
-        self.client.baseline.check_plan(RunKind::Send, StreamKind::Audio, RunTransport::Udp, planned)?;
+        self.client.baseline.check_plan(RunKind::Send, StreamKind::Audio, RunProtocol::Udp)?;
         let target = self.client.connect(peer, "send", stop)?;
         let (speaker_observer, speaker) = self.playback.start(form, self.capture.device_buffer)?.unzip();
         let (recorder_queue, mut recorder) = self.recording.start(form, self.client.waveform_use())?;

@@ -37,25 +37,11 @@ const MIN_MTU: u32 = 576;
 /// Every IPv6 path, and almost every IPv4 path, carries packets of this length without fragments.
 const SAFE_MTU: u32 = 1_280;
 
-/// The subject of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "each code is defined in docs/measuring.md")]
-pub enum FindingCode {
-    LargePackets,
-    Outage,
-    Loss,
-    Stalls,
-    Reordering,
-    DelayVariation,
-    Duplicates,
-}
-
 /// Something that is wrong with the path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Identifies the subject for programs that read the report.
-    pub code: FindingCode,
+    pub code: &'static str,
     /// What is wrong, and typical causes.
     pub message: String,
 }
@@ -64,7 +50,7 @@ pub struct Finding {
 /// a reply have no findings, because their warnings name the causes.
 pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
     if let Some(message) = large_packets(run) {
-        return vec![Finding { code: FindingCode::LargePackets, message }];
+        return vec![Finding { code: "large_packets", message }];
     }
     let Some(stream) = run.stream(run.evaluated_stream).filter(|stream| stream.returned > 0 && run.replies_expected)
     else {
@@ -81,13 +67,13 @@ pub(super) fn findings(run: &RunResults) -> Vec<Finding> {
     let has_pattern = stream.stalls.count >= MIN_STALLS_FOR_PATTERN;
     let (frequent_stalls, rare_stalls) = if has_pattern { (stalls, None) } else { (None, stalls) };
     let all = [
-        (FindingCode::Outage, outage),
-        (FindingCode::Loss, loss(stream, run.lost_upstream(run.evaluated_stream), unit)),
-        (FindingCode::Stalls, frequent_stalls),
-        (FindingCode::Reordering, reordering),
-        (FindingCode::DelayVariation, variation),
-        (FindingCode::Stalls, rare_stalls),
-        (FindingCode::Duplicates, duplicates(stream, unit)),
+        ("outage", outage),
+        ("loss", loss(stream, run.lost_upstream(run.evaluated_stream), unit)),
+        ("stalls", frequent_stalls),
+        ("reordering", reordering),
+        ("delay_variation", variation),
+        ("stalls", rare_stalls),
+        ("duplicates", duplicates(stream, unit)),
     ];
     all.into_iter().filter_map(|(code, message)| Some(Finding { code, message: message? })).collect()
 }

@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 use super::monitor::MonitorResult;
 use super::{ClientArgs, FinishedRun};
-use crate::cli::baseline::planned_duration;
 use crate::cli::options::moqt_client::{MoqtClientArgs, TransportArg};
 use crate::cli::output::Failure;
 use crate::cli::packet_lines::PacketLineWriter;
@@ -26,10 +25,10 @@ use crate::io::stop::StopToken;
 use crate::io::tls::client::{TrustPolicy, TrustVerifier};
 use crate::io::tls::identity::ServerIdentity;
 use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
-use crate::moqt::client::{FramePayload, MoqtClientConfig, MoqtClientEvent};
+use crate::moqt::client::{MoqtClientConfig, MoqtClientEvent};
 use crate::moqt::version::PathFormat;
 use crate::moqt::{DEFAULT_PORT, SessionLimits, Transport, echo};
-use crate::report::baseline::RunTransport;
+use crate::report::quantities::RunProtocol;
 use crate::report::text;
 use crate::stats::HostTiming;
 
@@ -61,9 +60,7 @@ impl ClientArgs {
             (server.target.clone(), server.name.clone(), server.trust.clone(), Some(server))
         };
         let verifier = trust.verifier().context("--ca").map_err(Failure::unusable)?;
-        let planned = config.group_count.filter(|_| matches!(config.payload, FramePayload::Random(_)));
-        let planned = planned.map(|count| planned_duration(count, config.group_interval));
-        self.baseline.check_plan(run_kind, StreamKind::Ping, RunTransport::Moqt(target.transport), planned)?;
+        self.baseline.check_plan(run_kind, StreamKind::Ping, RunProtocol::Moqt(target.transport))?;
         self.files.remove_stale()?;
 
         let run_config = MoqtRunConfig {

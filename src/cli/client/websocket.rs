@@ -9,7 +9,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Map;
 
 use super::{ClientArgs, FinishedRun};
-use crate::cli::baseline::planned_duration;
 use crate::cli::options::credentials::read_secret_text;
 use crate::cli::output::Failure;
 use crate::cli::values::ByteSize;
@@ -23,7 +22,7 @@ use crate::io::stop::StopToken;
 use crate::io::websocket::connect::DEFAULT_CONNECT_TIMEOUT;
 use crate::io::websocket::handshake::{UrlError, WebSocketUrl};
 use crate::io::websocket::probe::{self, ProbeConnections, ProbeStart, ProbeStartError, WebSocketTarget};
-use crate::report::baseline::RunTransport;
+use crate::report::quantities::RunProtocol;
 use crate::signaling::token::{Audience, Claims, DEFAULT_LIFETIME_SECONDS, Secret, sign};
 use crate::signaling::{BroadcastParams, Dialect, DialectSet, ProbeRoom, Route, decode_room_name, route};
 use crate::time::saturating_nanos;
@@ -245,8 +244,7 @@ impl ClientArgs {
             return Err(Failure::usage("no URL to probe; give --to ws://HOST[:PORT]"));
         };
         let tls = self.room.tls_config(url)?;
-        let planned = count.map(|count| planned_duration(count, interval));
-        self.baseline.check_plan(RunKind::Probe, StreamKind::Ping, RunTransport::WebSocket(plan.dialect), planned)?;
+        self.baseline.check_plan(RunKind::Probe, StreamKind::Ping, RunProtocol::WebSocket(plan.dialect))?;
         self.files.remove_stale()?;
         let wait_for = self.wait_for.map(|wait| wait.0);
         let timeout = self.connect_timeout().unwrap_or(DEFAULT_CONNECT_TIMEOUT);

@@ -1,7 +1,6 @@
 //! The sentences that name what is wrong with a path, on simulated paths.
 
 use jamjam_dev::client::{AudioResults, CountSample, LossReport, RunKind, RunResults, ServerResults};
-use jamjam_dev::report::findings::FindingCode;
 use jamjam_dev::report::limits::Limits;
 use jamjam_dev::report::{Report, text};
 use jamjam_dev::stats::{AddressChange, FinalOutcome, HostTiming, Reordering, StreamStats};
@@ -46,7 +45,7 @@ fn stall_messages(packets: usize, stalls: &[(i64, i64)]) -> Vec<String> {
     messages(&RunResults { server, ..probe(stream(&stalled(packets, 20 * MS, stalls))) })
 }
 
-fn codes(round_trips: &[Option<i64>]) -> Vec<FindingCode> {
+fn codes(round_trips: &[Option<i64>]) -> Vec<&'static str> {
     let report = Report::new(&probe(stream(round_trips)), &Limits::default());
     report.findings.into_iter().map(|finding| finding.code).collect()
 }
@@ -75,7 +74,7 @@ fn good_paths_have_no_findings_in_200_simulations() {
         let (base, noise) = (1 + rng.below(100), rng.below(2_000_000));
         let round_trips: Vec<Option<i64>> =
             (0..2_000).map(|_| Some(base as i64 * MS + rng.below(noise + 1).cast_signed())).collect();
-        assert_eq!(codes(&round_trips), [], "seed {seed}");
+        assert!(codes(&round_trips).is_empty(), "seed {seed}");
     }
 }
 
@@ -169,7 +168,7 @@ fn independent_delays_are_not_reported_as_stalls() {
         let mut rng = Rng::new(seed);
         let mean = (1 + rng.below(40)).cast_signed() * MS;
         let round_trips: Vec<Option<i64>> = (0..3_000).map(|_| Some(20 * MS + exponential(&mut rng, mean))).collect();
-        assert!(!codes(&round_trips).contains(&FindingCode::Stalls), "seed {seed}, mean {mean}");
+        assert!(!codes(&round_trips).contains(&"stalls"), "seed {seed}, mean {mean}");
     }
 }
 
@@ -272,8 +271,8 @@ fn outage_is_reported_with_start_and_end() {
         ["Outside this outage, 0.96 % of the packets were lost at random, not in bursts."]
     );
     // 100 lost packets were sent within 0.99 s.
-    assert_eq!(codes(&with_outage(500..600)), [FindingCode::Loss]);
-    assert_eq!(codes(&with_outage(0..2_000)), []);
+    assert_eq!(codes(&with_outage(500..600)), ["loss"]);
+    assert!(codes(&with_outage(0..2_000)).is_empty());
 }
 
 #[test]

@@ -375,6 +375,19 @@ fn every_name_in_a_table_of_measuring_md_is_printed() {
 }
 
 #[test]
+fn every_limit_compares_a_printed_figure() {
+    let (mut printed, mut compared) = (HashSet::new(), HashSet::new());
+    for (_, document) in documents() {
+        objects(&document["streams"], "", &mut |_, map| printed.extend(map.keys().cloned()));
+        objects(&document["audio_quality"], "", &mut |_, map| printed.extend(map.keys().cloned()));
+        let limits = document["limits"].as_array().into_iter().flatten();
+        compared.extend(limits.map(|limit| limit["figure"].as_str().unwrap().to_owned()));
+    }
+    assert_eq!(compared.len(), 9, "8 limits, and the maximum instead of p99: {compared:?}");
+    assert!(compared.is_subset(&printed), "{compared:?}");
+}
+
+#[test]
 fn every_text_label_is_defined_in_measuring_md() {
     // `labels` is the second column of the tables in `docs/measuring.md`. In the text summary, each row begins with its label.
     let labels: Vec<&str> =
