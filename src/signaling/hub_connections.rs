@@ -151,8 +151,7 @@ impl Hub {
             let closed_by = server_reason.map(|_| "server");
             info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by, "connection closed");
             if let Some(scope) = scope {
-                let peer_reason = if server_reason.is_some() { "" } else { reason };
-                self.activity_log.record_close(now, scope, (conn, connection.source), code, server_reason, peer_reason);
+                self.activity_log.record_close(now, scope, (conn, connection.source), code, server_reason);
             }
         }
     }

@@ -39,7 +39,6 @@ impl Hub {
                 TimerEvent::IdleTimeout(conn) => self.check_idle_timeout(now, conn, sink),
                 TimerEvent::MaxAge(conn) => self.close_at_max_age(now, conn, sink),
                 TimerEvent::ActivityLogExpiry => self.expire_activity_log(now.monotonic),
-                TimerEvent::MemberLogSummary => self.member_log.log_summary(),
                 TimerEvent::Dialect(dialect, timer) => {
                     let (mut ctx, dialects, limits) = self.system_context(now, dialect, sink);
                     dialects.get_mut(dialect).on_timer(&mut ctx, limits, timer);
@@ -145,7 +144,7 @@ impl Hub {
             TimerEvent::Heartbeat { conn, .. } | TimerEvent::IdleTimeout(conn) | TimerEvent::MaxAge(conn) => {
                 connections.contains_key(conn)
             }
-            TimerEvent::ActivityLogExpiry | TimerEvent::MemberLogSummary => true,
+            TimerEvent::ActivityLogExpiry => true,
             TimerEvent::Dialect(dialect, timer) => {
                 timer.room().is_none_or(|room| dialects.get(*dialect).rooms().contains_room(room))
             }

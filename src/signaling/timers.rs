@@ -19,8 +19,6 @@ pub(super) enum TimerEvent {
     MaxAge(ConnId),
     /// Discards the activity log if no console is open.
     ActivityLogExpiry,
-    /// Logs the numbers of joins and leaves without their own log line.
-    MemberLogSummary,
     /// A timer that the dialect handles.
     Dialect(Dialect, DialectTimer),
 }

@@ -17,7 +17,9 @@ use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::json::{MessageError, to_json, to_string_limited};
 use super::limits::SignalingLimits;
-use super::member_log::{ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_message};
+use super::member_log::{
+    ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_join, log_leave, log_message,
+};
 use super::rooms::{Member, MemberData, MemberInfo, Room, RoomDirectory, RoomKey, RoomMap};
 use super::route::{BearerToken, QueryParams, Route};
 use super::token::{TokenError, verify_webrtc};
@@ -69,9 +71,9 @@ impl WebRtcParams {
     }
 }
 
-/// A participant as all participants see it.
+/// A participant of a WebRTC room, as all participants see it.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Participant {
+pub struct Participant {
     /// The `userId` of the participant's URL.
     pub(super) id: String,
     /// The `userName` of the participant's URL.
@@ -81,12 +83,13 @@ pub(super) struct Participant {
     pub(super) joined_at: u64,
 }
 
-/// A room in `/health` and `/rooms`.
-#[derive(Serialize)]
+/// A WebRTC room in `/health` and `/rooms`.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct RoomInfo<'a> {
+pub struct WebRtcRoom<'a> {
     room_id: &'a str,
     participant_count: usize,
+    /// Participants in the order in which they joined. Empty with `--webrtc-auth token`, unless the response is detailed.
     participants: Vec<&'a Participant>,
 }
 
@@ -315,7 +318,7 @@ impl DialectHandler for WebRtcDialect {
         let key = self.rooms.find(room)?;
         let Room { members, .. } = self.rooms.close(key)?;
         for Member { conn, data: participant, .. } in &members {
-            ctx.log_leave(logged_member(*conn, room, &participant.id), ROOM_CLOSED_BY_OPERATOR, 0);
+            log_leave(logged_member(*conn, room, &participant.id), ROOM_CLOSED_BY_OPERATOR, 0);
             ctx.close(*conn, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
         }
         Some(members.len())
@@ -344,7 +347,7 @@ impl WebRtcDialect {
         let has_participants = include_protected || !self.requires_token;
         let (mut json, mut is_truncated) = ("[".to_owned(), false);
         for room in self.rooms.iter() {
-            let info = RoomInfo {
+            let info = WebRtcRoom {
                 room_id: room.name(),
                 participant_count: room.members.len(),
                 participants: room.members.iter().filter(|_| has_participants).map(|member| &member.data).collect(),
@@ -398,7 +401,7 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &Signa
         // The other members receive no message: the user is still in the room.
         if let Some((left, others)) = rooms.leave(previous, found) {
             let member = logged_member(previous, &room_id, &left.id);
-            ctx.log_leave(member, "replaced by a new connection of this user", others.len());
+            log_leave(member, "replaced by a new connection of this user", others.len());
         }
         ctx.close(previous, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
     }
@@ -413,7 +416,7 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, limits: &Signa
     };
     let (others, participants) = others_and_participants(rooms, key, ctx.conn);
     let (user_id, user_name) = (user_id.as_str(), user_name.as_str());
-    ctx.log_join(logged_member(ctx.conn, &room_id, user_id), participants.len());
+    log_join(logged_member(ctx.conn, &room_id, user_id), participants.len());
     let joined = ServerMessage::ParticipantJoined { user_id, user_name, participants: participants.clone() };
     ctx.send_requested(&others, to_json(&joined));
     let welcome = ServerMessage::Welcome { room_id: &room_id, user_id, participants: participants.clone() };
@@ -492,7 +495,7 @@ fn leave(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, close: &Conne
     let Some(key) = rooms.room_of(ctx.conn) else { return };
     let room_id = rooms.get(key).map_or_else(String::new, |room| room.name().to_owned());
     let Some((left, others)) = rooms.leave(ctx.conn, None) else { return };
-    ctx.log_leave(logged_member(ctx.conn, &room_id, &left.id), &close.leave_reason(), others.len());
+    log_leave(logged_member(ctx.conn, &room_id, &left.id), &close.leave_reason(), others.len());
     let (_, participants) = others_and_participants(rooms, key, ctx.conn);
     let message = ServerMessage::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants };
     ctx.send_requested(&others, to_json(&message));

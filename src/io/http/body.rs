@@ -187,9 +187,6 @@ pub(in crate::io) const TEXT: FieldType<String> =
 
 pub(in crate::io) const NUMBER: FieldType<f32> = FieldType { description: "a finite 32-bit number", parse: number };
 
-pub(in crate::io) const WHOLE_NUMBER: FieldType<u64> =
-    FieldType { description: "a whole number from 0 to 18446744073709551615", parse: Value::as_u64 };
-
 /// Visualization data.
 pub(in crate::io) const NUMBERS: FieldType<Vec<f32>> = FieldType {
     description: "a list of at most 65536 finite 32-bit numbers",

@@ -8,7 +8,6 @@ pub mod body;
 pub mod csrf;
 pub mod forwarded;
 pub mod login;
-pub mod login_link;
 pub mod metrics;
 pub mod request_host;
 
@@ -47,12 +46,6 @@ pub struct ConnectionInfo {
     pub is_forwarded: bool,
     /// The permit of the connection. An upgraded connection keeps its permit until it closes.
     pub permit: Arc<ConnectionPermit>,
-}
-
-impl From<&ConnectionInfo> for login_link::RequestSource {
-    fn from(client: &ConnectionInfo) -> Self {
-        Self { address: client.source.ip(), is_forwarded: client.is_forwarded }
-    }
 }
 
 /// TCP keepalive: a vanished peer is detected after two minutes.

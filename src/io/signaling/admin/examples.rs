@@ -76,7 +76,6 @@ const EXAMPLES: [Example; 4] = [
 const INDEX: &str = include_str!("examples/index.html");
 const STYLE: &str = include_str!("examples/style.css");
 const SHARED_SCRIPT: &str = include_str!("examples/shared.js");
-const ICON: &str = include_str!("console/icon.svg");
 
 const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
@@ -120,7 +119,6 @@ impl ExamplePages {
         let shared = match name {
             "style.css" => Some(("text/css; charset=utf-8", [PAGE_STYLE, STYLE].concat())),
             "shared.js" => Some((JAVASCRIPT, SHARED_SCRIPT.to_owned())),
-            "icon.svg" => Some((SVG, ICON.to_owned())),
             _ => None,
         };
         if shared.is_some() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use jiff::Timestamp;
@@ -18,9 +18,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use tracing::info;
-use utoipa::openapi::schema::{ObjectBuilder, Schema};
-use utoipa::openapi::{Ref, RefOr};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
 use crate::io::clock;
 use crate::io::http::login::Login;
@@ -28,7 +26,7 @@ use crate::io::http::{ConnectionInfo, body};
 use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::memory_budget::{MemoryAccount, MemoryBudget, OverBudget};
-use crate::signaling::{Dialect, DialectCounters, UNDECIDED};
+use crate::signaling::{Dialect, DialectCounters, UNDECIDED, WebRtcRoom};
 
 /// Server state. For compatibility, `rooms`, `connections` and `roomDetails` describe only WebRTC.
 #[derive(Serialize, ToSchema)]
@@ -40,7 +38,7 @@ struct Health {
     timestamp: String,
     rooms: u64,
     connections: u64,
-    #[schema(value_type = Vec<WebRtcRoom>)]
+    #[schema(value_type = Vec<WebRtcRoom<'_>>)]
     room_details: Box<RawValue>,
     /// Present and true if rooms are missing because the response would be longer than 1 MiB.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -50,34 +48,17 @@ struct Health {
     version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     resources: Option<ProcessResources>,
-    #[schema(value_type = DialectHealth)]
-    dialects: Map<String, Value>,
+    dialects: DialectHealth,
 }
 
-/// Schema of an object with one field per dialect and one field for undecided connections.
-enum DialectHealth {}
-
-impl PartialSchema for DialectHealth {
-    fn schema() -> RefOr<Schema> {
-        let dialects = Dialect::ALL.into_iter().fold(ObjectBuilder::new(), |object, dialect| {
-            let schema = match dialect {
-                Dialect::Broadcast => BroadcastHealth::name(),
-                Dialect::WebRtc => WebRtcHealth::name(),
-                _ => RoomHealth::name(),
-            };
-            object.property(dialect.name(), Ref::from_schema_name(schema)).required(dialect.name())
-        });
-        dialects.property(UNDECIDED, u64::schema()).required(UNDECIDED).into()
-    }
-}
-
-impl ToSchema for DialectHealth {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.push((RoomHealth::name().into_owned(), RoomHealth::schema()));
-        schemas.push((BroadcastHealth::name().into_owned(), BroadcastHealth::schema()));
-        schemas.push((WebRtcHealth::name().into_owned(), WebRtcHealth::schema()));
-        BroadcastHealth::schemas(schemas);
-    }
+/// One field per dialect, and one for undecided connections.
+#[derive(Serialize, ToSchema)]
+struct DialectHealth {
+    jamjam: RoomHealth,
+    broadcast: BroadcastHealth,
+    bbx: RoomHealth,
+    webrtc: WebRtcHealth,
+    undecided: u64,
 }
 
 /// State of a dialect that reports only rooms and clients.
@@ -107,28 +88,6 @@ struct WebRtcHealth {
     connections: u64,
 }
 
-/// A WebRTC room.
-#[expect(dead_code, reason = "only the API schema uses this type; the hub writes the JSON without it")]
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
-struct WebRtcRoom {
-    room_id: String,
-    participant_count: u64,
-    /// Participants in the order in which they joined. Empty with `--webrtc-auth token`, unless the response is detailed.
-    participants: Vec<WebRtcParticipant>,
-}
-
-/// A participant of a WebRTC room.
-#[expect(dead_code, reason = "only the API schema uses this type; the hub writes the JSON without it")]
-#[derive(ToSchema)]
-#[schema(rename_all = "camelCase")]
-struct WebRtcParticipant {
-    id: String,
-    name: String,
-    /// Time when the participant joined, in milliseconds since the Unix epoch.
-    joined_at: u64,
-}
-
 /// A broadcast room, with the details of its handler.
 #[expect(dead_code, reason = "only the API schema uses this type; the hub writes the JSON without it")]
 #[derive(ToSchema)]
@@ -153,7 +112,7 @@ struct BroadcastMember {
 /// All WebRTC rooms.
 #[derive(Serialize, ToSchema)]
 struct WebRtcRoomList {
-    #[schema(value_type = Vec<WebRtcRoom>)]
+    #[schema(value_type = Vec<WebRtcRoom<'_>>)]
     rooms: Box<RawValue>,
     /// Present and true if rooms are missing because the response would be longer than 1 MiB.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -234,7 +193,7 @@ pub(super) async fn health(
         return state.health.response(|| body::to_json(&current_health(&state.hub, false)));
     }
     if let Err(error) = state.login.check(&headers, (&client).into(), clock::monotonic_now()) {
-        return no_store(error.response_for(&headers));
+        return no_store(error.into_response());
     }
     no_store(body::json_response(StatusCode::OK, &current_health(&state.hub, true)))
 }
@@ -277,19 +236,16 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
         room_counts: broadcast.clients,
         details,
     };
-    let dialects = Dialect::ALL.into_iter().map(|dialect| {
-        let DialectCounters { rooms, connections, .. } = counters_of(dialect.name());
-        let health = match dialect {
-            Dialect::Broadcast => serde_json::to_value(&broadcast),
-            Dialect::WebRtc => serde_json::to_value(WebRtcHealth { rooms, connections }),
-            _ => serde_json::to_value(RoomHealth { rooms, clients: connections }),
-        };
-        // Strings and numbers can always be serialized.
-        (dialect.name().to_owned(), health.unwrap_or_default())
-    });
-    let undecided = (UNDECIDED.to_owned(), counters_of(UNDECIDED).connections.into());
-    let dialects = dialects.chain([undecided]).collect();
+    let rooms_of =
+        |dialect| RoomHealth { rooms: counters_of(dialect).rooms, clients: counters_of(dialect).connections };
     let webrtc = counters_of(Dialect::WebRtc.name());
+    let dialects = DialectHealth {
+        jamjam: rooms_of(Dialect::Jamjam.name()),
+        broadcast,
+        bbx: rooms_of(Dialect::ControlSurface.name()),
+        webrtc: WebRtcHealth { rooms: webrtc.rooms, connections: webrtc.connections },
+        undecided: counters_of(UNDECIDED).connections,
+    };
     Health {
         status: "ok",
         uptime: hub.uptime().as_millis() as f64 / 1e3,

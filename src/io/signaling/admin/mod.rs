@@ -9,6 +9,7 @@ mod health;
 pub(super) mod metrics;
 mod openapi;
 mod start_page;
+mod static_files;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +24,6 @@ use tokio::sync::Notify;
 use crate::io::http::login::{self, Login};
 use crate::io::http::{self, body};
 use crate::io::moqt::MoqtUrl;
-use crate::io::signaling::admin::console_operations::Operations;
 use crate::io::signaling::admin::examples::ExamplePages;
 use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::admin::start_page::StartPage;
@@ -55,17 +55,11 @@ impl HttpRoutes {
         let Self { moqt_url, example_pages, metrics_are_public, .. } = self;
         let has_examples = example_pages.are_enabled();
         let limits = Arc::new(hub.with_hub(|_, hub, _| hub.limits().clone()));
-        let start = StartPage {
-            hub: Arc::clone(&hub),
-            login: Arc::clone(&login),
-            dialects,
-            address,
-            is_tls,
-            moqt_url,
-            has_examples,
-        };
+        let start = StartPage { hub: Arc::clone(&hub), dialects, address, is_tls, moqt_url, has_examples };
         let public = Router::new()
             .merge(start_page::router(start))
+            .merge(static_files::router())
+            .merge(asyncapi::router(&limits))
             .merge(http::healthz_router())
             .merge(examples::router(example_pages))
             .merge(health::router(&hub, &login, &collector.connection_limiter.limits().memory_budget));
@@ -73,18 +67,14 @@ impl HttpRoutes {
         let protected = Router::new()
             .merge(health::shutdown_router(&hub, shutdown))
             .merge(openapi::router(dialects, has_examples))
-            .merge(asyncapi::router(&limits))
+            .merge(console::router(&hub, has_examples))
+            .merge(console_operations::router(Arc::clone(&hub)))
             .merge(examples::operator_router(example_pages));
         let protected = if dialects.contains(Dialect::ControlSurface) {
             protected.merge(control_surface_api::router(Arc::clone(&hub)))
         } else {
             protected
         };
-        let run_id = console::create_run_id();
-        let operations = Operations { hub: Arc::clone(&hub), run_id: Arc::clone(&run_id), login: Arc::clone(&login) };
-        let protected = protected
-            .merge(console::router(&hub, run_id, has_examples, login.link().is_some()))
-            .merge(console_operations::router(operations));
         let metrics_router = http::metrics::router(collector.into_encoder());
         let (public, protected) = if metrics_are_public {
             (public.merge(metrics_router), protected)

@@ -22,16 +22,14 @@ use zip::{CompressionMethod, ZipArchive};
 use crate::io::http;
 use crate::io::http::body::{self, ErrorBody, TooManyRequestsBody, page_response};
 use crate::io::signaling::admin::{
-    asyncapi, console, console_operations, control_surface_api, examples, health, start_page,
+    asyncapi, console, console_operations, control_surface_api, examples, health, start_page, static_files,
 };
 use crate::io::signaling::broadcast_http;
 use crate::signaling::{Dialect, DialectSet};
 
 /// Swagger UI's own start page loads its files by relative paths. Relative paths work at `/docs/` but not at `/docs`. Therefore, this page
 /// uses absolute paths.
-const PAGE: &str = include_str!("openapi/docs.html");
-const SCRIPT: &str = include_str!("openapi/docs.js");
-const STYLE: &str = include_str!("openapi/docs.css");
+const PAGE: &str = include_str!("pages/docs.html");
 
 /// Files of Swagger UI that the page needs, with their media types.
 const SWAGGER_UI_FILES: [(&str, &str); 4] = [
@@ -67,18 +65,20 @@ async fn docs_page() -> Response {
 /// Files of the documentation
 #[utoipa::path(
     get, path = "/docs/{file}", operation_id = "docsFile", tag = "documentation", security(("login" = [])),
-    params(("file" = String, Path, description = "File name, for example `page.js`")),
-    responses((status = 200, description = "A script, a style or an image"), (status = 404, description = "No such file")),
+    params(("file" = String, Path, description = "File name, for example `swagger-ui.css`")),
+    responses((status = 200, description = "A script, a style or an image of Swagger UI"), (status = 404, description = "No such file")),
 )]
 async fn docs_file(uri: Uri) -> Response {
-    match uri.path().rsplit('/').next().unwrap_or_default() {
-        "page.js" => page_response("text/javascript; charset=utf-8", CSP, SCRIPT),
-        "page.css" => page_response("text/css; charset=utf-8", CSP, STYLE),
-        name => match SWAGGER_UI_FILES.iter().find(|(file, _)| *file == name) {
-            Some((file, media_type)) => swagger_ui_file(file, media_type),
-            None => body::not_found(),
-        },
+    let name = uri.path().rsplit('/').next().unwrap_or_default();
+    let Some((name, media_type)) = SWAGGER_UI_FILES.into_iter().find(|(file, _)| *file == name) else {
+        return body::not_found();
+    };
+    let Ok((bytes, is_gzip)) = swagger_ui_bytes(name) else { return body::not_found() };
+    let mut response = page_response(media_type, CSP, bytes);
+    if is_gzip {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
+    response
 }
 
 /// `OpenAPI` document
@@ -97,16 +97,6 @@ async fn openapi_json(State(document): State<Bytes>) -> Response {
 )]
 async fn swagger_json(document: State<Bytes>) -> Response {
     openapi_json(document).await
-}
-
-/// A file of Swagger UI.
-fn swagger_ui_file(name: &str, media_type: &'static str) -> Response {
-    let Ok((bytes, is_gzip)) = swagger_ui_bytes(name) else { return body::not_found() };
-    let mut response = page_response(media_type, CSP, bytes);
-    if is_gzip {
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    response
 }
 
 /// Reads a file from the ZIP archive of Swagger UI. Returns its bytes, and whether they are compressed with gzip.
@@ -137,7 +127,7 @@ const LOGIN_SCHEME: &str = "login";
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    info(title = "jamjam-dev signaling-server", description = include_str!("openapi/about.md")),
+    info(title = "jamjam-dev signaling-server", description = include_str!("openapi.md")),
     tags(
         (name = "monitoring", description = "Server state"),
         (name = "tokens", description = "Tokens for broadcast and WebRTC rooms"),
@@ -166,14 +156,11 @@ const LOGIN_SCHEME: &str = "login";
         control_surface_api::event_stream,
         health::shut_down,
         console::console,
-        console::console_file,
         console::console_state,
         console_operations::disconnect,
         console_operations::close_room,
-        console_operations::logout,
         start_page::start_page,
-        start_page::start_or_login,
-        start_page::start_file,
+        static_files::static_file,
         examples::examples_index,
         examples::example_file,
         examples::example_qr,
@@ -184,7 +171,6 @@ const LOGIN_SCHEME: &str = "login";
         openapi_json,
         asyncapi::asyncapi_json,
         asyncapi::messages_page,
-        asyncapi::messages_file,
     ),
     components(schemas(ErrorBody, TooManyRequestsBody)),
     modifiers(&SecuritySchemes, &LoginResponses, &ErrorSchema),
@@ -234,7 +220,7 @@ impl Modify for SecuritySchemes {
             (
                 LOGIN_SCHEME,
                 HttpAuthScheme::Basic,
-                "Operator login (--docs-username, --docs-password-file). Without a password, the cookie of a login link replaces it",
+                "Operator login (--docs-username, --docs-password-file). Without a password, the server prints a URL with a token for this machine",
             ),
             ("room", HttpAuthScheme::Bearer, "Token for the room, from /auth/token"),
             ("issuer", HttpAuthScheme::Bearer, "Value of --token-issuer-key, if that option is given"),
@@ -257,12 +243,7 @@ impl Modify for LoginResponses {
             }
             let mut responses =
                 vec![("401", "The login is missing or wrong"), ("429", "Too many failed logins from this address")];
-            responses.extend(
-                changes_state.then_some((
-                    "403",
-                    "The content type is not JSON, or the request comes from a page of another site",
-                )),
-            );
+            responses.extend(changes_state.then_some(("403", "The request comes from a page of another site")));
             for (status, description) in responses {
                 let response = || utoipa::openapi::Response::new(description).into();
                 operation.responses.responses.entry(status.to_owned()).or_insert_with(response);

@@ -10,13 +10,8 @@ const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Files that all pages share.
-const SHARED: [(&str, &str); 5] = [
-    ("", HTML),
-    ("/", HTML),
-    ("/style.css", "text/css; charset=utf-8"),
-    ("/shared.js", JAVASCRIPT),
-    ("/icon.svg", "image/svg+xml"),
-];
+const SHARED: [(&str, &str); 4] =
+    [("", HTML), ("/", HTML), ("/style.css", "text/css; charset=utf-8"), ("/shared.js", JAVASCRIPT)];
 
 /// The name of each dialect, with the files of its page.
 const PAGES: [(&str, &[(&str, &str)]); 4] = [
