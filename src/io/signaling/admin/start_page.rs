@@ -18,9 +18,8 @@ use crate::io::http::body::page_response;
 use crate::io::http::request_host::RequestHost;
 use crate::io::moqt::MoqtUrl;
 use crate::io::reachable::reachable_addresses;
-use crate::io::signaling::shared_hub::SharedHub;
 use crate::sanitize::escape_html;
-use crate::signaling::{Dialect, DialectSet};
+use crate::signaling::{Dialect, SignalingLimits};
 
 const PAGE: &str = include_str!("pages/start.html");
 
@@ -48,8 +47,7 @@ const LOCAL_MOQT_DESCRIPTION: &str = "MOQT echo over WebTransport (UDP), on the 
 
 /// What the page describes.
 pub(super) struct StartPage {
-    pub(super) hub: Arc<SharedHub>,
-    pub(super) dialects: DialectSet,
+    pub(super) limits: Arc<SignalingLimits>,
     /// The listen address, for clients that send no valid `Host`.
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
@@ -85,7 +83,7 @@ impl StartPage {
     fn has_page(&self, path: &str) -> bool {
         match path {
             EXAMPLES => self.has_examples,
-            WEBRTC_ROOMS => self.dialects.contains(Dialect::WebRtc),
+            WEBRTC_ROOMS => self.limits.dialects.contains(Dialect::WebRtc),
             _ => true,
         }
     }
@@ -94,11 +92,12 @@ impl StartPage {
         let facts = format!("jamjam-dev {} at {host}", env!("CARGO_PKG_VERSION"));
         let secure = if is_tls { "s" } else { "" };
         let urls = ["ws", "http"].map(|scheme| format!("{scheme}{secure}://{host}"));
-        let command = self.dialects.check_command(&urls[0], &urls[1], is_tls);
-        let webrtc_requires_token = self.hub.with_hub(|_, hub, _| hub.limits().webrtc_requires_token);
+        let command = self.limits.dialects.check_command(&urls[0], &urls[1], is_tls);
+        let SignalingLimits { dialects: enabled, webrtc_requires_token, .. } = *self.limits;
+        let enabled: Vec<Dialect> = Dialect::ALL.into_iter().filter(|dialect| enabled.contains(*dialect)).collect();
+        let selection = if enabled.len() == 1 { "" } else { SELECTION };
         let mut dialects = String::new();
-        let enabled = Dialect::ALL.into_iter().filter(|dialect| self.dialects.contains(*dialect));
-        let enabled = enabled.map(|dialect| {
+        let enabled = enabled.into_iter().map(|dialect| {
             let url = format!("{}{}", urls[0], example_path(dialect, webrtc_requires_token));
             (dialect.name(), dialect.description(), url)
         });
@@ -116,8 +115,6 @@ impl StartPage {
                 escape_html(&url)
             );
         }
-        let is_single = Dialect::ALL.into_iter().filter(|dialect| self.dialects.contains(*dialect)).count() == 1;
-        let selection = if is_single { "" } else { SELECTION };
         let mut pages = String::new();
         for (path, name, needs_login) in PAGES.into_iter().filter(|(path, ..)| self.has_page(path)) {
             let note = if needs_login { " <span>(login)</span>" } else { "" };
@@ -169,16 +166,14 @@ fn has_https_proxy(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::memory_budget::MemoryBudget;
-    use crate::signaling::{Hub, SignalingLimits};
+    use crate::signaling::DialectSet;
 
     use super::*;
 
     fn page(dialects: DialectSet, has_examples: bool) -> StartPage {
-        let (hub, _ended) =
-            SharedHub::new(Hub::new(SignalingLimits::default(), [1, 2, 3, 4]), None, &MemoryBudget::new(None));
+        let limits = Arc::new(SignalingLimits { dialects, ..SignalingLimits::default() });
         let address = SocketAddr::from(([127, 0, 0, 1], 8_080));
-        StartPage { hub, dialects, address, is_tls: false, moqt_url: None, has_examples }
+        StartPage { limits, address, is_tls: false, moqt_url: None, has_examples }
     }
 
     #[test]
