@@ -84,12 +84,6 @@ impl Credentials {
     }
 }
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials")
-    }
-}
-
 /// Default limit of failed logins per address.
 pub const DEFAULT_FAILURE_LIMIT: WindowLimit = WindowLimit { count: 20, period: Duration::from_secs(15 * 60) };
 
@@ -134,8 +128,8 @@ impl IntoResponse for LoginError {
     }
 }
 
-/// A server's login, with its attempt limit.
-#[derive(Debug, Default)]
+/// A server's login, with its attempt limit. `Debug` prints no secret.
+#[derive(Default)]
 pub struct Login {
     credentials: Option<Credentials>,
     /// The value of the cookie, if the password is random.
@@ -145,6 +139,12 @@ pub struct Login {
     failed_attempts: Option<[Mutex<WindowLimiter>; 2]>,
     failed_count: AtomicU64,
     rate_limited_count: AtomicU64,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login")
+    }
 }
 
 impl Login {
@@ -267,17 +267,13 @@ async fn login_middleware(
     let token = form_urlencoded::parse(query.as_bytes()).find_map(|(name, value)| (name == "token").then_some(value));
     if let Some(token) = token.filter(|_| login.cookie.is_some()) {
         // The redirect removes the token from the address bar.
-        return login.redeem(&token, headers, (&client).into(), now).map_or_else(
-            IntoResponse::into_response,
-            |cookie| {
-                let headers = [
-                    (header::LOCATION, "/console"),
-                    (header::SET_COOKIE, &*cookie),
-                    (header::CACHE_CONTROL, "no-store"),
-                ];
-                (StatusCode::SEE_OTHER, headers).into_response()
-            },
-        );
+        let cookie = match login.redeem(&token, headers, (&client).into(), now) {
+            Ok(cookie) => cookie,
+            Err(error) => return error.into_response(),
+        };
+        let headers =
+            [(header::LOCATION, "/console"), (header::SET_COOKIE, &*cookie), (header::CACHE_CONTROL, "no-store")];
+        return (StatusCode::SEE_OTHER, headers).into_response();
     }
     let mut response = if let Err(error) = login.check(headers, (&client).into(), now) {
         error.into_response()
@@ -443,7 +439,7 @@ mod tests {
             assert_eq!(check(&random(&[("cookie", wrong)]).1), Err(LoginError::TokenRequired), "{wrong}");
         }
         assert_eq!(login.failed_count(), 0);
-        assert!(!format!("{login:?}").contains("random"));
+        assert!(!format!("{login:?}").contains(value));
     }
 
     #[test]
