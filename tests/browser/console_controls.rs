@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::console::{Client, console_url, open, rooms_with_members, start};
+use super::console::{Client, open, rooms_with_members, server_url, start};
 use crate::chromium::{Chromium, Page};
 use crate::page_checks::{CONTRAST, assert_requests_and_no_errors, colors, press};
 use test_support::server::process::Server;
@@ -27,7 +27,7 @@ fn in_both_widths(check: impl Fn(&mut Chromium, &Page, &Server, u32)) {
         browser.evaluate(&page, CONTROLS);
         check(&mut browser, &page, &server, width);
         assert_eq!(browser.evaluate(&page, "fits()"), true, "{width}");
-        assert_requests_and_no_errors(&browser, &console_url(&server), 5);
+        assert_requests_and_no_errors(&browser, &server_url(&server), 5);
         // The console would request its state from the stopped server.
         browser.command(&page, "Page.navigate", &json!({"url": "about:blank"}));
     }
