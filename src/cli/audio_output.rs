@@ -90,8 +90,7 @@ impl PlaybackArgs {
         let Some(device) = self.play.as_deref() else { return Ok(None) };
         let device = Some(device).filter(|device| !device.is_empty());
         let unusable = |error| Failure::unusable(anyhow::Error::from(error).context("--play"));
-        let device = sound::select_device(DeviceDirection::Output, device, None, form.sample_rate)
-            .map_err(unusable)?;
+        let device = sound::select_device(DeviceDirection::Output, device, None, form.sample_rate).map_err(unusable)?;
         let (name, config) = (device.name.clone(), device.config);
         let packet_frames = u64::from(form.frame_samples) * u64::from(config.rate) / u64::from(form.sample_rate.max(1));
         let requested =
@@ -149,8 +148,7 @@ impl RecordingArgs {
             sinks.recording = Some(recording.map_err(Failure::unusable)?);
         }
         if let Some(path) = &self.record_both {
-            let both =
-                Recording::of_both(path, form).with_context(|| write_error(path)).map_err(Failure::unusable)?;
+            let both = Recording::of_both(path, form).with_context(|| write_error(path)).map_err(Failure::unusable)?;
             sinks.both_recording = Some(both);
             if form.channels > 1 {
                 print_notice("--record-both: sent and returned audio are each mixed to mono");

@@ -11,7 +11,6 @@ pub mod echo_server;
 pub mod environment;
 pub mod generate;
 pub mod live_view;
-pub mod login_link;
 pub mod moqt_server;
 pub mod options {
     //! Option groups that several subcommands share, and the large option groups of the servers.

@@ -61,17 +61,18 @@ pub fn bind_tcp(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Fail
     Err(Failure::unusable(first.unwrap_or_else(|| anyhow::anyhow!("no address"))))
 }
 
-/// Logs the URLs of a signaling server, its pages and a command to try. Returns the URLs for browsers, without a path. The first one is for this machine.
-pub fn log_signaling_urls(address: SocketAddr, is_tls: bool, dialects: DialectSet) -> Vec<String> {
+/// Logs the URLs of a signaling server, its pages and a command to try. Returns the URL of the pages for this machine,
+/// without a path.
+pub fn log_signaling_urls(address: SocketAddr, is_tls: bool, dialects: DialectSet) -> String {
     let hosts: Vec<String> =
         reachable_addresses(address).into_iter().map(|address| local_host(address, is_tls)).collect();
     let secure = if is_tls { "s" } else { "" };
     let urls = |scheme: &str| hosts.iter().map(|host| format!("{scheme}{secure}://{host}")).collect::<Vec<_>>();
-    let (web_sockets, pages) = (urls("ws"), urls("http"));
-    let first = pages.first().map_or("", String::as_str);
-    let command = dialects.check_command(web_sockets.first().map_or("", String::as_str), first, is_tls);
+    let web_sockets = urls("ws");
+    let pages = urls("http").into_iter().next().unwrap_or_default();
+    let command = dialects.check_command(web_sockets.first().map_or("", String::as_str), &pages, is_tls);
     info!(target: "signaling", urls = web_sockets.join(" "), "serving");
-    info!(target: "http", start = %format_args!("{first}/"), console = %format_args!("{first}/console"), docs = %format_args!("{first}/docs"), "serving pages");
+    info!(target: "http", start = %format_args!("{pages}/"), console = %format_args!("{pages}/console"), docs = %format_args!("{pages}/docs"), "serving pages");
     info!(target: "signaling", command, "run this to test the server");
     pages
 }

@@ -9,7 +9,6 @@ use clap::{ArgMatches, ColorChoice};
 use tracing::info;
 
 use super::environment::address_source;
-use super::login_link::{LinkDelivery, LinkSignal};
 use super::options::broadcast::BroadcastArgs;
 use super::options::credentials::{LoginArgs, ServerTlsArgs};
 use super::options::signaling_limits::{ConnectionLimitArgs, ControlSurfaceArgs, HEADING_LIMITS, HeartbeatArgs};
@@ -102,7 +101,6 @@ impl Args {
         }
         // Dropping the guard flushes the log.
         let _log = server::start_log(self.verbose, self.log_format, color)?;
-        let link_signal = LinkSignal::install().context("cannot listen for SIGUSR1").map_err(Failure::unusable)?;
         os::set_process_name("signaling-server");
         os::raise_descriptor_limit();
         let address_file = AddressFile::clear(self.address_file.as_deref())?;
@@ -137,18 +135,13 @@ impl Args {
             identity.log("certificate in use");
         }
         self.broadcast.log_token_warnings(dialects)?;
-        let urls = server::log_signaling_urls(address, is_tls, dialects);
-        let login = Arc::new(self.login.login_for(address, is_tls, password.as_deref()));
-        let link_urls = if self.login.is_link_remote() { urls } else { urls.into_iter().take(1).collect() };
-        let links = Arc::new(LinkDelivery::new(Arc::clone(&login), link_urls, "set DOCS_PASSWORD", stop));
-        links.deliver();
-        let listening = link_signal.deliver_on_signal(Arc::clone(&links));
-        listening.context("cannot start a thread").map_err(Failure::unusable)?;
+        let pages = server::log_signaling_urls(address, is_tls, dialects);
+        let login = Arc::new(self.login.login(password.as_deref(), address, &pages));
         let shutdown_timeout = ShutdownTimeout(shutdown_timeout);
         let options = SignalingServerConfig { login, shutdown_timeout, has_examples: true, ..options };
-        let served = signaling::serve(listener, hub, options, stop);
-        links.close();
-        served.context("cannot start the event loop").map_err(Failure::unusable)?;
+        signaling::serve(listener, hub, options, stop)
+            .context("cannot start the event loop")
+            .map_err(Failure::unusable)?;
         info!(target: "signaling", "server stopped");
         Ok(0)
     }

@@ -11,7 +11,6 @@ pub mod memory;
 pub mod moqt;
 pub mod os;
 pub mod outcome_log;
-pub mod private_file;
 pub mod reachable;
 pub mod read_ahead;
 pub mod recorder;

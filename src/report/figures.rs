@@ -105,8 +105,8 @@ figures! {
         jitter_count: u64 = stream.jitter.count();
         jitter_mean_us: Option<f64> = stream.jitter.mean().map(rounded_micros);
         jitter_max_us: Option<f64> = stream.jitter.max().map(rounded_micros);
-        burst_lengths: [u64; BURST_LENGTH_BUCKETS] = stream.loss_bursts.lengths();
-        burst_max: u64 = stream.loss_bursts.longest();
+        burst_lengths: [u64; BURST_LENGTH_BUCKETS] = stream.loss_bursts.lengths;
+        burst_max: u64 = stream.loss_bursts.longest;
         reordered_ratio: Option<f64> = stream.reordered_ratio();
         reorder_extent_mean: Option<f64> = stream.reorder_extent.mean().map(thousandths);
         reorder_extent_max: u64 = stream.reorder_extent.max().map_or(0, i64::cast_unsigned);

@@ -194,7 +194,7 @@ fn loss(run: &RunResults) -> Measured {
 
 fn burst(run: &RunResults) -> Measured {
     let settled = run.stream(run.evaluated_stream).filter(|stream| run.replies_expected && stream.settled() > 0);
-    let longest = settled.map(|stream| stream.loss_bursts.longest() as f64);
+    let longest = settled.map(|stream| stream.loss_bursts.longest as f64);
     Measured::new("burst_max", longest.ok_or_else(|| missing_data_reason(run, NO_OUTCOME)))
 }
 

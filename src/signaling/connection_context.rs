@@ -14,7 +14,7 @@ use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink, UpdateKey};
 use super::json::{MessageError, to_json};
 use super::limits::SignalingLimits;
-use super::member_log::{ConnectionClose, LoggedMember, MemberLog};
+use super::member_log::ConnectionClose;
 use super::rooms::IdGenerator;
 use super::timers::Timers;
 use crate::address::source_network;
@@ -110,7 +110,6 @@ pub(super) struct ConnectionContext<'a> {
     /// Limits log lines about rejected connections.
     pub(super) log_throttle: &'a mut LogThrottle,
     pub(super) activity_log: &'a mut ActivityLog,
-    pub(super) member_log: &'a mut MemberLog,
     pub(super) sink: &'a mut dyn EventSink,
 }
 
@@ -141,8 +140,7 @@ impl ConnectionContext<'_> {
         info!(target: "signaling", conn = conn.0, code = code.get(), reason = logged, closed_by, "connection closed");
         if self.activity_log.is_active(self.now.monotonic) {
             let scope = scope.unwrap_or(ActivityScope::outside_rooms(dialect));
-            let peer_reason = if server_reason.is_some() { "" } else { *reason };
-            self.activity_log.record_close(self.now, scope, (conn, source), *code, *server_reason, peer_reason);
+            self.activity_log.record_close(self.now, scope, (conn, source), *code, *server_reason);
         }
         true
     }
@@ -223,16 +221,6 @@ impl ConnectionContext<'_> {
         if !to.is_empty() {
             self.handle().send_text(to, text);
         }
-    }
-
-    /// Logs that a member joined. `members` is the number of members after the join.
-    pub(super) fn log_join(&mut self, member: LoggedMember<'_>, members: usize) {
-        self.member_log.log_join(self.now.monotonic, self.timers, member, members);
-    }
-
-    /// Logs that a member left. `members` is the number of remaining members.
-    pub(super) fn log_leave(&mut self, member: LoggedMember<'_>, reason: &str, members: usize) {
-        self.member_log.log_leave(self.now.monotonic, self.timers, member, reason, members);
     }
 
     /// Counts and logs a rejected request, and closes the connection that sent the request. The connection must not be in a room, because

@@ -18,7 +18,6 @@ use super::dialect::Dialect;
 use super::event_sink::{ConnId, EventSink};
 use super::json::MessageError;
 use super::limits::SignalingLimits;
-use super::member_log::MemberLog;
 use super::message::{MessageParser, ParsedMessage, ParsedText};
 use super::rooms::IdGenerator;
 use super::timers::Timers;
@@ -48,7 +47,6 @@ pub struct Hub {
     /// Limits log lines about rejected connections.
     log_throttle: LogThrottle,
     pub(super) activity_log: ActivityLog,
-    pub(super) member_log: MemberLog,
 }
 
 impl Hub {
@@ -66,7 +64,6 @@ impl Hub {
             requested_bytes: DebtLimiter::new(REQUESTED_BYTES_PER_SECOND, MAX_LIMITED_SOURCES),
             log_throttle: LogThrottle::default(),
             activity_log: ActivityLog::default(),
-            member_log: MemberLog::default(),
         }
     }
 
@@ -240,7 +237,6 @@ impl Hub {
             requested_bytes: &mut self.requested_bytes,
             log_throttle: &mut self.log_throttle,
             activity_log: &mut self.activity_log,
-            member_log: &mut self.member_log,
             sink,
         };
         (ctx, &mut self.dialects)

@@ -46,7 +46,6 @@ impl Hub {
             match event {
                 TimerEvent::ConnectionCheck { conn, last_ping } => self.check_connection(now, conn, last_ping, sink),
                 TimerEvent::ActivityLogExpiry => self.expire_activity_log(now.monotonic),
-                TimerEvent::MemberLogSummary => self.member_log.log_summary(),
                 TimerEvent::Dialect(dialect, timer) => {
                     let (mut ctx, dialects) = self.system_context(now, dialect, sink);
                     dialects.get_mut(dialect).on_timer(&mut ctx, timer);

@@ -10,7 +10,7 @@
 //! messages. `src/client/request_matcher.rs` builds the requests, and `src/client/websocket.rs` builds the join message.
 //! `src/io/websocket/probe.rs` sends the requests and the join message. `message_docs` lists the messages and close codes of the dialect,
 //! whose types need schemas (`utoipa::ToSchema`). The dialect is documented in `docs/signaling-server.md`,
-//! `docs/probe.md`, `docs/measuring.md`, `docs/report.schema.json` and `src/io/signaling/admin/openapi/about.md`.
+//! `docs/probe.md`, `docs/measuring.md`, `docs/report.schema.json` and `src/io/signaling/admin/openapi.md`.
 
 mod activity_log;
 pub mod broadcast;
@@ -67,8 +67,7 @@ pub use route::{
     is_valid_room_name, route,
 };
 pub use snapshot::{
-    AddressSnapshot, ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, Snapshot,
-    SnapshotQuery,
+    ConnectionSnapshot, MAX_SNAPSHOT_MEMBERS, MAX_SNAPSHOT_ROOMS, RoomSnapshot, Snapshot, SnapshotQuery,
 };
 pub use webrtc::{MAX_WEBRTC_ROOM_BYTES, WebRtcRoomInfo};
 pub use work_limiter::{MessageWork, WorkLimiter, WorkSource};

@@ -260,26 +260,19 @@ pub(super) trait RoomDirectory {
     /// The room of a connection, and the first of the room's names.
     fn membership(&self, conn: ConnId) -> Option<(RoomKey, &str)>;
 
-    /// Number of open rooms that were created from an address.
-    fn rooms_created_by(&self, address: IpAddr) -> usize;
-
     /// All rooms in the order of their creation.
-    fn rooms(&self) -> Box<dyn Iterator<Item = (RoomKey, &dyn RoomEntry)> + '_>;
+    fn rooms(&self) -> Box<dyn Iterator<Item = RoomEntry<'_>> + '_>;
 }
 
 /// A room of any dialect.
-pub(super) trait RoomEntry {
-    fn id(&self) -> &str;
-
-    fn display_name(&self) -> Option<&str>;
-
+pub(super) struct RoomEntry<'a> {
+    pub(super) id: &'a str,
+    pub(super) display_name: Option<&'a str>,
     /// Creation time in milliseconds since the Unix epoch.
-    fn created_ms(&self) -> u64;
-
-    fn member_count(&self) -> usize;
-
+    pub(super) created_ms: u64,
+    pub(super) member_count: usize,
     /// The members in the order of joining.
-    fn members(&self) -> Box<dyn Iterator<Item = (ConnId, MemberInfo<'_>)> + '_>;
+    pub(super) members: Box<dyn Iterator<Item = (ConnId, MemberInfo<'a>)> + 'a>,
 }
 
 impl<R: RoomData, M: MemberData> RoomDirectory for RoomMap<R, M> {
@@ -300,34 +293,14 @@ impl<R: RoomData, M: MemberData> RoomDirectory for RoomMap<R, M> {
         Some((room, self.get(room)?.name()))
     }
 
-    fn rooms_created_by(&self, address: IpAddr) -> usize {
-        Self::rooms_created_by(self, address)
-    }
-
-    fn rooms(&self) -> Box<dyn Iterator<Item = (RoomKey, &dyn RoomEntry)> + '_> {
-        Box::new(self.rooms.iter().map(|(key, room)| (*key, room as &dyn RoomEntry)))
-    }
-}
-
-impl<R: RoomData, M: MemberData> RoomEntry for Room<R, M> {
-    fn id(&self) -> &str {
-        self.name()
-    }
-
-    fn display_name(&self) -> Option<&str> {
-        self.data.display_name()
-    }
-
-    fn created_ms(&self) -> u64 {
-        self.created_ms
-    }
-
-    fn member_count(&self) -> usize {
-        self.members.len()
-    }
-
-    fn members(&self) -> Box<dyn Iterator<Item = (ConnId, MemberInfo<'_>)> + '_> {
-        Box::new(self.members.iter().map(|member| (member.conn, member.data.info())))
+    fn rooms(&self) -> Box<dyn Iterator<Item = RoomEntry<'_>> + '_> {
+        Box::new(self.iter().map(|room| RoomEntry {
+            id: room.name(),
+            display_name: room.data.display_name(),
+            created_ms: room.created_ms,
+            member_count: room.members.len(),
+            members: Box::new(room.members.iter().map(|member| (member.conn, member.data.info()))),
+        }))
     }
 }
 

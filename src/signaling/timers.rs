@@ -14,8 +14,6 @@ pub(super) enum TimerEvent {
     ConnectionCheck { conn: ConnId, last_ping: Time },
     /// Discards the activity log if no console is open.
     ActivityLogExpiry,
-    /// Logs the numbers of joins and leaves without their own log line.
-    MemberLogSummary,
     /// A timer that the dialect handles.
     Dialect(Dialect, DialectTimer),
 }

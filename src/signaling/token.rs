@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
-use thiserror::Error;
 use utoipa::ToSchema;
 
 use super::json;

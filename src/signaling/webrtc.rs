@@ -17,7 +17,9 @@ use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::json::{MessageError, message_type, to_json};
 use super::limits::SignalingLimits;
-use super::member_log::{ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_message};
+use super::member_log::{
+    ConnectionClose, LoggedMember, ROOM_CLOSED_BY_OPERATOR, RoomLabel, log_join, log_leave, log_message,
+};
 use super::rooms::{Member, MemberData, MemberInfo, Room, RoomDirectory, RoomKey, RoomMap};
 use super::route::{BearerToken, QueryParams, Route};
 use super::token::{TokenError, verify_webrtc};
@@ -69,7 +71,7 @@ impl WebRtcParams {
     }
 }
 
-/// A participant as all participants see it.
+/// A participant of a WebRTC room, as all participants see it.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Participant {
     /// The `userId` of the participant's URL.
@@ -294,7 +296,7 @@ impl DialectHandler for WebRtcDialect {
             return;
         };
         let Some((left, others)) = self.rooms.leave(ctx.conn, None) else { return };
-        ctx.log_leave(logged_member(ctx.conn, &room_id, &left.id), &close.leave_reason(), others.len());
+        log_leave(logged_member(ctx.conn, &room_id, &left.id), &close.leave_reason(), others.len());
         let (_, participants) = others_and_participants(&self.rooms, key, ctx.conn);
         let message = ServerMessage::ParticipantLeft { user_id: &left.id, user_name: &left.name, participants };
         ctx.send_requested(&others, to_json(&message));
@@ -304,7 +306,7 @@ impl DialectHandler for WebRtcDialect {
         let key = self.rooms.find(room)?;
         let Room { members, .. } = self.rooms.close(key)?;
         for Member { conn, data: participant, .. } in &members {
-            ctx.log_leave(logged_member(*conn, room, &participant.id), ROOM_CLOSED_BY_OPERATOR, 0);
+            log_leave(logged_member(*conn, room, &participant.id), ROOM_CLOSED_BY_OPERATOR, 0);
             ctx.close(*conn, CloseCode::CLOSED_BY_OPERATOR, ROOM_CLOSED_BY_OPERATOR);
         }
         Some(members.len())
@@ -424,7 +426,7 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtc
         // The other members receive no message: the user is still in the room.
         if let Some((left, others)) = rooms.leave(previous, found) {
             let member = logged_member(previous, &room_id, &left.id);
-            ctx.log_leave(member, "replaced by a new connection of this user", others.len());
+            log_leave(member, "replaced by a new connection of this user", others.len());
         }
         ctx.close(previous, CloseCode::NORMAL_CLOSURE, "Duplicate connection");
     }
@@ -434,7 +436,7 @@ fn join(ctx: &mut ConnectionContext<'_>, rooms: &mut WebRtcRooms, params: WebRtc
     rooms.join(key, ctx.conn, participant);
     let (others, participants) = others_and_participants(rooms, key, ctx.conn);
     let (user_id, user_name) = (user_id.as_str(), user_name.as_str());
-    ctx.log_join(logged_member(ctx.conn, &room_id, user_id), participants.len());
+    log_join(logged_member(ctx.conn, &room_id, user_id), participants.len());
     let joined = ServerMessage::ParticipantJoined { user_id, user_name, participants: participants.clone() };
     ctx.send_requested(&others, to_json(&joined));
     let welcome = ServerMessage::Welcome { room_id: &room_id, user_id, participants: participants.clone() };

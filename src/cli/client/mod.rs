@@ -168,6 +168,10 @@ pub struct ClientArgs {
     #[arg(short, long, help_heading = HEADING_REPORT)]
     quiet: bool,
 
+    /// When to use colors: the option of the whole program.
+    #[arg(skip)]
+    color: ColorChoice,
+
     /// Local sockets.
     #[command(flatten)]
     pub network: NetworkArgs,
@@ -244,8 +248,9 @@ impl FinishedRun {
 }
 
 impl ClientArgs {
-    /// Applies --quiet. Called before the first notice.
-    pub fn prepare_output(&self) {
+    /// Applies --quiet and --color. Called before the first notice.
+    pub fn prepare_output(&mut self, color: ColorChoice) {
+        self.color = color;
         if self.quiet {
             silence_notices();
         }

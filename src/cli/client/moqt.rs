@@ -24,7 +24,6 @@ use crate::io::moqt::{MoqtUrl, ServerCounters, bind_all};
 use crate::io::stop::StopToken;
 use crate::io::tls::client::{TrustPolicy, TrustVerifier};
 use crate::io::tls::identity::ServerIdentity;
-use crate::io::udp::{DEFAULT_RECEIVE_BUFFER, DEFAULT_SPIN_PERCENT};
 use crate::moqt::client::{MoqtClientConfig, MoqtClientEvent};
 use crate::moqt::version::PathFormat;
 use crate::moqt::{DEFAULT_PORT, SessionLimits, Transport, echo};
@@ -200,8 +199,7 @@ impl EmbeddedMoqtServer {
     /// Starts the server on a free loopback port.
     fn start(options: &MoqtClientArgs) -> Result<Self, Failure> {
         let TimeSpan(delay) = options.moqt_delay;
-        let identity = ServerIdentity::self_signed(SelfSignedIssuer::new([], None), SystemTime::now())
-            .map_err(Failure::unusable)?;
+        let identity = ServerIdentity::self_signed(&[], SystemTime::now()).map_err(Failure::unusable)?;
         let bound = bind_all(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]).map_err(Failure::unusable)?;
         let port = bound.addresses().next().map_or(0, |address| address.port());
         let echo = echo::MoqtEchoConfig { delay, ..echo::MoqtEchoConfig::default() };

@@ -11,7 +11,6 @@ use serde_json::Map;
 use super::{ClientArgs, FinishedRun};
 use crate::cli::options::credentials::read_secret_text;
 use crate::cli::output::Failure;
-use crate::cli::values::ByteSize;
 use crate::client::{ClientNode, RunConfig, WebSocketProber, WebSocketWorkload};
 use crate::client::{RunKind, RunResults, StreamKind};
 use crate::client::{WebSocketFailure, WebSocketResults};

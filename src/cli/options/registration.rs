@@ -12,17 +12,15 @@ use rustls::ClientConfig;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::credentials::{TrustArgs, is_link_usable, log_disabled_login};
+use super::credentials::{TrustArgs, login_without_password};
 use super::signaling_limits;
-use crate::cli::login_link::{LinkDelivery, LinkSignal};
 use crate::cli::output::Failure;
 use crate::cli::server::{bind_tcp, log_signaling_urls};
 use crate::cli::target::{HostPort, TargetError};
 use crate::cli::values::parse_port;
 use crate::echo::{EchoServer, StunConfig};
 use crate::io::connection_permit::ConnectionLimits;
-use crate::io::http::login::Login;
-use crate::io::http::login_link::LinkLogin;
+use crate::io::http::login::DEFAULT_FAILURE_LIMIT;
 use crate::io::moqt::MoqtUrl;
 use crate::io::reachable::default_route_address;
 use crate::io::signaling::registration::{AdvertisedAddress, Registration};
@@ -41,9 +39,6 @@ const STUN_PORT: u16 = 3_478;
 
 /// Maximum time to wait until the signaling server in this process has closed its connections.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// How the operator gets a login with a password, which a signaling server in this process does not have.
-const PASSWORD_REMEDY: &str = "use signaling-server with DOCS_PASSWORD";
 
 /// Group of the options that enable the registration.
 const REGISTRATION_GROUP: &str = "registration";
@@ -114,11 +109,9 @@ impl RegistrationArgs {
         let (url, server) = match (self.signaling_url()?, self.with_signaling) {
             (Some(url), _) => (url, None),
             (None, Some(port)) => {
-                let link_signal =
-                    LinkSignal::install().context("cannot listen for SIGUSR1").map_err(Failure::unusable)?;
                 os::raise_descriptor_limit();
                 let (listener, address) = bind_tcp(host, port)?;
-                (local_signaling_url(address)?, Some((listener, link_signal)))
+                (local_signaling_url(address)?, Some(listener))
             }
             (None, None) => return Ok(None),
         };
@@ -129,11 +122,7 @@ impl RegistrationArgs {
         if self.trust.is_insecure() && url.is_secure() {
             warn!(target: "tls", %url, "certificate verification disabled");
         }
-        let server = server.map(|(listener, link_signal)| LocalSignalingServer {
-            listener,
-            link_signal,
-            memory_budget: Arc::clone(memory_budget),
-        });
+        let server = server.map(|listener| LocalSignalingServer { listener, memory_budget: Arc::clone(memory_budget) });
         Ok(Some(PreparedRegistration { url, tls, own, stun, server, room_name: self.room_name.clone() }))
     }
 }
@@ -152,7 +141,6 @@ pub struct PreparedRegistration {
 /// A signaling server in this process, before it starts.
 struct LocalSignalingServer {
     listener: TcpListener,
-    link_signal: LinkSignal,
     memory_budget: Arc<MemoryBudget>,
 }
 
@@ -207,24 +195,12 @@ impl RunningRegistration {
 impl LocalSignalingServer {
     /// Runs the server on its own thread. When the server stops, the channel of the returned receiver is closed.
     fn start(self, moqt_url: Option<MoqtUrl>, stop: StopToken) -> io::Result<Receiver<()>> {
-        let Self { listener, link_signal, memory_budget } = self;
+        let Self { listener, memory_budget } = self;
         let address = listener.local_addr()?;
         let dialects = DialectSet::JAMJAM_ONLY;
         info!(target: "signaling", "server listening on ws://{address}");
-        let urls = log_signaling_urls(address, false, dialects);
-        let login = Login::default();
-        // The link works only on this machine.
-        let login = if is_link_usable(address) {
-            login.with_link(LinkLogin::new(address.port(), false, false))
-        } else {
-            log_disabled_login(&format!("listen on all addresses (--host 0.0.0.0), or {PASSWORD_REMEDY}"));
-            login
-        };
-        let login = Arc::new(login);
-        let link_urls = urls.into_iter().take(1).collect();
-        let links = Arc::new(LinkDelivery::new(Arc::clone(&login), link_urls, PASSWORD_REMEDY, &stop));
-        links.deliver();
-        link_signal.deliver_on_signal(Arc::clone(&links))?;
+        let pages = log_signaling_urls(address, false, dialects);
+        let login = Arc::new(login_without_password(Some(DEFAULT_FAILURE_LIMIT), address, &pages));
         let (running, stopped) = channel::<()>();
         thread::Builder::new().name("signaling".to_owned()).spawn(move || {
             let limits = SignalingLimits { dialects, ..SignalingLimits::default() };
@@ -235,7 +211,6 @@ impl LocalSignalingServer {
             if let Err(error) = signaling::serve(listener, hub, options, &stop) {
                 warn!(target: "signaling", %error, "cannot start the signaling server");
             }
-            links.close();
             drop(running);
         })?;
         Ok(stopped)

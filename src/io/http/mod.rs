@@ -9,7 +9,6 @@ pub mod csrf;
 pub mod forwarded;
 pub mod json_body;
 pub mod login;
-pub mod login_link;
 pub mod metrics;
 pub mod request_host;
 
@@ -49,12 +48,6 @@ pub struct ConnectionInfo {
     pub permit: Arc<ConnectionPermit>,
     /// True when the server stops. The server waits until all connections have dropped their receivers.
     pub stopping: watch::Receiver<bool>,
-}
-
-impl From<&ConnectionInfo> for login_link::RequestSource {
-    fn from(client: &ConnectionInfo) -> Self {
-        Self { address: client.source.ip(), is_forwarded: client.is_forwarded }
-    }
 }
 
 /// TCP keepalive: a vanished peer is detected after two minutes.

@@ -119,28 +119,19 @@ async fn serve_hub(
         connection_limits.bytes_per_connection = TLS_CONNECTION_BYTES;
     }
     let limiter = ConnectionLimiter::new(connection_limits);
-    let dialects = limits.dialects;
     let SignalingServerConfig { tls, login, broadcast, has_examples, moqt_url, .. } = options;
     // On loopback without a proxy only local users can connect, so metrics need no login.
     let address = listener.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let is_local = address.ip().to_canonical().is_loopback();
     let metrics_are_public = is_local && !has_trusted_proxies;
-    let collector = SignalingCollector {
-        hub: Arc::clone(hub),
-        connection_limiter: Arc::clone(&limiter),
-        tls: tls.clone(),
-        login: Arc::clone(&login),
-    };
+    let collector =
+        SignalingCollector { hub: Arc::clone(hub), connection_limiter: Arc::clone(&limiter), tls: tls.clone(), login };
     let shutdown = Arc::new(Notify::new());
-    let example_dialects = if has_examples { dialects } else { DialectSet::NONE };
+    let example_dialects = if has_examples { limits.dialects } else { DialectSet::NONE };
     let pages = HttpRoutes {
-        hub: Arc::clone(hub),
         collector,
-        login,
         broadcast,
-        dialects,
         address,
-        is_tls: tls.is_some(),
         moqt_url,
         example_pages: ExamplePages { dialects: example_dialects, listen_address: address },
         metrics_are_public,

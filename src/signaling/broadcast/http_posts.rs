@@ -14,7 +14,7 @@ use super::builtin_rooms::RoomHandlers;
 use super::messages::{MessageOrigin, MessageSender, relay_or_delay, wrap};
 use super::room_state::{BroadcastCounters, BroadcastDialect, Membership};
 use super::verify_token;
-use crate::signaling::activity_log::{ActivityOutcome, ActivityScope, MAX_KEPT_BYTES};
+use crate::signaling::activity_log::{ActivityOutcome, ActivityScope};
 use crate::signaling::connection_context::ConnectionContext;
 use crate::signaling::dialect::Dialect;
 use crate::signaling::event_sink::EventSink;
@@ -258,19 +258,14 @@ impl Hub {
         if !self.activity_log.is_active(now.monotonic) {
             return;
         }
-        let BroadcastDialect { rooms, handlers, .. } = &self.dialects.broadcast;
-        let scope = ActivityScope {
-            dialect: Some(Dialect::Broadcast),
-            room: Some(room.to_owned()),
-            room_key: rooms.find(room),
-            protected: handlers.get(room).requires_auth(),
-        };
+        let protected = self.dialects.broadcast.handlers.get(room).requires_auth();
+        let scope = ActivityScope { dialect: Some(Dialect::Broadcast), room: Some(room.to_owned()), protected };
         let failure = posted.as_ref().err().map(|error| match error {
             // The handler's own error text may quote the post's content, so it is not recorded.
             PostError::RejectedByRoom(_) => (ActivityOutcome::Rejected, "rejected by the room handler".to_owned()),
             other => (ActivityOutcome::Rejected, other.to_string()),
         });
-        let start = String::from_utf8_lossy(&body[..body.len().min(2 * MAX_KEPT_BYTES)]);
-        self.activity_log.record_message(now, scope, None, (Some(&start), body.len()), failure);
+        let text = std::str::from_utf8(body).ok();
+        self.activity_log.record_message(now, scope, None, (text, body.len()), failure);
     }
 }

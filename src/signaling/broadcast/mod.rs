@@ -21,7 +21,7 @@ use super::dialect::Dialect;
 use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::limits::SignalingLimits;
-use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR};
+use super::member_log::{ConnectionClose, ROOM_CLOSED_BY_OPERATOR, log_join, log_leave};
 use super::rooms::{Member, Room, RoomDirectory, RoomKey};
 use super::route::{BroadcastParams, Route};
 use super::timers::{DialectTimer, TimerEvent};
@@ -80,7 +80,7 @@ impl DialectHandler for BroadcastDialect {
             } else {
                 drop(handler.on_leave(&view, client, code.get(), reason));
             }
-            ctx.log_leave(logged_member(client, room), reason, 0);
+            log_leave(logged_member(client, room), reason, 0);
             ctx.close(*conn, code, reason);
         }
         Some(members.len())
@@ -182,7 +182,7 @@ impl BroadcastDialect {
             room.data += usize::from(is_control_channel);
         }
         let room = self.room_view(&name, ctx.now);
-        ctx.log_join(logged_member(&client, &name), room.clients + room.control_clients);
+        log_join(logged_member(&client, &name), room.clients + room.control_clients);
         let handler = self.handlers.get_mut(&name);
         let actions = if is_control_channel {
             let message = "Connected to remote control channel";
@@ -220,7 +220,7 @@ impl BroadcastDialect {
             room.data -= usize::from(is_control_channel);
         }
         let room = self.room_view(&name, ctx.now);
-        ctx.log_leave(logged_member(&client, &name), &close.leave_reason(), room.clients + room.control_clients);
+        log_leave(logged_member(&client, &name), &close.leave_reason(), room.clients + room.control_clients);
         let handler = self.handlers.get_mut(&name);
         let actions = if is_control_channel {
             handler.on_control_leave(&room, &client, code.get(), reason)

@@ -25,7 +25,9 @@ use super::dialect_handler::DialectHandler;
 use super::event_sink::ConnId;
 use super::json::{MessageError, to_json};
 use super::limits::{Heartbeat, SignalingLimits};
-use super::member_log::{CHANGED_ROOM, ConnectionClose, LEFT_ROOM, LoggedMember, RoomLabel, log_message};
+use super::member_log::{
+    CHANGED_ROOM, ConnectionClose, LEFT_ROOM, LoggedMember, RoomLabel, log_join, log_leave, log_message,
+};
 use super::rooms::{IdGenerator, Member, MemberData, MemberInfo, Room, RoomData, RoomDirectory, RoomKey, RoomMap};
 use super::timers::{DialectTimer, ParameterSender, ScheduledUpdate, TimerEvent, TimerKey};
 use crate::address::source_network;
@@ -216,7 +218,7 @@ impl ControlSurfaceDialect {
         let connections: Vec<ConnId> = members.iter().map(|member| member.conn).collect();
         ctx.send(&connections, &ServerMessage::Closed);
         for Member { conn, data, .. } in &members {
-            ctx.log_leave(logged_member(*conn, key, &data.node_id), "room closed", 0);
+            log_leave(logged_member(*conn, key, &data.node_id), "room closed", 0);
             ctx.close(*conn, CloseCode::NORMAL_CLOSURE, "Room closed");
         }
         let (dialect, members) = (Dialect::ControlSurface.name(), members.len());
@@ -241,7 +243,7 @@ fn log_change(ctx: &ConnectionContext<'_>, rooms: &Rooms, message_type: &str, re
 fn leave_room(ctx: &mut ConnectionContext<'_>, rooms: &mut Rooms, reason: &str) -> Option<ControlSurfaceMember> {
     let key = rooms.room_of(ctx.conn)?;
     let (member, others) = rooms.leave(ctx.conn, None)?;
-    ctx.log_leave(logged_member(ctx.conn, key, &member.node_id), reason, others.len());
+    log_leave(logged_member(ctx.conn, key, &member.node_id), reason, others.len());
     Some(member)
 }
 
@@ -281,7 +283,7 @@ fn join(
     let node_id = ctx.generate_unique(IdGenerator::uuid, |_| false);
     let server_time = ctx.now.unix_us();
     ctx.reply(&ServerMessage::Welcome { node_id: &node_id, server_time });
-    ctx.log_join(logged_member(conn, key, &node_id), members);
+    log_join(logged_member(conn, key, &node_id), members);
     dialect.rooms.join(key, conn, ControlSurfaceMember { node_id, has_synced });
     dialect.guesses.on_join(now, from);
     Ok(())

@@ -16,7 +16,6 @@ mod jitter_buffer;
 mod moqt_messages;
 mod moqt_sessions;
 mod option_parsers;
-mod redaction;
 mod room_toml;
 mod signaling_hub;
 mod stun;
@@ -28,7 +27,7 @@ mod webtransport;
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("audio_path", audio_path::run),
     ("http_head", http_head::run),
     ("jamjam_packets", jamjam_packets::run),
@@ -36,7 +35,6 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("moqt_messages", moqt_messages::run),
     ("moqt_sessions", moqt_sessions::run),
     ("option_parsers", option_parsers::run),
-    ("redaction", redaction::run),
     ("room_toml", room_toml::run),
     ("signaling_hub", signaling_hub::run),
     ("stun", stun::run),

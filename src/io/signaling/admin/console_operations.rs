@@ -1,10 +1,10 @@
-//! `POST /console/disconnect`, `/console/close-room` and `/console/logout`: operations of the operator on the console. The caller mounts the
-//! routes behind the login, which also rejects requests from pages of other sites.
+//! `POST /console/disconnect` and `/console/close-room`: operations of the operator on the console. The caller mounts the routes behind the
+//! login, which also rejects requests from pages of other sites.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
@@ -14,37 +14,20 @@ use tracing::info;
 use utoipa::ToSchema;
 
 use crate::io::http::json_body::JsonBody;
-use crate::io::http::login::Login;
 use crate::io::http::{ConnectionInfo, body};
+use crate::io::signaling::admin::console::RUN_ID;
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{ConnId, Dialect, OperatorError};
 
 /// Maximum size of a request body, in bytes.
 const MAX_BODY_BYTES: usize = 4 << 10;
 
-/// State of the operations.
-#[derive(Clone)]
-pub(super) struct Operations {
-    pub(super) hub: Arc<SharedHub>,
-    /// Identifier of this run of the program, see [`console`](super::console).
-    pub(super) run_id: Arc<str>,
-    pub(super) login: Arc<Login>,
-}
-
 /// The routes of the operations.
-pub(super) fn router(operations: Operations) -> Router {
+pub(super) fn router(hub: Arc<SharedHub>) -> Router {
     Router::new()
         .route("/console/disconnect", post(disconnect))
         .route("/console/close-room", post(close_room))
-        .route("/console/logout", post(logout))
-        .with_state(operations)
-}
-
-impl Operations {
-    /// If the console of an earlier run of the program sent the request, the numbers of connections in it may belong to other clients.
-    fn check_run(&self, run_id: Option<&str>) -> Result<(), OperationError> {
-        if run_id.is_none_or(|run_id| run_id == &*self.run_id) { Ok(()) } else { Err(OperationError::OtherRun) }
-    }
+        .with_state(hub)
 }
 
 /// Why an operation failed.
@@ -69,6 +52,11 @@ impl IntoResponse for OperationError {
     }
 }
 
+/// If the console of an earlier run of the program sent a request, the numbers of connections in it may belong to other clients.
+fn check_run_id(given: Option<String>) -> Result<(), OperationError> {
+    if given.is_none_or(|given| given == *RUN_ID) { Ok(()) } else { Err(OperationError::OtherRun) }
+}
+
 /// Disconnect a client
 #[utoipa::path(
     post, path = "/console/disconnect", operation_id = "consoleDisconnect", tag = "operations", security(("login" = [])), request_body = DisconnectRequest,
@@ -82,13 +70,13 @@ impl IntoResponse for OperationError {
     ),
 )]
 pub(super) async fn disconnect(
-    State(operations): State<Operations>,
+    State(hub): State<Arc<SharedHub>>,
     Extension(client): Extension<ConnectionInfo>,
     JsonBody(request): JsonBody<DisconnectRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, OperationError> {
-    operations.check_run(request.run_id.as_deref())?;
-    let connection = request.connection;
-    let dialect = operations.hub.with_hub(|now, inner, out| inner.disconnect(now, ConnId(connection), out))?;
+    let DisconnectRequest { connection, run_id } = request;
+    check_run_id(run_id)?;
+    let dialect = hub.with_hub(|now, inner, out| inner.disconnect(now, ConnId(connection), out))?;
     info!(target: "console", source = %client.source.ip(), conn = connection, dialect, "client disconnected by the operator");
     Ok(body::json_response(StatusCode::OK, &DisconnectResponse { disconnected: true }))
 }
@@ -106,38 +94,19 @@ pub(super) async fn disconnect(
     ),
 )]
 pub(super) async fn close_room(
-    State(operations): State<Operations>,
+    State(hub): State<Arc<SharedHub>>,
     Extension(client): Extension<ConnectionInfo>,
     JsonBody(request): JsonBody<CloseRoomRequest, MAX_BODY_BYTES>,
 ) -> Result<Response, OperationError> {
-    operations.check_run(request.run_id.as_deref())?;
-    let CloseRoomRequest { dialect, room, .. } = request;
+    let CloseRoomRequest { dialect, room, run_id } = request;
+    check_run_id(run_id)?;
     let Some(dialect) = Dialect::ALL.into_iter().find(|known| known.name() == dialect) else {
         return Err(OperationError::InvalidDialect(Dialect::ALL.map(Dialect::name).join(", ")));
     };
-    let closed = operations.hub.with_hub(|now, inner, out| inner.close_room_of(now, dialect, &room, out))?;
+    let closed = hub.with_hub(|now, inner, out| inner.close_room_of(now, dialect, &room, out))?;
     let (dialect, room, members) = (dialect.name(), closed.label, closed.members);
     info!(target: "console", source = %client.source.ip(), dialect, room, members, "room closed by the operator");
     Ok(body::json_response(StatusCode::OK, &RoomClosedResponse { closed: true, members }))
-}
-
-/// Log out
-#[utoipa::path(
-    post, path = "/console/logout", operation_id = "consoleLogout", tag = "operations", security(("login" = [])),
-    responses(
-        (status = 204, description = "The session of the cookie has ended, and the cookie is removed"),
-        (status = 404, description = "The server has a password, so there are no sessions"),
-    ),
-)]
-pub(super) async fn logout(
-    State(operations): State<Operations>,
-    Extension(client): Extension<ConnectionInfo>,
-    headers: HeaderMap,
-) -> Response {
-    let Some(link) = operations.login.link() else { return body::not_found() };
-    let cookie = link.end_session(&headers);
-    info!(target: "http", source = %client.source.ip(), "session ended");
-    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
 }
 
 /// The connection to close.

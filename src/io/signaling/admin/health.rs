@@ -172,7 +172,7 @@ pub(super) async fn health(
         return state.health.response(|| body::to_json(&current_health(&state.hub, false)));
     }
     if let Err(error) = state.login.check(&headers, (&client).into(), clock::monotonic_now()) {
-        return no_store(error.response_for(&headers));
+        return no_store(error.into_response());
     }
     no_store(body::json_response(StatusCode::OK, &current_health(&state.hub, true)))
 }
@@ -215,7 +215,7 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
         room_counts: broadcast.clients,
         details,
     };
-    let room_health = |dialect: Dialect| {
+    let rooms_of = |dialect: Dialect| {
         let DialectCounters { rooms, connections: clients, .. } = counters_of(dialect.name());
         RoomHealth { rooms, clients }
     };
@@ -232,9 +232,9 @@ fn current_health(hub: &SharedHub, is_detailed: bool) -> Health {
         version: env!("CARGO_PKG_VERSION"),
         resources: os::process_resources(),
         dialects: DialectHealth {
-            jamjam: room_health(Dialect::Jamjam),
+            jamjam: rooms_of(Dialect::Jamjam),
             broadcast,
-            bbx: room_health(Dialect::ControlSurface),
+            bbx: rooms_of(Dialect::ControlSurface),
             webrtc: WebRtcHealth { rooms: webrtc.rooms, connections: webrtc.connections },
             undecided: counters_of(UNDECIDED).connections,
         },

@@ -32,7 +32,7 @@ fn serve(connection_limits: ConnectionLimits, control_surface: ControlSurfaceLim
     let (address, stop) = (listener.local_addr().expect("an address"), Arc::new(Notify::new()));
     let hub =
         Hub::new(SignalingLimits { control_surface, message_rate: None, ..SignalingLimits::default() }, [1, 2, 3, 4]);
-    let login = Arc::new(Login::new(Some(Credentials::new("admin", "secret")), None));
+    let login = Arc::new(Login::new(Credentials::new("admin", "secret"), None));
     let config = SignalingServerConfig { connection_limits, login, ..SignalingServerConfig::default() };
     let stopped = Arc::clone(&stop);
     let thread = std::thread::spawn(move || {
