@@ -15,8 +15,8 @@ use super::options::registration::RegistrationArgs;
 use super::output::Failure;
 use super::server::{self, AddressFile, MemoryArgs, ServerStatistics, UdpStatistics};
 use super::values::{
-    ByteSize, ListenAddress, LogFormat, Millis, OrOff, OutputFile, PacketRate, TimeSpan, UdpDriver, output_file_parser,
-    parse_percent,
+    BitRate, ByteSize, ListenAddress, LogFormat, Millis, OrOff, OutputFile, PacketRate, TimeSpan, UdpDriver,
+    output_file_parser, parse_percent,
 };
 use crate::address::Cidr;
 use crate::client::StopSignal;
@@ -39,9 +39,6 @@ const STATS_INTERVAL: Duration = Duration::from_secs(60);
 
 const HEADING_MEMORY: &str = "Memory and timing";
 const HEADING_LOG: &str = "Log";
-/// Bits of a packet for the limit on the bit rate.
-const LIMITED_PACKET_BITS: u64 = 8_000;
-
 const HEADING_PROTECTION: &str = "Protection";
 
 /// Run an echo server that returns AUDIO after a delay and can also echo MOQT
@@ -299,10 +296,15 @@ fn parse_delay(text: &str) -> Result<Millis, ParseQuantityError> {
 pub struct AdmissionArgs {
     /// Maximum packets per second sent to one address, or off
     ///
-    /// The bit rate is also limited: to RATE packets of 1,000 bytes, including IP and UDP headers. For IPv6, a /64 counts as one address.
-    /// Excess packets are dropped and counted.
+    /// For IPv6, a /64 counts as one address. Excess packets are dropped and counted.
     #[arg(long, value_name = "RATE", default_value_t = OrOff(AdmissionConfig::default().max_packet_rate.map(PacketRate)), help_heading = HEADING_PROTECTION)]
     max_rate_per_source: OrOff<PacketRate>,
+
+    /// Maximum bit rate sent to one address (500kbit, 64mbit), or off
+    ///
+    /// The rate includes IP and UDP headers. For IPv6, a /64 counts as one address. Excess packets are dropped and counted.
+    #[arg(long, hide_short_help = true, value_name = "BITRATE", default_value_t = OrOff(AdmissionConfig::default().max_bit_rate.map(BitRate)), help_heading = HEADING_PROTECTION)]
+    max_bitrate_per_source: OrOff<BitRate>,
 
     /// Reply only to these networks (192.0.2.0/24) or addresses
     ///
@@ -327,12 +329,15 @@ impl AdmissionArgs {
     /// The limits of the UDP echo, with a random hash key.
     pub fn admission_config(&self) -> Result<AdmissionConfig, Failure> {
         let max_packet_rate = self.max_rate_per_source.0.map(|PacketRate(rate)| rate);
-        if max_packet_rate == Some(0) {
-            return Err(Failure::usage("--max-rate-per-source 0 would drop every packet; give a rate, or off"));
+        let max_bit_rate = self.max_bitrate_per_source.0.map(|BitRate(rate)| rate);
+        for (option, rate) in [("max-rate-per-source", max_packet_rate), ("max-bitrate-per-source", max_bit_rate)] {
+            if rate == Some(0) {
+                return Err(Failure::usage(format!("--{option} 0 would drop every packet; give a rate, or off")));
+            }
         }
         Ok(AdmissionConfig {
             max_packet_rate,
-            max_bit_rate: max_packet_rate.map(|rate| rate.saturating_mul(LIMITED_PACKET_BITS)),
+            max_bit_rate,
             allowed_networks: self.allow.clone(),
             limit_loopback: self.limit_loopback,
             hash_key: os::random_u64s(),

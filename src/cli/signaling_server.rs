@@ -138,7 +138,7 @@ impl Args {
         let pages = server::log_signaling_urls(address, is_tls, dialects);
         let login = Arc::new(self.login.login(password.as_deref(), address, &pages));
         let shutdown_timeout = ShutdownTimeout(shutdown_timeout);
-        let options = SignalingServerConfig { login, shutdown_timeout, has_examples: true, ..options };
+        let options = SignalingServerConfig { login, shutdown_timeout, ..options };
         signaling::serve(listener, hub, options, stop)
             .context("cannot start the event loop")
             .map_err(Failure::unusable)?;

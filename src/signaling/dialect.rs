@@ -99,9 +99,6 @@ impl DialectSet {
     /// All dialects.
     pub const ALL: Self = Self((1 << Dialect::ALL.len()) - 1);
 
-    /// No dialect.
-    pub const NONE: Self = Self(0);
-
     /// A shell command that checks a server of these dialects at these URLs, which have no path. A probe needs no room and no token only
     /// in the jamjam dialect. With TLS, the command accepts every certificate, because the issuer may be unknown.
     pub fn check_command(self, web_socket_url: &str, page_url: &str, is_tls: bool) -> String {

@@ -196,7 +196,8 @@ fn spoofed_flood_is_answered_up_to_the_limit_without_harming_clients() {
 fn address_on_the_network_may_hold_half_of_the_buffer() {
     in_network_namespace("address_on_the_network_may_hold_half_of_the_buffer", || {
         add_address("10.9.0.1".parse().unwrap());
-        let options = ["--host", "10.9.0.1", "-d", "1h", "--max-rate-per-source", "50000", "--max-buffer", "240MiB"];
+        let options =
+            ["--host", "10.9.0.1", "-d", "1h", "--max-bitrate-per-source", "400mbit", "--max-buffer", "240MiB"];
         let server = Server::start(&options);
         let mut clients: Vec<Client> = (0..100).map(|_| Client::connect(server.address)).collect();
         // 100 clients send 50 packets per second each, of 7,680 bytes, for 3 s. On a busy machine, they wait for the server.
@@ -282,6 +283,8 @@ fn invalid_limits_are_usage_errors() {
         (["--allow", "10.0.0.0/8,,::1"], "`` is not a network"),
         (["--max-rate-per-source", "0"], "--max-rate-per-source 0 would drop every packet; give a rate, or off"),
         (["--max-rate-per-source", "8k"], "`8k` is not a number; expected a number of packets per second such as 8000"),
+        (["--max-bitrate-per-source", "0"], "--max-bitrate-per-source 0 would drop every packet; give a rate, or off"),
+        (["--max-bitrate-per-source", "8MB"], "unknown unit `MB`; expected bit, kbit, mbit or gbit"),
     ] {
         let output = process::run(&[&["echo-server", "--port", "0"], &options[..]].concat(), |_| {});
         let stderr = String::from_utf8(output.stderr).unwrap();
@@ -293,7 +296,7 @@ fn invalid_limits_are_usage_errors() {
 #[test]
 fn limits_can_be_disabled() {
     in_network_namespace("limits_can_be_disabled", || {
-        let off = ["--max-rate-per-source", "off"];
+        let off = ["--max-rate-per-source", "off", "--max-bitrate-per-source", "off"];
         let server = Server::start(&[&["--host", "127.0.0.1", "-d", "0", "--limit-loopback"], &off[..]].concat());
         let mut client = Client::connect(server.address);
         let mut syncs = 0;

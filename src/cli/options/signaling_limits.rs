@@ -140,6 +140,10 @@ pub struct HeartbeatArgs {
     /// In milliseconds or with a unit. CLIENT_TIMEOUT_MS is used if CLIENT_TIMEOUT is not set.
     #[arg(long, hide_short_help = true, env = "CLIENT_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_LIMITS)]
     client_timeout: Option<Millis>,
+
+    /// Maximum number of members in a WebRTC room
+    #[arg(long, hide_short_help = true, env = "WEBRTC_MAX_MEMBERS", value_name = "N", value_parser = parse_positive, default_value_t = SignalingLimits::default().max_webrtc_members, help_heading = HEADING_LIMITS)]
+    webrtc_max_members: usize,
 }
 
 impl HeartbeatArgs {
@@ -154,6 +158,7 @@ impl HeartbeatArgs {
         let mut limits = limits.clone();
         limits.heartbeat = given(limits.heartbeat);
         limits.control_surface.heartbeat = given(limits.control_surface.heartbeat);
+        limits.max_webrtc_members = self.webrtc_max_members;
         limits
     }
 }
@@ -211,6 +216,18 @@ pub struct ControlSurfaceArgs {
     #[arg(long, hide_short_help = true, env = "BBX_MAX_CLIENTS", value_name = "N", value_parser = parse_positive, default_value_t = ControlSurfaceLimits::default().max_members, help_heading = HEADING_CONTROL_SURFACES)]
     bbx_max_clients: usize,
 
+    /// Maximum number of rooms
+    #[arg(long, hide_short_help = true, env = "BBX_MAX_ROOMS", value_name = "N", value_parser = parse_positive, default_value_t = ControlSurfaceLimits::default().max_rooms, help_heading = HEADING_CONTROL_SURFACES)]
+    bbx_max_rooms: usize,
+
+    /// Ping interval, in ms or with a unit, or off [default: 5000, or --heartbeat-interval if given]
+    #[arg(long, hide_short_help = true, env = "BBX_PING_INTERVAL", value_name = "DURATION", value_parser = parse_interval_or_off, help_heading = HEADING_CONTROL_SURFACES)]
+    bbx_ping_interval: Option<OrOff<Millis>>,
+
+    /// Disconnect a control surface after this time without traffic [default: 30000, or --client-timeout if given]
+    #[arg(long, hide_short_help = true, env = "BBX_CONNECTION_TIMEOUT", value_name = "DURATION", value_parser = parse_nonzero_duration, help_heading = HEADING_CONTROL_SURFACES)]
+    bbx_connection_timeout: Option<Millis>,
+
     /// Queue length above which outdated parameter values are dropped
     ///
     /// The queue contains the messages that wait to be sent to one control surface. Above this length, outdated parameter values and
@@ -222,11 +239,15 @@ pub struct ControlSurfaceArgs {
 impl ControlSurfaceArgs {
     /// Applies the options to the hub's limits.
     pub fn apply_to(&self, limits: &SignalingLimits) -> SignalingLimits {
+        let Heartbeat { interval, timeout } = limits.control_surface.heartbeat;
+        let interval = self.bbx_ping_interval.map_or(interval, |OrOff(interval)| interval.map(|millis| millis.0));
+        let timeout = self.bbx_connection_timeout.map_or(timeout, |Millis(timeout)| timeout);
         let control_surface = ControlSurfaceLimits {
             code_digits: self.bbx_code_length,
             room_lifetime: self.bbx_room_expiration.0,
             max_members: self.bbx_max_clients,
-            ..limits.control_surface
+            max_rooms: self.bbx_max_rooms,
+            heartbeat: Heartbeat { interval, timeout },
         };
         SignalingLimits { control_surface, ..limits.clone() }
     }

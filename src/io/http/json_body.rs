@@ -25,9 +25,11 @@ impl<S: Sync, T: DeserializeOwned, const MAX_BYTES: usize> FromRequest<S> for Js
 pub(in crate::io) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, BodyError> {
     // serde would also accept an array of the fields' values.
     let is_object = body.trim_ascii_start().starts_with(b"{");
-    let error = match serde_json::from_slice(body) {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let error = match serde_path_to_error::deserialize(&mut json) {
         _ if !is_object => "The body must be a JSON object".to_owned(),
-        Ok(parsed) => return Ok(parsed),
+        Ok(parsed) if json.end().is_ok() => return Ok(parsed),
+        Ok(_) => String::new(),
         Err(error) => error.to_string(),
     };
     match serde_json::from_slice::<IgnoredAny>(body) {
@@ -65,7 +67,10 @@ mod tests {
             error_text(r#"{"value":1,"rom":1}"#),
             "unknown field `rom`, expected `value` or `room` at line 1 column 16"
         );
-        assert_eq!(error_text(r#"{"value":"1"}"#), "invalid type: string \"1\", expected f32 at line 1 column 12");
+        assert_eq!(
+            error_text(r#"{"value":"1"}"#),
+            "value: invalid type: string \"1\", expected f32 at line 1 column 12"
+        );
         for body in ["", "{", "nonsense", r#"{"value":NaN}"#, r#"{"rom":.5}"#, "{}{}", &"[".repeat(200)] {
             assert!(matches!(parse::<Sample>(body.as_bytes()), Err(BodyError::InvalidJson(_))), "{body}");
         }

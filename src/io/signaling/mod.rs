@@ -31,7 +31,6 @@ use crate::io::http::{self, ConnectionInfo, body};
 use crate::io::log::SharedLogThrottle;
 use crate::io::moqt::MoqtUrl;
 use crate::io::signaling::admin::HttpRoutes;
-use crate::io::signaling::admin::examples::ExamplePages;
 use crate::io::signaling::admin::metrics::SignalingCollector;
 use crate::io::signaling::broadcast_http::BroadcastHttpConfig;
 use crate::io::signaling::shared_hub::SharedHub;
@@ -68,8 +67,6 @@ pub struct SignalingServerConfig {
     pub login: Arc<Login>,
     /// Maximum time for closing all connections at shutdown.
     pub shutdown_timeout: ShutdownTimeout,
-    /// Whether the server has the example pages below `/examples/`. By default it has none.
-    pub has_examples: bool,
     /// URL of a MOQT echo in the same process, with its listen host, for the start page.
     pub moqt_url: Option<MoqtUrl>,
 }
@@ -119,7 +116,7 @@ async fn serve_hub(
         connection_limits.bytes_per_connection = TLS_CONNECTION_BYTES;
     }
     let limiter = ConnectionLimiter::new(connection_limits);
-    let SignalingServerConfig { tls, login, broadcast, has_examples, moqt_url, .. } = options;
+    let SignalingServerConfig { tls, login, broadcast, moqt_url, .. } = options;
     // On loopback without a proxy only local users can connect, so metrics need no login.
     let address = listener.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let is_local = address.ip().to_canonical().is_loopback();
@@ -127,15 +124,7 @@ async fn serve_hub(
     let collector =
         SignalingCollector { hub: Arc::clone(hub), connection_limiter: Arc::clone(&limiter), tls: tls.clone(), login };
     let shutdown = Arc::new(Notify::new());
-    let example_dialects = if has_examples { limits.dialects } else { DialectSet::NONE };
-    let pages = HttpRoutes {
-        collector,
-        broadcast,
-        address,
-        moqt_url,
-        example_pages: ExamplePages { dialects: example_dialects, listen_address: address },
-        metrics_are_public,
-    };
+    let pages = HttpRoutes { collector, broadcast, address, moqt_url, metrics_are_public };
     let plain = pages.router(&shutdown);
     let router = upgrade_router(plain, Arc::clone(hub), limits);
     let (running, stopping) = watch::channel(false);

@@ -28,6 +28,7 @@ fn invalid_option_combinations_are_usage_errors() {
         (&["--moqt-only", "--max-buffer", "1MiB"], "cannot be used with"),
         (&["--moqt-only", "--spin", "0"], "cannot be used with"),
         (&["--moqt-only", "--max-rate-per-source", "5"], "cannot be used with"),
+        (&["--moqt-only", "--max-bitrate-per-source", "5mbit"], "cannot be used with"),
         (&["--moqt-only", "--limit-loopback"], "cannot be used with"),
         (&["--moqt-only", "--room-name", "x"], "cannot be used with"),
         (&["--moqt-only", "--delay", "3000"], "cannot be used with"),

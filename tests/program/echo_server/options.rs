@@ -45,6 +45,7 @@ fn help_lists_every_option_with_its_default_and_variable() {
         ("    --socket-buffer <SIZE>", &["[default: 8MiB]"]),
         ("    --spin <PERCENT>", &["[default: 25]"]),
         ("    --max-rate-per-source <RATE>", &["[default: 8000]"]),
+        ("    --max-bitrate-per-source <BITRATE>", &["[default: 64mbit]"]),
         ("    --allow <CIDR>", &[]),
         ("    --limit-loopback", &[]),
         ("    --loss <PERCENT>", &["such as 1%"]),

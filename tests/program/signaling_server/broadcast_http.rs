@@ -128,12 +128,15 @@ fn issued_token_opens_its_own_room_only() {
     for (wrong, error) in [
         ("{", "The body is not JSON: EOF"),
         ("[]", "The body must be a JSON object"),
-        (r#"{"clientId":1,"room":"b"}"#, "invalid type: integer `1`, expected a string at line 1 column 13"),
+        (r#"{"clientId":1,"room":"b"}"#, "clientId: invalid type: integer `1`, expected a string at line 1 column 13"),
         (r#"{"clientId":"a","room":"b","expiresIn":0}"#, "expiresIn must be a number of seconds above 0"),
         (r#"{"clientId":"a","room":"b","expiresIn":-1}"#, "expiresIn must be a number of seconds above 0"),
-        (r#"{"clientId":"a","room":"b","expiresIn":"60"}"#, "invalid type: string \"60\", expected f64"),
-        (r#"{"clientId":"a","room":"b","audience":"tv"}"#, "unknown variant `tv`, expected `broadcast` or `webrtc`"),
-        (r#"{"clientId":"a","room":"b","metadata":[]}"#, "invalid type: sequence, expected a map"),
+        (r#"{"clientId":"a","room":"b","expiresIn":"60"}"#, "expiresIn: invalid type: string \"60\", expected f64"),
+        (
+            r#"{"clientId":"a","room":"b","audience":"tv"}"#,
+            "audience: unknown variant `tv`, expected `broadcast` or `webrtc`",
+        ),
+        (r#"{"clientId":"a","room":"b","metadata":[]}"#, "metadata: invalid type: sequence, expected a map"),
     ] {
         let rejected = request(wrong);
         let text = rejected.json()["error"].as_str().unwrap().to_owned();

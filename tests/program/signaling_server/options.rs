@@ -45,7 +45,7 @@ fn start_line_names_the_variables_of_the_listen_address() {
 
 #[test]
 fn malformed_variable_is_named() {
-    let wrong: [(&str, &str); 22] = [
+    let wrong: [(&str, &str); 24] = [
         ("PORT", "abc"),
         ("PORT_ENV", "70000"),
         ("MAX_CONNECTIONS", "0"),
@@ -56,6 +56,8 @@ fn malformed_variable_is_named() {
         ("HEARTBEAT_INTERVAL", "1ms"),
         ("CLIENT_TIMEOUT", "0"),
         ("CLIENT_TIMEOUT_MS", "1 minute"),
+        ("WEBRTC_MAX_MEMBERS", "0"),
+        ("WEBRTC_MAX_MEMBERS", "off"),
         ("BROADCAST_ENVELOPE", "paper"),
         ("RADIO_POST_BROADCAST_DELAY_SECONDS", "soon"),
         ("RADIO_POST_BROADCAST_DELAY_SECONDS", "3600.5"),

@@ -23,13 +23,10 @@ use crate::io::os::{self, ProcessResources};
 use crate::io::signaling::shared_hub::SharedHub;
 use crate::signaling::{Dialect, DialectCounters, Snapshot, SnapshotQuery};
 
-/// The page, with one option per dialect in its filter. The link to the example pages exists only if the server has examples.
-fn page(has_examples: bool) -> String {
+/// The page, with one option per dialect in its filter.
+fn page() -> String {
     let options = Dialect::ALL.map(|dialect| format!("<option>{}</option>", dialect.name()));
-    let examples = if has_examples { "<a href=\"/examples/\">Examples</a>" } else { "" };
-    include_str!("pages/console.html")
-        .replace("<!-- dialects -->", &options.join("\n          "))
-        .replace("<!-- examples -->", examples)
+    include_str!("pages/console.html").replace("<!-- dialects -->", &options.join("\n          "))
 }
 
 /// A random identifier of this run of the program.
@@ -52,8 +49,8 @@ pub(super) struct Console {
 }
 
 /// The page and the state.
-pub(super) fn router(hub: &Arc<SharedHub>, has_examples: bool) -> Router {
-    let page = Bytes::from(page(has_examples));
+pub(super) fn router(hub: &Arc<SharedHub>) -> Router {
+    let page = Bytes::from(page());
     let console = Console { hub: Arc::clone(hub), page, content_readers: Mutex::default() };
     Router::new()
         .route("/console", get(self::console))

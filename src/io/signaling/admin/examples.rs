@@ -80,19 +80,14 @@ const QR_PIXELS: u32 = 240;
 
 /// The example pages of a server.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::io::signaling) struct ExamplePages {
-    /// The dialects whose pages are served. If the set is empty, no page is served.
-    pub(in crate::io::signaling) dialects: DialectSet,
+pub(super) struct ExamplePages {
+    /// The dialects whose pages are served.
+    pub(super) dialects: DialectSet,
     /// The address on which the server listens.
-    pub(in crate::io::signaling) listen_address: SocketAddr,
+    pub(super) listen_address: SocketAddr,
 }
 
 impl ExamplePages {
-    /// Whether the server has example pages.
-    pub(super) fn are_enabled(self) -> bool {
-        self.examples().next().is_some()
-    }
-
     /// Whether the QR code is served.
     fn has_control_surface(self) -> bool {
         self.dialects.contains(Dialect::ControlSurface)
@@ -134,7 +129,7 @@ impl ExamplePages {
     }
 }
 
-/// The public pages. If no page is served, all paths get 404.
+/// The public pages.
 pub(super) fn router(pages: ExamplePages) -> Router {
     let router = Router::new()
         .route("/examples", get(examples_index))
@@ -168,9 +163,6 @@ fn policy(headers: &HeaderMap) -> String {
     responses((status = 200, description = "A page that links to the example pages of the enabled dialects", content_type = "text/html", body = String)),
 )]
 pub(super) async fn examples_index(State(pages): State<ExamplePages>, headers: HeaderMap) -> Response {
-    if !pages.are_enabled() {
-        return body::not_found();
-    }
     page_response(HTML, &policy(&headers), pages.index())
 }
 

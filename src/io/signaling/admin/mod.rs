@@ -38,7 +38,6 @@ pub(super) struct HttpRoutes {
     pub(super) address: SocketAddr,
     /// URL of a MOQT echo in the same process, with its listen host.
     pub(super) moqt_url: Option<MoqtUrl>,
-    pub(super) example_pages: ExamplePages,
     /// Whether `/metrics` needs no login, because only local users can connect.
     pub(super) metrics_are_public: bool,
 }
@@ -46,13 +45,12 @@ pub(super) struct HttpRoutes {
 impl HttpRoutes {
     /// All routes. `shutdown` is notified when the operator stops the server.
     pub(super) fn router(self, shutdown: &Arc<Notify>) -> Router {
-        let Self { collector, broadcast, address, moqt_url, example_pages, metrics_are_public } = self;
+        let Self { collector, broadcast, address, moqt_url, metrics_are_public } = self;
         let (hub, login) = (Arc::clone(&collector.hub), Arc::clone(&collector.login));
-        let has_examples = example_pages.are_enabled();
         let limits = Arc::new(hub.with_hub(|_, hub, _| hub.limits().clone()));
         let dialects = limits.dialects;
-        let start =
-            StartPage { limits: Arc::clone(&limits), address, is_tls: collector.tls.is_some(), moqt_url, has_examples };
+        let example_pages = ExamplePages { dialects, listen_address: address };
+        let start = StartPage { limits: Arc::clone(&limits), address, is_tls: collector.tls.is_some(), moqt_url };
         let mut public = Router::new()
             .merge(start_page::router(start))
             .merge(static_files::router())
@@ -63,8 +61,8 @@ impl HttpRoutes {
         // These routes require the login and reject requests from pages of other sites.
         let mut protected = Router::new()
             .merge(health::shutdown_router(shutdown))
-            .merge(openapi::router(dialects, has_examples))
-            .merge(console::router(&hub, has_examples))
+            .merge(openapi::router(dialects))
+            .merge(console::router(&hub))
             .merge(console_operations::router(Arc::clone(&hub)))
             .merge(examples::operator_router(example_pages));
         if dialects.contains(Dialect::ControlSurface) {
@@ -122,7 +120,6 @@ mod tests {
             broadcast: BroadcastHttpConfig::default(),
             address,
             moqt_url: None,
-            example_pages: ExamplePages { dialects, listen_address: address },
             metrics_are_public,
         };
         format!("{:?}", routes.router(&Arc::default()))
@@ -148,7 +145,7 @@ mod tests {
     }
 
     fn openapi_document(dialects: DialectSet) -> Value {
-        serde_json::from_str(&openapi::openapi_json_for(dialects, true)).expect("JSON")
+        serde_json::from_str(&openapi::openapi_json_for(dialects)).expect("JSON")
     }
 
     fn operations(document: &Value) -> BTreeMap<String, Map<String, Value>> {

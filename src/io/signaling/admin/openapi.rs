@@ -28,13 +28,13 @@ const PAGE: &str = include_str!("pages/docs.html");
 const CSP: &str = "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
 
 /// The page, its files, and the document.
-pub(super) fn router(dialects: DialectSet, has_examples: bool) -> Router {
+pub(super) fn router(dialects: DialectSet) -> Router {
     Router::new()
         .route("/docs", get(docs_page))
         .route("/docs/", get(docs_page))
         .route("/docs/swagger.json", get(openapi_json))
         .route("/openapi.json", get(openapi_json))
-        .with_state(Bytes::from(openapi_json_for(dialects, has_examples)))
+        .with_state(Bytes::from(openapi_json_for(dialects)))
 }
 
 /// API documentation
@@ -108,8 +108,8 @@ const LOGIN_SCHEME: &str = "login";
 )]
 struct ApiDocument;
 
-/// The document for a server with `dialects`, as JSON. If `has_examples` is not set, the server has no example pages.
-pub(super) fn openapi_json_for(dialects: DialectSet, has_examples: bool) -> String {
+/// The document for a server with `dialects`, as JSON.
+pub(super) fn openapi_json_for(dialects: DialectSet) -> String {
     let mut document = ApiDocument::openapi();
     for (tag, dialect) in [("broadcast", Dialect::Broadcast), ("control surfaces", Dialect::ControlSurface)] {
         if !dialects.contains(dialect) {
@@ -118,9 +118,6 @@ pub(super) fn openapi_json_for(dialects: DialectSet, has_examples: bool) -> Stri
     }
     if !dialects.contains(Dialect::Broadcast) && !dialects.contains(Dialect::WebRtc) {
         remove_tag(&mut document, "tokens");
-    }
-    if !has_examples {
-        remove_tag(&mut document, "examples");
     }
     // Strings, numbers and lists always serialize.
     document.to_json().unwrap_or_default()

@@ -31,12 +31,11 @@ const PAGES: [(&str, &str, bool); 6] = [
     ("/console", "Console: rooms, members and messages, live", true),
     ("/docs", "HTTP API", true),
     ("/docs/messages", "WebSocket messages", false),
-    (EXAMPLES, "Examples: one page per kind of client", false),
+    ("/examples/", "Examples: one page per kind of client", false),
     ("/health", "Health, as JSON", false),
     (WEBRTC_ROOMS, "WebRTC rooms, as JSON", false),
 ];
 
-const EXAMPLES: &str = "/examples/";
 const WEBRTC_ROOMS: &str = "/rooms";
 
 /// How a server with several dialects selects one.
@@ -53,7 +52,6 @@ pub(super) struct StartPage {
     pub(super) is_tls: bool,
     /// URL of a MOQT echo in the same process, with its listen host.
     pub(super) moqt_url: Option<MoqtUrl>,
-    pub(super) has_examples: bool,
 }
 
 /// The page.
@@ -82,7 +80,6 @@ impl StartPage {
     /// Whether the server has the page with this path.
     fn has_page(&self, path: &str) -> bool {
         match path {
-            EXAMPLES => self.has_examples,
             WEBRTC_ROOMS => self.limits.dialects.contains(Dialect::WebRtc),
             _ => true,
         }
@@ -170,15 +167,15 @@ mod tests {
 
     use super::*;
 
-    fn page(dialects: DialectSet, has_examples: bool) -> StartPage {
+    fn page(dialects: DialectSet) -> StartPage {
         let limits = Arc::new(SignalingLimits { dialects, ..SignalingLimits::default() });
         let address = SocketAddr::from(([127, 0, 0, 1], 8_080));
-        StartPage { limits, address, is_tls: false, moqt_url: None, has_examples }
+        StartPage { limits, address, is_tls: false, moqt_url: None }
     }
 
     #[test]
     fn page_lists_the_enabled_dialects_with_the_requested_host() {
-        let all = page(DialectSet::ALL, true).html("rooms.example:8443", true);
+        let all = page(DialectSet::ALL).html("rooms.example:8443", true);
         for url in [
             "wss://rooms.example:8443/<",
             "wss://rooms.example:8443/ROOM?token=TOKEN<",
@@ -189,9 +186,9 @@ mod tests {
         assert!(all.contains("/examples/"), "{all}");
         assert!(!all.contains("<!--"), "every placeholder is replaced: {all}");
         assert!(!all.contains("<dt>moqt</dt>"), "{all}");
-        let one = page(DialectSet::only(Dialect::WebRtc), false).html("x", false);
+        let one = page(DialectSet::only(Dialect::WebRtc)).html("x", false);
         assert_eq!(one.matches("<dt>").count(), 1);
-        assert!(one.contains("ws://x/?roomId") && one.contains("(login)") && !one.contains("/examples/"), "{one}");
+        assert!(one.contains("ws://x/?roomId") && one.contains("(login)"), "{one}");
     }
 
     #[test]
@@ -207,7 +204,7 @@ mod tests {
         ] {
             let url: MoqtUrl = "https://x:4443/a&b".parse().expect("a URL");
             let moqt_url = Some(MoqtUrl { host: listen_host.to_owned(), ..url });
-            let html = StartPage { moqt_url, ..page(DialectSet::JAMJAM_ONLY, false) }.html(requested, false);
+            let html = StartPage { moqt_url, ..page(DialectSet::JAMJAM_ONLY) }.html(requested, false);
             assert!(html.contains(&format!("<code>{expected}</code>")), "{expected}: {html}");
             assert!(html.contains("MOQT echo over WebTransport (UDP)"), "{html}");
             assert_eq!(html.contains(local), is_local, "{listen_host}");
@@ -227,7 +224,7 @@ mod tests {
 
     #[test]
     fn untrusted_host_is_escaped() {
-        let script = page(DialectSet::ALL, true).html("<script>alert(1)</script>", false);
+        let script = page(DialectSet::ALL).html("<script>alert(1)</script>", false);
         assert!(!script.contains("<script"), "{script}");
     }
 }

@@ -131,13 +131,17 @@ fn rooms_of_the_options_are_printed() {
 
 #[test]
 fn invalid_room_options_are_usage_errors() {
-    let cases: [(&[&str], &str); 4] = [
+    let cases: [(&[&str], &str); 5] = [
         (
             &["--bbx-room", "4711", "--bbx-room", "4711"],
             "--bbx-room (BBX_ROOM in the environment): 4711 is given twice",
         ),
         (&["--bbx-room", "4712,4711,any,4711"], "4711 is given twice"),
         (&["--dialect", "jamjam", "--bbx-room", "4711"], "add --dialect bbx"),
+        (
+            &["--bbx-max-rooms", "1", "--bbx-room", "4711", "--bbx-room", "4712"],
+            "the maximum number of rooms (1) is open",
+        ),
         (&["--bbx-room", "47x1"], "give a code of 4 to 6 digits, or `any`"),
     ];
     for (options, expected) in cases {
@@ -156,8 +160,9 @@ fn malformed_variable_is_named() {
         ("BBX_CODE_LENGTH", "7"),
         ("BBX_ROOM_EXPIRATION", "0"),
         ("BBX_MAX_CLIENTS", "0"),
-        ("HEARTBEAT_INTERVAL", "often"),
-        ("CLIENT_TIMEOUT", "0"),
+        ("BBX_MAX_ROOMS", "many"),
+        ("BBX_PING_INTERVAL", "often"),
+        ("BBX_CONNECTION_TIMEOUT", "0"),
         ("BROADCAST_CAPACITY", "0"),
         ("BBX_ROOM", "12"),
     ];
@@ -175,7 +180,7 @@ fn options_take_effect_on_rooms() {
         "1",
         "--bbx-room-expiration",
         "3s",
-        "--heartbeat-interval",
+        "--bbx-ping-interval",
         "10ms",
     ]);
     // A server with a single dialect accepts every URL path, and ignores messages of other dialects.
