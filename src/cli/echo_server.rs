@@ -133,6 +133,10 @@ impl Args {
         let log = server::start_log(self.verbose, self.log_format, color)?;
         os::set_process_name("echo-server");
         if self.moqt.is_moqt_only() {
+            // clap would also reject the default in the environment.
+            if self.delay != Millis(DEFAULT_DELAY) {
+                return Err(Failure::usage("--delay cannot be used with --moqt-only; use --moqt-delay"));
+            }
             return self.run_moqt(log, interval, stop);
         }
 

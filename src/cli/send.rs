@@ -43,7 +43,7 @@ pub struct Args {
     to: Option<Target>,
 
     /// Expect no replies from the target
-    #[arg(long, hide_short_help = true, conflicts_with_all = ["loss_direction", "play", "profile", "max_loss", "max_burst", "max_p50", "max_p99", "max_jitter", "max_gaps", "baseline"], help_heading = HEADING_TARGET)]
+    #[arg(long, hide_short_help = true, conflicts_with_all = ["loss_direction", "play", "jitter_buffer", "profile", "max_loss", "max_burst", "max_p50", "max_p99", "max_jitter", "max_gaps", "baseline"], help_heading = HEADING_TARGET)]
     no_echo: bool,
 
     #[command(flatten)]

@@ -148,7 +148,7 @@ impl Comparison {
     pub(super) fn new(baseline: &Baseline, run: &RunResults) -> Self {
         let old = &baseline.series;
         // Only the histograms of a run can be merged exactly. Thus, the new run adopts the intervals of the old run, if these are longer.
-        let new = TimeSeries::with_min_interval(run, old.interval_s);
+        let new = TimeSeries::with_min_interval(run, old.interval_s).filter(|new| !new.intervals.is_empty());
         let problem = match &new {
             None => Some("this run sent no packets".to_owned()),
             Some(new) => not_comparable(baseline, run, new),
@@ -165,6 +165,13 @@ impl Comparison {
             not_comparable: problem,
             figures,
         }
+    }
+
+    /// The result of all figures together: the worst one, or undecided if no figure is decided.
+    pub(super) fn result(&self) -> ComparisonResult {
+        let has = |result| self.figures.iter().any(|figure| figure.result == result);
+        let decided = [ComparisonResult::Worse, ComparisonResult::Unchanged, ComparisonResult::Better];
+        decided.into_iter().find(|result| has(*result)).unwrap_or(ComparisonResult::Undecided)
     }
 
     /// Why the comparison fails the run.
@@ -309,7 +316,10 @@ fn compare_figure(rule: &FigureRule, old: &TimeSeries, new: &TimeSeries) -> Comp
     let change = new_mean - old_mean;
     compared.change = Some(rounded(change));
     compared.relative_change = (old_mean != 0.0).then(|| change / old_mean.abs());
-    let drift = DRIFT * (LONG_RUN_SECONDS / old.seconds().min(new.seconds())).max(1.0).sqrt();
+    let drift = match rule.unit {
+        Unit::Ratio => 0.0,
+        _ => DRIFT * (LONG_RUN_SECONDS / old.seconds().min(new.seconds())).max(1.0).sqrt(),
+    };
     let (absolute, relative) = rule.min_change;
     let min_change = (relative.max(drift) * old_mean.abs()).max(absolute);
     let detectable = margin_of_error(&series[0], &series[1]).map(|margin| margin.max(min_change));

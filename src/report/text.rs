@@ -23,6 +23,7 @@ const MIN_HISTOGRAM_SAMPLES: u64 = 10;
 
 /// The reason of a passed comparison.
 const NOT_WORSE: &str = "no figure is worse than in the earlier run";
+const UNDECIDED: &str = "the runs are too short to compare";
 
 /// ANSI colors, if enabled.
 #[derive(Clone, Copy)]
@@ -372,8 +373,11 @@ pub(super) fn key_figures(report: &Report) -> String {
         text += ", no buffer suffices";
     }
     if let Some(comparison) = report.comparison.as_ref().filter(|comparison| comparison.not_comparable.is_none()) {
-        let is_worse = comparison.figures.iter().any(|figure| figure.result == ComparisonResult::Worse);
-        text += if is_worse { ", worse than the baseline" } else { ", not worse than the baseline" };
+        text += match comparison.result() {
+            ComparisonResult::Worse => ", worse than the baseline",
+            ComparisonResult::Undecided => ", undecided against the baseline",
+            ComparisonResult::Unchanged | ComparisonResult::Better => ", not worse than the baseline",
+        };
     }
     text
 }
@@ -411,12 +415,14 @@ pub(super) fn verdict_reason(report: &Report) -> String {
     }
     let reason = match (report.limits.is_empty(), report.replies_expected) {
         (false, _) => "all limits met",
-        (true, _) if report.comparison.is_some() => return NOT_WORSE.to_owned(),
+        (true, _) if report.comparison.is_some() => "",
         (true, true) => "replies received; no limits set",
         (true, false) => "all packets sent; no replies expected, no limits set",
     };
-    if report.comparison.is_some() {
-        return format!("{reason}; {NOT_WORSE}");
-    }
-    reason.to_owned()
+    let compared = report.comparison.as_ref().map(|comparison| match comparison.result() {
+        ComparisonResult::Undecided => UNDECIDED,
+        _ => NOT_WORSE,
+    });
+    let reasons = [Some(reason).filter(|reason| !reason.is_empty()), compared];
+    reasons.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

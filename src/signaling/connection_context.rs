@@ -53,8 +53,8 @@ pub(super) struct ConnectionState {
     pub(super) log_throttle: LogThrottle,
     /// Last time that the connection sent anything.
     pub(super) last_seen: Time,
-    /// Whether a ping has been sent since `last_seen`.
-    pub(super) awaiting_pong: bool,
+    /// When the first ping since `last_seen` was sent.
+    pub(super) awaiting_pong: Option<Time>,
     /// Wrong room codes and passwords so far.
     failed_guesses: u32,
     /// Time of the last message; before the first message, the connect time.
@@ -70,7 +70,7 @@ impl ConnectionState {
             message_arrival: at,
             log_throttle: LogThrottle::default(),
             last_seen: at,
-            awaiting_pong: false,
+            awaiting_pong: None,
             failed_guesses: 0,
             last_message: at,
             connected_at: at,
@@ -79,7 +79,7 @@ impl ConnectionState {
 
     /// Records that the connection is alive.
     pub(super) fn record_activity(&mut self, now: Time) {
-        (self.last_seen, self.awaiting_pong) = (now, false);
+        (self.last_seen, self.awaiting_pong) = (now, None);
     }
 
     /// Whether a message of `bytes` bytes conforms to the message rate `limit`; a conforming message is charged.

@@ -82,10 +82,10 @@ impl Hub {
         let connection = self.connections.get(&conn)?;
         let handler = self.dialects.get(connection.dialect?);
         let heartbeat = handler.heartbeat(&self.limits);
-        let lost = heartbeat.filter(|_| connection.awaiting_pong).map(|heartbeat| {
+        let lost = heartbeat.zip(connection.awaiting_pong).map(|(heartbeat, pinged_at)| {
             // When the ping was sent, the silence may already have been longer than the time-out. Then, a new full time-out has started.
             let expires_at = connection.last_seen + heartbeat.timeout;
-            if expires_at > last_ping { expires_at } else { last_ping + heartbeat.timeout }
+            if expires_at > pinged_at { expires_at } else { pinged_at + heartbeat.timeout }
         });
         Some(ConnectionDeadlines {
             lost,
@@ -116,7 +116,8 @@ impl Hub {
             self.close_connection(now, conn, CloseCode::MAX_CONNECTION_AGE, "Max connection age reached", sink);
         } else {
             if is_over(ping) {
-                (connection.awaiting_pong, last_ping) = (true, now.monotonic);
+                connection.awaiting_pong.get_or_insert(now.monotonic);
+                last_ping = now.monotonic;
                 sink.ping(conn);
             }
             self.schedule_check(conn, last_ping);

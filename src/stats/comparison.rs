@@ -20,7 +20,7 @@ pub struct WeightedValue {
 pub fn weighted_mean(values: &[WeightedValue]) -> Option<f64> {
     let total: f64 = values.iter().map(|one| one.weight).sum();
     let mean: f64 = values.iter().map(|one| one.value * (one.weight / total)).sum();
-    mean.is_finite().then_some(mean)
+    (total > 0.0 && mean.is_finite()).then_some(mean)
 }
 
 /// The margin of error of the difference between the means of two series in the order of time. If both series have the same expected mean,

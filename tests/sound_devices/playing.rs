@@ -331,6 +331,7 @@ fn conflicting_playback_options_are_rejected() {
         ("--play 0 --embedded", "[FILE]"),
         ("--device-buffer 128 --embedded", "--play"),
         ("--jitter-buffer 20ms --embedded", "--play"),
+        ("--jitter-buffer 20ms --no-echo --to 192.0.2.1", "--no-echo"),
         ("--play --device-buffer 0 --embedded", "--device-buffer"),
         ("--play --jitter-buffer 2s --embedded", "at most 1s"),
         ("--play --jitter-buffer much --embedded", "\"auto\""),

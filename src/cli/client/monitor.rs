@@ -79,7 +79,7 @@ impl RunMonitor {
             }
             self.clock.sample();
             if let Some(lines) = &mut self.lines {
-                lines.write_queued(now.started_at);
+                lines.write_queued(live.snapshot().started_at);
                 if lines.reader_closed() {
                     // The reader has closed the pipe, as with `| head`. With --count 0, the run would never end.
                     stop.request(StopSignal::Interrupt);

@@ -160,7 +160,7 @@ pub fn login_without_password(limit: Option<WindowLimit>, address: SocketAddr, p
         && io::stderr().is_terminal()
         && writeln!(io::stderr(), "Console, on this machine only: {pages}/console?token={token}").is_ok();
     if is_printed {
-        return Login::with_random_password(&token, limit);
+        return Login::with_random_password(&token, pages.starts_with("https"), limit);
     }
     info!(target: "http", paths = "/docs /console /admin", "no password is set, so these pages reject every login; start signaling-server with DOCS_PASSWORD");
     Login::default()

@@ -1,16 +1,11 @@
 //! Rejects requests that pages of other origins cause. A browser sends them with the credentials of its user.
 //!
 //! Browsers add `Sec-Fetch-Site` to each request to a trustworthy URL, and `Origin` to each request that may change something. Scripts
-//! cannot set these headers. Another site's name can resolve to loopback (DNS rebinding). Therefore, pages that are available only on this
-//! machine also require a loopback `Host`.
+//! cannot set these headers. Another site's name can resolve to loopback (DNS rebinding). Therefore, a login that works only on this
+//! machine also requires a loopback `Host`.
 
-use axum::Router;
-use axum::extract::Request;
-use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 
-use crate::io::http::body;
 use crate::io::http::request_host::RequestHost;
 
 /// Whether a page of another origin caused the request, even by a link. Without `Sec-Fetch-Site`, `Origin` decides.
@@ -19,12 +14,16 @@ pub fn is_cross_origin(headers: &HeaderMap) -> bool {
     if sites.peek().is_some() {
         return !sites.all(|site| site == "same-origin" || site == "none");
     }
-    let host = headers.get(header::HOST).map_or(&b""[..], |host| host.as_bytes());
-    headers.get_all(header::ORIGIN).into_iter().any(|origin| {
-        let origin = origin.as_bytes();
-        let own = [b"http://", b"https://".as_slice()].into_iter().find_map(|scheme| origin.strip_prefix(scheme));
-        !own.is_some_and(|own| own.eq_ignore_ascii_case(host))
-    })
+    let requested = RequestHost::requested(headers);
+    let is_own = |origin: &HeaderValue| {
+        let origin = origin.to_str().ok()?;
+        let (host, default_port) = match origin.strip_prefix("https://") {
+            Some(host) => (host, 443),
+            None => (origin.strip_prefix("http://")?, 80),
+        };
+        Some(RequestHost::parse(host)?.is_same(requested?, default_port))
+    };
+    headers.get_all(header::ORIGIN).into_iter().any(|origin| is_own(origin) != Some(true))
 }
 
 /// Whether a request is rejected. A page of another origin may only link to a page of this server.
@@ -32,17 +31,6 @@ pub fn is_forbidden(method: &Method, headers: &HeaderMap) -> bool {
     let is_link = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method)
         && headers.get("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
     is_cross_origin(headers) && !is_link
-}
-
-/// Rejects requests whose `Host` is not a name or address of loopback.
-pub fn require_loopback_host(router: Router) -> Router {
-    router.layer(from_fn(async |request: Request, next: Next| -> Response {
-        if has_loopback_host(request.headers()) {
-            return next.run(request).await;
-        }
-        let error = "Only available on this host: use localhost, 127.0.0.1 or [::1]";
-        body::error_response(StatusCode::MISDIRECTED_REQUEST, error)
-    }))
 }
 
 /// Whether there is exactly one `Host` header and it names loopback. The port does not matter, because it may be forwarded.
@@ -104,6 +92,8 @@ mod tests {
             ("http://LOCALHOST:8080", "localhost:8080"),
             ("https://a.example", "A.example"),
             ("http://[::1]:8080", "[::1]:8080"),
+            ("http://a.example", "a.example:80"),
+            ("https://a.example", "a.example:443"),
         ] {
             assert!(!is_cross_origin(&headers(&[("origin", origin), ("host", host)])), "{origin} at {host}");
         }

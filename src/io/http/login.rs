@@ -134,6 +134,8 @@ pub struct Login {
     credentials: Option<Credentials>,
     /// The value of the cookie, if the password is random.
     cookie: Option<String>,
+    /// Whether browsers send the cookie over TLS only.
+    is_tls: bool,
     /// Failed logins by address, if they are limited: first those of the operator, then those that pages of other origins cause. Such
     /// a page can send wrong passwords with the operator's browser. It must not lock the operator out.
     failed_attempts: Option<[Mutex<WindowLimiter>; 2]>,
@@ -156,10 +158,10 @@ impl Login {
     }
 
     /// Accepts the random password of this start, on this machine only.
-    pub fn with_random_password(password: &str, failures: Option<WindowLimit>) -> Self {
+    pub fn with_random_password(password: &str, is_tls: bool, failures: Option<WindowLimit>) -> Self {
         // A digest does not reveal the random text.
         let cookie = URL_SAFE_NO_PAD.encode(Sha256::digest(format!("cookie {password}")));
-        Self { cookie: Some(cookie), ..Self::new(Credentials::new(DEFAULT_USER_NAME, password), failures) }
+        Self { cookie: Some(cookie), is_tls, ..Self::new(Credentials::new(DEFAULT_USER_NAME, password), failures) }
     }
 
     /// Rejected logins with a wrong name or password.
@@ -196,7 +198,8 @@ impl Login {
         self.check_credentials(Some(Credentials::new(DEFAULT_USER_NAME, token)), headers, client, now)?;
         // Browsers send cookies to all ports of a host. With the port in the name, servers on one host do not replace each other's cookies.
         let port = RequestHost::requested(headers).map_or(80, |host| host.port_or(80));
-        Ok(format!("jamjam-dev-{port}={cookie}; HttpOnly; SameSite=Strict; Path=/"))
+        let secure = if self.is_tls { "; Secure" } else { "" };
+        Ok(format!("jamjam-dev-{port}={cookie}; HttpOnly; SameSite=Strict; Path=/{secure}"))
     }
 
     /// Compares credentials, and counts and logs a rejection.
@@ -416,7 +419,7 @@ mod tests {
         let headers =
             lines.map(|(name, value)| (header::HeaderName::from_static(name), value.parse().expect("a header value")));
         let limit = WindowLimit { count: 2, period: Duration::from_secs(60) };
-        (Login::with_random_password("random", Some(limit)), headers.collect())
+        (Login::with_random_password("random", false, Some(limit)), headers.collect())
     }
 
     #[test]

@@ -229,13 +229,10 @@ fn run_with_retries(
         };
         let observe = |client: &mut MoqtClient| {
             while let Some(event) = client.poll_event() {
-                let awaited = client.awaits(clock.now());
-                progress.update(|progress| {
-                    progress.frame_tracker.on_event(&event);
-                    progress.awaited = awaited;
-                });
+                progress.update(|progress| progress.frame_tracker.on_event(&event));
                 on_event(&event);
             }
+            progress.update(|progress| progress.awaited = client.awaits(clock.now()));
         };
         let error = match run_session(&options, make_handler, observe, stop) {
             Ok(outcome) => {

@@ -207,7 +207,8 @@ async fn upgrade_middleware(
         let served = state.hub.on_connect(connection, client.permit.memory());
         // The hub does not count pings and fragments. Therefore, `connection::serve` limits their rate to the maximum message rate.
         connection::serve(io, &served, state.limits.message_limit()).await;
-        // Frees the slot at the end of the connection. A shutdown waits until then, so that the close frame is sent.
+        // The slot is freed after the member has left. A shutdown waits until then, so that the close frame is sent.
+        drop(served);
         drop(client);
     };
     handshake::accept_upgrade(&mut request, serve).unwrap_or_else(|error| {

@@ -93,7 +93,7 @@ impl ServerIdentity {
             Err(error) => {
                 self.failed_reloads.add(1);
                 let valid_until = self.valid_until();
-                error!(target: "tls", %error, %valid_until, "certificate not reloaded; the previous one remains in use");
+                error!(target: "tls", %error, %valid_until, hint = "correct the files and send SIGHUP again", "certificate not reloaded; the previous one remains in use");
             }
         }
     }

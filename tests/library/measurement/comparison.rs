@@ -175,6 +175,15 @@ fn runs_that_measure_different_things_are_not_comparable() {
 }
 
 #[test]
+fn run_without_packets_is_not_compared_and_a_run_of_seconds_is_undecided() {
+    let old = run(120, 1, 10, 1.0);
+    assert_eq!(not_comparable(&old, &run(0, 2, 0, 1.0)), "this run sent no packets");
+    let report = compared(&old, &run(4, 2, 10, 1.0));
+    assert_eq!(results(&report).iter().filter(|(_, result)| *result != Undecided).count(), 0, "{:?}", report.verdict);
+    assert!(text::summary(&report, false).contains(", undecided against the baseline"));
+}
+
+#[test]
 fn short_runs_are_compared_and_show_large_changes_only() {
     let old = run(10, 1, 10, 1.0);
     let report = compared(&old, &run(10, 2, 10, 2.0));

@@ -421,6 +421,20 @@ fn silent_connection_is_closed_at_the_heartbeat_timeout() {
     }
 }
 
+#[test]
+fn connection_that_was_silent_while_the_server_paused_has_one_full_timeout() {
+    let heartbeat = Heartbeat { interval: Some(Duration::from_secs(30)), timeout: Duration::from_secs(60) };
+    let (mut hub, mut sink) = hub(SignalingLimits { heartbeat, ..SignalingLimits::default() });
+    connect_webrtc(&mut hub, &mut sink, 1);
+    hub.on_activity(Time::from_millis(10_000), ConnId(1));
+    let mut closed_at = None;
+    for second in 100..300 {
+        hub.on_deadline(Time::from_millis(second * 1_000), &mut sink);
+        closed_at = closed_at.or((!sink.aborted.is_empty()).then_some(second));
+    }
+    assert_eq!(closed_at, Some(160));
+}
+
 /// The message rate limit has a burst allowance. A message uses one unit, plus one unit for each full 16 KiB of its length. If at least one
 /// unit is left, a message of any length is accepted. After a long message, the following messages have to wait longer.
 #[test]

@@ -31,7 +31,7 @@ fn invalid_option_combinations_are_usage_errors() {
         (&["--moqt-only", "--max-bitrate-per-source", "5mbit"], "cannot be used with"),
         (&["--moqt-only", "--limit-loopback"], "cannot be used with"),
         (&["--moqt-only", "--room-name", "x"], "cannot be used with"),
-        (&["--moqt-only", "--delay", "3000"], "cannot be used with"),
+        (&["--moqt-only", "--delay", "5"], "cannot be used with"),
         (&["--moqt-only", "--loss", "1%"], "cannot be used with"),
         (&["--moqt-only", "--with-signaling"], "cannot be used with"),
     ] {
