@@ -78,12 +78,6 @@ impl MoqtArgs {
         };
         loaded.map_err(Failure::unusable)
     }
-
-    /// Adds the options to the configuration `base`.
-    fn server_config(&self, base: MoqtServerConfig) -> MoqtServerConfig {
-        let echo = echo::MoqtEchoConfig { delay: self.moqt_delay.0, ..base.echo };
-        MoqtServerConfig { echo, ..base }
-    }
 }
 
 /// Time limit for the shutdown of the process. Sessions close within 2 s.
@@ -117,7 +111,8 @@ impl BoundMoqtServer {
             }
             error => Failure::unusable(error),
         })?;
-        let config = options.server_config(config);
+        let echo = echo::MoqtEchoConfig { delay: options.moqt_delay.0, ..config.echo };
+        let config = MoqtServerConfig { echo, ..config };
         Ok(Some(Self { address, bound, identity, config, counts: Arc::default() }))
     }
 

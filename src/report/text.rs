@@ -413,16 +413,15 @@ pub(super) fn verdict_reason(report: &Report) -> String {
     if !verdict.passed {
         return verdict.reasons.join("; ");
     }
-    let reason = match (report.limits.is_empty(), report.replies_expected) {
-        (false, _) => "all limits met",
-        (true, _) if report.comparison.is_some() => "",
-        (true, true) => "replies received; no limits set",
-        (true, false) => "all packets sent; no replies expected, no limits set",
-    };
     let compared = report.comparison.as_ref().map(|comparison| match comparison.result() {
         ComparisonResult::Undecided => UNDECIDED,
         _ => NOT_WORSE,
     });
-    let reasons = [Some(reason).filter(|reason| !reason.is_empty()), compared];
-    reasons.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    match (report.limits.is_empty(), compared, report.replies_expected) {
+        (false, Some(compared), _) => format!("all limits met; {compared}"),
+        (false, None, _) => "all limits met".to_owned(),
+        (true, Some(compared), _) => compared.to_owned(),
+        (true, None, true) => "replies received; no limits set".to_owned(),
+        (true, None, false) => "all packets sent; no replies expected, no limits set".to_owned(),
+    }
 }
