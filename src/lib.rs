@@ -20,6 +20,7 @@
 //! | 4 | [`audio`] | WAV, devices, mixing, resampling; [`audio::quality`] analysis; [`audio::jitter_buffer`] |
 //! | 4 | [`stats`] | counters, percentiles, loss, reordering, jitter, delay variation, pacing, clock drift |
 //! | 5 | [`impairment`] | reproducible loss, jitter, reordering, duplication and bandwidth limit |
+//! | 5 | [`link`] | the encrypted link: key exchange, sealed packets, state of one peer |
 //! | 5 | [`moqt`] | MOQT messages, sessions, echo and client |
 //! | 6 | [`echo`] | the echo server: reply queue, admission, counters |
 //! | 6 | [`signaling`] | the signaling server: hub, rooms, limits, one module per dialect |
@@ -89,6 +90,7 @@ pub mod client;
 pub mod echo;
 pub mod impairment;
 pub mod io;
+pub mod link;
 pub mod log_throttle;
 pub mod memory_budget;
 pub mod moqt;

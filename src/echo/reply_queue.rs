@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::admission::{Admission, Source};
 use super::counters::Counters;
 use super::impaired_replies::{BottleneckFull, ImpairedReplies, ReplyEvent, ReplyOutcome};
+use super::links::Links;
 use super::log_events;
 use super::reply_memory::{BufferFull, BufferLimits, IMPAIRED_PACKET_OVERHEAD, PACKET_OVERHEAD, ReplyMemory, cost};
 use super::reply_store::{DatagramStore, NewReplies, OrderedReplies, QueuedReply, ReplyClass, ReplyPath};
@@ -25,6 +26,8 @@ pub(super) struct ReplyQueue {
     last_due: Time,
     /// Present if replies are impaired or observed.
     impaired: Option<ImpairedReplies>,
+    /// The encrypted links, if they are enabled. They seal replies that leave.
+    pub(super) links: Option<Links>,
     counters: Arc<Counters>,
 }
 
@@ -43,6 +46,7 @@ impl ReplyQueue {
             queued_audio: 0,
             last_due: Time::ZERO,
             impaired,
+            links: None,
             counters,
         }
     }
@@ -113,7 +117,10 @@ impl ReplyQueue {
     pub(super) fn push(&mut self, source: &Source, new: NewReplies<'_>, admission: &mut Admission) -> usize {
         let (path, class, len) = (source.path, new.class, new.contents.len());
         let Some(impaired) = &mut self.impaired else { return self.push_unimpaired(path, new) };
-        let Some((mut decision, event)) = impaired.decide(path.peer, new) else { return 1 };
+        let Some((mut decision, event)) = impaired.decide(path.peer, new) else {
+            self.take_counter(path);
+            return 1;
+        };
         if decision.copies > 1 && !admission.admit_copy(source, class, new.received_at, len) {
             decision.copies = 1;
         }
@@ -146,21 +153,19 @@ impl ReplyQueue {
         let mut send_singly = false;
         for _ in 0..MAX_SENDS_PER_POLL {
             let max_segments = |len| if send_singly { 1 } else { sink.max_segments(len) };
-            let Some(reply) = self.pop_due(now, max_segments) else { break };
+            let Some(mut reply) = self.pop_due(now, max_segments) else { break };
             if let Some(departure) = self.impaired.as_mut().and_then(|impaired| impaired.enter_bottleneck(&reply)) {
                 match departure {
                     Ok(at) => self.queued.push(QueuedReply { send_at: at, due: at, ..reply }),
-                    Err(BottleneckFull) => self.finish(&reply, ReplyOutcome::BottleneckFull),
+                    Err(BottleneckFull) => {
+                        self.take_counter(reply.path);
+                        self.finish(&reply, ReplyOutcome::BottleneckFull);
+                    }
                 }
                 continue;
             }
             let QueuedReply { path, class, .. } = reply;
-            let transmit = Transmit {
-                destination: path.peer,
-                src_ip: path.src_ip,
-                contents: self.stores[class as usize].get(reply.position, reply.len()),
-                segment_size: reply.segment_size(),
-            };
+            let transmit = transmit(&self.stores, &reply);
             let is_uncharged = class == ReplyClass::Audio && !reply.was_postponed();
             if is_uncharged
                 && let send_at = admission.send_time(now, path, &transmit)
@@ -170,6 +175,12 @@ impl ReplyQueue {
                 self.queued.push(QueuedReply { send_at, ..reply });
                 continue;
             }
+            if !self.seal(&mut reply) {
+                self.counters.dropped_old_link.add(reply.segment_count());
+                self.finish(&reply, ReplyOutcome::OldLink);
+                continue;
+            }
+            let transmit = self::transmit(&self.stores, &reply);
             let status = sink.send(transmit);
             match status {
                 SendStatus::Sent => {
@@ -245,6 +256,21 @@ impl ReplyQueue {
         Some(reply)
     }
 
+    /// Seals a reply that is about to leave. Returns false if its link no longer exists.
+    fn seal(&mut self, reply: &mut QueuedReply) -> bool {
+        let Some(links) = &mut self.links else { return true };
+        let datagrams = self.stores[reply.class as usize].get_mut(reply.position, reply.len());
+        let (is_audio, segment_size) = (reply.class == ReplyClass::Audio, reply.segment_size());
+        links.seal(&mut reply.path, is_audio, datagrams, segment_size)
+    }
+
+    /// Uses up the counter of a reply that is lost by impairment.
+    fn take_counter(&mut self, path: ReplyPath) {
+        if let Some(links) = &mut self.links {
+            links.take_counter(path);
+        }
+    }
+
     fn record_sent(&self, now: Time, reply: &QueuedReply, transmit: &Transmit<'_>) {
         let counters = &self.counters;
         let (sent, lateness) = match reply.class {
@@ -273,11 +299,22 @@ impl ReplyQueue {
     }
 }
 
+/// The datagrams of a reply.
+fn transmit<'a>(stores: &'a [DatagramStore; 2], reply: &QueuedReply) -> Transmit<'a> {
+    Transmit {
+        destination: reply.path.peer,
+        src_ip: reply.path.src_ip,
+        contents: stores[reply.class as usize].get(reply.position, reply.len()),
+        segment_size: reply.segment_size(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
+    use super::super::reply_store::Sealing;
     use super::*;
     use crate::echo::AdmissionConfig;
 
@@ -299,7 +336,7 @@ mod tests {
         let mut admission = Admission::new(AdmissionConfig::default(), Duration::ZERO, Arc::clone(&counters));
         let mut queue = ReplyQueue::new(BufferLimits::default(), &MemoryBudget::new(None), None, counters);
         let peer = SocketAddr::from(([127, 0, 0, 1], 5_000));
-        let path = ReplyPath { peer, src_ip: None, is_limited: false, network: 0 };
+        let path = ReplyPath { peer, src_ip: None, is_limited: false, network: 0, sealing: Sealing::Plain };
         let (long, short) = (vec![0; 60_000], [0; 12]);
         for millis in 0..100 {
             let received_at = Time::from_millis(millis);

@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, TryReserveError, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::link::KeyId;
 use crate::node::Transmit;
 use crate::time::Time;
 use crate::wire;
@@ -20,6 +21,18 @@ pub(super) struct ReplyPath {
     pub(super) is_limited: bool,
     /// Part of the keyed digest of the source's network ([`source_network`]). Networks with equal digests share their limits.
     pub(super) network: u32,
+    pub(super) sealing: Sealing,
+}
+
+/// Whether replies are sealed. A reply is sealed when it leaves: if it was sealed before its delay, its counter would be too old on arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sealing {
+    /// Not sealed.
+    Plain,
+    /// To be sealed with these keys. The stored bytes have room for it ([`link::with_room`](crate::link::with_room)).
+    WhenSent(KeyId),
+    /// Sealed with these keys, but not sent, or to be sent again.
+    Sealed(KeyId),
 }
 
 impl ReplyPath {
@@ -208,6 +221,12 @@ impl DatagramStore {
         &self.chunks[index].bytes[start..start + len]
     }
 
+    /// Like [`DatagramStore::get`], to change the bytes.
+    pub(super) fn get_mut(&mut self, position: u64, len: usize) -> &mut [u8] {
+        let (index, start) = self.locate(position);
+        &mut self.chunks[index].bytes[start..start + len]
+    }
+
     /// Whether the bytes at `next` directly follow the `len` bytes at `position`, in the same chunk.
     pub(super) fn is_contiguous(position: u64, len: usize, next: u64) -> bool {
         position + len as u64 == next && position / CHUNK_LEN as u64 == next / CHUNK_LEN as u64
@@ -257,7 +276,7 @@ mod tests {
         fn replies_leave_in_the_order_of_their_times(
             steps in prop::collection::vec((0u64..100, prop::collection::vec(0u64..5_000, 0..1_500), 0usize..1_500), 1..12),
         ) {
-            let path = ReplyPath { peer: ([192, 0, 2, 1], 1).into(), src_ip: None, is_limited: true, network: 0 };
+            let path = ReplyPath { peer: ([192, 0, 2, 1], 1).into(), src_ip: None, is_limited: true, network: 0, sealing: Sealing::Plain };
             let (mut replies, mut model) = (OrderedReplies::default(), std::collections::BTreeSet::new());
             let (mut now, mut position) = (0, 0);
             for (passed, early, popped) in steps {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::admission::{Admission, AdmissionConfig, Source};
 use super::counters::Counters;
 use super::impaired_replies::{ImpairedReplies, ReplyObserver};
+use super::links::{LinkConfig, Links};
 use super::log_events;
 use super::mapped_address::{MappedAddressMonitor, StunConfig};
 use super::pauses::ServerPauses;
@@ -73,6 +74,8 @@ pub struct EchoServer {
     pub(super) source_table: SourceTable,
     /// Headers of the current batch. The vector is kept to reuse its memory.
     parsed: Vec<Result<Header, PacketError>>,
+    /// The opened packet. The vector is kept to reuse its memory.
+    pub(super) opened: Vec<u8>,
     pub(super) mapped_address_monitor: Option<MappedAddressMonitor>,
     pub(super) pauses: ServerPauses,
     pub(super) read_socket_drops: Option<ReadSocketDrops>,
@@ -111,10 +114,16 @@ impl EchoServer {
             throttled_buffer_drops: 0,
             source_table: SourceTable::new(config.log_sources),
             parsed: Vec::new(),
+            opened: Vec::new(),
             mapped_address_monitor: None,
             read_socket_drops: None,
             socket_drops: (None, 0),
         }
+    }
+
+    /// Enables encrypted links. Otherwise, CONTROL is ignored, and sealed packets are handled like other packets.
+    pub fn enable_links(&mut self, config: LinkConfig) {
+        self.replies.links = Some(Links::new(config));
     }
 
     /// Starts to monitor the mapped address of the server's socket. STUN transactions take place at the first poll and then every 25 s.
@@ -172,10 +181,25 @@ impl EchoServer {
         parsed.extend(received.segments().map(|bytes| wire::parse_packet(bytes).map(|packet| packet.header)));
         let headers = parsed.iter().filter_map(|header| header.ok());
         self.counters.untracked.add(self.source_table.on_packets(received.received_at, received.source, headers));
+        let has_session = self.replies.links.as_ref().is_some_and(|links| links.has_session(received.source));
         let (mut run, mut offset) = (0..0, 0);
         for (bytes, header) in received.segments().zip(&parsed) {
             let end = offset + bytes.len();
-            match *header {
+            let mut header = *header;
+            if let Ok(parsed) = header
+                && self.replies.links.as_ref().is_some_and(|links| links.concerns(has_session, parsed))
+            {
+                self.queue_audio(received, source, std::mem::take(&mut run));
+                match self.handle_link_packet(received, source, parsed, bytes) {
+                    Ok(true) => {
+                        offset = end;
+                        continue;
+                    }
+                    Ok(false) => {}
+                    Err(error) => header = Err(error),
+                }
+            }
+            match header {
                 Ok(header) if header.packet_type == PacketType::Audio => {
                     if self.admission.admit_audio(source, received.received_at, bytes) {
                         run = if run.is_empty() { offset..end } else { run.start..end };
@@ -203,7 +227,7 @@ impl EchoServer {
 
     /// Queues AUDIO packets for their delayed echo. The packets are consecutive and have been admitted. They occupy the byte range `run`
     /// in `received.contents`.
-    fn queue_audio(&mut self, received: &Receive<'_>, source: &Source, run: Range<usize>) {
+    pub(super) fn queue_audio(&mut self, received: &Receive<'_>, source: &Source, run: Range<usize>) {
         let Receive { received_at, segment_size, .. } = *received;
         let contents = &received.contents[run];
         if contents.is_empty() {
@@ -253,6 +277,7 @@ impl EchoServer {
         self.counters.buffered.set(self.replies.audio_len() as u64);
         self.counters.buffered_bytes.set(self.replies.held_bytes());
         self.counters.sources.set(self.source_table.len());
+        self.counters.links.set(self.replies.links.as_ref().map_or(0, Links::len));
     }
 }
 
@@ -282,6 +307,9 @@ impl Node for EchoServer {
         let is_writable = monitor.is_none_or(|monitor| monitor.poll_transmit(now, sink, &self.counters))
             && self.replies.send_due(now, sink, &mut self.admission);
         self.source_table.sweep(now);
+        if let Some(links) = &mut self.replies.links {
+            links.sweep(now);
+        }
         self.update_gauges();
         self.pauses.on_return(self.next_deadline().filter(|_| is_writable));
     }
@@ -290,6 +318,7 @@ impl Node for EchoServer {
         let deadlines = [
             self.replies.next_due(),
             self.source_table.sweep_deadline(),
+            self.replies.links.as_ref().and_then(Links::sweep_deadline),
             self.mapped_address_monitor.as_ref().map(MappedAddressMonitor::next_deadline),
         ];
         deadlines.into_iter().flatten().min()

@@ -7,6 +7,8 @@ use std::time::Duration;
 use std::{io, thread};
 
 use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -76,6 +78,12 @@ pub struct RegistrationArgs {
     #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_public_address, conflicts_with = "public_addr", help_heading = HEADING_SIGNALING)]
     stun: Option<HostPort>,
 
+    /// Announce no key for encrypted links
+    ///
+    /// Clients then encrypt without checking which server answers. Some early versions of the newer client cannot check it.
+    #[arg(long, hide_short_help = true, help_heading = HEADING_SIGNALING)]
+    no_link_key: bool,
+
     #[command(flatten)]
     trust: TrustArgs,
 }
@@ -96,7 +104,11 @@ impl RegistrationArgs {
                     "{option} has no effect without a signaling server; add --signaling-url URL, or omit {option}"
                 )));
             }
-            let given = [("--public-addr", self.public_addr.is_some()), ("--stun", self.stun.is_some())];
+            let given = [
+                ("--public-addr", self.public_addr.is_some()),
+                ("--stun", self.stun.is_some()),
+                ("--no-link-key", self.no_link_key),
+            ];
             if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
                 return Err(Failure::usage(format!(
                     "{option} has no effect without a signaling server; add --signaling-url URL or --with-signaling, or omit {option}"
@@ -153,7 +165,8 @@ impl RegistrationArgs {
             link_signal,
             memory_budget: Arc::clone(memory_budget),
         });
-        Ok(Some(PreparedRegistration { url, tls, own, stun, server, room_name: self.room_name.clone() }))
+        let room_name = self.room_name.clone();
+        Ok(Some(PreparedRegistration { url, tls, own, stun, server, room_name, no_link_key: self.no_link_key }))
     }
 }
 
@@ -166,6 +179,7 @@ pub struct PreparedRegistration {
     /// The signaling server in this process, if it is enabled.
     server: Option<LocalSignalingServer>,
     room_name: String,
+    no_link_key: bool,
 }
 
 /// A signaling server in this process, before it starts.
@@ -182,11 +196,12 @@ pub struct RunningRegistration {
 
 impl PreparedRegistration {
     /// Registers the echo server until the process ends. If the signaling server is in this process, starts the signaling server first.
-    /// The start page of that server shows `moqt_url`, the URL of the MOQT echo with its listen host.
+    /// The room announces `link_key`, unless this is disabled. The start page of that server shows `moqt_url`, the URL of the MOQT echo with its listen host.
     pub fn start(
         self,
         echo: &mut EchoServer,
         delay: Duration,
+        link_key: Option<[u8; 32]>,
         moqt_url: Option<MoqtUrl>,
         stop: &StopToken,
     ) -> io::Result<RunningRegistration> {
@@ -205,7 +220,8 @@ impl PreparedRegistration {
             );
             receiver
         });
-        let participant = EchoParticipant::new(&self.room_name, delay, AddressCandidates::default());
+        let participant = EchoParticipant::new(&self.room_name, delay, AddressCandidates::default())
+            .with_link_key(link_key.filter(|_| !self.no_link_key).map(|key| STANDARD.encode(key)));
         let url = Box::new(move || {
             own_server.and_then(|address| local_signaling_url(address).ok()).unwrap_or_else(|| self.url.clone())
         });

@@ -7,6 +7,7 @@ mod demo_page;
 mod echo;
 mod impairment;
 mod impairment_usage;
+mod link;
 mod log;
 mod malformed_datagrams;
 mod memory_per_packet;

@@ -1,0 +1,231 @@
+//! The encrypted links of all clients, in a bounded table, and the limits on key exchanges.
+//!
+//! Anyone can forge a CONTROL packet. Without limits, forged packets would take processor time, and two echo servers would answer each
+//! other's answers forever, because every answer contains a new key.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::reply_store::{ReplyPath, Sealing};
+use crate::address::source_network;
+use crate::link::{ControlAction, KeyId, LinkKey, OpenError, Opened, PublicHalf, Session, exchange};
+use crate::rate_limit::{DebtLimiter, Gcra};
+use crate::time::Time;
+use crate::wire::{Header, PacketType};
+
+/// Maximum number of sessions. A session with all its keys takes at most 10 KiB, so this cap also limits the memory.
+const MAX_SESSIONS: usize = 1_024;
+
+/// Interval between searches for expired sessions.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Key exchanges of one address and port: a burst of 8, then one per 5 s. One exchange costs 5 units, and 1 unit per second is paid off.
+const EXCHANGE_COST: u64 = 5;
+const MAX_CLIENT_DEBT: Duration = Duration::from_secs((8 - 1) * EXCHANGE_COST);
+
+/// Key exchanges of one IP address on all ports: a burst of 64, then 8 per second.
+const EXCHANGES_PER_NETWORK: u64 = 8;
+const MAX_NETWORK_DEBT: Duration = Duration::from_millis((64 - 1) * 1_000 / EXCHANGES_PER_NETWORK);
+
+/// Key exchanges per second of all clients together.
+const EXCHANGES_PER_SECOND: u64 = 500;
+
+/// Maximum number of sources whose debts are remembered.
+const MAX_DEBTORS: usize = 4_096;
+
+/// Returns 32 bytes that nobody can predict.
+pub type EntropySource = Box<dyn FnMut() -> Zeroizing<[u8; 32]> + Send>;
+
+/// Which links the server accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkPolicy {
+    /// Encrypted links and plain packets.
+    Auto,
+    /// Encrypted links. Of AUDIO, only packets that open are echoed.
+    Require,
+    /// Plain packets. CONTROL is answered with LATENCY_PING, which makes newer clients send plain AUDIO.
+    Plain,
+}
+
+/// Configuration of encrypted links.
+pub struct LinkConfig {
+    /// Which links the server accepts.
+    pub policy: LinkPolicy,
+    /// Signs answers to clients that know its public part.
+    pub link_key: LinkKey,
+    /// Called for each key exchange.
+    pub entropy: EntropySource,
+}
+
+/// The sessions of all clients.
+pub(super) struct Links {
+    config: LinkConfig,
+    sessions: HashMap<SocketAddr, Session>,
+    last_id: KeyId,
+    next_sweep: Time,
+    exchanges_per_client: DebtLimiter<SocketAddr>,
+    exchanges_per_network: DebtLimiter<IpAddr>,
+    /// Theoretical arrival time of the limit on all exchanges.
+    exchanges: Time,
+}
+
+impl Links {
+    pub(super) fn new(config: LinkConfig) -> Self {
+        Self {
+            config,
+            sessions: HashMap::new(),
+            last_id: 0,
+            next_sweep: Time::ZERO,
+            exchanges_per_client: DebtLimiter::new(1, MAX_DEBTORS),
+            exchanges_per_network: DebtLimiter::new(EXCHANGES_PER_NETWORK, MAX_DEBTORS),
+            exchanges: Time::ZERO,
+        }
+    }
+
+    pub(super) fn policy(&self) -> LinkPolicy {
+        self.config.policy
+    }
+
+    /// Number of sessions.
+    pub(super) fn len(&self) -> u64 {
+        self.sessions.len() as u64
+    }
+
+    pub(super) fn has_session(&self, peer: SocketAddr) -> bool {
+        !self.sessions.is_empty() && self.sessions.contains_key(&peer)
+    }
+
+    /// Whether a packet is more than a plain packet of a client without a session.
+    pub(super) fn concerns(&self, has_session: bool, header: Header) -> bool {
+        let is_control = header.packet_type == PacketType::Control;
+        match self.config.policy {
+            LinkPolicy::Plain => is_control || header.packet_type == PacketType::Keepalive,
+            LinkPolicy::Require if header.packet_type == PacketType::Audio => true,
+            LinkPolicy::Auto | LinkPolicy::Require => has_session || is_control || header.is_sealed(),
+        }
+    }
+
+    /// The session of a peer, unless it has ended.
+    pub(super) fn session(&mut self, now: Time, peer: SocketAddr) -> Option<&mut Session> {
+        self.sessions.get_mut(&peer).filter(|session| !session.is_expired(now))
+    }
+
+    /// Creates a session, or returns the session that has not ended. If the table is full, replaces the session that was idle for longest,
+    /// preferably one without an encrypted link.
+    pub(super) fn open_session(&mut self, now: Time, peer: SocketAddr) -> &mut Session {
+        if self.sessions.is_empty() {
+            self.next_sweep = now + SWEEP_INTERVAL;
+        }
+        if self.sessions.len() >= MAX_SESSIONS && !self.sessions.contains_key(&peer) {
+            let idle = |(_, session): &(&SocketAddr, &Session)| (session.is_encrypted(), session.accepted_at());
+            if let Some(peer) = self.sessions.iter().min_by_key(idle).map(|(peer, _)| *peer) {
+                self.sessions.remove(&peer);
+            }
+        }
+        let session = self.sessions.entry(peer).or_insert_with(|| Session::new(now));
+        if session.is_expired(now) {
+            *session = Session::new(now);
+        }
+        session
+    }
+
+    /// What to do with a CONTROL packet.
+    pub(super) fn on_control(&mut self, now: Time, peer: SocketAddr, half: PublicHalf) -> ControlAction {
+        self.session(now, peer).map_or(ControlAction::Exchange, |session| session.on_control(now, half))
+    }
+
+    /// Whether the limits permit another key exchange. If so, counts it. The limit per IP address does not apply to loopback.
+    pub(super) fn admit_exchange(&mut self, now: Time, path: ReplyPath) -> bool {
+        let network = source_network(path.peer.ip().to_canonical());
+        let total = Gcra::with_burst_seconds(EXCHANGES_PER_SECOND, 1).try_advance(self.exchanges, now, 1);
+        let is_network_admitted = !path.is_limited || self.exchanges_per_network.debt(now, network) <= MAX_NETWORK_DEBT;
+        let Some(total) =
+            total.filter(|_| is_network_admitted && self.exchanges_per_client.debt(now, path.peer) <= MAX_CLIENT_DEBT)
+        else {
+            return false;
+        };
+        self.exchanges = total;
+        self.exchanges_per_client.charge(now, path.peer, EXCHANGE_COST);
+        if path.is_limited {
+            self.exchanges_per_network.charge(now, network, 1);
+        }
+        true
+    }
+
+    /// Exchanges keys with a peer. Returns the keys and the answer. `None` if the peer's key is not usable.
+    pub(super) fn exchange(&mut self, now: Time, peer: SocketAddr, half: PublicHalf) -> Option<(KeyId, Vec<u8>)> {
+        let agreement = exchange(half, &(self.config.entropy)(), &self.config.link_key)?;
+        let (id, answer) = (self.last_id.wrapping_add(1), agreement.answer.clone());
+        self.last_id = id;
+        self.open_session(now, peer).add_keys(now, id, half, agreement);
+        Some((id, answer))
+    }
+
+    /// Opens a sealed datagram in place.
+    pub(super) fn open(&mut self, now: Time, peer: SocketAddr, datagram: &mut [u8]) -> Result<Opened, OpenError> {
+        self.session(now, peer).map_or(Err(OpenError::NoKeys), |session| session.open(now, datagram))
+    }
+
+    /// Seals datagrams that are about to leave, unless they are already sealed. Returns false if they must not leave, because the keys of
+    /// their link are no longer in use.
+    pub(super) fn seal(
+        &mut self,
+        path: &mut ReplyPath,
+        is_audio: bool,
+        datagrams: &mut [u8],
+        segment_size: usize,
+    ) -> bool {
+        if self.sessions.is_empty() && path.sealing == Sealing::Plain {
+            return true;
+        }
+        let session = self.sessions.get_mut(&path.peer);
+        match path.sealing {
+            Sealing::Plain => !is_audio || session.is_none_or(|session| !session.is_encrypted()),
+            Sealing::Sealed(id) => session.and_then(|session| session.sealer(id)).is_some(),
+            Sealing::WhenSent(id) => {
+                let Some(sealer) = session.and_then(|session| session.sealer(id)) else { return false };
+                datagrams.chunks_mut(segment_size).for_each(|datagram| sealer.seal(datagram));
+                path.sealing = Sealing::Sealed(id);
+                true
+            }
+        }
+    }
+
+    /// Uses up the counter of a reply that is lost by impairment, as if it was lost on the way.
+    pub(super) fn take_counter(&mut self, path: ReplyPath) {
+        if let Sealing::WhenSent(id) = path.sealing
+            && let Some(sealer) = self.sessions.get_mut(&path.peer).and_then(|session| session.sealer(id))
+        {
+            sealer.take_counter();
+        }
+    }
+
+    /// Removes sessions that have ended, once per second.
+    pub(super) fn sweep(&mut self, now: Time) {
+        if self.sweep_deadline().is_some_and(|deadline| deadline <= now) {
+            self.next_sweep = now + SWEEP_INTERVAL;
+            self.sessions.retain(|_, session| !session.is_expired(now));
+        }
+    }
+
+    /// When to call [`Links::sweep`].
+    pub(super) fn sweep_deadline(&self) -> Option<Time> {
+        (!self.sessions.is_empty()).then_some(self.next_sweep)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::{Opener, Sealer};
+
+    #[test]
+    fn session_with_all_keys_takes_at_most_10_kib() {
+        let ciphers = size_of::<aes_gcm::Aes256Gcm>() * 2;
+        let keys = ciphers + size_of::<Sealer>() + size_of::<Opener>() + 12 + 98 + 128;
+        assert!(5 * keys + size_of::<Session>() + size_of::<SocketAddr>() <= 10 << 10, "{keys}");
+    }
+}
