@@ -101,7 +101,7 @@ pub struct Args {
     driver: UdpDriver,
 
     /// Encryption of the link to newer clients
-    #[arg(long, value_name = "MODE", value_enum, default_value_t, help_heading = HEADING_PROTECTION)]
+    #[arg(long, hide_short_help = true, value_name = "MODE", value_enum, default_value_t, help_heading = HEADING_PROTECTION)]
     link: LinkMode,
 
     #[command(flatten)]

@@ -7,7 +7,10 @@ use super::reply_store::{ReplyClass, ReplyPath, Sealing};
 use super::server::EchoServer;
 use crate::link::{ControlAction, KeyId, OVERHEAD, OpenError, PublicHalf, payload_range};
 use crate::node::Receive;
-use crate::wire::{HEADER_LEN, Header, KeepaliveAction, PacketError, PacketType, PingPayload, keepalive_action};
+use crate::time::Time;
+use crate::wire::{
+    HEADER_LEN, Header, KeepaliveAction, PING_PAYLOAD_LEN, PacketError, PacketType, PingPayload, keepalive_action,
+};
 
 /// The KEEPALIVE that proves to a client that the server has the keys. The number has no meaning.
 const PROOF: Header = Header::new(PacketType::Keepalive, 1, 0);
@@ -38,11 +41,15 @@ impl EchoServer {
             return Ok(true);
         }
         if policy == LinkPolicy::Plain {
-            // Any other policy creates sessions only for CONTROL.
-            let is_first = links.session(now, received.source).is_none();
-            links.open_session(now, received.source).on_plain(now);
-            if is_first && links.admit_exchange(now, source.path) {
-                self.queue_ping(received, source);
+            if let Some(session) = links.session(now, received.source) {
+                session.on_plain(now);
+            } else if links.admit_exchange(now, source.path) {
+                links.open_session(now, received.source);
+                let ping = fallback_ping(now);
+                // The KEEPALIVE is counted with its echo.
+                if self.admission.admit_copy(source, ReplyClass::Immediate, now, ping.len()) {
+                    self.queue_reply(received, source, &ping);
+                }
             }
             return Ok(false);
         }
@@ -82,10 +89,13 @@ impl EchoServer {
             return self.reject_exchange(received);
         };
         if policy == LinkPolicy::Plain {
-            if links.open_session(now, peer).on_plain_link(now) {
+            // A flood of forged packets must not create sessions without a limit.
+            let has_session = links.session(now, peer).is_some() || links.admit_exchange(now, source.path);
+            if has_session && links.open_session(now, peer).on_plain_link(now) {
                 self.source_table.on_link(now, peer, "plain", PLAIN_LINK);
             }
-            if self.queue_ping(received, source) {
+            let ping = fallback_ping(now);
+            if self.admission.admit_immediate(source, ping.len()) && self.queue_reply(received, source, &ping) {
                 self.counters.key_exchanges.add(1);
             }
             return PLAIN_LINK;
@@ -125,12 +135,6 @@ impl EchoServer {
         self.counters.dropped_key_exchange.add(1);
         log_events::log_dropped(received.source, INVALID_EXCHANGE);
         INVALID_EXCHANGE
-    }
-
-    /// Queues a LATENCY_PING, after which a newer client sends plain AUDIO.
-    fn queue_ping(&mut self, received: &Receive<'_>, source: &Source) -> bool {
-        let ping = PingPayload { sent_time_us: received.received_at.as_micros(), sequence: 0 }.to_ping_datagram();
-        self.admission.admit_immediate(source, ping.len()) && self.queue_reply(received, source, &ping)
     }
 
     /// Opens and handles a sealed packet. Returns false if it is to be handled as a plain packet.
@@ -199,6 +203,11 @@ impl EchoServer {
         }
         Ok(())
     }
+}
+
+/// The LATENCY_PING after which a newer client sends plain AUDIO.
+fn fallback_ping(now: Time) -> [u8; HEADER_LEN + PING_PAYLOAD_LEN] {
+    PingPayload { sent_time_us: now.as_micros(), sequence: 0 }.to_ping_datagram()
 }
 
 /// The source, with replies that are sealed with these keys.

@@ -1,7 +1,7 @@
 //! The encrypted links of all clients, in a bounded table, and the limits on key exchanges.
 //!
-//! Anyone can forge a CONTROL packet. Without limits, forged packets would take processor time, and two echo servers would answer each
-//! other's answers forever, because every answer contains a new key.
+//! Anyone can forge a CONTROL packet. Without limits, forged packets would take processor time. Two echo servers would answer each other's
+//! answers forever, because every answer contains a new key.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -36,7 +36,7 @@ const EXCHANGES_PER_SECOND: u64 = 500;
 /// Maximum number of sources whose debts are remembered.
 const MAX_DEBTORS: usize = 4_096;
 
-/// Returns 32 bytes that nobody can predict.
+/// Returns 32 bytes that cannot be predicted.
 pub type EntropySource = Box<dyn FnMut() -> Zeroizing<[u8; 32]> + Send>;
 
 /// Which links the server accepts.
@@ -140,13 +140,10 @@ impl Links {
     /// Whether the limits permit another key exchange. If so, counts it. The limit per IP address does not apply to loopback.
     pub(super) fn admit_exchange(&mut self, now: Time, path: ReplyPath) -> bool {
         let network = source_network(path.peer.ip().to_canonical());
-        let total = Gcra::with_burst_seconds(EXCHANGES_PER_SECOND, 1).try_advance(self.exchanges, now, 1);
         let is_network_admitted = !path.is_limited || self.exchanges_per_network.debt(now, network) <= MAX_NETWORK_DEBT;
-        let Some(total) =
-            total.filter(|_| is_network_admitted && self.exchanges_per_client.debt(now, path.peer) <= MAX_CLIENT_DEBT)
-        else {
-            return false;
-        };
+        let is_admitted = is_network_admitted && self.exchanges_per_client.debt(now, path.peer) <= MAX_CLIENT_DEBT;
+        let total = Gcra::with_burst_seconds(EXCHANGES_PER_SECOND, 1).try_advance(self.exchanges, now, 1);
+        let (true, Some(total)) = (is_admitted, total) else { return false };
         self.exchanges = total;
         self.exchanges_per_client.charge(now, path.peer, EXCHANGE_COST);
         if path.is_limited {

@@ -157,10 +157,7 @@ impl ReplyQueue {
             if let Some(departure) = self.impaired.as_mut().and_then(|impaired| impaired.enter_bottleneck(&reply)) {
                 match departure {
                     Ok(at) => self.queued.push(QueuedReply { send_at: at, due: at, ..reply }),
-                    Err(BottleneckFull) => {
-                        self.take_counter(reply.path);
-                        self.finish(&reply, ReplyOutcome::BottleneckFull);
-                    }
+                    Err(BottleneckFull) => self.finish(&reply, ReplyOutcome::BottleneckFull),
                 }
                 continue;
             }
@@ -289,6 +286,9 @@ impl ReplyQueue {
 
     /// Frees the memory of a reply that has left the queue, and reports the outcome of an impaired reply.
     fn finish(&mut self, reply: &QueuedReply, outcome: ReplyOutcome) {
+        if outcome == ReplyOutcome::BottleneckFull {
+            self.take_counter(reply.path);
+        }
         let impaired = self.impaired.as_mut().and_then(|impaired| impaired.finish(reply, outcome));
         let charged = impaired.unwrap_or_else(|| cost(reply.len(), reply.segment_count(), PACKET_OVERHEAD));
         self.stores[reply.class as usize].remove(reply.position, reply.len());

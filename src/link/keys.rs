@@ -88,10 +88,10 @@ pub fn exchange(half: PublicHalf, entropy: &Zeroizing<[u8; 32]>, link_key: &Link
     let derivation = Hkdf::<Sha256>::new(Some(&[SALT_PREFIX, &low, &high].concat()), shared.as_bytes());
     let derive = |direction: &str| {
         let mut key = Zeroizing::new([0; 32]);
-        derivation.expand(direction.as_bytes(), &mut *key).expect("the output is shorter than the limit of HKDF");
-        key
+        // The output is shorter than the limit of HKDF.
+        derivation.expand(direction.as_bytes(), &mut *key).ok().map(|()| key)
     };
-    let (low_to_high, high_to_low) = (derive("low to high"), derive("high to low"));
+    let (low_to_high, high_to_low) = (derive("low to high")?, derive("high to low")?);
     let (own, peer) = if is_low { (low_to_high, high_to_low) } else { (high_to_low, low_to_high) };
     Some(Agreement {
         own_key,

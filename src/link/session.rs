@@ -99,7 +99,7 @@ impl Session {
 
     /// Decides what to do with a CONTROL packet.
     pub fn on_control(&mut self, now: Time, half: PublicHalf) -> ControlAction {
-        if self.all_keys().any(|keys| keys.own_key == half.key) {
+        if self.current.iter().chain(&self.pending).any(|keys| keys.own_key == half.key) {
             return ControlAction::Reject;
         }
         if self.current.as_ref().is_some_and(|keys| keys.half == half) {
@@ -148,9 +148,5 @@ impl Session {
     /// Seals replies with these keys. `None` if they were replaced or dropped.
     pub fn sealer(&mut self, id: KeyId) -> Option<&mut Sealer> {
         self.current.iter_mut().chain(&mut self.pending).find(|keys| keys.id == id).map(|keys| &mut keys.sealer)
-    }
-
-    fn all_keys(&self) -> impl Iterator<Item = &Keys> {
-        self.current.iter().chain(&self.pending)
     }
 }

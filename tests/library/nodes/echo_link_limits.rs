@@ -11,7 +11,7 @@ use jamjam_dev::time::Time;
 
 use super::echo_link::{SECOND, client_address, connect, dropped, exchange, server, server_with};
 
-/// CONTROL with a key that nobody has seen before. The key need not be valid for the server's limits.
+/// CONTROL with a new key. The key need not be valid for the server's limits.
 fn forged_control(number: u64) -> Vec<u8> {
     let mut datagram = [&link_client::header(CONTROL, 0, 0, 0)[..], &[1, 1], &[9; 32]].concat();
     datagram[14..22].copy_from_slice(&number.to_be_bytes());

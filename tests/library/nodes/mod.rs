@@ -9,6 +9,7 @@ mod echo_batches;
 mod echo_delay_line;
 mod echo_impairment;
 mod echo_link;
+mod echo_link_life;
 mod echo_link_limits;
 mod echo_loss_report;
 mod echo_mapped_address;
