@@ -19,6 +19,9 @@ use serde_json::Value;
 
 pub(super) const SECOND: u64 = 1_000 * MS;
 
+/// The seed of the server's link key.
+pub(super) const LINK_KEY_SEED: [u8; 32] = [5; 32];
+
 pub(super) fn client_address(number: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, number], 51_000))
 }
@@ -32,7 +35,7 @@ fn link_config(policy: LinkPolicy) -> LinkConfig {
         bytes[..8].copy_from_slice(&number.to_be_bytes());
         bytes.into()
     };
-    LinkConfig { policy, link_key: LinkKey::from_seed(&[5; 32]), entropy: Box::new(entropy) }
+    LinkConfig { policy, link_key: LinkKey::from_seed(&LINK_KEY_SEED), entropy: Box::new(entropy) }
 }
 
 fn config(delay_ms: u64) -> EchoConfig {
@@ -187,7 +190,7 @@ fn golden_window_steps_decide_which_keepalives_are_answered() {
 #[test]
 fn signed_key_gets_an_answer_that_verifies_under_the_link_key() {
     let mut echo = server(0);
-    let mut client = LinkClient::signed(&LinkKey::from_seed(&[5; 32]).public());
+    let mut client = LinkClient::signed(&LinkKey::from_seed(&LINK_KEY_SEED).public());
     let replies = take_answer(&mut echo, 0, client_address(1), &mut client);
     assert!(client.open(&replies[0]).is_some());
     let mut other = LinkClient::signed(&LinkKey::from_seed(&[6; 32]).public());
