@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::counters::Counters;
 use super::log_events;
 use super::loop_detection::{Repetition, RepetitionLimit, RepetitionLimiter};
-use super::reply_store::{ReplyClass, ReplyPath, Sealing};
+use super::reply_store::{ReplyClass, ReplyPath};
 use crate::address::{Cidr, is_loopback_to_loopback, source_network};
 use crate::log_throttle::LogThrottle;
 use crate::node::{Receive, Transmit};
@@ -320,7 +320,7 @@ impl SourceClassifier {
         let network = hasher.finish() as u32;
         (ip, address.port()).hash(&mut hasher);
         let is_limited = self.limit_loopback || !is_loopback_to_loopback(ip, dst_ip);
-        let path = ReplyPath { peer: address, src_ip: dst_ip, is_limited, network, sealing: Sealing::Plain };
+        let path = ReplyPath { peer: address, src_ip: dst_ip, is_limited, network, keys: None };
         Some(Source { path, digests: KeyedDigests(hasher) })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::admission::Source;
 use super::keepalive::KeepaliveDecision;
 use super::log_events;
-use super::reply_store::{NewReplies, ReplyClass, Sealing};
+use super::reply_store::{NewReplies, ReplyClass};
 use super::server::EchoServer;
 use crate::link::{self, with_room};
 use crate::node::Receive;
@@ -40,7 +40,7 @@ impl EchoServer {
         bytes: &[u8],
     ) -> Result<(), PacketError> {
         let payload = &bytes[HEADER_LEN..];
-        let is_sealed = source.path.sealing != Sealing::Plain;
+        let is_sealed = source.path.keys.is_some();
         let overhead = if is_sealed { link::OVERHEAD } else { 0 };
         match header.packet_type {
             PacketType::LatencyPing => {
@@ -156,7 +156,7 @@ impl EchoServer {
 
     /// Queues an immediate reply, which is sealed if packets of the source are. If the reply does not fit, returns false.
     pub(super) fn queue_reply(&mut self, received: &Receive<'_>, source: &Source, reply: &[u8]) -> bool {
-        let with_room = (source.path.sealing != Sealing::Plain).then(|| with_room(reply));
+        let with_room = (source.path.keys.is_some()).then(|| with_room(reply));
         let reply = with_room.as_deref().unwrap_or(reply);
         self.replies.push(source, immediate_reply(received, reply), &mut self.admission) > 0
     }

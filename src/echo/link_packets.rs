@@ -3,7 +3,7 @@
 use super::admission::Source;
 use super::links::LinkPolicy;
 use super::log_events;
-use super::reply_store::{ReplyClass, ReplyPath, Sealing};
+use super::reply_store::{ReplyClass, ReplyPath};
 use super::server::EchoServer;
 use crate::link::{ControlAction, KeyId, OVERHEAD, OpenError, PublicHalf, payload_range};
 use crate::node::Receive;
@@ -212,6 +212,6 @@ fn fallback_ping(now: Time) -> [u8; HEADER_LEN + PING_PAYLOAD_LEN] {
 
 /// The source, with replies that are sealed with these keys.
 fn with_keys(source: &Source, keys: KeyId) -> Source {
-    let path = ReplyPath { sealing: Sealing::WhenSent(keys), ..source.path };
+    let path = ReplyPath { keys: Some(keys), ..source.path };
     Source { path, digests: source.digests.clone() }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::reply_store::{ReplyPath, Sealing};
+use super::reply_store::{QueuedReply, ReplyClass, ReplyPath};
 use crate::address::source_network;
 use crate::link::{ControlAction, KeyId, LinkKey, OpenError, Opened, PublicHalf, Session, exchange};
 use crate::rate_limit::{DebtLimiter, Gcra};
@@ -77,7 +77,7 @@ impl Links {
         Self {
             config,
             sessions: HashMap::new(),
-            last_id: 0,
+            last_id: KeyId::MIN,
             next_sweep: Time::ZERO,
             exchanges_per_client: DebtLimiter::new(1, MAX_DEBTORS),
             exchanges_per_network: DebtLimiter::new(EXCHANGES_PER_NETWORK, MAX_DEBTORS),
@@ -155,7 +155,7 @@ impl Links {
     /// Exchanges keys with a peer. Returns the keys and the answer. `None` if the peer's key is not usable.
     pub(super) fn exchange(&mut self, now: Time, peer: SocketAddr, half: PublicHalf) -> Option<(KeyId, Vec<u8>)> {
         let agreement = exchange(half, &(self.config.entropy)(), &self.config.link_key)?;
-        let (id, answer) = (self.last_id.wrapping_add(1), agreement.answer.clone());
+        let (id, answer) = (self.last_id.checked_add(1).unwrap_or(KeyId::MIN), agreement.answer.clone());
         self.last_id = id;
         self.open_session(now, peer).add_keys(now, id, half, agreement);
         Some((id, answer))
@@ -166,35 +166,27 @@ impl Links {
         self.session(now, peer).map_or(Err(OpenError::NoKeys), |session| session.open(now, datagram))
     }
 
-    /// Seals datagrams that are about to leave, unless they are already sealed. Returns false if they must not leave, because the keys of
-    /// their link are no longer in use.
-    pub(super) fn seal(
-        &mut self,
-        path: &mut ReplyPath,
-        is_audio: bool,
-        datagrams: &mut [u8],
-        segment_size: usize,
-    ) -> bool {
-        if self.sessions.is_empty() && path.sealing == Sealing::Plain {
+    /// Seals the datagrams of a reply that is about to leave, unless they are already sealed. Returns false if they must not leave, because
+    /// the keys of their link are no longer in use.
+    pub(super) fn seal(&mut self, reply: &mut QueuedReply, datagrams: &mut [u8]) -> bool {
+        if self.sessions.is_empty() && reply.path.keys.is_none() {
             return true;
         }
-        let session = self.sessions.get_mut(&path.peer);
-        match path.sealing {
-            Sealing::Plain => !is_audio || session.is_none_or(|session| !session.is_encrypted()),
-            Sealing::Sealed(id) => session.and_then(|session| session.sealer(id)).is_some(),
-            Sealing::WhenSent(id) => {
-                let Some(sealer) = session.and_then(|session| session.sealer(id)) else { return false };
-                datagrams.chunks_mut(segment_size).for_each(|datagram| sealer.seal(datagram));
-                path.sealing = Sealing::Sealed(id);
-                true
-            }
+        let session = self.sessions.get_mut(&reply.path.peer);
+        let Some(keys) = reply.path.keys else {
+            return reply.class == ReplyClass::Immediate || session.is_none_or(|session| !session.is_encrypted());
+        };
+        let Some(sealer) = session.and_then(|session| session.sealer(keys)) else { return false };
+        if !std::mem::replace(&mut reply.is_sealed, true) {
+            datagrams.chunks_mut(reply.segment_size()).for_each(|datagram| sealer.seal(datagram));
         }
+        true
     }
 
     /// Uses up the counter of a reply that is lost by impairment, as if it was lost on the way.
     pub(super) fn take_counter(&mut self, path: ReplyPath) {
-        if let Sealing::WhenSent(id) = path.sealing
-            && let Some(sealer) = self.sessions.get_mut(&path.peer).and_then(|session| session.sealer(id))
+        if let Some(keys) = path.keys
+            && let Some(sealer) = self.sessions.get_mut(&path.peer).and_then(|session| session.sealer(keys))
         {
             sealer.take_counter();
         }

@@ -106,6 +106,7 @@ impl ReplyQueue {
                 len: len as u32,
                 segment_size: segment_size as u16,
                 class,
+                is_sealed: false,
             });
             rest = &rest[len..];
         }
@@ -137,7 +138,16 @@ impl ReplyQueue {
             Ok((position, _)) => {
                 let due = impaired.insert((class, position), decision, event, new.received_at + new.delay, charged);
                 let (len, segment_size) = (len as u32, len as u16);
-                self.enqueue(QueuedReply { send_at: due, position, due, path, len, segment_size, class });
+                self.enqueue(QueuedReply {
+                    send_at: due,
+                    position,
+                    due,
+                    path,
+                    len,
+                    segment_size,
+                    class,
+                    is_sealed: false,
+                });
                 1
             }
             Err(full) => {
@@ -257,8 +267,7 @@ impl ReplyQueue {
     fn seal(&mut self, reply: &mut QueuedReply) -> bool {
         let Some(links) = &mut self.links else { return true };
         let datagrams = self.stores[reply.class as usize].get_mut(reply.position, reply.len());
-        let (is_audio, segment_size) = (reply.class == ReplyClass::Audio, reply.segment_size());
-        links.seal(&mut reply.path, is_audio, datagrams, segment_size)
+        links.seal(reply, datagrams)
     }
 
     /// Uses up the counter of a reply that is lost by impairment.
@@ -314,7 +323,6 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
-    use super::super::reply_store::Sealing;
     use super::*;
     use crate::echo::AdmissionConfig;
 
@@ -336,7 +344,7 @@ mod tests {
         let mut admission = Admission::new(AdmissionConfig::default(), Duration::ZERO, Arc::clone(&counters));
         let mut queue = ReplyQueue::new(BufferLimits::default(), &MemoryBudget::new(None), None, counters);
         let peer = SocketAddr::from(([127, 0, 0, 1], 5_000));
-        let path = ReplyPath { peer, src_ip: None, is_limited: false, network: 0, sealing: Sealing::Plain };
+        let path = ReplyPath { peer, src_ip: None, is_limited: false, network: 0, keys: None };
         let (long, short) = (vec![0; 60_000], [0; 12]);
         for millis in 0..100 {
             let received_at = Time::from_millis(millis);

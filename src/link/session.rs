@@ -1,6 +1,7 @@
 //! The state of one peer: the keys in use, and the keys that the peer has not used yet.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::keys::{Agreement, PublicHalf};
@@ -16,8 +17,8 @@ const ANSWER_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum number of exchanged keys that the peer has not used yet. Anyone can forge CONTROL, but only the peer can use the keys.
 const MAX_PENDING: usize = 4;
 
-/// Identifies the result of one key exchange.
-pub type KeyId = u32;
+/// Identifies the result of one key exchange among the last 65,535. It is small, because each queued reply contains it.
+pub type KeyId = NonZeroU16;
 
 /// The result of one key exchange.
 struct Keys {
